@@ -1,0 +1,1 @@
+"""Speed, shown by ratios measured side by side in one run."""
