@@ -1,0 +1,169 @@
+"""What is to be built: a graph of steps, as frozen values. Nothing here knows a registry, an engine or a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from chainbuild.references import ImageReference, Platform
+
+StepId = str
+"""`platform/option/NN-descriptor`; the stages are `platform/option/minimize` and `platform/option/production`."""
+
+
+class StepKind(StrEnum):
+    """What a step is in the life of a chain; a plan's word for doing it."""
+
+    BUILD = "build"
+    MINIMIZE = "minimize"
+    PRODUCE = "produce"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildArg:
+    """One build argument and where it was said (`path:line`, or the flag)."""
+
+    name: str
+    value: str
+    origin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageInput:
+    """An image that a step is built from: another step's result, or an image that is there already.
+
+    It reaches the builder pinned by digest: as the build argument `name`, or (`as_context`) as the named context
+    `name`, which is what replaces an image that the Dockerfile names itself.
+    """
+
+    name: str
+    source: StepId | ImageReference
+    platform: Platform
+    as_context: bool = False
+    on_builder: bool = False
+    """Whether the stage runs on the builder's own platform (`FROM --platform=$BUILDPLATFORM`), which may differ from
+    machine to machine without making another result."""
+    origin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Secret:
+    """A BuildKit secret: `id` decides the key, the value never leaves `spec` (buildx's `--secret` text)."""
+
+    id: str
+    spec: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One Dockerfile on one platform: everything that is known of it before anything is built."""
+
+    id: StepId
+    kind: StepKind
+    name: str
+    option: str
+    number: int
+    platform: Platform
+    dockerfile: Path
+    context: Path
+    args: tuple[BuildArg, ...] = ()
+    images: tuple[ImageInput, ...] = ()
+    contexts: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    target: str | None = None
+    repository: ImageReference
+    """Where its image goes in the chain registry; without a tag."""
+    tag: str
+    """Its readable tag there."""
+    parent: str = "BASE_IMAGE"
+    """The image input that its result stands on: what its size is measured against."""
+
+    @property
+    def reference(self) -> ImageReference:
+        """Its readable name in the chain registry."""
+        return self.repository.with_tag(self.tag)
+
+    @property
+    def family(self) -> str:
+        """What it is called whatever the run's TAG: the newest record of a step is found by it."""
+        return f"{self.option}-{self.name}-{self.platform.name}"
+
+    @property
+    def needs(self) -> tuple[StepId, ...]:
+        """The steps whose images it is built from."""
+        return tuple(image.source for image in self.images if isinstance(image.source, str))
+
+    def image(self, name: str) -> ImageInput:
+        """The image input of that name; `KeyError` where there is none."""
+        for candidate in self.images:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """An option on one platform: its steps in order, and the stages that end it."""
+
+    option: str
+    platform: Platform
+    base: ImageReference | StepId
+    steps: tuple[Step, ...]
+    minimize: Step | None = None
+    production: Step | None = None
+    result_tag: str = ""
+    """The tag of the result, in the chain registry, the local store and REPO's own registry."""
+
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps, then the stages."""
+        return (*self.steps, *(stage for stage in (self.minimize, self.production) if stage))
+
+    @property
+    def last(self) -> Step:
+        """The step whose image is the chain's result before it is minimised."""
+        return self.steps[-1]
+
+    @property
+    def result(self) -> Step:
+        """The step whose image is the chain's result."""
+        return self.all_steps[-1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """All chains of a run. Steps stand after everything that they need."""
+
+    repo: ImageReference
+    """REPO as the user typed it: where results are published and how they are called in the local store."""
+    chains: tuple[Chain, ...]
+
+    def __iter__(self) -> Iterator[Step]:
+        for chain in self.chains:
+            yield from chain.all_steps
+
+    @property
+    def by_id(self) -> Mapping[StepId, Step]:
+        """Every step under its id."""
+        return {step.id: step for step in self}
+
+    @property
+    def external_images(self) -> tuple[ImageInput, ...]:
+        """Every image that must be there already, once per reference and platform, in the order of first use."""
+        seen: dict[tuple[str, str], ImageInput] = {}
+        for step in self:
+            for image in step.images:
+                if isinstance(image.source, ImageReference):
+                    seen.setdefault((str(image.source), image.platform.oci), image)
+        return tuple(seen.values())
+
+
+def dependents(graph: Iterable[Step], failed: Iterable[StepId]) -> frozenset[StepId]:
+    """Every step that needs one of `failed`, directly or not. `graph` is in order."""
+    hit = set(failed)
+    for step in graph:
+        if hit.intersection(step.needs):
+            hit.add(step.id)
+    return frozenset(hit.difference(failed))

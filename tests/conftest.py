@@ -1,0 +1,88 @@
+"""What all tests share: unit tests start no process and open no socket; engine tests get a real engine and registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ENGINE_FIXTURES = {"engine", "registry_host"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-engine", action="store_true", help="a missing Docker Engine is a failure, not a reason to skip"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("engine")
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_touch_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "tests/unit/" not in request.node.nodeid:
+        return
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError(f"a unit test tried to start a process or open a socket: {args!r}")
+
+    monkeypatch.setattr(subprocess, "Popen", forbidden)
+    monkeypatch.setattr(os, "system", forbidden)
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> str:
+    """The server version of a Docker Engine that answers, with buildx."""
+    why = "there is no docker command"
+    if shutil.which("docker"):
+        done = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
+        )
+        buildx = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and buildx.returncode == 0:
+            return done.stdout.strip()
+        why = (done.stderr or buildx.stderr).strip()
+    if request.config.getoption("--require-engine"):
+        pytest.fail(f"no Docker Engine: {why}")
+    pytest.skip(f"no Docker Engine: {why}")
+
+
+@pytest.fixture(scope="session")
+def registry_image(engine: str) -> str:
+    """The registry's image, pulled or built from the distribution's package, as the product makes it."""
+    from chainbuild.registry.managed import REGISTRY_IMAGE, ensure_image
+
+    ensure_image(lambda event: None)
+    return REGISTRY_IMAGE
+
+
+@pytest.fixture(scope="session")
+def registry_host(registry_image: str) -> Iterator[str]:
+    """`localhost:PORT` of a registry of the tests' own."""
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import HttpWaitStrategy
+
+    container = (
+        DockerContainer(registry_image)
+        .with_env("REGISTRY_STORAGE_DELETE_ENABLED", "true")
+        .with_exposed_ports(5000)
+        .waiting_for(HttpWaitStrategy(5000, "/v2/"))
+    )
+    with container:
+        yield f"localhost:{container.get_exposed_port(5000)}"
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    """The top of the checkout."""
+    return Path(__file__).resolve().parent.parent
