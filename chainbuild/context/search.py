@@ -1,0 +1,123 @@
+"""Finds what a COPY or ADD source means in a context, through symbolic links."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
+
+from chainbuild.context.files import Kind
+from chainbuild.ignorefile import BadPatternError, check_pattern, read_set, set_regex
+
+_MOST_STEPS: Final = 100_000
+
+
+class Folders(Protocol):
+    """What the search needs of a tree."""
+
+    def listing(self, folder: str) -> Mapping[str, Kind]:
+        """The names in a folder with their kinds."""
+
+    def link_target(self, path: str) -> str:
+        """The text of a symbolic link."""
+
+
+class Finder:
+    """Finds what a source pattern means, through symbolic links: theirs are part of what is found."""
+
+    def __init__(self, tree: Folders) -> None:
+        self.tree = tree
+        self.found: set[str] = set()
+        self.seen: set[tuple[str, tuple[str, ...]]] = set()
+        self.waiting: list[tuple[str, tuple[str, ...]]] = []
+
+    def find(self, pattern: str) -> set[str]:
+        """Every path that the pattern names or leads through as a link; the root is `""`."""
+        self.go("", tuple(pattern.split("/")))
+        while self.waiting:
+            folder, rest = self.waiting.pop()
+            if not rest:
+                self.found.add(folder)
+            else:
+                self.step(folder, rest[0], rest[1:])
+        return self.found
+
+    def go(self, folder: str, rest: tuple[str, ...]) -> None:
+        if (folder, rest) not in self.seen:
+            self.seen.add((folder, rest))
+            self.waiting.append((folder, rest))
+
+    def step(self, folder: str, part: str, rest: tuple[str, ...]) -> None:
+        if part in {"", "."}:
+            self.go(folder, rest)
+        elif part == "..":
+            self.go(posixpath.dirname(folder), rest)
+        elif part == "**":
+            self.go(folder, rest)
+            for name, kind in self.tree.listing(folder).items():
+                path = f"{folder}/{name}" if folder else name
+                if kind == "dir":
+                    self.go(path, ("**", *rest))
+                self.entry(path, kind, rest)
+        else:
+            listing = self.tree.listing(folder)
+            names: Iterable[str] = (part,) if part in listing else ()
+            if has_wildcards(part):
+                fits = name_matcher(part)
+                names = [name for name in listing if name == part or fits.match(name)]
+            for name in names:
+                self.entry(f"{folder}/{name}" if folder else name, listing[name], rest)
+
+    def entry(self, path: str, kind: Kind, rest: tuple[str, ...]) -> None:
+        if kind == "symlink":
+            self.found.add(path)
+            self.follow(path, rest)
+        elif kind == "dir" or not rest:
+            self.go(path, rest)
+
+    def follow(self, path: str, rest: tuple[str, ...]) -> None:
+        """Go on at a link's target; an absolute one starts at the context's root.
+
+        BuildKit's client takes `..` in it by the text, its server by the folders: both ways are gone.
+        """
+        target = self.tree.link_target(path)
+        parts = tuple(_literal(part) for part in target.split("/"))
+        if len(self.seen) > _MOST_STEPS:  # links that multiply each other: take it all
+            self.found.add("")
+            return
+        self.go("" if target.startswith("/") else posixpath.dirname(path), (*parts, *rest))
+        joined = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target)).lstrip("/")
+        self.go("", (*(_literal(part) for part in joined.split("/")), *rest))
+
+
+def has_wildcards(pattern: str) -> bool:
+    """Whether a source is more than a plain path."""
+    return any(char in "*?[\\" for char in pattern)
+
+
+def name_matcher(part: str) -> re.Pattern[str]:
+    """Go's `filepath.Match` for one name; a pattern that it refuses takes every name."""
+    try:
+        check_pattern(part)
+    except BadPatternError:
+        return re.compile(r"(?s:.*)\Z")
+    regex: list[str] = []
+    at = 0
+    while at < len(part):
+        char = part[at]
+        at += 1
+        if char == "[":
+            negated, ranges, at = read_set(part, at)
+            regex.append(set_regex(negated, ranges))
+        elif char == "\\":
+            regex.append(re.escape(part[at]))
+            at += 1
+        else:
+            regex.append({"*": "(?s:.*)", "?": "(?s:.)"}.get(char) or re.escape(char))
+    return re.compile("".join(regex) + r"\Z")
+
+
+def _literal(part: str) -> str:
+    """A name as a pattern that means just it."""
+    return re.sub(r"([*?\[\\])", r"\\\1", part)

@@ -1,0 +1,303 @@
+"""Walks the reachable stages in order, with the variables as they are at each line, and notes what is read."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from chainbuild.dockerfile.expansion import Expanded, ExpansionError, expand
+from chainbuild.dockerfile.grammar import declarations
+from chainbuild.dockerfile.model import Dockerfile, Instruction
+from chainbuild.dockerfile.results import Facts, How, ImageUse, LocalSources, ParentConfig, RemoteSource
+from chainbuild.dockerfile.stages import (
+    Origin,
+    ResolvedStage,
+    StageGraph,
+    image_use,
+    mount_fields,
+)
+from chainbuild.errors import Problem
+
+_MAIN: Final = ""
+_REMOTE: Final = re.compile(r"(?:https?|git|ssh)://")
+_PERHAPS_REMOTE: Final = re.compile(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
+_OWN_FRONTEND: Final = re.compile(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
+_BUILD_PLATFORM: Final = re.compile(r"BUILD(?:PLATFORM|OS|ARCH|VARIANT)")
+_SSH: Final = re.compile(r"ssh://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
+
+
+def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, str]) -> Facts:
+    """The facts of the reachable stages. Never raises."""
+    run = _Evaluation(dockerfile=dockerfile, graph=graph, args=args)
+    run.doubts.extend(graph.doubts)
+    frontend = args.get("BUILDKIT_SYNTAX") or dockerfile.syntax
+    if frontend and not _OWN_FRONTEND.fullmatch(frontend):
+        run.doubt(f"the frontend {frontend} may read anything")
+        run.foreign = True
+    for index in graph.reachable:
+        run.stage(graph.stages[index])
+    return run.facts()
+
+
+@dataclass(slots=True)
+class _Scope:
+    """The variables of a stage at one line. `open`: an image that was not looked into may have set more of them."""
+
+    env: dict[str, str]
+    from_env: set[str]
+    uncertain: set[str]
+    open: bool
+
+    def copy(self) -> _Scope:
+        return _Scope(dict(self.env), set(self.from_env), set(self.uncertain), self.open)
+
+    def doubtful(self, expanded: Expanded) -> bool:
+        return bool(expanded.looked_up & self.uncertain) or (self.open and bool(expanded.missing))
+
+    def set(self, name: str, value: str, *, doubtful: bool) -> None:
+        self.env[name] = value
+        (self.uncertain.add if doubtful else self.uncertain.discard)(name)
+
+
+@dataclass(slots=True)
+class _Reads:
+    patterns: set[str] = field(default_factory=set)
+    doubts: list[str] = field(default_factory=list)
+    with_parents: bool = False
+
+    def result(self, doubts: list[str], *, foreign: bool) -> LocalSources:
+        reasons = tuple(dict.fromkeys((*doubts, *self.doubts)))
+        patterns = (".",) if "." in self.patterns else tuple(sorted(self.patterns))
+        return LocalSources(
+            patterns=patterns, everything=bool(reasons) or "." in self.patterns, doubts=reasons,
+            with_parents=self.with_parents, past_ignore=foreign,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Evaluation:
+    dockerfile: Dockerfile
+    graph: StageGraph
+    args: Mapping[str, str]
+    scopes: dict[int, _Scope] = field(default_factory=dict)
+    reads: dict[str, _Reads] = field(default_factory=dict)
+    images: list[ImageUse] = field(default_factory=list)
+    remotes: list[RemoteSource] = field(default_factory=list)
+    secrets: dict[str, None] = field(default_factory=dict)
+    ssh: dict[str, None] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    foreign: bool = False
+
+    def doubt(self, reason: str) -> None:
+        """Something may read any part of any context."""
+        self.doubts.append(reason)
+
+    def stage(self, resolved: ResolvedStage) -> None:
+        if resolved.replaced_by:
+            self.of(resolved.replaced_by).patterns.add(".")
+            return
+        if use := image_use(resolved):
+            self.images.append(use)
+        if resolved.origin.kind == "context":
+            self.of(resolved.origin.name).patterns.add(".")
+        if resolved.unseen_parent:
+            self.doubt(f"line {resolved.stage.line}: {resolved.origin.name} was not looked into for ONBUILD triggers")
+        scope = self.first_scope(resolved)
+        for found in resolved.instructions:
+            self.instruction(found, resolved, scope)
+        self.scopes[resolved.stage.index] = scope
+
+    def first_scope(self, resolved: ResolvedStage) -> _Scope:
+        """The variables that a stage begins with: those of the stage or image that it starts from."""
+        origin = resolved.origin
+        if origin.kind == "stage":
+            inherited = self.scopes.get(origin.index)
+            return inherited.copy() if inherited else _Scope({}, set(), set(), open=True)
+        config: ParentConfig | None = ParentConfig() if origin.kind == "scratch" else None
+        if config is None:
+            config = self.graph.parents.get((origin.name, resolved.platform))
+        env = dict(entry.partition("=")[::2] for entry in config.env) if config else {}
+        return _Scope(env, set(env), set(), open=config is None)
+
+    def of(self, context: str) -> _Reads:
+        return self.reads.setdefault(context, _Reads())
+
+    def instruction(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
+        if found.keyword == "ARG":
+            self.arg(found, scope)
+        elif found.keyword == "ENV":
+            self.env(found, scope)
+        elif found.keyword in {"COPY", "ADD"}:
+            self.copy(found, resolved, scope)
+        elif found.keyword == "RUN":
+            self.run(found, resolved, scope)
+
+    def expand(self, text: str, line: int, scope: _Scope) -> tuple[str, bool]:
+        """The expanded text, and whether it is in doubt."""
+        try:
+            expanded = expand(text, scope.env, escape=self.dockerfile.escape)
+        except ExpansionError as error:
+            self.problems.append(Problem(path=self.dockerfile.path, line=line, message=f"{text!r}: {error}"))
+            return "", True
+        return expanded.text, scope.doubtful(expanded)
+
+    def arg(self, found: Instruction, scope: _Scope) -> None:
+        """ARG: a build arg beats the default, a bare name takes the global value. It holds for the lines below."""
+        for arg in declarations(found):
+            if arg.name in self.args:
+                value, doubtful = self.args[arg.name], False
+            elif arg.default is not None:
+                value, doubtful = self.expand(arg.default, found.line, scope)
+            elif arg.name in self.graph.global_env:
+                value, doubtful = self.graph.global_env[arg.name], arg.name in self.graph.uncertain
+            elif arg.name in self.graph.uncertain:
+                value, doubtful = "", True
+            else:
+                continue
+            # The reference says that an ENV beats an ARG, builders let the later of the two win.
+            conflict = arg.name in scope.from_env and scope.env.get(arg.name) != value
+            scope.set(arg.name, value, doubtful=doubtful or conflict)
+
+    def env(self, found: Instruction, scope: _Scope) -> None:
+        """ENV: all values are expanded with the variables from before the line."""
+        if found.words and "=" not in found.words[0]:
+            pairs = [(found.words[0], found.rest[len(found.words[0]) :].lstrip("\t\v\f\r "))]
+        else:
+            split = [word.partition("=") for word in found.words]
+            pairs = [(name, text) for name, equals, text in split if equals]
+        values = [
+            (self.expand(name, found.line, scope)[0], *self.expand(text, found.line, scope)) for name, text in pairs
+        ]
+        for name, value, doubtful in values:
+            scope.set(name, value, doubtful=doubtful)
+            scope.from_env.add(name)
+
+    def copy(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
+        """COPY and ADD: their local sources, the images and stages that they take from, their URLs."""
+        context = self.source_context(found, resolved)
+        if context is None and found.keyword == "COPY":
+            return
+        reads = self.of(context or _MAIN)
+        with_parents = found.flag("parents")
+        reads.with_parents |= with_parents is not None and with_parents.lower() not in {"false", "0"}
+        inline = {heredoc.word for heredoc in found.heredocs}
+        checksum, _ = self.expand(found.flag("checksum") or "", found.line, scope)
+        for word in found.words[:-1]:
+            if word in inline and not found.json:
+                continue
+            source, doubtful = self.expand(word, found.line, scope)
+            if doubtful:
+                reads.doubts.append(f"line {found.line}: what {word!r} stands for is not certain")
+                continue
+            if found.keyword == "ADD" and _PERHAPS_REMOTE.match(source):
+                self.remotes.append(RemoteSource(url=source, checksum=checksum, line=found.line))
+                if _SSH.match(source):
+                    self.ssh["default"] = None
+                if _REMOTE.match(source):
+                    continue
+            reads.patterns.add(clean_source(source))
+
+    def source_context(self, found: Instruction, resolved: ResolvedStage) -> str | None:
+        """The context that a COPY or ADD reads from, None for a stage or an image; notes the image."""
+        if found.keyword == "ADD" or not found.flag("from"):
+            return _MAIN
+        return self.origin_context(found.flag("from") or "", found, resolved)
+
+    def origin_context(self, name: str, found: Instruction, resolved: ResolvedStage) -> str | None:
+        origin = self.graph.find(name)
+        if "$" in name:
+            hint = "Give the image a stage of its own: FROM $IMAGE AS name."
+            message = f"BuildKit expands no variable in from={name}"
+            self.problems.append(Problem(path=self.dockerfile.path, line=found.line, message=message, hint=hint))
+        elif origin.kind == "image":
+            how: How = "COPY --from" if found.keyword == "COPY" else "RUN --mount"
+            self.images.append(ImageUse(reference=name, platform=self.graph.target_platform, line=found.line, how=how))
+        elif origin.kind == "stage":
+            self.check_order(origin, name, found, resolved)
+        return origin.name if origin.kind == "context" else None
+
+    def check_order(self, origin: Origin, name: str, found: Instruction, resolved: ResolvedStage) -> None:
+        if origin.index < resolved.stage.index:
+            return
+        said = "is this stage itself" if origin.index == resolved.stage.index else "comes later"
+        self.problems.append(
+            Problem(
+                path=self.dockerfile.path, line=found.line, message=f"the stage {name!r} {said}",
+                hint="A stage takes files from the stages above it.",
+            )
+        )  # fmt: skip
+
+    def run(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
+        """RUN: its mounts."""
+        for value in found.flag_values("mount"):
+            fields = mount_fields(value)
+            texts = {key: self.expand(text, found.line, scope) for key, text in fields.items() if key != "from"}
+            kind, kind_in_doubt = texts.get("type", ("bind", False))
+            source, in_doubt = texts.get("source", ("", False))
+            target, _ = texts.get("target", ("", False))
+            name, _ = texts.get("id", ("", False))
+            if kind_in_doubt:
+                self.doubt(f"line {found.line}: the type of the mount {value!r} is not certain")
+            elif kind in {"secret", "ssh"}:
+                known = self.secrets if kind == "secret" else self.ssh
+                known[name or (posixpath.basename(target or source) if kind == "secret" else "default")] = None
+                continue
+            elif kind == "tmpfs" or (kind == "cache" and not fields.get("from")):
+                continue
+            context = self.origin_context(fields["from"], found, resolved) if fields.get("from") else _MAIN
+            if context is None:
+                continue
+            if in_doubt:
+                self.of(context).doubts.append(f"line {found.line}: the source of {value!r} is not certain")
+            else:
+                self.of(context).patterns.add(clean_source(source))
+
+    def facts(self) -> Facts:
+        reached = set(self.graph.reachable)
+        declared = {arg.name: arg.line for arg in reversed(self.dockerfile.global_args)}
+        unreachable: dict[str, int] = {}
+        for resolved in self.graph.stages:
+            index = resolved.stage.index
+            into = declared if index in reached and not resolved.replaced_by else unreachable
+            for found in resolved.instructions:
+                for arg in declarations(found) if found.keyword == "ARG" else ():
+                    into.setdefault(arg.name, arg.line)
+        main = self.of(_MAIN).result(self.doubts, foreign=self.foreign)
+        named = {
+            name: reads.result(self.doubts, foreign=self.foreign) for name, reads in self.reads.items() if name != _MAIN
+        }
+        if self.doubts:
+            for name in self.graph.contexts:
+                named.setdefault(name, _Reads().result(self.doubts, foreign=self.foreign))
+        target = self.graph.target
+        every_doubt = dict.fromkeys(
+            (*self.doubts, *(doubt for sources in (main, *named.values()) for doubt in sources.doubts))
+        )
+        return Facts(
+            reachable=self.graph.reachable, images=tuple(dict.fromkeys(self.images)), sources=main,
+            named_sources=tuple(sorted(named.items(), key=lambda item: item[0])),
+            remotes=tuple(dict.fromkeys(self.remotes)), declared_args=declared,
+            unreachable_args={name: line for name, line in unreachable.items() if name not in declared},
+            secrets=tuple(sorted(self.secrets)), ssh=tuple(sorted(self.ssh)),
+            onbuild=self.graph.stages[target].onbuild if 0 <= target < len(self.graph.stages) else (),
+            build_platform_counts=self.build_platform_counts(), doubts=tuple(every_doubt),
+            problems=(*self.graph.problems, *self.problems),
+        )  # fmt: skip
+
+    def build_platform_counts(self) -> bool:
+        texts = [arg.default or "" for arg in self.dockerfile.global_args]
+        for index in self.graph.reachable:
+            resolved = self.graph.stages[index]
+            texts += [resolved.stage.base, resolved.stage.platform]
+            texts += [found.original for found in resolved.instructions]
+        return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
+
+
+def clean_source(source: str) -> str:
+    """A source as a path below the context's root: `/a/../b/` is `b`, `../x` is `x`, `/` is `.`."""
+    cleaned = posixpath.normpath("/" + source).lstrip("/")
+    return cleaned or "."

@@ -1,0 +1,134 @@
+"""What a Dockerfile reads and declares, for given args, target, platforms and named contexts.
+
+Only the stages that the target needs are looked at, as BuildKit does. Where the Dockerfile alone cannot tell (a
+variable that an image may set, a frontend that is not Dockerfile's own, ONBUILD triggers of an image that was not
+looked into), the answer is "everything", with the reason: a step key that misses an input is worse than one that
+holds too much.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from chainbuild.dockerfile.evaluation import evaluate
+from chainbuild.dockerfile.grammar import declarations
+from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile
+from chainbuild.dockerfile.results import (
+    PLATFORM_ARGS,
+    BaseArg,
+    Facts,
+    ImageUse,
+    LocalSources,
+    ParentConfig,
+    RemoteSource,
+    normal_context_name,
+)
+from chainbuild.dockerfile.stages import references, resolve_stages
+from chainbuild.errors import Problem
+from chainbuild.references import Platform
+
+__all__ = [
+    "BaseArg",
+    "Facts",
+    "ImageUse",
+    "LocalSources",
+    "ParentConfig",
+    "RemoteSource",
+    "arg_counts",
+    "base_arg_used",
+    "find_facts",
+    "normal_context_name",
+    "unknown_args",
+]
+
+PROXY_ARGS: Final = frozenset(
+    spelled
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for spelled in (name, name.lower())
+)
+_BUILDER_ARGS: Final = frozenset({"SOURCE_DATE_EPOCH"})
+
+
+def find_facts(
+    dockerfile: Dockerfile,
+    *,
+    args: Mapping[str, str],
+    target_platform: Platform,
+    build_platform: Platform,
+    target: str | None = None,
+    contexts: Collection[str] = (),
+    parents: Mapping[tuple[str, str], ParentConfig] | None = None,
+) -> Facts:
+    """Evaluate a Dockerfile. Never raises.
+
+    `args` are the build args as the builder gets them; `target` is a stage's name (None: the last one); `contexts`
+    are the names of the named contexts, which replace the stages and images of that name. `parents` gives what an
+    image's config brings, for (the reference exactly as it stands after expansion, the OCI platform); for an image
+    behind a named context, the context's name stands for the reference. An image that a reachable stage starts from
+    and that is not in `parents` makes the sources "everything", because its ONBUILD triggers are unseen.
+    """
+    graph = resolve_stages(
+        dockerfile,
+        args=args,
+        target=target,
+        target_platform=target_platform,
+        build_platform=build_platform,
+        contexts=frozenset(normal_context_name(name) for name in contexts),
+        parents=parents or {},
+    )
+    return evaluate(dockerfile, graph, args=args)
+
+
+def arg_counts(name: str, facts: Facts) -> bool:
+    """Whether a build arg can decide anything in this build: it is declared, or BuildKit takes it undeclared.
+
+    Those are the proxy args (they reach every RUN), `SOURCE_DATE_EPOCH` and whatever starts with `BUILDKIT_`.
+    """
+    return name in facts.declared_args or _taken_undeclared(name)
+
+
+def _taken_undeclared(name: str) -> bool:
+    return name in PROXY_ARGS | PLATFORM_ARGS | _BUILDER_ARGS or name.startswith("BUILDKIT_")
+
+
+def unknown_args(names: Iterable[str], dockerfiles: Iterable[Dockerfile], *, path: str, line: int = 0) -> list[Problem]:
+    """A problem for every name that none of the Dockerfiles declares (in any stage), with the nearest one."""
+    declared = {declared.name for dockerfile in dockerfiles for declared in all_declarations(dockerfile)}
+    problems = []
+    for name in names:
+        if name in declared or _taken_undeclared(name):
+            continue
+        near = difflib.get_close_matches(name, sorted(declared), n=1)
+        hint = f"Perhaps you meant {near[0]}." if near else f"Write 'ARG {name}' in the Dockerfile that uses it."
+        problems.append(Problem(path=path, line=line, message=f"no Dockerfile declares the arg {name}", hint=hint))
+    return problems
+
+
+def all_declarations(dockerfile: Dockerfile) -> tuple[ArgDeclaration, ...]:
+    """Every ARG of the file, reachable or not, those of ONBUILD triggers left out."""
+    in_stages = [
+        declared
+        for stage in dockerfile.stages
+        for found in stage.instructions
+        if found.keyword == "ARG"
+        for declared in declarations(found)
+    ]
+    return (*dockerfile.global_args, *in_stages)
+
+
+def base_arg_used(dockerfile: Dockerfile, name: str) -> BaseArg:
+    """Whether `ARG name` stands before the first FROM and a FROM uses it (also through another ARG's default)."""
+    declared = 0
+    carriers: set[str] = set()
+    for arg in dockerfile.global_args:
+        if arg.name == name:
+            declared = declared or arg.line
+            carriers.add(name)
+        elif arg.default and references(arg.default, dockerfile.escape) & carriers:
+            carriers.add(arg.name)
+    used = tuple(
+        stage.line for stage in dockerfile.stages if references(stage.base, dockerfile.escape) & (carriers or {name})
+    )
+    return BaseArg(declared=declared, used=used)

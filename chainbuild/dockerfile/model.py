@@ -1,0 +1,94 @@
+"""What a Dockerfile says, as values: directives, stages, instructions; nothing is evaluated here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chainbuild.errors import Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flag:
+    """One `--name=value` of an instruction. `value` is None where there is no `=`."""
+
+    name: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heredoc:
+    """One here-document of a RUN, COPY or ADD. `word` is what stands in the instruction, as in `<<-"EOF"`."""
+
+    word: str
+    name: str
+    expand: bool
+    strip_tabs: bool
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instruction:
+    """One instruction.
+
+    `keyword` is in upper case, `line` and `end_line` count from 1, `text` is the instruction with its continued lines
+    joined (here-documents not included), `original` the lines as they stand in the file. `words` are the arguments
+    after the flags: those of the JSON form (`json`), else split at white space and not yet expanded. `rest` is what
+    follows the flags, unsplit. `trigger` is the instruction that an ONBUILD holds.
+    """
+
+    keyword: str
+    line: int
+    end_line: int
+    text: str
+    original: str
+    flags: tuple[Flag, ...] = ()
+    rest: str = ""
+    words: tuple[str, ...] = ()
+    json: bool = False
+    heredocs: tuple[Heredoc, ...] = ()
+    trigger: Instruction | None = None
+
+    def flag(self, name: str) -> str | None:
+        """The last value of the flag, None where it is not there; a flag without `=` has the value ``""``."""
+        for flag in reversed(self.flags):
+            if flag.name == name:
+                return flag.value or ""
+        return None
+
+    def flag_values(self, name: str) -> tuple[str, ...]:
+        """Every value of a flag that may stand several times, in order."""
+        return tuple(flag.value or "" for flag in self.flags if flag.name == name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArgDeclaration:
+    """One name of an ARG, with its default as it is written (None: a bare name)."""
+
+    name: str
+    default: str | None
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One FROM and what follows it. `name` is in lower case, `""` where there is none; the rest is not expanded."""
+
+    index: int
+    name: str
+    base: str
+    platform: str
+    line: int
+    instructions: tuple[Instruction, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dockerfile:
+    """A whole Dockerfile. `syntax` is the frontend's image (`""`: the builder's own), `check` the lint directive."""
+
+    path: str
+    syntax: str = ""
+    escape: str = "\\"
+    check: str = ""
+    global_args: tuple[ArgDeclaration, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    problems: tuple[Problem, ...] = ()

@@ -1,0 +1,113 @@
+"""The answers: what `find_facts` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from chainbuild.errors import Problem
+
+PLATFORM_ARGS: Final = frozenset(
+    f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "ARCH", "VARIANT", "OSVERSION")
+) | {"TARGETSTAGE"}
+"""The args that BuildKit defines before the first FROM."""
+
+How = Literal["FROM", "COPY --from", "RUN --mount"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParentConfig:
+    """What an image's config brings into a stage that starts from it: `Env` (`NAME=value` texts) and `OnBuild`."""
+
+    env: tuple[str, ...] = ()
+    onbuild: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class ImageUse:
+    """An image from outside. `reference` is the text after expansion, `platform` the OCI string."""
+
+    reference: str
+    platform: str
+    line: int
+    how: How
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalSources:
+    """What of one context can be read.
+
+    `patterns` are paths relative to the context's root, cleaned, with Go's `filepath.Match` wildcards and `**` for
+    any depth; `"."` is the whole context. `everything` is set where it is "." or in doubt, and `doubts` says why.
+    `with_parents`: a COPY --parents also takes the folders above. `past_ignore`: the frontend is a foreign one, which
+    may not honour ignore files.
+    """
+
+    patterns: tuple[str, ...] = ()
+    everything: bool = False
+    doubts: tuple[str, ...] = ()
+    with_parents: bool = False
+    past_ignore: bool = False
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.patterns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class RemoteSource:
+    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none."""
+
+    url: str
+    checksum: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseArg:
+    """How a Dockerfile uses an arg in FROM: `declared` is the line of its ARG before the first FROM (0: none).
+
+    True where it is declared and used.
+    """
+
+    declared: int
+    used: tuple[int, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.declared and self.used)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a build of this Dockerfile depends on, besides the Dockerfile itself.
+
+    `reachable` are the indexes of the stages that the target needs. `sources` is about the main context,
+    `named_sources` about the named contexts that are used (also those that stand for images). `declared_args` maps
+    the names that the global scope and the reachable stages declare to their first line, `unreachable_args` those of
+    the other stages. `secrets` and `ssh` are ids. `build_platform_counts`: the platform that builds decides
+    something, too (a `BUILD…` platform arg is mentioned). `onbuild` are the triggers that the result will carry. `doubts`
+    are the reasons for an "everything", `problems` what BuildKit would refuse.
+    """
+
+    reachable: tuple[int, ...] = ()
+    images: tuple[ImageUse, ...] = ()
+    sources: LocalSources = field(default_factory=LocalSources)
+    named_sources: tuple[tuple[str, LocalSources], ...] = ()
+    remotes: tuple[RemoteSource, ...] = ()
+    declared_args: Mapping[str, int] = field(default_factory=dict)
+    unreachable_args: Mapping[str, int] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    ssh: tuple[str, ...] = ()
+    onbuild: tuple[str, ...] = ()
+    build_platform_counts: bool = False
+    doubts: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def normal_context_name(name: str) -> str:
+    """The form in which names of contexts, stages and images meet: as Docker shortens them, without `:latest`."""
+    short = name.removesuffix(":latest")
+    for prefix in ("docker.io/library/", "index.docker.io/library/", "library/", "docker.io/", "index.docker.io/"):
+        if short.startswith(prefix) and ("/" not in short[len(prefix) :] or not prefix.endswith("library/")):
+            return short[len(prefix) :]
+    return short

@@ -1,0 +1,284 @@
+"""Tables of Dockerfiles and the facts that a step key is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from chainbuild.dockerfile import (
+    Facts,
+    ImageUse,
+    ParentConfig,
+    RemoteSource,
+    arg_counts,
+    base_arg_used,
+    find_facts,
+    parse,
+    unknown_args,
+)
+from chainbuild.references import Platform
+
+AMD, ARM = Platform.parse("amd64"), Platform.parse("arm64")
+SEEN = {("img", "linux/arm64"): ParentConfig(), ("img", "linux/amd64"): ParentConfig()}
+
+
+def facts(
+    text: str,
+    *,
+    target: str | None = None,
+    contexts: Collection[str] = (),
+    parents: Mapping[tuple[str, str], ParentConfig] = SEEN,
+    **args: str,
+) -> Facts:
+    parsed = parse(text.encode(), "Dockerfile")
+    assert not parsed.problems
+    return find_facts(
+        parsed, args=args, target=target, target_platform=ARM, build_platform=AMD, contexts=contexts, parents=parents
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "patterns"),
+    [
+        ("COPY a b /", ("a", "b")),
+        ("COPY . /x", (".",)),
+        ("COPY / /x", (".",)),
+        ("COPY ./a/../b/ ../../c /", ("b", "c")),
+        ('COPY ["a b", "/"]', ("a b",)),
+        ("ADD a.tar.gz /", ("a.tar.gz",)),
+        ("ARG D=x\nCOPY $D/*.c /", ("x/*.c",)),
+        ("ENV D=x\nCOPY ${D}y /", ("xy",)),
+        ("COPY <<EOF /x\na\nEOF", ()),
+        ("COPY <<EOF b /x\na\nEOF", ("b",)),
+        ("RUN make", ()),
+        ("RUN --mount=type=bind,target=/s make", (".",)),
+        ("RUN --mount=target=/s,src=tools make", ("tools",)),
+        ("ARG T=t\nRUN --mount=type=bind,source=$T,dst=/s make", ("t",)),
+        ("RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t make", ()),
+        ("RUN --mount=type=secret,id=x --mount=type=ssh make", ()),
+        ("COPY --from=other a /", ()),
+        ("COPY --exclude=*.o a /", ("a",)),
+        ("ONBUILD COPY a /", ()),
+    ],
+)
+def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
+    found = facts(f"FROM img\n{body}")
+    assert found.sources.patterns == patterns
+    assert found.sources.everything == (patterns == (".",))
+    assert not found.doubts
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("# syntax=me/front\nFROM img", "frontend me/front"),
+        ("FROM other\nCOPY a /", "other was not looked into"),
+        ("FROM --platform=linux/s390x img", "img was not looked into"),
+        ("FROM other AS x\nFROM x\nARG V\nCOPY $V /", "$V"),
+        ("FROM other AS x\nARG V=$W\nFROM x\nCOPY $V /", "$V"),
+        ("FROM other\nRUN --mount=source=$V,target=/s x", "$V"),
+        ("FROM other\nRUN --mount=type=$V,target=/s x", "$V"),
+        ("FROM img\nENV V=a\nARG V=b\nCOPY $V /", "$V"),
+        ("ARG TARGETARCH\nFROM img\nARG TARGETARCH\nCOPY $TARGETARCH /", "$TARGETARCH"),
+        ("FROM img\nCOPY ${X /", "${X"),
+    ],
+)
+def test_in_doubt_it_is_everything(text: str, reason: str) -> None:
+    found = facts(text)
+    assert found.sources.everything
+    assert any(reason in doubt for doubt in found.doubts)
+
+
+def test_own_frontends_are_no_doubt() -> None:
+    for name in ("docker/dockerfile", "docker/dockerfile:1.7-labs", "docker.io/docker/dockerfile-upstream:master"):
+        assert not facts(f"# syntax={name}\nFROM img\nCOPY a /").sources.everything
+    assert facts("# syntax=example.com/docker/dockerfile:1\nFROM img").sources.everything
+    assert facts("FROM img", BUILDKIT_SYNTAX="me/front").sources.everything
+
+
+def test_what_a_parent_brings() -> None:
+    parents = {("img", "linux/arm64"): ParentConfig(env=("D=dir",), onbuild=("COPY $D/x /", "ARG Z", "RUN <<E\nhi\nE"))}
+    found = facts("FROM img\nCOPY ${D}/y /", parents=parents)
+    assert found.sources.patterns == ("dir/x", "dir/y")
+    assert not found.sources.everything
+    assert "Z" in found.declared_args
+
+
+def test_triggers_of_a_stage_run_in_the_next_and_only_there() -> None:
+    text = "FROM img AS a\nONBUILD COPY x /\nONBUILD COPY --from=lib l /\nFROM a AS b\nFROM b\nCOPY y /"
+    found = facts(text, parents=SEEN)
+    assert found.sources.patterns == ("x", "y")
+    assert [use.reference for use in found.images] == ["img", "lib"]
+    assert found.onbuild == ()
+    assert facts(text, target="a").onbuild == ("COPY x /", "COPY --from=lib l /")
+    assert facts(text, target="a").sources.patterns == ()
+
+
+def test_images() -> None:
+    found = facts(
+        "ARG TAG=1\nARG BASE=img\n"
+        "FROM --platform=$BUILDPLATFORM tool:${TAG} AS build\n"
+        "FROM unused:1 AS no\n"
+        "FROM scratch AS none\nCOPY --from=none a /\n"
+        "FROM $BASE\nCOPY --from=build a /\nCOPY --from=2 a /\nCOPY --from=ext:2 a /\n"
+        "RUN --mount=type=cache,from=cached,target=/c --mount=from=build,target=/b x",
+        TAG="9",
+    )
+    assert found.images == (
+        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM"),
+        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM"),
+        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from"),
+        ImageUse(reference="cached", platform="linux/arm64", line=11, how="RUN --mount"),
+    )
+    assert found.reachable == (0, 2, 3)
+    assert [problem.line for problem in found.problems] == [6]
+
+
+def test_named_contexts_replace_stages_and_images() -> None:
+    text = (
+        "FROM huge AS build\nCOPY . /\n"
+        "FROM docker.io/library/debian:latest\nCOPY --from=build x /\nCOPY --from=files *.c /\n"
+        "RUN --mount=from=more,source=s,target=/s x"
+    )
+    found = facts(text, contexts=["BUILD".lower(), "debian", "files", "more", "spare"])
+    assert found.images == ()
+    named = dict(found.named_sources)
+    assert set(named) >= {"build", "debian", "files", "more"}
+    assert named["files"].patterns == ("*.c",)
+    assert named["more"].patterns == ("s",)
+    assert named["debian"].everything
+    found = facts(
+        text, contexts=["build", "debian", "files", "more"], parents={("debian", "linux/arm64"): ParentConfig()}
+    )
+    assert found.sources.patterns == ()
+    assert not found.doubts
+    assert dict(found.named_sources)["build"].patterns == ("x",)
+
+
+def test_targets() -> None:
+    text = "FROM img AS a\nCOPY x /\nFROM a AS B\nCOPY y /\nFROM img AS c\nCOPY z /"
+    assert facts(text).sources.patterns == ("z",)
+    assert facts(text, target="b").sources.patterns == ("x", "y")
+    assert facts(text, target="A").sources.patterns == ("x",)
+    wrong = facts(text, target="nope").problems
+    assert "no stage 'nope'" in wrong[0].message
+
+
+def test_a_later_stage_of_the_same_name_hides_the_earlier() -> None:
+    text = "FROM img AS a\nCOPY x /\nFROM a AS a\nCOPY y /\nFROM a\nCOPY z /"
+    assert facts(text).sources.patterns == ("x", "y", "z")
+
+
+def test_scopes() -> None:
+    text = (
+        "ARG G=g\nARG H=${G}h\nFROM img AS a\nARG H\nARG I=i$H\nENV J=j$I\n"
+        "FROM a\nCOPY $G${H} /\nCOPY $I /\nCOPY $J /\nARG G\nCOPY $G /\nARG TARGETARCH\nCOPY $TARGETARCH /"
+    )
+    assert facts(text).sources.patterns == ("arm64", "g", "gh", "igh", "jigh")
+    assert facts(text, G="k", J="no").sources.patterns == ("arm64", "ikh", "jikh", "k", "kh")
+    assert facts(text, TARGETARCH="mine", H="h").sources.patterns == ("g", "h", "ih", "jih", "mine")
+
+
+def test_undeclared_args_are_not_seen() -> None:
+    assert facts("FROM img\nCOPY ${X:-a}${http_proxy:-b} /", X="no", http_proxy="no").sources.patterns == ("ab",)
+
+
+def test_env_takes_the_values_from_before_its_line() -> None:
+    assert facts("FROM img\nENV A=1\nENV A=2 B=$A\nCOPY $B /").sources.patterns == ("1",)
+
+
+def test_remote_sources() -> None:
+    found = facts(
+        "FROM img\nARG V=2\nADD --checksum=sha256:00 https://x/y-$V.tgz a /\n"
+        "ADD git@github.com:o/r.git#v1 https://g/r.git /"
+    )
+    assert found.remotes == (
+        RemoteSource(url="https://x/y-2.tgz", checksum="sha256:00", line=3),
+        RemoteSource(url="git@github.com:o/r.git#v1", checksum="", line=4),
+        RemoteSource(url="https://g/r.git", checksum="", line=4),
+    )
+    assert "a" in found.sources.patterns
+    assert found.ssh == ("default",)
+
+
+def test_secrets_and_ssh() -> None:
+    found = facts(
+        "FROM img\nRUN --mount=type=secret,id=tok --mount=type=secret,target=/run/key "
+        "--mount=type=ssh --mount=type=ssh,id=git x"
+    )
+    assert found.secrets == ("key", "tok")
+    assert found.ssh == ("default", "git")
+
+
+def test_declared_args() -> None:
+    text = "ARG A\nFROM img AS u\nARG U\nARG B\nFROM img\nARG A B=1\nARG C=2"
+    found = facts(text)
+    assert found.declared_args == {"A": 1, "B": 6, "C": 7}
+    assert found.unreachable_args == {"U": 3}
+    assert arg_counts("A", found)
+    assert arg_counts("HTTP_PROXY", found)
+    assert arg_counts("SOURCE_DATE_EPOCH", found)
+    assert arg_counts("BUILDKIT_SYNTAX", found)
+    assert not arg_counts("U", found)
+
+
+def test_unknown_args_have_a_nearest_name() -> None:
+    files = [parse(b"FROM a\nARG BLAS_TARGET_CPU", "1"), parse(b"ARG BASE_IMAGE\nFROM $BASE_IMAGE", "2")]
+    problems = unknown_args(["BASE_IMAGE", "BLAS_TARGET", "QQ", "no_proxy"], files, path="x-args", line=3)
+    assert [(each.path, each.line, each.hint) for each in problems] == [
+        ("x-args", 3, "Perhaps you meant BLAS_TARGET_CPU."),
+        ("x-args", 3, "Write 'ARG QQ' in the Dockerfile that uses it."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "declared", "used"),
+    [
+        ("ARG BASE_IMAGE\nFROM $BASE_IMAGE", 1, (2,)),
+        ("ARG X\nARG BASE_IMAGE=a\nFROM b\nFROM ${BASE_IMAGE:-c}\nFROM $X", 2, (4,)),
+        ("ARG BASE_IMAGE\nARG FULL=r/$BASE_IMAGE\nFROM $FULL", 1, (3,)),
+        ("FROM $BASE_IMAGE", 0, (1,)),
+        ("ARG BASE_IMAGE\nFROM debian", 1, ()),
+        ("FROM debian\nARG BASE_IMAGE", 0, ()),
+    ],
+)
+def test_the_base_images_arg(text: str, declared: int, used: tuple[int, ...]) -> None:
+    found = base_arg_used(parse(text.encode(), "D"), "BASE_IMAGE")
+    assert (found.declared, found.used) == (declared, used)
+    assert bool(found) == bool(declared and used)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "part"),
+    [
+        ("ARG B\nFROM $B", 2, "FROM names no image"),
+        ("FROM img AS a\nCOPY --from=b x /\nFROM img AS b\nFROM a", 2, "comes later"),
+        ("FROM img AS a\nCOPY --from=a x /", 2, "is this stage itself"),
+        ("FROM img\nCOPY --from=$X a /", 2, "expands no variable"),
+        ("FROM img\nCOPY ${X:?give} /", 2, "X: give"),
+        ("FROM --platform=$NONE img", 1, "empty after expansion"),
+    ],
+)
+def test_problems(text: str, line: int, part: str) -> None:
+    assert [each.line for each in facts(text).problems if part in each.message] == [line]
+
+
+def test_a_thousand_stages_are_no_recursion() -> None:
+    text = "FROM img AS s0\nCOPY a /\n" + "".join(f"FROM s{at} AS s{at + 1}\n" for at in range(3000))
+    assert facts(text).sources.patterns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("FROM --platform=$BUILDPLATFORM img", True),
+        ("FROM img\nARG BUILDARCH\nRUN <<E\nx\nE", True),
+        ("ARG T=t-${BUILDOS}\nFROM img", True),
+        ("FROM --platform=$TARGETPLATFORM img\nARG TARGETARCH", False),
+        ("FROM --platform=$BUILDPLATFORM img AS unused\nFROM img", False),
+        ("# syntax=me/front\nFROM img", True),
+    ],
+)
+def test_whether_the_platform_that_builds_counts(text: str, counts: bool) -> None:
+    assert facts(text).build_platform_counts is counts
