@@ -1,0 +1,147 @@
+"""The one place where an error becomes output: for people on stderr, for programs as a JSON object on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any, Final
+
+from chainbuild import __version__
+from chainbuild.errors import (
+    BuildFailedError,
+    ChainbuildError,
+    ExitCode,
+    InterruptedRunError,
+    NotProvenError,
+    WrongUseError,
+)
+from chainbuild.ui.summary import failure_lines
+from chainbuild.ui.terminal import Line, Span, Terminal
+from chainbuild.wording import plural, visible, visible_lines
+
+SCHEMA: Final = "chainbuild.error/1"
+_FINDINGS_SHOWN: Final = 40
+
+
+def show_error(
+    error: BaseException,
+    *,
+    out: Terminal,
+    err: Terminal,
+    as_json: bool = False,
+    shown_tails: frozenset[tuple[str, ...]] = frozenset(),
+    log_folder: Path | None = None,
+) -> ExitCode:
+    """Tell an error and return the exit code that says the same to a script.
+
+    `shown_tails` are the log tails that a view has shown already. The traceback of an exception that is not ours goes
+    to a file in `log_folder`, or to one in the folder for temporary files.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        error = InterruptedRunError(
+            "interrupted; what was finished stays finished, and the next run goes on from there"
+        )
+    trace = None if isinstance(error, ChainbuildError) else _write_traceback(error, log_folder)
+    code = error.exit_code if isinstance(error, ChainbuildError) else ExitCode.BUG
+    if as_json:
+        body = error_as_json(error, trace)
+        out.write_raw(json.dumps(body, ensure_ascii=True, separators=(",", ":")) + "\n")
+        return code
+    match error:
+        case WrongUseError():
+            err.write(_wrong_use_lines(error))
+        case ChainbuildError():
+            err.write(_error_lines(error, err.width, shown_tails))
+        case _:
+            err.write(_bug_lines(error, trace))
+    return code
+
+
+def error_as_json(error: BaseException, trace: Path | None = None) -> dict[str, Any]:
+    """An error as an object of schema `chainbuild.error/1`; every field is always there."""
+    ours = error if isinstance(error, ChainbuildError) else None
+    problems = error.problems if isinstance(error, WrongUseError) else ()
+    build = error if isinstance(error, BuildFailedError) else None
+    log_path = build.log_path if build else trace
+    return {
+        "schema": SCHEMA,
+        "error": type(error).__name__,
+        "message": ours.message if ours else f"{type(error).__name__}: {error}",
+        "where": ours.where if ours else "",
+        "hint": ours.hint if ours else _report_hint(trace),
+        "problems": [{"path": p.path, "line": p.line, "message": p.message, "hint": p.hint} for p in problems],
+        "log_tail": list(build.log_tail) if build else [],
+        "log_path": str(log_path) if log_path else None,
+        "findings": list(error.findings) if isinstance(error, NotProvenError) else [],
+        "exit_code": int(ours.exit_code if ours else ExitCode.BUG),
+    }
+
+
+def _wrong_use_lines(error: WrongUseError) -> list[Line]:
+    lines: list[Line] = []
+    for problem in error.problems:
+        first, *rest = visible_lines(problem.message)
+        where = Span(f"{visible(problem.where)}: " if problem.where else "", "bold")
+        lines.append((where, Span("" if problem.where else "error: ", "bad"), Span(first)))
+        lines += [(Span(f"  {line}"),) for line in rest]
+        lines += _hint_lines(problem.hint)
+    if len(error.problems) > 1:
+        lines.append((Span(f"{plural(len(error.problems), 'problem')}; nothing was started", "bad"),))
+    return lines
+
+
+def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozenset[tuple[str, ...]]) -> list[Line]:
+    first, *rest = visible_lines(error.message)
+    lines: list[Line] = [(Span("error: ", "bad"), Span(first)), *((Span(f"  {line}"),) for line in rest)]
+    if isinstance(error, BuildFailedError):
+        tail = () if _was_shown(error.log_tail, shown_tails) else error.log_tail
+        lines += failure_lines("", tail, error.log_path, width, where=error.where)
+    elif error.where:
+        lines.append((Span("  at ", "dim"), Span(visible(error.where))))
+    if isinstance(error, NotProvenError):
+        lines += [(Span(f"  {visible(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
+        if (more := len(error.findings) - _FINDINGS_SHOWN) > 0:
+            lines.append((Span(f"  … and {more} more (--json has them all)", "dim"),))
+    return lines + _hint_lines(error.hint)
+
+
+def _hint_lines(hint: str) -> list[Line]:
+    return [(Span(f"    {line}", "busy"),) for line in visible_lines(hint)] if hint else []
+
+
+def _was_shown(tail: tuple[str, ...], shown: frozenset[tuple[str, ...]]) -> bool:
+    """Whether the last lines of the tail are the end of one that was shown."""
+    last = tail[-3:]
+    return bool(last) and any(seen[-len(last) :] == last for seen in shown)
+
+
+def _bug_lines(error: BaseException, trace: Path | None) -> list[Line]:
+    text = visible(f"{type(error).__name__}: {error}")
+    hint = _report_hint(trace)
+    return [(Span("this is a bug in chainbuild: ", "bad"), Span(text)), *_hint_lines(hint)]
+
+
+def _report_hint(trace: Path | None) -> str:
+    told = f"traceback and versions are in {trace}" if trace else "the traceback could not be written to any file"
+    return (
+        f"{told}\nplease report it with that and the command line; what was built stays, and a next run goes on from it"
+    )
+
+
+def _write_traceback(error: BaseException, folder: Path | None) -> Path | None:
+    text = "".join(traceback.format_exception(error))
+    head = f"chainbuild {__version__}, Python {sys.version.split()[0]}, {sys.platform}\n\n"
+    for place in (folder, None):
+        if place is not None and not place.is_dir():
+            continue
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(prefix="chainbuild-bug-", suffix=".txt", dir=place)
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(head + text)
+            return Path(name)
+    return None

@@ -1,0 +1,106 @@
+"""A plan as people read it: what would be done to every step, why, how long it should take, and the exact commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chainbuild.ui.tables import Column, table
+from chainbuild.ui.terminal import Line, Span, Style, Terminal
+from chainbuild.wording import duration, plural, visible
+
+_COLUMNS: Final = (
+    Column(heading="step"),
+    Column(heading="action"),
+    Column(heading="takes", right=True),
+    Column(heading="why"),
+)
+_ACTION_STYLES: Final[dict[str, Style]] = {"reuse": "good"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRow:
+    """A step of a plan: `action` is the plan's word (`build`, `reuse`, …), `command` the argv that would be run."""
+
+    step: str
+    action: str
+    reason: str
+    image: str
+    expected_seconds: float | None = None
+    command: tuple[str, ...] | None = None
+
+
+def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> None:
+    """Print the plan, in order; with a `verbosity` of 1 or more the image names and the exact command lines as well."""
+    if not rows:
+        out.write(["nothing to do: the plan has no steps"])
+        return
+    shown: list[Sequence[Span] | None] = []
+    group = None
+    for row in rows:
+        head, _, name = row.step.rpartition("/")
+        if head != group:
+            group = head
+            shown.append((Span(visible(head) or "steps", "bold"),))
+        takes = "" if row.expected_seconds is None or row.action == "reuse" else f"~{duration(row.expected_seconds)}"
+        style = _ACTION_STYLES.get(row.action, "busy")
+        shown.append((Span(f"  {visible(name)}"), Span(row.action, style), Span(takes), Span(visible(row.reason))))
+        if verbosity >= 1:
+            shown += [(Span("      image  ", "dim"), Span(visible(row.image)))]
+            if row.command:
+                shown.append((Span("      runs   ", "dim"), Span(command_line(row.command))))
+    out.write([*table(_COLUMNS, shown, out.width), (), *_total(rows)])
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """An argv as it can be pasted into a POSIX shell, on one line.
+
+    An argument with a newline or a control character is written in the `$'...'` form (bash, zsh, ksh, POSIX.1-2024).
+    """
+    return " ".join(_quoted(argument) for argument in argv)
+
+
+def _quoted(argument: str) -> str:
+    if argument.isprintable():
+        return shlex.quote(argument)
+    escaped = argument.replace("\\", "\\\\").replace("'", "\\'")
+    letters = (letter if letter.isprintable() else _escape(letter) for letter in escaped)
+    return f"$'{''.join(letters)}'"
+
+
+def _escape(letter: str) -> str:
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    if letter in named:
+        return named[letter]
+    code = ord(letter)
+    return f"\\{code:03o}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _total(rows: Sequence[PlanRow]) -> list[Line]:
+    """How many steps of each action; then how long: the platforms are worked on side by side."""
+    counts: dict[str, int] = {}
+    per_platform: dict[str, float] = {}
+    unknown = 0
+    for row in rows:
+        counts[row.action] = counts.get(row.action, 0) + 1
+        if row.action == "reuse":
+            continue
+        if row.expected_seconds is None:
+            unknown += 1
+            continue
+        platform = row.step.partition("/")[0]
+        per_platform[platform] = per_platform.get(platform, 0.0) + row.expected_seconds
+    lines: list[Line] = [(Span(", ".join(f"{action} {count}" for action, count in counts.items()), "bold"),)]
+    if set(counts) == {"reuse"}:
+        return [*lines, (Span("nothing to build"),)]
+    longest = max(per_platform.values(), default=0.0)
+    parts = []
+    if longest:
+        parts.append(f"takes {'at least' if unknown else 'about'} {duration(longest)}")
+    if len(per_platform) > 1:
+        parts.append(f"{duration(sum(per_platform.values()))} of work, platforms side by side")
+    if unknown:
+        parts.append(f"{plural(unknown, 'step')} never timed yet")
+    return [*lines, (Span(", ".join(parts)),)] if parts else lines

@@ -1,0 +1,179 @@
+"""The end of a run: what was done to each step, what failed with its last lines, and what there is now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from chainbuild import events
+from chainbuild.ui.board import TAIL_LINES, Board, Row
+from chainbuild.ui.tables import Column, table
+from chainbuild.ui.terminal import Line, Span, Style
+from chainbuild.wording import clip, duration, plural, share, short_digest, size, visible, visible_lines
+
+STATE_STYLES: Final[dict[str, Style]] = {
+    "done": "good",
+    "reused": "good",
+    "running": "busy",
+    "failed": "bad",
+    "skipped": "warn",
+    "waiting": "dim",
+}
+_STEP_COLUMNS: Final = (
+    Column(heading="step"),
+    Column(heading="action"),
+    Column(heading="time", right=True),
+    Column(heading="size", right=True),
+    Column(heading="added", right=True),
+    Column(heading="note"),
+)
+_UNFINISHED: Final = {"waiting": "not started", "running": "interrupted"}
+_UNTOUCHED_ROWS: Final = 4
+# Lines that say what went wrong, against those of programs that only pass a failure on (make, pip, cmake, the builder).
+_SAYS_WHY: Final = re.compile(
+    r"\berror\b|\bfatal\b|\bE: |cannot |can't |could not |not found|no such |undefined |denied|killed|segmentation|"
+    r"exception|illegal instruction|no space left|unable to ",
+    re.IGNORECASE,
+)
+_PASSES_ON: Final = re.compile(r"\*\*\*|did not complete successfully|exit (code|status)|^Traceback", re.IGNORECASE)
+
+
+def step_table(board: Board, now: float, width: int | None) -> list[Line]:
+    """A row per step, grouped per platform and option."""
+    rows: list[Sequence[Span] | None] = []
+    for group, members in board.groups().items():
+        rows.append((Span(visible(group) or "steps", "bold"),))
+        for _, alike in groupby(members, key=lambda row: (row.state, row.message)):
+            rows += _rows_of(list(alike), now)
+    return table(_STEP_COLUMNS, rows, width)
+
+
+def _rows_of(rows: list[Row], now: float) -> list[Sequence[Span]]:
+    """A row each; those that were not come to, in one when they are many."""
+    first, last = rows[0], rows[-1]
+    if first.state not in {"waiting", "skipped"} or len(rows) <= _UNTOUCHED_ROWS:
+        return [_step_row(row, now) for row in rows]
+    head, *cells_of_first = _step_row(first, now)
+    return [(Span(f"{head.text} … {visible(last.name)} ({len(rows)})"), *cells_of_first)]
+
+
+def _step_row(row: Row, now: float) -> Sequence[Span]:
+    took = duration(row.elapsed(now)) if row.state in {"done", "failed", "running"} else ""
+    note = f"saved {duration(row.saved)}" if row.saved else " ".join(visible_lines(row.message)).strip()
+    if row.state == "failed":
+        note = ""  # it stands above the table, with the output
+    elif row.state == "running":
+        note = f"was at {clip(visible(row.doing), 50)}" if row.doing else "was not finished"
+    return (
+        Span(f"  {visible(row.name)}"),
+        Span(_UNFINISHED.get(row.state, row.done_word), STATE_STYLES[row.state]),
+        Span(took),
+        Span(size(row.size) if row.size else ""),
+        Span(size(row.added) if row.added else ""),
+        Span(note, "dim"),
+    )
+
+
+def result_lines(results: Sequence[events.ImageResult]) -> list[Line]:
+    """The images that a run ends in: these lines are the result of the command and go to stdout."""
+    lines: list[Line] = []
+    for result in results:
+        names = [name for name in (result.local_name, result.registry_name) if name] or [result.name]
+        lines.append((Span(visible(names[0]), "bold"),))
+        facts = [("registry", name) for name in names[1:]]
+        if not result.local_name:
+            facts.append(("local", "not in the local image store"))
+        facts += [("digest", short_digest(result.digest))] if result.digest else []
+        facts += [("size", text)] if (text := _sizes(result)) else []
+        lines += [(Span(f"  {label:<10}", "dim"), Span(visible(text))) for label, text in facts]
+    return lines
+
+
+def _sizes(result: events.ImageResult) -> str:
+    parts = []
+    if result.size:
+        parts.append(size(result.size))
+        if result.chain_size:
+            parts.append(f"{share(result.size, result.chain_size)} of the chain's {size(result.chain_size)}")
+    if result.compressed_size:
+        text = f"compressed {size(result.compressed_size)}"
+        if result.compressed_chain_size:
+            text += f" of {size(result.compressed_chain_size)}"
+        parts.append(text)
+    return ", ".join(parts)
+
+
+def closing_lines(board: Board, now: float) -> list[Line]:
+    """How it ended, how long it took, where the logs are."""
+    finished = board.finished
+    seconds = finished.seconds if finished else max(now - board.started_at, 0.0)
+    counts = ", ".join(count_words(board))
+    saved = sum(row.saved for row in board.rows.values())
+    tail = f": {counts}" if counts else ""
+    tail += f" ({duration(saved)} saved)" if saved else ""
+    if finished and finished.succeeded:
+        head = Span(f"done in {duration(seconds)}", "good")
+    else:
+        head = Span(f"{'failed' if finished else 'stopped'} after {duration(seconds)}", "bad")
+    lines: list[Line] = [(head, Span(tail))]
+    if board.log_folder:
+        lines.append((Span("logs: ", "dim"), Span(visible(str(board.log_folder)), "dim")))
+    return lines
+
+
+def count_words(board: Board) -> list[str]:
+    """`5 built`, `3 reused`, `1 failed`, each kind that there is."""
+    counts: dict[str, int] = {}
+    for row in board.rows.values():
+        word = _UNFINISHED.get(row.state, row.done_word)
+        counts[word] = counts.get(word, 0) + 1
+    return [f"{count} {word}" for word, count in counts.items()]
+
+
+def failure_lines(
+    head: str, tail: Sequence[str], log_path: Path | None, width: int | None, *, where: str = ""
+) -> list[Line]:
+    """A failure with the last lines of its output in a frame; the line that most likely says why is marked."""
+    shown = [visible(line) for line in tail][-TAIL_LINES:]
+    lines: list[Line] = [(Span(line, "bad"),) for line in visible_lines(head)] if head else []
+    if where:
+        lines.append((Span("  at ", "dim"), Span(visible(where))))
+    if shown:
+        guilty = failing_line(shown)
+        rule = "─" * min((width or 80) - 4, 76)
+        lines.append((Span(f"  ┌{rule}", "dim"),))
+        for index, text in enumerate(shown):
+            body = clip(text, width - 7) if width else text  # an ellipsis may become three letters
+            mark = Span("  ▸ ", "bad") if index == guilty else Span("  │ ", "dim")
+            lines.append((mark, Span(body, "bad" if index == guilty else "")))
+        lines.append((Span(f"  └{rule}", "dim"),))
+    if log_path:
+        lines.append((Span("  whole log: ", "dim"), Span(visible(str(log_path)))))
+    return lines
+
+
+def failing_line(lines: Sequence[str]) -> int:
+    """The index of the line that most likely says why: the last one with an error of its own.
+
+    Else the last one with text; negative when there is none.
+    """
+    for index in reversed(range(len(lines))):
+        if _SAYS_WHY.search(lines[index]) and not _PASSES_ON.search(lines[index]):
+            return index
+    return next((index for index in reversed(range(len(lines))) if lines[index].strip()), -1)
+
+
+def opening_lines(board: Board) -> list[Line]:
+    """What a run is going to do, before it does it."""
+    reused = sum(row.action == "reuse" for row in board.rows.values())
+    todo = len(board.rows) - reused
+    parts = [f"{plural(todo, 'step')} to do" if todo else "nothing to build"]
+    if reused:
+        parts.append(f"{reused} to reuse")
+    remaining = board.remaining(board.started_at)
+    if remaining:
+        parts.append(f"takes about {duration(remaining)}")
+    return [(Span(", ".join(parts)),)]

@@ -1,0 +1,263 @@
+"""Who shows a run: plain lines, a live view, or JSON lines. Each takes events from any thread through `emit`.
+
+A view is used in a `with`: whatever ends a run, its terminal is left as it was found.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from chainbuild import events
+from chainbuild.ui.board import Board
+from chainbuild.ui.happenings import happening, log_line, prefix
+from chainbuild.ui.layout import Frame, live_lines
+from chainbuild.ui.summary import closing_lines, failure_lines, opening_lines, result_lines, step_table
+from chainbuild.ui.terminal import Line, Span, Terminal
+from chainbuild.wording import duration, going_on, visible
+
+if TYPE_CHECKING:
+    from chainbuild.ui.screen import Screen
+
+HEARTBEAT_SECONDS: Final = 60.0
+_BEAT_CHECK_SECONDS: Final = 5.0
+
+Clock = Callable[[], float]
+
+
+class View(Protocol):
+    """Something that shows a run."""
+
+    def emit(self, event: events.Event) -> None:
+        """Take an event in; from any thread."""
+
+    def shown_tails(self) -> frozenset[tuple[str, ...]]:
+        """The log tails that people have seen already: an error need not repeat them."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class JsonView:
+    """Each event a line of JSON on stdout, whole, and nothing else."""
+
+    def __init__(self, out: Terminal) -> None:
+        self._out = out
+
+    def emit(self, event: events.Event) -> None:
+        self._out.write_raw(event.as_json_line() + "\n")
+
+    def shown_tails(self) -> frozenset[tuple[str, ...]]:
+        return frozenset()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+
+class PlainView:
+    """A line per happening, for pipes and CI; log lines too when `verbosity` is 1 or more.
+
+    A step of which nothing was said for a minute gets a heartbeat, for the CIs that end silent jobs.
+    """
+
+    def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
+        self.out, self.err = out, err
+        self.board = Board()
+        self.lock = threading.RLock()
+        self._verbosity = verbosity
+        self._clock = clock
+        self._said_at: dict[str, float] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._tails: set[tuple[str, ...]] = set()
+        self._end = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def emit(self, event: events.Event) -> None:
+        with self.lock:
+            self.board.apply(event)
+            if isinstance(event, events.StepStarted):
+                self._start_heart()
+            lines = self._lines(event)
+            if lines and (step := getattr(event, "step", "")):
+                self._said_at[step] = self._clock()
+            if lines:
+                self.err.write(lines)
+        if isinstance(event, events.RunFinished):
+            self._stop_heart()
+            self._sum_up()
+
+    def shown_tails(self) -> frozenset[tuple[str, ...]]:
+        return frozenset(self._tails)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A run that did not come to its end still tells what was done."""
+        self._stop_heart()
+        if self.board.finished is None and any(row.started_at for row in self.board.rows.values()):
+            self._sum_up()
+
+    def beat(self) -> None:
+        """Say that they are still at work of those steps that were silent for a minute."""
+        with self.lock:
+            now = self._clock()
+            for row in self.board.rows.values():
+                if row.state == "running" and now - self._said_at.get(row.step, row.started_at) >= HEARTBEAT_SECONDS:
+                    self._said_at[row.step] = now
+                    doing = f", doing {visible(row.doing)}" if row.doing else ""
+                    expected = f", takes about {duration(row.expected)}" if row.expected else ""
+                    elapsed = duration(row.elapsed(now))
+                    self.err.write(
+                        [(*prefix(row.step), Span(f"still {going_on(row.activity)}, {elapsed}{doing}{expected}"))]
+                    )
+
+    def _lines(self, event: events.Event) -> Sequence[Line]:
+        match event:
+            case events.RunStarted():
+                return opening_lines(self.board)
+            case events.StepProgress():
+                return self._progress(event)
+            case events.LogLine():
+                if self._verbosity < 1:
+                    return ()
+                return [log_line(event, self.board.row(event.step))]
+            case _:
+                return happening(event, self.board)
+
+    def _progress(self, event: events.StepProgress) -> Sequence[Line]:
+        """Each instruction once: a builder reports those that it does side by side in turns."""
+        if (event.step, event.doing) in self._told or not event.doing:
+            return ()
+        self._told.add((event.step, event.doing))
+        elapsed = duration(self.board.row(event.step).elapsed(event.at))
+        return [(*prefix(event.step), Span(f"{elapsed} ", "dim"), Span(visible(event.doing)))]
+
+    def _sum_up(self) -> None:
+        with self.lock:
+            self._tails |= write_end(self.board, self.out, self.err, self._clock())
+
+    def _start_heart(self) -> None:
+        if self._heart is None:
+            self._heart = threading.Thread(target=self._live_on, name="heartbeat", daemon=True)
+            self._heart.start()
+
+    def _live_on(self) -> None:
+        while not self._end.wait(_BEAT_CHECK_SECONDS):
+            self.beat()
+
+    def _stop_heart(self) -> None:
+        self._end.set()
+        if self._heart is not None and self._heart is not threading.current_thread():
+            self._heart.join()
+
+
+class LiveView:
+    """A table of all steps that rewrites itself at the bottom of a terminal; what is worth a line goes above it."""
+
+    def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
+        self.out, self.err = out, err
+        self.board = Board()
+        self.lock = threading.RLock()  # never held while the screen is written to: the screen's own thread takes it
+        self._verbosity = verbosity
+        self._clock = clock
+        self._screen: Screen | None = None
+        self._ended = False
+        self._tails: set[tuple[str, ...]] = set()
+
+    def emit(self, event: events.Event) -> None:
+        with self.lock:
+            self.board.apply(event)
+            lines = self._lines(event)
+            if isinstance(event, events.StepStarted) and self._screen is None and not self._ended:
+                self._open_screen()
+            screen = self._screen
+        if lines and screen:
+            screen.above(self._fit(lines))
+        elif lines:
+            self.err.write(lines)
+        if isinstance(event, events.RunFinished):
+            self._close_screen()
+            self._sum_up()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """The lines of the live part for a terminal of that size now."""
+        frame = Frame(width=width, height=height, now=self._clock(), unicode=self.err.unicode)
+        with self.lock:
+            return list(self._fit(live_lines(self.board, frame)))
+
+    def shown_tails(self) -> frozenset[tuple[str, ...]]:
+        return frozenset(self._tails)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        worked = self._screen is not None
+        self._close_screen()
+        if self.board.finished is None and worked:
+            self._sum_up()
+
+    def _lines(self, event: events.Event) -> Sequence[Line]:
+        """Only what must not scroll away with the live part: the rest is in it."""
+        match event:
+            case events.Message() | events.StepFailed():
+                return happening(event, self.board)
+            case events.Verdict(passed=False):
+                return happening(event, self.board)
+            case events.LogLine() if self._verbosity >= 1:
+                return [log_line(event, self.board.row(event.step))]
+            case _:
+                return ()
+
+    def _fit(self, lines: Sequence[Line]) -> Sequence[Line]:
+        return [tuple(Span(self.err.fit(span.text), span.style) for span in line) for line in lines]
+
+    def _open_screen(self) -> None:
+        from chainbuild.ui.screen import Screen
+
+        self._screen = Screen(self.err.stream, self.draw)
+        self._screen.start()
+
+    def _close_screen(self) -> None:
+        with self.lock:
+            screen, self._screen, self._ended = self._screen, None, True
+        if screen:
+            screen.stop()
+
+    def _sum_up(self) -> None:
+        with self.lock:
+            self._tails |= write_end(self.board, self.out, self.err, self._clock())
+
+
+def write_end(board: Board, out: Terminal, err: Terminal, now: float) -> set[tuple[str, ...]]:
+    """The summary: progress on stderr, the result on stdout. Returns the log tails that were shown."""
+    tails = set()
+    for row in board.rows.values():
+        if row.state == "failed":
+            tail = row.tail()
+            tails.add(tail)
+            err.write([(), *failure_lines(f"{row.step} failed: {row.message}", tail, row.log_path, err.width)])
+    if board.rows:
+        err.write([(), *step_table(board, now, err.width), ()])
+    if board.finished and board.finished.results:
+        out.write(result_lines(board.finished.results))
+        if out.is_terminal:
+            err.write([()])
+    err.write(closing_lines(board, now))
+    return tails

@@ -1,0 +1,87 @@
+"""A plan as people read it."""
+
+from __future__ import annotations
+
+import io
+import shlex
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.ui import PlanRow, Terminal, command_line, show_plan
+
+ROWS = (
+    PlanRow(step="amd64/stock/10-toolchain", action="reuse", reason="nothing changed", image="r/x:1"),
+    PlanRow(
+        step="amd64/stock/20-openblas",
+        action="build",
+        reason="args changed: BLAS_TARGET_CPU HASWELL → ZEN, and this reason is so long that it has to be wrapped",
+        image="r/x:2",
+        expected_seconds=247,
+        command=("docker", "buildx", "build", "--build-arg", "A=it's b", "."),
+    ),
+    PlanRow(
+        step="aarch64/stock/20-openblas", action="build", reason="not built yet", image="r/x:3", expected_seconds=2400
+    ),
+    PlanRow(step="aarch64/stock/minimize", action="minimize", reason="its parent is built", image="r/x:4"),
+)
+
+
+def shown(rows: tuple[PlanRow, ...], *, width: int | None = None, verbosity: int = 0) -> str:
+    stream = io.StringIO()
+    show_plan(rows, Terminal(stream=stream, fixed_width=width), verbosity=verbosity)
+    return stream.getvalue()
+
+
+def test_in_a_terminal_reasons_are_wrapped():
+    assert (
+        shown(ROWS, width=80)
+        == """\
+step            action      takes  why
+amd64/stock
+  10-toolchain  reuse              nothing changed
+  20-openblas   build      ~4m07s  args changed: BLAS_TARGET_CPU HASWELL → ZEN,
+                                   and this reason is so long that it has to be
+                                   wrapped
+aarch64/stock
+  20-openblas   build     ~40m00s  not built yet
+  minimize      minimize           its parent is built
+
+reuse 1, build 2, minimize 1
+takes at least 40m00s, 44m07s of work, platforms side by side, 1 step never timed yet
+"""
+    )
+
+
+def test_in_a_pipe_a_step_is_a_line():
+    lines = shown(ROWS).splitlines()
+    assert lines[3].endswith("so long that it has to be wrapped")
+
+
+def test_verbose_shows_the_exact_commands():
+    text = shown(ROWS, verbosity=1)
+    assert "      image  r/x:2\n" in text
+    assert """      runs   docker buildx build --build-arg 'A=it'"'"'s b' .\n""" in text
+
+
+def test_nothing_to_build_is_said():
+    assert shown(ROWS[:1]).endswith("\nreuse 1\nnothing to build\n")
+    assert shown(()) == "nothing to do: the plan has no steps\n"
+
+
+def test_a_plan_in_a_very_narrow_terminal_puts_reasons_below():
+    text = shown(ROWS, width=44)
+    assert max(len(line) for line in text.splitlines()[:-1]) < 44
+    assert "      not built yet\n" in text
+
+
+@given(st.lists(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])), min_size=1))
+def test_commands_can_be_pasted(argv: list[str]):
+    line = command_line(argv)
+    assert "\n" not in line
+    if all(argument.isprintable() for argument in argv):
+        assert shlex.split(line) == argv
+
+
+def test_control_characters_in_an_argument_cannot_steer_the_terminal():
+    assert command_line(("a\nb", "it's\x1b[2J", "\\x\ty")) == r"$'a\nb' $'it\'s\033[2J' $'\\x\ty'"
