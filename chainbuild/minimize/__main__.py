@@ -1,0 +1,160 @@
+"""The command inside a build stage: ``python3 -m chainbuild.minimize pack | verify | closure``.
+
+Exit codes: 0 done and well, 1 there are problems (they are told and are in the report), 2 wrong use.
+"""
+
+# A command: it prints, and its paths may hold bytes that are no text
+# ruff: noqa: PTH112, PTH208, T201
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
+from chainbuild.minimize.elf import Elf, ElfReader
+from chainbuild.minimize.job import Order, pack
+from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.report import errors, minimize_report, size_in_words, warnings, write_json
+from chainbuild.minimize.root import Root
+from chainbuild.minimize.scripts import DEFAULT_PATH
+from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.verify import verify
+
+CLOSURE_SCHEMA = "chainbuild.closure/1"
+_SHOWN_WARNINGS = 50
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; gives its exit code."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        for name in ("root", "production", "baseline"):
+            folder = getattr(options, name, None)
+            if folder is not None and not os.path.isdir(folder):
+                parser.error(f"{folder}: no such folder")
+        if options.command == "pack" and os.path.isdir(options.output) and os.listdir(options.output):
+            parser.error(f"{options.output}: it is not empty")
+        if options.command == "pack" and not (os.environ.get("SOURCE_DATE_EPOCH") or "0").isdecimal():
+            parser.error("SOURCE_DATE_EPOCH is not a number of seconds")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    commands = {"pack": _pack, "verify": _verify, "closure": _closure}
+    return commands[options.command](options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chainbuild.minimize", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    packing = commands.add_parser("pack", help="collect what a production image needs of the image at ROOT")
+    packing.add_argument("root", metavar="ROOT")
+    packing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
+    packing.add_argument("--output", required=True, metavar="DIR", help="where the tree is written; empty or absent")
+    packing.add_argument("--report", required=True, metavar="FILE")
+    packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
+    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
+    packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
+    proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
+    proving.add_argument("root", metavar="ROOT")
+    proving.add_argument("--baseline", metavar="ROOT2", help="the bare production image, whose own faults are warnings")
+    proving.add_argument("--report", metavar="FILE")
+    proving.add_argument("--json", action="store_true", help="print the report")
+    proving.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    closing = commands.add_parser("closure", help="list what the ELF files at PATHS of ROOT need")
+    closing.add_argument("root", metavar="ROOT")
+    closing.add_argument("paths", nargs="*", metavar="PATHS", help="patterns inside ROOT (default: everything)")
+    closing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    closing.add_argument("--each", action="store_true", help="also list by file, as ldd does")
+    closing.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _pack(options: argparse.Namespace) -> int:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or None
+    outcome = pack(
+        Order(
+            chain=options.root,
+            production=options.production,
+            output=options.output,
+            library_locations=tuple(options.additional_lib_locations.split()),
+            additional_files=tuple(options.additional_files.split()),
+            library_path=options.library_path,
+            search_path=options.path or DEFAULT_PATH,
+            epoch=None if epoch is None else int(epoch),
+        )
+    )
+    write_json(minimize_report(outcome), options.report)
+    wrong, doubtful = errors(outcome), warnings(outcome)
+    for line in doubtful[:_SHOWN_WARNINGS]:
+        print(f"warning: {line}", file=sys.stderr)
+    if len(doubtful) > _SHOWN_WARNINGS:
+        print(f"warning: {len(doubtful) - _SHOWN_WARNINGS} more are in the report", file=sys.stderr)
+    for line in wrong:
+        print(f"error: {line}", file=sys.stderr)
+    sizes = outcome.sizes
+    print(
+        f"minimized {size_in_words(sizes.chain)} to {size_in_words(sizes.minimized)} in {outcome.written.files} files:"
+        f" {outcome.seeds} ELF files, {len(outcome.packing.brought)} libraries brought,"
+        f" {len(outcome.packing.from_production)} of the production image;"
+        f" analysis {outcome.analysis_seconds:.1f} s, all {outcome.seconds:.1f} s"
+    )
+    return 1 if wrong else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    verdict = verify(options.root, baseline=options.baseline, library_path=options.library_path)
+    if options.report:
+        write_json(verdict.document(), options.report)
+    if options.json:
+        write_json(verdict.document(), "-")
+    else:
+        for one in verdict.findings:
+            print(f"{one.severity}: {one.message}")
+        foreign = sum(verdict.foreign.values())
+        print(
+            f"{verdict.checked} ELF files checked, {verdict.static} static or never loaded, {foreign} of other"
+            f" machines; {len(verdict.errors)} errors, {len(verdict.findings) - len(verdict.errors)} warnings;"
+            f" {verdict.seconds:.1f} s"
+        )
+    return 1 if verdict.errors else 0
+
+
+def _closure(options: argparse.Namespace) -> int:
+    start = time.monotonic()
+    tree, reader = Root(options.root), ElfReader()
+    loader = Loader(Search(tree, reader, Settings(library_path=options.library_path)))
+    tops, nothing = top_folders(tree, options.paths or ["/*"])
+    seeds = []
+    for path, elf in elf_files(tree, reader, tops):
+        node = tree.entry(path)
+        if isinstance(elf, Elf) and runs_or_loads(elf):
+            secure = node is not None and is_secure(node)
+            seeds.append(Seed(path=path, elf=elf, reason="asked for", secure=secure))
+    closure, processes = close(loader, seeds)
+    seconds = time.monotonic() - start
+    document = {
+        "schema": CLOSURE_SCHEMA,
+        "seeds": len(processes),
+        "libraries": sorted(closure.files),
+        "missing": [{"asker": asker, "name": name} for asker, name in sorted(closure.missing)],
+        "nothing": nothing,
+        "seconds": round(seconds, 4),
+    }
+    if options.each:
+        document["each"] = {
+            path: sorted({one.file for one in process.objects[1:]}) for path, process in sorted(processes.items())
+        }
+    if options.json:
+        write_json(document, "-")
+    else:
+        for path in sorted(closure.files):
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The pack job as a whole: select, lay out, bring, write, report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from chainbuild.minimize.abi import abi_of
+from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
+from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
+from chainbuild.minimize.layout import Layout, lay_out, lay_over
+from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
+from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.pack import Packing
+from chainbuild.minimize.root import Node, Overlay, Root, size_of
+from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
+from chainbuild.minimize.search import Search, Settings, is_musl
+from chainbuild.minimize.select import Selection, select
+from chainbuild.minimize.write import Writer, Written
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What is to be packed: folders of this machine, patterns of the image, and settings of the image.
+
+    ``library_path`` and ``search_path`` are the image's ``LD_LIBRARY_PATH`` and ``PATH``; ``epoch`` is
+    ``SOURCE_DATE_EPOCH`` in seconds.
+    """
+
+    chain: str
+    production: str
+    output: str
+    library_locations: tuple[str, ...] = ()
+    additional_files: tuple[str, ...] = ()
+    library_path: str = ""
+    search_path: str = DEFAULT_PATH
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Bytes of regular files, hard links once."""
+
+    chain: int
+    production: int
+    minimized: int
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """Everything that the job found out and did; :mod:`.report` puts it into words."""
+
+    order: Order
+    selection: Selection
+    layout: Layout
+    packing: Packing
+    closure: Closure
+    written: Written
+    sizes: Sizes
+    seeds: int
+    analysis_seconds: float
+    seconds: float
+    damaged: dict[str, str] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    cache_written: bool = False
+
+
+def pack(order: Order) -> Outcome:
+    """Does ``order``. OSError only when the output folder cannot be written at all."""
+    start = time.monotonic()
+    chain, production = Root(order.chain), Root(order.production)
+    reader = ElfReader()
+    selection = select(chain, production, order.additional_files)
+    layout = lay_out(selection, production, library_path=order.library_path)
+    overlay = Overlay(production)
+    lay_over(layout, overlay)
+    searching = Search(chain, reader, Settings(library_path=order.library_path, fresh=True))
+    packing = Packing(Loader(searching), production, overlay, library_path=order.library_path)
+    damaged: dict[str, str] = {}
+    seeds = _seeds(order, layout, packing, selection, damaged)
+    closure = packing.settle(seeds)
+    cache_written = _renew_cache(packing, reader)
+    files = sorted(where for where, kept in layout.placed.items() if kept.node.kind == "file")
+    scripts = missing_interpreters(overlay, files, order.search_path)
+    analysed = time.monotonic()
+    nodes = dict(overlay.added)
+    writer = Writer(order.output, production, chain, epoch=order.epoch)
+    written = writer.write({} if layout.conflicts else nodes)
+    return Outcome(
+        order=order,
+        selection=selection,
+        layout=layout,
+        packing=packing,
+        closure=closure,
+        written=written,
+        sizes=Sizes(chain=size_of(chain), production=size_of(production), minimized=written.bytes),
+        seeds=len(seeds),
+        analysis_seconds=analysed - start,
+        seconds=time.monotonic() - start,
+        damaged=damaged,
+        scripts=scripts,
+        unreadable=sorted({(one.path, one.reason) for tree in (chain, production) for one in tree.unreadable}),
+        cache_written=cache_written,
+    )
+
+
+def _seeds(
+    order: Order, layout: Layout, packing: Packing, selection: Selection, damaged: dict[str, str]
+) -> list[tuple[Seed, str]]:
+    """Every ELF file that is kept, and those in the additional locations, each with its path in the result."""
+    chain, reader = packing.chain.search.tree, packing.chain.search.reader
+    seeds: list[tuple[Seed, str]] = []
+    for where, kept in sorted(layout.placed.items()):
+        if kept.node.kind != "file":
+            continue
+        packing.places[kept.path] = where
+        elf = reader.read_node(kept.node)
+        if isinstance(elf, ElfProblem):
+            damaged[kept.path] = elf.message
+        elif elf is not None and runs_or_loads(elf):
+            seed = Seed(path=kept.path, elf=elf, reason=kept.reason, secure=is_secure(kept.node))
+            seeds.append((seed, where))
+    kept_paths = {seed.path for seed, _ in seeds}
+    tops, nothing = top_folders(chain, order.library_locations)
+    selection.nothing.extend(nothing)
+    for top in tops:
+        for path, node in chain.walk(top):
+            elf = reader.read_node(node) if path not in kept_paths else None
+            if isinstance(elf, Elf) and runs_or_loads(elf):
+                kept_paths.add(path)
+                seed = Seed(path=path, elf=elf, reason="additional library location", secure=is_secure(node))
+                seeds.append((seed, packing.production.place(path) or path))
+    return seeds
+
+
+def _renew_cache(packing: Packing, reader: ElfReader) -> bool:
+    """Lays a new ``ld.so.cache`` over the production image's where that would not know what was added."""
+    overlay = packing.overlay
+    program = None
+    for node in overlay.added.values():
+        elf = reader.read_node(node) if node.kind == "file" else None
+        if isinstance(elf, Elf) and cache_flags(elf):
+            loader = packing.result.interpreter_for(elf)
+            if overlay.is_file(loader) and not is_musl(loader):
+                program = elf, loader
+                break
+    if program is None:
+        return False
+    elf, loader = program
+    fresh = build_cache(overlay, reader, abi_of(elf), packing.result.search.built_in(loader, abi_of(elf)))
+    present = read_cache(overlay)
+    where_to = overlay.resolve(LD_SO_CACHE) or overlay.place(LD_SO_CACHE)
+    ours = any(overlay.resolve(entry.path) in overlay.added for entry in fresh)
+    if where_to is None or where_to in overlay.added or present == fresh or not ours:
+        return False
+    data = encode_cache(fresh, little=elf.little)
+    overlay.add(where_to, Node(kind="file", data=data, size=len(data)))
+    packing.result.changed()
+    return True

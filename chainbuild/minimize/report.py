@@ -1,0 +1,159 @@
+"""The reports as JSON (``chainbuild.minimize/1``, ``chainbuild.verify/1``) and as lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from chainbuild.minimize.closure import Closure
+from chainbuild.minimize.job import Outcome
+from chainbuild.minimize.root import Node, shown
+
+MINIMIZE_SCHEMA = "chainbuild.minimize/1"
+
+
+def minimize_report(outcome: Outcome) -> dict[str, Any]:
+    """The report of a pack job; lists are sorted, so that only the seconds differ between two runs."""
+    packing, selection = outcome.packing, outcome.selection
+    problems = packing.problems
+    return {
+        "schema": MINIMIZE_SCHEMA,
+        "errors": errors(outcome),
+        "warnings": warnings(outcome),
+        "files": _files(outcome),
+        "libraries": [
+            {
+                "path": one.path,
+                "source": one.source,
+                "name": one.name,
+                "needed_by": one.needed_by,
+                "reason": one.reason,
+                "chain": _chain(outcome.closure, one.source),
+                "bytes": one.node.size,
+            }
+            for _, one in sorted(packing.brought.items())
+        ],
+        "from_production": [
+            {"path": path, "needed_by": sorted(askers)} for path, askers in sorted(packing.from_production.items())
+        ],
+        "missing_in_chain": _missing(problems.missing_in_chain),
+        "missing_in_result": _missing(problems.missing_in_result),
+        "versions": [
+            {"asker": asker, "name": name, "version": version, "provided": provided}
+            for (asker, name, version), provided in sorted(problems.versions.items())
+        ],
+        "interpreters": dict(sorted(problems.interpreters.items())),
+        "scripts": dict(sorted(outcome.scripts.items())),
+        "dropped": dict(sorted(outcome.layout.dropped.items())),
+        "special": sorted(selection.special),
+        "dangling": [list(pair) for pair in selection.dangling],
+        "too_wide": [list(pair) for pair in selection.too_wide],
+        "nothing": sorted(selection.nothing),
+        "damaged": dict(sorted(outcome.damaged.items())),
+        "unreadable": [list(pair) for pair in outcome.unreadable],
+        "cache_written": outcome.cache_written,
+        "elf": {
+            "seeds": outcome.seeds,
+            "needed": len(outcome.closure.files),
+            "brought": len(packing.brought),
+            "from_production": len(packing.from_production),
+        },
+        "sizes": {
+            "chain": outcome.sizes.chain,
+            "production": outcome.sizes.production,
+            "minimized": outcome.sizes.minimized,
+            "files": outcome.written.files,
+        },
+        "seconds": {"analysis": round(outcome.analysis_seconds, 3), "all": round(outcome.seconds, 3)},
+    }
+
+
+def errors(outcome: Outcome) -> list[str]:
+    """What makes the result wrong."""
+    return [*outcome.layout.conflicts, *outcome.written.problems]
+
+
+def warnings(outcome: Outcome) -> list[str]:
+    """What a person should look at; whether the image works for it is for verify to say."""
+    problems, selection = outcome.packing.problems, outcome.selection
+    lines = [
+        f"{shown(asker)} needs {shown(name)}: not in the chain's image"
+        for asker, name in sorted(problems.missing_in_chain)
+    ]
+    lines += [
+        f"{shown(asker)} needs {shown(name)}: not in the result" for asker, name in sorted(problems.missing_in_result)
+    ]
+    lines += [
+        f"{shown(asker)} needs {version} of {shown(name)}; provided at most: {shown(provided)}"
+        for (asker, name, version), provided in sorted(problems.versions.items())
+    ]
+    lines += [
+        f"{shown(path)} needs the interpreter {shown(name)}, which the production image does not have"
+        for path, name in sorted({**problems.interpreters, **outcome.scripts}.items())
+    ]
+    lines += [f"{shown(path)} is left out: {why}" for path, why in sorted(outcome.layout.dropped.items())]
+    lines += [f"{shown(path)} is left out: it is a device, socket or pipe" for path in sorted(selection.special)]
+    lines += [f"{shown(path)} leads nowhere: {shown(target)}" for path, target in selection.dangling]
+    lines += [
+        f"{shown(path)} leads to {shown(target)}, which belongs to the whole system and is left out"
+        for path, target in selection.too_wide
+    ]
+    lines += [f"{shown(pattern)} names nothing in the chain's image" for pattern in sorted(selection.nothing)]
+    lines += [f"{shown(path)} is damaged: {why}" for path, why in sorted(outcome.damaged.items())]
+    lines += [f"{shown(path)} cannot be read: {why}" for path, why in outcome.unreadable]
+    return lines
+
+
+def _files(outcome: Outcome) -> list[dict[str, Any]]:
+    rows = []
+    for where, node in sorted(outcome.packing.overlay.added.items()):
+        kept = outcome.layout.placed.get(where)
+        brought = outcome.packing.brought.get(where)
+        row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(node)}
+        if kept is not None:
+            row["reason"] = kept.reason
+            if kept.path != where:
+                row["source"] = kept.path
+        elif brought is not None:
+            row["reason"] = f"needed by {brought.needed_by} as {brought.name}: {brought.reason}"
+            row["source"] = brought.source
+        else:
+            row["reason"] = "written by chainbuild for the loader"
+        rows.append(row)
+    return rows
+
+
+def _bytes(node: Node) -> int:
+    return node.size if node.kind == "file" else 0
+
+
+def _chain(closure: Closure, file: str) -> list[dict[str, str]]:
+    return [{"asker": link.asker, "name": link.name} for link in closure.chain(file)]
+
+
+def _missing(missing: dict[tuple[str, str], tuple[str, ...]]) -> list[dict[str, Any]]:
+    return [
+        {"asker": asker, "name": name, "searched": list(searched)}
+        for (asker, name), searched in sorted(missing.items())
+    ]
+
+
+def write_json(document: dict[str, Any], path: str) -> None:
+    """Writes ``document`` to the file ``path``, or to standard output for ``-``."""
+    text = json.dumps(document, indent=1, sort_keys=False, ensure_ascii=True) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    Path(path).write_text(text, encoding="ascii")
+
+
+def size_in_words(size: int) -> str:
+    """``size`` bytes for people: ``187.3 MB``."""
+    amount = float(size)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"

@@ -1,0 +1,141 @@
+"""Minimal ELF files, made byte by byte: enough for a dynamic loader to read, never to run."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+AMD64, ARM64, I386, ARM = 62, 183, 3, 40
+REL, EXEC, DYN, CORE = 1, 2, 3, 4
+PIE = 0x08000000
+BASE = 0x10000
+"""Where the only segment is loaded: not at its offset in the file, so that a reader has to translate."""
+
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+
+
+def build_elf(
+    *,
+    bits: int = 64,
+    little: bool = True,
+    machine: int = AMD64,
+    kind: int = DYN,
+    flags: int = 0,
+    needed: Sequence[str] = (),
+    soname: str | None = None,
+    rpath: str | None = None,
+    runpath: str | None = None,
+    interpreter: str | None = None,
+    needs: Mapping[str, Sequence[str]] | None = None,
+    weak: Sequence[str] = (),
+    defines: Sequence[str] | None = None,
+    flags_1: int = 0,
+    tail: bytes = b"",
+) -> bytes:
+    order = "<" if little else ">"
+    wide = bits == 64
+    header_size, segment_size = (64, 56) if wide else (52, 32)
+    segments = 3 if interpreter is not None else 2
+    strings = bytearray(b"\0")
+
+    def text(value: str) -> int:
+        at = len(strings)
+        strings.extend(os.fsencode(value) + b"\0")
+        return at
+
+    entries = [(1, text(name)) for name in needed]
+    for tag, value in ((14, soname), (15, rpath), (29, runpath)):
+        if value is not None:
+            entries.append((tag, text(value)))
+    verneed = b"".join(_verneeds(order, needs or {}, weak, text))
+    verdef = b"".join(_verdefs(order, defines, text)) if defines is not None else b""
+    body = header_size + segments * segment_size
+    program = os.fsencode(interpreter) + b"\0" if interpreter is not None else b""
+    at_strings = body + len(program)
+    at_needs = (at_strings + len(strings) + 7) // 8 * 8
+    at_defines = at_needs + len(verneed)
+    at_dynamic = (at_defines + len(verdef) + 7) // 8 * 8
+    entries += [(5, BASE + at_strings), (10, len(strings))]
+    if flags_1:
+        entries.append((0x6FFFFFFB, flags_1))
+    if needs:
+        entries += [(0x6FFFFFFE, BASE + at_needs), (0x6FFFFFFF, len(needs))]
+    if defines is not None:
+        entries += [(0x6FFFFFFC, BASE + at_defines), (0x6FFFFFFD, len(defines) + 1)]
+    entries.append((0, 0))
+    dynamic = b"".join(struct.pack(order + ("qQ" if wide else "iI"), tag, value) for tag, value in entries)
+    size = at_dynamic + len(dynamic)
+    table = [(1, 0, size), (2, at_dynamic, len(dynamic))]
+    if interpreter is not None:
+        table.append((3, body, len(program)))
+    ident = b"\x7fELF" + bytes((2 if wide else 1, 1 if little else 2, 1)) + bytes(9)
+    head = struct.pack(
+        order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH"),
+        kind, machine, 1, 0, header_size, 0, flags, header_size, segment_size, segments, 0, 0, 0,
+    )  # fmt: skip
+    data = bytearray(ident + head)
+    for what, offset, length in table:
+        if wide:
+            data += struct.pack(order + "IIQQQQQQ", what, 4, offset, BASE + offset, 0, length, length, 8)
+        else:
+            data += struct.pack(order + "IIIIIIII", what, offset, BASE + offset, 0, length, length, 4, 4)
+    data += program + strings
+    data += bytes(at_needs - len(data)) + verneed + verdef
+    data += bytes(at_dynamic - len(data)) + dynamic
+    return bytes(data) + tail
+
+
+def _verneeds(order, needs, weak, text):
+    left = len(needs)
+    for library, versions in needs.items():
+        left -= 1
+        size = 16 + 16 * len(versions)
+        yield struct.pack(order + "HHIII", 1, len(versions), text(library), 16, size if left else 0)
+        for index, version in enumerate(versions):
+            last = index == len(versions) - 1
+            yield struct.pack(order + "IHHII", 0, 2 if version in weak else 0, 2, text(version), 0 if last else 16)
+
+
+def _verdefs(order, defines, text):
+    for index, version in enumerate(("the base", *defines)):
+        last = index == len(defines)
+        yield struct.pack(order + "HHHHIII", 1, 0 if index else 1, index + 1, 1, 0, 20, 0 if last else 28)
+        yield struct.pack(order + "II", text(version), 0)
+
+
+def library(soname: str, *needed: str, **more) -> bytes:
+    return build_elf(soname=soname, needed=needed, **more)
+
+
+def program(*needed: str, **more) -> bytes:
+    more.setdefault("interpreter", LOADER)
+    return build_elf(needed=needed, flags_1=PIE, **more)
+
+
+LIBC = library("libc.so.6", defines=("GLIBC_2.2.5", "GLIBC_2.36"), interpreter=LOADER)
+LD_SO = library("ld-linux-x86-64.so.2", defines=("GLIBC_2.2.5",))
+GLIBC = {
+    "/lib64/ld-linux-x86-64.so.2": LD_SO,
+    "/lib/x86_64-linux-gnu/libc.so.6": LIBC,
+    "/etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n",
+    "/etc/ld.so.conf.d/libc.conf": b"# libc default configuration\n/usr/local/lib\n",
+    "/etc/ld.so.conf.d/x86_64-linux-gnu.conf": b"/lib/x86_64-linux-gnu\n/usr/lib/x86_64-linux-gnu\n",
+}
+"""A root file system with a C library and nothing else."""
+
+
+def plant(folder: Path, tree: Mapping[str, bytes | str | None]) -> str:
+    """Makes ``tree`` in ``folder``: bytes are a file, text is a link to it, None is a folder."""
+    for path, what in tree.items():
+        there = folder / path.lstrip("/")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if what is None:
+            there.mkdir(exist_ok=True)
+        elif isinstance(what, bytes):
+            there.write_bytes(what)
+        else:
+            there.symlink_to(what)
+    folder.mkdir(exist_ok=True)
+    return str(folder)
