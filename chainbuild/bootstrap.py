@@ -1,0 +1,125 @@
+"""Base images from the distribution's own packages: for where no registry is reachable, and for a base of one's own.
+
+mmdebstrap.py makes the root of each platform; here it becomes an image, natively: layer, config, the index over the
+platforms. The same inputs at the same state of the mirror give the same image, bit for bit. An image carries the digest
+of its inputs as a label, and is not made again while that is the same, unless asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from chainbuild.debian import INPUTS_LABEL, Request, Variant, read_request
+from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.events import Emit
+from chainbuild.mmdebstrap import Workshop
+from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.registry import images, local
+from chainbuild.registry.pool import Registries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bootstrapped:
+    """One platform's base image. Names are empty where it was not put there; `made` is False where it stood already."""
+
+    platform: Platform
+    registry_name: str = ""
+    local_name: str = ""
+    digest: Digest | None = None
+    """The digest of the image's manifest."""
+    size: int = 0
+    """Compressed, in bytes."""
+    made: bool
+    seconds: float
+
+
+def bootstrap(
+    reference: ImageReference,
+    platforms: Sequence[Platform],
+    *,
+    registries: Registries,
+    registry: str,
+    emit: Emit,
+    include: Sequence[str] = (),
+    variant: Variant | None = None,
+    suite: str | None = None,
+    refresh: bool = False,
+    load: bool = True,
+) -> tuple[Bootstrapped, ...]:
+    """Make `reference` for the platforms (and the build machine's own, where `load`), side by side.
+
+    `reference` is `debian:SUITE[-slim]` or `ubuntu:SUITE`; any other name needs `suite`, of the machine's distribution.
+    `registry` is where it goes, `HOST[/PREFIX]`, as one index that keeps the platforms which it has already; `load`
+    puts it into the local image store, too. `refresh` makes anew what stands.
+    Errors: `WrongUseError`; `NotReadyError` (a tool, QEMU, space, the mirror); those of the registry.
+    """
+    own = Platform.of_this_machine()
+    wanted = {platform.oci: platform for platform in (*platforms, *((own,) if load else ()))}
+    request = read_request(reference, include=include, variant=variant, suite=suite)
+    target = ChainRegistry.parse(registry).place(reference).with_tag(reference.tag_or_latest)
+    standing = {} if refresh else _standing(registries, target, request, wanted)
+    missing = {key: platform for key, platform in wanted.items() if key not in standing}
+    pushed: dict[str, images.RemoteImage] = dict(standing)
+    seconds: dict[str, float] = {}
+    if own.oci in missing and not refresh and local.label(str(reference), INPUTS_LABEL) == request.inputs(own):
+        # Made a moment ago, for the registry's own image: only handed over.
+        began = time.monotonic()
+        local.push(str(reference), target)
+        pushed[own.oci] = images.resolve(registries, target, own)
+        seconds[own.oci] = time.monotonic() - began
+        missing.pop(own.oci)
+    if missing:
+        with Workshop(emit) as workshop:
+            made = workshop.make(request, tuple(missing.values()))
+            for key, (layer, config, took) in made.items():
+                client = registries.client(target)
+                client.put_blob(target.repository, layer.path, digest=layer.digest)
+                pushed[key] = images.put_image(registries, replace(target, tag=None), config, (layer.descriptor,))
+                seconds[key] = took
+    if seconds:
+        changed = {wanted[key]: pushed[key].descriptor for key in pushed}
+        images.put_index(registries, target, changed, merge=True)
+    if load:
+        local.pull(target, str(reference), tuple(wanted.values()))
+    return tuple(
+        Bootstrapped(
+            platform=platform,
+            registry_name=str(target),
+            local_name=str(reference) if load else "",
+            digest=pushed[key].digest,
+            size=pushed[key].size,
+            made=key in seconds,
+            seconds=seconds.get(key, 0.0),
+        )
+        for key, platform in wanted.items()
+    )
+
+
+def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:
+    """Make an image for the build machine's own platform and put it into the local store only, without any registry.
+
+    Errors: as `bootstrap`.
+    """
+    parsed, own = ImageReference.parse(reference), Platform.of_this_machine()
+    request = read_request(parsed)
+    with Workshop(emit) as workshop:
+        layer, config, took = workshop.make(request, (own,))[own.oci]
+        local.load(layer, config, parsed)
+    return Bootstrapped(platform=own, local_name=str(parsed), size=layer.size, made=True, seconds=took)
+
+
+def _standing(
+    registries: Registries, target: ImageReference, request: Request, wanted: Mapping[str, Platform]
+) -> dict[str, images.RemoteImage]:
+    """What the registry has of these platforms, made from the same inputs."""
+    found: dict[str, images.RemoteImage] = {}
+    for key, platform in wanted.items():
+        try:
+            image = images.resolve(registries, target, platform)
+        except NotFoundInRegistryError:
+            continue
+        if image.config.label(INPUTS_LABEL) == request.inputs(platform):
+            found[key] = image
+    return found

@@ -1,0 +1,299 @@
+"""Images in registries: found, copied, tagged, joined to an index, given another config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.references import Digest, ImageReference, Platform
+from chainbuild.registry.client import RegistryClient
+from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.oci import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+    RawManifest,
+)
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.transport import Body
+
+_DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+# Transfers of one image at a time: a few hide the latency; more only share the same line.
+_TRANSFERS: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteImage:
+    """An image of one platform in a registry. `reference` is pinned by the digest of the image's own manifest."""
+
+    reference: ImageReference
+    index_digest: Digest | None
+    """The digest of the index that the name pointed at; None where it pointed at the image itself."""
+    platform: Platform
+    manifest: Manifest
+    config: ImageConfig
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the image's manifest."""
+        return self.manifest.digest
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers as they are stored, lowest first."""
+        return self.manifest.layers
+
+    @property
+    def size(self) -> int:
+        """The compressed size in bytes."""
+        return self.manifest.size
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What points at it in an index."""
+        return replace(self.manifest.descriptor, platform=self.platform)
+
+
+def resolve(registries: Registries, reference: ImageReference, platform: Platform) -> RemoteImage:
+    """The image that a name means on a platform.
+
+    Errors: `NotFoundInRegistryError` where there is none, or none for that platform (then it says which there are);
+    `LoginNeededError`, `UnreachableError`.
+    """
+    client = registries.client(reference)
+    wanted: str | Digest = reference.digest or reference.tag_or_latest
+    raw = _manifest(client, reference, wanted)
+    index_digest: Digest | None = None
+    if raw.is_index:
+        index = Index.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+        child = index.child(platform)
+        if child is None:
+            raise _other_platforms(reference, platform, index.platforms)
+        index_digest = raw.digest
+        raw = _manifest(client, reference, child.digest)
+    manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+    config = read_config(client, reference, manifest)
+    if not _fits(config.platform, platform):
+        raise _other_platforms(reference, platform, (config.platform,))
+    return RemoteImage(
+        reference=reference.with_digest(manifest.digest),
+        index_digest=index_digest,
+        platform=platform,
+        manifest=manifest,
+        config=config,
+    )
+
+
+def read_config(client: RegistryClient, reference: ImageReference, manifest: Manifest) -> ImageConfig:
+    """The config of an image's manifest. Errors: `RegistryError` where the manifest is no image's (an artifact's)."""
+    if manifest.config.media_type not in {OCI_CONFIG, _DOCKER_CONFIG}:
+        kind = manifest.artifact_type or manifest.config.media_type
+        raise RegistryError(f"{reference} is no image but an artifact ({kind})", hint="Name an image.")
+    raw = manifest.config.data or client.blob(reference.repository, manifest.config.digest)
+    return ImageConfig.parse(raw, where=str(reference))
+
+
+def platforms_of(registries: Registries, reference: ImageReference) -> tuple[Platform, ...]:
+    """The platforms that a name has images for. Errors: as `resolve`."""
+    client = registries.client(reference)
+    raw = _manifest(client, reference, reference.digest or reference.tag_or_latest)
+    if raw.is_index:
+        return Index.parse(raw.raw, media_type=raw.media_type, where=str(reference)).platforms
+    manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+    return (read_config(client, reference, manifest).platform,)
+
+
+def read_index(registries: Registries, reference: ImageReference) -> Index | None:
+    """The index under a name; None where there is nothing, or an image of one platform."""
+    client = registries.client(reference)
+    try:
+        raw = client.manifest(reference.repository, reference.digest or reference.tag_or_latest)
+    except NotFoundInRegistryError:
+        return None
+    return Index.parse(raw.raw, media_type=raw.media_type, where=str(reference)) if raw.is_index else None
+
+
+def put_tag(registries: Registries, reference: ImageReference, digest: Digest) -> None:
+    """Let the reference's tag point at a manifest that the repository holds. Nothing is sent where it does already."""
+    client = registries.client(reference)
+    there = client.head(reference.repository, reference.tag_or_latest)
+    if there is not None and there.digest == digest:
+        return
+    raw = client.manifest(reference.repository, digest)
+    client.put_manifest(reference.repository, reference.tag_or_latest, raw.raw, raw.media_type)
+
+
+def put_index(
+    registries: Registries,
+    reference: ImageReference,
+    images: Mapping[Platform, Descriptor],
+    *,
+    merge: bool = False,
+    annotations: Mapping[str, str] | None = None,
+) -> Index:
+    """Put an index over images (manifests in the reference's repository) under the reference's tag.
+
+    `merge` keeps the images for other platforms, with their attestations, that an index under that name has now. The
+    order is by platform, so that the same images give the same digest.
+    """
+    given = {platform.oci: replace(image, platform=platform) for platform, image in images.items()}
+    children = dict(given)
+    kept: list[Descriptor] = []
+    if merge and (old := read_index(registries, reference)) is not None:
+        for child in old.images:
+            if child.platform is not None and child.platform.oci not in given:
+                children[child.platform.oci] = child
+                kept.extend(old.attestations_of(child.digest))
+    index = Index.make(
+        [children[key] for key in sorted(children)] + kept, media_type=OCI_INDEX, annotations=annotations
+    )
+    client = registries.client(reference)
+    there = client.head(reference.repository, reference.tag_or_latest)
+    if there is None or there.digest != index.digest:
+        client.put_manifest(reference.repository, reference.tag_or_latest, index.raw, index.media_type)
+    return index
+
+
+def copy_image(registries: Registries, source: ImageReference, destination: ImageReference) -> Digest:
+    """Copy what `source` points at, an image or an index with all its images, and give it the destination's tag.
+
+    Digests stay what they are. Within one registry blobs are mounted, not sent; what is there already is not sent
+    again. Without a tag the destination has it by digest only. Errors: as `resolve`.
+    """
+    giver = registries.client(source)
+    raw = _manifest(giver, source, source.digest or source.tag_or_latest)
+    _copy_content(registries, source, destination, raw)
+    taker = registries.client(destination)
+    tag: str | Digest = destination.tag or raw.digest
+    there = taker.head(destination.repository, tag)
+    if there is None or there.digest != raw.digest:
+        taker.put_manifest(destination.repository, tag, raw.raw, raw.media_type)
+    return raw.digest
+
+
+def replace_config(
+    registries: Registries, image: RemoteImage, config: ImageConfig, destination: ImageReference
+) -> RemoteImage:
+    """The same layers under another config, in the destination's repository and under its tag (if it has one).
+
+    Errors: `ValueError` where the config's layers are not the image's (a bug of the caller).
+    """
+    if config.diff_ids != image.config.diff_ids:
+        raise ValueError("another config must have the same layers")
+    client = registries.client(destination)
+    _copy_blobs(registries, image.reference, destination, image.layers)
+    digest = client.put_blob(destination.repository, config.raw)
+    media_type = image.manifest.config.media_type
+    manifest = Manifest.make(
+        config=Descriptor(media_type=media_type, digest=digest, size=len(config.raw)),
+        layers=image.layers,
+        media_type=image.manifest.media_type,
+        annotations=dict(image.manifest.annotations),
+    )
+    client.put_manifest(destination.repository, destination.tag or manifest.digest, manifest.raw, manifest.media_type)
+    return RemoteImage(
+        reference=destination.with_digest(manifest.digest),
+        index_digest=None,
+        platform=image.platform,
+        manifest=manifest,
+        config=config,
+    )
+
+
+def put_image(
+    registries: Registries, destination: ImageReference, config: ImageConfig, layers: Iterable[Descriptor]
+) -> RemoteImage:
+    """An image from a config and layers that the destination's repository holds; tagged where the destination is."""
+    client = registries.client(destination)
+    digest = client.put_blob(destination.repository, config.raw)
+    manifest = Manifest.make(
+        config=Descriptor(media_type=OCI_CONFIG, digest=digest, size=len(config.raw)),
+        layers=layers,
+        media_type=OCI_MANIFEST,
+    )
+    client.put_manifest(destination.repository, destination.tag or manifest.digest, manifest.raw, manifest.media_type)
+    return RemoteImage(
+        reference=destination.with_digest(manifest.digest),
+        index_digest=None,
+        platform=config.platform,
+        manifest=manifest,
+        config=config,
+    )
+
+
+# ---- phases ---------------------------------------------------------------------------------------------------------
+
+
+def _manifest(client: RegistryClient, reference: ImageReference, wanted: str | Digest) -> RawManifest:
+    try:
+        return client.manifest(reference.repository, wanted)
+    except NotFoundInRegistryError as error:
+        raise NotFoundInRegistryError(
+            f"{reference} is not in {reference.registry}"
+            + (f" ({wanted})" if str(wanted) not in str(reference) else ""),
+            hint="Is the name right? Was it pushed, and to that registry?",
+        ) from error
+
+
+def _fits(there: Platform, wanted: Platform) -> bool:
+    if (there.os, there.architecture) != (wanted.os, wanted.architecture):
+        return False
+    return not there.variant or not wanted.variant or there.variant == wanted.variant
+
+
+def _other_platforms(
+    reference: ImageReference, platform: Platform, there: tuple[Platform, ...]
+) -> NotFoundInRegistryError:
+    names = ", ".join(str(item) for item in there) or "no platform at all"
+    return NotFoundInRegistryError(
+        f"{reference} exists, but not for {platform}; it has: {names}",
+        hint=f"Take another base, or push one for {platform.oci} under that name.",
+    )
+
+
+def _copy_content(
+    registries: Registries, source: ImageReference, destination: ImageReference, raw: RawManifest
+) -> None:
+    if (source.registry, source.repository) == (destination.registry, destination.repository):
+        return
+    if not raw.is_index:
+        manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(source))
+        _copy_blobs(registries, source, destination, (*manifest.layers, manifest.config))
+        return
+    giver, taker = registries.client(source), registries.client(destination)
+    for child in Index.parse(raw.raw, media_type=raw.media_type, where=str(source)).manifests:
+        if taker.head(destination.repository, child.digest) is not None:
+            continue
+        below = giver.manifest(source.repository, child.digest)
+        _copy_content(registries, source, destination, below)
+        taker.put_manifest(destination.repository, child.digest, below.raw, below.media_type)
+
+
+def _copy_blobs(
+    registries: Registries, source: ImageReference, destination: ImageReference, blobs: Iterable[Descriptor]
+) -> None:
+    if (source.registry, source.repository) == (destination.registry, destination.repository):
+        return
+    needed = {blob.digest: blob for blob in blobs}
+    if not needed:
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    giver, taker = registries.client(source), registries.client(destination)
+
+    def copy(blob: Descriptor) -> None:
+        if taker.has_blob(destination.repository, blob.digest):
+            return
+        if giver is taker and taker.mount_blob(destination.repository, blob.digest, source.repository):
+            return
+        body = Body(blob.size, lambda: giver.stream(source.repository, blob.digest))
+        taker.put_blob(destination.repository, body, digest=blob.digest)
+
+    with ThreadPoolExecutor(max_workers=min(_TRANSFERS, len(needed))) as threads:
+        for _ in threads.map(copy, needed.values()):
+            pass

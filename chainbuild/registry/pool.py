@@ -1,0 +1,62 @@
+"""The registries that a run talks to: one client per host, made when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from chainbuild.references import ImageReference
+from chainbuild.registry.client import RegistryClient
+from chainbuild.registry.credentials import Lookup, from_docker_config
+from chainbuild.registry.transport import Transport
+
+
+class Registries:
+    """A pool of clients by host. Thread-safe; a `with` closes its connections.
+
+    `plain_http`: hosts (`host[:port]`) besides this machine that are spoken to without TLS. `transport` makes the
+    transport of a host (tests put an in-memory registry here); None: the network.
+    """
+
+    def __init__(
+        self,
+        *,
+        plain_http: Iterable[str] = (),
+        transport: Callable[[str], Transport] | None = None,
+        credentials: Lookup = from_docker_config,
+    ) -> None:
+        self._plain_http = frozenset(plain_http)
+        self._transport = transport
+        self._credentials = credentials
+        self._clients: dict[str, RegistryClient] = {}
+        self._lock = threading.Lock()
+
+    def client(self, where: str | ImageReference) -> RegistryClient:
+        """The client for a host, or for the registry of a reference."""
+        host = where.registry if isinstance(where, ImageReference) else where
+        with self._lock:
+            if host not in self._clients:
+                self._clients[host] = RegistryClient(
+                    host,
+                    plain_http=True if host in self._plain_http else None,
+                    transport=self._transport(host) if self._transport else None,
+                    credentials=self._credentials,
+                )
+            return self._clients[host]
+
+    def close(self) -> None:
+        """Close idle connections."""
+        with self._lock:
+            clients = tuple(self._clients.values())
+        for client in clients:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

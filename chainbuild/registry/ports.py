@@ -1,0 +1,71 @@
+"""Who listens on a port of this machine: for messages only, never for decisions."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
+_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
+
+
+def holder_of(port: int) -> str:
+    """What listens on the TCP port, in words (`nginx (pid 812)`, `container web`); empty where that cannot be seen."""
+    program = _from_proc(port) or _from_lsof(port)
+    # A container's port is held by the engine: its own name says more.
+    if not program or program.startswith(("docker", "com.docker", "rootlesskit", "vpnkit")):
+        return _container(port) or program
+    return program
+
+
+def listeners(table: str, port: int) -> Iterator[str]:
+    """The socket inodes that listen on the port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN and fields[1].rpartition(":")[2] == f"{port:04X}":
+            yield fields[9]
+
+
+def _from_proc(port: int) -> str:
+    inodes: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            inodes.update(listeners(Path(table).read_text(encoding="ascii"), port))
+    if not inodes:
+        return ""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                found = _SOCKET.fullmatch(str(descriptor.readlink()))
+                if found and found[1] in inodes:
+                    name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                    return f"{name} (pid {process.name})"
+    return ""
+
+
+def _from_lsof(port: int) -> str:
+    if not shutil.which("lsof"):
+        return ""
+    told = _output("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
+    fields = {line[:1]: line[1:] for line in told.splitlines()}
+    return f"{fields['c']} (pid {fields['p']})" if {"c", "p"} <= fields.keys() else ""
+
+
+def _container(port: int) -> str:
+    if not shutil.which("docker"):
+        return ""
+    names = _output("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+    return f"container {names[0]}" if names else ""
+
+
+def _output(*argv: str) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

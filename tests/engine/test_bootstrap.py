@@ -1,0 +1,136 @@
+"""A base image from packages, on the real mirror, registry and engine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chainbuild.bootstrap import Bootstrapped, bootstrap
+from chainbuild.errors import NotReadyError, WrongUseError
+from chainbuild.events import Event, Message
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry import local
+from chainbuild.registry.images import read_index, resolve
+from chainbuild.registry.pool import Registries
+
+OWN = Platform.of_this_machine()
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture
+def needs_mmdebstrap(engine: str, request: pytest.FixtureRequest) -> None:
+    missing = [tool for tool in ("mmdebstrap", "arch-test") if not shutil.which(tool)]
+    if missing and request.config.getoption("--require-engine"):
+        pytest.fail(f"not installed: {missing}")
+    if missing:
+        pytest.skip(f"not installed: {missing}")
+
+
+@pytest.fixture
+def name(needs_mmdebstrap: None) -> Iterator[ImageReference]:
+    """A name of one's own, which is gone from the local store afterwards."""
+    reference = ImageReference.parse(f"chainbuild-test/base-{uuid.uuid4().hex[:8]}:1")
+    yield reference
+    subprocess.run(["docker", "rmi", "--force", str(reference)], capture_output=True, check=False)
+
+
+def suite() -> str:
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VERSION_CODENAME="):
+            return line.partition("=")[2].strip('"')
+    return ""
+
+
+def make(name: ImageReference, registry: str, said: list[str], *, refresh: bool = False) -> Bootstrapped:
+    def emit(event: Event) -> None:
+        assert isinstance(event, Message)
+        said.append(event.text)
+
+    with Registries(credentials=lambda host: None) as registries:
+        done = bootstrap(
+            name, [OWN], registries=registries, registry=registry, emit=emit, suite=suite(), refresh=refresh
+        )  # fmt: skip
+    assert len(done) == 1
+    return done[0]
+
+
+def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, registry_host: str) -> None:
+    said: list[str] = []
+    made = make(name, registry_host, said)
+    assert made.made
+    assert any("packages" in line for line in said)
+
+    # apt works in it with the machine's mirror, and it has the machine's certificates.
+    script = (
+        "set -e; apt-get update -qq; apt-get install -qq --yes file >/dev/null; file --version | head -n 1; echo $PATH"
+    )
+    argv = ["docker", "run", "--rm", str(name), "sh", "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "file-" in done.stdout
+    assert "/usr/local/sbin:/usr/local/bin" in done.stdout
+    own = sorted(path.name for path in Path("/usr/local/share/ca-certificates").glob("*.crt"))
+    listed = subprocess.run(
+        ["docker", "run", "--rm", str(name), "ls", "/usr/local/share/ca-certificates", "/usr/share/man"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert set(own) <= set(listed.stdout.split())
+
+    again = make(name, registry_host, said)
+    assert (again.made, again.digest) == (False, made.digest)
+
+    with Registries(credentials=lambda host: None) as registries:
+        target = ImageReference.parse(made.registry_name)
+        index = read_index(registries, target)
+        assert index is not None
+        assert index.platforms == (OWN,)
+        assert resolve(registries, target, OWN).config.cmd == ("bash",)
+    assert local.label(str(name), "org.chainbuild.bootstrap.inputs")
+
+
+def test_the_same_inputs_give_the_same_image(name: ImageReference, registry_host: str) -> None:
+    first = make(name, registry_host, [])
+    second = make(name, registry_host, [], refresh=True)
+    assert second.made
+    assert second.digest == first.digest
+
+
+def test_a_suite_that_the_mirror_does_not_have_is_told(needs_mmdebstrap: None, registry_host: str) -> None:
+    with Registries(credentials=lambda host: None) as registries, pytest.raises(NotReadyError, match="nonesuch"):
+        bootstrap(
+            ImageReference.parse("debian:nonesuch"), [OWN], registries=registries, registry=registry_host, emit=print
+        )  # fmt: skip
+
+
+def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_host: str) -> None:
+    with Registries(credentials=lambda host: None) as registries, pytest.raises(WrongUseError, match="no-such-package"):
+        bootstrap(
+            name, [OWN], registries=registries, registry=registry_host, emit=lambda event: None, suite=suite(),
+            include=["no-such-package"], load=False,
+        )  # fmt: skip
+
+
+def test_a_platform_that_does_not_run_here_is_told_with_the_command(needs_mmdebstrap: None, registry_host: str) -> None:
+    missing = [
+        name
+        for name in ("riscv64", "s390x", "ppc64le")
+        if subprocess.run(
+            ["arch-test", {"ppc64le": "ppc64el"}.get(name, name)], capture_output=True, check=False
+        ).returncode
+    ]
+    if not missing:
+        pytest.skip("every platform runs here")
+    with (
+        Registries(credentials=lambda host: None) as registries,
+        pytest.raises(NotReadyError, match=missing[0]) as told,
+    ):
+        bootstrap(
+            ImageReference.parse(f"debian:{suite()}-slim"), [Platform.parse(missing[0])], registries=registries,
+            registry=registry_host, emit=lambda event: None, load=False,
+        )  # fmt: skip
+    assert "qemu-user-static" in told.value.hint

@@ -1,0 +1,375 @@
+"""The client against a real registry, and the managed registry with real processes, containers and ports."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import BusyError, NotFoundInRegistryError, NotReadyError, RegistryError, UnreachableError
+from chainbuild.events import Event, Message
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry import compose
+from chainbuild.registry.artifacts import put_artifact, read_artifact
+from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.images import (
+    RemoteImage,
+    copy_image,
+    put_image,
+    put_index,
+    put_tag,
+    read_index,
+    replace_config,
+    resolve,
+)
+from chainbuild.registry.managed import ManagedRegistry, RegistryStatus, ask, shipped_compose_file
+from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
+from chainbuild.registry.pool import Registries
+
+AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
+
+
+@pytest.fixture
+def registries() -> Iterator[Registries]:
+    with Registries(credentials=lambda host: None) as pool:
+        yield pool
+
+
+@pytest.fixture
+def repository(registry_host: str) -> str:
+    """A repository that no other test has."""
+    return f"{registry_host}/test/{uuid.uuid4().hex}"
+
+
+def push(registries: Registries, name: str, platform: Platform, content: bytes) -> RemoteImage:
+    reference = ImageReference.parse(name)
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        member = tarfile.TarInfo("content")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    packed = gzip.compress(tar.getvalue(), mtime=0)
+    registries.client(reference).put_blob(reference.repository, packed)
+    config = ImageConfig.make(platform, [digest_of(tar.getvalue())]).with_changes(cmd=["cat", "/content"])
+    return put_image(registries, reference, config, [Descriptor.of(packed, OCI_LAYER_GZIP)])
+
+
+# ---- the client -------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_goes_in_and_comes_out(registries: Registries, repository: str) -> None:
+    made = push(registries, f"{repository}:1", AMD64, b"x" * 3_000_000)
+    found = resolve(registries, ImageReference.parse(f"{repository}:1"), AMD64)
+    assert found == made
+    with pytest.raises(NotFoundInRegistryError, match="not for aarch64; it has: amd64"):
+        resolve(registries, ImageReference.parse(f"{repository}:1"), ARM64)
+    with pytest.raises(NotFoundInRegistryError, match="is not in"):
+        resolve(registries, ImageReference.parse(f"{repository}:2"), AMD64)
+
+
+def test_platforms_join_to_an_index_that_is_copied_whole(registries: Registries, repository: str) -> None:
+    images = {
+        platform: push(registries, f"{repository}:{platform}", platform, platform.oci.encode())
+        for platform in (AMD64, ARM64)
+    }
+    name = ImageReference.parse(f"{repository}:all")
+    put_index(registries, name, {AMD64: images[AMD64].descriptor})
+    index = put_index(registries, name, {ARM64: images[ARM64].descriptor}, merge=True)
+    assert index.platforms == (AMD64, ARM64)
+    copy = ImageReference.parse(f"{repository}-copy:all")
+    assert copy_image(registries, name, copy) == index.digest
+    assert read_index(registries, copy) == index
+    assert resolve(registries, copy, ARM64).config == images[ARM64].config
+
+
+def test_another_config_and_another_tag(registries: Registries, repository: str) -> None:
+    image = push(registries, f"{repository}:1", AMD64, b"content")
+    config = image.config.with_changes(labels={"a": "b"}, env=[("X", "1")])
+    changed = replace_config(registries, image, config, ImageReference.parse(f"{repository}-other:2"))
+    put_tag(registries, ImageReference.parse(f"{repository}-other:3"), changed.digest)
+    assert resolve(registries, ImageReference.parse(f"{repository}-other:3"), AMD64).config.label("a") == "b"
+
+
+@pytest.mark.parametrize("size", [2, 100_000])
+def test_an_artifact_is_kept_by_a_registry_of_before_oci_1_1(
+    registries: Registries, repository: str, size: int
+) -> None:
+    name = ImageReference.parse(f"{repository}:k1-{'0' * 64}")
+    digest = put_artifact(registries, name, artifact_type="application/vnd.example", content=b"x" * size)
+    found = read_artifact(registries, name, "application/vnd.example")
+    assert found is not None
+    assert (found.digest, found.content) == (digest, b"x" * size)
+    client = registries.client(name)
+    assert client.delete_manifest(name.repository, digest)
+    assert not client.delete_manifest(name.repository, digest)
+    assert read_artifact(registries, name) is None
+
+
+def test_lists_are_paged(registries: Registries, repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chainbuild.registry.client._PAGE", 2)
+    image = push(registries, f"{repository}:0", AMD64, b"content")
+    for number in range(1, 5):
+        put_tag(registries, ImageReference.parse(f"{repository}:{number}"), image.digest)
+    client = registries.client(image.reference)
+    assert sorted(client.tags(image.reference.repository)) == list("01234")
+    assert image.reference.repository in client.repositories()
+    assert client.tags("test/nothing-of-that-name") == ()
+
+
+def test_what_the_engine_pulls_is_what_was_pushed(registries: Registries, repository: str) -> None:
+    own = Platform.of_this_machine()
+    push(registries, f"{repository}:1", own, b"hello")
+    done = subprocess.run(["docker", "pull", "--quiet", f"{repository}:1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["docker", "rmi", f"{repository}:1"], capture_output=True, check=True)
+
+
+def test_connections_that_lay_idle_and_many_threads(registries: Registries, repository: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    image = push(registries, f"{repository}:1", AMD64, b"content")
+    client, name = registries.client(image.reference), image.reference.repository
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: client.head(name, "1"), range(64)))
+    assert {one.digest for one in found if one} == {image.digest}
+    assert len([one for one in found if one]) == 64
+    client.close()
+    assert client.head(name, "1") is not None
+
+
+def test_a_registry_that_is_not_there_is_told_at_once(engine: str, registries: Registries) -> None:
+    with pytest.raises(UnreachableError, match="refuses connections"):
+        registries.client(f"localhost:{free_port()}").ping()
+
+
+# ---- the managed registry ---------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def quiet(event: Event) -> None:
+    assert isinstance(event, Message)
+
+
+class Place:
+    """A port and the folders of one test, and runs that hold leases on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.endpoint = f"localhost:{self.port}"
+        self.runs: list[subprocess.Popen[str]] = []
+        self.spawned: list[bool] = []
+
+    def managed(self, data: str = "registry") -> ManagedRegistry:
+        return ManagedRegistry(port=self.port, data_folder=self.folder / data, shared_folder=self.folder / "shared")
+
+    def run(self, data: str = "registry") -> subprocess.Popen[str]:
+        """A process that has a lease when this returns, and gives it back when its stdin closes."""
+        program = (
+            "import sys; from pathlib import Path; from chainbuild.registry.managed import ManagedRegistry\n"
+            "port, data, shared = sys.argv[1:4]\n"
+            "with ManagedRegistry(port=int(port), data_folder=Path(data), shared_folder=Path(shared))"
+            ".lease(lambda event: None) as endpoint:\n"
+            "    print(endpoint, 'subprocess' in sys.modules, flush=True); sys.stdin.read()\n"
+        )
+        argv = [sys.executable, "-c", program, str(self.port), str(self.folder / data), str(self.folder / "shared")]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        started = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.runs.append(started)
+        assert started.stdout is not None
+        said = started.stdout.readline().split()
+        assert said[:1] == [self.endpoint]
+        self.spawned.append(said[1] == "True")
+        return started
+
+    def end(self, run: subprocess.Popen[str]) -> None:
+        run.communicate(timeout=60)
+        assert run.returncode == 0
+
+    def status(self) -> RegistryStatus:
+        return self.managed().status()
+
+
+@pytest.fixture
+def place(registry_image: str, tmp_path: Path) -> Iterator[Place]:
+    there = Place(tmp_path)
+    yield there
+    for run in there.runs:
+        run.kill()
+        run.communicate()
+    if (found := compose.container_on(there.port)) and found.ours:
+        there.managed().down(quiet, force=True)
+    assert compose.container_on(there.port) is None, "a registry is left"
+
+
+def test_a_run_brings_it_up_and_takes_it_down(place: Place) -> None:
+    run = place.run()
+    status = place.status()
+    assert (status.kind, len(status.holders), status.holders[0].pid) == ("run", 1, run.pid)
+    assert status.data == str(place.folder / "registry")
+    place.end(run)
+    assert place.status() == RegistryStatus(endpoint=place.endpoint, kind="none")
+    assert (place.folder / "registry").is_dir()
+
+
+def test_only_this_machine_reaches_it(place: Place) -> None:
+    place.run()
+    ports = subprocess.run(
+        ["docker", "ps", "--filter", f"publish={place.port}", "--format", "{{.Ports}}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ports.stdout.split("->")[0].strip() == f"127.0.0.1:{place.port}"
+
+
+def test_two_runs_never_take_each_other_s_registry(place: Place) -> None:
+    first = place.run()
+    second = place.run("another-checkout")
+    # The registry was up: no process was started for the second run.
+    assert place.spawned == [True, False]
+    place.end(first)
+    assert ask(place.endpoint) == "registry"
+    assert place.status().data == str(place.folder / "registry")
+    place.end(second)
+    assert place.status().kind == "none"
+
+
+def test_runs_that_start_at_once_share_one(place: Place) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as threads:
+        runs = list(threads.map(lambda _: place.run(), range(4)))
+    assert len(place.status().holders) == 4
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(place.end, runs))
+    assert place.status().kind == "none"
+
+
+def test_the_registry_of_a_killed_run_is_adopted_and_taken_down(place: Place) -> None:
+    killed = place.run()
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    status = place.status()
+    assert (status.kind, status.holders) == ("run", ())
+    place.end(place.run())
+    assert place.status().kind == "none"
+    assert not list((place.folder / "shared").rglob("lease-*"))
+
+
+def test_a_run_killed_while_it_starts_the_registry_leaves_nothing_for_long(place: Place) -> None:
+    program = (
+        "import sys; from pathlib import Path; from chainbuild.registry.managed import ManagedRegistry\n"
+        "port, data, shared = sys.argv[1:4]\n"
+        "ManagedRegistry(port=int(port), data_folder=Path(data), shared_folder=Path(shared))"
+        ".lease(lambda event: None).__enter__()\n"
+    )
+    argv = [
+        sys.executable,
+        "-c",
+        program,
+        str(place.port),
+        str(place.folder / "registry"),
+        str(place.folder / "shared"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for wait in (0.15, 0.3, 0.45, 0.6):
+        started = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        started.kill()
+        started.wait()
+    place.end(place.run())
+    assert place.status().kind == "none"
+
+
+def test_a_person_s_registry_stays_up(place: Place) -> None:
+    place.managed().up(quiet)
+    assert place.status().kind == "person"
+    place.end(place.run())
+    assert place.status().kind == "person"
+    assert place.managed().down(quiet)
+    assert not place.managed().down(quiet)
+
+
+def test_one_brought_up_by_compose_stays_up(place: Place) -> None:
+    environment = {**os.environ, "CHAINBUILD_REGISTRY_PORT": str(place.port)}
+    environment["CHAINBUILD_REGISTRY_DATA"] = str(place.folder / "by-hand")
+    argv = ["docker", "compose", "--file", str(shipped_compose_file())]
+    subprocess.run([*argv, "up", "--detach", "--wait"], env=environment, capture_output=True, check=True)
+    try:
+        place.end(place.run())
+        assert place.status().kind == "person"
+    finally:
+        subprocess.run([*argv, "down"], env=environment, capture_output=True, check=True)
+    assert place.status().kind == "none"
+
+
+def test_down_refuses_while_a_run_needs_it(place: Place) -> None:
+    run = place.run()
+    with pytest.raises(BusyError, match=f"pid {run.pid} since"):
+        place.managed().down(quiet)
+    assert place.managed().down(quiet, force=True)
+    place.end(run)
+
+
+def test_somebody_else_s_registry_is_used_and_never_stopped(place: Place, registry_image: str) -> None:
+    name = f"chainbuild-test-{uuid.uuid4().hex[:8]}"
+    argv = ["docker", "run", "--detach", "--rm", "--name", name, "--publish", f"127.0.0.1:{place.port}:5000"]
+    subprocess.run([*argv, registry_image], capture_output=True, check=True)
+    try:
+        limit = time.monotonic() + 30
+        while ask(place.endpoint) != "registry":
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        place.end(place.run())
+        status = place.status()
+        assert (status.kind, status.holder) == ("foreign", f"container {name}")
+        with pytest.raises(NotReadyError, match=f"container {name}"):
+            place.managed().down(quiet, force=True)
+    finally:
+        subprocess.run(["docker", "stop", "--time", "0", name], capture_output=True, check=True)
+    limit = time.monotonic() + 30
+    while compose.container_on(place.port) is not None:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_a_program_on_the_port_is_told_with_its_name_and_the_setting(place: Place) -> None:
+    argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(place.port)]
+    web = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place.folder)
+    try:
+        limit = time.monotonic() + 30
+        while ask(place.endpoint) == "nothing":
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        with pytest.raises(NotReadyError, match=rf"port {place.port}.*\(pid {web.pid}\)") as told:
+            place.managed().lease(quiet).__enter__()
+        assert "--registry-port" in told.value.hint
+        assert place.status().kind == "blocked"
+    finally:
+        web.kill()
+        web.wait()
+
+
+def test_what_was_pushed_outlives_the_registry(place: Place) -> None:
+    with Registries(credentials=lambda host: None) as registries:
+        with place.managed().lease(quiet) as endpoint:
+            made = push(registries, f"{endpoint}/test/app:1", AMD64, b"content")
+        with pytest.raises(RegistryError):
+            registries.client(place.endpoint).ping()
+        with place.managed().lease(quiet) as endpoint:
+            assert resolve(registries, ImageReference.parse(f"{endpoint}/test/app:1"), AMD64) == made
