@@ -1,0 +1,153 @@
+"""The images that a graph stands on and does not build: found, checked for the platform, pinned by digest.
+
+An image is looked for in its own registry first; where that does not answer, the chain registry's copy (as `bootstrap`
+makes it) serves; one that only the local image store has is handed over through the chain registry, because a builder
+that runs elsewhere sees registries alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from chainbuild.errors import (
+    ChainbuildError,
+    LoginNeededError,
+    NotFoundInRegistryError,
+    RegistryError,
+    UnreachableError,
+)
+from chainbuild.events import Emit, Message
+from chainbuild.local_store import LocalStore
+from chainbuild.model import ImageInput
+from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.pool import Registries
+
+HandOver = Callable[[str, Platform, str], None]
+"""`(local name, platform, destination)`: push a local image of one platform into the chain registry."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundImage:
+    """An image that is there: what the user called it, its content, and the pinned name that a builder gets."""
+
+    named: ImageReference
+    image: RemoteImage
+    note: str = ""
+
+    @property
+    def pinned(self) -> str:
+        """`registry/repository@digest`; of the index where there is one, so that every platform of it is reachable."""
+        digest = self.image.index_digest or self.image.digest
+        return self.image.reference.with_digest(digest).pinned
+
+
+Found = Mapping[tuple[str, str], FoundImage]
+"""Found images by (the reference as named, the OCI platform)."""
+
+
+def find_all(finder: BaseFinder, images: Iterable[ImageInput]) -> Found:
+    """Find every image; all that are missing are told in one error.
+
+    Errors: `RegistryError` (or the kind of the only problem).
+    """
+    found: dict[tuple[str, str], FoundImage] = {}
+    missing: list[ChainbuildError] = []
+    for wanted in images:
+        if isinstance(wanted.source, str):
+            continue
+        try:
+            found[str(wanted.source), wanted.platform.oci] = finder.find(wanted.source, wanted.platform, wanted.origin)
+        except ChainbuildError as error:
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
+    if missing:
+        raise RegistryError("\n".join(str(error) for error in dict.fromkeys(missing)))
+    return found
+
+
+class BaseFinder:
+    """Finds images where they are; hands local ones over (or, in a dry run, only says so)."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        chain: ChainRegistry,
+        local: LocalStore,
+        emit: Emit,
+        *,
+        hand_over: HandOver,
+    ) -> None:
+        self._registries = registries
+        self._chain = chain
+        self._local = local
+        self._emit = emit
+        self._hand_over = hand_over
+
+    def find(self, named: ImageReference, platform: Platform, origin: str = "") -> FoundImage:
+        """The image for that platform.
+
+        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do.
+        """
+        try:
+            return FoundImage(named=named, image=resolve(self._registries, named, platform))
+        except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
+            if self._chain.holds(named):
+                raise _with_hint(
+                    error, origin, "See what the chain registry holds with: chainbuild registry ls."
+                ) from None
+            refused = error
+        if isinstance(refused, UnreachableError):
+            copy = self._copy_in_chain(named, platform)
+            if copy:
+                note = f"{named}: {named.registry} does not answer; using the chain registry's copy"
+                self._emit(Message(text=f"{note} ({copy.digest.short})"))
+                return FoundImage(named=named, image=copy, note=note)
+        handed = self._from_local_store(named, platform)
+        if handed:
+            return handed
+        raise self._told(refused, named, platform, origin)
+
+    def _copy_in_chain(self, named: ImageReference, platform: Platform) -> RemoteImage | None:
+        place = self._chain.place(named).with_tag(named.tag_or_latest)
+        if named.digest:
+            place = place.with_digest(named.digest)
+        try:
+            return resolve(self._registries, place, platform)
+        except RegistryError:
+            return None
+
+    def _from_local_store(self, named: ImageReference, platform: Platform) -> FoundImage | None:
+        local = self._local.find(str(named))
+        if local is None:
+            return None
+        # A tag of its own for each platform: the name itself may be an index that must keep its other platforms. The
+        # engine's id of the image is in it, so that what was handed over once is not sent again.
+        place = self._chain.place(named)
+        destination = place.with_tag(
+            f"k1-local-{platform.architecture}{platform.variant}-{local.id.rpartition(':')[2]}"
+        )
+        note = f"{named}: only the local image store has it; handed over through {self._chain}"
+        if self._registries.client(place).head(place.repository, destination.tag_or_latest) is None:
+            self._emit(Message(text=note))
+            self._hand_over(str(named), platform, str(destination))
+        return FoundImage(named=named, image=resolve(self._registries, destination, platform), note=note)
+
+    def _told(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
+        hint = error.hint
+        if isinstance(error, UnreachableError):
+            hint = (
+                f"Make it from the distribution's packages: chainbuild bootstrap {named.familiar_name}:"
+                f"{named.tag_or_latest} --platform {platform.name}; or load it into the local image store."
+            )
+        elif isinstance(error, LoginNeededError):
+            hint = (
+                f"Log in with: docker login {named.registry}. (Docker Hub says the same of an image that is not there.)"
+            )
+        return _with_hint(error, origin or f"image {named}", hint)
+
+
+def _with_hint(error: RegistryError, where: str, hint: str) -> RegistryError:
+    return type(error)(error.message, where=where or error.where, hint=hint or error.hint)

@@ -1,0 +1,49 @@
+"""The command line: flags in, exit code out. `chainbuild PLATFORM …` is `chainbuild build PLATFORM …`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+from chainbuild.errors import ExitCode
+
+
+def main() -> None:
+    """Run the command. Every error is told in one place, and ends in its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command with these arguments; gives the exit code."""
+    from chainbuild.cli.app import app, with_default_command
+
+    try:
+        result = app(args=with_default_command(arguments), prog_name="chainbuild", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001  # the one place where errors become output
+        return _told(error, as_json="--json" in arguments)
+    return int(result or 0)
+
+
+def _told(error: BaseException, *, as_json: bool) -> int:
+    from typer.exceptions import Abort, Exit, TyperException
+
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else ExitCode.WRONG_USE
+    if isinstance(error, Exit):
+        return error.exit_code
+    from chainbuild.errors import WrongUseError
+    from chainbuild.ui import show_error, stderr, stdout
+
+    if isinstance(error, Abort):
+        error = KeyboardInterrupt()
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "chainbuild"
+        error = WrongUseError(error.format_message(), hint=f"See {path} --help.")
+    return int(show_error(error, out=stdout(), err=stderr(), as_json=as_json))
+
+
+def _terminated(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

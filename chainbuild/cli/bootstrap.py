@@ -1,0 +1,32 @@
+"""`chainbuild bootstrap`: a base image from the distribution's own packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import options as flags
+
+
+def bootstrap(
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="debian:SUITE or debian:SUITE-slim, as debian:bookworm-slim.")
+    ],
+    *,
+    platform: Annotated[
+        str, typer.Option("--platform", help="amd64, aarch64, …; this machine's where not given.")
+    ] = "",
+    include: Annotated[list[str] | None, typer.Option("--include", metavar="PACKAGE", help="One more package.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+) -> int:
+    """Make a base image from the distribution's packages, where no registry has one or one's own is wanted."""
+    from chainbuild.cli.making import make_base
+
+    return make_base(
+        image, platform, include=tuple(include or ()), refresh=refresh, root=root, registry=registry, port=registry_port
+    )

@@ -1,0 +1,48 @@
+"""`bootstrap` as the command does it: parsed, made, and told where the images are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chainbuild.bootstrap import bootstrap
+from chainbuild.cli.settings import settings_from
+from chainbuild.command_line import Collector, parse_platforms
+from chainbuild.errors import WrongUseError
+from chainbuild.events import Event, Message
+from chainbuild.references import ImageReference, Platform
+from chainbuild.session import open_session
+from chainbuild.ui import stderr, stdout
+from chainbuild.wording import duration, size
+
+
+def make_base(
+    image: str, platform: str, *, include: tuple[str, ...], refresh: bool, root: Path, registry: str | None, port: int
+) -> int:
+    """Make a base image; gives the exit code."""
+    settings = settings_from(root=root, registry=registry, port=port)
+    collector = Collector()
+    reference = collector.parsed("IMAGE", ImageReference.parse, image, ImageReference("docker.io", "library/debian"))
+    own = Platform.of_this_machine()
+    platforms = parse_platforms(platform, collector) if platform else (own,)
+    if collector.problems:
+        raise WrongUseError(collector.problems)
+    err = stderr()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Message):
+            err.write([event.text])
+
+    with open_session(settings, emit) as session:
+        made = bootstrap(
+            reference, platforms, registries=session.registries, registry=str(session.chain), emit=emit,
+            include=include, refresh=refresh,
+        )  # fmt: skip
+    stdout().write(
+        [
+            f"{one.registry_name} for {one.platform}: {size(one.size)}, "
+            + (f"made in {duration(one.seconds)}" if one.made else "there already")
+            + (f"; local as {one.local_name}" if one.local_name else "")
+            for one in made
+        ]
+    )
+    return 0

@@ -1,0 +1,106 @@
+"""`chainbuild registry`: the managed registry, by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import options as flags
+from chainbuild.cli.settings import settings_from
+
+app = typer.Typer(help="The managed chain registry: up, down, status, ls.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
+    """Bring it up; it stays up until `registry down`."""
+    from chainbuild.session import managed_registry
+
+    settings = settings_from(root=root, registry=None, port=registry_port)
+    managed = managed_registry(settings)
+    managed.up(_say)
+    typer.echo(f"{managed.endpoint} is up and stays up; its data is in {settings.root / 'registry'}")
+    return 0
+
+
+@app.command()
+def down(
+    *,
+    root: flags.Root = Path(),
+    registry_port: flags.Port = 5000,
+    force: Annotated[bool, typer.Option("--force", help="Also while runs need it: they will fail.")] = False,
+) -> int:
+    """Take it down; its data stays. Refuses while a run needs it."""
+    from chainbuild.session import managed_registry
+
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
+    was_up = managed.down(_say, force=force)
+    typer.echo(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
+    return 0
+
+
+@app.command()
+def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json: flags.Json = False) -> int:
+    """Say what is on its port, who needs it, and who takes it down."""
+    from chainbuild.session import managed_registry
+
+    found = managed_registry(settings_from(root=root, registry=None, port=registry_port)).status()
+    if json:
+        from json import dumps
+
+        document = {
+            "schema": "chainbuild.registry-status/1",
+            "endpoint": found.endpoint,
+            "kind": found.kind,
+            "running": found.running,
+            "holder": found.holder,
+            "data": found.data,
+            "runs": [str(holder) for holder in found.holders],
+        }
+        typer.echo(dumps(document, indent=2))
+        return 0
+    words = {
+        "none": "not running; a run that needs it brings it up",
+        "run": "up; the last run that needs it takes it down",
+        "person": "up until chainbuild registry down",
+        "foreign": "up, but not chainbuild's: it is used and never stopped",
+        "blocked": "the port is held by something that is no registry",
+    }
+    typer.echo(f"{found.endpoint}: {words[found.kind]}")
+    for label, text in (("held by", found.holder), ("data in", found.data)):
+        if text:
+            typer.echo(f"    {label} {text}")
+    for holder in found.holders:
+        typer.echo(f"    needed by {holder}")
+    return 0
+
+
+@app.command("ls")
+def list_images(
+    repository: Annotated[str, typer.Argument(help="Only this repository.", show_default=False)] = "",
+    *,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    everything: Annotated[bool, typer.Option("--all", help="Also the tags that hold machine data (k1-…).")] = False,
+) -> int:
+    """List the repositories and tags that the chain registry holds."""
+    from chainbuild.session import open_session
+
+    with open_session(settings_from(root=root, registry=registry, port=registry_port), _say) as session:
+        client = session.registries.client(session.chain.host)
+        names = [repository] if repository else sorted(client.repositories())
+        for name in names:
+            for tag in sorted(client.tags(name)):
+                if everything or not tag.startswith("k1-"):
+                    typer.echo(f"{session.chain.host}/{name}:{tag}")
+    return 0
+
+
+def _say(event: object) -> None:
+    from chainbuild.events import Message
+
+    if isinstance(event, Message):
+        typer.echo(event.text, err=True)

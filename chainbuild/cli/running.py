@@ -1,0 +1,98 @@
+"""A run as the command does it: views and logs around the three lines, interrupts, and the error that ends it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chainbuild.buildx import stop_children
+from chainbuild.command_line import RunRequest
+from chainbuild.errors import ExitCode
+from chainbuild.events import Emit, Event, Message
+from chainbuild.execute import Outcome
+from chainbuild.logs import LogFiles
+from chainbuild.run import build_run, commands, plan_run
+from chainbuild.session import open_session
+from chainbuild.ui import Mode, PlanRow, make_view, show_error, show_plan, stderr, stdout, tell
+
+
+def run_build(request: RunRequest, *, mode: Mode, verbosity: int) -> int:
+    """Build; gives the exit code of the first failure, which is told when the views have ended."""
+    settings = request.settings
+    folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
+    try:
+        with files, view, _interruptible():
+            emit = tell(view.emit, files.emit)
+            with open_session(settings, emit) as session:
+                outcome = build_run(request.graph, session, request.wishes, log_folder=folder, log_path=files.path_of)
+    except BaseException as error:  # noqa: BLE001  # told by the same words as a step's failure
+        return int(
+            show_error(
+                error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails(),
+                log_folder=folder if folder.is_dir() else None,
+            )
+        )  # fmt: skip
+    if files.trouble:
+        stderr().write([f"warning: the logs are not whole: {files.trouble}"])
+    return _told(outcome, mode, view.shown_tails())
+
+
+def _told(outcome: Outcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
+    code = ExitCode.DONE
+    for error in outcome.failures.values():
+        told = show_error(error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
+        code = code or told
+    if outcome.left and not code:
+        left = ", ".join(outcome.left)
+        stderr().write([f"stopped before the deadline; the next run goes on with: {left}"])
+        return int(ExitCode.DEADLINE)
+    return int(code)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the builds that are running before the command itself ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop_children()
+        raise
+
+
+def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
+    """Say what would be done."""
+    with open_session(request.settings, _quiet(as_json=as_json)) as session:
+        planned = plan_run(request.graph, session, request.wishes)
+        invocations = commands(planned, session)
+    rows = [
+        PlanRow(
+            step=decision.step.id,
+            action=decision.action,
+            reason=decision.reason,
+            image=str(decision.step.reference),
+            expected_seconds=decision.expected_seconds,
+            command=invocations.get(decision.step.id),
+        )
+        for decision in planned.plan.decisions
+    ]
+    if as_json:
+        from chainbuild.plan_json import plan_as_json
+
+        stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+    else:
+        show_plan(rows, stdout(), verbosity=verbosity)
+    return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
+
+
+def _quiet(*, as_json: bool) -> Emit:
+    """Tells messages alone, on stderr."""
+    err = stderr()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Message) and not as_json:
+            err.write([event.text])
+
+    return emit

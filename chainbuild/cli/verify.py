@@ -1,0 +1,47 @@
+"""`chainbuild verify`: the proof that production images pass, for any image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import options as flags
+from chainbuild.cli.settings import settings_from
+
+
+def verify(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of any registry, or of the local store.")],
+    *,
+    platform: Annotated[
+        str | None, typer.Option("--platform", help="Which of its platforms; this machine's where not given.")
+    ] = None,
+    root: flags.Root = Path(),
+    builder: flags.Builders = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Check natively that every ELF file of an image has its libraries and their symbol versions, in the image."""
+    from chainbuild.cli.registry import _say
+    from chainbuild.references import ImageReference, Platform
+    from chainbuild.session import open_session
+    from chainbuild.verify import verify_image
+
+    named = ImageReference.parse(image)
+    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
+    with open_session(settings, _say if not json else lambda _: None) as session:
+        report = verify_image(session, named, wanted)
+    if json:
+        typer.echo(report.as_json(str(named), wanted.name))
+    else:
+        for text in report.warnings:
+            typer.echo(f"warning: {text}")
+        for text in report.errors:
+            typer.echo(f"error: {text}")
+        typer.echo(f"{named} for {wanted}: {report.summary} ({report.seconds:.1f} s)")
+    from chainbuild.errors import ExitCode
+
+    return int(ExitCode.NOT_PROVEN if report.errors else ExitCode.DONE)

@@ -1,0 +1,283 @@
+"""From the words of a command line to values: everything that is wrong with them is told at once, with the tree's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from chainbuild.args_files import parse_build_arg
+from chainbuild.durations import parse_duration
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts import numbered
+from chainbuild.model import BuildArg, Graph, Secret
+from chainbuild.plan import Renewal, until
+from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.run import Wishes
+from chainbuild.session import Settings, environment
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words:
+    """A run as the user typed it."""
+
+    platform: str
+    repo: str
+    tag: str
+    base: str
+    option: str
+    production: str
+    root: Path
+    context: Path | None = None
+    registry: str | None = None
+    port: int = 5000
+    builders: Sequence[str] = ()
+    no_cache: bool = False
+    build_args: Sequence[str] = ()
+    build_contexts: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    first: int | None = None
+    only: int | None = None
+    until: int | None = None
+    refresh: bool = False
+    refresh_after: str | None = None
+    deadline: str | None = None
+    jobs: int | None = None
+    keep_going: bool = False
+    load: bool = True
+    push: bool = False
+    replace_index: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """A run, read: what is built, with what settings, and how."""
+
+    graph: Graph
+    settings: Settings
+    wishes: Wishes
+
+
+class Collector:
+    """Parses one word after the other and keeps what is wrong instead of stopping at it."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def parsed(self, what: str, parse: Callable[[str], T], text: str, instead: T) -> T:
+        """The parsed value; `instead` where it cannot be, so that the rest can still be checked."""
+        try:
+            return parse(text)
+        except WrongUseError as error:
+            self.problems += [
+                Problem(path=problem.path, line=problem.line, message=f"{what}: {problem.message}", hint=problem.hint)
+                for problem in error.problems
+            ]
+            return instead
+
+    def say(self, message: str, hint: str) -> None:
+        """Keep a problem of the command line's."""
+        self.problems.append(Problem(message=message, hint=hint))
+
+
+def read_wishes(words: Words) -> RunRequest:
+    """Read the command line and the tree.
+
+    Errors: `WrongUseError` with every problem of the command line, the tree, the args files and the Dockerfiles.
+    """
+    collector = Collector()
+    settings = read_settings(
+        collector,
+        root=words.root,
+        registry=words.registry,
+        port=words.port,
+        builders=words.builders,
+        no_cache=words.no_cache,
+    )
+    wishes = _wishes(words, collector)
+    request = _request(words, settings, collector)
+    graph: Graph | None = None
+    try:
+        graph = numbered.read(request)
+        graph = _cut(graph, words, collector)
+    except WrongUseError as error:
+        collector.problems += error.problems
+    if collector.problems or graph is None:
+        raise WrongUseError(collector.problems)
+    return RunRequest(graph=graph, settings=settings, wishes=wishes)
+
+
+def _wishes(words: Words, collector: Collector) -> Wishes:
+    deadline = collector.parsed("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
+    age = collector.parsed("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
+    first = words.only if words.only is not None else words.first
+    if words.only is not None and (words.first is not None or words.until is not None):
+        collector.say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
+    elif words.first is not None and words.until is not None and words.first > words.until:
+        collector.say(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
+    if (first is not None or words.until is not None) and "," in words.option:
+        collector.say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
+    started = time.monotonic()
+    return Wishes(
+        jobs=words.jobs,
+        keep_going=words.keep_going,
+        load=words.load,
+        push=words.push,
+        replace_index=words.replace_index,
+        first=first,
+        seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
+        renewal=Renewal(refresh=words.refresh, refresh_after=age, since=time.time()),
+    )
+
+
+def _cut(graph: Graph, words: Words, collector: Collector) -> Graph:
+    last = words.only if words.only is not None else words.until
+    numbers = sorted({step.number for chain in graph.chains for step in chain.steps})
+    for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
+        if number is not None and number not in numbers:
+            known = ", ".join(str(one) for one in numbers)
+            collector.say(f"{flag} {number}: no step has that number", f"Steps here: {known}.")
+    return graph if collector.problems or last is None else until(graph, last)
+
+
+def read_settings(
+    collector: Collector,
+    *,
+    root: Path,
+    registry: str | None,
+    port: int,
+    builders: Sequence[str] = (),
+    no_cache: bool = False,
+) -> Settings:
+    """The settings; what is wrong with them goes to the collector."""
+    by_platform: dict[str, str] = {}
+    for text in builders:
+        name, equals, builder = text.partition("=")
+        key = collector.parsed("--builder", lambda word: Platform.parse(word).oci, name, "?") if equals else ""
+        if key in by_platform:
+            collector.say(f"--builder: {name if equals else 'the builder for all'} is said twice", "Name one.")
+        by_platform[key] = builder if equals else name
+    chain = (
+        collector.parsed("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
+    )
+    if not root.is_dir():
+        collector.say(f"--root: there is no folder {str(root)!r}", "It is the folder around the options.")
+    return Settings(root=root.resolve(), registry=chain, port=port, builders=by_platform, no_cache=no_cache)
+
+
+def _request(words: Words, settings: Settings, collector: Collector) -> numbered.Request:
+    here = Platform.of_this_machine()
+    scratch = ImageReference("docker.io", "library/debian", "latest")
+    environ = environment()
+    repo = collector.parsed("REPO", _parse_repo, words.repo, scratch)
+    collector.parsed("TAG", scratch.with_tag, words.tag, scratch)
+    if words.context and not words.context.is_dir():
+        collector.say(
+            f"--context: there is no folder {str(words.context)!r}", "It is the folder that COPY and ADD see."
+        )
+    return numbered.Request(
+        root=settings.root,
+        platforms=parse_platforms(words.platform, collector) or (here,),
+        repo=repo,
+        repository=collector.parsed("REPO", lambda _: settings.chain.place(repo), words.repo, scratch),
+        tag=words.tag,
+        base=collector.parsed("BASE", ImageReference.parse, words.base, scratch),
+        options=_options(words.option, collector),
+        production=collector.parsed("PRODUCTION", ImageReference.parse, words.production, scratch),
+        build_platform=here,
+        context=words.context.resolve() if words.context else None,
+        build_args=_build_args(words, environ, collector),
+        build_contexts=_pairs("--build-context", words.build_contexts, collector),
+        secrets=_secrets(words, environ, collector),
+        environ=environ,
+    )
+
+
+def _parse_repo(text: str) -> ImageReference:
+    reference = ImageReference.parse(text)
+    if reference.tag or reference.digest:
+        raise WrongUseError(
+            f"{text!r} has a tag or digest", hint="REPO is a repository alone; TAG is the next argument."
+        )
+    return reference
+
+
+def parse_platforms(text: str, collector: Collector) -> tuple[Platform, ...]:
+    """A comma list of platforms; what is wrong with it goes to the collector."""
+    platforms: list[Platform] = []
+    here = Platform.of_this_machine()
+    for word in _comma_list("PLATFORM", text, collector):
+        before = len(collector.problems)
+        platform = collector.parsed("PLATFORM", Platform.parse, word, here)
+        if len(collector.problems) > before:
+            continue
+        twin = next((other for other in platforms if other.same_as(platform)), None)
+        if twin:
+            collector.say(f"PLATFORM: {word!r} and {twin.name!r} are the same platform", "Name each platform once.")
+        else:
+            platforms.append(platform)
+    return tuple(platforms)
+
+
+def _options(text: str, collector: Collector) -> tuple[str, ...]:
+    options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
+    for name in sorted({name for name in options if options.count(name) > 1}):
+        collector.say(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")
+    return tuple(dict.fromkeys(options))
+
+
+def _comma_list(what: str, text: str, collector: Collector) -> tuple[str, ...]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        collector.say(f"{what}: {text!r} has an empty entry", "As in one or one,two.")
+    return tuple(word for word in words if word)
+
+
+def _build_args(words: Words, environ: Mapping[str, str], collector: Collector) -> tuple[BuildArg, ...]:
+    args: dict[str, BuildArg] = {}
+    for text in words.build_args:
+        arg = parse_build_arg(text, environ)
+        if isinstance(arg, Problem):
+            collector.problems.append(arg)
+        elif arg.name in {numbered.BASE, numbered.PRODUCTION, numbered.MINIMIZED}:
+            collector.say(f"--build-arg {arg.name} belongs to the chain", "Give the images as BASE and PRODUCTION.")
+        else:
+            args[arg.name] = arg
+    return tuple(args.values())
+
+
+def _pairs(flag: str, texts: Sequence[str], collector: Collector) -> tuple[tuple[str, str], ...]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            collector.say(f"{flag} {text!r} is not NAME=PLACE", "As in sources=../atom or base=docker-image://debian.")
+            continue
+        local = "://" not in value and not value.startswith("git@")
+        if local and not Path(value).exists():
+            collector.say(
+                f"{flag} {name}: there is no {value!r}", "A folder here, or docker-image://, oci-layout://, https://."
+            )
+        pairs[name] = str(Path(value).resolve()) if local else value
+    return tuple(pairs.items())
+
+
+def _secrets(words: Words, environ: Mapping[str, str], collector: Collector) -> tuple[Secret, ...]:
+    secrets: dict[str, Secret] = {}
+    for text in words.secrets:
+        fields = dict(part.partition("=")[::2] for part in text.split(","))
+        name = fields.get("id", "")
+        source = fields.get("src") or fields.get("source")
+        if not name:
+            collector.say("--secret without an id", "As in id=token,src=token.txt or id=token,env=TOKEN.")
+        elif source and not Path(source).is_file():
+            collector.say(f"--secret {name}: there is no file {source!r}", "Name a readable file, or env=VARIABLE.")
+        elif fields.get("env") and fields["env"] not in environ:
+            collector.say(f"--secret {name}: the environment does not set {fields['env']}", "Export it before the run.")
+        else:
+            secrets[name] = Secret(id=name, spec=text)
+    return tuple(secrets.values())

@@ -1,0 +1,327 @@
+"""Walks a graph: every step as soon as what it needs is there; decides, builds, proves, records and names."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from chainbuild import events
+from chainbuild.bases import Found
+from chainbuild.buildx import BuildOrder, BuildResult
+from chainbuild.errors import BuildFailedError, ChainbuildError
+from chainbuild.keys import Components
+from chainbuild.model import Step, StepId, dependents
+from chainbuild.orders import order_for, stage_args
+from chainbuild.plan import Decider, Decision, ImageFacts, Plan, facts_of
+from chainbuild.references import ImageReference
+from chainbuild.registry.images import RemoteImage, put_tag, resolve
+from chainbuild.registry.integrity import is_intact
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import Record
+
+DAMAGED = "its image is damaged in the registry"
+DEADLINE = "it does not fit before the deadline"
+
+
+class Driver(Protocol):
+    """What executes orders; `buildx.BuildxDriver` is the real one."""
+
+    def build(self, order: BuildOrder, emit: events.Emit) -> BuildResult:
+        """Build and push (or export)."""
+
+
+class RecordWriter(Protocol):
+    """Where records go; `registry.records.RecordStore` is the real one."""
+
+    def write(self, repository: ImageReference, family: str, record: Record) -> None:
+        """Store a record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """An image that is ready for its name: proofs passed, unpacked bytes where somebody counted them, and notes."""
+
+    image: RemoteImage
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    unpacked: int = 0
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Finisher(Protocol):
+    """What is done to a step's image between its build and its name."""
+
+    def finish(self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage]) -> Finished:
+        """Give it what the builder cannot, and prove it. Errors: `NotProvenError`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What a step ended in: its record, and whether it was built in this run."""
+
+    step: Step
+    record: Record
+    built: bool
+
+    @property
+    def reference(self) -> ImageReference:
+        """The image in the chain registry, pinned."""
+        return self.step.reference.with_digest(self.record.image)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended: what is there, what failed and what was never tried."""
+
+    results: dict[StepId, StepResult] = field(default_factory=dict)
+    failures: dict[StepId, ChainbuildError] = field(default_factory=dict)
+    skipped: dict[StepId, str] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every step ended well."""
+        return not self.failures and not self.skipped
+
+    @property
+    def left(self) -> tuple[StepId, ...]:
+        """What the deadline left for the next run."""
+        return tuple(step for step, reason in self.skipped.items() if reason == DEADLINE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tools:
+    """What a run works with; each part is replaced by a simple one in tests."""
+
+    driver: Driver
+    registries: Registries
+    records: RecordWriter
+    decider: Decider
+    finisher: Finisher
+    found: Found
+    emit: events.Emit
+    log_path: Callable[[StepId], Path | None] = lambda _: None
+    clock: Callable[[], float] = time.time
+
+
+class Execution:
+    """One run over a graph."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        tools: Tools,
+        *,
+        jobs: int = 1,
+        keep_going: bool = False,
+        seconds_left: Callable[[], float] | None = None,
+    ) -> None:
+        """`seconds_left` until the deadline, where there is one."""
+        self._graph = plan.graph
+        self._planned = {decision.step.id: decision for decision in plan.decisions}
+        self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
+        self._steps = dict(plan.graph.by_id)
+        self._seconds_left = seconds_left
+        self._tools = tools
+        self._emit = tools.emit
+        self._jobs = max(1, jobs)
+        self._keep_going = keep_going
+        self._repair = threading.RLock()
+        self.outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Run every step; failures are in the outcome. An exception that is no `ChainbuildError` ends the run at once."""
+        waiting = dict(self._steps)
+        running: dict[Future[StepResult], Step] = {}
+        pool = ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="step")
+        try:
+            while waiting or running:
+                self._start_ready(pool, waiting, running)
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._ended(running.pop(future), future, waiting)
+        finally:
+            # Waiting here would make Ctrl-C wait for hours; whoever interrupts tells the builds to stop.
+            pool.shutdown(wait=False, cancel_futures=True)
+        return self.outcome
+
+    def _start_ready(
+        self, pool: ThreadPoolExecutor, waiting: dict[StepId, Step], running: dict[Future[StepResult], Step]
+    ) -> None:
+        for step in list(waiting.values()):
+            if len(running) >= self._jobs:
+                return
+            if step.id in waiting and all(need in self.outcome.results for need in step.needs):
+                del waiting[step.id]
+                if not self._fits(step):
+                    self._skip([step.id, *dependents(self._graph, [step.id])], waiting, DEADLINE)
+                    continue
+                running[pool.submit(self._do, step)] = step
+
+    def _fits(self, step: Step) -> bool:
+        """Whether the step can be done before the deadline, as far as its record knows."""
+        if self._seconds_left is None:
+            return True
+        left = self._seconds_left()
+        expected = self._planned[step.id].expected_seconds
+        return left > 0 and (expected is None or expected <= left)
+
+    def _skip(self, steps: Iterable[StepId], waiting: dict[StepId, Step], reason: str) -> None:
+        for missed in steps:
+            waiting.pop(missed, None)
+            if missed not in self.outcome.results:
+                self.outcome.skipped[missed] = reason
+                self._emit(events.StepSkipped(step=missed, reason=reason))
+
+    def _ended(self, step: Step, future: Future[StepResult], waiting: dict[StepId, Step]) -> None:
+        error = future.exception()
+        if error is None:
+            self.outcome.results[step.id] = future.result()
+            return
+        if not isinstance(error, ChainbuildError):
+            raise error
+        self.outcome.failures[step.id] = error
+        gone: Iterable[StepId] = dependents(self._graph, [step.id]) if self._keep_going else tuple(waiting)
+        self._skip([missed for missed in gone if missed in waiting], waiting, f"{step.id} failed")
+
+    # One step ---------------------------------------------------------------------------------------------------------
+
+    def _do(self, step: Step) -> StepResult:
+        decision = self._decide(step)
+        if decision.reuse is None and self._mend_parents(step):
+            decision = self._decide(step)
+        if decision.reuse is not None:
+            result = StepResult(step=step, record=decision.reuse, built=False)
+            if step.id not in self._results_ids or self._stands_whole(result):
+                return self._reused(result)
+            self._mend_parents(step)
+            decision = replace(self._decide(step), reuse=None, reason=DAMAGED)
+        return self._built(decision)
+
+    def _decide(self, step: Step) -> Decision:
+        planned = self._planned[step.id]
+        if planned.reuse is not None and not any(self.outcome.results[need].built for need in step.needs):
+            return planned
+        return self._tools.decider.fresh().decide(step, self._facts(step))
+
+    def _facts(self, step: Step) -> dict[StepId, ImageFacts]:
+        return {need: facts_of(self.outcome.results[need].record) for need in step.needs}
+
+    def _reused(self, result: StepResult) -> StepResult:
+        record = result.record
+        put_tag(self._tools.registries, result.step.reference, record.image)
+        self._emit(
+            events.StepReused(
+                step=result.step.id,
+                image=str(result.step.reference),
+                digest=str(record.image),
+                saved_seconds=record.seconds,
+                size=record.size,
+                added=record.added,
+            )
+        )
+        return result
+
+    def _built(self, decision: Decision) -> StepResult:
+        step, started = decision.step, time.monotonic()
+        activity = step.kind.value
+        log_path = self._tools.log_path(step.id)
+        self._emit(events.StepStarted(step=step.id, activity=activity, log_path=log_path))
+        try:
+            record = self._build(step, decision.components, started)
+        except ChainbuildError as error:
+            if isinstance(error, BuildFailedError):
+                error.log_path = log_path
+            self._emit(events.StepFailed(step=step.id, seconds=time.monotonic() - started, message=error.message))
+            raise
+        self._emit(
+            events.StepFinished(
+                step=step.id,
+                activity=activity,
+                image=str(step.reference),
+                digest=str(record.image),
+                seconds=record.seconds,
+                size=record.size,
+                added=record.added,
+            )
+        )
+        return StepResult(step=step, record=record, built=True)
+
+    def _build(self, step: Step, components: Components | None, started: float) -> Record:
+        tools = self._tools
+        if components is None:
+            raise AssertionError(f"{step.id} is built without a key")
+        pinned, images = self._inputs(step)
+        staging = staging_reference(step)
+        order = order_for(step, pinned, image=str(staging), extra=stage_args(step, images))
+        built = tools.driver.build(order, self._emit)
+        if built.digest is None:
+            raise ChainbuildError(f"{step.id}: the builder made no image")
+        image = resolve(tools.registries, staging.with_digest(built.digest), step.platform)
+        finished = tools.finisher.finish(step, order, image, images)
+        image = finished.image
+        parent = images.get(step.parent)
+        record = Record(
+            key=components.key,
+            step=step.id,
+            image=image.digest,
+            identity=str(image.config.content_identity),
+            env=tuple(f"{key}={value}" for key, value in image.config.env),
+            on_build=image.config.on_build,
+            size=image.size,
+            added=image.size - parent.size if parent else image.size,
+            unpacked=finished.unpacked,
+            seconds=time.monotonic() - started,
+            built_at=tools.clock(),
+            components=components,
+            verdicts=finished.verdicts,
+            notes=finished.notes,
+        )
+        # The record comes last but for the name: a run that is killed in between builds again or only names again.
+        if tools.decider.fresh().components(step, self._facts(step)).key == components.key:
+            tools.records.write(step.repository, step.family, record)
+        else:
+            text = f"{step.id}: its files changed while it was built, so this result is not kept for reuse"
+            self._emit(events.Message(level="warning", text=text))
+        put_tag(tools.registries, step.reference, image.digest)
+        return record
+
+    def _inputs(self, step: Step) -> tuple[dict[str, str], dict[str, RemoteImage]]:
+        """What the builder is given for each image input, and the images behind them."""
+        pinned: dict[str, str] = {}
+        images: dict[str, RemoteImage] = {}
+        for wanted in step.images:
+            if isinstance(wanted.source, str):
+                need = self.outcome.results[wanted.source]
+                images[wanted.name] = resolve(self._tools.registries, need.reference, need.step.platform)
+                pinned[wanted.name] = images[wanted.name].reference.pinned
+            else:
+                found = self._tools.found[str(wanted.source), wanted.platform.oci]
+                images[wanted.name], pinned[wanted.name] = found.image, found.pinned
+        return pinned, images
+
+    def _mend_parents(self, step: Step) -> bool:
+        """Build again what the step stands on and the registry has lost a part of. Whether anything was built."""
+        mended = False
+        with self._repair:
+            for need in step.needs:
+                result = self.outcome.results[need]
+                if result.built or self._stands_whole(result):
+                    continue
+                self._mend_parents(result.step)
+                self.outcome.results[need] = self._built(replace(self._decide(result.step), reuse=None, reason=DAMAGED))
+                mended = True
+        return mended
+
+    def _stands_whole(self, result: StepResult) -> bool:
+        return is_intact(self._tools.registries, result.reference, result.step.platform)
+
+
+def staging_reference(step: Step) -> ImageReference:
+    """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
+    return step.repository.with_tag(f"k1-staging-{step.family}"[:128])

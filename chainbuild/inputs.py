@@ -1,0 +1,130 @@
+"""What decides a step's result, read from where it is: the Dockerfile, the ignore file, the context, the args."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from chainbuild.context import ContentDigests, ContextFile, ContextTree
+from chainbuild.dockerfile import Facts, LocalSources, ParentConfig, arg_counts, find_facts, parse
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.ignorefile import IgnoreFile, find_ignore
+from chainbuild.keys import Components
+from chainbuild.model import Step, StepKind
+from chainbuild.plan import ImageFacts
+from chainbuild.references import Platform
+from chainbuild.shipped import minimize_program
+
+_ALL = LocalSources(patterns=(".",), everything=True)
+# What the program itself does to a production image after its build; the number moves when that changes.
+_FINISH = "1"
+
+
+class InputReader:
+    """Reads steps; folders are scanned once, however many steps share them. Thread-safe.
+
+    It holds what it saw: `fresh` gives one that looks again.
+    """
+
+    def __init__(self, build_platform: Platform, digests: ContentDigests | None = None) -> None:
+        self._build_platform = build_platform
+        self._digests = digests or ContentDigests()
+        self._trees: dict[Path, ContextTree] = {}
+        self._lock = threading.Lock()
+
+    def fresh(self) -> InputReader:
+        """A reader that looks at everything again; contents of files that did not change are not read again."""
+        return InputReader(self._build_platform, self._digests)
+
+    def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
+        """The components of a step's key, given the facts of its image inputs by name.
+
+        Errors: `WrongUseError` where a file of the context cannot be read.
+        """
+        raw = step.dockerfile.read_bytes()
+        facts = self._facts(step, raw, images)
+        files, problems = self._files(step, facts)
+        if problems:
+            raise WrongUseError(problems)
+        program = {"finish": _FINISH, "proof": self._program()} if step.kind is StepKind.PRODUCE else {}
+        if facts.build_platform_counts:
+            program["build platform"] = self._build_platform.oci
+        return Components(
+            dockerfile=raw.decode("utf-8", "surrogateescape"),
+            ignore=find_ignore(step.context, step.dockerfile).raw.decode("utf-8", "surrogateescape"),
+            platform=step.platform.oci,
+            target=step.target or "",
+            args={arg.name: arg.value for arg in step.args if arg_counts(arg.name, facts)},
+            images={name: image.identity for name, image in images.items()},
+            contexts={name: spec for name, spec in step.contexts if not Path(spec).is_absolute()},
+            files=files,
+            secrets=tuple(sorted(secret.id for secret in step.secrets)),
+            facts=program,
+        )
+
+    def _facts(self, step: Step, raw: bytes, images: Mapping[str, ImageFacts]) -> Facts:
+        args = {arg.name: arg.value for arg in step.args}
+        parents: dict[tuple[str, str], ParentConfig] = {}
+        for wanted in step.images:
+            there = images[wanted.name]
+            # An input that is no step's is called by its own name; the others need any name that nothing else has.
+            name = wanted.name if wanted.as_context else f"chainbuild.invalid/{wanted.name.lower()}"
+            if not wanted.as_context:
+                args[wanted.name] = name
+            parents[name, wanted.platform.oci] = ParentConfig(env=there.env, onbuild=there.on_build)
+        return find_facts(
+            parse(raw, str(step.dockerfile)),
+            args=args,
+            target=step.target,
+            target_platform=step.platform,
+            build_platform=self._build_platform,
+            contexts=tuple(name for name, _ in step.contexts),
+            parents=parents,
+        )
+
+    def _files(self, step: Step, facts: Facts) -> tuple[dict[str, str], list[Problem]]:
+        files: dict[str, str] = {}
+        problems: list[Problem] = []
+        local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
+        for prefix, root, sources in _readable(step, facts, local):
+            if sources:
+                # A named context is taken whole, whatever its ignore file says: in doubt, hash more.
+                ignore = IgnoreFile() if prefix else find_ignore(step.context, step.dockerfile)
+                problems += ignore.problems
+                with self._lock:
+                    found = self._tree(root).select(ignore, sources)
+                problems += found.problems
+                files |= {prefix + file.path: _in_words(file) for file in found.files if not _is_bytecode(file)}
+        return files, problems
+
+    def _program(self) -> str:
+        with self._lock:
+            files = self._tree(minimize_program()).select(IgnoreFile(), _ALL).files
+        text = " ".join(f"{file.path}={file.digest}" for file in files if file.path.endswith(".py"))
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    def _tree(self, root: Path) -> ContextTree:
+        if root not in self._trees:
+            self._trees[root] = ContextTree(root, self._digests)
+        return self._trees[root]
+
+
+def _in_words(file: ContextFile) -> str:
+    """`kind mode content`, as `Components` has it."""
+    content = " ".join(part for part in (file.digest, file.target, file.attributes) if part)
+    return f"{file.kind} {file.mode:o} {content}"
+
+
+def _is_bytecode(file: ContextFile) -> bool:
+    """Whether Python made it beside the program that goes into the stages: it says nothing, and differs by machine."""
+    return file.path.rpartition("/")[0].endswith("__pycache__") or file.path.endswith("__pycache__")
+
+
+def _readable(step: Step, facts: Facts, local: Mapping[str, Path]) -> Iterator[tuple[str, Path, LocalSources]]:
+    """The contexts that the build can read from: what stands before their files' names, the folder, the sources."""
+    yield "", step.context, facts.sources
+    for name, sources in facts.named_sources:
+        if name in local:
+            yield f"{name}:", local[name], sources

@@ -1,0 +1,167 @@
+"""Step keys: the digest of everything that decides a step's result, and what changed between two of them. Pure.
+
+A key has no clock, no path of a machine and no user in it. What a RUN fetches from the network is outside it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SCHEMA: Final = "k1"
+SHOWN_CHANGES: Final = 3
+"""How many changed lines or files a reason names before it only counts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Components:
+    """Everything that decides a step's result.
+
+    `images` has the content identity of every image input by its name; `contexts` what each named context is (an
+    identity for an image, else what was said); `files` every context file that can be reached, `[context:]path` to
+    `kind mode digest`; `facts` what else matters, by name.
+    """
+
+    dockerfile: str
+    ignore: str = ""
+    platform: str
+    target: str = ""
+    args: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """`k1-` and the sha256 over canonical JSON: a tag of the chain registry."""
+        raw = json.dumps({"schema": SCHEMA, **self.as_json()}, sort_keys=True, separators=(",", ":")).encode()
+        return f"{SCHEMA}-{hashlib.sha256(raw).hexdigest()}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The components as a record keeps them."""
+        return {
+            "dockerfile": self.dockerfile,
+            "ignore": self.ignore,
+            "platform": self.platform,
+            "target": self.target,
+            "args": dict(self.args),
+            "images": dict(self.images),
+            "contexts": dict(self.contexts),
+            "files": dict(self.files),
+            "secrets": list(self.secrets),
+            "facts": dict(self.facts),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Components:
+        """Read what `as_json` wrote. Errors: `KeyError`, `TypeError`, `ValueError` on anything else."""
+        return cls(
+            dockerfile=str(document["dockerfile"]),
+            ignore=str(document["ignore"]),
+            platform=str(document["platform"]),
+            target=str(document["target"]),
+            args=_texts(document["args"]),
+            images=_texts(document["images"]),
+            contexts=_texts(document["contexts"]),
+            files=_texts(document["files"]),
+            secrets=tuple(str(item) for item in document["secrets"]),
+            facts=_texts(document["facts"]),
+        )
+
+
+def _texts(value: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()}
+
+
+def changes(before: Components, now: Components) -> tuple[str, ...]:
+    """What differs, in words, the closest to the user's hands first: Dockerfile, args, files, then what lies below."""
+    return tuple(_changes(before, now))
+
+
+def _changes(before: Components, now: Components) -> Iterator[str]:
+    if before.platform != now.platform:
+        yield f"platform from {before.platform} to {now.platform}"
+    if before.dockerfile != now.dockerfile:
+        yield f"Dockerfile changed ({changed_lines(before.dockerfile, now.dockerfile)})"
+    if before.ignore != now.ignore:
+        yield f"ignore file changed ({changed_lines(before.ignore, now.ignore)})"
+    if before.target != now.target:
+        yield f"target from {before.target or 'the last stage'} to {now.target or 'the last stage'}"
+    for name, old, new in _differences(before.args, now.args):
+        if old is None:
+            yield f"arg {name} added ({new})"
+        elif new is None:
+            yield f"arg {name} removed (was {old})"
+        else:
+            yield f"arg {name} from {old} to {new}"
+    yield from _file_changes(before.files, now.files)
+    for name, old, new in _differences(before.contexts, now.contexts):
+        yield f"context {name} from {_short(old)} to {_short(new)}"
+    if before.secrets != now.secrets:
+        yield f"secrets from {', '.join(before.secrets) or 'none'} to {', '.join(now.secrets) or 'none'}"
+    for name, old, new in _differences(before.facts, now.facts):
+        yield f"{name} from {_short(old)} to {_short(new)}"
+    for name, old, new in _differences(before.images, now.images):
+        yield f"{name} from {_short(old)} to {_short(new)}"
+
+
+def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            yield name, old, new
+
+
+def _file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    changed = list(_differences(before, now))
+    for name, old, new in changed[:SHOWN_CHANGES]:
+        yield f"file {name} {_file_change(old, new)}"
+    if len(changed) > SHOWN_CHANGES:
+        yield f"and {len(changed) - SHOWN_CHANGES} more files"
+
+
+def _file_change(old: str | None, new: str | None) -> str:
+    if old is None:
+        return "added"
+    if new is None:
+        return "removed"
+    old_kind, old_mode, old_content = ([*old.split(" ", 2), "", ""])[:3]
+    new_kind, new_mode, new_content = ([*new.split(" ", 2), "", ""])[:3]
+    if old_kind != new_kind:
+        return f"changed from {old_kind} to {new_kind}"
+    if old_content != new_content:
+        return "changed" if old_mode == new_mode else f"changed, and its mode from {old_mode} to {new_mode}"
+    return f"mode from {old_mode} to {new_mode}"
+
+
+def changed_lines(before: str, now: str) -> str:
+    """`line 3`, `lines 3-5, 9`: where the new text differs from the old, counted in the new one."""
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
+    places: list[str] = []
+    for tag, _, _, first, last in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        if tag == "delete":
+            places.append(f"after line {first}" if first else "before line 1")
+        else:
+            places.append(f"{first + 1}-{last}" if last > first + 1 else f"{first + 1}")
+    if not places:
+        return "line ends"
+    shown = ", ".join(places[:SHOWN_CHANGES]) + (", …" if len(places) > SHOWN_CHANGES else "")
+    if places[0].startswith(("after", "before")):
+        return f"lines removed {shown}"
+    return f"line{'s' if len(places) > 1 or '-' in shown else ''} {shown}"
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "nothing"
+    if text.startswith("sha256:"):
+        return text[7:19]
+    return text if len(text) <= 60 else f"{text[:57]}…"

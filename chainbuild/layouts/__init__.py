@@ -1,0 +1,1 @@
+"""Directory conventions, each one module that translates a folder into the one Graph. They only read."""

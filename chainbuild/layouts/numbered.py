@@ -1,0 +1,433 @@
+"""Numbered chains: an option is a folder of `NN-Dockerfile-<descriptor>` files, with `<descriptor>-<platform>-args`.
+
+Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `minimize` and `production` end a chain.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chainbuild.args_files import read_args
+from chainbuild.dockerfile import Dockerfile, base_arg_used, parse, unknown_args
+from chainbuild.dockerfile.facts import all_declarations
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts.images import named_images
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
+from chainbuild.references import ImageReference, Platform
+from chainbuild.shipped import minimize_program, proof_dockerfile, shipped
+
+BASE = "BASE_IMAGE"
+PRODUCTION = "PRODUCTION_IMAGE"
+MINIMIZED = "MINIMIZED_IMAGE"
+STAGES = ("minimize", "production")
+PROGRAM = "chainbuild-minimize"
+"""The named context that the program of the stages comes in."""
+
+_NUMBERED = re.compile(r"(?P<number>[0-9]+)-Dockerfile-(?P<descriptor>[A-Za-z0-9][A-Za-z0-9_.-]*)")
+_NEARLY = re.compile(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
+_ARGS_FILE = re.compile(r"(?P<stem>.+)-args")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user asked for, parsed; `repository` is where REPO's images go in the chain registry."""
+
+    root: Path
+    platforms: tuple[Platform, ...]
+    repo: ImageReference
+    repository: ImageReference
+    tag: str
+    base: ImageReference
+    options: tuple[str, ...]
+    production: ImageReference
+    build_platform: Platform
+    context: Path | None = None
+    build_args: tuple[BuildArg, ...] = ()
+    build_contexts: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Numbered:
+    """A Dockerfile of an option, read."""
+
+    number: int
+    prefix: str
+    descriptor: str
+    path: Path
+    shown: str
+    facts: Dockerfile
+
+
+def read(request: Request) -> Graph:
+    """Translate the tree into the Graph that was asked for.
+
+    Errors: `WrongUseError` with every problem of every option, args file and Dockerfile at once.
+    """
+    reader = _Reader(request)
+    graph = reader.graph()
+    if reader.problems:
+        raise WrongUseError(reader.problems)
+    return graph
+
+
+class _Reader:
+    """Reads one tree for one request and collects what is wrong on the way."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.problems: list[Problem] = []
+        self.dockerfiles: list[Dockerfile] = []
+
+    def graph(self) -> Graph:
+        request = self.request
+        chains: list[Chain] = []
+        options = [(name, self._read_option(name)) for name in request.options]
+        stages = {name: self._read_stage(name) for name in STAGES}
+        for platform in request.platforms:
+            base: ImageReference | str = request.base
+            for name, dockerfiles in options:
+                if not dockerfiles:
+                    continue
+                chain = self._chain(name, dockerfiles, stages, platform, base)
+                chains.append(chain)
+                base = chain.result.id
+        self._check_build_args()
+        return Graph(repo=request.repo, chains=tuple(chains))
+
+    # Reading folders ------------------------------------------------------------------------------------------------
+
+    def _shown(self, path: Path) -> str:
+        try:
+            return str(path.relative_to(self.request.root))
+        except ValueError:
+            return str(path)
+
+    def _problem(self, path: Path | None, message: str, hint: str, line: int = 0) -> None:
+        shown = self._shown(path) if path else ""
+        self.problems.append(Problem(path=shown, line=line, message=message, hint=hint))
+
+    def _read_option(self, name: str) -> tuple[_Numbered, ...]:
+        folder = self.request.root / name
+        if not folder.is_dir():
+            self._missing_option(name, folder)
+            return ()
+        found: list[_Numbered] = []
+        names = sorted(entry.name for entry in folder.iterdir())
+        for file_name in names:
+            match = _NUMBERED.fullmatch(file_name)
+            if match and not file_name.endswith(".dockerignore"):
+                facts = self._read_dockerfile(folder / file_name)
+                if facts:
+                    found.append(
+                        _Numbered(
+                            number=int(match["number"]),
+                            prefix=match["number"],
+                            descriptor=match["descriptor"],
+                            path=folder / file_name,
+                            shown=self._shown(folder / file_name),
+                            facts=facts,
+                        )
+                    )
+            elif _NEARLY.fullmatch(file_name):
+                self._problem(
+                    folder / file_name,
+                    "looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not be built",
+                    "Rename it (as in 10-Dockerfile-base), or move it out of the option's folder.",
+                )
+        if not any(_NUMBERED.fullmatch(file_name) for file_name in names):
+            self._problem(
+                folder,
+                "no numbered Dockerfiles in this folder",
+                "An option's Dockerfiles are named NN-Dockerfile-<descriptor>, as in 10-Dockerfile-base.",
+            )
+        found.sort(key=lambda item: (item.number, item.path.name))
+        self._check_descriptors(found)
+        self._check_args_files(folder, names, found)
+        for item in found:
+            self._check_base_argument(item)
+        return tuple(found)
+
+    def _missing_option(self, name: str, folder: Path) -> None:
+        try:
+            present = sorted(
+                entry.name
+                for entry in self.request.root.iterdir()
+                if entry.is_dir() and any(_NUMBERED.fullmatch(child.name) for child in entry.iterdir())
+            )
+        except OSError:
+            present = []
+        near = difflib.get_close_matches(name, present, n=1)
+        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+        hint += f"Here are: {', '.join(present)}." if present else "No folder here has numbered Dockerfiles."
+        self._problem(None, f"option {name!r}: there is no folder {str(folder)!r}", hint)
+
+    def _read_dockerfile(self, path: Path) -> Dockerfile | None:
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            self._problem(path, f"cannot be read: {error.strerror}", "A Dockerfile is a readable text file.")
+            return None
+        dockerfile = parse(raw, self._shown(path))
+        self.problems.extend(dockerfile.problems)
+        self.dockerfiles.append(dockerfile)
+        return dockerfile
+
+    def _read_stage(self, name: str) -> tuple[Path, Dockerfile] | None:
+        own = self.request.root / "utilities" / f"Dockerfile-{name}"
+        path = own if own.is_file() else shipped(f"utilities/Dockerfile-{name}")
+        facts = self._read_dockerfile(path)
+        return (path, facts) if facts else None
+
+    # Checking ---------------------------------------------------------------------------------------------------------
+
+    def _check_descriptors(self, found: Iterable[_Numbered]) -> None:
+        seen: dict[str, _Numbered] = {}
+        for item in found:
+            if item.descriptor in STAGES:
+                self._problem(
+                    item.path,
+                    f"the descriptor {item.descriptor!r} is the name of a stage",
+                    "Give the Dockerfile another descriptor: args files of that name belong to the stage.",
+                )
+            elif item.descriptor in seen:
+                self._problem(
+                    item.path,
+                    f"the descriptor {item.descriptor!r} is taken by {seen[item.descriptor].shown}",
+                    "A descriptor names one Dockerfile of an option: its args file and its image are found by it.",
+                )
+            seen.setdefault(item.descriptor, item)
+
+    def _check_args_files(self, folder: Path, names: Iterable[str], found: Iterable[_Numbered]) -> None:
+        """Every `*-args` file must be one that a Dockerfile or stage takes on some platform."""
+        takers = [item.descriptor for item in found] + list(STAGES)
+        for file_name in names:
+            match = _ARGS_FILE.fullmatch(file_name)
+            if not match:
+                continue
+            taker, _, spelled = match["stem"].rpartition("-")
+            try:
+                Platform.parse(spelled)
+                platform_known = True
+            except WrongUseError:
+                platform_known = False
+            if taker in takers and platform_known:
+                continue
+            known = [f"{name}-{platform.name}-args" for name in takers for platform in self.request.platforms]
+            near = difflib.get_close_matches(file_name, known, n=1)
+            hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+            what = f"no Dockerfile here has the descriptor {taker!r}" if platform_known else "no platform is named so"
+            self._problem(
+                folder / file_name,
+                f"no step takes this args file: {what}",
+                f"{hint}It is <descriptor>-<platform>-args; descriptors here: {', '.join(takers)}.",
+            )
+
+    def _check_base_argument(self, item: _Numbered) -> None:
+        if not base_arg_used(item.facts, BASE):
+            self._problem(
+                item.path,
+                f"no FROM uses ARG {BASE}, so the step would not stand on the one before",
+                f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}.",
+                line=item.facts.stages[0].line if item.facts.stages else 1,
+            )
+
+    def _check_build_args(self) -> None:
+        names = [arg.name for arg in self.request.build_args]
+        self.problems.extend(unknown_args(names, self.dockerfiles, path="--build-arg"))
+
+    # Building the graph -----------------------------------------------------------------------------------------------
+
+    def _chain(
+        self,
+        option: str,
+        dockerfiles: tuple[_Numbered, ...],
+        stages: Mapping[str, tuple[Path, Dockerfile] | None],
+        platform: Platform,
+        base: ImageReference | str,
+    ) -> Chain:
+        request = self.request
+        folder = request.root / option
+        name = folder.resolve().name
+        steps: list[Step] = []
+        parent = base
+        for item in dockerfiles:
+            shown_name = f"{item.prefix}-{item.descriptor}"
+            args = self._args_of(folder, item.descriptor, platform, {item.path: item.facts})
+            steps.append(
+                self._step(
+                    kind=StepKind.BUILD,
+                    name=shown_name,
+                    option=name,
+                    number=item.number,
+                    platform=platform,
+                    path=item.path,
+                    facts=item.facts,
+                    context=request.context or request.root,
+                    args=args,
+                    images=((BASE, parent),),
+                    tag=f"{request.tag}-{name}-{shown_name}-{platform.name}",
+                )
+            )
+            parent = steps[-1].id
+        minimize, production = self._stages(folder, name, stages, platform, parent)
+        return Chain(
+            option=name,
+            platform=platform,
+            base=base,
+            steps=tuple(steps),
+            minimize=minimize,
+            production=production,
+            result_tag=f"{request.tag}-{name}-{platform.name}",
+        )
+
+    def _stages(
+        self,
+        folder: Path,
+        option: str,
+        stages: Mapping[str, tuple[Path, Dockerfile] | None],
+        platform: Platform,
+        last: ImageReference | str,
+    ) -> tuple[Step | None, Step | None]:
+        request = self.request
+        minimize, production = stages["minimize"], stages["production"]
+        if minimize is None or production is None:
+            return None, None
+        # PRODUCTION_PACKAGES is often written into the minimize stage's args, as the practice that this layout comes
+        # from does: a stage's file may hold args of either stage, and each goes to the stages that declare it.
+        files = {minimize[0]: minimize[1], production[0]: production[1]}
+        said = {arg.name: arg for stage in STAGES for arg in self._args_of(folder, stage, platform, files)}
+        first = self._step(
+            kind=StepKind.MINIMIZE,
+            name="minimize",
+            number=1_000_000,
+            path=minimize[0],
+            facts=minimize[1],
+            context=minimize[0].parent,
+            args=tuple(arg for arg in said.values() if arg.name in declared_args(minimize[1])),
+            images=((BASE, last), (PRODUCTION, request.production)),
+            contexts=((PROGRAM, str(minimize_program())),),
+            tag=f"{request.tag}-{option}-minimized-{platform.name}",
+            option=option,
+            platform=platform,
+        )
+        second = self._step(
+            kind=StepKind.PRODUCE,
+            name="production",
+            number=1_000_001,
+            path=production[0],
+            facts=production[1],
+            context=production[0].parent,
+            args=tuple(arg for arg in said.values() if arg.name in declared_args(production[1])),
+            images=((PRODUCTION, request.production), (MINIMIZED, first.id), (BASE, last)),
+            tag=f"{request.tag}-{option}-{platform.name}",
+            parent=PRODUCTION,
+            # The proof is a part of this step: what it runs on must be there too.
+            also_reads=(proof_dockerfile(),),
+            option=option,
+            platform=platform,
+        )
+        return first, second
+
+    def _step(
+        self,
+        *,
+        kind: StepKind,
+        name: str,
+        option: str,
+        number: int,
+        platform: Platform,
+        path: Path,
+        facts: Dockerfile,
+        context: Path,
+        args: tuple[BuildArg, ...],
+        images: tuple[tuple[str, ImageReference | str], ...],
+        tag: str,
+        contexts: tuple[tuple[str, str], ...] = (),
+        parent: str = BASE,
+        also_reads: tuple[Dockerfile, ...] = (),
+    ) -> Step:
+        request = self.request
+        declared = declared_args(facts)
+        given = {arg.name for arg in request.build_args}
+        # The command line wins over a file: it is what the user says now.
+        args = tuple(arg for arg in args if arg.name not in given) + tuple(
+            arg for arg in request.build_args if arg.name in declared or not unknown_args([arg.name], (), path="")
+        )
+        named = dict(contexts) | dict(request.build_contexts)
+        inputs = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
+        for dockerfile in (facts, *also_reads):
+            named_inputs, problems = named_images(
+                dockerfile,
+                given=[key for key, _ in images],
+                args={arg.name: arg.value for arg in args},
+                platform=platform,
+                build_platform=request.build_platform,
+                contexts=(*named, PROGRAM),
+            )
+            self.problems.extend(problems)
+            inputs += [one for one in named_inputs if one.name not in {other.name for other in inputs}]
+        return Step(
+            id=f"{platform.name}/{option}/{name}",
+            kind=kind,
+            name=name,
+            option=option,
+            number=number,
+            platform=platform,
+            dockerfile=path,
+            context=context,
+            args=args,
+            images=tuple(inputs),
+            contexts=tuple(named.items()),
+            secrets=request.secrets,
+            repository=request.repository,
+            tag=tag,
+            parent=parent,
+        )
+
+    def _args_of(
+        self,
+        folder: Path,
+        taker: str,
+        platform: Platform,
+        files: Mapping[Path, Dockerfile],
+    ) -> tuple[BuildArg, ...]:
+        """The args of a step's args file, checked against what the Dockerfiles declare."""
+        present = [
+            folder / f"{taker}-{spelling}-args"
+            for spelling in platform.spellings
+            if (folder / f"{taker}-{spelling}-args").exists()
+        ]
+        if not present:
+            return ()
+        if len(present) > 1:
+            self._problem(
+                present[1],
+                f"{present[0].name} is for the same platform, {platform.oci}",
+                "Keep one of the two files.",
+            )
+        args, problems = read_args(present[0], self._shown(present[0]), self.request.environ)
+        self.problems.extend(problems)
+        for arg in args:
+            origin, _, line = arg.origin.partition(" ")[0].rpartition(":")
+            where = self.request.root / origin
+            if arg.name in {BASE, PRODUCTION, MINIMIZED}:
+                self._problem(
+                    where,
+                    f"{arg.name} belongs to the chain and is set by it",
+                    "Give the base image on the command line (BASE, PRODUCTION).",
+                    line=int(line),
+                )
+            else:
+                self.problems.extend(unknown_args([arg.name], files.values(), path=origin, line=int(line)))
+        return args
+
+
+def declared_args(dockerfile: Dockerfile) -> frozenset[str]:
+    """The names that a Dockerfile declares, in any stage."""
+    return frozenset(declared.name for declared in all_declarations(dockerfile))

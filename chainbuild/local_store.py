@@ -1,0 +1,72 @@
+"""The engine's local image store, through the docker command: what a user sees with `docker images`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+
+from chainbuild.errors import NotReadyError, RegistryError
+from chainbuild.references import Digest, Platform
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalImage:
+    """An image of the local store; `size` is unpacked, in bytes. `id` is the engine's own id for it."""
+
+    id: str
+    platform: Platform
+    size: int
+    repo_digests: tuple[str, ...]
+
+
+class LocalStore:
+    """Looks into the local store and puts results there. Every call is one docker command."""
+
+    def find(self, name: str) -> LocalImage | None:
+        """The image of that name; None where the store (or the engine) has none."""
+        done = _docker("image", "inspect", name)
+        if done.returncode:
+            return None
+        document = json.loads(done.stdout)[0]
+        return LocalImage(
+            id=document.get("Id", ""),
+            platform=Platform.from_oci(
+                document.get("Os") or "linux", document.get("Architecture") or "", document.get("Variant") or ""
+            ),
+            size=int(document.get("Size") or 0),
+            repo_digests=tuple(document.get("RepoDigests") or ()),
+        )
+
+    def load(self, pinned: str, digest: Digest, platform: Platform, name: str) -> None:
+        """Pull an image by digest and give it a name; nothing is done where the name has that image already.
+
+        Errors: `RegistryError` with the engine's own words.
+        """
+        there = self.find(name)
+        if there and (there.id == str(digest) or pinned in there.repo_digests):
+            return
+        done = _docker("pull", "--quiet", "--platform", platform.oci, pinned)
+        if done.returncode:
+            raise RegistryError(
+                f"the engine could not pull {pinned}: {_last_line(done.stderr)}",
+                hint="The image is in the chain registry all the same; --no-load leaves the local store alone.",
+            )
+        done = _docker("tag", pinned, name)
+        if done.returncode:
+            raise RegistryError(f"the engine could not tag {name}: {_last_line(done.stderr)}")
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NotReadyError(
+            "there is no docker command on PATH",
+            hint="script/setup installs one on Debian; else docs.docker.com/get-docker.",
+        ) from None
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no answer"

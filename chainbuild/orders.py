@@ -1,0 +1,55 @@
+"""From a step and the images that it stands on to the one call of the builder: nothing is left open in an order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from chainbuild.buildx import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
+from chainbuild.model import Step, StepKind
+from chainbuild.registry.images import RemoteImage
+
+
+def order_for(
+    step: Step, pinned: Mapping[str, str], *, image: str = "", extra: Mapping[str, str] | None = None
+) -> BuildOrder:
+    """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
+
+    `extra` are args that follow from the inputs, and so need no place in the step's key.
+    """
+    args = dict(extra or {}) | {arg.name: arg.value for arg in step.args}
+    contexts = dict(step.contexts)
+    for wanted in step.images:
+        if wanted.as_context:
+            contexts[wanted.name] = f"docker-image://{pinned[wanted.name]}"
+        else:
+            args[wanted.name] = pinned[wanted.name]
+    return BuildOrder(
+        step=step.id,
+        dockerfile=step.dockerfile,
+        shown=shown_path(step.dockerfile),
+        context=step.context,
+        platform=step.platform,
+        args=tuple(args.items()),
+        contexts=tuple(contexts.items()),
+        secrets=step.secrets,
+        target=step.target,
+        image=image,
+        compression=RESULT_COMPRESSION if step.kind is StepKind.PRODUCE else STEP_COMPRESSION,
+    )
+
+
+def stage_args(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
+    """What the minimize stage is told of the chain's image: the variables that decide where its programs look."""
+    if step.kind is not StepKind.MINIMIZE:
+        return {}
+    env = dict(images["BASE_IMAGE"].config.env)
+    given = {"LIBRARY_PATH": env.get("LD_LIBRARY_PATH", ""), "SEARCH_PATH": env.get("PATH", "")}
+    return {name: value for name, value in given.items() if value}
+
+
+def shown_path(path: Path) -> str:
+    """The path as people see it in messages: relative where that is shorter and stays inside the current folder."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

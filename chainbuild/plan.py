@@ -1,0 +1,268 @@
+"""What would be done to every step, and why: a Graph and what the registry holds become a Plan.
+
+The same decision (`Decider.decide`) is taken again for each step while a plan is executed, when its parents are known:
+a parent that was built and has the content that it had before changes nothing below it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from chainbuild.errors import WrongUseError
+from chainbuild.keys import Components, changes
+from chainbuild.model import Graph, Step, StepId
+from chainbuild.references import ImageReference
+from chainbuild.registry.records import Record
+
+NEVER_BUILT = "never built"
+
+
+class Records(Protocol):
+    """What is asked of the records; `registry.records.RecordStore` is the real one."""
+
+    def read(self, repository: ImageReference, key: str) -> Record | None:
+        """The record of a key."""
+
+    def last(self, repository: ImageReference, family: str) -> Record | None:
+        """The newest record of a step."""
+
+    def image_stands(self, repository: ImageReference, record: Record) -> bool:
+        """Whether the registry still has the record's image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFacts:
+    """What of an image decides the steps that are built from it.
+
+    `identity` is its content identity; `env` and `on_build` are what its config brings into a stage, which the readers
+    of Dockerfiles need (they are part of the identity).
+    """
+
+    identity: str
+    env: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
+
+
+def facts_of(record: Record) -> ImageFacts:
+    """The facts of a recorded image."""
+    return ImageFacts(identity=record.identity, env=record.env, on_build=record.on_build)
+
+
+class Inputs(Protocol):
+    """What is read of a step's inputs; `inputs.InputReader` is the real one."""
+
+    def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
+        """The components, given the facts of each image input by name."""
+
+    def fresh(self) -> Inputs:
+        """A reader that looks at everything again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renewal:
+    """When a result is renewed although nothing changed: always, or when it is older than so many seconds."""
+
+    refresh: bool = False
+    refresh_after: float | None = None
+    since: float = 0.0
+    """When this run began (seconds since the epoch): what it made itself is renewed already."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What is to be done to a step, and why. `components` is None while a parent is not built yet."""
+
+    step: Step
+    reuse: Record | None
+    reason: str
+    components: Components | None = None
+    last: Record | None = None
+
+    @property
+    def action(self) -> str:
+        """The plan's word: `reuse`, `build`, `minimize` or `produce`."""
+        return "reuse" if self.reuse else self.step.kind.value
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """What the build took last time; 0 for a reuse; None where nobody knows."""
+        if self.reuse:
+            return 0.0
+        return self.last.seconds if self.last else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The decisions in order, and the names that the run will publish."""
+
+    graph: Graph
+    decisions: tuple[Decision, ...]
+    publishes: tuple[tuple[str, str], ...] = ()
+    """(name, what it will be)."""
+
+    @property
+    def builds(self) -> tuple[Decision, ...]:
+        """What is not reused."""
+        return tuple(decision for decision in self.decisions if not decision.reuse)
+
+    @property
+    def expected_seconds(self) -> float:
+        """The sum of what the builds took last time; those that never ran count nothing."""
+        return sum(decision.expected_seconds or 0.0 for decision in self.builds)
+
+
+class Decider:
+    """Decides for one step at a time."""
+
+    def __init__(
+        self,
+        records: Records,
+        inputs: Inputs,
+        external: Callable[[Step], Mapping[str, ImageFacts]],
+        *,
+        renewal: Renewal | None = None,
+        taken: Mapping[StepId, str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`external` gives the facts of the images of a step that are no steps, by input name.
+
+        `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so.
+        """
+        self._records = records
+        self._inputs = inputs
+        self._external = external
+        self._renewal = renewal or Renewal()
+        self._taken = taken or {}
+        self._clock = clock
+
+    def fresh(self) -> Decider:
+        """One that looks at every file again: between a plan and its execution hours may pass."""
+        return Decider(
+            self._records,
+            self._inputs.fresh(),
+            self._external,
+            renewal=self._renewal,
+            taken=self._taken,
+            clock=self._clock,
+        )
+
+    def components(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Components:
+        """What the step's key is made of, with the facts of the steps that it needs."""
+        images = dict(self._external(step)) | {
+            image.name: steps[image.source] for image in step.images if isinstance(image.source, str)
+        }
+        return self._inputs.components(step, images)
+
+    def decide(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
+        """The decision, with the facts of the steps that it needs."""
+        if step.id in self._taken:
+            return self._as_it_stands(step)
+        components = self.components(step, steps)
+        record = self._records.read(step.repository, components.key)
+        if record is not None:
+            why = self._not_reusable(step, record)
+            if why is None:
+                return Decision(step=step, reuse=record, reason="unchanged", components=components, last=record)
+            return Decision(step=step, reuse=None, reason=why, components=components, last=record)
+        last = self._records.last(step.repository, step.family)
+        return Decision(
+            step=step, reuse=None, reason=self._explained(step, last, components), components=components, last=last
+        )
+
+    def _as_it_stands(self, step: Step) -> Decision:
+        flag = self._taken[step.id]
+        last = self._records.last(step.repository, step.family)
+        if last is None or not self._records.image_stands(step.repository, last):
+            raise WrongUseError(
+                f"{flag}: {step.id} is not in the chain registry",
+                hint=f"Build it first: run without {flag.split()[0]}.",
+            )
+        return Decision(step=step, reuse=last, reason=f"taken as it stands ({flag})", last=last)
+
+    def _not_reusable(self, step: Step, record: Record) -> str | None:
+        age = self._clock() - record.built_at
+        if record.built_at >= self._renewal.since > 0:
+            pass
+        elif self._renewal.refresh:
+            return "--refresh"
+        elif self._renewal.refresh_after is not None and age > self._renewal.refresh_after:
+            return f"older than --refresh-after ({_days(age)} old)"
+        if not self._records.image_stands(step.repository, record):
+            return "its image was deleted from the registry"
+        return None
+
+    def _explained(self, step: Step, last: Record | None, components: Components) -> str:
+        if last is None:
+            return NEVER_BUILT
+        told = changes(last.components, components)
+        return "; ".join(_in_words(step, text) for text in told) or "its record was deleted from the registry"
+
+    def waiting(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
+        """The decision for a step whose parents are not built yet: it will be taken again then."""
+        last = self._records.last(step.repository, step.family)
+        first = next(parents[need] for need in step.needs if not parents[need].reuse)
+        if last is None:
+            return Decision(step=step, reuse=None, reason=NEVER_BUILT)
+        return Decision(step=step, reuse=None, reason=f"parent {_cause(first)}", last=last)
+
+
+def taken_before(graph: Graph, number: int) -> dict[StepId, str]:
+    """The steps that `--from NUMBER` takes as they stand."""
+    return {step.id: f"--from {number}" for step in graph if step.number < number}
+
+
+def until(graph: Graph, number: int) -> Graph:
+    """The graph that ends with the step of that number: nothing after it, and no stages."""
+    chains = []
+    for chain in graph.chains:
+        steps = tuple(step for step in chain.steps if step.number <= number)
+        chains.append(replace(chain, steps=steps, minimize=None, production=None))
+    return replace(graph, chains=tuple(chains))
+
+
+def make_plan(graph: Graph, decider: Decider) -> Plan:
+    """Decide for every step, in order."""
+    decisions: dict[StepId, Decision] = {}
+    known: dict[StepId, ImageFacts] = {}
+    for step in graph:
+        if all(need in known for need in step.needs):
+            decision = decider.decide(step, known)
+            if decision.reuse:
+                known[step.id] = facts_of(decision.reuse)
+        else:
+            decision = decider.waiting(step, decisions)
+        decisions[step.id] = decision
+    return Plan(graph=graph, decisions=tuple(decisions.values()), publishes=_publishes(graph))
+
+
+def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (str(chain.result.reference), f"the result of {chain.option} for {chain.platform}") for chain in graph.chains
+    )
+
+
+def _cause(decision: Decision) -> str:
+    """The parent that started it: reasons are handed down, so that the last step names the first cause."""
+    if decision.reason.startswith("parent "):
+        return decision.reason.removeprefix("parent ")
+    return f"{decision.step.name}: {decision.reason}"
+
+
+def _in_words(step: Step, change: str) -> str:
+    """A change of an image input, told as what it is to people."""
+    for image in step.images:
+        if change.startswith(f"{image.name} from "):
+            moved = change.removeprefix(f"{image.name} ")
+            if isinstance(image.source, str):
+                return f"parent {image.source.rpartition('/')[2]} has other content ({moved})"
+            return f"{'base image' if image.name == 'BASE_IMAGE' else 'image'} {image.source} moved {moved}"
+    return change
+
+
+def _days(seconds: float) -> str:
+    if seconds >= 86400:
+        return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,41 @@
+"""A plan as versioned JSON, for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from chainbuild.model import StepId
+from chainbuild.plan import Plan
+
+SCHEMA: Final = "chainbuild.plan/1"
+
+
+def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
+    """The plan's document: `steps` in order, `publishes`, and the seconds that the builds took last time."""
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "steps": [
+                {
+                    "step": decision.step.id,
+                    "platform": decision.step.platform.oci,
+                    "option": decision.step.option,
+                    "action": decision.action,
+                    "reason": decision.reason,
+                    "image": str(decision.step.reference),
+                    "key": decision.components.key if decision.components else None,
+                    "digest": str(decision.reuse.image) if decision.reuse else None,
+                    "expected_seconds": decision.expected_seconds,
+                    "needs": list(decision.step.needs),
+                    "command": list(commands.get(decision.step.id, ())) or None,
+                }
+                for decision in plan.decisions
+            ],
+            "publishes": [{"name": name, "what": what} for name, what in plan.publishes],
+            "builds": len(plan.builds),
+            "expected_seconds": plan.expected_seconds,
+        },
+        indent=2,
+    )

@@ -1,0 +1,83 @@
+"""What turns a built production image into the one that gets the name: its runtime configuration, and the proof."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from chainbuild.buildx import BuildOrder
+from chainbuild.dockerfile import parse
+from chainbuild.events import Emit, Verdict
+from chainbuild.execute import Finished
+from chainbuild.model import Step, StepKind
+from chainbuild.proof import Builder, Report, look, require
+from chainbuild.registry.images import RemoteImage, replace_config
+from chainbuild.registry.pool import Registries
+from chainbuild.runtime_config import carried_over
+
+
+class StageFinisher:
+    """Finishes the stages' images; every other step is finished when it is built."""
+
+    def __init__(self, registries: Registries, builder: Builder, emit: Emit) -> None:
+        self._registries = registries
+        self._builder = builder
+        self._emit = emit
+
+    def finish(self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage]) -> Finished:
+        """Count what minimize left; give production the chain's runtime configuration, and prove it.
+
+        Errors: `NotProvenError`.
+        """
+        if step.kind is StepKind.MINIMIZE:
+            return self._counted(order, built)
+        if step.kind is StepKind.PRODUCE:
+            return self._proven(step, order, built, inputs)
+        return Finished(image=built)
+
+    def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:
+        dockerfile = parse(order.dockerfile.read_bytes(), order.shown)
+        if not any(stage.name == "report" for stage in dockerfile.stages):
+            return Finished(image=built)
+        with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
+            self._builder.build(replace(order, target="report", image="", export=Path(scratch)), self._emit)
+            sizes = json.loads((Path(scratch) / "report.json").read_bytes())["sizes"]
+        return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
+
+    def _proven(self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage]) -> Finished:
+        config = carried_over(
+            chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
+        )
+        # The staging tag of the built image: the name is given later, to what is proven.
+        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
+        report = self._prove(step, order, image)
+        self._emit(
+            Verdict(
+                step=step.id,
+                proof="libraries",
+                passed=not report.errors,
+                summary=report.summary,
+                findings=(*report.errors, *(f"warning: {text}" for text in report.warnings)),
+            )
+        )
+        require(report, str(step.reference))
+        return Finished(image=image, verdicts={"libraries": report.summary}, unpacked=report.unpacked)
+
+    def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
+        return look(
+            self._builder,
+            self._emit,
+            step=step.id,
+            platform=step.platform,
+            image=image.reference.pinned,
+            baseline=dict(order.args)["PRODUCTION_IMAGE"],
+            contexts={name: spec for name, spec in order.contexts if spec.startswith("docker-image://")},
+            library_path=dict(image.config.env).get("LD_LIBRARY_PATH", ""),
+        )
+
+
+def _tag_of(image: str) -> str:
+    return image.rpartition(":")[2]

@@ -1,0 +1,174 @@
+"""What buildx says while it builds (`--progress=rawjson`), as events and, where it fails, as facts of the failure.
+
+The stream is BuildKit's SolveStatus: JSON objects one after the other, pretty-printed by some versions of buildx and a
+line each by others; what is not JSON is the client's own text, among it the excerpt of the failing Dockerfile.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chainbuild.events import Emit, LogLine, StepProgress
+
+TAIL_LINES: Final = 40
+
+_EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
+_RULE = re.compile(r"^-{10,}$")
+
+
+class JsonStream:
+    """Cuts a stream of lines into JSON values and other text."""
+
+    def __init__(self) -> None:
+        self._open: list[str] = []
+
+    def feed(self, line: str) -> dict[str, Any] | str | None:
+        """A value that this line completes, a line of other text, or nothing yet."""
+        text = line.rstrip("\r\n")
+        if not self._open:
+            if not text.startswith("{"):
+                return text
+            value = _decoded(text)
+            if value is not None:
+                return value
+            self._open = [text]
+            return None
+        self._open.append(text)
+        # A pretty-printed object ends with a brace in the first column; nothing inside it can.
+        if text != "}":
+            return None
+        whole, self._open = "\n".join(self._open), []
+        value = _decoded(whole)
+        return whole if value is None else value
+
+
+def _decoded(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@dataclass(slots=True)
+class _Vertex:
+    """An instruction, as BuildKit calls it."""
+
+    name: str = ""
+    error: str = ""
+    partial: dict[int, bytes] = field(default_factory=dict)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """What the stream said of a failed build: the instruction, its place in the Dockerfile, its last lines."""
+
+    vertex: str
+    error: str
+    line: int
+    tail: tuple[str, ...]
+    text: str
+    """Everything that was not JSON: the client's own words."""
+
+
+class Progress:
+    """Follows one build and tells of it; keeps what an error message needs."""
+
+    def __init__(self, step: str, emit: Emit) -> None:
+        self._step = step
+        self._emit = emit
+        self._stream = JsonStream()
+        self._vertices: dict[str, _Vertex] = {}
+        self._text: list[str] = []
+        self._doing = ""
+
+    def feed(self, line: str) -> None:
+        """Take one line of buildx's output."""
+        value = self._stream.feed(line)
+        if isinstance(value, str):
+            if value:
+                self._text.append(value)
+                self._emit(LogLine(step=self._step, vertex="", text=value, stream="stderr"))
+        elif value is not None:
+            self._status(value)
+
+    def _status(self, value: Mapping[str, Any]) -> None:
+        for raw in value.get("vertexes") or ():
+            vertex = self._vertices.setdefault(raw["digest"], _Vertex())
+            vertex.name = raw.get("name", vertex.name)
+            vertex.error = raw.get("error", "") or vertex.error
+            if raw.get("started") and not raw.get("completed") and not vertex.name.startswith("[internal]"):
+                self._now(vertex.name)
+            if raw.get("completed"):
+                self._flush(vertex)
+        for raw in value.get("statuses") or ():
+            if raw.get("total") or raw.get("current"):
+                what = raw.get("name") or raw.get("id") or ""
+                self._emit(
+                    StepProgress(
+                        step=self._step,
+                        doing=str(what)[:200],
+                        current=int(raw.get("current") or 0),
+                        total=int(raw.get("total") or 0),
+                    )
+                )
+        for raw in value.get("logs") or ():
+            self._log(self._vertices.setdefault(raw["vertex"], _Vertex()), raw)
+        for raw in value.get("warnings") or ():
+            text = base64.b64decode(raw.get("short") or b"").decode("utf-8", "replace")
+            self._emit(LogLine(step=self._step, vertex="", text=f"warning: {text}", stream="stderr"))
+
+    def _now(self, doing: str) -> None:
+        if doing != self._doing:
+            self._doing = doing
+            self._emit(StepProgress(step=self._step, doing=doing))
+
+    def _log(self, vertex: _Vertex, raw: Mapping[str, Any]) -> None:
+        stream = int(raw.get("stream") or 1)
+        data = vertex.partial.pop(stream, b"") + base64.b64decode(raw.get("data") or b"")
+        *lines, rest = data.split(b"\n")
+        if rest:
+            vertex.partial[stream] = rest
+        for line in lines:
+            self._line(vertex, line, stream)
+
+    def _flush(self, vertex: _Vertex) -> None:
+        for stream, rest in vertex.partial.items():
+            self._line(vertex, rest, stream)
+        vertex.partial.clear()
+
+    def _line(self, vertex: _Vertex, line: bytes, stream: int) -> None:
+        text = line.decode("utf-8", "replace")
+        vertex.tail.append(text)
+        self._emit(
+            LogLine(step=self._step, vertex=vertex.name, text=text, stream="stderr" if stream == 2 else "stdout")
+        )
+
+    def failure(self) -> Failure:
+        """What is known of why the build failed."""
+        for vertex in self._vertices.values():
+            self._flush(vertex)
+        failed = next(self._failed(), _Vertex())
+        line = 0
+        for number, text in enumerate(self._text[:-1]):
+            match = _EXCERPT.match(text)
+            if match and _RULE.match(self._text[number + 1]):
+                line = int(match["line"])
+        error = failed.error or next(
+            (text.removeprefix("ERROR: ") for text in reversed(self._text) if text.startswith("ERROR: ")),
+            self._text[-1] if self._text else "",
+        )
+        return Failure(vertex=failed.name, error=error, line=line, tail=tuple(failed.tail), text="\n".join(self._text))
+
+    def _failed(self) -> Iterator[_Vertex]:
+        """Vertices with an error of their own, before those that were only cancelled with them."""
+        with_error = [vertex for vertex in self._vertices.values() if vertex.error]
+        yield from (vertex for vertex in with_error if "context canceled" not in vertex.error)
+        yield from with_error

@@ -1,0 +1,119 @@
+"""The proof of an image: every ELF file in it has its libraries and their symbol versions, inside the image.
+
+The look into the image runs natively, in a build stage on the builder's own platform, whatever platform the image is
+for; its report comes back as a file.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from chainbuild.buildx import BuildOrder, BuildResult
+from chainbuild.errors import ChainbuildError, NotProvenError
+from chainbuild.events import Emit
+from chainbuild.model import StepId
+from chainbuild.references import Platform
+from chainbuild.shipped import minimize_program, proof_path
+
+REPORT = "report.json"
+SHOWN_FINDINGS = 20
+
+
+SCHEMA = "chainbuild.proof/1"
+
+
+class Builder(Protocol):
+    """What runs the look; `buildx.BuildxDriver` is the real one."""
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        """Build and export."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What the look found: lines for people, how many files were looked at, unpacked bytes of the image."""
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    checked: int
+    unpacked: int
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if self.errors:
+            return f"{len(self.errors)} of what {self.checked} ELF files need is not in the image"
+        return f"{self.checked} ELF files have all that they need"
+
+    def as_json(self, image: str, platform: str) -> str:
+        """The report as a JSON document."""
+        document = {"schema": SCHEMA, "image": image, "platform": platform, **asdict(self)}
+        return json.dumps(document, indent=2)
+
+
+def look(
+    builder: Builder,
+    emit: Emit,
+    *,
+    step: StepId,
+    platform: Platform,
+    image: str,
+    baseline: str = "scratch",
+    contexts: Mapping[str, str] | None = None,
+    library_path: str = "",
+) -> Report:
+    """Run the look into `image`; what `baseline` has too is that image's own affair.
+
+    `contexts` replace the images that the proof's Dockerfile names, pinned. Errors: those of a build.
+    """
+    dockerfile = proof_path()
+    with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
+        builder.build(
+            BuildOrder(
+                step=step,
+                dockerfile=dockerfile,
+                shown=dockerfile.name,
+                context=dockerfile.parent,
+                platform=platform,
+                args=(("IMAGE", image), ("PRODUCTION_IMAGE", baseline), ("LIBRARY_PATH", library_path)),
+                contexts=(*(contexts or {}).items(), ("chainbuild-minimize", str(minimize_program()))),
+                export=Path(scratch),
+            ),
+            emit,
+        )
+        return read_report((Path(scratch) / REPORT).read_bytes())
+
+
+def read_report(raw: bytes) -> Report:
+    """Read the look's report (`chainbuild.verify/1`). Errors: `ChainbuildError` where it is none (a bug)."""
+    try:
+        document: dict[str, Any] = json.loads(raw)
+        findings = [(str(item["severity"]), str(item["message"])) for item in document["findings"]]
+        return Report(
+            errors=tuple(message for severity, message in findings if severity == "error"),
+            warnings=tuple(message for severity, message in findings if severity != "error"),
+            checked=int(document["elf"]["checked"]),
+            unpacked=int(document["bytes"]),
+            seconds=float(document["seconds"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChainbuildError(f"the look into the image gave no report ({error!r})") from error
+
+
+def require(report: Report, image: str) -> None:
+    """Refuse an image that is not proven. Errors: `NotProvenError` with names."""
+    if not report.errors:
+        return
+    more = len(report.errors) - SHOWN_FINDINGS
+    raise NotProvenError(
+        f"{image} is not proven: {report.summary}",
+        hint="Bring what is missing (ADDITIONAL_LIB_LOCATIONS, ADDITIONAL_FILES, PRODUCTION_PACKAGES), or take a"
+        " PRODUCTION image as new as the BASE.",
+        findings=(*report.errors[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ())),
+    )

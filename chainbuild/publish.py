@@ -1,0 +1,63 @@
+"""Names beyond one platform and one registry: the index over an option's results, and REPO's own registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chainbuild.execute import Outcome
+from chainbuild.model import Chain
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.images import copy_image, put_index, read_index, resolve
+from chainbuild.registry.oci import Descriptor
+from chainbuild.registry.pool import Registries
+
+
+def index_reference(chain: Chain) -> ImageReference:
+    """The name of the index that a chain's result belongs to: its tag without the platform."""
+    return chain.result.repository.with_tag(index_tag(chain))
+
+
+def index_tag(chain: Chain) -> str:
+    """The index's tag: the result's without the platform."""
+    return chain.result_tag.removesuffix(f"-{chain.platform.name}")
+
+
+def publish_indexes(
+    registries: Registries, chains: Iterable[Chain], outcome: Outcome, *, replace: bool = False
+) -> None:
+    """Put the chains' results into their options' indexes.
+
+    Platforms that an index has already stay in it, unless it is told to `replace` it by what is given.
+    """
+    wanted: dict[ImageReference, dict[Platform, Descriptor]] = {}
+    for chain in chains:
+        image = resolve(registries, outcome.results[chain.result.id].reference, chain.platform)
+        wanted.setdefault(index_reference(chain), {})[chain.platform] = image.descriptor
+    for reference, images in wanted.items():
+        put_index(registries, reference, images, merge=not replace)
+
+
+def push_results(
+    registries: Registries, repo: ImageReference, chains: Iterable[Chain], outcome: Outcome
+) -> tuple[ImageReference, ...]:
+    """Copy the chains' results and then their indexes to REPO's own registry, by digest; gives their names there.
+
+    An index comes after every image that it names, and keeps the platforms that it has there and not here. Errors:
+    those of the registries (`LoginNeededError` with what to do).
+    """
+    pushed: dict[ImageReference, None] = {}
+    indexes: dict[ImageReference, ImageReference] = {}
+    for chain in chains:
+        target = repo.with_tag(chain.result_tag)
+        copy_image(registries, outcome.results[chain.result.id].reference, target)
+        pushed[target] = None
+        indexes[index_reference(chain)] = repo.with_tag(index_tag(chain))
+    for source, target in indexes.items():
+        here = read_index(registries, source)
+        if here is None:
+            continue
+        copy_image(registries, source.with_digest(here.digest), ImageReference(target.registry, target.repository))
+        images = {child.platform: child for child in here.images if child.platform is not None}
+        put_index(registries, target, images, merge=True)
+        pushed[target] = None
+    return tuple(pushed)

@@ -1,0 +1,186 @@
+"""The three lines of every run: read the graph, make the plan, execute it; and what is said before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chainbuild import events
+from chainbuild.bases import Found, find_all
+from chainbuild.execute import Execution, Outcome, StepResult, Tools
+from chainbuild.inputs import InputReader
+from chainbuild.model import Chain, Graph, Step, StepId
+from chainbuild.orders import order_for
+from chainbuild.plan import Decider, Decision, ImageFacts, Plan, Renewal, make_plan, taken_before
+from chainbuild.preflight import check_builders
+from chainbuild.production import StageFinisher
+from chainbuild.publish import publish_indexes, push_results
+from chainbuild.references import Platform
+from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.records import RecordStore
+from chainbuild.session import Session
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """How a run is to be done."""
+
+    jobs: int | None = None
+    """Steps at once; None: one for each platform."""
+    keep_going: bool = False
+    load: bool = True
+    renewal: Renewal = field(default_factory=Renewal)
+    first: int | None = None
+    """`--from`: steps below this number are taken as they stand."""
+    seconds_left: Callable[[], float] | None = None
+    """Until the deadline."""
+    push: bool = False
+    """Send results and indexes to REPO's own registry."""
+    replace_index: bool = False
+    """Let an index lose the platforms that this run does not build."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A plan and what it was made with."""
+
+    plan: Plan
+    found: Found
+    decider: Decider
+
+
+def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
+    """Find what the graph stands on, and decide for every step."""
+    found = find_all(session.finder(), graph.external_images)
+    decider = Decider(
+        RecordStore(session.registries),
+        InputReader(Platform.of_this_machine()),
+        lambda step: _external_facts(step, found),
+        renewal=wishes.renewal,
+        taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
+    )
+    return Planned(plan=make_plan(graph, decider), found=found, decider=decider)
+
+
+def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
+    facts: dict[str, ImageFacts] = {}
+    for wanted in step.images:
+        if isinstance(wanted.source, str):
+            continue
+        there = found[str(wanted.source), wanted.platform.oci]
+        config = there.image.config
+        # A stage on the builder's own platform: the index is the same wherever the builder runs.
+        index = there.image.index_digest if wanted.on_builder else None
+        facts[wanted.name] = ImageFacts(
+            identity=str(index or config.content_identity), env=_env(config), on_build=config.on_build
+        )
+    return facts
+
+
+def _env(config: ImageConfig) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in config.env)
+
+
+def build_run(
+    graph: Graph,
+    session: Session,
+    wishes: Wishes,
+    *,
+    log_folder: Path | None = None,
+    log_path: Callable[[StepId], Path | None] = lambda _: None,
+) -> Outcome:
+    """Plan, execute, publish; the end is told as `RunFinished`. Failures are in the outcome."""
+    started = time.monotonic()
+    planned = plan_run(graph, session, wishes)
+    plan, emit = planned.plan, session.emit
+    emit(events.RunStarted(steps=tuple(_announced(decision) for decision in plan.decisions), log_folder=log_folder))
+    if plan.builds:
+        check_builders(session.driver, {decision.step.platform for decision in plan.builds})
+    tools = Tools(
+        driver=session.driver,
+        registries=session.registries,
+        records=RecordStore(session.registries),
+        decider=planned.decider,
+        finisher=StageFinisher(session.registries, session.driver, emit),
+        found=planned.found,
+        emit=emit,
+        log_path=log_path,
+    )
+    platforms = {chain.platform.oci for chain in graph.chains}
+    execution = Execution(
+        plan,
+        tools,
+        jobs=wishes.jobs or len(platforms),
+        keep_going=wishes.keep_going,
+        seconds_left=wishes.seconds_left,
+    )
+    outcome = execution.run()
+    results = _name_results(graph, session, outcome, wishes)
+    emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
+    return outcome
+
+
+def _announced(decision: Decision) -> events.PlannedStep:
+    return events.PlannedStep(
+        step=decision.step.id,
+        action=decision.action,
+        reason=decision.reason,
+        image=str(decision.step.reference),
+        expected_seconds=decision.expected_seconds,
+    )
+
+
+def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wishes) -> tuple[events.ImageResult, ...]:
+    """Give the results that there are their names beyond the chain registry's: index, REPO's registry, local store."""
+    finished = [chain for chain in graph.chains if chain.production and chain.result.id in outcome.results]
+    publish_indexes(session.registries, finished, outcome, replace=wishes.replace_index)
+    if wishes.push:
+        for name in push_results(session.registries, graph.repo, finished, outcome):
+            session.emit(events.Message(text=f"pushed {name}"))
+    results = []
+    for chain in finished:
+        result = outcome.results[chain.result.id]
+        local_name = str(graph.repo.with_tag(chain.result_tag)) if wishes.load else ""
+        if wishes.load:
+            session.local.load(result.reference.pinned, result.record.image, chain.platform, local_name)
+        results.append(_told(chain, result, outcome, local_name))
+    return tuple(results)
+
+
+def _told(chain: Chain, result: StepResult, outcome: Outcome, local_name: str) -> events.ImageResult:
+    minimized = outcome.results.get(chain.minimize.id) if chain.minimize else None
+    last = outcome.results.get(chain.last.id)
+    return events.ImageResult(
+        name=chain.result_tag,
+        platform=chain.platform.name,
+        registry_name=str(chain.result.reference),
+        local_name=local_name,
+        digest=str(result.record.image),
+        size=result.record.unpacked,
+        chain_size=int(minimized.record.notes.get("chain_bytes", "0")) if minimized else 0,
+        compressed_size=result.record.size,
+        compressed_chain_size=last.record.size if last else 0,
+    )
+
+
+def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, ...]]:
+    """The exact invocation of the builder for every step that would be built.
+
+    The digest of an image that is not built yet cannot be known; its place holds the step's name.
+    """
+    known = {decision.step.id: decision.reuse for decision in planned.plan.decisions}
+    told: dict[StepId, tuple[str, ...]] = {}
+    for decision in planned.plan.builds:
+        step = decision.step
+        pinned: dict[str, str] = {}
+        for wanted in step.images:
+            if isinstance(wanted.source, str):
+                record = known[wanted.source]
+                name = step.repository.name
+                pinned[wanted.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {wanted.source}>"
+            else:
+                pinned[wanted.name] = planned.found[str(wanted.source), wanted.platform.oci].pinned
+        told[step.id] = session.driver.command(order_for(step, pinned, image=str(step.reference)))
+    return told

@@ -1,0 +1,53 @@
+"""What a container of the production image runs: the chain's runtime configuration on the production image's layers.
+
+What the production Dockerfile sets itself wins; then what the chain set; then what the production image brought.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from chainbuild.registry.config import ImageConfig
+
+T = TypeVar("T")
+
+
+def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: ImageConfig) -> ImageConfig:
+    """The built production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, EXPOSE and labels.
+
+    A field whose value in `built` differs from `production_base` was set by the production Dockerfile and stays. CMD and
+    ENTRYPOINT belong together: a Dockerfile that sets an ENTRYPOINT of its own does not get the chain's CMD.
+    """
+    own_entrypoint = built.entrypoint != production_base.entrypoint
+    own_cmd = built.cmd != production_base.cmd
+    return built.with_changes(
+        env=_pairs(chain.env, production_base.env, built.env),
+        labels=_pairs(chain.labels, production_base.labels, built.labels),
+        entrypoint=built.entrypoint if own_entrypoint else chain.entrypoint,
+        cmd=built.cmd if own_cmd or own_entrypoint else chain.cmd,
+        working_dir=_own_or_chains(chain.working_dir, production_base.working_dir, built.working_dir),
+        user=_own_or_chains(chain.user, production_base.user, built.user),
+        exposed_ports=sorted({*chain.exposed_ports, *built.exposed_ports}),
+        volumes=sorted({*chain.volumes, *built.volumes}),
+        stop_signal=_own_or_chains(chain.stop_signal, production_base.stop_signal, built.stop_signal),
+        healthcheck=_own_or_chains(chain.healthcheck, production_base.healthcheck, built.healthcheck),
+    )
+
+
+def _own_or_chains(chain: T, base: T, built: T) -> T:
+    """What the Dockerfile set, else what the chain has, else what was there."""
+    if built != base:
+        return built
+    return chain or built
+
+
+def _pairs(
+    chain: tuple[tuple[str, str], ...], base: tuple[tuple[str, str], ...], built: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    before = dict(base)
+    merged = dict(built)
+    for key, value in chain:
+        set_by_dockerfile = key in merged and merged[key] != before.get(key)
+        if not set_by_dockerfile:
+            merged[key] = value
+    return tuple(merged.items())

@@ -1,0 +1,33 @@
+"""Files that come with the program: the stages' Dockerfiles and the registry's compose file.
+
+A wheel carries them beside the package's modules; in a checkout they lie at its top level, where people edit them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chainbuild.dockerfile import Dockerfile, parse
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(name: str) -> Path:
+    """The path of a shipped file or folder, as `utilities/Dockerfile-minimize`."""
+    installed = _PACKAGE / "shipped" / name
+    return installed if installed.exists() else _PACKAGE.parent / name
+
+
+def minimize_program() -> Path:
+    """The folder that goes into the stages as the named context `chainbuild-minimize`."""
+    return _PACKAGE / "minimize"
+
+
+def proof_path() -> Path:
+    """The Dockerfile of the proof."""
+    return shipped("utilities/Dockerfile-verify")
+
+
+def proof_dockerfile() -> Dockerfile:
+    """The Dockerfile of the proof, read."""
+    return parse(proof_path().read_bytes(), "utilities/Dockerfile-verify")

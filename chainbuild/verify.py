@@ -1,0 +1,34 @@
+"""The proof for any image, wherever it is."""
+
+from __future__ import annotations
+
+from chainbuild.bases import find_all
+from chainbuild.layouts.images import named_images
+from chainbuild.proof import Report, look
+from chainbuild.references import ImageReference, Platform
+from chainbuild.session import Session
+from chainbuild.shipped import proof_dockerfile
+
+
+def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
+    """Look into an image of a registry or of the local store. Errors: those of finding it."""
+    finder = session.finder()
+    found = finder.find(named, platform)
+    inputs, _ = named_images(
+        proof_dockerfile(),
+        given=("IMAGE", "PRODUCTION_IMAGE"),
+        args={},
+        platform=platform,
+        build_platform=Platform.of_this_machine(),
+        contexts=("chainbuild-minimize",),
+    )
+    tools = find_all(finder, inputs)
+    return look(
+        session.driver,
+        session.emit,
+        step=f"verify {named}",
+        platform=platform,
+        image=found.pinned,
+        contexts={one.name: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs},
+        library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
+    )
