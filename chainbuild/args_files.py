@@ -21,7 +21,8 @@ def parse_args(raw: bytes, path: str, environ: Mapping[str, str]) -> tuple[tuple
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = raw[: error.start].count(b"\n") + 1
+        # error.object, not raw: the codec counts from after a byte order mark.
+        place = error.object[: error.start].count(b"\n") + 1
         return (), (Problem(path=path, line=place, message="not UTF-8 text", hint="Save the args file as UTF-8."),)
     args: dict[str, BuildArg] = {}
     problems: list[Problem] = []

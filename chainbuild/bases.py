@@ -64,7 +64,7 @@ def find_all(finder: BaseFinder, images: Iterable[ImageInput]) -> Found:
     if len(missing) == 1:
         raise missing[0]
     if missing:
-        raise RegistryError("\n".join(str(error) for error in dict.fromkeys(missing)))
+        raise RegistryError("\n".join(dict.fromkeys(str(error) for error in missing)))
     return found
 
 
@@ -109,6 +109,14 @@ class BaseFinder:
         if handed:
             return handed
         raise self._told(refused, named, platform, origin)
+
+    def find_result(self, named: ImageReference, platform: Platform) -> FoundImage:
+        """An image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
+        if not self._chain.holds(named):
+            copy = self._copy_in_chain(named, platform)
+            if copy:
+                return FoundImage(named=named, image=copy)
+        return self.find(named, platform)
 
     def _copy_in_chain(self, named: ImageReference, platform: Platform) -> RemoteImage | None:
         place = self._chain.place(named).with_tag(named.tag_or_latest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -26,7 +27,8 @@ RESULT_COMPRESSION: Final = ("gzip", 6)
 """Results go to anybody, also to engines and converters that know gzip alone."""
 
 _QEMU_CRASH = ("qemu: uncaught target signal", "qemu-aarch64: ", "qemu: fatal", "qemu: unhandled")
-_NO_EMULATION = ("exec format error", "exec /bin/sh: exec format error")
+# As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
+_NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -174,7 +176,7 @@ class BuildxDriver:
                 where=where,
                 hint="Free some with: docker buildx prune (build cache), docker image prune (unused images).",
             )
-        if any(sign in said for sign in _NO_EMULATION):
+        if _NO_EMULATION.search(said):
             return NotReadyError(
                 f"{order.step}: this machine does not run {order.platform.oci} programs",
                 where=where,

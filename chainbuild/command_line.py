@@ -161,6 +161,8 @@ def read_settings(
         if key in by_platform:
             collector.say(f"--builder: {name if equals else 'the builder for all'} is said twice", "Name one.")
         by_platform[key] = builder if equals else name
+        if not by_platform[key]:
+            collector.say(f"--builder {text!r} names no builder", "See what is there with: docker buildx ls.")
     chain = (
         collector.parsed("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
     )
@@ -173,7 +175,7 @@ def _request(words: Words, settings: Settings, collector: Collector) -> numbered
     here = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/debian", "latest")
     environ = environment()
-    repo = collector.parsed("REPO", _parse_repo, words.repo, scratch)
+    repo = collector.parsed("REPO", parse_repository, words.repo, scratch)
     collector.parsed("TAG", scratch.with_tag, words.tag, scratch)
     if words.context and not words.context.is_dir():
         collector.say(
@@ -197,7 +199,8 @@ def _request(words: Words, settings: Settings, collector: Collector) -> numbered
     )
 
 
-def _parse_repo(text: str) -> ImageReference:
+def parse_repository(text: str) -> ImageReference:
+    """A repository alone. Errors: `WrongUseError`."""
     reference = ImageReference.parse(text)
     if reference.tag or reference.digest:
         raise WrongUseError(
@@ -258,9 +261,10 @@ def _pairs(flag: str, texts: Sequence[str], collector: Collector) -> tuple[tuple
             collector.say(f"{flag} {text!r} is not NAME=PLACE", "As in sources=../atom or base=docker-image://debian.")
             continue
         local = "://" not in value and not value.startswith("git@")
-        if local and not Path(value).exists():
+        if local and not Path(value).is_dir():
             collector.say(
-                f"{flag} {name}: there is no {value!r}", "A folder here, or docker-image://, oci-layout://, https://."
+                f"{flag} {name}: there is no folder {value!r}",
+                "A folder here, or docker-image://, oci-layout://, https://.",
             )
         pairs[name] = str(Path(value).resolve()) if local else value
     return tuple(pairs.items())

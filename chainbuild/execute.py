@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +14,12 @@ from typing import Protocol
 from chainbuild import events
 from chainbuild.bases import Found
 from chainbuild.buildx import BuildOrder, BuildResult
-from chainbuild.errors import BuildFailedError, ChainbuildError
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError
 from chainbuild.keys import Components
 from chainbuild.model import Step, StepId, dependents
 from chainbuild.orders import order_for, stage_args
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, facts_of
+from chainbuild.provenance import Breadcrumb, Trail, identity_of
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
@@ -55,7 +57,9 @@ class Finished:
 class Finisher(Protocol):
     """What is done to a step's image between its build and its name."""
 
-    def finish(self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage]) -> Finished:
+    def finish(
+        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
+    ) -> Finished:
         """Give it what the builder cannot, and prove it. Errors: `NotProvenError`."""
 
 
@@ -104,6 +108,8 @@ class Tools:
     found: Found
     emit: events.Emit
     log_path: Callable[[StepId], Path | None] = lambda _: None
+    notes: Callable[[], Mapping[str, str]] = dict
+    """What every record of this run says besides: the tree's git commit, the builder."""
     clock: Callable[[], float] = time.time
 
 
@@ -198,7 +204,9 @@ class Execution:
         if decision.reuse is not None:
             result = StepResult(step=step, record=decision.reuse, built=False)
             if step.id not in self._results_ids or self._stands_whole(result):
-                return self._reused(result)
+                # What was deleted since the plan was made is a reason to build, as it was then.
+                with suppress(NotFoundInRegistryError):
+                    return self._reused(result)
             self._mend_parents(step)
             decision = replace(self._decide(step), reuse=None, reason=DAMAGED)
         return self._built(decision)
@@ -254,8 +262,8 @@ class Execution:
 
     def _build(self, step: Step, components: Components | None, started: float) -> Record:
         tools = self._tools
-        if components is None:
-            raise AssertionError(f"{step.id} is built without a key")
+        if components is None:  # it was to be taken as it stands, and is damaged
+            components = tools.decider.fresh().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
         order = order_for(step, pinned, image=str(staging), extra=stage_args(step, images))
@@ -263,14 +271,14 @@ class Execution:
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder made no image")
         image = resolve(tools.registries, staging.with_digest(built.digest), step.platform)
-        finished = tools.finisher.finish(step, order, image, images)
+        finished = tools.finisher.finish(step, order, image, images, self._trail(step, components.key))
         image = finished.image
         parent = images.get(step.parent)
         record = Record(
             key=components.key,
             step=step.id,
             image=image.digest,
-            identity=str(image.config.content_identity),
+            identity=identity_of(image.config),
             env=tuple(f"{key}={value}" for key, value in image.config.env),
             on_build=image.config.on_build,
             size=image.size,
@@ -280,7 +288,12 @@ class Execution:
             built_at=tools.clock(),
             components=components,
             verdicts=finished.verdicts,
-            notes=finished.notes,
+            notes={**tools.notes(), "dockerfile": order.shown, **finished.notes},
+            parents={
+                image.name: self.outcome.results[image.source].record.key
+                for image in step.images
+                if isinstance(image.source, str)
+            },
         )
         # The record comes last but for the name: a run that is killed in between builds again or only names again.
         if tools.decider.fresh().components(step, self._facts(step)).key == components.key:
@@ -290,6 +303,19 @@ class Execution:
             self._emit(events.Message(level="warning", text=text))
         put_tag(tools.registries, step.reference, image.digest)
         return record
+
+    def _trail(self, step: Step, key: str) -> Trail:
+        """What the step stands on, the lowest first, and itself."""
+        seen: dict[StepId, Breadcrumb] = {}
+
+        def walk(steps: Iterable[StepId]) -> None:
+            for need in steps:
+                if need not in seen and need in self.outcome.results:
+                    walk(self.outcome.results[need].step.needs)
+                    seen[need] = Breadcrumb(step=need, key=self.outcome.results[need].record.key)
+
+        walk(step.needs)
+        return (*seen.values(), Breadcrumb(step=step.id, key=key))
 
     def _inputs(self, step: Step) -> tuple[dict[str, str], dict[str, RemoteImage]]:
         """What the builder is given for each image input, and the images behind them."""

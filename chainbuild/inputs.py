@@ -127,4 +127,5 @@ def _readable(step: Step, facts: Facts, local: Mapping[str, Path]) -> Iterator[t
     yield "", step.context, facts.sources
     for name, sources in facts.named_sources:
         if name in local:
-            yield f"{name}:", local[name], sources
+            # Paths hold no "//": no file of the main context can be called so.
+            yield f"{name}://", local[name], sources

@@ -22,7 +22,7 @@ class Components:
     """Everything that decides a step's result.
 
     `images` has the content identity of every image input by its name; `contexts` what each named context is (an
-    identity for an image, else what was said); `files` every context file that can be reached, `[context:]path` to
+    identity for an image, else what was said); `files` every context file that can be reached, `[context://]path` to
     `kind mode digest`; `facts` what else matters, by name.
     """
 
@@ -79,12 +79,15 @@ def _texts(value: Mapping[str, Any]) -> dict[str, str]:
     return {str(key): str(text) for key, text in value.items()}
 
 
-def changes(before: Components, now: Components) -> tuple[str, ...]:
-    """What differs, in words, the closest to the user's hands first: Dockerfile, args, files, then what lies below."""
-    return tuple(_changes(before, now))
+def changes(before: Components, now: Components, *, shown: int | None = SHOWN_CHANGES) -> tuple[str, ...]:
+    """What differs, in words, the closest to the user's hands first: Dockerfile, args, files, then what lies below.
+
+    `shown` files are named, the others counted; None names all.
+    """
+    return tuple(_changes(before, now, shown))
 
 
-def _changes(before: Components, now: Components) -> Iterator[str]:
+def _changes(before: Components, now: Components, shown: int | None) -> Iterator[str]:
     if before.platform != now.platform:
         yield f"platform from {before.platform} to {now.platform}"
     if before.dockerfile != now.dockerfile:
@@ -100,7 +103,7 @@ def _changes(before: Components, now: Components) -> Iterator[str]:
             yield f"arg {name} removed (was {old})"
         else:
             yield f"arg {name} from {old} to {new}"
-    yield from _file_changes(before.files, now.files)
+    yield from _file_changes(before.files, now.files, shown)
     for name, old, new in _differences(before.contexts, now.contexts):
         yield f"context {name} from {_short(old)} to {_short(new)}"
     if before.secrets != now.secrets:
@@ -118,12 +121,12 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[
             yield name, old, new
 
 
-def _file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+def _file_changes(before: Mapping[str, str], now: Mapping[str, str], shown: int | None) -> Iterator[str]:
     changed = list(_differences(before, now))
-    for name, old, new in changed[:SHOWN_CHANGES]:
+    for name, old, new in changed[:shown]:
         yield f"file {name} {_file_change(old, new)}"
-    if len(changed) > SHOWN_CHANGES:
-        yield f"and {len(changed) - SHOWN_CHANGES} more files"
+    if shown is not None and len(changed) > shown:
+        yield f"and {len(changed) - shown} more files"
 
 
 def _file_change(old: str | None, new: str | None) -> str:
@@ -144,19 +147,23 @@ def changed_lines(before: str, now: str) -> str:
     """`line 3`, `lines 3-5, 9`: where the new text differs from the old, counted in the new one."""
     matcher = difflib.SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
     places: list[str] = []
+    removed: list[str] = []
     for tag, _, _, first, last in matcher.get_opcodes():
-        if tag == "equal":
-            continue
         if tag == "delete":
-            places.append(f"after line {first}" if first else "before line 1")
-        else:
+            removed.append(f"after line {first}" if first else "before line 1")
+        elif tag != "equal":
             places.append(f"{first + 1}-{last}" if last > first + 1 else f"{first + 1}")
-    if not places:
-        return "line ends"
-    shown = ", ".join(places[:SHOWN_CHANGES]) + (", …" if len(places) > SHOWN_CHANGES else "")
-    if places[0].startswith(("after", "before")):
-        return f"lines removed {shown}"
-    return f"line{'s' if len(places) > 1 or '-' in shown else ''} {shown}"
+    told = []
+    if places:
+        several = len(places) > 1 or "-" in places[0]
+        told.append(f"line{'s' if several else ''} {_first_few(places)}")
+    if removed:
+        told.append(f"lines removed {_first_few(removed)}")
+    return ", ".join(told) or "line ends"
+
+
+def _first_few(places: list[str]) -> str:
+    return ", ".join(places[:SHOWN_CHANGES]) + (", …" if len(places) > SHOWN_CHANGES else "")
 
 
 def _short(text: str | None) -> str:

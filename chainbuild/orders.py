@@ -9,6 +9,7 @@ from pathlib import Path
 from chainbuild.buildx import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
 from chainbuild.model import Step, StepKind
 from chainbuild.registry.images import RemoteImage
+from chainbuild.shipped import shipped
 
 
 def order_for(
@@ -50,6 +51,10 @@ def stage_args(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
 
 
 def shown_path(path: Path) -> str:
-    """The path as people see it in messages: relative where that is shorter and stays inside the current folder."""
+    """The path as people see it in messages and records: relative to the current folder, or to what is shipped."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    if not relative.startswith(".."):
+        return relative
+    if path.is_relative_to(shipped("utilities")):
+        return f"chainbuild's utilities/{path.name}"
+    return str(path)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from chainbuild.buildx import BuildxDriver, emulation_hint
-from chainbuild.errors import ChainbuildError, NotReadyError
+from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
 from chainbuild.references import Platform
 
 BUILDX_NEEDED: Final = (0, 13)
@@ -55,14 +55,17 @@ def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
     except ChainbuildError as error:
         engine = _engine_problem()
         return engine or str(error)
-    runs = {Platform.parse(text).oci for text in builder.platforms if _known(text)}
-    if platform.oci in runs:
+    if any(_means(text, platform) for text in builder.platforms):
         return ""
     return f"the builder {builder.name} does not run {platform.oci} programs\n    {emulation_hint(platform)}"
 
 
-def _known(text: str) -> bool:
-    return text.count("/") == 1
+def _means(text: str, platform: Platform) -> bool:
+    """Whether a builder's word is that platform; builders also list platforms that nobody here knows."""
+    try:
+        return Platform.parse(text).same_as(platform)
+    except WrongUseError:
+        return False
 
 
 def _engine_problem() -> str:

@@ -14,6 +14,7 @@ from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished
 from chainbuild.model import Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
+from chainbuild.provenance import Trail, with_trail
 from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.runtime_config import carried_over
@@ -27,7 +28,9 @@ class StageFinisher:
         self._builder = builder
         self._emit = emit
 
-    def finish(self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage]) -> Finished:
+    def finish(
+        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
+    ) -> Finished:
         """Count what minimize left; give production the chain's runtime configuration, and prove it.
 
         Errors: `NotProvenError`.
@@ -35,7 +38,7 @@ class StageFinisher:
         if step.kind is StepKind.MINIMIZE:
             return self._counted(order, built)
         if step.kind is StepKind.PRODUCE:
-            return self._proven(step, order, built, inputs)
+            return self._proven(step, order, built, inputs, trail)
         return Finished(image=built)
 
     def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:
@@ -47,10 +50,13 @@ class StageFinisher:
             sizes = json.loads((Path(scratch) / "report.json").read_bytes())["sizes"]
         return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
 
-    def _proven(self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage]) -> Finished:
+    def _proven(
+        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
+    ) -> Finished:
         config = carried_over(
             chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
         )
+        config = with_trail(config, trail)
         # The staging tag of the built image: the name is given later, to what is proven.
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
         report = self._prove(step, order, image)

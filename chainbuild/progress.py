@@ -43,9 +43,14 @@ class JsonStream:
         # A pretty-printed object ends with a brace in the first column; nothing inside it can.
         if text != "}":
             return None
-        whole, self._open = "\n".join(self._open), []
+        whole = self.rest()
         value = _decoded(whole)
         return whole if value is None else value
+
+    def rest(self) -> str:
+        """What a value that never ended has held back."""
+        whole, self._open = "\n".join(self._open), []
+        return whole
 
 
 def _decoded(text: str) -> dict[str, Any] | None:
@@ -152,7 +157,9 @@ class Progress:
         )
 
     def failure(self) -> Failure:
-        """What is known of why the build failed."""
+        """What is known of why the build failed; the stream has ended."""
+        if rest := self._stream.rest():
+            self._text.append(rest)
         for vertex in self._vertices.values():
             self._flush(vertex)
         failed = next(self._failed(), _Vertex())

@@ -73,7 +73,7 @@ class ImageReference:
                     hint="A tag has letters, digits, '_', '.', '-' (128 at most) and starts with none of '.' and '-'.",
                 )
         first, slash, remainder = rest.partition("/")
-        if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        if slash and _is_host(first):
             registry, repository = first, remainder
         else:
             registry, repository = DOCKER_HUB, rest
@@ -95,10 +95,13 @@ class ImageReference:
 
     @property
     def familiar_name(self) -> str:
-        """The name as people type it: without `docker.io/` and `library/`."""
+        """The name as people type it: without `docker.io/` and `library/`, where it still means the same then."""
         if self.registry != DOCKER_HUB:
             return self.name
-        return self.repository.removeprefix("library/")
+        first, _, rest = self.repository.partition("/")
+        if first == "library" and "/" not in rest:
+            return rest
+        return self.name if _is_host(first) else self.repository
 
     @property
     def tag_or_latest(self) -> str:
@@ -129,6 +132,11 @@ class ImageReference:
         if self.digest:
             text += f"@{self.digest}"
         return text
+
+
+def _is_host(first: str) -> bool:
+    """Whether the first component of a name is a registry's host, in Docker's reading."""
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def check_repository(path: str, *, whole: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from chainbuild import events
@@ -16,6 +17,7 @@ from chainbuild.orders import order_for
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, Renewal, make_plan, taken_before
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher
+from chainbuild.provenance import identity_of, tree_notes
 from chainbuild.publish import publish_indexes, push_results
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
@@ -74,7 +76,7 @@ def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
         # A stage on the builder's own platform: the index is the same wherever the builder runs.
         index = there.image.index_digest if wanted.on_builder else None
         facts[wanted.name] = ImageFacts(
-            identity=str(index or config.content_identity), env=_env(config), on_build=config.on_build
+            identity=str(index) if index else identity_of(config), env=_env(config), on_build=config.on_build
         )
     return facts
 
@@ -107,6 +109,7 @@ def build_run(
         found=planned.found,
         emit=emit,
         log_path=log_path,
+        notes=lru_cache(maxsize=1)(lambda: tree_notes(session.settings.root)),
     )
     platforms = {chain.platform.oci for chain in graph.chains}
     execution = Execution(

@@ -18,7 +18,7 @@ def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: Ima
     A field whose value in `built` differs from `production_base` was set by the production Dockerfile and stays. CMD and
     ENTRYPOINT belong together: a Dockerfile that sets an ENTRYPOINT of its own does not get the chain's CMD.
     """
-    own_entrypoint = built.entrypoint != production_base.entrypoint
+    own_entrypoint = built.entrypoint != production_base.entrypoint or not (chain.entrypoint or chain.cmd)
     own_cmd = built.cmd != production_base.cmd
     return built.with_changes(
         env=_pairs(chain.env, production_base.env, built.env),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import chainbuild
-from chainbuild.cli import bootstrap, build, registry, verify
+from chainbuild.cli import bootstrap, build, inventory, registry, verify, why
 
 app = typer.Typer(
     name="chainbuild",
@@ -37,11 +37,14 @@ def _root(
 
 app.command("build")(build.build)
 app.command("plan")(build.plan)
+app.command("why")(why.why)
+app.command("images")(inventory.images)
+app.command("inspect")(inventory.inspect)
 app.command("verify")(verify.verify)
 app.command("bootstrap")(bootstrap.bootstrap)
 app.add_typer(registry.app, name="registry")
 
-COMMANDS = frozenset({"build", "plan", "verify", "bootstrap", "registry"})
+COMMANDS = frozenset({"build", "plan", "why", "images", "inspect", "verify", "bootstrap", "registry"})
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 

@@ -64,6 +64,7 @@ def build(
     """Build an option's chain of Dockerfiles and the slim production image that it ends in."""
     from chainbuild.cli import running
     from chainbuild.command_line import Words, read_wishes
+    from chainbuild.journal import remember_words
 
     words = Words(
         platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root,
@@ -73,6 +74,7 @@ def build(
         keep_going=keep_going, load=not no_load, push=push, replace_index=replace_index,
     )  # fmt: skip
     request = read_wishes(words)
+    remember_words(request.settings.root, words)
     if dry_run:
         return running.run_plan(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
     return running.run_build(request, mode="json" if json else "plain" if plain else "auto", verbosity=verbose)

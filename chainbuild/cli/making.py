@@ -6,12 +6,11 @@ from pathlib import Path
 
 from chainbuild.bootstrap import bootstrap
 from chainbuild.cli.settings import settings_from
+from chainbuild.cli.speaking import open_quietly
 from chainbuild.command_line import Collector, parse_platforms
 from chainbuild.errors import WrongUseError
-from chainbuild.events import Event, Message
 from chainbuild.references import ImageReference, Platform
-from chainbuild.session import open_session
-from chainbuild.ui import stderr, stdout
+from chainbuild.ui import stdout
 from chainbuild.wording import duration, size
 
 
@@ -26,15 +25,9 @@ def make_base(
     platforms = parse_platforms(platform, collector) if platform else (own,)
     if collector.problems:
         raise WrongUseError(collector.problems)
-    err = stderr()
-
-    def emit(event: Event) -> None:
-        if isinstance(event, Message):
-            err.write([event.text])
-
-    with open_session(settings, emit) as session:
+    with open_quietly(settings, json=False) as session:
         made = bootstrap(
-            reference, platforms, registries=session.registries, registry=str(session.chain), emit=emit,
+            reference, platforms, registries=session.registries, registry=str(session.chain), emit=session.emit,
             include=include, refresh=refresh,
         )  # fmt: skip
     stdout().write(

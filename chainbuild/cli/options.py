@@ -75,3 +75,6 @@ Port = Annotated[
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv even more.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
+OnePlatform = Annotated[
+    str | None, typer.Option("--platform", help="Which of its platforms; this machine's where not given.")
+]

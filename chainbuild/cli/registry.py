@@ -9,6 +9,7 @@ import typer
 
 from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
+from chainbuild.cli.speaking import open_quietly, say
 
 app = typer.Typer(help="The managed chain registry: up, down, status, ls.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,7 +21,7 @@ def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
 
     settings = settings_from(root=root, registry=None, port=registry_port)
     managed = managed_registry(settings)
-    managed.up(_say)
+    managed.up(say)
     typer.echo(f"{managed.endpoint} is up and stays up; its data is in {settings.root / 'registry'}")
     return 0
 
@@ -36,7 +37,7 @@ def down(
     from chainbuild.session import managed_registry
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
-    was_up = managed.down(_say, force=force)
+    was_up = managed.down(say, force=force)
     typer.echo(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
     return 0
 
@@ -87,9 +88,7 @@ def list_images(
     everything: Annotated[bool, typer.Option("--all", help="Also the tags that hold machine data (k1-…).")] = False,
 ) -> int:
     """List the repositories and tags that the chain registry holds."""
-    from chainbuild.session import open_session
-
-    with open_session(settings_from(root=root, registry=registry, port=registry_port), _say) as session:
+    with open_quietly(settings_from(root=root, registry=registry, port=registry_port), json=False) as session:
         client = session.registries.client(session.chain.host)
         names = [repository] if repository else sorted(client.repositories())
         for name in names:
@@ -97,10 +96,3 @@ def list_images(
                 if everything or not tag.startswith("k1-"):
                     typer.echo(f"{session.chain.host}/{name}:{tag}")
     return 0
-
-
-def _say(event: object) -> None:
-    from chainbuild.events import Message
-
-    if isinstance(event, Message):
-        typer.echo(event.text, err=True)

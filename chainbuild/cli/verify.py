@@ -14,9 +14,7 @@ from chainbuild.cli.settings import settings_from
 def verify(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of any registry, or of the local store.")],
     *,
-    platform: Annotated[
-        str | None, typer.Option("--platform", help="Which of its platforms; this machine's where not given.")
-    ] = None,
+    platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
@@ -24,15 +22,15 @@ def verify(
     json: flags.Json = False,
 ) -> int:
     """Check natively that every ELF file of an image has its libraries and their symbol versions, in the image."""
-    from chainbuild.cli.registry import _say
+    from chainbuild.cli.speaking import open_quietly
+    from chainbuild.errors import ExitCode
     from chainbuild.references import ImageReference, Platform
-    from chainbuild.session import open_session
     from chainbuild.verify import verify_image
 
     named = ImageReference.parse(image)
     wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
     settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
-    with open_session(settings, _say if not json else lambda _: None) as session:
+    with open_quietly(settings, json=json) as session:
         report = verify_image(session, named, wanted)
     if json:
         typer.echo(report.as_json(str(named), wanted.name))
@@ -42,6 +40,4 @@ def verify(
         for text in report.errors:
             typer.echo(f"error: {text}")
         typer.echo(f"{named} for {wanted}: {report.summary} ({report.seconds:.1f} s)")
-    from chainbuild.errors import ExitCode
-
     return int(ExitCode.NOT_PROVEN if report.errors else ExitCode.DONE)

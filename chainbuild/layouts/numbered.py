@@ -87,6 +87,7 @@ class _Reader:
     def graph(self) -> Graph:
         request = self.request
         chains: list[Chain] = []
+        self._check_option_names()
         options = [(name, self._read_option(name)) for name in request.options]
         stages = {name: self._read_stage(name) for name in STAGES}
         for platform in request.platforms:
@@ -120,8 +121,8 @@ class _Reader:
         found: list[_Numbered] = []
         names = sorted(entry.name for entry in folder.iterdir())
         for file_name in names:
-            match = _NUMBERED.fullmatch(file_name)
-            if match and not file_name.endswith(".dockerignore"):
+            match = _numbered(file_name)
+            if match:
                 facts = self._read_dockerfile(folder / file_name)
                 if facts:
                     found.append(
@@ -140,7 +141,7 @@ class _Reader:
                     "looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not be built",
                     "Rename it (as in 10-Dockerfile-base), or move it out of the option's folder.",
                 )
-        if not any(_NUMBERED.fullmatch(file_name) for file_name in names):
+        if not any(_numbered(file_name) for file_name in names):
             self._problem(
                 folder,
                 "no numbered Dockerfiles in this folder",
@@ -158,7 +159,7 @@ class _Reader:
             present = sorted(
                 entry.name
                 for entry in self.request.root.iterdir()
-                if entry.is_dir() and any(_NUMBERED.fullmatch(child.name) for child in entry.iterdir())
+                if entry.is_dir() and any(_numbered(child.name) for child in entry.iterdir())
             )
         except OSError:
             present = []
@@ -186,6 +187,28 @@ class _Reader:
 
     # Checking ---------------------------------------------------------------------------------------------------------
 
+    def _check_option_names(self) -> None:
+        seen: dict[str, str] = {}
+        for option in self.request.options:
+            name = (self.request.root / option).resolve().name
+            if name in seen:
+                self._problem(
+                    None,
+                    f"options {seen[name]!r} and {option!r} have the same name, {name}",
+                    "Their images would have the same names; rename one of the folders.",
+                )
+            seen[name] = option
+
+    def _check_tag(self, path: Path, tag: str) -> None:
+        try:
+            self.request.repository.with_tag(self.request.tag)
+        except WrongUseError:
+            return  # told with the command line
+        try:
+            self.request.repository.with_tag(tag)
+        except WrongUseError as error:
+            self._problem(path, f"its image cannot be named: {error.problems[0].message}", error.problems[0].hint)
+
     def _check_descriptors(self, found: Iterable[_Numbered]) -> None:
         seen: dict[str, _Numbered] = {}
         for item in found:
@@ -210,12 +233,8 @@ class _Reader:
             match = _ARGS_FILE.fullmatch(file_name)
             if not match:
                 continue
-            taker, _, spelled = match["stem"].rpartition("-")
-            try:
-                Platform.parse(spelled)
-                platform_known = True
-            except WrongUseError:
-                platform_known = False
+            taker, spelled = _taker_of(match["stem"], takers)
+            platform_known = _is_platform(spelled)
             if taker in takers and platform_known:
                 continue
             known = [f"{name}-{platform.name}-args" for name in takers for platform in self.request.platforms]
@@ -353,6 +372,7 @@ class _Reader:
         also_reads: tuple[Dockerfile, ...] = (),
     ) -> Step:
         request = self.request
+        self._check_tag(path, tag)
         declared = declared_args(facts)
         given = {arg.name for arg in request.build_args}
         # The command line wins over a file: it is what the user says now.
@@ -414,7 +434,7 @@ class _Reader:
         args, problems = read_args(present[0], self._shown(present[0]), self.request.environ)
         self.problems.extend(problems)
         for arg in args:
-            origin, _, line = arg.origin.partition(" ")[0].rpartition(":")
+            origin, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")
             where = self.request.root / origin
             if arg.name in {BASE, PRODUCTION, MINIMIZED}:
                 self._problem(
@@ -426,6 +446,27 @@ class _Reader:
             else:
                 self.problems.extend(unknown_args([arg.name], files.values(), path=origin, line=int(line)))
         return args
+
+
+def _numbered(file_name: str) -> re.Match[str] | None:
+    """The parts of a numbered Dockerfile's name; an ignore file is named after one and is none."""
+    return None if file_name.endswith(".dockerignore") else _NUMBERED.fullmatch(file_name)
+
+
+def _taker_of(stem: str, takers: Iterable[str]) -> tuple[str, str]:
+    """The descriptor and the platform in an args file's name; both may hold a `-`."""
+    for taker in takers:
+        if stem.startswith(f"{taker}-") and _is_platform(stem.removeprefix(f"{taker}-")):
+            return taker, stem.removeprefix(f"{taker}-")
+    return stem.rpartition("-")[0], stem.rpartition("-")[2]
+
+
+def _is_platform(spelled: str) -> bool:
+    try:
+        Platform.parse(spelled)
+    except WrongUseError:
+        return False
+    return True
 
 
 def declared_args(dockerfile: Dockerfile) -> frozenset[str]:

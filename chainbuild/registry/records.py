@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError
+from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError, WrongUseError
 from chainbuild.keys import Components
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import Artifact, put_artifact, read_artifact
@@ -28,7 +28,8 @@ class Record:
 
     `identity` is the content identity of the image, `env` and `on_build` what its config brings into a stage that starts
     from it; `unpacked` its unpacked size in bytes where something counted it;
-    `verdicts` say which proofs it has passed, with their summaries; `notes` are what provenance tells besides.
+    `verdicts` say which proofs it has passed, with their summaries; `notes` are what provenance tells besides; `parents` are the keys of the
+    steps that it was built from, by input name.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Record:
     builder: str = ""
     verdicts: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The record's document."""
@@ -65,6 +67,7 @@ class Record:
             "builder": self.builder,
             "verdicts": dict(self.verdicts),
             "notes": dict(self.notes),
+            "parents": dict(self.parents),
             "components": self.components.as_json(),
         }
 
@@ -91,9 +94,10 @@ class Record:
                 builder=str(document["builder"]),
                 verdicts={str(key): str(value) for key, value in document["verdicts"].items()},
                 notes={str(key): str(value) for key, value in document["notes"].items()},
+                parents={str(key): str(value) for key, value in document["parents"].items()},
                 components=components,
             )
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, WrongUseError) as error:
             raise ValueError(f"not a record: {error!r}") from error
         if components.key != record.key:
             raise ValueError("its components do not give its key")
@@ -108,12 +112,12 @@ class RecordStore:
 
     def read(self, repository: ImageReference, key: str) -> Record | None:
         """The record of a key."""
-        record = self._at(repository.with_tag(key))
+        record = self.at(repository.with_tag(key))
         return record if record and record.key == key else None
 
     def last(self, repository: ImageReference, family: str) -> Record | None:
         """The newest record of a step, whatever its key."""
-        return self._at(repository.with_tag(last_tag(family)))
+        return self.at(repository.with_tag(last_tag(family)))
 
     def write(self, repository: ImageReference, family: str, record: Record) -> None:
         """Store a record under its key, and as the newest of its step."""
@@ -125,7 +129,8 @@ class RecordStore:
         """Whether the registry still has the manifest of the record's image."""
         return self._registries.client(repository).head(repository.repository, record.image) is not None
 
-    def _at(self, reference: ImageReference) -> Record | None:
+    def at(self, reference: ImageReference) -> Record | None:
+        """The record under a name; None where there is none that can be read. Errors: the registry does not answer."""
         try:
             artifact: Artifact | None = read_artifact(self._registries, reference, ARTIFACT_TYPE)
             return Record.parse(artifact.content) if artifact else None

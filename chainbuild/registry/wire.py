@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -107,7 +106,7 @@ class Wire:
                 # Refused, no host, no TLS and no answer at all are told at once: a person waits for the message.
                 if error.fault != "reset" or request.method not in _SAFE_TO_REPEAT:
                     raise self._unreachable(request, shown_method, error) from error
-                self._sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                self._sleep(_shuffled(wait))
                 continue
             if response.status not in _RETRIED or (request.method not in _SAFE_TO_REPEAT and response.status != 429):
                 return response
@@ -115,7 +114,7 @@ class Wire:
             if after.isdigit() and int(after) > _LONGEST_RETRY_AFTER:
                 return response
             response.close()
-            self._sleep(max(float(after) if after.isdigit() else 0.0, wait * random.uniform(0.8, 1.2)))  # noqa: S311
+            self._sleep(max(float(after) if after.isdigit() else 0.0, _shuffled(wait)))
         return self._once(request, shown_method)
 
     def _once(self, request: Request, shown_method: str) -> Response:
@@ -128,8 +127,7 @@ class Wire:
         hint = {
             "refused": "Is it running? Is the port right?",
             "no-host": "Is the name right? Is there a network?",
-            "tls": "Put its CA into the system's trust store or name it in SSL_CERT_FILE; "
-            "for a registry without TLS, say so in the settings.",
+            "tls": "Put its CA into the system's trust store, or name it in SSL_CERT_FILE.",
             "timeout": "Is there a network, a proxy (HTTPS_PROXY), a firewall?",
             "proxy": "See HTTPS_PROXY and NO_PROXY.",
         }.get(error.fault, "Try again; see the registry's log where it is yours.")
@@ -174,6 +172,13 @@ class Wire:
 
 class TransientError(RegistryError):
     """A 5xx that outlived the tries; an upload is begun anew for it."""
+
+
+def _shuffled(wait: float) -> float:
+    # Late: a run that needs no patience need not import what gives chance.
+    from random import uniform
+
+    return wait * uniform(0.8, 1.2)  # noqa: S311 - nothing secret hangs on it
 
 
 def shown(url: str) -> str:

@@ -1,0 +1,94 @@
+"""`chainbuild images` and `chainbuild inspect`: what the chain registry holds, and how an image was made."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import options as flags
+from chainbuild.cli.settings import settings_from
+from chainbuild.cli.speaking import open_quietly
+
+
+def images(
+    repository: Annotated[str, typer.Argument(metavar="[REPO]", help="Only this repository.", show_default=False)] = "",
+    *,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """List the chain registry's images: platform, digest, age, size, and what each adds over its parent."""
+    from chainbuild.command_line import parse_repository
+    from chainbuild.inventory import list_images
+    from chainbuild.ui import stdout
+    from chainbuild.ui.tables import Column, table
+    from chainbuild.ui.terminal import Span
+    from chainbuild.wording import duration, size
+
+    settings = settings_from(root=root, registry=registry, port=registry_port)
+    with open_quietly(settings, json=json) as session:
+        place = session.chain.place(parse_repository(repository)).repository if repository else ""
+        rows = list_images(session.registries, session.chain, place)
+    if json:
+        from json import dumps
+
+        document = {
+            "schema": "chainbuild.images/1",
+            "images": [
+                {
+                    "image": str(row.reference), "platform": row.platform.oci, "digest": str(row.image.digest),
+                    "index": row.is_index, "size": row.image.size, "added": row.added if row.added >= 0 else None,
+                    "built_at": row.built_at or None,
+                }
+                for row in rows
+            ],
+        }  # fmt: skip
+        typer.echo(dumps(document, indent=2))
+        return 0
+    now = time.time()
+    columns = (
+        Column(heading="image"), Column(heading="platform"), Column(heading="digest"),
+        Column(heading="age", right=True), Column(heading="size", right=True), Column(heading="added", right=True),
+    )  # fmt: skip
+    lines = [
+        (
+            Span(str(row.reference)), Span(row.platform.name), Span(row.image.digest.short),
+            Span(duration(now - row.built_at) if row.built_at else ""), Span(size(row.image.size)),
+            Span(size(row.added) if row.added >= 0 else ""),
+        )
+        for row in rows
+    ]  # fmt: skip
+    out = stdout()
+    out.write(table(columns, lines, out.width) if lines else ["the chain registry has no images"])
+    return 0
+
+
+def inspect(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of the chain registry, or any other.")],
+    *,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Say how an image was made: every step with its key, Dockerfile, args, parent, commit and time."""
+    from chainbuild.inventory import trail_of
+    from chainbuild.references import ImageReference, Platform
+    from chainbuild.ui import stdout
+    from chainbuild.ui.trails import show_trail, trail_as_json
+
+    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    settings = settings_from(root=root, registry=registry, port=registry_port)
+    with open_quietly(settings, json=json) as session:
+        found = session.finder().find_result(ImageReference.parse(image), wanted)
+        crumbs = trail_of(session.registries, session.chain, found.image)
+    if json:
+        typer.echo(trail_as_json(found.image, crumbs))
+    else:
+        show_trail(found.image, crumbs, stdout())
+    return 0

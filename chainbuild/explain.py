@@ -1,0 +1,103 @@
+"""Why one step would be built, or is reused: everything that differs from its last record, in full."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chainbuild.command_line import RunRequest
+from chainbuild.errors import WrongUseError
+from chainbuild.keys import Components, changes
+from chainbuild.model import Graph, Step
+from chainbuild.plan import Decision, facts_of
+from chainbuild.registry.records import Record
+from chainbuild.run import plan_run
+from chainbuild.session import Session
+from chainbuild.ui.terminal import Line, Span, Terminal
+from chainbuild.wording import duration, visible
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """A step's decision and every difference to its last record; `diff` is the Dockerfile's, as a unified diff."""
+
+    decision: Decision
+    differences: tuple[str, ...]
+    diff: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The explanation's document."""
+        last = self.decision.last
+        return {
+            "step": self.decision.step.id,
+            "action": self.decision.action,
+            "reason": self.decision.reason,
+            "key": self.decision.components.key if self.decision.components else None,
+            "last": last.as_json() if last else None,
+            "differences": list(self.differences),
+            "dockerfile_diff": list(self.diff),
+        }
+
+
+def steps_named(graph: Graph, name: str) -> tuple[Step, ...]:
+    """The steps that a person means: by id, or by the end of it.
+
+    Errors: `WrongUseError` with the nearest names.
+    """
+    found = tuple(step for step in graph if step.id == name or step.id.endswith(f"/{name}") or step.name == name)
+    if not found:
+        names = [step.id for step in graph] + [step.name for step in graph]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+        raise WrongUseError(f"there is no step {name!r}", hint=hint + "Steps: " + ", ".join(step.id for step in graph))
+    return found
+
+
+def explain(request: RunRequest, session: Session, step: Step) -> Explanation:
+    """Plan the run and compare the step with its last record."""
+    planned = plan_run(request.graph, session, request.wishes)
+    by_id = {decision.step.id: decision for decision in planned.plan.decisions}
+    decision = by_id[step.id]
+    components = decision.components
+    if components is None and decision.last:
+        # A parent is not built yet: compare with the parents as they were, so that only what differs here is told.
+        parents = {need: by_id[need].reuse or by_id[need].last for need in step.needs}
+        known = {need: facts_of(record) for need, record in parents.items() if record}
+        if len(known) == len(parents):
+            components = planned.decider.components(step, known)
+    last = decision.last
+    if last is None or components is None:
+        return Explanation(decision=decision, differences=(), diff=())
+    return Explanation(
+        decision=decision,
+        differences=changes(last.components, components, shown=None),
+        diff=_dockerfile_diff(last, components),
+    )
+
+
+def _dockerfile_diff(last: Record, now: Components) -> tuple[str, ...]:
+    before, after = last.components.dockerfile.splitlines(), now.dockerfile.splitlines()
+    return tuple(difflib.unified_diff(before, after, "last built", "now", lineterm=""))
+
+
+def show(explanations: Sequence[Explanation], out: Terminal) -> None:
+    """Print explanations for people."""
+    lines: list[Line | str] = []
+    for one in explanations:
+        decision, last = one.decision, one.decision.last
+        lines.append((Span(f"{decision.step.id}: "), Span(decision.action, "bold"), Span(f", {decision.reason}")))
+        if last is None:
+            lines.append("  it has no record in the chain registry")
+            continue
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(last.built_at))
+        lines.append(f"  last built {when} in {duration(last.seconds)}: {last.image} ({last.key})")
+        if decision.components:
+            lines.append(f"  key now: {decision.components.key}")
+        if not one.differences and not decision.reuse:
+            lines.append("  nothing of its own differs")
+        lines += [f"  {visible(text)}" for text in one.differences]
+        lines += [f"    {visible(text)}" for text in one.diff]
+    out.write(lines)

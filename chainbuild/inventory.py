@@ -1,0 +1,140 @@
+"""What the chain registry holds, for people: images with age and size, the trail of one, why a step would be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.provenance import Breadcrumb, read_trail
+from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.registry.images import RemoteImage, platforms_of, resolve
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import Record, RecordStore
+
+MACHINE_TAGS: Final = "k1-"
+_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is over its parent (-1: unknown).
+
+    `built_at` is seconds since the epoch, 0 where nobody wrote it down.
+    """
+
+    reference: ImageReference
+    platform: Platform
+    image: RemoteImage
+    is_index: bool
+    added: int = -1
+    built_at: float = 0.0
+    seconds: float = 0.0
+
+
+def list_images(registries: Registries, chain: ChainRegistry, repository: str = "") -> tuple[Listed, ...]:
+    """Every image under a readable tag, in the order of repositories and tags."""
+    client = registries.client(chain.host)
+    names = [repository] if repository else sorted(client.repositories())
+    prefix = f"{chain.prefix}/" if chain.prefix else ""
+    listed: list[Listed] = []
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        for name in names:
+            if not name.startswith(prefix):
+                continue
+            place = ImageReference(chain.host, name)
+            tags = sorted(client.tags(name))
+            records = _records_by_image(registries, place, tags, pool)
+            references = [place.with_tag(tag) for tag in tags if not tag.startswith(MACHINE_TAGS)]
+            for rows in pool.map(lambda one: tuple(_look(registries, one)), references):
+                listed += [_with_record(row, records.get(str(row.image.digest))) for row in rows]
+    return tuple(listed)
+
+
+def _records_by_image(
+    registries: Registries, place: ImageReference, tags: list[str], pool: ThreadPoolExecutor
+) -> dict[str, Record]:
+    store = RecordStore(registries)
+    keys = [tag for tag in tags if is_record_tag(tag)]
+    found = pool.map(lambda key: store.read(place, key), keys)
+    return {str(record.image): record for record in found if record}
+
+
+def is_record_tag(tag: str) -> bool:
+    """Whether a tag is a step key: `k1-` and 64 hex digits."""
+    return tag.startswith(MACHINE_TAGS) and len(tag) == len(MACHINE_TAGS) + 64
+
+
+def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
+    try:
+        for platform in platforms_of(registries, reference):
+            image = resolve(registries, reference, platform)
+            yield Listed(reference=reference, platform=platform, image=image, is_index=image.index_digest is not None)
+    except RegistryError:
+        return
+
+
+def _with_record(row: Listed, record: Record | None) -> Listed:
+    if record is None:
+        return row
+    return Listed(
+        reference=row.reference,
+        platform=row.platform,
+        image=row.image,
+        is_index=row.is_index,
+        added=record.added,
+        built_at=record.built_at,
+        seconds=record.seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crumb:
+    """A step of an image's trail; `record` is None where the chain registry has none any more."""
+
+    step: str
+    key: str
+    record: Record | None
+
+
+def trail_of(registries: Registries, chain: ChainRegistry, image: RemoteImage) -> tuple[Crumb, ...]:
+    """The steps that an image stands on, the lowest first: from its labels, else from the records' parents.
+
+    Errors: `NotFoundInRegistryError` where neither knows the image.
+    """
+    place = image.reference if chain.holds(image.reference) else chain.place(image.reference)
+    place = ImageReference(place.registry, place.repository)
+    store = RecordStore(registries)
+    crumbs = read_trail(image.config) or _trail_from_records(registries, store, place, image)
+    if not crumbs:
+        raise NotFoundInRegistryError(
+            f"nothing is known of how {image.reference} was made",
+            hint="It has no trail in its labels, and the chain registry has no record of it.",
+        )
+    return tuple(Crumb(step=one.step, key=one.key, record=store.read(place, one.key)) for one in crumbs)
+
+
+def _trail_from_records(
+    registries: Registries, store: RecordStore, place: ImageReference, image: RemoteImage
+) -> tuple[Breadcrumb, ...]:
+    tags = registries.client(place).tags(place.repository)
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        records = {
+            record.key: record
+            for record in pool.map(lambda key: store.read(place, key), filter(is_record_tag, tags))
+            if record
+        }
+    own = next((record for record in records.values() if record.image == image.digest), None)
+    seen: dict[str, Breadcrumb] = {}
+
+    def walk(record: Record) -> None:
+        for key in record.parents.values():
+            if key in records and key not in seen:
+                walk(records[key])
+        seen[record.key] = Breadcrumb(step=record.step, key=record.key)
+
+    if own:
+        walk(own)
+    return tuple(seen.values())

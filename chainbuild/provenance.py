@@ -1,0 +1,69 @@
+"""What an image says of its own making: the breadcrumb trail in its labels, and the state of the tree it came from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chainbuild.registry.config import ImageConfig
+
+LABELS: Final = "io.github.chainbuild."
+TRAIL_LABEL: Final = f"{LABELS}trail"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Breadcrumb:
+    """A step that an image stands on, and the key under which its record lies."""
+
+    step: str
+    key: str
+
+
+Trail = tuple[Breadcrumb, ...]
+"""The lowest step first, the image's own last."""
+
+
+def with_trail(config: ImageConfig, trail: Trail) -> ImageConfig:
+    """The config with the trail in its labels (and none that it inherited)."""
+    labels = {name: value for name, value in config.labels if not name.startswith(LABELS)}
+    text = json.dumps([[crumb.step, crumb.key] for crumb in trail], separators=(",", ":"))
+    return config.with_changes(labels={**labels, TRAIL_LABEL: text})
+
+
+def read_trail(config: ImageConfig) -> Trail:
+    """The trail in the labels; empty where there is none or it cannot be read."""
+    try:
+        return tuple(
+            Breadcrumb(step=str(step), key=str(key)) for step, key in json.loads(config.label(TRAIL_LABEL) or "[]")
+        )
+    except (ValueError, TypeError):
+        return ()
+
+
+def identity_of(config: ImageConfig) -> str:
+    """The content identity without what an image says of its own making: a comment in a Dockerfile is no content."""
+    labels = {name: value for name, value in config.labels if not name.startswith(LABELS)}
+    if len(labels) != len(config.labels):
+        config = config.with_changes(labels=labels)
+    return str(config.content_identity)
+
+
+def tree_notes(root: Path) -> Mapping[str, str]:
+    """The git commit of the tree and whether it was dirty; nothing where it is no git tree (or git is not there)."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    dirty = _git(root, "status", "--porcelain", "--", ".")
+    return {"commit": commit, "dirty": "yes" if dirty else "no"}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,149 @@
+"""Garbage collection of the chain registry: what nothing that is kept needs, previewed and then deleted.
+
+A registry's own clean-up deletes the children of an index (distribution/distribution#3178). This one walks everything
+that is kept first: index, image, the record of an image, the records and images of its parents. Deleting a manifest
+frees its blobs only when the registry itself collects (`registry garbage-collect`), which the managed one is made to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.client import RegistryClient
+from chainbuild.registry.oci import Index, Manifest
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
+
+MACHINE: Final = "k1-"
+_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """A manifest of a repository: the tags that point at it, the blobs (digest to bytes) and manifests that it needs."""
+
+    digest: Digest
+    tags: tuple[str, ...]
+    blobs: Mapping[Digest, int]
+    children: tuple[Digest, ...] = ()
+    record: Record | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Garbage:
+    """What of one repository can go: manifests with their tags, and the bytes of blobs that only they need."""
+
+    repository: ImageReference
+    manifests: tuple[Held, ...]
+    freed: int
+    kept_tags: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Repository:
+    """One repository as it stands."""
+
+    place: ImageReference
+    held: dict[Digest, Held] = field(default_factory=dict)
+    by_tag: dict[str, Digest] = field(default_factory=dict)
+
+
+def find_garbage(
+    registries: Registries, repository: ImageReference, *, keep: int, results: Mapping[str, Iterable[str]]
+) -> Garbage:
+    """What can go from a repository, when of each family of results the newest `keep` stay.
+
+    `results` are the readable tags by family, each family's newest first. Every other readable tag that belongs to no
+    family stays with all that it needs. Nothing is changed.
+    """
+    there = _read(registries, repository)
+    dropped = {tag for tags in results.values() for tag in list(tags)[keep:]}
+    kept_tags = tuple(tag for tag in there.by_tag if not tag.startswith(MACHINE) and tag not in dropped)
+    keep_digests = _needed(there, [there.by_tag[tag] for tag in kept_tags])
+    gone = tuple(held for digest, held in there.held.items() if digest not in keep_digests)
+    kept_blobs = {blob for digest in keep_digests if digest in there.held for blob in there.held[digest].blobs}
+    freed: dict[Digest, int] = {}
+    for held in gone:
+        freed |= {blob: size for blob, size in held.blobs.items() if blob not in kept_blobs}
+    return Garbage(repository=repository, manifests=gone, freed=sum(freed.values()), kept_tags=tuple(sorted(kept_tags)))
+
+
+def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
+    """Everything that the roots need: children, the records of kept images, and what those records stand on."""
+    records = {held.record.key: digest for digest, held in there.held.items() if held.record}
+    of_image: dict[Digest, list[Digest]] = {}
+    for digest, one in there.held.items():
+        if one.record:
+            of_image.setdefault(one.record.image, []).append(digest)
+    kept: set[Digest] = set()
+    todo = list(roots)
+    while todo:
+        digest = todo.pop()
+        if digest in kept:
+            continue
+        kept.add(digest)
+        if digest not in there.held:
+            continue
+        held = there.held[digest]
+        todo += [*held.children, *of_image.get(digest, ())]
+        if held.record:
+            todo.append(held.record.image)
+            todo += [records[key] for key in held.record.parents.values() if key in records]
+    return frozenset(kept)
+
+
+def collect(registries: Registries, garbage: Garbage) -> None:
+    """Delete the manifests; indexes go before what they name, so that none is ever left without a child."""
+    client = registries.client(garbage.repository)
+    for held in sorted(garbage.manifests, key=lambda one: not one.children):
+        client.delete_manifest(garbage.repository.repository, held.digest)
+
+
+def _read(registries: Registries, repository: ImageReference) -> _Repository:
+    client = registries.client(repository)
+    there = _Repository(place=repository)
+    tags = client.tags(repository.repository)
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        for found in pool.map(lambda tag: _hold(registries, client, repository, tag), tags):
+            for tag, held in found:
+                before = there.held.get(held.digest)
+                names = (*(before.tags if before else ()), *((tag,) if tag else ()))
+                there.held[held.digest] = Held(
+                    digest=held.digest, tags=names, blobs=held.blobs, children=held.children, record=held.record
+                )
+                if tag:
+                    there.by_tag[tag] = held.digest
+    return there
+
+
+def _hold(
+    registries: Registries, client: RegistryClient, repository: ImageReference, tag: str
+) -> list[tuple[str, Held]]:
+    """The manifest under a tag, and those below it; nothing where it has just gone."""
+    found: list[tuple[str, Held]] = []
+    todo: list[tuple[str, str | Digest]] = [(tag, tag)]
+    while todo:
+        name, reference = todo.pop()
+        try:
+            raw = client.manifest(repository.repository, reference)
+        except NotFoundInRegistryError:
+            continue
+        if raw.is_index:
+            children = tuple(child.digest for child in Index.parse(raw.raw, media_type=raw.media_type).manifests)
+            found.append((name, Held(digest=raw.digest, tags=(), blobs={}, children=children)))
+            todo += [("", child) for child in children]
+            continue
+        manifest = Manifest.parse(raw.raw, media_type=raw.media_type)
+        blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
+        record = None
+        if manifest.artifact_type == ARTIFACT_TYPE:
+            record = RecordStore(registries).at(repository.with_digest(raw.digest))
+        found.append((name, Held(digest=raw.digest, tags=(), blobs=blobs, record=record)))
+        if record is not None:
+            todo.append(("", record.image))
+    return found

@@ -1,0 +1,63 @@
+"""An image's trail as people and programs read it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from chainbuild.inventory import Crumb
+from chainbuild.registry.images import RemoteImage
+from chainbuild.registry.records import Record
+from chainbuild.ui.terminal import Line, Span, Terminal
+from chainbuild.wording import duration, size, visible
+
+SCHEMA: Final = "chainbuild.inspect/1"
+
+
+def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> None:
+    """Print the image and then every step, the lowest first."""
+    lines: list[Line | str] = [
+        (Span(str(image.reference), "bold"),),
+        f"  platform {image.platform.oci}, {size(image.size)} compressed in {len(image.layers)} layers",
+    ]
+    for crumb in crumbs:
+        lines += [(), (Span(visible(crumb.step), "bold"),), f"  key         {crumb.key}"]
+        lines += _facts(crumb.record) if crumb.record else ["  its record is not in the chain registry any more"]
+    out.write(lines)
+
+
+def _facts(record: Record) -> list[Line | str]:
+    notes = record.notes
+    commit = notes.get("commit", "")
+    if commit and notes.get("dirty") == "yes":
+        commit += " and uncommitted changes"
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
+    facts = {
+        "image": str(record.image),
+        "Dockerfile": notes.get("dockerfile", ""),
+        "args": " ".join(f"{name}={value}" for name, value in record.components.args.items()),
+        "stands on": ", ".join(f"{name} {identity[7:19]}" for name, identity in record.components.images.items()),
+        "commit": commit,
+        "built": f"{when} in {duration(record.seconds)}",
+        "adds": size(max(record.added, 0)),
+        "proven": "; ".join(f"{proof}: {said}" for proof, said in record.verdicts.items()),
+    }
+    return [f"  {name:<11} {visible(text)}" for name, text in facts.items() if text]
+
+
+def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
+    """The trail's document."""
+    document = {
+        "schema": SCHEMA,
+        "image": str(image.reference),
+        "platform": image.platform.oci,
+        "digest": str(image.digest),
+        "size": image.size,
+        "trail": [
+            {"step": crumb.step, "key": crumb.key, "record": crumb.record.as_json() if crumb.record else None}
+            for crumb in crumbs
+        ],
+    }
+    return json.dumps(document, indent=2)
