@@ -138,10 +138,16 @@ class BaseFinder:
             f"k1-local-{platform.architecture}{platform.variant}-{local.id.rpartition(':')[2]}"
         )
         note = f"{named}: only the local image store has it; handed over through {self._chain}"
-        if self._registries.client(place).head(place.repository, destination.tag_or_latest) is None:
-            self._emit(Message(text=note))
-            self._hand_over(str(named), platform, str(destination))
-        return FoundImage(named=named, image=resolve(self._registries, destination, platform), note=note)
+        try:
+            if self._registries.client(place).head(place.repository, destination.tag_or_latest) is None:
+                self._emit(Message(text=note))
+                self._hand_over(str(named), platform, str(destination))
+            return FoundImage(named=named, image=resolve(self._registries, destination, platform), note=note)
+        except ChainbuildError:
+            # A store may hold several platforms under one name and shows one: only the attempt tells.
+            if local.platform.same_as(platform):
+                raise
+            return None
 
     def _told(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
         hint = error.hint

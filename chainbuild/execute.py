@@ -130,6 +130,7 @@ class Execution:
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
         self._steps = dict(plan.graph.by_id)
+        self._order = {step: place for place, step in enumerate(self._steps)}
         self._seconds_left = seconds_left
         self._tools = tools
         self._emit = tools.emit
@@ -335,12 +336,19 @@ class Execution:
         """Build again what the step stands on and the registry has lost a part of. Whether anything was built."""
         mended = False
         with self._repair:
-            for need in step.needs:
+            for need in sorted(step.needs, key=self._order.__getitem__):
                 result = self.outcome.results[need]
-                if result.built or self._stands_whole(result):
+                if result.built:
                     continue
-                self._mend_parents(result.step)
-                self.outcome.results[need] = self._built(replace(self._decide(result.step), reuse=None, reason=DAMAGED))
+                if self._stands_whole(result):
+                    # What it stands on may have been mended, and have come out with other content.
+                    decision = self._decide(result.step)
+                    if decision.reuse is not None:
+                        continue
+                else:
+                    self._mend_parents(result.step)
+                    decision = replace(self._decide(result.step), reuse=None, reason=DAMAGED)
+                self.outcome.results[need] = self._built(decision)
                 mended = True
         return mended
 

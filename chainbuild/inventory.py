@@ -12,7 +12,7 @@ from chainbuild.provenance import Breadcrumb, read_trail
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record, RecordStore
+from chainbuild.registry.records import Record, RecordStore, is_key
 
 MACHINE_TAGS: Final = "k1-"
 _AT_ONCE: Final = 8
@@ -57,14 +57,9 @@ def _records_by_image(
     registries: Registries, place: ImageReference, tags: list[str], pool: ThreadPoolExecutor
 ) -> dict[str, Record]:
     store = RecordStore(registries)
-    keys = [tag for tag in tags if is_record_tag(tag)]
+    keys = [tag for tag in tags if is_key(tag)]
     found = pool.map(lambda key: store.read(place, key), keys)
     return {str(record.image): record for record in found if record}
-
-
-def is_record_tag(tag: str) -> bool:
-    """Whether a tag is a step key: `k1-` and 64 hex digits."""
-    return tag.startswith(MACHINE_TAGS) and len(tag) == len(MACHINE_TAGS) + 64
 
 
 def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
@@ -123,7 +118,7 @@ def _trail_from_records(
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         records = {
             record.key: record
-            for record in pool.map(lambda key: store.read(place, key), filter(is_record_tag, tags))
+            for record in pool.map(lambda key: store.read(place, key), filter(is_key, tags))
             if record
         }
     own = next((record for record in records.values() if record.image == image.digest), None)

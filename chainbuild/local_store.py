@@ -24,9 +24,14 @@ class LocalStore:
     """Looks into the local store and puts results there. Every call is one docker command."""
 
     def find(self, name: str) -> LocalImage | None:
-        """The image of that name; None where the store (or the engine) has none."""
+        """The image of that name; None where the store has none. Errors: `NotReadyError` where no engine answers."""
         done = _docker("image", "inspect", name)
         if done.returncode:
+            if "daemon" in done.stderr and "onnect" in done.stderr:
+                raise NotReadyError(
+                    f"no Docker Engine answers: {_last_line(done.stderr)}",
+                    hint="Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian.",
+                )
             return None
         document = json.loads(done.stdout)[0]
         return LocalImage(

@@ -29,14 +29,15 @@ def check_builders(driver: BuildxDriver, platforms: Iterable[Platform]) -> None:
         )
     wanted = sorted(platforms)
     with ThreadPoolExecutor() as pool:
-        version = pool.submit(_check_buildx)
+        version = pool.submit(buildx_problem)
         looks = [pool.submit(_check_builder, driver, platform) for platform in wanted]
     missing = list(dict.fromkeys(text for look in (version, *looks) if (text := look.result())))
     if missing:
         raise NotReadyError("\n".join(missing))
 
 
-def _check_buildx() -> str:
+def buildx_problem() -> str:
+    """What is wrong with buildx, and what mends it; empty where it is well."""
     done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, check=False)
     match = re.search(r"\bv?(\d+)\.(\d+)", done.stdout)
     if done.returncode or not match:
@@ -53,7 +54,7 @@ def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
     try:
         builder = driver.inspect(platform)
     except ChainbuildError as error:
-        engine = _engine_problem()
+        engine = engine_problem()
         return engine or str(error)
     if any(_means(text, platform) for text in builder.platforms):
         return ""
@@ -68,7 +69,8 @@ def _means(text: str, platform: Platform) -> bool:
         return False
 
 
-def _engine_problem() -> str:
+def engine_problem() -> str:
+    """What is wrong with the engine, and what mends it; empty where it answers."""
     done = subprocess.run(
         ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import chainbuild
-from chainbuild.cli import bootstrap, build, inventory, registry, verify, why
+from chainbuild.cli import bootstrap, build, doctor, inventory, registry, verify, why
 
 app = typer.Typer(
     name="chainbuild",
@@ -41,10 +41,11 @@ app.command("why")(why.why)
 app.command("images")(inventory.images)
 app.command("inspect")(inventory.inspect)
 app.command("verify")(verify.verify)
+app.command("doctor")(doctor.doctor)
 app.command("bootstrap")(bootstrap.bootstrap)
 app.add_typer(registry.app, name="registry")
 
-COMMANDS = frozenset({"build", "plan", "why", "images", "inspect", "verify", "bootstrap", "registry"})
+COMMANDS = frozenset({"build", "plan", "why", "images", "inspect", "verify", "doctor", "bootstrap", "registry"})
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 

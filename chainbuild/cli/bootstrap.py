@@ -18,7 +18,16 @@ def bootstrap(
     platform: Annotated[
         str, typer.Option("--platform", help="amd64, aarch64, …; this machine's where not given.")
     ] = "",
-    include: Annotated[list[str] | None, typer.Option("--include", metavar="PACKAGE", help="One more package.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", metavar="PACKAGE", help="More packages; several with commas.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="The distribution's suite, for a base under a name of your own.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="With documentation and locales, also where the name says slim.")
+    ] = False,
+    no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
@@ -27,6 +36,8 @@ def bootstrap(
     """Make a base image from the distribution's packages, where no registry has one or one's own is wanted."""
     from chainbuild.cli.making import make_base
 
+    packages = tuple(name for text in include or () for name in text.split(",") if name)
     return make_base(
-        image, platform, include=tuple(include or ()), refresh=refresh, root=root, registry=registry, port=registry_port
-    )
+        image, platform, include=packages, suite=suite, full=full, load=not no_load, refresh=refresh, root=root,
+        registry=registry, port=registry_port,
+    )  # fmt: skip

@@ -15,8 +15,9 @@ from chainbuild.wording import duration, size
 
 
 def make_base(
-    image: str, platform: str, *, include: tuple[str, ...], refresh: bool, root: Path, registry: str | None, port: int
-) -> int:
+    image: str, platform: str, *, include: tuple[str, ...], suite: str | None, full: bool, load: bool, refresh: bool,
+    root: Path, registry: str | None, port: int,
+) -> int:  # fmt: skip
     """Make a base image; gives the exit code."""
     settings = settings_from(root=root, registry=registry, port=port)
     collector = Collector()
@@ -28,7 +29,7 @@ def make_base(
     with open_quietly(settings, json=False) as session:
         made = bootstrap(
             reference, platforms, registries=session.registries, registry=str(session.chain), emit=session.emit,
-            include=include, refresh=refresh,
+            include=include, suite=suite, variant="full" if full else None, load=load, refresh=refresh,
         )  # fmt: skip
     stdout().write(
         [

@@ -11,7 +11,7 @@ from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly, say
 
-app = typer.Typer(help="The managed chain registry: up, down, status, ls.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="The chain registry: up, down, status, ls, gc.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -95,4 +95,48 @@ def list_images(
             for tag in sorted(client.tags(name)):
                 if everything or not tag.startswith("k1-"):
                     typer.echo(f"{session.chain.host}/{name}:{tag}")
+    return 0
+
+
+@app.command()
+def gc(
+    repository: Annotated[str, typer.Argument(metavar="[REPO]", help="Only this repository.", show_default=False)] = "",
+    *,
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=0, help="How many TAGs of each option stay.")] = 3,
+    delete: Annotated[bool, typer.Option("--delete", help="Do it; without this it is only shown.")] = False,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+) -> int:
+    """Show, then delete, what no kept image, index, record or parent needs. Refuses while a run needs the registry."""
+    from chainbuild.cleaning import find_all_garbage
+    from chainbuild.command_line import parse_repository
+    from chainbuild.registry.collect import collect
+    from chainbuild.session import managed_registry
+    from chainbuild.wording import plural, size
+
+    settings = settings_from(root=root, registry=registry, port=registry_port)
+    with open_quietly(settings, json=False) as session:
+        place = session.chain.place(parse_repository(repository)).repository if repository else ""
+        garbage = find_all_garbage(session.registries, session.chain, keep=keep, repository=place)
+        for one in garbage:
+            typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed)}")
+            for tag in sorted(tag for held in one.manifests for tag in held.tags if not tag.startswith("k1-")):
+                typer.echo(f"    {tag}")
+        freed = size(sum(one.freed for one in garbage))
+        if not garbage:
+            typer.echo("nothing can go")
+        elif not delete:
+            typer.echo(f"{freed} would be freed; --delete does it")
+        else:
+
+            def delete_all() -> None:
+                for one in garbage:
+                    collect(session.registries, one)
+
+            if settings.registry is None:
+                managed_registry(settings).sweep(session.emit, delete_all)
+            else:
+                delete_all()
+            typer.echo(f"deleted; {freed} freed")
     return 0

@@ -7,7 +7,7 @@ frees its blobs only when the registry itself collects (`registry garbage-collec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -53,17 +53,13 @@ class _Repository:
     by_tag: dict[str, Digest] = field(default_factory=dict)
 
 
-def find_garbage(
-    registries: Registries, repository: ImageReference, *, keep: int, results: Mapping[str, Iterable[str]]
-) -> Garbage:
-    """What can go from a repository, when of each family of results the newest `keep` stay.
+def find_garbage(registries: Registries, repository: ImageReference, *, dropped: Collection[str]) -> Garbage:
+    """What can go from a repository when the tags in `dropped` go; nothing is changed.
 
-    `results` are the readable tags by family, each family's newest first. Every other readable tag that belongs to no
-    family stays with all that it needs. Nothing is changed.
+    Every other readable tag stays with all that it needs, and so do images of the local store that were handed over.
     """
     there = _read(registries, repository)
-    dropped = {tag for tags in results.values() for tag in list(tags)[keep:]}
-    kept_tags = tuple(tag for tag in there.by_tag if not tag.startswith(MACHINE) and tag not in dropped)
+    kept_tags = tuple(tag for tag in there.by_tag if _is_root(tag) and tag not in dropped)
     keep_digests = _needed(there, [there.by_tag[tag] for tag in kept_tags])
     gone = tuple(held for digest, held in there.held.items() if digest not in keep_digests)
     kept_blobs = {blob for digest in keep_digests if digest in there.held for blob in there.held[digest].blobs}
@@ -71,6 +67,10 @@ def find_garbage(
     for held in gone:
         freed |= {blob: size for blob, size in held.blobs.items() if blob not in kept_blobs}
     return Garbage(repository=repository, manifests=gone, freed=sum(freed.values()), kept_tags=tuple(sorted(kept_tags)))
+
+
+def _is_root(tag: str) -> bool:
+    return not tag.startswith(MACHINE) or tag.startswith(f"{MACHINE}local-")
 
 
 def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:

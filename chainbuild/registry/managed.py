@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +147,28 @@ class ManagedRegistry:
             self._compose.down()
             self._leases.unmark()
             return True
+
+    def sweep(self, emit: Emit, collect: Callable[[], None]) -> None:
+        """Run `collect` while nobody else can need the registry, then let the registry free the blobs that nothing needs.
+
+        Errors: `BusyError` while another run holds a lease.
+        """
+        with self._leases.exclusive(lambda: _say(emit, "waiting for a run that starts or stops the registry")):
+            others = [holder for holder in self._leases.holders() if holder.pid != os.getpid()]
+            if others:
+                raise BusyError(
+                    f"the registry at {self.endpoint} is in use:\n" + "\n".join(f"    {holder}" for holder in others),
+                    hint="Collect when those runs have ended.",
+                )
+            collect()
+            container = compose.container_on(self.port)
+            if container is None or not container.ours:
+                _say(emit, "the registry is not chainbuild's: it frees the space at its own next garbage collection")
+                return
+            compose.collect_blobs(container.name)
+            limit = time.monotonic() + _READY_SECONDS
+            while self._ask() != "registry" and time.monotonic() < limit:
+                time.sleep(_POLL_SECONDS)
 
     def status(self) -> RegistryStatus:
         """What is on the port, who uses it, and who takes it down."""

@@ -140,6 +140,11 @@ class RecordStore:
             return None
 
 
+def is_key(tag: str) -> bool:
+    """Whether a tag is a step key: `k1-` and 64 hex digits."""
+    return len(tag) == 67 and tag.startswith("k1-") and all(digit in "0123456789abcdef" for digit in tag[3:])
+
+
 def last_tag(family: str) -> str:
     """The tag under which a step's newest record lies; long names are cut and told apart by a hash."""
     name = f"k1-last-{family}"

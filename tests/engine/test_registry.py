@@ -20,7 +20,7 @@ import pytest
 from chainbuild.errors import BusyError, NotFoundInRegistryError, NotReadyError, RegistryError, UnreachableError
 from chainbuild.events import Event, Message
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry import compose
+from chainbuild.registry import compose, local
 from chainbuild.registry.artifacts import put_artifact, read_artifact
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import (
@@ -33,6 +33,7 @@ from chainbuild.registry.images import (
     replace_config,
     resolve,
 )
+from chainbuild.registry.layer import pack_layer
 from chainbuild.registry.managed import ManagedRegistry, RegistryStatus, ask, shipped_compose_file
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
 from chainbuild.registry.pool import Registries
@@ -151,6 +152,29 @@ def test_connections_that_lay_idle_and_many_threads(registries: Registries, repo
 def test_a_registry_that_is_not_there_is_told_at_once(engine: str, registries: Registries) -> None:
     with pytest.raises(UnreachableError, match="refuses connections"):
         registries.client(f"localhost:{free_port()}").ping()
+
+
+def test_the_local_store_takes_an_image_and_hands_it_on_unchanged(
+    registries: Registries, repository: str, tmp_path: Path
+) -> None:
+    own = Platform.of_this_machine()
+    with tarfile.open(tmp_path / "root.tar", "w") as archive:
+        archive.add(__file__, "content")
+    layer = pack_layer(tmp_path / "root.tar", tmp_path / "layer.gz")
+    config = ImageConfig.make(own, [layer.diff_id]).with_changes(labels={"made-by": "test"})
+    name = f"chainbuild-test/{uuid.uuid4().hex}:1"
+    target = ImageReference.parse(f"{repository}:1")
+    local.load(layer, config, ImageReference.parse(name))
+    try:
+        assert local.label(name, "made-by") == "test"
+        assert local.label(name, "other") == ""
+        local.push(name, target)
+        assert resolve(registries, target, own).config.content_identity == config.content_identity
+        local.pull(target, name, [own])
+        assert local.label(name, "made-by") == "test"
+    finally:
+        subprocess.run(["docker", "rmi", "--force", name], capture_output=True, check=False)
+    assert local.label(name, "made-by") == ""
 
 
 # ---- the managed registry ---------------------------------------------------------------------------------------------

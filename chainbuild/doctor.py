@@ -1,0 +1,129 @@
+"""Whether this machine can do what the commands need; each trouble with the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from chainbuild.buildx import BuildOrder, emulation_hint
+from chainbuild.errors import ChainbuildError
+from chainbuild.preflight import buildx_problem, engine_problem
+from chainbuild.references import Platform
+from chainbuild.registry.images import resolve
+from chainbuild.session import Session, Settings
+
+_FREE_NEEDED: Final = 5_000_000_000
+"""Bytes: a small chain's images and the builder's cache of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What was looked at: `state` is how it is, `mend` the command or step that helps."""
+
+    what: str
+    state: Literal["ok", "note", "wrong"]
+    told: str
+    mend: str = ""
+
+
+def examine_machine(settings: Settings) -> Iterator[Finding]:
+    """Look at what needs no registry, the basic things first."""
+    yield _command("docker", "docker command", "script/setup on Debian, else docs.docker.com/get-docker")
+    yield _from_problem("engine", engine_problem(), "a Docker Engine answers")
+    yield _from_problem("buildx", buildx_problem(), "buildx is there, and new enough")
+    yield _space(settings.root)
+    yield _command("git", "git (commits in an image's trail)", "apt-get install git", needed=False)
+    yield _command("mmdebstrap", "mmdebstrap (for bootstrap)", "apt-get install mmdebstrap arch-test", needed=False)
+
+
+def examine_builders(session: Session, platforms: Iterable[Platform], *, base: str) -> Iterator[Finding]:
+    """Look at the chain registry and at each platform's builder.
+
+    `base` is an image that the test build starts from, whose programs it then runs; or `scratch`.
+    """
+    yield _asked("registry", lambda: _ping(session))
+    for platform in platforms:
+        yield from _builder(session, platform, base)
+
+
+def _ping(session: Session) -> str:
+    session.registries.client(session.chain.host).ping()
+    return f"the chain registry answers at {session.chain}"
+
+
+def _builder(session: Session, platform: Platform, base: str) -> Iterator[Finding]:
+    """A platform's builder: what it is, and a tiny image built through it and pushed to the chain registry."""
+    what = f"builder for {platform}"
+    try:
+        builder = session.driver.inspect(platform)
+    except ChainbuildError as error:
+        yield Finding(what=what, state="wrong", told=error.message, mend=error.hint)
+        return
+    natively = bool(builder.platforms) and Platform.parse(builder.platforms[0]).same_as(platform)
+    if platform.oci not in {text.removesuffix("*") for text in builder.platforms}:
+        told = f"{builder.name} ({builder.driver}) does not run {platform.oci}; it runs {', '.join(builder.platforms)}"
+        yield Finding(what=what, state="wrong", told=told, mend=emulation_hint(platform))
+        return
+    how = "natively" if natively else "under emulation"
+    yield _asked(what, lambda: _tiny_build(session, platform, base, f"{builder.name} ({builder.driver})", how))
+
+
+def _tiny_build(session: Session, platform: Platform, base: str, builder: str, how: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
+        dockerfile = Path(scratch) / "Dockerfile"
+        run = "" if base == "scratch" else "RUN uname -m > /machine\n"
+        dockerfile.write_text(f"FROM {base}\n{run}COPY Dockerfile /made-by-doctor\n", encoding="utf-8")
+        place = f"{session.chain}/chainbuild-doctor:{platform.architecture}{platform.variant}"
+        order = BuildOrder(
+            step=f"doctor/{platform.name}",
+            dockerfile=dockerfile,
+            shown="doctor's Dockerfile",
+            context=Path(scratch),
+            platform=platform,
+            image=place,
+        )
+        result = session.driver.build(order, lambda _: None)
+        from chainbuild.references import ImageReference
+
+        resolve(session.registries, ImageReference.parse(place), platform)
+    ran = "ran a program" if base != "scratch" else "built an image"
+    return f"{builder} {ran} for {platform.oci} {how} and pushed it to the chain registry in {result.seconds:.1f} s"
+
+
+def _asked(what: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what=what, state="ok", told=ask())
+    except ChainbuildError as error:
+        return Finding(what=what, state="wrong", told=error.message, mend=error.hint)
+
+
+def _command(name: str, told: str, mend: str, *, needed: bool = True) -> Finding:
+    if shutil.which(name):
+        return Finding(what=name, state="ok", told=told)
+    return Finding(what=name, state="wrong" if needed else "note", told=f"there is no {told}", mend=mend)
+
+
+def _from_problem(what: str, problem: str, well: str) -> Finding:
+    told, _, mend = problem.partition("\n")
+    return Finding(what=what, state="wrong" if problem else "ok", told=told or well, mend=mend.strip())
+
+
+def _space(root: Path) -> Finding:
+    """Free space where the registry's data goes and where the engine keeps its own."""
+    places = {root}
+    done = subprocess.run(
+        ["docker", "info", "--format", "{{.DockerRootDir}}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0 and Path(done.stdout.strip()).is_dir():
+        places.add(Path(done.stdout.strip()))
+    free = {place: shutil.disk_usage(place).free for place in places}
+    place = min(free, key=lambda one: free[one])
+    told = f"{free[place] / 1e9:.0f} GB free at {place}"
+    if free[place] < _FREE_NEEDED:
+        return Finding(what="space", state="wrong", told=told, mend="docker buildx prune, docker image prune")
+    return Finding(what="space", state="ok", told=told)
