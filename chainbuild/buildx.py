@@ -26,6 +26,17 @@ STEP_COMPRESSION: Final = ("zstd", 1)
 RESULT_COMPRESSION: Final = ("gzip", 6)
 """Results go to anybody, also to engines and converters that know gzip alone."""
 
+REPRODUCIBLE_DRIVERS: Final = frozenset({"docker-container", "kubernetes", "remote"})
+"""Drivers that take `rewrite-timestamp`; the engine's own builder refuses it ("conflicts with unpack")."""
+REWRITES_SINCE: Final = (0, 13)
+"""The first BuildKit with `rewrite-timestamp`."""
+EPOCH: Final = 1767225600
+"""2026-01-01 UTC, in seconds since 1970: what the times of files that a build makes become.
+
+Only newer times are rewritten. A date as late as that leaves packages' own files their times, by which compiled Python
+files are told from stale ones.
+"""
+
 _QEMU_CRASH = ("qemu: uncaught target signal", "qemu-aarch64: ", "qemu: fatal", "qemu: unhandled")
 # As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
@@ -51,7 +62,6 @@ class BuildOrder:
     export: Path | None = None
     """A folder that gets the target's files instead."""
     compression: tuple[str, int] = STEP_COMPRESSION
-    source_date_epoch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +80,12 @@ class Builder:
     driver: str
     platforms: tuple[str, ...]
     status: str
+    buildkit: tuple[int, int] = (0, 0)
+
+    @property
+    def rewrites_times(self) -> bool:
+        """Whether it can make layers whose files have no times of their own, so that the same content is the same layer."""
+        return self.driver in REPRODUCIBLE_DRIVERS and self.buildkit >= REWRITES_SINCE
 
 
 class BuildxDriver:
@@ -79,6 +95,7 @@ class BuildxDriver:
         """`builders` maps an OCI platform, or "" for every other one, to a builder's name."""
         self._builders = dict(builders or {})
         self._no_cache = no_cache
+        self._known: dict[str | None, Builder] = {}
 
     @cached_property
     def _docker(self) -> Any:
@@ -105,8 +122,10 @@ class BuildxDriver:
                 "compression-level": str(level),
             }
         args = dict(order.args)
-        if order.source_date_epoch is not None:
-            args.setdefault("SOURCE_DATE_EPOCH", str(order.source_date_epoch))
+        builder = self._known.get(self.builder_for(order.platform))
+        if order.export is None and builder is not None and builder.rewrites_times:
+            output["rewrite-timestamp"] = "true"
+            args.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
         return {
             "context_path": str(order.context),
             "file": str(order.dockerfile),
@@ -205,6 +224,8 @@ class BuildxDriver:
         Errors: `NotReadyError` where it does not exist or does not answer.
         """
         name = self.builder_for(platform)
+        if name in self._known:
+            return self._known[name]
         argv = ["docker", "buildx", "inspect", "--bootstrap", *([name] if name else [])]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)  # the user's docker
         if done.returncode:
@@ -215,12 +236,15 @@ class BuildxDriver:
         fields = [line.partition(":") for line in done.stdout.splitlines()]
         values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
         platforms = ",".join(value for key, _, value in fields if key.strip() == "Platforms")
-        return Builder(
+        version = re.search(r"v?(\d+)\.(\d+)", values.get("BuildKit version") or values.get("Buildkit") or "")
+        self._known[name] = Builder(
             name=values.get("Name", name or "default"),
             driver=values.get("Driver", ""),
             platforms=tuple(part.strip().rstrip("*") for part in platforms.split(",") if part.strip()),
             status=values.get("Status", ""),
+            buildkit=(int(version[1]), int(version[2])) if version else (0, 0),
         )
+        return self._known[name]
 
 
 def emulation_hint(platform: Platform) -> str:

@@ -18,7 +18,7 @@ from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegis
 from chainbuild.keys import Components
 from chainbuild.model import Step, StepId, dependents
 from chainbuild.orders import order_for, stage_args
-from chainbuild.plan import Decider, Decision, ImageFacts, Plan, facts_of
+from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
 from chainbuild.provenance import Breadcrumb, Trail, identity_of
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
@@ -179,7 +179,7 @@ class Execution:
         return left > 0 and (expected is None or expected <= left)
 
     def _skip(self, steps: Iterable[StepId], waiting: dict[StepId, Step], reason: str) -> None:
-        for missed in steps:
+        for missed in sorted(steps, key=self._order.__getitem__):
             waiting.pop(missed, None)
             if missed not in self.outcome.results:
                 self.outcome.skipped[missed] = reason
@@ -289,7 +289,7 @@ class Execution:
             built_at=tools.clock(),
             components=components,
             verdicts=finished.verdicts,
-            notes={**tools.notes(), "dockerfile": order.shown, **finished.notes},
+            notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished.notes},
             parents={
                 image.name: self.outcome.results[image.source].record.key
                 for image in step.images
@@ -354,6 +354,11 @@ class Execution:
 
     def _stands_whole(self, result: StepResult) -> bool:
         return is_intact(self._tools.registries, result.reference, result.step.platform)
+
+
+def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
+    external = [image.name for image in step.images if isinstance(image.source, ImageReference)]
+    return {digest_note(name): str(images[name].digest) for name in external}
 
 
 def staging_reference(step: Step) -> ImageReference:

@@ -38,17 +38,18 @@ class ImageFacts:
     """What of an image decides the steps that are built from it.
 
     `identity` is its content identity; `env` and `on_build` are what its config brings into a stage, which the readers
-    of Dockerfiles need (they are part of the identity).
+    of Dockerfiles need (they are part of the identity). `digest` is what people know it by, and decides nothing.
     """
 
     identity: str
+    digest: str = ""
     env: tuple[str, ...] = ()
     on_build: tuple[str, ...] = ()
 
 
 def facts_of(record: Record) -> ImageFacts:
     """The facts of a recorded image."""
-    return ImageFacts(identity=record.identity, env=record.env, on_build=record.on_build)
+    return ImageFacts(identity=record.identity, digest=str(record.image), env=record.env, on_build=record.on_build)
 
 
 class Inputs(Protocol):
@@ -151,16 +152,20 @@ class Decider:
 
     def components(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Components:
         """What the step's key is made of, with the facts of the steps that it needs."""
-        images = dict(self._external(step)) | {
+        return self._inputs.components(step, self.images(step, steps))
+
+    def images(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> dict[str, ImageFacts]:
+        """The facts of all image inputs of a step, by their names."""
+        return dict(self._external(step)) | {
             image.name: steps[image.source] for image in step.images if isinstance(image.source, str)
         }
-        return self._inputs.components(step, images)
 
     def decide(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
         """The decision, with the facts of the steps that it needs."""
         if step.id in self._taken:
             return self._as_it_stands(step)
-        components = self.components(step, steps)
+        images = self.images(step, steps)
+        components = self._inputs.components(step, images)
         record = self._records.read(step.repository, components.key)
         if record is not None:
             why = self._not_reusable(step, record)
@@ -169,7 +174,11 @@ class Decider:
             return Decision(step=step, reuse=None, reason=why, components=components, last=record)
         last = self._records.last(step.repository, step.family)
         return Decision(
-            step=step, reuse=None, reason=self._explained(step, last, components), components=components, last=last
+            step=step,
+            reuse=None,
+            reason=self._explained(step, last, components, images),
+            components=components,
+            last=last,
         )
 
     def _as_it_stands(self, step: Step) -> Decision:
@@ -194,11 +203,14 @@ class Decider:
             return "its image was deleted from the registry"
         return None
 
-    def _explained(self, step: Step, last: Record | None, components: Components) -> str:
+    def _explained(
+        self, step: Step, last: Record | None, components: Components, images: Mapping[str, ImageFacts]
+    ) -> str:
         if last is None:
             return NEVER_BUILT
         told = changes(last.components, components)
-        return "; ".join(_in_words(step, text) for text in told) or "its record was deleted from the registry"
+        words = [_in_words(step, text, last, images) for text in told]
+        return "; ".join(words) or "its record was deleted from the registry"
 
     def waiting(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
         """The decision for a step whose parents are not built yet: it will be taken again then."""
@@ -251,15 +263,27 @@ def _cause(decision: Decision) -> str:
     return f"{decision.step.name}: {decision.reason}"
 
 
-def _in_words(step: Step, change: str) -> str:
+def _in_words(step: Step, change: str, last: Record, images: Mapping[str, ImageFacts]) -> str:
     """A change of an image input, told as what it is to people."""
     for image in step.images:
-        if change.startswith(f"{image.name} from "):
-            moved = change.removeprefix(f"{image.name} ")
-            if isinstance(image.source, str):
-                return f"parent {image.source.rpartition('/')[2]} has other content ({moved})"
-            return f"{'base image' if image.name == 'BASE_IMAGE' else 'image'} {image.source} moved {moved}"
+        if not change.startswith(f"{image.name} from "):
+            continue
+        if isinstance(image.source, str):
+            return f"parent {image.source.rpartition('/')[2]} has other content"
+        before = last.notes.get(digest_note(image.name), "")
+        now = images[image.name].digest
+        moved = f" from {_short(before)} to {_short(now)}" if before and now else ""
+        return f"{'base image' if image.name == step.parent else 'image'} {image.source} moved{moved}"
     return change
+
+
+def digest_note(name: str) -> str:
+    """The note of a record that says which image an input was, for people."""
+    return f"digest of {name}"
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 def _days(seconds: float) -> str:

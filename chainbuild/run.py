@@ -76,7 +76,10 @@ def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
         # A stage on the builder's own platform: the index is the same wherever the builder runs.
         index = there.image.index_digest if wanted.on_builder else None
         facts[wanted.name] = ImageFacts(
-            identity=str(index) if index else identity_of(config), env=_env(config), on_build=config.on_build
+            identity=str(index) if index else identity_of(config),
+            digest=str(there.image.digest),
+            env=_env(config),
+            on_build=config.on_build,
         )
     return facts
 

@@ -25,7 +25,7 @@ def bootstrap(
         str | None, typer.Option("--suite", help="The distribution's suite, for a base under a name of your own.")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="With documentation and locales, also where the name says slim.")
+        bool, typer.Option("--full", help="With documentation and locales, even where it is called slim.")
     ] = False,
     no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,

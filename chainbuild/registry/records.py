@@ -27,9 +27,9 @@ class Record:
     """A step's result. `seconds` is what the build took; `built_at` is seconds since the epoch.
 
     `identity` is the content identity of the image, `env` and `on_build` what its config brings into a stage that starts
-    from it; `unpacked` its unpacked size in bytes where something counted it;
-    `verdicts` say which proofs it has passed, with their summaries; `notes` are what provenance tells besides; `parents` are the keys of the
-    steps that it was built from, by input name.
+    from it; `unpacked` its unpacked size in bytes where something counted it; `verdicts` say which proofs it has passed,
+    with their summaries; `notes` are what provenance tells besides; `parents` are the keys of the steps that it was
+    built from, by input name.
     """
 
     key: str
