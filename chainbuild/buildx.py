@@ -7,9 +7,10 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from chainbuild.events import Emit
 from chainbuild.model import Secret, StepId
 from chainbuild.progress import Failure, Progress
 from chainbuild.references import Digest, Platform
+from chainbuild.scratch import scratch_folder
 
 STEP_COMPRESSION: Final = ("zstd", 1)
 """Steps are read back on the same network, by builders that all know zstd: compress them little."""
@@ -40,6 +42,10 @@ files are told from stale ones.
 _QEMU_CRASH = ("qemu: uncaught target signal", "qemu-aarch64: ", "qemu: fatal", "qemu: unhandled")
 # As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
+# Races in the engine's own store: two runs that name the same image at the same moment, and content that is swept away
+# while it is exported. Neither says anything of the step, and a second try ends well.
+_STORE_RACE = re.compile(r'image "[^"]*": already exists|^(ERROR: )?(failed to solve: )?not found$', re.MULTILINE)
+_TRIES: Final = 4
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -58,9 +64,12 @@ class BuildOrder:
     secrets: tuple[Secret, ...] = ()
     target: str | None = None
     image: str = ""
-    """`registry/repository:tag` that is pushed to; empty for an export."""
+    """`registry/repository:tag` that is pushed to."""
     export: Path | None = None
-    """A folder that gets the target's files instead."""
+    """A folder that gets the target's files instead. With neither, it is only run."""
+    seconds: float | None = None
+    """The build is stopped after that time."""
+    no_cache: bool = False
     compression: tuple[str, int] = STEP_COMPRESSION
 
 
@@ -113,6 +122,8 @@ class BuildxDriver:
         compression, level = order.compression
         if order.export is not None:
             output = {"type": "local", "dest": str(order.export)}
+        elif not order.image:
+            output = {"type": "cacheonly"}
         else:
             output = {
                 "type": "registry",
@@ -123,7 +134,7 @@ class BuildxDriver:
             }
         args = dict(order.args)
         builder = self._known.get(self.builder_for(order.platform))
-        if order.export is None and builder is not None and builder.rewrites_times:
+        if order.image and builder is not None and builder.rewrites_times:
             output["rewrite-timestamp"] = "true"
             args.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
         return {
@@ -135,7 +146,7 @@ class BuildxDriver:
             "secrets": [secret.spec for secret in order.secrets],
             "target": order.target,
             "builder": self.builder_for(order.platform),
-            "cache": not self._no_cache,
+            "cache": not (self._no_cache or order.no_cache),
             # One image is one manifest: attestations would make it an index, which neither a parent nor a record is.
             "provenance": False,
             "output": output,
@@ -171,19 +182,28 @@ class BuildxDriver:
         from python_on_whales.exceptions import DockerException
 
         started = time.monotonic()
-        progress = Progress(order.step, emit)
-        with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
-            metadata = Path(scratch) / "metadata.json"
+        for tries_left in reversed(range(_TRIES)):
+            progress = Progress(order.step, emit)
             try:
-                lines = self._docker.buildx.build(
-                    **self.arguments(order), progress="rawjson", stream_logs=True, metadata_file=str(metadata)
-                )
+                digest = self._tried(order, progress)
+                break
+            except DockerException as error:
+                failure = progress.failure()
+                if tries_left and _STORE_RACE.search(f"{failure.error}\n{failure.text}"):
+                    continue
+                raise self._told(order, failure, error.return_code) from None
+        return BuildResult(digest=digest, seconds=time.monotonic() - started)
+
+    def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
+        with scratch_folder() as scratch:
+            metadata = scratch / "metadata.json"
+            lines = self._docker.buildx.build(
+                **self.arguments(order), progress="rawjson", stream_logs=True, metadata_file=str(metadata)
+            )
+            with _time_limit(order.seconds, str(metadata)):
                 for line in lines:
                     progress.feed(line)
-            except DockerException as error:
-                raise self._told(order, progress.failure(), error.return_code) from None
-            digest = _digest(metadata) if order.export is None else None
-        return BuildResult(digest=digest, seconds=time.monotonic() - started)
+            return _digest(metadata) if order.image else None
 
     def _told(self, order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:
         said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
@@ -218,6 +238,10 @@ class BuildxDriver:
             log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
         )
 
+    def stop(self) -> None:
+        """Make the builds that are running end soon."""
+        stop_children()
+
     def inspect(self, platform: Platform) -> Builder:
         """The builder that would build for a platform.
 
@@ -236,6 +260,17 @@ class BuildxDriver:
         fields = [line.partition(":") for line in done.stdout.splitlines()]
         values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
         platforms = ",".join(value for key, _, value in fields if key.strip() == "Platforms")
+        if not platforms and "Error" in values:
+            # buildx ends well even where the builder's engine does not answer.
+            raise NotReadyError(
+                f"the builder {name or 'in use'} does not answer: {values['Error']}",
+                hint="See what is there with: docker buildx ls.",
+            )
+        if name and name != "default" and values.get("Driver") == "docker":
+            raise NotReadyError(
+                f"{name} is a docker context, not a builder that can be chosen beside others",
+                hint=f"Make a builder of it: docker buildx create --name {name}-builder {name}.",
+            )
         version = re.search(r"v?(\d+)\.(\d+)", values.get("BuildKit version") or values.get("Buildkit") or "")
         self._known[name] = Builder(
             name=values.get("Name", name or "default"),
@@ -256,22 +291,38 @@ def emulation_hint(platform: Platform) -> str:
     )
 
 
-def stop_children() -> None:
-    """Ask every build that this process started to stop (buildx cancels the build on SIGINT)."""
-    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
-    me = str(os.getpid())
-    for child in _children(done.stdout, me):
+def stop_children(having: str = "") -> None:
+    """Ask the builds that this process started to stop (buildx cancels a build on SIGINT).
+
+    `having`: only the one with that text in its command line.
+    """
+    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=False)
+    for child in _children(done.stdout, str(os.getpid()), having):
         try:
             os.kill(child, signal.SIGINT)
         except OSError:
             continue
 
 
-def _children(table: str, parent: str) -> Iterator[int]:
+def _children(table: str, parent: str, having: str) -> Iterator[int]:
     for line in table.splitlines():
-        fields = line.split()
-        if len(fields) == 2 and fields[1] == parent:
+        fields = line.split(None, 2)
+        if len(fields) == 3 and fields[1] == parent and having in fields[2]:
             yield int(fields[0])
+
+
+@contextmanager
+def _time_limit(seconds: float | None, having: str) -> Iterator[None]:
+    """Stop the child with that text in its command line when the time is over."""
+    timer = threading.Timer(seconds, stop_children, args=(having,)) if seconds is not None else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()
 
 
 def _digest(metadata: Path) -> Digest:
@@ -314,14 +365,14 @@ def hand_over(local_name: str, platform: Platform, destination: str) -> None:
     A build of nothing but FROM does it: the engine's own builder sees the local store, picks the platform, and writes a
     plain manifest, where `docker push` sends whatever the name holds.
     """
-    with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
-        dockerfile = Path(scratch) / "Dockerfile"
+    with scratch_folder() as scratch:
+        dockerfile = scratch / "Dockerfile"
         dockerfile.write_text("ARG IMAGE\nFROM ${IMAGE}\n", encoding="utf-8")
         order = BuildOrder(
             step=f"hand over {local_name}",
             dockerfile=dockerfile,
             shown=local_name,
-            context=Path(scratch),
+            context=scratch,
             platform=platform,
             args=(("IMAGE", local_name),),
             image=destination,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.client import RegistryClient
@@ -13,22 +14,24 @@ from chainbuild.registry.records import Record, RecordStore, is_key
 
 
 def find_all_garbage(
-    registries: Registries, chain: ChainRegistry, *, keep: int, repository: str = ""
+    registries: Registries, chain: ChainRegistry, *, keep: int, repository: str = "", managed: bool = True
 ) -> tuple[Garbage, ...]:
     """What can go from every repository of the chain registry (or from one), when the newest `keep` TAGs stay.
+
+    Every repository is looked at (in a registry that others use too: only the one that is named): they share blobs.
 
     A TAG here is a run's TAG of one option: all images that carry it, on every platform, stay or go together.
     """
     client = registries.client(chain.host)
-    names = [repository] if repository else sorted(client.repositories())
     found = []
-    for name in names:
+    for name in sorted(client.repositories()) if managed else [repository]:
         place = ImageReference(chain.host, name)
         tags = client.tags(name)
-        if any(is_key(tag) for tag in tags):
-            results = _by_option(registries, client, place, tags)
-            found.append(find_garbage(registries, place, dropped=_old(results, keep)))
-    return tuple(one for one in found if one.manifests)
+        wanted = repository in {"", name} and any(is_key(tag) for tag in tags)
+        results = _by_option(registries, client, place, tags) if wanted else {}
+        garbage = find_garbage(registries, place, dropped=_old(results, keep))
+        found.append(garbage if wanted else replace(garbage, manifests=()))
+    return tuple(found)
 
 
 def _old(results: Mapping[str, Mapping[str, tuple[float, list[str]]]], keep: int) -> frozenset[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from chainbuild.errors import ChainbuildError
 from chainbuild.preflight import buildx_problem, engine_problem
 from chainbuild.references import Platform
 from chainbuild.registry.images import resolve
+from chainbuild.scratch import scratch_folder
 from chainbuild.session import Session, Settings
 
 _FREE_NEEDED: Final = 5_000_000_000
@@ -74,8 +74,8 @@ def _builder(session: Session, platform: Platform, base: str) -> Iterator[Findin
 
 
 def _tiny_build(session: Session, platform: Platform, base: str, builder: str, how: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
-        dockerfile = Path(scratch) / "Dockerfile"
+    with scratch_folder() as scratch:
+        dockerfile = scratch / "Dockerfile"
         run = "" if base == "scratch" else "RUN uname -m > /machine\n"
         dockerfile.write_text(f"FROM {base}\n{run}COPY Dockerfile /made-by-doctor\n", encoding="utf-8")
         place = f"{session.chain}/chainbuild-doctor:{platform.architecture}{platform.variant}"
@@ -83,7 +83,7 @@ def _tiny_build(session: Session, platform: Platform, base: str, builder: str, h
             step=f"doctor/{platform.name}",
             dockerfile=dockerfile,
             shown="doctor's Dockerfile",
-            context=Path(scratch),
+            context=scratch,
             platform=platform,
             image=place,
         )

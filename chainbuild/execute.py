@@ -16,7 +16,7 @@ from chainbuild.bases import Found
 from chainbuild.buildx import BuildOrder, BuildResult
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError
 from chainbuild.keys import Components
-from chainbuild.model import Step, StepId, dependents
+from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
 from chainbuild.orders import order_for, stage_args
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
 from chainbuild.provenance import Breadcrumb, Trail, identity_of
@@ -27,6 +27,8 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record
 
 DAMAGED = "its image is damaged in the registry"
+STOP_SECONDS = 10.0
+"""How long an interrupted run waits for its builds to end; they were told to."""
 DEADLINE = "it does not fit before the deadline"
 
 
@@ -35,6 +37,9 @@ class Driver(Protocol):
 
     def build(self, order: BuildOrder, emit: events.Emit) -> BuildResult:
         """Build and push (or export)."""
+
+    def stop(self) -> None:
+        """Make the builds that are running end soon."""
 
 
 class RecordWriter(Protocol):
@@ -61,6 +66,12 @@ class Finisher(Protocol):
         self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
     ) -> Finished:
         """Give it what the builder cannot, and prove it. Errors: `NotProvenError`."""
+
+    def verdict_stands(self, step: Step, record: Record) -> bool:
+        """Whether the record says that the image has passed the step's test as it is now (or there is no test)."""
+
+    def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
+        """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,8 +163,12 @@ class Execution:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._ended(running.pop(future), future, waiting)
+        except KeyboardInterrupt:
+            # The registry and the logs are still there: let the builds end before those do.
+            self._tools.driver.stop()
+            wait(running, timeout=STOP_SECONDS)
+            raise
         finally:
-            # Waiting here would make Ctrl-C wait for hours; whoever interrupts tells the builds to stop.
             pool.shutdown(wait=False, cancel_futures=True)
         return self.outcome
 
@@ -222,7 +237,8 @@ class Execution:
         return {need: facts_of(self.outcome.results[need].record) for need in step.needs}
 
     def _reused(self, result: StepResult) -> StepResult:
-        record = result.record
+        record = self._tested(result) if result.step.test else result.record
+        result = replace(result, record=record)
         put_tag(self._tools.registries, result.step.reference, record.image)
         self._emit(
             events.StepReused(
@@ -236,6 +252,26 @@ class Execution:
         )
         return result
 
+    def _tested(self, result: StepResult) -> Record:
+        """A step that is reused has passed its test as it is now, or has no name."""
+        step = result.step
+        if self._tools.finisher.verdict_stands(step, result.record):
+            return result.record
+        image = resolve(self._tools.registries, result.reference, step.platform)
+        started = time.monotonic()
+        self._emit(events.StepStarted(step=step.id, activity="test", log_path=self._tools.log_path(step.id)))
+        try:
+            record = self._tools.finisher.tested(step, image, result.record)
+        except ChainbuildError as error:
+            self._failed(step, started, error)
+            raise
+        self._tools.records.write(step.repository, step.family, record)
+        return record
+
+    def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
+        message = error.message.removeprefix(f"{step.id}: ")
+        self._emit(events.StepFailed(step=step.id, seconds=time.monotonic() - started, message=message))
+
     def _built(self, decision: Decision) -> StepResult:
         step, started = decision.step, time.monotonic()
         activity = step.kind.value
@@ -246,7 +282,7 @@ class Execution:
         except ChainbuildError as error:
             if isinstance(error, BuildFailedError):
                 error.log_path = log_path
-            self._emit(events.StepFailed(step=step.id, seconds=time.monotonic() - started, message=error.message))
+            self._failed(step, started, error)
             raise
         self._emit(
             events.StepFinished(
@@ -267,7 +303,7 @@ class Execution:
             components = tools.decider.fresh().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
-        order = order_for(step, pinned, image=str(staging), extra=stage_args(step, images))
+        order = order_for(step, pinned, image=str(staging), extra=stage_args(step, _chain_env(step, images)))
         built = tools.driver.build(order, self._emit)
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder made no image")
@@ -354,6 +390,11 @@ class Execution:
 
     def _stands_whole(self, result: StepResult) -> bool:
         return is_intact(self._tools.registries, result.reference, result.step.platform)
+
+
+def _chain_env(step: Step, images: Mapping[str, RemoteImage]) -> Mapping[str, str]:
+    chain = images.get(CHAIN_IMAGE)
+    return dict(chain.config.env) if chain and step.kind is StepKind.MINIMIZE else {}
 
 
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from chainbuild.context import ContentDigests, ContextFile, ContextTree
 from chainbuild.dockerfile import Facts, LocalSources, ParentConfig, arg_counts, find_facts, parse
+from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.ignorefile import IgnoreFile, find_ignore
+from chainbuild.ignorefile import IgnoreFile, find_ignore, parse_ignore
 from chainbuild.keys import Components
 from chainbuild.model import Step, StepKind
+from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
 from chainbuild.references import Platform
 from chainbuild.shipped import minimize_program
 
+REGISTRY_DATA = "registry"
+OWN_DATA = (REGISTRY_DATA, ".chainbuild")
 _ALL = LocalSources(patterns=(".",), everything=True)
 # What the program itself does to a production image after its build; the number moves when that changes.
 _FINISH = "1"
@@ -45,6 +50,7 @@ class InputReader:
         """
         raw = step.dockerfile.read_bytes()
         facts = self._facts(step, raw, images)
+        unused = _unused_contexts(step, facts)
         files, problems = self._files(step, facts)
         if problems:
             raise WrongUseError(problems)
@@ -57,10 +63,12 @@ class InputReader:
             platform=step.platform.oci,
             target=step.target or "",
             args={arg.name: arg.value for arg in step.args if arg_counts(arg.name, facts)},
-            images={name: image.identity for name, image in images.items()},
-            contexts={name: spec for name, spec in step.contexts if not Path(spec).is_absolute()},
+            images={name: image.identity for name, image in images.items() if name not in unused},
+            contexts={
+                name: spec for name, spec in step.contexts if not Path(spec).is_absolute() and name not in unused
+            },
             files=files,
-            secrets=tuple(sorted(secret.id for secret in step.secrets)),
+            secrets=tuple(sorted({secret.id for secret in step.secrets}.intersection(facts.secrets))),
             facts=program,
         )
 
@@ -74,13 +82,16 @@ class InputReader:
             if not wanted.as_context:
                 args[wanted.name] = name
             parents[name, wanted.platform.oci] = ParentConfig(env=there.env, onbuild=there.on_build)
+            if wanted.asked:
+                # A named context stands for the image under its normal name.
+                parents[normal_context_name(name), wanted.platform.oci] = parents[name, wanted.platform.oci]
         return find_facts(
             parse(raw, str(step.dockerfile)),
             args=args,
             target=step.target,
             target_platform=step.platform,
             build_platform=self._build_platform,
-            contexts=tuple(name for name, _ in step.contexts),
+            contexts=_context_names(step),
             parents=parents,
         )
 
@@ -90,13 +101,15 @@ class InputReader:
         local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
         for prefix, root, sources in _readable(step, facts, local):
             if sources:
-                # A named context is taken whole, whatever its ignore file says: in doubt, hash more.
-                ignore = IgnoreFile() if prefix else find_ignore(step.context, step.dockerfile)
+                ignore = _ignore_for(step, prefix, root)
                 problems += ignore.problems
+                if not prefix:
+                    ignore, own = without_own_data(ignore, root)
+                    problems += _taken_in(step, sources, own)
                 with self._lock:
                     found = self._tree(root).select(ignore, sources)
                 problems += found.problems
-                files |= {prefix + file.path: _in_words(file) for file in found.files if not _is_bytecode(file)}
+                files |= {prefix + file.path: _in_words(file) for file in found.files}
         return files, problems
 
     def _program(self) -> str:
@@ -111,15 +124,61 @@ class InputReader:
         return self._trees[root]
 
 
+def _context_names(step: Step) -> tuple[str, ...]:
+    """The names of the user's contexts: places, and images that were asked for."""
+    return (*(name for name, _ in step.contexts), *(image.name for image in step.images if image.asked))
+
+
+def _unused_contexts(step: Step, facts: Facts) -> frozenset[str]:
+    """The contexts that the build does not read: what they are decides nothing."""
+    used = {normal_context_name(name) for name, _ in facts.named_sources}
+    return frozenset(name for name in _context_names(step) if normal_context_name(name) not in used)
+
+
 def _in_words(file: ContextFile) -> str:
     """`kind mode content`, as `Components` has it."""
     content = " ".join(part for part in (file.digest, file.target, file.attributes) if part)
     return f"{file.kind} {file.mode:o} {content}"
 
 
-def _is_bytecode(file: ContextFile) -> bool:
-    """Whether Python made it beside the program that goes into the stages: it says nothing, and differs by machine."""
-    return file.path.rpartition("/")[0].endswith("__pycache__") or file.path.endswith("__pycache__")
+def _ignore_for(step: Step, prefix: str, root: Path) -> IgnoreFile:
+    """The ignore file that counts for a context.
+
+    A named context of the user's is taken whole, whatever its own says: in doubt, hash more. The stages' program has one
+    that leaves out what Python makes beside it.
+    """
+    if not prefix:
+        return find_ignore(step.context, step.dockerfile)
+    return find_ignore(root) if root == minimize_program() else IgnoreFile()
+
+
+def without_own_data(ignore: IgnoreFile, root: Path) -> tuple[IgnoreFile, tuple[str, ...]]:
+    """The ignore file with what chainbuild itself writes into a tree, and what of that it does not ignore already.
+
+    Those files change with every run: no key that holds them is ever met again.
+    """
+    there = [name for name in OWN_DATA if (root / name).is_dir()]
+    if not (root / REGISTRY_DATA / "docker" / "registry").is_dir():
+        there = [name for name in there if name != REGISTRY_DATA]
+    own = tuple(name for name in there if not ignore.ignores(name))
+    if not own:
+        return ignore, ()
+    added = parse_ignore("".join(f"/{name}\n" for name in own).encode())
+    return replace(ignore, patterns=(*ignore.patterns, *added.patterns)), own
+
+
+def _taken_in(step: Step, sources: LocalSources, own: tuple[str, ...]) -> list[Problem]:
+    """A COPY of the whole context would put the registry's data and the logs into the image."""
+    if not own or not sources.everything or sources.doubts:
+        return []
+    names = " and ".join(own)
+    return [
+        Problem(
+            path=shown_path(step.dockerfile),
+            message=f"it takes the whole context in, and with it what chainbuild keeps there ({names})",
+            hint=f"Add to .dockerignore the lines: {', '.join(own)}.",
+        )
+    ]
 
 
 def _readable(step: Step, facts: Facts, local: Mapping[str, Path]) -> Iterator[tuple[str, Path, LocalSources]]:

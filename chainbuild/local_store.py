@@ -60,6 +60,8 @@ class LocalStore:
         done = _docker("tag", pinned, name)
         if done.returncode:
             raise RegistryError(f"the engine could not tag {name}: {_last_line(done.stderr)}")
+        # The name that it was pulled by; without this every result would also be listed as <none>.
+        _docker("rmi", pinned)
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:

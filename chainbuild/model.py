@@ -13,6 +13,10 @@ StepId = str
 """`platform/option/NN-descriptor`; the stages are `platform/option/minimize` and `platform/option/production`."""
 
 
+CHAIN_IMAGE = "BASE_IMAGE"
+"""The image input that a step of a chain stands on, and that the stages take the chain's result from."""
+
+
 class StepKind(StrEnum):
     """What a step is in the life of a chain; a plan's word for doing it."""
 
@@ -42,6 +46,8 @@ class ImageInput:
     source: StepId | ImageReference
     platform: Platform
     as_context: bool = False
+    asked: bool = False
+    """Whether it is a named context of the user's, which a Dockerfile may use or not."""
     on_builder: bool = False
     """Whether the stage runs on the builder's own platform (`FROM --platform=$BUILDPLATFORM`), which may differ from
     machine to machine without making another result."""
@@ -73,12 +79,14 @@ class Step:
     contexts: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()
     target: str | None = None
+    test: Path | None = None
+    """The test of its image, where there is one."""
     repository: ImageReference
     """Where its image goes in the chain registry; without a tag."""
     tag: str
     """Its readable tag there."""
     parent: str = "BASE_IMAGE"
-    """The image input that its result stands on: what its size is measured against."""
+    """The image input that its result stands on: what its size is measured against. Empty: it stands on nothing."""
 
     @property
     def reference(self) -> ImageReference:
@@ -115,6 +123,16 @@ class Chain:
     production: Step | None = None
     result_tag: str = ""
     """The tag of the result, in the chain registry, the local store and REPO's own registry."""
+
+    @property
+    def index(self) -> ImageReference:
+        """The name of the index over the platforms: the result's tag without the platform."""
+        return self.result.repository.with_tag(self.index_tag)
+
+    @property
+    def index_tag(self) -> str:
+        """The index's tag."""
+        return self.result_tag.removesuffix(f"-{self.platform.name}")
 
     @property
     def all_steps(self) -> tuple[Step, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from chainbuild.buildx import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
 from chainbuild.model import Step, StepKind
-from chainbuild.registry.images import RemoteImage
 from chainbuild.shipped import shipped
+
+STAGE_VARIABLES: Final = {"LD_LIBRARY_PATH": "LIBRARY_PATH", "PATH": "SEARCH_PATH"}
+"""The chain's variables that the minimize stage gets, and the args that it gets them by."""
 
 
 def order_for(
@@ -41,13 +44,12 @@ def order_for(
     )
 
 
-def stage_args(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
+def stage_args(step: Step, environ: Mapping[str, str]) -> dict[str, str]:
     """What the minimize stage is told of the chain's image: the variables that decide where its programs look."""
     if step.kind is not StepKind.MINIMIZE:
         return {}
-    env = dict(images["BASE_IMAGE"].config.env)
-    given = {"LIBRARY_PATH": env.get("LD_LIBRARY_PATH", ""), "SEARCH_PATH": env.get("PATH", "")}
-    return {name: value for name, value in given.items() if value}
+    given = {arg: environ.get(name, "") for name, arg in STAGE_VARIABLES.items()}
+    return {arg: value for arg, value in given.items() if value}
 
 
 def shown_path(path: Path) -> str:

@@ -16,6 +16,7 @@ from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step, StepId
 from chainbuild.references import ImageReference
 from chainbuild.registry.records import Record
+from chainbuild.wording import plural
 
 NEVER_BUILT = "never built"
 
@@ -251,9 +252,14 @@ def make_plan(graph: Graph, decider: Decider) -> Plan:
 
 
 def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (str(chain.result.reference), f"the result of {chain.option} for {chain.platform}") for chain in graph.chains
-    )
+    names: dict[str, str] = {}
+    for chain in graph.chains:
+        if chain.production:
+            names[str(chain.result.reference)] = f"the result of {chain.option} for {chain.platform}"
+    for chain in graph.chains:
+        if chain.production:
+            names[str(chain.index)] = f"the index of {chain.option} over its platforms"
+    return tuple(names.items())
 
 
 def _cause(decision: Decision) -> str:
@@ -287,6 +293,7 @@ def _short(digest: str) -> str:
 
 
 def _days(seconds: float) -> str:
-    if seconds >= 86400:
-        return f"{seconds / 86400:.0f} days"
-    return f"{seconds / 3600:.1f} hours"
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return plural(round(seconds / length), unit)
+    return plural(round(seconds), "second")

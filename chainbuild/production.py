@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from chainbuild.buildx import BuildOrder
 from chainbuild.dockerfile import parse
@@ -17,7 +15,10 @@ from chainbuild.proof import Builder, Report, look, require
 from chainbuild.provenance import Trail, with_trail
 from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import Record
 from chainbuild.runtime_config import carried_over
+from chainbuild.scratch import scratch_folder
+from chainbuild.trials import VERDICT, read_trial, run_trial, verdict_of
 
 
 class StageFinisher:
@@ -37,17 +38,30 @@ class StageFinisher:
         """
         if step.kind is StepKind.MINIMIZE:
             return self._counted(order, built)
+        finished = Finished(image=built)
         if step.kind is StepKind.PRODUCE:
-            return self._proven(step, order, built, inputs, trail)
-        return Finished(image=built)
+            finished = self._proven(step, order, built, inputs, trail)
+        if step.test is None:
+            return finished
+        verdict = run_trial(self._builder, self._emit, step, finished.image)
+        return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
+
+    def verdict_stands(self, step: Step, record: Record) -> bool:
+        """Whether there is no test, or the image has passed it: what did not change is not tested again."""
+        return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_trial(step.test)[0])
+
+    def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
+        """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
+        verdict = run_trial(self._builder, self._emit, step, image)
+        return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
     def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:
         dockerfile = parse(order.dockerfile.read_bytes(), order.shown)
         if not any(stage.name == "report" for stage in dockerfile.stages):
             return Finished(image=built)
-        with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
-            self._builder.build(replace(order, target="report", image="", export=Path(scratch)), self._emit)
-            sizes = json.loads((Path(scratch) / "report.json").read_bytes())["sizes"]
+        with scratch_folder() as scratch:
+            self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
+            sizes = json.loads((scratch / "report.json").read_bytes())["sizes"]
         return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
 
     def _proven(

@@ -7,10 +7,8 @@ for; its report comes back as a file.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from chainbuild.buildx import BuildOrder, BuildResult
@@ -18,6 +16,7 @@ from chainbuild.errors import ChainbuildError, NotProvenError
 from chainbuild.events import Emit
 from chainbuild.model import StepId
 from chainbuild.references import Platform
+from chainbuild.scratch import scratch_folder
 from chainbuild.shipped import minimize_program, proof_path
 
 REPORT = "report.json"
@@ -73,7 +72,7 @@ def look(
     `contexts` replace the images that the proof's Dockerfile names, pinned. Errors: those of a build.
     """
     dockerfile = proof_path()
-    with tempfile.TemporaryDirectory(prefix="chainbuild-") as scratch:
+    with scratch_folder() as scratch:
         builder.build(
             BuildOrder(
                 step=step,
@@ -83,11 +82,11 @@ def look(
                 platform=platform,
                 args=(("IMAGE", image), ("PRODUCTION_IMAGE", baseline), ("LIBRARY_PATH", library_path)),
                 contexts=(*(contexts or {}).items(), ("chainbuild-minimize", str(minimize_program()))),
-                export=Path(scratch),
+                export=scratch,
             ),
             emit,
         )
-        return read_report((Path(scratch) / REPORT).read_bytes())
+        return read_report((scratch / REPORT).read_bytes())
 
 
 def read_report(raw: bytes) -> Report:

@@ -12,16 +12,6 @@ from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 
 
-def index_reference(chain: Chain) -> ImageReference:
-    """The name of the index that a chain's result belongs to: its tag without the platform."""
-    return chain.result.repository.with_tag(index_tag(chain))
-
-
-def index_tag(chain: Chain) -> str:
-    """The index's tag: the result's without the platform."""
-    return chain.result_tag.removesuffix(f"-{chain.platform.name}")
-
-
 def publish_indexes(
     registries: Registries, chains: Iterable[Chain], outcome: Outcome, *, replace: bool = False
 ) -> None:
@@ -32,7 +22,7 @@ def publish_indexes(
     wanted: dict[ImageReference, dict[Platform, Descriptor]] = {}
     for chain in chains:
         image = resolve(registries, outcome.results[chain.result.id].reference, chain.platform)
-        wanted.setdefault(index_reference(chain), {})[chain.platform] = image.descriptor
+        wanted.setdefault(chain.index, {})[chain.platform] = image.descriptor
     for reference, images in wanted.items():
         put_index(registries, reference, images, merge=not replace)
 
@@ -51,7 +41,7 @@ def push_results(
         target = repo.with_tag(chain.result_tag)
         copy_image(registries, outcome.results[chain.result.id].reference, target)
         pushed[target] = None
-        indexes[index_reference(chain)] = repo.with_tag(index_tag(chain))
+        indexes[chain.index] = repo.with_tag(chain.index_tag)
     for source, target in indexes.items():
         here = read_index(registries, source)
         if here is None:

@@ -79,13 +79,13 @@ class ImageReference:
             registry, repository = DOCKER_HUB, rest
         if registry in {"index.docker.io", "registry-1.docker.io"}:
             registry = DOCKER_HUB
-        if registry == DOCKER_HUB and "/" not in repository:
-            repository = f"library/{repository}"
         if not _HOST.fullmatch(registry):
             raise WrongUseError(
                 f"{text!r}: {registry!r} is not a registry's host", hint="As in ghcr.io or localhost:5000."
             )
         check_repository(repository, whole=text)
+        if registry == DOCKER_HUB and "/" not in repository:
+            repository = f"library/{repository}"
         return cls(registry, repository, tag, digest)
 
     @property

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from chainbuild import events
 from chainbuild.bases import Found, find_all
-from chainbuild.execute import Execution, Outcome, StepResult, Tools
+from chainbuild.execute import Execution, Outcome, StepResult, Tools, staging_reference
 from chainbuild.inputs import InputReader
-from chainbuild.model import Chain, Graph, Step, StepId
-from chainbuild.orders import order_for
+from chainbuild.model import CHAIN_IMAGE, Chain, Graph, Step, StepId, StepKind
+from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, Renewal, make_plan, taken_before
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher
@@ -21,7 +21,7 @@ from chainbuild.provenance import identity_of, tree_notes
 from chainbuild.publish import publish_indexes, push_results
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.records import RecordStore
+from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
 
 
@@ -171,6 +171,15 @@ def _told(chain: Chain, result: StepResult, outcome: Outcome, local_name: str) -
     )
 
 
+def _chain_env(step: Step, known: Mapping[StepId, Record | None]) -> Mapping[str, str]:
+    """The environment of the chain's image, as far as it is known before that is built."""
+    source = step.image(CHAIN_IMAGE).source if step.kind is StepKind.MINIMIZE else None
+    record = known[source] if isinstance(source, str) else None
+    if record:
+        return dict(text.partition("=")[::2] for text in record.env)
+    return {name: f"<{name} of {source}>" for name in STAGE_VARIABLES} if source else {}
+
+
 def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, ...]]:
     """The exact invocation of the builder for every step that would be built.
 
@@ -188,5 +197,7 @@ def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, .
                 pinned[wanted.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {wanted.source}>"
             else:
                 pinned[wanted.name] = planned.found[str(wanted.source), wanted.platform.oci].pinned
-        told[step.id] = session.driver.command(order_for(step, pinned, image=str(step.reference)))
+        extra = stage_args(step, _chain_env(step, known))
+        order = order_for(step, pinned, image=str(staging_reference(step)), extra=extra)
+        told[step.id] = session.driver.command(order)
     return told

@@ -13,7 +13,7 @@ from chainbuild.shipped import proof_dockerfile
 def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
     """Look into an image of a registry or of the local store. Errors: those of finding it."""
     finder = session.finder()
-    found = finder.find(named, platform)
+    found = finder.find_result(named, platform)
     inputs, _ = named_images(
         proof_dockerfile(),
         given=("IMAGE", "PRODUCTION_IMAGE"),

@@ -6,12 +6,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ENGINE_FIXTURES = {"engine", "registry_host"}
+BASE = "debian:bookworm-slim"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,6 +82,43 @@ def registry_host(registry_image: str) -> Iterator[str]:
     )
     with container:
         yield f"localhost:{container.get_exposed_port(5000)}"
+
+
+@pytest.fixture(scope="session")
+def base_images(registry_host: str) -> str:
+    """`HOST/debian:bookworm-slim` in the registry of the tests, for amd64 and aarch64.
+
+    What the local store has is handed over; what a registry has is copied; else both are made from packages, side by
+    side, and stay in the local store, so that only a machine's first session waits for them.
+    """
+    from chainbuild.bootstrap import bootstrap
+    from chainbuild.buildx import hand_over
+    from chainbuild.errors import ChainbuildError
+    from chainbuild.references import ImageReference, Platform
+    from chainbuild.registry.images import copy_image, put_index, resolve
+    from chainbuild.registry.pool import Registries
+
+    name = ImageReference.parse(BASE)
+    place = ImageReference.parse(f"{registry_host}/{BASE}")
+    platforms = (Platform.parse("amd64"), Platform.parse("aarch64"))
+    with Registries() as registries:
+        found = {}
+        for platform in platforms:
+            single = place.with_tag(f"base-{platform}")
+            try:
+                hand_over(BASE, platform, str(single))
+                subprocess.run(["docker", "image", "rm", str(single)], capture_output=True, check=False)
+            except ChainbuildError as not_local:
+                sys.stderr.write(f"the local store gives no {BASE} for {platform}: {not_local}\n")
+                try:
+                    copy_image(registries, resolve(registries, name, platform).reference, single)
+                except ChainbuildError as no_registry:
+                    sys.stderr.write(f"no registry gives it: {no_registry}\n")
+                    bootstrap(name, platforms, registries=registries, registry=registry_host, emit=print)
+                    return str(place)
+            found[platform] = resolve(registries, single, platform).descriptor
+        put_index(registries, place, found)
+    return str(place)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command with these arguments; gives the exit code."""
-    from chainbuild.cli.app import app, with_default_command
-
     try:
+        from chainbuild.cli.app import app, with_default_command
+
         result = app(args=with_default_command(arguments), prog_name="chainbuild", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
         return _told(error, as_json="--json" in arguments)
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _told(error: BaseException, *, as_json: bool) -> int:
-    from typer.exceptions import Abort, Exit, TyperException
+    from typer import Abort, Exit
 
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else ExitCode.WRONG_USE
@@ -38,10 +38,12 @@ def _told(error: BaseException, *, as_json: bool) -> int:
 
     if isinstance(error, Abort):
         error = KeyboardInterrupt()
-    if isinstance(error, TyperException):
+    # What typer raises for a wrong word or flag has its text in this method; the class's home moved between its versions.
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "chainbuild"
-        error = WrongUseError(error.format_message(), hint=f"See {path} --help.")
+        error = WrongUseError(format_message(), hint=f"See {path} --help.")
     return int(show_error(error, out=stdout(), err=stderr(), as_json=as_json))
 
 

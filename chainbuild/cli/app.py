@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated
 
 import typer
 
 import chainbuild
-from chainbuild.cli import bootstrap, build, doctor, inventory, registry, verify, why
+from chainbuild.cli import bootstrap, build, ci, doctor, inventory, registry, verify, why
+from chainbuild.errors import WrongUseError
+from chainbuild.references import Platform
 
 app = typer.Typer(
     name="chainbuild",
     help="Chains of Dockerfiles become slim, proven production images; nothing is built twice.",
     epilog="chainbuild amd64 chainbuild/atom build-base debian:bookworm-slim stock debian:bookworm-slim",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,15 +44,40 @@ app.command("images")(inventory.images)
 app.command("inspect")(inventory.inspect)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
+app.command("ci")(ci.ci)
 app.command("bootstrap")(bootstrap.bootstrap)
 app.add_typer(registry.app, name="registry")
 
-COMMANDS = frozenset({"build", "plan", "why", "images", "inspect", "verify", "doctor", "bootstrap", "registry"})
+COMMANDS = frozenset({"build", "plan", "why", "images", "inspect", "verify", "doctor", "ci", "bootstrap", "registry"})
+_WORDS = 6
+"""PLATFORM REPO TAG BASE OPTION PRODUCTION: with as many words, a first one that is wrong is a wrong platform."""
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 
 def with_default_command(arguments: list[str]) -> list[str]:
-    """The arguments with `build` put in front where no command is named: `chainbuild amd64 …`."""
-    if not arguments or arguments[0] in COMMANDS or arguments[0] in _OWN_FLAGS:
+    """The arguments with `build` put in front where no command is named: `chainbuild amd64 …`.
+
+    Errors: `WrongUseError` where the first word is neither a command nor a platform, with the nearest command.
+    """
+    if not arguments:
+        return ["--help"]
+    first = arguments[0]
+    if first in COMMANDS or first in _OWN_FLAGS:
         return arguments
+    if first.startswith("-"):
+        named = next((word for word in arguments if word in COMMANDS), None)
+        if named and named != "build":
+            raise WrongUseError(f"the command comes first: chainbuild {named} …", hint=f"Move {first} behind {named}.")
+        return ["build", *arguments]
+    near = difflib.get_close_matches(first, COMMANDS, n=1)
+    if len(arguments) < _WORDS and not _is_platform(first):
+        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+        raise WrongUseError(f"{first!r} is neither a command nor a platform", hint=f"{hint}See chainbuild --help.")
     return ["build", *arguments]
+
+
+def _is_platform(text: str) -> bool:
+    try:
+        return all(Platform.parse(word) for word in text.split(","))
+    except WrongUseError:
+        return False

@@ -86,7 +86,7 @@ def _dry(command: Callable[..., int], without: set[str], help: str) -> Callable[
     def plan(*args: Any, **kwargs: Any) -> int:
         return command(*args, **kwargs, dry_run=True)
 
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)
     kept = [parameter for name, parameter in signature.parameters.items() if name not in without]
     plan.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
     plan.__annotations__ = {key: kind for key, kind in command.__annotations__.items() if key not in without}

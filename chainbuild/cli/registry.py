@@ -111,6 +111,8 @@ def gc(
     """Show, then delete, what no kept image, index, record or parent needs. Refuses while a run needs the registry."""
     from chainbuild.cleaning import find_all_garbage
     from chainbuild.command_line import parse_repository
+    from chainbuild.errors import WrongUseError
+    from chainbuild.references import Digest
     from chainbuild.registry.collect import collect
     from chainbuild.session import managed_registry
     from chainbuild.wording import plural, size
@@ -118,12 +120,19 @@ def gc(
     settings = settings_from(root=root, registry=registry, port=registry_port)
     with open_quietly(settings, json=False) as session:
         place = session.chain.place(parse_repository(repository)).repository if repository else ""
-        garbage = find_all_garbage(session.registries, session.chain, keep=keep, repository=place)
+        if not place and settings.registry:
+            raise WrongUseError(
+                "gc in a registry of others needs a REPO", hint="As in chainbuild registry gc org/atom."
+            )
+        managed = settings.registry is None
+        found = find_all_garbage(session.registries, session.chain, keep=keep, repository=place, managed=managed)
+        kept = frozenset[Digest]().union(*(one.kept_blobs for one in found))
+        garbage = [one for one in found if one.manifests]
         for one in garbage:
-            typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed)}")
+            typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed(kept))}")
             for tag in sorted(tag for held in one.manifests for tag in held.tags if not tag.startswith("k1-")):
                 typer.echo(f"    {tag}")
-        freed = size(sum(one.freed for one in garbage))
+        freed = size(sum(one.freed(kept) for one in garbage))
         if not garbage:
             typer.echo("nothing can go")
         elif not delete:

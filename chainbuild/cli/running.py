@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from chainbuild.buildx import stop_children
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import ExitCode
 from chainbuild.events import Emit, Event, Message
@@ -24,7 +21,7 @@ def run_build(request: RunRequest, *, mode: Mode, verbosity: int) -> int:
     folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
     try:
-        with files, view, _interruptible():
+        with files, view:
             emit = tell(view.emit, files.emit)
             with open_session(settings, emit) as session:
                 outcome = build_run(request.graph, session, request.wishes, log_folder=folder, log_path=files.path_of)
@@ -50,16 +47,6 @@ def _told(outcome: Outcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> in
         stderr().write([f"stopped before the deadline; the next run goes on with: {left}"])
         return int(ExitCode.DEADLINE)
     return int(code)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the builds that are running before the command itself ends."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        stop_children()
-        raise
 
 
 def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:

@@ -21,6 +21,8 @@ def why(
     ] = None,
     *,
     root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
     """Say why a step would be built: everything that differs from its last record."""
@@ -37,7 +39,8 @@ def why(
     if words:
         platform, repo, tag, base, option, production = words
         typed = Words(
-            platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root
+            platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root,
+            registry=registry, port=registry_port,
         )  # fmt: skip
     else:
         typed = last_words(root)

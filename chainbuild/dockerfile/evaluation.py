@@ -292,7 +292,9 @@ class _Evaluation:
         texts = [arg.default or "" for arg in self.dockerfile.global_args]
         for index in self.graph.reachable:
             resolved = self.graph.stages[index]
-            texts += [resolved.stage.base, resolved.stage.platform]
+            # `FROM --platform=$BUILDPLATFORM` says where a stage runs, so that it need not be emulated; what it makes is
+            # for the target. Counted, no machine could reuse what one of another kind has built.
+            texts.append(resolved.stage.base)
             texts += [found.original for found in resolved.instructions]
         return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
 

@@ -85,8 +85,8 @@ class Facts:
     `named_sources` about the named contexts that are used (also those that stand for images). `declared_args` maps
     the names that the global scope and the reachable stages declare to their first line, `unreachable_args` those of
     the other stages. `secrets` and `ssh` are ids. `build_platform_counts`: the platform that builds decides
-    something, too (a `BUILD…` platform arg is mentioned). `onbuild` are the triggers that the result will carry. `doubts`
-    are the reasons for an "everything", `problems` what BuildKit would refuse.
+    something, too (a `BUILD…` platform arg is mentioned elsewhere than in a FROM's `--platform`). `onbuild` are the
+    triggers that the result will carry. `doubts` are the reasons for an "everything", `problems` what BuildKit would refuse.
     """
 
     reachable: tuple[int, ...] = ()

@@ -12,6 +12,7 @@ from chainbuild.references import ImageReference, Platform
 
 # Stands for an image that the chain gives, while a Dockerfile is only read. No image can be called so (RFC 6761).
 PARENT: Final = "chainbuild.invalid/parent"
+DOCKER_IMAGE: Final = "docker-image://"
 _ELSEWHERE: Final = (Platform.parse("s390x"), Platform.parse("riscv64"))
 
 
@@ -58,6 +59,35 @@ def named_images(
                 as_context=True,
                 on_builder=elsewhere.get((use.line, use.how), use.platform) != use.platform,
                 origin=f"{dockerfile.path}:{use.line}",
+            )
+        )
+    return tuple(inputs), tuple(problems)
+
+
+def image_contexts(
+    contexts: Mapping[str, str], platform: Platform
+) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
+    """The named contexts that are images (`docker-image://…`): they are found and pinned, too."""
+    inputs: list[ImageInput] = []
+    problems: list[Problem] = []
+    for name, place in contexts.items():
+        if not place.startswith(DOCKER_IMAGE):
+            continue
+        try:
+            reference = ImageReference.parse(place.removeprefix(DOCKER_IMAGE))
+        except WrongUseError as error:
+            problems += [
+                Problem(message=f"--build-context {name}: {one.message}", hint=one.hint) for one in error.problems
+            ]
+            continue
+        inputs.append(
+            ImageInput(
+                name=name,
+                source=reference,
+                platform=platform,
+                as_context=True,
+                asked=True,
+                origin=f"--build-context {name}",
             )
         )
     return tuple(inputs), tuple(problems)

@@ -15,10 +15,11 @@ from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse, unknown_args
 from chainbuild.dockerfile.facts import all_declarations
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.images import named_images
+from chainbuild.layouts.images import DOCKER_IMAGE, image_contexts, named_images
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import minimize_program, proof_dockerfile, shipped
+from chainbuild.trials import read_trial
 
 BASE = "BASE_IMAGE"
 PRODUCTION = "PRODUCTION_IMAGE"
@@ -150,6 +151,7 @@ class _Reader:
         found.sort(key=lambda item: (item.number, item.path.name))
         self._check_descriptors(found)
         self._check_args_files(folder, names, found)
+        self._check_tests(folder, names, found)
         for item in found:
             self._check_base_argument(item)
         return tuple(found)
@@ -198,16 +200,28 @@ class _Reader:
                     "Their images would have the same names; rename one of the folders.",
                 )
             seen[name] = option
+            if not self._is_tag(f"-{name}"):
+                self._problem(
+                    self.request.root / option,
+                    f"the folder's name {name!r} cannot be a part of a tag",
+                    "An option's name has letters, digits, '_', '.', '-'.",
+                )
 
-    def _check_tag(self, path: Path, tag: str) -> None:
+    def _is_tag(self, text: str) -> bool:
         try:
-            self.request.repository.with_tag(self.request.tag)
+            self.request.repository.with_tag(f"x{text}")
         except WrongUseError:
-            return  # told with the command line
-        try:
-            self.request.repository.with_tag(tag)
-        except WrongUseError as error:
-            self._problem(path, f"its image cannot be named: {error.problems[0].message}", error.problems[0].hint)
+            return False
+        return True
+
+    def _check_tag(self, path: Path, option: str, tag: str) -> None:
+        # A TAG or an option that can be in no tag is told once, where it is said.
+        if self._is_tag(self.request.tag) and self._is_tag(f"-{option}") and not self._is_tag(tag[1:]):
+            self._problem(
+                path,
+                f"its image would be called {tag!r}, which is too long for a tag",
+                "A tag has 128 characters at most: shorten TAG, the option's name or the descriptor.",
+            )
 
     def _check_descriptors(self, found: Iterable[_Numbered]) -> None:
         seen: dict[str, _Numbered] = {}
@@ -245,6 +259,21 @@ class _Reader:
                 folder / file_name,
                 f"no step takes this args file: {what}",
                 f"{hint}It is <descriptor>-<platform>-args; descriptors here: {', '.join(takers)}.",
+            )
+
+    def _check_tests(self, folder: Path, names: Iterable[str], found: Iterable[_Numbered]) -> None:
+        """Every `*-test` file must be one that a Dockerfile or production has."""
+        takers = [*(item.descriptor for item in found), "production"]
+        for file_name in names:
+            taker = file_name.removesuffix("-test")
+            if taker == file_name or taker in takers:
+                continue
+            near = difflib.get_close_matches(taker, takers, n=1)
+            hint = f"Perhaps you meant {near[0] + '-test'!r}. " if near else ""
+            self._problem(
+                folder / file_name,
+                f"no step has this test: no Dockerfile here has the descriptor {taker!r}",
+                f"{hint}It is <descriptor>-test or production-test; descriptors here: {', '.join(takers)}.",
             )
 
     def _check_base_argument(self, item: _Numbered) -> None:
@@ -291,6 +320,7 @@ class _Reader:
                     args=args,
                     images=((BASE, parent),),
                     tag=f"{request.tag}-{name}-{shown_name}-{platform.name}",
+                    test=self._test_of(folder, item.descriptor),
                 )
             )
             parent = steps[-1].id
@@ -330,6 +360,7 @@ class _Reader:
             context=minimize[0].parent,
             args=tuple(arg for arg in said.values() if arg.name in declared_args(minimize[1])),
             images=((BASE, last), (PRODUCTION, request.production)),
+            parent="",
             contexts=((PROGRAM, str(minimize_program())),),
             tag=f"{request.tag}-{option}-minimized-{platform.name}",
             option=option,
@@ -348,6 +379,7 @@ class _Reader:
             parent=PRODUCTION,
             # The proof is a part of this step: what it runs on must be there too.
             also_reads=(proof_dockerfile(),),
+            test=self._test_of(folder, "production"),
             option=option,
             platform=platform,
         )
@@ -370,9 +402,10 @@ class _Reader:
         contexts: tuple[tuple[str, str], ...] = (),
         parent: str = BASE,
         also_reads: tuple[Dockerfile, ...] = (),
+        test: Path | None = None,
     ) -> Step:
         request = self.request
-        self._check_tag(path, tag)
+        self._check_tag(path if kind is StepKind.BUILD else request.root / option, option, tag)
         declared = declared_args(facts)
         given = {arg.name for arg in request.build_args}
         # The command line wins over a file: it is what the user says now.
@@ -381,6 +414,9 @@ class _Reader:
         )
         named = dict(contexts) | dict(request.build_contexts)
         inputs = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
+        from_contexts, problems = image_contexts(named, platform)
+        self.problems.extend(problems)
+        inputs += from_contexts
         for dockerfile in (facts, *also_reads):
             named_inputs, problems = named_images(
                 dockerfile,
@@ -403,12 +439,21 @@ class _Reader:
             context=context,
             args=args,
             images=tuple(inputs),
-            contexts=tuple(named.items()),
+            contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
             secrets=request.secrets,
+            test=test,
             repository=request.repository,
             tag=tag,
             parent=parent,
         )
+
+    def _test_of(self, folder: Path, taker: str) -> Path | None:
+        """The test beside a Dockerfile, where there is one."""
+        path = folder / f"{taker}-test"
+        if not path.is_file():
+            return None
+        self.problems.extend(read_trial(path, self._shown(path))[1])
+        return path
 
     def _args_of(
         self,

@@ -36,12 +36,17 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Garbage:
-    """What of one repository can go: manifests with their tags, and the bytes of blobs that only they need."""
+    """What of one repository can go, manifests with their tags; and what stays."""
 
     repository: ImageReference
     manifests: tuple[Held, ...]
-    freed: int
     kept_tags: tuple[str, ...]
+    kept_blobs: frozenset[Digest]
+
+    def freed(self, kept_elsewhere: Collection[Digest] = ()) -> int:
+        """The bytes of blobs that nothing kept needs; registries keep a blob once for all repositories."""
+        gone = {blob: size for held in self.manifests for blob, size in held.blobs.items()}
+        return sum(size for blob, size in gone.items() if blob not in self.kept_blobs and blob not in kept_elsewhere)
 
 
 @dataclass(slots=True)
@@ -62,11 +67,10 @@ def find_garbage(registries: Registries, repository: ImageReference, *, dropped:
     kept_tags = tuple(tag for tag in there.by_tag if _is_root(tag) and tag not in dropped)
     keep_digests = _needed(there, [there.by_tag[tag] for tag in kept_tags])
     gone = tuple(held for digest, held in there.held.items() if digest not in keep_digests)
-    kept_blobs = {blob for digest in keep_digests if digest in there.held for blob in there.held[digest].blobs}
-    freed: dict[Digest, int] = {}
-    for held in gone:
-        freed |= {blob: size for blob, size in held.blobs.items() if blob not in kept_blobs}
-    return Garbage(repository=repository, manifests=gone, freed=sum(freed.values()), kept_tags=tuple(sorted(kept_tags)))
+    kept = {blob for digest in keep_digests if digest in there.held for blob in there.held[digest].blobs}
+    return Garbage(
+        repository=repository, manifests=gone, kept_tags=tuple(sorted(kept_tags)), kept_blobs=frozenset(kept)
+    )
 
 
 def _is_root(tag: str) -> bool:

@@ -72,9 +72,8 @@ class Row:
 
     def tail(self) -> tuple[str, ...]:
         """The last lines of the instruction that printed last: the one that failed, the others were cancelled."""
-        if not self.lines:
-            return ()
-        vertex = self.lines[-1][0]
+        # Lines of no instruction are the client's own: what it says of a failure quotes the file, not the output.
+        vertex = next((name for name, _ in reversed(self.lines) if name), "")
         return tuple(text for name, text in self.lines if name == vertex)[-TAIL_LINES:]
 
 

@@ -117,7 +117,8 @@ def closing_lines(board: Board, now: float) -> list[Line]:
     if finished and finished.succeeded:
         head = Span(f"done in {duration(seconds)}", "good")
     else:
-        head = Span(f"{'failed' if finished else 'stopped'} after {duration(seconds)}", "bad")
+        failed = finished and any(row.state == "failed" for row in board.rows.values())
+        head = Span(f"{'failed' if failed else 'stopped'} after {duration(seconds)}", "bad")
     lines: list[Line] = [(head, Span(tail))]
     if board.log_folder:
         lines.append((Span("logs: ", "dim"), Span(visible(str(board.log_folder)), "dim")))

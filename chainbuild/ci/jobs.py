@@ -1,0 +1,222 @@
+"""The job graph of a workflow, the same for every vendor: which job does what, standing on what, after which. Pure.
+
+A *build* job does an option on one platform, or a part of it; an *index* job puts results into the option's index.
+
+Every platform's last job merges its own platform into the index already, and two that do so at once may each miss what
+the other wrote. So where there are several platforms, index jobs follow when all of them are done: everything is reused
+there, only the index is written. They follow one another, one for each kind of runner: a key may depend on the platform
+that builds (a stage with `--platform=$BUILDPLATFORM`), and only a machine of the same kind finds everything there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+
+from chainbuild.model import Chain, Graph, Step, StepId
+from chainbuild.references import ImageReference, Platform
+from chainbuild.wording import duration
+
+JobId = str
+"""Unique in a workflow: a letter, then letters, digits, `_` and `-`. A name that every vendor takes."""
+
+
+class JobKind(StrEnum):
+    """What a job is for."""
+
+    BUILD = "build"
+    INDEX = "index"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One job. `until` cuts the option short (`--until`); `seconds` is what its steps took last time, as far as known.
+
+    `goes_on` is the name of the job that goes on where this one's deadline came, for vendors that need such a job.
+    """
+
+    id: JobId
+    title: str
+    kind: JobKind
+    option: str
+    platforms: tuple[Platform, ...]
+    base: ImageReference | None = None
+    """The result of the option before; None for the workflow's own base image."""
+    until: int | None = None
+    steps: tuple[StepId, ...] = ()
+    """What it builds where nothing is reused; an index job builds nothing."""
+    needs: tuple[JobId, ...] = ()
+    seconds: float = 0.0
+    goes_on: JobId = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobGraph:
+    """All jobs, each after those that it needs, and what should be known about them."""
+
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def by_id(self) -> Mapping[JobId, Job]:
+        """Every job under its id."""
+        return {job.id: job for job in self.jobs}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Steps of a chain that one job does; `until` is None for the part that ends the chain."""
+
+    steps: tuple[Step, ...]
+    until: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """How options are cut: `most` seconds a job, from what the steps took last time, as far as it is known."""
+
+    most: float
+    seconds: Mapping[StepId, float]
+
+
+def make_jobs(graph: Graph, runner_of: Callable[[Platform], Hashable], split: Split | None = None) -> JobGraph:
+    """The jobs of a graph.
+
+    `runner_of` gives the kind of machine that a platform is built on: equal for those that one machine can look at.
+    """
+    return _Maker(graph, runner_of, split).made()
+
+
+def cut(chain: Chain, split: Split | None) -> tuple[Part, ...]:
+    """A chain's parts, in order: each as long as fits into `split.most`, but never less than one step's number.
+
+    Steps of the same number cannot be told apart by `--until`, so they stay together, and so do the stages.
+    """
+    if split is None:
+        return (Part(steps=chain.all_steps, until=None, seconds=0.0),)
+    atoms = [(number, tuple(steps)) for number, steps in groupby(chain.steps, key=lambda step: step.number)]
+    stages = chain.all_steps[len(chain.steps) :]
+    parts: list[Part] = []
+    for number, steps in [*atoms, (None, stages)] if stages else atoms:
+        part = Part(steps=steps, until=number, seconds=sum(split.seconds.get(step.id, 0.0) for step in steps))
+        if parts and parts[-1].seconds + part.seconds <= split.most:
+            last = parts.pop()
+            part = Part(steps=last.steps + part.steps, until=number, seconds=last.seconds + part.seconds)
+        parts.append(part)
+    parts[-1] = Part(steps=parts[-1].steps, until=None, seconds=parts[-1].seconds)
+    return tuple(parts)
+
+
+class _Maker:
+    """Makes the jobs of one graph."""
+
+    def __init__(self, graph: Graph, runner_of: Callable[[Platform], Hashable], split: Split | None) -> None:
+        self._graph = graph
+        self._runner_of = runner_of
+        self._split = split
+        self._jobs: list[Job] = []
+        self._taken: set[JobId] = set()
+        self._last: dict[tuple[str, str], JobId] = {}
+        """The job that ends an option on a platform."""
+        self._indexed: dict[str, JobId] = {}
+        """The job that completes an option's index."""
+
+    def made(self) -> JobGraph:
+        before: str | None = None
+        for option in dict.fromkeys(chain.option for chain in self._graph.chains):
+            chains = [chain for chain in self._graph.chains if chain.option == option]
+            for chain in chains:
+                self._build_jobs(chain, before)
+            if len(chains) > 1:
+                self._index_jobs(option, chains, before)
+            before = option
+        return JobGraph(jobs=tuple(self._jobs), notes=tuple(self._notes()))
+
+    def _build_jobs(self, chain: Chain, before: str | None) -> None:
+        name = f"{chain.option}-{chain.platform.name}"
+        needed = self._last.get((before or "", chain.platform.name))
+        for part in cut(chain, self._split):
+            ends = part.until is None
+            job_id = self._name(name if ends else f"{name}-until-{part.until}")
+            title = f"{chain.option} on {chain.platform.name}"
+            self._jobs.append(
+                Job(
+                    id=job_id,
+                    title=title if ends else f"{title}, until {part.until}",
+                    kind=JobKind.BUILD,
+                    option=chain.option,
+                    platforms=(chain.platform,),
+                    base=self._result_of(before, chain.platform),
+                    until=part.until,
+                    steps=tuple(step.id for step in part.steps),
+                    needs=(needed,) if needed else (),
+                    seconds=part.seconds,
+                    goes_on=self._name(f"{job_id}-goes-on"),
+                )
+            )
+            needed = job_id
+            self._last[chain.option, chain.platform.name] = job_id
+
+    def _index_jobs(self, option: str, chains: Iterable[Chain], before: str | None) -> None:
+        groups: dict[Hashable, list[Chain]] = {}
+        for chain in chains:
+            groups.setdefault(self._runner_of(chain.platform), []).append(chain)
+        needs = [self._last[option, chain.platform.name] for chain in chains]
+        for group in groups.values():
+            platforms = tuple(chain.platform for chain in group)
+            names = [platform.name for platform in platforms]
+            several = len(platforms) > 1
+            if several and before:
+                needs.append(self._indexed[before])  # it stands on the index of the option before
+            job_id = self._name("-".join([option, "index", *(names if len(groups) > 1 else [])]))
+            self._jobs.append(
+                Job(
+                    id=job_id,
+                    title=f"{option}: the index has {', '.join(names)}",
+                    kind=JobKind.INDEX,
+                    option=option,
+                    platforms=platforms,
+                    base=self._index_of(before) if several else self._result_of(before, platforms[0]),
+                    needs=tuple(dict.fromkeys(needs)),
+                )
+            )
+            needs = [job_id]
+            self._indexed[option] = job_id
+
+    def _chain_of(self, option: str, platform: Platform | None = None) -> Chain:
+        return next(
+            chain for chain in self._graph.chains if chain.option == option and platform in {None, chain.platform}
+        )
+
+    def _result_of(self, option: str | None, platform: Platform) -> ImageReference | None:
+        return self._chain_of(option, platform).result.reference if option else None
+
+    def _index_of(self, option: str | None) -> ImageReference | None:
+        return self._chain_of(option).index if option else None
+
+    def _name(self, wanted: str) -> JobId:
+        """A name that every vendor takes and no other job has."""
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", wanted)
+        if not name[0].isalpha():
+            name = f"option-{name}"
+        unique, count = name, 1
+        while unique in self._taken:
+            count += 1
+            unique = f"{name}-{count}"
+        self._taken.add(unique)
+        return unique
+
+    def _notes(self) -> Iterator[str]:
+        if self._split is None:
+            return
+        unknown = [step.id for step in self._graph if step.id not in self._split.seconds]
+        if unknown:
+            yield f"nobody knows yet how long these take, so --split counts nothing for them: {', '.join(unknown)}"
+        for job in self._jobs:
+            if job.seconds > self._split.most:
+                told = ", ".join(job.steps)
+                yield f"{job.id} cannot be cut to --split: {told} took {duration(job.seconds)} last time"

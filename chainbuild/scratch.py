@@ -1,0 +1,55 @@
+"""Folders for what lasts no longer than its maker: whatever ends a process, the next one sweeps up after it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_PREFIX: Final = "chainbuild-scratch-"
+# A folder has this name until its maker holds its lock, so that nobody takes it for a dead one's in between.
+_UNBORN: Final = ".chainbuild-scratch-"
+_UNBORN_SECONDS: Final = 60.0
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder, gone after the `with`; what killed processes left of their own is removed first.
+
+    The maker holds a kernel lock (flock) on it: a folder without one is a dead process's.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=place))
+    handle = os.open(unborn, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = unborn
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        folder = unborn.rename(place / unborn.name.replace(_UNBORN, _PREFIX))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def sweep(place: Path) -> None:
+    """Remove the scratch folders of dead processes of this user. What cannot be removed stays."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if os.fstat(handle).st_uid == os.getuid():
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
+    for folder in place.glob(f"{_UNBORN}*"):
+        with suppress(OSError):
+            if time.time() - folder.lstat().st_mtime > _UNBORN_SECONDS:
+                folder.rmdir()

@@ -1,0 +1,69 @@
+"""What builds nothing imports nothing that builds: start-up is most of such a run. Each case is a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("python_on_whales", "rich", "yaml")
+
+SESSION = """
+    from contextlib import contextmanager
+    from pathlib import Path
+    from chainbuild.cli import running
+    from chainbuild.session import Session
+    from chainbuild.buildx import BuildxDriver
+    from tests.unit.world import FakeStore, THREE_STEPS, World
+
+    world = World(Path.cwd())
+    world.write(THREE_STEPS)
+    world.run()
+
+    @contextmanager
+    def open_session(settings, emit):
+        yield Session(
+            settings=settings, registries=world.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
+        )
+
+    running.open_session = open_session
+"""
+WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments"),
+    [
+        ("", ["--help"]),
+        ("", ["--version"]),
+        ("", ["build", "--help"]),
+        ("", ["plan", "amd65", *WORDS[1:]]),
+        (SESSION, ["plan", *WORDS]),
+        (SESSION, ["plan", *WORDS, "--json"]),
+        (SESSION, [*WORDS, "--no-load", "--plain"]),
+        (SESSION, [*WORDS, "--no-load"]),
+    ],
+    ids=["help", "version", "help of build", "wrong use", "plan", "plan as JSON", "run, plain", "run"],
+)
+def test_nothing_heavy_is_imported(before: str, arguments: list[str], tmp_path: Path, repository_root: Path) -> None:
+    program = f"""
+    import sys
+    sys.path.insert(0, {str(repository_root)!r})
+    {before}
+    from chainbuild.cli import run
+    run({arguments!r})
+    print("HEAVY:", [name for name in {HEAVY!r} if name in sys.modules])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _dedented(program)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "HEAVY: []"
+
+
+def _dedented(program: str) -> str:
+    """Every block of the program stands four columns in."""
+    return "\n".join(line.removeprefix("    ") for line in program.splitlines())

@@ -1,0 +1,50 @@
+"""Job by job, with a registry and a builder in memory: what one job leaves, the next takes, and nothing is built twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chainbuild.ci.jobs import JobKind, Split, make_jobs
+from chainbuild.layouts import numbered
+from chainbuild.model import Graph
+from chainbuild.plan import until
+from chainbuild.registry.images import read_index
+from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, World
+
+OPTIONS = ("stock", "graphics")
+
+
+@pytest.fixture
+def world(tmp_path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS | {"graphics/10-Dockerfile-gl": STEP, "graphics/20-Dockerfile-vnc": STEP + "RUN vnc\n"})
+    return made
+
+
+def test_the_jobs_of_a_workflow_build_each_step_once_and_complete_the_indexes(world):
+    whole = world.graph([AMD64, ARM64], OPTIONS)
+    split = Split(most=60, seconds={step.id: 50 for step in whole if step.kind == "build"})
+    jobs = make_jobs(whole, lambda platform: "one kind", split)
+    assert sum(job.kind is JobKind.BUILD for job in jobs.jobs) == 10
+    for job in jobs.jobs:
+        world.begin_again()
+        outcome = world.run(_graph_of(world, job))
+        assert outcome.succeeded
+        assert sorted(world.driver.built) == sorted(job.steps)
+    for option in OPTIONS:
+        index = read_index(world.registries, world.request().repository.with_tag(f"v1-{option}"))
+        assert index is not None
+        assert {image.platform for image in index.images} == {AMD64, ARM64}
+
+    # And what they left is what one run over all platforms and options would make.
+    world.begin_again()
+    assert world.run(whole).succeeded
+    assert world.driver.built == []
+
+
+def _graph_of(world: World, job) -> Graph:
+    request = world.request(job.platforms, (job.option,))
+    graph = numbered.read(replace(request, base=job.base or request.base))
+    return until(graph, job.until) if job.until is not None else graph

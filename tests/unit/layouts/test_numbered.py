@@ -1,0 +1,392 @@
+"""Numbered chains: inline trees become a graph, or all of their problems at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts import numbered
+from chainbuild.model import BuildArg, Graph, Secret, StepKind, dependents
+from chainbuild.references import ImageReference
+from tests.unit.world import AMD64, ARM64, STAGES, STEP, THREE_STEPS, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def wrong(world: World, files: Mapping[str, str], **request: object) -> list[str]:
+    """`path:line: message` of every problem of a tree."""
+    from dataclasses import replace
+
+    world.write(files)
+    with pytest.raises(WrongUseError) as caught:
+        numbered.read(replace(world.request(), **request))  # type: ignore[arg-type]
+    assert all(problem.hint for problem in caught.value.problems)
+    return [f"{problem.where}: {problem.message}" for problem in caught.value.problems]
+
+
+def shown(graph: Graph) -> str:
+    """A graph as a person reads it."""
+    lines = []
+    for step in graph:
+        args = " ".join(f"{arg.name}={arg.value}" for arg in step.args)
+        images = " ".join(f"{image.name}<-{image.source}" for image in step.images if not image.as_context)
+        lines.append(f"{step.id} [{step.tag}] {images}{' | ' if args else ''}{args}")
+    return "\n".join(lines)
+
+
+def test_a_chain_and_its_stages(world: World) -> None:
+    world.write(THREE_STEPS)
+    assert (
+        shown(world.graph())
+        == """\
+amd64/stock/10-base [v1-stock-10-base-amd64] BASE_IMAGE<-fat:1
+amd64/stock/20-blas [v1-stock-20-blas-amd64] BASE_IMAGE<-amd64/stock/10-base | CPU=HASWELL
+amd64/stock/30-venv [v1-stock-30-venv-amd64] BASE_IMAGE<-amd64/stock/20-blas
+amd64/stock/minimize [v1-stock-minimized-amd64] BASE_IMAGE<-amd64/stock/30-venv PRODUCTION_IMAGE<-slim:1
+amd64/stock/production [v1-stock-amd64] PRODUCTION_IMAGE<-slim:1 MINIMIZED_IMAGE<-amd64/stock/minimize \
+BASE_IMAGE<-amd64/stock/30-venv"""
+    )
+
+
+def test_platforms_and_options(world: World) -> None:
+    world.write({**THREE_STEPS, "extras/1-Dockerfile-a": STEP, "extras/2-Dockerfile-b": STEP})
+    graph = world.graph((AMD64, ARM64), ("stock", "extras"))
+    assert [f"{chain.platform}/{chain.option}" for chain in graph.chains] == [
+        "amd64/stock", "amd64/extras", "aarch64/stock", "aarch64/extras"
+    ]  # fmt: skip
+    assert [str(chain.base) for chain in graph.chains] == [
+        "fat:1", "amd64/stock/production", "fat:1", "aarch64/stock/production"
+    ]  # fmt: skip
+    by_id = graph.by_id
+    assert by_id["aarch64/stock/20-blas"].args[0].value == "ARMV8"
+    assert by_id["amd64/extras/1-a"].image("BASE_IMAGE").source == "amd64/stock/production"
+    assert len(by_id) == len(list(graph))
+    assert dependents(graph, ["amd64/stock/20-blas"]) == {
+        step.id
+        for step in graph
+        if step.platform == AMD64 and step.id not in {"amd64/stock/10-base", "amd64/stock/20-blas"}
+    }
+
+
+def test_the_parts_of_a_step(world: World, tmp_path: Path) -> None:
+    world.write(THREE_STEPS)
+    world.secrets = (Secret(id="t", spec="id=t,src=x"),)
+    step = world.graph().by_id["amd64/stock/20-blas"]
+    assert (step.kind, step.number, step.option, step.family) == (StepKind.BUILD, 20, "stock", "stock-20-blas-amd64")
+    assert step.dockerfile == tmp_path / "stock/20-Dockerfile-blas"
+    assert step.context == tmp_path
+    assert step.args == (BuildArg(name="CPU", value="HASWELL", origin="stock/blas-amd64-args:1"),)
+    assert step.secrets == world.secrets
+    assert str(step.reference) == "localhost:5000/team/atom:v1-stock-20-blas-amd64"
+    assert step.needs == ("amd64/stock/10-base",)
+
+
+def test_numbers_order_the_steps_not_their_names(world: World) -> None:
+    world.write({"stock/9-Dockerfile-a": STEP, "stock/10-Dockerfile-b": STEP, "stock/010-Dockerfile-c": STEP})
+    assert [step.name for step in world.graph().chains[0].steps] == ["9-a", "010-c", "10-b"]
+
+
+def test_what_is_no_dockerfile_is_left_alone(world: World) -> None:
+    world.write(
+        {
+            "stock/10-Dockerfile-base": STEP,
+            "stock/10-Dockerfile-base.dockerignore": "*",
+            "stock/10-Dockerfile-base~": STEP,
+            "stock/README.md": "",
+            "stock/20-notes": "",
+            "stock/patches/10-Dockerfile-x": "",
+        }
+    )
+    assert [step.name for step in world.graph().chains[0].steps] == ["10-base"]
+
+
+def test_a_tree_s_own_stages_win_over_the_shipped_ones(world: World, tmp_path: Path) -> None:
+    world.write({"stock/10-Dockerfile-base": STEP})
+    chain = world.graph().chains[0]
+    assert chain.minimize is not None
+    assert chain.minimize.dockerfile.parent.name == "utilities"
+    assert not chain.minimize.dockerfile.is_relative_to(tmp_path)
+    assert dict(chain.minimize.contexts).keys() == {numbered.PROGRAM}
+    world.write(STAGES)
+    chain = world.graph().chains[0]
+    assert chain.production is not None
+    assert chain.production.dockerfile == tmp_path / "utilities/Dockerfile-production"
+
+
+def test_the_stages_share_their_args_files(world: World) -> None:
+    """As the practice that this layout comes from writes it: PRODUCTION_PACKAGES among minimize's args."""
+    world.write(
+        {
+            "stock/10-Dockerfile-base": STEP,
+            "stock/minimize-amd64-args": "ADDITIONAL_FILES=/a /b\nPRODUCTION_PACKAGES=tini\n",
+            "stock/production-amd64-args": "# nothing\n",
+        }
+    )
+    graph = world.graph().by_id
+    assert [arg.name for arg in graph["amd64/stock/minimize"].args] == ["ADDITIONAL_FILES"]
+    assert [(arg.name, arg.value) for arg in graph["amd64/stock/production"].args] == [("PRODUCTION_PACKAGES", "tini")]
+
+
+@pytest.mark.parametrize("spelling", ["amd64", "x86_64", "x86-64"])
+def test_every_spelling_of_a_platform_names_an_args_file(world: World, spelling: str) -> None:
+    world.write(THREE_STEPS)
+    world.write({"stock/blas-amd64-args": None})
+    world.write({f"stock/blas-{spelling}-args": "CPU=ZEN\n"})
+    assert world.graph().by_id["amd64/stock/20-blas"].args[0].value == "ZEN"
+
+
+def test_the_command_line_wins_over_a_file(world: World) -> None:
+    world.write(THREE_STEPS)
+    world.build_args = (
+        BuildArg(name="CPU", value="ZEN", origin="--build-arg"),
+        BuildArg(name="http_proxy", value="http://proxy", origin="--build-arg"),
+    )
+    graph = world.graph().by_id
+    assert {arg.name: arg.value for arg in graph["amd64/stock/20-blas"].args} == {
+        "CPU": "ZEN", "http_proxy": "http://proxy"
+    }  # fmt: skip
+    assert [arg.name for arg in graph["amd64/stock/10-base"].args] == ["http_proxy"]
+
+
+def test_bare_keys_take_the_environment_s_value(world: World) -> None:
+    from dataclasses import replace
+
+    world.write({**THREE_STEPS, "stock/blas-amd64-args": "CPU\n"})
+    graph = numbered.read(replace(world.request(), environ={"CPU": "ZEN3"}))
+    assert graph.by_id["amd64/stock/20-blas"].args[0].value == "ZEN3"
+
+
+def test_images_that_a_dockerfile_names_are_inputs(world: World) -> None:
+    world.write(
+        {
+            "stock/10-Dockerfile-base": (
+                "ARG BASE_IMAGE\nFROM --platform=$BUILDPLATFORM golang:1.22 AS tools\nFROM ${BASE_IMAGE}\n"
+                "COPY --from=tools /x /x\nCOPY --from=alpine:3 /y /y\nCOPY --from=sources z /z\n"
+            )
+        }
+    )
+    world.build_contexts = (("sources", "https://example.com/z.git"),)
+    images = {image.name: image for image in world.graph((ARM64,)).by_id["aarch64/stock/10-base"].images}
+    assert images.keys() == {"BASE_IMAGE", "golang:1.22", "alpine:3"}
+    golang, alpine = images["golang:1.22"], images["alpine:3"]
+    assert (golang.platform, golang.on_builder, golang.as_context) == (AMD64, True, True)
+    assert (alpine.platform, alpine.on_builder, alpine.as_context) == (ARM64, False, True)
+    assert golang.origin == "stock/10-Dockerfile-base:2"
+    assert golang.source == ImageReference.parse("golang:1.22")
+
+
+def test_the_context_is_the_folder_around_the_options_or_what_is_said(world: World, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    world.write(THREE_STEPS)
+    graph = numbered.read(replace(world.request(), context=tmp_path / "src"))
+    assert graph.by_id["amd64/stock/10-base"].context == tmp_path / "src"
+    stage = graph.by_id["amd64/stock/minimize"]
+    assert stage.context == stage.dockerfile.parent
+
+
+# Wrong trees ----------------------------------------------------------------------------------------------------------
+
+TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
+    "no numbered Dockerfiles": (
+        {"stock/README": ""},
+        ["stock: no numbered Dockerfiles in this folder"],
+    ),
+    "an ignore file alone": (
+        {"stock/10-Dockerfile-base.dockerignore": ""},
+        ["stock: no numbered Dockerfiles in this folder"],
+    ),
+    "nearly a name": (
+        {"stock/10-Dockerfile-base": STEP, "stock/Dockerfile": STEP, "stock/20_dockerfile_x": STEP},
+        [
+            (
+                "stock/20_dockerfile_x: looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not"
+                " be built"
+            ),
+            (
+                "stock/Dockerfile: looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not be"
+                " built"
+            ),
+        ],
+    ),
+    "no BASE_IMAGE": (
+        {"stock/10-Dockerfile-base": "FROM debian\nRUN x\n"},
+        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+    ),
+    "BASE_IMAGE that no FROM uses": (
+        {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\n\nFROM debian\n"},
+        ["stock/10-Dockerfile-base:3: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+    ),
+    "BASE_IMAGE that is not declared": (
+        {"stock/10-Dockerfile-base": "FROM ${BASE_IMAGE}\n"},
+        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+    ),
+    "two with one descriptor": (
+        {"stock/10-Dockerfile-base": STEP, "stock/20-Dockerfile-base": STEP},
+        ["stock/20-Dockerfile-base: the descriptor 'base' is taken by stock/10-Dockerfile-base"],
+    ),
+    "the name of a stage": (
+        {"stock/10-Dockerfile-minimize": STEP},
+        ["stock/10-Dockerfile-minimize: the descriptor 'minimize' is the name of a stage"],
+    ),
+    "an orphaned args file": (
+        {"stock/10-Dockerfile-base": STEP, "stock/bsae-amd64-args": "A=1"},
+        ["stock/bsae-amd64-args: no step takes this args file: no Dockerfile here has the descriptor 'bsae'"],
+    ),
+    "an args file of no platform": (
+        {"stock/10-Dockerfile-base": STEP, "stock/base-amd46-args": "A=1", "stock/base-args": "A=1"},
+        [
+            "stock/base-amd46-args: no step takes this args file: no platform is named so",
+            "stock/base-args: no step takes this args file: no platform is named so",
+        ],
+    ),
+    "a malformed args file": (
+        {"stock/10-Dockerfile-base": STEP + "ARG A\n", "stock/base-amd64-args": "A=1\nnonsense here\nA=2\n"},
+        [
+            "stock/base-amd64-args:2: 'nonsense here' is not KEY=VALUE",
+            "stock/base-amd64-args:3: A is said twice; before at stock/base-amd64-args:1",
+        ],
+    ),
+    "an arg that nothing declares": (
+        {"stock/10-Dockerfile-base": STEP + "ARG TARGET_CPU\n", "stock/base-amd64-args": "\nTARGT_CPU=1\n"},
+        ["stock/base-amd64-args:2: no Dockerfile declares the arg TARGT_CPU"],
+    ),
+    "an arg of the chain": (
+        {"stock/10-Dockerfile-base": STEP, "stock/base-amd64-args": "BASE_IMAGE=debian\n"},
+        ["stock/base-amd64-args:1: BASE_IMAGE belongs to the chain and is set by it"],
+    ),
+    "a stage's arg that neither stage declares": (
+        {"stock/10-Dockerfile-base": STEP, "stock/minimize-amd64-args": "ADDITIONAL_FILE=/a\n"},
+        ["stock/minimize-amd64-args:1: no Dockerfile declares the arg ADDITIONAL_FILE"],
+    ),
+    "two files for one platform": (
+        {**THREE_STEPS, "stock/blas-x86_64-args": "CPU=ZEN\n"},
+        ["stock/blas-x86_64-args: blas-amd64-args is for the same platform, linux/amd64"],
+    ),
+    "a bare key that is not set": (
+        {**THREE_STEPS, "stock/blas-amd64-args": "# the CPU\nCPU\n"},
+        ["stock/blas-amd64-args:2: CPU has no value, and the environment does not set it"],
+    ),
+    "an image that is no image": (
+        {"stock/10-Dockerfile-base": STEP + "COPY --from=Debian:12 /a /a\n"},
+        ["stock/10-Dockerfile-base:4: 'Debian:12': 'Debian' is not a repository's name"],
+    ),
+    "a Dockerfile that is empty": (
+        {"stock/10-Dockerfile-base": ""},
+        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+    ),
+    "a name that gives no tag": (
+        {"stock/10-Dockerfile-" + "x" * 120: STEP},
+        [
+            (
+                f"stock/10-Dockerfile-{'x' * 120}: its image would be called 'v1-stock-10-{'x' * 120}-amd64', which is too long"
+                " for a tag"
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "told"), TREES.values(), ids=TREES.keys())
+def test_a_wrong_tree(world: World, files: Mapping[str, str], told: list[str]) -> None:
+    found = wrong(world, files)
+    if "empty" in str(files.get("stock/10-Dockerfile-base") or "empty"):
+        found = [text for text in found if text in told] or found  # the grammar says more of it
+    assert found == told
+
+
+def test_everything_is_told_at_once(world: World) -> None:
+    found = wrong(
+        world,
+        {
+            "stock/10-Dockerfile-base": "FROM debian\n",
+            "stock/20-Dockerfile-base": STEP,
+            "stock/base-amd64-args": "A B\nC=1\n",
+            "stock/other-amd64-args": "A=1\n",
+            "extras/10-Dockerfile-x": "FROM debian\n",
+        },
+        options=("stock", "extras", "graphix"),
+        platforms=(AMD64, ARM64),
+        build_args=(BuildArg(name="NOBODY", value="1", origin="--build-arg"),),
+    )
+    assert len(found) == len(set(found)) == 8
+    assert [text.partition(": ")[0] for text in found] == [
+        "",
+        "--build-arg",
+        "extras/10-Dockerfile-x:1",
+        "stock/10-Dockerfile-base:1",
+        "stock/20-Dockerfile-base",
+        "stock/base-amd64-args:1",
+        "stock/base-amd64-args:2",
+        "stock/other-amd64-args",
+    ]
+
+
+def test_a_missing_option_gets_the_nearest(world: World) -> None:
+    world.write(THREE_STEPS)
+    with pytest.raises(WrongUseError, match=r"(?s)option 'stok': there is no folder .*Perhaps you meant 'stock'"):
+        world.graph(options=("stok",))
+    with pytest.raises(WrongUseError, match="Here are: stock"):
+        world.graph(options=("graphics",))
+
+
+def test_a_missing_root(world: World, tmp_path: Path) -> None:
+    found = wrong(world, {}, root=tmp_path / "nowhere")
+    assert found == [f": option 'stock': there is no folder '{tmp_path}/nowhere/stock'"]
+
+
+def test_what_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads everything, whatever the mode: so the refusal is made here."""
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name in {"20-Dockerfile-blas", "base-amd64-args"}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    found = wrong(world, {**THREE_STEPS, "stock/base-amd64-args": "A=1"})
+    assert "stock/20-Dockerfile-blas: cannot be read: Permission denied" in found
+    assert "stock/base-amd64-args: cannot be read: Permission denied" in found
+
+
+def test_folders_where_files_should_be(world: World) -> None:
+    (world.root / "stock/20-Dockerfile-x").mkdir(parents=True)
+    (world.root / "stock/base-amd64-args").mkdir()
+    assert wrong(world, {"stock/10-Dockerfile-base": STEP}) == [
+        "stock/20-Dockerfile-x: cannot be read: Is a directory",
+        "stock/base-amd64-args: cannot be read: Is a directory",
+    ]
+
+
+def test_folders_with_spaces_on_the_way(world: World) -> None:
+    world.write({"my options/stock/10-Dockerfile-base": STEP, "my options/stock/base-amd64-args": "NOBODY=1\n"})
+    assert wrong(world, {}, options=("my options/stock",)) == [
+        "my options/stock/base-amd64-args:1: no Dockerfile declares the arg NOBODY"
+    ]
+
+
+def test_an_option_s_name_is_a_part_of_tags(world: World) -> None:
+    found = wrong(world, {"my stock/10-Dockerfile-base": STEP}, options=("my stock",))
+    assert found == ["my stock: the folder's name 'my stock' cannot be a part of a tag"]
+
+
+def test_options_of_one_name_are_refused(world: World) -> None:
+    world.write({"stock/10-Dockerfile-base": STEP, "other/stock/10-Dockerfile-base": STEP})
+    for options in (("stock", "other/stock"), ("stock", "./stock"), ("stock", "other/../stock")):
+        found = wrong(world, {}, options=options)
+        assert found == [f": options 'stock' and {options[1]!r} have the same name, stock"]
+
+
+def test_a_dockerfile_s_own_problems_are_told(world: World) -> None:
+    found = wrong(world, {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUNN make\n"})
+    assert len(found) == 1
+    assert found[0].startswith("stock/10-Dockerfile-base:3: ")
