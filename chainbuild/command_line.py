@@ -246,7 +246,7 @@ def _build_args(words: Words, environ: Mapping[str, str], collector: Collector) 
         arg = parse_build_arg(text, environ)
         if isinstance(arg, Problem):
             collector.problems.append(arg)
-        elif arg.name in {numbered.BASE, numbered.PRODUCTION, numbered.MINIMIZED}:
+        elif arg.name in numbered.CHAINS_ARGS:
             collector.say(f"--build-arg {arg.name} belongs to the chain", "Give the images as BASE and PRODUCTION.")
         else:
             args[arg.name] = arg

@@ -5,32 +5,27 @@ Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `mi
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chainbuild.args_files import read_args
-from chainbuild.dockerfile import Dockerfile, base_arg_used, parse, unknown_args
+from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import all_declarations
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
 from chainbuild.layouts.images import DOCKER_IMAGE, image_contexts, named_images
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import minimize_program, proof_dockerfile, shipped
 from chainbuild.trials import read_trial
 
-BASE = "BASE_IMAGE"
 PRODUCTION = "PRODUCTION_IMAGE"
 MINIMIZED = "MINIMIZED_IMAGE"
-STAGES = ("minimize", "production")
+CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
+"""The args that the chain sets, and nobody else."""
 PROGRAM = "chainbuild-minimize"
 """The named context that the program of the stages comes in."""
-
-_NUMBERED = re.compile(r"(?P<number>[0-9]+)-Dockerfile-(?P<descriptor>[A-Za-z0-9][A-Za-z0-9_.-]*)")
-_NEARLY = re.compile(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
-_ARGS_FILE = re.compile(r"(?P<stem>.+)-args")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,18 +48,6 @@ class Request:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Numbered:
-    """A Dockerfile of an option, read."""
-
-    number: int
-    prefix: str
-    descriptor: str
-    path: Path
-    shown: str
-    facts: Dockerfile
-
-
 def read(request: Request) -> Graph:
     """Translate the tree into the Graph that was asked for.
 
@@ -72,8 +55,8 @@ def read(request: Request) -> Graph:
     """
     reader = _Reader(request)
     graph = reader.graph()
-    if reader.problems:
-        raise WrongUseError(reader.problems)
+    if reader.tree.problems:
+        raise WrongUseError(reader.tree.problems)
     return graph
 
 
@@ -82,14 +65,13 @@ class _Reader:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.problems: list[Problem] = []
-        self.dockerfiles: list[Dockerfile] = []
+        self.tree = Tree(request.root)
 
     def graph(self) -> Graph:
         request = self.request
         chains: list[Chain] = []
         self._check_option_names()
-        options = [(name, self._read_option(name)) for name in request.options]
+        options = [(name, read_option(self.tree, name, request.platforms)) for name in request.options]
         stages = {name: self._read_stage(name) for name in STAGES}
         for platform in request.platforms:
             base: ImageReference | str = request.base
@@ -102,89 +84,10 @@ class _Reader:
         self._check_build_args()
         return Graph(repo=request.repo, chains=tuple(chains))
 
-    # Reading folders ------------------------------------------------------------------------------------------------
-
-    def _shown(self, path: Path) -> str:
-        try:
-            return str(path.relative_to(self.request.root))
-        except ValueError:
-            return str(path)
-
-    def _problem(self, path: Path | None, message: str, hint: str, line: int = 0) -> None:
-        shown = self._shown(path) if path else ""
-        self.problems.append(Problem(path=shown, line=line, message=message, hint=hint))
-
-    def _read_option(self, name: str) -> tuple[_Numbered, ...]:
-        folder = self.request.root / name
-        if not folder.is_dir():
-            self._missing_option(name, folder)
-            return ()
-        found: list[_Numbered] = []
-        names = sorted(entry.name for entry in folder.iterdir())
-        for file_name in names:
-            match = _numbered(file_name)
-            if match:
-                facts = self._read_dockerfile(folder / file_name)
-                if facts:
-                    found.append(
-                        _Numbered(
-                            number=int(match["number"]),
-                            prefix=match["number"],
-                            descriptor=match["descriptor"],
-                            path=folder / file_name,
-                            shown=self._shown(folder / file_name),
-                            facts=facts,
-                        )
-                    )
-            elif _NEARLY.fullmatch(file_name):
-                self._problem(
-                    folder / file_name,
-                    "looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not be built",
-                    "Rename it (as in 10-Dockerfile-base), or move it out of the option's folder.",
-                )
-        if not any(_numbered(file_name) for file_name in names):
-            self._problem(
-                folder,
-                "no numbered Dockerfiles in this folder",
-                "An option's Dockerfiles are named NN-Dockerfile-<descriptor>, as in 10-Dockerfile-base.",
-            )
-        found.sort(key=lambda item: (item.number, item.path.name))
-        self._check_descriptors(found)
-        self._check_args_files(folder, names, found)
-        self._check_tests(folder, names, found)
-        for item in found:
-            self._check_base_argument(item)
-        return tuple(found)
-
-    def _missing_option(self, name: str, folder: Path) -> None:
-        try:
-            present = sorted(
-                entry.name
-                for entry in self.request.root.iterdir()
-                if entry.is_dir() and any(_numbered(child.name) for child in entry.iterdir())
-            )
-        except OSError:
-            present = []
-        near = difflib.get_close_matches(name, present, n=1)
-        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
-        hint += f"Here are: {', '.join(present)}." if present else "No folder here has numbered Dockerfiles."
-        self._problem(None, f"option {name!r}: there is no folder {str(folder)!r}", hint)
-
-    def _read_dockerfile(self, path: Path) -> Dockerfile | None:
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            self._problem(path, f"cannot be read: {error.strerror}", "A Dockerfile is a readable text file.")
-            return None
-        dockerfile = parse(raw, self._shown(path))
-        self.problems.extend(dockerfile.problems)
-        self.dockerfiles.append(dockerfile)
-        return dockerfile
-
     def _read_stage(self, name: str) -> tuple[Path, Dockerfile] | None:
         own = self.request.root / "utilities" / f"Dockerfile-{name}"
         path = own if own.is_file() else shipped(f"utilities/Dockerfile-{name}")
-        facts = self._read_dockerfile(path)
+        facts = self.tree.read_dockerfile(path)
         return (path, facts) if facts else None
 
     # Checking ---------------------------------------------------------------------------------------------------------
@@ -194,14 +97,14 @@ class _Reader:
         for option in self.request.options:
             name = (self.request.root / option).resolve().name
             if name in seen:
-                self._problem(
+                self.tree.problem(
                     None,
                     f"options {seen[name]!r} and {option!r} have the same name, {name}",
                     "Their images would have the same names; rename one of the folders.",
                 )
             seen[name] = option
             if not self._is_tag(f"-{name}"):
-                self._problem(
+                self.tree.problem(
                     self.request.root / option,
                     f"the folder's name {name!r} cannot be a part of a tag",
                     "An option's name has letters, digits, '_', '.', '-'.",
@@ -217,84 +120,22 @@ class _Reader:
     def _check_tag(self, path: Path, option: str, tag: str) -> None:
         # A TAG or an option that can be in no tag is told once, where it is said.
         if self._is_tag(self.request.tag) and self._is_tag(f"-{option}") and not self._is_tag(tag[1:]):
-            self._problem(
+            self.tree.problem(
                 path,
                 f"its image would be called {tag!r}, which is too long for a tag",
                 "A tag has 128 characters at most: shorten TAG, the option's name or the descriptor.",
             )
 
-    def _check_descriptors(self, found: Iterable[_Numbered]) -> None:
-        seen: dict[str, _Numbered] = {}
-        for item in found:
-            if item.descriptor in STAGES:
-                self._problem(
-                    item.path,
-                    f"the descriptor {item.descriptor!r} is the name of a stage",
-                    "Give the Dockerfile another descriptor: args files of that name belong to the stage.",
-                )
-            elif item.descriptor in seen:
-                self._problem(
-                    item.path,
-                    f"the descriptor {item.descriptor!r} is taken by {seen[item.descriptor].shown}",
-                    "A descriptor names one Dockerfile of an option: its args file and its image are found by it.",
-                )
-            seen.setdefault(item.descriptor, item)
-
-    def _check_args_files(self, folder: Path, names: Iterable[str], found: Iterable[_Numbered]) -> None:
-        """Every `*-args` file must be one that a Dockerfile or stage takes on some platform."""
-        takers = [item.descriptor for item in found] + list(STAGES)
-        for file_name in names:
-            match = _ARGS_FILE.fullmatch(file_name)
-            if not match:
-                continue
-            taker, spelled = _taker_of(match["stem"], takers)
-            platform_known = _is_platform(spelled)
-            if taker in takers and platform_known:
-                continue
-            known = [f"{name}-{platform.name}-args" for name in takers for platform in self.request.platforms]
-            near = difflib.get_close_matches(file_name, known, n=1)
-            hint = f"Perhaps you meant {near[0]!r}. " if near else ""
-            what = f"no Dockerfile here has the descriptor {taker!r}" if platform_known else "no platform is named so"
-            self._problem(
-                folder / file_name,
-                f"no step takes this args file: {what}",
-                f"{hint}It is <descriptor>-<platform>-args; descriptors here: {', '.join(takers)}.",
-            )
-
-    def _check_tests(self, folder: Path, names: Iterable[str], found: Iterable[_Numbered]) -> None:
-        """Every `*-test` file must be one that a Dockerfile or production has."""
-        takers = [*(item.descriptor for item in found), "production"]
-        for file_name in names:
-            taker = file_name.removesuffix("-test")
-            if taker == file_name or taker in takers:
-                continue
-            near = difflib.get_close_matches(taker, takers, n=1)
-            hint = f"Perhaps you meant {near[0] + '-test'!r}. " if near else ""
-            self._problem(
-                folder / file_name,
-                f"no step has this test: no Dockerfile here has the descriptor {taker!r}",
-                f"{hint}It is <descriptor>-test or production-test; descriptors here: {', '.join(takers)}.",
-            )
-
-    def _check_base_argument(self, item: _Numbered) -> None:
-        if not base_arg_used(item.facts, BASE):
-            self._problem(
-                item.path,
-                f"no FROM uses ARG {BASE}, so the step would not stand on the one before",
-                f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}.",
-                line=item.facts.stages[0].line if item.facts.stages else 1,
-            )
-
     def _check_build_args(self) -> None:
         names = [arg.name for arg in self.request.build_args]
-        self.problems.extend(unknown_args(names, self.dockerfiles, path="--build-arg"))
+        self.tree.problems.extend(unknown_args(names, self.tree.dockerfiles, path="--build-arg"))
 
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
         self,
         option: str,
-        dockerfiles: tuple[_Numbered, ...],
+        dockerfiles: tuple[Numbered, ...],
         stages: Mapping[str, tuple[Path, Dockerfile] | None],
         platform: Platform,
         base: ImageReference | str,
@@ -415,7 +256,7 @@ class _Reader:
         named = dict(contexts) | dict(request.build_contexts)
         inputs = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
         from_contexts, problems = image_contexts(named, platform)
-        self.problems.extend(problems)
+        self.tree.problems.extend(problems)
         inputs += from_contexts
         for dockerfile in (facts, *also_reads):
             named_inputs, problems = named_images(
@@ -426,7 +267,7 @@ class _Reader:
                 build_platform=request.build_platform,
                 contexts=(*named, PROGRAM),
             )
-            self.problems.extend(problems)
+            self.tree.problems.extend(problems)
             inputs += [one for one in named_inputs if one.name not in {other.name for other in inputs}]
         return Step(
             id=f"{platform.name}/{option}/{name}",
@@ -452,7 +293,7 @@ class _Reader:
         path = folder / f"{taker}-test"
         if not path.is_file():
             return None
-        self.problems.extend(read_trial(path, self._shown(path))[1])
+        self.tree.problems.extend(read_trial(path, self.tree.shown(path))[1])
         return path
 
     def _args_of(
@@ -471,47 +312,26 @@ class _Reader:
         if not present:
             return ()
         if len(present) > 1:
-            self._problem(
+            self.tree.problem(
                 present[1],
                 f"{present[0].name} is for the same platform, {platform.oci}",
                 "Keep one of the two files.",
             )
-        args, problems = read_args(present[0], self._shown(present[0]), self.request.environ)
-        self.problems.extend(problems)
+        args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
+        self.tree.problems.extend(problems)
         for arg in args:
             origin, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")
             where = self.request.root / origin
-            if arg.name in {BASE, PRODUCTION, MINIMIZED}:
-                self._problem(
+            if arg.name in CHAINS_ARGS:
+                self.tree.problem(
                     where,
                     f"{arg.name} belongs to the chain and is set by it",
                     "Give the base image on the command line (BASE, PRODUCTION).",
                     line=int(line),
                 )
             else:
-                self.problems.extend(unknown_args([arg.name], files.values(), path=origin, line=int(line)))
+                self.tree.problems.extend(unknown_args([arg.name], files.values(), path=origin, line=int(line)))
         return args
-
-
-def _numbered(file_name: str) -> re.Match[str] | None:
-    """The parts of a numbered Dockerfile's name; an ignore file is named after one and is none."""
-    return None if file_name.endswith(".dockerignore") else _NUMBERED.fullmatch(file_name)
-
-
-def _taker_of(stem: str, takers: Iterable[str]) -> tuple[str, str]:
-    """The descriptor and the platform in an args file's name; both may hold a `-`."""
-    for taker in takers:
-        if stem.startswith(f"{taker}-") and _is_platform(stem.removeprefix(f"{taker}-")):
-            return taker, stem.removeprefix(f"{taker}-")
-    return stem.rpartition("-")[0], stem.rpartition("-")[2]
-
-
-def _is_platform(spelled: str) -> bool:
-    try:
-        Platform.parse(spelled)
-    except WrongUseError:
-        return False
-    return True
 
 
 def declared_args(dockerfile: Dockerfile) -> frozenset[str]:
