@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from chainbuild.errors import (
+    BuildFailedError,
     ChainbuildError,
     LoginNeededError,
     NotFoundInRegistryError,
@@ -141,13 +142,22 @@ class BaseFinder:
         try:
             if self._registries.client(place).head(place.repository, destination.tag_or_latest) is None:
                 self._emit(Message(text=note))
-                self._hand_over(str(named), platform, str(destination))
+                self._send(str(named), platform, destination)
             return FoundImage(named=named, image=resolve(self._registries, destination, platform), note=note)
         except ChainbuildError:
             # A store may hold several platforms under one name and shows one: only the attempt tells.
             if local.platform.same_as(platform):
                 raise
             return None
+
+    def _send(self, name: str, platform: Platform, destination: ImageReference) -> None:
+        try:
+            self._hand_over(name, platform, str(destination))
+        except BuildFailedError:
+            # Engine 26.1's builder says "not found" after it has pushed an image that adds nothing to a local one: what
+            # counts is whether the image has arrived.
+            if self._registries.client(destination).head(destination.repository, destination.tag_or_latest) is None:
+                raise
 
     def _told(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
         hint = error.hint

@@ -148,6 +148,7 @@ class Execution:
         self._jobs = max(1, jobs)
         self._keep_going = keep_going
         self._repair = threading.RLock()
+        self._stopping = False
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -164,6 +165,7 @@ class Execution:
                 for future in done:
                     self._ended(running.pop(future), future, waiting)
         except KeyboardInterrupt:
+            self._stopping = True
             # The registry and the logs are still there: let the builds end before those do.
             self._tools.driver.stop()
             wait(running, timeout=STOP_SECONDS)
@@ -269,6 +271,9 @@ class Execution:
         return record
 
     def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
+        if self._stopping:
+            self._emit(events.StepSkipped(step=step.id, reason="interrupted"))
+            return
         message = error.message.removeprefix(f"{step.id}: ")
         self._emit(events.StepFailed(step=step.id, seconds=time.monotonic() - started, message=message))
 
