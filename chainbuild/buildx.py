@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
 from chainbuild.events import Emit
 from chainbuild.model import Secret, StepId
 from chainbuild.progress import Failure, Progress
@@ -39,12 +39,19 @@ Only newer times are rewritten. A date as late as that leaves packages' own file
 files are told from stale ones.
 """
 
-_QEMU_CRASH = ("qemu: uncaught target signal", "qemu-aarch64: ", "qemu: fatal", "qemu: unhandled")
+# In lower case. Warnings of QEMU's are in many logs of builds that fail for reasons of their own.
+_QEMU_CRASH = re.compile(
+    r"\bqemu: (?:uncaught target signal|fatal|unhandled)"
+    r"|\bqemu-[a-z0-9_]+(?:-static)?: (?!warning)[^\n]*(?:: invalid argument|\binternal sig[a-z]+|assertion [^\n]*failed)"
+    r"|\bqemu[^\n]*segmentation fault \(core dumped\)|segmentation fault \(core dumped\)[^\n]*\bqemu"
+)
 # As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
-# Races in the engine's own store: two runs that name the same image at the same moment, and content that is swept away
-# while it is exported. Neither says anything of the step, and a second try ends well.
-_STORE_RACE = re.compile(r'image "[^"]*": already exists|^(ERROR: )?(failed to solve: )?not found$', re.MULTILINE)
+# Two runs that name the same image in the engine's own store at the same moment: the one that comes second tries again.
+_NAME_RACE = re.compile(r'image "[^"]*": already exists')
+# Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
+# engine (26.1 has it) finds no history to write down, after everything was built and pushed.
+_NO_HISTORY = re.compile(r"(failed to solve: )?not found")
 _TRIES: Final = 4
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
@@ -189,7 +196,14 @@ class BuildxDriver:
                 break
             except DockerException as error:
                 failure = progress.failure()
-                if tries_left and _STORE_RACE.search(f"{failure.error}\n{failure.text}"):
+                if _NO_HISTORY.fullmatch(failure.error):
+                    if order.export is not None and progress.exported:
+                        digest = None
+                        break
+                    if order.image and progress.exported and progress.pushed:
+                        digest = Digest(progress.pushed)
+                        break
+                if tries_left and _transient(failure):
                     continue
                 raise self._told(order, failure, error.return_code) from None
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
@@ -221,7 +235,7 @@ class BuildxDriver:
                 where=where,
                 hint=emulation_hint(order.platform),
             )
-        if any(sign in said for sign in _QEMU_CRASH):
+        if _QEMU_CRASH.search(said):
             return BuildFailedError(
                 f"{order.step}: QEMU crashed while it ran {instruction!r}; that is the emulator, not the Dockerfile",
                 where=where,
@@ -231,6 +245,13 @@ class BuildxDriver:
             )
         if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
             return BuildFailedError(f"{order.step}: the build was cancelled", where=where)
+        if "failed to push" in failure.error:
+            return RegistryError(
+                f"{order.step}: the registry did not take the image: {_last_cause(failure.error)}",
+                where=order.image,
+                hint=_hint(said)
+                or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
+            )
         return BuildFailedError(
             f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
             where=where,
@@ -280,6 +301,11 @@ class BuildxDriver:
             buildkit=(int(version[1]), int(version[2])) if version else (0, 0),
         )
         return self._known[name]
+
+
+def _transient(failure: Failure) -> bool:
+    """Whether the failure says nothing of the step: a second try may end well."""
+    return bool(_NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(f"{failure.error}\n{failure.text}"))
 
 
 def emulation_hint(platform: Platform) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.collect import Garbage, find_garbage
@@ -30,8 +31,14 @@ def find_all_garbage(
         wanted = repository in {"", name} and any(is_key(tag) for tag in tags)
         results = _by_option(registries, client, place, tags) if wanted else {}
         garbage = find_garbage(registries, place, dropped=_old(results, keep))
-        found.append(garbage if wanted else replace(garbage, manifests=()))
+        found.append(garbage if wanted else _untouched(garbage))
     return tuple(found)
+
+
+def _untouched(garbage: Garbage) -> Garbage:
+    """A repository from which nothing is taken: it keeps every blob that it has."""
+    blobs = frozenset(blob for held in garbage.manifests for blob in held.blobs)
+    return replace(garbage, manifests=(), kept_blobs=garbage.kept_blobs | blobs)
 
 
 def _old(results: Mapping[str, Mapping[str, tuple[float, list[str]]]], keep: int) -> frozenset[str]:
@@ -57,7 +64,10 @@ def _by_option(
     for tag in tags:
         if tag.startswith("k1-"):
             continue
-        raw = client.manifest(place.repository, tag)
+        try:
+            raw = client.manifest(place.repository, tag)
+        except NotFoundInRegistryError:  # somebody else's run has just taken it away
+            continue
         digests = [str(raw.digest)]
         if raw.is_index:
             digests = [str(child.digest) for child in Index.parse(raw.raw, media_type=raw.media_type).images]
@@ -72,9 +82,9 @@ def _by_option(
 
 def _run_of(tag: str, record: Record, *, is_index: bool) -> tuple[str, str]:
     """The option and the run's TAG that a readable tag was made from; the TAG is empty where it is not one of ours."""
-    platform, option, name = record.step.split("/", 2)
+    platform, option, name = (*record.step.split("/", 2), "", "")[:3]
     suffix = {
         "production": f"-{option}" if is_index else f"-{option}-{platform}",
         "minimize": f"-{option}-minimized-{platform}",
     }.get(name, f"-{option}-{name}-{platform}")
-    return option, tag.removesuffix(suffix) if tag.endswith(suffix) else ""
+    return option, tag.removesuffix(suffix) if name and tag.endswith(suffix) else ""

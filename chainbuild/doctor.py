@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from chainbuild.buildx import BuildOrder, emulation_hint
 from chainbuild.errors import ChainbuildError
-from chainbuild.preflight import buildx_problem, engine_problem
+from chainbuild.preflight import buildx_problem, engine_problem, means
 from chainbuild.references import Platform
 from chainbuild.registry.images import resolve
 from chainbuild.scratch import scratch_folder
@@ -33,10 +33,12 @@ class Finding:
 
 def examine_machine(settings: Settings) -> Iterator[Finding]:
     """Look at what needs no registry, the basic things first."""
-    yield _command("docker", "docker command", "script/setup on Debian, else docs.docker.com/get-docker")
-    yield _from_problem("engine", engine_problem(), "a Docker Engine answers")
-    yield _from_problem("buildx", buildx_problem(), "buildx is there, and new enough")
-    yield _space(settings.root)
+    docker = _command("docker", "docker command", "script/setup on Debian, else docs.docker.com/get-docker")
+    yield docker
+    if docker.state == "ok":
+        yield _from_problem("engine", engine_problem(), "a Docker Engine answers")
+        yield _from_problem("buildx", buildx_problem(), "buildx is there, and new enough")
+    yield _space(settings.root, asking_docker=docker.state == "ok")
     yield _command("git", "git (commits in an image's trail)", "apt-get install git", needed=False)
     yield _command("mmdebstrap", "mmdebstrap (for bootstrap)", "apt-get install mmdebstrap arch-test", needed=False)
 
@@ -64,12 +66,12 @@ def _builder(session: Session, platform: Platform, base: str) -> Iterator[Findin
     except ChainbuildError as error:
         yield Finding(what=what, state="wrong", told=error.message, mend=error.hint)
         return
-    natively = bool(builder.platforms) and Platform.parse(builder.platforms[0]).same_as(platform)
-    if platform.oci not in {text.removesuffix("*") for text in builder.platforms}:
+    if not any(means(text, platform) for text in builder.platforms):
         told = f"{builder.name} ({builder.driver}) does not run {platform.oci}; it runs {', '.join(builder.platforms)}"
         yield Finding(what=what, state="wrong", told=told, mend=emulation_hint(platform))
         return
-    how = "natively" if natively else "under emulation"
+    # A builder names its own platform first.
+    how = "natively" if means(builder.platforms[0], platform) else "under emulation"
     yield _asked(what, lambda: _tiny_build(session, platform, base, f"{builder.name} ({builder.driver})", how))
 
 
@@ -113,14 +115,14 @@ def _from_problem(what: str, problem: str, well: str) -> Finding:
     return Finding(what=what, state="wrong" if problem else "ok", told=told or well, mend=mend.strip())
 
 
-def _space(root: Path) -> Finding:
+def _space(root: Path, *, asking_docker: bool) -> Finding:
     """Free space where the registry's data goes and where the engine keeps its own."""
     places = {root}
-    done = subprocess.run(
-        ["docker", "info", "--format", "{{.DockerRootDir}}"], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0 and Path(done.stdout.strip()).is_dir():
-        places.add(Path(done.stdout.strip()))
+    if asking_docker:
+        argv = ["docker", "info", "--format", "{{.DockerRootDir}}"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and Path(done.stdout.strip()).is_dir():
+            places.add(Path(done.stdout.strip()))
     free = {place: shutil.disk_usage(place).free for place in places}
     place = min(free, key=lambda one: free[one])
     told = f"{free[place] / 1e9:.0f} GB free at {place}"

@@ -19,7 +19,7 @@ from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
 from chainbuild.orders import order_for, stage_args
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
-from chainbuild.provenance import Breadcrumb, Trail, identity_of
+from chainbuild.provenance import Breadcrumb, Trail, identity_of, read_trail
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
@@ -313,7 +313,8 @@ class Execution:
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder made no image")
         image = resolve(tools.registries, staging.with_digest(built.digest), step.platform)
-        finished = tools.finisher.finish(step, order, image, images, self._trail(step, components.key))
+        trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE else ()
+        finished = tools.finisher.finish(step, order, image, images, trail)
         image = finished.image
         parent = images.get(step.parent)
         record = Record(
@@ -347,17 +348,22 @@ class Execution:
         return record
 
     def _trail(self, step: Step, key: str) -> Trail:
-        """What the step stands on, the lowest first, and itself."""
-        seen: dict[StepId, Breadcrumb] = {}
-
-        def walk(steps: Iterable[StepId]) -> None:
-            for need in steps:
-                if need not in seen and need in self.outcome.results:
-                    walk(self.outcome.results[need].step.needs)
-                    seen[need] = Breadcrumb(step=need, key=self.outcome.results[need].record.key)
-
-        walk(step.needs)
-        return (*seen.values(), Breadcrumb(step=step.id, key=key))
+        """What the step stands on, the lowest first, and itself; a base that was made so brings its own trail."""
+        below = set(step.needs)
+        for other in reversed(self._steps.values()):
+            if other.id in below:
+                below.update(other.needs)
+        bases = [
+            crumb
+            for other in (*(self._steps[need] for need in below), step)
+            for image in other.images
+            if image.name == CHAIN_IMAGE and isinstance(image.source, ImageReference)
+            for crumb in read_trail(self._tools.found[str(image.source), image.platform.oci].image.config)
+        ]
+        crumbs = [
+            Breadcrumb(step=need, key=self.outcome.results[need].record.key) for need in self._steps if need in below
+        ]
+        return tuple(dict.fromkeys((*bases, *crumbs, Breadcrumb(step=step.id, key=key))))
 
     def _inputs(self, step: Step) -> tuple[dict[str, str], dict[str, RemoteImage]]:
         """What the builder is given for each image input, and the images behind them."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from chainbuild.context import ContentDigests, ContextFile, ContextTree
@@ -22,6 +24,7 @@ from chainbuild.shipped import minimize_program
 
 REGISTRY_DATA = "registry"
 OWN_DATA = (REGISTRY_DATA, ".chainbuild")
+_LAYOUT = "oci-layout://"
 _ALL = LocalSources(patterns=(".",), everything=True)
 # What the program itself does to a production image after its build; the number moves when that changes.
 _FINISH = "1"
@@ -65,7 +68,9 @@ class InputReader:
             args={arg.name: arg.value for arg in step.args if arg_counts(arg.name, facts)},
             images={name: image.identity for name, image in images.items() if name not in unused},
             contexts={
-                name: spec for name, spec in step.contexts if not Path(spec).is_absolute() and name not in unused
+                name: _layout_digest(spec)
+                for name, spec in step.contexts
+                if not Path(spec).is_absolute() and name not in unused
             },
             files=files,
             secrets=tuple(sorted({secret.id for secret in step.secrets}.intersection(facts.secrets))),
@@ -103,6 +108,8 @@ class InputReader:
             if sources:
                 ignore = _ignore_for(step, prefix, root)
                 problems += ignore.problems
+                if sources.past_ignore:
+                    ignore, sources = IgnoreFile(), replace(sources, past_ignore=False)  # noqa: PLW2901
                 if not prefix:
                     ignore, own = without_own_data(ignore, root)
                     problems += _taken_in(step, sources, own)
@@ -160,25 +167,56 @@ def without_own_data(ignore: IgnoreFile, root: Path) -> tuple[IgnoreFile, tuple[
     there = [name for name in OWN_DATA if (root / name).is_dir()]
     if not (root / REGISTRY_DATA / "docker" / "registry").is_dir():
         there = [name for name in there if name != REGISTRY_DATA]
-    own = tuple(name for name in there if not ignore.ignores(name))
+    own = tuple(name for name in there if _gets_in(ignore, root, name))
     if not own:
         return ignore, ()
-    added = parse_ignore("".join(f"/{name}\n" for name in own).encode())
+    # A folder that was ignored already and is brought back in part: builders want the second line then.
+    added = parse_ignore("".join(f"/{name}\n/{name}/**\n" for name in own).encode())
     return replace(ignore, patterns=(*ignore.patterns, *added.patterns)), own
+
+
+def _gets_in(ignore: IgnoreFile, root: Path, name: str) -> bool:
+    """Whether anything in a folder is not ignored: `name/*` ignores it as well, and `!name/x` brings some of it back."""
+    try:
+        return any(not ignore.ignores(f"{name}/{entry}") for entry in os.listdir(root / name))  # noqa: PTH208
+    except OSError:
+        return not ignore.ignores(name)
 
 
 def _taken_in(step: Step, sources: LocalSources, own: tuple[str, ...]) -> list[Problem]:
     """A COPY of the whole context would put the registry's data and the logs into the image."""
-    if not own or not sources.everything or sources.doubts:
+    if sources.doubts:
         return []
-    names = " and ".join(own)
+    taken = own if sources.everything else tuple(name for name in own if _is_source(name, sources))
+    if not taken:
+        return []
+    what = "the whole context" if sources.everything else "more than it seems to"
     return [
         Problem(
             path=shown_path(step.dockerfile),
-            message=f"it takes the whole context in, and with it what chainbuild keeps there ({names})",
-            hint=f"Add to .dockerignore the lines: {', '.join(own)}.",
+            message=f"it takes {what} in, and with it what chainbuild keeps there ({' and '.join(taken)})",
+            hint=f"Add to .dockerignore the lines: {', '.join(taken)}.",
         )
     ]
+
+
+def _is_source(name: str, sources: LocalSources) -> bool:
+    return any(fnmatchcase(name, pattern.partition("/")[0]) for pattern in sources.patterns)
+
+
+def _layout_digest(spec: str) -> str:
+    """What an `oci-layout://FOLDER[:TAG][@DIGEST]` holds, instead of where it lies; the words where it cannot be read."""
+    if not spec.startswith(_LAYOUT):
+        return spec
+    place, _, digest = spec.removeprefix(_LAYOUT).partition("@")
+    folder, _, tag = place.partition(":")
+    if digest:
+        return digest
+    try:
+        raw = (Path(folder) / "index.json").read_bytes()
+    except OSError:
+        return spec
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}:{tag or 'latest'}"
 
 
 def _readable(step: Step, facts: Facts, local: Mapping[str, Path]) -> Iterator[tuple[str, Path, LocalSources]]:

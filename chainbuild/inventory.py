@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,12 +64,14 @@ def _records_by_image(
 
 
 def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
-    try:
-        for platform in platforms_of(registries, reference):
+    """The images under a tag; what is none, or lost a part, is left out."""
+    platforms: tuple[Platform, ...] = ()
+    with suppress(RegistryError):
+        platforms = platforms_of(registries, reference)
+    for platform in platforms:
+        with suppress(RegistryError):
             image = resolve(registries, reference, platform)
             yield Listed(reference=reference, platform=platform, image=image, is_index=image.index_digest is not None)
-    except RegistryError:
-        return
 
 
 def _with_record(row: Listed, record: Record | None) -> Listed:
@@ -122,11 +125,13 @@ def _trail_from_records(
             if record
         }
     own = next((record for record in records.values() if record.image == image.digest), None)
+    met: set[str] = set()
     seen: dict[str, Breadcrumb] = {}
 
     def walk(record: Record) -> None:
+        met.add(record.key)
         for key in record.parents.values():
-            if key in records and key not in seen:
+            if key in records and key not in met:
                 walk(records[key])
         seen[record.key] = Breadcrumb(step=record.step, key=record.key)
 

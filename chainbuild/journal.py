@@ -32,10 +32,14 @@ def last_words(root: Path) -> Words:
     try:
         document: dict[str, Any] = json.loads((root / _FILE).read_text(encoding="utf-8"))
         known = {field.name for field in fields(Words)}
-        document = {name: value for name, value in document.items() if name in known}
+        document = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in document.items()
+            if name in known
+        }
         context = document.get("context")
         return Words(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise WrongUseError(
             "nothing was run here yet",
             hint="Give the run's words: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",

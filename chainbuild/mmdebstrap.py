@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -64,6 +65,17 @@ APT::AutoRemove::SuggestsImportant "false";
 _POLICY: Final = "#!/bin/sh\nexit 101\n"
 
 
+def _mounts_below(folder: Path, table: str | None = None) -> list[str]:
+    """The mount points below a folder, in the order in which they were mounted (proc(5), mountinfo)."""
+    if table is None:
+        with suppress(OSError):
+            table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    top = f"{folder.resolve()}/"
+    places = (line.split()[4] for line in (table or "").splitlines())
+    unescaped = (re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place) for place in places)
+    return [place for place in unescaped if place.startswith(top)]
+
+
 class Workshop:
     """A temporary folder and the mmdebstraps that run in it; both are gone at the end of the `with`."""
 
@@ -72,14 +84,23 @@ class Workshop:
         self._running: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
-        self._temporary = tempfile.TemporaryDirectory(prefix="chainbuild-bootstrap-", ignore_cleanup_errors=True)
-        self._folder = Path(self._temporary.name)
+        # No TemporaryDirectory: that removes what it finds, also through mounts.
+        self._folder = Path(tempfile.mkdtemp(prefix="chainbuild-bootstrap-"))
         # Without root, mmdebstrap works as other users (of a user namespace), who must get in.
         self._folder.chmod(0o755)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._temporary.cleanup()
+        # An mmdebstrap that was killed leaves binds of the machine's own /dev/shm, /proc and /sys below its root: what is
+        # removed there is removed on the machine.
+        for place in reversed(_mounts_below(self._folder)):
+            subprocess.run(["umount", place], capture_output=True, check=False)
+        left = _mounts_below(self._folder)
+        if left:
+            text = f"{self._folder} is not removed, because these are still mounted: {', '.join(left)}"
+            self._emit(Message(level="warning", text=text))
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def make(self, request: Request, platforms: Sequence[Platform]) -> dict[str, tuple[Layer, ImageConfig, float]]:
         """A layer and a config per platform, made side by side. Errors: `NotReadyError`."""

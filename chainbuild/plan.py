@@ -34,6 +34,13 @@ class Records(Protocol):
         """Whether the registry still has the record's image."""
 
 
+class Glance(Protocol):
+    """What the registry held a moment ago, known in a few requests; `registry.books.Books` is the real one."""
+
+    def standing(self, repository: ImageReference, components: Components) -> Record | None:
+        """The record of a key, where both it and its image are known to stand; None where that has to be asked."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFacts:
     """What of an image decides the steps that are built from it.
@@ -128,10 +135,12 @@ class Decider:
         renewal: Renewal | None = None,
         taken: Mapping[StepId, str] | None = None,
         clock: Callable[[], float] = time.time,
+        glance: Glance | None = None,
     ) -> None:
         """`external` gives the facts of the images of a step that are no steps, by input name.
 
-        `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so.
+        `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `glance` is
+        asked before the records are, until the decider is made `fresh`.
         """
         self._records = records
         self._inputs = inputs
@@ -139,9 +148,10 @@ class Decider:
         self._renewal = renewal or Renewal()
         self._taken = taken or {}
         self._clock = clock
+        self._glance = glance
 
     def fresh(self) -> Decider:
-        """One that looks at every file again: between a plan and its execution hours may pass."""
+        """One that looks at every file and record again: between a plan and its execution hours may pass."""
         return Decider(
             self._records,
             self._inputs.fresh(),
@@ -167,9 +177,11 @@ class Decider:
             return self._as_it_stands(step)
         images = self.images(step, steps)
         components = self._inputs.components(step, images)
-        record = self._records.read(step.repository, components.key)
+        record = self._glance.standing(step.repository, components) if self._glance else None
+        stands = record is not None
+        record = record or self._records.read(step.repository, components.key)
         if record is not None:
-            why = self._not_reusable(step, record)
+            why = self._not_reusable(step, record, stands=stands)
             if why is None:
                 return Decision(step=step, reuse=record, reason="unchanged", components=components, last=record)
             return Decision(step=step, reuse=None, reason=why, components=components, last=record)
@@ -192,7 +204,7 @@ class Decider:
             )
         return Decision(step=step, reuse=last, reason=f"taken as it stands ({flag})", last=last)
 
-    def _not_reusable(self, step: Step, record: Record) -> str | None:
+    def _not_reusable(self, step: Step, record: Record, *, stands: bool) -> str | None:
         age = self._clock() - record.built_at
         if record.built_at >= self._renewal.since > 0:
             pass
@@ -200,7 +212,7 @@ class Decider:
             return "--refresh"
         elif self._renewal.refresh_after is not None and age > self._renewal.refresh_after:
             return f"older than --refresh-after ({_days(age)} old)"
-        if not self._records.image_stands(step.repository, record):
+        if not stands and not self._records.image_stands(step.repository, record):
             return "its image was deleted from the registry"
         return None
 

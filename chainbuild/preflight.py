@@ -56,12 +56,12 @@ def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
     except ChainbuildError as error:
         engine = engine_problem()
         return engine or str(error)
-    if any(_means(text, platform) for text in builder.platforms):
+    if any(means(text, platform) for text in builder.platforms):
         return ""
     return f"the builder {builder.name} does not run {platform.oci} programs\n    {emulation_hint(platform)}"
 
 
-def _means(text: str, platform: Platform) -> bool:
+def means(text: str, platform: Platform) -> bool:
     """Whether a builder's word is that platform; builders also list platforms that nobody here knows."""
     try:
         return Platform.parse(text).same_as(platform)

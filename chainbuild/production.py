@@ -13,6 +13,7 @@ from chainbuild.execute import Finished
 from chainbuild.model import Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
 from chainbuild.provenance import Trail, with_trail
+from chainbuild.registry.collect import BUILT_AS
 from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record
@@ -84,7 +85,8 @@ class StageFinisher:
             )
         )
         require(report, str(step.reference))
-        return Finished(image=image, verdicts={"libraries": report.summary}, unpacked=report.unpacked)
+        notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
+        return Finished(image=image, verdicts={"libraries": report.summary}, unpacked=report.unpacked, notes=notes)
 
     def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
         return look(

@@ -20,6 +20,7 @@ TAIL_LINES: Final = 40
 
 _EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
 _RULE = re.compile(r"^-{10,}$")
+_PUSHED = re.compile(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
 
 
 class JsonStream:
@@ -93,6 +94,10 @@ class Progress:
         self._vertices: dict[str, _Vertex] = {}
         self._text: list[str] = []
         self._doing = ""
+        self.pushed = ""
+        """The digest of the manifest that the registry has taken; empty before that."""
+        self.exported = False
+        """Whether everything that was to come out of the build has come out of it."""
 
     def feed(self, line: str) -> None:
         """Take one line of buildx's output."""
@@ -113,7 +118,10 @@ class Progress:
                 self._now(vertex.name)
             if raw.get("completed"):
                 self._flush(vertex)
+                self.exported |= vertex.name.startswith("exporting to ") and not vertex.error
         for raw in value.get("statuses") or ():
+            if raw.get("completed") and (match := _PUSHED.fullmatch(str(raw.get("id")))):
+                self.pushed = match["digest"]
             if raw.get("total") or raw.get("current"):
                 what = raw.get("name") or raw.get("id") or ""
                 self._emit(

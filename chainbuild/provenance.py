@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.records import is_key
 
 LABELS: Final = "io.github.chainbuild."
 TRAIL_LABEL: Final = f"{LABELS}trail"
@@ -37,10 +38,11 @@ def with_trail(config: ImageConfig, trail: Trail) -> ImageConfig:
 def read_trail(config: ImageConfig) -> Trail:
     """The trail in the labels; empty where there is none or it cannot be read."""
     try:
-        return tuple(
-            Breadcrumb(step=str(step), key=str(key)) for step, key in json.loads(config.label(TRAIL_LABEL) or "[]")
-        )
-    except (ValueError, TypeError):
+        found = json.loads(config.label(TRAIL_LABEL) or "[]")
+        pairs = [(step, key) for step, key in found if isinstance(step, str) and is_key(key)]
+        well = isinstance(found, list) and len(pairs) == len(found)
+        return tuple(Breadcrumb(step=step, key=key) for step, key in pairs) if well else ()
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return ()
 
 

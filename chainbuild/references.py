@@ -243,8 +243,9 @@ class ChainRegistry:
         """Read `host[:port][/path]`. Errors: `WrongUseError`."""
         host, _, prefix = text.rstrip("/").partition("/")
         if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
+            whole = f"{text!r}: " if prefix else ""
             raise WrongUseError(
-                f"--registry {text!r}: {host!r} is not a registry's host", hint="As in localhost:5000 or ghcr.io/org."
+                f"{whole}{host!r} is not a registry's host", hint="As in localhost:5000 or ghcr.io/org."
             )
         if prefix:
             check_repository(prefix, whole=text)

@@ -20,6 +20,7 @@ from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of, tree_notes
 from chainbuild.publish import publish_indexes, push_results
 from chainbuild.references import Platform
+from chainbuild.registry.books import Books
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
@@ -51,19 +52,22 @@ class Planned:
     plan: Plan
     found: Found
     decider: Decider
+    books: Books
 
 
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
     found = find_all(session.finder(), graph.external_images)
+    books = Books(session.registries, graph.chains)
     decider = Decider(
         RecordStore(session.registries),
         InputReader(Platform.of_this_machine()),
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
+        glance=books,
     )
-    return Planned(plan=make_plan(graph, decider), found=found, decider=decider)
+    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, books=books)
 
 
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
@@ -123,6 +127,10 @@ def build_run(
         seconds_left=wishes.seconds_left,
     )
     outcome = execution.run()
+    for chain in graph.chains:
+        planned.books.keep(
+            chain, [outcome.results[step.id].record for step in chain.all_steps if step.id in outcome.results]
+        )
     results = _name_results(graph, session, outcome, wishes)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome

@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# This machine is shared: an example that took long is no finding.
+settings.register_profile("chainbuild", deadline=None)
+settings.load_profile("chainbuild")
 
 ENGINE_FIXTURES = {"engine", "registry_host"}
 BASE = "debian:bookworm-slim"

@@ -113,7 +113,7 @@ def gc(
     from chainbuild.command_line import parse_repository
     from chainbuild.errors import WrongUseError
     from chainbuild.references import Digest
-    from chainbuild.registry.collect import collect
+    from chainbuild.registry.collect import Garbage, collect
     from chainbuild.session import managed_registry
     from chainbuild.wording import plural, size
 
@@ -132,7 +132,7 @@ def gc(
             typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed(kept))}")
             for tag in sorted(tag for held in one.manifests for tag in held.tags if not tag.startswith("k1-")):
                 typer.echo(f"    {tag}")
-        freed = size(sum(one.freed(kept) for one in garbage))
+        freed = size(Garbage.freed_by_all(found))
         if not garbage:
             typer.echo("nothing can go")
         elif not delete:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 
 from chainbuild.dockerfile.expansion import SPACE, ExpansionError, expand
@@ -33,8 +34,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def parse(raw: bytes, path: str) -> Dockerfile:
     """Read a Dockerfile; `path` is how it is called in problems. Never raises."""
+    read = _parsed(raw)
+    problems = tuple(replace(problem, path=path) for problem in read.problems)
+    return replace(read, path=path, problems=problems)
+
+
+# The tree's reader and the readers of step keys read the same files.
+@lru_cache(maxsize=8192)
+def _parsed(raw: bytes) -> Dockerfile:
     text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    reader = _Reader(path=path, lines=text.split("\n"))
+    reader = _Reader(path="", lines=text.split("\n"))
     reader.directives()
     instructions = tuple(reader.instructions())
     return _assemble(reader, instructions)

@@ -35,13 +35,12 @@ def named_images(
 
     # A stage that moves with the builder's platform is found by moving it: BuildKit's rules decide what
     # `--platform=$BUILDPLATFORM` means, however it is written.
+    named = [use for use in uses(build_platform) if not use.reference.startswith(PARENT)]
     far = next(other for other in _ELSEWHERE if not other.same_as(build_platform))
-    elsewhere = {(use.line, use.how): use.platform for use in uses(far)}
+    elsewhere = {(use.line, use.how): use.platform for use in uses(far)} if named else {}
     inputs: list[ImageInput] = []
     problems: list[Problem] = []
-    for use in uses(build_platform):
-        if use.reference.startswith(PARENT):
-            continue
+    for use in named:
         try:
             reference = ImageReference.parse(use.reference)
         except WrongUseError as error:

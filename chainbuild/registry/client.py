@@ -127,6 +127,11 @@ class RegistryClient:
         first = self._url(repository, "tags", "list") + f"?n={_PAGE}"
         return tuple(self._paged(first, (scope_of(repository, "pull"),), "tags"))
 
+    def some_tags(self, repository: str, *, pages: int) -> tuple[str, ...]:
+        """The tags of so many pages (of up to 1,000 each, as the registry likes), which may not be all of them."""
+        first = self._url(repository, "tags", "list") + f"?n={_PAGE}"
+        return tuple(self._paged(first, (scope_of(repository, "pull"),), "tags", pages=pages))
+
     def repositories(self) -> tuple[str, ...]:
         """Every repository (the catalog, which public registries mostly refuse)."""
         return tuple(self._paged(f"{self.base}/v2/_catalog?n={_PAGE}", ("registry:catalog:*",), "repositories"))
@@ -227,9 +232,9 @@ class RegistryClient:
     def _url(self, repository: str, kind: str, name: str) -> str:
         return f"{self.base}/v2/{repository}/{kind}/{quote(name, safe=':')}"
 
-    def _paged(self, url: str, scope: Scope, key: str) -> Iterator[str]:
+    def _paged(self, url: str, scope: Scope, key: str, *, pages: int | None = None) -> Iterator[str]:
         seen: set[str] = set()
-        while url not in seen:
+        while url not in seen and (pages is None or len(seen) < pages):
             seen.add(url)
             response = self._wire.call("GET", url, scope, fine=(200, 404))
             raw = self._wire.document(response, url)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.errors import NotFoundInRegistryError, WrongUseError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.oci import Index, Manifest
@@ -20,6 +21,11 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
 
 MACHINE: Final = "k1-"
+BUILT_AS: Final = "built as"
+"""The note of a record that has the digest which the builder gave, where the image got another config after that.
+
+Nothing else knows of that manifest, and as long as it lies there its layers do.
+"""
 _AT_ONCE: Final = 8
 
 
@@ -45,8 +51,23 @@ class Garbage:
 
     def freed(self, kept_elsewhere: Collection[Digest] = ()) -> int:
         """The bytes of blobs that nothing kept needs; registries keep a blob once for all repositories."""
+        return sum(self.freed_blobs(kept_elsewhere).values())
+
+    def freed_blobs(self, kept_elsewhere: Collection[Digest] = ()) -> dict[Digest, int]:
+        """The blobs that nothing kept needs, with their bytes."""
         gone = {blob: size for held in self.manifests for blob, size in held.blobs.items()}
-        return sum(size for blob, size in gone.items() if blob not in self.kept_blobs and blob not in kept_elsewhere)
+        kept = self.kept_blobs.union(kept_elsewhere)
+        return {blob: size for blob, size in gone.items() if blob not in kept}
+
+    @staticmethod
+    def freed_by_all(garbages: Iterable[Garbage]) -> int:
+        """The bytes that go when all of it goes: a blob that several repositories lose is counted once."""
+        every = tuple(garbages)
+        kept = frozenset[Digest]().union(*(one.kept_blobs for one in every))
+        freed: dict[Digest, int] = {}
+        for one in every:
+            freed |= one.freed_blobs(kept)
+        return sum(freed.values())
 
 
 @dataclass(slots=True)
@@ -79,11 +100,13 @@ def _is_root(tag: str) -> bool:
 
 def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
     """Everything that the roots need: children, the records of kept images, and what those records stand on."""
-    records = {held.record.key: digest for digest, held in there.held.items() if held.record}
+    # Steps of two options may share a key: each has its own newest record of it.
+    of_key: dict[str, list[Digest]] = {}
     of_image: dict[Digest, list[Digest]] = {}
     for digest, one in there.held.items():
         if one.record:
             of_image.setdefault(one.record.image, []).append(digest)
+            of_key.setdefault(one.record.key, []).append(digest)
     kept: set[Digest] = set()
     todo = list(roots)
     while todo:
@@ -97,7 +120,7 @@ def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
         todo += [*held.children, *of_image.get(digest, ())]
         if held.record:
             todo.append(held.record.image)
-            todo += [records[key] for key in held.record.parents.values() if key in records]
+            todo += [parent for key in held.record.parents.values() for parent in of_key.get(key, ())]
     return frozenset(kept)
 
 
@@ -150,4 +173,6 @@ def _hold(
         found.append((name, Held(digest=raw.digest, tags=(), blobs=blobs, record=record)))
         if record is not None:
             todo.append(("", record.image))
+            with suppress(WrongUseError):
+                todo += [("", Digest(digest)) for digest in (record.notes.get(BUILT_AS),) if digest]
     return found

@@ -78,8 +78,18 @@ class Record:
             document = json.loads(raw)
             if document["schema"] != SCHEMA:
                 raise ValueError(f"schema {document['schema']!r}")
-            components = Components.from_json(document["components"])
-            record = cls(
+            record = cls.read(document, Components.from_json(document["components"]))
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a record: {error!r}") from error
+        if record.components.key != record.key:
+            raise ValueError("its components do not give its key")
+        return record
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], components: Components) -> Record:
+        """Read a record's document but for its components. Errors: `ValueError` on anything else."""
+        try:
+            return cls(
                 key=str(document["key"]),
                 step=str(document["step"]),
                 image=Digest(document["image"]),
@@ -97,11 +107,8 @@ class Record:
                 parents={str(key): str(value) for key, value in document["parents"].items()},
                 components=components,
             )
-        except (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, WrongUseError) as error:
+        except (KeyError, TypeError, AttributeError, ArithmeticError, WrongUseError) as error:
             raise ValueError(f"not a record: {error!r}") from error
-        if components.key != record.key:
-            raise ValueError("its components do not give its key")
-        return record
 
 
 class RecordStore:
@@ -122,6 +129,10 @@ class RecordStore:
     def write(self, repository: ImageReference, family: str, record: Record) -> None:
         """Store a record under its key, and as the newest of its step."""
         content = json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")).encode()
+        if self._registries.client(repository).head(repository.repository, record.key) is not None:
+            from chainbuild.registry.books import forget
+
+            forget(self._registries, repository, record.step)
         for name in (record.key, last_tag(family)):
             put_artifact(self._registries, repository.with_tag(name), artifact_type=ARTIFACT_TYPE, content=content)
 

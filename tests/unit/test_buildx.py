@@ -269,6 +269,31 @@ def test_a_qemu_crash_is_called_that() -> None:
     assert error.log_tail[0] == "compiling"
 
 
+@pytest.mark.parametrize(
+    ("said", "crashed"),
+    [
+        ("qemu: uncaught target signal 11 (Segmentation fault) - core dumped", True),
+        ("qemu: unhandled CPU exception 0x2 - aborting", True),
+        ("qemu: fatal: Trying to execute code outside RAM", True),
+        ("qemu-aarch64: QEMU internal SIGSEGV {code=MAPERR, addr=0x20}", True),
+        ("qemu-aarch64-static: /build/tcg/tcg.c:3340: tcg_gen: Assertion `x' failed.", True),
+        ("qemu-arm: mmap of /lib/x.so: Invalid argument", True),
+        ("/bin/sh: line 1:    12 Segmentation fault      (core dumped) make", False),
+        ("Segmentation fault (core dumped) /usr/bin/qemu-aarch64 /bin/make", True),
+        ("Segmentation fault (core dumped)", False),
+        ("qemu-aarch64: warning: TCG doesn't support requested feature: Invalid argument", False),
+        ("qemu-aarch64: Could not open '/lib/ld-linux.so': No such file or directory", False),
+        ("qemu: Unsupported syscall: 435", False),
+        ("gcc: Invalid argument", False),
+        ("Setting up qemu-user-static", False),
+    ],
+)
+def test_a_word_of_qemu_s_is_no_crash(said: str, crashed: bool) -> None:
+    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
+    assert isinstance(error, BuildFailedError)
+    assert ("QEMU crashed" in error.message) is crashed
+
+
 @pytest.mark.parametrize("said", ["401 Unauthorized", "push access denied: requested access to the resource is denied"])
 def test_a_registry_that_wants_a_login(said: str) -> None:
     assert "docker login" in failure(f"ERROR: failed to solve: failed to push x: {said}").hint

@@ -94,7 +94,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"option": "stock,stock/"}, "OPTION: 'stock' is named twice", ""),
     ({"option": "stock,./stock"}, "options 'stock' and './stock' have the same name", ""),
     ({"option": ""}, "OPTION: '' has an empty entry", ""),
-    ({"registry": "ghcr"}, "--registry: --registry 'ghcr': 'ghcr' is not a registry's host", ""),
+    ({"registry": "ghcr"}, "--registry: 'ghcr' is not a registry's host", ""),
     ({"builders": ["a", "b"]}, "--builder: the builder for all is said twice", ""),
     ({"builders": ["amd64=a", "x86_64=b"]}, "--builder: x86_64 is said twice", ""),
     ({"builders": ["amd65=a"]}, "--builder: unknown platform 'amd65'", ""),

@@ -78,6 +78,10 @@ class FakeDriver:
     during: Callable[[BuildOrder], None] = lambda _: None
     proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
     content: Callable[[BuildOrder], str] | None = None
+    fails_tests: dict[str, BaseException] = field(default_factory=dict)
+    """The steps whose tests fail, with what the builder raises."""
+    texts: list[str] = field(default_factory=list)
+    """The Dockerfiles by which tests were run."""
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the images of steps have in their config besides, by step id."""
     stopped: int = 0
@@ -86,12 +90,27 @@ class FakeDriver:
     @property
     def built(self) -> list[str]:
         """The steps that were built, in the order in which they began."""
-        return [order.step for order in self.orders if order.export is None]
+        return [order.step for order in self.orders if order.export is None and order.image]
+
+    @property
+    def tested(self) -> list[str]:
+        """The steps whose tests were run, in order."""
+        return [order.step for order in self.tests]
+
+    @property
+    def tests(self) -> list[BuildOrder]:
+        """The orders that were only run: tests of images."""
+        return [order for order in self.orders if order.export is None and not order.image]
 
     def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
         with self.lock:
             self.orders.append(order)
         self.during(order)
+        if order.export is None and not order.image:
+            self.texts.append(order.dockerfile.read_text())
+            if order.step in self.fails_tests:
+                raise self.fails_tests[order.step]
+            return BuildResult(digest=None, seconds=0.1)
         if order.step in self.fails:
             raise self.fails[order.step]
         if order.export is not None:
@@ -297,6 +316,8 @@ class World:
         """Forget what was seen, not what the registry holds."""
         self.driver.orders.clear()
         self.driver.fails.clear()
+        self.driver.fails_tests.clear()
+        self.driver.texts.clear()
         self.events.clear()
         self.fake.log.clear()
 

@@ -1,0 +1,78 @@
+"""`script/bench`: what is measured is in docs/benchmarks.md. Whole processes, side by side in one run."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+from benchmarks import loop, measure, minimize, page, plan
+
+
+def main() -> int:
+    """Run the benchmark that is named; its table goes to stdout and, with `--write`, into the page."""
+    parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
+
+    words = commands.add_parser("loop", help="a chain through a shell loop, buildx bake and chainbuild")
+    defaults = loop.Settings()
+    words.add_argument("--rounds", type=int, default=defaults.rounds)
+    words.add_argument("--steps", type=int, default=defaults.steps)
+    words.add_argument("--base", default=defaults.base, help="a local image (default: %(default)s)")
+    words.add_argument("--least", type=int, default=defaults.least, help="bytes that the first step writes")
+    words.add_argument("--most", type=int, default=defaults.most, help="bytes that the last step writes")
+    words.add_argument(
+        "--prune", action="store_true", help="empty the engine's whole build cache where it is to be empty"
+    )
+    words.set_defaults(name="loop", measured=_loop)
+
+    words = commands.add_parser("minimize", help="the closure of an image of another platform against ldd under QEMU")
+    words.add_argument(
+        "image", nargs="?", default="", help="a local image; else the local one with the most to look at"
+    )
+    words.add_argument("--rounds", type=int, default=3)
+    words.set_defaults(name="minimize", measured=_minimize)
+
+    words = commands.add_parser("plan", help="plans of many steps that are all in the registry")
+    words.add_argument(
+        "--sizes", default=",".join(map(str, plan.SIZES)), help="numbers of steps (default: %(default)s)"
+    )
+    words.add_argument("--rounds", type=int, default=3)
+    words.set_defaults(name="plan", measured=_plan)
+
+    asked = parser.parse_args()
+    # Ended from outside, it still takes away what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    measured: Callable[[argparse.Namespace], str] = asked.measured
+    try:
+        table = measured(asked)
+    except measure.RunFailedError as error:
+        measure.say(f"script/bench {asked.name}: {error}")
+        return 1
+    print(table)
+    print(f"\n{page.machine()}")
+    if asked.write:
+        page.put(asked.name, table)
+    return 0
+
+
+def _loop(asked: argparse.Namespace) -> str:
+    settings = loop.Settings(
+        steps=asked.steps, rounds=asked.rounds, base=asked.base, least=asked.least, most=asked.most, prune=asked.prune
+    )
+    return loop.table(loop.measured(settings))
+
+
+def _minimize(asked: argparse.Namespace) -> str:
+    return minimize.table(minimize.measured(asked.image, asked.rounds))
+
+
+def _plan(asked: argparse.Namespace) -> str:
+    sizes = tuple(int(word) for word in asked.sizes.split(","))
+    return plan.table(plan.measured(sizes, asked.rounds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""A registry that holds every step of a tree, without a build: images that are manifests alone, and their records.
+
+What a plan asks of the registry cannot tell them from built ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from chainbuild.bases import BaseFinder, find_all
+from chainbuild.command_line import RunRequest
+from chainbuild.inputs import InputReader
+from chainbuild.local_store import LocalStore
+from chainbuild.model import Step
+from chainbuild.plan import Decider, ImageFacts
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.artifacts import put_artifact
+from chainbuild.registry.books import Books, image_tag
+from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.images import put_image
+from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, digest_of
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
+
+_WRITERS = 8
+
+
+def put_base(registries: Registries, reference: ImageReference) -> None:
+    """An image without layers to stand on."""
+    put_image(registries, reference, ImageConfig.make(Platform.of_this_machine(), ()), ())
+
+
+def forge_records(request: RunRequest, registries: Registries) -> int:
+    """Store an image and a record for every step of the request's graph; gives how many."""
+    finder = BaseFinder(registries, request.settings.chain, LocalStore(), lambda _: None, hand_over=_nothing)
+    found = find_all(finder, request.graph.external_images)
+
+    def external(step: Step) -> dict[str, ImageFacts]:
+        there = {
+            image.name: found[str(image.source), image.platform.oci].image.config
+            for image in step.images
+            if not isinstance(image.source, str)
+        }
+        return {name: ImageFacts(identity=str(config.content_identity)) for name, config in there.items()}
+
+    decider = Decider(RecordStore(registries), InputReader(Platform.of_this_machine()), external)
+    known: dict[str, ImageFacts] = {}
+    made: list[tuple[Step, Record, Manifest]] = []
+    for step in request.graph:
+        components = decider.components(step, known)
+        identity = f"sha256:{hashlib.sha256(components.key.encode()).hexdigest()}"
+        manifest = _image_of(registries, step)
+        known[step.id] = ImageFacts(identity=identity)
+        record = Record(
+            key=components.key, step=step.id, image=manifest.digest, identity=identity, size=0, added=0, seconds=1.0,
+            built_at=time.time(), components=components,
+        )  # fmt: skip
+        made.append((step, record, manifest))
+    with ThreadPoolExecutor(max_workers=_WRITERS) as threads:
+        for _ in threads.map(lambda one: _store(registries, *one), made):
+            pass
+    books = Books(registries, request.graph.chains)
+    for chain in request.graph.chains:
+        steps = {step.id for step in chain.all_steps}
+        books.keep(chain, [record for step, record, _ in made if step.id in steps])
+    return len(made)
+
+
+def _image_of(registries: Registries, step: Step) -> Manifest:
+    config = ImageConfig.make(step.platform, ())
+    if not step.needs:
+        registries.client(step.repository).put_blob(step.repository.repository, config.raw)
+    return Manifest.make(
+        config=Descriptor(media_type=OCI_CONFIG, digest=digest_of(config.raw), size=len(config.raw)),
+        layers=(),
+        annotations={"step": step.id},
+    )
+
+
+def _store(registries: Registries, step: Step, record: Record, manifest: Manifest) -> None:
+    """The image under the tag of its digest, and the record under its key: all that a plan without builds looks at."""
+    client, place = registries.client(step.repository), step.repository.repository
+    client.put_manifest(place, image_tag(manifest.digest), manifest.raw, manifest.media_type)
+    content = json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")).encode()
+    put_artifact(registries, step.repository.with_tag(record.key), artifact_type=ARTIFACT_TYPE, content=content)
+
+
+def _nothing(local_name: str, platform: Platform, destination: str) -> None:
+    raise AssertionError(f"{local_name} ({platform}) is to be in the registry at {destination}")

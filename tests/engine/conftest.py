@@ -1,0 +1,424 @@
+"""A user's place to stand: a copied tree, a home of one's own, the command as a process, and the registry to look into."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.pool import Registries
+
+COMMAND = Path(sys.executable).parent / "chainbuild"
+CASES = Path(__file__).resolve().parent.parent / "cases"
+OWN = Platform.of_this_machine().name
+OTHER = "aarch64" if OWN == "amd64" else "amd64"
+SHARED_LEASES = Path("/tmp/chainbuild-leases")
+PATIENCE = 300.0
+"""Seconds after which something that must happen is taken not to happen; never an assertion about speed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """What `--json` wrote."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """The events of a kind."""
+        return [event for event in self.objects if event.get("event") == kind]
+
+    def steps(self, kind: str) -> list[str]:
+        """The names of the steps that an event of that kind tells of, without platform and option."""
+        return [str(event["step"]).rpartition("/")[2] for event in self.events(kind)]
+
+    @property
+    def built(self) -> list[str]:
+        """What was built, in order."""
+        return self.steps("step_started")
+
+    @property
+    def reused(self) -> list[str]:
+        """What was reused, in order."""
+        return self.steps("step_reused")
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The last error object."""
+        return [one for one in self.objects if one.get("schema") == "chainbuild.error/1"][-1]
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why, by step."""
+        (started,) = self.events("run_started")
+        return {str(step["step"]).rpartition("/")[2]: step["reason"] for step in started["steps"]}
+
+    def told(self) -> str:
+        """Everything, for the message of an assertion."""
+        return f"exit {self.code}\n--- stdout\n{self.out[-6000:]}\n--- stderr\n{self.err[-6000:]}"
+
+
+@dataclass(kw_only=True, slots=True)
+class Place:
+    """A user on a machine: a tree, a home, and the chain registry that is used (None: the managed one)."""
+
+    root: Path
+    home: Path
+    repo: str
+    registry: str | None
+    base: str
+    production: str
+    port: int = 0
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """The chain registry's host."""
+        return self.registry or f"localhost:{self.port}"
+
+    @property
+    def temporary(self) -> Path:
+        """The user's folder for temporary files."""
+        return self.home / "tmp"
+
+    def environment(self) -> dict[str, str]:
+        """The environment: of nothing that this machine's user has set for chainbuild or buildx."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CHAINBUILD_", "BUILDX_", "BUILDKIT_", "XDG_", "PYTEST_"))
+        }
+        folders = {
+            "HOME": self.home,
+            "TMPDIR": self.temporary,
+            "XDG_CACHE_HOME": self.home / "cache",
+            "XDG_CONFIG_HOME": self.home / "config",
+            "XDG_DATA_HOME": self.home / "data",
+            "XDG_STATE_HOME": self.home / "state",
+        }
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        plugins = Path(os.environ.get("HOME", "/")) / ".docker" / "cli-plugins"
+        if plugins.is_dir() and not (self.home / ".docker").exists():
+            (self.home / ".docker").mkdir()
+            (self.home / ".docker" / "cli-plugins").symlink_to(plugins)
+        return kept | {name: str(path) for name, path in folders.items()} | dict(self.environ)
+
+    def start(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start the command with exactly these words, in the tree, in a session of its own."""
+        return subprocess.Popen(
+            [str(COMMAND), *words],
+            cwd=self.root,
+            env=self.environment() | dict(environ or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A test run in the background ignores Ctrl-C, and what it starts would, too.
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509
+        )
+
+    def run(self, *words: str, environ: Mapping[str, str] | None = None) -> Done:
+        """The command with exactly these words."""
+        process = self.start(*words, environ=environ)
+        out, err = process.communicate(timeout=PATIENCE)
+        return Done(code=process.returncode, out=out, err=err)
+
+    def words(self, option: str, *flags: str, platform: str = OWN, tag: str = "v1") -> list[str]:
+        """PLATFORM REPO TAG BASE OPTION PRODUCTION and the registry."""
+        where = ["--registry", self.registry] if self.registry else ["--registry-port", str(self.port)]
+        return [platform, self.repo, tag, self.base, option, self.production, *where, *flags]
+
+    def build(self, option: str, *flags: str, platform: str = OWN, tag: str = "v1", code: int | None = 0) -> Done:
+        """A run with `--json`, that ends in this exit code (None: in any)."""
+        done = self.run(*self.words(option, "--json", *flags, platform=platform, tag=tag))
+        assert code is None or done.code == code, done.told()
+        return done
+
+    # What the registry has ---------------------------------------------------------------------------------------
+
+    def name(self, tag: str) -> ImageReference:
+        """An image of this place's repository in the chain registry."""
+        return ImageReference.parse(f"{self.host}/{self.repo}:{tag}")
+
+    def tags(self, *, machine: bool = False) -> list[str]:
+        """The tags of this place's repository; those with machine data only where asked for."""
+        with Registries() as registries:
+            name = self.name("any")
+            return sorted(
+                tag for tag in registries.client(name).tags(name.repository) if machine or not tag.startswith("k1-")
+            )
+
+    def image(self, tag: str, platform: str = OWN) -> RemoteImage:
+        """An image of this place's repository."""
+        with Registries() as registries:
+            return resolve(registries, self.name(tag), Platform.parse(platform))
+
+    def identity(self, tag: str, platform: str = OWN) -> str:
+        """What an image is: layers and runtime configuration, without dates and history."""
+        return str(self.image(tag, platform).config.content_identity)
+
+    # What the engine has ------------------------------------------------------------------------------------------
+
+    def output(self, tag: str, *command: str, platform: str = OWN) -> str:
+        """What a container of an image of the chain registry prints."""
+        return container_output(self.image(tag, platform).reference.pinned, *command, platform=platform)
+
+    def clean(self) -> None:
+        """Remove what the engine has of this place's repository."""
+        listed = docker("image", "ls", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}")
+        fields = [line.split() for line in listed.stdout.splitlines() if self.repo in line]
+        names = {f"{name}@{digest}" if tag == "<none>" else f"{name}:{tag}" for name, tag, digest in fields}
+        if names:
+            docker("image", "rm", "--force", *sorted(names))
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def container_output(image: str, *command: str, platform: str = OWN, entrypoint: str | None = None) -> str:
+    """What a container prints."""
+    how = ["--entrypoint", entrypoint] if entrypoint is not None else []
+    done = docker("run", "--rm", "--pull", "missing", "--platform", Platform.parse(platform).oci, *how, image, *command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A docker command."""
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+
+
+def eventually(what: Callable[[], bool], told: str) -> None:
+    """Wait until it is so."""
+    limit = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < limit, f"never came to be: {told}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write files, their folders with them."""
+    for path, text in files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(text, bytes):
+            target.write_bytes(text)
+        else:
+            target.write_text(text, encoding="utf-8")
+    return root
+
+
+def gives(case: str) -> dict[str, Any]:
+    """What a case's tree must give."""
+    document: dict[str, Any] = json.loads((CASES / case / "gives.json").read_bytes())
+    return document
+
+
+Lay = Callable[..., Place]
+"""`lay(case=None, files=None, registry=…, production=…)`: a tree for a user."""
+
+
+@contextmanager
+def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
+    """Makes places below `folder`, and cleans up after them."""
+    with ExitStack() as stack:
+
+        def lay(
+            case: str | None = None, files: Mapping[str, str | bytes] | None = None, *, managed: bool = False,
+            at: str | None = None, production: str | None = None, repo: str | None = None,
+        ) -> Place:  # fmt: skip
+            spot = Path(tempfile.mkdtemp(prefix="place-", dir=folder))
+            root = spot / "tree"
+            if case:
+                shutil.copytree(CASES / case / "tree", root)
+            root.mkdir(exist_ok=True)
+            write_tree(root, files or {})
+            place = Place(
+                root=root,
+                home=spot / "home",
+                repo=repo or f"chainbuild-test/{uuid.uuid4().hex[:12]}",
+                registry=None if managed else at or registry,
+                base=base,
+                production=production or base,
+                port=free_port() if managed else 0,
+            )
+            stack.callback(place.clean)
+            if managed:
+                stack.callback(shutil.rmtree, SHARED_LEASES / str(place.port), ignore_errors=True)
+                stack.callback(docker, "compose", "--project-name", f"chainbuild-registry-{place.port}", "down")
+            return place
+
+        yield lay
+
+
+@pytest.fixture
+def lay(tmp_path: Path, registry_host: str, base_images: str) -> Iterator[Lay]:
+    """Lays trees for a test."""
+    with laid(tmp_path, registry=registry_host, base=base_images) as laying:
+        yield laying
+
+
+@pytest.fixture(scope="module")
+def lay_once(tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_images: str) -> Iterator[Lay]:
+    """Lays trees for all tests of a module."""
+    with laid(tmp_path_factory.mktemp("module"), registry=registry_host, base=base_images) as laying:
+        yield laying
+
+
+@pytest.fixture(scope="session")
+def nothing_image(registry_host: str) -> str:
+    """An image of one small file, for both platforms: a production image that takes no time to look into."""
+    name = f"{registry_host}/test/nothing:1"
+    for platform in ("amd64", "aarch64"):
+        push_files(f"{registry_host}/test/nothing:{platform}", {"nothing": b""}, platform)
+    join(name, ("amd64", "aarch64"))
+    return name
+
+
+def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **config: Any) -> RemoteImage:
+    """Push an image of these files."""
+    import gzip
+    import io
+    import tarfile
+
+    from chainbuild.registry.config import ImageConfig
+    from chainbuild.registry.images import put_image
+    from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
+
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for path, content in files.items():
+            member = tarfile.TarInfo(path.lstrip("/"))
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
+    packed = gzip.compress(tar.getvalue(), mtime=0)
+    reference = ImageReference.parse(name)
+    with Registries() as registries:
+        registries.client(reference).put_blob(reference.repository, packed)
+        made = ImageConfig.make(Platform.parse(platform), [digest_of(tar.getvalue())]).with_changes(**config)
+        return put_image(registries, reference, made, [Descriptor.of(packed, OCI_LAYER_GZIP)])
+
+
+def join(name: str, platforms: tuple[str, ...]) -> None:
+    """An index over the tags of that repository that are called like the platforms."""
+    from chainbuild.registry.images import put_index
+
+    reference = ImageReference.parse(name)
+    with Registries() as registries:
+        images = {
+            Platform.parse(one): resolve(registries, reference.with_tag(one), Platform.parse(one)).descriptor
+            for one in platforms
+        }
+        put_index(registries, reference, images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryContainer:
+    """A registry that a test may mistreat."""
+
+    container: str
+    port: int
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.port}"
+
+    def stop(self) -> None:
+        docker("stop", "--time", "0", self.container)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        from chainbuild.registry.managed import ask
+
+        docker("start", self.container)
+        eventually(lambda: ask(self.host) == "registry", f"the registry at {self.host}")
+
+    def shell(self, script: str) -> str:
+        """Run something inside it."""
+        done = docker("exec", self.container, "sh", "-c", script)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def own_registry(registry_image: str) -> Iterator[Callable[..., RegistryContainer]]:
+    """Starts registries of one's own; `size`: how many MB their disk has."""
+    made: list[str] = []
+
+    def start(size: int | None = None) -> RegistryContainer:
+        port = free_port()
+        disk = ["--tmpfs", f"/var/lib/registry:size={size}m"] if size else []
+        done = docker(
+            "run", "--detach", "--publish", f"127.0.0.1:{port}:5000", "--env", "REGISTRY_STORAGE_DELETE_ENABLED=true",
+            *disk, registry_image,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        made.append(done.stdout.strip())
+        registry = RegistryContainer(container=made[-1], port=port)
+        registry.start()
+        return registry
+
+    yield start
+    for container in made:
+        docker("rm", "--force", "--volumes", container)
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes below one."""
+    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    below: dict[int, list[int]] = {}
+    for line in done.stdout.splitlines():
+        child, parent = (int(word) for word in line.split())
+        below.setdefault(parent, []).append(child)
+    found: set[int] = set()
+    rest = [pid]
+    while rest:
+        for child in below.get(rest.pop(), ()):
+            found.add(child)
+            rest.append(child)
+    return found
+
+
+def session_of(pid: int) -> list[str]:
+    """The processes of a session that are still there (zombies are not), with their command lines."""
+    done = subprocess.run(["ps", "-A", "-o", "sid=,stat=,args="], capture_output=True, text=True, check=True)
+    lines = (line.split(None, 2) for line in done.stdout.splitlines())
+    return [fields[2] for fields in lines if fields[0] == str(pid) and not fields[1].startswith("Z")]
+
+
+def kill(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to the command alone."""
+    if process.poll() is None:
+        os.kill(process.pid, number)

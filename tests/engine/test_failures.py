@@ -1,0 +1,204 @@
+"""What goes wrong is told: whole, with its place and what to do, in the right exit code, and with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.registry.managed import ask
+from tests.unit.minimize.elf_builder import AMD64, ARM64, library
+
+from .conftest import CASES, OTHER, OWN, SHARED_LEASES, Lay, descendants, docker, free_port, push_files
+
+pytestmark = pytest.mark.timeout(900)
+
+BAD = sorted(path.parent for path in (CASES / "bad").glob("*/told.json"))
+
+
+@pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
+def test_a_bad_tree_is_told_whole_and_nothing_is_started(case: Path, lay: Lay) -> None:
+    place = lay(f"bad/{case.name}", managed=True)
+    asked: dict[str, Any] = json.loads((case / "told.json").read_bytes())
+    words = {
+        "platform": "amd64", "repo": place.repo, "tag": "v1", "base": place.base, "option": "chain",
+        "production": place.production,
+    } | asked.get("words", {})  # fmt: skip
+    done = place.run(*words.values(), "--registry-port", str(place.port), *asked.get("flags", ()))
+    assert done.code == 2, done.told()
+    assert [text for text in asked["told"] if text not in done.err] == [], done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    as_json = place.run(*words.values(), "--registry-port", str(place.port), *asked.get("flags", ()), "--json")
+    assert as_json.code == 2
+    assert as_json.error["exit_code"] == 2
+    assert all(problem["message"] for problem in as_json.error["problems"])
+    # Nothing was started: no registry, no lease, no log, no temporary file.
+    assert ask(place.host) == "nothing"
+    assert not (SHARED_LEASES / str(place.port)).exists()
+    assert not (place.root / ".chainbuild").exists()
+    assert not (place.root / "registry").exists()
+    assert list(place.temporary.iterdir()) == []
+
+
+FAILING = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+RUN echo fine
+RUN for number in $(seq 1 300); do echo "line $number of the output"; done; sleep 1; \\
+    echo "the reason is this" >&2; exit 42
+"""
+
+
+def test_a_failing_run_shows_its_place_its_last_lines_and_its_log(lay: Lay) -> None:
+    place = lay(files={"one/10-Dockerfile-good": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo good > /good\n"})
+    (place.root / "one" / "20-Dockerfile-bad").write_text(FAILING, encoding="utf-8")
+    (place.root / "one" / "30-Dockerfile-after").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n", encoding="utf-8")
+    done = place.run(*place.words("one"))
+    assert done.code == 1, done.told()
+    assert done.out == ""
+    assert "one/20-Dockerfile-bad:4" in done.err
+    assert "exit code: 42" in done.err
+    for shown in ("the reason is this", "line 300 of the output", "line 295 of the output"):
+        assert shown in done.err
+    assert "line 5 of the output\n" not in done.err
+    log = next(Path(word) for word in done.err.split() if word.endswith(f"{OWN}-one-20-bad.log"))
+    whole = log.read_text(encoding="utf-8")
+    assert [number for number in range(1, 301) if f"line {number} of the output\n" not in whole] == []
+    assert "the reason is this" in whole
+    # What was finished has its name; what failed, and what would stand on it, has none.
+    assert place.tags() == [f"v1-one-10-good-{OWN}"]
+    assert list(place.temporary.iterdir()) == []
+
+    as_json = place.build("one", code=1)
+    assert (as_json.built, as_json.reused) == (["20-bad"], ["10-good"])
+    assert as_json.error["where"] == "one/20-Dockerfile-bad:4"
+    # Which of its two streams a builder hands on first is not said.
+    assert {"the reason is this", "line 300 of the output"} <= set(as_json.error["log_tail"])
+    assert Path(as_json.error["log_path"]).is_file()
+
+    # Mended, it goes on from where it stopped.
+    (place.root / "one" / "20-Dockerfile-bad").write_text(FAILING.replace("exit 42", "exit 0"), encoding="utf-8")
+    mended = place.build("one", "--until", "30")
+    assert (mended.reused, mended.built) == (["10-good"], ["20-bad", "30-after"])
+
+
+def test_a_base_that_is_not_there_or_not_for_the_platform_is_told(lay: Lay, registry_host: str) -> None:
+    place = lay("steps")
+    push_files(f"{registry_host}/{place.repo}-base:1", {"file": b""}, OTHER)
+    place.base = f"{registry_host}/{place.repo}-base:1"
+    place.production = f"{registry_host}/{place.repo}-base:2"
+    done = place.build("chain", code=4)
+    assert f"exists, but not for {OWN}; it has: {OTHER}" in done.error["message"]
+    assert f"{place.repo}-base:2" in done.error["message"]
+    assert done.built == []
+    place.base = "localhost:9/no/registry:here"
+    done = place.run(*place.words("chain"))
+    assert done.code == 4
+    assert "bootstrap" in done.err
+    assert place.tags(machine=True) == []
+
+
+def test_a_platform_that_the_builder_does_not_run_is_told_with_what_mends_it(lay: Lay, registry_host: str) -> None:
+    inspected = docker("buildx", "inspect", "default").stdout
+    missing = [name for name in ("s390x", "ppc64le", "riscv64") if f"linux/{name}" not in inspected]
+    if not missing:
+        pytest.skip("this machine runs every platform")
+    place = lay("steps")
+    push_files(f"{registry_host}/{place.repo}-base:1", {"file": b""}, missing[0])
+    place.base = place.production = f"{registry_host}/{place.repo}-base:1"
+    done = place.build("chain", platform=missing[0], code=3)
+    assert f"linux/{missing[0]}" in done.error["message"]
+    assert "qemu-user-static" in done.error["message"] + done.error["hint"]
+    assert done.built == []
+
+
+def test_a_registry_that_does_not_answer_is_told(lay: Lay) -> None:
+    place = lay("steps", at=f"localhost:{free_port()}")
+    done = place.build("chain", code=4)
+    assert place.host in done.error["message"]
+    assert done.built == []
+
+
+def test_without_a_docker_command_it_is_told(lay: Lay, tmp_path: Path) -> None:
+    place = lay("steps")
+    (tmp_path / "empty").mkdir()
+    place.environ = {"PATH": str(tmp_path / "empty")}
+    done = place.build("chain", code=3)
+    assert "docker" in done.error["message"]
+    assert "Traceback" not in done.err
+    place.environ = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+    done = place.build("chain", code=3)
+    assert "no Docker Engine answers" in done.error["message"]
+
+
+UNPROVEN_STEP = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+COPY lib/ /usr/local/lib/
+"""
+UNPROVEN_PRODUCTION = """\
+ARG PRODUCTION_IMAGE
+ARG MINIMIZED_IMAGE
+FROM ${MINIMIZED_IMAGE} AS minimized
+FROM ${PRODUCTION_IMAGE}
+COPY --from=minimized / /
+RUN rm /usr/local/lib/libgone.so.1
+"""
+
+
+def test_a_result_without_all_its_libraries_gets_no_name(lay: Lay) -> None:
+    machine = {"amd64": AMD64, "aarch64": ARM64}[OWN]
+    future = library("libfuture.so.1", "libc.so.6", machine=machine, needs={"libc.so.6": ["GLIBC_2.99"]})
+    place = lay(
+        files={
+            "one/10-Dockerfile-libraries": UNPROVEN_STEP,
+            "utilities/Dockerfile-production": UNPROVEN_PRODUCTION,
+            "lib/libgone.so.1": library("libgone.so.1", machine=machine),
+            "lib/libuser.so.1": library("libuser.so.1", "libgone.so.1", machine=machine),
+            "lib/libfuture.so.1": future,
+        }
+    )
+    done = place.build("one", code=5)
+    assert done.error["error"] == "NotProvenError"
+    findings = "\n".join(done.error["findings"])
+    for name in ("libuser.so.1", "libgone.so.1", "libfuture.so.1", "GLIBC_2.99"):
+        assert name in findings, findings
+    (verdict,) = done.events("verdict")
+    assert (verdict["step"], verdict["passed"]) == (f"{OWN}/one/production", False)
+    assert place.tags() == [f"v1-one-10-libraries-{OWN}", f"v1-one-minimized-{OWN}"]
+    assert docker("image", "inspect", f"{place.repo}:v1-one-{OWN}").returncode != 0
+    # It is not kept as built, either: it is looked at again, and says the same.
+    again = place.run(*place.words("one"))
+    assert again.code == 5, again.told()
+    assert "GLIBC_2.99" in again.err
+    assert "libgone.so.1" in again.err
+
+
+def test_a_killed_builder_process_is_a_failure_and_not_a_bug(lay: Lay) -> None:
+    """Somebody else ends the build: the run says so, in its own words."""
+    place = lay(files={"one/10-Dockerfile-slow": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN sleep 240\n"})
+    process = place.start(*place.words("one", "--json"))
+
+    def builds() -> list[int]:
+        table = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+        mine = descendants(process.pid)
+        pairs = (line.split(None, 1) for line in table.splitlines())
+        return [int(pid) for pid, args in pairs if int(pid) in mine and "buildx" in args and "rawjson" in args]
+
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"step_progress"' in line and "RUN sleep" in line:
+            break
+    killed = builds()
+    assert killed
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    assert "bug" not in err

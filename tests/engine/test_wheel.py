@@ -1,0 +1,72 @@
+"""The wheel, as a user has it: installed away from the checkout, with the stages and the registry's compose file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from .conftest import OWN, Lay, Place
+
+pytestmark = pytest.mark.timeout(900)
+
+SHIPPED = {
+    "chainbuild/shipped/docker-compose-registry.yml",
+    "chainbuild/shipped/utilities/Dockerfile-minimize",
+    "chainbuild/shipped/utilities/Dockerfile-production",
+    "chainbuild/shipped/utilities/Dockerfile-verify",
+    "chainbuild/minimize/__main__.py",
+    "chainbuild/cli/__init__.py",
+}
+
+
+def must(*argv: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run([str(word) for word in argv], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, repository_root: Path) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    must(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, repository_root)
+    (found,) = folder.glob("chainbuild-*.whl")
+    return found
+
+
+def test_it_holds_the_program_and_the_stages_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert names >= SHIPPED
+    assert [name for name in names if name.partition("/")[0].endswith(".dist-info")]
+    strangers = [name for name in names if not name.startswith(("chainbuild/", "chainbuild-"))]
+    assert strangers == []
+    assert [name for name in names if "__pycache__" in name or name.startswith("chainbuild/tests")] == []
+
+
+def test_installed_it_builds_a_tree_that_has_no_utilities(
+    wheel: Path, lay: Lay, nothing_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    must(sys.executable, "-m", "venv", tmp_path / "venv")
+    must(tmp_path / "venv" / "bin" / "pip", "install", "--quiet", wheel)
+    monkeypatch.setattr("tests.engine.conftest.COMMAND", tmp_path / "venv" / "bin" / "chainbuild")
+    place: Place = lay(
+        files={
+            "one/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN mkdir -p /usr/local/share/a\n",
+        },
+        production=nothing_image,
+    )
+    version = place.run("--version")
+    assert version.out.startswith("chainbuild ")
+    place.build("one")
+    result = place.image(f"v1-one-{OWN}")
+    assert len(result.layers) == 2
+    # Its stages are its own, whatever folder it stands in.
+    record = place.root / ".chainbuild" / "logs" / "latest" / "events.jsonl"
+    assert "minimize" in record.read_text(encoding="utf-8")
+    status = place.run("registry", "status", "--registry-port", "1")
+    assert status.code == 0, status.told()

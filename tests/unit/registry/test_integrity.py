@@ -1,0 +1,72 @@
+"""Whether an image is whole: every part that its manifest names, and no more requests than that needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainbuild.errors import LoginNeededError, UnreachableError
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.integrity import is_intact
+from chainbuild.registry.pool import Registries
+from tests.unit.registry.fake_registry import Answer, FakeRegistry
+
+AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
+NAME = ImageReference.parse("localhost:5000/a:1")
+
+
+@pytest.mark.parametrize("lost", ["first layer", "last layer", "config", "manifest"])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_part_that_is_lost_is_noticed(fake: FakeRegistry, registries: Registries, lost: str, indexed: bool) -> None:
+    image = fake.add_image("a:1", "amd64", layers=[b"one", b"two"], tag=not indexed)
+    if indexed:
+        fake.add_index("a:1", [image])
+    assert is_intact(registries, NAME, AMD64)
+    assert is_intact(registries, image.reference, AMD64)
+    parts = {
+        "first layer": image.layers[0].digest, "last layer": image.layers[-1].digest,
+        "config": image.manifest.config.digest, "manifest": image.digest,
+    }  # fmt: skip
+    fake.host().forget(parts[lost])
+    assert not is_intact(registries, NAME, AMD64)
+    assert not is_intact(registries, image.reference, AMD64)
+
+
+@pytest.mark.parametrize("damaged", ["config", "manifest"])
+def test_damage_of_what_is_read_is_noticed(fake: FakeRegistry, registries: Registries, damaged: str) -> None:
+    image = fake.add_image("a:1", "amd64")
+    fake.host().damage(image.manifest.config.digest if damaged == "config" else image.digest)
+    assert not is_intact(registries, image.reference, AMD64)
+
+
+def test_another_platform_s_image_is_none(fake: FakeRegistry, registries: Registries) -> None:
+    image = fake.add_image("a:1", "aarch64")
+    assert not is_intact(registries, NAME, AMD64)
+    fake.add_index("a:all", [image])
+    assert not is_intact(registries, ImageReference.parse("localhost:5000/a:all"), AMD64)
+    assert is_intact(registries, ImageReference.parse("localhost:5000/a:all"), ARM64)
+
+
+def test_layers_are_not_read(fake: FakeRegistry, registries: Registries) -> None:
+    image = fake.add_image("a:1", "amd64", layers=[b"one", b"two"])
+    fake.log.clear()
+    assert is_intact(registries, NAME, AMD64)
+    for layer in image.layers:
+        assert not fake.counted("GET", str(layer.digest))
+        assert fake.counted("HEAD", str(layer.digest)) == 1
+
+
+def test_a_registry_that_does_not_answer_is_no_no(fake: FakeRegistry, registries: Registries) -> None:
+    fake.add_image("a:1", "amd64")
+    fake.host().down = True
+    with pytest.raises(UnreachableError):
+        is_intact(registries, NAME, AMD64)
+    fake.host().down = False
+    fake.host().require("Basic x", 'Basic realm="x"')
+    with pytest.raises(LoginNeededError):
+        is_intact(registries, NAME, AMD64)
+
+
+def test_any_other_refusal_is_a_no(fake: FakeRegistry, registries: Registries) -> None:
+    fake.add_image("a:1", "amd64")
+    fake.answers.append(Answer.error(400, "UNSUPPORTED", "no"))
+    assert not is_intact(registries, NAME, AMD64)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import UnreachableError
+from chainbuild.execute import Outcome
+from chainbuild.inputs import InputReader
+from chainbuild.model import Graph
+from chainbuild.plan import Decider, Plan, Renewal, make_plan
+from chainbuild.registry.books import Books, book_reference, book_tag, image_tag, read_book
+from chainbuild.registry.records import Record, RecordStore
+from chainbuild.registry.transport import TransportError
+from chainbuild.run import _external_facts
+from tests.unit.registry.fake_registry import Answer
+from tests.unit.world import AMD64, ARM64, REPOSITORY, THREE_STEPS, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    return made
+
+
+def keep(world: World, graph: Graph, outcome: Outcome, books: Books | None = None) -> None:
+    books = books or Books(world.registries, graph.chains)
+    for chain in graph.chains:
+        books.keep(chain, [outcome.results[step.id].record for step in chain.all_steps])
+
+
+def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
+    graph = world.graph()
+    found = world.found(graph)
+    world.fake.log.clear()
+    decider = Decider(
+        RecordStore(world.registries),
+        InputReader(AMD64),
+        lambda step: _external_facts(step, found),
+        renewal=renewal,
+        clock=lambda: world.now,
+        glance=Books(world.registries, graph.chains),
+    )
+    return make_plan(graph, decider)
+
+
+def actions(made: Plan) -> list[tuple[str, str]]:
+    return [(decision.step.name, decision.reason) for decision in made.decisions]
+
+
+def built(world: World) -> dict[str, Record]:
+    graph = world.graph()
+    outcome = world.run(graph)
+    keep(world, graph, outcome)
+    return {step.name: outcome.results[step.id].record for step in graph}
+
+
+def test_a_plan_with_a_book_says_what_a_plan_without_one_says(world: World) -> None:
+    built(world)
+    without = world.plan()
+    assert plan(world).decisions == without.decisions
+
+
+def test_the_number_of_requests_does_not_grow_with_the_chain(world: World) -> None:
+    built(world)
+    plan(world)
+    few = len(world.fake.log)
+    world.write(
+        {f"stock/{number}-Dockerfile-s{number}": THREE_STEPS["stock/10-Dockerfile-base"] for number in range(40, 60)}
+    )
+    built(world)
+    assert not plan(world).builds
+    assert len(world.fake.log) == few == 2
+
+
+def test_a_deleted_image_is_noticed(world: World) -> None:
+    records = built(world)
+    world.host.forget(records["20-blas"].image)
+    told = dict(actions(plan(world)))
+    assert told["10-base"] == "unchanged"
+    assert told["20-blas"] == "its image was deleted from the registry"
+    assert told["30-venv"].startswith("parent 20-blas")
+
+
+def test_a_deleted_record_is_noticed(world: World) -> None:
+    records = built(world)
+    # Both tags of the record point at one manifest.
+    world.host.forget(world.host.tags[REPOSITORY, records["20-blas"].key])
+    assert dict(actions(plan(world)))["20-blas"] == "never built"
+
+
+def test_a_record_that_was_written_anew_outdates_the_book(world: World) -> None:
+    old = built(world)
+    world.now += 1000
+    world.driver.content = lambda order: f"other content of {order.step}"
+    world.run(renewal=Renewal(refresh=True, since=world.now))
+    reused = {decision.step.name: decision.reuse for decision in plan(world).decisions}
+    first = reused["10-base"]
+    assert first is not None
+    assert first.image != old["10-base"].image
+
+
+def test_an_unchanged_book_is_not_sent_again(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    keep(world, graph, outcome)
+    world.fake.log.clear()
+    keep(world, graph, outcome)
+    assert world.fake.counted("PUT") == 0
+    assert world.fake.counted("POST") == 0
+
+
+def test_a_run_of_some_steps_keeps_what_the_book_tells_of_the_others(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    keep(world, graph, outcome)
+    world.now += 1000
+    record = outcome.results["amd64/stock/10-base"].record
+    books = Books(world.registries, graph.chains)
+    books.keep(graph.chains[0], [record])
+    assert not plan(world).builds
+    assert len(world.fake.log) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"schema":"chainbuild.book/2","records":[]}',
+        b'{"schema":"chainbuild.book/1"}',
+        b'{"schema":"chainbuild.book/1","records":[{}]}',
+    ],
+)
+def test_what_is_no_book_is_none(content: bytes) -> None:
+    with pytest.raises(ValueError):
+        read_book(content)
+
+
+def test_a_damaged_book_costs_requests_and_nothing_else(world: World) -> None:
+    built(world)
+    graph = world.graph()
+    world.host.damage(world.host.tags[REPOSITORY, str(book_reference(graph.chains[0]).tag)])
+    assert not plan(world).builds
+
+
+def test_a_registry_that_lists_only_some_of_its_tags(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(world)
+    world.host.page = 1
+    assert not plan(world).builds
+    assert world.fake.counted("GET", "tags/list") == 3
+
+
+def test_a_registry_that_may_only_be_read_gets_no_book_and_that_is_no_error(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    books = Books(world.registries, graph.chains)
+    assert not any(books.standing(step.repository, outcome.results[step.id].record.components) for step in graph)
+    world.fake.answers = [Answer.error(403, "DENIED")] * 20
+    keep(world, graph, outcome, books)
+    world.fake.answers = []
+    assert (REPOSITORY, book_tag("stock", "amd64")) not in world.host.tags
+
+
+def test_a_registry_that_goes_away_is_told(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    world.fake.answers = [TransportError("refused", "refuses connections")] * 20
+    books = Books(world.registries, graph.chains)
+    record = outcome.results["amd64/stock/10-base"].record
+    with pytest.raises(UnreachableError):
+        books.standing(graph.chains[0].steps[0].repository, record.components)
+
+
+def test_platforms_have_books_of_their_own(world: World) -> None:
+    graph = world.graph((AMD64, ARM64))
+    keep(world, graph, world.run(graph))
+    tags = {tag for _, tag in world.host.tags if tag.startswith("k1-book-")}
+    assert tags == {"k1-book-stock-amd64", "k1-book-stock-aarch64"}
+
+
+def test_tags_fit_a_registry(world: World) -> None:
+    records = built(world)
+    assert len(image_tag(records["10-base"].image)) <= 128
+    assert len(book_tag("o" * 200, "aarch64")) == 128
+    assert book_tag("o" * 200, "aarch64") != book_tag("o" * 200, "amd64")

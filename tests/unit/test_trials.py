@@ -1,0 +1,283 @@
+"""Tests of built images: what they ask for, when they run, and that nothing that fails one gets a record or a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.buildx import BuildOrder
+from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
+from chainbuild.events import StepFailed, StepFinished, StepReused, StepStarted, Verdict
+from chainbuild.references import ImageReference
+from chainbuild.registry.records import RecordStore
+from chainbuild.trials import TIME_LIMIT, read_trial
+from tests.unit.world import CHAIN, REPOSITORY, THREE_STEPS, World
+
+BLAS, VENV, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/30-venv", "amd64/stock/production"
+BLAS_TEST, PRODUCTION_TEST = "stock/blas-test", "stock/production-test"
+PLACE = ImageReference(CHAIN, REPOSITORY)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS | {BLAS_TEST: "#!/bin/sh\ntrue\n"})
+    return made
+
+
+def failing(*said: str) -> BuildFailedError:
+    return BuildFailedError("the test failed", log_tail=said)
+
+
+def verdicts(world: World) -> list[tuple[str, bool]]:
+    return [
+        (event.step, event.passed) for event in world.events if isinstance(event, Verdict) and event.proof == "test"
+    ]
+
+
+# What a test asks for -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "seconds"),
+    [
+        ("#!/bin/sh\n", False, TIME_LIMIT),
+        ("#!/bin/sh\n# chainbuild: network\n", True, TIME_LIMIT),
+        ("#!/bin/sh\n#chainbuild:timeout 10m\n", False, 600),
+        ("#!/usr/bin/env node\n// chainbuild: network\r\n// chainbuild: timeout 1h30m\r\n", True, 5400),
+        ("#!/usr/bin/lua\n-- chainbuild: timeout 45s\n", False, 45),
+        ("#!/bin/sh\necho chainbuild: network\n", False, TIME_LIMIT),
+        ("#!/bin/sh\n" + "\n" * 18 + "# chainbuild: network\n", True, TIME_LIMIT),
+        ("#!/bin/sh\n" + "\n" * 19 + "# chainbuild: network\n", False, TIME_LIMIT),
+        ("\x7fELF\n", False, TIME_LIMIT),
+    ],
+)
+def test_asks_stand_in_the_first_lines(tmp_path: Path, text: str, network: bool, seconds: float) -> None:
+    (tmp_path / "a-test").write_text(text, newline="")
+    trial, problems = read_trial(tmp_path / "a-test")
+    assert problems == ()
+    assert (trial.network, trial.seconds) == (network, seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("#!/bin/sh\n# chainbuild: root\n", 2, "a test cannot ask for 'root'"),
+        ("#!/bin/sh\n\n# chainbuild:\n", 3, "a test cannot ask for ''"),
+        ("#!/bin/sh\n# chainbuild: timeout soon\n", 2, "'soon' is not a duration"),
+        ("#!/bin/sh\n# chainbuild: timeout\n", 2, "cannot ask for 'timeout'"),
+        ("#!/bin/sh\n# chainbuild: network please\n", 2, "cannot ask for 'network please'"),
+        ("echo no interpreter\n", 1, "neither a script with a #! line nor a program"),
+        ("", 1, "neither a script with a #! line nor a program"),
+    ],
+)
+def test_a_test_that_is_wrong_is_told_with_the_rest_of_the_tree(world: World, text: str, line: int, said: str) -> None:
+    world.write({BLAS_TEST: text, "stock/nope-args": "A=1\n"})
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    told = [(problem.path, problem.line, problem.message) for problem in caught.value.problems]
+    assert any(path == BLAS_TEST and at == line and said in message for path, at, message in told)
+    assert any(path == "stock/nope-args" for path, _, _ in told)
+
+
+def test_a_test_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a-test").mkdir()
+    _, problems = read_trial(tmp_path / "a-test", "stock/a-test")
+    assert [(problem.path, problem.message) for problem in problems] == [
+        ("stock/a-test", "cannot be read: Is a directory")
+    ]
+
+
+def test_equal_tests_are_one_test_wherever_they_lie(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    assert read_trial(tmp_path / "one")[0].digest == read_trial(tmp_path / "two")[0].digest
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("blass-test", "blas-test"), ("prodution-test", "production-test"), ("minimize-test", "")]
+)
+def test_a_test_that_no_step_has_is_an_error(world: World, name: str, near: str) -> None:
+    world.write({f"stock/{name}": "#!/bin/sh\n"})
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    (problem,) = caught.value.problems
+    assert problem.path == f"stock/{name}"
+    assert "no step has this test" in problem.message
+    assert near in problem.hint
+
+
+def test_every_step_has_its_own_test(world: World) -> None:
+    world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
+    tests = {step.id: step.test.name for step in world.graph() if step.test}
+    assert tests == {BLAS: "blas-test", PRODUCTION: "production-test"}
+
+
+# How it is run --------------------------------------------------------------------------------------------------------
+
+
+def test_it_runs_in_the_image_that_was_built_without_network(world: World) -> None:
+    outcome = world.run()
+    (order,) = world.driver.tests
+    assert outcome.succeeded
+    assert dict(order.args) == {"IMAGE": f"{CHAIN}/{REPOSITORY}@{outcome.results[BLAS].record.image}"}
+    assert (order.platform, order.seconds, order.target, order.secrets) == (
+        world.graph().by_id[BLAS].platform, TIME_LIMIT, None, (),
+    )  # fmt: skip
+    assert "RUN --network=none --mount=type=bind,target=/.chainbuild-test " in world.driver.texts[0]
+    assert verdicts(world) == [(BLAS, True)]
+
+
+def test_it_gets_what_it_asks_for(world: World) -> None:
+    world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: network\n# chainbuild: timeout 10m\n"})
+    world.run()
+    assert "--network=default" in world.driver.texts[0]
+    assert world.driver.tests[0].seconds == 600
+
+
+def test_what_the_builder_gets_is_the_file_executable_and_alone(world: World) -> None:
+    seen: list[tuple[list[str], str, int]] = []
+
+    def look(order: BuildOrder) -> None:
+        if order in world.driver.tests:
+            context: Path = order.context
+            file = context / "test"
+            names = [path.name for path in context.iterdir()]
+            seen.append((names, file.read_text(), file.stat().st_mode & 0o777))
+
+    world.driver.during = look
+    world.run()
+    assert seen == [(["test"], "#!/bin/sh\ntrue\n", 0o755)]
+
+
+def test_production_s_test_runs_in_what_gets_the_name_after_its_proof(world: World) -> None:
+    world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
+    outcome = world.run()
+    record = outcome.results[PRODUCTION].record
+    assert dict(world.driver.tests[-1].args)["IMAGE"].endswith(str(record.image))
+    assert list(record.verdicts) == ["libraries", "test"]
+    proofs = [event.proof for event in world.events if isinstance(event, Verdict) and event.step == PRODUCTION]
+    assert proofs == ["libraries", "test"]
+
+
+# A failure ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_fails_its_test_gets_neither_record_nor_name(world: World) -> None:
+    world.driver.fails_tests[BLAS] = failing("expected 4", "got 5")
+    outcome = world.run()
+    error = outcome.failures[BLAS]
+    assert isinstance(error, NotProvenError)
+    assert error.findings == ("expected 4", "got 5")
+    assert error.message == f"{CHAIN}/{REPOSITORY}:v1-stock-20-blas-amd64: its test blas-test failed"
+    assert error.where.endswith(BLAS_TEST)
+    assert error.hint == ""
+    assert "v1-stock-20-blas-amd64" not in world.tags()
+    assert RecordStore(world.registries).last(PLACE, "stock-20-blas-amd64") is None
+    assert verdicts(world) == [(BLAS, False)]
+    assert [event.step for event in world.events if isinstance(event, StepFailed)] == [BLAS]
+    assert set(outcome.skipped) == {VENV, "amd64/stock/minimize", PRODUCTION}
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built[0] == BLAS
+
+
+def test_a_production_image_that_fails_its_test_leaves_the_names_where_they_were(world: World) -> None:
+    world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
+    world.run()
+    before = {tag: world.tags()[tag] for tag in ("v1-stock-amd64", "v1-stock")}
+    world.begin_again()
+    world.write({"src/setup.py": "broken\n"})
+    world.driver.fails_tests[PRODUCTION] = failing("no such module")
+    assert list(world.run().failures) == [PRODUCTION]
+    assert {tag: world.tags()[tag] for tag in before} == before
+
+
+def test_a_test_that_takes_too_long_says_how_it_gets_more(world: World) -> None:
+    world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: timeout 0s\n"})
+    world.driver.fails_tests[BLAS] = failing()
+    error = world.run().failures[BLAS]
+    assert "its test blas-test took longer than 0 s" in error.message
+    assert "# chainbuild: timeout" in error.hint
+
+
+def test_a_machine_that_cannot_run_a_test_says_so(world: World) -> None:
+    world.driver.fails_tests[BLAS] = NotReadyError("this machine does not run linux/amd64 programs")
+    outcome = world.run()
+    assert isinstance(outcome.failures[BLAS], NotReadyError)
+    assert "v1-stock-20-blas-amd64" not in world.tags()
+    assert verdicts(world) == []
+
+
+# When it is run again -------------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_image_is_not_tested_again(world: World) -> None:
+    world.run()
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.orders == []
+
+
+def test_a_test_is_no_part_of_the_key_and_a_changed_one_runs_without_a_build(world: World) -> None:
+    first = world.run().results
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
+    outcome = world.run()
+    assert world.driver.built == []
+    assert world.driver.tested == [BLAS]
+    record = outcome.results[BLAS].record
+    assert (record.key, record.image) == (first[BLAS].record.key, first[BLAS].record.image)
+    assert record.verdicts != first[BLAS].record.verdicts
+    told = [type(event) for event in world.events if getattr(event, "step", "") == BLAS]
+    assert told == [StepStarted, Verdict, StepReused]
+    assert not any(isinstance(event, StepFinished) for event in world.events)
+    world.begin_again()
+    world.run()
+    assert world.driver.orders == [], "the verdict of the new test is in the record"
+
+
+def test_a_new_test_of_an_old_image_runs_and_one_that_is_gone_does_not(world: World) -> None:
+    world.write({BLAS_TEST: None})
+    world.run()
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\n"})
+    world.run()
+    assert (world.driver.built, world.driver.tested) == ([], [BLAS])
+    world.begin_again()
+    world.write({BLAS_TEST: None})
+    assert world.run().succeeded
+    assert world.driver.orders == []
+
+
+def test_a_reused_image_that_fails_its_changed_test_keeps_its_record_and_fails_again(world: World) -> None:
+    world.run()
+    record = RecordStore(world.registries).last(PLACE, "stock-20-blas-amd64")
+    for _ in range(2):
+        world.begin_again()
+        world.write({BLAS_TEST: "#!/bin/sh\nstricter\n"})
+        world.driver.fails_tests[BLAS] = failing("too loose")
+        outcome = world.run()
+        assert isinstance(outcome.failures[BLAS], NotProvenError)
+        assert VENV in outcome.skipped
+        assert world.driver.built == []
+        assert RecordStore(world.registries).last(PLACE, "stock-20-blas-amd64") == record
+
+
+def test_a_failed_test_of_a_reused_image_gives_no_name_under_another_tag(world: World) -> None:
+    world.run()
+    world.host.tags = {key: value for key, value in world.host.tags.items() if key[1].startswith("k1-")}
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\nstricter\n"})
+    world.driver.fails_tests[BLAS] = failing()
+    world.run()
+    assert set(world.tags()) == {"v1-stock-10-base-amd64"}
+
+
+def test_a_step_that_is_taken_as_it_stands_is_tested_too(world: World) -> None:
+    world.run()
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
+    assert world.run(first=30).succeeded
+    assert (world.driver.built, world.driver.tested) == ([], [BLAS])
