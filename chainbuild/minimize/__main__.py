@@ -17,10 +17,11 @@ from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, t
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
-from chainbuild.minimize.report import errors, minimize_report, size_in_words, warnings, write_json
+from chainbuild.minimize.report import errors, minimize_report, saved, size_in_words, warnings, write_json
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
 
 CLOSURE_SCHEMA = "chainbuild.closure/1"
@@ -57,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
     packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
     packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    for name in SWITCHES:
+        option = "--" + name.replace("_", "-")
+        packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
     proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
     proving.add_argument("root", metavar="ROOT")
@@ -73,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _switch(text: str) -> bool:
+    """The value of a build argument that is on or off; empty is off."""
+    known = {"": False, "0": False, "false": False, "no": False, "off": False}
+    known |= {"1": True, "true": True, "yes": True, "on": True}
+    if text.strip().lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 1 nor 0")
+    return known[text.strip().lower()]
+
+
 def _pack(options: argparse.Namespace) -> int:
     epoch = os.environ.get("SOURCE_DATE_EPOCH") or None
     outcome = pack(
@@ -85,6 +98,7 @@ def _pack(options: argparse.Namespace) -> int:
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
             epoch=None if epoch is None else int(epoch),
+            trim=Trim(**{name: getattr(options, name) for name in SWITCHES}),
         )
     )
     write_json(minimize_report(outcome), options.report)
@@ -102,6 +116,8 @@ def _pack(options: argparse.Namespace) -> int:
         f" {len(outcome.packing.from_production)} of the production image;"
         f" analysis {outcome.analysis_seconds:.1f} s, all {outcome.seconds:.1f} s"
     )
+    for switch, sums in saved(outcome).items():
+        print(f"{switch} saved {size_in_words(sums['bytes'])} in {sums['files']} files")
     return 1 if wrong else 0
 
 

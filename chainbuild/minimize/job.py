@@ -16,6 +16,7 @@ from chainbuild.minimize.root import Node, Overlay, Root, size_of
 from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
 from chainbuild.minimize.search import Search, Settings, is_musl
 from chainbuild.minimize.select import Selection, select
+from chainbuild.minimize.trim import Trim, Trimmed, trim
 from chainbuild.minimize.write import Writer, Written
 
 
@@ -35,6 +36,7 @@ class Order:
     library_path: str = ""
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
+    trim: Trim = Trim()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,7 @@ class Outcome:
 
     order: Order
     selection: Selection
+    trimmed: Trimmed
     layout: Layout
     packing: Packing
     closure: Closure
@@ -72,6 +75,7 @@ def pack(order: Order) -> Outcome:
     chain, production = Root(order.chain), Root(order.production)
     reader = ElfReader()
     selection = select(chain, production, order.additional_files)
+    trimmed = trim(chain, selection, order.trim, order.additional_files)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
@@ -85,11 +89,13 @@ def pack(order: Order) -> Outcome:
     scripts = missing_interpreters(overlay, files, order.search_path)
     analysed = time.monotonic()
     nodes = dict(overlay.added)
-    writer = Writer(order.output, production, chain, epoch=order.epoch)
-    written = writer.write({} if layout.conflicts else nodes)
+    writer = Writer(order.output, production, chain, epoch=order.epoch, strip=order.trim.strip)
+    writer.write({} if layout.conflicts else nodes)
+    written = writer.finish()
     return Outcome(
         order=order,
         selection=selection,
+        trimmed=trimmed,
         layout=layout,
         packing=packing,
         closure=closure,

@@ -10,6 +10,7 @@ from typing import Any
 from chainbuild.minimize.closure import Closure
 from chainbuild.minimize.job import Outcome
 from chainbuild.minimize.root import Node, shown
+from chainbuild.minimize.trim import SWITCHES
 
 MINIMIZE_SCHEMA = "chainbuild.minimize/1"
 
@@ -31,7 +32,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
                 "needed_by": one.needed_by,
                 "reason": one.reason,
                 "chain": _chain(outcome.closure, one.source),
-                "bytes": one.node.size,
+                "bytes": _bytes(outcome, one.path, one.node),
             }
             for _, one in sorted(packing.brought.items())
         ],
@@ -46,6 +47,16 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         ],
         "interpreters": dict(sorted(problems.interpreters.items())),
         "scripts": dict(sorted(outcome.scripts.items())),
+        "trimmed": [
+            {"path": path, "switch": switch.upper(), "bytes": size}
+            for path, (switch, size) in sorted(outcome.trimmed.files.items())
+        ],
+        "tests_kept": dict(sorted(outcome.trimmed.spared.items())),
+        "stripped": [
+            {"path": path, "before": before, "bytes": after}
+            for path, (before, after) in sorted(outcome.written.stripped.items())
+        ],
+        "saved": saved(outcome),
         "dropped": dict(sorted(outcome.layout.dropped.items())),
         "special": sorted(selection.special),
         "dangling": [list(pair) for pair in selection.dangling],
@@ -68,6 +79,18 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         },
         "seconds": {"analysis": round(outcome.analysis_seconds, 3), "all": round(outcome.seconds, 3)},
     }
+
+
+def saved(outcome: Outcome) -> dict[str, dict[str, int]]:
+    """What each switch that is on took out: files and bytes."""
+    sums = {name: [0, 0] for name in SWITCHES if getattr(outcome.order.trim, name)}
+    for switch, size in outcome.trimmed.files.values():
+        sums[switch][0] += 1
+        sums[switch][1] += size
+    for before, after in outcome.written.stripped.values():
+        sums["strip"][0] += 1
+        sums["strip"][1] += before - after
+    return {name.upper(): {"files": files, "bytes": size} for name, (files, size) in sums.items()}
 
 
 def errors(outcome: Outcome) -> list[str]:
@@ -111,7 +134,7 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
     for where, node in sorted(outcome.packing.overlay.added.items()):
         kept = outcome.layout.placed.get(where)
         brought = outcome.packing.brought.get(where)
-        row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(node)}
+        row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(outcome, where, node)}
         if kept is not None:
             row["reason"] = kept.reason
             if kept.path != where:
@@ -125,7 +148,10 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
-def _bytes(node: Node) -> int:
+def _bytes(outcome: Outcome, path: str, node: Node) -> int:
+    stripped = outcome.written.stripped.get(path)
+    if stripped is not None:
+        return stripped[1]
     return node.size if node.kind == "file" else 0
 
 
