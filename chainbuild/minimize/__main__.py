@@ -14,6 +14,7 @@ import sys
 import time
 
 from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
+from chainbuild.minimize.discover import Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in SWITCHES:
         option = "--" + name.replace("_", "-")
         packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
+    for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
+        packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
     proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
     proving.add_argument("root", metavar="ROOT")
@@ -98,6 +101,11 @@ def _pack(options: argparse.Namespace) -> int:
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
             epoch=None if epoch is None else int(epoch),
+            wishes=Wishes(
+                keep_dlopen=options.keep_dlopen,
+                keep_plugins=options.keep_plugins,
+                keep_interpreters=options.keep_interpreters,
+            ),
             trim=Trim(**{name: getattr(options, name) for name in SWITCHES}),
         )
     )

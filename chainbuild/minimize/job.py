@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
+from chainbuild.minimize.discover import Discovery, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
@@ -36,7 +37,8 @@ class Order:
     library_path: str = ""
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
-    trim: Trim = Trim()
+    trim: Trim = field(default_factory=Trim)
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,7 @@ class Outcome:
     order: Order
     selection: Selection
     trimmed: Trimmed
+    discovery: Discovery
     layout: Layout
     packing: Packing
     closure: Closure
@@ -76,6 +79,15 @@ def pack(order: Order) -> Outcome:
     reader = ElfReader()
     selection = select(chain, production, order.additional_files)
     trimmed = trim(chain, selection, order.trim, order.additional_files)
+    places = Places(
+        chain=chain,
+        production=production,
+        reader=reader,
+        library_path=order.library_path,
+        search_path=order.search_path,
+        library_locations=order.library_locations,
+    )
+    discovery = discover(places, selection, order.wishes)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
@@ -96,6 +108,7 @@ def pack(order: Order) -> Outcome:
         order=order,
         selection=selection,
         trimmed=trimmed,
+        discovery=discovery,
         layout=layout,
         packing=packing,
         closure=closure,

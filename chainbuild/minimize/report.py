@@ -39,6 +39,17 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "from_production": [
             {"path": path, "needed_by": sorted(askers)} for path, askers in sorted(packing.from_production.items())
         ],
+        "opened": [
+            {
+                "asker": one.asker,
+                "name": one.name,
+                "file": one.file,
+                "kind": one.kind,
+                "why": one.why,
+                "state": one.state,
+            }
+            for one in outcome.discovery.rows()
+        ],
         "missing_in_chain": _missing(problems.missing_in_chain),
         "missing_in_result": _missing(problems.missing_in_result),
         "versions": [
@@ -116,6 +127,15 @@ def warnings(outcome: Outcome) -> list[str]:
         f"{shown(path)} needs the interpreter {shown(name)}, which the production image does not have"
         for path, name in sorted({**problems.interpreters, **outcome.scripts}.items())
     ]
+    left = [one for one in outcome.discovery.rows() if one.state == "left"]
+    lines += [
+        f"{shown(one.asker)} loads {shown(one.name)} ({one.why}), which is left out"
+        for one in left
+        if one.kind in ("plugin", "nss")
+    ]
+    named = sorted({shown(one.name) for one in left if one.kind == "dlopen"})
+    if named:
+        lines.append(f"named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): {', '.join(named)}")
     lines += [f"{shown(path)} is left out: {why}" for path, why in sorted(outcome.layout.dropped.items())]
     lines += [f"{shown(path)} is left out: it is a device, socket or pipe" for path in sorted(selection.special)]
     lines += [f"{shown(path)} leads nowhere: {shown(target)}" for path, target in selection.dangling]
@@ -137,10 +157,13 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(outcome, where, node)}
         if kept is not None:
             row["reason"] = kept.reason
+            if kept.because:
+                row["because"] = kept.because
             if kept.path != where:
                 row["source"] = kept.path
         elif brought is not None:
             row["reason"] = f"needed by {brought.needed_by} as {brought.name}: {brought.reason}"
+            row["because"] = brought.needed_by
             row["source"] = brought.source
         else:
             row["reason"] = "written by chainbuild for the loader"
