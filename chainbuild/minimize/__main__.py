@@ -1,4 +1,4 @@
-"""The command inside a build stage: ``python3 -m chainbuild.minimize pack | verify | closure``.
+"""The command inside a build stage: ``python3 -m chainbuild.minimize pack | verify | closure | explain | removed``.
 
 Exit codes: 0 done and well, 1 there are problems (they are told and are in the report), 2 wrong use.
 """
@@ -9,16 +9,20 @@ Exit codes: 0 done and well, 1 there are problems (they are told and are in the 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
 from chainbuild.minimize.discover import Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
+from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
-from chainbuild.minimize.report import errors, minimize_report, saved, size_in_words, warnings, write_json
+from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings, write_json
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
@@ -44,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error("SOURCE_DATE_EPOCH is not a number of seconds")
     except SystemExit as stop:
         return int(stop.code or 0)
-    commands = {"pack": _pack, "verify": _verify, "closure": _closure}
+    commands = {"pack": _pack, "verify": _verify, "closure": _closure, "explain": _explain, "removed": _removed}
     return commands[options.command](options)
 
 
@@ -77,7 +81,38 @@ def _parser() -> argparse.ArgumentParser:
     closing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     closing.add_argument("--each", action="store_true", help="also list by file, as ldd does")
     closing.add_argument("--json", action="store_true", help="print JSON")
+    explaining = commands.add_parser("explain", help="say by which chain of needs a file is in the result")
+    explaining.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    explaining.add_argument("files", nargs="+", metavar="FILE", help="a path in either image, or a bare name")
+    listing = commands.add_parser("removed", help="list by package what was left out")
+    listing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    listing.add_argument("--files", action="store_true", help="also the largest files of each package")
     return parser
+
+
+def _report(path: str) -> dict[str, Any]:
+    """The report of a pack job at ``path`` (``-``: standard input)."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        document = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+    if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
+        raise argparse.ArgumentTypeError(f"{path}: it is no report of pack ({MINIMIZE_SCHEMA})")
+    return document
+
+
+def _explain(options: argparse.Namespace) -> int:
+    explainer = Explainer(options.report)
+    for line in (line for file in options.files for line in explainer.explain(file)):
+        print(line)
+    return 0 if all(explainer.found(file) for file in options.files) else 1
+
+
+def _removed(options: argparse.Namespace) -> int:
+    for line in removed(options.report, files=options.files):
+        print(line)
+    return 0
 
 
 def _switch(text: str) -> bool:

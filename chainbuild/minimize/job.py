@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import abi_of
+from chainbuild.minimize.account import Account, accounts
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
 from chainbuild.minimize.discover import Discovery, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
@@ -13,6 +14,7 @@ from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.pack import Packing
+from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.root import Node, Overlay, Root, size_of
 from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
 from chainbuild.minimize.search import Search, Settings, is_musl
@@ -58,6 +60,8 @@ class Outcome:
     selection: Selection
     trimmed: Trimmed
     discovery: Discovery
+    ownership: Ownership
+    accounts: dict[str, Account]
     layout: Layout
     packing: Packing
     closure: Closure
@@ -87,6 +91,7 @@ def pack(order: Order) -> Outcome:
         search_path=order.search_path,
         library_locations=order.library_locations,
     )
+    ownership = owned(chain)
     discovery = discover(places, selection, order.wishes)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
@@ -104,11 +109,14 @@ def pack(order: Order) -> Outcome:
     writer = Writer(order.output, production, chain, epoch=order.epoch, strip=order.trim.strip)
     writer.write({} if layout.conflicts else nodes)
     written = writer.finish()
+    gone = frozenset(trimmed.files)
     return Outcome(
         order=order,
         selection=selection,
         trimmed=trimmed,
         discovery=discovery,
+        ownership=ownership,
+        accounts=accounts(chain, production, ownership, kept_bytes(layout, packing, written), gone),
         layout=layout,
         packing=packing,
         closure=closure,
@@ -122,6 +130,18 @@ def pack(order: Order) -> Outcome:
         unreadable=sorted({(one.path, one.reason) for tree in (chain, production) for one in tree.unreadable}),
         cache_written=cache_written,
     )
+
+
+def kept_bytes(layout: Layout, packing: Packing, written: Written) -> dict[str, int]:
+    """The bytes that are kept of each file of the chain's image, by its path there."""
+    kept: dict[str, int] = {}
+    for where, one in layout.placed.items():
+        if one.node.kind == "file":
+            kept[one.path] = written.stripped.get(where, (0, one.node.size))[1]
+    for where, brought in packing.brought.items():
+        if brought.node.kind == "file":
+            kept[brought.source] = written.stripped.get(where, (0, brought.node.size))[1]
+    return kept
 
 
 def _seeds(

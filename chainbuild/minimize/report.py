@@ -82,6 +82,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
             "brought": len(packing.brought),
             "from_production": len(packing.from_production),
         },
+        "packages": _packages(outcome),
         "sizes": {
             "chain": outcome.sizes.chain,
             "production": outcome.sizes.production,
@@ -167,7 +168,25 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
             row["source"] = brought.source
         else:
             row["reason"] = "written by chainbuild for the loader"
+        if kept is not None or brought is not None:
+            row["package"] = outcome.ownership.owner(row.get("source", where))
         rows.append(row)
+    return rows
+
+
+def _packages(outcome: Outcome) -> list[dict[str, Any]]:
+    rows = []
+    for key, account in outcome.accounts.items():
+        package = outcome.ownership.packages.get(key)
+        rows.append(
+            {
+                "package": key,
+                "version": package.version if package is not None else "",
+                "files": account.files,
+                "bytes": account.bytes,
+                "largest": [{"path": path, "bytes": size} for size, path in account.largest],
+            }
+        )
     return rows
 
 
@@ -196,13 +215,3 @@ def write_json(document: dict[str, Any], path: str) -> None:
         sys.stdout.write(text)
         return
     Path(path).write_text(text, encoding="ascii")
-
-
-def size_in_words(size: int) -> str:
-    """``size`` bytes for people: ``187.3 MB``."""
-    amount = float(size)
-    for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
