@@ -23,7 +23,8 @@ from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings, write_json
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import Root, shown
+from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
 from chainbuild.minimize.trim import SWITCHES, Trim
@@ -44,11 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
                 parser.error(f"{folder}: no such folder")
         if options.command == "pack" and os.path.isdir(options.output) and os.listdir(options.output):
             parser.error(f"{options.output}: it is not empty")
-        if options.command == "pack" and not (os.environ.get("SOURCE_DATE_EPOCH") or "0").isdecimal():
+        if options.command in ("pack", "sbom") and not (os.environ.get("SOURCE_DATE_EPOCH") or "0").isdecimal():
             parser.error("SOURCE_DATE_EPOCH is not a number of seconds")
     except SystemExit as stop:
         return int(stop.code or 0)
-    commands = {"pack": _pack, "verify": _verify, "closure": _closure, "explain": _explain, "removed": _removed}
+    commands = {
+        "pack": _pack,
+        "verify": _verify,
+        "closure": _closure,
+        "explain": _explain,
+        "removed": _removed,
+        "sbom": _sbom,
+    }
     return commands[options.command](options)
 
 
@@ -68,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
     for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
         packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
     packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
     proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
     proving.add_argument("root", metavar="ROOT")
@@ -81,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     closing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     closing.add_argument("--each", action="store_true", help="also list by file, as ldd does")
     closing.add_argument("--json", action="store_true", help="print JSON")
+    listing = commands.add_parser("sbom", help="write an SPDX document about everything in ROOT")
+    listing.add_argument("root", metavar="ROOT")
+    listing.add_argument("--output", default="-", metavar="FILE")
+    listing.add_argument("--name", default="image", help="what the document calls the image")
     explaining = commands.add_parser("explain", help="say by which chain of needs a file is in the result")
     explaining.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
     explaining.add_argument("files", nargs="+", metavar="FILE", help="a path in either image, or a bare name")
@@ -124,8 +138,20 @@ def _switch(text: str) -> bool:
     return known[text.strip().lower()]
 
 
+def _sbom(options: argparse.Namespace) -> int:
+    document, unreadable = image_sbom(Root(options.root), options.name, _epoch())
+    write_json(document, options.output)
+    for path in unreadable:
+        print(f"error: {shown(path)} cannot be read", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def _epoch() -> int | None:
+    text = os.environ.get("SOURCE_DATE_EPOCH") or None
+    return None if text is None else int(text)
+
+
 def _pack(options: argparse.Namespace) -> int:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or None
     outcome = pack(
         Order(
             chain=options.root,
@@ -135,7 +161,9 @@ def _pack(options: argparse.Namespace) -> int:
             additional_files=tuple(options.additional_files.split()),
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
-            epoch=None if epoch is None else int(epoch),
+            epoch=_epoch(),
+            package_records=options.package_records,
+            sbom=bool(options.sbom),
             wishes=Wishes(
                 keep_dlopen=options.keep_dlopen,
                 keep_plugins=options.keep_plugins,
@@ -145,6 +173,8 @@ def _pack(options: argparse.Namespace) -> int:
         )
     )
     write_json(minimize_report(outcome), options.report)
+    if outcome.sbom is not None:
+        write_json(outcome.sbom, options.sbom)
     wrong, doubtful = errors(outcome), warnings(outcome)
     for line in doubtful[:_SHOWN_WARNINGS]:
         print(f"warning: {line}", file=sys.stderr)

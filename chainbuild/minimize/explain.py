@@ -41,10 +41,8 @@ class Explainer:
         if not paths:
             lines = list(self._out(wanted))
         if not lines:
-            lines = [
-                f"{shown(wanted)} is not in the result: it is in no folder that is kept, and nothing that is kept needs"
-                " it. ADDITIONAL_FILES can name it."
-            ]
+            why = "it is in no folder that is kept, and nothing that is kept needs it"
+            lines = [f"{shown(wanted)} is not in the result: {why}. ADDITIONAL_FILES can name it."]
         return lines
 
     def found(self, wanted: str) -> bool:

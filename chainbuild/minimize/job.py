@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.account import Account, accounts
@@ -15,7 +16,9 @@ from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, e
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.pack import Packing
 from chainbuild.minimize.packages import Ownership, owned
+from chainbuild.minimize.records import Record, kept_packages, records
 from chainbuild.minimize.root import Node, Overlay, Root, size_of
+from chainbuild.minimize.sbom import Digests, digests_of, document, system_of
 from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
 from chainbuild.minimize.search import Search, Settings, is_musl
 from chainbuild.minimize.select import Selection, select
@@ -28,7 +31,7 @@ class Order:
     """What is to be packed: folders of this machine, patterns of the image, and settings of the image.
 
     ``library_path`` and ``search_path`` are the image's ``LD_LIBRARY_PATH`` and ``PATH``; ``epoch`` is
-    ``SOURCE_DATE_EPOCH`` in seconds.
+    ``SOURCE_DATE_EPOCH`` in seconds. With ``package_records`` scanners of the result see whose the kept files are.
     """
 
     chain: str
@@ -41,6 +44,8 @@ class Order:
     epoch: int | None = None
     trim: Trim = field(default_factory=Trim)
     wishes: Wishes = field(default_factory=Wishes)
+    package_records: bool = True
+    sbom: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +79,8 @@ class Outcome:
     scripts: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     cache_written: bool = False
+    records: dict[str, Record] = field(default_factory=dict)
+    sbom: dict[str, Any] | None = None
 
 
 def pack(order: Order) -> Outcome:
@@ -108,6 +115,11 @@ def pack(order: Order) -> Outcome:
     nodes = dict(overlay.added)
     writer = Writer(order.output, production, chain, epoch=order.epoch, strip=order.trim.strip)
     writer.write({} if layout.conflicts else nodes)
+    paperwork = _Paperwork(order, chain, production, ownership, _sources(layout, packing))
+    written_records = {} if layout.conflicts else paperwork.records()
+    for where, record in written_records.items():
+        overlay.add(where, record.node)
+    writer.write({where: record.node for where, record in written_records.items()})
     written = writer.finish()
     gone = frozenset(trimmed.files)
     return Outcome(
@@ -129,7 +141,53 @@ def pack(order: Order) -> Outcome:
         scripts=scripts,
         unreadable=sorted({(one.path, one.reason) for tree in (chain, production) for one in tree.unreadable}),
         cache_written=cache_written,
+        records=written_records,
+        sbom=paperwork.sbom(overlay) if order.sbom else None,
     )
+
+
+class _Paperwork:
+    """What is written about the result: records of packages, and the bill of materials."""
+
+    def __init__(
+        self, order: Order, chain: Root, production: Root, ownership: Ownership, sources: dict[str, str]
+    ) -> None:
+        self.order = order
+        self.chain = chain
+        self.production = production
+        self.ownership = ownership
+        self.sources = sources
+        self.kept = kept_packages(ownership, sources)
+        self._known: dict[str, Digests | None] = {}
+
+    def digests(self, path: str) -> Digests | None:
+        """The checksums of the file that was written to ``path``; None for what is no file."""
+        if path not in self._known:
+            try:
+                self._known[path] = digests_of(self.order.output.rstrip("/") + path)
+            except OSError:
+                self._known[path] = None
+        return self._known[path]
+
+    def records(self) -> dict[str, Record]:
+        if not self.order.package_records:
+            return {}
+        there = owned(self.production)
+        return records(self.chain, self.production, self.ownership, there, self.kept, self.digests)
+
+    def sbom(self, overlay: Overlay) -> dict[str, Any]:
+        """The document about the minimized files; what the production image brings is not in it."""
+        sums = {path: self.digests(path) for path, node in sorted(overlay.added.items()) if node.kind == "file"}
+        digests = {path: one for path, one in sums.items() if one is not None}
+        owners = {path: self.ownership.owner(self.sources.get(path, "")) for path in digests}
+        system = system_of(self.chain)
+        return document("minimized", self.ownership, self.kept, owners, digests, system, self.order.epoch)
+
+
+def _sources(layout: Layout, packing: Packing) -> dict[str, str]:
+    """By path in the result, where it was in the chain's image."""
+    sources = {where: kept.path for where, kept in layout.placed.items() if kept.node.kind != "dir"}
+    return sources | {where: brought.source for where, brought in packing.brought.items()}
 
 
 def kept_bytes(layout: Layout, packing: Packing, written: Written) -> dict[str, int]:

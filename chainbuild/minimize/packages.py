@@ -113,15 +113,15 @@ def _read_dpkg(tree: Root, result: Ownership) -> None:
             package = _debian(raw, fields)
             if package is None:
                 continue
-            known = result.packages.get(package.key)
-            if known is None:
-                result.packages[package.key] = package
-            elif known.version != package.version:  # both are there: one from each image
-                continue
+            known = result.packages.setdefault(package.key, package)
+            key = package.key
+            if known.version != package.version:  # both are there: one from each image
+                key = f"{key}@{package.version}"
+                result.packages[key] = package
             for line in _text(tree, f"{path}.md5sums").split("\n"):
                 name = line.partition("  ")[2]
                 if name:
-                    _claim(tree, result, package.key, f"/{name.removeprefix('./')}")
+                    _claim(tree, result, key, f"/{name.removeprefix('./')}")
 
 
 def _debian(raw: str, fields: dict[str, str]) -> Package | None:

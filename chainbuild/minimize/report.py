@@ -75,6 +75,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "nothing": sorted(selection.nothing),
         "damaged": dict(sorted(outcome.damaged.items())),
         "unreadable": [list(pair) for pair in outcome.unreadable],
+        "records": sorted(outcome.records),
         "cache_written": outcome.cache_written,
         "elf": {
             "seeds": outcome.seeds,
@@ -166,9 +167,13 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
             row["reason"] = f"needed by {brought.needed_by} as {brought.name}: {brought.reason}"
             row["because"] = brought.needed_by
             row["source"] = brought.source
+        elif where in outcome.records:
+            row["reason"] = outcome.records[where].reason
+            if outcome.records[where].source:
+                row["source"] = outcome.records[where].source
         else:
             row["reason"] = "written by chainbuild for the loader"
-        if kept is not None or brought is not None:
+        if kept is not None or brought is not None or "source" in row:
             row["package"] = outcome.ownership.owner(row.get("source", where))
         rows.append(row)
     return rows
