@@ -1,4 +1,4 @@
-"""The command inside a build stage: ``python3 -m chainbuild.minimize pack | verify | closure | explain | removed``.
+"""The command inside a build stage: ``python3 -m chainbuild.minimize COMMAND``; see docs/stages.md.
 
 Exit codes: 0 done and well, 1 there are problems (they are told and are in the report), 2 wrong use.
 """
@@ -22,6 +22,7 @@ from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.page import page
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings, write_json
 from chainbuild.minimize.root import Root, shown
 from chainbuild.minimize.sbom import image_sbom
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         "explain": _explain,
         "removed": _removed,
         "sbom": _sbom,
+        "html": _html,
     }
     return commands[options.command](options)
 
@@ -101,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("removed", help="list by package what was left out")
     listing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
     listing.add_argument("--files", action="store_true", help="also the largest files of each package")
+    drawing = commands.add_parser("html", help="draw both images as a page")
+    drawing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    drawing.add_argument("--output", default="-", metavar="FILE")
+    drawing.add_argument("--title", default="Minimized image")
     return parser
 
 
@@ -136,6 +142,15 @@ def _switch(text: str) -> bool:
     if text.strip().lower() not in known:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 1 nor 0")
     return known[text.strip().lower()]
+
+
+def _html(options: argparse.Namespace) -> int:
+    text = page(options.report, options.title)
+    if options.output == "-":
+        sys.stdout.write(text)
+    else:
+        Path(options.output).write_text(text, encoding="utf-8")
+    return 0
 
 
 def _sbom(options: argparse.Namespace) -> int:

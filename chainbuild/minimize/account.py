@@ -55,6 +55,21 @@ def accounts(
     return dict(sorted(result.items()))
 
 
+def sizes(root: Root, ownership: Ownership) -> dict[str, int]:
+    """The bytes of everything in ``root`` by owner, hard links once."""
+    result: dict[str, int] = {}
+    seen: set[tuple[int, int]] = set()
+    for path, node in root.walk("/", skip=_SKIP):
+        if node.kind == "file":
+            status = os.lstat(node.host)
+            if status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                if status.st_nlink > 1:
+                    seen.add((status.st_dev, status.st_ino))
+                owner = ownership.owner(path) or folder_owner(path)
+                result[owner] = result.get(owner, 0) + status.st_size
+    return dict(sorted(result.items()))
+
+
 def _enter(
     result: dict[str, Account],
     ownership: Ownership,

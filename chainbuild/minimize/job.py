@@ -8,6 +8,7 @@ from typing import Any
 
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.account import Account, accounts
+from chainbuild.minimize.account import sizes as owner_sizes
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
 from chainbuild.minimize.discover import Discovery, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
@@ -67,6 +68,7 @@ class Outcome:
     discovery: Discovery
     ownership: Ownership
     accounts: dict[str, Account]
+    production_sizes: dict[str, int]
     layout: Layout
     packing: Packing
     closure: Closure
@@ -115,7 +117,8 @@ def pack(order: Order) -> Outcome:
     nodes = dict(overlay.added)
     writer = Writer(order.output, production, chain, epoch=order.epoch, strip=order.trim.strip)
     writer.write({} if layout.conflicts else nodes)
-    paperwork = _Paperwork(order, chain, production, ownership, _sources(layout, packing))
+    there = owned(production)
+    paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
     written_records = {} if layout.conflicts else paperwork.records()
     for where, record in written_records.items():
         overlay.add(where, record.node)
@@ -128,6 +131,7 @@ def pack(order: Order) -> Outcome:
         trimmed=trimmed,
         discovery=discovery,
         ownership=ownership,
+        production_sizes=owner_sizes(production, there),
         accounts=accounts(chain, production, ownership, kept_bytes(layout, packing, written), gone),
         layout=layout,
         packing=packing,
@@ -150,14 +154,19 @@ class _Paperwork:
     """What is written about the result: records of packages, and the bill of materials."""
 
     def __init__(
-        self, order: Order, chain: Root, production: Root, ownership: Ownership, sources: dict[str, str]
+        self,
+        order: Order,
+        chain: Root,
+        production: Root,
+        owners: tuple[Ownership, Ownership],
+        sources: dict[str, str],
     ) -> None:
         self.order = order
         self.chain = chain
         self.production = production
-        self.ownership = ownership
+        self.ownership, self.there = owners
         self.sources = sources
-        self.kept = kept_packages(ownership, sources)
+        self.kept = kept_packages(self.ownership, sources)
         self._known: dict[str, Digests | None] = {}
 
     def digests(self, path: str) -> Digests | None:
@@ -172,8 +181,7 @@ class _Paperwork:
     def records(self) -> dict[str, Record]:
         if not self.order.package_records:
             return {}
-        there = owned(self.production)
-        return records(self.chain, self.production, self.ownership, there, self.kept, self.digests)
+        return records(self.chain, self.production, self.ownership, self.there, self.kept, self.digests)
 
     def sbom(self, overlay: Overlay) -> dict[str, Any]:
         """The document about the minimized files; what the production image brings is not in it."""

@@ -84,6 +84,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
             "from_production": len(packing.from_production),
         },
         "packages": _packages(outcome),
+        "production_packages": [{"package": key, "bytes": size} for key, size in outcome.production_sizes.items()],
         "sizes": {
             "chain": outcome.sizes.chain,
             "production": outcome.sizes.production,

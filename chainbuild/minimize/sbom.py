@@ -87,7 +87,7 @@ def document(
     loose: list[str] = []
     for path in sorted(digests):
         rows.get(owners.get(path, ""), loose).append(path)
-    packages = [_image(name)]
+    packages = [_image(name, [digests[path].sha1 for path in loose])]
     relationships = [_relation("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-image")]
     for key, paths in rows.items():
         identity = _identity("Package", key)
@@ -111,17 +111,25 @@ def document(
     return {**content, "documentNamespace": f"https://spdx.org/spdxdocs/chainbuild-{mark}"}
 
 
-def _image(name: str) -> dict[str, Any]:
+def _image(name: str, sums: list[str]) -> dict[str, Any]:
     return {
         "SPDXID": "SPDXRef-image",
         "name": name,
         "downloadLocation": _NOTHING,
-        "filesAnalyzed": False,
         "primaryPackagePurpose": "CONTAINER",
         "licenseConcluded": _NOTHING,
         "licenseDeclared": _NOTHING,
         "copyrightText": _NOTHING,
+        **_analyzed(sums),
     }
+
+
+def _analyzed(sums: list[str]) -> dict[str, Any]:
+    """Whether files are told of, and the code over them: the SHA-1 of their sorted SHA-1s (SPDX 2.3, 7.8 and 7.9)."""
+    if not sums:
+        return {"filesAnalyzed": False}
+    code = hashlib.sha1("".join(sorted(sums)).encode(), usedforsecurity=False).hexdigest()
+    return {"filesAnalyzed": True, "packageVerificationCode": {"packageVerificationCodeValue": code}}
 
 
 def _package(identity: str, package: Package, sums: list[str], system: System) -> dict[str, Any]:
@@ -130,7 +138,6 @@ def _package(identity: str, package: Package, sums: list[str], system: System) -
         "name": package.name,
         "versionInfo": package.version,
         "downloadLocation": _NOTHING,
-        "filesAnalyzed": bool(sums),
         "licenseConcluded": _NOTHING,
         "licenseDeclared": package.licence if package.kind == "pypi" and package.licence else _NOTHING,
         "copyrightText": _NOTHING,
@@ -141,10 +148,8 @@ def _package(identity: str, package: Package, sums: list[str], system: System) -
                 "referenceLocator": package_url(package, system),
             }
         ],
+        **_analyzed(sums),
     }
-    if sums:  # SPDX 2.3, 7.9: the SHA-1 of the sorted SHA-1s of the files
-        code = hashlib.sha1("".join(sorted(sums)).encode(), usedforsecurity=False).hexdigest()
-        row["packageVerificationCode"] = {"packageVerificationCodeValue": code}
     if package.supplier:
         match = re.fullmatch(r"\s*\"?([^<\"]*?)\"?\s*<([^>]+)>.*", package.supplier)
         words = f"{match[1]} ({match[2]})" if match is not None and match[1] else package.supplier
