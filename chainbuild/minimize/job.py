@@ -114,16 +114,9 @@ def pack(order: Order) -> Outcome:
     files = sorted(where for where, kept in layout.placed.items() if kept.node.kind == "file")
     scripts = missing_interpreters(overlay, files, order.search_path)
     analysed = time.monotonic()
-    nodes = dict(overlay.added)
-    writer = Writer(order.output, production, chain, epoch=order.epoch, strip=order.trim.strip)
-    writer.write({} if layout.conflicts else nodes)
     there = owned(production)
     paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
-    written_records = {} if layout.conflicts else paperwork.records()
-    for where, record in written_records.items():
-        overlay.add(where, record.node)
-    writer.write({where: record.node for where, record in written_records.items()})
-    written = writer.finish()
+    written, written_records = _write(paperwork, layout, overlay)
     gone = frozenset(trimmed.files)
     return Outcome(
         order=order,
@@ -148,6 +141,23 @@ def pack(order: Order) -> Outcome:
         records=written_records,
         sbom=paperwork.sbom(overlay) if order.sbom else None,
     )
+
+
+def _write(paperwork: _Paperwork, layout: Layout, overlay: Overlay) -> tuple[Written, dict[str, Record]]:
+    """Writes what is laid out, and then the records, which hold checksums of it; nothing where there are conflicts."""
+    order = paperwork.order
+    writer = Writer(
+        order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip
+    )  # fmt: skip
+    if layout.conflicts:
+        writer.write({})
+        return writer.finish(), {}
+    writer.write(dict(overlay.added))
+    more = paperwork.records()
+    for where, record in more.items():
+        overlay.add(where, record.node)
+    writer.write({where: record.node for where, record in more.items()})
+    return writer.finish(), more
 
 
 class _Paperwork:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "from_production": [
             {"path": path, "needed_by": sorted(askers)} for path, askers in sorted(packing.from_production.items())
         ],
-        "opened": [
-            {
-                "asker": one.asker,
-                "name": one.name,
-                "file": one.file,
-                "kind": one.kind,
-                "why": one.why,
-                "state": one.state,
-            }
-            for one in outcome.discovery.rows()
-        ],
+        "opened": [asdict(one) for one in outcome.discovery.rows()],
         "missing_in_chain": _missing(problems.missing_in_chain),
         "missing_in_result": _missing(problems.missing_in_result),
         "versions": [
@@ -58,16 +49,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         ],
         "interpreters": dict(sorted(problems.interpreters.items())),
         "scripts": dict(sorted(outcome.scripts.items())),
-        "trimmed": [
-            {"path": path, "switch": switch.upper(), "bytes": size}
-            for path, (switch, size) in sorted(outcome.trimmed.files.items())
-        ],
-        "tests_kept": dict(sorted(outcome.trimmed.spared.items())),
-        "stripped": [
-            {"path": path, "before": before, "bytes": after}
-            for path, (before, after) in sorted(outcome.written.stripped.items())
-        ],
-        "saved": saved(outcome),
+        **_taken(outcome),
         "dropped": dict(sorted(outcome.layout.dropped.items())),
         "special": sorted(selection.special),
         "dangling": [list(pair) for pair in selection.dangling],
@@ -92,6 +74,21 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
             "files": outcome.written.files,
         },
         "seconds": {"analysis": round(outcome.analysis_seconds, 3), "all": round(outcome.seconds, 3)},
+    }
+
+
+def _taken(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "trimmed": [
+            {"path": path, "switch": switch.upper(), "bytes": size}
+            for path, (switch, size) in sorted(outcome.trimmed.files.items())
+        ],
+        "tests_kept": dict(sorted(outcome.trimmed.spared.items())),
+        "stripped": [
+            {"path": path, "before": before, "bytes": after}
+            for path, (before, after) in sorted(outcome.written.stripped.items())
+        ],
+        "saved": saved(outcome),
     }
 
 
