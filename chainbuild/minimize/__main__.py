@@ -1,4 +1,4 @@
-"""The command inside a build stage: ``python3 -m chainbuild.minimize pack | verify | closure``.
+"""The command inside a build stage: ``python3 -m chainbuild.minimize COMMAND``; see docs/stages.md.
 
 Exit codes: 0 done and well, 1 there are problems (they are told and are in the report), 2 wrong use.
 """
@@ -9,18 +9,26 @@ Exit codes: 0 done and well, 1 there are problems (they are told and are in the 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
+from chainbuild.minimize.discover import Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
+from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
-from chainbuild.minimize.report import errors, minimize_report, size_in_words, warnings, write_json
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.page import page
+from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings, write_json
+from chainbuild.minimize.root import Root, shown
+from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
 
 CLOSURE_SCHEMA = "chainbuild.closure/1"
@@ -38,11 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
                 parser.error(f"{folder}: no such folder")
         if options.command == "pack" and os.path.isdir(options.output) and os.listdir(options.output):
             parser.error(f"{options.output}: it is not empty")
-        if options.command == "pack" and not (os.environ.get("SOURCE_DATE_EPOCH") or "0").isdecimal():
+        if options.command in ("pack", "sbom") and not (os.environ.get("SOURCE_DATE_EPOCH") or "0").isdecimal():
             parser.error("SOURCE_DATE_EPOCH is not a number of seconds")
     except SystemExit as stop:
         return int(stop.code or 0)
-    commands = {"pack": _pack, "verify": _verify, "closure": _closure}
+    commands = {
+        "pack": _pack,
+        "verify": _verify,
+        "closure": _closure,
+        "explain": _explain,
+        "removed": _removed,
+        "sbom": _sbom,
+        "html": _html,
+    }
     return commands[options.command](options)
 
 
@@ -57,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
     packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
     packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    for name in SWITCHES:
+        option = "--" + name.replace("_", "-")
+        packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
+    for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
+        packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
     packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
     proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
     proving.add_argument("root", metavar="ROOT")
@@ -70,11 +93,80 @@ def _parser() -> argparse.ArgumentParser:
     closing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     closing.add_argument("--each", action="store_true", help="also list by file, as ldd does")
     closing.add_argument("--json", action="store_true", help="print JSON")
+    listing = commands.add_parser("sbom", help="write an SPDX document about everything in ROOT")
+    listing.add_argument("root", metavar="ROOT")
+    listing.add_argument("--output", default="-", metavar="FILE")
+    listing.add_argument("--name", default="image", help="what the document calls the image")
+    explaining = commands.add_parser("explain", help="say by which chain of needs a file is in the result")
+    explaining.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    explaining.add_argument("files", nargs="+", metavar="FILE", help="a path in either image, or a bare name")
+    listing = commands.add_parser("removed", help="list by package what was left out")
+    listing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    listing.add_argument("--files", action="store_true", help="also the largest files of each package")
+    drawing = commands.add_parser("html", help="draw both images as a page")
+    drawing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    drawing.add_argument("--output", default="-", metavar="FILE")
+    drawing.add_argument("--title", default="Minimized image")
     return parser
 
 
+def _report(path: str) -> dict[str, Any]:
+    """The report of a pack job at ``path`` (``-``: standard input)."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        document = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+    if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
+        raise argparse.ArgumentTypeError(f"{path}: it is no report of pack ({MINIMIZE_SCHEMA})")
+    return document
+
+
+def _explain(options: argparse.Namespace) -> int:
+    explainer = Explainer(options.report)
+    for line in (line for file in options.files for line in explainer.explain(file)):
+        print(line)
+    return 0 if all(explainer.found(file) for file in options.files) else 1
+
+
+def _removed(options: argparse.Namespace) -> int:
+    for line in removed(options.report, files=options.files):
+        print(line)
+    return 0
+
+
+def _switch(text: str) -> bool:
+    """The value of a build argument that is on or off; empty is off."""
+    known = {"": False, "0": False, "false": False, "no": False, "off": False}
+    known |= {"1": True, "true": True, "yes": True, "on": True}
+    if text.strip().lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 1 nor 0")
+    return known[text.strip().lower()]
+
+
+def _html(options: argparse.Namespace) -> int:
+    text = page(options.report, options.title)
+    if options.output == "-":
+        sys.stdout.write(text)
+    else:
+        Path(options.output).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _sbom(options: argparse.Namespace) -> int:
+    document, unreadable = image_sbom(Root(options.root), options.name, _epoch())
+    write_json(document, options.output)
+    for path in unreadable:
+        print(f"error: {shown(path)} cannot be read", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def _epoch() -> int | None:
+    text = os.environ.get("SOURCE_DATE_EPOCH") or None
+    return None if text is None else int(text)
+
+
 def _pack(options: argparse.Namespace) -> int:
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or None
     outcome = pack(
         Order(
             chain=options.root,
@@ -84,10 +176,20 @@ def _pack(options: argparse.Namespace) -> int:
             additional_files=tuple(options.additional_files.split()),
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
-            epoch=None if epoch is None else int(epoch),
+            epoch=_epoch(),
+            package_records=options.package_records,
+            sbom=bool(options.sbom),
+            wishes=Wishes(
+                keep_dlopen=options.keep_dlopen,
+                keep_plugins=options.keep_plugins,
+                keep_interpreters=options.keep_interpreters,
+            ),
+            trim=Trim(**{name: getattr(options, name) for name in SWITCHES}),
         )
     )
     write_json(minimize_report(outcome), options.report)
+    if outcome.sbom is not None:
+        write_json(outcome.sbom, options.sbom)
     wrong, doubtful = errors(outcome), warnings(outcome)
     for line in doubtful[:_SHOWN_WARNINGS]:
         print(f"warning: {line}", file=sys.stderr)
@@ -102,6 +204,8 @@ def _pack(options: argparse.Namespace) -> int:
         f" {len(outcome.packing.from_production)} of the production image;"
         f" analysis {outcome.analysis_seconds:.1f} s, all {outcome.seconds:.1f} s"
     )
+    for switch, sums in saved(outcome).items():
+        print(f"{switch} saved {size_in_words(sums['bytes'])} in {sums['files']} files")
     return 1 if wrong else 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from chainbuild.minimize.root import Node, Tree, open_file
@@ -311,6 +312,18 @@ class ElfReader:
 
     def __init__(self) -> None:
         self._known: dict[str, Elf | ElfProblem | None] = {}
+
+    def also_needs(self, node: Node, names: Iterable[str]) -> bool:
+        """Counts ``names`` among what the library or program ``node`` needs from now on; whether any is new.
+
+        For what it opens by name at run time: the rules by which it is found are the same.
+        """
+        elf = self.read_node(node)
+        if not isinstance(elf, Elf):
+            return False
+        more = tuple(name for name in dict.fromkeys(names) if name not in elf.needed)
+        self._known[node.host] = replace(elf, needed=elf.needed + more)
+        return bool(more)
 
     def read(self, tree: Tree, path: str) -> Elf | ElfProblem | None:
         """What lies at ``path``, which is free of links; None when it is no ELF file, or none at all."""

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from chainbuild.minimize.abi import abi_of
+from chainbuild.minimize.account import Account, accounts
+from chainbuild.minimize.account import sizes as owner_sizes
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
+from chainbuild.minimize.discover import Discovery, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.pack import Packing
+from chainbuild.minimize.packages import Ownership, owned
+from chainbuild.minimize.records import Record, kept_packages, records
 from chainbuild.minimize.root import Node, Overlay, Root, size_of
+from chainbuild.minimize.sbom import Digests, digests_of, document, system_of
 from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
 from chainbuild.minimize.search import Search, Settings, is_musl
 from chainbuild.minimize.select import Selection, select
+from chainbuild.minimize.trim import Trim, Trimmed, trim
 from chainbuild.minimize.write import Writer, Written
 
 
@@ -24,7 +32,7 @@ class Order:
     """What is to be packed: folders of this machine, patterns of the image, and settings of the image.
 
     ``library_path`` and ``search_path`` are the image's ``LD_LIBRARY_PATH`` and ``PATH``; ``epoch`` is
-    ``SOURCE_DATE_EPOCH`` in seconds.
+    ``SOURCE_DATE_EPOCH`` in seconds. With ``package_records`` scanners of the result see whose the kept files are.
     """
 
     chain: str
@@ -35,6 +43,10 @@ class Order:
     library_path: str = ""
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
+    trim: Trim = field(default_factory=Trim)
+    wishes: Wishes = field(default_factory=Wishes)
+    package_records: bool = True
+    sbom: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +64,11 @@ class Outcome:
 
     order: Order
     selection: Selection
+    trimmed: Trimmed
+    discovery: Discovery
+    ownership: Ownership
+    accounts: dict[str, Account]
+    production_sizes: dict[str, int]
     layout: Layout
     packing: Packing
     closure: Closure
@@ -64,6 +81,8 @@ class Outcome:
     scripts: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     cache_written: bool = False
+    records: dict[str, Record] = field(default_factory=dict)
+    sbom: dict[str, Any] | None = None
 
 
 def pack(order: Order) -> Outcome:
@@ -72,6 +91,17 @@ def pack(order: Order) -> Outcome:
     chain, production = Root(order.chain), Root(order.production)
     reader = ElfReader()
     selection = select(chain, production, order.additional_files)
+    trimmed = trim(chain, selection, order.trim, order.additional_files)
+    places = Places(
+        chain=chain,
+        production=production,
+        reader=reader,
+        library_path=order.library_path,
+        search_path=order.search_path,
+        library_locations=order.library_locations,
+    )
+    ownership = owned(chain)
+    discovery = discover(places, selection, order.wishes)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
@@ -84,12 +114,18 @@ def pack(order: Order) -> Outcome:
     files = sorted(where for where, kept in layout.placed.items() if kept.node.kind == "file")
     scripts = missing_interpreters(overlay, files, order.search_path)
     analysed = time.monotonic()
-    nodes = dict(overlay.added)
-    writer = Writer(order.output, production, chain, epoch=order.epoch)
-    written = writer.write({} if layout.conflicts else nodes)
+    there = owned(production)
+    paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
+    written, written_records = _write(paperwork, layout, overlay)
+    gone = frozenset(trimmed.files)
     return Outcome(
         order=order,
         selection=selection,
+        trimmed=trimmed,
+        discovery=discovery,
+        ownership=ownership,
+        production_sizes=owner_sizes(production, there),
+        accounts=accounts(chain, production, ownership, kept_bytes(layout, packing, written), gone),
         layout=layout,
         packing=packing,
         closure=closure,
@@ -102,7 +138,86 @@ def pack(order: Order) -> Outcome:
         scripts=scripts,
         unreadable=sorted({(one.path, one.reason) for tree in (chain, production) for one in tree.unreadable}),
         cache_written=cache_written,
+        records=written_records,
+        sbom=paperwork.sbom(overlay) if order.sbom else None,
     )
+
+
+def _write(paperwork: _Paperwork, layout: Layout, overlay: Overlay) -> tuple[Written, dict[str, Record]]:
+    """Writes what is laid out, and then the records, which hold checksums of it; nothing where there are conflicts."""
+    order = paperwork.order
+    writer = Writer(
+        order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip
+    )  # fmt: skip
+    if layout.conflicts:
+        writer.write({})
+        return writer.finish(), {}
+    writer.write(dict(overlay.added))
+    more = paperwork.records()
+    for where, record in more.items():
+        overlay.add(where, record.node)
+    writer.write({where: record.node for where, record in more.items()})
+    return writer.finish(), more
+
+
+class _Paperwork:
+    """What is written about the result: records of packages, and the bill of materials."""
+
+    def __init__(
+        self,
+        order: Order,
+        chain: Root,
+        production: Root,
+        owners: tuple[Ownership, Ownership],
+        sources: dict[str, str],
+    ) -> None:
+        self.order = order
+        self.chain = chain
+        self.production = production
+        self.ownership, self.there = owners
+        self.sources = sources
+        self.kept = kept_packages(self.ownership, sources)
+        self._known: dict[str, Digests | None] = {}
+
+    def digests(self, path: str) -> Digests | None:
+        """The checksums of the file that was written to ``path``; None for what is no file."""
+        if path not in self._known:
+            try:
+                self._known[path] = digests_of(self.order.output.rstrip("/") + path)
+            except OSError:
+                self._known[path] = None
+        return self._known[path]
+
+    def records(self) -> dict[str, Record]:
+        if not self.order.package_records:
+            return {}
+        return records(self.chain, self.production, self.ownership, self.there, self.kept, self.digests)
+
+    def sbom(self, overlay: Overlay) -> dict[str, Any]:
+        """The document about the minimized files; what the production image brings is not in it."""
+        sums = {path: self.digests(path) for path, node in sorted(overlay.added.items()) if node.kind == "file"}
+        digests = {path: one for path, one in sums.items() if one is not None}
+        owners = {path: self.ownership.owner(self.sources.get(path, "")) for path in digests}
+        system = system_of(self.chain)
+        return document("minimized", self.ownership, self.kept, owners, digests, system, self.order.epoch)
+
+
+def _sources(layout: Layout, packing: Packing) -> dict[str, str]:
+    """By path in the result, where it was in the chain's image."""
+    sources = {where: kept.path for where, kept in layout.placed.items() if kept.node.kind != "dir"}
+    return sources | {where: brought.source for where, brought in packing.brought.items()}
+
+
+def kept_bytes(layout: Layout, packing: Packing, written: Written) -> dict[str, int]:
+    """The bytes that are kept of each file of the chain's image, by its path there."""
+    kept: dict[str, int] = {}
+    for where, one in layout.placed.items():
+        if one.node.kind == "file":
+            kept[one.path] = written.stripped.get(where, (0, one.node.size))[1]
+    for where, brought in packing.brought.items():
+        if brought.node.kind == "file":
+            kept[brought.source] = written.stripped.get(where, (0, brought.node.size))[1]
+    return kept
 
 
 def _seeds(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from chainbuild.minimize.closure import Closure
 from chainbuild.minimize.job import Outcome
 from chainbuild.minimize.root import Node, shown
+from chainbuild.minimize.trim import SWITCHES
 
 MINIMIZE_SCHEMA = "chainbuild.minimize/1"
 
@@ -31,13 +33,14 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
                 "needed_by": one.needed_by,
                 "reason": one.reason,
                 "chain": _chain(outcome.closure, one.source),
-                "bytes": one.node.size,
+                "bytes": _bytes(outcome, one.path, one.node),
             }
             for _, one in sorted(packing.brought.items())
         ],
         "from_production": [
             {"path": path, "needed_by": sorted(askers)} for path, askers in sorted(packing.from_production.items())
         ],
+        "opened": [asdict(one) for one in outcome.discovery.rows()],
         "missing_in_chain": _missing(problems.missing_in_chain),
         "missing_in_result": _missing(problems.missing_in_result),
         "versions": [
@@ -46,6 +49,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         ],
         "interpreters": dict(sorted(problems.interpreters.items())),
         "scripts": dict(sorted(outcome.scripts.items())),
+        **_taken(outcome),
         "dropped": dict(sorted(outcome.layout.dropped.items())),
         "special": sorted(selection.special),
         "dangling": [list(pair) for pair in selection.dangling],
@@ -53,6 +57,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "nothing": sorted(selection.nothing),
         "damaged": dict(sorted(outcome.damaged.items())),
         "unreadable": [list(pair) for pair in outcome.unreadable],
+        "records": sorted(outcome.records),
         "cache_written": outcome.cache_written,
         "elf": {
             "seeds": outcome.seeds,
@@ -60,6 +65,8 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
             "brought": len(packing.brought),
             "from_production": len(packing.from_production),
         },
+        "packages": _packages(outcome),
+        "production_packages": [{"package": key, "bytes": size} for key, size in outcome.production_sizes.items()],
         "sizes": {
             "chain": outcome.sizes.chain,
             "production": outcome.sizes.production,
@@ -68,6 +75,33 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         },
         "seconds": {"analysis": round(outcome.analysis_seconds, 3), "all": round(outcome.seconds, 3)},
     }
+
+
+def _taken(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "trimmed": [
+            {"path": path, "switch": switch.upper(), "bytes": size}
+            for path, (switch, size) in sorted(outcome.trimmed.files.items())
+        ],
+        "tests_kept": dict(sorted(outcome.trimmed.spared.items())),
+        "stripped": [
+            {"path": path, "before": before, "bytes": after}
+            for path, (before, after) in sorted(outcome.written.stripped.items())
+        ],
+        "saved": saved(outcome),
+    }
+
+
+def saved(outcome: Outcome) -> dict[str, dict[str, int]]:
+    """What each switch that is on took out: files and bytes."""
+    sums = {name: [0, 0] for name in SWITCHES if getattr(outcome.order.trim, name)}
+    for switch, size in outcome.trimmed.files.values():
+        sums[switch][0] += 1
+        sums[switch][1] += size
+    for before, after in outcome.written.stripped.values():
+        sums["strip"][0] += 1
+        sums["strip"][1] += before - after
+    return {name.upper(): {"files": files, "bytes": size} for name, (files, size) in sums.items()}
 
 
 def errors(outcome: Outcome) -> list[str]:
@@ -93,6 +127,15 @@ def warnings(outcome: Outcome) -> list[str]:
         f"{shown(path)} needs the interpreter {shown(name)}, which the production image does not have"
         for path, name in sorted({**problems.interpreters, **outcome.scripts}.items())
     ]
+    left = [one for one in outcome.discovery.rows() if one.state == "left"]
+    lines += [
+        f"{shown(one.asker)} loads {shown(one.name)} ({one.why}), which is left out"
+        for one in left
+        if one.kind in ("plugin", "nss")
+    ]
+    named = sorted({shown(one.name) for one in left if one.kind == "dlopen"})
+    if named:
+        lines.append(f"named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): {', '.join(named)}")
     lines += [f"{shown(path)} is left out: {why}" for path, why in sorted(outcome.layout.dropped.items())]
     lines += [f"{shown(path)} is left out: it is a device, socket or pipe" for path in sorted(selection.special)]
     lines += [f"{shown(path)} leads nowhere: {shown(target)}" for path, target in selection.dangling]
@@ -111,21 +154,49 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
     for where, node in sorted(outcome.packing.overlay.added.items()):
         kept = outcome.layout.placed.get(where)
         brought = outcome.packing.brought.get(where)
-        row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(node)}
+        row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(outcome, where, node)}
         if kept is not None:
             row["reason"] = kept.reason
+            if kept.because:
+                row["because"] = kept.because
             if kept.path != where:
                 row["source"] = kept.path
         elif brought is not None:
             row["reason"] = f"needed by {brought.needed_by} as {brought.name}: {brought.reason}"
+            row["because"] = brought.needed_by
             row["source"] = brought.source
+        elif where in outcome.records:
+            row["reason"] = outcome.records[where].reason
+            if outcome.records[where].source:
+                row["source"] = outcome.records[where].source
         else:
             row["reason"] = "written by chainbuild for the loader"
+        if kept is not None or brought is not None or "source" in row:
+            row["package"] = outcome.ownership.owner(row.get("source", where))
         rows.append(row)
     return rows
 
 
-def _bytes(node: Node) -> int:
+def _packages(outcome: Outcome) -> list[dict[str, Any]]:
+    rows = []
+    for key, account in outcome.accounts.items():
+        package = outcome.ownership.packages.get(key)
+        rows.append(
+            {
+                "package": key,
+                "version": package.version if package is not None else "",
+                "files": account.files,
+                "bytes": account.bytes,
+                "largest": [{"path": path, "bytes": size} for size, path in account.largest],
+            }
+        )
+    return rows
+
+
+def _bytes(outcome: Outcome, path: str, node: Node) -> int:
+    stripped = outcome.written.stripped.get(path)
+    if stripped is not None:
+        return stripped[1]
     return node.size if node.kind == "file" else 0
 
 
@@ -147,13 +218,3 @@ def write_json(document: dict[str, Any], path: str) -> None:
         sys.stdout.write(text)
         return
     Path(path).write_text(text, encoding="ascii")
-
-
-def size_in_words(size: int) -> str:
-    """``size`` bytes for people: ``187.3 MB``."""
-    amount = float(size)
-    for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from chainbuild.minimize.root import Tree, base, join, parent
 
@@ -12,8 +12,18 @@ _PROGRAM_FOLDERS = frozenset(("bin", "sbin", "libexec"))
 _LINE = 256  # BINPRM_BUF_SIZE of the kernel
 
 
-def missing_interpreters(tree: Tree, paths: Iterable[str], search_path: str = DEFAULT_PATH) -> dict[str, str]:
-    """Scripts among ``paths`` that lie in folders of programs, with the interpreter that ``tree`` lacks."""
+def missing_interpreters(
+    tree: Tree,
+    paths: Iterable[str],
+    search_path: str = DEFAULT_PATH,
+    *,
+    there: Callable[[str], bool] | None = None,
+) -> dict[str, str]:
+    """Scripts among ``paths`` of ``tree`` that lie in folders of programs, with the interpreter that is lacking.
+
+    ``there`` says whether a path is a file; by default whether it is one in ``tree``.
+    """
+    there = there or tree.is_file
     missing: dict[str, str] = {}
     known: dict[str, bool] = {}
     for path in paths:
@@ -23,7 +33,7 @@ def missing_interpreters(tree: Tree, paths: Iterable[str], search_path: str = DE
         if interpreter is None:
             continue
         if interpreter not in known:
-            known[interpreter] = _there(tree, interpreter, search_path)
+            known[interpreter] = _found(interpreter, search_path, there)
         if not known[interpreter]:
             missing[path] = interpreter
     return missing
@@ -48,8 +58,8 @@ def interpreter_of(start: bytes) -> str | None:
     return words[0]
 
 
-def _there(tree: Tree, interpreter: str, search_path: str) -> bool:
+def _found(interpreter: str, search_path: str, there: Callable[[str], bool]) -> bool:
     if interpreter.startswith("/"):
-        return tree.is_file(interpreter)
+        return there(interpreter)
     folders = [folder for folder in search_path.split(":") if folder.startswith("/")]
-    return any(tree.is_file(join(folder, interpreter)) for folder in folders)
+    return any(there(join(folder, interpreter)) for folder in folders)

@@ -26,11 +26,15 @@ _WIDE = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """A file, folder or link of the chain's image, free of links above it, and why it is kept."""
+    """A file, folder or link of the chain's image, free of links above it, and why it is kept.
+
+    ``because`` is the path of the file that it is kept for, where there is one.
+    """
 
     path: str
     node: Node
     reason: str
+    because: str = ""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,6 +68,23 @@ def select(chain: Root, production: Tree, additional: Iterable[str] = ()) -> Sel
             _keep(chain, selection, links, path, f"additional file {pattern}")
         if not matches:
             selection.nothing.append(pattern)
+    _follow_all(chain, production, selection, links)
+    return selection
+
+
+def keep_also(chain: Root, production: Tree, selection: Selection, top: str, reason: str, because: str) -> list[str]:
+    """Keeps ``top`` (free of links above it), what is below it and what links there lead to; gives what is new.
+
+    What ``production`` has at the same path is its own, and is not taken.
+    """
+    before = set(selection.kept)
+    links: list[str] = []
+    _keep(chain, selection, links, top, reason, because, production)
+    _follow_all(chain, production, selection, links)
+    return [path for path in selection.kept if path not in before]
+
+
+def _follow_all(chain: Root, production: Tree, selection: Selection, links: list[str]) -> None:
     done: set[str] = set()
     while links:
         link = links.pop()
@@ -72,17 +93,24 @@ def select(chain: Root, production: Tree, additional: Iterable[str] = ()) -> Sel
             _follow(chain, production, selection, links, link)
     selection.dangling.sort()
     selection.too_wide.sort()
-    return selection
 
 
-def _keep(chain: Root, selection: Selection, links: list[str], top: str, reason: str) -> None:
+def _keep(
+    chain: Root,
+    selection: Selection,
+    links: list[str],
+    top: str,
+    reason: str,
+    because: str = "",
+    unless: Tree | None = None,
+) -> None:
     for path, node in chain.walk(top):
-        if path in selection.kept:
+        if path in selection.kept or (unless is not None and unless.resolve(path, follow=False) is not None):
             continue
         if node.kind == "special":
             selection.special[path] = None
             continue
-        selection.kept[path] = Kept(path=path, node=node, reason=reason)
+        selection.kept[path] = Kept(path=path, node=node, reason=reason, because=because)
         if node.kind == "link":
             links.append(path)
 
@@ -102,4 +130,4 @@ def _follow(chain: Root, production: Tree, selection: Selection, links: list[str
     if node.kind == "dir" and (there.count("/") < 2 or there in _WIDE or f"{link}/".startswith(f"{there}/")):
         selection.too_wide.append((link, there))
         return
-    _keep(chain, selection, links, there, f"target of the link {link}")
+    _keep(chain, selection, links, there, f"target of the link {link}", link)

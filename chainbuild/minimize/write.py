@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.root import Node, Tree, open_file, parent, shown
+from chainbuild.minimize.strip import strip_file
 
 _CHUNK = 1 << 20
 
@@ -26,6 +27,8 @@ class Written:
     files: int = 0
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
+    stripped: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Files that became smaller by stripping: bytes before and after."""
 
 
 class Writer:
@@ -33,20 +36,21 @@ class Writer:
 
     ``lower`` and ``origin`` give the metadata of folders that are only there because something lies in them: the
     production image's own, else those of the chain's image, so that adding the tree to the production image leaves
-    its folders as they are.
+    its folders as they are. With ``strip`` ELF files are written without debug information and symbol tables.
     """
 
-    def __init__(self, output: str, lower: Tree, origin: Tree, *, epoch: int | None) -> None:
+    def __init__(self, output: str, lower: Tree, origin: Tree, *, epoch: int | None, strip: bool = False) -> None:
         self.output = output.rstrip("/")
         self.lower = lower
         self.origin = origin
         self.epoch = epoch
+        self.strip = strip
         self.written = Written()
         self._folders: dict[str, Node | None] = {}
         self._links: dict[tuple[int, int], str] = {}
 
-    def write(self, nodes: dict[str, Node]) -> Written:
-        """Writes ``nodes`` (by path, free of links) in the order of their paths."""
+    def write(self, nodes: dict[str, Node]) -> None:
+        """Writes ``nodes`` (by path, free of links) in the order of their paths; may be called again for more."""
         os.makedirs(self.output, exist_ok=True)
         for path in sorted(nodes):
             node = nodes[path]
@@ -58,6 +62,9 @@ class Writer:
                     self._entry(path, node)
             except OSError as error:
                 self.written.problems.append(f"{shown(path)}: {error.strerror}")
+
+    def finish(self) -> Written:
+        """Gives the folders their metadata, once everything is in them."""
         for path in sorted(self._folders, reverse=True):  # times last and deepest first: writing changes them
             folder = self._folders[path]
             self._finish(self.output + path, folder.host if folder is not None else "")
@@ -93,11 +100,16 @@ class Writer:
             os.link(self._links[key], target)
             self.written.files += 1
             return
-        copy_file(node.host, target)
+        size = status.st_size
+        if self.strip and strip_file(node.host, target):
+            size = os.lstat(target).st_size
+            self.written.stripped[path] = (status.st_size, size)
+        else:
+            copy_file(node.host, target)
         self._finish(target, node.host)
         self._links[key] = target
         self.written.files += 1
-        self.written.bytes += status.st_size
+        self.written.bytes += size
 
     def _data(self, target: str, path: str, node: Node) -> None:
         with open(target, "xb") as stream:

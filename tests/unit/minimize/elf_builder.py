@@ -139,3 +139,33 @@ def plant(folder: Path, tree: Mapping[str, bytes | str | None]) -> str:
             there.symlink_to(what)
     folder.mkdir(exist_ok=True)
     return str(folder)
+
+
+def with_sections(elf: bytes, *, debug: int = 5000, stay: bytes = b"made by hand", tail: bytes = b"") -> bytes:
+    """``elf`` (64 bits, little-endian) with sections as linkers lay them: a mapped one, then ``.comment``, then
+    ``.symtab`` with ``.strtab``, ``debug`` bytes of ``.debug_info`` and the names; ``tail`` lies behind the table."""
+    rows = [(b"", 0, 0, 0, b"", 0, 0), (b".all", 1, 2, 64, elf[64:], 0, 1)]
+    rows.append((b".comment", 1, 0, 0, stay, 0, 1))
+    rows.append((b".symtab", 2, 0, 0, bytes(240), 4, 8))
+    rows.append((b".strtab", 3, 0, 0, b"\0some_function\0", 0, 1))
+    rows.append((b".debug_info", 1, 0, 0, b"D" * debug, 0, 1))
+    rows.append((b".rela.debug_info", 4, 0, 0, b"R" * 24, 3, 8))
+    names = b"\0" + b"".join(row[0] + b"\0" for row in rows[1:]) + b".shstrtab\0"
+    rows.append((b".shstrtab", 3, 0, 0, names, 0, 1))
+    data = bytearray(elf)
+    table = b""
+    for name, kind, flags, at, content, link, align in rows:
+        where = at
+        if kind and not flags & 2:
+            data += bytes(-len(data) % align)
+            where = len(data)
+            data += content
+        info = 5 if kind == 4 else 0
+        at_name = names.index(b"\0" + name + b"\0") + 1 if name else 0
+        table += struct.pack("<IIQQQQIIQQ", at_name, kind, flags, 0, where, len(content), link, info, align, 0)
+    data += bytes(-len(data) % 8)
+    head = struct.pack("<Q", len(data))
+    data += table + tail
+    data[40:48] = head
+    data[58:64] = struct.pack("<HHH", 64, len(rows), len(rows) - 1)
+    return bytes(data)

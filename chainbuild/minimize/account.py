@@ -1,0 +1,104 @@
+"""Where every byte of the chain's image went, by package: kept, the production image's own, taken out, left out."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from dataclasses import dataclass, field
+
+from chainbuild.minimize.packages import Ownership
+from chainbuild.minimize.root import Root
+
+STATES = ("kept", "production", "trimmed", "left")
+_LARGEST = 5
+_SKIP = ("/proc", "/sys", "/dev")
+
+
+@dataclass(kw_only=True, slots=True)
+class Account:
+    """The files and bytes of one owner, by state; the largest files that were left out, largest first."""
+
+    files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    largest: list[tuple[int, str]] = field(default_factory=list)
+
+
+def accounts(
+    chain: Root, production: Root, ownership: Ownership, kept: dict[str, int], trimmed: frozenset[str]
+) -> dict[str, Account]:
+    """The accounts of all owners; ``kept`` has the bytes that are kept of each path of the chain's image.
+
+    What stripping saves counts as trimmed. The owner of what no package owns is its folder, with ``dir:`` before it.
+    Each hard-linked file counts once, as the first of its names that is kept, else as the first.
+    """
+    result: dict[str, Account] = {}
+    seen: set[tuple[int, int]] = set()
+    later: list[tuple[str, os.stat_result]] = []
+    for path, node in chain.walk("/", skip=_SKIP):
+        if node.kind != "file":
+            continue
+        status = os.lstat(node.host)
+        if status.st_nlink > 1:
+            if path not in kept:
+                later.append((path, status))
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+        _enter(result, ownership, production, path, status.st_size, kept, trimmed)
+    for path, status in later:
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            _enter(result, ownership, production, path, status.st_size, kept, trimmed)
+    for account in result.values():
+        account.largest.sort(key=lambda pair: (-pair[0], pair[1]))
+    return dict(sorted(result.items()))
+
+
+def sizes(root: Root, ownership: Ownership) -> dict[str, int]:
+    """The bytes of everything in ``root`` by owner, hard links once."""
+    result: dict[str, int] = {}
+    seen: set[tuple[int, int]] = set()
+    for path, node in root.walk("/", skip=_SKIP):
+        if node.kind == "file":
+            status = os.lstat(node.host)
+            if status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                if status.st_nlink > 1:
+                    seen.add((status.st_dev, status.st_ino))
+                owner = ownership.owner(path) or folder_owner(path)
+                result[owner] = result.get(owner, 0) + status.st_size
+    return dict(sorted(result.items()))
+
+
+def _enter(
+    result: dict[str, Account],
+    ownership: Ownership,
+    production: Root,
+    path: str,
+    size: int,
+    kept: dict[str, int],
+    trimmed: frozenset[str],
+) -> None:
+    account = result.setdefault(ownership.owner(path) or folder_owner(path), Account())
+    if path in kept:
+        state = "kept"
+        account.bytes["trimmed"] += size - kept[path]
+        size = kept[path]
+    elif path in trimmed:
+        state = "trimmed"
+    elif production.is_file(path):
+        state = "production"
+    else:
+        state = "left"
+        push = heapq.heappush if len(account.largest) < _LARGEST else heapq.heappushpop
+        push(account.largest, (size, path))
+    account.files[state] += 1
+    account.bytes[state] += size
+
+
+def folder_owner(path: str) -> str:
+    """Under whose name a file goes that no package has: the folder it lies in, down to three steps."""
+    parts = path.split("/")[1:-1]
+    if parts[:2] == ["usr", "lib"] or parts[:1] == ["var"] or parts[:2] == ["usr", "local"]:
+        return "dir:/" + "/".join(parts[:3])
+    return "dir:/" + "/".join(parts[:2])

@@ -1,0 +1,161 @@
+"""Says from a report why a file is in the result, and what was left out: ``explain`` and ``removed``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chainbuild.minimize.root import base, shown
+
+_DEPTH = 64
+_KB, _MB, _GB = 10**3, 10**6, 10**9
+
+
+def size_in_words(size: int) -> str:
+    """``size`` bytes for people: ``187.3 MB``."""
+    for unit, name in ((_GB, "GB"), (_MB, "MB"), (_KB, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
+
+
+class Explainer:
+    """Answers about one report (``chainbuild.minimize/1``)."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report = report
+        self.rows: dict[str, dict[str, Any]] = {}
+        for row in report["files"]:
+            self.rows.setdefault(row["path"], row)
+            self.rows.setdefault(row.get("source", row["path"]), row)
+        self.libraries = {row["path"]: row for row in report["libraries"]}
+        self.provided = {row["path"]: row for row in report["from_production"]}
+        self.opened = {(row["asker"], row["name"]): row for row in report["opened"]}
+
+    def explain(self, wanted: str) -> list[str]:
+        """The lines about the file ``wanted``: a path in the result or in the chain's image, or a bare name."""
+        paths = self._matching(wanted)
+        lines: list[str] = []
+        for path in paths:
+            lines += self._in(path) if path in self.rows else self._provided(path)
+        if not paths:
+            lines = list(self._out(wanted))
+        if not lines:
+            why = "it is in no folder that is kept, and nothing that is kept needs it"
+            lines = [f"{shown(wanted)} is not in the result: {why}. ADDITIONAL_FILES can name it."]
+        return lines
+
+    def found(self, wanted: str) -> bool:
+        """Whether ``wanted`` is in the result."""
+        return bool(self._matching(wanted))
+
+    def _matching(self, wanted: str) -> list[str]:
+        if wanted in self.rows:
+            return [self.rows[wanted]["path"]]
+        if wanted in self.provided:
+            return [wanted]
+        if "/" in wanted:
+            return []
+        named = {row["path"] for path, row in self.rows.items() if base(path) == wanted}
+        return sorted(named | {path for path in self.provided if base(path) == wanted})
+
+    def _in(self, path: str) -> list[str]:
+        row = self.rows[path]
+        words = [f"{shown(path)}: {row['kind']}, {size_in_words(row['bytes'])}"]
+        if row.get("package"):
+            words.append(f"of {row['package']}")
+        if row.get("source", path) != path:
+            words.append(f"from {shown(row['source'])} of the chain's image")
+        steps = self._steps(path)
+        return [", ".join(words), *(f"{'  ' * (depth + 1)}{line}" for depth, line in enumerate(steps))]
+
+    def _steps(self, path: str) -> list[str]:
+        """The chain of needs, from what was asked for down to ``path``."""
+        links: list[str] = []
+        seen: set[str] = set()
+        here: str | None = path
+        while here is not None and here not in seen and len(seen) < _DEPTH:
+            seen.add(here)
+            row = self.rows.get(here)
+            library = self.libraries.get(row["path"]) if row is not None else None
+            if row is None:
+                links.append(f"{shown(here)}: looked at because ADDITIONAL_LIB_LOCATIONS names it, not kept")
+                here = None
+            elif library is not None and library["chain"]:
+                needs = [self._need(link["asker"], link["name"]) for link in reversed(library["chain"])]
+                links += [f"{needs[0]} ({library['reason']})", *needs[1:]]
+                here = library["chain"][0]["asker"]
+            elif row.get("because"):
+                links.append(f"{shown(row['path'])}: {row['reason']}")
+                here = row["because"]
+            else:
+                links.append(f"{shown(row['path'])}: {row['reason']}")
+                here = None
+        return list(reversed(links))
+
+    def _need(self, asker: str, name: str) -> str:
+        opened = self.opened.get((asker, name))
+        how = "needs" if opened is None else f"loads ({opened['why']})"
+        return f"{shown(asker)} {how} {shown(name)}"
+
+    def _provided(self, path: str) -> list[str]:
+        askers = self.provided[path]["needed_by"]
+        lines = [f"{shown(path)}: the production image has it; needed by"]
+        lines += [f"  {shown(asker)}" for asker in askers[:20]]
+        if len(askers) > 20:
+            lines.append(f"  and {len(askers) - 20} more")
+        return lines
+
+    def _out(self, wanted: str) -> Iterator[str]:
+        def is_it(*paths: str) -> bool:
+            return any(wanted == path or ("/" not in wanted and base(path) == wanted) for path in paths)
+
+        report = self.report
+        for row in report["trimmed"]:
+            if is_it(row["path"]):
+                yield f"{shown(row['path'])}: {row['switch']} took it out ({size_in_words(row['bytes'])})"
+        for path, why in report["dropped"].items():
+            if is_it(path):
+                yield f"{shown(path)}: left out: {why}"
+        for path in report["special"]:
+            if is_it(path):
+                yield f"{shown(path)}: left out: it is a device, socket or pipe"
+        for link, target in (*report["dangling"], *report["too_wide"]):
+            if is_it(target):
+                yield f"{shown(target)}: left out; the link {shown(link)} leads to it"
+        for row in report["opened"]:
+            if is_it(row["name"], row["file"]) and row["state"] != "kept":
+                where = "left out" if row["state"] == "left" else "the production image has it"
+                yield f"{shown(row['file'])}: {where}; {shown(row['asker'])} loads it ({row['why']})"
+        for key in ("missing_in_chain", "missing_in_result"):
+            for row in report[key]:
+                if is_it(row["name"]):
+                    image = "chain's image" if key.endswith("chain") else "result"
+                    yield f"{shown(row['name'])}: not in the {image}; {shown(row['asker'])} needs it"
+
+
+def removed(report: dict[str, Any], *, files: bool = False) -> list[str]:
+    """A table by package of what was left out or taken out, largest first; with ``files`` the largest files too."""
+    rows = []
+    for row in report["packages"]:
+        left, taken = row["bytes"]["left"], row["bytes"]["trimmed"]
+        count = row["files"]["left"] + row["files"]["trimmed"]
+        if count or taken:
+            rows.append((left, taken, count, row))
+    rows.sort(key=lambda entry: (-entry[0] - entry[1], entry[3]["package"]))
+    width = max((len(shown(row["package"])) for _, _, _, row in rows), default=7)
+    lines = [f"{'package':{width}}  {'left out':>10}  {'trimmed':>10}  {'files':>6}  {'stays':>10}  version"]
+    for left, taken, count, row in rows:
+        stays = row["bytes"]["kept"] + row["bytes"]["production"]
+        sizes = "  ".join(f"{_cell(size):>10}" for size in (left, taken))
+        line = f"{shown(row['package']):{width}}  {sizes}  {count:>6}  {_cell(stays):>10}  {shown(row['version'])}"
+        lines.append(line.rstrip())
+        if files:
+            lines += [f"    {size_in_words(one['bytes']):>10}  {shown(one['path'])}" for one in row["largest"]]
+    sums = [sum(entry[index] for entry in rows) for index in range(3)]
+    lines.append(f"{'all':{width}}  {_cell(sums[0]):>10}  {_cell(sums[1]):>10}  {sums[2]:>6}")
+    return lines
+
+
+def _cell(size: int) -> str:
+    return size_in_words(size) if size else "-"

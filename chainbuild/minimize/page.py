@@ -1,0 +1,223 @@
+"""The report of a pack job as one HTML page: both images drawn to one scale, by package, and what was done in tables.
+
+The page stands alone: no script, no font, no address is loaded. The same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from chainbuild.minimize.explain import size_in_words
+from chainbuild.minimize.root import shown
+from chainbuild.minimize.treemap import Box, split, squarify
+
+_WIDTH, _HEIGHT = 1160.0, 520.0
+_MOST_BOXES = 90
+_STATES = (
+    ("kept", "kept, in the minimized layer"),
+    ("production", "of the production image"),
+    ("trimmed", "trimmed on request"),
+    ("left", "left out"),
+)
+_STYLE = """
+:root{--ground:#fff;--ink:#1c2330;--dim:#5b6575;--rule:#d9dee6;--kept:#2f9e6b;--production:#3f7fc4;--trimmed:#d99a2b;
+--left:#c3c9d2;--on:#fff;--onleft:#2b3341}
+@media(prefers-color-scheme:dark){:root{--ground:#14181f;--ink:#e6eaf0;--dim:#98a2b3;--rule:#2c3440;--kept:#2b8a5e;
+--production:#356fae;--trimmed:#b67f1f;--left:#3d4654;--onleft:#d5dbe5}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:1208px;background:var(--ground);color:var(--ink);
+font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif}
+h1{font-size:1.6rem;margin:0 0 .25rem}
+h2{font-size:1.15rem;margin:2.2rem 0 .5rem}
+p{margin:.3rem 0;color:var(--dim)}
+p.big{font-size:1.15rem;color:var(--ink)}
+svg{display:block;width:100%;height:auto}
+svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif;pointer-events:none}
+rect.frame{fill:none;stroke:var(--ground);stroke-width:2}
+.kept{fill:var(--kept)}.production{fill:var(--production)}.trimmed{fill:var(--trimmed)}.left{fill:var(--left)}
+text.light{fill:var(--on)}text.dark{fill:var(--onleft)}
+.key{display:flex;flex-wrap:wrap;gap:.3rem 1.4rem;margin:.6rem 0;color:var(--dim)}
+.key svg{width:.85rem;height:.85rem;display:inline-block;vertical-align:-1px;margin-right:.4rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:.9rem}
+th,td{text-align:left;padding:.28rem .8rem .28rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
+th{color:var(--dim);font-weight:600}
+td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+td.p{overflow-wrap:anywhere}
+details{margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}
+"""
+
+
+def page(report: dict[str, Any], title: str = "Minimized image") -> str:
+    """The page of ``report`` (``chainbuild.minimize/1``)."""
+    sizes = report["sizes"]
+    after = sizes["production"] + sizes["minimized"]
+    share = f"{100 * after / sizes['chain']:.0f} % of" if sizes["chain"] else "against"
+    words = (
+        f"The production image is {size_in_words(after)}, {share} the chain's {size_in_words(sizes['chain'])}:"
+        f" {size_in_words(sizes['production'])} that it starts from, {size_in_words(sizes['minimized'])} kept in"
+        f" {sizes['files']} files."
+    )
+    before_map, before_box = _before(report)
+    after_map = _after(report, before_box, sizes["chain"])
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="big">{escape(words)}</p>',
+        f'<div class="key">{"".join(_key(state, text) for state, text in _STATES)}</div>',
+        f"<h2>Before: the chain's image, {size_in_words(sizes['chain'])}</h2>{before_map}",
+        f"<h2>After: the production image, {size_in_words(after)}, to the same scale</h2>{after_map}",
+        _saved(report),
+        _libraries(report),
+        _packages(report),
+        _lines("Warnings", report["warnings"]),
+        _lines("Errors", report["errors"]),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _key(state: str, text: str) -> str:
+    return f'<span><svg viewBox="0 0 10 10"><rect class="{state}" width="10" height="10" rx="2"/></svg>{text}</span>'
+
+
+_Row = tuple[str, dict[str, int]]
+
+
+def _before(report: dict[str, Any]) -> tuple[str, Box]:
+    box = Box(x=0, y=0, width=_WIDTH, height=_HEIGHT)
+    rows = [(row["package"], {state: row["bytes"][state] for state, _ in _STATES}) for row in report["packages"]]
+    return _drawn(rows, box, "the chain's image by package"), box
+
+
+def _after(report: dict[str, Any], before: Box, chain: int) -> str:
+    sums: dict[str, dict[str, int]] = {}
+    for row in report["production_packages"]:
+        sums.setdefault(row["package"], {})["production"] = row["bytes"]
+    for row in report["packages"]:
+        if row["bytes"]["kept"]:
+            sums.setdefault(row["package"], {})["kept"] = row["bytes"]["kept"]
+    total = sum(sum(states.values()) for states in sums.values())
+    scale = math.sqrt(min(total / chain, 1.0)) if chain else 1.0
+    box = Box(x=0, y=0, width=before.width * scale, height=before.height * scale)
+    return _drawn(sorted(sums.items()), box, "the production image by package")
+
+
+def _drawn(rows: Iterable[_Row], box: Box, label: str) -> str:
+    sized = sorted(((sum(states.values()), name, states) for name, states in rows), key=lambda row: (-row[0], row[1]))
+    sized = [row for row in sized if row[0] > 0]
+    if len(sized) > _MOST_BOXES:
+        rest: dict[str, int] = {}
+        for _, _, states in sized[_MOST_BOXES:]:
+            for state, size in states.items():
+                rest[state] = rest.get(state, 0) + size
+        others = (sum(rest.values()), f"{len(sized) - _MOST_BOXES} others", rest)
+        sized = sorted([*sized[:_MOST_BOXES], others], key=lambda row: (-row[0], row[1]))
+    shapes = []
+    for (size, name, states), where in zip(sized, squarify([row[0] for row in sized], box), strict=True):
+        shapes.append(_box(name, size, states, where))
+    view = f"0 0 {_number(_WIDTH)} {_number(max(box.height, 1))}"
+    return f'<svg viewBox="{view}" role="img" aria-label="{escape(label)}">{"".join(shapes)}</svg>'
+
+
+def _box(name: str, size: int, states: dict[str, int], where: Box) -> str:
+    present = [(state, states[state], words) for state, words in _STATES if states.get(state)]
+    told = "\n".join(f"{words}: {size_in_words(amount)}" for _, amount, words in present)
+    shapes = [f"<title>{escape(shown(name))}, {size_in_words(size)}\n{escape(told)}</title>"]
+    parts = split([amount for _, amount, _ in present], where)
+    for (state, _, _), part in zip(present, parts, strict=True):
+        shapes.append(f'<rect class="{state}" {_sides(part)}/>')
+    shapes.append(f'<rect class="frame" {_sides(where)}/>')
+    shapes.append(_label(name, size, present[0][0], where, parts[0]))
+    return f"<g>{''.join(shapes)}</g>"
+
+
+def _label(name: str, size: int, state: str, where: Box, first: Box) -> str:
+    """The name and the size, as far as they fit; on the ground of the first part, or of all where that is small."""
+    room = int((where.width - 10) / 6.2)
+    plain = shown(name.partition(":")[2] or name)
+    plain = plain.rpartition(":")[0] if name.startswith(("deb:", "apk:")) and ":" in plain else plain
+    if room < 4 or where.height < 18 or (len(plain) > room and room < 7):
+        return ""
+    shade = "dark" if state == "left" else "light"
+    if first.width * first.height < 0.3 * where.width * where.height and first.width < 40:
+        shade = "dark"
+    text = plain if len(plain) <= room else plain[: room - 1] + "…"
+    x, y = _number(where.x + 6), _number(where.y + 15)
+    lines = f'<text class="{shade}" x="{x}" y="{y}">{escape(text)}</text>'
+    amount = size_in_words(size)
+    if where.height >= 34 and len(amount) <= room:
+        lines += f'<text class="{shade}" x="{x}" y="{_number(where.y + 29)}">{amount}</text>'
+    return lines
+
+
+def _sides(box: Box) -> str:
+    return (
+        f'x="{_number(box.x)}" y="{_number(box.y)}" width="{_number(box.width)}" height="{_number(box.height)}"'
+    )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], numbers: int) -> str:
+    """A table whose last ``numbers`` columns are amounts."""
+    first = len(heads) - numbers
+
+    def cell(tag: str, index: int, text: str) -> str:
+        kind = "n" if index >= first else "p"
+        return f'<{tag} class="{kind}">{escape(text)}</{tag}>'
+
+    lines = ["".join(cell("th", index, text) for index, text in enumerate(heads))]
+    lines += ["".join(cell("td", index, text) for index, text in enumerate(row)) for row in rows]
+    return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+
+
+def _saved(report: dict[str, Any]) -> str:
+    rows = [(name, str(row["files"]), size_in_words(row["bytes"])) for name, row in report["saved"].items()]
+    return f"<h2>Trimmed</h2>{_table(('switch', 'files', 'saved'), rows, 2)}" if rows else ""
+
+
+def _libraries(report: dict[str, Any]) -> str:
+    rows = [
+        (shown(row["path"]), shown(row["needed_by"]), shown(row["reason"]), size_in_words(row["bytes"]))
+        for row in report["libraries"]
+    ]
+    head = f"<h2>Libraries brought: {len(rows)}</h2>"
+    return head + _table(("library", "needed by", "why", "size"), rows, 1) if rows else ""
+
+
+def _packages(report: dict[str, Any]) -> str:
+    def size(row: dict[str, Any]) -> int:
+        return sum(row["bytes"].values())
+
+    rows = [
+        (shown(row["package"]), shown(row["version"]), *(_amount(row["bytes"][state]) for state, _ in _STATES))
+        for row in sorted(report["packages"], key=lambda row: (-size(row), row["package"]))
+        if size(row)
+    ]
+    heads = ("package", "version", "kept", "in production", "trimmed", "left out")
+    shown_first = f"<h2>By package: {len(rows)}</h2>{_table(heads, rows[:25], 4)}"
+    if len(rows) <= 25:
+        return shown_first
+    return f"{shown_first}<details><summary>{len(rows) - 25} more</summary>{_table(heads, rows[25:], 4)}</details>"
+
+
+def _amount(size: int) -> str:
+    return size_in_words(size) if size else "–"
+
+
+def _lines(title: str, lines: list[str]) -> str:
+    if not lines:
+        return ""
+    rows = [(shown(line),) for line in lines]
+    return f"<h2>{title}: {len(lines)}</h2>{_table(('',), rows, 0)}"

@@ -1,0 +1,205 @@
+"""A bill of materials as SPDX 2.3 JSON (https://spdx.github.io/spdx-spec/v2.3/): packages, distributions, files.
+
+The document depends on what it describes and on ``SOURCE_DATE_EPOCH`` only: two runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from chainbuild.minimize.packages import Ownership, Package, owned
+from chainbuild.minimize.root import Root, Tree, open_file
+
+_NOTHING = "NOASSERTION"
+_CHUNK = 1 << 20
+_SKIP = ("/proc", "/sys", "/dev")
+_ODD = re.compile(r"[^A-Za-z0-9.-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Digests:
+    """The checksums of one file, in hexadecimal."""
+
+    md5: str
+    sha1: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class System:
+    """Which distribution an image is of: ``ID`` and ``VERSION_ID`` of os-release(5)."""
+
+    name: str = ""
+    version: str = ""
+
+
+def digests_of(host: str) -> Digests:
+    """The checksums of the regular file ``host``. OSError when it cannot be read."""
+    sums = [hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha1", "sha256")]
+    with os.fdopen(open_file(host), "rb") as stream:
+        while data := stream.read(_CHUNK):
+            for one in sums:
+                one.update(data)
+    return Digests(md5=sums[0].hexdigest(), sha1=sums[1].hexdigest(), sha256=sums[2].hexdigest())
+
+
+def system_of(tree: Tree) -> System:
+    """What the image's os-release says."""
+    text = tree.read("/etc/os-release") or tree.read("/usr/lib/os-release") or b""
+    values = dict(re.findall(r"^(ID|VERSION_ID)=[\"']?([\w.-]*)", text.decode("utf-8", "replace"), re.MULTILINE))
+    return System(name=values.get("ID", ""), version=values.get("VERSION_ID", ""))
+
+
+def image_sbom(root: Root, name: str, epoch: int | None) -> tuple[dict[str, Any], list[str]]:
+    """The document about everything in ``root``, and the paths that could not be read."""
+    digests: dict[str, Digests] = {}
+    unreadable: list[str] = []
+    for path, node in root.walk("/", skip=_SKIP):
+        if node.kind == "file":
+            try:
+                digests[path] = digests_of(node.host)
+            except OSError:
+                unreadable.append(path)
+    ownership = owned(root)
+    owners = {path: ownership.owner(path) for path in digests}
+    return document(name, ownership, ownership.packages, owners, digests, system_of(root), epoch), unreadable
+
+
+def document(
+    name: str,
+    ownership: Ownership,
+    keys: Iterable[str],
+    owners: dict[str, str],
+    digests: dict[str, Digests],
+    system: System,
+    epoch: int | None,
+) -> dict[str, Any]:
+    """The document: the packages ``keys``, every file of ``digests`` (by path), each with its owner if it has one."""
+    rows: dict[str, list[str]] = {key: [] for key in sorted(set(keys))}
+    loose: list[str] = []
+    for path in sorted(digests):
+        rows.get(owners.get(path, ""), loose).append(path)
+    packages = [_image(name, [digests[path].sha1 for path in loose])]
+    relationships = [_relation("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-image")]
+    for key, paths in rows.items():
+        identity = _identity("Package", key)
+        packages.append(_package(identity, ownership.packages[key], [digests[path].sha1 for path in paths], system))
+        relationships.append(_relation("SPDXRef-image", "CONTAINS", identity))
+        relationships += [_relation(identity, "CONTAINS", _identity("File", path)) for path in paths]
+    relationships += [_relation("SPDXRef-image", "CONTAINS", _identity("File", path)) for path in loose]
+    created = datetime.fromtimestamp(epoch or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    content: dict[str, Any] = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": name,
+        "documentNamespace": "",
+        "creationInfo": {"created": created, "creators": ["Tool: chainbuild"]},
+        "packages": packages,
+        "files": [_file(path, digests[path]) for path in sorted(digests)],
+        "relationships": relationships,
+    }
+    mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {**content, "documentNamespace": f"https://spdx.org/spdxdocs/chainbuild-{mark}"}
+
+
+def _image(name: str, sums: list[str]) -> dict[str, Any]:
+    return {
+        "SPDXID": "SPDXRef-image",
+        "name": name,
+        "downloadLocation": _NOTHING,
+        "primaryPackagePurpose": "CONTAINER",
+        "licenseConcluded": _NOTHING,
+        "licenseDeclared": _NOTHING,
+        "copyrightText": _NOTHING,
+        **_analyzed(sums),
+    }
+
+
+def _analyzed(sums: list[str]) -> dict[str, Any]:
+    """Whether files are told of, and the code over them: the SHA-1 of their sorted SHA-1s (SPDX 2.3, 7.8 and 7.9)."""
+    if not sums:
+        return {"filesAnalyzed": False}
+    code = hashlib.sha1("".join(sorted(sums)).encode(), usedforsecurity=False).hexdigest()
+    return {"filesAnalyzed": True, "packageVerificationCode": {"packageVerificationCodeValue": code}}
+
+
+def _package(identity: str, package: Package, sums: list[str], system: System) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "SPDXID": identity,
+        "name": package.name,
+        "versionInfo": package.version,
+        "downloadLocation": _NOTHING,
+        "licenseConcluded": _NOTHING,
+        "licenseDeclared": package.licence if package.kind == "pypi" and package.licence else _NOTHING,
+        "copyrightText": _NOTHING,
+        "externalRefs": [
+            {
+                "referenceCategory": "PACKAGE-MANAGER",
+                "referenceType": "purl",
+                "referenceLocator": package_url(package, system),
+            }
+        ],
+        **_analyzed(sums),
+    }
+    if package.supplier:
+        match = re.fullmatch(r"\s*\"?([^<\"]*?)\"?\s*<([^>]+)>.*", package.supplier)
+        words = f"{match[1]} ({match[2]})" if match is not None and match[1] else package.supplier
+        row["supplier"] = f"Organization: {_text(words)}"
+    if re.fullmatch(r"https?://\S+", package.homepage):
+        row["homepage"] = _text(package.homepage)
+    if package.source:
+        row["sourceInfo"] = f"built from the source package {_text(package.source)}"
+    return row
+
+
+def package_url(package: Package, system: System) -> str:
+    """The package URL (https://github.com/package-url/purl-spec) of ``package`` in an image of ``system``."""
+    version = quote(package.version, safe=":~")
+    if package.kind == "pypi":
+        return f"pkg:pypi/{quote(re.sub(r'[-_.]+', '-', package.name).lower(), safe='')}@{version}"
+    space = system.name or {"deb": "debian", "apk": "alpine"}[package.kind]
+    words = [f"arch={quote(package.arch, safe='')}"] if package.arch else []
+    if system.version:
+        words.append(f"distro={quote(f'{space}-{system.version}', safe='')}")
+    if package.source:
+        words.append(f"upstream={quote(package.source.split(' ')[0], safe='')}")
+    return f"pkg:{package.kind}/{quote(space, safe='')}/{quote(package.name, safe='')}@{version}?{'&'.join(words)}"
+
+
+def _file(path: str, digests: Digests) -> dict[str, Any]:
+    return {
+        "SPDXID": _identity("File", path),
+        "fileName": f".{_text(path)}",
+        "checksums": [
+            {"algorithm": "SHA1", "checksumValue": digests.sha1},
+            {"algorithm": "SHA256", "checksumValue": digests.sha256},
+        ],
+        "licenseConcluded": _NOTHING,
+        "licenseInfoInFiles": [_NOTHING],
+        "copyrightText": _NOTHING,
+    }
+
+
+def _identity(kind: str, text: str) -> str:
+    """An identifier: letters, figures, dots and dashes only, so what the text loses by that its digest gives back."""
+    raw = text.encode("utf-8", "surrogateescape")
+    short = _ODD.sub("-", text.rpartition("/")[2])[:40].strip("-")
+    return f"SPDXRef-{kind}-{short}-{hashlib.sha256(raw).hexdigest()[:16]}"
+
+
+def _text(text: str) -> str:
+    """``text`` where bytes that are no UTF-8 are written by their numbers."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _relation(one: str, kind: str, other: str) -> dict[str, str]:
+    return {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other}

@@ -1,0 +1,213 @@
+"""What programs load by name: small chain roots -> what is kept, what is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chainbuild.minimize.discover import Wishes, services_in
+from chainbuild.minimize.job import Order, pack
+from chainbuild.minimize.plugins import libraries_in
+from chainbuild.minimize.report import minimize_report
+from chainbuild.minimize.root import Root
+from tests.unit.minimize.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
+
+LIB = "/usr/lib/x86_64-linux-gnu"
+OPENS = b"\0libplug.so.2\0"
+
+
+def job(tmp_path, chain, production=GLIBC, additional=(), **wishes):
+    order = Order(
+        chain=plant(tmp_path / "chain", {**GLIBC, **chain}),
+        production=plant(tmp_path / "production", production),
+        output=str(tmp_path / "out"),
+        additional_files=additional,
+        wishes=Wishes(**wishes),
+    )
+    report = minimize_report(pack(order))
+    walk = Root(order.output).walk("/")
+    files = {path for path, node in walk if node.kind != "dir"} - {"/etc/ld.so.cache"}
+    return files, report, [(row["name"], row["kind"], row["state"]) for row in report["opened"]]
+
+
+NAMED = {
+    "/usr/local/bin/x": program("liba.so.1", tail=OPENS + b"\0libnone.so\0\0libc.so.6\0\0not a lib.so\0\0/%s/b.so\0"),
+    f"{LIB}/liba.so.1": library("liba.so.1", tail=b"\0libdeep.so\0"),
+    f"{LIB}/libplug.so.2": library("libplug.so.2", "libmore.so"),
+    f"{LIB}/libmore.so": library("libmore.so"),
+    f"{LIB}/libdeep.so": library("libdeep.so"),
+}
+
+
+def test_a_library_that_is_named_in_data_is_told_and_not_kept(tmp_path):
+    files, report, opened = job(tmp_path, NAMED)
+    assert files == {"/usr/local/bin/x", "/usr/local/lib/liba.so.1"}
+    assert opened == [("libdeep.so", "dlopen", "left"), ("libplug.so.2", "dlopen", "left")]
+    assert report["warnings"] == [
+        "named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): libdeep.so, libplug.so.2"
+    ]
+
+
+def test_and_is_kept_with_all_that_it_needs_on_request(tmp_path):
+    files, report, opened = job(tmp_path, NAMED, keep_dlopen=True)
+    names = ("liba.so.1", "libplug.so.2", "libmore.so", "libdeep.so")
+    assert files == {"/usr/local/bin/x", *(f"/usr/local/lib/{name}" for name in names)}
+    assert {state for _, _, state in opened} == {"kept"}
+    assert report["warnings"] == []
+
+
+def test_what_the_production_image_has_is_its_own(tmp_path):
+    production = {**GLIBC, f"{LIB}/libplug.so.2": library("libplug.so.2"), f"{LIB}/liba.so.1": library("liba.so.1")}
+    files, _, opened = job(tmp_path, NAMED, production, keep_dlopen=True)
+    assert files == {"/usr/local/bin/x"}
+    assert opened == [("libplug.so.2", "dlopen", "production")]
+
+
+def test_names_that_wheels_leave_behind_are_no_names(tmp_path):
+    chain = {
+        "/usr/local/bin/x": program("liba-0a1b2c3d-11223344.so.1", tail=b"\0liba.so.1\0", runpath="/opt/l"),
+        "/opt/l/liba-0a1b2c3d-11223344.so.1": library("liba-0a1b2c3d-11223344.so.1"),
+        f"{LIB}/liba.so.1": library("liba.so.1"),
+    }
+    assert job(tmp_path, chain)[2] == []
+
+
+GIO = {
+    "/usr/local/bin/x": program("libgio-2.0.so.0"),
+    f"{LIB}/libgio-2.0.so.0": "libgio-2.0.so.0.7",
+    f"{LIB}/libgio-2.0.so.0.7": library("libgio-2.0.so.0"),
+    f"{LIB}/gio/modules/libtls.so": library("libtls.so", "libgnutls.so"),
+    f"{LIB}/gio/modules/giomodule.cache": b"",
+    f"{LIB}/libgnutls.so": library("libgnutls.so"),
+    f"{LIB}/gdk-pixbuf-2.0/loaders.cache": b"",
+    f"{LIB}/qt5/plugins/platforms/libqxcb.so": library("libqxcb.so"),
+}
+
+
+def test_plugins_come_with_the_library_that_loads_them_and_with_no_other(tmp_path):
+    files, report, _ = job(tmp_path, GIO)
+    assert files == {
+        "/usr/local/bin/x", "/usr/local/lib/libgio-2.0.so.0", "/usr/local/lib/libgnutls.so",
+        f"{LIB}/gio/modules/libtls.so", f"{LIB}/gio/modules/giomodule.cache",
+    }  # fmt: skip
+    row = next(row for row in report["files"] if row["path"].endswith("libtls.so"))
+    assert row["because"] == f"{LIB}/libgio-2.0.so.0.7"
+    assert row["reason"] == f"GIO modules, which {LIB}/libgio-2.0.so.0.7 loads"
+
+
+def test_or_are_told_only(tmp_path):
+    files, report, opened = job(tmp_path, GIO, keep_plugins=False)
+    assert files == {"/usr/local/bin/x", "/usr/local/lib/libgio-2.0.so.0"}
+    assert opened == [(f"{LIB}/gio/modules", "plugin", "left")]
+    assert any("GIO modules" in line for line in report["warnings"])
+
+
+def test_a_library_of_the_production_image_has_its_plugins_there(tmp_path):
+    files, _, opened = job(tmp_path, GIO, {**GLIBC, f"{LIB}/libgio-2.0.so.0": library("libgio-2.0.so.0")})
+    assert (files, opened) == ({"/usr/local/bin/x"}, [])
+
+
+def icd(path: str) -> bytes:
+    return json.dumps({"file_format_version": "1.0.0", "ICD": {"library_path": path}}).encode()
+
+
+def test_glvnd_and_vulkan_manifests_and_what_they_name(tmp_path):
+    chain = {
+        "/usr/local/bin/gl": program("libEGL.so.1", "libvulkan.so.1", "libGLX.so.0"),
+        f"{LIB}/libEGL.so.1": library("libEGL.so.1"),
+        f"{LIB}/libGLX.so.0": library("libGLX.so.0"),
+        f"{LIB}/libGLX_mesa.so.0": library("libGLX_mesa.so.0"),
+        f"{LIB}/libvulkan.so.1": library("libvulkan.so.1"),
+        f"{LIB}/libEGL_mesa.so.0": library("libEGL_mesa.so.0", "libgbm.so.1"),
+        f"{LIB}/libgbm.so.1": library("libgbm.so.1"),
+        f"{LIB}/dri/swrast_dri.so": library("swrast_dri.so", "libLLVM.so"),
+        f"{LIB}/libLLVM.so": library("libLLVM.so"),
+        f"{LIB}/libvulkan_lvp.so": library("libvulkan_lvp.so"),
+        f"{LIB}/libvulkan_other.so": library("libvulkan_other.so"),
+        "/usr/share/glvnd/egl_vendor.d/50_mesa.json": icd("libEGL_mesa.so.0"),
+        "/usr/share/vulkan/icd.d/lvp.json": icd(f"{LIB}/libvulkan_lvp.so"),
+        "/usr/share/vulkan/icd.d/odd.json": b"{" * 9000,
+    }
+    files, _, _ = job(tmp_path, chain)
+    assert files == {
+        "/usr/local/bin/gl", f"{LIB}/dri/swrast_dri.so", f"{LIB}/libvulkan_lvp.so",
+        "/usr/share/glvnd/egl_vendor.d/50_mesa.json", "/usr/share/vulkan/icd.d/lvp.json",
+        "/usr/share/vulkan/icd.d/odd.json",
+        *(f"/usr/local/lib/{name}" for name in (
+            "libEGL.so.1", "libGLX.so.0", "libGLX_mesa.so.0", "libvulkan.so.1", "libEGL_mesa.so.0", "libgbm.so.1",
+            "libLLVM.so",
+        )),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("manifest", "names"),
+    [
+        (icd("libx.so"), ("libx.so",)),
+        (b'{"layers": [{"library_path": "./liby.so"}, 3, {}]}', ("./liby.so",)),
+        (b'\xef\xbb\xbf{"layer": {"library_path": 7}}', ()),
+        (b"# cl\nlibpocl.so.2\n\n", ("libpocl.so.2",)),
+        (b"{", ()),
+        (b"", ()),
+    ],
+)
+def test_manifests(manifest, names):
+    assert libraries_in(manifest) == names
+
+
+OLD = {LOADER: LD_SO, "/lib/x86_64-linux-gnu/libc.so.6": library("libc.so.6", defines=("GLIBC_2.28",))}
+NSS = {
+    "/usr/local/bin/x": program("libc.so.6"),
+    "/lib/x86_64-linux-gnu/libnss_files.so.2": library("libnss_files.so.2"),
+    "/lib/x86_64-linux-gnu/libnss_dns.so.2": library("libnss_dns.so.2"),
+    "/lib/x86_64-linux-gnu/libnss_sss.so.2": library("libnss_sss.so.2"),
+    "/etc/nsswitch.conf": b"passwd: files sss\nhosts: files [NOTFOUND=return] dns # mdns\n",
+}
+
+
+def nss(files):
+    return {path.rpartition("/")[2] for path in files if "libnss" in path}
+
+
+def test_name_services_come_with_the_c_library(tmp_path):
+    bare = {"/etc/hostname": b""}
+    assert nss(job(tmp_path / "a", {**NSS, **OLD}, bare)[0]) == {"libnss_files.so.2", "libnss_dns.so.2"}
+    new = {"/lib/x86_64-linux-gnu/libc.so.6": library("libc.so.6", defines=("GLIBC_2.34",))}
+    assert nss(job(tmp_path / "b", {**NSS, **new}, bare)[0]) == set()
+    files, _, _ = job(tmp_path / "c", {**NSS, **new}, bare, additional=("/etc/nsswitch.conf",))
+    assert nss(files) == {"libnss_sss.so.2"}
+
+
+def test_a_c_library_of_the_production_image_gets_no_foreign_modules(tmp_path):
+    files, _, opened = job(tmp_path, NSS, additional=("/etc/nsswitch.conf",))
+    assert nss(files) == set()
+    assert opened == []
+
+
+def test_services():
+    text = b"passwd: files sss\nhosts: files mdns4_minimal [NOTFOUND=return] dns\n# shadow: nis\nnothing\n"
+    assert services_in(text) == ("files", "sss", "mdns4_minimal", "dns")
+
+
+SCRIPTS = {
+    "/bin": "usr/bin",
+    "/usr/bin/sh": "dash",
+    "/usr/bin/dash": program("libedit.so"),
+    f"{LIB}/libedit.so": library("libedit.so"),
+    "/usr/bin/perl": program(),
+    "/usr/local/bin/tool": b"#!/bin/sh\n",
+    "/usr/local/bin/env": b"#!/usr/bin/env perl\n",
+    "/usr/local/bin/none": b"#!/usr/bin/none\n",
+}
+
+
+def test_interpreters_are_told_or_kept_on_request(tmp_path):
+    bare = {"/lib64/ld-linux-x86-64.so.2": LD_SO}
+    files, report, opened = job(tmp_path / "a", SCRIPTS, bare)
+    assert opened == [("perl", "interpreter", "left"), ("/bin/sh", "interpreter", "left")]
+    assert len(report["scripts"]) == 3
+    files, report, opened = job(tmp_path / "b", SCRIPTS, bare, keep_interpreters=True)
+    assert {"/bin", "/usr/bin/sh", "/usr/bin/dash", "/usr/bin/perl", "/usr/local/lib/libedit.so"} <= files
+    assert {state for _, _, state in opened} == {"kept"}
+    assert report["scripts"] == {"/usr/local/bin/none": "/usr/bin/none"}

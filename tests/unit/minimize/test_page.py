@@ -1,0 +1,99 @@
+"""The page of a report: rectangles that are true to the bytes, and a page that stands alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.minimize.__main__ import main
+from chainbuild.minimize.page import page
+from chainbuild.minimize.treemap import Box, split, squarify
+from tests.unit.minimize.elf_builder import GLIBC, library, plant, program
+
+SIZES = st.lists(st.integers(1, 10**11), min_size=1, max_size=60).map(lambda sizes: sorted(sizes, reverse=True))
+
+
+@given(sizes=SIZES, width=st.floats(1, 2000), height=st.floats(1, 2000))
+def test_areas_are_in_proportion_and_fill_the_box(sizes, width, height):
+    box = Box(x=3, y=5, width=width, height=height)
+    boxes = squarify(sizes, box)
+    assert len(boxes) == len(sizes)
+    scale = width * height / sum(sizes)
+    for size, one in zip(sizes, boxes, strict=True):
+        assert one.width * one.height == pytest.approx(size * scale, rel=1e-3, abs=width * height * 1e-6)
+        assert one.x >= 3 - 1e-6
+        assert one.y >= 5 - 1e-6
+        assert one.x + one.width <= 3 + width * 1.0001
+        assert one.y + one.height <= 5 + height * 1.0001
+
+
+def test_a_box_is_split_across_its_longer_side():
+    assert split([1, 3], Box(x=0, y=0, width=8, height=2)) == [
+        Box(x=0, y=0, width=2, height=2), Box(x=2, y=0, width=6, height=2),
+    ]  # fmt: skip
+    assert split([0, 0], Box(x=0, y=0, width=1, height=2))[0].height == 0
+    assert squarify([], Box(x=0, y=0, width=1, height=2)) == []
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag != "rect":
+            assert self.open.pop() == tag
+
+
+def report(tmp_path, chain):
+    roots = [plant(tmp_path / "c", chain), plant(tmp_path / "p", GLIBC)]
+    out = [str(tmp_path / "o"), "--report", str(tmp_path / "r.json"), "--drop-static", "1"]
+    assert main(["pack", roots[0], "--production", roots[1], "--output", *out]) == 0
+    return tmp_path / "r.json"
+
+
+def test_the_page_stands_alone_and_shows_both_images(tmp_path, capsys):
+    chain = {
+        **GLIBC,
+        "/usr/local/bin/x": program("liba.so"),
+        "/usr/lib/liba.so": library("liba.so"),
+        "/usr/local/lib/liba.a": b"!<arch>\n" * 100,
+        "/srv/<script>alert(1)</script>/" + os.fsdecode(b"\xff&\n"): b"x" * 500,
+        **{f"/opt/p{number}/f": b"f" * (10 + number) for number in range(200)},
+    }
+    where = report(tmp_path, chain)
+    capsys.readouterr()
+    assert main(["html", str(where)]) == 0
+    text = capsys.readouterr().out
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    names = [tag for tag, _ in tags.tags]
+    assert names.count("svg") == 2 + 4
+    assert not {"script", "link", "img", "iframe"} & set(names)
+    assert not re.search(r"https?:|url\(|@import|<script", text)
+    assert {attributes["class"] for tag, attributes in tags.tags if tag == "rect"} == {
+        "kept", "production", "trimmed", "left", "frame",
+    }  # fmt: skip
+    assert "others" in text
+    assert "&lt;script&gt;" in text
+    assert "/usr/local/lib/liba.so" in text
+    assert main(["html", str(where), "--output", str(tmp_path / "x.html")]) == 0
+    assert (tmp_path / "x.html").read_text(encoding="utf-8") == text
+
+
+def test_an_empty_image(tmp_path):
+    document = json.loads(report(tmp_path, {}).read_text())
+    assert "chain" in page(document)

@@ -1,0 +1,178 @@
+"""Records of packages in the result, and the bill of materials, by the structure that SPDX 2.3 asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+
+import pytest
+
+from chainbuild.minimize.__main__ import main
+from chainbuild.minimize.packages import Package, owned
+from chainbuild.minimize.root import Root
+from chainbuild.minimize.sbom import System, image_sbom, package_url
+from tests.unit.minimize.elf_builder import GLIBC, library, plant, program, with_sections
+
+LIB = "/usr/lib/x86_64-linux-gnu"
+SITE = "/opt/venv/lib/python3.11/site-packages"
+
+
+def stanza(name: str, version: str, arch: str = "amd64") -> bytes:
+    return (
+        f"Package: {name}\nStatus: install ok installed\nMaintainer: Some One <one@example.org>\n"
+        f"Architecture: {arch}\nSource: src-{name} (1)\nVersion: {version}\nHomepage: https://example.org/\n\n"
+    ).encode()
+
+
+CHAIN: dict[str, bytes | str | None] = {
+    **GLIBC,
+    "/etc/os-release": b'PRETTY_NAME="x"\nID=debian\nVERSION_ID="12"\n',
+    "/usr/local/bin/x": program("liba.so.1", "libhave.so.1"),
+    f"{LIB}/liba.so.1": with_sections(library("liba.so.1")),
+    f"{LIB}/libhave.so.1": library("libhave.so.1"),
+    "/usr/bin/python3.11": program("libc.so.6"),
+    "/usr/bin/unused": b"u",
+    "/var/lib/dpkg/status": stanza("liba1", "1:2.0+b1") + stanza("python", "3.11") + stanza("unused", "1"),
+    "/var/lib/dpkg/info/liba1:amd64.list": f"{LIB}/liba.so.1\n".encode(),
+    "/var/lib/dpkg/info/python.list": b"/usr/bin/python3.11\n",
+    "/var/lib/dpkg/info/unused.list": b"/usr/bin/unused\n",
+    "/usr/share/doc/liba1": "liba-common",
+    "/usr/share/doc/liba-common/copyright": b"licence",
+    "/usr/share/doc/python/copyright": b"python's",
+    f"{SITE}/one/__init__.py": b"1",
+    f"{SITE}/one-1.5.dist-info/METADATA": b"Name: One_x.y\nVersion: 1.5\nLicense-Expression: MIT OR Apache-2.0\n\n",
+    f"{SITE}/one-1.5.dist-info/RECORD": b"one/__init__.py,sha256=x,1\n",
+    f"{SITE}/odd\udcff\nname": b"odd",
+}
+PRODUCTION = {**GLIBC, f"{LIB}/libhave.so.1": library("libhave.so.1"), "/var/lib/dpkg/status": stanza("python", "3.11")}
+
+
+def run(tmp_path, chain=CHAIN, production=PRODUCTION, name="o", more=()):
+    roots = [plant(tmp_path / f"{name}-c", chain), plant(tmp_path / f"{name}-p", production)]
+    out = [str(tmp_path / name), "--report", str(tmp_path / f"{name}.json"), "--sbom", str(tmp_path / f"{name}.spdx")]
+    assert main(["pack", roots[0], "--production", roots[1], "--output", *out, *more]) == 0
+    return tmp_path / name, json.loads((tmp_path / f"{name}.spdx").read_text())
+
+
+def test_packages_are_seen_by_what_reads_status_d(tmp_path):
+    out, _ = run(tmp_path, more=["--strip", "1"])
+    folder = out / "var/lib/dpkg/status.d"
+    assert sorted(os.listdir(folder)) == ["liba1", "liba1.md5sums"]  # python is the production image's own
+    assert (folder / "liba1").read_bytes() == stanza("liba1", "1:2.0+b1")[:-1]
+    there = hashlib.md5((out / "usr/local/lib/liba.so.1").read_bytes()).hexdigest()
+    assert (folder / "liba1.md5sums").read_text() == f"{there}  usr/local/lib/liba.so.1\n"
+    assert (out / "usr/share/doc/liba1/copyright").read_bytes() == b"licence"
+    assert not (out / "var/lib/dpkg/status").exists()
+    ownership = owned(Root(str(out)))
+    assert ownership.owner("/usr/local/lib/liba.so.1") == "deb:liba1:amd64"
+
+
+def test_another_version_than_the_production_images_is_seen_beside_it(tmp_path):
+    production = {**PRODUCTION, "/var/lib/dpkg/status": stanza("python", "3.10") + stanza("liba1", "1:2.0+b1")}
+    out, _ = run(tmp_path, production=production)
+    assert sorted(os.listdir(out / "var/lib/dpkg/status.d")) == ["python", "python.md5sums"]
+    (out / "var/lib/dpkg/status").write_bytes(production["/var/lib/dpkg/status"])
+    ownership = owned(Root(str(out)))
+    assert sorted(ownership.packages)[:3] == ["deb:liba1:amd64", "deb:python:amd64", "deb:python:amd64@3.11"]
+    assert ownership.owner("/usr/bin/python3.11") == "deb:python:amd64@3.11"
+
+
+def test_no_records_on_request(tmp_path):
+    out, _ = run(tmp_path, more=["--package-records", "0"])
+    assert not (out / "var").exists()
+    assert not (out / "usr/share/doc").exists()
+
+
+def check(document):
+    """The rules of SPDX 2.3 that a document of ours could break (clauses 6 to 11 and the JSON schema)."""
+    assert document["spdxVersion"] == "SPDX-2.3"
+    assert document["dataLicense"] == "CC0-1.0"
+    assert document["SPDXID"] == "SPDXRef-DOCUMENT"
+    assert re.fullmatch(r"https://[\w./-]+", document["documentNamespace"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["creationInfo"]["created"])
+    assert all(re.match(r"(Tool|Person|Organization): ", one) for one in document["creationInfo"]["creators"])
+    elements = [document, *document["packages"], *document["files"]]
+    identities = [one["SPDXID"] for one in elements]
+    assert len(set(identities)) == len(identities)
+    assert all(re.fullmatch(r"SPDXRef-[A-Za-z0-9.-]+", one) for one in identities)
+    contained: dict[str, list[str]] = {}
+    for relation in document["relationships"]:
+        assert set(relation) == {"spdxElementId", "relationshipType", "relatedSpdxElement"}
+        assert {relation["spdxElementId"], relation["relatedSpdxElement"]} <= set(identities)
+        if relation["relationshipType"] == "CONTAINS":
+            contained.setdefault(relation["spdxElementId"], []).append(relation["relatedSpdxElement"])
+    assert any(one["relationshipType"] == "DESCRIBES" for one in document["relationships"])
+    sums = {}
+    for one in document["files"]:
+        assert one["fileName"].startswith("./")
+        values = {row["algorithm"]: row["checksumValue"] for row in one["checksums"]}
+        assert re.fullmatch("[0-9a-f]{40}", values["SHA1"])
+        assert re.fullmatch("[0-9a-f]{64}", values["SHA256"])
+        sums[one["SPDXID"]] = values["SHA1"]
+    for one in document["packages"]:
+        assert one["name"]
+        assert one["downloadLocation"] == "NOASSERTION"
+        if one["filesAnalyzed"]:
+            code = hashlib.sha1(
+                "".join(sorted(sums[name] for name in contained[one["SPDXID"]] if name in sums)).encode()
+            ).hexdigest()
+            assert one["packageVerificationCode"]["packageVerificationCodeValue"] == code
+        else:
+            assert not set(contained.get(one["SPDXID"], ())) & set(sums)
+        for reference in one.get("externalRefs", ()):
+            assert reference["referenceCategory"] == "PACKAGE-MANAGER"
+            assert re.fullmatch(r"pkg:(deb|apk|pypi)/\S+@\S+", reference["referenceLocator"])
+    everywhere = [name for names in contained.values() for name in names]
+    assert sorted(everywhere) == sorted(set(identities) - {"SPDXRef-DOCUMENT", "SPDXRef-image"})
+
+
+def test_the_bill_of_materials(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    out, document = run(tmp_path)
+    check(document)
+    assert document["creationInfo"]["created"] == "2023-11-14T22:13:20Z"
+    rows = {one["name"]: one for one in document["packages"]}
+    assert set(rows) == {"minimized", "liba1", "python", "One_x.y"}
+    assert rows["liba1"]["externalRefs"][0]["referenceLocator"] == (
+        "pkg:deb/debian/liba1@1:2.0%2Bb1?arch=amd64&distro=debian-12&upstream=src-liba1"
+    )
+    assert rows["liba1"]["supplier"] == "Organization: Some One (one@example.org)"
+    assert rows["One_x.y"]["externalRefs"][0]["referenceLocator"] == "pkg:pypi/one-x-y@1.5"
+    assert rows["One_x.y"]["licenseDeclared"] == "MIT OR Apache-2.0"
+    sums = {one["fileName"]: one["checksums"][1]["checksumValue"] for one in document["files"]}
+    assert (
+        sums["./usr/local/lib/liba.so.1"] == hashlib.sha256((out / "usr/local/lib/liba.so.1").read_bytes()).hexdigest()
+    )
+    assert any("odd\\xff\nname" in name for name in sums)
+    names = {path for path, node in Root(str(out)).walk("/") if node.kind == "file"}
+    assert len(sums) == len(names)
+
+
+def test_the_same_twice(tmp_path):
+    one, two = run(tmp_path, name="a"), run(tmp_path, name="b")
+    assert one[1] == two[1]
+
+
+def test_of_a_whole_root(tmp_path, capsys):
+    root = plant(tmp_path / "r", CHAIN)
+    document, unreadable = image_sbom(Root(root), "here", None)
+    check(document)
+    assert unreadable == []
+    assert {one["name"] for one in document["packages"]} == {"here", "liba1", "python", "unused", "One_x.y"}
+    capsys.readouterr()
+    assert main(["sbom", root, "--name", "here"]) == 0
+    assert json.loads(capsys.readouterr().out) == document
+
+
+@pytest.mark.parametrize(
+    ("package", "url"),
+    [
+        (Package(kind="deb", name="g++", version="4:12~x"), "pkg:deb/debian/g%2B%2B@4:12~x?distro=debian-12"),
+        (Package(kind="apk", name="musl", version="1-r0", arch="x86_64"),
+         "pkg:apk/debian/musl@1-r0?arch=x86_64&distro=debian-12"),
+    ],
+)  # fmt: skip
+def test_package_urls(package, url):
+    assert package_url(package, System(name="debian", version="12")) == url
