@@ -50,7 +50,7 @@ Times = dict[tuple[str, str], list[float]]
 def measured(settings: Settings) -> Times:
     """Measure. Errors: `RunFailedError`."""
     times: Times = {(scenario, way.name): [] for scenario in SCENARIOS for way in WAYS}
-    with tempfile.TemporaryDirectory(prefix="chainbuild-bench-") as folder, registry() as endpoint, _own_cache():
+    with _own_cache(), tempfile.TemporaryDirectory(prefix="chainbuild-bench-") as folder, registry() as endpoint:
         base = f"{endpoint}/bench/base:1"
         push_local(settings.base, base)
         for turn in range(settings.rounds):

@@ -245,12 +245,12 @@ class BuildxDriver:
             )
         if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
             return BuildFailedError(f"{order.step}: the build was cancelled", where=where)
-        if "failed to push" in failure.error:
+        host = order.image.partition("/")[0]
+        if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
             return RegistryError(
-                f"{order.step}: the registry did not take the image: {_last_cause(failure.error)}",
-                where=order.image,
-                hint=_hint(said)
-                or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
+                f"{order.step}: the registry at {host} did not take the image: {_last_cause(failure.error)}",
+                where=where,
+                hint=_hint(said) or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
             )
         return BuildFailedError(
             f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
@@ -377,8 +377,8 @@ def _last_line(text: str) -> str:
 def _hint(said: str) -> str:
     if "connection refused" in said and "localhost" in said:
         return (
-            "The builder does not reach the chain registry on localhost: a docker-container builder needs"
-            " --driver-opt network=host."
+            "The builder does not reach the chain registry on localhost: it was stopped, or the builder is a"
+            " docker-container one and needs --driver-opt network=host."
         )
     if "requested access to the resource is denied" in said or "unauthorized" in said:
         return "The registry wants a login: docker login REGISTRY."
