@@ -41,7 +41,8 @@ def _unit_tests_touch_nothing(request: pytest.FixtureRequest, monkeypatch: pytes
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError(f"a unit test tried to start a process or open a socket: {args!r}")
 
-    monkeypatch.setattr(subprocess, "Popen", forbidden)
+    # Not the name: whoever imports it while a unit test runs would keep what stands in for it.
+    monkeypatch.setattr(subprocess.Popen, "__init__", forbidden)
     monkeypatch.setattr(os, "system", forbidden)
     monkeypatch.setattr(socket.socket, "connect", forbidden)
 
