@@ -250,7 +250,8 @@ class BuildxDriver:
             return RegistryError(
                 f"{order.step}: the registry at {host} did not take the image: {_last_cause(failure.error)}",
                 where=where,
-                hint=_hint(said) or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
+                hint=_hint(said)
+                or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
             )
         return BuildFailedError(
             f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",

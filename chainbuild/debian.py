@@ -19,7 +19,7 @@ from chainbuild.registry.oci import canonical
 
 INPUTS_LABEL: Final = "org.chainbuild.bootstrap.inputs"
 # Part of the inputs: raised when the recipe below changes what comes out of the same request.
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 
 _EXTRA_CERTIFICATES: Final = Path("/usr/local/share/ca-certificates")
 _RELEASES: Final = {

@@ -25,7 +25,7 @@ def remember_words(root: Path, words: Words) -> None:
 
 
 def last_words(root: Path) -> Words:
-    """The words of the last run or plan in the tree.
+    """The words of the last run in the tree.
 
     Errors: `WrongUseError` where there are none.
     """

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
@@ -158,6 +159,7 @@ class Workshop:
         self._say(platform, f"making {request.distribution} {request.suite} from packages")
         self._run(platform, mmdebstrap_argv(request, platform, tar, _stage(request, folder)), folder / "tmp", epoch)
         self._say(platform, "packing the layer")
+        add_folder(tar, "./dev", epoch)
         layer = pack_layer(tar, folder / "layer.tar.gz")
         tar.unlink()
         return layer, _config(request, platform, layer, epoch), time.monotonic() - began
@@ -186,11 +188,23 @@ class Workshop:
         self._emit(Message(text=f"{platform}: {text}"))
 
 
+def add_folder(tar: Path, name: str, epoch: int) -> None:
+    """Add an empty folder to a tar. `epoch`: its time.
+
+    Without /dev in the image the engine makes it, with the time of that moment, in the first layer that has a RUN: no two
+    builds of that layer are the same then.
+    """
+    with tarfile.open(tar, "a", format=tarfile.PAX_FORMAT) as file:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, epoch
+        file.addfile(entry)
+
+
 def mmdebstrap_argv(request: Request, platform: Platform, tar: Path, stage: Path) -> list[str]:
     """The command that makes a root; hooks are fixed texts of ours, and paths in them are quoted for its own parser."""
     argv = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--architectures={debian_architecture(platform)}"]
     argv.append(f"--include={','.join(request.include)}")
-    # The engine makes /dev itself; unpacking device nodes is refused without root.
+    # Unpacking device nodes is refused without root; the empty folder is added to the tar afterwards.
     argv.append("--skip=output/dev")
     argv += [f"--aptopt={line}" for line in request.apt]
     # The certificates come before the package that puts them into the trust store: doing that once is enough, and

@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("engine")
+    # What takes the engine away from the others comes after them.
+    items.sort(key=lambda item: "restarts_engine" in item.keywords)
 
 
 @pytest.fixture(autouse=True)

@@ -74,9 +74,9 @@ def build(
         keep_going=keep_going, load=not no_load, push=push, replace_index=replace_index,
     )  # fmt: skip
     request = read_wishes(words)
-    remember_words(request.settings.root, words)
     if dry_run:
         return running.run_plan(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
+    remember_words(request.settings.root, words)
     return running.run_build(request, mode="json" if json else "plain" if plain else "auto", verbosity=verbose)
 
 

@@ -108,7 +108,7 @@ class Compose:
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = ["docker", "compose", "--file", str(self._file), "--project-name", self._project, *arguments]
-        return _run(argv, environment=self._environment)
+        return _run(argv, environment=self._environment, finish=True)
 
 
 def collect_blobs(container: str) -> None:
@@ -166,24 +166,41 @@ def _pulled(name: str) -> bool:
 
 
 def _run(
-    argv: Sequence[str], *, environment: dict[str, str] | None = None, seconds: float = _COMMAND_SECONDS
+    argv: Sequence[str],
+    *,
+    environment: dict[str, str] | None = None,
+    seconds: float = _COMMAND_SECONDS,
+    finish: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a session of its own: a Ctrl-C is for chainbuild, which ends what it began in order."""
+    """Run a command in a session of its own: a Ctrl-C is for chainbuild, which ends what it began in order.
+
+    `finish`: an interrupt waits until the command has ended (a second one does not). A container that is half made when
+    its maker is killed comes up all the same, later, and is nobody's then.
+    """
     # Late: a run that finds the registry up starts no process.
     import subprocess
 
     try:
-        return subprocess.run(
+        with subprocess.Popen(
             argv,
             env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=seconds,
-            check=False,
             start_new_session=True,
-        )
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except KeyboardInterrupt:
+                if finish:
+                    process.communicate(timeout=seconds)
+                raise
+            finally:
+                if process.poll() is None:
+                    process.kill()
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
     except FileNotFoundError as error:
         raise NotReadyError("there is no docker command", hint="Install Docker, or run script/setup.") from error
     except subprocess.TimeoutExpired as error:

@@ -102,13 +102,13 @@ class ManagedRegistry:
             try:
                 self._see_to_it(emit)
             except BaseException:
-                self._leave(lease, emit)
+                self._leave_surely(lease, emit)
                 raise
         try:
             yield self.endpoint
         finally:
             with self._leases.exclusive():
-                self._leave(lease, emit)
+                self._leave_surely(lease, emit)
 
     def up(self, emit: Emit) -> None:
         """Bring it up for a person: it stays up until `down`. One that runs brought up becomes the person's."""
@@ -211,6 +211,14 @@ class ManagedRegistry:
         self._start(emit)
         container = compose.container_on(self.port)
         self._leases.mark(Mark(container=container.instance if container else "", data=str(self._data)))
+
+    def _leave_surely(self, lease: Lease, emit: Emit) -> None:
+        """Leave, also where an interrupt comes in between; a second one is obeyed."""
+        try:
+            self._leave(lease, emit)
+        except KeyboardInterrupt:
+            self._leave(lease, emit)
+            raise
 
     def _leave(self, lease: Lease, emit: Emit) -> None:
         """Give the lease back; whoever is last takes down what runs brought up."""

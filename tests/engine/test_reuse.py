@@ -200,7 +200,9 @@ def test_a_record_that_is_no_record_is_a_reason_to_build(lay: Lay) -> None:
     (key,) = {tag for tag in place.tags(machine=True) if len(tag) == len("k1-") + 64 and tag in _keys(place, "20-two")}
     # An image of somebody's at the record's place.
     with Registries() as registries:
-        copy_image(registries, place.name(f"v1-chain-10-one-{OWN}"), place.name(key))
+        # And at the book's, which would tell what stands without it.
+        for tag in (key, f"k1-book-chain-{OWN}"):
+            copy_image(registries, place.name(f"v1-chain-10-one-{OWN}"), place.name(tag))
     done = place.build("chain", "--until", "20")
     assert (done.built, done.reused) == (["20-two"], ["10-one"])
 
