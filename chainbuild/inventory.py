@@ -127,14 +127,14 @@ def _trail_from_records(
     own = next((record for record in records.values() if record.image == image.digest), None)
     met: set[str] = set()
     seen: dict[str, Breadcrumb] = {}
-
-    def walk(record: Record) -> None:
-        met.add(record.key)
-        for key in record.parents.values():
-            if key in records and key not in met:
-                walk(records[key])
-        seen[record.key] = Breadcrumb(step=record.step, key=record.key)
-
-    if own:
-        walk(own)
+    # Parents first; by hand, because a chain may be longer than Python's stack.
+    todo = [(own, False)] if own else []
+    while todo:
+        record, parents_are_told = todo.pop()
+        if parents_are_told:
+            seen[record.key] = Breadcrumb(step=record.step, key=record.key)
+        elif record.key not in met:
+            met.add(record.key)
+            todo.append((record, True))
+            todo += [(records[key], False) for key in reversed([*record.parents.values()]) if key in records]
     return tuple(seen.values())

@@ -190,7 +190,10 @@ class Place:
     def clean(self) -> None:
         """Remove what the engine has of this place's repository."""
         listed = docker("image", "ls", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}")
-        fields = [line.split() for line in listed.stdout.splitlines() if self.repo in line]
+        # A registry in REPO is a part of the path in the chain registry, spelled otherwise there.
+        first, _, rest = self.repo.partition("/")
+        mine = rest if ":" in first else self.repo
+        fields = [line.split() for line in listed.stdout.splitlines() if mine in line]
         names = {f"{name}@{digest}" if tag == "<none>" else f"{name}:{tag}" for name, tag, digest in fields}
         if names:
             docker("image", "rm", "--force", *sorted(names))
