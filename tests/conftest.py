@@ -31,10 +31,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("engine")
-    # What takes the engine away from everybody on this machine is run when it is asked for, alone.
-    if not os.environ.get("CHAINBUILD_TEST_RESTART_ENGINE"):
-        gone = [item for item in items if "restarts_engine" in item.keywords]
-        items[:] = [item for item in items if item not in gone]
+    # What takes the engine away from everybody on this machine is run where it is asked for (.ci/run does), and last.
+    gone = [item for item in items if "restarts_engine" in item.keywords]
+    items[:] = [item for item in items if item not in gone]
+    if os.environ.get("CHAINBUILD_TEST_RESTART_ENGINE"):
+        items += gone
+    else:
         config.hook.pytest_deselected(items=gone)
 
 
@@ -85,14 +87,19 @@ def registry_host(registry_image: str) -> Iterator[str]:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import HttpWaitStrategy
 
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    # A port of ours and a restart policy: it is there again, at its place, when the engine has been restarted.
     container = (
         DockerContainer(registry_image)
         .with_env("REGISTRY_STORAGE_DELETE_ENABLED", "true")
-        .with_exposed_ports(5000)
+        .with_bind_ports(5000, port)
+        .with_kwargs(restart_policy={"Name": "unless-stopped"})
         .waiting_for(HttpWaitStrategy(5000, "/v2/"))
     )
     with container:
-        yield f"localhost:{container.get_exposed_port(5000)}"
+        yield f"localhost:{port}"
 
 
 @pytest.fixture(scope="session")

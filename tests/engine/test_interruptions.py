@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -319,7 +320,10 @@ def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) ->
     out, err = process.communicate(timeout=300)
     assert process.returncode in {1, 3, 4}, out + err
     assert "Traceback" not in err
-    complete(place)
+    # The registry of the tests comes up again with the engine.
+    eventually(lambda: ask(ImageReference.parse(place.production).registry) == "registry", "the production image's place")
+    done = complete(place)
+    assert done.reused[:1] == ["10-one"]
     assert_nothing_is_left(place, process.pid)
     with Up(place):
         assert identities(place) == undisturbed.identities
@@ -329,14 +333,19 @@ def restart_engine() -> None:
     """Stop the engine as a machine that goes down does, and start it as it was started."""
     found = subprocess.run(["pgrep", "--exact", "--oldest", "dockerd"], capture_output=True, text=True, check=True)
     pid = int(found.stdout)
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        argv = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    command, environ = (Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")[:-1] for name in ("cmdline", "environ"))
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "the engine has stopped")
     if os.path.isdir("/run/systemd/system"):
         subprocess.run(["systemctl", "start", "docker"], check=True)
     else:
-        subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        # Forked off: it outlives the tests, and is nobody's child here.
+        subprocess.run(
+            ["setsid", "--fork", *(os.fsdecode(word) for word in command)],
+            env=dict(os.fsdecode(pair).split("=", 1) for pair in environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
         )
     eventually(lambda: docker("version").returncode == 0, "the engine answers")
