@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -16,22 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
+from chainbuild.build_failures import NO_HISTORY, build_error, is_transient
+from chainbuild.build_order import BuildOrder
+from chainbuild.builders import Builder, inspect_builder
+from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
-from chainbuild.model import Secret, StepId
-from chainbuild.progress import Failure, Progress
+from chainbuild.progress import Progress
 from chainbuild.references import Digest, Platform
 from chainbuild.scratch import scratch_folder
 
-STEP_COMPRESSION: Final = ("zstd", 1)
-"""Steps are read back on the same network, by builders that all know zstd: compress them little."""
-RESULT_COMPRESSION: Final = ("gzip", 6)
-"""Results go to anybody, also to engines and converters that know gzip alone."""
-
-REPRODUCIBLE_DRIVERS: Final = frozenset({"docker-container", "kubernetes", "remote"})
-"""Drivers that take `rewrite-timestamp`; the engine's own builder refuses it ("conflicts with unpack")."""
-REWRITES_SINCE: Final = (0, 13)
-"""The first BuildKit with `rewrite-timestamp`."""
 EPOCH: Final = 1767225600
 """2026-01-01 UTC, in seconds since 1970: what the times of files that a build makes become.
 
@@ -39,45 +31,7 @@ Only newer times are rewritten. A date as late as that leaves packages' own file
 files are told from stale ones.
 """
 
-# In lower case. Warnings of QEMU's are in many logs of builds that fail for reasons of their own.
-_QEMU_CRASH = re.compile(
-    r"\bqemu: (?:uncaught target signal|fatal|unhandled)"
-    r"|\bqemu-[a-z0-9_]+(?:-static)?: (?!warning)[^\n]*(?:: invalid argument|\binternal sig[a-z]+|assertion [^\n]*failed)"
-    r"|\bqemu[^\n]*segmentation fault \(core dumped\)|segmentation fault \(core dumped\)[^\n]*\bqemu"
-)
-# As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
-_NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
-# Two runs that name the same image in the engine's own store at the same moment: the one that comes second tries again.
-_NAME_RACE = re.compile(r'image "[^"]*": already exists')
-# Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
-# engine (26.1 has it) finds no history to write down, after everything was built and pushed.
-_NO_HISTORY = re.compile(r"(failed to solve: )?not found")
 _TRIES: Final = 4
-_NO_SPACE = ("no space left on device", "disk quota exceeded")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildOrder:
-    """Everything that one call of buildx needs, with every image pinned by digest."""
-
-    step: StepId
-    dockerfile: Path
-    shown: str
-    """The Dockerfile's path as people see it in messages."""
-    context: Path
-    platform: Platform
-    args: tuple[tuple[str, str], ...] = ()
-    contexts: tuple[tuple[str, str], ...] = ()
-    secrets: tuple[Secret, ...] = ()
-    target: str | None = None
-    image: str = ""
-    """`registry/repository:tag` that is pushed to."""
-    export: Path | None = None
-    """A folder that gets the target's files instead. With neither, it is only run."""
-    seconds: float | None = None
-    """The build is stopped after that time."""
-    no_cache: bool = False
-    compression: tuple[str, int] = STEP_COMPRESSION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,22 +40,6 @@ class BuildResult:
 
     digest: Digest | None
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Builder:
-    """A buildx builder as it is: its driver, the platforms that it runs, and the buildx that speaks to it."""
-
-    name: str
-    driver: str
-    platforms: tuple[str, ...]
-    status: str
-    buildkit: tuple[int, int] = (0, 0)
-
-    @property
-    def rewrites_times(self) -> bool:
-        """Whether it can make layers whose files have no times of their own, so that the same content is the same layer."""
-        return self.driver in REPRODUCIBLE_DRIVERS and self.buildkit >= REWRITES_SINCE
 
 
 class BuildxDriver:
@@ -196,16 +134,16 @@ class BuildxDriver:
                 break
             except DockerException as error:
                 failure = progress.failure()
-                if _NO_HISTORY.fullmatch(failure.error):
+                if NO_HISTORY.fullmatch(failure.error):
                     if order.export is not None and progress.exported:
                         digest = None
                         break
                     if order.image and progress.exported and progress.pushed:
                         digest = Digest(progress.pushed)
                         break
-                if tries_left and _transient(failure):
+                if tries_left and is_transient(failure):
                     continue
-                raise self._told(order, failure, error.return_code) from None
+                raise build_error(order, failure, error.return_code) from None
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
 
     def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
@@ -219,47 +157,6 @@ class BuildxDriver:
                     progress.feed(line)
             return _digest(metadata) if order.image else None
 
-    def _told(self, order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:
-        said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
-        where = f"{order.shown}:{failure.line}" if failure.line else order.shown
-        instruction = failure.vertex.partition("] ")[2] or failure.vertex
-        if any(sign in said for sign in _NO_SPACE):
-            return NotReadyError(
-                f"{order.step}: no space left on the builder's disk",
-                where=where,
-                hint="Free some with: docker buildx prune (build cache), docker image prune (unused images).",
-            )
-        if _NO_EMULATION.search(said):
-            return NotReadyError(
-                f"{order.step}: this machine does not run {order.platform.oci} programs",
-                where=where,
-                hint=emulation_hint(order.platform),
-            )
-        if _QEMU_CRASH.search(said):
-            return BuildFailedError(
-                f"{order.step}: QEMU crashed while it ran {instruction!r}; that is the emulator, not the Dockerfile",
-                where=where,
-                hint="Run it again, use another QEMU (script/setup says how), or build this platform on a native builder:"
-                f" --builder {order.platform.name}=NAME.",
-                log_tail=failure.tail,
-            )
-        if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
-            return BuildFailedError(f"{order.step}: the build was cancelled", where=where)
-        host = order.image.partition("/")[0]
-        if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
-            return RegistryError(
-                f"{order.step}: the registry at {host} did not take the image: {_last_cause(failure.error)}",
-                where=where,
-                hint=_hint(said)
-                or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
-            )
-        return BuildFailedError(
-            f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
-            where=where,
-            hint=_hint(said),
-            log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
-        )
-
     def stop(self) -> None:
         """Make the builds that are running end soon."""
         stop_children()
@@ -270,52 +167,9 @@ class BuildxDriver:
         Errors: `NotReadyError` where it does not exist or does not answer.
         """
         name = self.builder_for(platform)
-        if name in self._known:
-            return self._known[name]
-        argv = ["docker", "buildx", "inspect", "--bootstrap", *([name] if name else [])]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)  # the user's docker
-        if done.returncode:
-            raise NotReadyError(
-                f"the builder {name or 'in use'} does not answer: {_last_line(done.stderr)}",
-                hint="See what is there with: docker buildx ls.",
-            )
-        fields = [line.partition(":") for line in done.stdout.splitlines()]
-        values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
-        platforms = ",".join(value for key, _, value in fields if key.strip() == "Platforms")
-        if not platforms and "Error" in values:
-            # buildx ends well even where the builder's engine does not answer.
-            raise NotReadyError(
-                f"the builder {name or 'in use'} does not answer: {values['Error']}",
-                hint="See what is there with: docker buildx ls.",
-            )
-        if name and name != "default" and values.get("Driver") == "docker":
-            raise NotReadyError(
-                f"{name} is a docker context, not a builder that can be chosen beside others",
-                hint=f"Make a builder of it: docker buildx create --name {name}-builder {name}.",
-            )
-        version = re.search(r"v?(\d+)\.(\d+)", values.get("BuildKit version") or values.get("Buildkit") or "")
-        self._known[name] = Builder(
-            name=values.get("Name", name or "default"),
-            driver=values.get("Driver", ""),
-            platforms=tuple(part.strip().rstrip("*") for part in platforms.split(",") if part.strip()),
-            status=values.get("Status", ""),
-            buildkit=(int(version[1]), int(version[2])) if version else (0, 0),
-        )
+        if name not in self._known:
+            self._known[name] = inspect_builder(name)
         return self._known[name]
-
-
-def _transient(failure: Failure) -> bool:
-    """Whether the failure says nothing of the step: a second try may end well."""
-    return bool(_NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(f"{failure.error}\n{failure.text}"))
-
-
-def emulation_hint(platform: Platform) -> str:
-    """The command that lets this machine run another platform's programs."""
-    return (
-        f"Register QEMU for it: docker run --privileged --rm tonistiigi/binfmt --install {platform.architecture}"
-        " (or the packages qemu-user-static and binfmt-support), or name a native builder:"
-        f" --builder {platform.name}=NAME."
-    )
 
 
 def stop_children(having: str = "") -> None:
@@ -360,30 +214,6 @@ def _digest(metadata: Path) -> Digest:
             f"buildx did not say which image it made ({error})",
             hint="buildx 0.13 or newer is needed: docker buildx version.",
         ) from error
-
-
-def _last_cause(error: str) -> str:
-    """The end of BuildKit's chain of causes, which is what people can act on."""
-    text = error.removeprefix("failed to solve: ").strip()
-    if "did not complete successfully: " in text:
-        return text.rpartition("did not complete successfully: ")[2]
-    return text or "buildx said nothing more"
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("ERROR: ").strip() if lines else "no answer"
-
-
-def _hint(said: str) -> str:
-    if "connection refused" in said and "localhost" in said:
-        return (
-            "The builder does not reach the chain registry on localhost: it was stopped, or the builder is a"
-            " docker-container one and needs --driver-opt network=host."
-        )
-    if "requested access to the resource is denied" in said or "unauthorized" in said:
-        return "The registry wants a login: docker login REGISTRY."
-    return ""
 
 
 def hand_over(local_name: str, platform: Platform, destination: str) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from chainbuild.buildx import BuildOrder, emulation_hint
+from chainbuild.build_failures import emulation_hint
+from chainbuild.build_order import BuildOrder
 from chainbuild.errors import ChainbuildError
 from chainbuild.preflight import buildx_problem, engine_problem, means
 from chainbuild.references import Platform

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from chainbuild import events
 from chainbuild.bases import Found
-from chainbuild.buildx import BuildOrder, BuildResult
+from chainbuild.build_order import BuildOrder
+from chainbuild.buildx import BuildResult
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from chainbuild.buildx import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
+from chainbuild.build_order import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
 from chainbuild.model import Step, StepKind
 from chainbuild.shipped import shipped
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from chainbuild.buildx import BuildxDriver, emulation_hint
+from chainbuild.build_failures import emulation_hint
+from chainbuild.buildx import BuildxDriver
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
 from chainbuild.references import Platform
 

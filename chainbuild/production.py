@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from chainbuild.buildx import BuildOrder
+from chainbuild.build_order import BuildOrder
 from chainbuild.dockerfile import parse
 from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished

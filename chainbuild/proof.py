@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from chainbuild.buildx import BuildOrder, BuildResult
+from chainbuild.build_order import BuildOrder
+from chainbuild.buildx import BuildResult
 from chainbuild.errors import ChainbuildError, NotProvenError
 from chainbuild.events import Emit
 from chainbuild.model import StepId

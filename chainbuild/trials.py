@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from chainbuild.buildx import BuildOrder, BuildResult
+from chainbuild.build_order import BuildOrder
+from chainbuild.buildx import BuildResult
 from chainbuild.durations import parse_duration
 from chainbuild.errors import BuildFailedError, NotProvenError, Problem, WrongUseError
 from chainbuild.events import Emit, Verdict

@@ -321,7 +321,9 @@ def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) ->
     assert process.returncode in {1, 3, 4}, out + err
     assert "Traceback" not in err
     # The registry of the tests comes up again with the engine.
-    eventually(lambda: ask(ImageReference.parse(place.production).registry) == "registry", "the production image's place")
+    eventually(
+        lambda: ask(ImageReference.parse(place.production).registry) == "registry", "the production image's place"
+    )
     done = complete(place)
     assert done.reused[:1] == ["10-one"]
     assert_nothing_is_left(place, process.pid)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from chainbuild.buildx import EPOCH, RESULT_COMPRESSION, Builder, BuildOrder, BuildxDriver, _children
+from chainbuild.build_order import RESULT_COMPRESSION, BuildOrder
+from chainbuild.builders import Builder
+from chainbuild.buildx import EPOCH, BuildxDriver, _children
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.events import Event
 from chainbuild.model import Secret

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from chainbuild import doctor
-from chainbuild.buildx import Builder, BuildOrder, BuildResult, BuildxDriver
+from chainbuild.build_order import BuildOrder
+from chainbuild.builders import Builder
+from chainbuild.buildx import BuildResult, BuildxDriver
 from chainbuild.doctor import Finding, examine_builders, examine_machine
 from chainbuild.errors import BuildFailedError, NotReadyError
 from chainbuild.events import Emit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.buildx import BuildOrder
+from chainbuild.build_order import BuildOrder
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError
 from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.execute import DAMAGED, DEADLINE, staging_reference

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from chainbuild.buildx import Builder, BuildxDriver
+from chainbuild.builders import Builder
+from chainbuild.buildx import BuildxDriver
 from chainbuild.errors import NotReadyError
 from chainbuild.preflight import check_builders
 from chainbuild.references import Platform

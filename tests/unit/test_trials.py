@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.buildx import BuildOrder
+from chainbuild.build_order import BuildOrder
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.references import ImageReference

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from chainbuild.bases import BaseFinder, Found, find_all
-from chainbuild.buildx import BuildOrder, BuildResult
+from chainbuild.build_order import BuildOrder
+from chainbuild.buildx import BuildResult
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
 from chainbuild.execute import Execution, Outcome, Tools

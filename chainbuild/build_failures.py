@@ -1,0 +1,101 @@
+"""Why a build failed, in words that people can act on: what BuildKit, QEMU and registries say, and what it means."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from chainbuild.build_order import BuildOrder
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
+from chainbuild.progress import Failure
+from chainbuild.references import Platform
+
+# In lower case. Warnings of QEMU's are in many logs of builds that fail for reasons of their own.
+_QEMU_CRASH = re.compile(
+    r"\bqemu: (?:uncaught target signal|fatal|unhandled)"
+    r"|\bqemu-[a-z0-9_]+(?:-static)?: (?!warning)[^\n]*(?:: invalid argument|\binternal sig[a-z]+|assertion [^\n]*failed)"
+    r"|\bqemu[^\n]*segmentation fault \(core dumped\)|segmentation fault \(core dumped\)[^\n]*\bqemu"
+)
+# As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
+_NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
+# Two runs that name the same image in the engine's own store at the same moment: the one that comes second tries again.
+_NAME_RACE = re.compile(r'image "[^"]*": already exists')
+# Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
+# engine (26.1 has it) finds no history to write down, after everything was built and pushed.
+NO_HISTORY = re.compile(r"(failed to solve: )?not found")
+_NO_SPACE = ("no space left on device", "disk quota exceeded")
+
+
+def is_transient(failure: Failure) -> bool:
+    """Whether the failure says nothing of the step: a second try may end well."""
+    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(f"{failure.error}\n{failure.text}"))
+
+
+def build_error(order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:
+    """What a failed build is told as: whose fault it is, where, and the way out."""
+    said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
+    where = f"{order.shown}:{failure.line}" if failure.line else order.shown
+    instruction = failure.vertex.partition("] ")[2] or failure.vertex
+    if any(sign in said for sign in _NO_SPACE):
+        return NotReadyError(
+            f"{order.step}: no space left on the builder's disk",
+            where=where,
+            hint="Free some with: docker buildx prune (build cache), docker image prune (unused images).",
+        )
+    if _NO_EMULATION.search(said):
+        return NotReadyError(
+            f"{order.step}: this machine does not run {order.platform.oci} programs",
+            where=where,
+            hint=emulation_hint(order.platform),
+        )
+    if _QEMU_CRASH.search(said):
+        return BuildFailedError(
+            f"{order.step}: QEMU crashed while it ran {instruction!r}; that is the emulator, not the Dockerfile",
+            where=where,
+            hint="Run it again, use another QEMU (script/setup says how), or build this platform on a native builder:"
+            f" --builder {order.platform.name}=NAME.",
+            log_tail=failure.tail,
+        )
+    if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
+        return BuildFailedError(f"{order.step}: the build was cancelled", where=where)
+    host = order.image.partition("/")[0]
+    if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
+        return RegistryError(
+            f"{order.step}: the registry at {host} did not take the image: {_last_cause(failure.error)}",
+            where=where,
+            hint=_hint(said) or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
+        )
+    return BuildFailedError(
+        f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
+        where=where,
+        hint=_hint(said),
+        log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
+    )
+
+
+def emulation_hint(platform: Platform) -> str:
+    """The command that lets this machine run another platform's programs."""
+    return (
+        f"Register QEMU for it: docker run --privileged --rm tonistiigi/binfmt --install {platform.architecture}"
+        " (or the packages qemu-user-static and binfmt-support), or name a native builder:"
+        f" --builder {platform.name}=NAME."
+    )
+
+
+def _last_cause(error: str) -> str:
+    """The end of BuildKit's chain of causes, which is what people can act on."""
+    text = error.removeprefix("failed to solve: ").strip()
+    if "did not complete successfully: " in text:
+        return text.rpartition("did not complete successfully: ")[2]
+    return text or "buildx said nothing more"
+
+
+def _hint(said: str) -> str:
+    if "connection refused" in said and "localhost" in said:
+        return (
+            "The builder does not reach the chain registry on localhost: it was stopped, or the builder is a"
+            " docker-container one and needs --driver-opt network=host."
+        )
+    if "requested access to the resource is denied" in said or "unauthorized" in said:
+        return "The registry wants a login: docker login REGISTRY."
+    return ""

@@ -1,0 +1,39 @@
+"""What one build is: everything that the builder needs to know, resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chainbuild.model import Secret, StepId
+from chainbuild.references import Platform
+
+STEP_COMPRESSION: Final = ("zstd", 1)
+"""Steps are read back on the same network, by builders that all know zstd: compress them little."""
+RESULT_COMPRESSION: Final = ("gzip", 6)
+"""Results go to anybody, also to engines and converters that know gzip alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildOrder:
+    """Everything that one call of buildx needs, with every image pinned by digest."""
+
+    step: StepId
+    dockerfile: Path
+    shown: str
+    """The Dockerfile's path as people see it in messages."""
+    context: Path
+    platform: Platform
+    args: tuple[tuple[str, str], ...] = ()
+    contexts: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    target: str | None = None
+    image: str = ""
+    """`registry/repository:tag` that is pushed to."""
+    export: Path | None = None
+    """A folder that gets the target's files instead. With neither, it is only run."""
+    seconds: float | None = None
+    """The build is stopped after that time."""
+    no_cache: bool = False
+    compression: tuple[str, int] = STEP_COMPRESSION
