@@ -410,8 +410,14 @@ def _chain_env(step: Step, images: Mapping[str, RemoteImage]) -> Mapping[str, st
 
 
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
-    external = [image.name for image in step.images if isinstance(image.source, ImageReference)]
-    return {digest_note(name): str(images[name].digest) for name in external}
+    """What the images from outside were: of one that follows the builder's platform, the index."""
+    return {
+        digest_note(wanted.name): str(
+            (wanted.on_builder and images[wanted.name].index_digest) or images[wanted.name].digest
+        )
+        for wanted in step.images
+        if isinstance(wanted.source, ImageReference)
+    }
 
 
 def staging_reference(step: Step) -> ImageReference:

@@ -81,7 +81,7 @@ def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
         index = there.image.index_digest if wanted.on_builder else None
         facts[wanted.name] = ImageFacts(
             identity=str(index) if index else identity_of(config),
-            digest=str(there.image.digest),
+            digest=str(index or there.image.digest),
             env=_env(config),
             on_build=config.on_build,
         )

@@ -628,3 +628,19 @@ def test_reuse_tells_what_was_saved(world: World) -> None:
     event = next(event for event in world.events if isinstance(event, StepReused))
     assert event.size > event.added > 0
     assert event.digest.startswith("sha256:")
+
+
+def test_the_reason_for_a_tools_image_that_moved_names_its_index(world: World) -> None:
+    """A stage on the builder's platform is decided by the whole index: one digest of it twice would say nothing."""
+    world.write(
+        {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM --platform=$BUILDPLATFORM fat:1 AS tools\nFROM ${BASE_IMAGE}\n"
+         "COPY --from=tools /tool /\n"}
+    )  # fmt: skip
+    world.run()
+    # The index changes, and nothing that this platform sees of it.
+    world.fake.add_index("docker.io/library/fat:1", [resolve(world.registries, ImageReference.parse("fat:1"), AMD64)])
+    world.begin_again()
+    reason = world.plan().decisions[0].reason
+    assert reason.startswith("image fat:1 moved from ")
+    before, after = reason.removeprefix("image fat:1 moved from ").split(" to ")
+    assert before != after
