@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import loop, measure, minimize, page, plan
+from benchmarks import loop, measure, memory, minimize, page, plan, sizes
 
 
 def main() -> int:
@@ -28,12 +28,24 @@ def main() -> int:
     )
     words.set_defaults(name="loop", measured=_loop)
 
-    words = commands.add_parser("minimize", help="the closure of an image of another platform against ldd under QEMU")
-    words.add_argument(
-        "image", nargs="?", default="", help="a local image; else the local one with the most to look at"
+    words = commands.add_parser(
+        "minimize", help="the closure against ldd, natively and under QEMU; what the layer holds"
     )
+    words.add_argument("images", nargs="*", help="local images, for ldd alone; else the chain registry's `stock`")
     words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--no-emulation", action="store_true", help="leave out the other platform, which takes minutes")
+    _of_a_registry(words)
     words.set_defaults(name="minimize", measured=_minimize)
+
+    words = commands.add_parser("sizes", help="chain, minimized and production of every option; what each switch saves")
+    words.add_argument("--no-switches", action="store_true", help="only what the registry knows")
+    _of_a_registry(words)
+    words.set_defaults(name="sizes", measured=_sizes)
+
+    words = commands.add_parser("memory", help="how much memory the minimize stage's program takes at most")
+    words.add_argument("--files", type=int, default=200_000, help="in the tree of many files (default: %(default)s)")
+    _of_a_registry(words)
+    words.set_defaults(name="memory", measured=_memory)
 
     words = commands.add_parser("plan", help="plans of many steps that are all in the registry")
     words.add_argument(
@@ -65,8 +77,28 @@ def _loop(asked: argparse.Namespace) -> str:
     return loop.table(loop.measured(settings))
 
 
+def _of_a_registry(words: argparse.ArgumentParser) -> None:
+    words.add_argument("--repo", default="chainbuild/atom", help="whose images (default: %(default)s)")
+    words.add_argument("--production", default="debian:bookworm-slim", help="what they end on (default: %(default)s)")
+    words.add_argument("--registry-port", type=int, help="as chainbuild's (default: $CHAINBUILD_REGISTRY_PORT or 5000)")
+
+
 def _minimize(asked: argparse.Namespace) -> str:
-    return minimize.table(minimize.measured(asked.image, asked.rounds))
+    settings = minimize.Settings(
+        rounds=asked.rounds, images=tuple(asked.images), repository=asked.repo, production=asked.production,
+        emulate=not asked.no_emulation, port=asked.registry_port,
+    )  # fmt: skip
+    return minimize.table(minimize.measured(settings))
+
+
+def _sizes(asked: argparse.Namespace) -> str:
+    return sizes.table(
+        sizes.measured(asked.repo, asked.production, port=asked.registry_port, switches=not asked.no_switches)
+    )
+
+
+def _memory(asked: argparse.Namespace) -> str:
+    return memory.table(memory.measured(asked.repo, asked.production, asked.files, port=asked.registry_port))
 
 
 def _plan(asked: argparse.Namespace) -> str:

@@ -1,185 +1,183 @@
-"""`script/bench minimize`: what the ELF files of another platform's image need, natively, and by `ldd` under QEMU.
+"""`script/bench minimize`: how fast the closure of an image is found beside `ldd`, and how small the result is.
 
-Both look at the same files of the same image. The native way is the program of the stages over the unpacked image; the
-other runs the image's own `ldd` over all of them in one container, which is the best that can be done with `ldd`.
+Looked at are the `stock` chain's images in the chain registry: the one of this machine's platform natively, and the one of
+another platform, whose `ldd` runs under QEMU. Where the registry has no chain, a small image is made for it.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
+import os
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import measure
+from benchmarks import chains, ldd, measure, proven, rivals
+from benchmarks.images import bytes_in, platform_of, unpacked
+from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.root import Root
 from chainbuild.references import Platform
 
-_RESOLVED = re.compile(r"^\s+(?:\S+ => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
-_MISSING = re.compile(r"^\s+(?P<name>\S+) => not found")
-
-Needs = Mapping[str, frozenset[str]]
-"""What each file needs, as real paths inside the image."""
+OPTION = "stock"
+_SMALL = """\
+FROM {base}
+RUN apt-get update \\
+ && apt-get install -y --no-install-recommends ca-certificates python3 \\
+ && rm -rf /var/lib/apt/lists/*
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """Both ways over one image."""
+class Settings:
+    """How the benchmark runs. `images` are local images to compare with `ldd` alone, instead of the chain registry's."""
 
+    rounds: int = 3
+    images: tuple[str, ...] = ()
+    repository: str = "chainbuild/atom"
+    production: str = "debian:bookworm-slim"
+    emulate: bool = True
+    port: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """A chain's image, the production image it is for, and the flags of the minimize stage's program."""
+
+    what: str
     image: str
+    bare: str
     platform: str
-    native: Needs
-    emulated: Needs
-    native_times: tuple[float, ...]
-    emulated_times: tuple[float, ...]
-    missing: frozenset[str] = field(default=frozenset())
-    """Names that `ldd` did not find."""
-
-    @property
-    def same(self) -> int:
-        """For how many files both say the same."""
-        return sum(self.native[path] == self.emulated.get(path) for path in self.native)
-
-    @property
-    def libraries(self) -> tuple[frozenset[str], frozenset[str]]:
-        """All that is needed: natively, by ldd."""
-        return frozenset().union(*self.native.values()), frozenset().union(*self.emulated.values())
+    flags: tuple[str, ...] = ()
+    additional: tuple[str, ...] = ()
+    library_path: str = ""
+    expected: int = 0
+    """The bytes of the minimized image that the registry has; 0 where there is none."""
 
 
-def measured(image: str, rounds: int) -> Comparison:
-    """Measure, both ways by turns. Errors: `RunFailedError` where there is no such image."""
-    image = image or _largest_foreign()
-    name = _platform_of(image)
-    measure.say(f"unpacking {image} ({name})")
-    native_times, emulated_times = [], []
-    native: Needs = {}
-    emulated: Needs = {}
-    missing: frozenset[str] = frozenset()
-    with _unpacked(image, name) as root:
-        for turn in range(rounds):
-            native, took = _natively(root)
-            native_times.append(took)
-            emulated, missing, took = _by_ldd(image, name, root, sorted(native))
-            emulated_times.append(took)
-            shown = f"{measure.shown(native_times[-1])} natively, {measure.shown(took)} by ldd"
-            measure.say(f"round {turn + 1}: {len(native)} files: {shown}")
-    return Comparison(
-        image=image, platform=name, native=native, emulated=emulated, missing=missing,
-        native_times=tuple(native_times), emulated_times=tuple(emulated_times),
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Everything; what was not measured is None or empty."""
+
+    times: tuple[ldd.Comparison, ...]
+    chain_bytes: int = 0
+    size: proven.Proven | None = None
+    others: tuple[rivals.Result, ...] = ()
+
+
+def measured(settings: Settings) -> Measured:
+    """Measure. Errors: `RunFailedError`."""
+    own = Platform.of_this_machine()
+    if settings.images:
+        return Measured(times=tuple(_times(Subject(
+            what=f"`{image}`", image=image, bare="", platform=platform_of(image)
+        ), settings.rounds) for image in settings.images))  # fmt: skip
+    with chains.registry(settings.port) as session:
+        there = [one for one in chains.finished(session, settings.repository, settings.production)
+                 if one.option == OPTION]  # fmt: skip
+        natively = [_subject(one) for one in there if one.platform.same_as(own)]
+        others = [_subject(one) for one in there if not one.platform.same_as(own)]
+        with _small(settings.production) if not natively else _given(natively[0]) as subject:
+            whole = _native(subject, settings.rounds)
+        # Each file takes ldd a third of a second under QEMU: once is enough.
+        more = tuple(_times(other, 1) for other in others) if settings.emulate else ()
+    return Measured(times=(*whole.times, *more), chain_bytes=whole.chain_bytes, size=whole.size, others=whole.others)
+
+
+def _subject(one: chains.Finished) -> Subject:
+    variables = dict(line.partition("=")[::2] for line in one.chain.env)
+    return Subject(
+        what=f"`{one.option}`", image=one.chain_image, bare=one.bare_image, platform=one.platform.oci,
+        flags=tuple(one.settings), additional=one.additional_files,
+        library_path=variables.get("LD_LIBRARY_PATH", ""), expected=one.minimized.unpacked,
     )  # fmt: skip
 
 
-def _natively(root: Path) -> tuple[Needs, float]:
-    argv = [sys.executable, "-m", "chainbuild.minimize", "closure", str(root), "--each", "--json"]
-    began = time.perf_counter()
-    said = measure.run(argv, cwd=measure.REPOSITORY)
-    took = time.perf_counter() - began
-    return {path: frozenset(needs) for path, needs in json.loads(said)["each"].items()}, took
-
-
-def _by_ldd(image: str, platform: str, root: Path, files: list[str]) -> tuple[Needs, frozenset[str], float]:
-    argv = ["docker", "run", "--rm", "--interactive", "--network", "none", "--platform", platform,
-            "--entrypoint", "xargs", image, "-d", "\\n", "ldd"]  # fmt: skip
-    began = time.perf_counter()
-    # ldd fails where one of its files is no dynamic one; which one it says among the rest.
-    done = subprocess.run(
-        argv, input="\n".join(files), capture_output=True, text=True, errors="surrogateescape", check=False
-    )
-    took = time.perf_counter() - began
-    if done.returncode not in {0, 123}:
-        raise measure.RunFailedError(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stderr[-500:]}")
-    needs, missing = read_ldd(done.stdout, files, Root(str(root)))
-    return needs, missing, took
-
-
-def read_ldd(text: str, files: list[str], root: Root) -> tuple[Needs, frozenset[str]]:
-    """What `ldd FILE…` printed: what each file needs, as real paths of the root, and the names that were not found."""
-    asked = set(files)
-    needs: dict[str, set[str]] = {path: set() for path in files}
-    missing: set[str] = set()
-    current = files[0] if files else ""
-    for line in text.splitlines():
-        if line.endswith(":") and line[:-1] in asked:
-            current = line[:-1]
-        elif found := _RESOLVED.match(line):
-            needs[current].add(_real(root, found["path"]))
-        elif lost := _MISSING.match(line):
-            missing.add(lost["name"])
-    # A loader that is asked about itself answers with itself.
-    return {path: frozenset(found - {path}) for path, found in needs.items()}, frozenset(missing)
-
-
-def _real(root: Root, path: str) -> str:
-    return root.resolve(path) or path
+@contextmanager
+def _given(subject: Subject) -> Iterator[Subject]:
+    yield subject
 
 
 @contextmanager
-def _unpacked(image: str, platform: str) -> Iterator[Path]:
-    """The image's files in a folder."""
-    container = measure.run(["docker", "create", "--platform", platform, image, "true"]).strip()
+def _small(base: str) -> Iterator[Subject]:
+    """An image with Python, for a machine whose registry has no chain."""
+    name = f"chainbuild-bench/small:{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="chainbuild-bench-") as folder:
+        Path(folder, "Dockerfile").write_text(_SMALL.format(base=base))
+        measure.run(["docker", "buildx", "build", "--load", "--tag", name, folder])
     try:
-        with tempfile.TemporaryDirectory(prefix="chainbuild-bench-") as folder:
-            archive = Path(folder) / "image.tar"
-            root = Path(folder) / "root"
-            root.mkdir()
-            measure.run(["docker", "export", "--output", archive, container])
-            measure.run(["tar", "--extract", "--file", archive, "--directory", root, "--exclude", "./dev"])
-            archive.unlink()
-            yield root
+        yield Subject(what="the base with Python", image=name, bare=base, platform=Platform.of_this_machine().oci)
     finally:
-        measure.run(["docker", "rm", "--force", container])
+        measure.run(["docker", "rmi", "--force", name])
 
 
-def _platform_of(image: str) -> str:
-    text = measure.run(["docker", "image", "inspect", "--format", "{{.Os}}/{{.Architecture}}", image]).strip()
-    if Platform.from_oci(*text.split("/")).same_as(Platform.of_this_machine()):
-        measure.say(f"note: {image} is for this machine's own platform: ldd runs natively, too")
-    return text
+def _times(subject: Subject, rounds: int) -> ldd.Comparison:
+    with unpacked(subject.image, subject.platform) as root:
+        return _compared(subject, root, rounds)
 
 
-def _largest_foreign() -> str:
-    """The largest local image of another platform."""
-    names = measure.run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).split()
-    own = Platform.of_this_machine().architecture
-    sizes: dict[str, int] = {}
-    for name in names:
-        if "<none>" in name:
-            continue
-        done = measure.run(["docker", "image", "inspect", "--format", "{{.Architecture}} {{.Size}}", name]).split()
-        if done[0] != own:
-            sizes[name] = int(done[1])
-    if not sizes:
-        raise measure.RunFailedError("the local store has no image of another platform: name one")
-    return max(sizes, key=lambda name: sizes[name])
+def _compared(subject: Subject, root: Path, rounds: int) -> ldd.Comparison:
+    emulated = not Platform.from_oci(*subject.platform.split("/")).same_as(Platform.of_this_machine())
+    return ldd.compared(subject.what, subject.image, subject.platform, root, emulated=emulated, rounds=rounds)
 
 
-def table(compared: Comparison) -> str:
-    """The page's table, and what the sets say."""
-    ours, theirs = compared.libraries
-    native, emulated = measure.middle(compared.native_times), measure.middle(compared.emulated_times)
-    count = len(compared.native)
-    rows = [
-        f"| {count} ELF files of a {compared.platform} image | time | a file | libraries found |",
-        "| --- | ---: | ---: | ---: |",
-        f"| `ldd` in the image, under QEMU | {measure.shown(emulated)} | {emulated / count * 1000:.0f} ms | {len(theirs)} |",
-        f"| chainbuild, natively | {measure.shown(native)} | {native / count * 1000:.2f} ms | {len(ours)} |",
-        f"| | **{measure.ratio(emulated / native)}** | | |",
-        "",
-        _in_words(compared),
-    ]
-    return "\n".join(rows)
+def _native(subject: Subject, rounds: int) -> Measured:
+    with (
+        unpacked(subject.image) as root,
+        unpacked(subject.bare) as bare,
+        tempfile.TemporaryDirectory(prefix="chainbuild-bench-") as place,
+    ):
+        folder = Path(place)
+        times = _compared(subject, root, rounds)
+        (folder / "made").mkdir()
+        _pack(subject, root, bare, folder / "made")
+        holds = bytes_in(folder / "made" / "out")
+        if subject.expected and holds != subject.expected:
+            measure.say(f"note: the registry's minimized image has {subject.expected:,} bytes, this one {holds:,}")
+        size = proven.proven(subject.image, subject.bare, (root, bare, folder / "made"), subject.additional)
+        (folder / "nothing").mkdir()
+        others = rivals.results(
+            _task(subject, root), folder, lambda into: _pack(subject, root, folder / "nothing", into)
+        )
+        return Measured(times=(times,), chain_bytes=bytes_in(root), size=size, others=others)
 
 
-def _in_words(compared: Comparison) -> str:
-    ours, theirs = compared.libraries
-    return (
-        f"For {compared.same} of the {len(compared.native)} files both give the same set. Found by `ldd` alone: "
-        f"{len(theirs - ours)}; natively alone: {len(ours - theirs)}; names that `ldd` finds nowhere: "
-        f"{len(compared.missing)}."
-    )
+def _pack(subject: Subject, root: Path, bare: Path, into: Path) -> None:
+    measure.run(
+        [sys.executable, "-m", "chainbuild.minimize", "pack", root, "--production", bare, "--output", into / "out",
+         "--report", into / "report.json", *subject.flags],
+        cwd=measure.REPOSITORY,
+    )  # fmt: skip
+
+
+def _task(subject: Subject, root: Path) -> rivals.Task:
+    files, _ = proven.packaged_files(subject.image, (*proven.DOCUMENTED, *subject.additional))
+    reader, tree = ElfReader(), Root(str(root))
+    found = {path: reader.read(tree, path) for path in sorted(files)}
+    elf_files = {path: elf for path, elf in found.items() if isinstance(elf, Elf) and elf.dynamic}
+    links = (path for path, node in _links(tree) if node)
+    return rivals.Task(
+        image=subject.image, root=root, library_path=subject.library_path,
+        files=tuple(sorted({*files, *links})), elf_files=tuple(elf_files),
+        programs=tuple(path for path, elf in elf_files.items() if elf.executable),
+    )  # fmt: skip
+
+
+def _links(tree: Root) -> Iterator[tuple[str, bool]]:
+    """The links among the packaged files that lead somewhere."""
+    for pattern in proven.DOCUMENTED:
+        for top in tree.glob(pattern):
+            for path, node in tree.walk(top):
+                yield path, node.kind == "link" and tree.is_file(path)
+
+
+def table(found: Measured) -> str:
+    """The page's tables."""
+    parts = [ldd.table(found.times)]
+    if found.size is not None:
+        parts += ["", f"Sizes, {found.times[0].what} for {found.times[0].platform}, unpacked:", ""]
+        parts += [proven.table(found.size, found.chain_bytes)]
+    if found.others:
+        parts += ["", "The same files for an image that has nothing, by other tools:", "", rivals.table(found.others)]
+    return "\n".join(parts)

@@ -31,6 +31,10 @@ Only newer times are rewritten. A date as late as that leaves packages' own file
 files are told from stale ones.
 """
 
+# Variables of the user's by which buildx itself makes another image of the same order: as a build argument, as labels. An
+# arg of that name, in an args file or on the command line, is in the step's key; the environment is not.
+_DECIDING_VARIABLES: Final = ("SOURCE_DATE_EPOCH", "BUILDX_GIT_LABELS")
+
 _TRIES: Final = 4
 
 
@@ -53,6 +57,8 @@ class BuildxDriver:
 
     @cached_property
     def _docker(self) -> Any:
+        for name in _DECIDING_VARIABLES:
+            os.environ.pop(name, None)
         # Late: the import takes longer than a whole run that builds nothing.
         from python_on_whales import DockerClient
 

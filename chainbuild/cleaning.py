@@ -8,7 +8,7 @@ from dataclasses import replace
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.client import RegistryClient
-from chainbuild.registry.collect import Garbage, find_garbage
+from chainbuild.registry.collect import Garbage, find_garbage, is_readable
 from chainbuild.registry.oci import Index
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record, RecordStore, is_key
@@ -62,7 +62,7 @@ def _by_option(
         by_image.setdefault(str(record.image), []).append(record)
     found: dict[str, dict[str, tuple[float, list[str]]]] = {}
     for tag in tags:
-        if tag.startswith("k1-"):
+        if not is_readable(tag):
             continue
         try:
             raw = client.manifest(place.repository, tag)

@@ -11,11 +11,11 @@ from typing import Final
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.provenance import Breadcrumb, read_trail
 from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record, RecordStore, is_key
 
-MACHINE_TAGS: Final = "k1-"
 _AT_ONCE: Final = 8
 
 
@@ -48,7 +48,7 @@ def list_images(registries: Registries, chain: ChainRegistry, repository: str = 
             place = ImageReference(chain.host, name)
             tags = sorted(client.tags(name))
             records = _records_by_image(registries, place, tags, pool)
-            references = [place.with_tag(tag) for tag in tags if not tag.startswith(MACHINE_TAGS)]
+            references = [place.with_tag(tag) for tag in tags if is_readable(tag)]
             for rows in pool.map(lambda one: tuple(_look(registries, one)), references):
                 listed += [_with_record(row, records.get(str(row.image.digest))) for row in rows]
     return tuple(listed)

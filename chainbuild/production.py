@@ -6,10 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
+from chainbuild.attachments import attach_bill, attach_report, exact_name
 from chainbuild.build_order import BuildOrder
 from chainbuild.dockerfile import parse
+from chainbuild.dockerfile.facts import all_declarations
 from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished
+from chainbuild.import_proof import VERDICT as IMPORTS
+from chainbuild.import_proof import ImportProof, is_wanted
 from chainbuild.model import Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
 from chainbuild.provenance import Trail, with_trail
@@ -62,7 +66,9 @@ class StageFinisher:
             return Finished(image=built)
         with scratch_folder() as scratch:
             self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
-            sizes = json.loads((scratch / "report.json").read_bytes())["sizes"]
+            report = (scratch / "report.json").read_bytes()
+        attach_report(self._registries, built.reference, report)
+        sizes = json.loads(report)["sizes"]
         return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
 
     def _proven(
@@ -85,8 +91,29 @@ class StageFinisher:
             )
         )
         require(report, str(step.reference))
+        verdicts = {"libraries": report.summary}
+        imported = self._imported(step, order, image, inputs["BASE_IMAGE"], report)
+        if imported:
+            verdicts[IMPORTS] = imported
+        if report.bill:
+            attach_bill(self._registries, image.reference, report.bill)
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
-        return Finished(image=image, verdicts={"libraries": report.summary}, unpacked=report.unpacked, notes=notes)
+        return Finished(image=image, verdicts=verdicts, unpacked=report.unpacked, notes=notes)
+
+    def _imported(self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage, report: Report) -> str:
+        """The verdict on the image's Python; empty where there is none, or where the proof is turned off."""
+        declared = all_declarations(parse(order.dockerfile.read_bytes(), order.shown))
+        if not is_wanted(step, {one.name: one.default for one in declared}):
+            return ""
+        proof = ImportProof(
+            self._builder,
+            self._emit,
+            step,
+            image=image.reference.pinned,
+            chain=chain.reference.pinned,
+            contexts=_image_contexts(order),
+        )
+        return proof.prove(report.pythons)
 
     def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
         return look(
@@ -96,9 +123,16 @@ class StageFinisher:
             platform=step.platform,
             image=image.reference.pinned,
             baseline=dict(order.args)["PRODUCTION_IMAGE"],
-            contexts={name: spec for name, spec in order.contexts if spec.startswith("docker-image://")},
+            contexts=_image_contexts(order),
             library_path=dict(image.config.env).get("LD_LIBRARY_PATH", ""),
+            python_path=dict(image.config.env).get("PYTHONPATH", ""),
+            name=exact_name(image),
         )
+
+
+def _image_contexts(order: BuildOrder) -> dict[str, str]:
+    """The images that the proof's Dockerfile names, pinned."""
+    return {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
 
 
 def _tag_of(image: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from chainbuild.build_order import BuildOrder
@@ -21,6 +21,7 @@ from chainbuild.scratch import scratch_folder
 from chainbuild.shipped import minimize_program, proof_path
 
 REPORT = "report.json"
+BILL = "sbom.spdx.json"
 SHOWN_FINDINGS = 20
 
 
@@ -35,6 +36,16 @@ class Builder(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Python:
+    """A Python environment of the image and what is to be imported in it, as `minimize/pythons.py` has it."""
+
+    start: str
+    missing: str
+    folders: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """What the look found: lines for people, how many files were looked at, unpacked bytes of the image."""
 
@@ -43,6 +54,9 @@ class Report:
     checked: int
     unpacked: int
     seconds: float
+    bill: bytes = field(default=b"", repr=False)
+    """The bill of materials of the whole image, as SPDX 2.3 JSON; empty where none was made."""
+    pythons: tuple[Python, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -53,7 +67,10 @@ class Report:
 
     def as_json(self, image: str, platform: str) -> str:
         """The report as a JSON document."""
-        document = {"schema": SCHEMA, "image": image, "platform": platform, **asdict(self)}
+        document = {
+            "schema": SCHEMA, "image": image, "platform": platform, "errors": self.errors, "warnings": self.warnings,
+            "checked": self.checked, "unpacked": self.unpacked, "seconds": self.seconds,
+        }  # fmt: skip
         return json.dumps(document, indent=2)
 
 
@@ -67,10 +84,13 @@ def look(
     baseline: str = "scratch",
     contexts: Mapping[str, str] | None = None,
     library_path: str = "",
+    python_path: str = "",
+    name: str = "image",
 ) -> Report:
     """Run the look into `image`; what `baseline` has too is that image's own affair.
 
-    `contexts` replace the images that the proof's Dockerfile names, pinned. Errors: those of a build.
+    `contexts` replace the images that the proof's Dockerfile names, pinned; `name` is what the bill of materials calls
+    the image. Errors: those of a build.
     """
     dockerfile = proof_path()
     with scratch_folder() as scratch:
@@ -81,13 +101,21 @@ def look(
                 shown=dockerfile.name,
                 context=dockerfile.parent,
                 platform=platform,
-                args=(("IMAGE", image), ("PRODUCTION_IMAGE", baseline), ("LIBRARY_PATH", library_path)),
+                args=(
+                    ("IMAGE", image),
+                    ("PRODUCTION_IMAGE", baseline),
+                    ("LIBRARY_PATH", library_path),
+                    ("PYTHON_PATH", python_path),
+                    ("IMAGE_NAME", name),
+                ),
                 contexts=(*(contexts or {}).items(), ("chainbuild-minimize", str(minimize_program()))),
                 export=scratch,
             ),
             emit,
         )
-        return read_report((scratch / REPORT).read_bytes())
+        report = read_report((scratch / REPORT).read_bytes())
+        bill = scratch / BILL
+        return replace(report, bill=bill.read_bytes()) if bill.is_file() else report
 
 
 def read_report(raw: bytes) -> Report:
@@ -101,6 +129,15 @@ def read_report(raw: bytes) -> Report:
             checked=int(document["elf"]["checked"]),
             unpacked=int(document["bytes"]),
             seconds=float(document["seconds"]),
+            pythons=tuple(
+                Python(
+                    start=str(one["start"]),
+                    missing=str(one["missing"]),
+                    folders=tuple(str(path) for path in one["folders"]),
+                    modules=tuple(str(name) for name in one["modules"]),
+                )
+                for one in document.get("pythons", ())
+            ),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ChainbuildError(f"the look into the image gave no report ({error!r})") from error

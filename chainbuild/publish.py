@@ -10,6 +10,7 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import copy_image, put_index, read_index, resolve
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import copy_attached
 
 
 def publish_indexes(
@@ -32,14 +33,17 @@ def push_results(
 ) -> tuple[ImageReference, ...]:
     """Copy the chains' results and then their indexes to REPO's own registry, by digest; gives their names there.
 
-    An index comes after every image that it names, and keeps the platforms that it has there and not here. Errors:
-    those of the registries (`LoginNeededError` with what to do).
+    What is attached to a result (its bill of materials) goes with it. An index comes after every image that it names, and
+    keeps the platforms that it has there and not here. Errors: those of the registries (`LoginNeededError` with what to
+    do).
     """
     pushed: dict[ImageReference, None] = {}
     indexes: dict[ImageReference, ImageReference] = {}
     for chain in chains:
         target = repo.with_tag(chain.result_tag)
-        copy_image(registries, outcome.results[chain.result.id].reference, target)
+        result = outcome.results[chain.result.id].reference
+        copy_image(registries, result, target)
+        copy_attached(registries, result, target)
         pushed[target] = None
         indexes[chain.index] = repo.with_tag(chain.index_tag)
     for source, target in indexes.items():

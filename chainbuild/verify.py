@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chainbuild.bases import find_all
+from chainbuild.attachments import attached_bill, exact_name
+from chainbuild.bases import FoundImage, find_all
 from chainbuild.layouts.images import named_images
 from chainbuild.proof import Report, look
 from chainbuild.references import ImageReference, Platform
@@ -12,8 +13,18 @@ from chainbuild.shipped import proof_dockerfile
 
 def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
     """Look into an image of a registry or of the local store. Errors: those of finding it."""
+    return look_at(session, session.finder().find_result(named, platform), platform)
+
+
+def bill_of(session: Session, named: ImageReference, platform: Platform) -> bytes:
+    """The bill of materials of an image: what is attached to it, else made by looking into it. Errors: those of both."""
+    found = session.finder().find_result(named, platform)
+    return attached_bill(session.registries, found.image.reference) or look_at(session, found, platform).bill
+
+
+def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
+    """Look into an image that was found."""
     finder = session.finder()
-    found = finder.find_result(named, platform)
     inputs, _ = named_images(
         proof_dockerfile(),
         given=("IMAGE", "PRODUCTION_IMAGE"),
@@ -26,9 +37,10 @@ def verify_image(session: Session, named: ImageReference, platform: Platform) ->
     return look(
         session.driver,
         session.emit,
-        step=f"verify {named}",
+        step=f"verify {found.named}",
         platform=platform,
         image=found.pinned,
         contexts={one.name: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs},
         library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
+        name=exact_name(found.image),
     )

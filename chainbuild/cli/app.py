@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import chainbuild
-from chainbuild.cli import bootstrap, build, ci, doctor, inventory, registry, verify, why
+from chainbuild.cli import bootstrap, build, ci, doctor, inventory, minimize, registry, retrial, sbom, verify, why
 from chainbuild.errors import WrongUseError
 from chainbuild.references import Platform
 
@@ -43,12 +43,18 @@ app.command("why")(why.why)
 app.command("images")(inventory.images)
 app.command("inspect")(inventory.inspect)
 app.command("verify")(verify.verify)
+app.command("test")(retrial.again)
+app.add_typer(minimize.app, name="minimize")
+app.command("sbom")(sbom.sbom)
 app.command("doctor")(doctor.doctor)
 app.command("ci")(ci.ci)
 app.command("bootstrap")(bootstrap.bootstrap)
 app.add_typer(registry.app, name="registry")
 
-COMMANDS = frozenset({"build", "plan", "why", "images", "inspect", "verify", "doctor", "ci", "bootstrap", "registry"})
+COMMANDS = frozenset(
+    {"build", "plan", "why", "images", "inspect", "verify", "test", "minimize", "sbom", "doctor", "ci", "bootstrap",
+     "registry"}
+)  # fmt: skip
 _WORDS = 6
 """PLATFORM REPO TAG BASE OPTION PRODUCTION: with as many words, a first one that is wrong is a wrong platform."""
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})

@@ -85,15 +85,17 @@ def list_images(
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
-    everything: Annotated[bool, typer.Option("--all", help="Also the tags that hold machine data (k1-…).")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also the tags of machine data (k1-…, sha256-…).")] = False,
 ) -> int:
     """List the repositories and tags that the chain registry holds."""
+    from chainbuild.registry.collect import is_readable
+
     with open_quietly(settings_from(root=root, registry=registry, port=registry_port), json=False) as session:
         client = session.registries.client(session.chain.host)
         names = [repository] if repository else sorted(client.repositories())
         for name in names:
             for tag in sorted(client.tags(name)):
-                if everything or not tag.startswith("k1-"):
+                if everything or is_readable(tag):
                     typer.echo(f"{session.chain.host}/{name}:{tag}")
     return 0
 
@@ -113,7 +115,7 @@ def gc(
     from chainbuild.command_line import parse_repository
     from chainbuild.errors import WrongUseError
     from chainbuild.references import Digest
-    from chainbuild.registry.collect import Garbage, collect
+    from chainbuild.registry.collect import Garbage, collect, is_readable
     from chainbuild.session import managed_registry
     from chainbuild.wording import plural, size
 
@@ -130,7 +132,7 @@ def gc(
         garbage = [one for one in found if one.manifests]
         for one in garbage:
             typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed(kept))}")
-            for tag in sorted(tag for held in one.manifests for tag in held.tags if not tag.startswith("k1-")):
+            for tag in sorted(tag for held in one.manifests for tag in held.tags if is_readable(tag)):
                 typer.echo(f"    {tag}")
         freed = size(Garbage.freed_by_all(found))
         if not garbage:

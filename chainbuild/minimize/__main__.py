@@ -23,13 +23,18 @@ from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.page import page
-from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings, write_json
+from chainbuild.minimize.pythons import document as python_document
+from chainbuild.minimize.pythons import pythons
+from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings
 from chainbuild.minimize.root import Root, shown
 from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.stamp import stamp
+from chainbuild.minimize.streaming import write_json
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
+from chainbuild.minimize.whose import answers
 
 CLOSURE_SCHEMA = "chainbuild.closure/1"
 _SHOWN_WARNINGS = 50
@@ -58,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         "removed": _removed,
         "sbom": _sbom,
         "html": _html,
+        "stamp": _stamp,
+        "whose": _whose,
     }
     return commands[options.command](options)
 
@@ -87,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     proving.add_argument("--report", metavar="FILE")
     proving.add_argument("--json", action="store_true", help="print the report")
     proving.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    proving.add_argument("--python-path", default="", metavar="PATHS", help="the image's PYTHONPATH")
     closing = commands.add_parser("closure", help="list what the ELF files at PATHS of ROOT need")
     closing.add_argument("root", metavar="ROOT")
     closing.add_argument("paths", nargs="*", metavar="PATHS", help="patterns inside ROOT (default: everything)")
@@ -107,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
     drawing.add_argument("--output", default="-", metavar="FILE")
     drawing.add_argument("--title", default="Minimized image")
+    stamping = commands.add_parser("stamp", help="print a digest of the times and the hard links of the tree at ROOT")
+    stamping.add_argument("root", metavar="ROOT")
+    owning = commands.add_parser("whose", help="say where files are in ROOT, and of which package")
+    owning.add_argument("root", metavar="ROOT")
+    owning.add_argument("--questions", required=True, metavar="FILE", help="what is looked for (JSON)")
+    owning.add_argument("--output", default="-", metavar="FILE")
     return parser
 
 
@@ -211,10 +225,11 @@ def _pack(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     verdict = verify(options.root, baseline=options.baseline, library_path=options.library_path)
+    report = verdict.document() | {"pythons": python_document(pythons(Root(options.root), options.python_path))}
     if options.report:
-        write_json(verdict.document(), options.report)
+        write_json(report, options.report)
     if options.json:
-        write_json(verdict.document(), "-")
+        write_json(report, "-")
     else:
         for one in verdict.findings:
             print(f"{one.severity}: {one.message}")
@@ -225,6 +240,17 @@ def _verify(options: argparse.Namespace) -> int:
             f" {verdict.seconds:.1f} s"
         )
     return 1 if verdict.errors else 0
+
+
+def _stamp(options: argparse.Namespace) -> int:
+    print(stamp(options.root))
+    return 0
+
+
+def _whose(options: argparse.Namespace) -> int:
+    questions = json.loads(Path(options.questions).read_text(encoding="utf-8"))
+    write_json(answers(Root(options.root), questions), options.output)
+    return 0
 
 
 def _closure(options: argparse.Namespace) -> int:

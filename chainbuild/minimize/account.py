@@ -16,10 +16,11 @@ _SKIP = ("/proc", "/sys", "/dev")
 
 @dataclass(kw_only=True, slots=True)
 class Account:
-    """The files and bytes of one owner, by state; the largest files that were left out, largest first."""
+    """The files and bytes of one owner, by state, and their paths; the largest that were left out, largest first."""
 
     files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    paths: dict[str, list[str]] = field(default_factory=lambda: {state: [] for state in STATES})
     largest: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -52,6 +53,8 @@ def accounts(
             _enter(result, ownership, production, path, status.st_size, kept, trimmed)
     for account in result.values():
         account.largest.sort(key=lambda pair: (-pair[0], pair[1]))
+        for paths in account.paths.values():
+            paths.sort()
     return dict(sorted(result.items()))
 
 
@@ -93,6 +96,7 @@ def _enter(
         push = heapq.heappush if len(account.largest) < _LARGEST else heapq.heappushpop
         push(account.largest, (size, path))
     account.files[state] += 1
+    account.paths[state].append(path)
     account.bytes[state] += size
 
 

@@ -16,7 +16,7 @@ from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.loader import Loader
 from chainbuild.minimize.plugins import PluginRule, libraries_in, rules_for
 from chainbuild.minimize.root import Root, base, join, parent
-from chainbuild.minimize.scripts import missing_interpreters
+from chainbuild.minimize.scripts import lacking_interpreters
 from chainbuild.minimize.search import Found, Search, Settings, asker_of, is_musl
 from chainbuild.minimize.select import Selection, keep_also
 
@@ -227,7 +227,8 @@ class _Work:
         """Interpreters of kept scripts that neither the kept files nor the production image has."""
         kept = self.selection.kept
         files = sorted(path for path, one in kept.items() if one.node.kind == "file")
-        for script, name in missing_interpreters(self.chain, files, self.places.search_path, there=self._has).items():
+        lacking = lacking_interpreters(self.chain, files, self.places.search_path, there=self._has)
+        for script, name in ((script, name) for script, names in lacking.items() for name in names):
             folders = [""] if name.startswith("/") else self.places.search_path.split(":")
             paths = [name if not folder else join(folder, name) for folder in folders]
             found = next((path for path in paths if self.chain.is_file(path)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chainbuild.minimize.root import base, shown
@@ -22,7 +22,7 @@ def size_in_words(size: int) -> str:
 class Explainer:
     """Answers about one report (``chainbuild.minimize/1``)."""
 
-    def __init__(self, report: dict[str, Any]) -> None:
+    def __init__(self, report: Mapping[str, Any]) -> None:
         self.report = report
         self.rows: dict[str, dict[str, Any]] = {}
         for row in report["files"]:
@@ -31,6 +31,10 @@ class Explainer:
         self.libraries = {row["path"]: row for row in report["libraries"]}
         self.provided = {row["path"]: row for row in report["from_production"]}
         self.opened = {(row["asker"], row["name"]): row for row in report["opened"]}
+        self.owners = {
+            state: {path: row["package"] for row in report["packages"] for path in row.get("paths", {}).get(state, ())}
+            for state in ("production", "left")
+        }
 
     def explain(self, wanted: str) -> list[str]:
         """The lines about the file ``wanted``: a path in the result or in the chain's image, or a bare name."""
@@ -41,13 +45,24 @@ class Explainer:
         if not paths:
             lines = list(self._out(wanted))
         if not lines:
-            why = "it is in no folder that is kept, and nothing that is kept needs it"
-            lines = [f"{shown(wanted)} is not in the result: {why}. ADDITIONAL_FILES can name it."]
+            lines = list(self._by_owner(wanted, "production", "the production image has it"))
+        if not lines:
+            why = "it is in no folder that is kept, and nothing that is kept needs it. ADDITIONAL_FILES can name it."
+            lines = list(self._by_owner(wanted, "left", f"left out: {why}"))
+        if not lines:
+            lines = [f"{shown(wanted)} is not in the result, and no regular file of the chain's image is called so"]
         return lines
 
     def found(self, wanted: str) -> bool:
         """Whether ``wanted`` is in the result."""
-        return bool(self._matching(wanted))
+        return bool(self._matching(wanted)) or any(self._by_owner(wanted, "production", ""))
+
+    def _by_owner(self, wanted: str, state: str, why: str) -> Iterator[str]:
+        """A line for each file of the chain's image that is meant, and is in that state."""
+        for path, owner in sorted(self.owners[state].items()):
+            if path == wanted or ("/" not in wanted and base(path) == wanted):
+                of = "" if owner.startswith("dir:") else f" (of {shown(owner)})"
+                yield f"{shown(path)}{of}: {why}"
 
     def _matching(self, wanted: str) -> list[str]:
         if wanted in self.rows:
@@ -134,7 +149,7 @@ class Explainer:
                     yield f"{shown(row['name'])}: not in the {image}; {shown(row['asker'])} needs it"
 
 
-def removed(report: dict[str, Any], *, files: bool = False) -> list[str]:
+def removed(report: Mapping[str, Any], *, files: bool = False) -> list[str]:
     """A table by package of what was left out or taken out, largest first; with ``files`` the largest files too."""
     rows = []
     for row in report["packages"]:

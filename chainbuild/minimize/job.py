@@ -229,11 +229,11 @@ def _seeds(
     for where, kept in sorted(layout.placed.items()):
         if kept.node.kind != "file":
             continue
-        packing.places[kept.path] = where
         elf = reader.read_node(kept.node)
         if isinstance(elf, ElfProblem):
             damaged[kept.path] = elf.message
         elif elf is not None and runs_or_loads(elf):
+            packing.places[kept.path] = where
             seed = Seed(path=kept.path, elf=elf, reason=kept.reason, secure=is_secure(kept.node))
             seeds.append((seed, where))
     kept_paths = {seed.path for seed, _ in seeds}

@@ -34,6 +34,7 @@ def lay_out(selection: Selection, production: Tree, *, library_path: str) -> Lay
         if where is None:
             layout.conflicts.append(f"{shown(path)}: the production image has no folder where it would lie")
             continue
+        where = path if where == path else where  # one text for both: there may be very many
         if not folder and is_c_library(base(path)) and parent(where) in searched and searched[parent(where)]:
             layout.dropped[path] = "it belongs to the C library, which the production image has itself"
             continue

@@ -62,7 +62,7 @@ class Packing:
         self.problems = Problems()
         self._ensured: set[str] = set()
         self.places: dict[str, str] = {}
-        """Where in the result each kept or brought file of the chain's image lies."""
+        """Where in the result each kept or brought ELF file of the chain's image lies."""
 
     def settle(self, seeds: Iterable[tuple[Seed, str]]) -> Closure:
         """Brings what ``seeds`` need; each comes with its path in the result. Gives the chain's own closure."""

@@ -1,4 +1,4 @@
-"""The report of a pack job as one HTML page: both images drawn to one scale, by package, and what was done in tables.
+"""The report of a pack job as one HTML page: both images drawn to one scale, by package and by step, and tables.
 
 The page stands alone: no script, no font, no address is loaded. The same report gives the same bytes.
 """
@@ -6,7 +6,7 @@ The page stands alone: no script, no font, no address is loaded. The same report
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -16,6 +16,9 @@ from chainbuild.minimize.treemap import Box, split, squarify
 
 _WIDTH, _HEIGHT = 1160.0, 520.0
 _MOST_BOXES = 90
+_HEAD, _LEAST_HEADED = 20.0, 60.0
+"""How high the name above a group is, and how wide a group must be to have one."""
+_PRODUCTION = "production image"
 _STATES = (
     ("kept", "kept, in the minimized layer"),
     ("production", "of the production image"),
@@ -37,6 +40,8 @@ p.big{font-size:1.15rem;color:var(--ink)}
 svg{display:block;width:100%;height:auto}
 svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",Arial,sans-serif;pointer-events:none}
 rect.frame{fill:none;stroke:var(--ground);stroke-width:2}
+rect.step{fill:none;stroke:var(--ground);stroke-width:6}
+text.head{fill:var(--ink);font-weight:600}
 .kept{fill:var(--kept)}.production{fill:var(--production)}.trimmed{fill:var(--trimmed)}.left{fill:var(--left)}
 text.light{fill:var(--on)}text.dark{fill:var(--onleft)}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1.4rem;margin:.6rem 0;color:var(--dim)}
@@ -51,8 +56,11 @@ details{margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}
 """
 
 
-def page(report: dict[str, Any], title: str = "Minimized image") -> str:
-    """The page of ``report`` (``chainbuild.minimize/1``)."""
+def page(report: Mapping[str, Any], title: str = "Minimized image", steps: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The page of ``report`` (``chainbuild.minimize/1``).
+
+    ``steps`` has rows of what each step of the chain brought, in their order: ``step``, ``package``, ``bytes`` by state.
+    """
     sizes = report["sizes"]
     after = sizes["production"] + sizes["minimized"]
     share = f"{100 * after / sizes['chain']:.0f} % of" if sizes["chain"] else "against"
@@ -69,6 +77,7 @@ def page(report: dict[str, Any], title: str = "Minimized image") -> str:
         f'<div class="key">{"".join(_key(state, text) for state, text in _STATES)}</div>',
         f"<h2>Before: the chain's image, {size_in_words(sizes['chain'])}</h2>{before_map}",
         f"<h2>After: the production image, {size_in_words(after)}, to the same scale</h2>{after_map}",
+        _by_step(report, steps),
         _saved(report),
         _libraries(report),
         _packages(report),
@@ -92,64 +101,142 @@ def _key(state: str, text: str) -> str:
 _Row = tuple[str, dict[str, int]]
 
 
-def _before(report: dict[str, Any]) -> tuple[str, Box]:
+def _before(report: Mapping[str, Any]) -> tuple[str, Box]:
     box = Box(x=0, y=0, width=_WIDTH, height=_HEIGHT)
     rows = [(row["package"], {state: row["bytes"][state] for state, _ in _STATES}) for row in report["packages"]]
-    return _drawn(rows, box, "the chain's image by package"), box
+    return _picture(_drawn(rows, box, _MOST_BOXES), box, "the chain's image by package"), box
 
 
-def _after(report: dict[str, Any], before: Box, chain: int) -> str:
+def _after(report: Mapping[str, Any], before: Box, chain: int) -> str:
     sums: dict[str, dict[str, int]] = {}
     for row in report["production_packages"]:
         sums.setdefault(row["package"], {})["production"] = row["bytes"]
     for row in report["packages"]:
         if row["bytes"]["kept"]:
             sums.setdefault(row["package"], {})["kept"] = row["bytes"]["kept"]
-    total = sum(sum(states.values()) for states in sums.values())
+    box = _scaled(before, sum(sum(states.values()) for states in sums.values()), chain)
+    return _picture(_drawn(sums.items(), box, _MOST_BOXES), box, "the production image by package")
+
+
+def _scaled(before: Box, total: int, chain: int) -> Box:
+    """A box for ``total`` bytes to the scale of ``before``, which has ``chain`` bytes."""
     scale = math.sqrt(min(total / chain, 1.0)) if chain else 1.0
-    box = Box(x=0, y=0, width=before.width * scale, height=before.height * scale)
-    return _drawn(sorted(sums.items()), box, "the production image by package")
+    return Box(x=0, y=0, width=before.width * scale, height=before.height * scale)
 
 
-def _drawn(rows: Iterable[_Row], box: Box, label: str) -> str:
+def _by_step(report: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
+    """Both images again: a box for each step, in it the packages of which it brought files."""
+    if not steps:
+        return ""
+    before: dict[str, list[_Row]] = {}
+    after: dict[str, list[_Row]] = {}
+    for row in steps:
+        before.setdefault(row["step"], []).append((row["package"], dict(row["bytes"])))
+        if row["bytes"]["kept"]:
+            after.setdefault(row["step"], []).append((row["package"], {"kept": row["bytes"]["kept"]}))
+    production = [(row["package"], {"production": row["bytes"]}) for row in report["production_packages"]]
+    after[_PRODUCTION] = production
+    box = Box(x=0, y=0, width=_WIDTH, height=_HEIGHT)
+    chain, total = (sum(_bytes(rows) for rows in groups.values()) for groups in (before, after))
+    return (
+        "<h2>Before, by step</h2>"
+        "<p>Each box is a step of the chain, with the packages of which it brought files.</p>"
+        f"{_picture(_grouped(before, box), box, 'the chain by step')}"
+        "<h2>After, by step, to the same scale</h2>"
+        f"{_picture(_grouped(after, _scaled(box, total, chain)), _scaled(box, total, chain), 'the result by step')}"
+        f"<h2>By step: {len(before)}</h2>{_step_table(before)}"
+    )
+
+
+def _bytes(rows: Iterable[_Row]) -> int:
+    return sum(sum(states.values()) for _, states in rows)
+
+
+def _grouped(groups: Mapping[str, list[_Row]], box: Box) -> str:
+    """The groups as boxes with their names on top, the largest first, and in each the boxes of its rows."""
+    sized = sorted(((_bytes(rows), name) for name, rows in groups.items()), key=lambda row: (-row[0], row[1]))
+    sized = [row for row in sized if row[0] > 0]
+    shapes = []
+    for (size, name), where in zip(sized, squarify([row[0] for row in sized], box), strict=True):
+        inner = where
+        if where.width >= _LEAST_HEADED and where.height >= 2 * _HEAD:
+            inner = Box(x=where.x, y=where.y + _HEAD, width=where.width, height=where.height - _HEAD)
+        # As many boxes as there is room for in the whole picture.
+        most = max(3, round(_MOST_BOXES * where.width * where.height / (_WIDTH * _HEIGHT)))
+        shapes.append(f"<g>{_drawn(groups[name], inner, most, name)}</g>")
+        shapes.append(f'<rect class="step" {_sides(where)}/>')
+        if inner is not where:
+            shapes.append(_head(f"{name}, {size_in_words(size)}", where))
+    return "".join(shapes)
+
+
+def _head(text: str, where: Box) -> str:
+    room = int((where.width - 8) / 6.6)
+    text = text if len(text) <= room else text[: room - 1] + "…"
+    return f'<text class="head" x="{_number(where.x + 4)}" y="{_number(where.y + 14)}">{escape(shown(text))}</text>'
+
+
+def _step_table(steps: Mapping[str, list[_Row]]) -> str:
+    rows = []
+    for name, packages in steps.items():
+        sums = [sum(states.get(state, 0) for _, states in packages) for state, _ in _STATES]
+        rows.append((shown(name), *(_amount(size) for size in (sum(sums), *sums))))
+    heads = ("step", "brought", "kept", "in production", "trimmed", "left out")
+    return _table(heads, rows, 5)
+
+
+def _drawn(rows: Iterable[_Row], box: Box, most: int, group: str = "") -> str:
+    """A box for each of the rows, the smallest ones as one where there are more than ``most``."""
     sized = sorted(((sum(states.values()), name, states) for name, states in rows), key=lambda row: (-row[0], row[1]))
     sized = [row for row in sized if row[0] > 0]
-    if len(sized) > _MOST_BOXES:
+    if len(sized) > most:
         rest: dict[str, int] = {}
-        for _, _, states in sized[_MOST_BOXES:]:
+        for _, _, states in sized[most:]:
             for state, size in states.items():
                 rest[state] = rest.get(state, 0) + size
-        others = (sum(rest.values()), f"{len(sized) - _MOST_BOXES} others", rest)
-        sized = sorted([*sized[:_MOST_BOXES], others], key=lambda row: (-row[0], row[1]))
-    shapes = []
-    for (size, name, states), where in zip(sized, squarify([row[0] for row in sized], box), strict=True):
-        shapes.append(_box(name, size, states, where))
+        others = (sum(rest.values()), f"{len(sized) - most} others", rest)
+        sized = sorted([*sized[:most], others], key=lambda row: (-row[0], row[1]))
+    boxes = squarify([row[0] for row in sized], box)
+    return "".join(
+        _box(name, size, states, where, group) for (size, name, states), where in zip(sized, boxes, strict=True)
+    )
+
+
+def _picture(shapes: str, box: Box, label: str) -> str:
     view = f"0 0 {_number(_WIDTH)} {_number(max(box.height, 1))}"
-    return f'<svg viewBox="{view}" role="img" aria-label="{escape(label)}">{"".join(shapes)}</svg>'
+    return f'<svg viewBox="{view}" role="img" aria-label="{escape(label)}">{shapes}</svg>'
 
 
-def _box(name: str, size: int, states: dict[str, int], where: Box) -> str:
+def _box(name: str, size: int, states: dict[str, int], where: Box, group: str = "") -> str:
     present = [(state, states[state], words) for state, words in _STATES if states.get(state)]
     told = "\n".join(f"{words}: {size_in_words(amount)}" for _, amount, words in present)
-    shapes = [f"<title>{escape(shown(name))}, {size_in_words(size)}\n{escape(told)}</title>"]
+    of = f" of {shown(group)}" if group else ""
+    shapes = [f"<title>{escape(shown(name) + of)}, {size_in_words(size)}\n{escape(told)}</title>"]
     parts = split([amount for _, amount, _ in present], where)
     for (state, _, _), part in zip(present, parts, strict=True):
         shapes.append(f'<rect class="{state}" {_sides(part)}/>')
     shapes.append(f'<rect class="frame" {_sides(where)}/>')
-    shapes.append(_label(name, size, present[0][0], where, parts[0]))
+    # The text stands in the upper left corner: on the part that most of its first letters are on.
+    ground = next(
+        (state for (state, _, _), part in zip(present, parts, strict=True) if _has(part, where.x + 20, where.y + 11)),
+        present[0][0],
+    )
+    shapes.append(_label(name, size, ground, where))
     return f"<g>{''.join(shapes)}</g>"
 
 
-def _label(name: str, size: int, state: str, where: Box, first: Box) -> str:
-    """The name and the size, as far as they fit; on the ground of the first part, or of all where that is small."""
+def _has(box: Box, x: float, y: float) -> bool:
+    return box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height
+
+
+def _label(name: str, size: int, state: str, where: Box) -> str:
+    """The name and the size, as far as they fit, on the ground of ``state``."""
     room = int((where.width - 10) / 6.2)
     plain = shown(name.partition(":")[2] or name)
     plain = plain.rpartition(":")[0] if name.startswith(("deb:", "apk:")) and ":" in plain else plain
     if room < 4 or where.height < 18 or (len(plain) > room and room < 7):
         return ""
     shade = "dark" if state == "left" else "light"
-    if first.width * first.height < 0.3 * where.width * where.height and first.width < 40:
-        shade = "dark"
     text = plain if len(plain) <= room else plain[: room - 1] + "…"
     x, y = _number(where.x + 6), _number(where.y + 15)
     lines = f'<text class="{shade}" x="{x}" y="{y}">{escape(text)}</text>'
@@ -182,12 +269,12 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], numbers: int
     return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
 
 
-def _saved(report: dict[str, Any]) -> str:
+def _saved(report: Mapping[str, Any]) -> str:
     rows = [(name, str(row["files"]), size_in_words(row["bytes"])) for name, row in report["saved"].items()]
     return f"<h2>Trimmed</h2>{_table(('switch', 'files', 'saved'), rows, 2)}" if rows else ""
 
 
-def _libraries(report: dict[str, Any]) -> str:
+def _libraries(report: Mapping[str, Any]) -> str:
     rows = [
         (shown(row["path"]), shown(row["needed_by"]), shown(row["reason"]), size_in_words(row["bytes"]))
         for row in report["libraries"]
@@ -196,7 +283,7 @@ def _libraries(report: dict[str, Any]) -> str:
     return head + _table(("library", "needed by", "why", "size"), rows, 1) if rows else ""
 
 
-def _packages(report: dict[str, Any]) -> str:
+def _packages(report: Mapping[str, Any]) -> str:
     def size(row: dict[str, Any]) -> int:
         return sum(row["bytes"].values())
 

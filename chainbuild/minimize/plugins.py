@@ -53,6 +53,12 @@ def _qt_rules() -> tuple[PluginRule, ...]:
 
 
 RULES = (
+    # pthread_exit(3), pthread_cancel(3) and backtrace(3) load it, and glibc ends the program where it is not there
+    # (sysdeps/nptl, unwind-resume; the name is compiled in).
+    _rule(
+        r"libc\.so\.6", "the unwinder, without which a thread that ends itself ends the program",
+        libraries=("{lib}/libgcc_s.so.1", "/usr{lib}/libgcc_s.so.1"),
+    ),
     _rule(
         r"libEGL\.so\.1", "EGL vendors (glvnd)",
         manifests=("/etc/glvnd/egl_vendor.d/*.json", "/usr/share/glvnd/egl_vendor.d/*.json",

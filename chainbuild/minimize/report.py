@@ -188,6 +188,7 @@ def _packages(outcome: Outcome) -> list[dict[str, Any]]:
                 "files": account.files,
                 "bytes": account.bytes,
                 "largest": [{"path": path, "bytes": size} for size, path in account.largest],
+                "paths": {state: paths for state, paths in account.paths.items() if paths},
             }
         )
     return rows

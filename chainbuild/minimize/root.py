@@ -31,15 +31,24 @@ MAX_TEXT = 1 << 20
 class Node:
     """What lies at one image path, not followed when it is a link.
 
-    ``kind`` is ``file``, ``dir``, ``link`` or ``special``. ``host`` is where its bytes and its metadata are on
-    this machine, empty when ``data`` holds the whole content of a file that exists nowhere yet.
+    ``kind`` is ``file``, ``dir``, ``link`` or ``special``. ``data`` holds the whole content of a file that exists nowhere
+    yet; anything else lies below the folder ``root`` of this machine, at the image path ``path``.
     """
 
     kind: str
-    host: str = ""
+    root: str = ""
+    path: str = ""
     target: str = ""
     size: int = 0
     data: bytes | None = None
+
+    @property
+    def host(self) -> str:
+        """Where its bytes and its metadata are on this machine; empty for what exists nowhere yet.
+
+        Put together when it is asked for: an image may have very many files.
+        """
+        return _below(self.root, self.path) if self.path else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,16 +259,16 @@ class Root(Tree):
         self.host = host.rstrip("/")
 
     def entry(self, path: str) -> Node | None:
-        host = self.host + path if path != "/" else self.host or "/"
+        host = _below(self.host, path)
         try:
             status = os.lstat(host)
             target = os.readlink(host) if stat.S_ISLNK(status.st_mode) else ""
         except (OSError, ValueError):
             return None
-        return Node(kind=kind_of(status.st_mode), host=host, target=target, size=status.st_size)
+        return Node(kind=kind_of(status.st_mode), root=self.host, path=path, target=target, size=status.st_size)
 
     def names(self, folder: str) -> list[str]:
-        host = self.host + folder if folder != "/" else self.host or "/"
+        host = _below(self.host, folder)
         try:
             return sorted(os.listdir(host))
         except OSError as error:
@@ -307,6 +316,10 @@ class Overlay(Tree):
         below = self.lower.names(folder) if lower is not None and lower.kind == "dir" else []
         over = self._inside.get(folder)
         return sorted(over.union(below)) if over else below
+
+
+def _below(root: str, path: str) -> str:
+    return root + path if path != "/" else root or "/"
 
 
 def kind_of(mode: int) -> str:

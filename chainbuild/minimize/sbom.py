@@ -82,7 +82,10 @@ def document(
     system: System,
     epoch: int | None,
 ) -> dict[str, Any]:
-    """The document: the packages ``keys``, every file of ``digests`` (by path), each with its owner if it has one."""
+    """The document: the packages ``keys``, every file of ``digests`` (by path), each with its owner if it has one.
+
+    A ``name`` that ends in ``@sha256:…`` also says which image it is exactly.
+    """
     rows: dict[str, list[str]] = {key: [] for key in sorted(set(keys))}
     loose: list[str] = []
     for path in sorted(digests):
@@ -112,10 +115,18 @@ def document(
 
 
 def _image(name: str, sums: list[str]) -> dict[str, Any]:
+    repository, at, digest = name.partition("@")
+    exact: dict[str, Any] = {}
+    if at:
+        # The form of purl's type oci; its registry is left out, since images are copied from one to the other.
+        url = f"pkg:oci/{quote(repository.rpartition('/')[2].lower(), safe='')}@{quote(digest, safe='')}"
+        exact = {"versionInfo": _text(digest), "externalRefs": [_url(url)]}
     return {
         "SPDXID": "SPDXRef-image",
-        "name": name,
+        "name": _text(repository),
+        **exact,
         "downloadLocation": _NOTHING,
+        "supplier": _NOTHING,
         "primaryPackagePurpose": "CONTAINER",
         "licenseConcluded": _NOTHING,
         "licenseDeclared": _NOTHING,
@@ -141,13 +152,8 @@ def _package(identity: str, package: Package, sums: list[str], system: System) -
         "licenseConcluded": _NOTHING,
         "licenseDeclared": package.licence if package.kind == "pypi" and package.licence else _NOTHING,
         "copyrightText": _NOTHING,
-        "externalRefs": [
-            {
-                "referenceCategory": "PACKAGE-MANAGER",
-                "referenceType": "purl",
-                "referenceLocator": package_url(package, system),
-            }
-        ],
+        "supplier": _NOTHING,
+        "externalRefs": [_url(package_url(package, system))],
         **_analyzed(sums),
     }
     if package.supplier:
@@ -173,6 +179,10 @@ def package_url(package: Package, system: System) -> str:
     if package.source:
         words.append(f"upstream={quote(package.source.split(' ')[0], safe='')}")
     return f"pkg:{package.kind}/{quote(space, safe='')}/{quote(package.name, safe='')}@{version}?{'&'.join(words)}"
+
+
+def _url(locator: str) -> dict[str, str]:
+    return {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator}
 
 
 def _file(path: str, digests: Digests) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Writer:
             return
         status = os.lstat(node.host)
         key = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and key in self._links:
+        if key in self._links:
             os.link(self._links[key], target)
             self.written.files += 1
             return
@@ -107,7 +107,8 @@ class Writer:
         else:
             copy_file(node.host, target)
         self._finish(target, node.host)
-        self._links[key] = target
+        if status.st_nlink > 1:
+            self._links[key] = target
         self.written.files += 1
         self.written.bytes += size
 

@@ -21,6 +21,7 @@ from chainbuild.registry.auth import Scope, is_this_machine, scope_of
 from chainbuild.registry.credentials import Lookup, from_docker_config
 from chainbuild.registry.oci import (
     ACCEPTED_TYPES,
+    OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     RawManifest,
@@ -135,6 +136,22 @@ class RegistryClient:
     def repositories(self) -> tuple[str, ...]:
         """Every repository (the catalog, which public registries mostly refuse)."""
         return tuple(self._paged(f"{self.base}/v2/_catalog?n={_PAGE}", ("registry:catalog:*",), "repositories"))
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> RawManifest | None:
+        """The index of what is attached to a manifest; None where the registry has no such list (from before 1.1)."""
+        url = self._url(repository, "referrers", str(digest))
+        if artifact_type:
+            url += f"?artifactType={quote(artifact_type, safe='')}"
+        headers = {"Accept": OCI_INDEX}
+        # What a registry says of an address that it does not know is not in any specification.
+        response = self._wire.call(
+            "GET", url, (scope_of(repository, "pull"),), headers=headers, fine=(200, 400, 404, 405, 501)
+        )
+        if response.status != 200 or _media_type(response) != OCI_INDEX:
+            response.close()
+            return None
+        raw = self._wire.document(response, url)
+        return RawManifest(media_type=OCI_INDEX, digest=digest_of(raw), raw=raw)
 
     # ---- blobs -------------------------------------------------------------------------------------------------
 

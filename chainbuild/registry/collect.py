@@ -1,8 +1,9 @@
 """Garbage collection of the chain registry: what nothing that is kept needs, previewed and then deleted.
 
 A registry's own clean-up deletes the children of an index (distribution/distribution#3178). This one walks everything
-that is kept first: index, image, the record of an image, the records and images of its parents. Deleting a manifest
-frees its blobs only when the registry itself collects (`registry garbage-collect`), which the managed one is made to do.
+that is kept first: index, image, the record of an image, the records and images of its parents, and what is attached
+to any of them: a bill of materials goes with its image, neither before nor after it. Deleting a manifest frees its blobs
+only when the registry itself collects (`registry garbage-collect`), which the managed one is made to do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.oci import Index, Manifest
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
+from chainbuild.registry.referrers import referrers, subject_of
 
 MACHINE: Final = "k1-"
 BUILT_AS: Final = "built as"
@@ -88,21 +90,30 @@ def find_garbage(registries: Registries, repository: ImageReference, *, dropped:
     kept_tags = tuple(tag for tag in there.by_tag if _is_root(tag) and tag not in dropped)
     keep_digests = _needed(there, [there.by_tag[tag] for tag in kept_tags])
     gone = tuple(held for digest, held in there.held.items() if digest not in keep_digests)
+    gone += _attached_to(registries, repository, gone, frozenset(there.held))
     kept = {blob for digest in keep_digests if digest in there.held for blob in there.held[digest].blobs}
     return Garbage(
         repository=repository, manifests=gone, kept_tags=tuple(sorted(kept_tags)), kept_blobs=frozenset(kept)
     )
 
 
+def is_readable(tag: str) -> bool:
+    """Whether a tag is a name for people: neither machine data nor the list of what is attached to an image."""
+    return not tag.startswith(MACHINE) and subject_of(tag) is None
+
+
 def _is_root(tag: str) -> bool:
-    return not tag.startswith(MACHINE) or tag.startswith(f"{MACHINE}local-")
+    return is_readable(tag) or tag.startswith(f"{MACHINE}local-")
 
 
 def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
-    """Everything that the roots need: children, the records of kept images, and what those records stand on."""
+    """Everything that the roots need: children, the records of kept images, what those stand on, and what is attached."""
     # Steps of two options may share a key: each has its own newest record of it.
     of_key: dict[str, list[Digest]] = {}
     of_image: dict[Digest, list[Digest]] = {}
+    for tag, digest in there.by_tag.items():
+        if subject := subject_of(tag):
+            of_image.setdefault(subject, []).append(digest)
     for digest, one in there.held.items():
         if one.record:
             of_image.setdefault(one.record.image, []).append(digest)
@@ -122,6 +133,22 @@ def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
             todo.append(held.record.image)
             todo += [parent for key in held.record.parents.values() for parent in of_key.get(key, ())]
     return frozenset(kept)
+
+
+def _attached_to(
+    registries: Registries, repository: ImageReference, gone: Iterable[Held], known: frozenset[Digest]
+) -> tuple[Held, ...]:
+    """What is attached to manifests that go, in a registry that keeps the list itself: nothing of that has a tag."""
+    client = registries.client(repository)
+    found: dict[Digest, Held] = {}
+    for held in gone:
+        if client.referrers(repository.repository, held.digest) is None:
+            break
+        for row in referrers(registries, repository.with_digest(held.digest)):
+            if row.digest not in known:
+                for _, attached in _below(registries, client, repository, [("", row.digest)]):
+                    found[attached.digest] = attached
+    return tuple(found.values())
 
 
 def collect(registries: Registries, garbage: Garbage) -> None:
@@ -151,9 +178,20 @@ def _read(registries: Registries, repository: ImageReference) -> _Repository:
 def _hold(
     registries: Registries, client: RegistryClient, repository: ImageReference, tag: str
 ) -> list[tuple[str, Held]]:
-    """The manifest under a tag, and those below it; nothing where it has just gone."""
-    found: list[tuple[str, Held]] = []
+    """The manifest under a tag, and those below it; nothing where it has just gone.
+
+    A tag that tells what is attached to an image brings that image along, which may have no tag of its own.
+    """
     todo: list[tuple[str, str | Digest]] = [(tag, tag)]
+    if subject := subject_of(tag):
+        todo.append(("", subject))
+    return _below(registries, client, repository, todo)
+
+
+def _below(
+    registries: Registries, client: RegistryClient, repository: ImageReference, todo: list[tuple[str, str | Digest]]
+) -> list[tuple[str, Held]]:
+    found: list[tuple[str, Held]] = []
     while todo:
         name, reference = todo.pop()
         try:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.pool import Registries
 
@@ -168,9 +169,7 @@ class Place:
         """The tags of this place's repository; those with machine data only where asked for."""
         with Registries() as registries:
             name = self.name("any")
-            return sorted(
-                tag for tag in registries.client(name).tags(name.repository) if machine or not tag.startswith("k1-")
-            )
+            return sorted(tag for tag in registries.client(name).tags(name.repository) if machine or is_readable(tag))
 
     def image(self, tag: str, platform: str = OWN) -> RemoteImage:
         """An image of this place's repository."""

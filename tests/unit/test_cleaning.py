@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chainbuild.attachments import attach_bill, attached_bill
 from chainbuild.cleaning import find_all_garbage
 from chainbuild.keys import Components
 from chainbuild.references import ChainRegistry, Digest, ImageReference
@@ -18,6 +20,7 @@ from chainbuild.registry.collect import Garbage, collect, find_garbage
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore, is_key
+from chainbuild.registry.referrers import referrers_tag
 from tests.unit.registry.fake_registry import FakeHost, FakeRegistry
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
@@ -322,3 +325,58 @@ def test_indexes_go_before_what_they_name(world: World) -> None:
     deleted = [path.rpartition("/")[2] for method, path in world.fake.log if method == "DELETE"]
     assert deleted[0] == index
     assert world.host.manifests == {}
+
+
+# What is attached -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own_list", [False, True])
+def test_what_is_attached_stays_and_goes_with_its_image(world: World, own_list: bool) -> None:
+    world.host.lists_referrers = own_list
+    results = []
+    for number, cpu in enumerate(("ONE", "TWO"), start=1):
+        world.driver.bill = f"bill {number}".encode()
+        run_as(world, f"v{number}", cpu=cpu)
+        results.append(resolve(world.registries, PLACE.with_tag(f"v{number}-stock-amd64"), AMD64).reference)
+    old, new = results
+    assert old.digest is not None
+    lists = [tag for (_, tag) in world.host.tags if tag.startswith("sha256-")]
+    assert len(lists) == (0 if own_list else 2)
+    blobs = {digest for digest, raw in world.host.blobs.items() if gzip_of(raw) == b"bill 1"}
+    manifests = {
+        key for key, (_, raw) in world.host.manifests.items() if any(blob in raw.decode() for _, blob in blobs)
+    }
+    assert len(manifests) == 1
+    (garbage,) = (one for one in clean(world, 1) if one.repository == PLACE)
+    assert attached_bill(world.registries, new) == b"bill 2"
+    assert manifests.isdisjoint(world.host.manifests), "the old image's bill went with it"
+    assert referrers_tag(old.digest) not in {tag for _, tag in world.host.tags}
+    assert {Digest(blob) for _, blob in blobs} <= set(garbage.freed_blobs())
+    before = dict(world.host.manifests)
+    clean(world, 1)
+    assert world.host.manifests == before
+
+
+def gzip_of(raw: bytes) -> bytes:
+    try:
+        return gzip.decompress(raw)
+    except OSError:
+        return b""
+
+
+def test_what_is_attached_to_nothing_that_is_there_goes(world: World) -> None:
+    run_as(world, "v1", cpu="ONE")
+    image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:gone", "amd64", layers=[b"gone"])
+    attach_bill(world.registries, image.reference, b"bill")
+    world.registries.client(CHAIN).delete_manifest(REPOSITORY, image.digest)
+    clean(world, 3)
+    assert not [tag for (_, tag) in world.host.tags if tag.startswith("sha256-")]
+
+
+def test_an_image_that_only_its_attachments_know_goes_with_them(world: World) -> None:
+    """As a production image that failed its test: its staging tag has moved on."""
+    run_as(world, "v1", cpu="ONE")
+    image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:x", "amd64", layers=[b"x"], tag=False)
+    attach_bill(world.registries, image.reference, b"bill")
+    clean(world, 3)
+    assert (REPOSITORY, str(image.digest)) not in world.host.manifests

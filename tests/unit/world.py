@@ -33,6 +33,7 @@ from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of
 from chainbuild.publish import publish_indexes
 from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
@@ -83,6 +84,8 @@ class FakeDriver:
     """The steps whose tests fail, with what the builder raises."""
     texts: list[str] = field(default_factory=list)
     """The Dockerfiles by which tests were run."""
+    bill: bytes = b""
+    """The bill of materials that a proof makes besides."""
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the images of steps have in their config besides, by step id."""
     stopped: int = 0
@@ -117,6 +120,8 @@ class FakeDriver:
         if order.export is not None:
             report = dict(self.proof) | {"sizes": {"minimized": 10, "chain": 1000}}
             (order.export / "report.json").write_text(json.dumps(report))
+            if self.bill:
+                (order.export / "sbom.spdx.json").write_bytes(self.bill)
             return BuildResult(digest=None, seconds=0.1)
         return BuildResult(digest=self._push(order).digest, seconds=1.0)
 
@@ -333,7 +338,7 @@ class World:
     def tags(self, host: FakeHost | None = None) -> dict[str, str]:
         """The readable tags of the chain registry's repository, with what they point at."""
         tags = (host or self.host).tags
-        return {tag: digest for (_, tag), digest in tags.items() if not tag.startswith("k1-")}
+        return {tag: digest for (_, tag), digest in tags.items() if is_readable(tag)}
 
     def identities(self) -> dict[str, str]:
         """The readable tags with the content behind them."""

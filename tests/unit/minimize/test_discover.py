@@ -11,6 +11,7 @@ from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.plugins import libraries_in
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
+from chainbuild.minimize.scripts import interpreters_of
 from tests.unit.minimize.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
 
 LIB = "/usr/lib/x86_64-linux-gnu"
@@ -185,6 +186,18 @@ def test_a_c_library_of_the_production_image_gets_no_foreign_modules(tmp_path):
     assert opened == []
 
 
+def test_the_unwinder_comes_with_the_c_library_and_only_then(tmp_path):
+    chain = {**NSS, "/lib/x86_64-linux-gnu/libgcc_s.so.1": library("libgcc_s.so.1", "libc.so.6")}
+    files, _, opened = job(tmp_path / "a", chain, {"/etc/hostname": b""})
+    assert "/usr/local/lib/libgcc_s.so.1" in files
+    assert ("libgcc_s.so.1", "plugin", "kept") in opened
+    files, _, opened = job(tmp_path / "b", chain)
+    assert (files, opened) == ({"/usr/local/bin/x"}, [])
+    files, report, _ = job(tmp_path / "c", chain, {"/etc/hostname": b""}, keep_plugins=False)
+    assert "/usr/local/lib/libgcc_s.so.1" not in files
+    assert any("libgcc_s.so.1" in line and "left out" in line for line in report["warnings"])
+
+
 def test_services():
     text = b"passwd: files sss\nhosts: files mdns4_minimal [NOTFOUND=return] dns\n# shadow: nis\nnothing\n"
     assert services_in(text) == ("files", "sss", "mdns4_minimal", "dns")
@@ -196,6 +209,7 @@ SCRIPTS = {
     "/usr/bin/dash": program("libedit.so"),
     f"{LIB}/libedit.so": library("libedit.so"),
     "/usr/bin/perl": program(),
+    "/usr/bin/env": program(),
     "/usr/local/bin/tool": b"#!/bin/sh\n",
     "/usr/local/bin/env": b"#!/usr/bin/env perl\n",
     "/usr/local/bin/none": b"#!/usr/bin/none\n",
@@ -205,9 +219,70 @@ SCRIPTS = {
 def test_interpreters_are_told_or_kept_on_request(tmp_path):
     bare = {"/lib64/ld-linux-x86-64.so.2": LD_SO}
     files, report, opened = job(tmp_path / "a", SCRIPTS, bare)
-    assert opened == [("perl", "interpreter", "left"), ("/bin/sh", "interpreter", "left")]
+    assert opened == [
+        ("/usr/bin/env", "interpreter", "left"), ("perl", "interpreter", "left"), ("/bin/sh", "interpreter", "left"),
+    ]  # fmt: skip
     assert len(report["scripts"]) == 3
     files, report, opened = job(tmp_path / "b", SCRIPTS, bare, keep_interpreters=True)
-    assert {"/bin", "/usr/bin/sh", "/usr/bin/dash", "/usr/bin/perl", "/usr/local/lib/libedit.so"} <= files
+    assert {"/bin", "/usr/bin/sh", "/usr/bin/dash", "/usr/bin/perl", "/usr/bin/env"} <= files
+    assert "/usr/local/lib/libedit.so" in files
     assert {state for _, _, state in opened} == {"kept"}
     assert report["scripts"] == {"/usr/local/bin/none": "/usr/bin/none"}
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("#!/bin/sh -e", ("/bin/sh",)),
+        ("#! /usr/bin/python3", ("/usr/bin/python3",)),
+        ("#!/usr/bin/env python3", ("/usr/bin/env", "python3")),
+        ("#!/usr/bin/env -S python3 -u", ("/usr/bin/env", "python3")),
+        ("#!/usr/bin/env -Spython3 -u", ("/usr/bin/env", "python3")),
+        ("#!/usr/bin/env -vS A=1 -u B -C /tmp perl -w", ("/usr/bin/env", "perl")),
+        ("#!/usr/bin/env --split-string=ruby -w", ("/usr/bin/env", "ruby")),
+        ("#!/usr/bin/env -i", ("/usr/bin/env",)),
+        ("#!", ()),
+        ("# no script", ()),
+    ],
+)
+def test_what_a_first_line_names(line, names):
+    assert interpreters_of(f"{line}\nrest\n".encode()) == names
+
+
+LOADS = [
+    ("libEGL.so.1", "/etc/glvnd/egl_vendor.d/10_x.json", None),
+    ("libGLX.so.0", None, "libGLX_x.so.0"),
+    ("libGLX_mesa.so.0", "{lib}/dri/swrast_dri.so", None),
+    ("libgbm.so.1", "{lib}/gbm/dri_gbm.so", None),
+    ("libvulkan.so.1", "/etc/vulkan/implicit_layer.d/x.json", None),
+    ("libOpenCL.so.1", "/etc/OpenCL/vendors/x.icd", None),
+    ("libgdk_pixbuf-2.0.so.0", "{lib}/gdk-pixbuf-2.0/2.10.0/loaders/libpixbufloader-svg.so", None),
+    ("libgdk_pixbuf-2.0.so.0", "{lib}/gdk-pixbuf-2.0/2.10.0/loaders.cache", None),
+    ("libgio-2.0.so.0", "{lib}/gio/modules/libdconfsettings.so", None),
+    ("libgirepository-1.0.so.1", "{lib}/girepository-1.0/Gtk-3.0.typelib", None),
+    ("libgtk-3.so.0", "{lib}/gtk-3.0/3.0.0/immodules/im-xim.so", None),
+    ("libQt5Gui.so.5", "{lib}/qt5/plugins/platforms/libqxcb.so", None),
+    ("libQt5Sql.so.5", "{lib}/qt5/plugins/sqldrivers/libqsqlite.so", None),
+    ("libQt6Gui.so.6", "{lib}/qt6/plugins/imageformats/libqjpeg.so", None),
+    ("libQt6Network.so.6", "{lib}/qt6/plugins/tls/libqopensslbackend.so", None),
+    ("libgstreamer-1.0.so.0", "{lib}/gstreamer-1.0/libgstcoreelements.so", None),
+    ("libasound.so.2", "{lib}/alsa-lib/libasound_module_pcm_pulse.so", None),
+    ("libMagickCore-6.Q16.so.6", "{lib}/ImageMagick-6.9.11/modules-Q16/coders/png.so", None),
+]
+
+
+@pytest.mark.parametrize(("loader", "file", "by_name"), LOADS)
+def test_each_loader_has_what_it_loads(tmp_path, loader, file, by_name):
+    there = file.replace("{lib}", LIB) if file else f"{LIB}/{by_name}"
+    content = library(by_name or "plug.so", "libdeep.so") if by_name or there.endswith(".so") else b"words"
+    chain = {
+        "/usr/local/bin/x": program(loader),
+        f"{LIB}/{loader}": library(loader),
+        f"{LIB}/libdeep.so": library("libdeep.so"),
+        there: content,
+    }
+    files, report, opened = job(tmp_path, chain)
+    assert (f"/usr/local/lib/{by_name}" if by_name else there) in files
+    assert ("/usr/local/lib/libdeep.so" in files) is (content != b"words")
+    assert [state for _, kind, state in opened if kind == "plugin"] == ["kept"]
+    assert all(row["why"] for row in report["opened"])

@@ -149,8 +149,11 @@ def test_where_every_byte_went(report):
             f"libgone.so: not in the chain's image; {LIB}/libb.so.1 needs it",
         ]),
         ("/usr/bin/tool", [
-            ("/usr/bin/tool is not in the result: it is in no folder that is kept, and nothing that is kept needs it."
-            " ADDITIONAL_FILES can name it."),
+            ("/usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept needs"
+            " it. ADDITIONAL_FILES can name it."),
+        ]),
+        ("/usr/bin/nothing", [
+            "/usr/bin/nothing is not in the result, and no regular file of the chain's image is called so",
         ]),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -171,6 +172,59 @@ def test_devices_sockets_and_pipes_are_told(tmp_path):
     assert [line for line in warnings(job(tmp_path, GLIBC)) if "device" in line] == [
         f"/usr/local/lib/{name} is left out: it is a device, socket or pipe" for name in ("pipe", "socket")
     ]
+
+
+def test_so_is_a_device_of_any_kind(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may make one")
+    lib = tmp_path / "chain/usr/local/lib"
+    plant(tmp_path / "chain", {"/usr/local/lib/a": b""})
+    try:
+        os.mknod(lib / "block", stat.S_IFBLK | 0o600, os.makedev(7, 200))
+        os.mknod(lib / "character", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except OSError:
+        pytest.skip("this machine lets nobody make one")
+    outcome = job(tmp_path, GLIBC)
+    assert sorted(outcome.selection.special) == ["/usr/local/lib/block", "/usr/local/lib/character"]
+    assert {path for path in files(outcome) if path.startswith("/usr/local/lib/")} == {"/usr/local/lib/a"}
+
+
+def test_what_may_not_be_read_is_told(tmp_path, monkeypatch):
+    """As for a user who may not: root, who runs these tests in many places, may read anything."""
+    plant(
+        tmp_path / "chain",
+        {
+            "/usr/local/lib/secret": b"words",
+            "/usr/local/lib/secret.so": library("secret.so"),
+            "/usr/local/lib/closed/inside": b"",
+            "/usr/local/lib/open": b"",
+            "/usr/local/bin/x": program("secret.so", runpath="/usr/local/lib"),
+        },
+    )
+    really_open, really_list = os.open, os.listdir
+
+    def refuse(path):
+        if "/chain/" in str(path) and str(path).rpartition("/")[2] in ("secret", "secret.so", "closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def opened(path, *more, **named):
+        refuse(path)
+        return really_open(path, *more, **named)
+
+    def listed(path="."):
+        refuse(path)
+        return really_list(path)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "listdir", listed)
+    outcome = job(tmp_path, GLIBC)
+    told = "\n".join(errors(outcome) + warnings(outcome))
+    assert "/usr/local/lib/secret: Permission denied" in errors(outcome)
+    assert "/usr/local/lib/secret.so: Permission denied" in errors(outcome)
+    assert "/usr/local/lib/closed cannot be read: Permission denied" in told
+    assert "/usr/local/lib/secret.so is damaged: it cannot be opened" in told
+    assert "/usr/local/bin/x needs secret.so" in told
+    assert "/usr/local/lib/open" in files(outcome)
 
 
 def test_a_huge_sparse_program_costs_no_memory(tmp_path):

@@ -288,7 +288,13 @@ def test_scripts_without_interpreter_are_told(do):
         "/opt/venv/bin/mine": b"\x7fELF",
         "/usr/local/lib/not-a-program": b"#!/none\n",
     }
-    assert do(chain, {"/bin/sh": b""}).scripts == {"/usr/local/bin/bad": "/usr/bin/perl", "/usr/local/bin/env": "ruby"}
+    production = {"/bin/sh": b"", "/usr/bin/env": b""}
+    assert do(chain, production).scripts == {"/usr/local/bin/bad": "/usr/bin/perl", "/usr/local/bin/env": "ruby"}
+
+
+def test_so_are_those_without_the_program_that_looks_for_it(do):
+    chain = {"/opt/venv/bin/own": b"#!/usr/bin/env mine\n", "/opt/venv/bin/mine": b"\x7fELF"}
+    assert do(chain, {}).scripts == {"/opt/venv/bin/own": "/usr/bin/env"}
 
 
 def test_metadata_survives_and_times_are_clamped(do, tmp_path):

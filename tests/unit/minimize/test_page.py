@@ -97,3 +97,35 @@ def test_the_page_stands_alone_and_shows_both_images(tmp_path, capsys):
 def test_an_empty_image(tmp_path):
     document = json.loads(report(tmp_path, {}).read_text())
     assert "chain" in page(document)
+
+
+def test_by_step_each_step_is_a_box_of_its_packages(tmp_path):
+    document = json.loads(report(tmp_path, {**GLIBC, "/usr/local/bin/x": program("libc.so.6")}).read_text())
+    none = dict.fromkeys(("kept", "production", "trimmed", "left"), 0)
+    steps = [
+        {"step": "base image", "package": "deb:libc6:amd64", "bytes": {**none, "production": 6000}},
+        *(
+            {"step": "stock/10-<tools>", "package": f"deb:p{number}:amd64", "bytes": {**none, "left": 100 + number}}
+            for number in range(120)
+        ),
+        {"step": "stock/20-app", "package": "dir:/opt", "bytes": {**none, "kept": 4000, "trimmed": 1000}},
+        {"step": "stock/30-nothing", "package": "dir:/opt", "bytes": none},
+    ]
+    text = page(document, "x", steps)
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    pictures = [
+        dict(attributes)["aria-label"] for tag, attributes in tags.tags if tag == "svg" and "role" in attributes
+    ]
+    assert pictures[2:] == ["the chain by step", "the result by step"]
+    before, after = (text.split(f'aria-label="{label}"')[1].split("</svg>")[0] for label in pictures[2:])
+    assert re.findall(r'class="head"[^>]*>([^<]*)<', before) == [
+        "stock/10-&lt;tools&gt;, 19.1 kB", "base image, 6.0 kB", "stock/20-app, 5.0 kB",
+    ]  # fmt: skip
+    assert "others of stock/10-&lt;tools&gt;" in before
+    assert "production image" in after
+    assert "stock/20-app, 4.0 kB" in after
+    assert "trimmed" not in after
+    assert "stock/30-nothing" in text.split("By step: 4")[1].split("</table>")[0]
+    assert "By step" not in page(document)

@@ -313,9 +313,85 @@ def test_the_loaders_own_folders_are_read_from_it(tmp_path):
     assert built_in_folders(root, "/none.so", abi_of(elf))[0] == "/lib/x86_64-linux-gnu"
 
 
+RISCV64 = 243
+MACHINES = {
+    "i386": ({"bits": 32, "machine": I386}, "/lib/ld-linux.so.2", "i386-linux-gnu", "i386", "i686"),
+    "arm64": ({"machine": ARM64}, "/lib/ld-linux-aarch64.so.1", "aarch64-linux-gnu", "aarch64", "aarch64"),
+    "armhf": (
+        {"bits": 32, "machine": ARM, "flags": 0x400}, "/lib/ld-linux-armhf.so.3", "arm-linux-gnueabihf", "armhf", "v7l",
+    ),
+    "armel": (
+        {"bits": 32, "machine": ARM, "flags": 0x200}, "/lib/ld-linux.so.3", "arm-linux-gnueabi", "arm", "v5l",
+    ),
+    "riscv64": (
+        {"machine": RISCV64}, "/lib/ld-linux-riscv64-lp64d.so.1", "riscv64-linux-gnu", "riscv64", "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_machine_has_its_own_loader_and_folders(tmp_path, name):
+    kind, loader, triplet, _, platform = MACHINES[name]
+    other = library("liba.so")  # amd64's
+    tree = {
+        loader: library(loader.rpartition("/")[2], **kind),
+        "/bin/x": program("liba.so", "libb.so", "libc.so", runpath="/o/$LIB/$PLATFORM", interpreter=loader, **kind),
+        f"/o/lib/{triplet}/{platform}/libb.so": library("libb.so", **kind),
+        f"/lib/{triplet}/liba.so": other,
+        f"/usr/lib/{triplet}/liba.so": library("liba.so", **kind),
+        f"/usr/lib/{triplet}/libc.so": library("libc.so", "libd.so", **kind),
+        "/usr/lib/libd.so": library("libd.so", **kind),
+    }
+    process = run(tmp_path, tree, base={})
+    assert (process.abi.name, process.interpreter_found) == (name, True)
+    assert process.missing == []
+    assert found(process, "liba.so") == f"/usr/lib/{triplet}/liba.so"
+    assert found(process, "libb.so") == _joined(f"/o/lib/{triplet}", platform, "libb.so")
+    assert found(process, "libd.so") == "/usr/lib/libd.so"
+
+
+def _joined(*parts):
+    return "/".join(part for part in parts if part)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_and_its_musl(tmp_path, name):
+    kind, _, _, musl, _ = MACHINES[name]
+    loader = f"/lib/ld-musl-{musl}.so.1"
+    tree = {
+        loader: library(f"libc.musl-{musl}.so.1", **kind),
+        f"/etc/ld-musl-{musl}.path": b"/a\n/b",
+        "/bin/x": program("liba.so", f"libc.musl-{musl}.so.1", interpreter=loader, **kind),
+        "/b/liba.so": library("liba.so", f"libc.musl-{musl}.so.1", **kind),
+    }
+    process = run(tmp_path, tree, base={})
+    assert [one.path for one in process.objects] == ["/bin/x", loader, "/b/liba.so"]
+    assert process.missing == []
+
+
+MERGED = {
+    **{link: f"usr{link}" for link in ("/bin", "/lib", "/lib64")},
+    "/usr/lib64/ld-linux-x86-64.so.2": LD_SO,
+    f"{LIB}/libc.so.6": GLIBC["/lib/x86_64-linux-gnu/libc.so.6"],
+    f"{LIB}/liba.so.1": "liba.so.1.2",
+    f"{LIB}/liba.so.1.2": library("liba.so.1", "libc.so.6"),
+    "/usr/bin/x": program("liba.so.1", "/lib/x86_64-linux-gnu/liba.so.1", "libc.so.6"),
+}
+
+
+def test_with_a_merged_usr_each_file_is_one_by_whatever_path(tmp_path):
+    process = run(tmp_path, MERGED, path="/usr/bin/x", base={})
+    assert process.missing == []
+    assert [one.file for one in process.objects] == [
+        "/usr/bin/x", "/usr/lib64/ld-linux-x86-64.so.2", f"{LIB}/liba.so.1.2", f"{LIB}/libc.so.6",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("more", "name"),
     [
+        ({"bits": 32, "machine": I386}, "i386"),
+        ({"machine": ARM64}, "arm64"),
         ({"bits": 32, "machine": ARM, "flags": 0x400}, "armhf"),
         ({"bits": 32, "machine": ARM, "flags": 0x200}, "armel"),
         ({"bits": 32, "machine": ARM, "interpreter": "/lib/ld-linux.so.3"}, "armel"),

@@ -28,6 +28,7 @@ from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import (
     INDEX_TYPES,
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_LAYER_GZIP,
     OCI_MANIFEST,
     Descriptor,
@@ -41,6 +42,7 @@ DEFAULT_HOST = "localhost:5000"
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
 _BLOB = re.compile(r"/v2/(.+)/blobs/([^/]+:[^/]+)")
 _UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/([^/]*)")
+_REFERRERS = re.compile(r"/v2/(.+)/referrers/([^/]+)")
 _TAGS = re.compile(r"/v2/(.+)/tags/list")
 
 
@@ -88,6 +90,8 @@ class FakeHost:
         self.down = False
         self.can_mount = True
         self.can_delete = True
+        self.lists_referrers = False
+        """Whether it has the referrers list of the distribution spec 1.1; docker-registry 2.8 has none."""
         self.page = 1000
         self.authorization = ""
         self.challenge = ""
@@ -135,6 +139,8 @@ class FakeHost:
             return self._blob(request.method, match[1], match[2])
         if match := _MANIFEST.fullmatch(path):
             return self._manifest(request, match[1], match[2], body)
+        if self.lists_referrers and (match := _REFERRERS.fullmatch(path)):
+            return self._referrers(match[1], match[2])
         if match := _TAGS.fullmatch(path):
             names = sorted(tag for repository, tag in self.tags if repository == match[1])
             if match[1] not in self.repositories:
@@ -154,6 +160,18 @@ class FakeHost:
             headers["Link"] = f'<{path}?last={here[-1]}&n={size}>; rel="next"'
         # As the real one: null, not [], where there are none.
         return Answer(200, json.dumps({**more, key: here or None}).encode(), headers)
+
+    def _referrers(self, repository: str, subject: str) -> Answer:
+        rows = []
+        for (where, digest), (media_type, raw) in self.manifests.items():
+            document = json.loads(raw)
+            if where == repository and document.get("subject", {}).get("digest") == subject:
+                row = {"mediaType": media_type, "digest": digest, "size": len(raw)}
+                rows.append(
+                    row | {"artifactType": document["artifactType"], "annotations": document.get("annotations", {})}
+                )
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}
+        return Answer(200, json.dumps(index).encode(), {"Content-Type": OCI_INDEX})
 
     def _upload(
         self, method: str, repository: str, session: str, query: Mapping[str, list[str]], body: bytes

@@ -1,0 +1,155 @@
+"""`chainbuild minimize explain | removed | report`: what the minimize stage of a chain kept and left out, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chainbuild.cli import options as flags
+
+if TYPE_CHECKING:
+    from chainbuild.minimized import Minimized
+    from chainbuild.session import Session
+
+app = typer.Typer(no_args_is_help=True, help="Say what a minimized image is made of, why, and what was left out.")
+
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="A chain's result, or its minimized image.", show_default=False)
+]
+
+
+@app.command()
+def explain(
+    image: ImageArgument,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="A path in either image, or a bare name.", show_default=False)
+    ],
+    *,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Say by which chain of needs a file is in the image, or why it is not."""
+    from chainbuild.minimize.explain import Explainer
+
+    with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized):
+        explainer = Explainer(minimized.report)
+    if json:
+        from json import dumps
+
+        rows = [{"file": one, "found": explainer.found(one), "lines": explainer.explain(one)} for one in files]
+        typer.echo(dumps({"schema": "chainbuild.explained/1", "image": image, "files": rows}, indent=2))
+    else:
+        _say(line for one in files for line in explainer.explain(one))
+    return 0
+
+
+@app.command()
+def removed(
+    image: ImageArgument,
+    *,
+    every_file: Annotated[bool, typer.Option("--files", help="Also the largest files of each package.")] = False,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """List by package what was left out, and how big it was."""
+    from chainbuild.minimize import explain as words
+
+    with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized):
+        report = minimized.report
+    if json:
+        from json import dumps
+
+        rows = [row for row in report["packages"] if row["bytes"]["left"] or row["bytes"]["trimmed"]]
+        typer.echo(dumps({"schema": "chainbuild.removed/1", "image": image, "packages": rows}, indent=2))
+    else:
+        _say(words.removed(report, files=every_file))
+    return 0
+
+
+@app.command()
+def report(
+    image: ImageArgument,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where report.html and report.json go.", file_okay=False),
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Draw the image before and after, by package and by step, as a page; print where it is."""
+    from json import dumps
+
+    from chainbuild.cli.writing import write_result
+    from chainbuild.minimize.page import page
+    from chainbuild.minimized import by_step
+
+    with _minimized(image, platform, root, registry, registry_port, json=json) as (session, minimized):
+        steps = by_step(session.registries, minimized)
+    document = {**minimized.report, "image": image, "steps": steps}
+    folder = output or root / ".chainbuild" / "reports" / _file_name(image)
+    _make(folder)
+    write_result(folder / "report.json", dumps(document).encode("ascii"))
+    write_result(folder / "report.html", page(document, image, steps).encode("utf-8", "backslashreplace"))
+    if json:
+        places = {"page": str(folder / "report.html"), "report": str(folder / "report.json")}
+        typer.echo(dumps({"schema": "chainbuild.report/1", "image": image, **places}, indent=2))
+    else:
+        typer.echo(folder / "report.html")
+    if show:
+        import webbrowser
+
+        webbrowser.open((folder / "report.html").resolve().as_uri())
+    return 0
+
+
+@contextmanager
+def _minimized(
+    image: str, platform: str | None, root: Path, registry: str | None, port: int, *, json: bool
+) -> Iterator[tuple[Session, Minimized]]:
+    from chainbuild.cli.settings import settings_from
+    from chainbuild.cli.speaking import open_quietly
+    from chainbuild.minimized import minimized_of
+    from chainbuild.references import ImageReference, Platform
+
+    named = ImageReference.parse(image)
+    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    with open_quietly(settings_from(root=root, registry=registry, port=port), json=json) as session:
+        found = session.finder().find_result(named, wanted)
+        yield session, minimized_of(session.registries, session.chain, found.image)
+
+
+def _say(lines: Iterable[str]) -> None:
+    from chainbuild.ui import stdout
+    from chainbuild.wording import visible
+
+    stdout().write([visible(line) for line in lines])
+
+
+def _file_name(image: str) -> str:
+    """A folder's name for an image."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", image).strip("-.") or "image"
+
+
+def _make(folder: Path) -> None:
+    from chainbuild.errors import WrongUseError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error

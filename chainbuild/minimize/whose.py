@@ -1,0 +1,107 @@
+"""Where a file that is missing elsewhere is in a root file system, and which package it is of; nothing is run.
+
+Asked for as JSON: a list of `{"kind": KIND, "name": NAME, "folders": […]}`, answered in that order
+(`chainbuild.whose/1`). `library` is a name that a loader looks for, or a path; `path` a path; `module` the dotted name
+of a Python module, looked for in `folders`, and where it is in none of them, in every folder that is called like those of
+Python.
+"""
+
+# Paths here are strings of an image, which may hold bytes that are no text
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from chainbuild.minimize.packages import Ownership, owned
+from chainbuild.minimize.root import Root, join
+
+WHOSE_SCHEMA = "chainbuild.whose/1"
+MOST_FILES = 3
+"""How many files of one name are told."""
+_LEFT = frozenset({"/proc", "/sys", "/dev"})
+_OF_PYTHON = re.compile(r"python3(\.[0-9]+t?)?|(site|dist)-packages")
+
+
+def answers(tree: Root, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document: for each question the files that it may mean, each with its package's kind, name and version."""
+    asked = [(str(one["kind"]), str(one["name"]), [str(path) for path in one.get("folders", ())]) for one in questions]
+    by_name, homes = _named(tree, {name for kind, name, _ in asked if kind == "library" and "/" not in name})
+    ownership = owned(tree)
+    found = []
+    for kind, name, folders in asked:
+        if kind == "module":
+            paths = _module(tree, name, [*folders, *homes])
+        elif "/" in name:
+            paths = [path for path in (tree.resolve(name, follow=False),) if path is not None and name.startswith("/")]
+        else:
+            paths = by_name.get(name, []) if kind == "library" else []
+        files = [_described(tree, ownership, path) for path in paths[:MOST_FILES]]
+        found.append({"kind": kind, "name": name, "files": files})
+    return {"schema": WHOSE_SCHEMA, "answers": found}
+
+
+def _named(tree: Root, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """The files of these names anywhere, and Python's folders; what has the shortest path first.
+
+    So the system's library comes before one that a package has for itself.
+    """
+    found: dict[str, list[str]] = {}
+    homes: list[str] = []
+    todo = ["/"]
+    while todo:
+        folder = todo.pop()
+        try:
+            entries = list(os.scandir(tree.host + folder))
+        except OSError:
+            continue
+        for entry in entries:
+            path = join(folder, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                if path not in _LEFT:
+                    todo.append(path)
+                if _OF_PYTHON.fullmatch(entry.name):
+                    homes.append(path)
+            elif entry.name in names and tree.is_file(path):
+                found.setdefault(entry.name, []).append(path)
+    return {name: sorted(paths, key=_nearest) for name, paths in found.items()}, sorted(homes, key=_nearest)
+
+
+def _nearest(path: str) -> tuple[int, str]:
+    return path.count("/"), path
+
+
+def _module(tree: Root, name: str, folders: Iterable[str]) -> list[str]:
+    """The file of a module, else the folder of a package."""
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return []
+    for folder in folders:
+        place = "/".join((folder.rstrip("/"), *parts))
+        for path in (f"{place}/__init__.py", f"{place}.py", f"{place}/__init__.pyc", f"{place}.pyc"):
+            if tree.is_file(path):
+                return [path]
+        above = tree.resolve(place.rpartition("/")[0] or "/")
+        for file in tree.names(above) if above is not None and tree.is_folder(above) else ():
+            if file.endswith(".so") and file.partition(".")[0] == parts[-1]:
+                return [join(above or "/", file)]
+        if tree.is_folder(place):
+            return [place]
+    return []
+
+
+def _described(tree: Root, ownership: Ownership, path: str) -> dict[str, str]:
+    """A file with its package: the record may be of the name, or of the file that it is a link to."""
+    real = tree.resolve(path, follow=False) or path
+    key = ownership.owner(real) or ownership.owner(tree.resolve(path) or "")
+    if not key and tree.is_folder(path):
+        key = next((owner for file, owner in ownership.files.items() if file.startswith(f"{real}/")), "")
+    package = ownership.packages.get(key)
+    return {
+        "path": real,
+        "kind": package.kind if package else "",
+        "package": package.name if package else "",
+        "version": package.version if package else "",
+    }

@@ -1,0 +1,142 @@
+"""What is attached to an image: artifacts whose manifests name it as their subject (OCI distribution spec 1.1).
+
+A registry that lists referrers itself is asked for the list. For all others (docker-registry 2.8) the spec has the
+referrers tag schema: an index under the tag `sha256-<hex>` of the subject, which clients keep.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.artifacts import put_artifact
+from chainbuild.registry.images import copy_image, read_index
+from chainbuild.registry.oci import Descriptor, Index, Manifest
+from chainbuild.registry.pool import Registries
+
+MADE_BY: Final = "io.github.chainbuild.attached"
+"""The annotation of what chainbuild attached; what others attached is never replaced."""
+_TAG: Final = "sha256-"
+_HEX: Final = frozenset("0123456789abcdef")
+_GZIP: Final = "+gzip"
+
+
+def referrers_tag(subject: Digest) -> str:
+    """The tag of the referrers tag schema."""
+    return str(subject).replace(":", "-")[:128]
+
+
+def subject_of(tag: str) -> Digest | None:
+    """The manifest that a tag of the referrers tag schema is about; None for any other tag."""
+    name = tag.removeprefix(_TAG)
+    return Digest(f"sha256:{name}") if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name) else None
+
+
+def attach(
+    registries: Registries,
+    image: ImageReference,
+    *,
+    artifact_type: str,
+    media_type: str,
+    content: bytes,
+    title: str,
+) -> Digest:
+    """Attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
+
+    It takes the place of what chainbuild attached of that type before. The same content gives the same digest.
+    """
+    subject = _subject(registries, image)
+    place = ImageReference(image.registry, image.repository)
+    digest = put_artifact(
+        registries,
+        place,
+        artifact_type=artifact_type,
+        # Neither a time nor a name is in it.
+        content=gzip.compress(content, 6, mtime=0),
+        media_type=f"{media_type}{_GZIP}",
+        annotations={MADE_BY: "1", "org.opencontainers.image.title": f"{title}.gz"},
+        subject=subject,
+    )
+    client = registries.client(place)
+    if client.referrers(place.repository, subject.digest) is None:
+        there = client.manifest(place.repository, digest).descriptor
+        row = replace(there, artifact_type=artifact_type, annotations=((MADE_BY, "1"),))
+        _list(registries, place.with_tag(referrers_tag(subject.digest)), row)
+    return digest
+
+
+def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
+    """The document of that type that is attached to the image which the reference's digest names; None without one.
+
+    What chainbuild attached comes before what others did, and then the last of a list. Errors: `RegistryError` where it
+    is damaged.
+    """
+    client = registries.client(image)
+    rows = [row for row in referrers(registries, image, artifact_type) if row.artifact_type == artifact_type]
+    if not rows:
+        return None
+    row = ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1]
+    raw = client.manifest(image.repository, row.digest)
+    manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(image))
+    if not manifest.layers:
+        return None
+    blob = manifest.layers[0]
+    content = b"".join(client.stream(image.repository, blob.digest))
+    try:
+        return gzip.decompress(content) if blob.media_type.endswith(_GZIP) else content
+    except (OSError, EOFError) as error:
+        raise RegistryError(f"{image}: what is attached to it cannot be read: {error}") from error
+
+
+def referrers(registries: Registries, image: ImageReference, artifact_type: str = "") -> tuple[Descriptor, ...]:
+    """Descriptors of everything that is attached to the manifest which the reference's digest names, in list order."""
+    if image.digest is None:
+        raise ValueError("only what a digest names has referrers")
+    place = ImageReference(image.registry, image.repository)
+    found = registries.client(place).referrers(place.repository, image.digest, artifact_type)
+    if found is not None:
+        return Index.parse(found.raw, media_type=found.media_type, where=str(image)).manifests
+    index = read_index(registries, place.with_tag(referrers_tag(image.digest)))
+    return index.manifests if index else ()
+
+
+def copy_attached(registries: Registries, source: ImageReference, destination: ImageReference) -> None:
+    """Copy what is attached to an image along with the image itself, which the destination's repository holds already."""
+    if source.digest is None:
+        raise ValueError("only what a digest names has referrers")
+    rows = referrers(registries, source)
+    target = ImageReference(destination.registry, destination.repository)
+    taker = registries.client(target)
+    for row in rows:
+        copy_image(registries, ImageReference(source.registry, source.repository).with_digest(row.digest), target)
+    if rows and taker.referrers(target.repository, source.digest) is None:
+        for row in rows:
+            _list(registries, target.with_tag(referrers_tag(source.digest)), row)
+
+
+def _subject(registries: Registries, image: ImageReference) -> Descriptor:
+    if image.digest is None:
+        raise ValueError("only what a digest names has referrers")
+    there = registries.client(image).head(image.repository, image.digest)
+    if there is None:
+        raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
+    return Descriptor(media_type=there.media_type, digest=there.digest, size=there.size)
+
+
+def _list(registries: Registries, tag: ImageReference, row: Descriptor) -> None:
+    """Have the index under the tag tell of the artifact, instead of what chainbuild attached of its type before."""
+    before = read_index(registries, tag)
+    kept: Iterable[Descriptor] = before.manifests if before else ()
+    kept = [one for one in kept if one.digest != row.digest and not _same_made(one, row)]
+    index = Index.make([*kept, row])
+    if before is None or before.digest != index.digest:
+        registries.client(tag).put_manifest(tag.repository, tag.tag_or_latest, index.raw, index.media_type)
+
+
+def _same_made(one: Descriptor, other: Descriptor) -> bool:
+    made: Mapping[str, str] = dict(one.annotations)
+    return MADE_BY in made and MADE_BY in dict(other.annotations) and one.artifact_type == other.artifact_type

@@ -1,0 +1,1 @@
+../../../lua-scripts/stream_reference.lua

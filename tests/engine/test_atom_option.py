@@ -1,0 +1,178 @@
+"""The `atom` option, built on the part of `stock` that it needs and from a stand-in for Atom's sources."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import CASES, OWN, Done, Lay, Place, container_output, docker
+
+pytestmark = pytest.mark.timeout(900)
+
+SOURCE = CASES / "atom-source"
+STOCK = (
+    "10-Dockerfile-toolchain",
+    "20-Dockerfile-hiredis",
+    "50-Dockerfile-python",
+    "80-Dockerfile-redis",
+    "redis-test",
+)
+STEPS = ["10-redis", "20-source", "30-c", "40-cpp", "50-python", "60-cli", "70-environment"]
+
+WRITER = """
+from atom import Element
+Element("camera").entry_write("frames", {"number": 42, "name": "left"}, serialization="msgpack")
+"""
+READER = """
+from atom import Element
+(entry,) = Element("viewer").entry_read_n("camera", "frames", 1)
+print(entry["number"], entry["name"])
+"""
+PROGRAM = """\
+#include <atomcpp/element.h>
+int main() { atom::Element("camera").entryWrite("notes", "text", "written by C++"); }
+"""
+
+
+@pytest.fixture(scope="module")
+def atom(lay_once: Lay, repository_root: Path) -> tuple[Place, Done]:
+    """`stock,atom` in a tree of its own."""
+    files = {f"stock/{name}": (repository_root / "stock" / name).read_bytes() for name in STOCK}
+    files |= {f"atom/{path.name}": path.read_bytes() for path in (repository_root / "atom").iterdir()}
+    place = lay_once(files=files)
+    # In two runs, so that on a busy machine each is well within the patience of the tests.
+    first = place.build("stock")
+    assert len([step for step in first.built if step[:2].isdigit()]) == len(
+        [name for name in STOCK if "Dockerfile" in name]
+    )
+    return place, place.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
+
+
+@pytest.fixture
+def nucleus(atom: tuple[Place, Done]) -> Iterator[list[str]]:
+    """A container with redis; gives what a container needs to be told to share its socket."""
+    place, _ = atom
+    name = f"chainbuild-test-{uuid.uuid4().hex[:12]}"
+    shared = ["--pull", "missing", "--network", "none", "--volume", f"{name}:/shared"]
+    image = place.image(f"v1-atom-{OWN}").reference.pinned
+    server = ["redis-server", "--port", "0", "--unixsocket", "/shared/redis.sock", "--save", ""]
+    try:
+        started = docker("run", "--detach", "--name", name, *shared, image, *server)
+        assert started.returncode == 0, started.stderr
+        yield shared
+    finally:
+        docker("rm", "--force", name)
+        docker("volume", "rm", name)
+
+
+def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(atom: tuple[Place, Done]) -> None:
+    place, done = atom
+    assert [step for step in done.built if step[:2].isdigit()] == STEPS
+    config = place.image(f"v1-atom-{OWN}").config
+    assert config.cmd == ("/usr/local/bin/wait_for_nucleus.sh",)
+    environment = dict(config.env)
+    assert environment["ATOM_NUCLEUS_SOCKET"] == "/shared/redis.sock"
+    assert environment["ATOM_NUCLEUS_HOST"] == ""
+    assert environment["ATOM_LOG_DIR"] == "/var/log/atom/"
+    # Neither the sources nor the compilers are in the result.
+    said = place.output(f"v1-atom-{OWN}", "sh", "-c", "ls -d /usr/src/atom; command -v cc; echo end")
+    assert said == "end\n"
+
+
+def test_an_element_in_one_container_writes_and_one_in_another_reads(
+    atom: tuple[Place, Done], nucleus: list[str]
+) -> None:
+    place, _ = atom
+    image = place.image(f"v1-atom-{OWN}").reference.pinned
+    wait = ["wait_for_nucleus.sh", "python3", "-c"]
+    for script, said in ((WRITER, ""), (READER, "42 left\n")):
+        done = docker("run", "--rm", *nucleus, image, *wait, script)
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+    listed = docker(
+        "run", "--rm", *nucleus, image, "redis-cli", "-s", "/shared/redis.sock", "xlen", "stream:camera:frames"
+    )
+    assert listed.stdout == "1\n"
+
+
+def test_a_program_in_cpp_is_built_on_the_image_and_writes(atom: tuple[Place, Done], nucleus: list[str]) -> None:
+    place, _ = atom
+    image = place.image(f"v1-atom-{OWN}").reference.pinned
+    dockerfile = f"""\
+FROM {image} AS compiled
+RUN apt-get update && apt-get install -y --no-install-recommends g++ libc6-dev
+COPY <<'CPP' /program.cc
+{PROGRAM}CPP
+RUN c++ /program.cc -o /program -I/usr/local/include -L/usr/local/lib -latomcpp -latom -lhiredis
+FROM {image}
+COPY --from=compiled /program /usr/local/bin/program
+"""
+    name = f"{place.repo}-program:1"
+    built = subprocess.run(
+        ["docker", "buildx", "build", "--builder", "default", "--load", "--quiet", "--tag", name, "-"],
+        input=dockerfile, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    done = docker("run", "--rm", *nucleus, name, "wait_for_nucleus.sh", "program")
+    assert done.returncode == 0, done.stderr
+    read = "from atom import Element; print(Element('viewer').entry_read_n('camera', 'notes', 1)[0]['text'])"
+    done = docker("run", "--rm", *nucleus, image, "python3", "-c", read)
+    assert done.stdout == "b'written by C++'\n", done.stderr
+
+
+def test_without_a_nucleus_it_says_so_and_where_it_looked(atom: tuple[Place, Done]) -> None:
+    place, _ = atom
+    image = place.image(f"v1-atom-{OWN}").reference.pinned
+    done = docker("run", "--rm", "--pull", "missing", "--env", "ATOM_NUCLEUS_TIMEOUT=1", image)
+    assert done.returncode == 1
+    assert "no redis at socket /shared/redis.sock" in done.stderr
+    assert "ATOM_NUCLEUS_HOST" in done.stderr
+    # A stopped container does not have to be killed: the script heeds the signal.
+    script = "wait_for_nucleus.sh & child=$!; sleep 1; kill -TERM $child; wait $child; echo $?"
+    assert container_output(image, "-c", script, entrypoint="sh") == "143\n"
+
+
+def test_what_the_context_has_decides_the_steps_from_the_sources_on(atom: tuple[Place, Done]) -> None:
+    place, _ = atom
+    again = place.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
+    assert again.built == []
+    other = place.run("plan", *place.words("stock,atom", "--build-context", f"atom-source={place.root}", "--json"))
+    assert other.code == 0, other.told()
+    actions = {step["step"]: step["action"] for step in json.loads(other.out)["steps"]}
+    assert actions[f"{OWN}/atom/10-redis"] == "reuse"
+    assert actions[f"{OWN}/atom/20-source"] == "build"
+
+
+def source_only(lay: Lay, root: Path) -> Place:
+    """A tree with the step alone that takes the sources."""
+    return lay(files={"atom/20-Dockerfile-source": (root / "atom" / "20-Dockerfile-source").read_bytes()})
+
+
+def last_lines(done: Done) -> list[str]:
+    """The last lines of a failed step's output, as they are shown in their frame."""
+    assert done.code == 1, done.told()
+    return [line.strip()[2:] for line in done.err.splitlines() if line.strip().startswith(("│", "▸"))]
+
+
+def test_where_upstream_cannot_be_reached_the_error_names_the_context_to_give(lay: Lay, repository_root: Path) -> None:
+    place = source_only(lay, repository_root)
+    # Nothing listens there, on no machine.
+    away = "http://127.0.0.1:1/atom.git"
+    done = place.run(*place.words("atom", "--plain", "--build-arg", f"ATOM_URL={away}"))
+    (told,) = (line for line in last_lines(done) if "cannot fetch" in line)
+    assert told.endswith(f" of {away}: give Atom's sources with --build-context atom-source=DIR")
+    # With the context nothing is fetched, wherever upstream is.
+    context = ["--build-context", f"atom-source={SOURCE}", "--build-arg", f"ATOM_URL={away}"]
+    assert place.build("atom", "--until", "20", *context).built == ["20-source"]
+
+
+def test_a_folder_that_is_not_atoms_sources_is_told(lay: Lay, repository_root: Path) -> None:
+    place = source_only(lay, repository_root)
+    done = place.run(*place.words("atom", "--plain", "--build-context", f"atom-source={SOURCE / 'languages'}"))
+    assert last_lines(done) == [
+        "atom-source has no languages/c/Makefile: give the top of Atom's sources with --build-context atom-source=DIR"
+    ]

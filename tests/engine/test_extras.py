@@ -1,0 +1,69 @@
+"""The `extras` option, built on the part of `stock` that it needs: pictures go through OpenCV, Pillow and the codecs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import OWN, Done, Lay, Place, container_output
+
+pytestmark = pytest.mark.timeout(900)
+
+STOCK = ("10-Dockerfile-toolchain", "50-Dockerfile-python", "60-Dockerfile-numpy", "python-test", "numpy-test")
+
+PIPELINE = """
+import io, sys
+import cv2, numpy as np
+from PIL import Image
+raw = np.frombuffer(bytes.fromhex(sys.argv[1]), np.uint8)
+picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+blurred = cv2.GaussianBlur(picture, (3, 3), 0)
+buffer = io.BytesIO()
+Image.fromarray(cv2.cvtColor(blurred, cv2.COLOR_BGR2RGB)).save(buffer, "PNG")
+again = np.asarray(Image.open(io.BytesIO(buffer.getvalue())))
+print(picture.shape, again[0, 0].tolist(), again[1, 1].tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def extras(lay_once: Lay, repository_root: Path) -> tuple[Place, Done]:
+    """`stock,extras` in a tree of its own."""
+    files = {f"stock/{name}": (repository_root / "stock" / name).read_bytes() for name in STOCK}
+    files |= {f"extras/{path.name}": path.read_bytes() for path in (repository_root / "extras").iterdir()}
+    place = lay_once(files=files)
+    # In two runs, so that on a busy machine each is well within the patience of the tests.
+    place.build("stock")
+    return place, place.build("stock,extras")
+
+
+def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(extras: tuple[Place, Done]) -> None:
+    place, done = extras
+    assert [step for step in done.built if step[:2].isdigit()] == ["10-codecs", "20-pillow", "30-opencv"]
+    assert f"v1-extras-{OWN}" in place.tags()
+    # What the tests show is kept with the image: nothing is left to be done.
+    again = place.build("stock,extras")
+    assert again.built == []
+
+
+def test_a_picture_from_elsewhere_is_read_filtered_and_written(extras: tuple[Place, Done]) -> None:
+    place, _ = extras
+    # A portable pixmap of 3 by 3: one white pixel in the middle of black ones.
+    picture = b"P6 3 3 255\n" + bytes(12) + b"\xff\xff\xff" + bytes(12)
+    said = place.output(f"v1-extras-{OWN}", "python3", "-c", PIPELINE, picture.hex())
+    # The 3 by 3 filter has a quarter of the weight in its middle; at the corner, mirrored, four of its sixteenths meet it.
+    assert said == "(3, 3, 3) [64, 64, 64] [64, 64, 64]\n"
+
+
+def test_the_codecs_libraries_lie_in_their_packages_place_and_are_known_as_theirs(extras: tuple[Place, Done]) -> None:
+    place, _ = extras
+    image = place.image(f"v1-extras-{OWN}").reference.pinned
+    said = container_output(
+        image, "-c", "readlink -f /usr/local/lib/libtiff.so.6; ls /var/lib/dpkg/status.d", entrypoint="sh"
+    )
+    where, *packages = said.split()
+    assert where.startswith("/usr/lib/")
+    assert "-linux-gnu" in where
+    assert {"libjpeg62-turbo", "libpng16-16", "libtiff6", "libwebp7"} <= set(packages)
+    # The compilers and the packages' caches are not there.
+    assert container_output(image, "-c", "command -v cc || echo none", entrypoint="sh") == "none\n"

@@ -1,0 +1,195 @@
+"""Which Python environments a root has, what is to be imported in each, and whose the files are that one lacks."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from chainbuild.minimize.pythons import pythons
+from chainbuild.minimize.root import Root
+from chainbuild.minimize.whose import answers
+from tests.unit.minimize.elf_builder import plant
+
+ELF = b"\x7fELF"
+SITE = "/opt/venv/lib/python3.11/site-packages"
+DYNLOAD = "/usr/lib/python3.11/lib-dynload"
+VENV = {
+    "/usr/bin/python3.11": ELF,
+    "/opt/venv/pyvenv.cfg": b"home = /usr/bin\nversion = 3.11.2\n",
+}
+
+
+def rooted(tmp_path, files, links=(("/opt/venv/bin/python", "/usr/bin/python3.11"),)):
+    root = Root(plant(tmp_path / "root", files))
+    for path, target in links:
+        os.makedirs(os.path.dirname(root.host + path), exist_ok=True)
+        os.symlink(target, root.host + path)
+    return root
+
+
+def found(tmp_path, files, **more):
+    return {one.start: one for one in pythons(rooted(tmp_path, files, **more))}
+
+
+def modules(tmp_path, files):
+    return found(tmp_path, VENV | {SITE + path: raw for path, raw in files.items()})["/opt/venv/bin/python"].modules
+
+
+def test_no_python_is_nothing(tmp_path):
+    assert found(tmp_path, {"/usr/bin/python3": b"#!/bin/sh\n", "/etc/pyvenv.cfg": b""}, links=()) == {}
+
+
+def test_an_interpreter_has_its_extension_modules_and_the_distribution_s_packages(tmp_path):
+    files = {
+        "/usr/bin/python3.11": ELF,
+        f"{DYNLOAD}/_ssl.cpython-311-x86_64-linux-gnu.so": b"",
+        f"{DYNLOAD}/_testcapi.cpython-311-x86_64-linux-gnu.so": b"",
+        f"{DYNLOAD}/_xxsubinterpreters.so": b"",
+        "/usr/lib/python3.11/os.py": b"",
+        "/usr/lib/python3/dist-packages/yaml/__init__.py": b"",
+        "/usr/local/lib/python3.11/dist-packages/own.py": b"",
+        "/usr/lib/python3.12/site-packages/another.py": b"",
+    }
+    one = found(tmp_path, files, links=(("/usr/bin/python3", "python3.11"),))
+    assert list(one) == ["/usr/bin/python3.11"]
+    assert one["/usr/bin/python3.11"].modules == ("_ssl", "own", "yaml")
+    assert one["/usr/bin/python3.11"].folders[:2] == ("/usr/lib/python3.11", DYNLOAD)
+
+
+def test_a_virtual_environment_has_its_own(tmp_path):
+    files = VENV | {f"{SITE}/a.py": b"", f"{DYNLOAD}/_ssl.so": b"", "/opt/venv/bin/python3.11": ELF}
+    both = found(tmp_path, files)
+    assert both["/opt/venv/bin/python"].modules == ("a",)
+    assert both["/usr/bin/python3.11"].modules == ("_ssl",)
+    assert len(both) == 2
+
+
+@pytest.mark.parametrize(
+    ("links", "missing"),
+    [
+        (
+            [("/opt/venv/bin/python", "python3"), ("/opt/venv/bin/python3", "/srv/py/bin/python3")],
+            "/srv/py/bin/python3",
+        ),
+        ([("/opt/venv/bin/python", "../../../srv/py")], "/srv/py"),
+        ([("/opt/venv/bin/python", "python")], "/opt/venv/bin/python"),
+        ([], "/opt/venv/bin/python"),
+    ],
+)
+def test_an_interpreter_that_is_not_there_is_named(tmp_path, links, missing):
+    one = found(tmp_path, VENV | {f"{SITE}/a.py": b""}, links=links)["/opt/venv/bin/python"]
+    assert (one.missing, one.modules) == (missing, ("a",))
+
+
+def test_records_name_what_is_there_and_what_is_not(tmp_path):
+    record = b"gone/__init__.py,,\ngone/sub/__init__.py,,\nhere.py,,\n../../../bin/tool,,\nd-1.dist-info/RECORD,,\n"
+    files = {"/d-1.dist-info/RECORD": record, "/d-1.dist-info/top_level.txt": b"never\n", "/here.py": b""}
+    assert modules(tmp_path, files) == ("gone", "here")
+
+
+def test_a_shared_namespace_is_imported_by_its_parts(tmp_path):
+    record = b"google/cloud/storage/__init__.py,,\ngoogle/one.py,,\ngoogle/one.json,,\n"
+    assert modules(tmp_path, {"/g-1.dist-info/RECORD": record}) == ("google.cloud.storage", "google.one")
+
+
+def test_old_and_editable_distributions_say_it_in_top_level(tmp_path):
+    files = {
+        "/old-1.egg-info/top_level.txt": b"old\nold_more\n",
+        "/e-1.dist-info/RECORD": b"__editable__.e-1.pth,,\n",
+        "/e-1.dist-info/top_level.txt": b"elsewhere\n",
+    }
+    assert modules(tmp_path, files) == ("elsewhere", "old", "old_more")
+
+
+def test_what_is_nobody_s_module_is_left_out(tmp_path):
+    files = {
+        "/tests/__init__.py": b"",
+        "/setup.py": b"",
+        "/conftest.py": b"",
+        "/not-a-name.py": b"",
+        "/data/table.csv": b"",
+        "/README": b"",
+        "/__pycache__/x.pyc": b"",
+        "/x-1.dist-info/RECORD": b"docs/conf.py,,\nexamples/a.py,,\npkg/tests/__init__.py,,\n",
+    }
+    assert modules(tmp_path, files | {"/kept.py": b""}) == ("kept",)
+
+
+def test_extension_modules_of_another_python_are_left_out(tmp_path):
+    files = {
+        "/a.cpython-311-x86_64-linux-gnu.so": b"",
+        "/b.cpython-312-x86_64-linux-gnu.so": b"",
+        "/c.abi3.so": b"",
+        "/d.so": b"",
+        "/e.so.1": b"",
+    }
+    assert modules(tmp_path, files) == ("a", "c", "d")
+
+
+@pytest.mark.parametrize("record", [b'"', b"\x00,,\n", b"\xff\xfe.py,,\n", b"a" * 200_000, b"//,,\n/.py,,\n"])
+def test_a_record_that_is_none_harms_nothing(tmp_path, record):
+    assert modules(tmp_path, {"/x-1.dist-info/RECORD": record, "/kept.py": b""}) == ("kept",)
+
+
+def test_the_image_s_python_path_counts(tmp_path):
+    root = rooted(tmp_path, VENV | {f"{SITE}/a.py": b"", "/srv/more/extra.py": b""})
+    (one,) = (one for one in pythons(root, "/srv/more:relative:/none") if one.start == "/opt/venv/bin/python")
+    assert one.modules == ("a", "extra")
+
+
+# Whose ----------------------------------------------------------------------------------------------------------------
+
+STATUS = b"Package: libgl1\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.6\n\n"
+LIB = "/usr/lib/x86_64-linux-gnu"
+
+
+def whose(root, kind, name, *folders):
+    (one,) = answers(root, [{"kind": kind, "name": name, "folders": folders}])["answers"]
+    return [(file["path"], file["package"]) for file in one["files"]]
+
+
+@pytest.fixture
+def chain(tmp_path):
+    files = {
+        "/var/lib/dpkg/status": STATUS,
+        "/var/lib/dpkg/info/libgl1:amd64.list": f"{LIB}/libGL.so.1.7\n{LIB}/libGL.so.1\n".encode(),
+        f"{LIB}/libGL.so.1.7": ELF,
+        "/opt/app/lib/deeper/libGL.so.1": ELF,
+        "/usr/share/table": b"",
+        f"{SITE}/forms-1.dist-info/METADATA": b"Name: forms\nVersion: 1\n",
+        f"{SITE}/forms-1.dist-info/RECORD": b"forms/__init__.py,,\nforms/sub/a.py,,\nforms/fast.abi3.so,,\nforms/ns/b.py,,\n",
+        f"{SITE}/forms/__init__.py": b"",
+        f"{SITE}/forms/sub/a.py": b"",
+        f"{SITE}/forms/fast.abi3.so": b"",
+        "/srv/lib/python3.11/encodings/__init__.py": b"",
+    }
+    return rooted(tmp_path, files, links=[(f"{LIB}/libGL.so.1", "libGL.so.1.7")])
+
+
+def test_a_library_is_found_by_its_name_the_system_s_first(chain):
+    assert whose(chain, "library", "libGL.so.1") == [
+        (f"{LIB}/libGL.so.1", "libgl1"),
+        ("/opt/app/lib/deeper/libGL.so.1", ""),
+    ]
+    assert whose(chain, "library", "libnone.so") == []
+    assert whose(chain, "library", "/opt/app/lib/deeper/libGL.so.1") == [("/opt/app/lib/deeper/libGL.so.1", "")]
+
+
+def test_a_path_is_itself(chain):
+    assert whose(chain, "path", "/usr/share/table") == [("/usr/share/table", "")]
+    assert whose(chain, "path", "/usr/share/none") == []
+    assert whose(chain, "path", "../escape") == []
+
+
+def test_a_module_is_found_where_python_looks(chain):
+    assert whose(chain, "module", "forms", SITE) == [(f"{SITE}/forms/__init__.py", "forms")]
+    assert whose(chain, "module", "forms.sub.a", SITE) == [(f"{SITE}/forms/sub/a.py", "forms")]
+    assert whose(chain, "module", "forms.fast", SITE) == [(f"{SITE}/forms/fast.abi3.so", "forms")]
+    assert whose(chain, "module", "forms.sub", SITE) == [(f"{SITE}/forms/sub", "forms")]
+    assert whose(chain, "module", "forms.none", SITE) == []
+    assert whose(chain, "module", "..forms", SITE) == []
+
+
+def test_a_module_that_is_in_no_folder_of_its_environment_is_found_in_another_python_s(chain):
+    assert whose(chain, "module", "encodings", SITE) == [("/srv/lib/python3.11/encodings/__init__.py", "")]
