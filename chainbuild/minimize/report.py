@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from chainbuild.minimize.closure import Closure
 from chainbuild.minimize.job import Outcome
 from chainbuild.minimize.root import Node, shown
+from chainbuild.minimize.streaming import Rows
 from chainbuild.minimize.trim import SWITCHES
 
 MINIMIZE_SCHEMA = "chainbuild.minimize/1"
@@ -24,7 +23,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "schema": MINIMIZE_SCHEMA,
         "errors": errors(outcome),
         "warnings": warnings(outcome),
-        "files": _files(outcome),
+        "files": Rows(lambda: _files(outcome)),
         "libraries": [
             {
                 "path": one.path,
@@ -149,8 +148,7 @@ def warnings(outcome: Outcome) -> list[str]:
     return lines
 
 
-def _files(outcome: Outcome) -> list[dict[str, Any]]:
-    rows = []
+def _files(outcome: Outcome) -> Iterator[dict[str, Any]]:
     for where, node in sorted(outcome.packing.overlay.added.items()):
         kept = outcome.layout.placed.get(where)
         brought = outcome.packing.brought.get(where)
@@ -173,8 +171,7 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
             row["reason"] = "written by chainbuild for the loader"
         if kept is not None or brought is not None or "source" in row:
             row["package"] = outcome.ownership.owner(row.get("source", where))
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _packages(outcome: Outcome) -> list[dict[str, Any]]:
@@ -210,12 +207,3 @@ def _missing(missing: dict[tuple[str, str], tuple[str, ...]]) -> list[dict[str, 
         {"asker": asker, "name": name, "searched": list(searched)}
         for (asker, name), searched in sorted(missing.items())
     ]
-
-
-def write_json(document: dict[str, Any], path: str) -> None:
-    """Writes ``document`` to the file ``path``, or to standard output for ``-``."""
-    text = json.dumps(document, indent=1, sort_keys=False, ensure_ascii=True) + "\n"
-    if path == "-":
-        sys.stdout.write(text)
-        return
-    Path(path).write_text(text, encoding="ascii")

@@ -6,10 +6,9 @@ The document depends on what it describes and on ``SOURCE_DATE_EPOCH`` only: two
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 from chainbuild.minimize.packages import Ownership, Package, owned
 from chainbuild.minimize.root import Root, Tree, open_file
+from chainbuild.minimize.streaming import Rows, digest_of
 
 _NOTHING = "NOASSERTION"
 _CHUNK = 1 << 20
@@ -26,11 +26,21 @@ _ODD = re.compile(r"[^A-Za-z0-9.-]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Digests:
-    """The checksums of one file, in hexadecimal."""
+    """The checksums of one file: ``raw`` has them one behind the other, as there may be very many; else hexadecimal."""
 
-    md5: str
-    sha1: str
-    sha256: str
+    raw: bytes
+
+    @property
+    def md5(self) -> str:
+        return self.raw[:16].hex()
+
+    @property
+    def sha1(self) -> str:
+        return self.raw[16:36].hex()
+
+    @property
+    def sha256(self) -> str:
+        return self.raw[36:].hex()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +58,7 @@ def digests_of(host: str) -> Digests:
         while data := stream.read(_CHUNK):
             for one in sums:
                 one.update(data)
-    return Digests(md5=sums[0].hexdigest(), sha1=sums[1].hexdigest(), sha256=sums[2].hexdigest())
+    return Digests(raw=b"".join(one.digest() for one in sums))
 
 
 def system_of(tree: Tree) -> System:
@@ -88,16 +98,13 @@ def document(
     """
     rows: dict[str, list[str]] = {key: [] for key in sorted(set(keys))}
     loose: list[str] = []
-    for path in sorted(digests):
+    order = sorted(digests)
+    for path in order:
         rows.get(owners.get(path, ""), loose).append(path)
-    packages = [_image(name, [digests[path].sha1 for path in loose])]
-    relationships = [_relation("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-image")]
+    packages = [_image(name, (digests[path].sha1 for path in loose))]
     for key, paths in rows.items():
-        identity = _identity("Package", key)
-        packages.append(_package(identity, ownership.packages[key], [digests[path].sha1 for path in paths], system))
-        relationships.append(_relation("SPDXRef-image", "CONTAINS", identity))
-        relationships += [_relation(identity, "CONTAINS", _identity("File", path)) for path in paths]
-    relationships += [_relation("SPDXRef-image", "CONTAINS", _identity("File", path)) for path in loose]
+        sums = (digests[path].sha1 for path in paths)
+        packages.append(_package(_identity("Package", key), ownership.packages[key], sums, system))
     created = datetime.fromtimestamp(epoch or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     content: dict[str, Any] = {
         "spdxVersion": "SPDX-2.3",
@@ -107,14 +114,22 @@ def document(
         "documentNamespace": "",
         "creationInfo": {"created": created, "creators": ["Tool: chainbuild"]},
         "packages": packages,
-        "files": [_file(path, digests[path]) for path in sorted(digests)],
-        "relationships": relationships,
+        "files": Rows(lambda: (_file(path, digests[path]) for path in order)),
+        "relationships": Rows(lambda: _relationships(rows, loose)),
     }
-    mark = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return {**content, "documentNamespace": f"https://spdx.org/spdxdocs/chainbuild-{mark}"}
+    return {**content, "documentNamespace": f"https://spdx.org/spdxdocs/chainbuild-{digest_of(content)}"}
 
 
-def _image(name: str, sums: list[str]) -> dict[str, Any]:
+def _relationships(rows: dict[str, list[str]], loose: list[str]) -> Iterator[dict[str, str]]:
+    yield _relation("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-image")
+    for key, paths in rows.items():
+        identity = _identity("Package", key)
+        yield _relation("SPDXRef-image", "CONTAINS", identity)
+        yield from (_relation(identity, "CONTAINS", _identity("File", path)) for path in paths)
+    yield from (_relation("SPDXRef-image", "CONTAINS", _identity("File", path)) for path in loose)
+
+
+def _image(name: str, sums: Iterable[str]) -> dict[str, Any]:
     repository, at, digest = name.partition("@")
     exact: dict[str, Any] = {}
     if at:
@@ -135,15 +150,16 @@ def _image(name: str, sums: list[str]) -> dict[str, Any]:
     }
 
 
-def _analyzed(sums: list[str]) -> dict[str, Any]:
+def _analyzed(sums: Iterable[str]) -> dict[str, Any]:
     """Whether files are told of, and the code over them: the SHA-1 of their sorted SHA-1s (SPDX 2.3, 7.8 and 7.9)."""
-    if not sums:
+    found = sorted(sums)
+    if not found:
         return {"filesAnalyzed": False}
-    code = hashlib.sha1("".join(sorted(sums)).encode(), usedforsecurity=False).hexdigest()
+    code = hashlib.sha1("".join(found).encode(), usedforsecurity=False).hexdigest()
     return {"filesAnalyzed": True, "packageVerificationCode": {"packageVerificationCodeValue": code}}
 
 
-def _package(identity: str, package: Package, sums: list[str], system: System) -> dict[str, Any]:
+def _package(identity: str, package: Package, sums: Iterable[str], system: System) -> dict[str, Any]:
     row: dict[str, Any] = {
         "SPDXID": identity,
         "name": package.name,
