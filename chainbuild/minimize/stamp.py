@@ -1,7 +1,7 @@
 """What a builder does not look at when it decides whether it has copied a tree before: times and hard links.
 
 BuildKit takes a COPY from its cache where names, modes, owners, attributes and contents are the same, and gives the times
-of files that it copied then. A tree that is called by its stamp is copied as it is.
+of files that it copied then. A tree that is copied together with an empty folder called by its stamp is copied as it is.
 """
 
 # Paths here are strings of an image, which may hold bytes that are no text

@@ -34,6 +34,7 @@ LINKS = (
     "RUN cd /usr/local/lib && mkdir -p many/deep/er \\\n"
     " && for name in z a 10 9 ü ' '; do echo $name > \"many/$name\"; done \\\n"
     " && ln many/z many/deep/hard && ln many/z /usr/local/bin/harder && ln -s ../z many/deep/soft \\\n"
+    " && ln -s /usr/local/lib/many/z absolute \\\n"
     " && truncate -s 8M many/sparse && printf end >> many/sparse \\\n"
     " && cp /bin/true many/owned && chown 33:44 many/owned && chmod 4755 many/owned && chmod 1777 many/deep \\\n"
     " && touch -d 2001-02-03T04:05:06Z many/old && mkdir -p /opt/more && cp /bin/true /opt/more/\n"
@@ -124,12 +125,12 @@ def test_what_was_hard_to_write_is_there(first: Place) -> None:
     many = "/usr/local/lib/many"
     script = (
         f"cd {many} && stat -c '%n %a %u:%g %h' owned deep z && stat -c %Y old && stat -c %s sparse && tail -c 3 sparse"
-        " && echo && readlink deep/soft && test z -ef deep/hard && test z -ef /usr/local/bin/harder && ls"
+        " && echo && readlink deep/soft ../absolute && test z -ef deep/hard && test z -ef /usr/local/bin/harder && ls"
     )
     told = container_output(
         first.image(f"v1-tiny-{OWN}").reference.pinned, "-c", script, entrypoint="/bin/sh"
     ).splitlines()
     assert told == [
         "owned 4755 33:44 1", "deep 1777 0:0 3", "z 644 0:0 3", "981173106", str((8 << 20) + 3),
-        "end", "../z", *sorted(["z", "a", "10", "9", "ü", " ", "deep", "old", "owned", "sparse"], key=str.encode),
+        "end", "../z", f"{many}/z", *sorted(["z", "a", "10", "9", "ü", " ", "deep", "old", "owned", "sparse"], key=str.encode),
     ]  # fmt: skip
