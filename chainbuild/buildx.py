@@ -77,8 +77,13 @@ class BuildxDriver:
             output = {"type": "cacheonly"}
         else:
             output = {
-                "type": "registry",
+                "type": "image",
                 "name": order.image,
+                # BuildKit takes the empty word for true, buildx for nothing to do: else, with the engine's own builder, it
+                # pushes what BuildKit has pushed once more.
+                "push": "",
+                # Nor does every step's image stay in the engine's store, where no one asked for it.
+                "store": "false",
                 "oci-mediatypes": "true",
                 "compression": compression,
                 "compression-level": str(level),

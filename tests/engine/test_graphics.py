@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -18,15 +19,14 @@ from typing import Any
 
 import pytest
 
-from .conftest import OWN, PATIENCE, Lay, docker, eventually, write_tree
+from .conftest import OWN, PATIENCE, Lay, docker, eventually, kill, write_tree
 
 pytestmark = pytest.mark.timeout(1500)
 
-STEPS_OF_STOCK = ("50-Dockerfile-python", "60-Dockerfile-numpy")
-"""What graphics stands on: the virtual environment, and the numpy that websockify asks for."""
+STEPS_OF_STOCK = {"50-Dockerfile-python": "01-Dockerfile-python", "60-Dockerfile-numpy": "02-Dockerfile-numpy"}
+"""What graphics needs of stock, the virtual environment and the numpy that websockify asks for, and its place here."""
 NOTHING = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 BACKGROUND = (0x2C, 0x4A, 0x6B)
-MENU = (0x1C, 0x27, 0x33)
 WIDTH, HEIGHT = 1280, 800
 
 
@@ -137,11 +137,14 @@ def desktop(
     place = lay()
     for name in ("graphics", "utilities"):
         shutil.copytree(repository_root / name, place.root / name)
-    write_tree(place.root, {"base/10-Dockerfile-nothing": NOTHING, "top/10-Dockerfile-nothing": NOTHING})
-    for name in STEPS_OF_STOCK:
-        shutil.copy(repository_root / "stock" / name, place.root / "base" / name)
-    build = place.start(*place.words("base,graphics,top", "--plain"))
-    out, err = build.communicate(timeout=3 * PATIENCE)
+    for name, here in STEPS_OF_STOCK.items():
+        shutil.copy(repository_root / "stock" / name, place.root / "graphics" / here)
+    write_tree(place.root, {"top/10-Dockerfile-nothing": NOTHING})
+    build = place.start(*place.words("graphics,top", "--plain"))
+    try:
+        out, err = build.communicate(timeout=3 * PATIENCE)
+    finally:
+        kill(build, signal.SIGINT)
     assert build.returncode == 0, f"{out}\n{err[-20_000:]}"
     # Every step's own test, and production's, passed on the way.
     assert err.count("test passed: ") == len(list((repository_root / "graphics").glob("*-test"))), err
@@ -200,12 +203,19 @@ def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browse
     browser.click(700, 200)
     browser.type("touch typed\n")
     eventually(lambda: docker("exec", desktop, "test", "-e", "/typed").returncode == 0, "what was typed")
-    # The menu of the desktop, by the right mouse button, has the colour of the task bar.
-    browser.click(300, 600, "right")
-    eventually(
-        lambda: counted(browser.picture())["menu"] > colours["menu"] + 15_000, "the menu of the desktop"
-    )  # fmt: skip
-    (tmp_path / "menu.png").write_bytes(browser.picture())
+
+    before = counted(browser.picture())
+
+    def menu() -> bool:
+        # On a busy machine a press of the right button and its release may come as one, and nothing opens: a person
+        # clicks again. The menu hides a part of the desktop, whose own colour comes over the wire as it is.
+        browser.click(300, 600, "right")
+        time.sleep(2)
+        picture = browser.picture()
+        (tmp_path / "menu.png").write_bytes(picture)
+        return counted(picture)["desktop"] < before["desktop"] - 15_000
+
+    eventually(menu, "the menu of the desktop")
 
 
 def seen(browser: Browser, target: Path) -> Counter[str]:
@@ -222,15 +232,12 @@ def seen(browser: Browser, target: Path) -> Counter[str]:
 
 
 def counted(png: bytes) -> Counter[str]:
-    """The pixels of a PNG by what they show: the desktop's own colours, shades of red, green and blue, white."""
+    """The pixels of a PNG by what they show: the desktop's own colour, shades of red, green and blue, white."""
     counts: Counter[str] = Counter()
     for pixel, count in Counter(pixels(png)).items():
         low, middle, high = sorted(pixel)
         if pixel == BACKGROUND:
             counts["desktop"] += count
-        elif max(abs(one - other) for one, other in zip(pixel, MENU, strict=True)) < 8:
-            # What has text on it comes over the wire as a JPEG.
-            counts["menu"] += count
         elif low == 255:
             counts["paper"] += count
         elif high > 60 and middle < high / 2 and low < high / 2:

@@ -40,7 +40,7 @@ def test_a_plain_order() -> None:
         "--build-arg", "BASE_IMAGE=localhost:5000/a@sha256:1",
         "--file", "/tree/stock/10-Dockerfile-base",
         "--output",
-        "type=registry,name=localhost:5000/team/atom:k1-staging,oci-mediatypes=true,compression=zstd,compression-level=1",
+        "type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=zstd,compression-level=1",
         "--platform", "linux/amd64",
         "--provenance=false",
         "/tree",
@@ -69,7 +69,7 @@ def test_an_order_with_everything() -> None:
         "--file", "/tree/stock/10-Dockerfile-base",
         "--no-cache",
         "--output",
-        ("type=registry,name=localhost:5000/team/atom:k1-staging,oci-mediatypes=true,compression=gzip,compression-level=6,"
+        ("type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=gzip,compression-level=6,"
         "rewrite-timestamp=true"),
         "--platform", "linux/arm64",
         "--provenance=false",
