@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 CHUNK: Final = 1 << 20
+# Bytes of a body that nobody wants which are read all the same: that is sooner done than a connection made anew.
+_SOON_READ: Final = 16 << 10
 
 # Connecting is a matter of milliseconds to a host that answers; four seconds are two lost SYN packets (they are sent
 # again after 1 s and 3 s). Reading may wait for a registry that moves a big upload into its storage.
@@ -172,8 +175,9 @@ class _PlainResponse:
         self._done = done
         self._drop = drop
         self._open = True
-        # A response without a body (HEAD, 204) is at its end already.
-        if answer.isclosed():
+        # A response without a body (to HEAD, 201, 204) is at its end already, but http.client only sees that by a read.
+        if answer.isclosed() or answer.length == 0:
+            answer.read()
             self._finish()
 
     def read(self) -> bytes:
@@ -186,14 +190,20 @@ class _PlainResponse:
             while chunk := self._answer.read(CHUNK):
                 yield chunk
         except (http.client.HTTPException, OSError) as error:
-            self.close()
+            self._leave()
             raise TransportError("reset", f"the connection broke while reading ({type(error).__name__})") from error
         if self._answer.length:
-            self.close()
+            self._leave()
             raise TransportError("reset", f"the connection broke {self._answer.length} bytes before the end")
         self._finish()
 
     def close(self) -> None:
+        if self._open and 0 < (self._answer.length or 0) <= _SOON_READ:
+            with suppress(TransportError):
+                self.read()
+        self._leave()
+
+    def _leave(self) -> None:
         if self._open:
             self._open = False
             self._drop()
@@ -307,7 +317,11 @@ class _PooledResponse:
             self._answer.release_conn()
 
     def close(self) -> None:
-        self._answer.close()
+        left = self._answer.length_remaining
+        if left is not None and left <= _SOON_READ:
+            self._answer.drain_conn()
+        else:
+            self._answer.close()
         self._answer.release_conn()
 
 
