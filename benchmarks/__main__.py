@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import loop, measure, memory, minimize, page, plan, sizes
+from benchmarks import loop, measure, memory, minimize, page, plan, science, sizes
 
 
 def main() -> int:
@@ -53,6 +53,13 @@ def main() -> int:
     )
     words.add_argument("--rounds", type=int, default=3)
     words.set_defaults(name="plan", measured=_plan)
+
+    words = commands.add_parser("science", help="plans of trees of science layers that are all in the registry")
+    words.add_argument(
+        "--sizes", default=",".join(map(str, science.SIZES)), help="numbers of layers (default: %(default)s)"
+    )
+    words.add_argument("--rounds", type=int, default=3)
+    words.set_defaults(name="science", measured=_science)
 
     asked = parser.parse_args()
     # Ended from outside, it still takes away what it started.
@@ -104,6 +111,11 @@ def _memory(asked: argparse.Namespace) -> str:
 def _plan(asked: argparse.Namespace) -> str:
     sizes = tuple(int(word) for word in asked.sizes.split(","))
     return plan.table(plan.measured(sizes, asked.rounds))
+
+
+def _science(asked: argparse.Namespace) -> str:
+    sizes = tuple(int(word) for word in asked.sizes.split(","))
+    return science.table(science.measured(sizes, asked.rounds))
 
 
 if __name__ == "__main__":

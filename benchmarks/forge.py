@@ -14,11 +14,11 @@ from chainbuild.bases import BaseFinder, find_all
 from chainbuild.command_line import RunRequest
 from chainbuild.inputs import InputReader
 from chainbuild.local_store import LocalStore
-from chainbuild.model import Step
+from chainbuild.model import Chain, Step
 from chainbuild.plan import Decider, ImageFacts
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.artifacts import put_artifact
-from chainbuild.registry.books import Books, image_tag
+from chainbuild.registry.books import Books, book_reference, image_tag
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, digest_of
@@ -63,9 +63,12 @@ def forge_records(request: RunRequest, registries: Registries) -> int:
         for _ in threads.map(lambda one: _store(registries, *one), made):
             pass
     books = Books(registries, request.graph.chains)
+    shared: dict[ImageReference, list[Chain]] = {}
     for chain in request.graph.chains:
-        steps = {step.id for step in chain.all_steps}
-        books.keep(chain, [record for step, record, _ in made if step.id in steps])
+        shared.setdefault(book_reference(chain), []).append(chain)
+    for chains in shared.values():
+        steps = {step.id for chain in chains for step in chain.all_steps}
+        books.keep(chains[0], [record for step, record, _ in made if step.id in steps])
     return len(made)
 
 

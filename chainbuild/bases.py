@@ -21,6 +21,7 @@ from chainbuild.errors import (
 from chainbuild.events import Emit, Message
 from chainbuild.local_store import LocalStore
 from chainbuild.model import ImageInput
+from chainbuild.provenance import TRAIL_LABEL
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.pool import Registries
@@ -109,6 +110,11 @@ class BaseFinder:
         handed = self._from_local_store(named, platform)
         if handed:
             return handed
+        # A layer that was built here under a name without a registry: Docker Hub, whose name that is, knows nothing of it.
+        copy = None if isinstance(refused, UnreachableError) else self._copy_in_chain(named, platform)
+        if copy and copy.config.label(TRAIL_LABEL):
+            note = f"{named}: {named.registry} does not have it; using the chain registry's ({copy.digest.short})"
+            return FoundImage(named=named, image=copy, note=note)
         raise self._told(refused, named, platform, origin)
 
     def find_result(self, named: ImageReference, platform: Platform) -> FoundImage:

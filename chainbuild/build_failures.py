@@ -34,7 +34,7 @@ def is_transient(failure: Failure) -> bool:
 def build_error(order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:
     """What a failed build is told as: whose fault it is, where, and the way out."""
     said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
-    where = f"{order.shown}:{failure.line}" if failure.line else order.shown
+    where = order.where(failure.line or 0)
     instruction = failure.vertex.partition("] ")[2] or failure.vertex
     if any(sign in said for sign in _NO_SPACE):
         return NotReadyError(

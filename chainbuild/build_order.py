@@ -23,6 +23,8 @@ class BuildOrder:
     dockerfile: Path
     shown: str
     """The Dockerfile's path as people see it in messages."""
+    origins: tuple[tuple[int, str], ...] = ()
+    """From which line on which file stands in it, where it is a generated one."""
     context: Path
     platform: Platform
     args: tuple[tuple[str, str], ...] = ()
@@ -37,3 +39,10 @@ class BuildOrder:
     """The build is stopped after that time."""
     no_cache: bool = False
     compression: tuple[str, int] = STEP_COMPRESSION
+
+    def where(self, line: int) -> str:
+        """A line of the Dockerfile (0: the whole) as people find it."""
+        for first, path in reversed(self.origins):
+            if 0 < first <= line:
+                return f"{path}:{line - first + 1}"
+        return f"{self.shown}:{line}" if line else self.shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,15 +22,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Words:
-    """A run as the user typed it."""
+class CommonWords:
+    """What every kind of run may be told, as the user typed it."""
 
-    platform: str
-    repo: str
-    tag: str
-    base: str
-    option: str
-    production: str
     root: Path
     context: Path | None = None
     registry: str | None = None
@@ -40,9 +34,6 @@ class Words:
     build_args: Sequence[str] = ()
     build_contexts: Sequence[str] = ()
     secrets: Sequence[str] = ()
-    first: int | None = None
-    only: int | None = None
-    until: int | None = None
     refresh: bool = False
     refresh_after: str | None = None
     deadline: str | None = None
@@ -51,6 +42,21 @@ class Words:
     load: bool = True
     push: bool = False
     replace_index: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words(CommonWords):
+    """A run of options as the user typed it."""
+
+    platform: str
+    repo: str
+    tag: str
+    base: str
+    option: str
+    production: str
+    first: int | None = None
+    only: int | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,20 +96,13 @@ def read_wishes(words: Words) -> RunRequest:
     Errors: `WrongUseError` with every problem of the command line, the tree, the args files and the Dockerfiles.
     """
     collector = Collector()
-    settings = read_settings(
-        collector,
-        root=words.root,
-        registry=words.registry,
-        port=words.port,
-        builders=words.builders,
-        no_cache=words.no_cache,
-    )
+    settings = settings_of(words, collector)
     wishes = _wishes(words, collector)
-    request = _request(words, settings, collector)
+    request = options_request(words, settings, collector)
     graph: Graph | None = None
     try:
         graph = numbered.read(request)
-        graph = _cut(graph, words, collector)
+        graph = cut(graph, words, collector)
     except WrongUseError as error:
         collector.problems += error.problems
     if collector.problems or graph is None:
@@ -111,16 +110,22 @@ def read_wishes(words: Words) -> RunRequest:
     return RunRequest(graph=graph, settings=settings, wishes=wishes)
 
 
-def _wishes(words: Words, collector: Collector) -> Wishes:
+def settings_of(words: CommonWords, collector: Collector) -> Settings:
+    """The settings that the words say; what is wrong with them goes to the collector."""
+    return read_settings(
+        collector,
+        root=words.root,
+        registry=words.registry,
+        port=words.port,
+        builders=words.builders,
+        no_cache=words.no_cache,
+    )
+
+
+def wishes_of(words: CommonWords, collector: Collector, *, first: int | None = None) -> Wishes:
+    """How the run is to be done; what is wrong with the words goes to the collector."""
     deadline = collector.parsed("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
     age = collector.parsed("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
-    first = words.only if words.only is not None else words.first
-    if words.only is not None and (words.first is not None or words.until is not None):
-        collector.say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
-    elif words.first is not None and words.until is not None and words.first > words.until:
-        collector.say(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
-    if (first is not None or words.until is not None) and "," in words.option:
-        collector.say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
     started = time.monotonic()
     return Wishes(
         jobs=words.jobs,
@@ -134,7 +139,18 @@ def _wishes(words: Words, collector: Collector) -> Wishes:
     )
 
 
-def _cut(graph: Graph, words: Words, collector: Collector) -> Graph:
+def _wishes(words: Words, collector: Collector) -> Wishes:
+    first = words.only if words.only is not None else words.first
+    if words.only is not None and (words.first is not None or words.until is not None):
+        collector.say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
+    elif words.first is not None and words.until is not None and words.first > words.until:
+        collector.say(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
+    if (first is not None or words.until is not None) and "," in words.option:
+        collector.say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
+    return wishes_of(words, collector, first=first)
+
+
+def cut(graph: Graph, words: Words, collector: Collector) -> Graph:
     last = words.only if words.only is not None else words.until
     numbers = sorted({step.number for chain in graph.chains for step in chain.steps})
     for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
@@ -171,16 +187,12 @@ def read_settings(
     return Settings(root=root.resolve(), registry=chain, port=port, builders=by_platform, no_cache=no_cache)
 
 
-def _request(words: Words, settings: Settings, collector: Collector) -> numbered.Request:
+def options_request(words: Words, settings: Settings, collector: Collector) -> numbered.Request:
     here = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/debian", "latest")
     environ = environment()
     repo = collector.parsed("REPO", parse_repository, words.repo, scratch)
     collector.parsed("TAG", scratch.with_tag, words.tag, scratch)
-    if words.context and not words.context.is_dir():
-        collector.say(
-            f"--context: there is no folder {str(words.context)!r}", "It is the folder that COPY and ADD see."
-        )
     return numbered.Request(
         root=settings.root,
         platforms=parse_platforms(words.platform, collector) or (here,),
@@ -191,10 +203,10 @@ def _request(words: Words, settings: Settings, collector: Collector) -> numbered
         options=_options(words.option, collector),
         production=collector.parsed("PRODUCTION", ImageReference.parse, words.production, scratch),
         build_platform=here,
-        context=words.context.resolve() if words.context else None,
-        build_args=_build_args(words, environ, collector),
-        build_contexts=_pairs("--build-context", words.build_contexts, collector),
-        secrets=_secrets(words, environ, collector),
+        context=read_context(words.context, collector),
+        build_args=read_build_args(words.build_args, environ, collector, reserved=numbered.CHAINS_ARGS),
+        build_contexts=read_build_contexts(words.build_contexts, collector),
+        secrets=read_secrets(words.secrets, environ, collector),
         environ=environ,
     )
 
@@ -240,39 +252,55 @@ def _comma_list(what: str, text: str, collector: Collector) -> tuple[str, ...]:
     return tuple(word for word in words if word)
 
 
-def _build_args(words: Words, environ: Mapping[str, str], collector: Collector) -> tuple[BuildArg, ...]:
+def read_context(context: Path | None, collector: Collector) -> Path | None:
+    """`--context`, absolute."""
+    if context is None:
+        return None
+    if not context.is_dir():
+        collector.say(f"--context: there is no folder {str(context)!r}", "It is the folder that COPY and ADD see.")
+    return context.resolve()
+
+
+def read_build_args(
+    texts: Sequence[str], environ: Mapping[str, str], collector: Collector, *, reserved: Collection[str] = ()
+) -> tuple[BuildArg, ...]:
+    """`--build-arg KEY=VALUE`, several; `reserved` are those that a chain sets itself."""
     args: dict[str, BuildArg] = {}
-    for text in words.build_args:
+    for text in texts:
         arg = parse_build_arg(text, environ)
         if isinstance(arg, Problem):
             collector.problems.append(arg)
-        elif arg.name in numbered.CHAINS_ARGS:
+        elif arg.name in reserved:
             collector.say(f"--build-arg {arg.name} belongs to the chain", "Give the images as BASE and PRODUCTION.")
         else:
             args[arg.name] = arg
     return tuple(args.values())
 
 
-def _pairs(flag: str, texts: Sequence[str], collector: Collector) -> tuple[tuple[str, str], ...]:
+def read_build_contexts(texts: Sequence[str], collector: Collector) -> tuple[tuple[str, str], ...]:
+    """`--build-context NAME=PLACE`, several; folders become absolute."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            collector.say(f"{flag} {text!r} is not NAME=PLACE", "As in sources=../atom or base=docker-image://debian.")
+            collector.say(
+                f"--build-context {text!r} is not NAME=PLACE", "As in sources=../atom or base=docker-image://debian."
+            )
             continue
         local = "://" not in value and not value.startswith("git@")
         if local and not Path(value).is_dir():
             collector.say(
-                f"{flag} {name}: there is no folder {value!r}",
+                f"--build-context {name}: there is no folder {value!r}",
                 "A folder here, or docker-image://, oci-layout://, https://.",
             )
         pairs[name] = str(Path(value).resolve()) if local else value
     return tuple(pairs.items())
 
 
-def _secrets(words: Words, environ: Mapping[str, str], collector: Collector) -> tuple[Secret, ...]:
+def read_secrets(texts: Sequence[str], environ: Mapping[str, str], collector: Collector) -> tuple[Secret, ...]:
+    """`--secret id=NAME,…`, several. Whether a value is there is looked at; it is not read."""
     secrets: dict[str, Secret] = {}
-    for text in words.secrets:
+    for text in texts:
         fields = dict(part.partition("=")[::2] for part in text.split(","))
         name = fields.get("id", "")
         source = fields.get("src") or fields.get("source")

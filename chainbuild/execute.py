@@ -15,7 +15,9 @@ from chainbuild import events
 from chainbuild.bases import Found
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
+from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError
+from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
 from chainbuild.orders import order_for, stage_args
@@ -310,11 +312,8 @@ class Execution:
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
         order = order_for(step, pinned, image=str(staging), extra=stage_args(step, _chain_env(step, images)))
-        built = tools.driver.build(order, self._emit)
-        if built.digest is None:
-            raise ChainbuildError(f"{step.id}: the builder made no image")
-        image = resolve(tools.registries, staging.with_digest(built.digest), step.platform)
-        trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE else ()
+        image = self._made(step, order, images)
+        trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.stamps else ()
         finished = tools.finisher.finish(step, order, image, images, trail)
         image = finished.image
         parent = images.get(step.parent)
@@ -347,6 +346,20 @@ class Execution:
             self._emit(events.Message(level="warning", text=text))
         put_tag(tools.registries, step.reference, image.digest)
         return record
+
+    def _made(self, step: Step, order: BuildOrder, images: Mapping[str, RemoteImage]) -> RemoteImage:
+        """The step's image as it comes out of the builder, or out of the registry where that can do it alone."""
+        staging = staging_reference(step)
+        # What the base's ONBUILD lines would do, a builder has to do.
+        if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
+            dockerfile = parse(step.text, order.shown)
+            return join(self._tools.registries, images[step.parent], images[FILES], dockerfile, staging)
+        if step.text is not None:
+            step.dockerfile.write_bytes(step.text)
+        built = self._tools.driver.build(order, self._emit)
+        if built.digest is None:
+            raise ChainbuildError(f"{step.id}: the builder made no image")
+        return resolve(self._tools.registries, staging.with_digest(built.digest), step.platform)
 
     def _trail(self, step: Step, key: str) -> Trail:
         """What the step stands on, the lowest first, and itself; a base that was made so brings its own trail."""

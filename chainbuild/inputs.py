@@ -51,7 +51,7 @@ class InputReader:
 
         Errors: `WrongUseError` where a file of the context cannot be read.
         """
-        raw = step.dockerfile.read_bytes()
+        raw = step.dockerfile.read_bytes() if step.text is None else step.text
         facts = self._facts(step, raw, images)
         unused = _unused_contexts(step, facts)
         files, problems = self._files(step, facts)
@@ -60,6 +60,8 @@ class InputReader:
         program = {"finish": _FINISH, "proof": self._program()} if step.kind is StepKind.PRODUCE else {}
         if facts.build_platform_counts:
             program["build platform"] = self._build_platform.oci
+        if step.identity:
+            program["name"] = step.identity
         return Components(
             dockerfile=raw.decode("utf-8", "surrogateescape"),
             ignore=find_ignore(step.context, step.dockerfile).raw.decode("utf-8", "surrogateescape"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.model import CHAIN_IMAGE
 from chainbuild.provenance import Breadcrumb, read_trail
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.collect import is_readable
@@ -17,11 +18,14 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record, RecordStore, is_key
 
 _AT_ONCE: Final = 8
+_STAGES: Final = frozenset({"minimize", "production"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is over its parent (-1: unknown).
+    """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is over its base (-1: unknown).
+
+    The base of a step is the step before it; that of a result is what its whole chain stands on.
 
     `built_at` is seconds since the epoch, 0 where nobody wrote it down.
     """
@@ -50,7 +54,7 @@ def list_images(registries: Registries, chain: ChainRegistry, repository: str = 
             records = _records_by_image(registries, place, tags, pool)
             references = [place.with_tag(tag) for tag in tags if is_readable(tag)]
             for rows in pool.map(lambda one: tuple(_look(registries, one)), references):
-                listed += [_with_record(row, records.get(str(row.image.digest))) for row in rows]
+                listed += [_with_record(row, records) for row in rows]
     return tuple(listed)
 
 
@@ -74,18 +78,31 @@ def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]
             yield Listed(reference=reference, platform=platform, image=image, is_index=image.index_digest is not None)
 
 
-def _with_record(row: Listed, record: Record | None) -> Listed:
+def _with_record(row: Listed, records: Mapping[str, Record]) -> Listed:
+    record = records.get(str(row.image.digest))
     if record is None:
         return row
-    return Listed(
-        reference=row.reference,
-        platform=row.platform,
-        image=row.image,
-        is_index=row.is_index,
-        added=record.added,
+    return replace(
+        row,
+        added=_added(row.reference.tag_or_latest, record, records),
         built_at=record.built_at,
         seconds=record.seconds,
     )
+
+
+def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
+    """What an image adds over its base: a layer's of several steps over what the first one stands on."""
+    option, _, name = record.step.rpartition("/")
+    if name in _STAGES or f"-{name}-" in tag:
+        return record.added
+    by_key = {one.key: one for one in records.values()}
+    added, seen = record.added, {record.key}
+    parent = by_key.get(record.parents.get(CHAIN_IMAGE, ""))
+    while parent and parent.step.rpartition("/")[0] == option and parent.key not in seen:
+        added += parent.added
+        seen.add(parent.key)
+        parent = by_key.get(parent.parents.get(CHAIN_IMAGE, ""))
+    return added
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +128,18 @@ def trail_of(registries: Registries, chain: ChainRegistry, image: RemoteImage) -
             f"nothing is known of how {image.reference} was made",
             hint="It has no trail in its labels, and the chain registry has no record of it.",
         )
-    return tuple(Crumb(step=one.step, key=one.key, record=store.read(place, one.key)) for one in crumbs)
+    places = _with_those_above(place)
+    return tuple(Crumb(step=one.step, key=one.key, record=_read(store, places, one.key)) for one in crumbs)
+
+
+def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
+    """The repository and those that it lies in: images that are released as `repo/rel/x` have their records in `repo`."""
+    parts = place.repository.split("/")
+    return tuple(ImageReference(place.registry, "/".join(parts[:count])) for count in range(len(parts), 0, -1))
+
+
+def _read(store: RecordStore, places: Iterable[ImageReference], key: str) -> Record | None:
+    return next((record for place in places if (record := store.read(place, key))), None)
 
 
 def _trail_from_records(

@@ -23,6 +23,8 @@ class StepKind(StrEnum):
     BUILD = "build"
     MINIMIZE = "minimize"
     PRODUCE = "produce"
+    JOIN = "join"
+    """Layers of files on top of an image, by the registry's own operations (see `joining`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +65,20 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Stamp:
+    """What an image is told of its own making after it is built: a label, or (`variable`) an environment variable.
+
+    It is no part of the key, so that a commit or a clock in it starts no build; `clock`: its value is the time of the
+    build, in seconds since the epoch.
+    """
+
+    name: str
+    value: str = ""
+    variable: bool = False
+    clock: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """One Dockerfile on one platform: everything that is known of it before anything is built."""
 
@@ -81,6 +97,15 @@ class Step:
     target: str | None = None
     test: Path | None = None
     """The test of its image, where there is one."""
+    identity: str = ""
+    """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
+    stamps: tuple[Stamp, ...] = ()
+    text: bytes | None = None
+    """The Dockerfile itself, where it is made and no file of the tree: it is written to `dockerfile` for a build."""
+    shown: str = ""
+    """How people are told its Dockerfile's path, where that is a generated file."""
+    origins: tuple[tuple[int, str], ...] = ()
+    """What a generated Dockerfile is made of: from which of its lines on which file stands in it."""
     repository: ImageReference
     """Where its image goes in the chain registry; without a tag."""
     tag: str
@@ -123,11 +148,38 @@ class Chain:
     production: Step | None = None
     result_tag: str = ""
     """The tag of the result, in the chain registry, the local store and REPO's own registry."""
+    named: bool = False
+    """Whether the result gets its names although no production stage ends the chain."""
+    repo: ImageReference | None = None
+    """What its result is called in the local store and where it is pushed to, where that is not the graph's REPO."""
+    released_to: ImageReference | None = None
+    """The repository of the chain registry that its names are given in, where that is not the result's own."""
+    aliases: tuple[str, ...] = ()
+    """More tags of the index. Once they exist they never move."""
+    alias_label: str = ""
+    """The label by which an image says which alias it has had: one that stands gets no second one (see `Stamp`)."""
+    local_tag: str | None = ""
+    """Its tag in the local store, where that is not the result's; None: it is not put there."""
+
+    @property
+    def has_names(self) -> bool:
+        """Whether its result is given names: index, aliases, the local store's, REPO's own."""
+        return self.named or self.production is not None
+
+    @property
+    def home(self) -> ImageReference:
+        """The repository of the chain registry in which its names are given."""
+        return self.released_to or self.result.repository
+
+    @property
+    def release(self) -> ImageReference:
+        """The result's name for its platform, in the chain registry."""
+        return self.home.with_tag(self.result_tag)
 
     @property
     def index(self) -> ImageReference:
         """The name of the index over the platforms: the result's tag without the platform."""
-        return self.result.repository.with_tag(self.index_tag)
+        return self.home.with_tag(self.index_tag)
 
     @property
     def index_tag(self) -> str:
@@ -157,6 +209,8 @@ class Graph:
     repo: ImageReference
     """REPO as the user typed it: where results are published and how they are called in the local store."""
     chains: tuple[Chain, ...]
+    together: bool = False
+    """Whether nothing gets a name (index, alias, local name, push) before every chain has succeeded."""
 
     def __iter__(self) -> Iterator[Step]:
         for chain in self.chains:

@@ -32,7 +32,8 @@ def order_for(
     return BuildOrder(
         step=step.id,
         dockerfile=step.dockerfile,
-        shown=shown_path(step.dockerfile),
+        shown=step.shown or shown_path(step.dockerfile),
+        origins=step.origins,
         context=step.context,
         platform=step.platform,
         args=tuple(args.items()),

@@ -81,6 +81,19 @@ class Renewal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lenience:
+    """What is no reason to build a step that the registry has, and the `flag` that said so.
+
+    `outside`: that an image which nobody builds here has moved; `own`: changes of its Dockerfile, args and files. Other
+    content of a step that it stands on always is a reason.
+    """
+
+    outside: bool = False
+    own: bool = False
+    flag: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """What is to be done to a step, and why. `components` is None while a parent is not built yet."""
 
@@ -134,19 +147,21 @@ class Decider:
         *,
         renewal: Renewal | None = None,
         taken: Mapping[StepId, str] | None = None,
+        lenient: Mapping[StepId, Lenience] | None = None,
         clock: Callable[[], float] = time.time,
         glance: Glance | None = None,
     ) -> None:
         """`external` gives the facts of the images of a step that are no steps, by input name.
 
         `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `glance` is
-        asked before the records are, until the decider is made `fresh`.
+        asked before the records are, until the decider is made `fresh`. `lenient`: see `Lenience`.
         """
         self._records = records
         self._inputs = inputs
         self._external = external
         self._renewal = renewal or Renewal()
         self._taken = taken or {}
+        self._lenient = lenient or {}
         self._clock = clock
         self._glance = glance
 
@@ -158,6 +173,7 @@ class Decider:
             self._external,
             renewal=self._renewal,
             taken=self._taken,
+            lenient=self._lenient,
             clock=self._clock,
         )
 
@@ -186,6 +202,11 @@ class Decider:
                 return Decision(step=step, reuse=record, reason="unchanged", components=components, last=record)
             return Decision(step=step, reuse=None, reason=why, components=components, last=record)
         last = self._records.last(step.repository, step.family)
+        lenience = self._lenient.get(step.id)
+        if last and lenience and _alike(step, last.components, components, lenience):
+            why = self._not_reusable(step, last, stands=False)
+            reason = why or f"taken as it stands ({lenience.flag})"
+            return Decision(step=step, reuse=None if why else last, reason=reason, components=components, last=last)
         return Decision(
             step=step,
             reuse=None,
@@ -234,6 +255,23 @@ class Decider:
         return Decision(step=step, reuse=None, reason=f"parent {_cause(first)}", last=last)
 
 
+def _alike(step: Step, before: Components, now: Components, lenience: Lenience) -> bool:
+    """Whether all that differs is what lenience is for."""
+    outside = {image.name for image in step.images if isinstance(image.source, ImageReference)}
+
+    def counted(components: Components) -> Components:
+        images = {
+            name: identity for name, identity in components.images.items() if not (lenience.outside and name in outside)
+        }
+        return (
+            Components(dockerfile="", platform="", images=images)
+            if lenience.own
+            else replace(components, images=images)
+        )
+
+    return counted(before) == counted(now)
+
+
 def taken_before(graph: Graph, number: int) -> dict[StepId, str]:
     """The steps that `--from NUMBER` takes as they stand."""
     return {step.id: f"--from {number}" for step in graph if step.number < number}
@@ -244,7 +282,7 @@ def until(graph: Graph, number: int) -> Graph:
     chains = []
     for chain in graph.chains:
         steps = tuple(step for step in chain.steps if step.number <= number)
-        chains.append(replace(chain, steps=steps, minimize=None, production=None))
+        chains.append(replace(chain, steps=steps, minimize=None, production=None, named=False))
     return replace(graph, chains=tuple(chains))
 
 
@@ -266,11 +304,13 @@ def make_plan(graph: Graph, decider: Decider) -> Plan:
 def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
     names: dict[str, str] = {}
     for chain in graph.chains:
-        if chain.production:
-            names[str(chain.result.reference)] = f"the result of {chain.option} for {chain.platform}"
+        if chain.has_names:
+            names[str(chain.release)] = f"the result of {chain.option} for {chain.platform}"
     for chain in graph.chains:
-        if chain.production:
+        if chain.has_names:
             names[str(chain.index)] = f"the index of {chain.option} over its platforms"
+            for alias in chain.aliases:
+                names[str(chain.home.with_tag(alias))] = f"{chain.index} as it is now, for ever"
     return tuple(names.items())
 
 

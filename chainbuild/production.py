@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from chainbuild.attachments import attach_bill, attach_report, exact_name
@@ -16,7 +17,7 @@ from chainbuild.import_proof import VERDICT as IMPORTS
 from chainbuild.import_proof import ImportProof, is_wanted
 from chainbuild.model import Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
-from chainbuild.provenance import Trail, with_trail
+from chainbuild.provenance import Trail, with_stamps, with_trail
 from chainbuild.registry.collect import BUILT_AS
 from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
@@ -29,7 +30,10 @@ from chainbuild.trials import VERDICT, read_trial, run_trial, verdict_of
 class StageFinisher:
     """Finishes the stages' images; every other step is finished when it is built."""
 
-    def __init__(self, registries: Registries, builder: Builder, emit: Emit) -> None:
+    def __init__(
+        self, registries: Registries, builder: Builder, emit: Emit, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
         self._registries = registries
         self._builder = builder
         self._emit = emit
@@ -37,13 +41,15 @@ class StageFinisher:
     def finish(
         self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
     ) -> Finished:
-        """Count what minimize left; give production the chain's runtime configuration, and prove it.
+        """Count what minimize left; give production the chain's runtime configuration, and prove it; stamp the stamped.
 
         Errors: `NotProvenError`.
         """
         if step.kind is StepKind.MINIMIZE:
             return self._counted(order, built)
         finished = Finished(image=built)
+        if step.stamps:
+            finished = self._stamped(step, order, built, trail)
         if step.kind is StepKind.PRODUCE:
             finished = self._proven(step, order, built, inputs, trail)
         if step.test is None:
@@ -70,6 +76,11 @@ class StageFinisher:
         attach_report(self._registries, built.reference, report)
         sizes = json.loads(report)["sizes"]
         return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
+
+    def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
+        config = with_stamps(with_trail(built.config, trail), step.stamps, self._clock())
+        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
+        return Finished(image=image, notes={BUILT_AS: str(built.digest)})
 
     def _proven(
         self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chainbuild.model import Stamp
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.records import is_key
 
 LABELS: Final = "io.github.chainbuild."
 TRAIL_LABEL: Final = f"{LABELS}trail"
+STAMPS_LABEL: Final = f"{LABELS}stamps"
+"""The names of the labels that an image was given after it was built, or has from an image that was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +33,30 @@ Trail = tuple[Breadcrumb, ...]
 
 def with_trail(config: ImageConfig, trail: Trail) -> ImageConfig:
     """The config with the trail in its labels (and none that it inherited)."""
-    labels = {name: value for name, value in config.labels if not name.startswith(LABELS)}
+    labels = {name: text for name, text in config.labels if not name.startswith(LABELS) or name == STAMPS_LABEL}
     text = json.dumps([[crumb.step, crumb.key] for crumb in trail], separators=(",", ":"))
     return config.with_changes(labels={**labels, TRAIL_LABEL: text})
+
+
+def with_stamps(config: ImageConfig, stamps: Iterable[Stamp], now: float) -> ImageConfig:
+    """The config with what the image is told of its own making; `now` is in seconds since the epoch."""
+    said = {stamp: f"{now}" if stamp.clock else stamp.value for stamp in stamps}
+    labels = {stamp.name: value for stamp, value in said.items() if not stamp.variable}
+    names = sorted({*_stamped(config), *labels})
+    marks = {STAMPS_LABEL: json.dumps(names, separators=(",", ":"))} if names else {}
+    return config.with_changes(
+        labels={**dict(config.labels), **labels, **marks},
+        env=(dict(config.env) | {stamp.name: value for stamp, value in said.items() if stamp.variable}).items(),
+    )
+
+
+def _stamped(config: ImageConfig) -> frozenset[str]:
+    """The names of the stamped labels; none where that cannot be read."""
+    try:
+        found = json.loads(config.label(STAMPS_LABEL) or "[]")
+    except (ValueError, RecursionError):
+        return frozenset()
+    return frozenset(name for name in found if isinstance(name, str)) if isinstance(found, list) else frozenset()
 
 
 def read_trail(config: ImageConfig) -> Trail:
@@ -48,7 +72,8 @@ def read_trail(config: ImageConfig) -> Trail:
 
 def identity_of(config: ImageConfig) -> str:
     """The content identity without what an image says of its own making: a comment in a Dockerfile is no content."""
-    labels = {name: value for name, value in config.labels if not name.startswith(LABELS)}
+    stamped = _stamped(config)
+    labels = {name: value for name, value in config.labels if not name.startswith(LABELS) and name not in stamped}
     if len(labels) != len(config.labels):
         config = config.with_changes(labels=labels)
     return str(config.content_identity)

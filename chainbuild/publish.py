@@ -2,56 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from chainbuild.execute import Outcome
 from chainbuild.model import Chain
-from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.images import copy_image, put_index, read_index, resolve
+from chainbuild.references import Digest, ImageReference, Platform
+from chainbuild.registry.images import RemoteImage, copy_image, put_index, put_tag, read_index, resolve
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.referrers import copy_attached
 
+DIRTY: Final = "-dirty"
+"""How a version ends that no commit stands for: it is never an alias."""
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
 
 def publish_indexes(
     registries: Registries, chains: Iterable[Chain], outcome: Outcome, *, replace: bool = False
-) -> None:
-    """Put the chains' results into their options' indexes.
+) -> tuple[str, ...]:
+    """Give the chains' results their names in the chain registry; what people may want to know of it is told.
 
-    Platforms that an index has already stay in it, unless it is told to `replace` it by what is given.
+    The results' own names come first, then the indexes over them, then the aliases of those. Contents are all in place
+    before the first name moves. Platforms that an index has already stay in it, unless it is told to `replace` it by
+    what is given. An alias that exists stays as it is.
     """
+    images = _in_place(registries, chains, outcome)
     wanted: dict[ImageReference, dict[Platform, Descriptor]] = {}
-    for chain in chains:
-        image = resolve(registries, outcome.results[chain.result.id].reference, chain.platform)
+    for chain, image in images.items():
+        # A step that is called like its result has that name since it was built.
+        if chain.release != chain.result.reference:
+            put_tag(registries, chain.release, image.digest)
         wanted.setdefault(chain.index, {})[chain.platform] = image.descriptor
-    for reference, images in wanted.items():
-        put_index(registries, reference, images, merge=not replace)
+    indexes = {
+        reference: put_index(registries, reference, below, merge=not replace) for reference, below in wanted.items()
+    }
+    told: dict[str, None] = {}
+    for alias, chain in _aliases(images).items():
+        told |= dict.fromkeys(_never_moved(registries, alias, indexes[chain.index].digest))
+    return tuple(told)
+
+
+def _in_place(registries: Registries, chains: Iterable[Chain], outcome: Outcome) -> dict[Chain, RemoteImage]:
+    """The results, in the repositories in which they get their names."""
+    images: dict[Chain, RemoteImage] = {}
+    for chain in chains:
+        result = outcome.results[chain.result.id].reference
+        if chain.released_to is not None:
+            copy_image(registries, result, chain.released_to)
+            result = chain.released_to.with_digest(outcome.results[chain.result.id].record.image)
+        images[chain] = resolve(registries, result, chain.platform)
+    return images
+
+
+def _aliases(images: Mapping[Chain, RemoteImage]) -> dict[ImageReference, Chain]:
+    """The aliases that are to be: an image that says which one it has had gets that, and only else the chain's."""
+    wanted: dict[ImageReference, Chain] = {}
+    for chain, image in images.items():
+        for alias in chain.aliases:
+            said = image.config.label(chain.alias_label).rpartition(":")[2] if chain.alias_label else ""
+            own = _TAG.fullmatch(said) and said.startswith(f"{chain.index_tag}-") and not said.endswith(DIRTY)
+            wanted[chain.home.with_tag(said if own else alias)] = chain
+    return wanted
+
+
+def _never_moved(registries: Registries, alias: ImageReference, digest: Digest) -> tuple[str, ...]:
+    there = registries.client(alias).head(alias.repository, alias.tag_or_latest)
+    if there is None:
+        put_tag(registries, alias, digest)
+        return ()
+    return () if there.digest == digest else (f"{alias} exists and stays as it is ({there.digest.short})",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """Something of the chain registry and what it is to be called elsewhere."""
+
+    source: ImageReference
+    target: ImageReference
+    never_moves: bool = False
 
 
 def push_results(
-    registries: Registries, repo: ImageReference, chains: Iterable[Chain], outcome: Outcome
+    registries: Registries, repo: ImageReference, chains: Iterable[Chain], outcome: Outcome, *, together: bool = False
 ) -> tuple[ImageReference, ...]:
     """Copy the chains' results and then their indexes to REPO's own registry, by digest; gives their names there.
 
     What is attached to a result (its bill of materials) goes with it. An index comes after every image that it names, and
-    keeps the platforms that it has there and not here. Errors: those of the registries (`LoginNeededError` with what to
+    keeps the platforms that it has there and not here. `together`: every content is there before the first name moves.
+    Errors: those of the registries (`LoginNeededError` with what to
     do).
     """
-    pushed: dict[ImageReference, None] = {}
-    indexes: dict[ImageReference, ImageReference] = {}
+    images: dict[ImageReference, _Push] = {}
+    indexes: dict[ImageReference, _Push] = {}
     for chain in chains:
-        target = repo.with_tag(chain.result_tag)
-        result = outcome.results[chain.result.id].reference
-        copy_image(registries, result, target)
-        copy_attached(registries, result, target)
-        pushed[target] = None
-        indexes[chain.index] = repo.with_tag(chain.index_tag)
-    for source, target in indexes.items():
-        here = read_index(registries, source)
-        if here is None:
-            continue
-        copy_image(registries, source.with_digest(here.digest), ImageReference(target.registry, target.repository))
+        home = chain.repo or repo
+        target = home.with_tag(chain.result_tag)
+        images[target] = _Push(outcome.results[chain.result.id].reference, target)
+        indexes[chain.index] = _Push(chain.index, home.with_tag(chain.index_tag))
+        for alias in _aliases_here(registries, chain):
+            indexes[alias] = _Push(alias, home.with_tag(alias.tag_or_latest), never_moves=True)
+    if together:
+        for push in (*images.values(), *indexes.values()):
+            _send(registries, push, name=False)
+    pushed: dict[ImageReference, None] = {}
+    for push in (*images.values(), *indexes.values()):
+        if _send(registries, push, name=True):
+            pushed[push.target] = None
+    return tuple(pushed)
+
+
+def _aliases_here(registries: Registries, chain: Chain) -> tuple[ImageReference, ...]:
+    if not chain.aliases:
+        return ()
+    image = resolve(registries, chain.release, chain.platform)
+    return tuple(_aliases({chain: image}))
+
+
+def _send(registries: Registries, push: _Push, *, name: bool) -> bool:
+    """Copy what is to be pushed, with or without its name. Whether there is anything."""
+    source, target = push.source, push.target
+    bare = ImageReference(target.registry, target.repository)
+    here = read_index(registries, source)
+    if here is None:
+        if source.digest is None:
+            return False
+        copy_image(registries, source, target if name else bare)
+        copy_attached(registries, source, target)
+        return True
+    copy_image(registries, source.with_digest(here.digest), bare)
+    if not name:
+        return True
+    if push.never_moves:
+        _never_moved(registries, target, here.digest)
+    else:
         images = {child.platform: child for child in here.images if child.platform is not None}
         put_index(registries, target, images, merge=True)
-        pushed[target] = None
-    return tuple(pushed)
+    return True

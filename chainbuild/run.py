@@ -14,13 +14,13 @@ from chainbuild.execute import Execution, Outcome, StepResult, Tools, staging_re
 from chainbuild.inputs import InputReader
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, Step, StepId, StepKind
 from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args
-from chainbuild.plan import Decider, Decision, ImageFacts, Plan, Renewal, make_plan, taken_before
+from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renewal, make_plan, taken_before
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of, tree_notes
 from chainbuild.publish import publish_indexes, push_results
-from chainbuild.references import Platform
-from chainbuild.registry.books import Books
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.books import Books, book_reference
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
@@ -35,6 +35,8 @@ class Wishes:
     keep_going: bool = False
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
+    lenient: Mapping[StepId, Lenience] = field(default_factory=dict)
+    """Steps for which some changes are no reason to build."""
     first: int | None = None
     """`--from`: steps below this number are taken as they stand."""
     seconds_left: Callable[[], float] | None = None
@@ -65,6 +67,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
+        lenient=wishes.lenient,
         glance=books,
     )
     return Planned(plan=make_plan(graph, decider), found=found, decider=decider, books=books)
@@ -127,13 +130,20 @@ def build_run(
         seconds_left=wishes.seconds_left,
     )
     outcome = execution.run()
-    for chain in graph.chains:
-        planned.books.keep(
-            chain, [outcome.results[step.id].record for step in chain.all_steps if step.id in outcome.results]
-        )
+    _keep_books(graph, planned.books, outcome)
     results = _name_results(graph, session, outcome, wishes)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
+
+
+def _keep_books(graph: Graph, books: Books, outcome: Outcome) -> None:
+    """Chains that share a book are kept in one go."""
+    shared: dict[ImageReference, list[Chain]] = {}
+    for chain in graph.chains:
+        shared.setdefault(book_reference(chain), []).append(chain)
+    for chains in shared.values():
+        steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
+        books.keep(chains[0], [outcome.results[step].record for step in steps])
 
 
 def _announced(decision: Decision) -> events.PlannedStep:
@@ -148,16 +158,22 @@ def _announced(decision: Decision) -> events.PlannedStep:
 
 def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wishes) -> tuple[events.ImageResult, ...]:
     """Give the results that there are their names beyond the chain registry's: index, REPO's registry, local store."""
-    finished = [chain for chain in graph.chains if chain.production and chain.result.id in outcome.results]
-    publish_indexes(session.registries, finished, outcome, replace=wishes.replace_index)
+    finished = [chain for chain in graph.chains if chain.has_names and chain.result.id in outcome.results]
+    if graph.together and not outcome.succeeded:
+        # A release of some images that belong together would be none.
+        session.emit(events.Message(level="warning", text="no image has got a name: not all of them are there"))
+        return ()
+    for text in publish_indexes(session.registries, finished, outcome, replace=wishes.replace_index):
+        session.emit(events.Message(level="warning", text=text))
     if wishes.push:
-        for name in push_results(session.registries, graph.repo, finished, outcome):
+        for name in push_results(session.registries, graph.repo, finished, outcome, together=graph.together):
             session.emit(events.Message(text=f"pushed {name}"))
     results = []
     for chain in finished:
         result = outcome.results[chain.result.id]
-        local_name = str(graph.repo.with_tag(chain.result_tag)) if wishes.load else ""
-        if wishes.load:
+        local_tag = chain.result_tag if chain.local_tag == "" else chain.local_tag
+        local_name = str((chain.repo or graph.repo).with_tag(local_tag)) if wishes.load and local_tag else ""
+        if local_name:
             session.local.load(result.reference.pinned, result.record.image, chain.platform, local_name)
         results.append(_told(chain, result, outcome, local_name))
     return tuple(results)
@@ -165,11 +181,12 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
 
 def _told(chain: Chain, result: StepResult, outcome: Outcome, local_name: str) -> events.ImageResult:
     minimized = outcome.results.get(chain.minimize.id) if chain.minimize else None
-    last = outcome.results.get(chain.last.id)
+    # Without a production stage the last image is the result: there is nothing to compare it with.
+    last = outcome.results.get(chain.last.id) if chain.production else None
     return events.ImageResult(
         name=chain.result_tag,
         platform=chain.platform.name,
-        registry_name=str(chain.result.reference),
+        registry_name=str(chain.release),
         local_name=local_name,
         digest=str(result.record.image),
         size=result.record.unpacked,

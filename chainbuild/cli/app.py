@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import chainbuild
-from chainbuild.cli import bootstrap, build, ci, doctor, inventory, minimize, registry, retrial, sbom, verify, why
+from chainbuild.cli import (
+    bootstrap,
+    build,
+    ci,
+    doctor,
+    init,
+    inventory,
+    layer,
+    minimize,
+    registry,
+    retrial,
+    sbom,
+    science,
+    shell,
+    verify,
+    why,
+)  # fmt: skip
 from chainbuild.errors import WrongUseError
+from chainbuild.project.place import find_project
 from chainbuild.references import Platform
 
 app = typer.Typer(
@@ -39,9 +57,12 @@ def _root(
 
 app.command("build")(build.build)
 app.command("plan")(build.plan)
+app.command("layer")(layer.layer)
+app.command("init")(init.init)
 app.command("why")(why.why)
 app.command("images")(inventory.images)
 app.command("inspect")(inventory.inspect)
+app.command("shell")(shell.shell)
 app.command("verify")(verify.verify)
 app.command("test")(retrial.again)
 app.add_typer(minimize.app, name="minimize")
@@ -50,23 +71,24 @@ app.command("doctor")(doctor.doctor)
 app.command("ci")(ci.ci)
 app.command("bootstrap")(bootstrap.bootstrap)
 app.add_typer(registry.app, name="registry")
+app.add_typer(science.app, name="science")
 
-COMMANDS = frozenset(
-    {"build", "plan", "why", "images", "inspect", "verify", "test", "minimize", "sbom", "doctor", "ci", "bootstrap",
-     "registry"}
-)  # fmt: skip
+COMMANDS = frozenset({
+    "build", "plan", "layer", "init", "why", "images", "inspect", "shell", "verify", "test", "minimize", "sbom", "doctor",
+    "ci", "bootstrap", "registry", "science",
+})  # fmt: skip
 _WORDS = 6
 """PLATFORM REPO TAG BASE OPTION PRODUCTION: with as many words, a first one that is wrong is a wrong platform."""
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 
 def with_default_command(arguments: list[str]) -> list[str]:
-    """The arguments with `build` put in front where no command is named: `chainbuild amd64 …`.
+    """The arguments with `build` put in front where no command is named: `chainbuild amd64 …`, or nothing in a project.
 
     Errors: `WrongUseError` where the first word is neither a command nor a platform, with the nearest command.
     """
     if not arguments:
-        return ["--help"]
+        return ["build"] if find_project(Path.cwd()) else ["--help"]
     first = arguments[0]
     if first in COMMANDS or first in _OWN_FLAGS:
         return arguments

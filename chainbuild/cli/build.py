@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +12,30 @@ import typer
 from chainbuild.cli import options as flags
 
 
+def _word(metavar: str, help: str) -> Any:  # noqa: A002
+    return typer.Argument(metavar=f"[{metavar}]", help=help, show_default=False)
+
+
+def _flag(name: str, help: str) -> Any:  # noqa: A002
+    return typer.Option(f"--{name}", help=help, show_default=False)
+
+
 def build(
-    platform: flags.PlatformArgument,
-    repo: flags.RepoArgument,
-    tag: flags.TagArgument,
-    base: flags.BaseArgument,
-    option: flags.OptionArgument,
-    production: flags.ProductionArgument,
+    platform: Annotated[str | None, _word("PLATFORM", "amd64, aarch64, …; several with commas.")] = None,
+    repo: Annotated[str | None, _word("REPO", "Repository of all images, as chainbuild/atom.")] = None,
+    tag: Annotated[str | None, _word("TAG", "How their tags begin, as build-base.")] = None,
+    base: Annotated[str | None, _word("BASE", "Image that the first step stands on.")] = None,
+    option: Annotated[
+        str | None, _word("OPTION", "Folder of numbered Dockerfiles; several with commas, on top of each other.")
+    ] = None,
+    production: Annotated[str | None, _word("PRODUCTION", "Image that the slim production image stands on.")] = None,
     *,
+    for_platform: Annotated[str | None, _flag("platform", "PLATFORM, where no words are given.")] = None,
+    for_repo: Annotated[str | None, _flag("repo", "REPO, where no words are given.")] = None,
+    for_tag: Annotated[str | None, _flag("tag", "TAG, where no words are given.")] = None,
+    for_base: Annotated[str | None, _flag("base", "BASE, where no words are given.")] = None,
+    for_option: Annotated[str | None, _flag("option", "OPTION, where no words are given.")] = None,
+    for_production: Annotated[str | None, _flag("production", "PRODUCTION, where no words are given.")] = None,
     root: flags.Root = Path(),
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
@@ -28,7 +44,7 @@ def build(
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.PortOrProject = None,
     first: Annotated[
         int | None, typer.Option("--from", metavar="NN", help="Take the steps before NN as they stand.", min=0)
     ] = None,
@@ -42,17 +58,35 @@ def build(
         int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once; one for each platform where not given.")
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--keep-going/--no-keep-going",
+            "-k",
+            help="After a failure, finish all that does not depend on it.",
+            show_default=False,
+        ),
+    ] = None,
     deadline: Annotated[
         str | None,
         typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit; the next run goes on."),
     ] = None,
-    push: Annotated[bool, typer.Option("--push", help="Send results and indexes to REPO's own registry.")] = False,
+    push: Annotated[
+        bool | None,
+        typer.Option("--push/--no-push", help="Send results and indexes to REPO's own registry.", show_default=False),
+    ] = None,
     replace_index: Annotated[
         bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
     ] = False,
-    no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
+    load: Annotated[
+        bool | None,
+        typer.Option(
+            "--load/--no-load", help="Put results into the local image store, or leave it alone.", show_default=False
+        ),
+    ] = None,
+    tests: Annotated[
+        bool | None,
+        typer.Option("--tests/--no-tests", help="Run the tests of images, or leave them out.", show_default=False),
+    ] = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
@@ -61,23 +95,56 @@ def build(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="As chainbuild plan with the same words.")] = False,
 ) -> int:
-    """Build an option's chain of Dockerfiles and the slim production image that it ends in."""
-    from chainbuild.cli import running
-    from chainbuild.command_line import Words, read_wishes
-    from chainbuild.journal import remember_words
+    """Build an option's chain and the slim production image that it ends in; without words, chainbuild.yaml's project."""
+    from chainbuild.cli.project import Show
 
-    words = Words(
-        platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root,
-        context=context, registry=registry, port=registry_port, builders=builder or (), no_cache=no_cache,
-        build_args=build_arg or (), build_contexts=build_context or (), secrets=secret or (), first=first, only=only,
-        until=until, refresh=refresh, refresh_after=refresh_after, deadline=deadline, jobs=jobs,
-        keep_going=keep_going, load=not no_load, push=push, replace_index=replace_index,
+    words: dict[str, Any] = {
+        "platform": platform, "repo": repo, "tag": tag, "base": base, "option": option, "production": production,
+    }  # fmt: skip
+    said: dict[str, Any] = {
+        "platform": for_platform, "repo": for_repo, "tag": for_tag, "base": for_base, "option": for_option,
+        "production": for_production,
+    }  # fmt: skip
+    how: dict[str, Any] = {
+        "context": context, "registry": registry, "builders": tuple(builder or ()), "no_cache": no_cache,
+        "build_args": tuple(build_arg or ()), "build_contexts": tuple(build_context or ()),
+        "secrets": tuple(secret or ()), "first": first, "only": only, "until": until, "refresh": refresh,
+        "refresh_after": refresh_after, "deadline": deadline, "jobs": jobs, "replace_index": replace_index,
+    }  # fmt: skip
+    show = Show(dry_run=dry_run, json=json, plain=plain, verbosity=verbose, fail_if_build=fail_if_build)
+    if all(word is None for word in words.values()):
+        from chainbuild.cli.project import run_project
+        from chainbuild.project.requests import Typed
+
+        typed = Typed(**said, **how, port=registry_port, keep_going=keep_going, push=push, load=load, tests=tests)
+        return run_project(root, typed, show)
+    _check_words(words, said)
+    from chainbuild.cli.project import run_words
+    from chainbuild.command_line import Words
+
+    given = Words(
+        **words, **how, root=root, port=registry_port or 5000, keep_going=bool(keep_going), push=bool(push),
+        load=load is not False,
     )  # fmt: skip
-    request = read_wishes(words)
-    if dry_run:
-        return running.run_plan(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
-    remember_words(request.settings.root, words)
-    return running.run_build(request, mode="json" if json else "plain" if plain else "auto", verbosity=verbose)
+    return run_words(given, show, tests=tests is not False)
+
+
+def _check_words(words: Mapping[str, str | None], said: Mapping[str, str | None]) -> None:
+    """All six words are there, and none is said a second time. Errors: `WrongUseError`."""
+    from chainbuild.errors import Problem, WrongUseError
+
+    missing = [name.upper() for name, word in words.items() if word is None]
+    if missing:
+        raise WrongUseError(
+            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
+            hint="All six words are given, or none: then chainbuild.yaml says them. See chainbuild build --help.",
+        )
+    twice = [name for name, text in said.items() if text is not None]
+    if twice:
+        raise WrongUseError(
+            Problem(message=f"--{name}: {name.upper()} is given as a word already", hint="Leave the flag out.")
+            for name in twice
+        )
 
 
 def _dry(command: Callable[..., int], without: set[str], help: str) -> Callable[..., int]:  # noqa: A002
@@ -96,6 +163,6 @@ def _dry(command: Callable[..., int], without: set[str], help: str) -> Callable[
 
 plan = _dry(
     build,
-    {"dry_run", "jobs", "keep_going", "deadline", "push", "replace_index", "no_load", "plain"},
+    {"dry_run", "jobs", "keep_going", "deadline", "push", "replace_index", "load", "tests", "plain"},
     "Say what `build` with the same words would do, and why; -v adds the builder's exact command lines.",
 )

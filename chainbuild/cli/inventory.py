@@ -21,7 +21,7 @@ def images(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """List the chain registry's images: platform, digest, age, size, and what each adds over its parent."""
+    """List the chain registry's images: repository, tag, platform, id, age, size, and what each adds over its base."""
     from chainbuild.command_line import parse_repository
     from chainbuild.inventory import list_images
     from chainbuild.ui import stdout
@@ -40,7 +40,8 @@ def images(
             "schema": "chainbuild.images/1",
             "images": [
                 {
-                    "image": str(row.reference), "platform": row.platform.oci, "digest": str(row.image.digest),
+                    "image": str(row.reference), "repository": row.reference.name, "tag": row.reference.tag_or_latest,
+                    "platform": row.platform.oci, "digest": str(row.image.digest),
                     "index": row.is_index, "size": row.image.size, "added": row.added if row.added >= 0 else None,
                     "built_at": row.built_at or None,
                 }
@@ -51,14 +52,14 @@ def images(
         return 0
     now = time.time()
     columns = (
-        Column(heading="image"), Column(heading="platform"), Column(heading="digest"),
+        Column(heading="repository"), Column(heading="tag"), Column(heading="platform"), Column(heading="id"),
         Column(heading="age", right=True), Column(heading="size", right=True), Column(heading="added", right=True),
     )  # fmt: skip
     lines = [
         (
-            Span(str(row.reference)), Span(row.platform.name), Span(row.image.digest.short),
-            Span(duration(now - row.built_at) if row.built_at else ""), Span(size(row.image.size)),
-            Span(size(row.added) if row.added >= 0 else ""),
+            Span(row.reference.familiar_name), Span(row.reference.tag_or_latest), Span(row.platform.name),
+            Span(row.image.digest.short), Span(duration(now - row.built_at) if row.built_at else ""),
+            Span(size(row.image.size)), Span(size(row.added) if row.added >= 0 else ""),
         )
         for row in rows
     ]  # fmt: skip

@@ -72,6 +72,18 @@ Port = Annotated[
         "--registry-port", envvar="CHAINBUILD_REGISTRY_PORT", min=1, max=65535, help="The managed registry's port."
     ),
 ]
+PortOrProject = Annotated[
+    int | None,
+    typer.Option(
+        "--registry-port",
+        envvar="CHAINBUILD_REGISTRY_PORT",
+        min=1,
+        max=65535,
+        help="The managed registry's port.",
+        show_default="5000",
+    ),
+]
+"""None where it was not typed, so that chainbuild.yaml's counts."""
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv even more.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import ExitCode
@@ -11,12 +12,22 @@ from chainbuild.events import Emit, Event, Message
 from chainbuild.execute import Outcome
 from chainbuild.logs import LogFiles
 from chainbuild.run import build_run, commands, plan_run
-from chainbuild.session import open_session
+from chainbuild.session import Session, open_session
 from chainbuild.ui import Mode, PlanRow, make_view, show_error, show_plan, stderr, stdout, tell
 
 
-def run_build(request: RunRequest, *, mode: Mode, verbosity: int) -> int:
-    """Build; gives the exit code of the first failure, which is told when the views have ended."""
+def run_build(
+    request: RunRequest,
+    *,
+    mode: Mode,
+    verbosity: int,
+    before: Callable[[Session], None] = lambda _: None,
+    after: Callable[[Session, Outcome], None] = lambda _session, _outcome: None,
+) -> int:
+    """Build; gives the exit code of the first failure, which is told when the views have ended.
+
+    `before` and `after` are what a layout does around the run, while the chain registry is there.
+    """
     settings = request.settings
     folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
@@ -24,7 +35,9 @@ def run_build(request: RunRequest, *, mode: Mode, verbosity: int) -> int:
         with files, view:
             emit = tell(view.emit, files.emit)
             with open_session(settings, emit) as session:
+                before(session)
                 outcome = build_run(request.graph, session, request.wishes, log_folder=folder, log_path=files.path_of)
+                after(session, outcome)
     except BaseException as error:  # noqa: BLE001  # told by the same words as a step's failure
         return int(
             show_error(

@@ -16,20 +16,22 @@ def why(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PLATFORM REPO TAG BASE OPTION PRODUCTION]", help="Those of the last run here where not given."
+            metavar="[PLATFORM REPO TAG BASE OPTION PRODUCTION]",
+            help="Where not given: those of the last run here, or chainbuild.yaml's project.",
         ),
     ] = None,
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.PortOrProject = None,
     json: flags.Json = False,
 ) -> int:
     """Say why a step would be built: everything that differs from its last record."""
+    from chainbuild.cli.project import unsaid_run
     from chainbuild.command_line import Words, read_wishes
     from chainbuild.errors import WrongUseError
     from chainbuild.explain import explain, show, steps_named
-    from chainbuild.journal import last_words
+    from chainbuild.project.requests import Typed
     from chainbuild.ui import stdout
 
     if words and len(words) != 6:
@@ -40,11 +42,11 @@ def why(
         platform, repo, tag, base, option, production = words
         typed = Words(
             platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root,
-            registry=registry, port=registry_port,
+            registry=registry, port=registry_port or 5000,
         )  # fmt: skip
+        request = read_wishes(typed)
     else:
-        typed = last_words(root)
-    request = read_wishes(typed)
+        request = unsaid_run(root, Typed(registry=registry, port=registry_port))
     wanted = steps_named(request.graph, step)
     with open_quietly(request.settings, json=json) as session:
         told = [explain(request, session, one) for one in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from chainbuild.dockerfile import Dockerfile, ImageUse, find_facts
+from chainbuild.dockerfile import Dockerfile, Facts, ImageUse, find_facts
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
@@ -24,8 +24,12 @@ def named_images(
     platform: Platform,
     build_platform: Platform,
     contexts: Collection[str] = (),
+    facts: Facts | None = None,
 ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
-    """The images from outside that a build for `platform` reads, but for those that the args `given` bring."""
+    """The images from outside that a build for `platform` reads, but for those that the args `given` bring.
+
+    `facts` are those of exactly this build, where somebody has them already.
+    """
     values = dict(args) | dict.fromkeys(given, PARENT)
 
     def uses(builder: Platform) -> tuple[ImageUse, ...]:
@@ -35,9 +39,11 @@ def named_images(
 
     # A stage that moves with the builder's platform is found by moving it: BuildKit's rules decide what
     # `--platform=$BUILDPLATFORM` means, however it is written.
-    named = [use for use in uses(build_platform) if not use.reference.startswith(PARENT)]
+    here = facts.images if facts else uses(build_platform)
+    named = [use for use in here if not use.reference.startswith(PARENT)]
     far = next(other for other in _ELSEWHERE if not other.same_as(build_platform))
-    elsewhere = {(use.line, use.how): use.platform for use in uses(far)} if named else {}
+    moves = any(stage.platform for stage in dockerfile.stages)
+    elsewhere = {(use.line, use.how): use.platform for use in uses(far)} if named and moves else {}
     inputs: list[ImageInput] = []
     problems: list[Problem] = []
     for use in named:

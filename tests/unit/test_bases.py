@@ -18,6 +18,7 @@ from chainbuild.errors import (
 from chainbuild.events import Event, Message
 from chainbuild.local_store import LocalImage
 from chainbuild.model import ImageInput
+from chainbuild.provenance import TRAIL_LABEL
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from tests.unit.world import AMD64, ARM64, FakeStore, World
 
@@ -89,6 +90,14 @@ def test_a_copy_does_not_stand_in_for_what_the_registry_says_is_not_there(place:
     place.world.fake.add_image("localhost:5000/fat:2", "amd64", layers=[b"copy"])
     with pytest.raises(NotFoundInRegistryError, match="fat:2"):
         place.finder.find(ImageReference.parse("fat:2"), AMD64)
+
+
+def test_what_was_built_here_under_a_bare_name_is_found_where_docker_hub_has_nothing_of_it(place: Place) -> None:
+    labels = {TRAIL_LABEL: "[]"}
+    built = place.world.fake.add_image("localhost:5000/slc6-atlasos:1", "amd64", layers=[b"ours"], labels=labels)
+    found = place.finder.find(ImageReference.parse("slc6-atlasos:1"), AMD64)
+    assert found.pinned == built.reference.pinned
+    assert found.note.startswith("slc6-atlasos:1: docker.io does not have it; using the chain registry's (")
 
 
 @pytest.mark.parametrize("down", [True, False])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.inventory import list_images, trail_of
+from chainbuild.layouts import plain
+from chainbuild.layouts.layer import Layer, Request
 from chainbuild.provenance import (
     TRAIL_LABEL,
     Breadcrumb,
@@ -25,7 +28,7 @@ from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.records import ARTIFACT_TYPE
 from chainbuild.ui.terminal import Terminal
 from chainbuild.ui.trails import show_trail, trail_as_json
-from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
+from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World
 
 PLACE = ImageReference(CHAIN, REPOSITORY)
 STEPS = [f"amd64/stock/{name}" for name in ("10-base", "20-blas", "30-venv", "minimize", "production")]
@@ -87,6 +90,24 @@ def test_what_is_no_image_or_lost_a_part_is_left_out_and_nothing_else(world: Wor
     ]  # fmt: skip
 
 
+def test_a_layer_of_several_steps_adds_what_all_of_them_add(world: World) -> None:
+    world.write({"tools/10-Dockerfile-a": STEP, "tools/20-Dockerfile-b": STEP})
+    layer = Layer(
+        name="tools",
+        folder=world.root / "tools",
+        image=ImageReference.parse("acme/tools:1"),
+        base=ImageReference.parse("fat:1"),
+    )
+    request = Request(
+        root=world.root, layers=(layer,), platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64
+    )
+    outcome = world.run(plain.read(request).graph)
+    first, last = (outcome.results[f"amd64/tools/{name}"].record for name in ("10-a", "20-b"))
+    rows = {row.reference.tag_or_latest: row.added for row in list_images(world.registries, ChainRegistry(CHAIN))}
+    assert rows["1-tools-10-a-amd64"] == first.added > 0
+    assert rows["1-amd64"] == first.added + last.added
+
+
 # Trails ---------------------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +118,18 @@ def test_a_result_tells_its_trail_by_its_labels(world: World) -> None:
     assert [crumb.key for crumb in crumbs] == [outcome.results[step].record.key for step in STEPS]
     assert [crumb.record.image if crumb.record else None for crumb in crumbs] == [
         outcome.results[step].record.image for step in STEPS
+    ]
+
+
+def test_the_records_of_a_released_image_lie_in_the_repository_above_its_own(world: World) -> None:
+    outcome = world.run()
+    image = look(world, "v1-stock-amd64")
+    released = replace(
+        image, reference=ImageReference(image.reference.registry, f"{image.reference.repository}/rel/compute")
+    )
+    crumbs = trail_of(world.registries, ChainRegistry(CHAIN), released)
+    assert [crumb.record.key if crumb.record else "" for crumb in crumbs] == [
+        outcome.results[step].record.key for step in STEPS
     ]
 
 

@@ -1,0 +1,137 @@
+"""`chainbuild layer`: a folder with a plain Dockerfile as one image on a base of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chainbuild.cli import options as flags
+
+if TYPE_CHECKING:
+    from chainbuild.cli.project import Show
+    from chainbuild.project.model import Project
+
+
+def layer(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="The folder with the Dockerfile; or, without --tag, a layer of chainbuild.yaml.",
+            show_default=False,
+        ),
+    ],
+    *,
+    tag: Annotated[
+        str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="The name that the image gets.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="IMAGE", help="What it stands on, instead of what the Dockerfile says."),
+    ] = None,
+    base_arg: Annotated[
+        str | None,
+        typer.Option("--base-arg", metavar="NAME", help="The ARG before FROM that takes the base; found otherwise."),
+    ] = None,
+    platform: Annotated[
+        str | None, typer.Option("--platform", help="Several with commas; this machine's where not given.")
+    ] = None,
+    root: flags.Root = Path(),
+    context: Annotated[Path | None, typer.Option("--context", help="What COPY and ADD see instead of DIR.")] = None,
+    build_arg: flags.BuildArgs = None,
+    build_context: flags.BuildContexts = None,
+    secret: flags.Secrets = None,
+    builder: flags.Builders = None,
+    no_cache: flags.NoCache = False,
+    registry: flags.Registry = None,
+    registry_port: flags.PortOrProject = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Take the layers that a layer of chainbuild.yaml stands on as they stand.")
+    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")] = False,
+    refresh_after: Annotated[
+        str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit.")
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Send the image and its index to NAME's own registry.")] = False,
+    replace_index: Annotated[
+        bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
+    ] = False,
+    no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
+    no_tests: Annotated[bool, typer.Option("--no-tests", help="Leave the tests of the image out.")] = False,
+    verbose: flags.Verbose = 0,
+    plain: flags.Plain = False,
+    json: flags.Json = False,
+    fail_if_build: Annotated[
+        bool, typer.Option("--fail-if-build", help="With --dry-run: exit with 6 where something would be built.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why.")] = False,
+) -> int:
+    """Build a folder with a plain Dockerfile as one image on a base of one's own, without editing the file."""
+    from chainbuild.cli.project import Show
+
+    show = Show(dry_run=dry_run, json=json, plain=plain, verbosity=verbose, fail_if_build=fail_if_build)
+    shared: dict[str, Any] = {
+        "context": context, "registry": registry, "builders": tuple(builder or ()), "no_cache": no_cache,
+        "build_args": tuple(build_arg or ()), "build_contexts": tuple(build_context or ()),
+        "secrets": tuple(secret or ()), "refresh": refresh, "refresh_after": refresh_after, "deadline": deadline,
+        "replace_index": replace_index, "platform": platform,
+    }  # fmt: skip
+    if tag is None:
+        bare = {"--base": base, "--base-arg": base_arg, "--context": context}
+        return _of_project(
+            folder, root, shared | {
+                "port": registry_port, "push": push or None, "load": False if no_load else None,
+                "tests": False if no_tests else None, "alone": alone,
+            }, show, said=[flag for flag, value in bare.items() if value is not None],
+        )  # fmt: skip
+    return _by_hand(
+        folder, shared | {
+            "root": root, "image": tag, "base": base, "base_arg": base_arg or "", "port": registry_port or 5000,
+            "push": push, "load": not no_load, "tests": not no_tests, "platform": platform or "",
+        }, show, alone=alone,
+    )  # fmt: skip
+
+
+def _by_hand(folder: str, words: dict[str, Any], show: Show, *, alone: bool) -> int:
+    from chainbuild.cli.project import run_layers
+    from chainbuild.errors import WrongUseError
+    from chainbuild.layers import LayerWords, read_layer
+
+    if alone:
+        raise WrongUseError(
+            "--alone is for a layer of chainbuild.yaml, named without --tag",
+            hint="A folder with --tag is built alone anyway, on its base.",
+        )
+    return run_layers(read_layer(LayerWords(folder=Path(folder), **words)), show)
+
+
+def _of_project(name: str, root: Path, typed: dict[str, Any], show: Show, *, said: list[str]) -> int:
+    from chainbuild.cli.project import load_project, run_layers
+    from chainbuild.errors import WrongUseError
+    from chainbuild.project.place import FILE_NAME
+    from chainbuild.project.requests import Typed, read_run
+
+    project = load_project(root)
+    if project is None:
+        raise WrongUseError(
+            f"{name}: which name is the image to get?",
+            hint=f"Give --tag NAME:TAG; without it, DIR is a layer of {FILE_NAME}, and there is none here.",
+        )
+    if said:
+        raise WrongUseError(
+            f"{', '.join(said)}: {project.shown} says that for its layers",
+            hint="Change it there, or build the folder by hand with --tag NAME:TAG.",
+        )
+    return run_layers(read_run(project, Typed(**typed, layer=_layer_meant(project, name))), show)
+
+
+def _layer_meant(project: Project, name: str) -> str:
+    """A layer by its name, or by its folder."""
+    folder = Path(name).resolve()
+    by_folder = next((layer.name for layer in project.layers if layer.folder == folder), name)
+    return name if project.layer(name) else by_folder

@@ -1,0 +1,162 @@
+"""Runs as the commands do them: six words, one layer, or a whole project; each planned or built, and told."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chainbuild.command_line import RunRequest, Words, read_wishes
+from chainbuild.errors import WrongUseError
+from chainbuild.events import Event, Message
+from chainbuild.project.place import FILE_NAME, find_project
+
+if TYPE_CHECKING:
+    from chainbuild.layers import LayerRun
+    from chainbuild.layouts.science.words import ScienceRequest
+    from chainbuild.project.model import Project
+    from chainbuild.project.requests import Typed
+    from chainbuild.ui import Mode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Show:
+    """Whether something is done or only planned, and how it is shown."""
+
+    dry_run: bool = False
+    json: bool = False
+    plain: bool = False
+    verbosity: int = 0
+    fail_if_build: bool = False
+
+    @property
+    def mode(self) -> Mode:
+        """The view of a run."""
+        return "json" if self.json else "plain" if self.plain else "auto"
+
+
+def run_words(words: Words, show: Show, *, tests: bool) -> int:
+    """Build or plan what six words say."""
+    from chainbuild.journal import remember_words
+    from chainbuild.project.requests import without_tests
+
+    request = read_wishes(words)
+    if not tests:
+        request = replace(request, graph=without_tests(request.graph))
+    if not show.dry_run:
+        remember_words(request.settings.root, words)
+    return _run(request, show)
+
+
+def run_project(folder: Path, typed: Typed, show: Show) -> int:
+    """Build or plan the project that a folder is in: its layers and options, then its science layers."""
+    from chainbuild.errors import ExitCode
+    from chainbuild.journal import remember_words
+    from chainbuild.project.requests import merged_words, read_run
+    from chainbuild.project.schema import put_schema
+
+    project = load_project(folder)
+    if project is None:
+        raise WrongUseError(
+            "Missing arguments: PLATFORM REPO TAG BASE OPTION PRODUCTION",
+            hint=f"Give them, or say them in a {FILE_NAME}: chainbuild init writes one from what it finds here.",
+        )
+    # Everything is read before anything is begun.
+    run = read_run(project, typed) if project.options or project.layers else None
+    science = _science(project, typed) if project.science else None
+    if not show.dry_run:
+        put_schema(project.root)
+        if project.options and not project.layers:
+            args = [f"{arg.name}={arg.value}" for arg in project.build_args]
+            remember_words(project.root, replace(merged_words(project, typed), build_args=(*args, *typed.build_args)))
+    code = run_layers(run, show) if run else int(ExitCode.DONE)
+    if science is None or code not in {ExitCode.DONE, ExitCode.WOULD_BUILD}:
+        return code
+    return code or _run_science(science, show)
+
+
+def _science(project: Project, typed: Typed) -> ScienceRequest:
+    from chainbuild.layouts.science.words import ScienceWords, read_words
+    from chainbuild.project.requests import merged_words
+
+    if project.science is None:
+        raise ValueError(f"{project.shown} has no science layers")
+    words = merged_words(project, typed)
+    return read_words(
+        ScienceWords(
+            root=project.science.root, repo=project.science.repo or "", platform=words.platform, registry=words.registry,
+            port=words.port, builders=words.builders, no_cache=words.no_cache, refresh=words.refresh,
+            refresh_after=words.refresh_after, deadline=words.deadline, jobs=words.jobs, keep_going=words.keep_going,
+            load=words.load, push=words.push, replace_index=words.replace_index,
+        )
+    )  # fmt: skip
+
+
+def _run_science(request: ScienceRequest, show: Show) -> int:
+    from chainbuild.cli.science_running import build_science, plan_science
+
+    if show.dry_run:
+        return plan_science(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)
+    return build_science(request, mode=show.mode, verbosity=show.verbosity)
+
+
+def load_project(folder: Path) -> Project | None:
+    """The project that a folder is in; None where it is in none. Errors: `WrongUseError` with all that is wrong with it."""
+    from chainbuild.project.reader import read_project
+    from chainbuild.session import environment
+
+    path = find_project(folder)
+    return read_project(path, environment()) if path else None
+
+
+def unsaid_run(folder: Path, typed: Typed) -> RunRequest:
+    """The run that is meant where no words are given: the last one here; the project's, where that has layers.
+
+    Errors: `WrongUseError` where nothing was run here and there is no project.
+    """
+    from chainbuild.journal import last_words
+    from chainbuild.project.requests import read_run
+
+    project = load_project(folder)
+    if project is not None and project.layers:
+        # Such a run is not remembered as words: what is, is older.
+        return read_run(project, typed).request
+    try:
+        return read_wishes(last_words(folder))
+    except WrongUseError:
+        if project is None or not project.options:
+            raise
+        return read_run(project, typed).request
+
+
+def run_layers(run: LayerRun, show: Show) -> int:
+    """Build or plan a run, after telling what its layers stand on."""
+    return _run(run.request, show, run)
+
+
+def _run(request: RunRequest, show: Show, layers: LayerRun | None = None) -> int:
+    from chainbuild.cli import running
+    from chainbuild.cli.speaking import open_quietly, say_nothing
+    from chainbuild.layers import tell_standings
+
+    standings = layers.standings if layers else ()
+    if not show.dry_run:
+        return running.run_build(
+            request,
+            mode=show.mode,
+            verbosity=show.verbosity,
+            before=lambda session: tell_standings(session, standings, request.graph, session.emit),
+        )
+    # Kept open while the plan has its own: the managed registry comes up once.
+    with open_quietly(request.settings, json=show.json) if standings else nullcontext() as session:
+        if session:
+            tell_standings(session, standings, request.graph, say_nothing if show.json else _say)
+        return running.run_plan(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)
+
+
+def _say(event: Event) -> None:
+    if isinstance(event, Message):
+        from chainbuild.ui import stderr
+
+        stderr().write([f"{event.level}: {event.text}" if event.level != "info" else event.text])

@@ -1,0 +1,60 @@
+"""The commands of `chainbuild science` as they are done: the same views, logs and errors as every run."""
+
+from __future__ import annotations
+
+from chainbuild.cli.running import run_build
+from chainbuild.cli.speaking import open_quietly
+from chainbuild.errors import ExitCode
+from chainbuild.layouts.science.words import ScienceRequest
+from chainbuild.run import commands, plan_run
+from chainbuild.science import check_releases, keep_releases, orphans, prepared
+from chainbuild.ui import Mode, stdout
+
+
+def plan_science(request: ScienceRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
+    """Say what would be done."""
+    with prepared(request) as (layout, run):
+        with open_quietly(run.settings, json=as_json) as session:
+            check_releases(request, session)
+            planned = plan_run(run.graph, session, run.wishes)
+            invocations = commands(planned, session)
+        if as_json:
+            from chainbuild.plan_json import plan_as_json
+
+            stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+        else:
+            from chainbuild.ui.science import show_science_plan
+
+            show_science_plan(planned.plan, layout, request.state, invocations, stdout(), verbosity=verbosity)
+    return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
+
+
+def build_science(request: ScienceRequest, *, mode: Mode, verbosity: int) -> int:
+    """Build and release."""
+    with prepared(request) as (layout, run):
+        return run_build(
+            run,
+            mode=mode,
+            verbosity=verbosity,
+            before=lambda session: check_releases(request, session),
+            after=lambda session, outcome: keep_releases(request, session, layout, outcome),
+        )
+
+
+def list_orphans(request: ScienceRequest, *, as_json: bool) -> int:
+    """List what gets no compat updates."""
+    with open_quietly(request.settings, json=as_json) as session:
+        found = orphans(request, session)
+    if as_json:
+        from json import dumps
+
+        listed = [
+            {"image": str(one.place), "release": one.release, "heirs": list(one.heirs), "given_up": one.given_up}
+            for one in found
+        ]
+        stdout().write_raw(dumps({"schema": "chainbuild.orphans/1", "orphans": listed}, indent=2) + "\n")
+    else:
+        from chainbuild.ui.science import show_orphans
+
+        show_orphans(found, stdout())
+    return 0

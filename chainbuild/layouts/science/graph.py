@@ -1,0 +1,291 @@
+"""From a tree and a selection to the Graph: science layers, then compat images, each a chain of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.joining import FILES
+from chainbuild.layouts.science.compat import VARIABLE, Merged, merge_files
+from chainbuild.layouts.science.from_lines import REL, SCI, Base, Bases
+from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TEST, CompatLayer, Described
+from chainbuild.layouts.science.selection import Selection
+from chainbuild.layouts.science.tree import Place, Tree, merged_name
+from chainbuild.layouts.science.versions import State
+from chainbuild.model import Chain, Graph, ImageInput, Stamp, Step, StepId, StepKind
+from chainbuild.plan import Lenience
+from chainbuild.references import ImageReference, Platform
+from chainbuild.scratch import scratch_folder
+from chainbuild.trials import read_trial
+
+LABEL: Final = "org.sciserver"
+FILES_OPTION: Final = "files"
+"""What the chains are called that make compat layers on nothing, once for all final images."""
+_NOTHING: Final = ImageReference("docker.io", "library/scratch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """What a run is about, as the core takes it."""
+
+    graph: Graph
+    lenient: Mapping[StepId, Lenience]
+    merged: Mapping[StepId, Merged]
+    """The merged Dockerfile of each compat step."""
+
+
+@contextmanager
+def laid_out(
+    tree: Tree, selection: Selection, place: Place, platforms: tuple[Platform, ...], state: State | None
+) -> Iterator[Layout]:
+    """The graph, as long as the `with` lasts: merged Dockerfiles and files lie in a folder of their own for that time.
+
+    Errors: `WrongUseError` where compat layers have files that cannot be taken.
+    """
+    with scratch_folder() as scratch:
+        yield _Writer(tree, selection, place, platforms, state, scratch).layout()
+
+
+class _Writer:
+    def __init__(
+        self, tree: Tree, selection: Selection, place: Place, platforms: tuple[Platform, ...], state: State | None,
+        scratch: Path,
+    ) -> None:  # fmt: skip
+        self._tree = tree
+        self._selection = selection
+        self._place = place
+        self._platforms = platforms
+        self._state = state
+        self._scratch = scratch
+        self._merged: dict[StepId, Merged] = {}
+        self._lenient: dict[StepId, Lenience] = {}
+        self._problems: list[Problem] = []
+        self._made: set[StepId] = set()
+
+    def layout(self) -> Layout:
+        """Science layers in order, with all that the selected ones stand on; then the compat images."""
+        forest, selection = self._tree.forest, self._selection
+        releases = [one for one in forest.finals if one in selection.releases and one in self._tree.merged]
+        wanted = self._wanted(releases)
+        spots = self._spots(wanted, releases)
+        chains = [
+            self._science(layer.said, layer.path, platform)
+            for layer in forest.layers
+            for platform in spots
+            if layer.target in spots[platform]
+        ]
+        if not any(self._steps_over(chain) for chain in chains):
+            # People read one platform after the other.
+            chains.sort(key=lambda chain: [*spots].index(chain.platform))
+        chains += [
+            chain for platform in self._platforms for release in releases for chain in self._compat(release, platform)
+        ]
+        if self._problems:
+            raise WrongUseError(self._problems)
+        return Layout(
+            graph=Graph(repo=self._place.repo, chains=tuple(chains), together=True),
+            lenient=self._lenient,
+            merged=self._merged,
+        )
+
+    @staticmethod
+    def _steps_over(chain: Chain) -> bool:
+        """Whether a layer stands on one of another platform."""
+        return any(need.partition("/")[0] != chain.platform.name for need in chain.last.needs)
+
+    def _wanted(self, releases: list[str]) -> frozenset[str]:
+        finals = self._tree.forest.finals
+        read = {
+            base.target
+            for (release, _), bases in self._tree.compat_bases.items()
+            if release in releases
+            for base in bases.bases
+            if base.built_here
+        }
+        return self._tree.forest.with_bases({*self._selection.targets, *(finals[one] for one in releases), *read})
+
+    def _spots(self, wanted: frozenset[str], releases: list[str]) -> dict[Platform, frozenset[str]]:
+        """Which layers are built for which platform: a FROM with a platform of its own may ask for one more."""
+        spots: dict[str, set[str]] = {platform.oci: set(wanted) for platform in self._platforms}
+        by_oci = {platform.oci: platform for platform in self._platforms}
+        todo = [bases for (name, _), bases in self._tree.compat_bases.items() if name in releases]
+        todo += [bases for (name, _), bases in self._tree.science_bases.items() if name in wanted]
+        while todo:
+            for base in todo.pop().bases:
+                platform = base.wanted.platform
+                if not base.built_here or base.target in spots.setdefault(platform.oci, set()):
+                    continue
+                by_oci.setdefault(platform.oci, platform)
+                spots[platform.oci].add(base.target)
+                todo.append(self._bases(base.target, platform))
+        return {by_oci[oci]: frozenset(targets) for oci, targets in spots.items()}
+
+    def _bases(self, target: str, platform: Platform) -> Bases:
+        found = self._tree.science_bases.get((target, platform.oci))
+        # A platform that nobody asked for: what the layer reads on one that somebody did is read for this one.
+        return found or _moved(self._tree.science_bases[target, self._platforms[0].oci], platform)
+
+    # Chains -----------------------------------------------------------------------------------------------------------
+
+    def _science(self, said: Described, path: Path, platform: Platform) -> Chain:
+        bases = self._bases(said.target, platform)
+        step = self._step(
+            SCIENCE, said.target, platform, bases,
+            identity=said.layer,
+            tag=f"{SCIENCE}-{said.target}-{said.version}-{platform.name}",
+            dockerfile=path / DOCKERFILE,
+            context=path,
+            stamps=self._stamps(f"{LABEL}.{SCIENCE}.{said.target}", self._name(said.version.text)),
+            where=said.manifest,
+            test=self._test((path, said.folder)),
+        )  # fmt: skip
+        selected = said.target in self._selection.targets and any(one.same_as(platform) for one in self._platforms)
+        self._be_lenient(step.id, ignored=said.folder in self._selection.ignored, selected=selected)
+        chain = self._chain(step, bases, platform, f"{SCI}/{said.target}", said.version.text)
+        label = f"{LABEL}.{SCIENCE}.{said.target}.version"
+        return replace(chain, named=selected, alias_label=label, local_tag=None)
+
+    def _compat(self, release: str, platform: Platform) -> Iterator[Chain]:
+        image, _, version = release.rpartition(":")
+        name = f"{image}-{version}"
+        merged = self._tree.merged[release]
+        layers = self._tree.compat_of(release)
+        folder = self._folder(layers)
+        files = self._files(layers, platform)
+        if files and files.last.id not in self._made:
+            self._made.add(files.last.id)
+            yield files
+        bases = self._tree.compat_bases[release, platform.oci]
+        built = self._name(version)
+        stamps = self._stamps(f"{LABEL}.{COMPAT}", f"{image}:{built}")
+        step = self._step(
+            COMPAT, name, platform, bases,
+            identity=release,
+            tag=f"{COMPAT}-{name}-{platform.name}",
+            dockerfile=folder / f"{name}.Dockerfile",
+            context=folder / "context",
+            stamps=(*stamps, Stamp(name=VARIABLE, value=f"{image}:{built}", variable=True)),
+            where=layers[-1].manifest,
+            test=self._test(*((layer.path, layer.folder) for layer in reversed(layers))),
+        )  # fmt: skip
+        text = merged.text.encode("utf-8", "surrogateescape")
+        step = replace(step, text=text, shown=merged_name(release), origins=merged.origins)
+        if files:
+            layer = ImageInput(name=FILES, source=files.last.id, platform=platform, as_context=True)
+            step = replace(step, kind=StepKind.JOIN, images=(*step.images, layer))
+        self._merged[step.id] = merged
+        ignored = any(layer.folder in self._selection.ignored for layer in layers)
+        self._be_lenient(step.id, ignored=ignored, selected=True)
+        chain = self._chain(step, bases, platform, f"{REL}/{image}", version)
+        local = version if len(self._platforms) == 1 else chain.result_tag
+        yield replace(chain, named=True, alias_label=f"{LABEL}.{COMPAT}.version", local_tag=local)
+
+    def _folder(self, layers: tuple[CompatLayer, ...]) -> Path:
+        """The folder of a compat layer's merged files, made when it is first asked for."""
+        folder = self._scratch / layers[-1].name
+        if not folder.exists():
+            folder.mkdir()
+            merge_files(layers, folder / "context")
+        return folder
+
+    def _files(self, layers: tuple[CompatLayer, ...], platform: Platform) -> Chain | None:
+        """The compat layers made on nothing, where that and the registry give the same as a build."""
+        name = layers[-1].name
+        if name not in self._tree.joined:
+            return None
+        piece, read = self._tree.joined[name]
+        bases = read[platform.oci]
+        step = self._step(
+            FILES_OPTION, name, platform, bases,
+            identity="",
+            tag=f"{FILES_OPTION}-{name}-{platform.name}",
+            dockerfile=self._folder(layers) / "files.Dockerfile",
+            context=self._folder(layers) / "context",
+            stamps=(),
+            where=layers[-1].manifest,
+        )  # fmt: skip
+        text = piece.text.encode("utf-8", "surrogateescape")
+        step = replace(step, text=text, shown=f"Dockerfile of {COMPAT}/{name}", origins=piece.origins)
+        self._be_lenient(
+            step.id, ignored=any(layer.folder in self._selection.ignored for layer in layers), selected=True
+        )
+        return Chain(option=FILES_OPTION, platform=platform, base=_NOTHING, steps=(step,))
+
+    def _step(
+        self, option: str, name: str, platform: Platform, bases: Bases, *, identity: str, tag: str, dockerfile: Path,
+        context: Path, stamps: tuple[Stamp, ...], where: str, test: Path | None = None,
+    ) -> Step:  # fmt: skip
+        if len(tag) > 128:
+            hint = "A tag has 128 characters at most: shorten the name or the version."
+            self._problems.append(Problem(path=where, message=f"{tag!r} is too long for a tag", hint=hint))
+        return Step(
+            id=f"{platform.name}/{option}/{name}",
+            kind=StepKind.BUILD,
+            name=name,
+            option=option,
+            number=0,
+            platform=platform,
+            dockerfile=dockerfile,
+            context=context,
+            images=tuple(self._input(base) for base in bases.bases),
+            identity=identity,
+            stamps=stamps,
+            repository=self._place.home,
+            tag=tag,
+            parent=bases.parent,
+            test=test,
+        )
+
+    def _test(self, *folders: tuple[Path, str]) -> Path | None:
+        """The first test that one of these folders has."""
+        path, shown = next(
+            ((path / TEST, f"{shown}/{TEST}") for path, shown in folders if (path / TEST).is_file()), (None, "")
+        )
+        if path is not None:
+            self._problems += read_trial(path, shown)[1]
+        return path
+
+    def _input(self, base: Base) -> ImageInput:
+        if not base.built_here:
+            return base.wanted
+        return replace(base.wanted, source=f"{self._spelled(base.wanted.platform).name}/{SCIENCE}/{base.target}")
+
+    def _spelled(self, platform: Platform) -> Platform:
+        """The platform as the user spells it, where the run is about it."""
+        return next((one for one in self._platforms if one.same_as(platform)), platform)
+
+    def _chain(self, step: Step, bases: Bases, platform: Platform, path: str, version: str) -> Chain:
+        home, repo = self._place.home, self._place.repo
+        clean = self._state is not None and not self._state.dirty
+        return Chain(
+            option=step.option,
+            platform=platform,
+            base=next((image.source for image in step.images if image.name == bases.parent), _NOTHING),
+            steps=(step,),
+            result_tag=f"{version}-{platform.name}",
+            repo=ImageReference.parse(f"{repo.familiar_name}/{path}"),
+            released_to=ImageReference(home.registry, f"{home.repository}/{path}"),
+            aliases=(self._name(version),) if clean else (),
+        )
+
+    def _name(self, version: str) -> str:
+        return self._state.name(version) if self._state else version
+
+    def _stamps(self, label: str, version: str) -> tuple[Stamp, ...]:
+        return Stamp(name=f"{label}.version", value=version), Stamp(name=f"{label}.buildtime", clock=True)
+
+    def _be_lenient(self, step: StepId, *, ignored: bool, selected: bool) -> None:
+        if ignored:
+            self._lenient[step] = Lenience(own=True, outside=True, flag="--ignore")
+        elif not selected:
+            self._lenient[step] = Lenience(outside=True, flag="not selected")
+
+
+def _moved(bases: Bases, platform: Platform) -> Bases:
+    return replace(
+        bases, bases=tuple(replace(base, wanted=replace(base.wanted, platform=platform)) for base in bases.bases)
+    )

@@ -1,0 +1,293 @@
+"""Reads `chainbuild.yaml`: checks what its values mean, and makes a Project of it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from chainbuild.command_line import Collector, parse_repository, read_build_contexts, read_secrets
+from chainbuild.durations import parse_duration
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts.layer import layer_name
+from chainbuild.model import BuildArg
+from chainbuild.project.model import LayerEntry, Project, ScienceEntry
+from chainbuild.project.nodes import Content, read_nodes
+from chainbuild.references import ChainRegistry, ImageReference, Platform
+
+T = TypeVar("T")
+_NUMBERED: Final = "[0-9]*-Dockerfile-*"
+
+
+def read_project(path: Path, environ: Mapping[str, str]) -> Project:
+    """Read a project file. `environ` is where args without a value are looked for.
+
+    Errors: `WrongUseError` with everything that is wrong with it, each with its line.
+    """
+    shown = _shown(path)
+    try:
+        content = read_nodes(path.read_bytes(), shown)
+    except OSError as error:
+        raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}")]) from error
+    reader = _Reader(path.resolve(), shown, content, environ)
+    project = reader.project()
+    if reader.problems:
+        raise WrongUseError(reader.problems)
+    return project
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("../../..") else relative
+
+
+class _Reader:
+    """From plain values to a Project; the shape of the values is right or was told already."""
+
+    def __init__(self, path: Path, shown: str, content: Content, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.shown = shown
+        self.root = path.parent
+        self.content = content
+        self.values = content.values
+        self.environ = environ
+        self.problems = list(content.problems)
+
+    def project(self) -> Project:
+        values = self.values
+        layers = self._layers()
+        names = {layer.name: layer for layer in layers}
+        return Project(
+            path=self.path,
+            shown=self.shown,
+            platforms=self._platforms(),
+            repo=self._checked(parse_repository, "repo"),
+            tag=values.get("tag"),
+            base=self._image_or_layer(names, "base"),
+            production=self._image_or_layer(names, "production"),
+            options=self._options(names),
+            layers=layers,
+            science=self._science(),
+            registry=self._checked(ChainRegistry.parse, "registry"),
+            port=values.get("registry-port"),
+            builders=self._builders(),
+            context=self._folder("context"),
+            build_args=self._build_args("build-args"),
+            build_contexts=self._build_contexts(),
+            secrets=self._secrets(),
+            refresh_after=self._checked(parse_duration, "refresh-after"),
+            deadline=self._checked(parse_duration, "deadline"),
+            jobs=values.get("jobs"),
+            keep_going=values.get("keep-going", False),
+            tests=values.get("tests", True),
+            push=values.get("push", False),
+            load=values.get("load", True),
+        )
+
+    # What is wrong ----------------------------------------------------------------------------------------------------
+
+    def _say(self, place: tuple[str | int, ...], message: str, hint: str) -> None:
+        self.problems.append(Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint))
+
+    def _parsed(self, parse: Callable[[str], T], text: str, *place: str | int) -> T | None:
+        try:
+            return parse(text)
+        except WrongUseError as error:
+            for problem in error.problems:
+                self._say(place, f"{_last_key(place)}: {problem.message}", problem.hint)
+            return None
+
+    def _value(self, *place: str | int) -> Any:
+        value: Any = self.values
+        for part in place:
+            value = value.get(part) if isinstance(part, str) else value[part]
+            if value is None:
+                return None
+        return value
+
+    def _checked(self, parse: Callable[[str], object], *place: str | int) -> str | None:
+        """A text that can be parsed, as it is written."""
+        text: str | None = self._value(*place)
+        return text if text and self._parsed(parse, text, *place) is not None else None
+
+    def _collected(self, place: tuple[str | int, ...], flag: str, read: Callable[[Collector], object]) -> None:
+        """What a reader of flags finds wrong, told with the file's line instead of the flag."""
+        collector = Collector()
+        read(collector)
+        for problem in collector.problems:
+            self._say(place, problem.message.replace(flag, _last_key(place[:1]) + ":", 1), problem.hint)
+
+    # Simple settings --------------------------------------------------------------------------------------------------
+
+    def _platforms(self) -> tuple[str, ...]:
+        names: list[str] = []
+        for index, name in self._items("platforms"):
+            twin = next((other for other in names if Platform.parse(other).same_as(Platform.parse(name))), None)
+            if twin:
+                text = f"platforms: {name!r} and {twin!r} are the same platform"
+                self._say(("platforms", index), text, "Name each platform once.")
+            names.append(name)
+        return tuple(names)
+
+    def _items(self, *place: str | int) -> list[tuple[int, Any]]:
+        return [(index, item) for index, item in enumerate(self._value(*place) or ()) if item is not None]
+
+    def _folder(self, *place: str | int) -> Path | None:
+        text: str | None = self._value(*place)
+        if not text:
+            return None
+        folder = self.root / text
+        if not folder.is_dir():
+            self._say(place, f"{_last_key(place)}: there is no folder {text!r}", self._nearest_folder(text))
+        return folder.resolve()
+
+    def _nearest_folder(self, text: str) -> str:
+        wanted = Path(text)
+        try:
+            there = sorted(entry.name for entry in (self.root / wanted.parent).iterdir() if entry.is_dir())
+        except OSError:
+            there = []
+        near = difflib.get_close_matches(wanted.name, there, n=1)
+        return (
+            f"Perhaps you meant {str(wanted.parent / near[0])!r}." if near else f"Folders start at {self.shown}'s own."
+        )
+
+    def _builders(self) -> tuple[str, ...]:
+        said = self._value("builders") or {}
+        if isinstance(said, str):
+            return (said,)
+        seen: list[Platform] = []
+        for name in said:
+            platform = Platform.parse(name)
+            if any(platform.same_as(other) for other in seen):
+                self._say(("builders", name), f"builders: {name} is said twice", "Name each platform once.")
+            seen.append(platform)
+        return tuple(f"{name}={builder}" for name, builder in said.items())
+
+    def _build_args(self, *place: str | int) -> tuple[BuildArg, ...]:
+        args: list[BuildArg] = []
+        for name, value in (self._value(*place) or {}).items():
+            origin = f"{self.shown}:{self.content.line(*place, name)}"
+            if value is None and name not in self.environ:
+                hint = f'Write {name}: VALUE, {name}: "" for an empty one, or export {name} before the run.'
+                self._say((*place, name), f"{name} has no value, and the environment does not set it", hint)
+            args.append(
+                BuildArg(name=name, value=self.environ.get(name, "") if value is None else value, origin=origin)
+            )
+        return tuple(args)
+
+    def _build_contexts(self) -> tuple[str, ...]:
+        texts: list[str] = []
+        for name, place in (self._value("build-contexts") or {}).items():
+            local = "://" not in place and not place.startswith("git@")
+            texts.append(f"{name}={self.root / place if local else place}")
+            self._collected(
+                ("build-contexts", name), "--build-context", lambda into: read_build_contexts(texts[-1:], into)
+            )
+        return tuple(texts)
+
+    def _secrets(self) -> tuple[str, ...]:
+        texts: list[str] = []
+        for name, said in (self._value("secrets") or {}).items():
+            if {"src", "env"} <= set(said):
+                self._say(("secrets", name), f"secrets: {name} has both src and env", "Keep one of the two.")
+            source = f"src={self.root / said['src']}" if "src" in said else f"env={said.get('env', '')}"
+            texts.append(f"id={name},{source}")
+            self._collected(("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into))
+        return tuple(texts)
+
+    # Options, layers, science -----------------------------------------------------------------------------------------
+
+    def _image_or_layer(self, layers: Mapping[str, LayerEntry], *place: str | int) -> ImageReference | str | None:
+        text: str | None = self._value(*place)
+        if not text:
+            return None
+        return text if text in layers else self._parsed(ImageReference.parse, text, *place)
+
+    def _options(self, layers: Mapping[str, LayerEntry]) -> tuple[str, ...]:
+        names: list[str] = []
+        for index, text in self._items("options"):
+            name = text.rstrip("/")
+            if "," in name:
+                self._say(("options", index), f"options: {text!r} has a comma", "Name one folder an entry.")
+            elif not (self.root / name).is_dir():
+                near = difflib.get_close_matches(name, _option_folders(self.root), n=1)
+                hint = f"Perhaps you meant {near[0]!r}." if near else "An option is a folder of numbered Dockerfiles."
+                self._say(("options", index), f"options: there is no folder {name!r}", hint)
+            elif (self.root / name).resolve().name in layers:
+                told = f"options: {name!r} is also the name of a layer"
+                self._say(("options", index), told, "Give the layer another name.")
+            names.append(name)
+        return tuple(names)
+
+    def _layers(self) -> tuple[LayerEntry, ...]:
+        layers: dict[str, LayerEntry] = {}
+        for index, said in self._items("layers"):
+            layer = self._layer(index, said, layers)
+            if layer is None:
+                continue
+            if layer.name in layers:
+                text = f"two layers are called {layer.name!r}; the other one is in line {layers[layer.name].line}"
+                self._say(("layers", index), text, "Give one of them a name: of its own.")
+            layers[layer.name] = layer
+        return tuple(layers.values())
+
+    def _layer(self, index: int, said: Mapping[str, Any], earlier: Mapping[str, LayerEntry]) -> LayerEntry | None:
+        place = ("layers", index)
+        folder = self._folder(*place, "folder")
+        image = self._parsed(ImageReference.parse, said["image"], *place, "image") if said.get("image") else None
+        base = self._layer_base(index, earlier)
+        build_args = self._build_args(*place, "build-args")
+        context = self._folder(*place, "context")
+        if image and image.digest:
+            self._say(
+                (*place, "image"), f"image: {image} has a digest", "It is the name that the image gets: NAME:TAG."
+            )
+        if folder is None or image is None:
+            return None
+        return LayerEntry(
+            name=said.get("name") or layer_name(folder),
+            folder=folder,
+            image=image,
+            base=base,
+            base_arg=said.get("base-arg", ""),
+            build_args=build_args,
+            context=context,
+            tests=said.get("tests", True),
+            line=self.content.line(*place),
+        )
+
+    def _layer_base(self, index: int, earlier: Mapping[str, LayerEntry]) -> ImageReference | str | None:
+        """An earlier layer by its name or image, else an image. A later layer's name is a mistake."""
+        text: str | None = self._value("layers", index, "base")
+        if not text or text in earlier:
+            return text
+        later = [other for place, other in self._items("layers") if place >= index]
+        names = {other.get("name") or layer_name(self.root / other["folder"]) for other in later if other.get("folder")}
+        if text in names:
+            self._say(
+                ("layers", index, "base"), f"base: the layer {text!r} does not come before this one",
+                "A layer stands on an earlier layer, or on an image.",
+            )  # fmt: skip
+            return None
+        return self._parsed(ImageReference.parse, text, "layers", index, "base")
+
+    def _science(self) -> ScienceEntry | None:
+        said = self._value("science")
+        if said is None:
+            return None
+        return ScienceEntry(
+            root=self._folder("science", "root") or self.root,
+            repo=self._checked(parse_repository, "science", "repo"),
+            line=self.content.line("science"),
+        )
+
+
+def _last_key(place: Iterable[str | int]) -> str:
+    return next((part for part in reversed(tuple(place)) if isinstance(part, str)), "")
+
+
+def _option_folders(root: Path) -> list[str]:
+    return sorted({path.parent.name for path in root.glob(f"*/{_NUMBERED}")})

@@ -1,0 +1,112 @@
+"""The JSON schema of `chainbuild.yaml` (draft 2020-12), made from the rules that its reader follows.
+
+python -m chainbuild.project.schema > docs/chainbuild.schema.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from chainbuild.project.place import FILE_NAME
+from chainbuild.project.rules import (
+    PROJECT,
+    ArgValue,
+    Count,
+    Flag,
+    Key,
+    Many,
+    Named,
+    OneOf,
+    Rule,
+    Table,
+    Text,
+)
+
+SCHEMA_PLACE: Final = ".chainbuild/chainbuild.schema.json"
+"""Where a project's copy of the schema lies, from its folder: that of the version that was last used there."""
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """The schema's document."""
+    head = {"$schema": _DIALECT, "title": FILE_NAME, "description": "What chainbuild does in a folder, without flags."}
+    return head | _table(PROJECT)
+
+
+def schema_text() -> str:
+    """The schema as it is published."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def put_schema(root: Path) -> None:
+    """Have this version's schema in a project, for editors. One that cannot be written to is none the worse for it."""
+    path, text = root / SCHEMA_PLACE, schema_text()
+    with suppress(OSError):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def _of(rule: Rule) -> dict[str, Any]:
+    match rule:
+        case Text():
+            return _text(rule)
+        case Flag():
+            return {"type": "boolean", "default": rule.default}
+        case Count():
+            most = {"maximum": rule.most} if rule.most is not None else {}
+            return {"type": "integer", "minimum": rule.least} | most
+        case ArgValue():
+            return {"type": ["string", "number", "boolean", "null"]}
+        case Many():
+            item = _of(rule.item)
+            unique = {"uniqueItems": True} if isinstance(rule.item, Text) else {}
+            several = {"type": "array", "items": item, "minItems": 1} | unique
+            return {"anyOf": [item, several]} if rule.alone else several
+        case Named():
+            return {
+                "type": "object",
+                "propertyNames": {key: value for key, value in _text(rule.key).items() if key != "type"},
+                "additionalProperties": _of(rule.value),
+            }
+        case OneOf():
+            return {"anyOf": [_text(rule.text), _of(rule.table)]}
+        case Table():
+            return _table(rule)
+
+
+def _text(rule: Text) -> dict[str, Any]:
+    document: dict[str, Any] = {"type": "string", "minLength": 1}
+    if rule.pattern:
+        document["pattern"] = rule.pattern
+    if rule.choices:
+        document["enum"] = list(rule.choices)
+    if rule.examples:
+        document["examples"] = list(rule.examples)
+    return document
+
+
+def _table(rule: Table) -> dict[str, Any]:
+    needed = [name for name, key in rule.keys.items() if key.needed]
+    document: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: _key(key) for name, key in rule.keys.items()},
+        "additionalProperties": False,
+    }
+    if needed:
+        document["required"] = needed
+    if rule.any_of:
+        document["anyOf"] = [{"required": [name]} for name in rule.any_of]
+    return document
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {"description": key.about} | _of(key.rule)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

@@ -1,0 +1,131 @@
+"""A plan over science and compat layers as people read it: final images first, what they stand on when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from chainbuild.layouts.science.graph import FILES_OPTION, Layout
+from chainbuild.layouts.science.manifests import COMPAT, SCIENCE
+from chainbuild.layouts.science.orphans import Orphan
+from chainbuild.layouts.science.versions import State
+from chainbuild.model import Chain, StepId
+from chainbuild.plan import Decision, Plan
+from chainbuild.ui.plans import command_line
+from chainbuild.ui.tables import Column, table
+from chainbuild.ui.terminal import Span, Terminal
+from chainbuild.wording import duration, plural, visible
+
+INTERMEDIATE: Final = 1
+"""The verbosity from which science layers, unchanged images and second names are shown."""
+MERGED: Final = 2
+"""That from which merged Dockerfiles are."""
+COMMANDS: Final = 3
+"""That from which the builder's exact command lines are."""
+
+_COLUMNS: Final = (
+    Column(heading="image"),
+    Column(heading="action"),
+    Column(heading="takes", right=True),
+    Column(heading="why"),
+)
+
+
+def show_science_plan(
+    plan: Plan,
+    layout: Layout,
+    state: State | None,
+    commands: Mapping[StepId, tuple[str, ...]],
+    out: Terminal,
+    *,
+    verbosity: int,
+) -> None:
+    """Print the plan."""
+    decided = {decision.step.id: decision for decision in plan.decisions}
+    finals = [chain for chain in layout.graph.chains if chain.option == COMPAT]
+    layers = [chain for chain in layout.graph.chains if chain.option == SCIENCE]
+    files = [chain for chain in layout.graph.chains if chain.option == FILES_OPTION]
+    several = len({chain.platform.oci for chain in layout.graph.chains}) > 1
+    rows: list[Sequence[Span] | None] = [(Span("final images", "bold"),)]
+    rows += _rows(finals, decided, verbosity, several=several)
+    if verbosity >= INTERMEDIATE:
+        rows += [(Span("science layers, in this order", "bold"),), *_rows(layers, decided, verbosity, several=several)]
+    if files and verbosity >= INTERMEDIATE:
+        heading = Span("compat layers that are made once and joined to final layers", "bold")
+        rows += [(heading,), *_rows(files, decided, verbosity, several=several)]
+    out.write([*table(_COLUMNS, rows, out.width), ()])
+    if verbosity >= MERGED:
+        _show_merged(finals, layout, decided, out)
+    if verbosity >= COMMANDS:
+        for step, argv in commands.items():
+            out.write([(Span(f"{step} runs  ", "dim"), Span(command_line(argv)))])
+    out.write(_total(finals, layers, decided, state))
+
+
+def _rows(
+    chains: Sequence[Chain], decided: Mapping[StepId, Decision], verbosity: int, *, several: bool
+) -> list[Sequence[Span] | None]:
+    rows: list[Sequence[Span] | None] = []
+    left_out = 0
+    for chain in chains:
+        decision = decided[chain.last.id]
+        if decision.reuse and verbosity < INTERMEDIATE:
+            left_out += 1
+            continue
+        seconds = decision.expected_seconds
+        takes = "" if decision.reuse or seconds is None else f"~{duration(seconds)}"
+        name = _name(chain) + (f" ({chain.platform})" if several else "")
+        style = "good" if decision.reuse else "busy"
+        rows.append(
+            (Span(f"  {name}"), Span(decision.action, style), Span(takes), Span(visible(decision.reason)))  # type: ignore[arg-type]
+        )
+        if verbosity >= INTERMEDIATE and chain.named:
+            rows += [(Span(f"    and :{alias}, which never moves", "dim"),) for alias in chain.aliases]
+    if left_out:
+        rows.append((Span(f"  {plural(left_out, 'image')} unchanged", "dim"),))
+    return rows or [(Span("  none", "dim"),)]
+
+
+def _name(chain: Chain) -> str:
+    return str(chain.repo.with_tag(chain.index_tag)) if chain.repo else chain.last.id
+
+
+def _show_merged(finals: Sequence[Chain], layout: Layout, decided: Mapping[StepId, Decision], out: Terminal) -> None:
+    told: set[str] = set()
+    for chain in finals:
+        text = layout.merged[chain.last.id].text
+        if decided[chain.last.id].reuse or text in told:
+            continue
+        told.add(text)
+        out.write([(Span(f"Dockerfile of {_name(chain)}", "bold"),)])
+        out.write([(Span(f"  {visible(line)}"),) for line in text.splitlines()])
+        out.write([()])
+
+
+def _total(
+    finals: Sequence[Chain], layers: Sequence[Chain], decided: Mapping[StepId, Decision], state: State | None
+) -> list[tuple[Span, ...]]:
+    builds = [
+        plural(sum(1 for chain in chains if not decided[chain.last.id].reuse), f"{kind} build")
+        for kind, chains in (("science", layers), ("compat", finals))
+    ]
+    reused = sum(1 for decision in decided.values() if decision.reuse)
+    lines: list[tuple[Span, ...]] = [(Span(f"{' and '.join(builds)}, {reused} reused", "bold"),)]
+    if state is None:
+        lines.append((Span("no git tree here: images get no name with a commit in it"),))
+    elif state.dirty:
+        lines.append((Span("the tree has edits that are not committed: images get no name that never moves"),))
+    return lines
+
+
+def show_orphans(orphans: Sequence[Orphan], out: Terminal) -> None:
+    """Print the released versions that get no compat updates."""
+    if not orphans:
+        out.write(["every released version gets compat updates"])
+        return
+    columns = (Column(heading="image"), Column(heading="versions that get updates"), Column(heading=""))
+    rows = [
+        (Span(str(one.place)), Span(", ".join(one.heirs) or "none"), Span("given up" if one.given_up else "", "dim"))
+        for one in orphans
+    ]
+    out.write(table(columns, rows, out.width))

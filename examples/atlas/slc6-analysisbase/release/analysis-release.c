@@ -1,0 +1,7 @@
+#include <stdio.h>
+
+int main(void)
+{
+    puts("AnalysisBase-" RELEASE);
+    return 0;
+}

@@ -1,0 +1,246 @@
+"""Trees of science and compat layers for tests: written, read, planned and run, with a builder that is a function.
+
+grove = Grove(tmp_path)
+grove.science("a", "FROM debian:1", image="a")
+grove.science("b", "FROM sci/a:1.0", image="b", compat="jupyter")
+grove.compat("jupyter", "COPY start.sh /opt/", files={"start.sh": "…"})
+outcome = grove.run()
+assert grove.driver.built == ["amd64/science/a", "amd64/science/b", "amd64/compat/b-1.0"]
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from chainbuild.bases import BaseFinder
+from chainbuild.build_order import BuildOrder
+from chainbuild.command_line import RunRequest
+from chainbuild.events import Event, Message, RunFinished, StepReused
+from chainbuild.execute import Outcome
+from chainbuild.git import Git
+from chainbuild.layouts.science.graph import Layout
+from chainbuild.layouts.science.words import ScienceRequest, ScienceWords, read_words
+from chainbuild.plan import Plan
+from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.registry.images import resolve
+from chainbuild.registry.pool import Registries
+from chainbuild.run import build_run, plan_run
+from chainbuild.science import check_releases, keep_releases, prepared
+from chainbuild.session import Settings
+from tests.unit.registry.fake_registry import FakeRegistry
+from tests.unit.world import AMD64, ARM64, CHAIN, FakeDriver, FakeStore
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class FakeGit(Git):
+    """A git that knows one commit; `was` are files as they were before it, `changed` what differs since then."""
+
+    def __init__(self, *, count: int = 42, edits: bool = False) -> None:
+        super().__init__(Path(), self._answer)
+        self.count = count
+        self.edits = edits
+        self.was: dict[str, str] = {}
+        self.differs: tuple[str, ...] = ()
+        self.unknown: tuple[str, ...] = ()
+        self.none = False
+
+    def _answer(self, arguments: Sequence[str]) -> str | None:
+        if self.none:
+            return None
+        match list(arguments):
+            case ["log", *_]:
+                return "f90dbd6\n"
+            case ["rev-list", *_]:
+                return f"{self.count}\n"
+            case ["status", *_]:
+                return " M science/a/Dockerfile\n" if self.edits else ""
+            case ["rev-parse", *_, "--is-shallow-repository"]:
+                return "false\n"
+            case ["rev-parse", *_, revision]:
+                return None if "no-such" in revision else f"{COMMIT}\n"
+            case ["diff", *_]:
+                return "".join(f"{name}\0" for name in self.differs)
+            case ["ls-files", *_]:
+                return "".join(f"{name}\0" for name in self.unknown)
+            case ["show", name]:
+                return self.was.get(name.partition(":./")[2])
+        raise AssertionError(f"git {arguments}")
+
+
+class ScienceDriver(FakeDriver):
+    """Builds in memory: an image is its Dockerfile, what it stands on, and the files of its context."""
+
+    def _push(self, order: BuildOrder) -> Any:
+        parents = [
+            resolve(self.registries, ImageReference.parse(place.removeprefix("docker-image://")), order.platform)
+            for _, place in order.contexts
+        ]
+        files = [
+            (str(path.relative_to(order.context)), path.read_text())
+            for path in sorted(order.context.rglob("*"))
+            if path.is_file()
+        ]
+        content = [order.dockerfile.read_text(), [str(one.config.diff_ids) for one in parents], files]
+        parent = parents[0] if parents else None
+        below = [self._blob(parent.reference, layer) for layer in parent.layers] if parent else []
+        config = {"env": parent.config.env, "labels": parent.config.labels} if parent else {}
+        with self.lock:
+            return self.fake.add_image(
+                order.image, order.platform, layers=[*below, json.dumps(content).encode()],
+                **config | self.changes.get(order.step, {}),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeSession:
+    """What a run works with, without an engine."""
+
+    settings: Any
+    registries: Registries
+    local: Any
+    emit: Any
+    driver: Any
+
+    @property
+    def chain(self) -> ChainRegistry:
+        return ChainRegistry(CHAIN)
+
+    def finder(self) -> BaseFinder:
+        def no_hand_over(name: str, *_: object) -> None:
+            raise AssertionError(f"{name} was handed over")
+
+        return BaseFinder(self.registries, self.chain, FakeStore(), self.emit, hand_over=no_hand_over)
+
+
+class LoadingStore(FakeStore):
+    """A local store that remembers what was loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+
+    def load(self, pinned: str, digest: object, platform: object, name: str) -> None:
+        self.loaded.append(name)
+
+
+class Grove:
+    """A tree, a git, a registry and a builder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(exist_ok=True)
+        self.fake = FakeRegistry()
+        self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.driver = ScienceDriver(self.registries, self.fake)
+        self.git = FakeGit()
+        self.store = LoadingStore()
+        self.events: list[Event] = []
+        self.words = ScienceWords(root=root, platform="amd64", registry=CHAIN)
+        self.base("first")
+
+    # The tree ---------------------------------------------------------------------------------------------------------
+
+    def base(self, content: str) -> None:
+        """Let `debian:1` be an image of that content."""
+        for name in ("docker.io/library/debian", "quay.io/other/sci/foreign"):
+            images = [
+                self.fake.add_image(f"{name}:{platform.name}", platform, layers=[content.encode()])
+                for platform in (AMD64, ARM64)
+            ]
+            self.fake.add_index(f"{name}:1", images)
+
+    def science(
+        self, name: str, dockerfile: str = "FROM debian:1", files: Mapping[str, str] | None = None, **manifest: Any
+    ) -> None:
+        """Write a science layer; `image` is `name` where it is not said."""
+        self._write(f"science/{name}", dockerfile, {"image": name} | manifest, files)
+
+    def compat(
+        self, name: str, dockerfile: str = "", files: Mapping[str, str] | None = None, includes: Sequence[str] = ()
+    ) -> None:
+        """Write a compat layer."""
+        self._write(f"compat/{name}", dockerfile, {"includes": list(includes)} if includes else {}, files)
+
+    def _write(
+        self, folder: str, dockerfile: str, manifest: Mapping[str, Any], files: Mapping[str, str] | None
+    ) -> None:
+        written = {"Dockerfile": dockerfile + "\n", "sciserver-image.json": json.dumps(manifest, indent=2)}
+        for path, text in (written | dict(files or {})).items():
+            target = self.root / folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+
+    # What is made of it -----------------------------------------------------------------------------------------------
+
+    def request(self, **words: Any) -> ScienceRequest:
+        return read_words(replace(self.words, **words), self.git)
+
+    @contextmanager
+    def laid(self, **words: Any) -> Iterator[tuple[ScienceRequest, Layout, RunRequest]]:
+        request = self.request(**words)
+        with prepared(request) as (layout, run):
+            yield request, layout, run
+
+    @property
+    def session(self) -> Any:
+        settings = Settings(root=self.root, registry=ChainRegistry(CHAIN))
+        return FakeSession(
+            settings=settings, registries=self.registries, local=self.store, emit=self.events.append, driver=self.driver
+        )
+
+    def plan(self, **words: Any) -> Plan:
+        with self.laid(**words) as (request, _, run):
+            check_releases(request, self.session)
+            return plan_run(run.graph, self.session, run.wishes).plan
+
+    def run(self, **words: Any) -> Outcome:
+        self.driver.orders.clear()
+        self.events.clear()
+        with self.laid(**words) as (request, layout, run):
+            check_releases(request, self.session)
+            with patch("chainbuild.run.check_builders"), patch("chainbuild.run.tree_notes", return_value={}):
+                outcome = build_run(run.graph, self.session, run.wishes)
+            keep_releases(request, self.session, layout, outcome)
+        return outcome
+
+    def actions(self, **words: Any) -> dict[str, str]:
+        """What a plan does to each step, without the platform."""
+        return {decision.step.id.partition("/")[2]: decision.action for decision in self.plan(**words).decisions}
+
+    def builds(self, **words: Any) -> list[str]:
+        """The steps that a plan builds, in order, without the platform."""
+        return [name for name, action in self.actions(**words).items() if action != "reuse"]
+
+    @property
+    def built(self) -> list[str]:
+        """The steps that the last run built, in order, without the platform."""
+        return [step.partition("/")[2] for step in self.driver.built]
+
+    @property
+    def reused(self) -> list[str]:
+        return [event.step.partition("/")[2] for event in self.events if isinstance(event, StepReused)]
+
+    @property
+    def said(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Message)]
+
+    @property
+    def results(self) -> list[str]:
+        (finished,) = (event for event in self.events if isinstance(event, RunFinished))
+        return [result.registry_name for result in finished.results]
+
+    def tags(self, host: str = CHAIN) -> dict[str, str]:
+        """The readable tags of the release repositories, `repository:tag`, with what they point at."""
+        found = self.fake.host(host).tags.items()
+        return {f"{name}:{tag}": digest for (name, tag), digest in found if "/sci/" in name or "/rel/" in name}
+
+    def image(self, name: str) -> Any:
+        """An image of the chain registry."""
+        return resolve(self.registries, ImageReference.parse(f"{CHAIN}/{name}"), AMD64)

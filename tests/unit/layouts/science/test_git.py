@@ -1,0 +1,51 @@
+"""What is made of what git says; git itself is asked in `tests/engine/test_science_git.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.git import Git, Span
+
+HASH = "a" * 40
+
+
+def git(answers: dict[str, str]) -> tuple[Git, list[list[str]]]:
+    asked: list[list[str]] = []
+
+    def run(arguments: Sequence[str]) -> str | None:
+        asked.append(list(arguments))
+        return next((said for start, said in answers.items() if " ".join(arguments).startswith(start)), None)
+
+    return Git(Path(), run), asked
+
+
+def test_no_git_tree_is_an_answer() -> None:
+    nothing, _ = git({})
+    assert nothing.head() is None
+    assert nothing.recent() == ()
+    assert not nothing.dirty(("science",))
+    assert nothing.untracked(("science",)) == ()
+
+
+def test_a_revision_is_never_an_option() -> None:
+    known, asked = git({"rev-parse": HASH})
+    with pytest.raises(WrongUseError, match="git knows no revision '--output=/etc/passwd'"):
+        known.span("--output=/etc/passwd")
+    assert not [words for words in asked if "--output=/etc/passwd^{commit}" in words]
+    with pytest.raises(WrongUseError):
+        known.span("a..--output=x")
+
+
+def test_names_of_files_may_hold_anything() -> None:
+    known, _ = git({"diff": "science/a b/\nfile\0science/ü\0"})
+    assert known.changed(Span(older=HASH, newer=None), ("science",)) == ("science/a b/\nfile", "science/ü")
+
+
+def test_what_git_cannot_compare_is_told() -> None:
+    known, _ = git({})
+    with pytest.raises(WrongUseError, match=r"git cannot compare a\.\.b"):
+        known.changed(Span(older=HASH, newer=HASH, said="a..b"), ())

@@ -1,0 +1,137 @@
+"""From the tree to the Graph: names, platforms, labels and what is a part of the key."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.model import ImageInput
+from chainbuild.references import ImageReference
+
+from .grove import Grove
+
+
+def test_a_science_layer_is_a_chain_of_one_step(grove: Grove) -> None:
+    grove.science("low", image="x")
+    grove.science("top", "FROM quay.io/any/repo/sci/low:1.0\nRUN x", image="x", version="1.1")
+    with grove.laid(repo="quay.io/me/test") as (_, layout, _):
+        low, top = layout.graph.chains
+        assert layout.graph.together
+    assert low.base == ImageReference.parse("debian:1")
+    assert top.base == low.result.id == "amd64/science/low"
+    assert top.last.images == (
+        ImageInput(
+            name="quay.io/any/repo/sci/low:1.0", source="amd64/science/low", platform=top.platform, as_context=True,
+            origin="science/top/Dockerfile:1",
+        ),
+    )  # fmt: skip
+    assert top.last.dockerfile == grove.root / "science/top/Dockerfile"
+    assert top.last.context == grove.root / "science/top"
+    assert str(top.repo) == "quay.io/me/test/sci/top"
+    assert str(top.index) == "localhost:5000/quay.io/me/test/sci/top:1.1"
+    assert str(top.release) == "localhost:5000/quay.io/me/test/sci/top:1.1-amd64"
+    assert top.aliases == ("1.1-42-f90dbd6",)
+    assert str(top.last.repository) == "localhost:5000/quay.io/me/test"
+    assert top.local_tag is None, "people run the final images"
+
+
+def test_a_final_layer_has_a_compat_image(grove: Grove) -> None:
+    grove.science("low", image="x", compat="jupyter")
+    grove.compat("common", "ENV A=1")
+    grove.compat("jupyter", "CMD jupyter", includes=["common"])
+    with grove.laid() as (_, layout, _):
+        science, compat = layout.graph.chains
+        assert compat.last.text is not None
+        assert compat.last.text.startswith(b"FROM sci/low:1.0\n")
+    assert compat.base == science.result.id
+    assert compat.last.id == "amd64/compat/x-1.0"
+    assert str(compat.index) == "localhost:5000/compute-images/rel/x:1.0"
+    assert (compat.local_tag, str(compat.repo)) == ("1.0", "compute-images/rel/x")
+    assert compat.last.shown == "Dockerfile of x:1.0"
+
+
+def test_without_git_there_is_no_alias_and_with_edits_none_either(grove: Grove) -> None:
+    grove.science("a", compat="c")
+    grove.compat("c")
+    grove.git.edits = True
+    with grove.laid() as (_, layout, _):
+        assert [chain.aliases for chain in layout.graph.chains] == [(), ()]
+        assert "1.0-42-f90dbd6-dirty" in [stamp.value for stamp in layout.graph.chains[0].last.stamps]
+    grove.git.none = True
+    with grove.laid() as (_, layout, _):
+        assert [chain.aliases for chain in layout.graph.chains] == [(), ()]
+        assert "1.0" in [stamp.value for stamp in layout.graph.chains[0].last.stamps]
+
+
+def test_the_commit_is_no_part_of_any_key(grove: Grove) -> None:
+    grove.science("a", compat="c")
+    grove.compat("c", "CMD x")
+    grove.run()
+    grove.git.count = 43
+    assert grove.builds() == []
+
+
+def test_the_repository_is_no_part_of_any_key(grove: Grove) -> None:
+    grove.science("a", "FROM debian:1")
+    grove.science("b", "FROM somewhere.org/x/sci/a:1.0", compat="c")
+    grove.compat("c", "CMD x")
+    keys = []
+    for repo in ("one", "two"):
+        decisions = grove.plan(repo=repo).decisions
+        keys.append([one.components.key for one in decisions if one.components])
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 1, "what stands on something that is not built has no key yet"
+
+
+def test_a_new_version_of_the_same_files_is_another_image(grove: Grove) -> None:
+    """Its labels say which version it is: two versions never share one image."""
+    grove.science("a")
+    grove.run()
+    grove.science("b", image="a", version="1.1")
+    assert grove.builds() == ["science/b"]
+
+
+def test_platforms_side_by_side(grove: Grove) -> None:
+    grove.science("low", image="x")
+    grove.science("top", "FROM sci/low:1.0", image="x", compat="c")
+    grove.compat("c", "CMD x")
+    with grove.laid(platform="amd64,aarch64") as (_, layout, _):
+        assert [step.id for step in layout.graph] == [
+            "amd64/science/low", "amd64/science/top", "aarch64/science/low", "aarch64/science/top",
+            "amd64/compat/x-1.0", "aarch64/compat/x-1.0",
+        ]  # fmt: skip
+        assert [chain.local_tag for chain in layout.graph.chains][-2:] == ["1.0-amd64", "1.0-aarch64"]
+    assert grove.run(platform="amd64,aarch64").succeeded
+    assert {name for name in grove.tags() if "/rel/" in name} == {
+        f"compute-images/rel/x:{tag}" for tag in ("1.0", "1.0-amd64", "1.0-aarch64", "1.0-42-f90dbd6")
+    }
+
+
+def test_a_layer_may_stand_on_another_platform_s(grove: Grove) -> None:
+    grove.science("low", image="low")
+    grove.science(
+        "top", "FROM --platform=linux/arm64 sci/low:1.0 AS low\nFROM debian:1\nCOPY --from=low / /", image="top"
+    )
+    with grove.laid() as (_, layout, _):
+        assert [(step.id, step.needs) for step in layout.graph] == [
+            ("amd64/science/low", ()),
+            ("aarch64/science/low", ()),
+            ("amd64/science/top", ("aarch64/science/low",)),
+        ]
+        assert [chain.named for chain in layout.graph.chains] == [True, False, True]
+
+
+def test_a_compat_layer_may_take_files_from_a_science_layer(grove: Grove) -> None:
+    grove.science("tools", image="tools")
+    grove.science("a", image="a", compat="c")
+    grove.compat("c", "COPY --from=sci/tools:1.0 /tools /tools")
+    assert grove.run().succeeded
+    assert grove.built == ["science/a", "science/tools", "compat/a-1.0"]
+    (grove.root / "science/tools/Dockerfile").write_text("FROM debian:1\nRUN other\n")
+    assert grove.builds() == ["science/tools", "compat/a-1.0"]
+
+
+def test_a_name_that_is_too_long_for_a_tag_is_told(grove: Grove) -> None:
+    grove.science("a" * 120)
+    with pytest.raises(WrongUseError, match="too long for a tag"), grove.laid():
+        pass

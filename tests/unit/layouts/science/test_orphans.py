@@ -1,0 +1,179 @@
+"""Versions that nobody would look after any more: an error before it happens, a list of those that it happened to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.science.words import ScienceWords, read_words
+from chainbuild.science import orphans
+
+from .grove import Grove
+
+
+@pytest.fixture
+def tree(grove: Grove) -> Grove:
+    grove.science("a", image="x", compat="c")
+    grove.compat("c", "CMD x")
+    grove.git.was = {"science/a/sciserver-image.json": json.dumps({"image": "x", "version": "1.0", "compat": "c"})}
+    return grove
+
+
+def told(grove: Grove, **words: object) -> list[str]:
+    with pytest.raises(WrongUseError) as caught:
+        grove.request(**words)
+    for one in caught.value.problems:
+        assert "a new layer on the version that is there, with the same image and version" in one.hint
+        assert "with a new version" in one.hint
+        assert "a change in place that keeps the version" in one.hint
+        assert "--allow-orphan" in one.hint
+    return [f"{one.where}: {one.message}" for one in caught.value.problems]
+
+
+def test_a_change_in_place_that_also_changes_the_version(tree: Grove) -> None:
+    tree.science("a", image="x", version="1.1", compat="c")
+    tree.git.differs = ("science/a/sciserver-image.json",)
+    expected = (
+        "science/a/sciserver-image.json:3: it was changed in place from x:1.0 to x:1.1: x:1.0 would get no compat updates"
+        " any more"
+    )
+    assert told(tree) == [expected]
+    assert told(tree, ref="HEAD~3") == [expected]
+    assert tree.request(allow_orphan=["x:1.0"]).selection.releases == {"x:1.1"}
+
+
+def test_a_change_in_place_that_changes_the_image(tree: Grove) -> None:
+    tree.science("a", image="y", compat="c")
+    tree.git.differs = ("science/a/sciserver-image.json",)
+    assert told(tree)[0].startswith("science/a/sciserver-image.json:2: it was changed in place from x:1.0 to y:1.0")
+
+
+def test_a_version_that_loses_its_last_layer(tree: Grove) -> None:
+    tree.git.was["science/gone/sciserver-image.json"] = json.dumps({"image": "x", "version": "0.9"})
+    tree.git.differs = ("science/gone/sciserver-image.json", "science/gone/Dockerfile")
+    (message,) = told(tree)
+    assert message.startswith("science/gone/sciserver-image.json: the last layer of x:0.9 was taken away: x:0.9 would")
+    tree.request(allow_orphan=["x:0.9"])
+
+
+def test_the_other_two_ways_are_fine(tree: Grove) -> None:
+    tree.science("b", "FROM sci/a:1.0", image="x", compat="c")
+    tree.git.differs = ("science/b/sciserver-image.json", "science/b/Dockerfile", "science/a/Dockerfile")
+    tree.request()
+    tree.science("b", "FROM sci/a:1.0", image="x", version="2.0", compat="c")
+    tree.request()
+
+
+def test_a_layer_that_goes_while_another_one_stays_of_its_version(tree: Grove) -> None:
+    tree.git.was["science/gone/sciserver-image.json"] = json.dumps({"image": "x", "version": "1.0"})
+    tree.git.differs = ("science/gone/sciserver-image.json",)
+    tree.request()
+
+
+def test_a_from_that_names_a_version_nobody_builds(tree: Grove) -> None:
+    tree.science("b", "FROM sci/a:0.9", image="y", compat="c")
+    assert told(tree) == ["science/b/Dockerfile:1: it stands on sci/a:0.9, which no layer here builds any more"]
+    for allowed in ("a:0.9", "x:0.9"):
+        with tree.laid(allow_orphan=[allowed]) as (_, layout, _):
+            (image,) = layout.graph.by_id["amd64/science/b"].images
+            assert str(image.source) == "localhost:5000/compute-images/sci/a:0.9"
+    with tree.laid(allow_orphan=["a:0.9"], repo="quay.io/me/test") as (_, layout, _):
+        (image,) = layout.graph.by_id["amd64/science/b"].images
+        assert str(image.source) == "quay.io/me/test/sci/a:0.9"
+
+
+def test_the_version_is_what_is_told_and_not_what_follows_from_it(tree: Grove) -> None:
+    tree.science("b", "FROM sci/a:1.1", image="x", compat="c")
+    assert told(tree) == ["science/b/Dockerfile:1: it stands on sci/a:1.1, which no layer here builds any more"]
+
+
+def test_an_old_version_is_built_on_as_it_was_released(tree: Grove) -> None:
+    tree.run()
+    tree.science("a", image="x", version="1.1", compat="c")
+    tree.science("b", "FROM prod.org/images/sci/a:1.0", image="y")
+    assert tree.run(allow_orphan=["x:1.0"]).succeeded
+    assert tree.image("compute-images/sci/b:1.0").layers[:2] == tree.image("compute-images/sci/a:1.0").layers
+
+
+def test_a_word_that_is_no_version_is_told(tree: Grove) -> None:
+    with pytest.raises(WrongUseError, match="is not IMAGE:VERSION"):
+        tree.request(allow_orphan=["x"])
+
+
+def test_what_was_released_is_remembered_where_git_does_not_tell(tree: Grove) -> None:
+    """The commit that orphans a version may be built by nobody, and the next one then tells nothing of it."""
+    tree.run()
+    tree.science("a", image="x", version="1.1", compat="c")
+    tree.git.differs = ()
+    tree.request()
+    with pytest.raises(WrongUseError) as caught:
+        tree.run()
+    assert [one.message for one in caught.value.problems] == [
+        "x:1.0 was released, and no layer here is of that image and version: x:1.0 would get no compat updates any more"
+    ]
+    with pytest.raises(WrongUseError):
+        tree.plan()
+    assert "compute-images/rel/x:1.1" not in tree.tags()
+    assert tree.run(allow_orphan=["x:1.0"]).succeeded
+    assert tree.run().succeeded, "it is said once"
+
+
+def test_a_version_that_was_given_up_and_released_again_is_looked_after_again(tree: Grove) -> None:
+    tree.run()
+    tree.science("a", "FROM debian:1\nRUN x", image="x", version="1.1", compat="c")
+    tree.run(allow_orphan=["x:1.0"])
+    tree.science("b", "FROM debian:1\nRUN y", image="x", version="1.0", compat="c")
+    tree.run()
+    (tree.root / "science/b/sciserver-image.json").unlink()
+    with pytest.raises(WrongUseError, match=r"x:1\.0 was released"):
+        tree.run()
+
+
+def test_a_run_that_fails_gives_nothing_up(tree: Grove) -> None:
+    from chainbuild.errors import BuildFailedError
+
+    tree.run()
+    tree.science("a", image="x", version="1.1", compat="c")
+    tree.driver.fails["amd64/compat/x-1.1"] = BuildFailedError("amd64/compat/x-1.1: no")
+    assert not tree.run(allow_orphan=["x:1.0"]).succeeded
+    with pytest.raises(WrongUseError):
+        tree.run()
+
+
+def listed(grove: Grove, **words: Any) -> list[tuple[str, tuple[str, ...], bool]]:
+    request = read_words(
+        ScienceWords(root=grove.root, registry="localhost:5000", **words),
+        grove.git,
+        orphans_are_errors=False,
+    )
+    return [(str(one.place), one.heirs, one.given_up) for one in orphans(request, grove.session)]
+
+
+def test_released_versions_without_updates_are_listed(tree: Grove) -> None:
+    tree.run()
+    assert listed(tree) == []
+    tree.fake.add_image("localhost:5000/compute-images/rel/x:0.9", "amd64", layers=[b"old"])
+    tree.fake.add_image("localhost:5000/compute-images/rel/x:0.9-3-abcdef0", "amd64", layers=[b"old"])
+    tree.fake.add_image("localhost:5000/compute-images/rel/gone:3.0", "amd64", layers=[b"old"])
+    tree.fake.add_image("localhost:5000/other/rel/gone:3.0", "amd64", layers=[b"old"])
+    assert listed(tree) == [
+        ("localhost:5000/compute-images/rel/gone:3.0", (), False),
+        ("localhost:5000/compute-images/rel/x:0.9", ("1.0",), False),
+    ]
+
+
+def test_those_that_were_given_up_are_marked_and_a_tree_with_errors_is_listed_too(tree: Grove) -> None:
+    tree.run()
+    tree.science("a", image="x", version="1.1", compat="c")
+    tree.git.differs = ("science/a/sciserver-image.json",)
+    assert listed(tree) == [("localhost:5000/compute-images/rel/x:1.0", ("1.1",), False)]
+    tree.run(allow_orphan=["x:1.0"])
+    assert listed(tree) == [("localhost:5000/compute-images/rel/x:1.0", ("1.1",), True)]
+
+
+def test_repo_s_own_registry_is_looked_at_as_well(tree: Grove) -> None:
+    tree.fake.add_image("quay.io/me/test/rel/x:0.8", "amd64", layers=[b"old"])
+    assert listed(tree, repo="quay.io/me/test") == [("quay.io/me/test/rel/x:0.8", ("1.0",), False)]

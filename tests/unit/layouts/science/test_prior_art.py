@@ -1,0 +1,225 @@
+"""The bugs of the tool that this layout takes the place of: each has a test that names it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import BuildFailedError, WrongUseError
+from chainbuild.layouts.science.versions import Version
+from chainbuild.scratch import scratch_folder
+
+from .grove import Grove
+
+
+def test_bug_a_b_c_with_a_and_c_changed_is_planned_c_a_b_c(grove: Grove) -> None:
+    grove.science("c", "FROM sci/b:1.0", image="x")
+    grove.science("b", "FROM sci/a:1.0", image="x")
+    grove.science("a", image="x", compat="k")
+    grove.compat("k")
+    grove.git.differs = ("science/c/Dockerfile", "science/a/Dockerfile")
+    assert grove.builds(ref="HEAD^") == ["science/a", "science/b", "science/c"]
+
+
+@pytest.mark.timeout(60)
+def test_bug_a_cycle_hangs(grove: Grove) -> None:
+    grove.science("a", "FROM sci/b:1.0")
+    grove.science("b", "FROM sci/a:1.0")
+    with pytest.raises(WrongUseError, match="in a circle: a on b on a"):
+        grove.request()
+
+
+def test_bug_versions_compare_as_strings(grove: Grove) -> None:
+    assert Version("2.9") < Version("2.10")
+    grove.science("old", image="x", version="2.9")
+    grove.science("new", "FROM sci/old:2.9", image="x", version="2.10")
+    assert grove.builds() == ["science/old", "science/new"]
+    grove.science("old", "FROM sci/new:2.10", image="x", version="2.9")
+    grove.science("new", image="x", version="2.10")
+    with pytest.raises(WrongUseError, match=r"x:2.9 stands on new:2.10, a higher version of the same image"):
+        grove.request()
+
+
+@pytest.mark.parametrize(
+    "dockerfile",
+    [
+        "from sci/a:1.0",
+        "FROM sci/a:1.0 AS base",
+        "FROM --platform=linux/amd64 sci/a:1.0",
+        "ARG BASE=sci/a:1.0\nFROM ${BASE}",
+        "FROM debian:1 AS tools\nFROM sci/a:1.0",
+        "FROM debian:1\nCOPY --from=sci/a:1.0 /a /a",
+        "FROM containers.repo.sciserver.org/compute-images/sci/a:1.0",
+    ],
+)
+def test_bug_from_parsing_misses_half_of_what_can_be_written(grove: Grove, dockerfile: str) -> None:
+    grove.science("a")
+    grove.science("b", dockerfile)
+    with grove.laid() as (_, layout, _):
+        assert layout.graph.by_id["amd64/science/b"].needs == ("amd64/science/a",)
+
+
+def test_bug_from_parsing_misses_digests(grove: Grove) -> None:
+    grove.science("a", image="x")
+    grove.science("b", f"FROM sci/a:1.0@sha256:{'0' * 64}", image="x")
+    assert grove.request().tree.forest.finals == {"x:1.0": "b"}
+
+
+def test_bug_from_ignores_the_registry(grove: Grove) -> None:
+    """An image of the same last name elsewhere is another image."""
+    grove.science("foreign")
+    grove.fake.add_image("quay.io/other/foreign:1.0", "amd64", layers=[b"theirs"])
+    grove.science("b", "FROM quay.io/other/foreign:1.0")
+    with grove.laid() as (_, layout, _):
+        assert layout.graph.by_id["amd64/science/b"].needs == ()
+
+
+def test_bug_from_ignores_sci_and_rel(grove: Grove) -> None:
+    grove.science("a", image="a")
+    grove.science("b", "FROM rel/a:1.0")
+    with pytest.raises(WrongUseError, match=r"rel/a:1\.0 is a compat image"):
+        grove.request()
+
+
+def test_bug_from_is_not_rewritten_to_repo(grove: Grove) -> None:
+    """A test repository never stands on production's images: nothing is asked of that registry at all."""
+    grove.science("a")
+    grove.science("b", "FROM containers.repo.sciserver.org/compute-images/sci/a:1.0")
+    text = (grove.root / "science/b/Dockerfile").read_text()
+    assert grove.run(repo="me/test").succeeded
+    (order,) = [order for order in grove.driver.orders if order.step == "amd64/science/b"]
+    ((name, place),) = order.contexts
+    assert name == "containers.repo.sciserver.org/compute-images/sci/a:1.0"
+    assert place.startswith("docker-image://localhost:5000/me/test@sha256:")
+    assert "containers.repo.sciserver.org" not in grove.fake.hosts
+    assert (grove.root / "science/b/Dockerfile").read_text() == text
+
+
+def test_bug_a_from_of_an_old_version_silently_counts_as_external(grove: Grove) -> None:
+    grove.science("a", version="2.0")
+    grove.science("b", "FROM sci/a:1.0")
+    with pytest.raises(WrongUseError, match=r"it stands on sci/a:1.0, which no layer here builds any more"):
+        grove.request()
+
+
+def test_bug_nested_includes_are_left_out_of_the_build(grove: Grove) -> None:
+    grove.science("a", compat="top")
+    grove.compat("low", "ENV LOW=1\nCOPY low /", files={"low": "low"})
+    grove.compat("mid", "ENV MID=1", includes=["low"])
+    grove.compat("top", "ENV TOP=1", includes=["mid"])
+    with grove.laid() as (_, layout, _):
+        (merged,) = layout.merged.values()
+        step = layout.graph.by_id["amd64/compat/a-1.0"]
+        assert (step.context / "low").read_text() == "low"
+    places = [merged.text.index(f"ENV {name}=1") for name in ("LOW", "MID", "TOP")]
+    assert places == sorted(places)
+    grove.run()
+    (grove.root / "compat/low/low").write_text("changed")
+    assert grove.builds() == ["compat/a-1.0"]
+
+
+def test_bug_a_diamond_is_called_circular(grove: Grove) -> None:
+    grove.science("a", compat="top")
+    grove.compat("low", "ENV LOW=1")
+    grove.compat("left", includes=["low"])
+    grove.compat("right", includes=["low"])
+    grove.compat("top", includes=["left", "right"])
+    with grove.laid() as (_, layout, _):
+        (merged,) = layout.merged.values()
+    assert merged.text.count("ENV LOW=1") == 1
+
+
+def test_bug_the_lower_layer_wins_for_files_of_the_same_size_and_second(grove: Grove) -> None:
+    grove.science("a", compat="top")
+    grove.compat("low", "COPY f /", files={"f": "low"})
+    grove.compat("top", files={"f": "top"}, includes=["low"])
+    for name in ("low", "top"):
+        os.utime(grove.root / f"compat/{name}/f", (1_000_000, 1_000_000))
+    with grove.laid() as (_, layout, _):
+        step = layout.graph.by_id["amd64/compat/a-1.0"]
+        assert (step.context / "f").read_text() == "top"
+
+
+def test_bug_include_paths_resolve_against_the_wrong_folder(grove: Grove, monkeypatch: pytest.MonkeyPatch) -> None:
+    grove.science("a")
+    grove.science("b")
+    monkeypatch.chdir("/")
+    assert grove.builds(include=["science/a"]) == ["science/a"]
+    assert grove.builds(include=[str(grove.root / "science/a")]) == ["science/a"]
+    monkeypatch.chdir(grove.root / "science")
+    assert grove.builds(include=["a"]) == ["science/a"]
+
+
+@pytest.mark.parametrize("flag", ["include", "ignore"])
+def test_bug_a_typo_in_include_gives_an_empty_plan(grove: Grove, flag: str) -> None:
+    grove.science("nist-basic")
+    with pytest.raises(WrongUseError) as caught:
+        grove.request(**{flag: ["science/nist-bsic"]})
+    assert "Perhaps you meant 'science/nist-basic'" in caught.value.problems[0].hint
+
+
+def test_bug_a_dirty_tree_is_tagged_with_head_s_hash(grove: Grove) -> None:
+    grove.science("a")
+    grove.git.edits = True
+    grove.run()
+    assert {name.rpartition(":")[2] for name in grove.tags()} == {"1.0", "1.0-amd64"}
+
+
+def test_bug_tags_that_never_change_are_overwritten(grove: Grove) -> None:
+    grove.science("a")
+    grove.run()
+    before = grove.tags()["compute-images/sci/a:1.0-42-f90dbd6"]
+    (grove.root / "science/a/Dockerfile").write_text("FROM debian:1\nRUN other\n")
+    grove.run()
+    assert grove.tags()["compute-images/sci/a:1.0-42-f90dbd6"] == before != grove.tags()["compute-images/sci/a:1.0"]
+
+
+def test_bug_an_unknown_compat_shows_only_when_it_is_planned(grove: Grove) -> None:
+    grove.science("a", compat="nothing")
+    grove.science("b", image="b")
+    grove.git.differs = ("science/b/Dockerfile",)
+    with pytest.raises(WrongUseError, match="its compat is 'nothing'"):
+        grove.request(ref="HEAD^")
+
+
+def test_bug_each_image_is_pushed_before_the_later_ones_are_built(grove: Grove) -> None:
+    grove.science("a")
+    grove.science("b", "FROM sci/a:1.0")
+    grove.driver.fails["amd64/science/b"] = BuildFailedError("amd64/science/b: no")
+    assert not grove.run(repo="quay.io/me/test", push=True).succeeded
+    assert grove.tags() == {}
+    assert not [name for name, _ in grove.fake.host("quay.io").tags if name.startswith("me/")]
+
+
+def test_bug_temporary_folders_stay(grove: Grove) -> None:
+    grove.science("a", compat="c")
+    grove.compat("c", "COPY f /", files={"f": "x"})
+    before = sorted(grove.root.rglob("*"))
+    with grove.laid() as (_, layout, _):
+        made = layout.graph.by_id["amd64/compat/a-1.0"].context
+        assert made.is_dir()
+    assert not made.parent.exists()
+    assert sorted(grove.root.rglob("*")) == before
+    # One that was killed leaves its folder to the next one, which takes it away.
+    left = Path(made.parent.parent.parent) / "chainbuild-scratch-left-by-a-killed-run"
+    left.mkdir(exist_ok=True)
+    with scratch_folder():
+        assert not left.exists()
+
+
+def test_bug_comments_in_the_json_do_not_parse(grove: Grove) -> None:
+    grove.science("a")
+    (grove.root / "science/a/sciserver-image.json").write_text(
+        '{\n  # the name\n  "image": "sciserver-essentials",\n\n  // and\n  "version": "2.4" # the version\n}\n'
+    )
+    assert list(grove.request().tree.forest.finals) == ["sciserver-essentials:2.4"]
+
+
+def test_bug_no_orphan_protection(grove: Grove) -> None:
+    grove.science("a", image="x", version="1.1")
+    grove.git.was = {"science/a/sciserver-image.json": '{"image": "x", "version": "1.0"}'}
+    grove.git.differs = ("science/a/sciserver-image.json",)
+    with pytest.raises(WrongUseError, match=r"changed in place from x:1\.0 to x:1\.1"):
+        grove.request()

@@ -1,0 +1,188 @@
+"""Names: given to all or to none, moved or never moved, and what the images say of themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainbuild.errors import BuildFailedError
+
+from .grove import Grove
+
+
+@pytest.fixture
+def tree(grove: Grove) -> Grove:
+    grove.science("a", image="x", compat="c")
+    grove.science("b", "FROM sci/a:1.0", image="x", version="2.0", compat="c")
+    grove.compat("c", "CMD x")
+    return grove
+
+
+NAMES = ["sci/a:1.0", "sci/b:2.0", "rel/x:1.0", "rel/x:2.0"]
+
+
+def test_every_image_has_its_names(tree: Grove) -> None:
+    tree.run()
+    tags = tree.tags()
+    for name in NAMES:
+        assert tags[f"compute-images/{name}"] == tags[f"compute-images/{name}-42-f90dbd6"]
+        assert f"compute-images/{name}-amd64" in tags
+    assert len(tags) == 12
+    assert tree.store.loaded == ["compute-images/rel/x:1.0", "compute-images/rel/x:2.0"]
+
+
+def test_nothing_is_released_by_half(tree: Grove) -> None:
+    tree.run()
+    before = tree.tags()
+    (tree.root / "science/a/Dockerfile").write_text("FROM debian:1\nRUN more\n")
+    tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
+    outcome = tree.run(keep_going=True)
+    assert tree.built == ["science/a", "science/b", "compat/x-1.0", "compat/x-2.0"]
+    assert not outcome.succeeded
+    assert tree.tags() == before
+    assert tree.said == ["no image has got a name: not all of them are there"]
+    assert tree.results == []
+    tree.driver.fails.clear()
+    tree.git.count = 43
+    assert tree.run().succeeded
+    assert tree.built == ["compat/x-2.0"], "what was built is there"
+    after = tree.tags()
+    assert all(after[f"compute-images/{name}"] != before[f"compute-images/{name}"] for name in NAMES)
+
+
+def test_a_test_that_fails_releases_nothing_either(tree: Grove) -> None:
+    for folder in ("science/b", "compat/c"):
+        (tree.root / folder / "layer-test").write_text("#!/bin/sh\ntrue\n")
+    tree.driver.fails_tests["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: exit code 1")
+    outcome = tree.run(keep_going=True)
+    assert not outcome.succeeded
+    assert tree.driver.tested == ["amd64/science/b", "amd64/compat/x-1.0", "amd64/compat/x-2.0"]
+    assert tree.tags() == {}
+    tree.driver.fails_tests.clear()
+    assert tree.run().succeeded
+    assert len(tree.tags()) == 12
+
+
+def test_contents_are_in_place_before_the_first_name_moves(tree: Grove) -> None:
+    tree.run()
+    puts = [path for method, path in tree.fake.log if method == "PUT" and ("/sci/" in path or "/rel/" in path)]
+    manifests = [path.rpartition("/")[2] for path in puts if "/manifests/" in path]
+    first_name = next(place for place, name in enumerate(manifests) if not name.startswith("sha256:"))
+    assert all(not name.startswith("sha256:") for name in manifests[first_name:])
+    assert len(manifests[:first_name]) == 4
+
+
+def test_what_never_moves_never_moves(tree: Grove) -> None:
+    tree.run()
+    before = {name: digest for name, digest in tree.tags().items() if "f90dbd6" in name}
+    (tree.root / "science/b/Dockerfile").write_text("FROM sci/a:1.0\nRUN more\n")
+    tree.run()
+    assert tree.built == ["science/b", "compat/x-2.0"]
+    after = tree.tags()
+    assert {name: after[name] for name in before} == before
+    assert after["compute-images/rel/x:2.0"] != after["compute-images/rel/x:2.0-42-f90dbd6"]
+    assert sum("exists and stays as it is" in text for text in tree.said) == 2
+
+
+def test_a_tree_with_edits_gets_no_name_that_never_moves(tree: Grove) -> None:
+    tree.git.edits = True
+    tree.run()
+    assert {name for name in tree.tags() if "f90dbd6" in name} == set()
+    assert tree.image("compute-images/sci/a:1.0").config.label("org.sciserver.science.a.version") == (
+        "1.0-42-f90dbd6-dirty"
+    )
+
+
+def test_what_was_built_with_edits_gets_its_name_once_they_are_committed(tree: Grove) -> None:
+    tree.git.edits = True
+    tree.run()
+    tree.git.edits, tree.git.count = False, 43
+    tree.run()
+    assert tree.built == []
+    tags = tree.tags()
+    assert tags["compute-images/rel/x:2.0-43-f90dbd6"] == tags["compute-images/rel/x:2.0"]
+
+
+def test_an_image_that_did_not_change_gets_no_second_name(tree: Grove) -> None:
+    tree.run()
+    before = tree.tags()
+    tree.git.count = 43
+    tree.run()
+    assert tree.tags() == before
+
+
+def test_a_name_that_an_interrupted_run_did_not_give_is_the_one_that_the_image_says(tree: Grove) -> None:
+    tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
+    tree.run()
+    tree.driver.fails.clear()
+    tree.git.count = 43
+    tree.run()
+    tags = tree.tags()
+    assert "compute-images/sci/a:1.0-42-f90dbd6" in tags
+    assert "compute-images/rel/x:2.0-43-f90dbd6" in tags
+
+
+def test_breadcrumbs_and_the_variable(tree: Grove) -> None:
+    tree.run()
+    config = tree.image("compute-images/rel/x:2.0").config
+    labels = dict(config.labels)
+    assert {name: value for name, value in labels.items() if name.endswith(".version")} == {
+        "org.sciserver.compat.version": "x:2.0-42-f90dbd6",
+        "org.sciserver.science.a.version": "1.0-42-f90dbd6",
+        "org.sciserver.science.b.version": "2.0-42-f90dbd6",
+    }
+    times = {name for name in labels if name.endswith(".buildtime")}
+    assert len(times) == 3
+    assert all(float(labels[name]) > 1e9 for name in times)
+    assert dict(config.env)["SCISERVER_IMAGE"] == "x:2.0-42-f90dbd6"
+
+
+def test_a_commit_and_a_clock_in_the_labels_start_nothing(tree: Grove) -> None:
+    """A layer that is built again at another time has the same identity, so what stands on it is reused."""
+    tree.run()
+    tree.git.count = 43
+    tree.run(refresh=True)
+    first = tree.image("compute-images/sci/a:1.0").config
+    assert first.label("org.sciserver.science.a.version") == "1.0-43-f90dbd6"
+    tree.git.count = 44
+    assert tree.builds() == []
+
+
+def test_push_sends_the_same_images_under_the_same_names(tree: Grove) -> None:
+    there = tree.fake.host("quay.io")
+    known = set(there.tags)
+    tree.run(repo="quay.io/me/test", push=True)
+    here = {
+        (name.removeprefix("quay.io/"), tag): digest
+        for (name, tag), digest in tree.fake.host("localhost:5000").tags.items()
+        if "/sci/" in name or "/rel/" in name
+    }
+    assert {key: digest for key, digest in there.tags.items() if key not in known} == here
+    tree.fake.log.clear()
+    tree.run(repo="quay.io/me/test", push=True)
+    assert tree.fake.counted("PUT") == tree.fake.counted("POST") == 0
+
+
+def test_what_never_moves_never_moves_there_either(tree: Grove) -> None:
+    there = tree.fake.host("quay.io")
+    tree.run(repo="quay.io/me/test", push=True)
+    before = there.tags["me/test/rel/x", "2.0-42-f90dbd6"]
+    (tree.root / "science/b/Dockerfile").write_text("FROM sci/a:1.0\nRUN more\n")
+    tree.run(repo="quay.io/me/test", push=True)
+    assert there.tags["me/test/rel/x", "2.0-42-f90dbd6"] == before
+    assert there.tags["me/test/rel/x", "2.0"] != before
+
+
+def test_nothing_is_pushed_by_half(tree: Grove) -> None:
+    there = tree.fake.host("quay.io")
+    known = set(there.tags)
+    tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
+    tree.run(repo="quay.io/me/test", push=True)
+    assert set(there.tags) == known
+
+
+def test_a_failed_merge_is_told_where_it_was_written(tree: Grove) -> None:
+    tree.compat("c", "ENV A=1\nRUN false")
+    tree.run()
+    (order,) = [order for order in tree.driver.orders if order.step == "amd64/compat/x-1.0"]
+    lines = order.dockerfile.name, order.where(1), order.where(4)
+    assert lines[1:] == ("Dockerfile of x:1.0:1", "compat/c/Dockerfile:2")

@@ -1,0 +1,333 @@
+"""A project: what its values mean, what flags do to it, and the one graph that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.cli.project import unsaid_run
+from chainbuild.command_line import Words
+from chainbuild.errors import WrongUseError
+from chainbuild.journal import remember_words
+from chainbuild.layers import LayerRun
+from chainbuild.project.model import Project
+from chainbuild.project.place import find_project
+from chainbuild.project.reader import read_project
+from chainbuild.project.requests import Typed, merged_words, read_run
+from chainbuild.references import Platform
+from tests.unit.layouts.test_plain import shown
+from tests.unit.world import THREE_STEPS
+
+HERE = Platform.of_this_machine().name
+RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"
+OPTIONS = "platforms: amd64\nrepo: team/atom\ntag: v1\nbase: fat:1\nproduction: slim:1\noptions: stock\n"
+LAYERS = """\
+tag: v7
+layers:
+  - {folder: os, image: "meehan/slc6-atlasos:latest"}
+  - {folder: release, image: meehan/analysisbase, build-args: {RELEASE: 21.2}}
+"""
+FOLDERS = {"os/Dockerfile": "FROM cern/slc6-base:latest\n", "release/Dockerfile": RELEASE}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def project(text: str, files: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None) -> Project:
+    for name, content in {"chainbuild.yaml": text, **(files or {})}.items():
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return read_project(Path("chainbuild.yaml"), environ or {})
+
+
+def run(text: str, files: Mapping[str, str], **typed: Any) -> LayerRun:
+    return read_run(project(text, files), Typed(**typed))
+
+
+def wrong(
+    text: str, files: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, **typed: Any
+) -> list[str]:
+    with pytest.raises(WrongUseError) as caught:
+        read_run(project(text, files, environ), Typed(**typed))
+    return [f"{one.where}: {one.message} | {one.hint}" for one in caught.value.problems]
+
+
+# Where it is, and what it means ---------------------------------------------------------------------------------------
+
+
+def test_it_is_found_from_below(here: Path) -> None:
+    (here / "deep/er").mkdir(parents=True)
+    assert find_project(here / "deep/er") is None
+    (here / "chainbuild.yaml").touch()
+    assert find_project(Path("deep/er")) == here / "chainbuild.yaml"
+
+
+def test_what_it_says(here: Path) -> None:
+    text = OPTIONS + LAYERS.partition("\n")[2] + (
+        "registry: ghcr.io/acme\nregistry-port: 5001\nbuilders: {arm64: far}\ncontext: os\nbuild-args: {CPU: , A: 0x1}\n"
+        "build-contexts: {src: os, more: 'https://example.com/x.git'}\nsecrets: {one: {env: TOKEN}, two: {src: t.txt}}\n"
+        "refresh-after: 7d\ndeadline: 2h\njobs: 3\nkeep-going: true\ntests: false\npush: true\nload: false\n"
+        "science: {root: os, repo: acme}\n"
+    )  # fmt: skip
+    made = project(text, {**THREE_STEPS, **FOLDERS, "t.txt": "t"}, {"CPU": "ZEN", "TOKEN": "secret"})
+    assert (made.platforms, made.repo, made.tag, made.options) == (("amd64",), "team/atom", "v1", ("stock",))
+    assert (made.registry, made.port, made.builders) == ("ghcr.io/acme", 5001, ("arm64=far",))
+    assert [(arg.name, arg.value, arg.origin) for arg in made.build_args] == [
+        ("CPU", "ZEN", "chainbuild.yaml:14"), ("A", "0x1", "chainbuild.yaml:14"),
+    ]  # fmt: skip
+    assert made.build_contexts == (f"src={here / 'os'}", "more=https://example.com/x.git")
+    assert made.secrets == ("id=one,env=TOKEN", f"id=two,src={here / 't.txt'}")
+    assert (made.refresh_after, made.deadline, made.jobs, made.context) == ("7d", "2h", 3, here / "os")
+    assert (made.keep_going, made.tests, made.push, made.load) == (True, False, True, False)
+    assert [(layer.name, str(layer.image), layer.line) for layer in made.layers] == [
+        ("os", "meehan/slc6-atlasos:latest", 8), ("release", "meehan/analysisbase", 9),
+    ]  # fmt: skip
+    assert made.science is not None
+    assert (made.science.root, made.science.repo) == (here / "os", "acme")
+
+
+MEANT = [
+    ("platforms: [amd64, x86_64]", ":7: platforms: 'x86_64' and 'amd64' are the same platform"),
+    ("builders: {amd64: a, x86_64: b}", ":7: builders: x86_64 is said twice"),
+    ("registry: ghcr", ":7: registry: 'ghcr' is not a registry's host"),
+    ("context: sorc", ":7: context: there is no folder 'sorc' | Perhaps you meant 'src'."),
+    ("deadline: 1m2h", ":7: deadline: '1m2h' is not a duration"),
+    ("build-args: {UNSET: }", ":7: UNSET has no value, and the environment does not set it"),
+    ("build-contexts: {a: gone}", ":7: build-contexts: a: there is no folder "),
+    ("secrets: {t: {env: UNSET}}", ":7: secrets: t: the environment does not set UNSET"),
+    ("secrets: {t: {src: gone}}", ":7: secrets: t: there is no file "),
+    ("secrets: {t: {src: src/setup.py, env: HOME}}", ":7: secrets: t has both src and env"),
+    ("layers: [{folder: oss, image: a/b}]", ":7: folder: there is no folder 'oss' | Perhaps you meant 'os'."),
+    ("layers: [{folder: os, image: a/B}]", ":7: image: 'a/B' is not a repository's name"),
+    ("layers: [{folder: os, image: 'a/b@sha256:" + "1" * 64 + "'}]", ":7: image: a/b@sha256:"),
+    ("layers: [{folder: os, image: a/b, base: 'a b'}]", ":7: base: 'a b' is not a repository's name"),
+    (
+        "layers:\n  - {folder: os, image: a/b}\n  - {folder: os, image: a/c}",
+        ":9: two layers are called 'os'; the other one is in line 8",
+    ),
+    (
+        "layers:\n  - {folder: os, image: a/b, base: release}\n  - {folder: release, image: a/c}",
+        ":8: base: the layer 'release' does not come before this one",
+    ),
+    ("layers: [{folder: os, image: a/b, name: stock}]", ":6: options: 'stock' is also the name of a layer"),
+    ("layers: [{folder: os, image: a/b, build-args: {NOBODY: 1}}]", ":7: no Dockerfile declares the arg NOBODY"),
+    ("build-args: {CPUU: ZEN}", ":7: no Dockerfile declares the arg CPUU | Perhaps you meant CPU."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), MEANT, ids=[one[0][:60] for one in MEANT])
+def test_what_its_values_mean_is_told_with_their_line(line: str, message: str) -> None:
+    text = "".join(one for one in OPTIONS.splitlines(keepends=True) if one.partition(":")[0] != line.partition(":")[0])
+    text = "\n" * (6 - text.count("\n")) + text + line + "\n"
+    told = wrong(text, {**THREE_STEPS, **FOLDERS}, {"HOME": "/"})
+    assert any(one.startswith("chainbuild.yaml" + message) or message in one for one in told), told
+
+
+def test_options_that_are_not_there() -> None:
+    told = wrong(OPTIONS.replace("options: stock", "options: [stok, 'a,b']"), THREE_STEPS)
+    assert told[0].startswith("chainbuild.yaml:6: options: 'a,b' has a comma")
+    assert told[1] == "chainbuild.yaml:6: options: there is no folder 'stok' | Perhaps you meant 'stock'."
+
+
+def test_shape_and_meaning_are_told_together() -> None:
+    told = wrong("option: a\nlayers:\n  - 7\n  - {folder: os, image: a/B}\n", FOLDERS)
+    assert [one.partition(" ")[0] for one in told] == ["chainbuild.yaml:1:", "chainbuild.yaml:3:", "chainbuild.yaml:4:"]
+
+
+# Flags win ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_typed_wins() -> None:
+    text = (
+        OPTIONS
+        + "registry: ghcr.io/acme\nbuilders: {amd64: near, aarch64: far}\njobs: 2\npush: true\nkeep-going: true\n"
+    )
+    made = project(text, THREE_STEPS)
+    words = merged_words(made, Typed())
+    assert (words.platform, words.repo, words.tag, words.base, words.option, words.production) == (
+        "amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"
+    )  # fmt: skip
+    assert (words.registry, words.port, words.builders, words.jobs) == (
+        "ghcr.io/acme",
+        5000,
+        ("amd64=near", "aarch64=far"),
+        2,
+    )
+    assert (words.push, words.keep_going, words.load) == (True, True, True)
+    typed = Typed(
+        platform="aarch64", repo="x/y", tag="t", base="b:1", option="o", production="p:1", registry="quay.io/x", port=7,
+        builders=("arm64=mine",), jobs=9, push=False, keep_going=False, load=False,
+    )  # fmt: skip
+    words = merged_words(made, typed)
+    assert (words.platform, words.repo, words.tag, words.base, words.option, words.production) == (
+        "aarch64", "x/y", "t", "b:1", "o", "p:1"
+    )  # fmt: skip
+    assert (words.registry, words.port, words.builders, words.jobs) == ("quay.io/x", 7, ("amd64=near", "arm64=mine"), 9)
+    assert (words.push, words.keep_going, words.load) == (False, False, False)
+    assert merged_words(made, Typed(builders=("all",))).builders == ("all",)
+
+
+def test_contexts_and_secrets_are_replaced_by_name() -> None:
+    made = project(
+        OPTIONS + "build-contexts: {a: src, b: src}\nsecrets: {one: {env: A}, two: {env: B}}\n",
+        THREE_STEPS,
+        {"A": "", "B": ""},
+    )
+    words = merged_words(made, Typed(build_contexts=("a=/x",), secrets=("id=two,src=/y",)))
+    assert [text.partition("=")[0] for text in words.build_contexts] == ["b", "a"]
+    assert words.secrets == ("id=one,env=A", "id=two,src=/y")
+
+
+def test_build_args_go_to_who_declares_them_and_typed_ones_win() -> None:
+    text = OPTIONS + LAYERS.partition("\n")[2] + "build-args: {CPU: OLD, RELEASE: 20}\n"
+    request = run(text, {**THREE_STEPS, **FOLDERS}, build_args=("CPU=NEW",)).request
+    args = {step.id: {arg.name: arg.value for arg in step.args} for step in request.graph}
+    assert args["amd64/stock/20-blas"] == {"CPU": "NEW"}
+    assert args["amd64/release/release"] == {"RELEASE": "20"}
+    assert args["amd64/os/os"] == {}
+    assert "no Dockerfile declares the arg NOBODY" in wrong(text, build_args=("NOBODY=1",))[0]
+
+
+def test_a_part_of_the_chain() -> None:
+    request = run(OPTIONS, THREE_STEPS, until=20).request
+    assert [step.name for step in request.graph] == ["10-base", "20-blas"]
+    assert run(OPTIONS, THREE_STEPS, first=20).request.wishes.first == 20
+    assert run(OPTIONS, THREE_STEPS, only=20).request.wishes.first == 20
+    assert "no step has that number" in wrong(OPTIONS, THREE_STEPS, first=21)[0]
+    text = OPTIONS + LAYERS.partition("\n")[2]
+    assert "--from, --only and --until need a single OPTION" in wrong(text, FOLDERS, until=20)[0]
+    assert "--only goes with neither" in wrong(OPTIONS, only=10, until=20)[0]
+
+
+def test_what_is_missing_is_told_with_both_ways_to_say_it() -> None:
+    told = wrong("options: stock\n", THREE_STEPS)
+    assert [one.partition(" |")[0] for one in told] == [
+        f"chainbuild.yaml: the options need {key!r}" for key in ("base", "production", "repo", "tag")
+    ]
+    assert "--repo" in told[2]
+    request = run("options: stock\n", THREE_STEPS, repo="a/b", tag="t", base="x:1", production="y:1").request
+    assert request.graph.chains[0].platform.name == HERE
+
+
+def test_a_project_of_layers_alone_takes_no_words_of_options() -> None:
+    assert "--base: this project has no options" in wrong(LAYERS, FOLDERS, base="x:1")[0]
+
+
+# One graph ------------------------------------------------------------------------------------------------------------
+
+
+def test_layers_are_one_chain() -> None:
+    made = run(LAYERS, FOLDERS, platform="amd64")
+    assert (
+        shown(made.request.graph)
+        == """\
+amd64/os/os [meehan/slc6-atlasos:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest
+amd64/release/release [meehan/analysisbase:v7-amd64] BASEIMAGE<-amd64/os/os RELEASE=21.2"""
+    )
+    assert [one.how for one in made.standings] == [
+        "FROM at os/Dockerfile:1",
+        "as the layer before it, as ARG BASEIMAGE",
+    ]
+    assert shown(run(LAYERS, FOLDERS, platform="amd64", tag="v8").request.graph).count("v8-amd64") == 1
+
+
+def test_a_layer_says_its_base() -> None:
+    text = LAYERS.replace("build-args:", 'base: "debian:12", build-args:')
+    made = run(text, FOLDERS, platform="amd64")
+    assert "BASEIMAGE<-debian:12" in shown(made.request.graph)
+    assert made.standings[1].how == "base: in chainbuild.yaml, as ARG BASEIMAGE"
+
+
+def test_one_layer_is_built_with_what_it_stands_on_or_alone() -> None:
+    text = LAYERS + "  - {folder: more, image: meehan/more}\n"
+    files = {**FOLDERS, "more/Dockerfile": RELEASE}
+    assert [step.name for step in run(text, files, layer="release").request.graph] == ["os", "release"]
+    assert [step.name for step in run(text, files, layer="os").request.graph] == ["os"]
+    (step,) = run(text, files, layer="more", alone=True).request.graph
+    assert str(step.image("BASEIMAGE").source) == "localhost:5000/meehan/analysisbase:v7"
+    told = wrong(text, files, layer="relase")
+    assert told == [
+        ": chainbuild.yaml has no layer 'relase' | Perhaps you meant 'release'. Layers there: os, release, more."
+    ]
+
+
+def test_one_layer_of_several_leaves_the_args_of_the_others_alone() -> None:
+    text = LAYERS + "build-args: {RELEASE: 20}\n"
+    (step,) = run(text, FOLDERS, layer="os").request.graph
+    assert step.args == ()
+
+
+def test_an_option_stands_on_a_layer() -> None:
+    text = OPTIONS.replace("fat:1", "release") + LAYERS.partition("\n")[2]
+    graph = run(text, {**THREE_STEPS, **FOLDERS}).request.graph
+    first = graph.by_id["amd64/stock/10-base"]
+    assert first.image("BASE_IMAGE").source == "amd64/release/release"
+    assert [chain.option for chain in graph.chains] == ["os", "release", "stock"]
+    assert str(graph.repo) == "team/atom"
+
+
+def test_an_image_that_the_project_makes_is_taken_from_it_wherever_it_is_named() -> None:
+    text = LAYERS + "  - {folder: third, image: meehan/third, base: 'debian:12'}\n"
+    files = {
+        **FOLDERS,
+        "third/Dockerfile": "ARG B=x\nFROM meehan/slc6-atlasos AS os\nFROM ${B}\nCOPY --from=os /a /a\n",
+    }
+    graph = run(text, files, platform="amd64").request.graph
+    images = {one.name: one.source for one in graph.by_id["amd64/third/third"].images}
+    assert images["meehan/slc6-atlasos"] == "amd64/os/os"
+
+
+def test_tests_are_left_out_where_that_is_said() -> None:
+    files = {**FOLDERS, "os/layer-test": "#!/bin/sh\n"}
+    tested = [bool(step.test) for step in run(LAYERS, files).request.graph]
+    assert tested == [True, False]
+    for made in (run(LAYERS + "tests: false\n", files), run(LAYERS, files, tests=False)):
+        assert not any(step.test for step in made.request.graph)
+    assert any(step.test for step in run(LAYERS + "tests: false\n", files, tests=True).request.graph)
+
+
+def test_trees_and_files_and_flags_are_wrong_together() -> None:
+    text = OPTIONS.replace("slim:1", "'Slim'") + LAYERS.partition("\n")[2]
+    told = wrong(text, {**THREE_STEPS, **FOLDERS, "stock/40-Dockerfile-bad": "FROM debian\n"})
+    assert told == [
+        "chainbuild.yaml:5: production: 'Slim' is not a repository's name | Repositories are lower case: 'slim'."
+    ]
+    told = wrong(OPTIONS, {"stock/40-Dockerfile-bad": "FROM debian\n"}, deadline="soon", platform="amd65")
+    for part in ("stock/40-Dockerfile-bad:1:", "PLATFORM: unknown platform 'amd65'", "--deadline: 'soon'"):
+        assert any(part in one for one in told), (part, told)
+
+
+def test_only_science(here: Path) -> None:
+    assert "has neither options nor layers" in wrong("science: {}\n")[0]
+
+
+# What is meant without words ------------------------------------------------------------------------------------------
+
+
+def test_layers_are_meant_whatever_was_run_here_before(here: Path) -> None:
+    project(LAYERS, FOLDERS)
+    words = Words(platform="amd64", repo="old/one", tag="v1", base="a:1", option="gone", production="a:1", root=here)
+    remember_words(here, words)
+    steps = [step.id for step in unsaid_run(here / "os", Typed(platform="amd64")).graph]
+    assert steps == ["amd64/os/os", "amd64/release/release"]
+
+
+def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
+    option = {"stock/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"}
+    project("repo: team/new\ntag: v2\nbase: a:1\noptions: [stock]\nproduction: a:1\nplatforms: [amd64]\n", option)
+    assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/new")
+    words = Words(platform="amd64", repo="team/old", tag="v1", base="a:1", option="stock", production="a:1", root=here)
+    remember_words(here, words)
+    assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/old")
+
+
+def test_nothing_is_meant_where_nothing_is(here: Path) -> None:
+    with pytest.raises(WrongUseError, match="nothing was run here yet"):
+        unsaid_run(here, Typed())
