@@ -10,6 +10,7 @@ from .conftest import OWN, Done, Lay, Place, container_output
 
 pytestmark = pytest.mark.timeout(900)
 
+LEFT = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo left by an option below > /usr/local/lib/libtiff.so.6\n"
 STOCK = ("10-Dockerfile-toolchain", "50-Dockerfile-python", "60-Dockerfile-numpy", "python-test", "numpy-test")
 
 PIPELINE = """
@@ -30,6 +31,7 @@ print(picture.shape, again[0, 0].tolist(), again[1, 1].tolist())
 def extras(lay_once: Lay, repository_root: Path) -> tuple[Place, Done]:
     """`stock,extras` in a tree of its own."""
     files = {f"stock/{name}": (repository_root / "stock" / name).read_bytes() for name in STOCK}
+    files["stock/70-Dockerfile-left"] = LEFT
     files |= {f"extras/{path.name}": path.read_bytes() for path in (repository_root / "extras").iterdir()}
     place = lay_once(files=files)
     # In two runs, so that on a busy machine each is well within the patience of the tests.
