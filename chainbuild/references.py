@@ -171,7 +171,7 @@ class Platform:
         if known is None:
             near = difflib.get_close_matches(short, _SPELLINGS, n=1)
             hint = f"Perhaps you meant {near[0]!r}. " if near else ""
-            hint += "Known: " + ", ".join(sorted(group[0] for group in _FAMILIES.values())) + "."
+            hint += "Known: " + ", ".join(sorted(cls.known_names())) + "."
             raise WrongUseError(f"unknown platform {text!r}", hint=hint)
         architecture, variant = known
         family = _FAMILIES[known]
@@ -190,6 +190,11 @@ class Platform:
         """The platform that Linux containers have on this machine without emulation."""
         here = cls.parse(_machine.machine() or "amd64")
         return cls.from_oci(here.os, here.architecture, here.variant)
+
+    @classmethod
+    def known_names(cls) -> tuple[str, ...]:
+        """The preferred spelling of every platform that is known."""
+        return tuple(group[0] for group in _FAMILIES.values())
 
     @property
     def oci(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -18,8 +19,10 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command with these arguments; gives the exit code."""
     try:
-        from chainbuild.cli.app import app, with_default_command
+        from chainbuild.cli.app import COMMANDS, app, with_default_command
+        from chainbuild.cli.completion import say_build
 
+        say_build(os.environ, COMMANDS)
         result = app(args=with_default_command(arguments), prog_name="chainbuild", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
         return _told(error, as_json="--json" in arguments)

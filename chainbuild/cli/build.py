@@ -9,33 +9,48 @@ from typing import Annotated, Any
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 
 
-def _word(metavar: str, help: str) -> Any:  # noqa: A002
-    return typer.Argument(metavar=f"[{metavar}]", help=help, show_default=False)
+def _word(metavar: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
+    return typer.Argument(metavar=f"[{metavar}]", autocompletion=offers, help=help, show_default=False)
 
 
-def _flag(name: str, help: str) -> Any:  # noqa: A002
-    return typer.Option(f"--{name}", help=help, show_default=False)
+def _flag(name: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
+    return typer.Option(f"--{name}", autocompletion=offers, help=help, show_default=False)
 
 
 def build(
-    platform: Annotated[str | None, _word("PLATFORM", "amd64, aarch64, …; several with commas.")] = None,
-    repo: Annotated[str | None, _word("REPO", "Repository of all images, as chainbuild/atom.")] = None,
-    tag: Annotated[str | None, _word("TAG", "How their tags begin, as build-base.")] = None,
-    base: Annotated[str | None, _word("BASE", "Image that the first step stands on.")] = None,
-    option: Annotated[
-        str | None, _word("OPTION", "Folder of numbered Dockerfiles; several with commas, on top of each other.")
+    platform: Annotated[
+        str | None, _word("PLATFORM", completion.platforms, "amd64, aarch64, …; several with commas.")
     ] = None,
-    production: Annotated[str | None, _word("PRODUCTION", "Image that the slim production image stands on.")] = None,
+    repo: Annotated[
+        str | None, _word("REPO", completion.last("repo"), "Repository of all images, as chainbuild/atom.")
+    ] = None,
+    tag: Annotated[str | None, _word("TAG", completion.last("tag"), "How their tags begin, as build-base.")] = None,
+    base: Annotated[str | None, _word("BASE", completion.last("base"), "Image that the first step stands on.")] = None,
+    option: Annotated[
+        str | None,
+        _word(
+            "OPTION", completion.options, "Folder of numbered Dockerfiles; several with commas, on top of each other."
+        ),
+    ] = None,
+    production: Annotated[
+        str | None,
+        _word("PRODUCTION", completion.last("production"), "Image that the slim production image stands on."),
+    ] = None,
     *,
-    for_platform: Annotated[str | None, _flag("platform", "PLATFORM, where no words are given.")] = None,
-    for_repo: Annotated[str | None, _flag("repo", "REPO, where no words are given.")] = None,
-    for_tag: Annotated[str | None, _flag("tag", "TAG, where no words are given.")] = None,
-    for_base: Annotated[str | None, _flag("base", "BASE, where no words are given.")] = None,
-    for_option: Annotated[str | None, _flag("option", "OPTION, where no words are given.")] = None,
-    for_production: Annotated[str | None, _flag("production", "PRODUCTION, where no words are given.")] = None,
+    for_platform: Annotated[
+        str | None, _flag("platform", completion.platforms, "PLATFORM, where no words are given.")
+    ] = None,
+    for_repo: Annotated[str | None, _flag("repo", completion.last("repo"), "REPO, where no words are given.")] = None,
+    for_tag: Annotated[str | None, _flag("tag", completion.last("tag"), "TAG, where no words are given.")] = None,
+    for_base: Annotated[str | None, _flag("base", completion.last("base"), "BASE, where no words are given.")] = None,
+    for_option: Annotated[str | None, _flag("option", completion.options, "OPTION, where no words are given.")] = None,
+    for_production: Annotated[
+        str | None, _flag("production", completion.last("production"), "PRODUCTION, where no words are given.")
+    ] = None,
     root: flags.Root = Path(),
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
@@ -46,10 +61,23 @@ def build(
     registry: flags.Registry = None,
     registry_port: flags.PortOrProject = None,
     first: Annotated[
-        int | None, typer.Option("--from", metavar="NN", help="Take the steps before NN as they stand.", min=0)
+        int | None,
+        typer.Option(
+            "--from",
+            metavar="NN",
+            autocompletion=completion.numbers,
+            help="Take the steps before NN as they stand.",
+            min=0,
+        ),
     ] = None,
-    only: Annotated[int | None, typer.Option("--only", metavar="NN", help="As --from NN --until NN.", min=0)] = None,
-    until: Annotated[int | None, typer.Option("--until", metavar="NN", help="Stop after the step NN.", min=0)] = None,
+    only: Annotated[
+        int | None,
+        typer.Option("--only", metavar="NN", autocompletion=completion.numbers, help="As --from NN --until NN.", min=0),
+    ] = None,
+    until: Annotated[
+        int | None,
+        typer.Option("--until", metavar="NN", autocompletion=completion.numbers, help="Stop after the step NN.", min=0),
+    ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")] = False,
     refresh_after: Annotated[
         str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly
@@ -69,7 +70,12 @@ def images(
 
 
 def inspect(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of the chain registry, or any other.")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", autocompletion=completion.images, help="An image of the chain registry, or any other."
+        ),
+    ],
     *,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),

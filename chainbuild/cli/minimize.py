@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Say what a minimized image is made of, why, and what was left out.")
 
 ImageArgument = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="A chain's result, or its minimized image.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        autocompletion=completion.images,
+        help="A chain's result, or its minimized image.",
+        show_default=False,
+    ),
 ]
 
 

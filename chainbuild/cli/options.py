@@ -7,29 +7,61 @@ from typing import Annotated
 
 import typer
 
+from chainbuild.cli import completion
+
 PlatformArgument = Annotated[
-    str, typer.Argument(metavar="PLATFORM", help="amd64, aarch64, …; several with commas.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="PLATFORM",
+        autocompletion=completion.platforms,
+        help="amd64, aarch64, …; several with commas.",
+        show_default=False,
+    ),
 ]
 RepoArgument = Annotated[
-    str, typer.Argument(metavar="REPO", help="Repository of all images, as chainbuild/atom.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="REPO",
+        autocompletion=completion.last("repo"),
+        help="Repository of all images, as chainbuild/atom.",
+        show_default=False,
+    ),
 ]
 TagArgument = Annotated[
-    str, typer.Argument(metavar="TAG", help="How their tags begin, as build-base.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="TAG",
+        autocompletion=completion.last("tag"),
+        help="How their tags begin, as build-base.",
+        show_default=False,
+    ),
 ]
 BaseArgument = Annotated[
-    str, typer.Argument(metavar="BASE", help="Image that the first step stands on.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="BASE",
+        autocompletion=completion.last("base"),
+        help="Image that the first step stands on.",
+        show_default=False,
+    ),
 ]
 OptionArgument = Annotated[
     str,
     typer.Argument(
         metavar="OPTION",
+        autocompletion=completion.options,
         help="Folder of numbered Dockerfiles; several with commas, on top of each other.",
         show_default=False,
     ),
 ]
 ProductionArgument = Annotated[
     str,
-    typer.Argument(metavar="PRODUCTION", help="Image that the slim production image stands on.", show_default=False),
+    typer.Argument(
+        metavar="PRODUCTION",
+        autocompletion=completion.last("production"),
+        help="Image that the slim production image stands on.",
+        show_default=False,
+    ),
 ]
 
 Root = Annotated[
@@ -88,5 +120,10 @@ Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say m
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
 OnePlatform = Annotated[
-    str | None, typer.Option("--platform", help="Which of its platforms; this machine's where not given.")
+    str | None,
+    typer.Option(
+        "--platform",
+        autocompletion=completion.platforms,
+        help="Which of its platforms; this machine's where not given.",
+    ),
 ]

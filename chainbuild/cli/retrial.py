@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 
 
 def again(
     target: Annotated[
-        str, typer.Argument(metavar="OPTION|IMAGE", help="Folders of the tree (with commas), or any image.")
+        str,
+        typer.Argument(
+            metavar="OPTION|IMAGE",
+            autocompletion=completion.options,
+            help="Folders of the tree (with commas), or any image.",
+        ),
     ],
     words: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 
 
@@ -18,7 +19,10 @@ def shell(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", help="Of the local store or the chain registry, or a layer's name.", show_default=False
+            metavar="IMAGE",
+            autocompletion=completion.images,
+            help="Of the local store or the chain registry, or a layer's name.",
+            show_default=False,
         ),
     ],
     command: Annotated[

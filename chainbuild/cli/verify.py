@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
 
 
 def verify(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of any registry, or of the local store.")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", autocompletion=completion.images, help="An image of any registry, or of the local store."
+        ),
+    ],
     *,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 from chainbuild.cli.speaking import open_quietly
 
 
 def why(
-    step: Annotated[str, typer.Argument(metavar="STEP", help="As 20-openblas, or amd64/stock/20-openblas.")],
+    step: Annotated[
+        str,
+        typer.Argument(
+            metavar="STEP", autocompletion=completion.steps, help="As 20-openblas, or amd64/stock/20-openblas."
+        ),
+    ],
     words: Annotated[
         list[str] | None,
         typer.Argument(

@@ -10,7 +10,7 @@ from .conftest import OWN, Done, Lay, Place, container_output
 
 pytestmark = pytest.mark.timeout(900)
 
-LEFT = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo left by an option below > /usr/local/lib/libtiff.so.6\n"
+LEFT = b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo left by an option below > /usr/local/lib/libtiff.so.6\n"
 STOCK = ("10-Dockerfile-toolchain", "50-Dockerfile-python", "60-Dockerfile-numpy", "python-test", "numpy-test")
 
 PIPELINE = """
