@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import chainbuild
 from chainbuild.cli import (
@@ -30,8 +32,22 @@ from chainbuild.errors import WrongUseError
 from chainbuild.project.place import find_project
 from chainbuild.references import Platform
 
+GROUPS: dict[str, tuple[str, ...]] = {}
+"""The commands by what they are for, as `--help` lists them."""
+
+
+class _Grouped(TyperGroup):
+    """Lists the commands by groups, each in one line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].short_help or "") for name in names])
+
+
 app = typer.Typer(
     name="chainbuild",
+    cls=_Grouped,
     help="Chains of Dockerfiles become slim, proven production images; nothing is built twice.",
     epilog="chainbuild amd64 chainbuild/atom build-base debian:bookworm-slim stock debian:bookworm-slim",
     pretty_exceptions_enable=False,
@@ -55,28 +71,42 @@ def _root(
     pass
 
 
-app.command("build")(build.build)
-app.command("plan")(build.plan)
-app.command("layer")(layer.layer)
-app.command("init")(init.init)
-app.command("why")(why.why)
-app.command("images")(inventory.images)
-app.command("inspect")(inventory.inspect)
-app.command("shell")(shell.shell)
-app.command("verify")(verify.verify)
-app.command("test")(retrial.again)
-app.add_typer(minimize.app, name="minimize")
-app.command("sbom")(sbom.sbom)
-app.command("doctor")(doctor.doctor)
-app.command("ci")(ci.ci)
-app.command("bootstrap")(bootstrap.bootstrap)
-app.add_typer(registry.app, name="registry")
-app.add_typer(science.app, name="science")
+def _put(name: str, what: Callable[..., int] | typer.Typer, said: str) -> str:
+    if isinstance(what, typer.Typer):
+        app.add_typer(what, name=name, short_help=said)
+    else:
+        app.command(name, short_help=said)(what)
+    return name
 
-COMMANDS = frozenset({
-    "build", "plan", "layer", "init", "why", "images", "inspect", "shell", "verify", "test", "minimize", "sbom", "doctor",
-    "ci", "bootstrap", "registry", "science",
+
+GROUPS.update({
+    "Make images": (
+        _put("build", build.build, "A chain and the slim production image that it ends in; the word may be left out."),
+        _put("plan", build.plan, "What build with the same words would do, and why."),
+        _put("layer", layer.layer, "A folder with a plain Dockerfile, on a base of one's own."),
+        _put("science", science.app, "Trees of science and compatibility layers."),
+        _put("init", init.init, "Write a chainbuild.yaml from what is in the folder."),
+    ),
+    "Look at images": (
+        _put("why", why.why, "Why a step would be built: what differs from its last record."),
+        _put("images", inventory.images, "What the chain registry holds."),
+        _put("inspect", inventory.inspect, "How an image was made, step by step."),
+        _put("shell", shell.shell, "A shell in an image, as yourself, in this folder."),
+        _put("minimize", minimize.app, "What a slim image is made of, why, and what was left out."),
+        _put("sbom", sbom.sbom, "An image's bill of materials, as SPDX."),
+    ),
+    "Prove images": (
+        _put("verify", verify.verify, "Check that every ELF file of an image has its libraries."),
+        _put("test", retrial.again, "Run the tests of built images again."),
+    ),
+    "Machines": (
+        _put("doctor", doctor.doctor, "What this machine and its builders lack."),
+        _put("registry", registry.app, "The chain registry: up, down, status, ls, gc."),
+        _put("bootstrap", bootstrap.bootstrap, "A base image from the distribution's packages."),
+        _put("ci", ci.ci, "Print a CI workflow for the tree."),
+    ),
 })  # fmt: skip
+COMMANDS = frozenset(name for names in GROUPS.values() for name in names)
 _WORDS = 6
 """PLATFORM REPO TAG BASE OPTION PRODUCTION: with as many words, a first one that is wrong is a wrong platform."""
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})

@@ -5,6 +5,7 @@ Nothing here may fail or write: a line that is being typed is no place for messa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,18 +25,22 @@ Offers = Callable[[typer.Context, str], list[str]]
 def say_build(environ: MutableMapping[str, str], commands: Iterable[str]) -> None:
     """Put the command that is left out into the line that is being completed: `chainbuild am…` means `chainbuild build am…`.
 
-    The line is in the variables of typer's completion scripts: as one string, and for bash the cursor's word beside it.
+    The line is in the variables of typer's completion scripts: as one string (bash's with a word a line), and for bash the
+    number of the cursor's word beside it.
     """
     name = next((name for name in (_BASH, _OTHERS) if name in environ), "")
     if _VARIABLE not in environ or not name:
         return
-    program, _, rest = environ[name].partition(" ")
+    line = re.fullmatch(r"(\S+)(\s)(.*)", environ[name], re.DOTALL)
+    if line is None:
+        return
+    program, gap, rest = line.groups()
     words = rest.split()
     first = words[0] if words else ""
-    finished = len(words) > 1 or rest.endswith(" ")
+    finished = len(words) > 1 or rest[-1:].isspace()
     known = first in commands if finished else any(command.startswith(first) for command in commands)
     if first and not known and not first.startswith("-"):
-        environ[name] = f"{program} build {rest}"
+        environ[name] = f"{program}{gap}build{gap}{rest}"
         if name == _BASH and environ.get("COMP_CWORD", "").isdigit():
             environ["COMP_CWORD"] = str(int(environ["COMP_CWORD"]) + 1)
 

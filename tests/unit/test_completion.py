@@ -30,7 +30,7 @@ def offered(
     """What is offered for the last word of a line."""
     monkeypatch.setenv("_CHAINBUILD_COMPLETE", f"complete_{shell}")
     if shell == "bash":
-        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_WORDS", line.replace(" ", "\n"))
         monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
     else:
         monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
