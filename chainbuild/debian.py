@@ -78,7 +78,7 @@ def read_request(
 ) -> Request:
     """What a name and the flags ask for, on this machine. Errors: `WrongUseError`, `NotReadyError`."""
     problems = [
-        Problem(message=f"{package!r} is not a package's name", hint="As in --include git,curl.")
+        Problem(message=f"{package!r} is not a package's name", hint="As in --package git,curl.")
         for package in include
         if not _PACKAGE.fullmatch(package)
     ]

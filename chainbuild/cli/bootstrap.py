@@ -18,8 +18,8 @@ def bootstrap(
     platform: Annotated[
         str, typer.Option("--platform", help="amd64, aarch64, …; this machine's where not given.")
     ] = "",
-    include: Annotated[
-        list[str] | None, typer.Option("--include", metavar="PACKAGE", help="More packages; several with commas.")
+    package: Annotated[
+        list[str] | None, typer.Option("--package", metavar="PACKAGE", help="More packages; several with commas.")
     ] = None,
     suite: Annotated[
         str | None, typer.Option("--suite", help="The distribution's suite, for a base under a name of your own.")
@@ -36,7 +36,7 @@ def bootstrap(
     """Make a base image from the distribution's packages, where no registry has one or one's own is wanted."""
     from chainbuild.cli.making import make_base
 
-    packages = tuple(name for text in include or () for name in text.split(",") if name)
+    packages = tuple(name for text in package or () for name in text.split(",") if name)
     return make_base(
         image, platform, include=packages, suite=suite, full=full, load=not no_load, refresh=refresh, root=root,
         registry=registry, port=registry_port,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 
 if TYPE_CHECKING:
@@ -16,13 +17,21 @@ app = typer.Typer(help="Trees of science layers, with compat layers on the final
 
 Root = Annotated[
     Path,
-    typer.Option("--root", "-C", help="The folder that science/ and compat/ are in.", file_okay=False),
+    typer.Option(
+        "--root",
+        "-C",
+        help="The folder that science/ and compat/ are in.",
+        file_okay=False,
+        show_default="this folder",
+    ),
 ]
 Repo = Annotated[
     str,
     typer.Option("--repo", metavar="REPO", help="Where sci/… and rel/… go, as ghcr.io/acme/compute-images."),
 ]
-Platforms = Annotated[str, typer.Option("--platform", help="amd64, aarch64, …; several with commas.")]
+Platforms = Annotated[
+    str, typer.Option("--platform", autocompletion=completion.platforms, help="amd64, aarch64, …; several with commas.")
+]
 Ref = Annotated[
     str | None,
     typer.Option("--ref", metavar="REV|RANGE", help="Only what git says changed since then, and what stands on it."),

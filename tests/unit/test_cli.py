@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import chainbuild
 from chainbuild.buildx import BuildxDriver
 from chainbuild.cli import run, running
-from chainbuild.cli.app import COMMANDS, with_default_command
+from chainbuild.cli.app import COMMANDS, app, with_default_command
 from chainbuild.errors import ExitCode
 from chainbuild.session import Session
 from tests.unit.world import THREE_STEPS, FakeStore, World
@@ -207,3 +208,47 @@ def test_exit_codes_are_unique_and_documented(pytestconfig: pytest.Config) -> No
     text = (pytestconfig.rootpath / "docs/exit-codes.md").read_text()
     documented = re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
     assert {(int(number), name) for number, name in documented} == {(int(code), code.name) for code in ExitCode}
+
+
+# One vocabulary -------------------------------------------------------------------------------------------------------
+
+
+def flags() -> dict[str, list[Any]]:
+    """Every flag of every command, by its long name."""
+    found: dict[str, list[Any]] = {}
+
+    def walk(command: Any) -> None:
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                found.setdefault(max(parameter.opts, key=len), []).append(parameter)
+        for child in getattr(command, "commands", {}).values():
+            walk(child)
+
+    walk(get_command(app))
+    return found
+
+
+def test_a_letter_stands_for_one_word_in_all_commands() -> None:
+    words: dict[str, set[str]] = {}
+    for name, found in flags().items():
+        for parameter in found:
+            for letter in parameter.opts:
+                if len(letter) == 2:
+                    words.setdefault(letter, set()).add(name)
+    assert {letter: sorted(names) for letter, names in words.items() if len(names) > 1} == {}
+
+
+def test_a_flag_takes_a_value_in_all_commands_or_in_none() -> None:
+    kinds = {name: {one.is_flag or one.count for one in found} for name, found in flags().items()}
+    assert [name for name, kind in kinds.items() if len(kind) > 1] == []
+
+
+@pytest.mark.parametrize("name", ["--root", "--registry-port", "--registry", "--builder", "--plain", "--verbose"])
+def test_what_several_commands_share_is_said_in_the_same_words(name: str) -> None:
+    said = {one.help for one in flags()[name]}
+    allowed = {"--root": 2, "--registry": 2}
+    assert len(said) <= allowed.get(name, 1), said
+
+
+def test_every_command_is_in_a_group_of_help() -> None:
+    assert set(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
