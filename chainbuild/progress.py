@@ -9,14 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from chainbuild.events import Emit, LogLine, StepProgress
-
-TAIL_LINES: Final = 40
+from chainbuild.log_tail import LogTail
 
 _EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
 _RULE = re.compile(r"^-{10,}$")
@@ -69,7 +67,7 @@ class _Vertex:
     name: str = ""
     error: str = ""
     partial: dict[int, bytes] = field(default_factory=dict)
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    tail: LogTail = field(default_factory=LogTail)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +157,7 @@ class Progress:
 
     def _line(self, vertex: _Vertex, line: bytes, stream: int) -> None:
         text = line.decode("utf-8", "replace")
-        vertex.tail.append(text)
+        vertex.tail.add(text, stderr=stream == 2)
         self._emit(
             LogLine(step=self._step, vertex=vertex.name, text=text, stream="stderr" if stream == 2 else "stdout")
         )
@@ -180,7 +178,7 @@ class Progress:
             (text.removeprefix("ERROR: ") for text in reversed(self._text) if text.startswith("ERROR: ")),
             self._text[-1] if self._text else "",
         )
-        return Failure(vertex=failed.name, error=error, line=line, tail=tuple(failed.tail), text="\n".join(self._text))
+        return Failure(vertex=failed.name, error=error, line=line, tail=failed.tail.lines(), text="\n".join(self._text))
 
     def _failed(self) -> Iterator[_Vertex]:
         """Vertices with an error of their own, before those that were only cancelled with them."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from chainbuild import events
+from chainbuild.log_tail import LogTail
 from chainbuild.wording import past
-
-TAIL_LINES: Final = 20
-_REMEMBERED_LINES: Final = 200
 
 State = Literal["waiting", "running", "done", "reused", "failed", "skipped"]
 
@@ -38,8 +35,8 @@ class Row:
     message: str = ""
     log_path: Path | None = None
     last_line: str = ""
-    lines: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_LINES))
-    """The newest log lines, each with the vertex that printed it."""
+    tails: dict[str, LogTail] = field(default_factory=dict)
+    """What the vertices printed last; the one that printed last of all comes last."""
 
     @property
     def group(self) -> str:
@@ -73,8 +70,15 @@ class Row:
     def tail(self) -> tuple[str, ...]:
         """The last lines of the instruction that printed last: the one that failed, the others were cancelled."""
         # Lines of no instruction are the client's own: what it says of a failure quotes the file, not the output.
-        vertex = next((name for name, _ in reversed(self.lines) if name), "")
-        return tuple(text for name, text in self.lines if name == vertex)[-TAIL_LINES:]
+        vertex = next((name for name in reversed(self.tails) if name), "")
+        return self.tails[vertex].lines() if vertex in self.tails else ()
+
+    def heard(self, event: events.LogLine) -> None:
+        """Take in a line."""
+        self.last_line = event.text
+        tail = self.tails.pop(event.vertex, None) or LogTail()
+        tail.add(event.text, stderr=event.stream == "stderr")
+        self.tails[event.vertex] = tail
 
 
 @dataclass(kw_only=True, slots=True)
@@ -122,9 +126,7 @@ class Board:
             case events.RunStarted():
                 self._start(event)
             case events.LogLine():
-                row = self.row(event.step)
-                row.last_line = event.text
-                row.lines.append((event.vertex, event.text))
+                self.row(event.step).heard(event)
             case events.StepProgress():
                 row = self.row(event.step)
                 row.doing, row.current, row.total = event.doing, event.current, event.total

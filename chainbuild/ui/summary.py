@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild import events
-from chainbuild.ui.board import TAIL_LINES, Board, Row
+from chainbuild.ui.board import Board, Row
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style
 from chainbuild.wording import clip, duration, plural, share, short_digest, size, visible, visible_lines
@@ -138,7 +138,7 @@ def failure_lines(
     head: str, tail: Sequence[str], log_path: Path | None, width: int | None, *, where: str = ""
 ) -> list[Line]:
     """A failure with the last lines of its output in a frame; the line that most likely says why is marked."""
-    shown = [visible(line) for line in tail][-TAIL_LINES:]
+    shown = [visible(line) for line in tail]
     lines: list[Line] = [(Span(line, "bad"),) for line in visible_lines(head)] if head else []
     if where:
         lines.append((Span("  at ", "dim"), Span(visible(where))))

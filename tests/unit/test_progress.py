@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.events import Event, LogLine, StepProgress
-from chainbuild.progress import TAIL_LINES, Failure, JsonStream, Progress
+from chainbuild.log_tail import TAIL_LINES
+from chainbuild.progress import Failure, JsonStream, Progress
 
 RUN = "[2/3] RUN make"
 
