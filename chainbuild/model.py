@@ -156,6 +156,8 @@ class Chain:
     """The repository of the chain registry that its names are given in, where that is not the result's own."""
     aliases: tuple[str, ...] = ()
     """More tags of the index. Once they exist they never move."""
+    also: tuple[str, ...] = ()
+    """More tags of the index, and of the result in the local store, that move with it."""
     alias_label: str = ""
     """The label by which an image says which alias it has had: one that stands gets no second one (see `Stamp`)."""
     local_tag: str | None = ""

@@ -309,6 +309,7 @@ def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
     for chain in graph.chains:
         if chain.has_names:
             names[str(chain.index)] = f"the index of {chain.option} over its platforms"
+            names |= {str(chain.home.with_tag(tag)): f"the same as {chain.index}" for tag in chain.also}
             for alias in chain.aliases:
                 names[str(chain.home.with_tag(alias))] = f"{chain.index} as it is now, for ever"
     return tuple(names.items())

@@ -25,7 +25,7 @@ def publish_indexes(
 ) -> tuple[str, ...]:
     """Give the chains' results their names in the chain registry; what people may want to know of it is told.
 
-    The results' own names come first, then the indexes over them, then the aliases of those. Contents are all in place
+    The results' own names come first, then the indexes over them with their other tags, then the aliases of those. Contents are all in place
     before the first name moves. Platforms that an index has already stay in it, unless it is told to `replace` it by
     what is given. An alias that exists stays as it is.
     """
@@ -39,6 +39,9 @@ def publish_indexes(
     indexes = {
         reference: put_index(registries, reference, below, merge=not replace) for reference, below in wanted.items()
     }
+    for chain in images:
+        for tag in chain.also:
+            put_tag(registries, chain.home.with_tag(tag), indexes[chain.index].digest)
     told: dict[str, None] = {}
     for alias, chain in _aliases(images).items():
         told |= dict.fromkeys(_never_moved(registries, alias, indexes[chain.index].digest))
@@ -97,11 +100,13 @@ def push_results(
     """
     images: dict[ImageReference, _Push] = {}
     indexes: dict[ImageReference, _Push] = {}
+    others: dict[ImageReference, ImageReference] = {}
     for chain in chains:
         home = chain.repo or repo
         target = home.with_tag(chain.result_tag)
         images[target] = _Push(outcome.results[chain.result.id].reference, target)
         indexes[chain.index] = _Push(chain.index, home.with_tag(chain.index_tag))
+        others |= {home.with_tag(tag): home.with_tag(chain.index_tag) for tag in chain.also}
         for alias in _aliases_here(registries, chain):
             indexes[alias] = _Push(alias, home.with_tag(alias.tag_or_latest), never_moves=True)
     if together:
@@ -111,6 +116,11 @@ def push_results(
     for push in (*images.values(), *indexes.values()):
         if _send(registries, push, name=True):
             pushed[push.target] = None
+    for other, index in others.items():
+        there = registries.client(index).head(index.repository, index.tag_or_latest)
+        if there is not None:
+            put_tag(registries, other, there.digest)
+            pushed[other] = None
     return tuple(pushed)
 
 

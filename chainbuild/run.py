@@ -39,6 +39,8 @@ class Wishes:
     """Steps for which some changes are no reason to build."""
     first: int | None = None
     """`--from`: steps below this number are taken as they stand."""
+    taken: Mapping[StepId, str] = field(default_factory=dict)
+    """More steps that are taken as they stand, and the flag that said so."""
     seconds_left: Callable[[], float] | None = None
     """Until the deadline."""
     push: bool = False
@@ -66,7 +68,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         InputReader(Platform.of_this_machine()),
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
-        taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
+        taken={**wishes.taken, **(taken_before(graph, wishes.first) if wishes.first is not None else {})},
         lenient=wishes.lenient,
         glance=books,
     )
@@ -174,7 +176,10 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
         local_tag = chain.result_tag if chain.local_tag == "" else chain.local_tag
         local_name = str((chain.repo or graph.repo).with_tag(local_tag)) if wishes.load and local_tag else ""
         if local_name:
-            session.local.load(result.reference.pinned, result.record.image, chain.platform, local_name)
+            # The platform is a part of the tag where the local store gets several.
+            others = chain.also if local_tag != chain.result_tag else ()
+            for name in (local_name, *(str((chain.repo or graph.repo).with_tag(tag)) for tag in others)):
+                session.local.load(result.reference.pinned, result.record.image, chain.platform, name)
         results.append(_told(chain, result, outcome, local_name))
     return tuple(results)
 

@@ -1,4 +1,6 @@
-"""From the text of `chainbuild.yaml` to plain values with their lines; everything that is wrong with its shape is told.
+"""From a YAML text to plain values with their lines; everything that is wrong with its shape is told.
+
+What it may say is a table of rules: `chainbuild.yaml`'s (`PROJECT`) unless told otherwise.
 
 Scalars are read as YAML 1.2's core schema says (a bare `on` or `1:30` is a text), as editors do that know the schema.
 """
@@ -58,8 +60,14 @@ class Content:
         return self.lines.get(place, 1)
 
 
-def read_nodes(raw: bytes, path: str) -> Content:
-    """Read the file's bytes. What is wrong is in `problems`, and then `values` is what is right."""
+FILL_IT: Final = "chainbuild init --force writes one from what it finds in the folder."
+
+
+def read_nodes(raw: bytes, path: str, rules: Table = PROJECT, *, if_empty: str = FILL_IT) -> Content:
+    """Read the file's bytes. What is wrong is in `problems`, and then `values` is what is right.
+
+    `if_empty` is what to do about a file with nothing in it.
+    """
     try:
         node = yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
     except UnicodeDecodeError as error:
@@ -68,7 +76,7 @@ def read_nodes(raw: bytes, path: str) -> Content:
     except yaml.YAMLError as error:
         return Content(problems=(_syntax(error, path),))
     shape = _Shape(path)
-    values = shape.read(PROJECT, node, ()) if node is not None else shape.empty()
+    values = shape.read(rules, node, ()) if node is not None else shape.empty(if_empty)
     return Content(values=values or {}, lines=shape.lines, problems=tuple(shape.problems))
 
 
@@ -95,8 +103,8 @@ class _Shape:
         self.lines: dict[Place, int] = {}
         self.problems: list[Problem] = []
 
-    def empty(self) -> dict[str, Any]:
-        self.say(1, "it is empty", "chainbuild init --force writes one from what it finds in the folder.")
+    def empty(self, hint: str) -> dict[str, Any]:
+        self.say(1, "it is empty", hint)
         return {}
 
     def say(self, line: int, message: str, hint: str) -> None:
@@ -282,7 +290,8 @@ def _how(wanted: str) -> str:
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     words = list(known)
-    near = difflib.get_close_matches(word.lower().replace("_", "-"), words, n=1)
+    same = word.lower().replace("_", "-")
+    near = [one for one in words if one.replace("_", "-") == same] or difflib.get_close_matches(same, words, n=1)
     shown = ", ".join(words[:24]) + (", …" if len(words) > 24 else "")
     hint = f"Perhaps you meant {near[0]!r}. " if near else ""
     return f"{hint}Known: {shown}."

@@ -33,13 +33,22 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 def schema() -> dict[str, Any]:
     """The schema's document."""
-    head = {"$schema": _DIALECT, "title": FILE_NAME, "description": "What chainbuild does in a folder, without flags."}
-    return head | _table(PROJECT)
+    return schema_of(PROJECT, FILE_NAME, "What chainbuild does in a folder, without flags.")
+
+
+def schema_of(rules: Table, title: str, description: str) -> dict[str, Any]:
+    """The document for a file of these rules."""
+    return {"$schema": _DIALECT, "title": title, "description": description} | _table(rules)
 
 
 def schema_text() -> str:
     """The schema as it is published."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    return as_text(schema())
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """A schema as it is published."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def put_schema(root: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, MANIFEST, TEST, CompatLayer, Described
+from chainbuild.ordering import circle, in_order
 
 VARIABLE: Final = "SCISERVER_IMAGE"
 _DEFINITIONS: Final = frozenset({MANIFEST, DOCKERFILE, TEST})
@@ -51,13 +52,14 @@ def check_includes(layers: Mapping[str, CompatLayer], problems: list[Problem]) -
             for name in layer.includes
             if name not in layers
         )
-    circle = _circle(layers)
-    if circle:
+    included = {name: layer.includes for name, layer in layers.items()}
+    path = circle(included, in_order(included))
+    if path:
         problems.append(
             Problem(
-                path=layers[circle[0]].manifest,
-                line=layers[circle[0]].lines.get("includes", 0),
-                message=f"layers include each other in a circle: {' includes '.join(circle)}",
+                path=layers[path[0]].manifest,
+                line=layers[path[0]].lines.get("includes", 0),
+                message=f"layers include each other in a circle: {' includes '.join(path)}",
                 hint="Take one of the includes away.",
             )
         )
@@ -79,24 +81,6 @@ def _nearest(name: str, layers: Mapping[str, CompatLayer]) -> str:
     near = difflib.get_close_matches(name, layers, n=1)
     hint = f"Perhaps you meant {near[0]!r}. " if near else ""
     return hint + (f"Here are: {', '.join(sorted(layers))}." if layers else "There is no compat layer here.")
-
-
-def _circle(layers: Mapping[str, CompatLayer]) -> list[str]:
-    """One circle of includes; empty where there is none."""
-    left = {name: {one for one in layer.includes if one in layers} for name, layer in layers.items()}
-    while free := [name for name, includes in left.items() if not includes]:
-        for name in free:
-            del left[name]
-        for includes in left.values():
-            includes.difference_update(free)
-    if not left:
-        return []
-    path: list[str] = []
-    name = min(left)
-    while name not in path:
-        path.append(name)
-        name = min(left[name])
-    return [*path[path.index(name) :], name]
 
 
 def check_dockerfile(layer: CompatLayer, problems: list[Problem]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from chainbuild.errors import Problem
 from chainbuild.layouts.science.manifests import DOCKERFILE, ScienceLayer
+from chainbuild.ordering import circle, in_order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,48 +44,20 @@ def grow(
 ) -> Forest | None:
     """The forest; None where layers stand on each other in a circle. Everything that is wrong goes to `problems`."""
     by_target = {layer.target: layer for layer in layers}
-    order = _order(by_target, below)
+    order = in_order(below)
     if len(order) < len(by_target):
-        problems.append(_circle(by_target, below, frozenset(order)))
+        problems.append(_circle(by_target, circle(below, order)))
         return None
     forest = Forest(layers=tuple(by_target[target] for target in order), by_target=by_target, below=below, finals={})
     _check_versions(forest, problems)
     return replace(forest, finals=_finals(forest, problems))
 
 
-def _order(by_target: Mapping[str, ScienceLayer], below: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Kahn's: what is free comes in the order of names, so that a tree has one order. What is in circles is left out."""
-    waits = {target: len(below[target]) for target in by_target}
-    above: dict[str, list[str]] = {target: [] for target in by_target}
-    for target in by_target:
-        for base in below[target]:
-            above[base].append(target)
-    free = [target for target, count in waits.items() if not count]
-    heapq.heapify(free)
-    order: list[str] = []
-    while free:
-        target = heapq.heappop(free)
-        order.append(target)
-        for dependent in above[target]:
-            waits[dependent] -= 1
-            if not waits[dependent]:
-                heapq.heappush(free, dependent)
-    return order
-
-
-def _circle(
-    by_target: Mapping[str, ScienceLayer], below: Mapping[str, tuple[str, ...]], free: frozenset[str]
-) -> Problem:
-    """One circle, whole: each layer that is left stands on another one that is left."""
-    path: list[str] = []
-    target = min(set(by_target) - free)
-    while target not in path:
-        path.append(target)
-        target = min(base for base in below[target] if base not in free)
-    circle = [*path[path.index(target) :], target]
+def _circle(by_target: Mapping[str, ScienceLayer], path: tuple[str, ...]) -> Problem:
+    """One circle, whole."""
     return Problem(
-        path=f"{by_target[target].said.folder}/{DOCKERFILE}",
-        message=f"layers stand on each other in a circle: {' on '.join(circle)}",
+        path=f"{by_target[path[0]].said.folder}/{DOCKERFILE}",
+        message=f"layers stand on each other in a circle: {' on '.join(path)}",
         hint="One of them has to stand on another image.",
     )
 
