@@ -213,6 +213,8 @@ class Graph:
     chains: tuple[Chain, ...]
     together: bool = False
     """Whether nothing gets a name (index, alias, local name, push) before every chain has succeeded."""
+    exact: bool = False
+    """Whether nothing but this run's results is pushed: not what an index of the chain registry names besides."""
 
     def __iter__(self) -> Iterator[Step]:
         for chain in self.chains:

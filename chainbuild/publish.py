@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from chainbuild.execute import Outcome
@@ -25,9 +25,9 @@ def publish_indexes(
 ) -> tuple[str, ...]:
     """Give the chains' results their names in the chain registry; what people may want to know of it is told.
 
-    The results' own names come first, then the indexes over them with their other tags, then the aliases of those. Contents are all in place
-    before the first name moves. Platforms that an index has already stay in it, unless it is told to `replace` it by
-    what is given. An alias that exists stays as it is.
+    The results' own names come first, then the indexes over them with their other tags, then the aliases of those.
+    Contents are all in place before the first name moves. Platforms that an index has already stay in it, unless it is
+    told to `replace` it by what is given. An alias that exists stays as it is.
     """
     images = _in_place(registries, chains, outcome)
     wanted: dict[ImageReference, dict[Platform, Descriptor]] = {}
@@ -85,18 +85,21 @@ class _Push:
 
     source: ImageReference
     target: ImageReference
+    only: Mapping[Platform, ImageReference] = field(default_factory=dict)
+    """Of an index: the images that it is to be over, instead of all that the source is over."""
     never_moves: bool = False
 
 
 def push_results(
-    registries: Registries, repo: ImageReference, chains: Iterable[Chain], outcome: Outcome, *, together: bool = False
-) -> tuple[ImageReference, ...]:
+    registries: Registries, repo: ImageReference, chains: Iterable[Chain], outcome: Outcome, *,
+    together: bool = False, exact: bool = False,
+) -> tuple[ImageReference, ...]:  # fmt: skip
     """Copy the chains' results and then their indexes to REPO's own registry, by digest; gives their names there.
 
     What is attached to a result (its bill of materials) goes with it. An index comes after every image that it names, and
     keeps the platforms that it has there and not here. `together`: every content is there before the first name moves.
-    Errors: those of the registries (`LoginNeededError` with what to
-    do).
+    `exact`: an index gets the chains' results alone, whatever else the chain registry's names, and no alias. Errors:
+    those of the registries (`LoginNeededError` with what to do).
     """
     images: dict[ImageReference, _Push] = {}
     indexes: dict[ImageReference, _Push] = {}
@@ -104,10 +107,14 @@ def push_results(
     for chain in chains:
         home = chain.repo or repo
         target = home.with_tag(chain.result_tag)
-        images[target] = _Push(outcome.results[chain.result.id].reference, target)
-        indexes[chain.index] = _Push(chain.index, home.with_tag(chain.index_tag))
+        result = outcome.results[chain.result.id].reference
+        images[target] = _Push(result, target)
+        index = _Push(chain.index, home.with_tag(chain.index_tag))
+        if exact:
+            index = _Push(chain.index, index.target, {**indexes.get(chain.index, index).only, chain.platform: result})
+        indexes[chain.index] = index
         others |= {home.with_tag(tag): home.with_tag(chain.index_tag) for tag in chain.also}
-        for alias in _aliases_here(registries, chain):
+        for alias in _aliases_here(registries, chain) if not exact else ():
             indexes[alias] = _Push(alias, home.with_tag(alias.tag_or_latest), never_moves=True)
     if together:
         for push in (*images.values(), *indexes.values()):
@@ -116,8 +123,8 @@ def push_results(
     for push in (*images.values(), *indexes.values()):
         if _send(registries, push, name=True):
             pushed[push.target] = None
-    for other, index in others.items():
-        there = registries.client(index).head(index.repository, index.tag_or_latest)
+    for other, same in others.items():
+        there = registries.client(same).head(same.repository, same.tag_or_latest)
         if there is not None:
             put_tag(registries, other, there.digest)
             pushed[other] = None
@@ -135,6 +142,13 @@ def _send(registries: Registries, push: _Push, *, name: bool) -> bool:
     """Copy what is to be pushed, with or without its name. Whether there is anything."""
     source, target = push.source, push.target
     bare = ImageReference(target.registry, target.repository)
+    if push.only:
+        if name:
+            chosen = {
+                platform: resolve(registries, image, platform).descriptor for platform, image in push.only.items()
+            }
+            put_index(registries, target, chosen, merge=True)
+        return True
     here = read_index(registries, source)
     if here is None:
         if source.digest is None:

@@ -39,8 +39,6 @@ class Wishes:
     """Steps for which some changes are no reason to build."""
     first: int | None = None
     """`--from`: steps below this number are taken as they stand."""
-    taken: Mapping[StepId, str] = field(default_factory=dict)
-    """More steps that are taken as they stand, and the flag that said so."""
     seconds_left: Callable[[], float] | None = None
     """Until the deadline."""
     push: bool = False
@@ -68,7 +66,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         InputReader(Platform.of_this_machine()),
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
-        taken={**wishes.taken, **(taken_before(graph, wishes.first) if wishes.first is not None else {})},
+        taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
         lenient=wishes.lenient,
         glance=books,
     )
@@ -168,7 +166,10 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
     for text in publish_indexes(session.registries, finished, outcome, replace=wishes.replace_index):
         session.emit(events.Message(level="warning", text=text))
     if wishes.push:
-        for name in push_results(session.registries, graph.repo, finished, outcome, together=graph.together):
+        pushed = push_results(
+            session.registries, graph.repo, finished, outcome, together=graph.together, exact=graph.exact
+        )
+        for name in pushed:
             session.emit(events.Message(text=f"pushed {name}"))
     results = []
     for chain in finished:
@@ -178,8 +179,8 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
         if local_name:
             # The platform is a part of the tag where the local store gets several.
             others = chain.also if local_tag != chain.result_tag else ()
-            for name in (local_name, *(str((chain.repo or graph.repo).with_tag(tag)) for tag in others)):
-                session.local.load(result.reference.pinned, result.record.image, chain.platform, name)
+            for other in (local_name, *(str((chain.repo or graph.repo).with_tag(tag)) for tag in others)):
+                session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
         results.append(_told(chain, result, outcome, local_name))
     return tuple(results)
 

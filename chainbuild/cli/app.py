@@ -25,6 +25,7 @@ from chainbuild.cli import (
     sbom,
     science,
     shell,
+    types,
     verify,
     why,
 )  # fmt: skip
@@ -85,6 +86,7 @@ GROUPS.update({
         _put("plan", build.plan, "What build with the same words would do, and why."),
         _put("layer", layer.layer, "A folder with a plain Dockerfile, on a base of one's own."),
         _put("science", science.app, "Trees of science and compatibility layers."),
+        _put("types", types.app, "Image types: TYPE/SYSTEM folders, published by visibility."),
         _put("init", init.init, "Write a chainbuild.yaml from what is in the folder."),
     ),
     "Look at images": (
