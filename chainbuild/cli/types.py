@@ -18,7 +18,9 @@ app = typer.Typer(
 
 Globs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[GLOB]…", help="Images by name:tag, as 'casa-dev:*'; all but the built-in ones where not given."),
+    typer.Argument(
+        metavar="[GLOB]…", help="Images by name:tag, as 'casa-dev:*'; all but the built-in ones where not given."
+    ),
 ]
 Repository = Annotated[
     Path | None,

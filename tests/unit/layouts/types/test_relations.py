@@ -1,0 +1,153 @@
+"""Dependencies and FROM: what stands on what, whether the two agree, and the order for every graph."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chainbuild.errors import WrongUseError
+
+from .shelf import PUBLIC, Shelf
+
+
+def wrong(shelf: Shelf) -> list[str]:
+    with pytest.raises(WrongUseError) as raised:
+        shelf.look()
+    return [str(problem).replace(f"{shelf.user}/", "") for problem in raised.value.problems]
+
+
+def test_a_path_stands_for_every_image_beneath_it(shelf: Shelf) -> None:
+    shelf.type("dev/x", sources=[{"name": "dev", "tags": ["x"]}, {"name": "dev", "tags": ["x-debug"]}])
+    shelf.type("dev/y", root=shelf.repository)
+    shelf.type("other/x")
+    shelf.type("app/x", "FROM dev:x", dependencies=["../../dev"])
+    shelf.type("app/y", "FROM dev:y", dependencies=["../../dev/y"])
+    shelf.type("all/x", dependencies=["../.."])
+    below = shelf.look().relations.below
+    assert below["app:x"] == ("dev:x", "dev:x-debug", "dev:y"), "in whatever root they are"
+    assert below["app:y"] == ("dev:y",)
+    assert set(below["all:x"]) == {"dev:x", "dev:x-debug", "dev:y", "other:x", "app:x", "app:y"}
+
+
+def test_a_path_that_matches_nothing_is_told_with_what_is_there(shelf: Shelf) -> None:
+    shelf.type("casa-dev/x")
+    shelf.type("app/x", "FROM casa-dev:x", dependencies=["../../casa-dev", "../../casa-div", "../../../etc", "."])
+    found = wrong(shelf)
+    assert found[0].startswith("app/x/casa_distro_docker.yaml:3: dependency '../../casa-div' matches nothing")
+    assert "Perhaps you meant '../../casa-dev'. Here are: app/x, casa-dev/x." in found[0]
+    assert found[1].startswith("app/x/casa_distro_docker.yaml:4: dependency '../../../etc' leads out of the folders")
+    assert found[2].startswith("app/x/casa_distro_docker.yaml:5: dependency '.' is this image type itself")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "FROM dev:x",
+        "from dev:x",
+        "FROM dev:x AS base",
+        "FROM cati/dev:x",
+        "FROM registry.example/some/where/dev:x",
+        f"FROM {PUBLIC}/dev:x",
+        "FROM localhost:5000/dev:x",
+        "ARG BASE=dev:x\nFROM ${BASE}",
+        "FROM --platform=linux/amd64 dev:x",
+        "FROM debian:1\nCOPY --from=dev:latest /a /a",
+        "FROM debian:1\nRUN --mount=from=dev:x,target=/x true",
+        "FROM debian:1 AS one\nFROM dev:x\nCOPY --from=one /a /a",
+    ],
+)
+def test_every_way_of_naming_an_image(shelf: Shelf, line: str) -> None:
+    shelf.type("dev/x", tags=["latest", "x"])
+    shelf.type("app/x", line, dependencies=["../../dev"])
+    assert shelf.look().relations.read_by("app:x") == ("dev:x",)
+    if "cati" in line or "some/where" in line:
+        return
+    shelf.type("app/x", line)
+    (told,) = wrong(shelf)
+    assert "app/x/casa_distro_docker.yaml has no dependency on dev/x" in told
+    assert told.endswith("Add to its dependencies: ../../dev/x")
+    assert told.startswith("app/x/Dockerfile:")
+
+
+def test_images_of_one_folder_need_no_dependency(shelf: Shelf) -> None:
+    shelf.type(
+        "dev/x",
+        dockerfile=None,
+        files={"Dockerfile.template": "FROM %(base)s\n"},
+        sources=[
+            {"name": "a-late", "tags": ["x"], "template_files_parameters": {"base": "z-early:x"}},
+            {"name": "z-early", "tags": ["x"], "template_files_parameters": {"base": "debian:1"}},
+        ],
+    )
+    assert shelf.look().relations.order == ("z-early:x", "a-late:x")
+
+
+def test_a_tag_that_is_not_there_is_told(shelf: Shelf) -> None:
+    shelf.type("dev/x", tags=["latest", "ubuntu-16.04"])
+    shelf.type("app/x", "FROM cati/dev:ubuntu-16.4", dependencies=["../../dev"])
+    (told,) = wrong(shelf)
+    assert told.startswith("app/x/Dockerfile:1: FROM cati/dev:ubuntu-16.4: dev has no tag 'ubuntu-16.4' here")
+    assert "Its tags here are: latest, ubuntu-16.04." in told
+
+
+def test_docker_hubs_own_image_of_that_name(shelf: Shelf) -> None:
+    shelf.type("debian/x", "FROM docker.io/library/debian:1")
+    assert shelf.look().relations.read_by("debian:x") == ()
+    shelf.type("debian/x", "FROM debian:x")
+    (told,) = wrong(shelf)
+    assert "images stand on each other in a circle: debian:x on debian:x" in told
+    assert "docker.io/library/" in told
+
+
+def test_a_dependency_that_nothing_reads_is_a_warning(shelf: Shelf) -> None:
+    shelf.type("dev/x")
+    shelf.type("app/x", "FROM debian:1", dependencies=["../../dev"])
+    (loose,) = shelf.look().relations.loose
+    assert loose.message == "it depends on ../../dev, and its Dockerfile reads no image of that"
+    assert "dev:x" in loose.hint
+    shelf.type("app/x", "FROM dev:x", dependencies=["../../dev"])
+    assert shelf.look().relations.loose == ()
+
+
+def test_one_image_for_two_platforms_in_one_file(shelf: Shelf) -> None:
+    shelf.type("dev/x")
+    text = "FROM --platform=linux/arm64 dev:x AS far\nFROM --platform=linux/amd64 dev:x\nCOPY --from=far /a /a"
+    shelf.type("app/x", text, dependencies=["../../dev"])
+    with pytest.raises(WrongUseError, match=r"dev:x is read for linux/(arm64|amd64) and for"):
+        shelf.look()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from("abcdef"), st.sets(st.sampled_from("abcdef"), max_size=3), min_size=1))
+def test_the_order_is_right_for_every_graph(wanted: dict[str, set[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shelf = Shelf(Path(folder) / "home")
+        for name, bases in wanted.items():
+            there = sorted(bases & set(wanted))
+            lines = [f"COPY --from={base}:x / /" for base in there]
+            dependencies = [f"../../{base}" for base in there]
+            shelf.type(f"{name}/x", "\n".join(["FROM debian:1", *lines]), dependencies=dependencies)
+        graph = {name: bases & set(wanted) for name, bases in wanted.items()}
+        try:
+            order = shelf.look().relations.order
+        except WrongUseError as error:
+            assert _has_circle(graph)
+            text = str(error)
+            assert "in a circle: " in text or "is this image type itself" in text
+            return
+        assert not _has_circle(graph)
+        assert sorted(order) == sorted(f"{name}:x" for name in wanted)
+        for place, name in enumerate(order):
+            assert {f"{base}:x" for base in graph[name[0]]} <= set(order[:place])
+
+
+def _has_circle(graph: dict[str, set[str]]) -> bool:
+    left = dict(graph)
+    while free := [name for name, bases in left.items() if not bases & set(left)]:
+        for name in free:
+            del left[name]
+    return bool(left)
