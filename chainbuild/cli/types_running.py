@@ -49,6 +49,11 @@ def update_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: 
             if dry_run:
                 reasons = {step: f"published as {image.reference.name}" for step, image in found.published.items()}
                 _show(found.planned, found.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons)
+        if mode != "json" and not dry_run:
+            stderr().write([
+                f"{found.layout.images[one.step.id].id} for {one.step.platform}: {one.reason}"
+                for one in found.planned.plan.builds
+            ])  # fmt: skip
         if mode != "json":
             stderr().write([f"{name} was never created: chainbuild types create '{name}'" for name in found.never])
         if dry_run:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from chainbuild.errors import Problem
@@ -122,24 +121,6 @@ def _source(index: int, said: dict[str, Any]) -> Source | None:
         visibility=said.get("visibility") or PRIVATE,
         parameters=tuple((name, "" if value is None else str(value)) for name, value in given.items()),
     )
-
-
-def place_of(spot: str, dependency: str) -> str | None:
-    """Where a dependency's path leads from the image type at `spot` (`casa-dev/ubuntu-22.04`); None: out of all roots.
-
-    The roots lie on top of each other: a path means the same place in each of them. Empty: all image types.
-    """
-    if PurePosixPath(dependency).is_absolute():
-        return None
-    parts = spot.split("/")
-    for part in PurePosixPath(dependency).parts:
-        if part == "..":
-            if not parts:
-                return None
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
 
 
 def schema() -> dict[str, Any]:

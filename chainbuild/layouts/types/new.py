@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import WrongUseError
+from chainbuild.layouts.types.dependencies import relative_path
 from chainbuild.layouts.types.manifest import DOCKERFILE, MANIFEST, PRIVATE, PUBLIC
-from chainbuild.layouts.types.relations import relative_path
 from chainbuild.layouts.types.tree import Catalogue, Image
 from chainbuild.references import ImageReference
 

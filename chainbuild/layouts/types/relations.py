@@ -6,20 +6,16 @@ registry of ours, or anything at all once the folder's dependencies say so: `FRO
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.images import named_images
-from chainbuild.layouts.types.manifest import place_of
+from chainbuild.layouts.types.dependencies import few, place_of, relative_path
 from chainbuild.layouts.types.tree import Catalogue, Image
 from chainbuild.model import ImageInput
 from chainbuild.ordering import circle, in_order
 from chainbuild.references import DOCKER_HUB, ChainRegistry, ImageReference, Platform
-
-_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +126,7 @@ def _loose(catalogue: Catalogue, places: Mapping[str, Places], relations: Relati
         for (line, path), beneath in zip(image.manifest.dependencies, (ids for _, ids in said), strict=True):
             if beneath and not read[image.spot].intersection(beneath):
                 message = f"it depends on {path}, and its Dockerfile reads no image of that"
-                hint = f"No FROM names one of: {_few(beneath)}. It only comes after them."
+                hint = f"No FROM names one of: {few(beneath)}. It only comes after them."
                 found[Problem(path=image.manifest.shown, line=line, message=message, hint=hint)] = None
     return tuple(found)
 
@@ -156,31 +152,13 @@ class _Reader:
     # Dependencies -----------------------------------------------------------------------------------------------------
 
     def dependencies(self, image: Image) -> Places:
-        """What stands beneath each path of an image's folder; a path that stands for nothing is told."""
+        """What stands beneath each path of an image's folder, but for what that makes itself."""
         found: Places = []
-        for line, path in image.manifest.dependencies:
+        for _, path in image.manifest.dependencies:
             place = place_of(image.spot, path)
             beneath = () if place is None else self._catalogue.beneath(place)
-            others = tuple(one.id for one in beneath if one.spot != image.spot)
-            if not others:
-                self._unmatched(image, line, path, place, itself=bool(beneath))
-            found.append((path, others))
+            found.append((path, tuple(one.id for one in beneath if one.spot != image.spot)))
         return found
-
-    def _unmatched(self, image: Image, line: int, path: str, place: str | None, *, itself: bool) -> None:
-        spots = sorted({one.spot for one in self._catalogue.images.values()})
-        kinds = sorted({spot.partition("/")[0] for spot in spots})
-        if place is None:
-            told, hint = "leads out of the folders of image types", "It is a path from this folder, as ../../casa-dev."
-        elif itself:
-            told, hint = "is this image type itself", "An image type comes after others; leave this out."
-        else:
-            near = difflib.get_close_matches(place, [*spots, *kinds], n=1)
-            told = f"matches nothing: there is no image type {place!r}"
-            hint = f"Perhaps you meant {relative_path(image.spot, near[0])!r}. " if near else ""
-            hint += f"Here are: {_few(spots)}."
-        problem = Problem(path=image.manifest.shown, line=line, message=f"dependency {path!r} {told}", hint=hint)
-        self.problems.append(problem)
 
     # Dockerfiles ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +210,7 @@ class _Reader:
         found = self._build(spelled, reference, below) or self._by_name.get(f"{spelled}:{tag}")
         if found is None and reference.registry == DOCKER_HUB:
             tags = sorted(one.partition(":")[2] for one in self._by_name if one.partition(":")[0] == spelled)
-            hint = f"Its tags here are: {_few(tags)}. One of Docker Hub's own is written docker.io/library/…"
+            hint = f"Its tags here are: {few(tags)}. One of Docker Hub's own is written docker.io/library/…"
             self._say(wanted, f"FROM {wanted.name}: {spelled} has no tag {tag!r} here", hint)
         return found
 
@@ -265,13 +243,3 @@ def host_of(host: str) -> str:
         if name == own or name.startswith(f"{own}:"):
             return "localhost" + name.removeprefix(own)
     return "docker.io" if name in {"index.docker.io", "registry-1.docker.io"} else name
-
-
-def relative_path(spot: str, other: str) -> str:
-    """The path by which one image type names another (or a type with all its systems)."""
-    return "../" * len(spot.split("/")) + other
-
-
-def _few(words: Iterable[str]) -> str:
-    known = list(words)
-    return ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")

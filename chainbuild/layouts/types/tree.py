@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts.types.dependencies import check_dependencies, lies_beneath
 from chainbuild.layouts.types.manifest import (
     DOCKERFILE,
     MANIFEST,
@@ -102,11 +103,7 @@ class Catalogue:
 
     def beneath(self, place: str) -> tuple[Image, ...]:
         """The images of the image types at a place, and below it; `` is every place."""
-        return tuple(
-            image
-            for image in self.images.values()
-            if not place or image.spot == place or image.spot.startswith(f"{place}/")
-        )
+        return tuple(image for image in self.images.values() if lies_beneath(image.spot, place))
 
 
 def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
@@ -117,9 +114,13 @@ def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
     problems: list[Problem] = []
     folders = find_folders(roots, problems)
     images: list[Image] = []
+    spots = {folder.spot for folder in folders}
     for folder in folders:
-        if folder.shadowed_by is None:
-            images += _read_folder(folder, version, problems)
+        manifest = None if folder.shadowed_by else _read_manifest(folder, problems)
+        if manifest:
+            check_dependencies(folder.spot, manifest, spots, problems)
+            read = (_read_image(folder, manifest, source, version, problems) for source in manifest.sources)
+            images += [image for image in read if image]
     _check_names(images, problems)
     if problems:
         raise WrongUseError(problems)
@@ -127,17 +128,13 @@ def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
     return Catalogue(roots=roots, images={image.id: image for image in images}, shadowed=shadowed)
 
 
-def _read_folder(folder: Folder, version: str, problems: list[Problem]) -> Iterable[Image]:
+def _read_manifest(folder: Folder, problems: list[Problem]) -> Manifest | None:
     path = folder.path / MANIFEST
     try:
-        manifest = read_manifest(path.read_bytes(), shown(path), problems)
+        return read_manifest(path.read_bytes(), shown(path), problems)
     except OSError as error:
         problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint="Is it readable?"))
-        return
-    for source in manifest.sources:
-        image = _read_image(folder, manifest, source, version, problems)
-        if image:
-            yield image
+        return None
 
 
 def _read_image(

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from chainbuild.layouts.types.manifest import IMAGE_TYPE, MANIFEST, place_of, read_manifest, schema
+from chainbuild.layouts.types.dependencies import place_of
+from chainbuild.layouts.types.manifest import IMAGE_TYPE, MANIFEST, read_manifest, schema
 from chainbuild.project.nodes import read_nodes
 from chainbuild.project.schema import as_text
 from tests.unit.project.test_shape import anything, near
