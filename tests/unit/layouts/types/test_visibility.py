@@ -165,6 +165,16 @@ def test_what_is_not_created_is_not_published(lab: Shelf) -> None:
     assert lab.tags(PUBLIC) == set()
 
 
+def test_a_base_that_has_moved_since_is_no_reason_not_to_publish(lab: Shelf) -> None:
+    lab.create()
+    lab.base("debian:1", "second")
+    lab.publish()
+    assert lab.driver.orders == []
+    names = (f"{CHAIN}/run:x", f"{PUBLIC}/run:x")
+    here, there = (resolve(lab.registries, ImageReference.parse(name), AMD64) for name in names)
+    assert here.digest == there.digest
+
+
 def test_a_registry_that_is_not_set(lab: Shelf) -> None:
     lab.create()
     assert "no public registry is set, and dev:x, run:x would go there" in refused(lab, public=None)
