@@ -81,6 +81,8 @@ def list_(
     public: Public = None,
     private: Private = None,
     casa_version: Version = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
 ) -> int:
@@ -90,7 +92,7 @@ def list_(
 
     words = TypesWords(
         root=Path(), globs=globs or (), repository=repository, public=public, private=private,
-        casa_version=casa_version,
+        casa_version=casa_version, registry=registry, port=registry_port,
     )  # fmt: skip
     return list_types(read_look(words), as_json=json, verbosity=verbose)
 

@@ -70,18 +70,13 @@ def read_look(words: TypesWords, environ: Mapping[str, str] | None = None) -> Lo
     """Read the image types. Errors: `WrongUseError` with everything that is wrong with them."""
     environ = environment() if environ is None else environ
     collector = Collector()
-    places = _places(words, words_chain(words), collector)
+    places = _places(words, settings_of(words, collector).chain, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
     catalogue = _catalogue(words, environ)
     here = Platform.of_this_machine()
     relations = relate(catalogue, (here,), ours=places.all, build_platform=here)
     return Look(catalogue=catalogue, relations=relations, chosen=select(catalogue, words.globs or ("*",)))
-
-
-def words_chain(words: TypesWords) -> ChainRegistry:
-    """The chain registry of a command that starts none."""
-    return ChainRegistry.parse(words.registry) if words.registry else ChainRegistry(f"localhost:{words.port}")
 
 
 def read_words(words: TypesWords, environ: Mapping[str, str] | None = None) -> TypesRequest:
@@ -137,16 +132,14 @@ def _catalogue(words: TypesWords, environ: Mapping[str, str]) -> Catalogue:
 def _check(request: TypesRequest) -> None:
     """What is wanted fits: args that somebody declares, and nothing private where everybody sees it."""
     wanted, catalogue = request.wanted, request.catalogue
+    names = sorted(request.relations.with_dependencies(wanted.chosen))
+    problems = list(check_chain((catalogue.images[name] for name in names), request.places))
+    files = [catalogue.images[name].dockerfile for name in names]
+    for arg in wanted.build_args:
+        problems += unknown_args([arg.name], files, path=arg.origin)
     if wanted.purpose is Purpose.PUBLISH:
-        chosen = sorted(wanted.chosen)
-        problems = list(
-            check_publication(chosen, catalogue, request.relations, request.places, allow=request.allow_private_base)
+        problems += check_publication(
+            sorted(wanted.chosen), catalogue, request.relations, request.places, allow=request.allow_private_base
         )
-    else:
-        names = request.relations.with_dependencies(wanted.chosen)
-        problems = list(check_chain((catalogue.images[name] for name in sorted(names)), request.places))
-        files = [catalogue.images[name].dockerfile for name in sorted(names)]
-        for arg in wanted.build_args:
-            problems += unknown_args([arg.name], files, path=arg.origin)
     if problems:
         raise WrongUseError(problems)

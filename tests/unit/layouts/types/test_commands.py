@@ -14,7 +14,6 @@ import pytest
 from chainbuild.buildx import BuildxDriver
 from chainbuild.cli import run, types_running
 from chainbuild.layouts.types import roots
-
 from tests.unit.world import CHAIN
 
 from .shelf import PRIVATE, PUBLIC, Shelf
