@@ -12,7 +12,7 @@ from chainbuild.errors import Problem
 from chainbuild.layouts.types.manifest import MANIFEST
 from chainbuild.shipped import shipped
 
-BUILT_IN: Final = "types"
+BUILT_IN: Final = "utilities/types"
 """The folder of the image types that come with the program."""
 VARIABLE: Final = "CASA_DEFAULT_REPOSITORY"
 DEFAULT_REPOSITORY: Final = "casa_distro"

@@ -245,7 +245,7 @@ def test_the_example(shelf: Shelf, repository_root: Path) -> None:
 
 
 def test_the_built_in_ones_are_right(shelf: Shelf, repository_root: Path) -> None:
-    shelf.built_in = repository_root / "types"
+    shelf.built_in = repository_root / "utilities" / "types"
     look = shelf.look()
     assert list(look.relations.order) == ["casa-run:debian-12", "casa-dev:debian-12"]
     assert json.loads(json.dumps(look.relations.loose)) == []
