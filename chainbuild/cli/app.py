@@ -15,12 +15,14 @@ from chainbuild.cli import (
     bootstrap,
     build,
     ci,
+    diff,
     doctor,
     init,
     inventory,
     layer,
     minimize,
     registry,
+    release,
     retrial,
     sbom,
     science,
@@ -93,6 +95,7 @@ GROUPS.update({
         _put("why", why.why, "Why a step would be built: what differs from its last record."),
         _put("images", inventory.images, "What the chain registry holds."),
         _put("inspect", inventory.inspect, "How an image was made, step by step."),
+        _put("diff", diff.diff, "What changed between two images: packages, files, size, configuration, steps."),
         _put("shell", shell.shell, "A shell in an image, as yourself, in this folder."),
         _put("minimize", minimize.app, "What a slim image is made of, why, and what was left out."),
         _put("sbom", sbom.sbom, "An image's bill of materials, as SPDX."),
@@ -100,6 +103,9 @@ GROUPS.update({
     "Prove images": (
         _put("verify", verify.verify, "Check that every ELF file of an image has its libraries."),
         _put("test", retrial.again, "Run the tests of built images again."),
+    ),
+    "Release images": (
+        _put("release", release.app, "Plans of releases: reviewed, applied by digest, rolled back."),
     ),
     "Machines": (
         _put("doctor", doctor.doctor, "What this machine and its builders lack."),

@@ -69,15 +69,24 @@ def read_nodes(raw: bytes, path: str, rules: Table = PROJECT, *, if_empty: str =
     `if_empty` is what to do about a file with nothing in it.
     """
     try:
-        node = yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
+        node = compose(raw)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         return Content(problems=(Problem(path=path, line=line, message="not UTF-8 text", hint="Save it as UTF-8."),))
     except yaml.YAMLError as error:
         return Content(problems=(_syntax(error, path),))
+    except RecursionError:
+        return Content(
+            problems=(Problem(path=path, line=1, message="not YAML: nested too deeply", hint="Write less."),)
+        )
     shape = _Shape(path)
     values = shape.read(rules, node, ()) if node is not None else shape.empty(if_empty)
     return Content(values=values or {}, lines=shape.lines, problems=tuple(shape.problems))
+
+
+def compose(raw: bytes) -> yaml.Node | None:
+    """The file's nodes, with the places that they stand in. Errors: `UnicodeDecodeError`, `yaml.YAMLError`."""
+    return yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
 
 
 def _syntax(error: yaml.YAMLError, path: str) -> Problem:
@@ -134,6 +143,8 @@ class _Shape:
         return _NOTHING
 
     def _text(self, rule: Text, node: yaml.Node, place: Place) -> Any:
+        if rule.blank and _is(node, "null"):
+            return None
         if not _is(node, "str"):
             hint = f'Write it in quotes: "{node.value}".' if _is(node, "int", "float", "bool") else ""
             return self._mismatch(node, place, rule.what, hint)
@@ -185,7 +196,7 @@ class _Shape:
                 self.lines[*place, 0] = node.start_mark.line + 1
                 return [None if value is _NOTHING else value]
             return self._mismatch(node, place, "a list", "A list is written as [one, two], or with a dash a line.")
-        if not node.value:
+        if not node.value and not rule.empty:
             self.say(node.start_mark.line + 1, f"{_named(place)} is an empty list", "Leave the key out.")
         values: list[Any] = []
         for index, child in enumerate(node.value):

@@ -15,12 +15,16 @@ from chainbuild.references import Platform
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """A text that is not empty. `what` is how people call it; `pattern` is anchored, and the same in every dialect."""
+    """A text that is not empty. `what` is how people call it; `pattern` is anchored, and the same in every dialect.
+
+    `blank`: its key may stand without a value, too, which waits for a person.
+    """
 
     what: str
     pattern: str = ""
     choices: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    blank: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +49,14 @@ class ArgValue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Many:
-    """A list that is not empty; `alone`: one item may stand without the list. Texts in it are all different."""
+    """A list that is not empty, unless it may be `empty`; `alone`: one item may stand without the list.
+
+    Texts in it are all different.
+    """
 
     item: Rule
     alone: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -74,7 +74,8 @@ def _of(rule: Rule) -> dict[str, Any]:
         case Many():
             item = _of(rule.item)
             unique = {"uniqueItems": True} if isinstance(rule.item, Text) else {}
-            several = {"type": "array", "items": item, "minItems": 1} | unique
+            least = {} if rule.empty else {"minItems": 1}
+            several = {"type": "array", "items": item} | least | unique
             return {"anyOf": [item, several]} if rule.alone else several
         case Named():
             return {
@@ -89,7 +90,7 @@ def _of(rule: Rule) -> dict[str, Any]:
 
 
 def _text(rule: Text) -> dict[str, Any]:
-    document: dict[str, Any] = {"type": "string", "minLength": 1}
+    document: dict[str, Any] = {"type": ["string", "null"] if rule.blank else "string", "minLength": 1}
     if rule.pattern:
         document["pattern"] = rule.pattern
     if rule.choices:

@@ -10,9 +10,10 @@ import io
 import posixpath
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Final, cast
 
 from chainbuild.errors import RegistryError
@@ -20,7 +21,8 @@ from chainbuild.references import ImageReference
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 
-_WHITEOUT: Final = ".wh."
+WHITEOUT: Final = ".wh."
+"""How the name of a member begins that takes away what lower layers have (OCI image spec, layer, "Whiteouts")."""
 _AT_ONCE: Final = 4
 _BUFFER: Final = 1 << 20
 
@@ -48,31 +50,62 @@ def origins(registries: Registries, place: ImageReference, layers: tuple[Descrip
 
 
 def _listing(registries: Registries, place: ImageReference, layer: Descriptor) -> dict[str, int]:
-    client = registries.client(place)
     sizes: dict[str, int] = {}
     links: list[tuple[str, str]] = []
-    source = client.stream(place.repository, layer.digest)
+    for one in layer_members(registries, place, layer):
+        member = one.info
+        path = absolute(member.name)
+        if posixpath.basename(path).startswith(WHITEOUT):
+            continue
+        if member.isreg():
+            sizes[path] = member.size
+        elif member.islnk():
+            links.append((path, absolute(member.linkname)))
+    return sizes | {path: sizes.get(target, 0) for path, target in links}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """What a layer's tar has of one path; `chunks` gives its content, as long as no other member was asked for."""
+
+    info: tarfile.TarInfo
+    chunks: Callable[[], Iterator[bytes]]
+
+
+def layer_members(registries: Registries, place: ImageReference, layer: Descriptor) -> Iterator[Member]:
+    """What a layer's tar has, in its order.
+
+    It counts only when the last one was given: the layer's digest is checked then. Errors: `RegistryError`.
+    """
+    source = registries.client(place).stream(place.repository, layer.digest)
     unpacked, broken = _unpacked(source, layer)
+    breaks = (tarfile.TarError, OSError, EOFError, ValueError, broken)
+
+    def told(error: Exception) -> RegistryError:
+        return RegistryError(f"{place}: the layer {layer.digest.short} cannot be read: {error}")
+
+    def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+        try:
+            file = archive.extractfile(member)
+            while file is not None and (chunk := file.read(_BUFFER)):
+                yield chunk
+        except breaks as error:
+            raise told(error) from error
+
     try:
         with tarfile.open(fileobj=unpacked, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
             for member in archive:
                 # What was read is forgotten: a layer may have a million files.
                 archive.members = []  # type: ignore[attr-defined]
-                path = _absolute(member.name)
-                if posixpath.basename(path).startswith(_WHITEOUT):
-                    continue
-                if member.isreg():
-                    sizes[path] = member.size
-                elif member.islnk():
-                    links.append((path, _absolute(member.linkname)))
+                yield Member(info=member, chunks=partial(content, archive, member))
         for _ in source:  # to its end, where its digest is checked
             pass
-    except (tarfile.TarError, OSError, EOFError, ValueError, broken) as error:
-        raise RegistryError(f"{place}: the layer {layer.digest.short} cannot be read: {error}") from error
-    return sizes | {path: sizes.get(target, 0) for path, target in links}
+    except breaks as error:
+        raise told(error) from error
 
 
-def _absolute(name: str) -> str:
+def absolute(name: str) -> str:
+    """The path in the image of a name in a layer."""
     return posixpath.normpath("/" + name.lstrip("/"))
 
 

@@ -1,0 +1,206 @@
+"""What the commands of `chainbuild release` do: open what is needed, hand it on, tell what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chainbuild.cli.settings import settings_from
+from chainbuild.cli.speaking import open_quietly, say, say_nothing
+from chainbuild.cli.writing import write_result
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.events import Message
+from chainbuild.references import ImageReference
+from chainbuild.release.deciding import undecided
+from chainbuild.release.model import ReleasePlan
+from chainbuild.release.page import page
+from chainbuild.release.reader import parse_plan, read_plan, shown_path
+from chainbuild.release.rules import FILE_NAME
+from chainbuild.ui import stdout
+from chainbuild.ui.releases import show_moves, show_plan
+from chainbuild.wording import plural
+
+if TYPE_CHECKING:
+    from chainbuild.release.moves import Move
+    from chainbuild.session import Session
+
+MOVES_SCHEMA = "chainbuild.release-moves/1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """The flags that all of the commands have."""
+
+    root: Path
+    plan: Path | None
+    registry: str | None = None
+    port: int = 5000
+    json: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The plan's file."""
+        return self.root / (self.plan or FILE_NAME)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session with the chain registry."""
+        with open_quietly(
+            settings_from(root=self.root, registry=self.registry, port=self.port), json=self.json
+        ) as session:
+            yield session
+
+
+def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], name: str, force: bool) -> int:
+    """`release create`."""
+    from chainbuild.release.planning import built_images, chosen, planned, targets
+    from chainbuild.release.writing import plan_text
+
+    shown = shown_path(where.path)
+    if where.path.exists() and not force:
+        hint = "chainbuild release update renews it; --force writes a new one over it."
+        raise WrongUseError([Problem(path=shown, message="there is a plan already", hint=hint)])
+    targets(to, ImageReference.parse("any/image:1"))  # what is wrong with them is told before anything is asked
+    with where.session() as session:
+        names = chosen(built_images(session.registries, session.chain), patterns)
+        if not names:
+            raise WrongUseError(
+                "nothing was built that could be released", hint="chainbuild images lists what is there."
+            )
+        images = [
+            planned(session.registries, session.chain, one, targets(to, one), session.emit) for one in names
+        ]  # fmt: skip
+    raw = plan_text(name, images).encode("utf-8")
+    plan = parse_plan(raw, where.path, shown)
+    write_result(where.path, raw)
+    return _told(where, plan, f"{shown}: {plural(len(images), 'image')}")
+
+
+def update_plan(where: Where, patterns: Sequence[str]) -> int:
+    """`release update`."""
+    from chainbuild.release.planning import update
+
+    before = read_plan(where.path)
+    raw = where.path.read_bytes()
+    with where.session() as session:
+        text = update(session.registries, session.chain, before, raw, patterns, session.emit)
+    plan = parse_plan(text, where.path, before.shown)
+    if text == raw:
+        return _told(where, plan, f"{plan.shown}: nothing is new")
+    if where.path.read_bytes() != raw:
+        raise WrongUseError(
+            [Problem(path=plan.shown, message="it was edited meanwhile; nothing was changed", hint="Update it again.")]
+        )
+    write_result(where.path, text)
+    old = {image.name: image.as_json() for image in before.images}
+    new = [str(image.name) for image in plan.images if old.get(image.name) != image.as_json()]
+    return _told(where, plan, f"{plan.shown}: {', '.join(new)}")
+
+
+def _told(where: Where, plan: ReleasePlan, text: str) -> int:
+    left = undecided(plan)
+    if where.json:
+        _write(_document(plan, left))
+    else:
+        more = f"; {plural(len(left), 'thing')} to decide: chainbuild release show" if left else ""
+        stdout().write([text + more])
+    return 0
+
+
+def _document(plan: ReleasePlan, left: Sequence[Problem]) -> dict[str, Any]:
+    rows = [{"path": one.path, "line": one.line, "message": one.message, "hint": one.hint} for one in left]
+    return {**plan.as_json(), "open": rows}
+
+
+def show_the_plan(where: Where, *, html: Path | None) -> int:
+    """`release show`."""
+    plan = read_plan(where.path)
+    left = undecided(plan)
+    if html:
+        write_result(html, page(plan, left).encode("utf-8"))
+    if where.json:
+        _write(_document(plan, left))
+    elif html:
+        stdout().write([str(html)])
+    else:
+        show_plan(plan, left, stdout())
+    return 0
+
+
+def publish_plan(where: Where, output: Path | None) -> int:
+    """`release publish`."""
+    plan = read_plan(where.path)
+    left = undecided(plan)
+    folder = output or where.root / ".chainbuild" / "releases" / f"{where.path.stem}-page"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error
+    write_result(folder / FILE_NAME, where.path.read_bytes())
+    write_result(folder / "index.html", page(plan, left, source=FILE_NAME).encode("utf-8"))
+    if where.json:
+        _write(
+            {"schema": "chainbuild.release-page/1", "page": str(folder / "index.html"), "plan": str(folder / FILE_NAME)}
+        )
+    else:
+        stdout().write([str(folder / "index.html")])
+    return 0
+
+
+def apply_plan(where: Where, *, dry_run: bool) -> int:
+    """`release apply`."""
+    from chainbuild.release.applying import move_names, put_contents
+    from chainbuild.release.journal import begun_at, journal_path, open_journal
+    from chainbuild.release.moves import prepare
+
+    plan = read_plan(where.path)
+    with where.session() as session:
+        if dry_run:
+            begun = begun_at(journal_path(plan), "apply") > 0
+            return _moved(where, prepare(session.registries, session.chain, plan, begun=begun), dry_run=True)
+        with open_journal(plan, "apply") as journal:
+            moves = prepare(session.registries, session.chain, plan, begun=journal.begun > 0)
+            put_contents(session.registries, moves, session.emit)
+            moves = move_names(session.registries, moves, journal, session.emit)
+    return _moved(where, moves, dry_run=False)
+
+
+def roll_back(where: Where, *, dry_run: bool) -> int:
+    """`release rollback`."""
+    from chainbuild.release.applying import move_names
+    from chainbuild.release.journal import open_journal
+    from chainbuild.release.moves import prepare_return
+
+    plan = read_plan(where.path)
+    tell = say_nothing if where.json else say
+    with where.session() as session:
+        moves, stay = prepare_return(session.registries, plan)
+        if stay:
+            names = ", ".join(map(str, stay))
+            tell(Message(text=f"{names}: meant nothing before this plan, and {'stay' if len(stay) > 1 else 'stays'}"))
+        if not dry_run:
+            with open_journal(plan, "rollback") as journal:
+                moves = move_names(session.registries, moves, journal, session.emit)
+    return _moved(where, moves, dry_run=dry_run)
+
+
+def _moved(where: Where, moves: Sequence[Move], *, dry_run: bool) -> int:
+    if where.json:
+        _write({"schema": MOVES_SCHEMA, "dry_run": dry_run, "names": [move.as_json() for move in moves]})
+        return 0
+    out = stdout()
+    if moves:
+        show_moves(moves, out)
+    out.write(
+        [f"{plural(len(moves), 'name')}; nothing was moved" if dry_run else f"{plural(len(moves), 'name')} moved"]
+    )
+    return 0
+
+
+def _write(document: dict[str, Any]) -> None:
+    from json import dumps
+
+    stdout().write_raw(dumps(document, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Two images side by side: packages, distributions, files, size, configuration, steps."""

@@ -1,0 +1,165 @@
+"""The files of an image, read natively from its layers as they stream out of the registry: nothing is unpacked or run.
+
+Layers are laid on each other as the OCI image spec says ("Applying Changesets"). The records of package managers are kept
+whole, so that what reads them in a root file system (`minimize.packages`) reads them here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from chainbuild.minimize.packages import Ownership, owned
+from chainbuild.minimize.root import Node, Root, join, parent
+from chainbuild.references import Digest
+from chainbuild.registry.contents import WHITEOUT, Member, absolute, layer_members
+from chainbuild.registry.images import RemoteImage
+from chainbuild.registry.oci import Descriptor
+from chainbuild.registry.pool import Registries
+
+_OPAQUE: Final = ".wh..wh..opq"
+_AT_ONCE: Final = 4
+_RECORDS: Final = re.compile(
+    r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
+    r"|/.*/[^/]+\.(dist|egg)-info(/(METADATA|PKG-INFO|RECORD))?"
+)
+"""What is kept whole: what the readers of `minimize.packages` open."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What lies at a path. `kind` as `minimize.root.Node` has it; `content` is the sha256 of a file's bytes.
+
+    `owner` is `uid:gid`; times are no part of it, since every build has other ones.
+    """
+
+    kind: str
+    mode: int = 0o755
+    owner: str = "0:0"
+    size: int = 0
+    content: str = ""
+    target: str = ""
+    data: bytes | None = None
+
+
+class LayeredRoot(Root):
+    """A root file system that exists as layers only."""
+
+    def __init__(self, layers: Iterable[Iterable[tuple[str, Entry]]]) -> None:
+        super().__init__("")
+        self.files: dict[str, Entry] = {"/": Entry(kind="dir")}
+        self._below: dict[str, set[str]] = {}
+        for layer in layers:
+            self._lay(layer)
+
+    def entry(self, path: str) -> Node | None:
+        found = self.files.get(path)
+        if found is None:
+            return None
+        # What was not kept has no content: nobody asks for it.
+        return Node(kind=found.kind, target=found.target, size=found.size, data=found.data or b"")
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(self._below.get(folder, ()))
+
+    @property
+    def size(self) -> int:
+        """The bytes of its files."""
+        return sum(entry.size for entry in self.files.values())
+
+    def _lay(self, layer: Iterable[tuple[str, Entry]]) -> None:
+        rows = list(layer)
+        for path, _ in rows:  # what lower layers have goes first, wherever in the layer that is said
+            name = posixpath.basename(path)
+            if name == _OPAQUE:
+                for child in self.names(parent(path)):
+                    self._remove(join(parent(path), child))
+            elif name.startswith(WHITEOUT):
+                self._remove(join(parent(path), name.removeprefix(WHITEOUT)))
+        for path, entry in rows:
+            if posixpath.basename(path).startswith(WHITEOUT) or path == "/":
+                continue
+            there = self.files.get(path)
+            if entry.kind == "hard":
+                # A link to something that is not there cannot be: the tar would not unpack.
+                entry = self.files.get(entry.target, Entry(kind="special"))  # noqa: PLW2901
+            if there is not None and not (there.kind == entry.kind == "dir"):
+                self._remove(path)
+            self._put(path, entry)
+
+    def _put(self, path: str, entry: Entry) -> None:
+        self.files[path] = entry
+        while path != "/":
+            above = parent(path)
+            self._below.setdefault(above, set()).add(posixpath.basename(path))
+            if above in self.files:
+                return
+            self.files[above] = Entry(kind="dir")
+            path = above
+
+    def _remove(self, path: str) -> None:
+        todo = [path]
+        self._below.get(parent(path), set()).discard(posixpath.basename(path))
+        while todo:
+            here = todo.pop()
+            self.files.pop(here, None)
+            todo += [join(here, name) for name in self._below.pop(here, ())]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """An image's files by path, what they take unpacked in bytes, and whose they are."""
+
+    files: Mapping[str, Entry]
+    unpacked: int
+    ownership: Ownership
+
+
+def read_contents(registries: Registries, *images: RemoteImage) -> tuple[Contents, ...]:
+    """What is in each of the images; a layer that several of them have is read once. Errors: `RegistryError`."""
+    wanted: dict[Digest, tuple[RemoteImage, Descriptor]] = {}
+    for image in images:
+        for layer in image.layers:
+            wanted.setdefault(layer.digest, (image, layer))
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
+        read = threads.map(lambda one: tuple(_listing(registries, *one)), wanted.values())
+        layers = dict(zip(wanted, read, strict=True))
+    found = []
+    for image in images:
+        root = LayeredRoot(layers[layer.digest] for layer in image.layers)
+        found.append(Contents(files=root.files, unpacked=root.size, ownership=owned(root)))
+    return tuple(found)
+
+
+def _listing(registries: Registries, image: RemoteImage, layer: Descriptor) -> Iterator[tuple[str, Entry]]:
+    for member in layer_members(registries, image.reference, layer):
+        yield _entry(member)
+
+
+def _entry(member: Member) -> tuple[str, Entry]:
+    info = member.info
+    path = absolute(info.name)
+    mode, owner = stat.S_IMODE(info.mode), f"{info.uid}:{info.gid}"
+    if info.isreg():
+        content, data = _digested(member.chunks, keep=_RECORDS.fullmatch(path) is not None)
+        return path, Entry(kind="file", mode=mode, owner=owner, size=info.size, content=content, data=data)
+    if info.islnk():
+        return path, Entry(kind="hard", target=absolute(info.linkname))
+    if info.issym():
+        return path, Entry(kind="link", mode=0o777, owner=owner, target=info.linkname)
+    return path, Entry(kind="dir" if info.isdir() else "special", mode=mode, owner=owner)
+
+
+def _digested(chunks: Callable[[], Iterator[bytes]], *, keep: bool) -> tuple[str, bytes | None]:
+    digest, kept = hashlib.sha256(), []
+    for chunk in chunks():
+        digest.update(chunk)
+        if keep:
+            kept.append(chunk)
+    return digest.hexdigest(), b"".join(kept) if keep else None

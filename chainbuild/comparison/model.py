@@ -1,0 +1,106 @@
+"""What differs between two images, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chainbuild.registry.images import RemoteImage
+
+SCHEMA: Final = "chainbuild.diff/1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Change:
+    """Something that one of two images has, or both have differently. None: it is not there.
+
+    `words` say what changed where the two values do not tell, `owner` whose it is (a file's package).
+    """
+
+    name: str
+    before: str | None = None
+    after: str | None = None
+    words: tuple[str, ...] = ()
+    owner: str = ""
+
+    @property
+    def kind(self) -> str:
+        """`added`, `removed` or `changed`."""
+        return "added" if self.before is None else "removed" if self.after is None else "changed"
+
+    def as_json(self) -> dict[str, Any]:
+        """The change as programs read it; `words` and `owner` only where there are some."""
+        more: dict[str, Any] = {"words": list(self.words)} if self.words else {}
+        if self.owner:
+            more["owner"] = self.owner
+        return {"name": self.name, "kind": self.kind, "before": self.before, "after": self.after} | more
+
+    def __str__(self) -> str:
+        if self.before is None:
+            text = f"{self.name} added" + (f" ({self.after})" if self.after else "")
+        elif self.after is None:
+            text = f"{self.name} removed" + (f" (was {self.before})" if self.before else "")
+        elif self.words:
+            return f"{self.name}: {', '.join(self.words)}"
+        else:
+            text = f"{self.name} {self.before} → {self.after}"
+        return text
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
+    """What differs between two tables of texts, in the order of names."""
+    return tuple(
+        Change(name=name, before=before.get(name), after=after.get(name))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """How big an image is: `compressed` as registries store it, `unpacked` what its files take; bytes."""
+
+    compressed: int
+    unpacked: int
+    layers: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What changed from one image to another one of the same platform."""
+
+    before: RemoteImage
+    after: RemoteImage
+    sizes: tuple[Sizes, Sizes]
+    packages: tuple[Change, ...]
+    python: tuple[Change, ...]
+    files: tuple[Change, ...]
+    configuration: tuple[Change, ...]
+    steps: tuple[Change, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing at all differs but dates, history and how layers are cut and packed."""
+        return not (self.packages or self.python or self.files or self.configuration or self.steps)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document."""
+        images = (self.before, self.after)
+        told = [
+            {
+                "image": str(image.reference), "digest": str(image.digest), "compressed": size.compressed,
+                "unpacked": size.unpacked, "layers": size.layers,
+            }
+            for image, size in zip(images, self.sizes, strict=True)
+        ]  # fmt: skip
+        parts = ("packages", "python", "files", "configuration", "steps")
+        changes = {part: [change.as_json() for change in getattr(self, part)] for part in parts}
+        return {
+            "schema": SCHEMA,
+            "platform": self.after.platform.oci,
+            "before": told[0],
+            "after": told[1],
+            "same": self.same,
+            **changes,
+        }

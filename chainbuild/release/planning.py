@@ -1,0 +1,209 @@
+"""Makes a plan of what was built, and renews one: what people wrote stays, what they decided on must be the same."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Final
+
+from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
+from chainbuild.events import Emit, Message
+from chainbuild.inventory import Listed, list_images
+from chainbuild.provenance import read_trail
+from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.registry.pool import Registries
+from chainbuild.release.looking import Look, differences, errors_of, look_at, tests_of, warnings_of
+from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
+from chainbuild.release.reader import parse_plan
+from chainbuild.release.renewing import renew
+from chainbuild.release.rules import OPEN, RELEASE
+
+_PLACES: Final = re.compile(r"\{([^{}]*)\}")
+
+
+# What there is --------------------------------------------------------------------------------------------------------
+
+
+def built_images(registries: Registries, chain: ChainRegistry) -> tuple[ImageReference, ...]:
+    """The names of what was built: the indexes over platforms that a run made.
+
+    Step images, aliases, names of earlier releases, and what was only copied into the chain registry (a base image) are
+    none: a run gives each platform of a result a name beside the index.
+    """
+    rows = list_images(registries, chain)
+    results = {str(row.reference): row.image.digest for row in rows if _was_made(row)}
+    return tuple(
+        dict.fromkeys(
+            name_in(chain, row.reference)
+            for row in rows
+            if row.is_index and results.get(f"{row.reference}-{row.platform.name}") == row.image.digest
+        )
+    )
+
+
+def _was_made(row: Listed) -> bool:
+    return not row.is_index and (row.built_at > 0 or bool(read_trail(row.image.config)))
+
+
+def name_in(chain: ChainRegistry, reference: ImageReference) -> ImageReference:
+    """What an image of the chain registry is called in a plan: the same whichever registry that is."""
+    path = reference.repository
+    if chain.prefix:
+        path = path.removeprefix(f"{chain.prefix}/")
+    return ImageReference.parse(f"{path}:{reference.tag_or_latest}")
+
+
+def chosen(names: Sequence[ImageReference], patterns: Sequence[str]) -> tuple[ImageReference, ...]:
+    """The names that the patterns mean (`*`, `?`, `[…]`); all of them without any pattern.
+
+    Errors: `WrongUseError` with every pattern that means nothing, and what there is.
+    """
+    if not patterns:
+        return tuple(names)
+    found: dict[ImageReference, None] = {}
+    problems: list[Problem] = []
+    for pattern in patterns:
+        matching = [name for name in names if fnmatchcase(str(name), pattern) or fnmatchcase(name.repository, pattern)]
+        if not matching:
+            there = [str(name) for name in names]
+            near = difflib.get_close_matches(pattern, there, n=1)
+            hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+            hint += f"There is: {', '.join(there)}." if there else "Nothing was built: chainbuild images lists it."
+            problems.append(Problem(message=f"no image is called {pattern!r}", hint=hint))
+        found |= dict.fromkeys(matching)
+    if problems:
+        raise WrongUseError(problems)
+    return tuple(found)
+
+
+def targets(templates: Sequence[str], name: ImageReference) -> tuple[ImageReference, ...]:
+    """The names that an image is to get, by templates with `{repo}`, `{name}` and `{tag}` in them.
+
+    Errors: `WrongUseError` where a template is none, or makes no name.
+    """
+    words = {
+        "repo": name.familiar_name,
+        "name": name.repository.rpartition("/")[2],
+        "tag": name.tag_or_latest,
+    }
+    found: list[ImageReference] = []
+    for template in templates:
+        unknown = [word for word in _PLACES.findall(template) if word not in words]
+        if unknown:
+            known = ", ".join(f"{{{word}}}" for word in words)
+            raise WrongUseError(f"--to {template}: there is no {{{unknown[0]}}}", hint=f"There is: {known}.")
+        # Once, and not again in what was put in.
+        target = ImageReference.parse(_PLACES.sub(lambda match: words[match[1]], template))
+        if target.tag is None or target.digest:
+            raise WrongUseError(f"--to {template} is no NAME:TAG", hint="As in --to '{repo}:2026.11'.")
+        found.append(target)
+    return tuple(dict.fromkeys(found))
+
+
+# Planning -------------------------------------------------------------------------------------------------------------
+
+
+def planned(
+    registries: Registries, chain: ChainRegistry, name: ImageReference, to: Sequence[ImageReference], emit: Emit
+) -> PlannedImage:
+    """An image as a new plan has it. Errors: `RegistryError`."""
+    look = look_at(registries, chain, name, to)
+    bare = PlannedImage(name=name, decision=OPEN, to=tuple(to), digests={})
+    return _filled(registries, chain, bare, look, emit)
+
+
+def _filled(
+    registries: Registries, chain: ChainRegistry, image: PlannedImage, look: Look, emit: Emit
+) -> PlannedImage:  # fmt: skip
+    accepted = {one.says: one.accepted for one in image.warnings}
+    return replace(
+        image,
+        digests=look.digests,
+        replaces=look.replaces,
+        differences=differences(registries, chain, look, emit),
+        tests=tests_of(look),
+        errors=errors_of(look),
+        warnings=tuple(Warned(says=text, accepted=accepted.get(text, "")) for text in warnings_of(look)),
+    )
+
+
+def renewed(
+    registries: Registries, chain: ChainRegistry, image: PlannedImage, emit: Emit
+) -> PlannedImage:  # fmt: skip
+    """The image as it is now. What people wrote stays, but what was decided on and has changed is open again.
+
+    Errors: `RegistryError`.
+    """
+    look = look_at(registries, chain, image.name, image.to)
+    now = _filled(registries, chain, image, look, emit)
+    if image.decision != RELEASE or same_content(image, now):
+        return now
+    emit(Message(text=f"{image.name} is another one than was decided on: its decision is open again"))
+    return replace(now, decision=OPEN)
+
+
+def same_content(one: PlannedImage, other: PlannedImage) -> bool:
+    """Whether both release the same digests for the same platforms."""
+    return {platform.oci: digest for platform, digest in one.digests.items()} == {
+        platform.oci: digest for platform, digest in other.digests.items()
+    }
+
+
+def update(
+    registries: Registries, chain: ChainRegistry, plan: ReleasePlan, raw: bytes, patterns: Sequence[str], emit: Emit
+) -> bytes:
+    """The plan's text with the images that are meant renewed; those that were built and are not in it yet are added.
+
+    Without patterns all images of the plan are meant. Errors: `WrongUseError`; `RegistryError`.
+    """
+    mine = {image.name: image for image in plan.images}
+    names = list(mine)
+    if patterns:
+        names += [name for name in built_images(registries, chain) if name not in mine]
+    meant = chosen(names, patterns)
+    now: dict[ImageReference, PlannedImage] = {}
+    gone: list[Problem] = []
+    for name in meant:
+        try:
+            now[name] = (
+                renewed(registries, chain, mine[name], emit) if name in mine
+                else planned(registries, chain, name, (), emit)
+            )  # fmt: skip
+        except NotFoundInRegistryError as error:
+            if name not in mine:
+                raise
+            hint = "Build it again, or take it out of the plan."
+            gone.append(plan.problem(mine[name], "digests", error.message, hint))
+    if gone:
+        raise WrongUseError(gone)
+    text = renew(
+        raw, plan.shown, {image.key: image for image in now.values() if image.key},
+        [image for image in now.values() if not image.key],
+    )  # fmt: skip
+    _check(plan, text, now)
+    return text
+
+
+def _check(plan: ReleasePlan, text: bytes, now: dict[ImageReference, PlannedImage]) -> None:
+    """Have the new text read as what was meant: a plan is edited by people, in ways that nobody thought of."""
+    after = {image.name: image.as_json() for image in parse_plan(text, plan.path, plan.shown).images}
+    meant = {image.name: image.as_json() for image in plan.images} | {
+        name: image.as_json() for name, image in now.items()
+    }
+    wrong = [name for name, image in meant.items() if after.get(name) != image]
+    if wrong or len(after) != len(meant):
+        lines = {image.name: image.line for image in plan.images}
+        raise WrongUseError(
+            [
+                Problem(
+                    path=plan.shown,
+                    line=lines.get(name, 0),
+                    message=f"{name} is written so that it cannot be renewed; nothing was changed",
+                    hint="Write it as chainbuild release create does, one key a line.",
+                )
+                for name in wrong or list(after)
+            ]
+        )

@@ -1,0 +1,76 @@
+"""A release plan, and what applying it moves, as people read them in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from chainbuild.errors import Problem
+from chainbuild.release.model import Difference, PlannedImage, ReleasePlan
+from chainbuild.release.moves import Move
+from chainbuild.release.rules import OPEN, RELEASE
+from chainbuild.ui.tables import Column, table
+from chainbuild.ui.terminal import Line, Span, Style, Terminal
+from chainbuild.wording import plural, visible
+
+_STYLES: dict[str, Style] = {OPEN: "warn", RELEASE: "good"}
+
+
+def show_plan(plan: ReleasePlan, left: Sequence[Problem], out: Terminal) -> None:
+    """Print the plan, image by image, and at its end what is left to decide."""
+    lines: list[Line | str] = [(Span(f"release {visible(plan.release)}", "bold"), Span(f"  {plan.shown}", "dim"))]
+    for image in plan.images:
+        lines += ["", *_image_lines(image)]
+    lines.append("")
+    if left:
+        lines.append((Span(f"{plural(len(left), 'thing')} to decide before it can be applied:", "warn"),))
+        lines += [f"  {problem.where}: {visible(problem.message)}" for problem in left]
+    else:
+        lines.append((Span("everything in it is decided", "good"),))
+    out.write(lines)
+
+
+def _image_lines(image: PlannedImage) -> Iterable[Line | str]:
+    yield (Span(str(image.name), "bold"), Span("  "), Span(image.decision, _STYLES.get(image.decision, "dim")))
+    for name in image.to:
+        before = image.replaces.get(name)
+        yield f"  → {name}" + (f", which is {before.short}" if before else ", which is new")
+    if not image.to:
+        yield (Span("  → no name yet", "warn"),)
+    if image.note:
+        yield f"  {visible(image.note)}"
+    for platform, digest in image.digests.items():
+        yield f"  {platform} {digest.short}"
+        yield from _difference_lines(image.differences.get(platform.name, Difference()))
+        yield from (f"      {visible(line)}" for line in image.tests.get(platform.name, ()))
+    yield from ((Span("  error  ", "bad"), Span(visible(text))) for text in image.errors)
+    for warning in image.warnings:
+        said = f" (accepted: {visible(warning.accepted)})" if warning.accepted else ""
+        style: Style = "dim" if warning.accepted else "warn"
+        yield (Span("  warning  ", style), Span(visible(warning.says) + said))
+
+
+def _difference_lines(one: Difference) -> Iterable[Line | str]:
+    if one.size:
+        yield f"    {visible(one.size)}"
+    for heading, lines in (
+        ("packages", one.packages), ("Python distributions", one.python), ("configuration", one.configuration),
+        ("steps", one.steps),
+    ):  # fmt: skip
+        if lines:
+            yield f"    {heading}"
+            yield from (f"      {visible(line)}" for line in lines)
+    if one.files:
+        yield f"    files: {visible(one.files)}"
+
+
+def show_moves(moves: Sequence[Move], out: Terminal) -> None:
+    """Print which names move from what to what."""
+    columns = (Column(heading="name"), Column(heading="from"), Column(heading="to"), Column(heading=""))
+    rows = [
+        (
+            Span(str(move.name)), Span(move.before.short if move.before else "nothing"), Span(move.after.short),
+            Span("there already" if move.done else "", "dim"),
+        )
+        for move in moves
+    ]  # fmt: skip
+    out.write(table(columns, rows, out.width))
