@@ -164,7 +164,7 @@ def apply_plan(where: Where, *, dry_run: bool) -> int:
         with open_journal(plan, "apply") as journal:
             moves = prepare(session.registries, session.chain, plan, begun=journal.begun > 0)
             put_contents(session.registries, moves, session.emit)
-            moves = move_names(session.registries, moves, journal, session.emit)
+            move_names(session.registries, moves, journal, session.emit)
     return _moved(where, moves, dry_run=False)
 
 
@@ -183,7 +183,7 @@ def roll_back(where: Where, *, dry_run: bool) -> int:
             tell(Message(text=f"{names}: meant nothing before this plan, and {'stay' if len(stay) > 1 else 'stays'}"))
         if not dry_run:
             with open_journal(plan, "rollback") as journal:
-                moves = move_names(session.registries, moves, journal, session.emit)
+                move_names(session.registries, moves, journal, session.emit)
     return _moved(where, moves, dry_run=dry_run)
 
 
@@ -191,12 +191,7 @@ def _moved(where: Where, moves: Sequence[Move], *, dry_run: bool) -> int:
     if where.json:
         _write({"schema": MOVES_SCHEMA, "dry_run": dry_run, "names": [move.as_json() for move in moves]})
         return 0
-    out = stdout()
-    if moves:
-        show_moves(moves, out)
-    out.write(
-        [f"{plural(len(moves), 'name')}; nothing was moved" if dry_run else f"{plural(len(moves), 'name')} moved"]
-    )
+    show_moves(moves, stdout(), only_planned=dry_run)
     return 0
 
 

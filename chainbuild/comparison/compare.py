@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from chainbuild.comparison.contents import Contents, Entry, read_contents
@@ -13,10 +14,11 @@ from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.inventory import Crumb, trail_of
 from chainbuild.keys import changes
 from chainbuild.provenance import LABELS
-from chainbuild.references import ChainRegistry
+from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import RecordStore
 from chainbuild.wording import size
 
 Trail = Sequence[Crumb]
@@ -36,7 +38,9 @@ def compare(registries: Registries, chain: ChainRegistry, before: RemoteImage, a
         python=differences(versions(old, "pypi"), versions(new, "pypi")),
         files=tuple(_files(old, new)),
         configuration=configuration_changes(before.config, after.config),
-        steps=step_changes(trail_or_nothing(registries, chain, before), trail_or_nothing(registries, chain, after)),
+        steps=step_changes(
+            trail_or_nothing(registries, chain, before, after), trail_or_nothing(registries, chain, after, before)
+        ),
     )
 
 
@@ -144,12 +148,23 @@ def _listed(words: Sequence[str] | None) -> str:
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
-def trail_or_nothing(registries: Registries, chain: ChainRegistry, image: RemoteImage) -> tuple[Crumb, ...]:
-    """The steps of an image; none where nothing is known of how it was made."""
+def trail_or_nothing(
+    registries: Registries, chain: ChainRegistry, image: RemoteImage, *others: RemoteImage
+) -> tuple[Crumb, ...]:
+    """The steps of an image; none where nothing is known of how it was made.
+
+    Records that are not beside the image are looked for beside the others: what is released elsewhere leaves them behind.
+    """
     try:
-        return trail_of(registries, chain, image)
+        trail = trail_of(registries, chain, image)
     except NotFoundInRegistryError:
         return ()
+    store = RecordStore(registries)
+    for other in others:
+        place = other.reference if chain.holds(other.reference) else chain.place(other.reference)
+        place = ImageReference(place.registry, place.repository)
+        trail = tuple(crumb if crumb.record else replace(crumb, record=store.read(place, crumb.key)) for crumb in trail)
+    return trail
 
 
 def step_changes(before: Trail, after: Trail) -> tuple[Change, ...]:

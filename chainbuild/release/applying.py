@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
 
 from chainbuild.errors import ChainbuildError, RegistryError
 from chainbuild.events import Emit, Message
@@ -21,8 +19,6 @@ from chainbuild.release.journal import Journal
 from chainbuild.release.looking import digest_now
 from chainbuild.release.moves import Move
 from chainbuild.wording import plural
-
-_MOVED: Final = "moved"
 
 
 def put_contents(registries: Registries, moves: Sequence[Move], emit: Emit) -> None:
@@ -44,36 +40,34 @@ def put_contents(registries: Registries, moves: Sequence[Move], emit: Emit) -> N
         placed.add((target.name, str(move.after)))
 
 
-def move_names(registries: Registries, moves: Sequence[Move], journal: Journal, emit: Emit) -> tuple[Move, ...]:
-    """Let the names mean what they are to mean; gives them as they are then.
+def move_names(registries: Registries, moves: Sequence[Move], journal: Journal, emit: Emit) -> None:
+    """Let the names mean what they are to mean.
 
     Errors: `RegistryError` that says how far it came, where a name moved meanwhile or its registry refuses.
     """
-    stood = sum(move.done for move in moves)
+    there = sum(move.done for move in moves)
     if journal.begun:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(journal.begun))
-        emit(Message(text=f"going on where it stopped at {when}: {_of(stood, moves)} had moved"))
-    elif stood:
-        emit(Message(text=f"{_of(stood, moves)} {'was' if stood == 1 else 'were'} there already"))
+        emit(Message(text=f"going on where it stopped at {when}: {_of(there, moves)} had moved"))
+    elif there:
+        emit(Message(text=f"{_of(there, moves)} {'was' if there == 1 else 'were'} there already"))
     journal.note("begun", what=journal.what, names=[move.as_json() for move in moves])
-    after: list[Move] = []
     for move in moves:
+        if move.done:
+            continue
         try:
-            after.append(_moved(registries, move, journal))
+            _move(registries, move, journal)
         except (ChainbuildError, KeyboardInterrupt) as error:
-            moved = sum(one.done for one in (*after, *moves[len(after) :]))
-            told = f"stopped when {_of(moved, moves)} had moved; the same command goes on with {move.name}"
+            told = f"stopped when {_of(there, moves)} had moved; the same command goes on with {move.name}"
             if isinstance(error, KeyboardInterrupt):
                 emit(Message(text=told))
                 raise
             raise _with_hint(error, told) from error
+        there += 1
     journal.note("done")
-    return tuple(after)
 
 
-def _moved(registries: Registries, move: Move, journal: Journal) -> Move:
-    if move.done:
-        return move
+def _move(registries: Registries, move: Move, journal: Journal) -> None:
     now = digest_now(registries, move.name)
     if now not in {move.before, move.after}:
         raise RegistryError(
@@ -81,8 +75,7 @@ def _moved(registries: Registries, move: Move, journal: Journal) -> Move:
             hint="Look at what it is, and update the plan.",
         )
     put_tag(registries, move.name, move.after)
-    journal.note(_MOVED, name=str(move.name), to=str(move.after))
-    return replace(move, done=True)
+    journal.note("moved", name=str(move.name), to=str(move.after))
 
 
 def _of(count: int, moves: Sequence[Move]) -> str:

@@ -63,14 +63,20 @@ def _difference_lines(one: Difference) -> Iterable[Line | str]:
         yield f"    files: {visible(one.files)}"
 
 
-def show_moves(moves: Sequence[Move], out: Terminal) -> None:
-    """Print which names move from what to what."""
+def show_moves(moves: Sequence[Move], out: Terminal, *, only_planned: bool = False) -> None:
+    """Print which names moved from what to what; `only_planned`: which would."""
+    move_word = "" if only_planned else "moved"
     columns = (Column(heading="name"), Column(heading="from"), Column(heading="to"), Column(heading=""))
     rows = [
         (
             Span(str(move.name)), Span(move.before.short if move.before else "nothing"), Span(move.after.short),
-            Span("there already" if move.done else "", "dim"),
+            Span("there already" if move.done else move_word, "dim" if move.done else "good"),
         )
         for move in moves
     ]  # fmt: skip
-    out.write(table(columns, rows, out.width))
+    left = sum(not move.done for move in moves)
+    if only_planned:
+        told = f"{plural(left, 'name')} to move; nothing was moved" if left else "every name is there already"
+    else:
+        told = f"{plural(left, 'name')} moved" if left else "every name was there already"
+    out.write([*table(columns, rows, out.width), told])
