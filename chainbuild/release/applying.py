@@ -31,7 +31,7 @@ def put_contents(registries: Registries, moves: Sequence[Move], emit: Emit) -> N
         if (target.name, str(move.after)) in placed:
             continue
         emit(Message(text=f"{move.source.name} → {target.name}"))
-        for child in move.images:
+        for child in move.index.manifests:
             copy_image(registries, move.source.with_digest(child.digest), target)
             copy_attached(registries, move.source.with_digest(child.digest), target)
         client = registries.client(target)

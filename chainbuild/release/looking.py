@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chainbuild.comparison.compare import compare, trail_or_nothing
@@ -15,8 +16,9 @@ from chainbuild.events import Emit, Message
 from chainbuild.inventory import Crumb
 from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
+from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
-from chainbuild.release.model import Difference
+from chainbuild.release.model import Difference, PlannedImage
 from chainbuild.trials import VERDICT
 from chainbuild.ui.comparisons import size_words
 from chainbuild.wording import share, size, visible
@@ -30,7 +32,7 @@ _HEX: Final = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
 class Look:
     """An image of the chain registry as it is now, by platform, with how it was made; and what its names mean now.
 
-    `previous` is what the first of its names that means something means, by platform.
+    `replaced` is what the first of its names that means something means, and `previous` that by platform.
     """
 
     images: Mapping[Platform, RemoteImage]
@@ -45,15 +47,29 @@ class Look:
         return {platform: image.digest for platform, image in self.images.items()}
 
 
-def look_at(registries: Registries, chain: ChainRegistry, name: ImageReference, to: Iterable[ImageReference]) -> Look:
+def look_at(
+    registries: Registries,
+    chain: ChainRegistry,
+    name: ImageReference,
+    to: Iterable[ImageReference],
+    reviewed: PlannedImage | None = None,
+) -> Look:
     """Look at an image and at the names that it is to get.
 
-    Errors: `NotFoundInRegistryError` where there is no such image; `RegistryError` where a registry does not answer.
+    `reviewed` is the same image as a plan has it: where it is still the same, a name that means it now was moved by the
+    plan, and still replaces what it did. Errors: `NotFoundInRegistryError` where there is no such image;
+    `RegistryError` where a registry does not answer.
     """
     place = chain.place(name).with_tag(name.tag_or_latest)
     images = {platform: resolve(registries, place, platform) for platform in platforms_of(registries, place)}
-    replaces = {target: digest_now(registries, target) for target in to}
-    replaced = next((target for target, digest in replaces.items() if digest), None)
+    index = index_of({platform: image.descriptor for platform, image in images.items()})
+    digests = {platform: image.digest for platform, image in images.items()}
+    known = reviewed.replaces if reviewed and same_digests(reviewed.digests, digests) else {}
+    replaces = {}
+    for target in to:
+        now = digest_now(registries, target)
+        replaces[target] = known.get(target, now) if now == index.digest else now
+    replaced = next((target.with_digest(digest) for target, digest in replaces.items() if digest), None)
     return Look(
         images=images,
         trails={platform: trail_or_nothing(registries, chain, image) for platform, image in images.items()},
@@ -63,6 +79,19 @@ def look_at(registries: Registries, chain: ChainRegistry, name: ImageReference, 
     )
 
 
+def same_digests(one: Mapping[Platform, Digest], other: Mapping[Platform, Digest]) -> bool:
+    """Whether both are the same images for the same platforms, however those are spelled."""
+    return {platform.oci: digest for platform, digest in one.items()} == {
+        platform.oci: digest for platform, digest in other.items()
+    }
+
+
+def index_of(images: Mapping[Platform, Descriptor]) -> Index:
+    """What a name points at that means these images: the same images always give the same digest."""
+    rows = {platform.oci: replace(image, platform=platform) for platform, image in images.items()}
+    return Index.make(rows[oci] for oci in sorted(rows))
+
+
 def digest_now(registries: Registries, name: ImageReference) -> Digest | None:
     """What a name means now; None where it means nothing. Errors: `RegistryError`."""
     there = registries.client(name).head(name.repository, name.tag_or_latest)
@@ -70,12 +99,12 @@ def digest_now(registries: Registries, name: ImageReference) -> Digest | None:
 
 
 def _by_platform(registries: Registries, name: ImageReference) -> dict[Platform, RemoteImage]:
+    """The images that a name means; what its registry has lost of them is left out."""
     found = {}
-    for platform in platforms_of(registries, name):
-        try:
-            found[platform] = resolve(registries, name, platform)
-        except NotFoundInRegistryError:
-            continue
+    with suppress(NotFoundInRegistryError):
+        for platform in platforms_of(registries, name):
+            with suppress(NotFoundInRegistryError):
+                found[platform] = resolve(registries, name, platform)
     return found
 
 
@@ -97,7 +126,7 @@ def differences(registries: Registries, chain: ChainRegistry, look: Look, emit: 
                 to=_pinned(before), size=f"{size(image.size)} compressed, nothing changed"
             )
         else:
-            emit(Message(text=f"comparing {image.reference.repository} for {platform} with {look.replaced}"))
+            emit(Message(text=f"comparing {image.reference.repository} for {platform} with {_pinned(before)}"))
             found[platform.name] = in_words(compare(registries, chain, before, image))
     return found
 
@@ -188,7 +217,7 @@ def _warnings(look: Look) -> Iterator[str]:
         yield "its platforms were built from different commits"
     gone = [platform.name for platform in look.previous if not _has(look, platform)]
     if gone:
-        yield f"{look.replaced} has {', '.join(gone)}, and this does not"
+        yield f"what it replaces has {', '.join(gone)}, and this does not"
 
 
 def _has(look: Look, platform: Platform) -> bool:

@@ -12,7 +12,7 @@ from chainbuild.references import ChainRegistry, Digest, ImageReference, Platfor
 from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.deciding import undecided
-from chainbuild.release.looking import Look, digest_now, errors_of, look_at, warnings_of
+from chainbuild.release.looking import Look, digest_now, errors_of, index_of, look_at, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan
 
 _AT_ONCE: Final = 4
@@ -23,7 +23,7 @@ _UPDATE: Final = "Look at it again: chainbuild release update {name}, and review
 class Move:
     """A name and what it is to mean: `after`, where it means `before` now (None: nothing).
 
-    `source` is the image in the chain registry, `images` its platforms' manifests, `index` what the name will point at.
+    `source` is the image's repository in the chain registry, `index` what the name will point at, with its images there.
     """
 
     name: ImageReference
@@ -31,7 +31,6 @@ class Move:
     after: Digest
     done: bool = False
     source: ImageReference | None = None
-    images: tuple[Descriptor, ...] = ()
     index: Index | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def prepare(
 
 def _look(registries: Registries, chain: ChainRegistry, image: PlannedImage) -> Look | NotFoundInRegistryError:
     try:
-        return look_at(registries, chain, image.name, image.to)
+        return look_at(registries, chain, image.name, image.to, image)
     except NotFoundInRegistryError as error:
         return error
 
@@ -100,8 +99,7 @@ def _moves_of(
     ]
     if len(images) != len(image.digests) or not images:
         return [], problems
-    rows = tuple(images[platform] for platform in sorted(images, key=lambda one: one.oci))
-    index = Index.make(rows)
+    index = index_of(images)
     moves = []
     for name in image.to:
         now = digest_now(registries, name)
@@ -115,7 +113,7 @@ def _moves_of(
             )  # fmt: skip
         moves.append(
             Move(
-                name=name, before=before, after=index.digest, done=now == index.digest, source=source, images=rows,
+                name=name, before=before, after=index.digest, done=now == index.digest, source=source,
                 index=index,
             )
         )  # fmt: skip

@@ -15,7 +15,7 @@ from chainbuild.inventory import Listed, list_images
 from chainbuild.provenance import read_trail
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.pool import Registries
-from chainbuild.release.looking import Look, differences, errors_of, look_at, tests_of, warnings_of
+from chainbuild.release.looking import Look, differences, errors_of, look_at, same_digests, tests_of, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
@@ -137,19 +137,12 @@ def renewed(
 
     Errors: `RegistryError`.
     """
-    look = look_at(registries, chain, image.name, image.to)
+    look = look_at(registries, chain, image.name, image.to, image)
     now = _filled(registries, chain, image, look, emit)
-    if image.decision != RELEASE or same_content(image, now):
+    if image.decision != RELEASE or same_digests(image.digests, now.digests):
         return now
     emit(Message(text=f"{image.name} is another one than was decided on: its decision is open again"))
     return replace(now, decision=OPEN)
-
-
-def same_content(one: PlannedImage, other: PlannedImage) -> bool:
-    """Whether both release the same digests for the same platforms."""
-    return {platform.oci: digest for platform, digest in one.digests.items()} == {
-        platform.oci: digest for platform, digest in other.digests.items()
-    }
 
 
 def update(
