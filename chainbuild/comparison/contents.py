@@ -85,6 +85,7 @@ class LayeredRoot(Root):
         for path, entry in rows:
             if posixpath.basename(path).startswith(WHITEOUT) or path == "/":
                 continue
+            path = self._placed_at(path)  # noqa: PLW2901
             there = self.files.get(path)
             if entry.kind == "hard":
                 # A link to something that is not there cannot be: the tar would not unpack.
@@ -93,12 +94,21 @@ class LayeredRoot(Root):
                 self._remove(path)
             self._put(path, entry)
 
+    def _placed_at(self, path: str) -> str:
+        """Where a path of a layer is unpacked to: links of lower layers above it are followed inside the root."""
+        above = self.files.get(parent(path))
+        if above is not None and above.kind == "dir":
+            return path
+        folder = self._walk(parent(path), follow=True, create=True)
+        return path if folder is None else join(folder, posixpath.basename(path))
+
     def _put(self, path: str, entry: Entry) -> None:
         self.files[path] = entry
         while path != "/":
             above = parent(path)
             self._below.setdefault(above, set()).add(posixpath.basename(path))
-            if above in self.files:
+            there = self.files.get(above)
+            if there is not None and there.kind == "dir":
                 return
             self.files[above] = Entry(kind="dir")
             path = above

@@ -97,7 +97,7 @@ def _items(lines: Sequence[str]) -> Iterator[str]:
 
 def _differences(differences: Mapping[str, Difference]) -> Iterator[str]:
     for platform, one in differences.items():
-        yield f"{scalar(platform)}:"
+        yield f"{scalar(platform)}:" if one != Difference() else f"{scalar(platform)}: {{}}"
         for key in ("to", "size"):
             if text := getattr(one, key):
                 yield f"  {key}: {scalar(text)}"

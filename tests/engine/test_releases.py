@@ -1,0 +1,187 @@
+"""Two releases of a small image, for real: compared, planned, applied by digest, interrupted, gone on with, rolled back."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.images import resolve
+from chainbuild.registry.pool import Registries
+
+from .conftest import OWN, Done, Lay, Place, container_output, docker, eventually, kill, write_tree
+
+pytestmark = pytest.mark.timeout(900)
+
+NAMES = 200
+"""How many names an apply moves that is killed in the middle: enough that it is."""
+HOME = "/usr/local/lib/python3.11/dist-packages"
+
+
+def tree(version: str, text: str) -> dict[str, str]:
+    """A chain whose only step installs a real package, a Python distribution, and a file of nobody's."""
+    return {
+        "tools/10-Dockerfile-greet": f"""\
+ARG BASE_IMAGE
+FROM ${{BASE_IMAGE}}
+RUN set -e; mkdir -p /tmp/p/DEBIAN /tmp/p/usr/local/bin {HOME}/demo-{version}.dist-info; \\
+    printf 'Package: greet\\nVersion: {version}\\nArchitecture: all\\nMaintainer: us <us@example.org>\\nDescription: x\\n' \\
+        > /tmp/p/DEBIAN/control; \\
+    printf '#!/bin/sh\\necho {text}\\n' > /tmp/p/usr/local/bin/greet; chmod 755 /tmp/p/usr/local/bin/greet; \\
+    dpkg-deb --build /tmp/p /tmp/greet.deb; dpkg --install /tmp/greet.deb; rm -r /tmp/p /tmp/greet.deb; \\
+    printf 'Name: demo\\nVersion: {version}\\n' > {HOME}/demo-{version}.dist-info/METADATA; \\
+    echo {text} > /usr/local/share/text
+ENV GREETING={text}
+CMD ["greet"]
+""",
+        "tools/greet-test": "#!/bin/sh\ngreet\n",
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Releases:
+    """A user whose chain was built and released once."""
+
+    place: Place
+    public: str
+
+    @property
+    def plan(self) -> Path:
+        return self.place.root / "release_plan.yaml"
+
+    def run(self, *words: str, code: int = 0) -> Done:
+        where = [] if words[0] in {"show", "publish"} else ["--registry", self.place.host]
+        done = self.place.run("release", *words, *where)
+        assert done.code == code, done.told()
+        return done
+
+    def decide(self) -> None:
+        text = self.plan.read_text().replace("decision: open", "decision: release")
+        self.plan.write_text(re.sub(r"accepted:  # .*", "accepted: fine", text))
+
+    def digest(self, tag: str) -> str | None:
+        name = ImageReference.parse(f"{self.public}:{tag}")
+        with Registries() as registries:
+            there = registries.client(name).head(name.repository, tag)
+        return str(there.digest) if there else None
+
+    def says(self, tag: str) -> str:
+        """What a container of a released image prints."""
+        name = ImageReference.parse(f"{self.public}:{tag}")
+        with Registries() as registries:
+            return container_output(resolve(registries, name, Platform.parse(OWN)).reference.pinned).strip()
+
+
+@pytest.fixture(scope="module")
+def releases(lay_once: Lay) -> Iterator[Releases]:
+    """Release 1 is out; what release 2 may become is built."""
+    place = lay_once(files=tree("1.0", "hello"))
+    public = f"{place.host}/{place.repo}-public/tools"
+    made = Releases(place=place, public=public)
+    place.build("tools")
+    made.run("create", "--name", "one", "--to", f"{public}:1", "--to", f"{public}:latest")
+    made.decide()
+    made.run("apply")
+    write_tree(place.root, tree("1.1", "goodbye"))
+    place.build("tools")
+    yield made
+    docker("image", "rm", "--force", *docker("image", "ls", "--quiet", public).stdout.split())
+
+
+def test_the_difference_of_two_releases(releases: Releases) -> None:
+    place = releases.place
+    words = [f"{releases.public}:latest", f"{place.repo}:v1-tools", "--registry", place.host]
+    found = json.loads(place.run("diff", *words, "--json").out)
+    assert found["packages"] == [{"name": "greet", "kind": "changed", "before": "1.0", "after": "1.1"}]
+    assert found["python"] == [{"name": "demo", "kind": "changed", "before": "1.0", "after": "1.1"}]
+    assert [one["name"] for one in found["configuration"]] == ["ENV GREETING"]
+    files = {one["name"]: one for one in found["files"]}
+    assert files["/usr/local/bin/greet"]["owner"] == "deb:greet:all"
+    assert "owner" not in files["/usr/local/share/text"]
+    assert not [name for name in files if name.startswith(("/usr/share", "/etc", "/bin"))], "and nothing else"
+    assert found["steps"][0]["name"] == "tools/10-greet"
+    assert found["steps"][0]["words"][0].startswith("Dockerfile changed (line")
+    told = place.run("diff", *words)
+    assert "~ greet 1.0 → 1.1" in told.out, told.told()
+    same = place.run("diff", words[0], f"{releases.public}:1", *words[2:])
+    assert "no difference" in same.out
+    # The steps' images have dpkg's own database, the results the records that minimizing leaves: both are read.
+    step = place.run("diff", place.base, f"{place.repo}:v1-tools-10-greet-{OWN}", "--registry", place.host)
+    assert "+ greet added (1.1)" in step.out, step.told()
+
+
+def test_what_was_reviewed_is_out_and_what_changed_since_is_refused(releases: Releases) -> None:
+    assert releases.says("latest") == "hello"
+    assert releases.digest("1") == releases.digest("latest")
+    refused = releases.run("apply", code=2)
+    assert re.search(rf"release_plan.yaml:\d+: .*: {OWN} is \w+ now, and \w+ was reviewed", refused.err), refused.told()
+
+
+def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(releases: Releases) -> None:
+    first = releases.digest("latest")
+    names = "".join(f"      - {releases.public}:n{number}\n" for number in range(NAMES))
+    text = releases.plan.read_text()
+    last = f"      - {releases.public}:latest\n"
+    text = text.replace(f"      - {releases.public}:1\n", f"      - {releases.public}:2  # fixed\n").replace(
+        last, last + names
+    )
+    releases.plan.write_text(text.replace("release: one", "release: two  # ours"))
+    assert "its decision is open again" in releases.run("update").err
+    text = releases.plan.read_text()
+    for kept in ("  # fixed\n", "release: two  # ours\n", "greet 1.0 → 1.1", "demo 1.0 → 1.1", "10-greet test: passed"):
+        assert kept in text
+    releases.decide()
+    assert f"{NAMES + 2} names to move" in releases.run("apply", "--dry-run").out
+    process = releases.place.start("release", "apply", "--registry", releases.place.host)
+    folder = releases.place.root / ".chainbuild" / "releases"
+    eventually(
+        lambda: any(b'"moved"' in path.read_bytes()[-200:] and b"n1" in path.read_bytes() for path in folder.glob("*.jsonl")),
+        "the first name has moved",
+    )  # fmt: skip
+    kill(process, signal.SIGKILL)
+    process.communicate()
+    moved = [name for name in ("2", "latest", *(f"n{number}" for number in range(NAMES))) if releases.digest(name)]
+    assert 0 < len(moved) - 1 < NAMES + 1, "it was in the middle"
+    assert releases.digest("latest") == first, "what moves comes last"
+    done = releases.run("apply")
+    told = re.search(rf"going on where it stopped at .*: (\d+) of {NAMES + 2} names had moved", done.err)
+    assert told, done.told()
+    assert len(moved) - 1 <= int(told[1]) <= len(moved)
+    assert releases.digest("latest") == releases.digest("2") == releases.digest(f"n{NAMES - 1}") != first
+    assert releases.says("latest") == "goodbye"
+    assert "nothing is new" in releases.run("update").out
+    rolled = releases.run("rollback")
+    assert "1 name moved" in rolled.out, rolled.told()
+    assert releases.digest("latest") == first
+    assert releases.says("latest") == "hello"
+    assert "1 name moved" in releases.run("apply").out
+
+
+def test_a_registry_that_does_not_answer_keeps_everything_as_it_was(releases: Releases) -> None:
+    """Half a release is worse than none: all registries are asked before the first name moves."""
+    before = releases.digest("latest")
+    text = releases.plan.read_text()
+    here, gone = f"{releases.public}:new", "localhost:1/acme/tools:1"
+    edited = text.replace(f"      - {releases.public}:2  # fixed\n", f"      - {here}\n      - {gone}\n")
+    edited = edited.replace("    replaces:\n", f"    replaces:\n      {here}: nothing\n      {gone}: nothing\n")
+    assert edited != text
+    releases.plan.write_text(edited)
+    try:
+        refused = releases.run("apply", code=4)
+        assert "localhost:1" in refused.err
+        assert (releases.digest("latest"), releases.digest("new")) == (before, None)
+    finally:
+        releases.plan.write_text(text)
+
+
+def test_the_page_is_for_people(releases: Releases) -> None:
+    done = releases.run("publish", "-o", "public")
+    page = (releases.place.root / done.out.strip()).read_text()
+    assert "greet 1.0 → 1.1" in page
+    assert (releases.place.root / "public" / "release_plan.yaml").read_text() == releases.plan.read_text()

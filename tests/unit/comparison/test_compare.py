@@ -1,0 +1,148 @@
+"""What changed between two images, in values, in words and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from chainbuild.comparison.compare import compare, step_changes, trail_or_nothing
+from chainbuild.comparison.model import Comparison
+from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.registry.images import RemoteImage, copy_image, resolve
+from chainbuild.registry.pool import Registries
+from chainbuild.ui.comparisons import show_comparison
+from chainbuild.ui.terminal import Terminal
+from tests.unit.comparison.layers import Content, add, distribution, dpkg, status_d
+from tests.unit.registry.fake_registry import FakeRegistry
+from tests.unit.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, World
+
+HERE = ChainRegistry(CHAIN)
+
+
+def told(found: Comparison, *, every_file: bool = False) -> str:
+    stream = io.StringIO()
+    show_comparison(found, Terminal(stream=stream), every_file=every_file)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def fake() -> FakeRegistry:
+    return FakeRegistry()
+
+
+Files = dict[str, Content]
+
+
+def between(fake: FakeRegistry, before: RemoteImage, after: RemoteImage) -> Comparison:
+    return compare(Registries(transport=fake.transport, credentials=lambda host: None), HERE, before, after)
+
+
+def test_packages_of_chain_images_and_of_minimized_ones_are_compared_alike(fake: FakeRegistry) -> None:
+    before = add(fake, "a:1", {"/var/lib/dpkg/status": dpkg(libc6="2.36-9", perl="5.36", zlib1g="1.2")})
+    after = add(fake, "a:2", {"/var/lib/dpkg/status": dpkg(libc6="2.36-10")}, status_d("zlib1g", "1.2"),
+                status_d("curl", "8.0"))  # fmt: skip
+    found = between(fake, before, after)
+    assert [str(change) for change in found.packages] == [
+        "curl added (8.0)", "libc6 2.36-9 → 2.36-10", "perl removed (was 5.36)",
+    ]  # fmt: skip
+
+
+def test_distributions_are_told_by_their_normal_names(fake: FakeRegistry) -> None:
+    before = add(fake, "a:1", distribution("Foo_Bar", "1.0") | distribution("gone", "3"))
+    after = add(fake, "a:2", distribution("foo-bar", "1.1") | distribution("six", "1.16"))
+    assert [str(change) for change in between(fake, before, after).python] == [
+        "foo-bar 1.0 → 1.1", "gone removed (was 3)", "six added (1.16)",
+    ]  # fmt: skip
+
+
+def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistry) -> None:
+    old: Files = {
+        "/same": b"1", "/longer": b"1", "/other": b"1", "/mode": (0o644, b"1"), "/link": "a", "/gone": b"1",
+        "/kind": b"1", "/lib/z": b"1",
+    }  # fmt: skip
+    new: Files = {
+        "/same": b"1", "/longer": b"12", "/other": b"2", "/mode": (0o755, b"1"), "/link": "b", "/new/one": b"1",
+        "/kind": "a", "/lib/z": b"2",
+    }  # fmt: skip
+    before = add(fake, "a:1", old | status_d("zlib1g", "1.2", "/lib/z"))
+    after = add(fake, "a:2", new | status_d("zlib1g", "1.3", "/lib/z"))
+    found = {change.name: change for change in between(fake, before, after).files}
+    assert {name: str(change).removeprefix(name).strip(": ") for name, change in found.items() if not change.owner} == {
+        "/longer": "1 B → 2 B",
+        "/other": "other content, 1 B",
+        "/mode": "mode 0644 → 0755",
+        "/link": "link to a → link to b",
+        "/gone": "removed (was 1 B)",
+        "/new/one": "added (1 B)",
+        "/kind": "1 B → link to a",
+    }
+    assert found["/lib/z"].owner == "deb:zlib1g:amd64"
+    assert found["/var/lib/dpkg/status.d/zlib1g"].owner == "records"
+
+
+def test_configuration_without_what_chainbuild_says_of_the_making(fake: FakeRegistry) -> None:
+    before = add(fake, "a:1", {"/a": b"1"}, env=[("A", "1"), ("B", "2")], cmd=["sh"],
+                 labels={"io.github.chainbuild.trail": "[]", "team": "one"})  # fmt: skip
+    after = add(fake, "a:2", {"/a": b"1"}, env=[("A", "2")], entrypoint=["run"], user="me",
+                labels={"io.github.chainbuild.trail": "[1]", "team": "one"})  # fmt: skip
+    found = between(fake, before, after)
+    assert [str(change) for change in found.configuration] == [
+        'CMD removed (was ["sh"])', 'ENTRYPOINT added (["run"])', "ENV A 1 → 2", "ENV B removed (was 2)",
+        "USER added (me)",
+    ]  # fmt: skip
+    assert not found.files
+
+
+def test_the_same_content_is_no_difference_however_it_is_packed(fake: FakeRegistry) -> None:
+    before = add(fake, "a:1", {"/a": b"1", "/b": b"2"})
+    after = add(fake, "a:2", {"/a": b"1"}, {"/b": b"2"})
+    found = between(fake, before, after)
+    assert found.same
+    assert "no difference" in told(found)
+    assert found.as_json()["same"] is True
+
+
+def built(world: World) -> RemoteImage:
+    world.run()
+    return resolve(world.registries, ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64"), AMD64)
+
+
+def test_steps_say_what_they_were_made_from(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write(THREE_STEPS)
+    before = built(world)
+    world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
+    after = built(world)
+    changes = step_changes(
+        trail_or_nothing(world.registries, HERE, before), trail_or_nothing(world.registries, HERE, after)
+    )
+    assert str(changes[0]) == "stock/20-blas: arg CPU from HASWELL to ZEN"
+    assert changes[-1].name == "stock/production"
+    # Released elsewhere, an image leaves its records behind: they are looked for beside the other one.
+    target = ImageReference(CHAIN, "public/atom", "latest")
+    copy_image(world.registries, before.reference, target)
+    moved = resolve(world.registries, target, AMD64)
+    assert trail_or_nothing(world.registries, HERE, moved)[0].record is None
+    again = step_changes(
+        trail_or_nothing(world.registries, HERE, moved, after), trail_or_nothing(world.registries, HERE, after)
+    )
+    assert again == changes
+
+
+def test_words_are_fit_for_a_terminal_and_json_has_everything(fake: FakeRegistry) -> None:
+    many = {f"/opt/{n:03}": b"1" for n in range(50)}
+    before = add(fake, "a:1", {"/evil\x1b[31m": b"1"})
+    after = add(fake, "a:2", {**many})
+    found = between(fake, before, after)
+    text = told(found)
+    assert "\x1b" not in text
+    assert "files: 50 added, 1 removed" in text
+    assert "and 31 more; --files names all" in text
+    assert "/opt/049" in told(found, every_file=True)
+    document = json.loads(json.dumps(found.as_json()))
+    assert document["schema"] == "chainbuild.diff/1"
+    assert len(document["files"]) == 51
+    assert document["files"][-1] == {"name": "/opt/049", "kind": "added", "before": None, "after": "1 B"}

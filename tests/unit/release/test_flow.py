@@ -1,0 +1,471 @@
+"""From what was built to what is released and back, with registries in memory.
+
+The release plans of casa_distro_admin (prior art) say what is wanted; each of its bugs that a plan could repeat has a test
+that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.buildx import BuildxDriver
+from chainbuild.cli import run, speaking
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.artifacts import put_artifact
+from chainbuild.registry.images import put_tag, resolve
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.records import ARTIFACT_TYPE, RecordStore
+from chainbuild.registry.transport import Request, Response, Transport
+from chainbuild.session import Session
+from tests.unit.comparison.layers import layer
+from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
+
+PUBLIC = "ghcr.io/acme/atom"
+
+
+class Releasing:
+    """A built chain, and the commands about its releases."""
+
+    def __init__(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        self.world = world
+        self.capsys = capsys
+        self.path = world.root / "release_plan.yaml"
+        self.refuse: Callable[[Request], None] = lambda _: None
+        world.fake.host("ghcr.io")
+        self.world.registries = Registries(transport=self._transport, credentials=lambda host: None)
+        self.world.driver.registries = self.world.registries
+        self.build("one")
+
+    def _transport(self, host: str) -> Transport:
+        real = self.world.fake.transport(host)
+        outer = self
+
+        class Watching:
+            def send(self, request: Request) -> Response:
+                outer.refuse(request)
+                return real.send(request)
+
+            def close(self) -> None:
+                pass
+
+        return Watching()
+
+    def build(self, content: str, platforms: Sequence[Platform] = (AMD64, ARM64)) -> None:
+        self.world.write({"src/setup.py": content, "stock/production-test": "#!/bin/sh\ntrue\n"})
+        self.world.driver.content = None
+        # Real layers, so that images can be compared.
+        self.world.base("first")
+        self.world.run(self.world.graph(platforms))
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        found = run(["release", *words])
+        told = self.capsys.readouterr()
+        assert found == code, told.out + told.err
+        return told.out + told.err
+
+    def create(self, *more: str) -> None:
+        self("create", "--to", f"{PUBLIC}:latest", "--to", f"{PUBLIC}:1", *more)
+
+    def decide(self) -> None:
+        text = self.path.read_text().replace("decision: open", "decision: release")
+        self.path.write_text(re.sub(r"accepted:  # .*", "accepted: fine", text))
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.path.read_text()
+        assert old in text, text
+        self.path.write_text(text.replace(old, new))
+
+    def released(self, tag: str) -> str | None:
+        return self.world.fake.host("ghcr.io").tags.get(("acme/atom", tag))
+
+    def reviewed(self) -> str:
+        (row,) = re.findall(r"      amd64: (sha256:\w+)", self.path.read_text())
+        return str(row)
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Releasing:
+    made = World(tmp_path)
+    # What the fake builder adds is no layer of files: images are compared by real ones.
+    original = made.fake.add_image
+
+    def add_image(name: str, platform: Any = "amd64", *, layers: Any = (b"layer",), **changes: Any) -> Any:
+        packed = [raw if raw[:2] == b"\x1f\x8b" else layer({f"/opt/{raw[:4].hex()}": raw}) for raw in layers]
+        return original(name, platform, layers=packed, **changes)
+
+    monkeypatch.setattr(made.fake, "add_image", add_image)
+    for name in ("fat:1", "slim:1"):
+        base, tag = name.split(":")
+        for platform in (AMD64, ARM64):
+            made.fake.add_image(f"docker.io/library/{base}:{platform.name}", platform, layers=[base.encode()])
+        made._index(base, tag)
+    made.write(THREE_STEPS)
+    monkeypatch.chdir(tmp_path)
+    releasing = Releasing(made, capsys)
+
+    @contextmanager
+    def open_session(settings: Any, emit: Any) -> Iterator[Session]:
+        yield Session(
+            settings=settings, registries=made.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
+        )
+
+    monkeypatch.setattr(speaking, "open_session", open_session)
+    return releasing
+
+
+# Creating -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> None:
+    told = release("create", "--to", "ghcr.io/acme/{name}:{tag}")
+    assert "1 image; 1 thing to decide" in told
+    document = json.loads(release("show", "--json"))
+    (image,) = document["images"]
+    assert image["image"] == f"{REPOSITORY}:v1-stock"
+    assert image["to"] == ["ghcr.io/acme/atom:v1-stock"]
+    assert sorted(image["digests"]) == ["aarch64", "amd64"]
+    assert image["replaces"] == {"ghcr.io/acme/atom:v1-stock": None}
+    assert image["tests"]["amd64"][-1].startswith("stock/production test: passed")
+    assert [one["message"] for one in document["open"]] == [f"{REPOSITORY}:v1-stock: nobody has decided"]
+    assert "there is a plan already" in release("create", code=2)
+
+
+def test_what_is_no_result_is_in_no_plan(release: Releasing) -> None:
+    """Steps, bases that were copied, aliases, and names of earlier releases in the very same registry are none."""
+    release.world.fake.add_image(f"{CHAIN}/other:amd64", "amd64")
+    release("create", "--to", f"{CHAIN}/team/released:1")
+    release.decide()
+    release("apply")
+    release("create", "--force")
+    assert re.findall(r"^  (\S+):$", release.path.read_text(), re.MULTILINE) == [f"{REPOSITORY}:v1-stock"]
+
+
+def test_a_pattern_that_means_nothing_is_told_with_what_there_is(release: Releasing) -> None:
+    """casa: an unmatched dependency or pattern is silently ignored."""
+    told = release("create", "nothing*", f"{REPOSITORY}:v1-stok", code=2)
+    assert "no image is called 'nothing*'" in told
+    assert f"Perhaps you meant '{REPOSITORY}:v1-stock'" in told
+    assert not release.path.exists()
+
+
+@pytest.mark.parametrize("to", ["{repo}", "{nonsense}:1", "a b:1", "{repo}@sha256:" + "a" * 64])
+def test_a_name_that_is_none_is_told_before_anything_is_asked(release: Releasing, to: str) -> None:
+    asked = len(release.world.fake.log)
+    release("create", "--to", to, code=2)
+    assert len(release.world.fake.log) == asked
+
+
+def test_a_percent_sign_is_a_letter_like_any_other(release: Releasing) -> None:
+    """casa: a literal % breaks templates."""
+    release("create", "--name", "100 % done %(name)s {tag}")
+    assert json.loads(release("show", "--json"))["release"] == "100 % done %(name)s {tag}"
+
+
+# Applying -------------------------------------------------------------------------------------------------------------
+
+
+def test_apply_refuses_while_anything_is_open_and_moves_nothing(release: Releasing) -> None:
+    release.create()
+    told = release("apply", code=2)
+    assert "release_plan.yaml:8: team/atom:v1-stock: nobody has decided" in told
+    assert not release.world.fake.host("ghcr.io").manifests
+
+
+def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None:
+    """casa: the dry run prints its actions only, whether they could be done or not."""
+    release.create()
+    assert "nobody has decided" in release("apply", "--dry-run", code=2)
+    release.decide()
+    told = release("apply", "--dry-run")
+    assert "2 names to move; nothing was moved" in told
+    assert not release.world.fake.host("ghcr.io").manifests
+    assert not (release.world.root / ".chainbuild" / "releases").exists()
+
+
+def test_what_was_reviewed_is_released_by_digest_with_what_is_attached_to_it(release: Releasing) -> None:
+    from chainbuild.attachments import attach_bill, attached_bill
+
+    name = ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64")
+    image = resolve(release.world.registries, name, AMD64)
+    attach_bill(release.world.registries, image.reference, b"{}")
+    release.create()
+    release.decide()
+    assert "2 names moved" in release("apply")
+    there = resolve(release.world.registries, ImageReference.parse(f"{PUBLIC}:latest"), AMD64)
+    assert str(there.digest) == release.reviewed() == str(image.digest)
+    assert release.released("latest") == release.released("1")
+    assert attached_bill(release.world.registries, there.reference) == b"{}"
+    assert "every name was there already" in release("apply")
+
+
+def test_every_content_is_there_before_the_first_name_moves(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    release.world.fake.log.clear()
+    release("apply")
+    puts = [path for method, path in release.world.fake.log if method == "PUT" and "/acme/atom/" in path]
+    names = [index for index, path in enumerate(puts) if path.endswith(("manifests/latest", "manifests/1"))]
+    assert names == [len(puts) - 2, len(puts) - 1]
+
+
+def test_what_changed_since_the_review_is_refused_until_somebody_looked_again(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    before = release.reviewed()
+    release.build("two")
+    told = release("apply", code=2)
+    assert re.search(r"release_plan.yaml:\d+: team/atom:v1-stock: amd64 is \w{12} now, and \w{12} was reviewed", told)
+    assert release.released("latest") is None
+    assert "its decision is open again" in release("update")
+    assert release.reviewed() != before
+    assert "nobody has decided" in release("apply", code=2)
+    release.decide()
+    release("apply")
+
+
+def test_a_name_that_somebody_else_moved_is_refused(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    release.world.fake.add_image(f"{PUBLIC}:latest", "amd64")
+    told = release("apply", code=2)
+    assert re.search(r"ghcr.io/acme/atom:latest is \w{12} now, and was nothing when this was reviewed", told)
+    assert release.released("1") is None
+
+
+def test_a_digest_that_is_gone_is_refused_at_its_line(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    release.edit(release.reviewed(), "sha256:" + "0" * 64)
+    told = release("apply", code=2)
+    assert "has no sha256:0000" in told
+    assert "release_plan.yaml:12" in told
+
+
+def test_a_platform_that_came_or_went_is_told(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    text = release.path.read_text()
+    release.path.write_text(re.sub(r"      aarch64: sha256.*\n", "", text))
+    assert "aarch64 has come since this was reviewed" in release("apply", code=2)
+    release.path.write_text(text)
+    release("apply")
+    fewer = release.world.fake
+    images = [resolve(release.world.registries, ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64"), AMD64)]
+    fewer.add_index(f"{CHAIN}/{REPOSITORY}:v1-stock", images)
+    assert "aarch64 is nothing now" in release("apply", code=2)
+    release("update")
+    assert "what it replaces has aarch64, and this does not" in release("show")
+
+
+def test_a_test_that_failed_since_is_refused_and_no_reason_makes_it_fine(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    store = RecordStore(release.world.registries)
+    place = ImageReference(CHAIN, REPOSITORY)
+    record = store.last(place, "stock-production-amd64")
+    assert record is not None
+    document = record.as_json() | {"verdicts": dict(record.verdicts) | {"test": "failed sha256:" + "1" * 64}}
+    put_artifact(release.world.registries, place.with_tag(record.key), artifact_type=ARTIFACT_TYPE,
+                 content=json.dumps(document).encode())  # fmt: skip
+    assert "amd64: the test of stock/production failed, which nobody has seen yet" in release("apply", code=2)
+    release("update")
+    release.decide()
+    assert "amd64: the test of stock/production failed" in release("apply", code=2)
+    release.edit("decision: release", "decision: skip")
+    assert "nothing in it is to be released" in release("apply", code=2)
+
+
+def test_warnings_wait_for_a_reason_and_keep_it(release: Releasing) -> None:
+    release.world.write({"stock/production-test": None})
+    (release.world.root / "stock" / "10-Dockerfile-base").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN two\n")
+    release.world.run(release.world.graph((AMD64,)))
+    release.create()
+    assert "amd64: no test was run in it" in release("show")
+    release.edit("decision: open", "decision: release")
+    assert "amd64: no test was run in it" in release("apply", code=2)
+    release.edit("accepted:  # the reason why it is fine", "accepted: it is a font  # Ann")
+    release("update")
+    assert "accepted: it is a font  # Ann" in release.path.read_text()
+    release("apply")
+
+
+# Interrupted ----------------------------------------------------------------------------------------------------------
+
+
+def stop_at(release: Releasing, name: str, error: BaseException) -> None:
+    def refuse(request: Request) -> None:
+        if request.method == "PUT" and request.url.endswith(name):
+            raise error
+
+    release.refuse = refuse
+
+
+def go_on(release: Releasing) -> None:
+    release.refuse = lambda _: None
+
+
+@pytest.mark.parametrize("kind", ["interrupted", "refused"])
+def test_an_apply_that_was_stopped_between_two_names_goes_on_and_says_so(release: Releasing, kind: str) -> None:
+    """casa: each image is pushed before the later ones are built, and a half release stays."""
+    from chainbuild.errors import RegistryError
+
+    release.create()
+    release.decide()
+    stop_at(release, "manifests/1", KeyboardInterrupt() if kind == "interrupted" else RegistryError("it is full"))
+    told = release("apply", code=130 if kind == "interrupted" else 4)
+    assert f"stopped when 1 of 2 names had moved; the same command goes on with {PUBLIC}:1" in told
+    assert (release.released("latest") is None, release.released("1") is None) == (False, True)
+    go_on(release)
+    # What the chain registry calls so meanwhile does not matter any more: half of it is out.
+    release.build("two")
+    assert "1 name to move" in release("apply", "--dry-run")
+    told = release("apply")
+    assert re.search(r"going on where it stopped at .*: 1 of 2 names had moved", told)
+    assert release.released("latest") == release.released("1")
+    assert "changed" not in told
+    assert "was reviewed" in release("apply", code=2), "a new apply is one of what is there now"
+
+
+def test_an_apply_that_was_stopped_before_its_names_goes_on(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    stop_at(release, release.reviewed(), KeyboardInterrupt())
+    release("apply", code=130)
+    assert release.released("latest") is None
+    go_on(release)
+    assert "2 names moved" in release("apply")
+
+
+def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    release("apply")
+    first = release.released("latest")
+    release.build("two")
+    release("update")
+    release.edit(f"- {PUBLIC}:1\n", f"- {PUBLIC}:stable\n")
+    put_tag(release.world.registries, ImageReference.parse(f"{PUBLIC}:stable"),
+            resolve(release.world.registries, ImageReference.parse(f"{PUBLIC}:1"), AMD64).index_digest)  # type: ignore[arg-type]  # fmt: skip
+    release("update")
+    release.decide()
+    stop_at(release, "manifests/stable", KeyboardInterrupt())
+    release("apply", code=130)
+    go_on(release)
+    assert (release.released("latest") == first, release.released("stable") == first) == (False, True)
+    release("rollback")
+    assert (release.released("latest"), release.released("stable")) == (first, first)
+    assert "2 names moved" in release("apply"), "and then all of it, again"
+
+
+def test_two_at_once_are_one_too_many(release: Releasing) -> None:
+    from chainbuild.release.journal import open_journal
+    from chainbuild.release.reader import read_plan
+
+    release.create()
+    release.decide()
+    with open_journal(read_plan(release.path), "apply"):
+        assert "by another process" in release("apply", code=8)
+
+
+def test_a_journal_that_lost_its_last_line_is_no_trouble(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    stop_at(release, "manifests/1", KeyboardInterrupt())
+    release("apply", code=130)
+    go_on(release)
+    (journal,) = (release.world.root / ".chainbuild" / "releases").glob("*.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-9] + b"\xff\n[]\n")
+    assert "going on where it stopped" in release("apply")
+
+
+# Back -----------------------------------------------------------------------------------------------------------------
+
+
+def second_release(release: Releasing) -> str:
+    release.create()
+    release.decide()
+    release("apply")
+    first = release.released("latest")
+    assert first is not None
+    release.build("two")
+    release.edit(f"- {PUBLIC}:1\n", f"- {PUBLIC}:2\n")
+    release("update")
+    release.decide()
+    release("apply")
+    assert release.released("latest") != first
+    return first
+
+
+def test_rollback_returns_moving_names_and_leaves_new_ones(release: Releasing) -> None:
+    first = second_release(release)
+    second = release.released("2")
+    assert "1 name to move; nothing was moved" in release("rollback", "--dry-run")
+    told = release("rollback")
+    assert f"{PUBLIC}:2: meant nothing before this plan, and stays" in told
+    assert (release.released("latest"), release.released("2")) == (first, second)
+    assert "every name was there already" in release("rollback")
+
+
+def test_a_plan_that_was_applied_still_knows_what_it_replaced(release: Releasing) -> None:
+    first = second_release(release)
+    text = release.path.read_text()
+    assert "nothing is new" in release("update")
+    assert release.path.read_text() == text
+    assert f"{PUBLIC}:latest: {first}" in text
+    assert "1 name moved" in release("rollback")
+
+
+def test_rollback_refuses_what_is_not_its_own_and_what_is_gone(release: Releasing) -> None:
+    first = second_release(release)
+    host = release.world.fake.host("ghcr.io")
+    mine = host.tags["acme/atom", "latest"]
+    release.world.fake.add_image(f"{PUBLIC}:latest", "amd64")
+    assert "which is not what this plan gave it" in release("rollback", code=2)
+    host.tags["acme/atom", "latest"] = mine
+    host.forget(first)
+    assert f"has no {first} any more" in release("rollback", code=2)
+
+
+# Updating -------------------------------------------------------------------------------------------------------------
+
+
+def test_update_renews_what_was_chosen_and_keeps_the_rest(release: Releasing) -> None:
+    release.create()
+    release.edit("    digests:", "    # Bob looks at this one\n    note: for the school\n    digests:")
+    release.build("two")
+    release("update", "team/*")
+    text = release.path.read_text()
+    assert "    # Bob looks at this one\n    note: for the school\n    digests:" in text
+    assert "no image is called 'other'" in release("update", "other", code=2)
+    assert release.path.read_text() == text
+
+
+def test_what_is_not_in_the_plan_yet_is_added_when_it_is_named(release: Releasing) -> None:
+    release.create()
+    text = release.path.read_text()
+    release.path.write_text(text.partition("\n  team/atom")[0].replace("images:", "images: {}") + "\n")
+    assert "written in braces" in release("update", "team/*", code=2)
+    release.path.write_text(text.replace("team/atom:v1-stock", "team/atom:old"))
+    told = release("update", code=2)
+    assert "release_plan.yaml:12: team/atom:old: localhost:5000/team/atom:old is not in localhost:5000" in told
+    release("update", "team/atom:v1-stock")
+    assert [one["image"] for one in json.loads(release("show", "--json"))["images"]] == [
+        "team/atom:old", "team/atom:v1-stock",
+    ]  # fmt: skip
+
+
+def test_the_difference_is_told_to_what_is_replaced(release: Releasing) -> None:
+    second_release(release)
+    (image,) = json.loads(release("show", "--json"))["images"]
+    difference = image["differences"]["amd64"]
+    assert difference["to"].startswith(f"{PUBLIC}@sha256:")
+    assert difference["steps"][0].startswith("stock/30-venv: file src/setup.py changed")
+    assert "compressed" in difference["size"]
+    assert "of no package" in difference["files"]

@@ -1,0 +1,230 @@
+"""Release plans as people write them: everything that is wrong is told at once, with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainbuild.errors import WrongUseError
+from chainbuild.references import Digest, ImageReference, Platform
+from chainbuild.release.deciding import undecided
+from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned
+from chainbuild.release.reader import parse_plan, read_plan
+from chainbuild.release.writing import plan_text, scalar
+
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+GOOD = f"""\
+schema: chainbuild.release-plan/1
+release: "2026.11"
+images:
+  acme/tools:v1-tools:
+    decision: release
+    to:
+      - ghcr.io/acme/tools:latest
+    note: for the summer school
+    digests:
+      amd64: {A}
+      arm64: {B}
+    replaces:
+      ghcr.io/acme/tools:latest: nothing
+    warnings:
+      - says: no test
+        accepted: it has none
+"""
+
+
+def parse(text: str) -> ReleasePlan:
+    return parse_plan(text.encode("utf-8"), Path("plan.yaml"), "plan.yaml")
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(WrongUseError) as caught:
+        parse(text)
+    assert all(problem.line for problem in caught.value.problems)
+    return [str(problem).split("\n")[0] for problem in caught.value.problems]
+
+
+def left(text: str) -> list[str]:
+    return [f"{problem.line}: {problem.message}" for problem in undecided(parse(text))]
+
+
+def test_a_plan_is_read_whole() -> None:
+    (image,) = parse(GOOD).images
+    assert image.name == ImageReference.parse("acme/tools:v1-tools")
+    assert image.to == (ImageReference.parse("ghcr.io/acme/tools:latest"),)
+    assert {platform.oci: str(digest) for platform, digest in image.digests.items()} == {
+        "linux/amd64": A, "linux/arm64": B,
+    }  # fmt: skip
+    assert image.replaces == {image.to[0]: None}
+    assert image.warnings[0].accepted == "it has none"
+    assert not undecided(parse(GOOD))
+
+
+def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
+    text = GOOD.replace("decision: release", "decision: relase").replace(A, "sha256:12").replace("to:\n", "too:\n")
+    told = problems(text + "    colour: red\n")
+    assert [line.split(" ")[0] for line in told] == ["plan.yaml:5:", "plan.yaml:6:", "plan.yaml:10:", "plan.yaml:17:"]
+    assert "'relase' is not a decision" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "told"),
+    [
+        ("tools:latest\n    note", "tools\n    note", 7, "ghcr.io/acme/tools has no tag"),
+        ("tools:latest\n    note", f"tools:latest@{A}\n    note", 7, "has no digest"),
+        ("tools:latest\n    note", "tools:k1-last-x\n    note", 7, "is a tag of machine data"),
+        ("      - ghcr", "      - ghcr.io/acme/tools:latest\n      - ghcr", 8, "is there twice"),
+        ("arm64", "x86_64", 11, "x86_64 and amd64 are the same platform"),
+        ("arm64", "arm46", 11, "unknown platform 'arm46'"),
+        ("acme/tools:v1-tools:", "acme//tools:v1-tools:", 4, "is not a repository's name"),
+        ("acme/tools:v1-tools:", f"acme/tools@{A}:", 4, "has no digest in its name"),
+        ('release: "2026.11"', "release: 2026.11", 2, "expected the release's name, found a number"),
+        ("plan/1", "plan/2", 1, "is not the schema"),
+        ("note: for", "note: &n for", 0, ""),
+        ("      amd64: " + A, "      <<: {}\n      amd64: " + A, 10, ""),
+    ],
+)  # fmt: skip
+def test_what_a_value_may_not_be(old: str, new: str, line: int, told: str) -> None:
+    assert old in GOOD
+    text = GOOD.replace(old, new, 1)
+    if not line:
+        parse(text)
+        return
+    assert any(one.startswith(f"plan.yaml:{line}: ") and told in one for one in problems(text)), problems(text)
+
+
+def test_a_name_that_two_images_get_is_told_with_the_other_one() -> None:
+    image = GOOD.partition("images:\n")[2]
+    other = image.replace("v1-tools", "v1-extras")
+    assert problems(GOOD + other) == [
+        "plan.yaml:20: acme/tools:v1-tools gets the name ghcr.io/acme/tools:latest, too"
+    ]  # fmt: skip
+    twice = image.replace("acme/tools:v1-tools", "docker.io/acme/tools:v1-tools")
+    assert "plan.yaml:17: docker.io/acme/tools:v1-tools is the image of line 4" in problems(GOOD + twice)
+
+
+def test_parts_that_stand_for_others_are_no_plan() -> None:
+    assert any("*d stands for something else" in line for line in problems(GOOD.replace(A, f"&d {A}").replace(B, "*d")))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is empty"),
+        ("[", "not YAML"),
+        ("a: b: c", "not YAML"),
+        ("[" * 2000, "not YAML"),
+        ("- a", "expected a release plan"),
+        ("release: x", "needs 'schema'"),
+    ],
+)
+def test_what_is_no_plan_at_all(text: str, told: str) -> None:
+    assert any(told in line for line in problems(text))
+
+
+def test_a_plan_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(WrongUseError, match="chainbuild release create writes one"):
+        read_plan(tmp_path / "plan.yaml")
+    (tmp_path / "plan.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(WrongUseError, match="not UTF-8"):
+        read_plan(tmp_path / "plan.yaml")
+
+
+# What is left to decide -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_open_missing_or_wrong_keeps_a_plan_from_being_applied() -> None:
+    """casa_distro_admin's apply refuses errors, open warnings and missing values: so does this."""
+    assert left(GOOD.replace("decision: release", "decision: open")) == ["5: acme/tools:v1-tools: nobody has decided"]
+    assert left(GOOD.replace("accepted: it has none", "accepted:")) == ["15: acme/tools:v1-tools: no test"]
+    assert left(GOOD + "    errors: [its test failed]\n") == ["17: acme/tools:v1-tools: its test failed"]
+    assert left(GOOD.replace("    to:\n      - ghcr.io/acme/tools:latest\n", "    to: []\n")) == [
+        "6: acme/tools:v1-tools: it gets no name"
+    ]
+    assert left(GOOD.replace("tools:latest\n    note", "tools:stable\n    note")) == [
+        "7: acme/tools:v1-tools: nobody has looked at what ghcr.io/acme/tools:stable is now"
+    ]
+
+
+def test_what_is_skipped_needs_nothing() -> None:
+    assert left(GOOD.replace("decision: release", "decision: skip").replace("accepted: it has none", "accepted:")) == []
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+TEXTS = st.text(
+    st.one_of(st.sampled_from(" #:-'\"\\{}[],&*!|>%@`\t\n\r\x85\u2028\ufeff\x1b→~?="), st.characters()), max_size=30
+)
+
+
+@given(TEXTS)
+def test_every_text_is_written_so_that_every_reader_reads_it(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    written = scalar(text)
+    assert "\n" not in written
+    for loader in (yaml.SafeLoader, yaml.BaseLoader):
+        assert yaml.load(f"- {written}", Loader=loader) == [text]
+        assert list(yaml.load(f"{written}: 1", Loader=loader)) == [text]
+
+
+LINES = st.lists(TEXTS.filter(bool), max_size=3, unique=True).map(tuple)
+DIGESTS = st.sampled_from([Digest(A), Digest(B)])
+PLATFORMS = st.sampled_from([Platform.parse("amd64"), Platform.parse("aarch64")])
+NAMES = st.sampled_from([ImageReference.parse(f"ghcr.io/acme/tools:{tag}") for tag in ("1", "2", "latest")])
+
+
+@st.composite
+def planned_images(draw: st.DrawFn, name: str = "acme/tools:v1") -> PlannedImage:
+    differences = st.builds(
+        Difference, to=TEXTS, size=TEXTS, packages=LINES, python=LINES, configuration=LINES, steps=LINES, files=TEXTS
+    )
+    warnings = draw(st.lists(st.builds(Warned, says=TEXTS.filter(bool), accepted=TEXTS), max_size=3))
+    return PlannedImage(
+        name=ImageReference.parse(name),
+        decision=draw(st.sampled_from(["open", "release", "skip"])),
+        to=tuple(draw(st.lists(NAMES, max_size=2, unique=True))),
+        note=draw(TEXTS),
+        digests=draw(st.dictionaries(PLATFORMS, DIGESTS, min_size=1)),
+        replaces=draw(st.dictionaries(NAMES, st.one_of(st.none(), DIGESTS))),
+        differences=draw(st.dictionaries(st.sampled_from(["amd64", "aarch64"]), differences)),
+        tests=draw(st.dictionaries(st.sampled_from(["amd64", "aarch64"]), LINES)),
+        errors=draw(LINES),
+        warnings=tuple(warnings),
+    )
+
+
+@settings(max_examples=50)
+@given(planned_images(), TEXTS.filter(bool))
+def test_what_is_written_is_what_is_read(image: PlannedImage, release: str) -> None:
+    plan = parse(plan_text(release, [image]))
+    assert plan.release == release
+    assert [one.as_json() for one in plan.images] == [image.as_json()]
+
+
+@given(st.binary(max_size=200))
+def test_whatever_a_file_holds_it_is_read_or_told(raw: bytes) -> None:
+    try:
+        parse_plan(raw, Path("plan.yaml"), "plan.yaml")
+    except WrongUseError as error:
+        assert error.problems  # noqa: PT017
+
+
+@given(st.data())
+def test_whatever_happens_to_a_plan_s_lines_it_is_read_or_told(data: st.DataObject) -> None:
+    lines = GOOD.splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        index = data.draw(st.integers(0, len(lines) - 1))
+        kind = data.draw(st.sampled_from(["drop", "twice", "indent", "text", "cut"]))
+        line = lines[index]
+        lines[index : index + 1] = {
+            "drop": [], "twice": [line, line], "indent": [f"  {line}"], "cut": [line.partition(":")[0]],
+            "text": [line + data.draw(TEXTS)],
+        }[kind] or [""]  # fmt: skip
+    try:
+        parse("\n".join(lines))
+    except WrongUseError as error:
+        assert all(problem.path == "plan.yaml" for problem in error.problems)  # noqa: PT017
