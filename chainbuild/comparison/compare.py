@@ -12,7 +12,7 @@ from chainbuild.comparison.contents import Contents, Entry, read_contents
 from chainbuild.comparison.model import Change, Comparison, Sizes, differences
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.inventory import Crumb, trail_of
-from chainbuild.keys import changes
+from chainbuild.keys import Components, changes
 from chainbuild.provenance import LABELS
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.config import ImageConfig
@@ -153,16 +153,18 @@ def trail_or_nothing(
 ) -> tuple[Crumb, ...]:
     """The steps of an image; none where nothing is known of how it was made.
 
-    Records that are not beside the image are looked for beside the others: what is released elsewhere leaves them behind.
+    What is released elsewhere leaves its records behind: those that are not beside the image are looked for in the chain
+    registry's repository of the same name, and beside the others.
     """
     try:
         trail = trail_of(registries, chain, image)
     except NotFoundInRegistryError:
         return ()
     store = RecordStore(registries)
-    for other in others:
-        place = other.reference if chain.holds(other.reference) else chain.place(other.reference)
-        place = ImageReference(place.registry, place.repository)
+    prefix = f"{chain.prefix}/" if chain.prefix else ""
+    same_name = ImageReference(chain.host, f"{prefix}{image.reference.repository}")
+    beside = [one.reference if chain.holds(one.reference) else chain.place(one.reference) for one in others]
+    for place in (same_name, *(ImageReference(one.registry, one.repository) for one in beside)):
         trail = tuple(crumb if crumb.record else replace(crumb, record=store.read(place, crumb.key)) for crumb in trail)
     return trail
 
@@ -177,9 +179,16 @@ def step_changes(before: Trail, after: Trail) -> tuple[Change, ...]:
         if was and now:
             if was.key == now.key:
                 continue
-            known = changes(was.record.components, now.record.components) if was.record and now.record else ()
-            words = known or ("made from something else; its records are gone",)
+            words: tuple[str, ...] = ("made from something else; its records are gone",)
+            if was.record and now.record:
+                words = _step_words(was.record.components, now.record.components)
             found.append(Change(name=name, before=was.key, after=now.key, words=words))
         else:
             found.append(Change(name=name, before="" if was else None, after="" if now else None))
     return tuple(found)
+
+
+def _step_words(before: Components, after: Components) -> tuple[str, ...]:
+    if replace(before, images={}) == replace(after, images={}):
+        return ("what it stands on changed",)
+    return changes(before, after)

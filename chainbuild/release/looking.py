@@ -152,7 +152,7 @@ def in_words(found: Comparison) -> Difference:
         python=_lines(found.python),
         configuration=_lines(found.configuration),
         steps=_lines(found.steps),
-        files="; ".join(part for part in (files, f"{owned} of packages" if owned else "") if part),
+        files="; ".join(part for part in (files, f"{owned} of packages or their records" if owned else "") if part),
     )
 
 

@@ -19,7 +19,7 @@ from .conftest import OWN, Done, Lay, Place, container_output, docker, eventuall
 
 pytestmark = pytest.mark.timeout(900)
 
-NAMES = 200
+NAMES = 120
 """How many names an apply moves that is killed in the middle: enough that it is."""
 HOME = "/usr/local/lib/python3.11/dist-packages"
 
@@ -36,7 +36,7 @@ RUN set -e; mkdir -p /tmp/p/DEBIAN /tmp/p/usr/local/bin {HOME}/demo-{version}.di
     printf '#!/bin/sh\\necho {text}\\n' > /tmp/p/usr/local/bin/greet; chmod 755 /tmp/p/usr/local/bin/greet; \\
     dpkg-deb --build /tmp/p /tmp/greet.deb; dpkg --install /tmp/greet.deb; rm -r /tmp/p /tmp/greet.deb; \\
     printf 'Name: demo\\nVersion: {version}\\n' > {HOME}/demo-{version}.dist-info/METADATA; \\
-    echo {text} > /usr/local/share/text
+    echo {text} > /usr/local/lib/text
 ENV GREETING={text}
 CMD ["greet"]
 """,
@@ -103,7 +103,7 @@ def test_the_difference_of_two_releases(releases: Releases) -> None:
     assert [one["name"] for one in found["configuration"]] == ["ENV GREETING"]
     files = {one["name"]: one for one in found["files"]}
     assert files["/usr/local/bin/greet"]["owner"] == "deb:greet:all"
-    assert "owner" not in files["/usr/local/share/text"]
+    assert "owner" not in files["/usr/local/lib/text"]
     assert not [name for name in files if name.startswith(("/usr/share", "/etc", "/bin"))], "and nothing else"
     assert found["steps"][0]["name"] == "tools/10-greet"
     assert found["steps"][0]["words"][0].startswith("Dockerfile changed (line")

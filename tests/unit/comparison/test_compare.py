@@ -120,12 +120,16 @@ def test_steps_say_what_they_were_made_from(tmp_path: Path) -> None:
         trail_or_nothing(world.registries, HERE, before), trail_or_nothing(world.registries, HERE, after)
     )
     assert str(changes[0]) == "stock/20-blas: arg CPU from HASWELL to ZEN"
-    assert changes[-1].name == "stock/production"
+    assert str(changes[-1]) == "stock/production: what it stands on changed"
     # Released elsewhere, an image leaves its records behind: they are looked for beside the other one.
     target = ImageReference(CHAIN, "public/atom", "latest")
     copy_image(world.registries, before.reference, target)
     moved = resolve(world.registries, target, AMD64)
     assert trail_or_nothing(world.registries, HERE, moved)[0].record is None
+    elsewhere = ImageReference("ghcr.io", REPOSITORY, "latest")
+    world.fake.host("ghcr.io")
+    copy_image(world.registries, before.reference, elsewhere)
+    assert trail_or_nothing(world.registries, HERE, resolve(world.registries, elsewhere, AMD64))[0].record is not None
     again = step_changes(
         trail_or_nothing(world.registries, HERE, moved, after), trail_or_nothing(world.registries, HERE, after)
     )
