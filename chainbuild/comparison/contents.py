@@ -10,6 +10,7 @@ import hashlib
 import posixpath
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _RECORDS: Final = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """What lies at a path. `kind` as `minimize.root.Node` has it; `content` is the sha256 of a file's bytes.
+    """What lies at a path. `kind` as `minimize.root.Node` has it; `content` is the raw sha256 of a file's bytes.
 
     `owner` is `uid:gid`; times are no part of it, since every build has other ones.
     """
@@ -43,7 +44,7 @@ class Entry:
     mode: int = 0o755
     owner: str = "0:0"
     size: int = 0
-    content: str = ""
+    content: bytes = b""
     target: str = ""
     data: bytes | None = None
 
@@ -155,7 +156,7 @@ def _listing(registries: Registries, image: RemoteImage, layer: Descriptor) -> I
 def _entry(member: Member) -> tuple[str, Entry]:
     info = member.info
     path = absolute(info.name)
-    mode, owner = stat.S_IMODE(info.mode), f"{info.uid}:{info.gid}"
+    mode, owner = stat.S_IMODE(info.mode), sys.intern(f"{info.uid}:{info.gid}")
     if info.isreg():
         content, data = _digested(member.chunks, keep=_RECORDS.fullmatch(path) is not None)
         return path, Entry(kind="file", mode=mode, owner=owner, size=info.size, content=content, data=data)
@@ -166,10 +167,10 @@ def _entry(member: Member) -> tuple[str, Entry]:
     return path, Entry(kind="dir" if info.isdir() else "special", mode=mode, owner=owner)
 
 
-def _digested(chunks: Callable[[], Iterator[bytes]], *, keep: bool) -> tuple[str, bytes | None]:
+def _digested(chunks: Callable[[], Iterator[bytes]], *, keep: bool) -> tuple[bytes, bytes | None]:
     digest, kept = hashlib.sha256(), []
     for chunk in chunks():
         digest.update(chunk)
         if keep:
             kept.append(chunk)
-    return digest.hexdigest(), b"".join(kept) if keep else None
+    return digest.digest(), b"".join(kept) if keep else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import resolve
 from chainbuild.registry.pool import Registries
 
-from .conftest import OWN, Done, Lay, Place, container_output, docker, eventually, kill, write_tree
+from .conftest import OWN, PATIENCE, Done, Lay, Place, container_output, docker, kill, write_tree
 
 pytestmark = pytest.mark.timeout(900)
 
-NAMES = 120
+NAMES = 150
 """How many names an apply moves that is killed in the middle: enough that it is."""
 HOME = "/usr/local/lib/python3.11/dist-packages"
 
@@ -94,6 +95,11 @@ def releases(lay_once: Lay) -> Iterator[Releases]:
     docker("image", "rm", "--force", *docker("image", "ls", "--quiet", public).stdout.split())
 
 
+def moved_lines(journal: Path) -> list[bytes]:
+    """The lines of a journal that tell of a name that has moved."""
+    return [line for line in journal.read_bytes().splitlines() if b'"moved"' in line]
+
+
 def test_the_difference_of_two_releases(releases: Releases) -> None:
     place = releases.place
     words = [f"{releases.public}:latest", f"{place.repo}:v1-tools", "--registry", place.host]
@@ -140,10 +146,10 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     assert f"{NAMES + 2} names to move" in releases.run("apply", "--dry-run").out
     process = releases.place.start("release", "apply", "--registry", releases.place.host)
     folder = releases.place.root / ".chainbuild" / "releases"
-    eventually(
-        lambda: any(b'"moved"' in path.read_bytes()[-200:] and b"n1" in path.read_bytes() for path in folder.glob("*.jsonl")),
-        "the first name has moved",
-    )  # fmt: skip
+    limit = time.monotonic() + PATIENCE
+    while not any(b"tools:n1" in line for path in folder.glob("*.jsonl") for line in moved_lines(path)):
+        assert time.monotonic() < limit, "the first name never moved"
+        time.sleep(0.01)
     kill(process, signal.SIGKILL)
     process.communicate()
     moved = [name for name in ("2", "latest", *(f"n{number}" for number in range(NAMES))) if releases.digest(name)]
