@@ -56,7 +56,7 @@ class Where:
 
 def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], name: str, force: bool) -> int:
     """`release create`."""
-    from chainbuild.release.planning import built_images, chosen, planned, targets
+    from chainbuild.release.planning import built_images, chosen, each_its_own, planned, targets
     from chainbuild.release.writing import plan_text
 
     shown = shown_path(where.path)
@@ -65,14 +65,14 @@ def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], nam
         raise WrongUseError([Problem(path=shown, message="there is a plan already", hint=hint)])
     targets(to, ImageReference.parse("any/image:1"))  # what is wrong with them is told before anything is asked
     with where.session() as session:
-        names = chosen(built_images(session.registries, session.chain), patterns)
+        names = chosen(built_images(session.registries, session.chain, patterns), patterns)
         if not names:
             raise WrongUseError(
                 "nothing was built that could be released", hint="chainbuild images lists what is there."
             )
-        images = [
-            planned(session.registries, session.chain, one, targets(to, one), session.emit) for one in names
-        ]  # fmt: skip
+        gets = {one: targets(to, one) for one in names}
+        each_its_own(gets)
+        images = [planned(session.registries, session.chain, one, gets[one], session.emit) for one in names]
     raw = plan_text(name, images).encode("utf-8")
     plan = parse_plan(raw, where.path, shown)
     write_result(where.path, raw)

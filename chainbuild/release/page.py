@@ -34,7 +34,7 @@ section{border:1px solid var(--rule);border-radius:.6rem;padding:1rem 1.2rem;mar
 header{display:flex;flex-wrap:wrap;gap:.4rem 1rem;align-items:baseline;justify-content:space-between}
 .badge{border:1px solid currentColor;border-radius:1rem;padding:0 .7rem;font-size:.85rem;white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.dim{color:var(--dim)}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto}.scroll code{white-space:nowrap}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.28rem .8rem .28rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
 th{color:var(--dim);font-weight:600}

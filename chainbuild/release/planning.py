@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
@@ -27,13 +27,21 @@ _PLACES: Final = re.compile(r"\{([^{}]*)\}")
 # What there is --------------------------------------------------------------------------------------------------------
 
 
-def built_images(registries: Registries, chain: ChainRegistry) -> tuple[ImageReference, ...]:
+def built_images(
+    registries: Registries, chain: ChainRegistry, patterns: Sequence[str] = ()
+) -> tuple[ImageReference, ...]:
     """The names of what was built: the indexes over platforms that a run made.
 
     Step images, aliases, names of earlier releases, and what was only copied into the chain registry (a base image) are
-    none: a run gives each platform of a result a name beside the index.
+    none: a run gives each platform of a result a name beside the index. Only where a pattern leaves open which repository
+    it means (or there is none) the registry is asked for all of them, which public ones refuse.
     """
-    rows = list_images(registries, chain)
+    repositories = [_repository(chain, pattern) for pattern in patterns]
+    if repositories and all(repositories):
+        names = dict.fromkeys(repositories)
+        rows = tuple(row for name in names for row in list_images(registries, chain, name))
+    else:
+        rows = list_images(registries, chain)
     results = {str(row.reference): row.image.digest for row in rows if _was_made(row)}
     return tuple(
         dict.fromkeys(
@@ -42,6 +50,18 @@ def built_images(registries: Registries, chain: ChainRegistry) -> tuple[ImageRef
             if row.is_index and results.get(f"{row.reference}-{row.platform.name}") == row.image.digest
         )
     )
+
+
+def _repository(chain: ChainRegistry, pattern: str) -> str:
+    """The repository of the chain registry that a pattern is about; empty where that may be several."""
+    name, colon, tag = pattern.rpartition(":")
+    name = name if colon and "/" not in tag else pattern
+    if set("*?[") & set(name):
+        return ""
+    try:
+        return chain.place(ImageReference.parse(name)).repository
+    except WrongUseError:
+        return ""
 
 
 def _was_made(row: Listed) -> bool:
@@ -66,7 +86,9 @@ def chosen(names: Sequence[ImageReference], patterns: Sequence[str]) -> tuple[Im
     found: dict[ImageReference, None] = {}
     problems: list[Problem] = []
     for pattern in patterns:
-        matching = [name for name in names if fnmatchcase(str(name), pattern) or fnmatchcase(name.repository, pattern)]
+        matching = [
+            name for name in names if fnmatchcase(str(name), pattern) or fnmatchcase(name.familiar_name, pattern)
+        ]
         if not matching:
             there = [str(name) for name in names]
             near = difflib.get_close_matches(pattern, there, n=1)
@@ -101,6 +123,22 @@ def targets(templates: Sequence[str], name: ImageReference) -> tuple[ImageRefere
             raise WrongUseError(f"--to {template} is no NAME:TAG", hint="As in --to '{repo}:2026.11'.")
         found.append(target)
     return tuple(dict.fromkeys(found))
+
+
+def each_its_own(gets: Mapping[ImageReference, Sequence[ImageReference]]) -> None:
+    """Check that no two images get one name. Errors: `WrongUseError` with every name that two of them would."""
+    given: dict[ImageReference, ImageReference] = {}
+    problems = [
+        Problem(
+            message=f"--to gives the name {target} to {given[target]} and to {name}",
+            hint="Put {tag} or {name} into it, or plan one of them, and add the other: chainbuild release update NAME.",
+        )
+        for name, wanted in gets.items()
+        for target in wanted
+        if given.setdefault(target, name) != name
+    ]
+    if problems:
+        raise WrongUseError(problems)
 
 
 # Planning -------------------------------------------------------------------------------------------------------------
@@ -155,7 +193,7 @@ def update(
     mine = {image.name: image for image in plan.images}
     names = list(mine)
     if patterns:
-        names += [name for name in built_images(registries, chain) if name not in mine]
+        names += [name for name in built_images(registries, chain, patterns) if name not in mine]
     meant = chosen(names, patterns)
     now: dict[ImageReference, PlannedImage] = {}
     gone: list[Problem] = []
