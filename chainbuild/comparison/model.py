@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chainbuild.registry.images import RemoteImage
+from chainbuild.wording import plural, size
 
 SCHEMA: Final = "chainbuild.diff/1"
 
@@ -104,3 +105,23 @@ class Comparison:
             "same": self.same,
             **changes,
         }
+
+
+def size_words(found: Comparison) -> str:
+    """`44.9 MB compressed (1.2 MB more), 131 MB unpacked (the same), 5 layers`."""
+    before, after = found.sizes
+    layers = plural(after.layers, "layer") + (f" (was {before.layers})" if before.layers != after.layers else "")
+    return ", ".join(
+        (
+            f"{size(after.compressed)} compressed ({more_or_less(before.compressed, after.compressed)})",
+            f"{size(after.unpacked)} unpacked ({more_or_less(before.unpacked, after.unpacked)})",
+            layers,
+        )
+    )
+
+
+def more_or_less(before: int, after: int) -> str:
+    """`1.2 MB more`, `3 kB less`, `the same`."""
+    if before == after:
+        return "the same"
+    return f"{size(abs(after - before))} {'more' if after > before else 'less'}"

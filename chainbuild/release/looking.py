@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from chainbuild.comparison.compare import compare, trail_or_nothing
-from chainbuild.comparison.model import Change, Comparison
+from chainbuild.comparison.model import Change, Comparison, size_words
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.events import Emit, Message
 from chainbuild.inventory import Crumb
@@ -20,7 +20,6 @@ from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.model import Difference, PlannedImage
 from chainbuild.trials import VERDICT
-from chainbuild.ui.comparisons import size_words
 from chainbuild.wording import share, size, visible
 
 MUCH_LARGER: Final = 1.2

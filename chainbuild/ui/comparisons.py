@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from chainbuild.comparison.model import Change, Comparison
+from chainbuild.comparison.model import Change, Comparison, size_words
 from chainbuild.registry.images import RemoteImage
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
-from chainbuild.wording import plural, size, visible
+from chainbuild.wording import visible
 
 _SHOWN: Final = 20
 """How many files of a part are named before the rest is counted."""
@@ -42,26 +42,6 @@ def show_comparison(found: Comparison, out: Terminal, *, every_file: bool = Fals
 def _name(image: RemoteImage) -> str:
     place = image.reference
     return f"{place.familiar_name}{f':{place.tag}' if place.tag else ''} ({image.digest.short})"
-
-
-def size_words(found: Comparison) -> str:
-    """`44.9 MB compressed (1.2 MB more), 131 MB unpacked (the same), 5 layers`."""
-    before, after = found.sizes
-    layers = plural(after.layers, "layer") + (f" (was {before.layers})" if before.layers != after.layers else "")
-    return ", ".join(
-        (
-            f"{size(after.compressed)} compressed ({more_or_less(before.compressed, after.compressed)})",
-            f"{size(after.unpacked)} unpacked ({more_or_less(before.unpacked, after.unpacked)})",
-            layers,
-        )
-    )
-
-
-def more_or_less(before: int, after: int) -> str:
-    """`1.2 MB more`, `3 kB less`, `the same`."""
-    if before == after:
-        return "the same"
-    return f"{size(abs(after - before))} {'more' if after > before else 'less'}"
 
 
 def change_line(change: Change) -> Line:
