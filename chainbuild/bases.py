@@ -15,6 +15,7 @@ from chainbuild.errors import (
     ChainbuildError,
     LoginNeededError,
     NotFoundInRegistryError,
+    NotReadyError,
     RegistryError,
     UnreachableError,
 )
@@ -123,6 +124,24 @@ class BaseFinder:
             copy = self._copy_in_chain(named, platform)
             if copy:
                 return FoundImage(named=named, image=copy)
+        return self.find(named, platform)
+
+    def find_at_hand(self, named: ImageReference, platform: Platform) -> FoundImage:
+        """An image that a person names to take: of the chain registry, else of the local store, else of its own registry.
+
+        Errors: as `find`.
+        """
+        if not self._chain.holds(named):
+            copy = self._copy_in_chain(named, platform)
+            if copy:
+                return FoundImage(named=named, image=copy)
+            try:
+                handed = self._from_local_store(named, platform)
+            except NotReadyError:
+                # A machine without an engine has no local store.
+                handed = None
+            if handed:
+                return handed
         return self.find(named, platform)
 
     def _copy_in_chain(self, named: ImageReference, platform: Platform) -> RemoteImage | None:

@@ -43,6 +43,15 @@ class LocalStore:
             repo_digests=tuple(document.get("RepoDigests") or ()),
         )
 
+    def names(self) -> tuple[str, ...]:
+        """Every `repository:tag` of the store; none where no engine answers."""
+        try:
+            done = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+        except NotReadyError:
+            return ()
+        listed = (line.strip() for line in done.stdout.splitlines()) if done.returncode == 0 else ()
+        return tuple(dict.fromkeys(name for name in listed if name and "<none>" not in name))
+
     def load(self, pinned: str, digest: Digest, platform: Platform, name: str) -> None:
         """Pull an image by digest and give it a name; nothing is done where the name has that image already.
 

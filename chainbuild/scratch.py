@@ -19,12 +19,13 @@ _UNBORN_SECONDS: Final = 60.0
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(place: Path | None = None) -> Iterator[Path]:
     """An empty folder, gone after the `with`; what killed processes left of their own is removed first.
 
-    The maker holds a kernel lock (flock) on it: a folder without one is a dead process's.
+    It is in `place`, or where temporary files are. The maker holds a kernel lock (flock) on it: a folder without one is
+    a dead process's.
     """
-    place = Path(tempfile.gettempdir())
+    place = place or Path(tempfile.gettempdir())
     sweep(place)
     unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=place))
     handle = os.open(unborn, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -34,8 +35,21 @@ def scratch_folder() -> Iterator[Path]:
         folder = unborn.rename(place / unborn.name.replace(_UNBORN, _PREFIX))
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a tree, also the folders in it that allow nothing (of an image that was being unpacked, say)."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_dir():
+        for path, folders, _ in os.walk(folder):
+            for below in (Path(path, name) for name in folders):
+                # Never through a link: what it leads to is not ours.
+                with suppress(OSError):
+                    if not below.is_symlink():
+                        below.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(place: Path) -> None:
@@ -46,10 +60,20 @@ def sweep(place: Path) -> None:
             try:
                 if os.fstat(handle).st_uid == os.getuid():
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove(folder)
             finally:
                 os.close(handle)
     for folder in place.glob(f"{_UNBORN}*"):
         with suppress(OSError):
             if time.time() - folder.lstat().st_mtime > _UNBORN_SECONDS:
                 folder.rmdir()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all. Errors: `OSError`."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

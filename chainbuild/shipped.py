@@ -31,3 +31,13 @@ def proof_path() -> Path:
 def proof_dockerfile() -> Dockerfile:
     """The Dockerfile of the proof, read."""
     return parse(proof_path().read_bytes(), "utilities/Dockerfile-verify")
+
+
+def singularity_path() -> Path:
+    """The Dockerfile of the image that makes SIF files."""
+    return shipped("utilities/Dockerfile-singularity")
+
+
+def singularity_dockerfile() -> Dockerfile:
+    """The Dockerfile of the image that makes SIF files, read."""
+    return parse(singularity_path().read_bytes(), "utilities/Dockerfile-singularity")

@@ -33,6 +33,8 @@ _PAST: Final = {
     "pull": "pulled",
     "copy": "copied",
     "test": "tested",
+    "convert": "converted",
+    "upload": "uploaded",
 }
 _GOING_ON: Final = {
     "build": "building",
@@ -45,6 +47,8 @@ _GOING_ON: Final = {
     "pull": "pulling",
     "copy": "copying",
     "test": "testing",
+    "convert": "converting",
+    "upload": "uploading",
 }
 
 

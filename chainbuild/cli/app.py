@@ -27,6 +27,7 @@ from chainbuild.cli import (
     sbom,
     science,
     shell,
+    singularity,
     types,
     verify,
     why,
@@ -106,6 +107,7 @@ GROUPS.update({
     ),
     "Release images": (
         _put("release", release.app, "Plans of releases: reviewed, applied by digest, rolled back."),
+        _put("singularity", singularity.app, "Images as SIF files, made and published."),
     ),
     "Machines": (
         _put("doctor", doctor.doctor, "What this machine and its builders lack."),

@@ -184,13 +184,16 @@ class RegistryClient:
             response.close()
         _check(running.hexdigest(), digest, url)
 
-    def download(self, repository: str, digest: Digest, path: Path) -> None:
-        """A blob into a file, which appears whole or not at all."""
+    def download(
+        self, repository: str, digest: Digest, path: Path, told: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """A blob into a file, which appears whole or not at all; `told` hears of every piece's bytes."""
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with aside.open("wb") as file:
                 for chunk in self.stream(repository, digest):
                     file.write(chunk)
+                    told(len(chunk))
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

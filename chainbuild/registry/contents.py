@@ -78,7 +78,7 @@ def layer_members(registries: Registries, place: ImageReference, layer: Descript
     It counts only when the last one was given: the layer's digest is checked then. Errors: `RegistryError`.
     """
     source = registries.client(place).stream(place.repository, layer.digest)
-    unpacked, broken = _unpacked(source, layer)
+    tar, broken = unpacked(source, layer)
     breaks = (tarfile.TarError, OSError, EOFError, ValueError, broken)
 
     def told(error: Exception) -> RegistryError:
@@ -93,7 +93,7 @@ def layer_members(registries: Registries, place: ImageReference, layer: Descript
             raise told(error) from error
 
     try:
-        with tarfile.open(fileobj=unpacked, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=tar, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
             for member in archive:
                 # What was read is forgotten: a layer may have a million files.
                 archive.members = []  # type: ignore[attr-defined]
@@ -109,8 +109,8 @@ def absolute(name: str) -> str:
     return posixpath.normpath("/" + name.lstrip("/"))
 
 
-def _unpacked(source: Iterator[bytes], layer: Descriptor) -> tuple[IO[bytes], type[Exception]]:
-    """The tar of a layer, and what is raised where it cannot be unpacked."""
+def unpacked(source: Iterator[bytes], layer: Descriptor) -> tuple[IO[bytes], type[Exception]]:
+    """The tar of a layer whose bytes come in pieces, and what is raised where it cannot be unpacked."""
     raw = io.BufferedReader(_Reader(source), _BUFFER)
     if layer.media_type.endswith(("+gzip", ".gzip")):
         return cast(IO[bytes], gzip.open(raw)), zlib.error

@@ -1,0 +1,192 @@
+"""The helper image: Apptainer in a container, for machines that have none.
+
+It is made once, of what utilities/Dockerfile-singularity says, and lies under the digest of that in the chain registry and
+in the local store. A container of it has no network, no privileges and no more than three folders of this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chainbuild.bases import find_all
+from chainbuild.build_order import BuildOrder
+from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.events import Message
+from chainbuild.layouts.images import named_images
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.images import resolve
+from chainbuild.session import Session
+from chainbuild.shipped import singularity_dockerfile, singularity_path
+from chainbuild.singularity.tool import Conversion, TellLine, build_words, run_tool
+
+REPOSITORY: Final = "chainbuild/singularity-helper"
+LABEL: Final = "io.github.chainbuild.singularity"
+# What unpacking an image as root takes: owners, modes and device files as the image has them.
+_ROOTS_MEANS: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
+_LAYOUTS, _WORK, _OUTPUT = "/layouts", "/work", "/output"
+
+
+def helper_tag(own: Platform) -> str:
+    """The tag of the helper image for a platform: machine data, by what it is made of."""
+    running = hashlib.sha256(singularity_path().read_bytes())
+    running.update(own.oci.encode())
+    return f"k1-helper-{running.hexdigest()[:32]}"
+
+
+def ensure_helper(session: Session) -> str:
+    """Have the helper image in the local store; gives its name there. Errors: those of finding its base and of a build."""
+    own = Platform.of_this_machine()
+    name = ImageReference.parse(REPOSITORY).with_tag(helper_tag(own))
+    if session.local.find(str(name)):
+        return str(name)
+    place = session.chain.place(name).with_tag(name.tag_or_latest)
+    try:
+        image = resolve(session.registries, place, own)
+    except NotFoundInRegistryError:
+        session.emit(Message(text="making the helper image with Apptainer, which is kept: this takes a minute"))
+        _build(session, place, own)
+        image = resolve(session.registries, place, own)
+    session.local.load(image.reference.pinned, image.digest, own, str(name))
+    return str(name)
+
+
+def _build(session: Session, place: ImageReference, own: Platform) -> None:
+    dockerfile = singularity_path()
+    inputs, _ = named_images(singularity_dockerfile(), given=(), args={}, platform=own, build_platform=own)
+    bases = find_all(session.finder(), inputs)
+    order = BuildOrder(
+        step="singularity helper",
+        dockerfile=dockerfile,
+        shown=f"utilities/{dockerfile.name}",
+        context=dockerfile.parent,
+        platform=own,
+        contexts=tuple(
+            (one.name, f"docker-image://{bases[str(one.source), one.platform.oci].pinned}") for one in inputs
+        ),
+        image=str(place),
+    )
+    session.driver.build(order, session.emit)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Whose the files are that a container makes. `mapped`: the engine is rootless, its root is the user."""
+
+    user: int
+    group: int
+    mapped: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """How a container is run as that user, with the least that this takes."""
+        least = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "label=disable")
+        if self.user == 0 or self.mapped:
+            return (*least, *(word for means in _ROOTS_MEANS for word in ("--cap-add", means)))
+        return (*least, "--user", f"{self.user}:{self.group}")
+
+
+class HelperTool:
+    """Apptainer in a container of the helper image."""
+
+    reads_zstd = True
+
+    def __init__(self, image: str, environ: Mapping[str, str]) -> None:
+        self._image = image
+        self._environ = dict(environ)
+        self._identity = Identity(user=os.getuid(), group=os.getgid(), mapped=_engine_is_rootless())
+        self.name = f"apptainer {self._version()}".strip()
+
+    def convert(self, conversion: Conversion, tell: TellLine) -> None:
+        sweep_containers()
+        container = f"chainbuild-singularity-{os.getpid()}-{conversion.temporary.name}"
+        argv = self.argv(conversion, container)
+        run_tool(argv, self._environ, conversion, tell, stop=lambda: _remove(container))
+
+    def argv(self, conversion: Conversion, container: str) -> tuple[str, ...]:
+        """The command line. The user that the container runs as is told to Apptainer by name, which it insists on."""
+        output = f"{_OUTPUT}/{conversion.output.name}"
+        return (
+            "docker", "run", "--rm", "--pull", "never", "--network", "none", *self._identity.flags,
+            "--name", container, "--label", f"{LABEL}={_here()}:{conversion.temporary}",
+            "--mount", bind(conversion.layouts, _LAYOUTS, readonly=True),
+            "--mount", bind(conversion.temporary, _WORK),
+            "--mount", bind(conversion.output.parent, _OUTPUT),
+            *self._users(conversion.temporary),
+            "--env", f"APPTAINER_TMPDIR={_WORK}", "--env", f"TMPDIR={_WORK}", "--env", f"HOME={_WORK}",
+            "--workdir", _LAYOUTS, self._image, *build_words(conversion, output),
+        )  # fmt: skip
+
+    def _users(self, folder: Path) -> tuple[str, ...]:
+        user, group = self._identity.user, self._identity.group
+        if user == 0 or self._identity.mapped:
+            return ()
+        words: list[str] = []
+        for name, line in (("passwd", f"user:x:{user}:{group}::{_WORK}:/bin/sh\n"), ("group", f"user:x:{group}:\n")):
+            path = folder / name
+            path.write_text(line, encoding="utf-8")
+            words += ["--mount", bind(path, f"/etc/{name}", readonly=True)]
+        return tuple(words)
+
+    def _version(self) -> str:
+        done = subprocess.run(
+            ["docker", "run", "--rm", "--pull", "never", "--network", "none", self._image, "version"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def bind(source: Path, target: str, *, readonly: bool = False) -> str:
+    """A bind mount as `docker run --mount` takes it: a line of CSV."""
+    fields = ("type=bind", f"source={source}", f"target={target}", *(("readonly",) if readonly else ()))
+    return ",".join(
+        f'"{field.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(field) else field for field in fields
+    )
+
+
+def sweep_containers() -> None:
+    """Remove the containers of processes that were killed: their folder is gone, which is removed when one starts."""
+    done = subprocess.run(
+        ["docker", "ps", "--filter", f"label={LABEL}", "--format", f'{{{{.ID}}}}\t{{{{.Label "{LABEL}"}}}}'],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    for line in done.stdout.splitlines():
+        container, _, owner = line.partition("\t")
+        here, _, folder = owner.partition(":")
+        if container and folder and here == _here() and not Path(folder).exists():
+            _remove(container)
+
+
+def _here() -> str:
+    """Which machine's folders these are: an engine may serve several, of containers that have its socket."""
+    try:
+        return str(Path("/proc/self/ns/mnt").stat().st_ino)
+    except OSError:
+        return platform.node()
+
+
+def _remove(container: str) -> None:
+    with suppress(OSError):
+        subprocess.run(
+            ["docker", "rm", "--force", container], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+
+
+def _engine_is_rootless() -> bool:
+    done = subprocess.run(
+        ["docker", "info", "--format", "{{json .SecurityOptions}}"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        found = json.loads(done.stdout or "[]")
+    except ValueError:
+        return False
+    return isinstance(found, list) and any(str(one).startswith("name=rootless") for one in found)

@@ -1,0 +1,161 @@
+"""Images of registries as OCI image layouts on disk (image spec 1.1, "Image Layout"), which Apptainer reads.
+
+chainbuild fetches the layers itself: so whatever reaches the registry (logins, proxies, certificates) also serves here,
+the converter needs no network, and a layer that several images share comes once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from chainbuild.errors import RegistryError
+from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.contents import unpacked
+from chainbuild.registry.images import RemoteImage
+from chainbuild.registry.oci import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Index, Manifest
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.transport import CHUNK
+
+OCI_LAYER_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
+_TRANSFERS: Final = 4
+
+Told = Callable[[int, int], None]
+"""`(bytes that are here, of how many)`; from any thread."""
+
+
+class BlobStore:
+    """Blobs in a folder, by digest. Each appears whole or not at all; several processes may share the folder."""
+
+    def __init__(self, registries: Registries, folder: Path) -> None:
+        self._registries = registries
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: Digest) -> Path:
+        """Where a blob is, or would be."""
+        return self._folder / digest.hex
+
+    def fetch(self, place: ImageReference, blobs: Collection[Descriptor], told: Told) -> None:
+        """Have these blobs here. Errors: those of the registry."""
+        missing = {blob.digest: blob for blob in blobs if not self.path(blob.digest).is_file()}
+        total = sum(blob.size for blob in missing.values())
+        lock, here = threading.Lock(), 0
+
+        def count(more: int) -> None:
+            nonlocal here
+            with lock:
+                here += more
+                told(here, total)
+
+        if missing:
+            client = self._registries.client(place)
+            with ThreadPoolExecutor(max_workers=min(_TRANSFERS, len(missing))) as threads:
+                jobs = [
+                    threads.submit(client.download, place.repository, digest, self.path(digest), count)
+                    for digest in missing
+                ]
+                try:
+                    for job in jobs:
+                        job.result()
+                except BaseException:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise
+
+    def unpack(self, place: ImageReference, layer: Descriptor, diff_id: Digest) -> Descriptor:
+        """A layer that is here, as the plain tar that it is of. Errors: `RegistryError` where it is damaged."""
+        target = self.path(diff_id)
+        if not target.is_file():
+            source, broken = unpacked(_chunks(self.path(layer.digest)), layer)
+            aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+            running = hashlib.sha256()
+            try:
+                with aside.open("wb") as file:
+                    while chunk := source.read(CHUNK):
+                        running.update(chunk)
+                        file.write(chunk)
+                if running.hexdigest() != diff_id.hex:
+                    raise RegistryError(f"{place}: the layer {layer.digest.short} is not what its image says")
+                aside.replace(target)
+            except (broken, EOFError) as error:
+                raise RegistryError(f"{place}: the layer {layer.digest.short} cannot be read: {error}") from error
+            finally:
+                aside.unlink(missing_ok=True)
+        return Descriptor(media_type=OCI_LAYER_TAR, digest=diff_id, size=target.stat().st_size)
+
+    def keep(self, digests: Collection[Digest]) -> None:
+        """Remove every blob but these."""
+        names = {digest.hex for digest in digests}
+        for path in self._folder.iterdir():
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+
+def write_layout(
+    store: BlobStore,
+    image: RemoteImage,
+    folder: Path,
+    *,
+    labels: Mapping[str, str],
+    reads_zstd: bool,
+    told: Told,
+) -> None:
+    """Write the layout of one image into a new folder on the store's disk, its config with `labels` besides its own.
+
+    Whatever media types the registry has, the layout has OCI's. `reads_zstd`: whether what reads it does. Errors: those
+    of the registry.
+    """
+    place = image.reference
+    store.fetch(place, image.layers, told)
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    layers: list[Descriptor] = []
+    for layer, diff_id in zip(image.layers, image.config.diff_ids, strict=True):
+        kind = _media_type(layer)
+        one = Descriptor(media_type=kind, digest=layer.digest, size=layer.size)
+        if kind == OCI_LAYER_ZSTD and not reads_zstd:
+            one = store.unpack(place, layer, diff_id)
+        layers.append(one)
+        target = blobs / one.digest.hex
+        if not target.exists():
+            _link(store.path(one.digest), target)
+    config = labelled(image.config, labels)
+    manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=layers)
+    index = Index.make([manifest.descriptor])
+    (blobs / config.digest.hex).write_bytes(config.raw)
+    (blobs / manifest.digest.hex).write_bytes(manifest.raw)
+    (folder / "index.json").write_bytes(index.raw)
+    (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}), encoding="utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    """One content under two names, neither of which is ever written to; a copy where the file system has no such links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def labelled(config: ImageConfig, labels: Mapping[str, str]) -> ImageConfig:
+    """The config with more labels."""
+    return config.with_changes(labels={**dict(config.labels), **labels})
+
+
+def _media_type(layer: Descriptor) -> str:
+    if layer.media_type.endswith("+zstd"):
+        return OCI_LAYER_ZSTD
+    return OCI_LAYER_GZIP if layer.media_type.endswith(("+gzip", ".gzip")) else OCI_LAYER_TAR
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
