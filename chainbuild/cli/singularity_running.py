@@ -6,18 +6,22 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly
 from chainbuild.command_line import Collector, parse_platforms
-from chainbuild.errors import ChainbuildError, ExitCode, WrongUseError
+from chainbuild.errors import ChainbuildError, ExitCode, Problem, WrongUseError
 from chainbuild.logs import LogFiles
 from chainbuild.session import open_session
 from chainbuild.singularity.create import Outcome, Planned, create_sifs, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images
-from chainbuild.singularity.shelf import Shelf
+from chainbuild.singularity.names import chosen, split_words
+from chainbuild.singularity.places import open_place
+from chainbuild.singularity.publishing import Compared, compare, publish
+from chainbuild.singularity.shelf import Shelf, Sif
 from chainbuild.singularity.space import find_places
 from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
 from chainbuild.ui.tables import Column, table
@@ -113,3 +117,98 @@ def _show_plan(planned: tuple[Planned, ...], shelf: Shelf, *, as_json: bool) -> 
     ]  # fmt: skip
     out = stdout()
     out.write(table(columns, lines, out.width))
+
+
+# Published ------------------------------------------------------------------------------------------------------------
+
+
+def _shelved(names: tuple[str, ...], folder: Path) -> tuple[Shelf, tuple[Sif, ...]]:
+    """The folder's SIF files that the words mean: images' names, files' names, patterns. Errors: `WrongUseError`."""
+    if not folder.is_dir():
+        raise WrongUseError(f"{folder} is no folder", hint="Name the folder of the SIF files with --folder.")
+    shelf = Shelf(folder.absolute())
+    sifs, words = shelf.all(), split_words(names)
+    taken = [one for one in sifs if chosen(words, (str(one.name),)) or chosen(words, (one.file,))]
+    lost = [word for word in words if not any(chosen((word,), (str(one.name), one.file)) for one in sifs)]
+    if lost:
+        there = ", ".join(str(one.name) for one in sifs[:3]) or "none"
+        raise WrongUseError(
+            Problem(message=f"{word!r} matches no SIF file of {folder}", hint=f"There is, for example: {there}.")
+            for word in lost
+        )
+    return shelf, tuple(taken)
+
+
+def run_list(names: tuple[str, ...], folder: Path, to: str | None, *, as_json: bool) -> int:
+    """List; gives the exit code."""
+    _, sifs = _shelved(names, folder)
+    place = open_place(to) if to else None
+    states: dict[str, str] = {}
+    only_there: tuple[str, ...] = ()
+    if place:
+        with closing(place):
+            states = {one.sif.file: one.state for one in compare(place, sifs)}
+            held = {one.file for one in Shelf(folder).all()}
+            only_there = () if names else tuple(name for name in place.files() or () if name not in held)
+    if as_json:
+        rows = [json.loads(one.facts) | ({"state": states[one.file]} if place else {}) for one in sifs]
+        document = {"schema": "chainbuild.sif-list/1", "files": rows, "only_published": list(only_there)}
+        stdout().write_raw(json.dumps(document, indent=2) + "\n")
+        return 0
+    texts = ("file", "platform", "size", "image", "digest", *(("published",) if place else ()))
+    lines = [
+        (
+            Span(one.file), Span(one.platform), Span(size(one.size)), Span(one.image),
+            Span(short_digest(str(one.digest))), *((_shown(states[one.file]),) if place else ()),
+        )
+        for one in sifs
+    ]  # fmt: skip
+    lines += [(Span(name), Span(""), Span(""), Span(""), Span(""), Span("only there", "warn")) for name in only_there]
+    out = stdout()
+    columns = tuple(Column(heading=text, right=text == "size") for text in texts)
+    out.write(table(columns, lines, out.width) if lines else [f"{folder} has no SIF files"])
+    return 0
+
+
+def _shown(state: str) -> Span:
+    return Span("yes", "good") if state == "published" else Span(state, "warn")
+
+
+def run_publish(
+    names: tuple[str, ...], folder: Path, to: str | None, *, dry_run: bool, mode: Mode, verbosity: int
+) -> int:
+    """Publish; gives the exit code of the first failure, which is told when the view has ended."""
+    if not to:
+        raise WrongUseError(
+            "where to publish is not said",
+            hint="With --to ADDRESS or in CHAINBUILD_SINGULARITY_TO: a folder, sftp://, https:// (WebDAV) or oras://.",
+        )
+    shelf, sifs = _shelved(names, folder)
+    if not sifs:
+        raise WrongUseError(f"{folder} has no SIF files", hint="Make some: chainbuild singularity create IMAGE.")
+    place = open_place(to)
+    with closing(place):
+        compared = compare(place, sifs)
+        if dry_run:
+            return _show_uploads(compared, as_json=mode == "json")
+        with make_view(mode, verbosity=verbosity) as view:
+            published = publish(place, shelf, compared, view.emit)
+    return _failed(published.failures, mode, view.shown_tails())
+
+
+def _show_uploads(compared: tuple[Compared, ...], *, as_json: bool) -> int:
+    if as_json:
+        rows = [{"file": one.sif.file, "state": one.state, "size": one.sif.size} for one in compared]
+        stdout().write_raw(json.dumps({"schema": "chainbuild.sif-uploads/1", "files": rows}) + "\n")
+    else:
+        lines = [
+            (
+                Span("keep" if one.state == "published" else "upload"), Span(one.sif.file), Span(size(one.sif.size)),
+                _shown(one.state),
+            )
+            for one in compared
+        ]  # fmt: skip
+        columns = tuple(Column(heading=text, right=text == "size") for text in ("action", "file", "size", "published"))
+        out = stdout()
+        out.write(table(columns, lines, out.width))
+    return 0

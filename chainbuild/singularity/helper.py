@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from typing import Final
 
 from chainbuild.bases import find_all
 from chainbuild.build_order import BuildOrder
-from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.events import Message
+from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
+from chainbuild.events import Message, StepFailed, StepFinished, StepStarted
 from chainbuild.layouts.images import named_images
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import resolve
@@ -52,7 +53,7 @@ def ensure_helper(session: Session) -> str:
     try:
         image = resolve(session.registries, place, own)
     except NotFoundInRegistryError:
-        session.emit(Message(text="making the helper image with Apptainer, which is kept: this takes a minute"))
+        session.emit(Message(text="making the helper image with Apptainer, which is kept"))
         _build(session, place, own)
         image = resolve(session.registries, place, own)
     session.local.load(image.reference.pinned, image.digest, own, str(name))
@@ -64,7 +65,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
     inputs, _ = named_images(singularity_dockerfile(), given=(), args={}, platform=own, build_platform=own)
     bases = find_all(session.finder(), inputs)
     order = BuildOrder(
-        step="singularity helper",
+        step=f"{own.name}/singularity/helper",
         dockerfile=dockerfile,
         shown=f"utilities/{dockerfile.name}",
         context=dockerfile.parent,
@@ -74,7 +75,22 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
         ),
         image=str(place),
     )
-    session.driver.build(order, session.emit)
+    session.emit(StepStarted(step=order.step, activity="build"))
+    started = time.monotonic()
+    try:
+        result = session.driver.build(order, session.emit)
+    except ChainbuildError as error:
+        session.emit(StepFailed(step=order.step, seconds=time.monotonic() - started, message=error.message))
+        raise
+    session.emit(
+        StepFinished(
+            step=order.step,
+            activity="build",
+            image=order.image,
+            digest=str(result.digest or ""),
+            seconds=result.seconds,
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -130,9 +130,11 @@ def run_tool(
 
 
 def words_of(line: str) -> str:
-    """What a line of the program says it is doing: without its level and dots; empty for anything else."""
+    """What a line of the program says it is doing (`INFO: Extracting OCI image...`); empty for anything else."""
     found = _LEVEL.match(line)
-    return line[found.end() :].strip().rstrip(".") if found and found[1] == "INFO" else ""
+    if not found or found[1] != "INFO" or not line.rstrip().endswith("..."):
+        return ""
+    return line[found.end() :].strip().rstrip(".")
 
 
 def _reason(tail: Sequence[str], code: int) -> str:

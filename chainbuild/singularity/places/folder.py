@@ -1,0 +1,72 @@
+"""A folder, of this machine or mounted on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from chainbuild.errors import NotReadyError
+from chainbuild.registry.transport import read_chunks
+from chainbuild.scratch import write_whole
+from chainbuild.singularity.names import SUFFIX
+from chainbuild.singularity.places import Told
+from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
+
+
+class FolderPlace:
+    """Files beside each other; readers see the old one or the new one, and no half."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for sif in sifs:
+            try:
+                text = (self._folder / f"{sif.file}{CHECKSUM}").read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._refused(error) from error
+            # A checksum alone publishes nothing: somebody may have removed the file.
+            if (self._folder / sif.file).is_file() and (checksum := read_checksum(text)):
+                found[sif.file] = checksum
+        return found
+
+    def files(self) -> tuple[str, ...] | None:
+        return tuple(sorted(path.name for path in self._folder.glob(f"*{SUFFIX}")))
+
+    def put(self, sif: Sif, path: Path, told: Told) -> None:
+        target = self._folder / sif.file
+        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            done = 0
+            with aside.open("wb") as file:
+                for chunk in read_chunks(path):
+                    file.write(chunk)
+                    done += len(chunk)
+                    told(done, sif.size)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.chmod(path.stat().st_mode & 0o777)
+            # Until the new one is there no checksum says anything of the file.
+            target.with_name(target.name + CHECKSUM).unlink(missing_ok=True)
+            aside.replace(target)
+            write_whole(target.with_name(target.name + FACTS), sif.facts)
+            write_whole(target.with_name(target.name + CHECKSUM), sif.checksum)
+        except OSError as error:
+            raise self._refused(error) from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _refused(self, error: OSError) -> NotReadyError:
+        return NotReadyError(
+            f"the folder cannot be used: {error.strerror or error}",
+            where=str(self._folder),
+            hint="Is it mounted? May you write to it? Is there room?",
+        )

@@ -1,0 +1,96 @@
+"""An OCI registry: each SIF file is an artifact in the form that `apptainer pull oras://…` takes.
+
+That form is older than the image spec's for artifacts: a manifest with a config and one layer of Sylabs' media types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from chainbuild.errors import NotFoundInRegistryError, WrongUseError
+from chainbuild.references import ChainRegistry, Digest, ImageReference
+from chainbuild.registry.oci import Descriptor, Manifest
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.transport import Body, read_chunks
+from chainbuild.singularity.names import SifName
+from chainbuild.singularity.places import Told
+from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.shelf import Sif
+
+SIF_CONFIG: Final = "application/vnd.sylabs.sif.config.v1+json"
+SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"
+_EMPTY: Final = b"{}"
+
+
+class OrasPlace:
+    """Repositories of a registry, below a path: `oras://ghcr.io/org/sif` gets `ghcr.io/org/sif/chainbuild/atom:TAG`.
+
+    The tag is set when everything is there: it is the checksum that comes last.
+    """
+
+    def __init__(self, address: Address, registries: Registries | None = None) -> None:
+        self._registry = ChainRegistry.parse(f"{address.netloc}/{address.path}")
+        self._registries = registries or Registries()
+
+    def reference(self, name: SifName) -> ImageReference:
+        """What a SIF is called there."""
+        return self._registry.place(ImageReference.parse(str(name))).with_tag(name.tag)
+
+    def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
+        found = {sif.file: self._checksum(self.reference(sif.name)) for sif in sifs}
+        return {file: checksum for file, checksum in found.items() if checksum}
+
+    def files(self) -> tuple[str, ...] | None:
+        return None
+
+    def put(self, sif: Sif, path: Path, told: Told) -> None:
+        target = self.reference(sif.name)
+        self._checksum(target)  # refuses what is no SIF
+        client = self._registries.client(target)
+
+        def chunks() -> Iterator[bytes]:
+            done = 0
+            for chunk in read_chunks(path):
+                yield chunk
+                done += len(chunk)
+                told(done, sif.size)
+
+        digest = Digest(f"sha256:{sif.sha256}")
+        client.put_blob(target.repository, Body(sif.size, chunks), digest=digest)
+        client.put_blob(target.repository, _EMPTY)
+        layer = Descriptor(
+            media_type=SIF_LAYER,
+            digest=digest,
+            size=sif.size,
+            annotations=(("org.opencontainers.image.title", sif.file),),
+        )
+        manifest = Manifest.make(
+            config=Descriptor.of(_EMPTY, SIF_CONFIG),
+            layers=(layer,),
+            annotations={
+                "org.opencontainers.image.base.digest": str(sif.digest),
+                "org.opencontainers.image.base.name": sif.image,
+                "io.github.chainbuild.platform": sif.platform,
+            },
+        )
+        client.put_manifest(target.repository, target.tag_or_latest, manifest.raw, manifest.media_type)
+
+    def close(self) -> None:
+        self._registries.close()
+
+    def _checksum(self, target: ImageReference) -> str:
+        """The sha256 of the SIF under a name; empty where there is none. Errors: `WrongUseError` where it is no SIF."""
+        try:
+            raw = self._registries.client(target).manifest(target.repository, target.tag_or_latest)
+        except NotFoundInRegistryError:
+            return ""
+        if not raw.is_index:
+            manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(target))
+            if len(manifest.layers) == 1 and manifest.layers[0].media_type == SIF_LAYER:
+                return manifest.layers[0].digest.hex
+        raise WrongUseError(
+            f"{target} is there, and no SIF file: it would be overwritten",
+            hint=f"Name a path of its own for SIF files, as oras://{self._registry}/sif.",
+        )

@@ -1,0 +1,153 @@
+"""SFTP, with the system's own sftp (OpenSSH): its keys, its known hosts, its configuration. It never asks anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
+from chainbuild.singularity.names import SUFFIX
+from chainbuild.singularity.places import Told
+from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
+
+_NO_CONNECTION: Final = 255
+_SPECIAL: Final = re.compile(r'([\\"*?\[\]])')
+_CONNECT_SECONDS: Final = 20
+
+
+def quoted(path: str) -> str:
+    r"""A path as a word of sftp's commands: in double quotes, with what is special (`"`, `\`, patterns) behind a `\`."""
+    return '"' + _SPECIAL.sub(r"\\\1", path) + '"'
+
+
+class SftpPlace:
+    """A folder of a machine that is reached by SSH. Each question is one connection, whatever it is about."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._program = shutil.which("sftp") or ""
+        if not self._program:
+            raise NotReadyError("there is no sftp command on PATH", hint="apt-get install --yes openssh-client")
+
+    def argv(self) -> tuple[str, ...]:
+        """The command line; what to do comes on its stdin."""
+        address = self._address
+        options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}")
+        port = ("-P", str(address.port)) if address.port else ()
+        return (
+            self._program,
+            "-q",
+            "-b",
+            "-",
+            *options,
+            *port,
+            f"{address.user}@{address.host}" if address.user else address.host,
+        )
+
+    def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
+        with tempfile.TemporaryDirectory(prefix="chainbuild-sftp-") as folder:
+            # A line that begins so may fail: the file need not be there.
+            lines = [f"-get {quoted(self._path(sif.file + CHECKSUM))} {quoted(f'{folder}/{sif.file}')}" for sif in sifs]
+            # A checksum alone publishes nothing.
+            there = set(self._listed(lines))
+            found: dict[str, str] = {}
+            for sif in sifs:
+                path = Path(folder, sif.file)
+                checksum = read_checksum(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+                if checksum and sif.file in there:
+                    found[sif.file] = checksum
+            return found
+
+    def files(self) -> tuple[str, ...] | None:
+        return self._listed([])
+
+    def put(self, sif: Sif, path: Path, told: Told) -> None:
+        told(0, sif.size)
+        with tempfile.TemporaryDirectory(prefix="chainbuild-sftp-") as folder:
+            contents = {"": path}
+            for suffix, content in ((FACTS, sif.facts), (CHECKSUM, sif.checksum)):
+                contents[suffix] = Path(folder, f"file{suffix}")
+                contents[suffix].write_bytes(content)
+            lines = self._folders()
+            lines += [
+                f"put {quoted(str(source))} {quoted(self._aside(sif, suffix))}" for suffix, source in contents.items()
+            ]
+            # Until the new one is there no checksum says anything of the file.
+            lines.append(f"-rm {quoted(self._path(sif.file + CHECKSUM))}")
+            moves = [(self._aside(sif, suffix), self._path(sif.file + suffix)) for suffix in contents]
+            self._must([*lines, *(f"rename {quoted(aside)} {quoted(target)}" for aside, target in moves)], sif, moves)
+        told(sif.size, sif.size)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # ---- phases -----------------------------------------------------------------------------------------------------
+
+    def _must(self, lines: Sequence[str], sif: Sif, moves: Sequence[tuple[str, str]]) -> None:
+        done = self._run(lines)
+        if done.returncode and "rename" in done.stderr:
+            # A server that is not OpenSSH's may not rename onto a file that is there.
+            again = [line for aside, target in moves for line in (
+                f"-rm {quoted(target)}", f"rename {quoted(aside)} {quoted(target)}",
+            )]  # fmt: skip
+            done = self._run(again)
+        if done.returncode:
+            self._run([f"-rm {quoted(aside)}" for aside, _ in moves])
+            raise RegistryError(
+                f"{sif.file} was not uploaded: {_last(done.stderr)}",
+                where=f"sftp://{self._address.netloc}{self._path('')}",
+                hint="Is the folder right? May you write to it? Is there room?",
+            )
+
+    def _listed(self, before: Sequence[str]) -> tuple[str, ...]:
+        done = self._run([*before, f"-ls -1 {quoted(self._path(''))}"])
+        names = (line.strip().rpartition("/")[2] for line in done.stdout.splitlines() if not line.startswith("sftp> "))
+        return tuple(sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith(".")))
+
+    def _run(self, lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.argv(), input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, errors="replace",
+            check=False,
+        )  # fmt: skip
+        if done.returncode == _NO_CONNECTION or (done.returncode and "Connection closed" in done.stderr):
+            raise self._unreachable(done.stderr)
+        return done
+
+    def _unreachable(self, said: str) -> RegistryError:
+        who = self._address.host
+        if "Permission denied" in said:
+            return LoginNeededError(
+                f"{who} does not let you in: {_last(said)}",
+                hint="Keys alone are used, never a password: ssh-copy-id, or ssh-add for a key that has a passphrase.",
+            )
+        if "Host key verification failed" in said:
+            return LoginNeededError(f"{who} is not a known host", hint=f"Connect once by hand: sftp {who}")
+        return UnreachableError(f"sftp to {who}: {_last(said)}", hint="Is the host right? Is there a network?")
+
+    def _path(self, name: str) -> str:
+        folder = self._address.path
+        if not name:
+            return folder
+        return f"{folder.rstrip('/')}/{name}"
+
+    def _aside(self, sif: Sif, suffix: str) -> str:
+        return self._path(f".{sif.file}{suffix}.{os.getpid()}.part")
+
+    def _folders(self) -> list[str]:
+        """The commands that make the folder and those above it, each of which may fail: most are there."""
+        parts = [part for part in self._address.path.split("/") if part]
+        top = "/" if self._address.path.startswith("/") else ""
+        return [f"-mkdir {quoted(top + '/'.join(parts[: number + 1]))}" for number in range(len(parts))]
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Warning:")]
+    told = [line for line in lines if line not in {"Connection closed", "Connection closed."}]
+    return (told or lines or ["no answer"])[-1]

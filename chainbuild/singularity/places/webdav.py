@@ -1,0 +1,194 @@
+"""WebDAV (RFC 4918): a file goes up under a name of its own and is then moved to its place, which a server does at once."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
+from chainbuild.registry.auth import is_this_machine
+from chainbuild.registry.credentials import Credentials
+from chainbuild.registry.transport import (
+    Body,
+    PooledTransport,
+    Request,
+    Response,
+    Transport,
+    TransportError,
+    read_chunks,
+)
+from chainbuild.registry.wire import shown
+from chainbuild.singularity.names import SUFFIX
+from chainbuild.singularity.places import Told
+from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
+
+_HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
+_LARGEST_ANSWER: Final = 16 << 20
+_LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
+
+
+class WebdavPlace:
+    """A collection of a WebDAV server. The login is that of ~/.netrc (or $NETRC), and goes over TLS alone."""
+
+    def __init__(
+        self, address: Address, transport: Transport | None = None, credentials: Credentials | None = None
+    ) -> None:
+        self._base = f"{'http' if address.plain else 'https'}://{address.netloc}{address.path}"
+        self._host = address.host
+        self._transport = transport or PooledTransport()
+        found = credentials or from_netrc(address.host)
+        # Without TLS everybody on the way would read it.
+        safe = not address.plain or is_this_machine(address.host)
+        self._authorization = found.basic if found and safe else ""
+
+    def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for sif in sifs:
+            answer = self._send("GET", self._url(sif.file + CHECKSUM), fine=(200, 404, 410))
+            text = self._text(answer)
+            # A checksum alone publishes nothing.
+            if answer.status == 200 and (checksum := read_checksum(text)) and self._is_there(sif.file):
+                found[sif.file] = checksum
+        return found
+
+    def files(self) -> tuple[str, ...] | None:
+        answer = self._send("PROPFIND", f"{self._base}/", headers={"Depth": "1"}, body=Body.of(_LIST), fine=None)
+        text = self._text(answer)
+        return listed(text) if answer.status == 207 else () if answer.status == 404 else None
+
+    def put(self, sif: Sif, path: Path, told: Told) -> None:
+        def chunks() -> Iterator[bytes]:
+            done = 0
+            for chunk in read_chunks(path):
+                yield chunk
+                done += len(chunk)
+                told(done, sif.size)
+
+        self._make_folders()
+        self._replace(sif.file, Body(sif.size, chunks), instead_of=(CHECKSUM,))
+        self._replace(sif.file + FACTS, Body.of(sif.facts))
+        self._replace(sif.file + CHECKSUM, Body.of(sif.checksum))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # ---- phases -----------------------------------------------------------------------------------------------------
+
+    def _replace(self, name: str, body: Body, *, instead_of: tuple[str, ...] = ()) -> None:
+        """Put a file in its place, at once; what says something of the old one (`instead_of`) goes before."""
+        aside, target = self._url(f".{name}.{os.getpid()}.part"), self._url(name)
+        try:
+            self._send("PUT", aside, body=body, fine=(200, 201, 204)).close()
+            for suffix in instead_of:
+                self._send("DELETE", self._url(name + suffix), fine=(200, 202, 204, 404)).close()
+            headers = {"Destination": target, "Overwrite": "T"}
+            self._send("MOVE", aside, headers=headers, fine=(200, 201, 204)).close()
+        except BaseException:
+            # Whatever it was: nothing of it stays, as far as the server still listens.
+            with suppress(RegistryError):
+                self._send("DELETE", aside, fine=None).close()
+            raise
+
+    def _make_folders(self) -> None:
+        """Make the collection and those above it, where it is not there."""
+        missing: list[str] = []
+        url = self._base
+        while url.count("/") > 2:
+            # Not HEAD, which many servers refuse for what is no file.
+            answer = self._send("PROPFIND", f"{url}/", headers={"Depth": "0"}, body=Body.of(_LIST), fine=None)
+            answer.close()
+            if answer.status != 404:
+                break
+            missing.append(url)
+            url = url.rpartition("/")[0]
+        for one in reversed(missing):
+            # 405: somebody else made it meanwhile (RFC 4918, 9.3.1).
+            self._send("MKCOL", f"{one}/", fine=(200, 201, 405)).close()
+
+    def _is_there(self, name: str) -> bool:
+        answer = self._send("HEAD", self._url(name), fine=(200, 404, 405, 410))
+        answer.close()
+        return answer.status in {200, 405}
+
+    def _url(self, name: str) -> str:
+        return f"{self._base}/{quote(name)}"
+
+    def _text(self, response: Response) -> str:
+        parts: list[bytes] = []
+        try:
+            for chunk in response.chunks():
+                parts.append(chunk)
+                if sum(map(len, parts)) > _LARGEST_ANSWER:
+                    response.close()
+                    break
+        except TransportError as error:
+            raise UnreachableError(f"{self._host}: {error}") from error
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        fine: tuple[int, ...] | None,
+    ) -> Response:
+        """Send; raises unless the status is one of `fine` (None: any, but for a login that is wanted)."""
+        whole = {"User-Agent": "chainbuild", **(headers or {})}
+        if self._authorization:
+            whole["Authorization"] = self._authorization
+        try:
+            response = self._transport.send(Request(method=method, url=url, headers=whole, body=body))
+        except TransportError as error:
+            raise UnreachableError(f"{method} {shown(url)}: {error}", hint="Is the address right?") from error
+        if response.status in {401, 403}:
+            response.close()
+            raise LoginNeededError(
+                f"{method} {shown(url)}: {response.status}",
+                hint=f"Put the login into ~/.netrc: machine {self._host} login USER password PASSWORD."
+                " (It is sent over https alone.)",
+            )
+        if fine is not None and response.status not in fine:
+            response.close()
+            raise RegistryError(f"{method} {shown(url)}: {response.status}", hint=_meaning(response.status, method))
+        return response
+
+
+def listed(document: str) -> tuple[str, ...]:
+    """The names of the SIF files in the answer to a PROPFIND: the last part of each address in it."""
+    names = (unquote(html.unescape(href).strip()).rpartition("/")[2] for href in _HREF.findall(document))
+    return tuple(sorted({name for name in names if name.endswith(SUFFIX) and not name.startswith(".")}))
+
+
+def from_netrc(host: str) -> Credentials | None:
+    """The login of ~/.netrc for a host; None where there is none. Errors: `NotReadyError` where it cannot be read."""
+    import netrc
+
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    if not path.is_file():
+        return None
+    try:
+        found = netrc.netrc(path).authenticators(host)
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", 0) or 0
+        reason = getattr(error, "msg", "") or str(error)
+        raise NotReadyError(reason, where=f"{path}:{line}" if line else str(path), hint="Mend it.") from error
+    return Credentials(user=found[0] or "", password=found[2] or "") if found else None
+
+
+def _meaning(status: int, method: str) -> str:
+    if status in {301, 302, 307, 308}:
+        return "The server moved: name its new address."
+    if status in {405, 501}:
+        return f"The server does not know {method}: is it WebDAV, and is that on for this address?"
+    if status in {413, 507}:
+        return "There is no room for it on the server, or it takes no file of that size."
+    return "See the server's log."
