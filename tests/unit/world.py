@@ -179,6 +179,9 @@ class FakeStore(LocalStore):
     def find(self, name: str) -> LocalImage | None:
         return self.images.get(name)
 
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.images)
+
 
 class World:
     """A tree, a registry with a base and a production image, and a builder."""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from chainbuild.events import Event
+from chainbuild.references import ChainRegistry, Digest
+from chainbuild.registry.pool import Registries
+from chainbuild.session import Session, Settings
+from chainbuild.singularity.names import SifName
+from chainbuild.singularity.shelf import Sif, sha256_of
+from tests.unit.registry.fake_registry import FakeRegistry
+from tests.unit.world import FakeStore
+
+
+@pytest.fixture
+def fake() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def registries(fake: FakeRegistry) -> Iterator[Registries]:
+    with Registries(transport=fake.transport, credentials=lambda host: None) as pool:
+        yield pool
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def session(registries: Registries, told: list[Event], tmp_path: Path) -> Session:
+    """A session of a chain registry at localhost:5000, an empty local store, and no builder."""
+    return Session(
+        settings=Settings(root=tmp_path, registry=ChainRegistry("localhost:5000")),
+        registries=registries,
+        local=FakeStore(),
+        emit=told.append,
+        driver=cast(Any, None),
+    )
+
+
+def sif_of(path: Path, name: str = "team/tool:v1", **changes: Any) -> Sif:
+    """What is known of a file."""
+    repository, _, tag = name.rpartition(":")
+    known: dict[str, Any] = {
+        "name": SifName(repository=repository, tag=tag), "image": name, "digest": Digest("sha256:" + "1" * 64),
+        "platform": "linux/amd64", "size": path.stat().st_size, "sha256": sha256_of(path), "tool": "apptainer 1.4.5",
+    }  # fmt: skip
+    return Sif(**known | changes)

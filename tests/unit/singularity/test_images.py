@@ -1,0 +1,77 @@
+"""From words to images."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainbuild.errors import NotFoundInRegistryError, RegistryError, WrongUseError
+from chainbuild.references import Platform
+from chainbuild.session import Session
+from chainbuild.singularity.images import Wanted, find_images
+from tests.unit.registry.fake_registry import FakeRegistry
+
+OWN = Platform.of_this_machine()
+OTHER = Platform.parse("aarch64" if OWN.name == "amd64" else "amd64")
+
+
+def rows(found: tuple[Wanted, ...]) -> list[tuple[str, str]]:
+    return [(one.name.file, one.platform.name) for one in found]
+
+
+def test_names_with_and_without_the_host_mean_one_image(fake: FakeRegistry, session: Session) -> None:
+    fake.add_image("team/tool:v1", OWN)
+    found = find_images(session, ["team/tool:v1", "localhost:5000/team/tool:v1", "team/*"])
+    assert rows(found) == [("team_tool_v1.sif", OWN.name)]
+    assert found[0].source == "team/tool:v1"
+
+
+def test_an_image_of_another_platform_alone_is_taken_as_it_is(fake: FakeRegistry, session: Session) -> None:
+    fake.add_image("team/tool:v1", OTHER)
+    assert rows(find_images(session, ["team/tool:v1"])) == [("team_tool_v1.sif", OTHER.name)]
+
+
+def test_of_several_platforms_this_machine_s_is_taken_or_those_that_are_named(
+    fake: FakeRegistry, session: Session
+) -> None:
+    images = [fake.add_image(f"team/tool:v1-{one.name}", one, layers=[one.name.encode()]) for one in (OWN, OTHER)]
+    fake.add_index("team/tool:v1", images, attested=True)
+    assert rows(find_images(session, ["team/tool:v1"])) == [(f"team_tool_v1-{OWN.name}.sif", OWN.name)]
+    both = find_images(session, ["team/tool:v1"], (OWN, OTHER))
+    assert rows(both) == [(f"team_tool_v1-{one.name}.sif", one.name) for one in (OWN, OTHER)]
+    # The result of a platform has a tag of its own, which is the same file.
+    assert sorted(rows(find_images(session, ["team/*"], (OWN, OTHER)))) == sorted(rows(both))
+
+
+def test_a_pattern_passes_over_what_has_not_the_platform_and_a_name_does_not(
+    fake: FakeRegistry, session: Session
+) -> None:
+    fake.add_image("team/one:v1", OWN)
+    fake.add_image("team/two:v1", OTHER)
+    assert rows(find_images(session, ["team/*"], (OTHER,))) == [("team_two_v1.sif", OTHER.name)]
+    with pytest.raises(NotFoundInRegistryError, match=f"not for {OTHER.name}; it has: {OWN.name}"):
+        find_images(session, ["team/one:v1"], (OTHER,))
+
+
+def test_machine_data_is_no_image_that_a_pattern_means(fake: FakeRegistry, session: Session) -> None:
+    fake.add_image("team/tool:k1-local-amd64-1", OWN)
+    fake.add_image("team/tool:v1", OWN)
+    assert rows(find_images(session, ["*"])) == [("team_tool_v1.sif", OWN.name)]
+
+
+def test_all_words_that_mean_nothing_are_told_at_once(fake: FakeRegistry, session: Session) -> None:
+    fake.add_image("team/tool:v1", OWN)
+    fake.host("docker.io")
+    with pytest.raises(WrongUseError, match="'taem/\\*' matches no image") as caught:
+        find_images(session, ["taem/*"])
+    assert "team/tool:v1" in str(caught.value)
+    with pytest.raises(RegistryError) as both:
+        find_images(session, ["taem/*", "team/none:1"])
+    assert "taem/*" in str(both.value)
+    assert "team/none:1" in str(both.value)
+
+
+def test_two_images_that_would_be_one_file_are_told(fake: FakeRegistry, session: Session) -> None:
+    fake.add_image("team/tool:v1", OWN, layers=[b"one"])
+    fake.add_image("team_tool:v1", OWN, layers=[b"two"])
+    with pytest.raises(WrongUseError, match=r"would both be team_tool_v1\.sif"):
+        find_images(session, ["team/tool:v1", "team_tool:v1"])

@@ -1,0 +1,68 @@
+"""The header of a SIF file."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.errors import ChainbuildError
+from chainbuild.references import Platform
+from chainbuild.singularity.sif import architecture, set_architecture
+
+PARTITION, TEXT = 0x4004, 0x4001
+
+
+def a_sif(code: bytes = b"02\0", kinds: tuple[tuple[int, bool], ...] = ((TEXT, True), (PARTITION, True))) -> bytes:
+    """A SIF file as Apptainer writes it, without its data; every descriptor has the architecture where partitions do."""
+    header = struct.pack(
+        "<32s10s3s3s16s2q2q2q2q", b"#!/usr/bin/env run-singularity\n", b"SIF_MAGIC\0", b"01\0", code, b"i" * 16,
+        1, 1, 46, len(kinds), 4096, 585 * len(kinds), 32176, 0,
+    )  # fmt: skip
+    descriptors = b"".join(
+        struct.pack("<i?3I7q128s", kind, used, 1, 1, 0, *[0] * 7, b"name")
+        + struct.pack("<ii3s", 1, 2, code).ljust(384, b"\0")
+        for kind, used in kinds
+    )
+    return header.ljust(4096, b"\0") + descriptors
+
+
+def codes(raw: bytes) -> tuple[bytes, ...]:
+    return (raw[45:48], *(raw[at + 201 + 8 : at + 201 + 11] for at in range(4096, len(raw), 585)))
+
+
+def test_the_header_and_the_partitions_get_it_and_nothing_else_does(tmp_path: Path) -> None:
+    path = tmp_path / "x.sif"
+    path.write_bytes(a_sif(kinds=((TEXT, True), (PARTITION, True), (PARTITION, False))))
+    assert architecture(path) == "amd64"
+    assert set_architecture(path, Platform.parse("aarch64"))
+    assert architecture(path) == "arm64"
+    assert codes(path.read_bytes()) == (b"04\0", b"02\0", b"04\0", b"02\0")
+    before = path.read_bytes()
+    assert not set_architecture(path, Platform.parse("aarch64"))
+    assert path.read_bytes() == before
+
+
+def test_a_platform_that_sif_has_no_word_for_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.sif"
+    path.write_bytes(a_sif())
+    assert not set_architecture(path, Platform.parse("loong64"))
+    assert path.read_bytes() == a_sif()
+
+
+@given(raw=st.binary(max_size=200))
+def test_what_is_no_sif_is_told(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    path = tmp_path_factory.mktemp("sif") / "x.sif"
+    path.write_bytes(raw)
+    with pytest.raises(ChainbuildError, match="no SIF file"):
+        set_architecture(path, Platform.parse("amd64"))
+
+
+def test_one_that_ends_in_its_descriptors_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.sif"
+    path.write_bytes(a_sif()[:-10])
+    with pytest.raises(ChainbuildError, match="no SIF file"):
+        set_architecture(path, Platform.parse("aarch64"))
