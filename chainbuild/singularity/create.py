@@ -192,10 +192,13 @@ def _convert(session: Session, work: _Work, wanted: Wanted) -> Sif:
         # Without a colon: versions of the converter differ in what they take behind one for.
         layout = wanted.name.file.removesuffix(SUFFIX)
         labels = {IMAGE_LABEL: wanted.source, DIGEST_LABEL: str(wanted.image.digest)}
-        write_layout(
+        lost = write_layout(
             work.blobs, wanted.image, layouts / layout, labels=labels, reads_zstd=work.tool.reads_zstd,
             told=_fetching(session.emit, step),
         )  # fmt: skip
+        if lost:
+            text = f"{wanted.name}: no shell can set these variables of the image: {', '.join(lost)}"
+            session.emit(events.Message(level="warning", text=text))
         made = output / wanted.name.file
 
         def tell(line: str) -> None:

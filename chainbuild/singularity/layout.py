@@ -18,12 +18,12 @@ from typing import Final
 
 from chainbuild.errors import RegistryError
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.contents import unpacked
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import CHUNK
+from chainbuild.singularity.environment import divide, layer_of, script, with_layer
 
 OCI_LAYER_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 _TRANSFERS: Final = 4
@@ -107,11 +107,11 @@ def write_layout(
     labels: Mapping[str, str],
     reads_zstd: bool,
     told: Told,
-) -> None:
+) -> tuple[str, ...]:
     """Write the layout of one image into a new folder on the store's disk, its config with `labels` besides its own.
 
-    Whatever media types the registry has, the layout has OCI's. `reads_zstd`: whether what reads it does. Errors: those
-    of the registry.
+    Whatever media types the registry has, the layout has OCI's. `reads_zstd`: whether what reads it does. Gives the names of
+    variables that a SIF cannot have. Errors: those of the registry.
     """
     place = image.reference
     store.fetch(place, image.layers, told)
@@ -127,13 +127,20 @@ def write_layout(
         target = blobs / one.digest.hex
         if not target.exists():
             _link(store.path(one.digest), target)
-    config = labelled(image.config, labels)
+    plain, hard, lost = divide(image.config.env)
+    config = image.config.with_changes(labels={**dict(image.config.labels), **labels}, env=plain)
+    if hard:
+        top = layer_of(script(hard))
+        config = with_layer(config, top)
+        layers.append(Descriptor.of(top, OCI_LAYER_TAR))
+        (blobs / layers[-1].digest.hex).write_bytes(top)
     manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=layers)
     index = Index.make([manifest.descriptor])
     (blobs / config.digest.hex).write_bytes(config.raw)
     (blobs / manifest.digest.hex).write_bytes(manifest.raw)
     (folder / "index.json").write_bytes(index.raw)
     (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}), encoding="utf-8")
+    return lost
 
 
 def _link(source: Path, target: Path) -> None:
@@ -142,11 +149,6 @@ def _link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def labelled(config: ImageConfig, labels: Mapping[str, str]) -> ImageConfig:
-    """The config with more labels."""
-    return config.with_changes(labels={**dict(config.labels), **labels})
 
 
 def _media_type(layer: Descriptor) -> str:

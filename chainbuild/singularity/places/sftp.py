@@ -18,12 +18,12 @@ from chainbuild.singularity.places.address import Address
 from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
 
 _NO_CONNECTION: Final = 255
-_SPECIAL: Final = re.compile(r'([\\"*?\[\]])')
+_SPECIAL: Final = re.compile(r'([\\"])')
 _CONNECT_SECONDS: Final = 20
 
 
 def quoted(path: str) -> str:
-    r"""A path as a word of sftp's commands: in double quotes, with what is special (`"`, `\`, patterns) behind a `\`."""
+    r"""A path as a word of sftp's commands: in double quotes, in which `"` and `\` alone are special, and no patterns are."""
     return '"' + _SPECIAL.sub(r"\\\1", path) + '"'
 
 
