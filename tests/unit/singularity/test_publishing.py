@@ -1,0 +1,213 @@
+"""What is published, in what order, and what of it when something comes in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from chainbuild import events
+from chainbuild.errors import ChainbuildError, LoginNeededError, NotReadyError, RegistryError, WrongUseError
+from chainbuild.registry.credentials import Credentials
+from chainbuild.registry.oci import Manifest
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.transport import Request, Response
+from chainbuild.singularity.places import Told
+from chainbuild.singularity.places.address import parse_address
+from chainbuild.singularity.places.folder import FolderPlace
+from chainbuild.singularity.places.oras import SIF_CONFIG, SIF_LAYER, OrasPlace
+from chainbuild.singularity.places.webdav import WebdavPlace
+from chainbuild.singularity.publishing import compare, publish
+from chainbuild.singularity.shelf import Shelf, Sif
+from tests.unit.registry.fake_registry import Answer, FakeRegistry, FakeResponse
+from tests.unit.singularity.conftest import sif_of
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """A shelf with three files."""
+    made = Shelf(tmp_path / "shelf")
+    made.folder.mkdir()
+    for name in ("a", "b", "c"):
+        path = made.folder / ".made"
+        path.write_bytes(name.encode() * 10)
+        made.put(path, sif_of(path, f"team/{name}:v1"))
+    return made
+
+
+class FakePlace:
+    def __init__(self) -> None:
+        self.there: dict[str, str] = {}
+        self.fails: dict[str, ChainbuildError] = {}
+        self.put_there: list[str] = []
+
+    def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
+        return {sif.file: self.there[sif.file] for sif in sifs if sif.file in self.there}
+
+    def files(self) -> tuple[str, ...] | None:
+        return tuple(self.there)
+
+    def put(self, sif: Sif, path: Path, told: Told) -> None:
+        if sif.file in self.fails:
+            raise self.fails[sif.file]
+        self.put_there.append(sif.file)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def ignore(here: int, total: int) -> None:
+    assert here <= total
+
+
+def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Shelf) -> None:
+    place, told = FakePlace(), list[events.Event]()
+    first, second, third = shelf.all()
+    place.there = {first.file: first.sha256, second.file: "0" * 64}
+    compared = compare(place, shelf.all())
+    assert [one.state for one in compared] == ["published", "differs", "not published"]
+    place.fails[second.file] = RegistryError("no")
+    published = publish(place, shelf, compared, told.append)
+    assert (place.put_there, published.uploaded) == ([third.file], (third,))
+    assert list(published.failures) == [f"singularity/{second.file}"]
+
+
+def test_what_is_not_what_was_made_is_not_published(shelf: Shelf) -> None:
+    place = FakePlace()
+    first = shelf.all()[0]
+    shelf.path(first.name).write_bytes(b"x" * first.size)
+    published = publish(place, shelf, compare(place, [first]), lambda _: None)
+    assert place.put_there == []
+    (failure,) = published.failures.values()
+    assert isinstance(failure, NotReadyError)
+    assert "not what its checksum says" in str(failure)
+
+
+def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Shelf, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    place, first = FolderPlace(there), shelf.all()[0]
+    assert place.checksums([first]) == {}
+    place.put(first, shelf.path(first.name), ignore)
+    assert place.checksums([first]) == {first.file: first.sha256}
+    assert place.files() == (first.file,)
+    # The folder beside the file's facts cannot be replaced by a file: the upload ends there.
+    (there / f"{first.file}.json").unlink()
+    (there / f"{first.file}.json").mkdir()
+    with pytest.raises(NotReadyError):
+        place.put(first, shelf.path(first.name), ignore)
+    assert place.checksums([first]) == {}
+    assert not [path for path in there.iterdir() if path.name.startswith(".")]
+
+
+# An OCI registry ------------------------------------------------------------------------------------------------------
+
+
+def test_an_artifact_has_the_form_that_apptainer_takes(
+    shelf: Shelf, fake: FakeRegistry, registries: Registries
+) -> None:
+    place, first = OrasPlace(parse_address("oras://localhost:5000/sif"), registries), shelf.all()[0]
+    assert str(place.reference(first.name)) == "localhost:5000/sif/team/a:v1"
+    place.put(first, shelf.path(first.name), ignore)
+    raw = registries.client("localhost:5000").manifest("sif/team/a", "v1")
+    manifest = Manifest.parse(raw.raw)
+    assert manifest.config.media_type == SIF_CONFIG
+    assert [(layer.media_type, layer.digest.hex) for layer in manifest.layers] == [(SIF_LAYER, first.sha256)]
+    assert manifest.layers[0].annotation("org.opencontainers.image.title") == first.file
+    # The tag is what is seen of it, and it comes last.
+    assert [path for method, path in fake.log if method == "PUT"][-1].endswith("/manifests/v1")
+    assert place.checksums(shelf.all()) == {first.file: first.sha256}
+    assert place.files() is None
+
+
+def test_an_image_is_not_overwritten(shelf: Shelf, fake: FakeRegistry, registries: Registries) -> None:
+    image = fake.add_image("team/a:v1")
+    place, first = OrasPlace(parse_address("oras://localhost:5000"), registries), shelf.all()[0]
+    for ask in (lambda: place.checksums([first]), lambda: place.put(first, shelf.path(first.name), ignore)):
+        with pytest.raises(WrongUseError, match="would be overwritten"):
+            ask()
+    assert registries.client("localhost:5000").manifest("team/a", "v1").digest == image.digest
+
+
+# WebDAV ---------------------------------------------------------------------------------------------------------------
+
+
+class FakeDav:
+    """A server with files by path; `answers` are statuses that come instead, by method."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.folders = {"/"}
+        self.answers: dict[str, int] = {}
+        self.log: list[str] = []
+        self.logins: set[str] = set()
+
+    def send(self, request: Request) -> Response:
+        path = request.url.partition("//")[2].partition("/")[2]
+        self.log.append(f"{request.method} /{path}")
+        self.logins.add(request.headers.get("Authorization", ""))
+        body = b"".join(request.body.chunks()) if request.body else b""
+        return FakeResponse(self._answer(request, f"/{path}", body))
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def _answer(self, request: Request, path: str, body: bytes) -> Answer:
+        if request.method in self.answers:
+            return Answer(self.answers[request.method], b"", {})
+        match request.method:
+            case "PUT":
+                self.files[path] = body
+                return Answer(201, b"", {})
+            case "MOVE":
+                self.files["/" + request.headers["Destination"].split("/", 3)[3]] = self.files.pop(path)
+                return Answer(204, b"", {})
+            case "DELETE":
+                return Answer(204 if self.files.pop(path, None) is not None else 404, b"", {})
+            case "MKCOL":
+                self.folders.add(path)
+                return Answer(201, b"", {})
+            case "PROPFIND":
+                return Answer(207 if path in self.folders else 404, b"", {})
+            case _:
+                return Answer(200, self.files[path], {}) if path in self.files else Answer(404, b"", {})
+
+
+def dav(server: FakeDav, address: str = "https://dav.example/a/b", login: Credentials | None = None) -> WebdavPlace:
+    return WebdavPlace(parse_address(address), server, login or Credentials(user="me", password="secret"))
+
+
+def test_webdav_has_whole_files_and_the_checksum_last(shelf: Shelf) -> None:
+    server, first = FakeDav(), shelf.all()[0]
+    place = dav(server)
+    place.put(first, shelf.path(first.name), ignore)
+    assert sorted(server.files) == [f"/a/b/{first.file}{suffix}" for suffix in ("", ".json", ".sha256")]
+    assert {"MKCOL /a/", "MKCOL /a/b/"} <= set(server.log)
+    assert place.checksums(shelf.all()) == {first.file: first.sha256}
+    server.log.clear()
+    place.put(first, shelf.path(first.name), ignore)
+    verbs = [line.split()[0] for line in server.log]
+    assert verbs == ["PROPFIND", "PUT", "DELETE", "MOVE", "PUT", "MOVE", "PUT", "MOVE"]
+    assert server.log[-2].startswith(f"PUT /a/b/.{first.file}.sha256")
+
+
+def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Shelf) -> None:
+    server, first = FakeDav(), shelf.all()[0]
+    server.answers["MOVE"] = 405
+    with pytest.raises(RegistryError, match="405") as caught:
+        dav(server).put(first, shelf.path(first.name), ignore)
+    assert "is it WebDAV" in str(caught.value)
+    assert server.files == {}
+
+
+def test_a_login_goes_over_tls_or_to_this_machine_alone(shelf: Shelf) -> None:
+    for address, sent in (
+        ("https://dav.example/a", True), ("http://dav.example/a", False), ("http://localhost:8080/a", True),
+    ):  # fmt: skip
+        server = FakeDav()
+        dav(server, address).checksums(shelf.all())
+        assert server.logins == {"Basic bWU6c2VjcmV0" if sent else ""}
+    server.answers["GET"] = 401
+    with pytest.raises(LoginNeededError, match=r"machine localhost login USER") as caught:
+        dav(server, "http://localhost:8080/a").checksums(shelf.all())
+    assert "secret" not in str(caught.value)
