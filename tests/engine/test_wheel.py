@@ -17,6 +17,7 @@ SHIPPED = {
     "chainbuild/shipped/docker-compose-registry.yml",
     "chainbuild/shipped/utilities/Dockerfile-minimize",
     "chainbuild/shipped/utilities/Dockerfile-production",
+    "chainbuild/shipped/utilities/Dockerfile-singularity",
     "chainbuild/shipped/utilities/Dockerfile-verify",
     "chainbuild/minimize/__main__.py",
     "chainbuild/cli/__init__.py",

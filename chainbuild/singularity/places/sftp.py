@@ -43,7 +43,6 @@ class SftpPlace:
         port = ("-P", str(address.port)) if address.port else ()
         return (
             self._program,
-            "-q",
             "-b",
             "-",
             *options,
