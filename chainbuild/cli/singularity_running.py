@@ -26,7 +26,7 @@ from chainbuild.singularity.space import find_places
 from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span
-from chainbuild.wording import short_digest
+from chainbuild.wording import short_digest, size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
