@@ -17,6 +17,7 @@ from chainbuild.references import Platform
 from chainbuild.registry.images import resolve
 from chainbuild.scratch import scratch_folder
 from chainbuild.session import Session, Settings
+from chainbuild.singularity.tool import PROGRAMS
 
 _FREE_NEEDED: Final = 5_000_000_000
 """Bytes: a small chain's images and the builder's cache of them."""
@@ -39,9 +40,17 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
     if docker.state == "ok":
         yield _from_problem("engine", engine_problem(), "a Docker Engine answers")
         yield _from_problem("buildx", buildx_problem(), "buildx is there, and new enough")
+        if settings.registry is None:
+            yield _compose()
     yield _space(settings.root, asking_docker=docker.state == "ok")
     yield _command("git", "git (commits in an image's trail)", "apt-get install git", needed=False)
     yield _command("mmdebstrap", "mmdebstrap (for bootstrap)", "apt-get install mmdebstrap arch-test", needed=False)
+    yield _command("sftp", "sftp (for singularity publish to sftp://)", "apt-get install openssh-client", needed=False)
+    if not any(shutil.which(name) for name in PROGRAMS):
+        told = "there is no apptainer or singularity on PATH: SIF files are made in a container of a helper image"
+        yield Finding(what="apptainer", state="note", told=told)
+    else:
+        yield Finding(what="apptainer", state="ok", told="apptainer or singularity (for SIF files)")
 
 
 def examine_builders(session: Session, platforms: Iterable[Platform], *, base: str) -> Iterator[Finding]:
@@ -114,6 +123,18 @@ def _command(name: str, told: str, mend: str, *, needed: bool = True) -> Finding
 def _from_problem(what: str, problem: str, well: str) -> Finding:
     told, _, mend = problem.partition("\n")
     return Finding(what=what, state="wrong" if problem else "ok", told=told or well, mend=mend.strip())
+
+
+def _compose() -> Finding:
+    """The plugin that brings the managed registry up."""
+    done = subprocess.run(["docker", "compose", "version"], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding(what="compose", state="ok", told="docker compose is there (for the registry on localhost)")
+    told = "there is no docker compose, which brings the registry on localhost up"
+    mend = (
+        "apt-get install docker-compose-plugin, or script/setup; nothing is needed where --registry names another one"
+    )
+    return Finding(what="compose", state="wrong", told=told, mend=mend)
 
 
 def _space(root: Path, *, asking_docker: bool) -> Finding:

@@ -45,7 +45,9 @@ def states(findings: list[Finding]) -> dict[str, str]:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
     def examine(
         *,
-        commands: tuple[str, ...] = ("docker", "git", "mmdebstrap"),
+        commands: tuple[str, ...] = ("docker", "git", "mmdebstrap", "sftp", "apptainer"),
+        compose: bool = True,
+        registry: str = "",
         engine: str = "",
         buildx: str = "",
         free: int = 10**11,
@@ -53,7 +55,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
         def answer(argv: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
             if argv[0] not in commands:
                 raise FileNotFoundError(argv[0])
-            return subprocess.CompletedProcess(argv, 0, stdout=f"{tmp_path}\n", stderr="")
+            code = 0 if compose or argv[:2] != ["docker", "compose"] else 1
+            return subprocess.CompletedProcess(argv, code, stdout=f"{tmp_path}\n", stderr="")
 
         def told(text: str) -> Callable[[], str]:
             def ask() -> str:
@@ -67,21 +70,31 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
         monkeypatch.setattr(subprocess, "run", answer)
         monkeypatch.setattr(doctor, "engine_problem", told(engine))
         monkeypatch.setattr(doctor, "buildx_problem", told(buildx))
-        return list(examine_machine(Settings(root=tmp_path)))
+        chain = ChainRegistry.parse(registry) if registry else None
+        return list(examine_machine(Settings(root=tmp_path, registry=chain)))
 
     return examine
 
 
 def test_a_machine_that_has_everything(machine: Callable[..., list[Finding]]) -> None:
     findings = machine()
-    assert states(findings) == dict.fromkeys(["docker", "engine", "buildx", "space", "git", "mmdebstrap"], "ok")
+    names = ["docker", "engine", "buildx", "compose", "space", "git", "mmdebstrap", "sftp", "apptainer"]
+    assert states(findings) == dict.fromkeys(names, "ok")
     assert not any(finding.mend for finding in findings)
 
 
 def test_without_docker_the_rest_is_still_told(machine: Callable[..., list[Finding]]) -> None:
     findings = machine(commands=())
-    assert states(findings) == {"docker": "wrong", "space": "ok", "git": "note", "mmdebstrap": "note"}
+    notes = dict.fromkeys(["git", "mmdebstrap", "sftp", "apptainer"], "note")
+    assert states(findings) == {"docker": "wrong", "space": "ok", **notes}
     assert "script/setup" in findings[0].mend
+
+
+def test_compose_is_needed_where_the_registry_is_the_managed_one(machine: Callable[..., list[Finding]]) -> None:
+    finding = {one.what: one for one in machine(compose=False)}["compose"]
+    assert finding.state == "wrong"
+    assert "docker-compose-plugin" in finding.mend
+    assert "compose" not in states(machine(compose=False, registry="ghcr.io/acme"))
 
 
 def test_an_engine_that_does_not_answer(machine: Callable[..., list[Finding]]) -> None:
