@@ -17,6 +17,9 @@ LABELS: Final = "io.github.chainbuild."
 TRAIL_LABEL: Final = f"{LABELS}trail"
 STAMPS_LABEL: Final = f"{LABELS}stamps"
 """The names of the labels that an image was given after it was built, or has from an image that was."""
+VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
+"""Who may have an image: `public` or `private`. An image type says it; any image may."""
+PRIVATE: Final = "private"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

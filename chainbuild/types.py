@@ -10,12 +10,12 @@ from chainbuild.adoption import adopt, published_as
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import Problem, RegistryError, WrongUseError
 from chainbuild.events import Message
-from chainbuild.layouts.types.graph import VISIBILITY, Layout, Purpose, laid_out
-from chainbuild.layouts.types.manifest import PRIVATE
+from chainbuild.layouts.types.graph import Layout, Purpose, laid_out
 from chainbuild.layouts.types.visibility import ALLOW, private_bases
 from chainbuild.layouts.types.words import TypesRequest
 from chainbuild.model import StepId
 from chainbuild.plan import Decision
+from chainbuild.provenance import PRIVATE, VISIBILITY_LABEL
 from chainbuild.registry.images import RemoteImage
 from chainbuild.run import Planned, plan_run
 from chainbuild.session import Session
@@ -176,7 +176,7 @@ def _said_private(layout: Layout, planned: Planned) -> list[Problem]:
                 found = tainted.get(wanted.source, "")
             else:
                 config = planned.found[str(wanted.source), wanted.platform.oci].image.config
-                found = wanted.name if config.label(VISIBILITY) == PRIVATE else ""
+                found = wanted.name if config.label(VISIBILITY_LABEL) == PRIVATE else ""
             if found:
                 tainted[step.id] = found
         if step.id in tainted and image.is_public:

@@ -14,6 +14,7 @@ from chainbuild.comparison.model import Change, Comparison, size_words
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.events import Emit, Message
 from chainbuild.inventory import Crumb
+from chainbuild.provenance import PRIVATE, VISIBILITY_LABEL
 from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.oci import Descriptor, Index
@@ -205,6 +206,8 @@ def _warnings(look: Look) -> Iterator[str]:
             yield f"{platform}: its record is gone, and with it what its tests said"
         elif not any(VERDICT in record.verdicts for record in records):
             yield f"{platform}: no test was run in it"
+        if look.images[platform].config.label(VISIBILITY_LABEL) == PRIVATE:
+            yield f"{platform}: it is private (its label {VISIBILITY_LABEL}): not everybody may have it"
         if any(record.notes.get("dirty") == "yes" for record in records):
             yield f"{platform}: built from a tree with changes that no commit has"
         before = _same_platform(look.previous, platform)

@@ -19,14 +19,14 @@ from chainbuild.layouts.types.tree import Catalogue, Image
 from chainbuild.layouts.types.visibility import Places
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Stamp, Step, StepId, StepKind
 from chainbuild.plan import Lenience
+from chainbuild.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.scratch import scratch_folder
 from chainbuild.trials import read_trial
 
 OPTION: Final = "types"
 LABEL: Final = "org.casa-distro.image"
-VISIBILITY: Final = "org.casa-distro.visibility"
-"""The labels that say what an image is, and who may have it."""
+"""The label that says what an image is."""
 _NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
@@ -182,7 +182,7 @@ class _Writer:
             images=tuple(self._input(read) for read in reads),
             secrets=self._wanted.secrets,
             identity=image.id,
-            stamps=(Stamp(name=LABEL, value=image.id), Stamp(name=VISIBILITY, value=image.source.visibility)),
+            stamps=(Stamp(name=LABEL, value=image.id), Stamp(name=VISIBILITY_LABEL, value=image.source.visibility)),
             repository=self._places.chain.place(ImageReference.parse(image.name)),
             tag=tag,
             parent=self._parent(image, platform, reads),

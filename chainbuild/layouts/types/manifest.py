@@ -15,13 +15,13 @@ from chainbuild.errors import Problem
 from chainbuild.project.nodes import Content, read_nodes
 from chainbuild.project.rules import ArgValue, Key, Many, Named, Table, Text
 from chainbuild.project.schema import as_text, schema_of
+from chainbuild.provenance import PRIVATE
 
 MANIFEST: Final = "casa_distro_docker.yaml"
 DOCKERFILE: Final = "Dockerfile"
 TEMPLATE: Final = ".template"
 TEST: Final = "layer-test"
 PUBLIC: Final = "public"
-PRIVATE: Final = "private"
 PREDEFINED: Final = "casa_version"
 EXAMPLE: Final = "It needs image_sources: a list with the name and the tags of each image."
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.types.dependencies import relative_path
-from chainbuild.layouts.types.manifest import DOCKERFILE, MANIFEST, PRIVATE, PUBLIC
+from chainbuild.layouts.types.manifest import DOCKERFILE, MANIFEST, PUBLIC
 from chainbuild.layouts.types.tree import Catalogue, Image
+from chainbuild.provenance import PRIVATE
 from chainbuild.references import ImageReference
 
 _SYSTEM: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -17,12 +17,14 @@ import pytest
 
 from chainbuild.buildx import BuildxDriver
 from chainbuild.cli import run, speaking
-from chainbuild.references import ImageReference, Platform
+from chainbuild.provenance import VISIBILITY_LABEL
+from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import put_tag, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import ARTIFACT_TYPE, RecordStore
 from chainbuild.registry.transport import Request, Response, Transport
+from chainbuild.release.looking import look_at, warnings_of
 from chainbuild.session import Session
 from tests.unit.comparison.layers import layer
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
@@ -294,6 +296,16 @@ def test_warnings_wait_for_a_reason_and_keep_it(release: Releasing) -> None:
     release("update")
     assert "accepted: it is a font  # Ann" in release.path.read_text()
     release("apply")
+
+
+def test_a_private_image_waits_for_a_reason(release: Releasing) -> None:
+    """An image type's visibility counts however the image is released."""
+    labels = {VISIBILITY_LABEL: "private"}
+    release.world.fake.add_image(f"{CHAIN}/secret:1", "amd64", labels=labels)
+    look = look_at(release.world.registries, ChainRegistry(CHAIN), ImageReference.parse(f"{CHAIN}/secret:1"), ())
+    assert [text for text in warnings_of(look) if "private" in text] == [
+        "amd64: it is private (its label org.casa-distro.visibility): not everybody may have it"
+    ]
 
 
 # Interrupted ----------------------------------------------------------------------------------------------------------
