@@ -1,6 +1,6 @@
 """From what was built to what is released and back, with registries in memory.
 
-The release plans of casa_distro_admin (prior art) say what is wanted; each of its bugs that a plan could repeat has a test
+The release plans of casa_distro_admin (prior art) say what is wanted; each bug of prior art that a plan could repeat has a test
 that names it.
 """
 
@@ -181,7 +181,7 @@ def test_apply_refuses_while_anything_is_open_and_moves_nothing(release: Releasi
 
 
 def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None:
-    """casa: the dry run prints its actions only, whether they could be done or not."""
+    """SciServer: the dry run prints its actions only, whether they could be done or not."""
     release.create()
     assert "nobody has decided" in release("apply", "--dry-run", code=2)
     release.decide()
@@ -325,7 +325,7 @@ def go_on(release: Releasing) -> None:
 
 @pytest.mark.parametrize("kind", ["interrupted", "refused"])
 def test_an_apply_that_was_stopped_between_two_names_goes_on_and_says_so(release: Releasing, kind: str) -> None:
-    """casa: each image is pushed before the later ones are built, and a half release stays."""
+    """SciServer: each image is pushed before the later ones are built, and a half release stays."""
     from chainbuild.errors import RegistryError
 
     release.create()
