@@ -170,6 +170,22 @@ class RunFinished(Event):
 
 
 Emit = Callable[[Event], None]
+_PACE: Final = 0.2
+"""Seconds between two words about one transfer."""
+
+
+def paced(emit: Emit, step: str, doing: str) -> Callable[[int, int], None]:
+    """What takes a transfer's bytes so far and in all, and tells of them now and then."""
+    last = 0.0
+
+    def told(here: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if here >= total or now - last >= _PACE:
+            last = now
+            emit(StepProgress(step=step, doing=doing, current=here, total=total))
+
+    return told
 
 
 def _plain(value: object) -> object:

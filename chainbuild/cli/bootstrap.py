@@ -27,7 +27,7 @@ def bootstrap(
     full: Annotated[
         bool, typer.Option("--full", help="With documentation and locales, even where it is called slim.")
     ] = False,
-    no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
+    no_load: flags.NoLoad = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,

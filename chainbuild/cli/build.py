@@ -78,10 +78,8 @@ def build(
         int | None,
         typer.Option("--until", metavar="NN", autocompletion=completion.numbers, help="Stop after the step NN.", min=0),
     ] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")] = False,
-    refresh_after: Annotated[
-        str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
-    ] = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once; one for each platform where not given.")
     ] = None,
@@ -102,9 +100,7 @@ def build(
         bool | None,
         typer.Option("--push/--no-push", help="Send results and indexes to REPO's own registry.", show_default=False),
     ] = None,
-    replace_index: Annotated[
-        bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
-    ] = False,
+    replace_index: flags.ReplaceIndex = False,
     load: Annotated[
         bool | None,
         typer.Option(

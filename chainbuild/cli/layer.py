@@ -50,18 +50,14 @@ def layer(
     alone: Annotated[
         bool, typer.Option("--alone", help="Take the layers that a layer of chainbuild.yaml stands on as they stand.")
     ] = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")] = False,
-    refresh_after: Annotated[
-        str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
-    ] = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     deadline: Annotated[
         str | None, typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit.")
     ] = None,
     push: Annotated[bool, typer.Option("--push", help="Send the image and its index to NAME's own registry.")] = False,
-    replace_index: Annotated[
-        bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
-    ] = False,
-    no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
+    replace_index: flags.ReplaceIndex = False,
+    no_load: flags.NoLoad = False,
     no_tests: Annotated[bool, typer.Option("--no-tests", help="Leave the tests of the image out.")] = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,

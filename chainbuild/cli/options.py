@@ -116,6 +116,14 @@ PortOrProject = Annotated[
     ),
 ]
 """None where it was not typed, so that chainbuild.yaml's counts."""
+Refresh = Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")]
+RefreshAfter = Annotated[
+    str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
+]
+ReplaceIndex = Annotated[
+    bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
+]
+NoLoad = Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv even more.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]

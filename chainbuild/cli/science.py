@@ -65,10 +65,8 @@ def plan(
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     builder: flags.Builders = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")] = False,
-    refresh_after: Annotated[
-        str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
-    ] = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
     fail_if_build: Annotated[
@@ -99,15 +97,13 @@ def build(
     ignore: Ignore = None,
     allow_orphan: AllowOrphan = None,
     push: Annotated[bool, typer.Option("--push", help="Send what is released to REPO's own registry.")] = False,
-    no_load: Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")] = False,
+    no_load: flags.NoLoad = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")] = False,
-    refresh_after: Annotated[
-        str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
-    ] = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Layers at once.")] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")

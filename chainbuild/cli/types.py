@@ -60,11 +60,6 @@ Version = Annotated[
 NoDeps = Annotated[
     bool, typer.Option("--no-deps", help="Build no dependencies: what the images stand on has to be there.")
 ]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")]
-RefreshAfter = Annotated[
-    str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
-]
-NoLoad = Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Images at once.")]
 KeepGoing = Annotated[
     bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")
@@ -113,8 +108,8 @@ def plan(
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     builder: flags.Builders = None,
-    refresh: Refresh = False,
-    refresh_after: RefreshAfter = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
     fail_if_build: Annotated[
@@ -149,12 +144,12 @@ def create(
     registry_port: flags.Port = 5000,
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
-    refresh: Refresh = False,
-    refresh_after: RefreshAfter = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     jobs: Jobs = None,
     keep_going: KeepGoing = False,
     deadline: Deadline = None,
-    no_load: NoLoad = False,
+    no_load: flags.NoLoad = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
@@ -189,12 +184,12 @@ def update(
     registry_port: flags.Port = 5000,
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
-    refresh: Refresh = False,
-    refresh_after: RefreshAfter = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
     jobs: Jobs = None,
     keep_going: KeepGoing = False,
     deadline: Deadline = None,
-    no_load: NoLoad = False,
+    no_load: flags.NoLoad = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,

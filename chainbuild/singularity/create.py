@@ -26,7 +26,6 @@ from chainbuild.singularity.tool import Conversion, Tool, find_on_path, words_of
 IMAGE_LABEL: Final = "io.github.chainbuild.image"
 DIGEST_LABEL: Final = "io.github.chainbuild.digest"
 _CACHE_FOLDER: Final = "chainbuild"
-_TELL_EVERY: Final = 0.2
 
 LogPath = Callable[[str], Path | None]
 
@@ -194,7 +193,7 @@ def _convert(session: Session, work: _Work, wanted: Wanted) -> Sif:
         labels = {IMAGE_LABEL: wanted.source, DIGEST_LABEL: str(wanted.image.digest)}
         lost = write_layout(
             work.blobs, wanted.image, layouts / layout, labels=labels, reads_zstd=work.tool.reads_zstd,
-            told=_fetching(session.emit, step),
+            told=events.paced(session.emit, step, "fetching layers"),
         )  # fmt: skip
         if lost:
             text = f"{wanted.name}: no shell can set these variables of the image: {', '.join(lost)}"
@@ -228,19 +227,6 @@ def _convert(session: Session, work: _Work, wanted: Wanted) -> Sif:
         )  # fmt: skip
         work.shelf.put(made, sif)
         return sif
-
-
-def _fetching(emit: events.Emit, step: str) -> Callable[[int, int], None]:
-    last = 0.0
-
-    def told(here: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if here >= total or now - last >= _TELL_EVERY:
-            last = now
-            emit(events.StepProgress(step=step, doing="fetching layers", current=here, total=total))
-
-    return told
 
 
 def _announced(one: Planned, shelf: Shelf) -> events.PlannedStep:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from chainbuild import events
 from chainbuild.errors import ChainbuildError, NotReadyError
-from chainbuild.singularity.places import Place, Told
+from chainbuild.singularity.places import Place
 from chainbuild.singularity.shelf import Shelf, Sif, sha256_of
 
 State = Literal["published", "differs", "not published"]
-_TELL_EVERY: Final = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +83,7 @@ def _upload(place: Place, shelf: Shelf, one: Compared, emit: events.Emit) -> Non
             raise NotReadyError(
                 f"{sif.file} is not what its checksum says", where=str(path), hint="Make it again, with --refresh."
             )
-        place.put(sif, path, _telling(emit, one.step))
+        place.put(sif, path, events.paced(emit, one.step, "uploading"))
     except ChainbuildError as error:
         emit(events.StepFailed(step=one.step, seconds=time.monotonic() - started, message=error.message))
         raise
@@ -95,19 +94,6 @@ def _upload(place: Place, shelf: Shelf, one: Compared, emit: events.Emit) -> Non
             size=sif.size,
         )
     )  # fmt: skip
-
-
-def _telling(emit: events.Emit, step: str) -> Told:
-    last = 0.0
-
-    def told(here: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if here >= total or now - last >= _TELL_EVERY:
-            last = now
-            emit(events.StepProgress(step=step, doing="uploading", current=here, total=total))
-
-    return told
 
 
 def _announced(one: Compared) -> events.PlannedStep:
