@@ -20,6 +20,8 @@ _QEMU_CRASH = re.compile(
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
 # Two runs that name the same image in the engine's own store at the same moment: the one that comes second tries again.
 _NAME_RACE = re.compile(r'image "[^"]*": already exists')
+# A build that begins while the engine still takes away the same one, whose client was killed.
+_CANCELLED_TWIN = re.compile(r"snapshot \S+ does not exist: not found")
 # Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
 # engine (26.1 has it) finds no history to write down, after everything was built and pushed.
 NO_HISTORY = re.compile(r"(failed to solve: )?not found")
@@ -28,7 +30,8 @@ _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 def is_transient(failure: Failure) -> bool:
     """Whether the failure says nothing of the step: a second try may end well."""
-    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(f"{failure.error}\n{failure.text}"))
+    said = f"{failure.error}\n{failure.text}"
+    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(said) or _CANCELLED_TWIN.search(said))
 
 
 def build_error(order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:

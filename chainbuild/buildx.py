@@ -36,6 +36,7 @@ files are told from stale ones.
 _DECIDING_VARIABLES: Final = ("SOURCE_DATE_EPOCH", "BUILDX_GIT_LABELS")
 
 _TRIES: Final = 4
+_PAUSE: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +154,7 @@ class BuildxDriver:
                         digest = Digest(progress.pushed)
                         break
                 if tries_left and is_transient(failure):
+                    time.sleep(_PAUSE)
                     continue
                 raise build_error(order, failure, error.return_code) from None
         return BuildResult(digest=digest, seconds=time.monotonic() - started)

@@ -19,6 +19,7 @@ from chainbuild.log_tail import LogTail
 _EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
 _RULE = re.compile(r"^-{10,}$")
 _PUSHED = re.compile(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
+_PHASES = ("exporting ", "pushing ")
 
 
 class JsonStream:
@@ -130,6 +131,9 @@ class Progress:
                         total=int(raw.get("total") or 0),
                     )
                 )
+            elif raw.get("started") and not raw.get("completed") and str(raw.get("id")).startswith(_PHASES):
+                # Parts of the export, which have no count.
+                self._now(str(raw["id"])[:200])
         for raw in value.get("logs") or ():
             self._log(self._vertices.setdefault(raw["vertex"], _Vertex()), raw)
         for raw in value.get("warnings") or ():

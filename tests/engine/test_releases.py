@@ -86,7 +86,7 @@ def releases(lay_once: Lay) -> Iterator[Releases]:
     public = f"{place.host}/{place.repo}-public/tools"
     made = Releases(place=place, public=public)
     place.build("tools")
-    made.run("create", "--name", "one", "--to", f"{public}:1", "--to", f"{public}:latest")
+    made.run("create", f"{place.repo}:v1-*", "--name", "one", "--to", f"{public}:1", "--to", f"{public}:latest")
     made.decide()
     made.run("apply")
     write_tree(place.root, tree("1.1", "goodbye"))

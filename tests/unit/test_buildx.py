@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chainbuild.build_failures import is_transient
 from chainbuild.build_order import RESULT_COMPRESSION, BuildOrder
 from chainbuild.builders import Builder
 from chainbuild.buildx import EPOCH, BuildxDriver, _children
@@ -17,6 +18,7 @@ from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.events import Event
 from chainbuild.model import Secret
 from chainbuild.orders import order_for, shown_path, stage_args
+from chainbuild.progress import Failure
 from tests.unit.test_progress import ERROR, log, vertex
 from tests.unit.world import AMD64, ARM64, THREE_STEPS, World
 
@@ -249,6 +251,21 @@ def test_no_emulation(said: str) -> None:
     assert "does not run linux/arm64 programs" in error.message
     assert "tonistiigi/binfmt --install arm64" in error.hint
     assert "--builder aarch64=NAME" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "transient"),
+    [
+        ("failed to commit j1wa to kp8t during finalize: snapshot j1wa does not exist: not found", True),
+        ("failed to solve: not found", True),
+        ('image "localhost:5000/a:1": already exists', True),
+        ('process "/bin/sh -c make" did not complete successfully: exit code: 2', False),
+        ("docker.io/library/nothing:1: not found", False),
+    ],
+)  # fmt: skip
+def test_what_a_second_try_may_mend(said: str, transient: bool) -> None:
+    """A kill of the client, and the same build at once again: the engine still takes the first one away."""
+    assert is_transient(Failure(vertex="exporting to image", error=said, line=0, tail=(), text="")) is transient
 
 
 @pytest.mark.parametrize("said", ["/bin/sh: 1: ./tool: Exec format error", "bash: ./tool: Exec format error"])

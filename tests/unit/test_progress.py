@@ -91,6 +91,14 @@ def test_transfers() -> None:
     ]
 
 
+def test_the_parts_of_an_export_are_told() -> None:
+    began = {"id": "pushing layers", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
+    ended = {**began, "completed": "2026-01-01T00:00:01Z"}
+    other = {"id": "resolve docker.io/x", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
+    events, _ = fed({"statuses": [began, other]}, {"statuses": [began]}, {"statuses": [ended]})
+    assert [event.doing for event in events if isinstance(event, StepProgress)] == ["pushing layers"]
+
+
 def test_warnings_are_lines() -> None:
     events, _ = fed({"warnings": [{"vertex": "v", "level": 1, "short": encoded("JSONArgsRecommended: x")}]})
     assert lines(events) == ["warning: JSONArgsRecommended: x"]
