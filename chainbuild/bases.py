@@ -186,10 +186,15 @@ class BaseFinder:
 
     def _told(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
         hint = error.hint
-        if isinstance(error, UnreachableError):
+        if isinstance(error, UnreachableError) and named.familiar_name == "debian":
             hint = (
                 f"Make it from the distribution's packages: chainbuild bootstrap {named.familiar_name}:"
                 f"{named.tag_or_latest} --platform {platform.name}; or load it into the local image store."
+            )
+        elif isinstance(error, UnreachableError):
+            hint = (
+                f"Nor is it in {self._chain} (chainbuild images lists what is) or in the local image store (docker images)."
+                " Is the name right?"
             )
         elif isinstance(error, LoginNeededError):
             hint = (

@@ -23,6 +23,8 @@ def images(
     json: flags.Json = False,
 ) -> int:
     """List the chain registry's images: repository, tag, platform, id, age, size, and what each adds over its base."""
+    from difflib import get_close_matches
+
     from chainbuild.command_line import parse_repository
     from chainbuild.inventory import list_images
     from chainbuild.ui import stdout
@@ -34,6 +36,7 @@ def images(
     with open_quietly(settings, json=json) as session:
         place = session.chain.place(parse_repository(repository)).repository if repository else ""
         rows = list_images(session.registries, session.chain, place)
+        others = session.registries.client(session.chain.host).repositories() if place and not rows else ()
     if json:
         from json import dumps
 
@@ -65,7 +68,10 @@ def images(
         for row in rows
     ]  # fmt: skip
     out = stdout()
-    out.write(table(columns, lines, out.width) if lines else ["the chain registry has no images"])
+    none = f"the chain registry has no images{f' of {repository}' if repository else ''}"
+    if near := get_close_matches(place, others, n=1):
+        none += f"; perhaps you meant {near[0]}"
+    out.write(table(columns, lines, out.width) if lines else [none])
     return 0
 
 

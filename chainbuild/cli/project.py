@@ -106,6 +106,8 @@ def load_project(folder: Path) -> Project | None:
     from chainbuild.project.reader import read_project
     from chainbuild.session import environment
 
+    if not folder.is_dir():
+        raise WrongUseError(f"--root: there is no folder {str(folder)!r}", hint="It is the folder of the project.")
     path = find_project(folder)
     return read_project(path, environment()) if path else None
 

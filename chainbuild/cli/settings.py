@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from chainbuild.project.place import find_project
 from chainbuild.session import Settings
 
 
 def settings_from(*, root: Path, registry: str | None, port: int, builders: Sequence[str] | None = None) -> Settings:
-    """The settings. Errors: `WrongUseError` with everything that is wrong with them."""
+    """The settings; in a project, those of its folder, wherever in it one stands.
+
+    Errors: `WrongUseError` with everything that is wrong with them.
+    """
     # Late: a command's --help needs neither the tree's reader nor the plan.
     from chainbuild.command_line import Collector, read_settings
     from chainbuild.errors import WrongUseError
 
+    project = find_project(root) if root.is_dir() else None
+    root = project.parent if project else root
     collector = Collector()
     settings = read_settings(collector, root=root, registry=registry, port=port, builders=builders or ())
     if collector.problems:

@@ -131,7 +131,7 @@ def each_its_own(gets: Mapping[ImageReference, Sequence[ImageReference]]) -> Non
     problems = [
         Problem(
             message=f"--to gives the name {target} to {given[target]} and to {name}",
-            hint="Put {tag} or {name} into it, or plan one of them, and add the other: chainbuild release update NAME.",
+            hint="Put {tag} or {name} into it; or name what is planned: chainbuild release create 'acme/tools:v1*' --to ….",
         )
         for name, wanted in gets.items()
         for target in wanted

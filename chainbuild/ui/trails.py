@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chainbuild.inventory import Crumb
@@ -22,13 +22,14 @@ def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> No
         (Span(str(image.reference), "bold"),),
         f"  platform {image.platform.oci}, {size(image.size)} compressed in {len(image.layers)} layers",
     ]
+    steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
     for crumb in crumbs:
         lines += [(), (Span(visible(crumb.step), "bold"),), f"  key         {crumb.key}"]
-        lines += _facts(crumb.record) if crumb.record else ["  its record is not in the chain registry any more"]
+        lines += _facts(crumb.record, steps) if crumb.record else ["  its record is not in the chain registry any more"]
     out.write(lines)
 
 
-def _facts(record: Record) -> list[Line | str]:
+def _facts(record: Record, steps: Mapping[str, str]) -> list[Line | str]:
     notes = record.notes
     commit = notes.get("commit", "")
     if commit and notes.get("dirty") == "yes":
@@ -38,7 +39,11 @@ def _facts(record: Record) -> list[Line | str]:
         "image": str(record.image),
         "Dockerfile": notes.get("dockerfile", ""),
         "args": " ".join(f"{name}={value}" for name, value in record.components.args.items()),
-        "stands on": ", ".join(f"{name} {identity[7:19]}" for name, identity in record.components.images.items()),
+        "stands on": ", ".join(
+            # What nobody here made is known by its content, not by a digest: layers and configuration.
+            f"{name} {steps.get(identity) or f'of content {identity[7:19]}'}"
+            for name, identity in record.components.images.items()
+        ),
         "commit": commit,
         "built": f"{when} in {duration(record.seconds)}",
         "adds": size(max(record.added, 0)),

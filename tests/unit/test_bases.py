@@ -147,6 +147,14 @@ def test_an_unreachable_registry_gets_the_way_out(place: Place) -> None:
     assert caught.value.where == "image debian:bookworm-slim"
 
 
+def test_a_name_that_is_no_distribution_s_is_not_to_be_made_from_packages(place: Place) -> None:
+    place.world.fake.host("docker.io").down = True
+    with pytest.raises(UnreachableError) as caught:
+        place.finder.find(ImageReference.parse("acme/tools:v2"), AMD64)
+    assert "bootstrap" not in caught.value.hint
+    assert "chainbuild images lists what is" in caught.value.hint
+
+
 def test_a_login_gets_its_command(place: Place) -> None:
     place.world.fake.host("ghcr.io").require("Basic x", 'Basic realm="ghcr"')
     with pytest.raises(LoginNeededError) as caught:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chainbuild.cli.project import unsaid_run
+from chainbuild.cli.project import load_project, unsaid_run
+from chainbuild.cli.settings import settings_from
 from chainbuild.command_line import Words
 from chainbuild.errors import WrongUseError
 from chainbuild.journal import remember_words
@@ -326,6 +327,19 @@ def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
     words = Words(platform="amd64", repo="team/old", tag="v1", base="a:1", option="stock", production="a:1", root=here)
     remember_words(here, words)
     assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/old")
+
+
+def test_a_folder_that_is_not_there_is_not_taken_for_the_one_above(here: Path) -> None:
+    project(LAYERS, FOLDERS)
+    with pytest.raises(WrongUseError, match="--root: there is no folder"):
+        load_project(here / "nodir")
+
+
+def test_commands_that_look_do_so_from_the_project_s_folder(here: Path) -> None:
+    project(LAYERS, FOLDERS)
+    assert settings_from(root=here / "os", registry=None, port=5000).root == here
+    with pytest.raises(WrongUseError, match="there is no folder"):
+        settings_from(root=here / "nodir", registry=None, port=5000)
 
 
 def test_nothing_is_meant_where_nothing_is(here: Path) -> None:
