@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ LABEL: Final = "org.chainbuild.registry"
 _PULL_SECONDS: Final = 120
 _BUILD_SECONDS: Final = 900
 _COMMAND_SECONDS: Final = 120
+_WAITS: Final = (0.5, 1.0, 2.0, 4.0)
+_GOING_AWAY: Final = ("marked for removal", "removal of container", "No such container")
 
 _FIELDS: Final = "\t".join(
     (
@@ -82,10 +85,15 @@ class Compose:
         """
         if not has_image(REGISTRY_IMAGE):
             ensure_image(self._file, emit)
-        done = self._call("up", "--detach", "--no-build")
-        if done.returncode == 0:
-            return
-        said = done.stderr
+        for wait in (*_WAITS, None):
+            done = self._call("up", "--detach", "--no-build")
+            said = done.stderr
+            if done.returncode == 0:
+                return
+            # Left over by a run that was killed: the engine still takes away what that one's compose had begun.
+            if wait is None or not any(sign in said for sign in _GOING_AWAY):
+                break
+            time.sleep(wait)
         if "port is already allocated" in said or "address already in use" in said:
             from chainbuild.registry.managed import port_taken
             from chainbuild.registry.ports import holder_of

@@ -100,7 +100,8 @@ def test_a_base_that_is_not_there_or_not_for_the_platform_is_told(lay: Lay, regi
     place.base = "localhost:9/no/registry:here"
     done = place.run(*place.words("chain"))
     assert done.code == 4
-    assert "bootstrap" in done.err
+    assert "no/registry:here" in done.err
+    assert "the local image store" in done.err
     assert place.tags(machine=True) == []
 
 
