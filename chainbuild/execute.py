@@ -20,7 +20,8 @@ from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegis
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
-from chainbuild.orders import order_for, stage_args
+from chainbuild.orders import order_for, stage_args, staging_reference
+from chainbuild.outcome import DEADLINE, Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
 from chainbuild.provenance import Breadcrumb, Trail, identity_of, read_trail
 from chainbuild.references import ImageReference
@@ -32,7 +33,6 @@ from chainbuild.registry.records import Record
 DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
 """How long an interrupted run waits for its builds to end; they were told to."""
-DEADLINE = "it does not fit before the deadline"
 
 
 class Driver(Protocol):
@@ -75,39 +75,6 @@ class Finisher(Protocol):
 
     def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
         """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepResult:
-    """What a step ended in: its record, and whether it was built in this run."""
-
-    step: Step
-    record: Record
-    built: bool
-
-    @property
-    def reference(self) -> ImageReference:
-        """The image in the chain registry, pinned."""
-        return self.step.reference.with_digest(self.record.image)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a run ended: what is there, what failed and what was never tried."""
-
-    results: dict[StepId, StepResult] = field(default_factory=dict)
-    failures: dict[StepId, ChainbuildError] = field(default_factory=dict)
-    skipped: dict[StepId, str] = field(default_factory=dict)
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every step ended well."""
-        return not self.failures and not self.skipped
-
-    @property
-    def left(self) -> tuple[StepId, ...]:
-        """What the deadline left for the next run."""
-        return tuple(step for step, reason in self.skipped.items() if reason == DEADLINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -431,8 +398,3 @@ def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
         for wanted in step.images
         if isinstance(wanted.source, ImageReference)
     }
-
-
-def staging_reference(step: Step) -> ImageReference:
-    """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
-    return step.repository.with_tag(f"k1-staging-{step.family}"[:128])

@@ -9,6 +9,7 @@ from typing import Final
 
 from chainbuild.build_order import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
 from chainbuild.model import Step, StepKind
+from chainbuild.references import ImageReference
 from chainbuild.shipped import shipped
 
 STAGE_VARIABLES: Final = {"LD_LIBRARY_PATH": "LIBRARY_PATH", "PATH": "SEARCH_PATH"}
@@ -61,3 +62,8 @@ def shown_path(path: Path) -> str:
     if path.is_relative_to(shipped("utilities")):
         return f"chainbuild's utilities/{path.name}"
     return str(path)
+
+
+def staging_reference(step: Step) -> ImageReference:
+    """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
+    return step.repository.with_tag(f"k1-staging-{step.family}"[:128])

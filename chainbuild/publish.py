@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from chainbuild.execute import Outcome
 from chainbuild.model import Chain
+from chainbuild.outcome import Outcome
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, copy_image, put_index, put_tag, read_index, resolve
 from chainbuild.registry.oci import Descriptor

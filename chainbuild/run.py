@@ -10,10 +10,11 @@ from pathlib import Path
 
 from chainbuild import events
 from chainbuild.bases import Found, find_all
-from chainbuild.execute import Execution, Outcome, StepResult, Tools, staging_reference
+from chainbuild.execute import Execution, Tools
 from chainbuild.inputs import InputReader
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, Step, StepId, StepKind
-from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args
+from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args, staging_reference
+from chainbuild.outcome import Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renewal, make_plan, taken_before
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher

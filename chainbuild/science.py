@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import WrongUseError
-from chainbuild.execute import Outcome
 from chainbuild.layouts.science.graph import Layout, laid_out
 from chainbuild.layouts.science.manifests import COMPAT
 from chainbuild.layouts.science.orphans import Orphan, Releases, find_orphans, lost_releases, orphan_problems
 from chainbuild.layouts.science.words import ScienceRequest
+from chainbuild.outcome import Outcome
 from chainbuild.references import ImageReference
 from chainbuild.session import Session
 

@@ -21,36 +21,85 @@ def _flag(name: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
     return typer.Option(f"--{name}", autocompletion=offers, help=help, show_default=False)
 
 
+def _number(name: str, help: str) -> Any:  # noqa: A002
+    return typer.Option(f"--{name}", metavar="NN", autocompletion=completion.numbers, help=help, min=0)
+
+
+Platforms = Annotated[str | None, _word("PLATFORM", completion.platforms, "amd64, aarch64, …; several with commas.")]
+Repo = Annotated[str | None, _word("REPO", completion.last("repo"), "Repository of all images, as chainbuild/atom.")]
+Tag = Annotated[str | None, _word("TAG", completion.last("tag"), "How their tags begin, as build-base.")]
+Base = Annotated[str | None, _word("BASE", completion.last("base"), "Image that the first step stands on.")]
+Option = Annotated[
+    str | None,
+    _word("OPTION", completion.options, "Folder of numbered Dockerfiles; several with commas, on top of each other."),
+]
+Production = Annotated[
+    str | None, _word("PRODUCTION", completion.last("production"), "Image that the slim production image stands on.")
+]
+ForPlatform = Annotated[str | None, _flag("platform", completion.platforms, "PLATFORM, where no words are given.")]
+ForRepo = Annotated[str | None, _flag("repo", completion.last("repo"), "REPO, where no words are given.")]
+ForTag = Annotated[str | None, _flag("tag", completion.last("tag"), "TAG, where no words are given.")]
+ForBase = Annotated[str | None, _flag("base", completion.last("base"), "BASE, where no words are given.")]
+ForOption = Annotated[str | None, _flag("option", completion.options, "OPTION, where no words are given.")]
+ForProduction = Annotated[
+    str | None, _flag("production", completion.last("production"), "PRODUCTION, where no words are given.")
+]
+First = Annotated[int | None, _number("from", "Take the steps before NN as they stand.")]
+Only = Annotated[int | None, _number("only", "As --from NN --until NN.")]
+Until = Annotated[int | None, _number("until", "Stop after the step NN.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once; one for each platform where not given.")
+]
+KeepGoing = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-going/--no-keep-going",
+        "-k",
+        help="After a failure, finish all that does not depend on it.",
+        show_default=False,
+    ),
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit; the next run goes on."),
+]
+Push = Annotated[
+    bool | None,
+    typer.Option("--push/--no-push", help="Send results and indexes to REPO's own registry.", show_default=False),
+]
+Load = Annotated[
+    bool | None,
+    typer.Option(
+        "--load/--no-load", help="Put results into the local image store, or leave it alone.", show_default=False
+    ),
+]
+Tests = Annotated[
+    bool | None,
+    typer.Option("--tests/--no-tests", help="Run the tests of images, or leave them out.", show_default=False),
+]
+FailIfBuild = Annotated[
+    bool, typer.Option("--fail-if-build", help="With a plan: exit with 6 where something would be built.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="As chainbuild plan with the same words.")]
+
+_WORDS = ("platform", "repo", "tag", "base", "option", "production")
+_STEPS = ("first", "only", "until", "jobs")
+
+
 def build(
-    platform: Annotated[
-        str | None, _word("PLATFORM", completion.platforms, "amd64, aarch64, …; several with commas.")
-    ] = None,
-    repo: Annotated[
-        str | None, _word("REPO", completion.last("repo"), "Repository of all images, as chainbuild/atom.")
-    ] = None,
-    tag: Annotated[str | None, _word("TAG", completion.last("tag"), "How their tags begin, as build-base.")] = None,
-    base: Annotated[str | None, _word("BASE", completion.last("base"), "Image that the first step stands on.")] = None,
-    option: Annotated[
-        str | None,
-        _word(
-            "OPTION", completion.options, "Folder of numbered Dockerfiles; several with commas, on top of each other."
-        ),
-    ] = None,
-    production: Annotated[
-        str | None,
-        _word("PRODUCTION", completion.last("production"), "Image that the slim production image stands on."),
-    ] = None,
+    platform: Platforms = None,
+    repo: Repo = None,
+    tag: Tag = None,
+    base: Base = None,
+    option: Option = None,
+    production: Production = None,
     *,
-    for_platform: Annotated[
-        str | None, _flag("platform", completion.platforms, "PLATFORM, where no words are given.")
-    ] = None,
-    for_repo: Annotated[str | None, _flag("repo", completion.last("repo"), "REPO, where no words are given.")] = None,
-    for_tag: Annotated[str | None, _flag("tag", completion.last("tag"), "TAG, where no words are given.")] = None,
-    for_base: Annotated[str | None, _flag("base", completion.last("base"), "BASE, where no words are given.")] = None,
-    for_option: Annotated[str | None, _flag("option", completion.options, "OPTION, where no words are given.")] = None,
-    for_production: Annotated[
-        str | None, _flag("production", completion.last("production"), "PRODUCTION, where no words are given.")
-    ] = None,
+    for_platform: ForPlatform = None,
+    for_repo: ForRepo = None,
+    for_tag: ForTag = None,
+    for_base: ForBase = None,
+    for_option: ForOption = None,
+    for_production: ForProduction = None,
     root: flags.Root = Path(),
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
@@ -60,97 +109,49 @@ def build(
     no_cache: flags.NoCache = False,
     registry: flags.Registry = None,
     registry_port: flags.PortOrProject = None,
-    first: Annotated[
-        int | None,
-        typer.Option(
-            "--from",
-            metavar="NN",
-            autocompletion=completion.numbers,
-            help="Take the steps before NN as they stand.",
-            min=0,
-        ),
-    ] = None,
-    only: Annotated[
-        int | None,
-        typer.Option("--only", metavar="NN", autocompletion=completion.numbers, help="As --from NN --until NN.", min=0),
-    ] = None,
-    until: Annotated[
-        int | None,
-        typer.Option("--until", metavar="NN", autocompletion=completion.numbers, help="Stop after the step NN.", min=0),
-    ] = None,
+    first: First = None,
+    only: Only = None,
+    until: Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once; one for each platform where not given.")
-    ] = None,
-    keep_going: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-going/--no-keep-going",
-            "-k",
-            help="After a failure, finish all that does not depend on it.",
-            show_default=False,
-        ),
-    ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit; the next run goes on."),
-    ] = None,
-    push: Annotated[
-        bool | None,
-        typer.Option("--push/--no-push", help="Send results and indexes to REPO's own registry.", show_default=False),
-    ] = None,
+    jobs: Jobs = None,
+    keep_going: KeepGoing = None,
+    deadline: Deadline = None,
+    push: Push = None,
     replace_index: flags.ReplaceIndex = False,
-    load: Annotated[
-        bool | None,
-        typer.Option(
-            "--load/--no-load", help="Put results into the local image store, or leave it alone.", show_default=False
-        ),
-    ] = None,
-    tests: Annotated[
-        bool | None,
-        typer.Option("--tests/--no-tests", help="Run the tests of images, or leave them out.", show_default=False),
-    ] = None,
+    load: Load = None,
+    tests: Tests = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    fail_if_build: Annotated[
-        bool, typer.Option("--fail-if-build", help="With a plan: exit with 6 where something would be built.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="As chainbuild plan with the same words.")] = False,
+    fail_if_build: FailIfBuild = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Build an option's chain and the slim production image that it ends in; without words, chainbuild.yaml's project."""
-    from chainbuild.cli.project import Show
+    return _run(locals())
 
-    words: dict[str, Any] = {
-        "platform": platform, "repo": repo, "tag": tag, "base": base, "option": option, "production": production,
-    }  # fmt: skip
-    said: dict[str, Any] = {
-        "platform": for_platform, "repo": for_repo, "tag": for_tag, "base": for_base, "option": for_option,
-        "production": for_production,
-    }  # fmt: skip
-    how: dict[str, Any] = {
-        "context": context, "registry": registry, "builders": tuple(builder or ()), "no_cache": no_cache,
-        "build_args": tuple(build_arg or ()), "build_contexts": tuple(build_context or ()),
-        "secrets": tuple(secret or ()), "first": first, "only": only, "until": until, "refresh": refresh,
-        "refresh_after": refresh_after, "deadline": deadline, "jobs": jobs, "replace_index": replace_index,
-    }  # fmt: skip
-    show = Show(dry_run=dry_run, json=json, plain=plain, verbosity=verbose, fail_if_build=fail_if_build)
+
+def _run(typed: Mapping[str, Any]) -> int:
+    """Do what was typed: the parameters of `build` by their names."""
+    from chainbuild.cli.project import run_project, run_words, show_of, wishes_of
+
+    words = {name: typed[name] for name in _WORDS}
+    said = {name: typed[f"for_{name}"] for name in _WORDS}
+    how = wishes_of(typed, _STEPS)
+    show = show_of(typed)
     if all(word is None for word in words.values()):
-        from chainbuild.cli.project import run_project
         from chainbuild.project.requests import Typed
 
-        typed = Typed(**said, **how, port=registry_port, keep_going=keep_going, push=push, load=load, tests=tests)
-        return run_project(root, typed, show)
+        wishes = {name: typed[name] for name in ("keep_going", "push", "load", "tests")}
+        return run_project(typed["root"], Typed(**said, **how, **wishes, port=typed["registry_port"]), show)
     _check_words(words, said)
-    from chainbuild.cli.project import run_words
     from chainbuild.command_line import Words
 
     given = Words(
-        **words, **how, root=root, port=registry_port or 5000, keep_going=bool(keep_going), push=bool(push),
-        load=load is not False,
+        **words, **how, root=typed["root"], port=typed["registry_port"] or 5000, keep_going=bool(typed["keep_going"]),
+        push=bool(typed["push"]), load=typed["load"] is not False,
     )  # fmt: skip
-    return run_words(given, show, tests=tests is not False)
+    return run_words(given, show, tests=typed["tests"] is not False)
 
 
 def _check_words(words: Mapping[str, str | None], said: Mapping[str, str | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,32 +15,47 @@ if TYPE_CHECKING:
     from chainbuild.project.model import Project
 
 
+Folder = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR",
+        help="The folder with the Dockerfile; or, without --tag, a layer of chainbuild.yaml.",
+        show_default=False,
+    ),
+]
+Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="The name that the image gets.")]
+Base = Annotated[
+    str | None, typer.Option("--base", metavar="IMAGE", help="What it stands on, instead of what the Dockerfile says.")
+]
+BaseArg = Annotated[
+    str | None,
+    typer.Option("--base-arg", metavar="NAME", help="The ARG before FROM that takes the base; found otherwise."),
+]
+Platforms = Annotated[
+    str | None, typer.Option("--platform", help="Several with commas; this machine's where not given.")
+]
+Context = Annotated[Path | None, typer.Option("--context", help="What COPY and ADD see instead of DIR.")]
+Alone = Annotated[
+    bool, typer.Option("--alone", help="Take the layers that a layer of chainbuild.yaml stands on as they stand.")
+]
+Deadline = Annotated[str | None, typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit.")]
+Push = Annotated[bool, typer.Option("--push", help="Send the image and its index to NAME's own registry.")]
+NoTests = Annotated[bool, typer.Option("--no-tests", help="Leave the tests of the image out.")]
+FailIfBuild = Annotated[
+    bool, typer.Option("--fail-if-build", help="With --dry-run: exit with 6 where something would be built.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why.")]
+
+
 def layer(
-    folder: Annotated[
-        str,
-        typer.Argument(
-            metavar="DIR",
-            help="The folder with the Dockerfile; or, without --tag, a layer of chainbuild.yaml.",
-            show_default=False,
-        ),
-    ],
+    folder: Folder,
     *,
-    tag: Annotated[
-        str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="The name that the image gets.")
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option("--base", metavar="IMAGE", help="What it stands on, instead of what the Dockerfile says."),
-    ] = None,
-    base_arg: Annotated[
-        str | None,
-        typer.Option("--base-arg", metavar="NAME", help="The ARG before FROM that takes the base; found otherwise."),
-    ] = None,
-    platform: Annotated[
-        str | None, typer.Option("--platform", help="Several with commas; this machine's where not given.")
-    ] = None,
+    tag: Tag = None,
+    base: Base = None,
+    base_arg: BaseArg = None,
+    platform: Platforms = None,
     root: flags.Root = Path(),
-    context: Annotated[Path | None, typer.Option("--context", help="What COPY and ADD see instead of DIR.")] = None,
+    context: Context = None,
     build_arg: flags.BuildArgs = None,
     build_context: flags.BuildContexts = None,
     secret: flags.Secrets = None,
@@ -47,49 +63,45 @@ def layer(
     no_cache: flags.NoCache = False,
     registry: flags.Registry = None,
     registry_port: flags.PortOrProject = None,
-    alone: Annotated[
-        bool, typer.Option("--alone", help="Take the layers that a layer of chainbuild.yaml stands on as they stand.")
-    ] = False,
+    alone: Alone = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    deadline: Annotated[
-        str | None, typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit.")
-    ] = None,
-    push: Annotated[bool, typer.Option("--push", help="Send the image and its index to NAME's own registry.")] = False,
+    deadline: Deadline = None,
+    push: Push = False,
     replace_index: flags.ReplaceIndex = False,
     no_load: flags.NoLoad = False,
-    no_tests: Annotated[bool, typer.Option("--no-tests", help="Leave the tests of the image out.")] = False,
+    no_tests: NoTests = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    fail_if_build: Annotated[
-        bool, typer.Option("--fail-if-build", help="With --dry-run: exit with 6 where something would be built.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why.")] = False,
+    fail_if_build: FailIfBuild = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Build a folder with a plain Dockerfile as one image on a base of one's own, without editing the file."""
-    from chainbuild.cli.project import Show
+    return _run(locals())
 
-    show = Show(dry_run=dry_run, json=json, plain=plain, verbosity=verbose, fail_if_build=fail_if_build)
-    shared: dict[str, Any] = {
-        "context": context, "registry": registry, "builders": tuple(builder or ()), "no_cache": no_cache,
-        "build_args": tuple(build_arg or ()), "build_contexts": tuple(build_context or ()),
-        "secrets": tuple(secret or ()), "refresh": refresh, "refresh_after": refresh_after, "deadline": deadline,
-        "replace_index": replace_index, "platform": platform,
-    }  # fmt: skip
-    if tag is None:
-        bare = {"--base": base, "--base-arg": base_arg, "--context": context}
+
+def _run(typed: Mapping[str, Any]) -> int:
+    """Do what was typed: the parameters of `layer` by their names."""
+    from chainbuild.cli.project import show_of, wishes_of
+
+    show = show_of(typed)
+    shared = wishes_of(typed, ("platform",))
+    if typed["tag"] is None:
+        bare = {"--base": typed["base"], "--base-arg": typed["base_arg"], "--context": typed["context"]}
         return _of_project(
-            folder, root, shared | {
-                "port": registry_port, "push": push or None, "load": False if no_load else None,
-                "tests": False if no_tests else None, "alone": alone,
+            typed["folder"], typed["root"], shared | {
+                "port": typed["registry_port"], "push": typed["push"] or None,
+                "load": False if typed["no_load"] else None, "tests": False if typed["no_tests"] else None,
+                "alone": typed["alone"],
             }, show, said=[flag for flag, value in bare.items() if value is not None],
         )  # fmt: skip
     return _by_hand(
-        folder, shared | {
-            "root": root, "image": tag, "base": base, "base_arg": base_arg or "", "port": registry_port or 5000,
-            "push": push, "load": not no_load, "tests": not no_tests, "platform": platform or "",
-        }, show, alone=alone,
+        typed["folder"], shared | {
+            "root": typed["root"], "image": typed["tag"], "base": typed["base"], "base_arg": typed["base_arg"] or "",
+            "port": typed["registry_port"] or 5000, "push": typed["push"], "load": not typed["no_load"],
+            "tests": not typed["no_tests"], "platform": typed["platform"] or "",
+        }, show, alone=typed["alone"],
     )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import ExitCode
 from chainbuild.events import Emit, Event, Message
-from chainbuild.execute import Outcome
 from chainbuild.logs import LogFiles
+from chainbuild.outcome import Outcome
 from chainbuild.run import build_run, commands, plan_run
 from chainbuild.session import Session, open_session
 from chainbuild.ui import Mode, PlanRow, make_view, show_error, show_plan, stderr, stdout, tell

@@ -5,7 +5,7 @@ Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `mi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -254,21 +254,6 @@ class _Reader:
             arg for arg in request.build_args if arg.name in declared or not unknown_args([arg.name], (), path="")
         )
         named = dict(contexts) | dict(request.build_contexts)
-        inputs = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
-        from_contexts, problems = image_contexts(named, platform)
-        self.tree.problems.extend(problems)
-        inputs += from_contexts
-        for dockerfile in (facts, *also_reads):
-            named_inputs, problems = named_images(
-                dockerfile,
-                given=[key for key, _ in images],
-                args={arg.name: arg.value for arg in args},
-                platform=platform,
-                build_platform=request.build_platform,
-                contexts=(*named, PROGRAM),
-            )
-            self.tree.problems.extend(problems)
-            inputs += [one for one in named_inputs if one.name not in {other.name for other in inputs}]
         return Step(
             id=f"{platform.name}/{option}/{name}",
             kind=kind,
@@ -279,7 +264,7 @@ class _Reader:
             dockerfile=path,
             context=context,
             args=args,
-            images=tuple(inputs),
+            images=self._inputs((facts, *also_reads), images, args, named, platform),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
             secrets=request.secrets,
             test=test,
@@ -287,6 +272,32 @@ class _Reader:
             tag=tag,
             parent=parent,
         )
+
+    def _inputs(
+        self,
+        dockerfiles: Iterable[Dockerfile],
+        images: tuple[tuple[str, ImageReference | str], ...],
+        args: tuple[BuildArg, ...],
+        contexts: Mapping[str, str],
+        platform: Platform,
+    ) -> tuple[ImageInput, ...]:
+        """The images that a step stands on: those that it is given, named contexts, and what its Dockerfiles name."""
+        inputs = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
+        from_contexts, problems = image_contexts(contexts, platform)
+        self.tree.problems.extend(problems)
+        inputs += from_contexts
+        for dockerfile in dockerfiles:
+            named, problems = named_images(
+                dockerfile,
+                given=[key for key, _ in images],
+                args={arg.name: arg.value for arg in args},
+                platform=platform,
+                build_platform=self.request.build_platform,
+                contexts=(*contexts, PROGRAM),
+            )
+            self.tree.problems.extend(problems)
+            inputs += [one for one in named if one.name not in {other.name for other in inputs}]
+        return tuple(inputs)
 
     def _test_of(self, folder: Path, taker: str) -> Path | None:
         """The test beside a Dockerfile, where there is one."""

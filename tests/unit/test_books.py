@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import UnreachableError
-from chainbuild.execute import Outcome
 from chainbuild.inputs import InputReader
 from chainbuild.model import Graph
+from chainbuild.outcome import Outcome
 from chainbuild.plan import Decider, Plan, Renewal, make_plan
 from chainbuild.registry.books import Books, book_reference, book_tag, image_tag, read_book
 from chainbuild.registry.records import Record, RecordStore

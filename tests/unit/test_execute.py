@@ -13,7 +13,9 @@ import pytest
 from chainbuild.build_order import BuildOrder
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError
 from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, Verdict
-from chainbuild.execute import DAMAGED, DEADLINE, staging_reference
+from chainbuild.execute import DAMAGED
+from chainbuild.orders import staging_reference
+from chainbuild.outcome import DEADLINE
 from chainbuild.references import ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import platforms_of, resolve

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import LoginNeededError, NotFoundInRegistryError
-from chainbuild.execute import Outcome
+from chainbuild.outcome import Outcome
 from chainbuild.publish import publish_indexes, push_results
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import platforms_of, put_index, resolve

@@ -23,11 +23,12 @@ from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
-from chainbuild.execute import Execution, Outcome, Tools
+from chainbuild.execute import Execution, Tools
 from chainbuild.inputs import InputReader
 from chainbuild.layouts import numbered
 from chainbuild.local_store import LocalImage, LocalStore
 from chainbuild.model import BuildArg, Graph, Secret
+from chainbuild.outcome import Outcome
 from chainbuild.plan import Decider, Plan, Renewal, make_plan, taken_before
 from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of

@@ -22,10 +22,10 @@ from chainbuild.bases import BaseFinder
 from chainbuild.build_order import BuildOrder
 from chainbuild.command_line import RunRequest
 from chainbuild.events import Event, Message, RunFinished, StepReused
-from chainbuild.execute import Outcome
 from chainbuild.git import Git
 from chainbuild.layouts.science.graph import Layout
 from chainbuild.layouts.science.words import ScienceRequest, ScienceWords, read_words
+from chainbuild.outcome import Outcome
 from chainbuild.plan import Plan
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import resolve

@@ -20,10 +20,10 @@ import yaml
 
 from chainbuild.command_line import RunRequest
 from chainbuild.events import Event, Message
-from chainbuild.execute import Outcome
 from chainbuild.layouts.types import roots
 from chainbuild.layouts.types.graph import Layout, Purpose
 from chainbuild.layouts.types.words import Look, TypesRequest, TypesWords, read_look, read_words
+from chainbuild.outcome import Outcome
 from chainbuild.plan import Plan
 from chainbuild.references import ChainRegistry
 from chainbuild.registry.pool import Registries
