@@ -20,8 +20,9 @@ _QEMU_CRASH = re.compile(
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
 # Two runs that name the same image in the engine's own store at the same moment: the one that comes second tries again.
 _NAME_RACE = re.compile(r'image "[^"]*": already exists')
-# A build that begins while the engine still takes away the same one, whose client was killed.
-_CANCELLED_TWIN = re.compile(r"snapshot \S+ does not exist: not found")
+# What is left in the build cache of a build whose client was killed: an entry without its snapshot. BuildKit gives it to
+# every later build of the same step (moby/buildkit pull request 6808 says how it comes about).
+_LOST_SNAPSHOT = re.compile(r"snapshot \S+ does not exist: not found")
 # Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
 # engine (26.1 has it) finds no history to write down, after everything was built and pushed.
 NO_HISTORY = re.compile(r"(failed to solve: )?not found")
@@ -31,7 +32,12 @@ _NO_SPACE = ("no space left on device", "disk quota exceeded")
 def is_transient(failure: Failure) -> bool:
     """Whether the failure says nothing of the step: a second try may end well."""
     said = f"{failure.error}\n{failure.text}"
-    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(said) or _CANCELLED_TWIN.search(said))
+    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(said) or is_of_cache(failure))
+
+
+def is_of_cache(failure: Failure) -> bool:
+    """Whether the builder's cache is damaged where this step needs it: only a build without it can end well."""
+    return bool(_LOST_SNAPSHOT.search(f"{failure.error}\n{failure.text}"))
 
 
 def build_error(order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:

@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from chainbuild.build_failures import NO_HISTORY, build_error, is_transient
+from chainbuild.build_failures import NO_HISTORY, build_error, is_of_cache, is_transient
 from chainbuild.build_order import BuildOrder
 from chainbuild.builders import Builder, inspect_builder
 from chainbuild.errors import ChainbuildError
@@ -154,6 +154,7 @@ class BuildxDriver:
                         digest = Digest(progress.pushed)
                         break
                 if tries_left and is_transient(failure):
+                    order = replace(order, no_cache=order.no_cache or is_of_cache(failure))
                     time.sleep(_PAUSE)
                     continue
                 raise build_error(order, failure, error.return_code) from None

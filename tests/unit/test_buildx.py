@@ -264,8 +264,21 @@ def test_no_emulation(said: str) -> None:
     ],
 )  # fmt: skip
 def test_what_a_second_try_may_mend(said: str, transient: bool) -> None:
-    """A kill of the client, and the same build at once again: the engine still takes the first one away."""
     assert is_transient(Failure(vertex="exporting to image", error=said, line=0, tail=(), text="")) is transient
+
+
+def test_a_damaged_cache_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill of the client left an entry without its snapshot: each try that takes it from the cache fails the same way."""
+    monkeypatch.setattr("chainbuild.buildx._PAUSE", 0)
+    damaged = "ERROR: failed to solve: failed to stat active key during commit: snapshot j1wa does not exist: not found"
+
+    class Damaged(FakeBuildx):
+        def build(self, **given: Any) -> Iterator[str]:
+            self.lines, self.code = ([damaged], 1) if given["cache"] else ([], 0)
+            return super().build(**given)
+
+    digest = "sha256:" + "a" * 64
+    assert str(driver_with(Damaged([], digest=digest)).build(ORDER, lambda _: None).digest) == digest
 
 
 @pytest.mark.parametrize("said", ["/bin/sh: 1: ./tool: Exec format error", "bash: ./tool: Exec format error"])
