@@ -17,7 +17,7 @@ from chainbuild.registry.records import Record
 from chainbuild.run import plan_run
 from chainbuild.session import Session
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import duration, visible
+from chainbuild.wording import duration, perhaps_you_meant, visible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +50,7 @@ def steps_named(graph: Graph, name: str) -> tuple[Step, ...]:
     found = tuple(step for step in graph if step.id == name or step.id.endswith(f"/{name}") or step.name == name)
     if not found:
         names = [step.id for step in graph] + [step.name for step in graph]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+        hint = perhaps_you_meant(name, names)
         raise WrongUseError(f"there is no step {name!r}", hint=hint + "Steps: " + ", ".join(step.id for step in graph))
     return found
 

@@ -6,13 +6,13 @@ first component is a registry only if it holds a dot or a colon or is `localhost
 
 from __future__ import annotations
 
-import difflib
 import platform as _machine
 import re
 from dataclasses import dataclass, replace
 from typing import Final
 
 from chainbuild.errors import WrongUseError
+from chainbuild.wording import perhaps_you_meant
 
 DOCKER_HUB: Final = "docker.io"
 
@@ -169,8 +169,7 @@ class Platform:
         short = spelled.removeprefix("linux/")
         known = _SPELLINGS.get(short)
         if known is None:
-            near = difflib.get_close_matches(short, _SPELLINGS, n=1)
-            hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+            hint = perhaps_you_meant(short, _SPELLINGS)
             hint += "Known: " + ", ".join(sorted(cls.known_names())) + "."
             raise WrongUseError(f"unknown platform {text!r}", hint=hint)
         architecture, variant = known

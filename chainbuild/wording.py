@@ -1,12 +1,14 @@
-"""Numbers and foreign text as a person reads them: sizes, durations, counts, digests, and lines that a build printed.
+"""Numbers and foreign text as people read them: sizes, durations, digests, what a build printed, words nearly typed.
 
 Sizes are decimal with three digits, as docker prints them. Everything here is pure.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 from typing import Final
 
 _SIZE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -86,6 +88,12 @@ def duration(seconds: float) -> str:
 def plural(count: int, word: str, many: str = "") -> str:
     """`1 step`, `3 steps`; `many` for words that do not take an s (`2 libraries`)."""
     return f"{count} {word if count == 1 else many or word + 's'}"
+
+
+def perhaps_you_meant(word: str, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
+    """`Perhaps you meant 'stock'. `, with the space that parts it from what follows; empty where nothing known is near."""
+    near = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"Perhaps you meant {shown(near[0])}. " if near else ""
 
 
 def share(part: int, whole: int) -> str:

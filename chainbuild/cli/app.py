@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +34,7 @@ from chainbuild.cli import (
 from chainbuild.errors import WrongUseError
 from chainbuild.project.place import find_project
 from chainbuild.references import Platform
+from chainbuild.wording import perhaps_you_meant
 
 GROUPS: dict[str, tuple[str, ...]] = {}
 """The commands by what they are for, as `--help` lists them."""
@@ -137,9 +137,8 @@ def with_default_command(arguments: list[str]) -> list[str]:
         if named and named != "build":
             raise WrongUseError(f"the command comes first: chainbuild {named} …", hint=f"Move {first} behind {named}.")
         return ["build", *arguments]
-    near = difflib.get_close_matches(first, COMMANDS, n=1)
     if len(arguments) < _WORDS and not _is_platform(first):
-        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+        hint = perhaps_you_meant(first, COMMANDS)
         raise WrongUseError(f"{first!r} is neither a command nor a platform", hint=f"{hint}See chainbuild --help.")
     return ["build", *arguments]
 

@@ -47,9 +47,6 @@ ForProduction = Annotated[
 First = Annotated[int | None, _number("from", "Take the steps before NN as they stand.")]
 Only = Annotated[int | None, _number("only", "As --from NN --until NN.")]
 Until = Annotated[int | None, _number("until", "Stop after the step NN.")]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Steps at once; one for each platform where not given.")
-]
 KeepGoing = Annotated[
     bool | None,
     typer.Option(
@@ -58,10 +55,6 @@ KeepGoing = Annotated[
         help="After a failure, finish all that does not depend on it.",
         show_default=False,
     ),
-]
-Deadline = Annotated[
-    str | None,
-    typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit; the next run goes on."),
 ]
 Push = Annotated[
     bool | None,
@@ -77,13 +70,9 @@ Tests = Annotated[
     bool | None,
     typer.Option("--tests/--no-tests", help="Run the tests of images, or leave them out.", show_default=False),
 ]
-FailIfBuild = Annotated[
-    bool, typer.Option("--fail-if-build", help="With a plan: exit with 6 where something would be built.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="As chainbuild plan with the same words.")]
 
 _WORDS = ("platform", "repo", "tag", "base", "option", "production")
-_STEPS = ("first", "only", "until", "jobs")
+_STEPS = ("first", "only", "until")
 
 
 def build(
@@ -114,9 +103,9 @@ def build(
     until: Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    jobs: Jobs = None,
+    jobs: flags.Jobs = None,
     keep_going: KeepGoing = None,
-    deadline: Deadline = None,
+    deadline: flags.Deadline = None,
     push: Push = None,
     replace_index: flags.ReplaceIndex = False,
     load: Load = None,
@@ -124,8 +113,8 @@ def build(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    fail_if_build: FailIfBuild = False,
-    dry_run: DryRun = False,
+    fail_if_build: flags.FailIfBuild = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Build an option's chain and the slim production image that it ends in; without words, chainbuild.yaml's project."""
     return _run(locals())
@@ -133,24 +122,24 @@ def build(
 
 def _run(typed: Mapping[str, Any]) -> int:
     """Do what was typed: the parameters of `build` by their names."""
-    from chainbuild.cli.project import run_project, run_words, show_of, wishes_of
+    from chainbuild.cli.project import run_project, run_words, show_of
 
     words = {name: typed[name] for name in _WORDS}
     said = {name: typed[f"for_{name}"] for name in _WORDS}
-    how = wishes_of(typed, _STEPS)
+    how = flags.words_of(typed, *_STEPS)
     show = show_of(typed)
     if all(word is None for word in words.values()):
         from chainbuild.project.requests import Typed
 
-        wishes = {name: typed[name] for name in ("keep_going", "push", "load", "tests")}
-        return run_project(typed["root"], Typed(**said, **how, **wishes, port=typed["registry_port"]), show)
+        root, wishes = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests")}
+        return run_project(root, Typed(**said, **how, **wishes, port=typed["registry_port"]), show)
     _check_words(words, said)
     from chainbuild.command_line import Words
 
+    how["keep_going"] = bool(how["keep_going"])
     given = Words(
-        **words, **how, root=typed["root"], port=typed["registry_port"] or 5000, keep_going=bool(typed["keep_going"]),
-        push=bool(typed["push"]), load=typed["load"] is not False,
-    )  # fmt: skip
+        **words, **how, port=typed["registry_port"] or 5000, push=bool(typed["push"]), load=typed["load"] is not False
+    )
     return run_words(given, show, tests=typed["tests"] is not False)
 
 

@@ -37,9 +37,7 @@ def diff(
         old, new = (finder.find_result(name, wanted).image for name in names)
         found = compare(session.registries, session.chain, old, new)
     if json:
-        from json import dumps
-
-        typer.echo(dumps(found.as_json(), indent=2))
+        stdout().write_json(found.as_json())
     else:
         show_comparison(found, stdout(), every_file=every_file)
     return 0

@@ -63,7 +63,6 @@ def doctor(
             tell(Finding(what="registry", state="wrong", told=error.message, mend=error.hint))
     if json:
         from dataclasses import asdict
-        from json import dumps
 
-        typer.echo(dumps({"schema": "chainbuild.doctor/1", "findings": [asdict(one) for one in findings]}, indent=2))
+        out.write_json({"schema": "chainbuild.doctor/1", "findings": [asdict(one) for one in findings]})
     return int(ExitCode.NOT_READY if any(one.state == "wrong" for one in findings) else ExitCode.DONE)

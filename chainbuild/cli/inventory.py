@@ -23,14 +23,12 @@ def images(
     json: flags.Json = False,
 ) -> int:
     """List the chain registry's images: repository, tag, platform, id, age, size, and what each adds over its base."""
-    from difflib import get_close_matches
-
     from chainbuild.command_line import parse_repository
     from chainbuild.inventory import list_images
     from chainbuild.ui import stdout
     from chainbuild.ui.tables import Column, table
     from chainbuild.ui.terminal import Span
-    from chainbuild.wording import duration, size
+    from chainbuild.wording import duration, perhaps_you_meant, size
 
     settings = settings_from(root=root, registry=registry, port=registry_port)
     with open_quietly(settings, json=json) as session:
@@ -38,8 +36,6 @@ def images(
         rows = list_images(session.registries, session.chain, place)
         others = session.registries.client(session.chain.host).repositories() if place and not rows else ()
     if json:
-        from json import dumps
-
         document = {
             "schema": "chainbuild.images/1",
             "images": [
@@ -52,7 +48,7 @@ def images(
                 for row in rows
             ],
         }  # fmt: skip
-        typer.echo(dumps(document, indent=2))
+        stdout().write_json(document)
         return 0
     now = time.time()
     columns = (
@@ -69,8 +65,8 @@ def images(
     ]  # fmt: skip
     out = stdout()
     none = f"the chain registry has no images{f' of {repository}' if repository else ''}"
-    if near := get_close_matches(place, others, n=1):
-        none += f"; perhaps you meant {near[0]}"
+    if near := perhaps_you_meant(place, others, str):
+        none += f". {near.rstrip()}"
     out.write(table(columns, lines, out.width) if lines else [none])
     return 0
 

@@ -31,20 +31,12 @@ BaseArg = Annotated[
     str | None,
     typer.Option("--base-arg", metavar="NAME", help="The ARG before FROM that takes the base; found otherwise."),
 ]
-Platforms = Annotated[
-    str | None, typer.Option("--platform", help="Several with commas; this machine's where not given.")
-]
 Context = Annotated[Path | None, typer.Option("--context", help="What COPY and ADD see instead of DIR.")]
 Alone = Annotated[
     bool, typer.Option("--alone", help="Take the layers that a layer of chainbuild.yaml stands on as they stand.")
 ]
-Deadline = Annotated[str | None, typer.Option("--deadline", metavar="4h30m", help="Start no step that will not fit.")]
 Push = Annotated[bool, typer.Option("--push", help="Send the image and its index to NAME's own registry.")]
 NoTests = Annotated[bool, typer.Option("--no-tests", help="Leave the tests of the image out.")]
-FailIfBuild = Annotated[
-    bool, typer.Option("--fail-if-build", help="With --dry-run: exit with 6 where something would be built.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why.")]
 
 
 def layer(
@@ -53,7 +45,7 @@ def layer(
     tag: Tag = None,
     base: Base = None,
     base_arg: BaseArg = None,
-    platform: Platforms = None,
+    platform: flags.Platforms = "",
     root: flags.Root = Path(),
     context: Context = None,
     build_arg: flags.BuildArgs = None,
@@ -66,7 +58,7 @@ def layer(
     alone: Alone = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    deadline: Deadline = None,
+    deadline: flags.Deadline = None,
     push: Push = False,
     replace_index: flags.ReplaceIndex = False,
     no_load: flags.NoLoad = False,
@@ -74,8 +66,8 @@ def layer(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    fail_if_build: FailIfBuild = False,
-    dry_run: DryRun = False,
+    fail_if_build: flags.FailIfBuild = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Build a folder with a plain Dockerfile as one image on a base of one's own, without editing the file."""
     return _run(locals())
@@ -83,24 +75,24 @@ def layer(
 
 def _run(typed: Mapping[str, Any]) -> int:
     """Do what was typed: the parameters of `layer` by their names."""
-    from chainbuild.cli.project import show_of, wishes_of
+    from chainbuild.cli.project import show_of
 
     show = show_of(typed)
-    shared = wishes_of(typed, ("platform",))
+    shared = flags.words_of(typed)
     if typed["tag"] is None:
         bare = {"--base": typed["base"], "--base-arg": typed["base_arg"], "--context": typed["context"]}
         return _of_project(
-            typed["folder"], typed["root"], shared | {
-                "port": typed["registry_port"], "push": typed["push"] or None,
+            typed["folder"], shared.pop("root"), shared | {
+                "platform": typed["platform"] or None, "port": typed["registry_port"], "push": typed["push"] or None,
                 "load": False if typed["no_load"] else None, "tests": False if typed["no_tests"] else None,
                 "alone": typed["alone"],
             }, show, said=[flag for flag, value in bare.items() if value is not None],
         )  # fmt: skip
     return _by_hand(
         typed["folder"], shared | {
-            "root": typed["root"], "image": typed["tag"], "base": typed["base"], "base_arg": typed["base_arg"] or "",
+            "image": typed["tag"], "base": typed["base"], "base_arg": typed["base_arg"] or "",
             "port": typed["registry_port"] or 5000, "push": typed["push"], "load": not typed["no_load"],
-            "tests": not typed["no_tests"], "platform": typed["platform"] or "",
+            "tests": not typed["no_tests"], "platform": typed["platform"],
         }, show, alone=typed["alone"],
     )  # fmt: skip
 

@@ -49,10 +49,10 @@ def explain(
     with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized):
         explainer = Explainer(minimized.report)
     if json:
-        from json import dumps
+        from chainbuild.ui import stdout
 
         rows = [{"file": one, "found": explainer.found(one), "lines": explainer.explain(one)} for one in files]
-        typer.echo(dumps({"schema": "chainbuild.explained/1", "image": image, "files": rows}, indent=2))
+        stdout().write_json({"schema": "chainbuild.explained/1", "image": image, "files": rows})
     else:
         _say(line for one in files for line in explainer.explain(one))
     return 0
@@ -75,10 +75,10 @@ def removed(
     with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized):
         report = minimized.report
     if json:
-        from json import dumps
+        from chainbuild.ui import stdout
 
         rows = [row for row in report["packages"] if row["bytes"]["left"] or row["bytes"]["trimmed"]]
-        typer.echo(dumps({"schema": "chainbuild.removed/1", "image": image, "packages": rows}, indent=2))
+        stdout().write_json({"schema": "chainbuild.removed/1", "image": image, "packages": rows})
     else:
         _say(words.removed(report, files=every_file))
     return 0
@@ -102,20 +102,21 @@ def report(
     """Draw the image before and after, by package and by step, as a page; print where it is."""
     from json import dumps
 
-    from chainbuild.cli.writing import write_result
+    from chainbuild.cli.writing import make_folder, write_result
     from chainbuild.minimize.page import page
     from chainbuild.minimized import by_step
+    from chainbuild.ui import stdout
 
     with _minimized(image, platform, root, registry, registry_port, json=json) as (session, minimized):
         steps = by_step(session.registries, minimized)
     document = {**minimized.report, "image": image, "steps": steps}
     folder = output or root / ".chainbuild" / "reports" / _file_name(image)
-    _make(folder)
+    make_folder(folder)
     write_result(folder / "report.json", dumps(document).encode("ascii"))
     write_result(folder / "report.html", page(document, image, steps).encode("utf-8", "backslashreplace"))
     if json:
         places = {"page": str(folder / "report.html"), "report": str(folder / "report.json")}
-        typer.echo(dumps({"schema": "chainbuild.report/1", "image": image, **places}, indent=2))
+        stdout().write_json({"schema": "chainbuild.report/1", "image": image, **places})
     else:
         typer.echo(folder / "report.html")
     if show:
@@ -151,12 +152,3 @@ def _say(lines: Iterable[str]) -> None:
 def _file_name(image: str) -> str:
     """A folder's name for an image."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", image).strip("-.") or "image"
-
-
-def _make(folder: Path) -> None:
-    from chainbuild.errors import WrongUseError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error

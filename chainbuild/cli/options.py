@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from chainbuild.cli import completion
+
+if TYPE_CHECKING:
+    from chainbuild.ui import Mode
 
 PlatformArgument = Annotated[
     str,
@@ -123,6 +127,26 @@ RefreshAfter = Annotated[
 ReplaceIndex = Annotated[
     bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
 ]
+Platforms = Annotated[
+    str,
+    typer.Option(
+        "--platform", autocompletion=completion.platforms, help="Several with commas; this machine's where not given."
+    ),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Builds at once; one for each platform where not given.")
+]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option("--deadline", metavar="4h30m", help="Start nothing that will not fit; the next run goes on."),
+]
+FailIfBuild = Annotated[
+    bool, typer.Option("--fail-if-build", help="With a plan: exit with 6 where something would be built.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")]
 NoLoad = Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv even more.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
@@ -135,3 +159,26 @@ OnePlatform = Annotated[
         help="Which of its platforms; this machine's where not given.",
     ),
 ]
+
+_MANY: Final = {
+    "builders": "builder",
+    "build_args": "build_arg",
+    "build_contexts": "build_context",
+    "secrets": "secret",
+}
+"""What a run calls the flags that may be given again."""
+_ALIKE: Final = (
+    "root", "context", "registry", "no_cache", "refresh", "refresh_after", "jobs", "keep_going", "deadline",
+    "replace_index",
+)  # fmt: skip
+
+
+def words_of(typed: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    """What a run is told of a command's parameters, both by their names: the flags above that it has, and `more`."""
+    lists = {name: tuple(typed[flag] or ()) for name, flag in _MANY.items() if flag in typed}
+    return {name: typed[name] for name in (*_ALIKE, *more) if name in typed} | lists
+
+
+def mode_of(*, json: bool, plain: bool) -> Mode:
+    """What `--json` and `--plain` mean for the view of a run."""
+    return "json" if json else "plain" if plain else "auto"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chainbuild.cli.options import mode_of
 from chainbuild.command_line import RunRequest, Words, read_wishes
 from chainbuild.errors import WrongUseError
 from chainbuild.events import Event, Message
@@ -34,24 +35,15 @@ class Show:
     @property
     def mode(self) -> Mode:
         """The view of a run."""
-        return "json" if self.json else "plain" if self.plain else "auto"
+        return mode_of(json=self.json, plain=self.plain)
 
 
-_MANY = {"builders": "builder", "build_args": "build_arg", "build_contexts": "build_context", "secrets": "secret"}
-"""What a run calls the flags that may be given again."""
-_ALIKE = ("context", "registry", "no_cache", "refresh", "refresh_after", "deadline", "replace_index")
 _SHOWN = ("dry_run", "json", "plain", "fail_if_build")
 
 
 def show_of(typed: Mapping[str, Any]) -> Show:
     """How a run is shown, of a command's parameters by their names."""
     return Show(verbosity=typed["verbose"], **{name: typed[name] for name in _SHOWN})
-
-
-def wishes_of(typed: Mapping[str, Any], more: Iterable[str]) -> dict[str, Any]:
-    """What `build` and `layer` say of a run in the same way, and `more` of it, of a command's parameters by their names."""
-    lists = {name: tuple(typed[flag] or ()) for name, flag in _MANY.items()}
-    return {name: typed[name] for name in (*_ALIKE, *more)} | lists
 
 
 def run_words(words: Words, show: Show, *, tests: bool) -> int:

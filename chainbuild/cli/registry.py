@@ -46,11 +46,10 @@ def down(
 def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json: flags.Json = False) -> int:
     """Say what is on its port, who needs it, and who takes it down."""
     from chainbuild.session import managed_registry
+    from chainbuild.ui import stdout
 
     found = managed_registry(settings_from(root=root, registry=None, port=registry_port)).status()
     if json:
-        from json import dumps
-
         document = {
             "schema": "chainbuild.registry-status/1",
             "endpoint": found.endpoint,
@@ -60,7 +59,7 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
             "data": found.data,
             "runs": [str(holder) for holder in found.holders],
         }
-        typer.echo(dumps(document, indent=2))
+        stdout().write_json(document)
         return 0
     words = {
         "none": "not running; a run that needs it brings it up",

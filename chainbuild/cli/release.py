@@ -16,7 +16,6 @@ PlanFile = Annotated[
     Path | None,
     typer.Option("--plan", "-f", metavar="FILE", help="The plan; release_plan.yaml where not given.", dir_okay=False),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be moved, and move nothing.")]
 
 
 @app.command()
@@ -108,7 +107,7 @@ def publish(
 def apply(
     *,
     plan: PlanFile = None,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
@@ -128,7 +127,7 @@ def apply(
 def rollback(
     *,
     plan: PlanFile = None,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,

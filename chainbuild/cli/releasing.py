@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly, say, say_nothing
-from chainbuild.cli.writing import write_result
+from chainbuild.cli.writing import make_folder, write_result
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.events import Message
 from chainbuild.references import ImageReference
@@ -103,7 +103,7 @@ def update_plan(where: Where, patterns: Sequence[str]) -> int:
 def _told(where: Where, plan: ReleasePlan, text: str) -> int:
     left = undecided(plan)
     if where.json:
-        _write(_document(plan, left))
+        stdout().write_json(_document(plan, left))
     else:
         more = f"; {plural(len(left), 'thing')} to decide: chainbuild release show" if left else ""
         stdout().write([text + more])
@@ -122,7 +122,7 @@ def show_the_plan(where: Where, *, html: Path | None) -> int:
     if html:
         write_result(html, page(plan, left).encode("utf-8"))
     if where.json:
-        _write(_document(plan, left))
+        stdout().write_json(_document(plan, left))
     elif html:
         stdout().write([str(html)])
     else:
@@ -135,14 +135,11 @@ def publish_plan(where: Where, output: Path | None) -> int:
     plan = read_plan(where.path)
     left = undecided(plan)
     folder = output or where.root / ".chainbuild" / "releases" / f"{where.path.stem}-page"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error
+    make_folder(folder)
     write_result(folder / FILE_NAME, where.path.read_bytes())
     write_result(folder / "index.html", page(plan, left, source=FILE_NAME).encode("utf-8"))
     if where.json:
-        _write(
+        stdout().write_json(
             {"schema": "chainbuild.release-page/1", "page": str(folder / "index.html"), "plan": str(folder / FILE_NAME)}
         )
     else:
@@ -189,13 +186,7 @@ def roll_back(where: Where, *, dry_run: bool) -> int:
 
 def _moved(where: Where, moves: Sequence[Move], *, dry_run: bool) -> int:
     if where.json:
-        _write({"schema": MOVES_SCHEMA, "dry_run": dry_run, "names": [move.as_json() for move in moves]})
+        stdout().write_json({"schema": MOVES_SCHEMA, "dry_run": dry_run, "names": [move.as_json() for move in moves]})
         return 0
     show_moves(moves, stdout(), only_planned=dry_run)
     return 0
-
-
-def _write(document: dict[str, Any]) -> None:
-    from json import dumps
-
-    stdout().write_raw(dumps(document, indent=2) + "\n")

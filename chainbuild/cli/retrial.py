@@ -50,5 +50,5 @@ def again(
             target=target, words=tuple(words or ()), platform=platform, test=test_file, root=root,
             builders=tuple(builder or ()), registry=registry, port=registry_port,
         ),
-        mode="json" if json else "plain" if plain else "auto", verbosity=verbose,
+        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
     )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chainbuild.cli import completion
 from chainbuild.cli import options as flags
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ Root = Annotated[
 Repo = Annotated[
     str,
     typer.Option("--repo", metavar="REPO", help="Where sci/… and rel/… go, as ghcr.io/acme/compute-images."),
-]
-Platforms = Annotated[
-    str, typer.Option("--platform", autocompletion=completion.platforms, help="amd64, aarch64, …; several with commas.")
 ]
 Ref = Annotated[
     str | None,
@@ -56,7 +53,7 @@ def plan(
     *,
     root: Root = Path(),
     repo: Repo = "",
-    platform: Platforms = "",
+    platform: flags.Platforms = "",
     ref: Ref = None,
     untracked: Untracked = False,
     include: Include = None,
@@ -69,20 +66,13 @@ def plan(
     refresh_after: flags.RefreshAfter = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
-    fail_if_build: Annotated[
-        bool, typer.Option("--fail-if-build", help="Exit with 6 where something is built.")
-    ] = False,
+    fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Say what would be built, and why: final images; -v the science layers; -vv the merged Dockerfiles."""
+    request = _read(locals())
     from chainbuild.cli.science_running import plan_science
-    from chainbuild.layouts.science.words import ScienceWords, read_words
 
-    words = ScienceWords(
-        root=root, repo=repo, platform=platform, ref=ref, untracked=untracked, include=include or (),
-        ignore=ignore or (), allow_orphan=allow_orphan or (), registry=registry, port=registry_port,
-        builders=builder or (), refresh=refresh, refresh_after=refresh_after,
-    )  # fmt: skip
-    return plan_science(read_words(words), as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
+    return plan_science(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
 
 
 @app.command("build")
@@ -90,7 +80,7 @@ def build(
     *,
     root: Root = Path(),
     repo: Repo = "",
-    platform: Platforms = "",
+    platform: flags.Platforms = "",
     ref: Ref = None,
     untracked: Untracked = False,
     include: Include = None,
@@ -104,33 +94,21 @@ def build(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Layers at once.")] = None,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")
-    ] = False,
-    deadline: Annotated[
-        str | None, typer.Option("--deadline", metavar="4h30m", help="Start no layer that will not fit.")
-    ] = None,
+    jobs: flags.Jobs = None,
+    keep_going: flags.KeepGoing = False,
+    deadline: flags.Deadline = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="As chainbuild science plan.")] = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Build what the registry lacks; when all of it is there, all of it gets its names."""
+    request = _read(locals())
     from chainbuild.cli.science_running import build_science, plan_science
-    from chainbuild.layouts.science.words import ScienceWords, read_words
 
-    request = read_words(
-        ScienceWords(
-            root=root, repo=repo, platform=platform, ref=ref, untracked=untracked, include=include or (),
-            ignore=ignore or (), allow_orphan=allow_orphan or (), push=push, load=not no_load, registry=registry,
-            port=registry_port, builders=builder or (), no_cache=no_cache, refresh=refresh,
-            refresh_after=refresh_after, jobs=jobs, keep_going=keep_going, deadline=deadline,
-        )
-    )  # fmt: skip
     if dry_run:
         return plan_science(request, as_json=json, verbosity=verbose, fail_if_build=False)
-    return build_science(request, mode="json" if json else "plain" if plain else "auto", verbosity=verbose)
+    return build_science(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose)
 
 
 @app.command("orphans")
@@ -145,12 +123,18 @@ def orphans(
     """List the released versions that no final layer here stands for: they get no compat updates any more."""
     from chainbuild.cli.science_running import list_orphans
 
-    return list_orphans(_any_tree(root, repo, registry, registry_port), as_json=json)
+    # What the tree orphans is to be listed, and is no error here.
+    return list_orphans(_read(locals(), orphans_are_errors=False), as_json=json)
 
 
-def _any_tree(root: Path, repo: str, registry: str | None, port: int) -> ScienceRequest:
-    """The tree as it is: what it orphans is to be listed, and is no error here."""
+_OWN = ("repo", "platform", "ref", "untracked", "push")
+_LISTS = ("include", "ignore", "allow_orphan")
+
+
+def _read(typed: Mapping[str, Any], *, orphans_are_errors: bool = True) -> ScienceRequest:
+    """What was typed, read: the parameters of a command by their names."""
     from chainbuild.layouts.science.words import ScienceWords, read_words
 
-    words = ScienceWords(root=root, repo=repo, registry=registry, port=port)
-    return read_words(words, orphans_are_errors=False)
+    given = flags.words_of(typed, *_OWN) | {name: tuple(typed.get(name) or ()) for name in _LISTS}
+    words = ScienceWords(**given, port=typed["registry_port"], load=not typed.get("no_load"))
+    return read_words(words, orphans_are_errors=orphans_are_errors)

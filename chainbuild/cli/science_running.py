@@ -46,13 +46,11 @@ def list_orphans(request: ScienceRequest, *, as_json: bool) -> int:
     with open_quietly(request.settings, json=as_json) as session:
         found = orphans(request, session)
     if as_json:
-        from json import dumps
-
         listed = [
             {"image": str(one.place), "release": one.release, "heirs": list(one.heirs), "given_up": one.given_up}
             for one in found
         ]
-        stdout().write_raw(dumps({"schema": "chainbuild.orphans/1", "orphans": listed}, indent=2) + "\n")
+        stdout().write_json({"schema": "chainbuild.orphans/1", "orphans": listed})
     else:
         from chainbuild.ui.science import show_orphans
 

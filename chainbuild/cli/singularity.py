@@ -30,7 +30,6 @@ To = Annotated[
         help="A folder, sftp://HOST/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
 
 
 @app.command("create")
@@ -52,7 +51,7 @@ def create(
     helper: Annotated[
         bool, typer.Option("--helper", help="Take chainbuild's own Apptainer, also where one is on PATH.")
     ] = False,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
@@ -69,7 +68,7 @@ def create(
             words=tuple(images), folder=folder, platform=platform, refresh=refresh, helper=helper, dry_run=dry_run,
             root=root, builders=tuple(builder or ()), registry=registry, port=registry_port,
         ),
-        mode="json" if json else "plain" if plain else "auto", verbosity=verbose,
+        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
     )  # fmt: skip
 
 
@@ -93,7 +92,7 @@ def publish(
     *,
     folder: Folder = Path(),
     to: To = None,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
@@ -103,5 +102,5 @@ def publish(
 
     return run_publish(
         tuple(names or ()), folder, to, dry_run=dry_run,
-        mode="json" if json else "plain" if plain else "auto", verbosity=verbose,
+        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
     )  # fmt: skip

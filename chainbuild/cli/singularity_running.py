@@ -90,7 +90,7 @@ def _failed(failures: Mapping[str, ChainbuildError], mode: Mode, shown: frozense
 def _show_made(outcome: Outcome, shelf: Shelf, *, as_json: bool) -> None:
     if as_json:
         rows = [json.loads(one.facts) | {"path": str(shelf.path(one.name))} for one in outcome.made]
-        stdout().write_raw(json.dumps({"schema": "chainbuild.sifs/1", "files": rows}) + "\n")
+        stdout().write_json({"schema": "chainbuild.sifs/1", "files": rows})
     else:
         stdout().write([str(shelf.path(one.name)) for one in outcome.made])
 
@@ -105,7 +105,7 @@ def _show_plan(planned: tuple[Planned, ...], shelf: Shelf, *, as_json: bool) -> 
             }
             for one in planned
         ]  # fmt: skip
-        stdout().write_raw(json.dumps({"schema": "chainbuild.sif-plan/1", "files": rows}) + "\n")
+        stdout().write_json({"schema": "chainbuild.sif-plan/1", "files": rows})
         return
     columns = tuple(Column(heading=text) for text in ("action", "file", "platform", "digest", "why"))
     lines = [
@@ -153,7 +153,7 @@ def run_list(names: tuple[str, ...], folder: Path, to: str | None, *, as_json: b
     if as_json:
         rows = [json.loads(one.facts) | ({"state": states[one.file]} if place else {}) for one in sifs]
         document = {"schema": "chainbuild.sif-list/1", "files": rows, "only_published": list(only_there)}
-        stdout().write_raw(json.dumps(document, indent=2) + "\n")
+        stdout().write_json(document)
         return 0
     texts = ("file", "platform", "size", "image", "digest", *(("published",) if place else ()))
     lines = [
@@ -199,7 +199,7 @@ def run_publish(
 def _show_uploads(compared: tuple[Compared, ...], *, as_json: bool) -> int:
     if as_json:
         rows = [{"file": one.sif.file, "state": one.state, "size": one.sif.size} for one in compared]
-        stdout().write_raw(json.dumps({"schema": "chainbuild.sif-uploads/1", "files": rows}) + "\n")
+        stdout().write_json({"schema": "chainbuild.sif-uploads/1", "files": rows})
     else:
         lines = [
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,6 @@ Repository = Annotated[
         show_default="$CASA_DEFAULT_REPOSITORY, else ~/casa_distro",
     ),
 ]
-Platforms = Annotated[str, typer.Option("--platform", help="amd64, aarch64, …; several with commas.")]
 Public = Annotated[
     str | None,
     typer.Option(
@@ -60,12 +60,6 @@ Version = Annotated[
 NoDeps = Annotated[
     bool, typer.Option("--no-deps", help="Build no dependencies: what the images stand on has to be there.")
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Images at once.")]
-KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")
-]
-Deadline = Annotated[str | None, typer.Option("--deadline", metavar="4h30m", help="Start no image that will not fit.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and why.")]
 
 
 @app.command("list")
@@ -97,7 +91,7 @@ def plan(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: Platforms = "",
+    platform: flags.Platforms = "",
     no_deps: NoDeps = False,
     root: flags.Root = Path(),
     public: Public = None,
@@ -112,18 +106,12 @@ def plan(
     refresh_after: flags.RefreshAfter = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
-    fail_if_build: Annotated[
-        bool, typer.Option("--fail-if-build", help="Exit with 6 where something is built.")
-    ] = False,
+    fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Say what `create` would do, and why."""
+    request = _read("create", locals())
     from chainbuild.cli.types_running import plan_types
 
-    request = _read(
-        "create", globs, repository, public, private, casa_version, root, registry, registry_port, builder, platform,
-        no_deps=no_deps, build_args=build_arg or (), secrets=secret or (), refresh=refresh,
-        refresh_after=refresh_after,
-    )  # fmt: skip
     return plan_types(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
 
 
@@ -132,7 +120,7 @@ def create(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: Platforms = "",
+    platform: flags.Platforms = "",
     no_deps: NoDeps = False,
     root: flags.Root = Path(),
     public: Public = None,
@@ -146,26 +134,22 @@ def create(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    jobs: Jobs = None,
-    keep_going: KeepGoing = False,
-    deadline: Deadline = None,
+    jobs: flags.Jobs = None,
+    keep_going: flags.KeepGoing = False,
+    deadline: flags.Deadline = None,
     no_load: flags.NoLoad = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Build images, and those of their dependencies that the chain registry lacks."""
+    request = _read("create", locals())
     from chainbuild.cli.types_running import create_types, plan_types
 
-    request = _read(
-        "create", globs, repository, public, private, casa_version, root, registry, registry_port, builder, platform,
-        no_deps=no_deps, build_args=build_arg or (), secrets=secret or (), no_cache=no_cache, refresh=refresh,
-        refresh_after=refresh_after, jobs=jobs, keep_going=keep_going, deadline=deadline, load=not no_load,
-    )  # fmt: skip
     if dry_run:
         return plan_types(request, as_json=json, verbosity=verbose, fail_if_build=False)
-    return create_types(request, mode="json" if json else "plain" if plain else "auto", verbosity=verbose)
+    return create_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose)
 
 
 @app.command("update")
@@ -173,7 +157,7 @@ def update(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: Platforms = "",
+    platform: flags.Platforms = "",
     root: flags.Root = Path(),
     public: Public = None,
     private: Private = None,
@@ -186,25 +170,20 @@ def update(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
-    jobs: Jobs = None,
-    keep_going: KeepGoing = False,
-    deadline: Deadline = None,
+    jobs: flags.Jobs = None,
+    keep_going: flags.KeepGoing = False,
+    deadline: flags.Deadline = None,
     no_load: flags.NoLoad = False,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Renew images that are out of date, and what they stand on: pulled where they are published so, else built."""
+    request = _read("update", locals())
     from chainbuild.cli.types_running import update_types
 
-    request = _read(
-        "update", globs, repository, public, private, casa_version, root, registry, registry_port, builder, platform,
-        build_args=build_arg or (), secrets=secret or (), no_cache=no_cache, refresh=refresh,
-        refresh_after=refresh_after, jobs=jobs, keep_going=keep_going, deadline=deadline, load=not no_load,
-    )  # fmt: skip
-    mode: Any = "json" if json else "plain" if plain else "auto"
-    return update_types(request, mode=mode, verbosity=verbose, dry_run=dry_run)
+    return update_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose, dry_run=dry_run)
 
 
 @app.command("publish")
@@ -212,7 +191,7 @@ def publish(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: Platforms = "",
+    platform: flags.Platforms = "",
     allow_private_base: Annotated[
         bool, typer.Option("--allow-private-base", help="A public image may be made of private ones.")
     ] = False,
@@ -227,17 +206,13 @@ def publish(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
-    dry_run: DryRun = False,
+    dry_run: flags.DryRun = False,
 ) -> int:
     """Push public images to the public registry and private ones to the private one, as `create` made them."""
+    request = _read("publish", locals())
     from chainbuild.cli.types_running import publish_types
 
-    request = _read(
-        "publish", globs, repository, public, private, casa_version, root, registry, registry_port, None, platform,
-        allow_private_base=allow_private_base, build_args=build_arg or (), secrets=secret or (), load=False,
-    )  # fmt: skip
-    mode: Any = "json" if json else "plain" if plain else "auto"
-    return publish_types(request, mode=mode, verbosity=verbose, dry_run=dry_run)
+    return publish_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose, dry_run=dry_run)
 
 
 @app.command("new")
@@ -260,18 +235,17 @@ def new(
     return make_new(look, name, from_, system, dry_run=dry_run)
 
 
-def _read(
-    purpose: str, globs: list[str] | None, repository: Path | None, public: str | None, private: str | None,
-    casa_version: str | None, root: Path, registry: str | None, port: int, builder: list[str] | None, platform: str,
-    **words: Any,
-) -> TypesRequest:  # fmt: skip
+_OWN = ("repository", "public", "private", "casa_version", "platform", "no_deps", "allow_private_base")
+
+
+def _read(purpose: str, typed: Mapping[str, Any]) -> TypesRequest:
+    """What was typed, read: the parameters of a command by their names."""
     from chainbuild.layouts.types.graph import Purpose
     from chainbuild.layouts.types.words import TypesWords, read_words
 
     return read_words(
         TypesWords(
-            purpose=Purpose(purpose), globs=globs or (), repository=repository, public=public, private=private,
-            casa_version=casa_version, root=root, registry=registry, port=port, builders=builder or (),
-            platform=platform, **words,
+            **flags.words_of(typed, *_OWN), purpose=Purpose(purpose), globs=typed["globs"] or (),
+            port=typed["registry_port"], load=not typed.get("no_load"),
         )
     )  # fmt: skip

@@ -57,9 +57,7 @@ def why(
     with open_quietly(request.settings, json=json) as session:
         told = [explain(request, session, one) for one in wanted]
     if json:
-        from json import dumps
-
-        typer.echo(dumps({"schema": "chainbuild.why/1", "steps": [one.as_json() for one in told]}, indent=2))
+        stdout().write_json({"schema": "chainbuild.why/1", "steps": [one.as_json() for one in told]})
     else:
         show(told, stdout())
     return 0

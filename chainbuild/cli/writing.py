@@ -1,4 +1,4 @@
-"""Files that a command is asked to write."""
+"""Files and folders that a command is asked to write."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from pathlib import Path
 
 from chainbuild.errors import WrongUseError
 from chainbuild.scratch import write_whole
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of `-o DIR`. Errors: `WrongUseError` where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error
 
 
 def write_result(path: Path, content: bytes) -> None:

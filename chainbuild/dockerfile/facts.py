@@ -8,7 +8,6 @@ holds too much.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -28,6 +27,7 @@ from chainbuild.dockerfile.results import (
 from chainbuild.dockerfile.stages import references, resolve_stages
 from chainbuild.errors import Problem
 from chainbuild.references import Platform
+from chainbuild.wording import perhaps_you_meant
 
 __all__ = [
     "BaseArg",
@@ -100,8 +100,8 @@ def unknown_args(names: Iterable[str], dockerfiles: Iterable[Dockerfile], *, pat
     for name in names:
         if name in declared or _taken_undeclared(name):
             continue
-        near = difflib.get_close_matches(name, sorted(declared), n=1)
-        hint = f"Perhaps you meant {near[0]}." if near else f"Write 'ARG {name}' in the Dockerfile that uses it."
+        near = perhaps_you_meant(name, declared, str).rstrip()
+        hint = near or f"Write 'ARG {name}' in the Dockerfile that uses it."
         problems.append(Problem(path=path, line=line, message=f"no Dockerfile declares the arg {name}", hint=hint))
     return problems
 

@@ -6,7 +6,6 @@ Bytes that are not UTF-8 are kept (`surrogateescape`), so that file names surviv
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Final
 from chainbuild.dockerfile.expansion import SPACE, ExpansionError, expand
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Flag, Heredoc, Instruction, Stage
 from chainbuild.errors import Problem
+from chainbuild.wording import perhaps_you_meant
 
 KEYWORDS: Final = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
@@ -153,8 +153,8 @@ class _Reader:
 
     def _check_keyword(self, keyword: str, line: int) -> None:
         if keyword not in KEYWORDS:
-            near = difflib.get_close_matches(keyword, KEYWORDS, n=1)
-            self.wrong(line, f"unknown instruction {keyword[:40]!r}", f"Perhaps you meant {near[0]}." if near else "")
+            hint = perhaps_you_meant(keyword, KEYWORDS, str).rstrip()
+            self.wrong(line, f"unknown instruction {keyword[:40]!r}", hint)
 
     def _instruction(self, text: str, start: int, end: int) -> Instruction:
         """Read the joined line `text`, which stands at the line indexes from `start` up to `end`."""

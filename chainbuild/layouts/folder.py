@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.references import Platform
+from chainbuild.wording import perhaps_you_meant
 
 BASE: Final = CHAIN_IMAGE
 STAGES: Final = ("minimize", "production")
@@ -122,8 +122,7 @@ def _missing_option(tree: Tree, name: str, folder: Path) -> None:
         )
     except OSError:
         present = []
-    near = difflib.get_close_matches(name, present, n=1)
-    hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+    hint = perhaps_you_meant(name, present)
     hint += f"Here are: {', '.join(present)}." if present else "No folder here has numbered Dockerfiles."
     tree.problem(None, f"option {name!r}: there is no folder {str(folder)!r}", hint)
 
@@ -160,8 +159,7 @@ def _check_args_files(
         if taker in takers and platform_known:
             continue
         known = [f"{name}-{platform.name}-args" for name in takers for platform in platforms]
-        near = difflib.get_close_matches(file_name, known, n=1)
-        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+        hint = perhaps_you_meant(file_name, known)
         what = f"no Dockerfile here has the descriptor {taker!r}" if platform_known else "no platform is named so"
         tree.problem(
             folder / file_name,
@@ -177,8 +175,7 @@ def _check_tests(tree: Tree, folder: Path, names: Iterable[str], found: Iterable
         taker = file_name.removesuffix("-test")
         if taker == file_name or taker in takers:
             continue
-        near = difflib.get_close_matches(taker, takers, n=1)
-        hint = f"Perhaps you meant {near[0] + '-test'!r}. " if near else ""
+        hint = perhaps_you_meant(taker, takers, lambda near: repr(f"{near}-test"))
         tree.problem(
             folder / file_name,
             f"no step has this test: no Dockerfile here has the descriptor {taker!r}",

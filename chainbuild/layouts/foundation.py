@@ -6,7 +6,6 @@ an image in any other way, as a named context of the image's name, which is what
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +15,7 @@ from chainbuild.dockerfile.expansion import ExpansionError, expand
 from chainbuild.dockerfile.stages import references, resolve_stages
 from chainbuild.errors import Problem
 from chainbuild.references import Platform
+from chainbuild.wording import perhaps_you_meant
 
 # Stands for a value while it is looked whether a FROM is nothing but that value. No image can be called so.
 _MARK: Final = "!"
@@ -91,9 +91,7 @@ def check_base_arg(dockerfile: Dockerfile, name: str) -> Problem | None:
     if base_arg_used(dockerfile, name):
         return None
     declared = sorted({arg.name for arg in dockerfile.global_args})
-    near = difflib.get_close_matches(name, declared, n=1)
-    hint = f"Perhaps you meant {near[0]}. " if near else ""
-    hint += (
+    hint = perhaps_you_meant(name, declared, str) + (
         f"ARGs before the first FROM: {', '.join(declared)}." if declared else "No ARG stands before the first FROM."
     )
     line = dockerfile.stages[0].line if dockerfile.stages else 0

@@ -7,7 +7,6 @@ Scalars are read as YAML 1.2's core schema says (a bare `on` or `1:30` is a text
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import yaml
 
 from chainbuild.errors import Problem
 from chainbuild.project.rules import PROJECT, ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
+from chainbuild.wording import perhaps_you_meant
 
 Place = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
@@ -302,7 +302,7 @@ def _how(wanted: str) -> str:
 def _nearest(word: str, known: Iterable[str]) -> str:
     words = list(known)
     same = word.lower().replace("_", "-")
-    near = [one for one in words if one.replace("_", "-") == same] or difflib.get_close_matches(same, words, n=1)
+    # A word in the other spelling is nearer than any other.
+    spelled = next((one for one in words if one.replace("_", "-") == same), same)
     shown = ", ".join(words[:24]) + (", …" if len(words) > 24 else "")
-    hint = f"Perhaps you meant {near[0]!r}. " if near else ""
-    return f"{hint}Known: {shown}."
+    return f"{perhaps_you_meant(spelled, words)}Known: {shown}."

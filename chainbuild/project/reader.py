@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from chainbuild.model import BuildArg
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
 from chainbuild.project.nodes import Content, read_nodes
 from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.wording import perhaps_you_meant
 
 T = TypeVar("T")
 _NUMBERED: Final = "[0-9]*-Dockerfile-*"
@@ -149,10 +149,8 @@ class _Reader:
             there = sorted(entry.name for entry in (self.root / wanted.parent).iterdir() if entry.is_dir())
         except OSError:
             there = []
-        near = difflib.get_close_matches(wanted.name, there, n=1)
-        return (
-            f"Perhaps you meant {str(wanted.parent / near[0])!r}." if near else f"Folders start at {self.shown}'s own."
-        )
+        near = perhaps_you_meant(wanted.name, there, lambda near: repr(str(wanted.parent / near))).rstrip()
+        return near or f"Folders start at {self.shown}'s own."
 
     def _builders(self) -> tuple[str, ...]:
         said = self._value("builders") or {}
@@ -213,8 +211,8 @@ class _Reader:
             if "," in name:
                 self._say(("options", index), f"options: {text!r} has a comma", "Name one folder an entry.")
             elif not (self.root / name).is_dir():
-                near = difflib.get_close_matches(name, _option_folders(self.root), n=1)
-                hint = f"Perhaps you meant {near[0]!r}." if near else "An option is a folder of numbered Dockerfiles."
+                near = perhaps_you_meant(name, _option_folders(self.root)).rstrip()
+                hint = near or "An option is a folder of numbered Dockerfiles."
                 self._say(("options", index), f"options: there is no folder {name!r}", hint)
             elif (self.root / name).resolve().name in layers:
                 told = f"options: {name!r} is also the name of a layer"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
 from chainbuild.session import environment
 from chainbuild.shipped import shipped
+from chainbuild.wording import perhaps_you_meant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,8 +211,7 @@ class _Merger:
         wanted = self.project.layer(self.typed.layer)
         if wanted is None:
             known = [layer.name for layer in self.project.layers]
-            near = difflib.get_close_matches(self.typed.layer, known, n=1)
-            hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+            hint = perhaps_you_meant(self.typed.layer, known)
             hint += f"Layers there: {', '.join(known)}." if known else "It has no layers."
             self.collector.say(f"{self.project.shown} has no layer {self.typed.layer!r}", hint)
             return ()

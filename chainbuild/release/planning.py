@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
 from chainbuild.release.rules import OPEN, RELEASE
+from chainbuild.wording import perhaps_you_meant
 
 _PLACES: Final = re.compile(r"\{([^{}]*)\}")
 
@@ -91,8 +91,7 @@ def chosen(names: Sequence[ImageReference], patterns: Sequence[str]) -> tuple[Im
         ]
         if not matching:
             there = [str(name) for name in names]
-            near = difflib.get_close_matches(pattern, there, n=1)
-            hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+            hint = perhaps_you_meant(pattern, there)
             hint += f"There is: {', '.join(there)}." if there else "Nothing was built: chainbuild images lists it."
             problems.append(Problem(message=f"no image is called {pattern!r}", hint=hint))
         found |= dict.fromkeys(matching)

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 Style = Literal["", "bold", "dim", "good", "bad", "warn", "busy"]
 
@@ -120,6 +120,12 @@ class Terminal:
         """Write whole lines and flush; the lines of one call stay together."""
         text = "".join(f"{self.paint((Span(line),) if isinstance(line, str) else line)}\n" for line in lines)
         self.write_raw(text)
+
+    def write_json(self, document: Mapping[str, Any]) -> None:
+        """Write a document for programs."""
+        import json
+
+        self.write_raw(json.dumps(document, indent=2) + "\n")
 
     def write_raw(self, text: str) -> None:
         """Write a text that is fit for the stream already, and flush."""

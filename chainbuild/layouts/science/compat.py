@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, MANIFEST, TEST, CompatLayer, Described
 from chainbuild.ordering import circle, in_order
+from chainbuild.wording import perhaps_you_meant
 
 VARIABLE: Final = "SCISERVER_IMAGE"
 _DEFINITIONS: Final = frozenset({MANIFEST, DOCKERFILE, TEST})
@@ -78,8 +78,7 @@ def unknown_compat(said: Described, layers: Mapping[str, CompatLayer]) -> Proble
 
 
 def _nearest(name: str, layers: Mapping[str, CompatLayer]) -> str:
-    near = difflib.get_close_matches(name, layers, n=1)
-    hint = f"Perhaps you meant {near[0]!r}. " if near else ""
+    hint = perhaps_you_meant(name, layers)
     return hint + (f"Here are: {', '.join(sorted(layers))}." if layers else "There is no compat layer here.")
 
 

@@ -6,7 +6,6 @@ name in it is replaced by what the tree makes (a named context of that name).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +17,7 @@ from chainbuild.layouts.science.manifests import Described
 from chainbuild.layouts.science.versions import version_of_build
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
+from chainbuild.wording import perhaps_you_meant
 
 SCI: Final = "sci"
 REL: Final = "rel"
@@ -208,8 +208,7 @@ class Reader:
     def _unknown(self, wanted: ImageInput, named: Named) -> Base | OldVersion:
         if named.prefix not in self._prefixes:
             return Base(wanted=wanted)
-        near = difflib.get_close_matches(named.name, self._layers, n=1)
-        hint = f"Perhaps you meant {SCI}/{self._layers[near[0]].layer}. " if near else ""
+        hint = perhaps_you_meant(named.name, self._layers, lambda near: f"{SCI}/{self._layers[near].layer}")
         return self._old(wanted, named, named.name, hint)
 
     def _old(self, wanted: ImageInput, named: Named, image: str, hint: str) -> OldVersion:

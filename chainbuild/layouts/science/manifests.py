@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.commented_json import CommentedJsonError, CommentedObject, parse_object
 from chainbuild.layouts.science.versions import Version, is_version
 from chainbuild.references import check_repository
+from chainbuild.wording import perhaps_you_meant
 
 MANIFEST: Final = "sciserver-image.json"
 DOCKERFILE: Final = "Dockerfile"
@@ -164,8 +164,7 @@ def _parsed(raw: bytes, shown: str, keys: tuple[str, ...], problems: list[Proble
         problems.append(Problem(path=shown, line=line, message=f"{key!r} stands twice", hint="Keep one of the two."))
     for key in found.values:
         if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = (f"Perhaps you meant {near[0]!r}. " if near else "") + f"Keys here: {', '.join(keys)}."
+            hint = f"{perhaps_you_meant(key, keys)}Keys here: {', '.join(keys)}."
             problems.append(_problem(shown, found, key, f"unknown key {key!r}", hint))
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from chainbuild.git import Git, Span
 from chainbuild.layouts.science.compat import order_of
 from chainbuild.layouts.science.forest import Forest
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, CompatLayer
+from chainbuild.wording import perhaps_you_meant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +98,7 @@ def folders_named(flag: str, texts: Sequence[str], root: Path, known: Iterable[s
         if folder:
             found.append(folder)
             continue
-        near = difflib.get_close_matches(seen[1], here, n=1)
-        hint = f"Perhaps you meant {near[0]!r}. " if near else ""
-        hint += "Name a layer's folder, as science/nist-basic."
+        hint = f"{perhaps_you_meant(seen[1], here)}Name a layer's folder, as science/nist-basic."
         problems.append(Problem(message=f"{flag} {text!r}: no layer has that folder", hint=hint))
     if problems:
         raise WrongUseError(problems)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
 from chainbuild.errors import Problem
 from chainbuild.layouts.types.manifest import Manifest
+from chainbuild.wording import perhaps_you_meant
 
 _SHOWN: Final = 8
 
@@ -61,8 +61,7 @@ def check_dependencies(spot: str, manifest: Manifest, spots: Collection[str], pr
 def _nearest(spot: str, place: str, spots: Iterable[str]) -> str:
     known = sorted(spots)
     kinds = sorted({one.partition("/")[0] for one in known})
-    near = difflib.get_close_matches(place, [*known, *kinds], n=1)
-    hint = f"Perhaps you meant {relative_path(spot, near[0])!r}. " if near else ""
+    hint = perhaps_you_meant(place, [*known, *kinds], lambda near: repr(relative_path(spot, near)))
     return f"{hint}Here are: {few(known)}."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from chainbuild.layouts.types.manifest import DOCKERFILE, MANIFEST, PUBLIC
 from chainbuild.layouts.types.tree import Catalogue, Image
 from chainbuild.provenance import PRIVATE
 from chainbuild.references import ImageReference
+from chainbuild.wording import perhaps_you_meant
 
 _SYSTEM: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -69,9 +69,8 @@ def new_type(catalogue: Catalogue, folder: Path, name: str, below: str, system: 
     spots = sorted({image.spot for image in catalogue.images.values()})
     spot = below.strip("/")
     if spot not in spots:
-        near = difflib.get_close_matches(spot, spots, n=1)
-        beneath = [one for one in spots if one.startswith(f"{spot}/")]
-        hint = f"Perhaps you meant {(beneath or near)[0]!r}. " if beneath or near else ""
+        beneath = next((one for one in spots if one.startswith(f"{spot}/")), None)
+        hint = perhaps_you_meant(beneath or spot, spots)
         raise WrongUseError(f"--from {below}: there is no such image type", hint=f"{hint}Here are: {', '.join(spots)}.")
     image = catalogue.beneath(spot)[0]
     system = system or said or spot.rpartition("/")[2]

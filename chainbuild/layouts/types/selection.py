@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.types.tree import Catalogue, Image
+from chainbuild.wording import perhaps_you_meant
 
 
 def globs_in(words: Iterable[str]) -> tuple[str, ...]:
@@ -47,8 +47,6 @@ def select(catalogue: Catalogue, words: Sequence[str]) -> tuple[str, ...]:
 def _nearest(glob: str, catalogue: Catalogue) -> str:
     known = list(catalogue.images)
     names = [*known, *(image.name for image in catalogue.images.values()), *(i.spot for i in catalogue.images.values())]
-    near = difflib.get_close_matches(glob, names, n=1)
-    hint = f"Perhaps you meant {near[0]!r}. " if near else ""
-    return hint + (
+    return perhaps_you_meant(glob, names) + (
         f"Images here: {', '.join(known[:8])}{', …' if len(known) > 8 else ''}." if known else "None is here."
     )

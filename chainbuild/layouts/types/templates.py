@@ -5,11 +5,12 @@ Every other `%` is a `%`. A text that has to say `%(name)s` itself writes `%%(na
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+from chainbuild.wording import perhaps_you_meant
 
 Value = Callable[[str], str]
 _USE: Final = re.compile(r"%?%\((?P<name>[^()\s]+)\)(?P<kind>[A-Za-z]?)")
@@ -115,8 +116,7 @@ def _piece(
             wrong.append(Wrong(line=line, message=message, hint=f"Write %({name})s."))
         return None
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Perhaps you meant %({near[0]})s. " if near else ""
+        hint = perhaps_you_meant(name, known, lambda near: f"%({near})s")
         hint += f"Parameters here: {', '.join(sorted(known))}. " if known else ""
         hint += f"Where the text itself is meant: %%({name})s."
         wrong.append(Wrong(line=line, message=f"there is no parameter {name!r}", hint=hint))

@@ -110,3 +110,21 @@ def test_clip_says_that_it_clipped_and_counts_wide_letters():
     assert wording.clip("日本語です", 6) == "日本…"
     assert wording.clip("abcdef", 5, ellipsis="...") == "ab..."
     assert wording.clip("abcdef", 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("stok", "Perhaps you meant 'stock'. "),
+        ("stock", "Perhaps you meant 'stock'. "),
+        ("zzz", ""),
+        ("", ""),
+    ],
+)
+def test_a_word_that_is_nearly_known(word: str, said: str):
+    assert wording.perhaps_you_meant(word, ["graphics", "stock"]) == said
+    assert wording.perhaps_you_meant(word, []) == ""
+
+
+def test_the_nearest_word_is_shown_as_it_is_written_there():
+    assert wording.perhaps_you_meant("nam", {"name"}, "%({})s".format) == "Perhaps you meant %(name)s. "
