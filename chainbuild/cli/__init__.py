@@ -46,7 +46,9 @@ def _told(error: BaseException, *, as_json: bool) -> int:
     if format_message is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "chainbuild"
-        error = WrongUseError(format_message(), hint=f"See {path} --help.")
+        # What a number in a range is called by a library is not what people call it.
+        message = format_message().replace("is not a valid integer range", "is not a whole number")
+        error = WrongUseError(message, hint=f"See {path} --help.")
     return int(show_error(error, out=stdout(), err=stderr(), as_json=as_json))
 
 
