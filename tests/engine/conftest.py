@@ -300,6 +300,24 @@ def lay_once(tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_
 
 
 @pytest.fixture(scope="session")
+def stocked(
+    tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_images: str, repository_root: Path
+) -> Iterator[Place]:
+    """The repository's own options in a tree, of which `stock` is built: as much of it as the others need."""
+    needed = ("toolchain", "hiredis", "python", "numpy", "redis")
+    with laid(tmp_path_factory.mktemp("options"), registry=registry_host, base=base_images) as laying:
+        place = laying()
+        for option in ("graphics", "extras", "atom", "utilities"):
+            shutil.copytree(repository_root / option, place.root / option)
+        (place.root / "stock").mkdir()
+        for path in (repository_root / "stock").iterdir():
+            if path.name.removesuffix("-test").rpartition("-")[2] in needed:
+                shutil.copy(path, place.root / "stock")
+        place.build("stock")
+        yield place
+
+
+@pytest.fixture(scope="session")
 def nothing_image(registry_host: str) -> str:
     """An image of one small file, for both platforms: a production image that takes no time to look into."""
     name = f"{registry_host}/test/nothing:1"

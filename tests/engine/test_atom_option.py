@@ -1,4 +1,4 @@
-"""The `atom` option, built on the part of `stock` that it needs and from a stand-in for Atom's sources."""
+"""The `atom` option, built on `stock` and from a stand-in for Atom's sources."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ from .conftest import CASES, OWN, Done, Lay, Place, container_output, docker
 pytestmark = pytest.mark.timeout(900)
 
 SOURCE = CASES / "atom-source"
-STOCK = (
-    "10-Dockerfile-toolchain",
-    "20-Dockerfile-hiredis",
-    "50-Dockerfile-python",
-    "80-Dockerfile-redis",
-    "redis-test",
-)
 STEPS = ["10-redis", "20-source", "30-c", "40-cpp", "50-python", "60-cli", "70-environment"]
 
 WRITER = """
@@ -40,17 +33,9 @@ int main() { atom::Element("camera").entryWrite("notes", "text", "written by C++
 
 
 @pytest.fixture(scope="module")
-def atom(lay_once: Lay, repository_root: Path) -> tuple[Place, Done]:
-    """`stock,atom` in a tree of its own."""
-    files = {f"stock/{name}": (repository_root / "stock" / name).read_bytes() for name in STOCK}
-    files |= {f"atom/{path.name}": path.read_bytes() for path in (repository_root / "atom").iterdir()}
-    place = lay_once(files=files)
-    # In two runs, so that on a busy machine each is well within the patience of the tests.
-    first = place.build("stock")
-    assert len([step for step in first.built if step[:2].isdigit()]) == len(
-        [name for name in STOCK if "Dockerfile" in name]
-    )
-    return place, place.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
+def atom(stocked: Place) -> tuple[Place, Done]:
+    """`stock,atom`."""
+    return stocked, stocked.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
-"""The `extras` option, built on the part of `stock` that it needs: pictures go through OpenCV, Pillow and the codecs."""
+"""The `extras` option, built on `stock`: pictures go through OpenCV, Pillow and the codecs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from .conftest import OWN, Done, Lay, Place, container_output
+from .conftest import OWN, Done, Place, container_output, write_tree
 
 pytestmark = pytest.mark.timeout(900)
 
-LEFT = b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo left by an option below > /usr/local/lib/libtiff.so.6\n"
-STOCK = ("10-Dockerfile-toolchain", "50-Dockerfile-python", "60-Dockerfile-numpy", "python-test", "numpy-test")
+LEFT = b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo left by a step below > /usr/local/lib/libtiff.so.6\n"
 
 PIPELINE = """
 import io, sys
@@ -28,20 +25,15 @@ print(picture.shape, again[0, 0].tolist(), again[1, 1].tolist())
 
 
 @pytest.fixture(scope="module")
-def extras(lay_once: Lay, repository_root: Path) -> tuple[Place, Done]:
-    """`stock,extras` in a tree of its own."""
-    files = {f"stock/{name}": (repository_root / "stock" / name).read_bytes() for name in STOCK}
-    files["stock/70-Dockerfile-left"] = LEFT
-    files |= {f"extras/{path.name}": path.read_bytes() for path in (repository_root / "extras").iterdir()}
-    place = lay_once(files=files)
-    # In two runs, so that on a busy machine each is well within the patience of the tests.
-    place.build("stock")
-    return place, place.build("stock,extras")
+def extras(stocked: Place) -> tuple[Place, Done]:
+    """`stock,extras`, with a step of somebody's own before those of extras."""
+    write_tree(stocked.root, {"extras/05-Dockerfile-left": LEFT})
+    return stocked, stocked.build("stock,extras")
 
 
 def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(extras: tuple[Place, Done]) -> None:
     place, done = extras
-    assert [step for step in done.built if step[:2].isdigit()] == ["10-codecs", "20-pillow", "30-opencv"]
+    assert [step for step in done.built if step[:2].isdigit()] == ["05-left", "10-codecs", "20-pillow", "30-opencv"]
     assert f"v1-extras-{OWN}" in place.tags()
     # What the tests show is kept with the image: nothing is left to be done.
     again = place.build("stock,extras")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import signal
 import struct
 import subprocess
@@ -19,12 +18,10 @@ from typing import Any
 
 import pytest
 
-from .conftest import OWN, PATIENCE, Lay, docker, eventually, kill, write_tree
+from .conftest import OWN, PATIENCE, Place, docker, eventually, kill, write_tree
 
 pytestmark = pytest.mark.timeout(1500)
 
-STEPS_OF_STOCK = {"50-Dockerfile-python": "01-Dockerfile-python", "60-Dockerfile-numpy": "02-Dockerfile-numpy"}
-"""What graphics needs of stock, the virtual environment and the numpy that websockify asks for, and its place here."""
 NOTHING = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 BACKGROUND = (0x2C, 0x4A, 0x6B)
 WIDTH, HEIGHT = 1280, 800
@@ -127,27 +124,21 @@ def chromium(base_images: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 @pytest.fixture
-def desktop(
-    chromium: tuple[subprocess.Popen[bytes], str], lay: Lay, repository_root: Path
-) -> Iterator[str]:  # fmt: skip
+def desktop(chromium: tuple[subprocess.Popen[bytes], str], stocked: Place) -> Iterator[str]:
     """The name of a running container. Its image is built while the browser's is.
 
     The image is that of an option on top of graphics, which says nothing of what graphics has brought.
     """
-    place = lay()
-    for name in ("graphics", "utilities"):
-        shutil.copytree(repository_root / name, place.root / name)
-    for name, here in STEPS_OF_STOCK.items():
-        shutil.copy(repository_root / "stock" / name, place.root / "graphics" / here)
+    place = stocked
     write_tree(place.root, {"top/10-Dockerfile-nothing": NOTHING})
-    build = place.start(*place.words("graphics,top", "--plain"))
+    build = place.start(*place.words("stock,graphics,top", "--plain"))
     try:
         out, err = build.communicate(timeout=3 * PATIENCE)
     finally:
         kill(build, signal.SIGINT)
     assert build.returncode == 0, f"{out}\n{err[-20_000:]}"
     # Every step's own test, and production's, passed on the way.
-    assert err.count("test passed: ") == len(list((repository_root / "graphics").glob("*-test"))), err
+    assert err.count("test passed: ") == len(list((place.root / "graphics").glob("*-test"))), err
 
     container = f"chainbuild-test-{uuid.uuid4().hex[:12]}"
     started = docker("run", "--detach", "--name", container, f"{place.repo}:v1-top-{OWN}")
