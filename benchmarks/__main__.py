@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from benchmarks import loop, measure, memory, minimize, page, plan, science, sizes
 
+Tables = dict[str, str]
+"""What was measured, by the place that it has in docs/benchmarks.md."""
+
 
 def main() -> int:
     """Run the benchmark that is named; its table goes to stdout and, with `--write`, into the page."""
@@ -47,41 +50,37 @@ def main() -> int:
     _of_a_registry(words)
     words.set_defaults(name="memory", measured=_memory)
 
-    words = commands.add_parser("plan", help="plans of many steps that are all in the registry")
+    words = commands.add_parser("plan", help="plans of many steps, and of science layers, that are all in the registry")
     words.add_argument(
         "--sizes", default=",".join(map(str, plan.SIZES)), help="numbers of steps (default: %(default)s)"
     )
     words.add_argument("--rounds", type=int, default=3)
-    words.set_defaults(name="plan", measured=_plan)
-
-    words = commands.add_parser("science", help="plans of trees of science layers that are all in the registry")
     words.add_argument(
-        "--sizes", default=",".join(map(str, science.SIZES)), help="numbers of layers (default: %(default)s)"
+        "--layers", default=",".join(map(str, science.SIZES)), help="numbers of science layers (default: %(default)s)"
     )
-    words.add_argument("--rounds", type=int, default=3)
-    words.set_defaults(name="science", measured=_science)
+    words.set_defaults(name="plan", measured=_plan)
 
     asked = parser.parse_args()
     # Ended from outside, it still takes away what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    measured: Callable[[argparse.Namespace], str] = asked.measured
+    measured: Callable[[argparse.Namespace], Tables] = asked.measured
     try:
-        table = measured(asked)
+        tables = measured(asked)
     except measure.RunFailedError as error:
         measure.say(f"script/bench {asked.name}: {error}")
         return 1
-    print(table)
+    print("\n\n".join(tables.values()))
     print(f"\n{page.machine()}")
-    if asked.write:
-        page.put(asked.name, table)
+    for name, table in tables.items() if asked.write else ():
+        page.put(name, table)
     return 0
 
 
-def _loop(asked: argparse.Namespace) -> str:
+def _loop(asked: argparse.Namespace) -> Tables:
     settings = loop.Settings(
         steps=asked.steps, rounds=asked.rounds, base=asked.base, least=asked.least, most=asked.most, prune=asked.prune
     )
-    return loop.table(loop.measured(settings))
+    return {"loop": loop.table(loop.measured(settings))}
 
 
 def _of_a_registry(words: argparse.ArgumentParser) -> None:
@@ -90,32 +89,30 @@ def _of_a_registry(words: argparse.ArgumentParser) -> None:
     words.add_argument("--registry-port", type=int, help="as chainbuild's (default: $CHAINBUILD_REGISTRY_PORT or 5000)")
 
 
-def _minimize(asked: argparse.Namespace) -> str:
+def _minimize(asked: argparse.Namespace) -> Tables:
     settings = minimize.Settings(
         rounds=asked.rounds, images=tuple(asked.images), repository=asked.repo, production=asked.production,
         emulate=not asked.no_emulation, port=asked.registry_port,
     )  # fmt: skip
-    return minimize.table(minimize.measured(settings))
+    return {"minimize": minimize.table(minimize.measured(settings))}
 
 
-def _sizes(asked: argparse.Namespace) -> str:
-    return sizes.table(
-        sizes.measured(asked.repo, asked.production, port=asked.registry_port, switches=not asked.no_switches)
-    )
+def _sizes(asked: argparse.Namespace) -> Tables:
+    found = sizes.measured(asked.repo, asked.production, port=asked.registry_port, switches=not asked.no_switches)
+    return {"sizes": sizes.table(found)}
 
 
-def _memory(asked: argparse.Namespace) -> str:
-    return memory.table(memory.measured(asked.repo, asked.production, asked.files, port=asked.registry_port))
+def _memory(asked: argparse.Namespace) -> Tables:
+    found = memory.measured(asked.repo, asked.production, asked.files, port=asked.registry_port)
+    return {"memory": memory.table(found)}
 
 
-def _plan(asked: argparse.Namespace) -> str:
-    sizes = tuple(int(word) for word in asked.sizes.split(","))
-    return plan.table(plan.measured(sizes, asked.rounds))
-
-
-def _science(asked: argparse.Namespace) -> str:
-    sizes = tuple(int(word) for word in asked.sizes.split(","))
-    return science.table(science.measured(sizes, asked.rounds))
+def _plan(asked: argparse.Namespace) -> Tables:
+    steps, layers = (tuple(int(word) for word in text.split(",")) for text in (asked.sizes, asked.layers))
+    return {
+        "plan": plan.table(plan.measured(steps, asked.rounds)),
+        "science": science.table(science.measured(layers, asked.rounds)),
+    }
 
 
 if __name__ == "__main__":

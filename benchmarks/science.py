@@ -1,4 +1,4 @@
-"""`script/bench science`: how long `chainbuild science plan` takes over many layers with a git history, all in the registry."""
+"""`script/bench plan`: how long `chainbuild science plan` takes over many layers with a git history, all in the registry."""
 
 from __future__ import annotations
 
