@@ -1,10 +1,15 @@
-"""What may stand in a release plan: the one source of its reader's checks and of its schema."""
+"""What may stand in a release plan: the one source of its reader's checks and of its schema.
+
+python -m chainbuild.release.rules > docs/release_plan.schema.json
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import Any, Final
 
 from chainbuild.project.rules import Key, Many, Named, Rule, Table, Text
+from chainbuild.project.schema import as_text, schema_of
 
 SCHEMA: Final = "chainbuild.release-plan/1"
 FILE_NAME: Final = "release_plan.yaml"
@@ -91,3 +96,12 @@ PLAN: Final = Table(
 
 WRITTEN: Final = ("digests", "replaces", "differences", "tests", "errors", "warnings")
 """The keys of an image that `update` renews, in the order in which a plan has them; all others are people's."""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a plan (draft 2020-12)."""
+    return schema_of(PLAN, FILE_NAME, "What is to be released: written by chainbuild, edited and reviewed by people.")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_text(schema()))

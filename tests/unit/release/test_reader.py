@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from chainbuild.errors import WrongUseError
+from chainbuild.project.nodes import read_nodes
+from chainbuild.project.schema import as_text
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.release.deciding import undecided
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan, read_plan
+from chainbuild.release.rules import FILE_NAME, PLAN, schema
 from chainbuild.release.writing import plan_text, scalar
+from tests.unit.project.test_shape import anything, near
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 GOOD = f"""\
@@ -200,9 +206,26 @@ def planned_images(draw: st.DrawFn, name: str = "acme/tools:v1") -> PlannedImage
 @settings(max_examples=50)
 @given(planned_images(), TEXTS.filter(bool))
 def test_what_is_written_is_what_is_read(image: PlannedImage, release: str) -> None:
-    plan = parse(plan_text(release, [image]))
+    text = plan_text(release, [image])
+    assert list(Draft202012Validator(schema()).iter_errors(yaml.safe_load(text))) == []
+    plan = parse(text)
     assert plan.release == release
     assert [one.as_json() for one in plan.images] == [image.as_json()]
+
+
+def test_the_published_schema_is_this_one(repository_root: Path) -> None:
+    Draft202012Validator.check_schema(schema())
+    published = (repository_root / "docs/release_plan.schema.json").read_text(encoding="utf-8")
+    wanted = "python -m chainbuild.release.rules > docs/release_plan.schema.json"
+    assert published == as_text(schema()), f"run: {wanted}"
+
+
+@settings(max_examples=200)
+@given(near(PLAN) | anything)
+def test_the_reader_and_the_schema_agree(document: Any) -> None:
+    text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=False)
+    found = read_nodes(text.encode(), FILE_NAME, PLAN).problems
+    assert bool(found) == bool(list(Draft202012Validator(schema()).iter_errors(document))), (text, found)
 
 
 @given(st.binary(max_size=200))
