@@ -150,11 +150,13 @@ class Decider:
         lenient: Mapping[StepId, Lenience] | None = None,
         clock: Callable[[], float] = time.time,
         glance: Glance | None = None,
+        passed: Callable[[Step, Record], bool] = lambda _step, _record: True,
     ) -> None:
         """`external` gives the facts of the images of a step that are no steps, by input name.
 
         `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `glance` is
-        asked before the records are, until the decider is made `fresh`. `lenient`: see `Lenience`.
+        asked before the records are, until the decider is made `fresh`. `lenient`: see `Lenience`. `passed` tells whether
+        a recorded image has passed the step's test as it is now.
         """
         self._records = records
         self._inputs = inputs
@@ -164,6 +166,7 @@ class Decider:
         self._lenient = lenient or {}
         self._clock = clock
         self._glance = glance
+        self._passed = passed
 
     def fresh(self) -> Decider:
         """One that looks at every file and record again: between a plan and its execution hours may pass."""
@@ -175,6 +178,7 @@ class Decider:
             taken=self._taken,
             lenient=self._lenient,
             clock=self._clock,
+            passed=self._passed,
         )
 
     def components(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Components:
@@ -199,14 +203,15 @@ class Decider:
         if record is not None:
             why = self._not_reusable(step, record, stands=stands)
             if why is None:
-                return Decision(step=step, reuse=record, reason="unchanged", components=components, last=record)
+                return self._reused(step, record, "unchanged", components)
             return Decision(step=step, reuse=None, reason=why, components=components, last=record)
         last = self._records.last(step.repository, step.family)
         lenience = self._lenient.get(step.id)
         if last and lenience and _alike(step, last.components, components, lenience):
             why = self._not_reusable(step, last, stands=False)
-            reason = why or f"taken as it stands ({lenience.flag})"
-            return Decision(step=step, reuse=None if why else last, reason=reason, components=components, last=last)
+            if why is None:
+                return self._reused(step, last, f"taken as it stands ({lenience.flag})", components)
+            return Decision(step=step, reuse=None, reason=why, components=components, last=last)
         return Decision(
             step=step,
             reuse=None,
@@ -223,7 +228,12 @@ class Decider:
                 f"{flag}: {step.id} is not in the chain registry",
                 hint=f"Build it first: run without {flag.split()[0]}.",
             )
-        return Decision(step=step, reuse=last, reason=f"taken as it stands ({flag})", last=last)
+        return self._reused(step, last, f"taken as it stands ({flag})")
+
+    def _reused(self, step: Step, record: Record, reason: str, components: Components | None = None) -> Decision:
+        if not self._passed(step, record):
+            reason += "; its test, which it has not passed yet, is run"
+        return Decision(step=step, reuse=record, reason=reason, components=components, last=record)
 
     def _not_reusable(self, step: Step, record: Record, *, stands: bool) -> str | None:
         age = self._clock() - record.built_at

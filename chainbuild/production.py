@@ -24,7 +24,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
-from chainbuild.trials import VERDICT, read_trial, run_trial, verdict_of
+from chainbuild.trials import VERDICT, has_passed, run_trial
 
 
 class StageFinisher:
@@ -59,7 +59,7 @@ class StageFinisher:
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
         """Whether there is no test, or the image has passed it: what did not change is not tested again."""
-        return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_trial(step.test)[0])
+        return has_passed(step, record)
 
     def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
         """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""

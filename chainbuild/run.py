@@ -25,6 +25,7 @@ from chainbuild.registry.books import Books, book_reference
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
+from chainbuild.trials import has_passed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
         lenient=wishes.lenient,
         glance=books,
+        passed=has_passed,
     )
     return Planned(plan=make_plan(graph, decider), found=found, decider=decider, books=books)
 

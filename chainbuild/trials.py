@@ -26,6 +26,7 @@ from chainbuild.events import Emit, Verdict
 from chainbuild.model import Step
 from chainbuild.orders import shown_path
 from chainbuild.registry.images import RemoteImage
+from chainbuild.registry.records import Record
 from chainbuild.scratch import scratch_folder
 
 VERDICT: Final = "test"
@@ -131,6 +132,11 @@ def run_trial(builder: Builder, emit: Emit, step: Step, image: RemoteImage, *, a
     took = time.monotonic() - started
     emit(Verdict(step=step.id, proof=VERDICT, passed=True, summary=f"{step.test.name} passed in {took:.1f} s"))
     return verdict_of(trial)
+
+
+def has_passed(step: Step, record: Record) -> bool:
+    """Whether a step has no test, or its recorded image has passed it as it is now."""
+    return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_trial(step.test)[0])
 
 
 def verdict_of(trial: Trial) -> str:

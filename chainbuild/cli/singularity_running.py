@@ -90,7 +90,7 @@ def _failed(failures: Mapping[str, ChainbuildError], mode: Mode, shown: frozense
 def _show_made(outcome: Outcome, shelf: Shelf, *, as_json: bool) -> None:
     if as_json:
         rows = [json.loads(one.facts) | {"path": str(shelf.path(one.name))} for one in outcome.made]
-        stdout().write_json({"schema": "chainbuild.sifs/1", "files": rows})
+        stdout().write_json({"schema": "chainbuild.sifs/1", "files": rows}, in_stream=True)
     else:
         stdout().write([str(shelf.path(one.name)) for one in outcome.made])
 
@@ -105,7 +105,7 @@ def _show_plan(planned: tuple[Planned, ...], shelf: Shelf, *, as_json: bool) -> 
             }
             for one in planned
         ]  # fmt: skip
-        stdout().write_json({"schema": "chainbuild.sif-plan/1", "files": rows})
+        stdout().write_json({"schema": "chainbuild.sif-plan/1", "files": rows}, in_stream=True)
         return
     columns = tuple(Column(heading=text) for text in ("action", "file", "platform", "digest", "why"))
     lines = [
@@ -199,7 +199,7 @@ def run_publish(
 def _show_uploads(compared: tuple[Compared, ...], *, as_json: bool) -> int:
     if as_json:
         rows = [{"file": one.sif.file, "state": one.state, "size": one.sif.size} for one in compared]
-        stdout().write_json({"schema": "chainbuild.sif-uploads/1", "files": rows})
+        stdout().write_json({"schema": "chainbuild.sif-uploads/1", "files": rows}, in_stream=True)
     else:
         lines = [
             (

@@ -121,11 +121,11 @@ class Terminal:
         text = "".join(f"{self.paint((Span(line),) if isinstance(line, str) else line)}\n" for line in lines)
         self.write_raw(text)
 
-    def write_json(self, document: Mapping[str, Any]) -> None:
-        """Write a document for programs."""
+    def write_json(self, document: Mapping[str, Any], *, in_stream: bool = False) -> None:
+        """Write a document for programs; `in_stream`: one line, as among the events of a run."""
         import json
 
-        self.write_raw(json.dumps(document, indent=2) + "\n")
+        self.write_raw(json.dumps(document, indent=None if in_stream else 2) + "\n")
 
     def write_raw(self, text: str) -> None:
         """Write a text that is fit for the stream already, and flush."""

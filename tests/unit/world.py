@@ -40,6 +40,7 @@ from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import RecordStore
 from chainbuild.run import _external_facts
+from chainbuild.trials import has_passed
 from tests.unit.registry.fake_registry import FakeHost, FakeRegistry
 
 AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
@@ -281,6 +282,7 @@ class World:
             renewal=renewal,
             taken=taken_before(graph, first) if first is not None else None,
             clock=lambda: self.now,
+            passed=has_passed,
         )
 
     def plan(self, graph: Graph | None = None, **how: Any) -> Plan:
