@@ -99,7 +99,26 @@ class RegistryError(ChainbuildError):
 
 
 class NotFoundInRegistryError(RegistryError):
-    """The registry answered: there is no such manifest, blob or repository."""
+    """The registry answered clearly that there is no such manifest, blob or repository.
+
+    `chainbuild.registry.answers` decides what is clear. No other answer means that something does not exist.
+    """
+
+
+class DamagedContentError(RegistryError):
+    """Content that fails its digest or its size, or cannot be parsed: as good as none, but never without a message."""
+
+
+class LimitError(DamagedContentError):
+    """Content that exceeds a limit of `chainbuild.limits`."""
+
+
+class NotAnImageError(RegistryError):
+    """The name points at an artifact that is not an image."""
+
+
+class RegistryBusyError(RegistryError):
+    """The registry answered that it cannot answer now (429, 5xx), and still did so after the retries."""
 
 
 class LoginNeededError(RegistryError):
