@@ -70,7 +70,7 @@ def _by_option(
             continue
         digests = [str(raw.digest)]
         if raw.is_index:
-            digests = [str(child.digest) for child in Index.parse(raw.raw, media_type=raw.media_type).images]
+            digests = [str(child.digest) for child in Index.of(raw).images]
         for record in (one for digest in digests for one in by_image.get(digest, ())):
             option, run = _run_of(tag, record, is_index=raw.is_index)
             if run:

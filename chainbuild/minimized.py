@@ -140,7 +140,7 @@ def _parents(registries: Registries, minimized: Minimized) -> Iterator[tuple[Rec
                 raw = client.manifest(minimized.place.repository, record.image)
             except NotFoundInRegistryError:
                 return
-            yield record, Manifest.parse(raw.raw, media_type=raw.media_type, where=record.step)
+            yield record, Manifest.of(raw, where=record.step)
 
 
 def _base_layers(record: Record, manifest: Manifest) -> int:

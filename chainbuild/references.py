@@ -33,6 +33,11 @@ class Digest:
             raise WrongUseError(f"{self.value!r} is not a digest", hint="A digest is sha256: and 64 hex digits.")
 
     @property
+    def algorithm(self) -> str:
+        """`sha256` or `sha512`."""
+        return self.value.partition(":")[0]
+
+    @property
     def hex(self) -> str:
         """The hex digits alone."""
         return self.value.partition(":")[2]

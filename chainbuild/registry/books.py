@@ -16,7 +16,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError
+from chainbuild.errors import (
+    DamagedContentError,
+    LoginNeededError,
+    RegistryBusyError,
+    RegistryError,
+    UnreachableError,
+)
 from chainbuild.keys import Components
 from chainbuild.model import Chain, StepId
 from chainbuild.references import Digest, ImageReference
@@ -89,9 +95,7 @@ class Books:
         try:
             artifact = read_artifact(self._registries, place, ARTIFACT_TYPE)
             return read_book(artifact.content) if artifact else {}
-        except (UnreachableError, LoginNeededError):
-            raise
-        except (RegistryError, ValueError):
+        except (DamagedContentError, ValueError):
             return {}
 
     def _tags_of(self, repository: ImageReference, *, every: int = 0) -> frozenset[str]:
@@ -101,7 +105,7 @@ class Books:
             pages = _LEAST_PAGES + steps // _STEPS_A_PAGE
             try:
                 self._tags[repository] = frozenset(client.some_tags(repository.repository, pages=pages))
-            except (UnreachableError, LoginNeededError):
+            except (UnreachableError, LoginNeededError, RegistryBusyError):
                 raise
             except RegistryError:
                 # A registry that does not list its tags: everything is asked for by its name.

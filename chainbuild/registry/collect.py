@@ -192,18 +192,22 @@ def _below(
     registries: Registries, client: RegistryClient, repository: ImageReference, todo: list[tuple[str, str | Digest]]
 ) -> list[tuple[str, Held]]:
     found: list[tuple[str, Held]] = []
+    seen: set[Digest] = set()
     while todo:
         name, reference = todo.pop()
+        if not name and reference in seen:
+            continue
         try:
             raw = client.manifest(repository.repository, reference)
         except NotFoundInRegistryError:
             continue
+        seen.add(raw.digest)
         if raw.is_index:
-            children = tuple(child.digest for child in Index.parse(raw.raw, media_type=raw.media_type).manifests)
+            children = tuple(child.digest for child in Index.of(raw).manifests)
             found.append((name, Held(digest=raw.digest, tags=(), blobs={}, children=children)))
             todo += [("", child) for child in children]
             continue
-        manifest = Manifest.parse(raw.raw, media_type=raw.media_type)
+        manifest = Manifest.of(raw)
         blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
         record = None
         if manifest.artifact_type == ARTIFACT_TYPE:

@@ -7,18 +7,19 @@ answers as a registry is somebody's own: it is used and never stopped.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from chainbuild import limits
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit, Message
 from chainbuild.registry import compose
+from chainbuild.registry.answers import is_registry
 from chainbuild.registry.leases import SHARED_FOLDER, Holder, Lease, Leases, Mark
 from chainbuild.registry.transport import PlainTransport, Request, TransportError
 
@@ -270,29 +271,17 @@ class ManagedRegistry:
 def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
     """What answers at `host:port`: a registry (OCI spec, "Determining Support"), nothing, something else."""
     transport = PlainTransport(connect_seconds=seconds)
-    request = Request(method="GET", url=f"http://{endpoint}/v2/", read_seconds=seconds)
+    request = Request(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
     try:
         response = transport.send(request)
-        body = response.read()
+        response.end_within(seconds)
+        body = limits.read_start(response.chunks(), limits.ERROR_BODY)
     except TransportError as error:
         # Reset: docker's proxy listens before the registry in the container does.
         return "nothing" if error.fault in {"refused", "no-host"} else "something else"
     finally:
         transport.close()
     return "registry" if is_registry(response.status, response.headers, body) else "something else"
-
-
-def is_registry(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
-    if status not in {200, 401}:
-        return False
-    if headers.get("docker-distribution-api-version", "").startswith("registry/2"):
-        return True
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return False
-    return document == {} if status == 200 else isinstance(document, dict) and "errors" in document
 
 
 def port_taken(port: int, holder: str) -> NotReadyError:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError, WrongUseError
+from chainbuild.errors import DamagedContentError, WrongUseError
 from chainbuild.keys import Components
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import Artifact, put_artifact, read_artifact
@@ -141,13 +141,15 @@ class RecordStore:
         return self._registries.client(repository).head(repository.repository, record.image) is not None
 
     def at(self, reference: ImageReference) -> Record | None:
-        """The record under a name; None where there is none that can be read. Errors: the registry does not answer."""
+        """The record under a name; None where there is none that can be read. Errors: the registry does not answer.
+
+        A damaged record is as good as none, and said: the registries' notice gets a warning.
+        """
         try:
             artifact: Artifact | None = read_artifact(self._registries, reference, ARTIFACT_TYPE)
             return Record.parse(artifact.content) if artifact else None
-        except (UnreachableError, LoginNeededError):
-            raise
-        except (RegistryError, ValueError):
+        except (DamagedContentError, ValueError) as error:
+            self._registries.notice(f"the record {reference} cannot be read and counts as none: {error}")
             return None
 
 

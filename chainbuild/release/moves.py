@@ -195,5 +195,5 @@ def _is_of(registries: Registries, name: ImageReference, now: Digest, image: Pla
     raw = registries.client(name).manifest(name.repository, now)
     if not raw.is_index:
         return False
-    index = Index.parse(raw.raw, media_type=raw.media_type, where=str(name))
+    index = Index.of(raw, where=str(name))
     return {child.digest for child in index.images} == set(image.digests.values())

@@ -66,13 +66,13 @@ class FakeResponse:
         self.headers: Mapping[str, str] = {key.lower(): value for key, value in answer.headers.items()}
         self._body = answer.body
 
-    def read(self) -> bytes:
-        return self._body
-
     def chunks(self) -> Iterator[bytes]:
         # Small pieces, so that code which takes the first piece for the whole is found out.
         for start in range(0, len(self._body), 7):
             yield self._body[start : start + 7]
+
+    def end_within(self, seconds: float) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -10,8 +10,9 @@ import pytest
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Event, Message
 from chainbuild.registry import compose, managed, ports
+from chainbuild.registry.answers import is_registry
 from chainbuild.registry.leases import Leases
-from chainbuild.registry.managed import ManagedRegistry, is_registry
+from chainbuild.registry.managed import ManagedRegistry
 
 
 @dataclass
