@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
+    DamagedContentError,
     LoginNeededError,
+    NotAnImageError,
     NotFoundInRegistryError,
     NotReadyError,
     RegistryError,
@@ -92,7 +94,8 @@ class BaseFinder:
     def find(self, named: ImageReference, platform: Platform, origin: str = "") -> FoundImage:
         """The image for that platform.
 
-        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do.
+        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do; `RegistryBusyError`
+        and every other `RegistryError` at once: a registry that cannot answer now is not one without the image.
         """
         try:
             return FoundImage(named=named, image=resolve(self._registries, named, platform))
@@ -102,6 +105,8 @@ class BaseFinder:
                     error, origin, "See what the chain registry holds with: chainbuild registry ls."
                 ) from None
             refused = error
+        except RegistryError as error:
+            raise _with_hint(error, origin or f"image {named}", error.hint) from None
         if isinstance(refused, UnreachableError):
             copy = self._copy_in_chain(named, platform)
             if copy:
@@ -150,7 +155,11 @@ class BaseFinder:
             place = place.with_digest(named.digest)
         try:
             return resolve(self._registries, place, platform)
-        except RegistryError:
+        except (NotFoundInRegistryError, LoginNeededError):
+            # Some registries want a login for names that they do not have.
+            return None
+        except (DamagedContentError, NotAnImageError) as error:
+            self._registries.notice(f"the chain registry's {place} cannot be used: {error}")
             return None
 
     def _from_local_store(self, named: ImageReference, platform: Platform) -> FoundImage | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.provenance import Breadcrumb, read_trail
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -18,6 +18,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.records import Record, RecordStore, is_key
 
 _AT_ONCE: Final = 8
+_T = TypeVar("_T")
 _STAGES: Final = frozenset({"minimize", "production"})
 
 
@@ -68,14 +69,24 @@ def _records_by_image(
 
 
 def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
-    """The images under a tag; what is none, or lost a part, is left out."""
-    platforms: tuple[Platform, ...] = ()
-    with suppress(RegistryError):
-        platforms = platforms_of(registries, reference)
-    for platform in platforms:
-        with suppress(RegistryError):
-            image = resolve(registries, reference, platform)
+    """The images under a tag. What is none, or lost a part, is left out; what is damaged too, with a notice.
+
+    Errors: those of a registry that does not answer clearly.
+    """
+    for platform in _readable(registries, reference, lambda: platforms_of(registries, reference)) or ():
+        image = _readable(registries, reference, partial(resolve, registries, reference, platform))
+        if image is not None:
             yield Listed(reference=reference, platform=platform, image=image, is_index=image.index_digest is not None)
+
+
+def _readable(registries: Registries, reference: ImageReference, read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except (NotFoundInRegistryError, NotAnImageError):
+        return None
+    except DamagedContentError as error:
+        registries.notice(f"left out {reference}: {error}")
+        return None
 
 
 def _with_record(row: Listed, records: Mapping[str, Record]) -> Listed:

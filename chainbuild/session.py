@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chainbuild.bases import BaseFinder
-from chainbuild.events import Emit
+from chainbuild.events import Emit, Message
 from chainbuild.local_store import LocalStore
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.registry.managed import ManagedRegistry
@@ -88,7 +88,11 @@ def open_session(settings: Settings, emit: Emit) -> Iterator[Session]:
     from chainbuild.buildx import BuildxDriver
 
     lease = nullcontext() if settings.registry else managed_registry(settings).lease(emit)
-    with lease, Registries() as registries:
+
+    def notice(text: str) -> None:
+        emit(Message(level="warning", text=text))
+
+    with lease, Registries(notice=notice) as registries:
         yield Session(
             settings=settings,
             registries=registries,
