@@ -75,7 +75,7 @@ def ci(
     found, pipeline = read_pipeline(words, _recorded)
     if pipeline.graph.notes:
         stderr().write([f"note: {note}" for note in pipeline.graph.notes])
-    stdout().write_raw(document(found, pipeline))
+    stdout().write_document(document(found, pipeline))
     return 0
 
 

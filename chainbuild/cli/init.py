@@ -39,7 +39,7 @@ def init(
     stderr().write([f"found {line}" for line in guess.told])
     text = write(guess)
     if dry_run:
-        stdout().write_raw(text)
+        stdout().write_document(text)
         return 0
     path.write_text(text, encoding="utf-8")
     put_schema(root)

@@ -97,7 +97,7 @@ def inspect(
         found = session.finder().find_result(ImageReference.parse(image), wanted)
         crumbs = trail_of(session.registries, session.chain, found.image)
     if json:
-        typer.echo(trail_as_json(found.image, crumbs))
+        stdout().write_raw(trail_as_json(found.image, crumbs) + "\n")
     else:
         show_trail(found.image, crumbs, stdout())
     return 0

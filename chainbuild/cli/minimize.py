@@ -106,6 +106,7 @@ def report(
     from chainbuild.minimize.page import page
     from chainbuild.minimized import by_step
     from chainbuild.ui import stdout
+    from chainbuild.wording import escaped
 
     with _minimized(image, platform, root, registry, registry_port, json=json) as (session, minimized):
         steps = by_step(session.registries, minimized)
@@ -118,7 +119,7 @@ def report(
         places = {"page": str(folder / "report.html"), "report": str(folder / "report.json")}
         stdout().write_json({"schema": "chainbuild.report/1", "image": image, **places})
     else:
-        typer.echo(folder / "report.html")
+        stdout().write([escaped(str(folder / "report.html"))])
     if show:
         import webbrowser
 
@@ -144,9 +145,9 @@ def _minimized(
 
 def _say(lines: Iterable[str]) -> None:
     from chainbuild.ui import stdout
-    from chainbuild.wording import visible
+    from chainbuild.wording import escaped
 
-    stdout().write([visible(line) for line in lines])
+    stdout().write([escaped(line) for line in lines])
 
 
 def _file_name(image: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly, say
+from chainbuild.wording import escaped
 
 app = typer.Typer(help="The chain registry: up, down, status, ls, gc.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,7 +23,7 @@ def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
     settings = settings_from(root=root, registry=None, port=registry_port)
     managed = managed_registry(settings)
     managed.up(say)
-    typer.echo(f"{managed.endpoint} is up and stays up; its data is in {settings.root / 'registry'}")
+    _print(f"{managed.endpoint} is up and stays up; its data is in {escaped(str(settings.root / 'registry'))}")
     return 0
 
 
@@ -38,7 +39,7 @@ def down(
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     was_up = managed.down(say, force=force)
-    typer.echo(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
+    _print(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
     return 0
 
 
@@ -68,12 +69,9 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
         "foreign": "up, but not chainbuild's: it is used and never stopped",
         "blocked": "the port is held by something that is no registry",
     }
-    typer.echo(f"{found.endpoint}: {words[found.kind]}")
-    for label, text in (("held by", found.holder), ("data in", found.data)):
-        if text:
-            typer.echo(f"    {label} {text}")
-    for holder in found.holders:
-        typer.echo(f"    needed by {holder}")
+    facts = [f"{label} {text}" for label, text in (("held by", found.holder), ("data in", found.data)) if text]
+    facts += [f"needed by {holder}" for holder in found.holders]
+    _print(f"{found.endpoint}: {words[found.kind]}", *(f"    {escaped(text)}" for text in facts))
     return 0
 
 
@@ -95,7 +93,7 @@ def list_images(
         for name in names:
             for tag in sorted(client.tags(name)):
                 if everything or is_readable(tag):
-                    typer.echo(f"{session.chain.host}/{name}:{tag}")
+                    _print(escaped(f"{session.chain.host}/{name}:{tag}"))
     return 0
 
 
@@ -130,14 +128,14 @@ def gc(
         kept = frozenset[Digest]().union(*(one.kept_blobs for one in found))
         garbage = [one for one in found if one.manifests]
         for one in garbage:
-            typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed(kept))}")
-            for tag in sorted(tag for held in one.manifests for tag in held.tags if is_readable(tag)):
-                typer.echo(f"    {tag}")
+            tags = sorted(tag for held in one.manifests for tag in held.tags if is_readable(tag))
+            count = plural(len(one.manifests), "manifest")
+            _print(f"{one.repository}: {count}, {size(one.freed(kept))}", *(f"    {escaped(tag)}" for tag in tags))
         freed = size(Garbage.freed_by_all(found))
         if not garbage:
-            typer.echo("nothing can go")
+            _print("nothing can go")
         elif not delete:
-            typer.echo(f"{freed} would be freed; --delete does it")
+            _print(f"{freed} would be freed; --delete does it")
         else:
 
             def delete_all() -> None:
@@ -148,5 +146,11 @@ def gc(
                 managed_registry(settings).sweep(session.emit, delete_all)
             else:
                 delete_all()
-            typer.echo(f"deleted; {freed} freed")
+            _print(f"deleted; {freed} freed")
     return 0
+
+
+def _print(*lines: str) -> None:
+    from chainbuild.ui import stdout
+
+    stdout().write(lines)

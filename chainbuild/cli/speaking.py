@@ -13,8 +13,11 @@ def say(event: Event) -> None:
     """Tell a message."""
     if isinstance(event, Message):
         from chainbuild.ui import stderr
+        from chainbuild.wording import visible_lines
 
-        stderr().write([event.text])
+        level = "" if event.level == "info" else f"{event.level}: "
+        first, *rest = visible_lines(event.text)
+        stderr().write([f"{level}{first}", *rest])
 
 
 def say_nothing(_event: Event) -> None:

@@ -21,7 +21,7 @@ from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.model import Difference, PlannedImage
 from chainbuild.trials import VERDICT
-from chainbuild.wording import share, size, visible
+from chainbuild.wording import escaped, share, size
 
 MUCH_LARGER: Final = 1.2
 """From how much of what it replaces on somebody should look at an image's size."""
@@ -157,7 +157,7 @@ def in_words(found: Comparison) -> Difference:
 
 
 def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(visible(str(change)) for change in changes))
+    return tuple(dict.fromkeys(escaped(str(change)) for change in changes))
 
 
 # What to think of -----------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def tests_of(look: Look) -> dict[str, tuple[str, ...]]:
     """What the proofs and tests of the image's steps said, by platform, the lowest step first."""
     return {
         platform.name: tuple(
-            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, visible(said))}"
+            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, escaped(said))}"
             for crumb in trail
             if crumb.record
             for proof, said in sorted(crumb.record.verdicts.items())

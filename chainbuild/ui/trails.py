@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,7 +10,7 @@ from chainbuild.inventory import Crumb
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.records import Record
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import duration, size, visible
+from chainbuild.wording import duration, escaped, moment, size
 
 SCHEMA: Final = "chainbuild.inspect/1"
 
@@ -24,7 +23,7 @@ def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> No
     ]
     steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
     for crumb in crumbs:
-        lines += [(), (Span(visible(crumb.step), "bold"),), f"  key         {crumb.key}"]
+        lines += [(), (Span(escaped(crumb.step), "bold"),), f"  key         {crumb.key}"]
         lines += _facts(crumb.record, steps) if crumb.record else ["  its record is not in the chain registry any more"]
     out.write(lines)
 
@@ -34,7 +33,7 @@ def _facts(record: Record, steps: Mapping[str, str]) -> list[Line | str]:
     commit = notes.get("commit", "")
     if commit and notes.get("dirty") == "yes":
         commit += " and uncommitted changes"
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
+    when = moment(record.built_at)
     facts = {
         "image": str(record.image),
         "Dockerfile": notes.get("dockerfile", ""),
@@ -49,7 +48,7 @@ def _facts(record: Record, steps: Mapping[str, str]) -> list[Line | str]:
         "adds": size(max(record.added, 0)),
         "proven": "; ".join(f"{proof}: {said}" for proof, said in record.verdicts.items()),
     }
-    return [f"  {name:<11} {visible(text)}" for name, text in facts.items() if text]
+    return [f"  {name:<11} {escaped(text)}" for name, text in facts.items() if text]
 
 
 def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
