@@ -8,11 +8,15 @@ replace them.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from chainbuild.errors import DamagedContentError, LimitError
@@ -96,6 +100,9 @@ LAYERS: Final = Limit("the layers of an image", 1_000, "layers")
 # int64, the type of a descriptor's size (OCI image spec, "Descriptor").
 DESCRIPTOR_SIZE: Final = Limit("the size in a descriptor", (1 << 63) - 1)
 
+# A WebDAV server's list of a folder: 1 kB for each file. What is beyond it is not read.
+WEBDAV: Final = Limit("a list of a WebDAV server", 16 << 20)
+
 # ---- content of an image ---------------------------------------------------------------------------------------------
 
 # A blob that is streamed or downloaded. The largest registries accept layers of 50 GiB.
@@ -119,6 +126,8 @@ FILES: Final = Limit("the files of an image", 2_000_000, "entries")
 PACKAGE_FILE: Final = Limit("the size of a package manager's file", 64 << 20)
 # All such files of one layer: status, file lists, metadata of Python distributions. Large images have 30 MB.
 PACKAGE_FILES: Final = Limit("the package managers' files of a layer", 256 << 20)
+# The steps that an image's labels name: each of them is a request for its record.
+TRAIL: Final = Limit("the steps of an image's trail", 2_000, "steps")
 # A document that is attached to an image, as stored (compressed).
 ATTACHED: Final = Limit("the stored size of an attached document", 128 << 20)
 # The same, unpacked. chainbuild's own bill of materials has 700 bytes for each file.
@@ -128,8 +137,10 @@ ATTACHED_UNPACKED: Final = Limit("the unpacked size of an attached document", 51
 
 # A manifest or template of a tree.
 TREE_FILE: Final = Limit("the size of a file that is read from the tree", 4 << 20)
-# What a template or a parameter expands to: parameters that use each other several times multiply.
-TEMPLATE: Final = Limit("the expanded size of a template", 1 << 20)
+# What a template expands to, or all parameters of an image: parameters that use each other several times multiply.
+TEMPLATE: Final = Limit("the expanded size of a template", 4 << 20)
+# All templates and parameters of a tree, which are held in memory.
+TEMPLATES: Final = Limit("the expanded size of all templates", 256 << 20)
 # Parameters that use parameters.
 TEMPLATE_DEPTH: Final = Limit("the depth of parameters in parameters", 32, "levels")
 
@@ -178,6 +189,7 @@ PACE: Final = Pace()
 
 # Longer than any counter, time or size in a document, and still a number that can be shown.
 _LONGEST_NUMBER: Final = 32
+_PIECE: Final = 1 << 20
 
 # ---- readers ----------------------------------------------------------------------------------------------------------
 
@@ -189,6 +201,19 @@ def read_all(chunks: Iterable[bytes], limit: Limit, what: str, where: str = "") 
         joined += chunk
         limit.check(len(joined), what, where)
     return bytes(joined)
+
+
+def read_file(path: Path, limit: Limit | None = None) -> bytes:
+    """Read a regular file of a tree. Errors: `LimitError`; `OSError`, also for what is not a regular file."""
+    # Not blocking: a FIFO or a device in the file's place would never end.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        limit = limit or TREE_FILE
+        content = file.read(limit.value + 1)
+    limit.check(len(content), path.name)
+    return content
 
 
 def read_start(chunks: Iterable[bytes], limit: Limit) -> bytes:
@@ -206,6 +231,19 @@ def counted(chunks: Iterable[bytes], budget: Budget) -> Iterator[bytes]:
     for chunk in chunks:
         budget.spend(len(chunk))
         yield chunk
+
+
+def check_text(raw: bytes, what: str, where: str = "") -> None:
+    """Check that bytes are UTF-8, without a second copy of all of them. Errors: `DamagedContentError`."""
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(raw), _PIECE):
+            decoder.decode(raw[start : start + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise DamagedContentError(f"{what} is not UTF-8 text", where=where) from error
 
 
 def inflate(data: bytes, limit: Limit, what: str, where: str = "") -> bytes:
@@ -235,11 +273,11 @@ def inflate(data: bytes, limit: Limit, what: str, where: str = "") -> bytes:
     return bytes(unpacked)
 
 
-def read_json(raw: bytes, what: str, where: str = "") -> Any:
+def read_json(raw: bytes, what: str, where: str = "", *, has_file_names: bool = False) -> Any:
     """Parse JSON (RFC 8259) of UTF-8 without NaN, infinite numbers, unpaired surrogates or excessive depth.
 
-    So what comes back can be written again as JSON, compared and shown. Errors: `DamagedContentError`; `LimitError` for
-    the depth.
+    So what comes back can be written again as JSON, compared and shown. `has_file_names`: unpaired surrogates are bytes of
+    file names (PEP 383), and allowed. Errors: `DamagedContentError`; `LimitError` for the depth.
     """
     try:
         text = raw.decode("utf-8")
@@ -251,7 +289,7 @@ def read_json(raw: bytes, what: str, where: str = "") -> Any:
     # Every container has one of these letters: most documents need no closer look.
     if text.count("[") + text.count("{") > JSON_DEPTH.value:
         _check_depth(document, what, where)
-    if "\\u" in text:
+    if "\\u" in text and not has_file_names:
         try:
             json.dumps(document, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
@@ -259,9 +297,9 @@ def read_json(raw: bytes, what: str, where: str = "") -> Any:
     return document
 
 
-def read_object(raw: bytes, what: str, where: str = "") -> dict[str, Any]:
-    """Parse a JSON object. Errors: as `read_json`."""
-    document = read_json(raw, what, where)
+def read_object(raw: bytes, what: str, where: str = "", *, has_file_names: bool = False) -> dict[str, Any]:
+    """Parse a JSON object. Everything is as in `read_json`."""
+    document = read_json(raw, what, where, has_file_names=has_file_names)
     if not isinstance(document, dict):
         raise DamagedContentError(f"{what} is not a JSON object", where=where)
     return document
@@ -284,8 +322,8 @@ def _check_depth(document: Any, what: str, where: str) -> None:
     level: list[Any] = [document] if isinstance(document, dict | list) else []
     depth = 0
     while level:
-        JSON_DEPTH.check(depth, what, where)
         depth += 1
+        JSON_DEPTH.check(depth, what, where)
         level = [
             child
             for container in level

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chainbuild import limits
 from chainbuild.attachments import attached_report
-from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.errors import DamagedContentError, NotFoundInRegistryError
 from chainbuild.inventory import trail_of
 from chainbuild.minimize.account import STATES
 from chainbuild.minimize.report import MINIMIZE_SCHEMA
@@ -65,13 +66,27 @@ def minimized_of(registries: Registries, chain: ChainRegistry, image: RemoteImag
 
 
 def _read(raw: bytes, image: str) -> Mapping[str, Any]:
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise RegistryError(f"{image}: the report of its minimize stage is damaged: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
-        raise RegistryError(f"{image}: the report of its minimize stage is not a {MINIMIZE_SCHEMA}")
+    document = limits.read_object(raw, "the report of its minimize stage", image, has_file_names=True)
+    if document.get("schema") != MINIMIZE_SCHEMA:
+        raise DamagedContentError(f"the report of its minimize stage is not a {MINIMIZE_SCHEMA}", where=image)
     return document
+
+
+@contextmanager
+def reading(image: str) -> Iterator[None]:
+    """Read the report of an image in this `with`: one that does not have the schema's form ends in a clear error.
+
+    Errors: `DamagedContentError`.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise DamagedContentError(
+            f"the report of its minimize stage does not have the form of {MINIMIZE_SCHEMA} ({type(error).__name__}:"
+            f" {str(error)[:100]})",
+            where=image,
+            hint="Build the option again with this version of chainbuild.",
+        ) from error
 
 
 # By step --------------------------------------------------------------------------------------------------------------

@@ -178,6 +178,8 @@ def _read_holder(handle: int, path: Path) -> Holder:
     pid = path.name.split("-")[1]
     try:
         body: Any = json.loads(os.read(handle, 4096))
-        return Holder(pid=int(body["pid"]), command=str(body["command"]), started=float(body["started"]))
-    except (ValueError, LookupError, TypeError):
+        started = float(body["started"])
+        time.localtime(started)  # another user's file: a time that cannot be shown is none
+        return Holder(pid=int(body["pid"]), command=str(body["command"]), started=started)
+    except (ValueError, LookupError, TypeError, ArithmeticError, OSError, RecursionError):
         return Holder(pid=int(pid) if pid.isdigit() else 0, command="(starting)", started=time.time())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from chainbuild.registry import compose
 from chainbuild.registry.answers import is_registry
 from chainbuild.registry.leases import SHARED_FOLDER, Holder, Lease, Leases, Mark
 from chainbuild.registry.transport import PlainTransport, Request, TransportError
+from chainbuild.wording import escaped
 
 DEFAULT_PORT: Final = 5000
 REGISTRY_IMAGE: Final = compose.REGISTRY_IMAGE
@@ -131,7 +132,8 @@ class ManagedRegistry:
             holders = self._leases.holders()
             if holders and not force:
                 raise BusyError(
-                    f"the registry at {self.endpoint} is in use:\n" + "\n".join(f"    {holder}" for holder in holders),
+                    f"the registry at {self.endpoint} is in use:\n"
+                    + "\n".join(f"    {escaped(str(holder))}" for holder in holders),
                     hint="Wait for it, or take it down regardless with --force (those runs will fail).",
                 )
             container = compose.container_on(self.port)
@@ -158,7 +160,8 @@ class ManagedRegistry:
             others = [holder for holder in self._leases.holders() if holder.pid != os.getpid()]
             if others:
                 raise BusyError(
-                    f"the registry at {self.endpoint} is in use:\n" + "\n".join(f"    {holder}" for holder in others),
+                    f"the registry at {self.endpoint} is in use:\n"
+                    + "\n".join(f"    {escaped(str(holder))}" for holder in others),
                     hint="Collect when those runs have ended.",
                 )
             collect()
@@ -286,10 +289,16 @@ def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
 
 def port_taken(port: int, holder: str) -> NotReadyError:
     """The error for a port that something else holds."""
+    who = escaped(holder) or "another program"
     return NotReadyError(
-        f"port {port}, which the chain registry needs, is taken by {holder or 'another program'}, which is no registry",
+        f"port {port}, which the chain registry needs, is taken by {who}, which is no registry",
         hint=f"Stop it, or take another port: --registry-port {port + 50} or CHAINBUILD_REGISTRY_PORT={port + 50}.",
     )
+
+
+def _listed(holders: Iterable[Holder]) -> str:
+    """Who holds leases, a line each: other users' command lines are in it."""
+    return "\n".join(f"    {escaped(str(holder))}" for holder in holders)
 
 
 def _is_marked(mark: Mark | None, container: compose.Container) -> bool:

@@ -172,7 +172,7 @@ class _Reader:
         if long_link:
             info.linkname = _text(long_link)
         if "path" in pax:
-            info.name = _text(pax["path"])
+            info.name = _text(pax["path"]).rstrip("/")
         if "linkpath" in pax:
             info.linkname = _text(pax["linkpath"])
         if kind == "file" and info.type == tarfile.AREGTYPE and info.name.endswith("/"):

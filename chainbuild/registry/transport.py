@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from chainbuild import limits
 from chainbuild.registry.headers import whole_number
@@ -141,6 +141,13 @@ def checked_headers(status: int, pairs: Iterable[tuple[str, str]], netloc: str) 
     return headers
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise TransportError("no-host", f"{url.partition('?')[0]!r} is not an address") from error
+
+
 # ---- plain HTTP -----------------------------------------------------------------------------------------------------
 
 
@@ -155,7 +162,7 @@ class PlainTransport:
     def send(self, request: Request) -> Response:
         import http.client
 
-        parts = urlsplit(request.url)
+        parts = _split(request.url)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         headers = dict(request.headers)
         if request.body is not None:
@@ -303,6 +310,10 @@ class _PlainResponse:
         self._watch.grant(CHUNK)
         # Not `read`, which would collect chunks until it has as many bytes: however small a server cuts its chunks.
         chunk: bytes = self._answer.read1(CHUNK)
+        left = self._answer.chunk_left
+        if isinstance(left, int) and left < 0:
+            # http.client takes a sign for a part of a number, and then whatever comes for the chunk.
+            raise ValueError("a chunk of a negative size")
         if not chunk and self._answer.length == 0:
             self._answer.read()  # only this tells http.client that the answer is at its end
         return chunk
@@ -310,12 +321,13 @@ class _PlainResponse:
     def _leave(self) -> None:
         if self._open:
             self._open = False
+            self._answer.close()
             self._drop()
 
     def _finish(self) -> None:
         if self._open:
             self._open = False
-            if self._answer.will_close:
+            if self._answer.will_close or self._watch.leftover:
                 self._drop()
             else:
                 self._done()
@@ -366,7 +378,7 @@ class PooledTransport:
         import urllib3
         from urllib3 import exceptions
 
-        parts = urlsplit(request.url)
+        parts = _split(request.url)
         headers = dict(request.headers)
         if request.body is not None:
             headers["Content-Length"] = str(request.body.size)

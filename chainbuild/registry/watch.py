@@ -34,6 +34,9 @@ class Watch:
         self.fault = ""
         self.sent = False
         """Whether the request was sent whole, so that an answer was waited for."""
+        self.leftover = False
+        """Whether more came than the answer has: the connection must not be used again."""
+        self.closing = False
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._began = clock()
@@ -115,6 +118,8 @@ class _WatchedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self._watch.closing:
+            return 0
         self._sock.settimeout(self._watch.seconds())
         try:
             count: int | None = self._raw.readinto(buffer)
@@ -132,6 +137,21 @@ class _WatchedReader(io.RawIOBase):
         super().close()
 
 
+class _Buffer(io.BufferedReader):
+    """Reads ahead of the parser, and notes what the parser did not take."""
+
+    def __init__(self, raw: _WatchedReader, watch: Watch) -> None:
+        super().__init__(raw)
+        self._watch = watch
+
+    def close(self) -> None:
+        if not self.closed:
+            # From here on the reader below says that there is no more, so nothing is waited for.
+            self._watch.closing = True
+            self._watch.leftover = bool(self.peek(1))
+        super().close()
+
+
 def watched(connection_class: type[Any]) -> type[Any]:
     """Return a subclass of `http.client.HTTPConnection` (or urllib3's) whose answers are read under the current watch.
 
@@ -140,6 +160,13 @@ def watched(connection_class: type[Any]) -> type[Any]:
 
     class Watched(connection_class):  # type: ignore[misc]
         response_class: Any
+        last_watch: Watch | None = None
+
+        @property
+        def is_connected(self) -> bool:
+            """Whether urllib3 may use it again."""
+            clean = self.last_watch is None or not self.last_watch.leftover
+            return clean and bool(super().is_connected)
 
         def send(self, data: Any) -> None:
             if self.sock is None and self.auto_open:
@@ -150,6 +177,7 @@ def watched(connection_class: type[Any]) -> type[Any]:
 
         def getresponse(self) -> Any:
             usual = self.response_class
+            self.last_watch = _current.watch
             self.response_class = partial(_answer, _current.watch)
             try:
                 return super().getresponse()
@@ -170,5 +198,5 @@ def _answer(watch: Watch, sock: Any, *arguments: Any, **keywords: Any) -> Any:
     watch.start_head()
     answer = http.client.HTTPResponse(sock, *arguments, **keywords)
     reader: Any = answer.fp
-    answer.fp = io.BufferedReader(_WatchedReader(reader.detach(), sock, watch))
+    answer.fp = _Buffer(_WatchedReader(reader.detach(), sock, watch), watch)
     return answer

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
+from chainbuild import limits
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
 from chainbuild.registry.auth import is_this_machine
 from chainbuild.registry.credentials import Credentials
@@ -30,7 +31,6 @@ from chainbuild.singularity.places.address import Address
 from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
 
 _HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
-_LARGEST_ANSWER: Final = 16 << 20
 _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
 
 
@@ -121,16 +121,13 @@ class WebdavPlace:
         return f"{self._base}/{quote(name)}"
 
     def _text(self, response: Response) -> str:
-        parts: list[bytes] = []
         try:
-            for chunk in response.chunks():
-                parts.append(chunk)
-                if sum(map(len, parts)) > _LARGEST_ANSWER:
-                    response.close()
-                    break
+            raw = limits.read_start(response.chunks(), limits.WEBDAV)
         except TransportError as error:
             raise UnreachableError(f"{self._host}: {error}") from error
-        return b"".join(parts).decode("utf-8", "replace")
+        finally:
+            response.close()
+        return raw.decode("utf-8", "replace")
 
     def _send(
         self,
