@@ -129,11 +129,11 @@ class RegistryClient:
         url = self._url(repository, "manifests", str(reference))
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
         response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limits.MANIFEST, headers=headers)
-        if is_page(response.headers):
+        if is_page(response.headers) and not isinstance(reference, Digest):
             raise _not_a_registry(url, "a page instead of a manifest")
         named = str(reference) if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
         digest = read_digest(named, shown(url)) if named else digest_of(raw)
-        _check(digest_of(raw, digest.algorithm).hex, digest, url)
+        _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
         media_type = _media_type(response)
         if media_type not in ACCEPTED_TYPES:
             media_type = _own_media_type(raw) or media_type or OCI_MANIFEST
@@ -249,8 +249,8 @@ class RegistryClient:
         url = self._url(repository, "blobs", str(digest))
         limit = limit or limits.ARTIFACT
         limit.check(size or 0, f"GET {shown(url)}: the blob")
-        _, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limit)
-        _check(digest_of(raw, digest.algorithm).hex, digest, url)
+        response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limit)
+        _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
         _check_size(len(raw), size, url)
         return raw
 
@@ -278,7 +278,7 @@ class RegistryClient:
             raise UnreachableError(f"GET {shown(url)}: {error}") from error
         finally:
             response.close()
-        _check(running.hexdigest(), digest, url)
+        _check(running.hexdigest(), digest, url, response)
         _check_size(count, size, url)
 
     def download(
@@ -470,8 +470,11 @@ def _not_a_registry(url: str, what: str) -> RegistryError:
     )
 
 
-def _check(found: str, digest: Digest, url: str) -> None:
+def _check(found: str, digest: Digest, url: str, response: Response) -> None:
     if found != digest.hex:
+        if is_page(response.headers):
+            # Not the registry's content, so it says nothing about that.
+            raise _not_a_registry(url, "a page instead of the content")
         raise DamagedContentError(
             f"GET {shown(url)}: the content is damaged: its digest is {found[:12]}…, not {digest.short}…",
             hint="Push the image again; the registry's storage or something on the way changes it.",
