@@ -10,8 +10,9 @@ body is the specification's error document with a code for it. Registries differ
 * some (registry.redhat.io, small ones) send a 404 without an error document, which the specification allows, as do all
   of them for HEAD.
 
-A 404 is also what a reverse proxy answers while the registry behind it is down, and 404, 403 or 200 is what a captive
-portal answers. So a 404 without an error document counts only after `GET /v2/` was answered as a registry answers it.
+A 404 is also what a reverse proxy or an API gateway answers while the registry behind it is down, and 404, 403 or 200 is
+what a captive portal answers. So a 404 without an error document counts only after `GET /v2/` was answered as a registry
+answers it; to HEAD, which never has one, it counts at once if its headers are a registry's.
 429 and 5xx mean "not now", and everything else is an error. None of those ever means "not found".
 """
 
@@ -76,7 +77,8 @@ def meaning(status: int, headers: Mapping[str, str], code: str, *, has_body: boo
         return "refused"
     if code:
         return "absent" if code in _ABSENT_CODES else "refused"
-    if not has_body and is_json(headers):
+    # The answer to HEAD has no document. API gateways also send JSON, but not the header that says whose it is.
+    if not has_body and is_json(headers) and _has_api_header(headers):
         return "absent"
     return "perhaps absent"
 
@@ -92,11 +94,15 @@ def is_page(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
 
 
+def _has_api_header(headers: Mapping[str, str]) -> bool:
+    return headers.get("docker-distribution-api-version", "").startswith("registry/2")
+
+
 def is_registry(status: int, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
     if status not in {200, 401}:
         return False
-    if headers.get("docker-distribution-api-version", "").startswith("registry/2"):
+    if _has_api_header(headers):
         return True
     try:
         document = json.loads(body)

@@ -132,6 +132,8 @@ class RegistryClient:
         if is_page(response.headers) and not isinstance(reference, Digest):
             raise _not_a_registry(url, "a page instead of a manifest")
         named = str(reference) if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
+        if not named:
+            _check_manifest(raw, url)
         digest = read_digest(named, shown(url)) if named else digest_of(raw)
         _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
         media_type = _media_type(response)
@@ -224,7 +226,7 @@ class RegistryClient:
     # ---- blobs -------------------------------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: Digest, *, size: int | None = None) -> bool:
-        """Whether the repository holds a blob; one that has another `size` there is none."""
+        """Whether the repository holds a blob. Errors: `DamagedContentError` where it has another `size` there."""
         url = self._url(repository, "blobs", str(digest))
         try:
             response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), fine=(200,))
@@ -237,7 +239,16 @@ class RegistryClient:
         if stored.partition(":")[0] == digest.algorithm and stored != digest.value:
             raise RegistryError(f"HEAD {shown(url)}: the registry answers with another digest, {stored[:100]}")
         length = whole_number(response.headers.get("content-length", ""))
-        return size is None or not length or length == size
+        # Some registries say nothing, or 0, of a length in answers without a body.
+        _check_size(length or 0, size if length else None, url)
+        return True
+
+    def needs_blob(self, repository: str, digest: Digest, *, size: int) -> bool:
+        """Whether a blob has to be sent to the repository: it is not there, or not whole."""
+        try:
+            return not self.has_blob(repository, digest, size=size)
+        except DamagedContentError:
+            return True
 
     def blob(
         self, repository: str, digest: Digest, *, size: int | None = None, limit: limits.Limit | None = None
@@ -314,7 +325,7 @@ class RegistryClient:
             raise ValueError("a body without its digest")
         else:
             body = data
-        if self.has_blob(repository, digest, size=body.size):
+        if not self.needs_blob(repository, digest, size=body.size):
             return digest
         for wait in (*self._wire.pace.waits, None):
             try:
@@ -351,7 +362,7 @@ class RegistryClient:
     def _arrived(self, repository: str, digest: Digest, size: int | None) -> bool:
         try:
             return self.has_blob(repository, digest, size=size)
-        except (UnreachableError, RegistryBusyError):
+        except (UnreachableError, RegistryBusyError, DamagedContentError):
             return False
 
     def mount_blob(self, repository: str, digest: Digest, from_repository: str) -> bool:
@@ -432,9 +443,11 @@ def digest_of_file(path: Path) -> Digest:
 
 def _names(raw: bytes, key: str, url: str) -> list[str]:
     try:
-        names = limits.read_object(raw, f"GET {shown(url)}: the answer").get(key) or []
+        document = limits.read_object(raw, "it")
     except DamagedContentError as error:
         raise RegistryError(f"GET {shown(url)}: not a list of {key}: {error.message}") from error
+    # Null is an empty list. An answer without the key is none, and must not pass for an empty list.
+    names = (document[key] or []) if key in document else None
     if not isinstance(names, list):
         raise RegistryError(f"GET {shown(url)}: not a list of {key}")
     return [name if isinstance(name, str) else str(name)[:128] for name in names]
@@ -464,6 +477,16 @@ def _own_media_type(raw: bytes) -> str:
     return found if isinstance(found, str) else ""
 
 
+def _check_manifest(raw: bytes, url: str) -> None:
+    """Check what no digest vouches for: that it is a manifest at all. Errors: `RegistryError`."""
+    try:
+        document = limits.read_object(raw, "it")
+    except DamagedContentError as error:
+        raise _not_a_registry(url, f"something else than a manifest: {error.message}") from error
+    if not {"config", "manifests", "fsLayers"}.intersection(document):
+        raise _not_a_registry(url, "something else than a manifest")
+
+
 def _not_a_registry(url: str, what: str) -> RegistryError:
     return RegistryError(
         f"{shown(url)} answers with {what}", hint="Is that a registry? Is there a login page or a proxy in between?"
@@ -484,6 +507,6 @@ def _check(found: str, digest: Digest, url: str, response: Response) -> None:
 def _check_size(found: int, size: int | None, url: str) -> None:
     if size is not None and found != size:
         raise DamagedContentError(
-            f"GET {shown(url)}: the content is damaged: it has {found:,} bytes, not {size:,}",
+            f"{shown(url)}: the content is damaged: it has {found:,} bytes, not {size:,}",
             hint="Push the image again; the registry's storage or something on the way changes it.",
         )

@@ -294,7 +294,7 @@ def _copy_blobs(
     giver, taker = registries.client(source), registries.client(destination)
 
     def copy(blob: Descriptor) -> None:
-        if taker.has_blob(destination.repository, blob.digest, size=blob.size):
+        if not taker.needs_blob(destination.repository, blob.digest, size=blob.size):
             return
         if giver is taker and taker.mount_blob(destination.repository, blob.digest, source.repository):
             return

@@ -182,7 +182,8 @@ class PlainTransport:
                 if reused and isinstance(error, BrokenPipeError | ConnectionResetError):
                     continue
                 # What came was the rest of an earlier answer, which a broken server sent too late.
-                if reused and isinstance(error, http.client.BadStatusLine) and request.method in {"GET", "HEAD"}:
+                garbage = isinstance(error, http.client.HTTPException) or watch.overrun
+                if reused and garbage and request.method in {"GET", "HEAD"}:
                     continue
                 if isinstance(error, TransportError):
                     raise

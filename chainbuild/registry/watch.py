@@ -37,6 +37,8 @@ class Watch:
         self.leftover = False
         """Whether more came than the answer has: the connection must not be used again."""
         self.closing = False
+        self.overrun = False
+        """Whether more came at one go than HTTP allows."""
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._began = clock()
@@ -84,6 +86,7 @@ class Watch:
         self._received += size
         self._left -= size
         if self._left < 0:
+            self.overrun = True
             raise self.hit(
                 "an answer with a chunk size or trailers that are not HTTP"
                 if self._is_body

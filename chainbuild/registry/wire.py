@@ -100,9 +100,23 @@ class Wire:
         allowed = self.pace.call + (self.pace.transfer(size) + self.pace.commit if size else 0.0)
         call = _Call(method=method, scope=scope, deadline=self.clock() + allowed, patient=patient)
         headers = headers or {}
+        response, last = self._followed(call, url, headers, body)
+        if response.status in fine:
+            return response
+        error = self._error(call, last, response)
+        if error is None:
+            # A 404 that is not clear, from a registry that is there. It may have come back just now: ask again.
+            response, last = self._followed(call, url, headers, body)
+            if response.status in fine:
+                return response
+            error = self._error(call, last, response, is_there=True)
+        raise error or NotFoundInRegistryError(f"{method} {shown(url)}: 404")
+
+    def _followed(self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None) -> tuple[Response, str]:
+        """Send, and follow redirects. Returns the last answer and its address."""
         response = self._authorized(call, url, headers, body)
         for _ in range(_MOST_REDIRECTS):
-            if response.status not in _REDIRECTS or method not in {"GET", "HEAD"}:
+            if response.status not in _REDIRECTS or call.method not in {"GET", "HEAD"}:
                 break
             response.close()
             url = self.location(response, url)
@@ -111,9 +125,7 @@ class Wire:
             else:
                 # A storage's own, signed address: our authorization is not for it.
                 response = self._send(call, url, headers, "", None)
-        if response.status in fine:
-            return response
-        raise self._error(call, url, response)
+        return response, url
 
     def fetch(
         self, url: str, scope: Scope, limit: limits.Limit, *, headers: Mapping[str, str] | None = None
@@ -231,8 +243,11 @@ class Wire:
         hint = _HINTS.get(error.fault, "Try again; see the registry's log where it is yours.")
         return UnreachableError(f"{request.method} {shown(request.url)}: {self._scrub(str(error))}", hint=hint)
 
-    def _error(self, call: _Call, url: str, response: Response) -> RegistryError:
-        """Return the error that a status means, with what the registry itself says about it."""
+    def _error(self, call: _Call, url: str, response: Response, *, is_there: bool = False) -> RegistryError | None:
+        """Return the error that a status means, with what the registry itself says about it.
+
+        None: a 404 that is not clear, although a registry answers there. `is_there`: that is known already.
+        """
         response.end_within(self.pace.error)
         said = statement(response)
         status, quote = response.status, self._scrub(said.quote)
@@ -252,9 +267,11 @@ class Wire:
         if means == "login":
             refusal = self._authorizer.refused(f"{request} ({status}{', ' + quote if quote else ''})")
             return LoginNeededError(refusal.message, hint=refusal.hint)
-        if means == "absent" or (means == "perhaps absent" and self._confirm(call)):
+        if means == "absent":
             return NotFoundInRegistryError(line)
         if means == "perhaps absent":
+            if is_there or self._confirm(call):
+                return None
             return RegistryError(
                 f"{line}, but {self.base}/v2/ does not answer as a registry",
                 hint="Is that a registry? Is it down behind its proxy?",

@@ -57,7 +57,9 @@ class Answer:
     @classmethod
     def error(cls, status: int, code: str, message: str = "") -> Answer:
         body = json.dumps({"errors": [{"code": code, "message": message or code.lower(), "detail": None}]}).encode()
-        return cls(status, body, {"content-type": "application/json"})
+        return cls(
+            status, body, {"content-type": "application/json", "docker-distribution-api-version": "registry/2.0"}
+        )  # fmt: skip
 
 
 class FakeResponse:

@@ -26,6 +26,8 @@ PLAIN = {"content-type": "text/plain; charset=utf-8"}
         ("ECR, a missing repository", 404, JSON | API, "NAME_UNKNOWN", True, "absent"),
         ("registry.redhat.io, no document", 404, PLAIN, "", True, "perhaps absent"),
         ("HEAD without any header", 404, {}, "", False, "perhaps absent"),
+        ("HEAD of Kong or AWS API Gateway", 404, JSON, "", False, "perhaps absent"),
+        ("Kong or AWS API Gateway", 404, JSON, "", True, "perhaps absent"),
         ("Traefik without its backend", 404, PLAIN, "", True, "perhaps absent"),
         ("nginx without its location", 404, HTML | API, "", True, "perhaps absent"),
         ("Kubernetes' default backend", 404, PLAIN, "", True, "perhaps absent"),

@@ -152,9 +152,19 @@ def test_question_with_a_404_of_a_proxy_raises(
 @pytest.mark.parametrize("kind", PROXIES)
 def test_head_with_a_bare_404_of_a_registry_is_none(fake: FakeRegistry, client: RegistryClient, kind: str) -> None:
     """Small registries send no error document. That they answer `/v2/` makes it clear."""
-    fake.answers = [PROXIES[kind]]
+    fake.answers = [PROXIES[kind], None, PROXIES[kind]]
     assert client.head("team/app", "1") is None
-    assert fake.log[-1] == ("GET", "/v2/")
+    assert fake.log == [("HEAD", "/v2/team/app/manifests/1"), ("GET", "/v2/"), ("HEAD", "/v2/team/app/manifests/1")]
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+def test_head_with_one_404_of_a_proxy_asks_again(fake: FakeRegistry, client: RegistryClient, kind: str) -> None:
+    """The registry was restarted between two requests: the proxy said 404 for it, and it has what was asked for."""
+    image = fake.add_image("team/app:1")
+    fake.answers = [PROXIES[kind]]
+    found = client.head("team/app", "1")
+    assert found is not None
+    assert found.digest == image.digest
 
 
 @pytest.mark.parametrize(
@@ -629,11 +639,12 @@ def test_mount_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock) -> N
     assert client.mount_blob("team/other", digest, "team/app")
 
 
-def test_has_blob_of_another_size_is_false_and_put_sends_it_again(fake: FakeRegistry, client: RegistryClient) -> None:
+def test_has_blob_of_another_size_is_damaged_and_put_sends_it_again(fake: FakeRegistry, client: RegistryClient) -> None:
     """Half a blob under a whole one's digest: a storage that ran full."""
     digest = digest_of(CONTENT)
     fake.host().blobs["team/app", str(digest)] = CONTENT[:3]
-    assert not client.has_blob("team/app", digest, size=len(CONTENT))
+    with pytest.raises(DamagedContentError, match="it has 3 bytes, not 7"):
+        client.has_blob("team/app", digest, size=len(CONTENT))
     assert client.put_blob("team/app", CONTENT) == digest
     assert fake.host().blobs["team/app", str(digest)] == CONTENT
 

@@ -83,7 +83,7 @@ rows = st.fixed_dictionaries(
 def test_members_of_any_tar_are_those_of_tarfile(made: list[dict[str, Any]], form: str) -> None:
     if form == "ustar":
         # It cannot say everything.
-        made = [row | {"name": f"n{index}", "linkname": "l", "uid": 1} for index, row in enumerate(made)]
+        made = [row | {"name": f"n{index}", "linkname": "l", "uid": 1, "gid": 1} for index, row in enumerate(made)]
     raw = write(made, FORMATS[form])
     assert read(raw) == by_tarfile(raw)
 
