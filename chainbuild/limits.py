@@ -103,6 +103,9 @@ DESCRIPTOR_SIZE: Final = Limit("the size in a descriptor", (1 << 63) - 1)
 # A WebDAV server's list of a folder: 1 kB for each file. What is beyond it is not read.
 WEBDAV: Final = Limit("a list of a WebDAV server", 16 << 20)
 
+# A checksum, or the facts that stand beside a SIF file: 700 bytes. What is beyond it is not read.
+SIDECAR: Final = Limit("a file beside a SIF file", 64 << 10)
+
 # ---- content of an image ---------------------------------------------------------------------------------------------
 
 # A blob that is streamed or downloaded. The largest registries accept layers of 50 GiB.
@@ -205,15 +208,24 @@ def read_all(chunks: Iterable[bytes], limit: Limit, what: str, where: str = "") 
 
 def read_file(path: Path, limit: Limit | None = None) -> bytes:
     """Read a regular file of a tree. Errors: `LimitError`; `OSError`, also for what is not a regular file."""
+    limit = limit or TREE_FILE
+    content = _read_regular(path, limit.value + 1)
+    limit.check(len(content), path.name)
+    return content
+
+
+def read_head(path: Path, limit: Limit) -> bytes:
+    """Read the first bytes of a regular file, as many as the limit allows. Errors: `OSError`."""
+    return _read_regular(path, limit.value)
+
+
+def _read_regular(path: Path, size: int) -> bytes:
     # Not blocking: a FIFO or a device in the file's place would never end.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        limit = limit or TREE_FILE
-        content = file.read(limit.value + 1)
-    limit.check(len(content), path.name)
-    return content
+        return file.read(size)
 
 
 def read_start(chunks: Iterable[bytes], limit: Limit) -> bytes:

@@ -12,7 +12,8 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from chainbuild import limits
-from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
+from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError, RegistryError, UnreachableError
+from chainbuild.registry.answers import is_busy
 from chainbuild.registry.auth import is_this_machine
 from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.transport import (
@@ -155,7 +156,8 @@ class WebdavPlace:
             )
         if fine is not None and response.status not in fine:
             response.close()
-            raise RegistryError(f"{method} {shown(url)}: {response.status}", hint=_meaning(response.status, method))
+            kind = RegistryBusyError if is_busy(response.status) else RegistryError
+            raise kind(f"{method} {shown(url)}: {response.status}", hint=_meaning(response.status, method))
         return response
 
 
