@@ -102,6 +102,14 @@ class NotFoundInRegistryError(RegistryError):
     """The registry answered: there is no such manifest, blob or repository."""
 
 
+class DamagedContentError(RegistryError):
+    """The registry's content cannot be used: it does not have its digest, or is not what its type says."""
+
+
+class RegistryBusyError(RegistryError):
+    """The registry cannot answer now (429, or a 5xx that outlived the retries): nothing is known of what it holds."""
+
+
 class LoginNeededError(RegistryError):
     """The registry wants credentials, or other ones than it got."""
 

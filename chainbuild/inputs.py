@@ -64,7 +64,6 @@ class InputReader:
             program["name"] = step.identity
         return Components(
             dockerfile=raw.decode("utf-8", "surrogateescape"),
-            ignore=find_ignore(step.context, step.dockerfile).raw.decode("utf-8", "surrogateescape"),
             platform=step.platform.oci,
             target=step.target or "",
             args={arg.name: arg.value for arg in step.args if arg_counts(arg.name, facts)},

@@ -25,6 +25,7 @@ from chainbuild.events import Emit, Event, Message
 from chainbuild.layouts import plain
 from chainbuild.layouts.layer import Layer, Layers, Request, Standing, layer_name
 from chainbuild.model import Graph
+from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session, environment
 
@@ -172,7 +173,7 @@ def registry_names(session: Session) -> tuple[ImageReference, ...]:
     with suppress(RegistryError):
         for repository in sorted(client.repositories()):
             if repository.startswith(session.chain.prefix):
-                tags = [tag for tag in client.tags(repository) if not tag.startswith("k1-")]
+                tags = [tag for tag in client.tags(repository) if not is_machine_tag(tag)]
                 names += [f"{session.chain.host}/{repository}:{tag}" for tag in tags]
     return _parsed(names)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from chainbuild.build_order import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
 from chainbuild.model import Step, StepKind
+from chainbuild.records.tags import staging_tag
 from chainbuild.references import ImageReference
 from chainbuild.shipped import shipped
 
@@ -66,4 +67,4 @@ def shown_path(path: Path) -> str:
 
 def staging_reference(step: Step) -> ImageReference:
     """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
-    return step.repository.with_tag(f"k1-staging-{step.family}"[:128])
+    return step.repository.with_tag(staging_tag(step.family))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.model import Stamp
+from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.records import is_key
 
 LABELS: Final = "io.github.chainbuild."
 TRAIL_LABEL: Final = f"{LABELS}trail"

@@ -20,10 +20,10 @@ from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of, tree_notes
 from chainbuild.publish import publish_indexes, push_results
-from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.books import Books, book_reference
+from chainbuild.records.index import RecordIndex, chains_by_index
+from chainbuild.records.record import Record
+from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
 from chainbuild.trials import has_passed
 
@@ -56,24 +56,24 @@ class Planned:
     plan: Plan
     found: Found
     decider: Decider
-    books: Books
+    index: RecordIndex
 
 
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
     found = find_all(session.finder(), graph.external_images)
-    books = Books(session.registries, graph.chains)
+    index = RecordIndex(session.registries, graph.chains, session.records.keyring)
     decider = Decider(
-        RecordStore(session.registries),
+        session.records,
         InputReader(Platform.of_this_machine()),
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
         lenient=wishes.lenient,
-        glance=books,
+        index=index,
         passed=has_passed,
     )
-    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, books=books)
+    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, index=index)
 
 
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
@@ -110,13 +110,18 @@ def build_run(
     started = time.monotonic()
     planned = plan_run(graph, session, wishes)
     plan, emit = planned.plan, session.emit
+    for decision in plan.decisions:
+        if decision.warning:
+            emit(events.Message(level="warning", text=decision.warning))
     emit(events.RunStarted(steps=tuple(_announced(decision) for decision in plan.decisions), log_folder=log_folder))
     if plan.builds:
+        # A key that cannot be made is found out now, not after an hour of building.
+        _ = session.records.keyring.signing_key
         check_builders(session.driver, {decision.step.platform for decision in plan.builds})
     tools = Tools(
         driver=session.driver,
         registries=session.registries,
-        records=RecordStore(session.registries),
+        records=session.records,
         decider=planned.decider,
         finisher=StageFinisher(session.registries, session.driver, emit),
         found=planned.found,
@@ -133,20 +138,17 @@ def build_run(
         seconds_left=wishes.seconds_left,
     )
     outcome = execution.run()
-    _keep_books(graph, planned.books, outcome)
+    _update_index(graph, planned.index, outcome)
     results = _name_results(graph, session, outcome, wishes)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
 
 
-def _keep_books(graph: Graph, books: Books, outcome: Outcome) -> None:
-    """Chains that share a book are kept in one go."""
-    shared: dict[ImageReference, list[Chain]] = {}
-    for chain in graph.chains:
-        shared.setdefault(book_reference(chain), []).append(chain)
-    for chains in shared.values():
+def _update_index(graph: Graph, index: RecordIndex, outcome: Outcome) -> None:
+    """Write the records of the run into the indexes of its chains."""
+    for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
-        books.keep(chains[0], [outcome.results[step].record for step in steps])
+        index.update(chains[0], [outcome.results[step].record for step in steps])
 
 
 def _announced(decision: Decision) -> events.PlannedStep:

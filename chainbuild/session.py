@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING
 from chainbuild.bases import BaseFinder
 from chainbuild.events import Emit
 from chainbuild.local_store import LocalStore
+from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.registry.managed import ManagedRegistry
 from chainbuild.registry.pool import Registries
 from chainbuild.shipped import shipped
+from chainbuild.trust.keyring import KeyRing
+from chainbuild.trust.keys import PublicKey
 
 if TYPE_CHECKING:
     from chainbuild.buildx import BuildxDriver
@@ -36,6 +39,8 @@ class Settings:
     port: int = 5000
     builders: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """The keys that the project file names; they count for a registry other than the managed one."""
 
     @property
     def chain(self) -> ChainRegistry:
@@ -53,12 +58,18 @@ def managed_registry(settings: Settings) -> ManagedRegistry:
     )
 
 
+def keyring_of(settings: Settings) -> KeyRing:
+    """Return the keys that count for the settings' registry."""
+    return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """What a command works with while the chain registry is there."""
 
     settings: Settings
     registries: Registries
+    records: RecordStore
     local: LocalStore
     emit: Emit
     driver: BuildxDriver
@@ -92,6 +103,7 @@ def open_session(settings: Settings, emit: Emit) -> Iterator[Session]:
         yield Session(
             settings=settings,
             registries=registries,
+            records=RecordStore(registries, keyring_of(settings), settings.chain),
             local=LocalStore(),
             emit=emit,
             driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),

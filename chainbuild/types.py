@@ -85,7 +85,11 @@ def renewed(request: TypesRequest, layout: Layout, session: Session, *, pull: bo
             if decision.step.id in more and decision.components:
                 image = more[decision.step.id]
                 adopt(
-                    session.registries, decision.step, decision.components, image, parents=_parents(planned, decision)
+                    session.records,
+                    decision.step,
+                    decision.components,
+                    image,
+                    parents=_parents(planned, decision),
                 )
                 session.emit(Message(text=f"pulled {layout.images[decision.step.id].id} from {image.reference}"))
     return _cut(request, layout, planned, published)

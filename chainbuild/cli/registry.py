@@ -126,7 +126,7 @@ def gc(
                 "gc in a registry of others needs a REPO", hint="As in chainbuild registry gc org/atom."
             )
         managed = settings.registry is None
-        found = find_all_garbage(session.registries, session.chain, keep=keep, repository=place, managed=managed)
+        found = find_all_garbage(session.records, keep=keep, repository=place, managed=managed)
         kept = frozenset[Digest]().union(*(one.kept_blobs for one in found))
         garbage = [one for one in found if one.manifests]
         for one in garbage:

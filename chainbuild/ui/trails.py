@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chainbuild.inventory import Crumb
+from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
-from chainbuild.registry.records import Record
 from chainbuild.ui.terminal import Line, Span, Terminal
 from chainbuild.wording import duration, size, visible
 

@@ -20,10 +20,13 @@ from typing import Any
 
 import pytest
 
+from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.trust.keyring import SIGNING_KEY
+from tests.support.keys import record_store, signing_key
 
 COMMAND = Path(sys.executable).parent / "chainbuild"
 CASES = Path(__file__).resolve().parent.parent / "cases"
@@ -125,7 +128,9 @@ class Place:
         if plugins.is_dir() and not (self.home / ".docker").exists():
             (self.home / ".docker").mkdir()
             (self.home / ".docker" / "cli-plugins").symlink_to(plugins)
-        return kept | {name: str(path) for name, path in folders.items()} | dict(self.environ)
+        # One key for all places, as CI jobs that share a registry have it; a test that is about trust sets its own.
+        key = {SIGNING_KEY: signing_key().secret_text}
+        return kept | key | {name: str(path) for name, path in folders.items()} | dict(self.environ)
 
     def start(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the command with exactly these words, in the tree, in a session of its own."""
@@ -170,6 +175,10 @@ class Place:
         with Registries() as registries:
             name = self.name("any")
             return sorted(tag for tag in registries.client(name).tags(name.repository) if machine or is_readable(tag))
+
+    def records(self, registries: Registries) -> RecordStore:
+        """The records of the chain registry as this place's user sees them."""
+        return record_store(registries, self.host)
 
     def image(self, tag: str, platform: str = OWN) -> RemoteImage:
         """An image of this place's repository."""
@@ -271,7 +280,8 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
                 root=root,
                 home=spot / "home",
                 repo=repo or f"chainbuild-test/{uuid.uuid4().hex[:12]}",
-                registry=None if managed else at or registry,
+                # A path of its own: a step that another test has built would be reused.
+                registry=None if managed else f"{at or registry}/{uuid.uuid4().hex[:8]}",
                 base=base,
                 production=production or base,
                 port=free_port() if managed else 0,

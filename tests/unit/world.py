@@ -38,9 +38,9 @@ from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import RecordStore
 from chainbuild.run import _external_facts
 from chainbuild.trials import has_passed
+from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeHost, FakeRegistry
 
 AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
@@ -192,6 +192,7 @@ class World:
         self.root = root
         self.fake = FakeRegistry()
         self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.records = record_store(self.registries, CHAIN)
         self.driver = FakeDriver(self.registries, self.fake)
         self.events: list[Event] = []
         self.now = 1_000_000.0
@@ -276,7 +277,7 @@ class World:
         self, graph: Graph, found: Found, *, renewal: Renewal | None = None, first: int | None = None
     ) -> Decider:
         return Decider(
-            RecordStore(self.registries),
+            self.records,
             InputReader(AMD64),
             lambda step: _external_facts(step, found),
             renewal=renewal,
@@ -307,7 +308,7 @@ class World:
         tools = Tools(
             driver=self.driver,
             registries=self.registries,
-            records=RecordStore(self.registries),
+            records=self.records,
             decider=decider,
             finisher=StageFinisher(self.registries, self.driver, self.events.append),
             found=found,
