@@ -283,7 +283,13 @@ class Execution:
             components = tools.decider.fresh().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
-        order = order_for(step, pinned, image=str(staging), extra=stage_args(step, _chain_env(step, images)))
+        order = order_for(
+            step,
+            pinned,
+            image=str(staging),
+            sent=tools.decider.fresh().sent(step, self._facts(step)),
+            extra=stage_args(step, _chain_env(step, images)),
+        )
         image = self._made(step, order, images)
         trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.stamps else ()
         finished = tools.finisher.finish(step, order, image, images, trail)

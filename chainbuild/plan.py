@@ -75,6 +75,9 @@ class Inputs(Protocol):
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
         """The components, given the facts of each image input by name."""
 
+    def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
+        """A digest of what the builder is sent, as it is in the file system now."""
+
     def fresh(self) -> Inputs:
         """A reader that looks at everything again."""
 
@@ -199,6 +202,10 @@ class Decider:
     def components(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Components:
         """What the step's key is made of, with the facts of the steps that it needs."""
         return self._inputs.components(step, self.images(step, steps))
+
+    def sent(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> str:
+        """A digest of what the step's builder is sent (see `context.link`), with the facts of the steps that it needs."""
+        return self._inputs.sent(step, self.images(step, steps))
 
     def images(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> dict[str, ImageFacts]:
         """The facts of all image inputs of a step, by their names."""

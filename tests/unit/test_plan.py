@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import WrongUseError
+from chainbuild.events import Message
 from chainbuild.keys import Components
 from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
 from chainbuild.plan import (
@@ -254,6 +257,51 @@ def test_a_file_named_like_one_of_a_context_takes_nothing_s_place(world: World, 
         assert world.plan().decisions[0].action == "build", changed
         changed.write_text(before)
     assert world.plan().builds == ()
+
+
+def asked(answers: dict[str, str]) -> RemoteContent:
+    """Git that answers with these commits; what is not there fails."""
+
+    def run(arguments: Sequence[str], _: Mapping[str, str]) -> tuple[int, str, str]:
+        commit = answers.get(arguments[2])
+        return (0, f"{commit}\tHEAD\n", "") if commit else (128, "", "fatal: could not read from remote repository")
+
+    return RemoteContent(run_git=run)
+
+
+def test_content_of_the_network_that_moved_is_a_reason(world: World) -> None:
+    """ADD of a repository and a remote context are asked for at plan time, as BuildKit asks in every build."""
+    address, context = "https://example.com/r.git", "https://example.com/c.git"
+    world.write({"stock/10-Dockerfile-base": STEP + f"ADD {address} /src\nCOPY --from=src /x /x\n"})
+    world.build_contexts = (("src", context),)
+    commits = {address: "1" * 40, context: "2" * 40}
+    world.remotes = asked(commits)
+    world.run()
+    assert not world.plan().builds
+    commits[address] = "3" * 40
+    reason = f'remote content {address} changed from "commit {"1" * 40}" to "commit {"3" * 40}"'
+    assert f"build    {BASE}: {reason}" in told(world.plan())
+    commits[address] = "1" * 40
+    assert not world.plan().builds
+    commits[context] = "4" * 40
+    assert world.plan().decisions[0].reason.startswith(f"remote content {context} changed")
+
+
+def test_content_of_the_network_that_cannot_be_asked_is_built_and_never_kept(world: World) -> None:
+    address = "https://example.com/r.git"
+    world.write({"stock/10-Dockerfile-base": STEP + f"ADD {address} /src\n"})
+    commits = {address: "1" * 40}
+    world.remotes = asked(commits)
+    world.run()
+    del commits[address]
+    why = f"could not ask {address}: fatal: could not read from remote repository"
+    assert f"build    {BASE}: {why}" in told(world.plan())
+    world.begin_again()
+    world.run()
+    assert BASE in world.driver.built
+    assert any("could not all be asked for" in event.text for event in world.events if isinstance(event, Message))
+    commits[address] = "1" * 40
+    assert not world.plan().builds
 
 
 def test_an_option_on_top_names_the_first_cause(world: World) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from chainbuild.bases import BaseFinder, Found, find_all
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
+from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
 from chainbuild.execute import Execution, Tools
@@ -199,6 +200,7 @@ class World:
         self.build_args: tuple[BuildArg, ...] = ()
         self.build_contexts: tuple[tuple[str, str], ...] = ()
         self.secrets: tuple[Secret, ...] = ()
+        self.remotes = RemoteContent(run_git=lambda *_: (1, "", "unit tests ask nobody"))
         self.base("first")
         for platform in (AMD64, ARM64):
             self.fake.add_image(
@@ -278,7 +280,7 @@ class World:
     ) -> Decider:
         return Decider(
             self.records,
-            InputReader(AMD64),
+            InputReader(AMD64, remotes=self.remotes.fresh()),
             lambda step: _external_facts(step, found),
             renewal=renewal,
             taken=taken_before(graph, first) if first is not None else None,
