@@ -36,7 +36,9 @@ def put_base(registries: Registries, reference: ImageReference) -> None:
 
 def forge_records(request: RunRequest, registries: Registries) -> int:
     """Store an image and a record for every step of the request's graph; gives how many."""
-    finder = BaseFinder(registries, request.settings.chain, LocalStore(), lambda _: None, hand_over=_nothing)
+    settings = request.settings
+    records = RecordStore(registries, keyring_of(settings), settings.chain)
+    finder = BaseFinder(records, LocalStore(), lambda _: None, hand_over=_nothing)
     found = find_all(finder, request.graph.external_images)
 
     def external(step: Step) -> dict[str, ImageFacts]:
@@ -47,8 +49,6 @@ def forge_records(request: RunRequest, registries: Registries) -> int:
         }
         return {name: ImageFacts(identity=str(config.content_identity)) for name, config in there.items()}
 
-    settings = request.settings
-    records = RecordStore(registries, keyring_of(settings), settings.chain)
     decider = Decider(records, InputReader(Platform.of_this_machine()), external)
     known: dict[str, ImageFacts] = {}
     made: list[tuple[Step, Record, Manifest]] = []

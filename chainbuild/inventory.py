@@ -108,11 +108,16 @@ def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crumb:
-    """A step of an image's trail; `record` is None where the chain registry has none any more."""
+    """A step of an image's trail; `record` is None if the chain registry has none that counts, and `refusal` says why.
+
+    `signer` names the trusted key that signed the record.
+    """
 
     step: str
     key: str
     record: Record | None
+    refusal: str = ""
+    signer: str = ""
 
 
 def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
@@ -128,8 +133,14 @@ def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
             f"nothing is known of how {image.reference} was made",
             hint="It has no trail in its labels, and the chain registry has no record of it.",
         )
-    places = _with_those_above(place)
-    return tuple(Crumb(step=one.step, key=one.key, record=_read(records, places, one.key)) for one in crumbs)
+    places = (*_with_those_above(place), records.chain.records)
+    found = [_crumb(records, places, one) for one in crumbs]
+    own = found[-1].record
+    if own is not None and own.image != image.digest:
+        # Labels are anybody's to write: the record decides, and it is about another image.
+        why = f"its record is that of another image ({own.image.short})"
+        found[-1] = replace(found[-1], record=None, refusal=why, signer="")
+    return tuple(found)
 
 
 def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
@@ -138,8 +149,15 @@ def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
     return tuple(ImageReference(place.registry, "/".join(parts[:count])) for count in range(len(parts), 0, -1))
 
 
-def _read(store: RecordStore, places: Iterable[ImageReference], key: str) -> Record | None:
-    return next((record for place in places if (record := store.read(place, key))), None)
+def _crumb(store: RecordStore, places: Iterable[ImageReference], crumb: Breadcrumb) -> Crumb:
+    refusal = ""
+    for place in places:
+        found = store.look_up(place, crumb.key)
+        if found.record:
+            signer = found.signer.name if found.signer else ""
+            return Crumb(step=crumb.step, key=crumb.key, record=found.record, signer=signer)
+        refusal = refusal or found.refusal
+    return Crumb(step=crumb.step, key=crumb.key, record=None, refusal=refusal)
 
 
 def _trail_from_records(

@@ -91,8 +91,13 @@ def read_layer(words: LayerWords) -> LayerRun:
         collector.problems += error.problems
     if collector.problems or layers is None:
         raise WrongUseError(collector.problems)
+
+    def graph_for(platforms: Sequence[Platform]) -> Graph:
+        return plain.read(replace(request, platforms=tuple(platforms))).graph
+
     return LayerRun(
-        request=RunRequest(graph=layers.graph, settings=settings, wishes=wishes), standings=layers.standings
+        request=RunRequest(graph=layers.graph, settings=settings, wishes=replace(wishes, graph_for=graph_for)),
+        standings=layers.standings,
     )
 
 

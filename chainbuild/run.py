@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from chainbuild import events
 from chainbuild.bases import Found, find_all
 from chainbuild.execute import Execution, Tools
+from chainbuild.generations import Generations, GraphFor
 from chainbuild.inputs import InputReader
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, Step, StepId, StepKind
 from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args, staging_reference
@@ -19,7 +20,7 @@ from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renew
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of, tree_notes
-from chainbuild.publish import publish_indexes, push_results
+from chainbuild.publish import publish_indexes, push_results, stale_where_pushed
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.record import Record
 from chainbuild.references import Platform
@@ -47,6 +48,10 @@ class Wishes:
     """Send results and indexes to REPO's own registry."""
     replace_index: bool = False
     """Let an index lose the platforms that this run does not build."""
+    refuse_stale_index: bool = False
+    """Fail if an index would keep a platform's image that the tree does not give now."""
+    graph_for: GraphFor | None = None
+    """Reads the same request for other platforms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +67,7 @@ class Planned:
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
     found = find_all(session.finder(), graph.external_images)
-    index = RecordIndex(session.registries, graph.chains, session.records.keyring)
+    index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
     decider = Decider(
         session.records,
         InputReader(Platform.of_this_machine()),
@@ -139,6 +144,7 @@ def build_run(
     )
     outcome = execution.run()
     _update_index(graph, planned.index, outcome)
+    session.records.seen.remember(result.record for result in outcome.results.values())
     results = _name_results(graph, session, outcome, wishes)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
@@ -168,7 +174,19 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
         # A release of some images that belong together would be none.
         session.emit(events.Message(level="warning", text="no image has got a name: not all of them are there"))
         return ()
-    for text in publish_indexes(session.registries, finished, outcome, replace=wishes.replace_index):
+    generations = _generations(session, wishes)
+    refuse = wishes.refuse_stale_index
+    texts = publish_indexes(
+        session.registries,
+        finished,
+        outcome,
+        replace=wishes.replace_index,
+        generations=generations,
+        refuse_stale=refuse,
+    )
+    if wishes.push and not graph.exact:
+        texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
+    for text in dict.fromkeys(texts):
         session.emit(events.Message(level="warning", text=text))
     if wishes.push:
         pushed = push_results(
@@ -188,6 +206,17 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
                 session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
         results.append(_told(chain, result, outcome, local_name))
     return tuple(results)
+
+
+def _generations(session: Session, wishes: Wishes) -> Generations:
+    """What tells whether images of other platforms are those of the present tree."""
+
+    def plan_of(graph: Graph) -> Plan:
+        # What is found on the way is said by the runs that build it.
+        quiet = replace(session, emit=lambda _: None)
+        return plan_run(graph, quiet, replace(wishes, first=None, renewal=Renewal())).plan
+
+    return Generations(session.records, wishes.graph_for, plan_of)
 
 
 def _told(chain: Chain, result: StepResult, outcome: Outcome, local_name: str) -> events.ImageResult:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from chainbuild.bases import BaseFinder
 from chainbuild.events import Emit
 from chainbuild.local_store import LocalStore
+from chainbuild.records.seen import SeenRecords
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.registry.managed import ManagedRegistry
@@ -81,7 +82,7 @@ class Session:
 
     def finder(self) -> BaseFinder:
         """What finds the images that nobody builds."""
-        return BaseFinder(self.registries, self.chain, self.local, self.emit, hand_over=_hand_over)
+        return BaseFinder(self.records, self.local, self.emit, hand_over=_hand_over)
 
 
 def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
@@ -103,7 +104,7 @@ def open_session(settings: Settings, emit: Emit) -> Iterator[Session]:
         yield Session(
             settings=settings,
             registries=registries,
-            records=RecordStore(registries, keyring_of(settings), settings.chain),
+            records=RecordStore(registries, keyring_of(settings), settings.chain, SeenRecords.of(settings.chain)),
             local=LocalStore(),
             emit=emit,
             driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),

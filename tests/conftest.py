@@ -126,6 +126,7 @@ def base_images(registry_host: str) -> str:
     from chainbuild.references import ImageReference, Platform
     from chainbuild.registry.images import copy_image, put_index, resolve
     from chainbuild.registry.pool import Registries
+    from tests.support.keys import record_store
 
     name = ImageReference.parse(BASE)
     place = ImageReference.parse(f"{registry_host}/{BASE}")
@@ -143,7 +144,7 @@ def base_images(registry_host: str) -> str:
                     copy_image(registries, resolve(registries, name, platform).reference, single)
                 except ChainbuildError as no_registry:
                     sys.stderr.write(f"no registry gives it: {no_registry}\n")
-                    bootstrap(name, platforms, registries=registries, registry=registry_host, emit=print)
+                    bootstrap(name, platforms, records=record_store(registries, registry_host), emit=print)
                     return str(place)
             found[platform] = resolve(registries, single, platform).descriptor
         put_index(registries, place, found)

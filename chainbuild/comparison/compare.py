@@ -15,7 +15,6 @@ from chainbuild.inventory import Crumb, trail_of
 from chainbuild.keys import Components, changes
 from chainbuild.provenance import LABELS
 from chainbuild.records.store import RecordStore
-from chainbuild.references import ImageReference
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage
 from chainbuild.wording import size
@@ -38,8 +37,8 @@ def compare(records: RecordStore, before: RemoteImage, after: RemoteImage) -> Co
         files=tuple(_files(old, new)),
         configuration=configuration_changes(before.config, after.config),
         steps=step_changes(
-            trail_or_nothing(records, before, after),
-            trail_or_nothing(records, after, before),
+            trail_or_nothing(records, before),
+            trail_or_nothing(records, after),
         ),
     )
 
@@ -148,26 +147,12 @@ def _listed(words: Sequence[str] | None) -> str:
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
-def trail_or_nothing(records: RecordStore, image: RemoteImage, *others: RemoteImage) -> tuple[Crumb, ...]:
-    """The steps of an image; none where nothing is known of how it was made.
-
-    What is released elsewhere leaves its records behind: those that are not beside the image are looked for in the chain
-    registry's repository of the same name, and beside the others.
-    """
+def trail_or_nothing(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
+    """Return the steps of an image; none if nothing is known of how it was made."""
     try:
-        trail = trail_of(records, image)
+        return trail_of(records, image)
     except NotFoundInRegistryError:
         return ()
-    prefix = f"{records.chain.prefix}/" if records.chain.prefix else ""
-    same_name = ImageReference(records.chain.host, f"{prefix}{image.reference.repository}")
-    beside = [
-        one.reference if records.chain.holds(one.reference) else records.chain.place(one.reference) for one in others
-    ]
-    for place in (same_name, *(ImageReference(one.registry, one.repository) for one in beside)):
-        trail = tuple(
-            crumb if crumb.record else replace(crumb, record=records.read(place, crumb.key)) for crumb in trail
-        )
-    return trail
 
 
 def step_changes(before: Trail, after: Trail) -> tuple[Change, ...]:

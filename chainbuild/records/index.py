@@ -20,6 +20,7 @@ from chainbuild.errors import DamagedContentError, LoginNeededError, RegistryBus
 from chainbuild.keys import Components
 from chainbuild.model import Chain, StepId
 from chainbuild.records.record import Record
+from chainbuild.records.seen import SeenRecords
 from chainbuild.records.tags import image_tag, index_tag
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import put_artifact, read_artifact
@@ -40,10 +41,13 @@ _LEAST_PAGES: Final = 3
 class RecordIndex:
     """The indexes of some chains, as they and their repositories were when first asked for. Not thread-safe."""
 
-    def __init__(self, registries: Registries, chains: Iterable[Chain], keyring: KeyRing) -> None:
+    def __init__(
+        self, registries: Registries, chains: Iterable[Chain], keyring: KeyRing, seen: SeenRecords | None = None
+    ) -> None:
         self._registries = registries
         self._chains = tuple(chains)
         self._keyring = keyring
+        self._seen = seen or SeenRecords(None)
         self._read: dict[ImageReference, dict[str, Record]] | None = None
         self._tags: dict[ImageReference, frozenset[str]] = {}
 
@@ -53,6 +57,8 @@ class RecordIndex:
         for place, records in self._indexes().items():
             if key in records and (place.registry, place.repository) == (repository.registry, repository.repository):
                 record = records[key]
+                if self._seen.is_older(record):
+                    continue
                 tags = self._tags_of(repository)
                 if key in tags and image_tag(record.image) in tags:
                     return replace(record, components=components)

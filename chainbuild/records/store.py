@@ -11,18 +11,21 @@ is busy, or answers nonsense, is an error.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, WrongUseError
+from chainbuild.keys import Components
 from chainbuild.provenance import identity_of
 from chainbuild.records.index import clear_index
 from chainbuild.records.record import PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE, Lookup, Record
+from chainbuild.records.seen import SeenRecords
 from chainbuild.records.tags import image_record_tag, last_tag
 from chainbuild.references import ChainRegistry, Digest, ImageReference, check_repository
 from chainbuild.registry.artifacts import put_artifact, read_artifact
-from chainbuild.registry.images import copy_image, read_config
+from chainbuild.registry.images import RemoteImage, copy_image, read_config
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.referrers import copy_attached
@@ -38,10 +41,13 @@ UNFIT: Final = "its record does not fit its image"
 class RecordStore:
     """The records of one chain registry, as one user's trust shows them. Thread-safe."""
 
-    def __init__(self, registries: Registries, keyring: KeyRing, chain: ChainRegistry) -> None:
+    def __init__(
+        self, registries: Registries, keyring: KeyRing, chain: ChainRegistry, seen: SeenRecords | None = None
+    ) -> None:
         self.registries = registries
         self.chain = chain
         self.keyring = keyring
+        self.seen = seen or SeenRecords(None)
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -111,6 +117,9 @@ class RecordStore:
             return Lookup(refusal=f"its record does not count: {error.why}{trust}")
         except (EnvelopeError, ValueError):
             return Lookup(refusal=_DAMAGED)
+        if self.seen.is_older(record):
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
+            return Lookup(refusal=f"its record, of {when}, is older than the one that this machine used last")
         return Lookup(
             record=record,
             signer=opened.signer,
@@ -172,6 +181,26 @@ class RecordStore:
         for name in names:
             self._put(repository.with_tag(name), envelope, repository)
         self._put(self.chain.records.with_tag(record.key), envelope, repository)
+
+    def vouch(self, repository: ImageReference, image: RemoteImage, step: str) -> None:
+        """Sign for an image that no step made: `step` says how it came here, as in `bootstrap debian:bookworm-slim`."""
+        components = Components(dockerfile="", platform=image.config.platform.oci, facts={"image": str(image.digest)})
+        record = Record(
+            key=components.key,
+            step=step,
+            family=step,
+            image=image.digest,
+            identity=identity_of(image.config),
+            env=tuple(f"{name}={value}" for name, value in image.config.env),
+            on_build=image.config.on_build,
+            size=image.size,
+            added=image.size,
+            seconds=0.0,
+            built_at=time.time(),
+            components=components,
+        )
+        envelope = self.keyring.sign(record.payload, PAYLOAD_TYPE)
+        self._put(repository.with_tag(image_record_tag(image.digest)), envelope, repository)
 
     def clear_index(self, repository: ImageReference, record: Record) -> None:
         """Empty the index that may tell of a record which is about to change.

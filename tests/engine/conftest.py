@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from chainbuild.records.store import RecordStore
-from chainbuild.references import ImageReference, Platform
+from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.collect import is_readable
-from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import SIGNING_KEY
 from tests.support.keys import record_store, signing_key
@@ -286,6 +286,8 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
                 production=production or base,
                 port=free_port() if managed else 0,
             )
+            if place.registry:
+                _bring_base(place)
             stack.callback(place.clean)
             if managed:
                 stack.callback(shutil.rmtree, SHARED_LEASES / str(place.port), ignore_errors=True)
@@ -293,6 +295,19 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
             return place
 
         yield lay
+
+
+def _bring_base(place: Place) -> None:
+    """Have the base in the place's part of the registry: what stages name is found there, where nothing else has it."""
+    source = ImageReference.parse(place.base)
+    if not place.host.startswith(f"{source.registry}/"):
+        return
+    with Registries() as registries:
+        target = ChainRegistry.parse(place.host).place(ImageReference.parse("debian")).with_tag("bookworm-slim")
+        copy_image(registries, source, target)
+        for platform in platforms_of(registries, target):
+            image = resolve(registries, target, platform)
+            place.records(registries).vouch(ImageReference(target.registry, target.repository), image, "test base")
 
 
 @pytest.fixture

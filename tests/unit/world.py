@@ -270,9 +270,7 @@ class World:
         def no_hand_over(name: str, platform: Platform, destination: str) -> None:
             raise AssertionError(f"{name} was handed over")
 
-        finder = BaseFinder(
-            self.registries, ChainRegistry(CHAIN), FakeStore(), self.events.append, hand_over=no_hand_over
-        )
+        finder = BaseFinder(self.records, FakeStore(), self.events.append, hand_over=no_hand_over)
         return find_all(finder, graph.external_images)
 
     def decider(

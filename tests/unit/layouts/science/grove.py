@@ -118,7 +118,7 @@ class FakeSession:
         def no_hand_over(name: str, *_: object) -> None:
             raise AssertionError(f"{name} was handed over")
 
-        return BaseFinder(self.registries, self.chain, FakeStore(), self.emit, hand_over=no_hand_over)
+        return BaseFinder(self.records, FakeStore(), self.emit, hand_over=no_hand_over)
 
 
 class LoadingStore(FakeStore):
