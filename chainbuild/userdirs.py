@@ -93,11 +93,11 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file that only the user can read (mode 0600): all of it or, if interrupted, nothing.
 
-    The data is on the disk when this returns. A symbolic link at `path` is replaced, not followed. The folder must be
-    private (see `private_folder`).
+    If `durable`, the data is on the disk when this returns. A symbolic link at `path` is replaced, not followed. The
+    folder must be private (see `private_folder`).
 
     Errors: `NotReadyError`, for example if the disk is full.
     """
@@ -108,17 +108,19 @@ def write_private(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if durable:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise _failed("write", path, error) from error
 

@@ -48,6 +48,7 @@ layers:
 science: {root: ., repo: acme}
 registry: ghcr.io/acme
 registry-port: 5001
+registry-data: .chainbuild/registry
 builders: {aarch64: far}
 context: .
 build-args: {CPU: 0x10}
@@ -79,7 +80,7 @@ def test_a_whole_file() -> None:
     }  # fmt: skip
     assert content.values["build-args"] == {"CPU": "0x10"}
     assert content.line("layers", 1, "build-args", "RELEASE") == 11
-    assert content.line("jobs") == 22
+    assert content.line("jobs") == 23
     assert content.line("layers", 7) == 7
 
 
