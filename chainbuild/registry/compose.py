@@ -29,12 +29,15 @@ _BUILD_SECONDS: Final = 900
 _COMMAND_SECONDS: Final = 120
 _WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 _GOING_AWAY: Final = ("marked for removal", "removal of container", "no such container", "_fence not found")
+# The port on the host, or the name of the container, which is made of the port: another user was quicker.
+_TAKEN_PORT: Final = ("port is already allocated", "address already in use", "is already in use by container")
+_STARTING_SECONDS: Final = 60.0
 _KEPT: Final = "-kept"
 _TAKEN: Final = "-taken-by-"
 
 _LABELS: Final = ("", ".owner", ".data", ".started-by", ".command")
 _FORMAT: Final = (
-    "[{{json .ID}},{{json .Names}},{{json .State}},"
+    "[{{json .ID}},{{json .Names}},{{json .State}},{{json .CreatedAt}},"
     + ",".join(f'{{{{json (.Label "{LABEL}{name}")}}}}' for name in _LABELS)
     + "]"
 )
@@ -44,6 +47,10 @@ StartedBy = Literal["run", "person"]
 
 class ImageMissingError(Exception):
     """The local image store has no image of the registry."""
+
+
+class PortTakenError(NotReadyError):
+    """Something else has the port, or is just getting it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +63,9 @@ class Container:
     id: str
     name: str
     ours: bool
-    running: bool = True
+    state: str = "running"
+    created: str = ""
+    """When, as the engine writes it: `2026-11-26 10:26:13 +0000 UTC`."""
     owner: str = ""
     data: str = ""
     started_by: str = ""
@@ -66,6 +75,12 @@ class Container:
     def kept(self) -> bool:
         """Whether it runs until a person stops it."""
         return self.started_by != "run" or self.name.endswith(_KEPT)
+
+    def is_left_over(self, owner: str) -> bool:
+        """Return whether it does not run and nobody is about to start it; `owner` is this user, who is not."""
+        if self.state in {"exited", "dead"}:
+            return True
+        return self.state == "created" and (self.owner == owner or _age(self.created) > _STARTING_SECONDS)
 
     @property
     def being_taken(self) -> bool:
@@ -100,14 +115,24 @@ def _containers(*filters: str) -> tuple[Container, ...] | None:
         return None
     found = []
     for line in done.stdout.splitlines():
-        identity, names, state, label, owner, data, started_by, command = json.loads(line)
+        identity, names, state, created, label, owner, data, started_by, command = json.loads(line)
         found.append(
             Container(
-                id=identity, name=names.partition(",")[0], ours=bool(label), running=state == "running",
+                id=identity, name=names.partition(",")[0], ours=bool(label), state=state, created=created,
                 owner=_one_line(owner), data=data, started_by=started_by, command=_one_line(command),
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def _age(created: str) -> float:
+    """Return the seconds since a time that the engine wrote; none if it cannot be read."""
+    from datetime import datetime
+
+    try:
+        return time.time() - datetime.strptime(created[:25], "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _one_line(label: str) -> str:
@@ -130,11 +155,11 @@ class Compose:
     def up(self, started_by: StartedBy, owner: str, command: str, emit: Emit) -> None:
         """Start the container. Returns before the registry answers.
 
-        Errors: `ImageMissingError`; `NotReadyError` if there is no engine or no compose, or the port is taken.
+        Errors: `ImageMissingError`; `PortTakenError`; `NotReadyError` if there is no engine or no compose.
         """
         for container in containers_for(self._port):
-            # One that has stopped goes; one that is just starting, by another run or user, is never touched.
-            if not container.running:
+            # Without force: the engine refuses if it runs by now.
+            if container.is_left_over(owner):
                 _run(["docker", "rm", container.id])
         user = _container_user()
         if user != "0:0":
@@ -165,11 +190,8 @@ class Compose:
             time.sleep(wait)
         # The half-made container must not be what the next run finds.
         self.clear(owner)
-        if "port is already allocated" in said or "address already in use" in said:
-            from chainbuild.registry.managed import port_taken
-            from chainbuild.registry.ports import holder_of
-
-            raise port_taken(self._port, holder_of(self._port))
+        if any(sign in said for sign in _TAKEN_PORT):
+            raise PortTakenError(f"port {self._port} is taken", hint=done.stderr.strip()[-500:])
         raise _failed("the registry does not start", done)
 
     def down(self, container: str) -> None:
@@ -180,7 +202,7 @@ class Compose:
     def clear(self, owner: str) -> None:
         """Remove what killed runs of this user left on the port, and the network. Errors: `NotReadyError`."""
         for container in containers_for(self._port):
-            if not container.running:
+            if container.is_left_over(owner):
                 _run(["docker", "rm", container.id])
             elif container.owner == owner and not container.kept:
                 remove(container.id)

@@ -42,7 +42,10 @@ _LARGEST_ANSWER: Final = 1 << 16
 _GLANCE_SECONDS: Final = 15.0
 """How long a look waits for a run that starts or stops a registry."""
 _SETTLE_SECONDS: Final = 0.5
+_SETTLE_TRIES: Final = 5
 _TAKING_SECONDS: Final = 20.0
+_TRIES: Final = 5
+_OTHERS_START_SECONDS: Final = 2.0
 
 Answer = Literal["registry", "nothing", "something else"]
 Kind = Literal["none", "run", "person", "foreign", "other user", "blocked"]
@@ -315,7 +318,7 @@ class ManagedRegistry:
         """Find the registry or start it; the reply's connection stays open if the registry is the user's own."""
         self._is_own = False
         patience = _Patience(emit)
-        for tries_left in reversed(range(3)):
+        for tries_left in reversed(range(_TRIES)):
             reply = self._settled()
             if reply.answer == "nothing":
                 reply = self._start(emit, started_by) or self._settled()
@@ -347,11 +350,12 @@ class ManagedRegistry:
         """
         if stranger := self._other_listener():
             raise port_taken(self.port, stranger)
-        reply = self._knock()
-        if reply.answer == "something else":
+        for tries_left in reversed(range(_SETTLE_TRIES)):
+            reply = self._knock()
+            if reply.answer != "something else" or not tries_left:
+                break
             reply.close()
             time.sleep(_SETTLE_SECONDS)
-            reply = self._knock()
         return reply
 
     def _whose(self, reply: Reply) -> Whose:
@@ -481,10 +485,11 @@ class ManagedRegistry:
         began = time.monotonic()
         try:
             self._compose.up(started_by, logins.owner(), shown_command(sys.argv), emit)
-        except NotReadyError:
-            if self._ask() != "registry":
-                raise
-            # Another user was quicker.
+        except compose.PortTakenError:
+            # Another user may have been quicker: their registry is just starting, or was there for a moment only.
+            limit = time.monotonic() + _OTHERS_START_SECONDS
+            while self._ask() != "registry" and time.monotonic() < limit:
+                time.sleep(_POLL_SECONDS)
             self._leases.unmark()
             return None
         limit = time.monotonic() + _READY_SECONDS

@@ -460,8 +460,8 @@ def test_quicker_start_of_another_user_is_no_failure(
 ) -> None:
     def up(*_: object) -> None:
         monkeypatch.setattr(compose.Compose, "up", lambda self, by, owner, command, emit: world.up(by, self._data))
-        world.bobs()
-        raise NotReadyError("port is already allocated")
+        world.on_wait = world.bobs
+        raise compose.PortTakenError("port is already allocated")
 
     monkeypatch.setattr(compose.Compose, "up", up)
     with registry.lease(world.emit):
@@ -598,3 +598,28 @@ def test_listening_users_in_a_user_namespace_are_unknown(monkeypatch: pytest.Mon
 @pytest.mark.skipif(sys.byteorder != "little", reason="the lines are those of a little-endian machine")
 def test_connections_are_counted_from_outside_only(line: str, expected: int) -> None:
     assert compose.count_connections(f"  sl  local_address rem_address   st\n   {line}\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "owner", "age", "expected"),
+    [
+        ("exited", BOB, 1, True),
+        ("dead", BOB, 1, True),
+        ("created", "me", 1, True),
+        # Another user's compose is just starting it.
+        ("created", BOB, 1, False),
+        ("created", BOB, 120, True),
+        ("running", "me", 120, False),
+        ("paused", BOB, 120, False),
+    ],
+)
+def test_container_that_another_user_starts_is_not_left_over(
+    state: str, owner: str, age: float, expected: bool
+) -> None:
+    created = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(time.time() - age))
+    container = Container(id="x", name="y", ours=True, state=state, owner=owner, created=created)
+    assert container.is_left_over("me") == expected
+
+
+def test_container_of_unreadable_age_is_not_left_over() -> None:
+    assert not Container(id="x", name="y", ours=True, state="created", owner=BOB, created="soon").is_left_over("me")
