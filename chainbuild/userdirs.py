@@ -84,6 +84,13 @@ def private_folder(path: Path) -> Path:
         kind = "a symbolic link" if path.is_symlink() else "not a folder"
         raise NotReadyError(f"{path} must be a folder but is {kind}", hint=f"Remove it: rm {path}") from None
     except OSError as error:
+        for folder in (path, *path.parents):
+            with suppress(OSError):
+                # The nearest one that can be seen is the one in the way. Many folders belong to root rightly.
+                number = folder.lstat().st_uid
+                if number != 0 or folder == path or _NAME in folder.parts:
+                    _check_owner(folder, number)
+                break
         raise _failed("create the folder", path, error) from error
     try:
         _close_to_others(path, handle)
@@ -93,11 +100,11 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file that only the user can read (mode 0600): all of it or, if interrupted, nothing.
 
-    The data is on the disk when this returns. A symbolic link at `path` is replaced, not followed. The folder must be
-    private (see `private_folder`).
+    If `durable`, the data is on the disk when this returns. A symbolic link at `path` is replaced, not followed. The
+    folder must be private (see `private_folder`).
 
     Errors: `NotReadyError`, for example if the disk is full.
     """
@@ -108,17 +115,19 @@ def write_private(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if durable:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise _failed("write", path, error) from error
 
@@ -166,11 +175,7 @@ def _xdg(variable: str, default: str) -> Path:
 
 def _close_to_others(path: Path, handle: int) -> None:
     status = os.fstat(handle)
-    if status.st_uid != os.geteuid():
-        raise NotReadyError(
-            f"{path} belongs to {_user_name(status.st_uid)}, not to {_user_name(os.geteuid())}",
-            hint=f"Run chainbuild as that user, set HOME to your own home folder, or run: sudo chown -R $(id -u) {path}",
-        )
+    _check_owner(path, status.st_uid)
     if status.st_mode & _WRITABLE_BY_OTHERS:
         raise NotReadyError(
             f"{path} can be changed by other users (mode {stat.S_IMODE(status.st_mode):04o})",
@@ -181,6 +186,14 @@ def _close_to_others(path: Path, handle: int) -> None:
             os.fchmod(handle, 0o700)
         except OSError as error:
             raise _failed("close the folder to other users", path, error) from error
+
+
+def _check_owner(path: Path, number: int) -> None:
+    if number != os.geteuid():
+        raise NotReadyError(
+            f"{path} belongs to {_user_name(number)}, not to {_user_name(os.geteuid())}",
+            hint=f"Run chainbuild as that user, set HOME to your own home folder, or run: sudo chown -R $(id -u) {path}",
+        )
 
 
 def _check_parents(path: Path) -> None:

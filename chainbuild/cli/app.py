@@ -33,6 +33,7 @@ from chainbuild.cli import (
     verify,
     why,
 )  # fmt: skip
+from chainbuild.cli.options import with_registry_flags
 from chainbuild.errors import WrongUseError
 from chainbuild.project.place import find_project
 from chainbuild.references import Platform
@@ -79,9 +80,12 @@ def _root(
 
 def _put(name: str, what: Callable[..., int] | typer.Typer, said: str) -> str:
     if isinstance(what, typer.Typer):
+        for command in what.registered_commands:
+            if command.callback is not None:
+                command.callback = with_registry_flags(command.callback)
         app.add_typer(what, name=name, short_help=said)
     else:
-        app.command(name, short_help=said)(what)
+        app.command(name, short_help=said)(with_registry_flags(what))
     return name
 
 

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +27,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
+from chainbuild.git_view import ask_remote
 from chainbuild.keys import UNKNOWN
 from chainbuild.registry.transport import PooledTransport, Request, Response, Transport, TransportError
 
@@ -41,8 +40,6 @@ _MOST_BYTES: Final = 4 << 30
 """Content without an ETag is read whole, as BuildKit does in every build. More than 4 GiB is not."""
 _READ_SECONDS: Final = 30.0
 _WHOLE_SECONDS: Final = 600.0
-_GIT_SECONDS: Final = 30.0
-_GIT_OUTPUT: Final = 8 << 20
 
 Secrets = Callable[[str], str | None]
 """Gives the value of a secret by its id."""
@@ -98,7 +95,7 @@ class RemoteContent:
 
     def __init__(self, *, transport: Transport | None = None, run_git: RunGit | None = None) -> None:
         self._transport = transport or PooledTransport()
-        self._run_git = run_git or _run_git
+        self._run_git = run_git or ask_remote
         self._known: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
 
@@ -225,31 +222,3 @@ def _digest(response: Response) -> str:
     finally:
         response.close()
     return f"sha256:{running.hexdigest()}"
-
-
-def _run_git(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str, str]:
-    """Run git outside every repository: neither a tree's configuration nor a prompt has a part in it."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environ |= {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": "true",
-        "SSH_ASKPASS": "true",
-        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
-        "GIT_CEILING_DIRECTORIES": "/",
-        "LC_ALL": "C",
-    }
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd="/", env=environ | dict(variables), stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=_GIT_SECONDS, check=False,
-        )  # fmt: skip
-    except FileNotFoundError:
-        return 1, "", "there is no git command"
-    except subprocess.TimeoutExpired:
-        return 1, "", f"no answer in {_GIT_SECONDS:.0f} s"
-    return (
-        done.returncode,
-        done.stdout[:_GIT_OUTPUT].decode("utf-8", "replace"),
-        done.stderr[:4096].decode("utf-8", "replace"),
-    )

@@ -199,6 +199,14 @@ PROJECT: Final = Table(
             "They do not count for the registry on localhost.",
         ),
         "registry-port": Key(rule=Count(least=1, most=65535), about="The port of the one on localhost."),
+        "registry-data": Key(
+            rule=Text(
+                what="`registry` or a folder in `.chainbuild/`",
+                pattern=r"^(registry|\.chainbuild/[A-Za-z0-9][A-Za-z0-9._-]*)$",
+                examples=(".chainbuild/registry",),
+            ),
+            about="A folder of the tree for the data of the one on localhost. Default: one place for all trees of the user.",
+        ),
         "builders": Key(
             rule=OneOf(
                 text=Text(what="a buildx builder"), table=Named(key=_PLATFORM, value=Text(what="a buildx builder"))

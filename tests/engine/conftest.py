@@ -23,6 +23,7 @@ import pytest
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.collect import is_readable
+from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import SIGNING_KEY
@@ -32,7 +33,6 @@ COMMAND = Path(sys.executable).parent / "chainbuild"
 CASES = Path(__file__).resolve().parent.parent / "cases"
 OWN = Platform.of_this_machine().name
 OTHER = "aarch64" if OWN == "amd64" else "amd64"
-SHARED_LEASES = Path("/tmp/chainbuild-leases")
 PATIENCE = 300.0
 """Seconds after which something that must happen is taken not to happen; never an assertion about speed."""
 
@@ -101,6 +101,23 @@ class Place:
     def host(self) -> str:
         """The chain registry's host."""
         return self.registry or f"localhost:{self.port}"
+
+    @property
+    def leases(self) -> Path:
+        """The folder of the leases on the managed registry."""
+        return self.home / "state" / "chainbuild" / "registry" / os.uname().nodename / str(self.port)
+
+    @property
+    def data(self) -> Path:
+        """The folder of the managed registry's data."""
+        return self.home / "data" / "chainbuild" / "registry"
+
+    def credentials(self, host: str) -> Credentials | None:
+        """What this user's chainbuild knows of a registry: the login of the managed one."""
+        path = self.home / "data" / "chainbuild" / "registry-login.json"
+        if self.registry is not None or host != self.host or not path.exists():
+            return None
+        return Credentials(user="chainbuild", password=json.loads(path.read_text(encoding="utf-8"))["password"])
 
     @property
     def temporary(self) -> Path:
@@ -172,7 +189,7 @@ class Place:
 
     def tags(self, *, machine: bool = False) -> list[str]:
         """The tags of this place's repository; those with machine data only where asked for."""
-        with Registries() as registries:
+        with Registries(credentials=self.credentials) as registries:
             name = self.name("any")
             return sorted(tag for tag in registries.client(name).tags(name.repository) if machine or is_readable(tag))
 
@@ -182,7 +199,7 @@ class Place:
 
     def image(self, tag: str, platform: str = OWN) -> RemoteImage:
         """An image of this place's repository."""
-        with Registries() as registries:
+        with Registries(credentials=self.credentials) as registries:
             return resolve(registries, self.name(tag), Platform.parse(platform))
 
     def identity(self, tag: str, platform: str = OWN) -> str:
@@ -193,7 +210,9 @@ class Place:
 
     def output(self, tag: str, *command: str, platform: str = OWN) -> str:
         """What a container of an image of the chain registry prints."""
-        return container_output(self.image(tag, platform).reference.pinned, *command, platform=platform)
+        # As the place's user, whose Docker config has the login.
+        name = self.image(tag, platform).reference.pinned
+        return container_output(name, *command, platform=platform, environment=self.environment())
 
     def clean(self) -> None:
         """Remove what the engine has of this place's repository."""
@@ -211,10 +230,17 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def container_output(image: str, *command: str, platform: str = OWN, entrypoint: str | None = None) -> str:
+def container_output(
+    image: str,
+    *command: str,
+    platform: str = OWN,
+    entrypoint: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """What a container prints."""
     how = ["--entrypoint", entrypoint] if entrypoint is not None else []
-    done = docker("run", "--rm", "--pull", "missing", "--platform", Platform.parse(platform).oci, *how, image, *command)
+    argv = ["docker", "run", "--rm", "--pull", "missing", "--platform", Platform.parse(platform).oci, *how, image]
+    done = subprocess.run([*argv, *command], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -290,7 +316,6 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
                 _bring_base(place)
             stack.callback(place.clean)
             if managed:
-                stack.callback(shutil.rmtree, SHARED_LEASES / str(place.port), ignore_errors=True)
                 stack.callback(docker, "compose", "--project-name", f"chainbuild-registry-{place.port}", "down")
             return place
 

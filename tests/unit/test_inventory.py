@@ -217,7 +217,7 @@ def test_a_label_that_is_no_trail_is_none(text: str) -> None:
 
 def test_notes_of_a_tree_come_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"rev-parse": "abc123", "status": ""}
-    monkeypatch.setattr("chainbuild.provenance._git", lambda root, verb, *more: said[verb])
+    monkeypatch.setattr("chainbuild.provenance.run_git", lambda root, words: said[words[0]])
     assert tree_notes(tmp_path) == {"commit": "abc123", "dirty": "no"}
     said["status"] = " M stock/10-Dockerfile-base"
     assert tree_notes(tmp_path) == {"commit": "abc123", "dirty": "yes"}

@@ -64,13 +64,15 @@ class FakeGit(Git):
                 return " M science/a/Dockerfile\n" if self.edits else ""
             case ["rev-parse", *_, "--is-shallow-repository"]:
                 return "false\n"
+            case ["rev-parse", *_, revision] if ":./" in revision:
+                return COMMIT if revision.partition(":./")[2] in self.was else None
             case ["rev-parse", *_, revision]:
                 return None if "no-such" in revision else f"{COMMIT}\n"
             case ["diff", *_]:
                 return "".join(f"{name}\0" for name in self.differs)
             case ["ls-files", *_]:
                 return "".join(f"{name}\0" for name in self.unknown)
-            case ["show", name]:
+            case ["cat-file", "blob", name]:
                 return self.was.get(name.partition(":./")[2])
         raise AssertionError(f"git {arguments}")
 
