@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from chainbuild.records.store import RecordStore
-from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
 from chainbuild.registry.collect import is_readable
 from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
@@ -377,15 +377,13 @@ def nothing_image(registry_host: str) -> str:
     return name
 
 
-def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **config: Any) -> RemoteImage:
-    """Push an image of these files."""
+def pack_files(files: Mapping[str, bytes]) -> tuple[bytes, Digest]:
+    """A layer of these files, compressed, and its diff id."""
     import gzip
     import io
     import tarfile
 
-    from chainbuild.registry.config import ImageConfig
-    from chainbuild.registry.images import put_image
-    from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
+    from chainbuild.registry.oci import digest_of
 
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -393,11 +391,20 @@ def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **con
             member = tarfile.TarInfo(path.lstrip("/"))
             member.size, member.mode = len(content), 0o755
             archive.addfile(member, io.BytesIO(content))
-    packed = gzip.compress(tar.getvalue(), mtime=0)
+    return gzip.compress(tar.getvalue(), mtime=0), digest_of(tar.getvalue())
+
+
+def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **config: Any) -> RemoteImage:
+    """Push an image of these files."""
+    from chainbuild.registry.config import ImageConfig
+    from chainbuild.registry.images import put_image
+    from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
+
+    packed, diff_id = pack_files(files)
     reference = ImageReference.parse(name)
     with Registries() as registries:
         registries.client(reference).put_blob(reference.repository, packed)
-        made = ImageConfig.make(Platform.parse(platform), [digest_of(tar.getvalue())]).with_changes(**config)
+        made = ImageConfig.make(Platform.parse(platform), [diff_id]).with_changes(**config)
         return put_image(registries, reference, made, [Descriptor.of(packed, OCI_LAYER_GZIP)])
 
 
