@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.session import Session
 from chainbuild.trials import has_passed
+from chainbuild.trust.keyring import SIGNING_KEY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +124,9 @@ def build_run(
     if plan.builds:
         # A key that cannot be made is found out now, not after an hour of building.
         _ = session.records.keyring.signing_key
+        if session.records.keyring.made_key and session.settings.registry and os.environ.get("CI"):
+            text = f"this job signs with a key of its own, which no other job trusts; set the CI secret {SIGNING_KEY}"
+            emit(events.Message(level="warning", text=text))
         check_builders(session.driver, {decision.step.platform for decision in plan.builds})
     tools = Tools(
         driver=session.driver,

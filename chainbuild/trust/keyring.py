@@ -77,6 +77,8 @@ class KeyRing:
         self._own: SigningKey | None = None
         self._trusted: Mapping[PublicKey, TrustedKey] | None = None
         self._lock = threading.RLock()
+        self.made_key = False
+        """Whether this run has made the user's key: nobody else can trust it yet."""
 
     @property
     def trusted(self) -> Mapping[PublicKey, TrustedKey]:
@@ -112,6 +114,7 @@ class KeyRing:
             key = self._read_own()
             if key is None:
                 key = self._own = create_own_key()
+                self.made_key = True
                 # What was trusted so far did not hold it.
                 self._trusted = None
             return key
