@@ -209,7 +209,8 @@ def without_own_data(ignore: IgnoreFile, root: Path) -> tuple[IgnoreFile, tuple[
     Those files change with every run: no key that holds them is ever met again.
     """
     there = [name for name in OWN_DATA if (root / name).is_dir()]
-    if not (root / REGISTRY_DATA / "docker" / "registry").is_dir():
+    # Up to version 0.1 a tree held the data of its registry.
+    if not (root / REGISTRY_DATA / "docker" / "registry" / "v2").is_dir():
         there = [name for name in there if name != REGISTRY_DATA]
     own = tuple(name for name in there if _gets_in(ignore, root, name))
     if not own:
@@ -234,14 +235,14 @@ def _taken_in(step: Step, sources: LocalSources, own: tuple[str, ...]) -> list[P
     taken = own if sources.everything else tuple(name for name in own if _is_source(name, sources))
     if not taken:
         return []
-    what = "the whole context" if sources.everything else "more than it seems to"
-    return [
-        Problem(
-            path=shown_path(step.dockerfile),
-            message=f"it takes {what} in, and with it what chainbuild keeps there ({' and '.join(taken)})",
-            hint=f"Add to .dockerignore the lines: {', '.join(taken)}.",
-        )
-    ]
+    named = " and ".join(f"{name}/" for name in taken)
+    if sources.everything:
+        message = f"it copies the whole context, and with it {named}, where chainbuild keeps data of its own"
+        hint = f"Add to .dockerignore the lines: {', '.join(taken)}."
+    else:
+        message = f"it copies files below {named}, where chainbuild keeps data of its own that changes with every run"
+        hint = "Keep your files in another folder."
+    return [Problem(path=shown_path(step.dockerfile), message=message, hint=hint)]
 
 
 def _is_source(name: str, sources: LocalSources) -> bool:
