@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """`--deadline` stopped the run; the next run goes on."""
     BUSY = 8
     """Somebody else's run needs what would be taken away."""
+    STALE_INDEX = 9
+    """`--fail-if-stale-index`: an index would keep an image of another platform that the present tree does not give."""
     BUG = 70
     INTERRUPTED = 130
 
@@ -162,6 +164,12 @@ class BusyError(ChainbuildError):
     """A run that is still going on needs what this command would take away."""
 
     exit_code = ExitCode.BUSY
+
+
+class StaleIndexError(ChainbuildError):
+    """An index would mix generations, and the user asked that this is an error; the index was not changed."""
+
+    exit_code = ExitCode.STALE_INDEX
 
 
 class InterruptedRunError(ChainbuildError):

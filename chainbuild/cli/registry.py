@@ -9,7 +9,7 @@ import typer
 
 from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
-from chainbuild.cli.speaking import open_quietly, say
+from chainbuild.cli.speaking import open_quietly, print_lines, say
 from chainbuild.wording import escaped
 
 app = typer.Typer(help="The chain registry: up, down, status, ls, gc.", no_args_is_help=True, rich_markup_mode=None)
@@ -17,13 +17,13 @@ app = typer.Typer(help="The chain registry: up, down, status, ls, gc.", no_args_
 
 @app.command()
 def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
-    """Bring it up; it stays up until `registry down`."""
+    """Start it; it runs until `registry down`."""
     from chainbuild.session import managed_registry
 
-    settings = settings_from(root=root, registry=None, port=registry_port)
-    managed = managed_registry(settings)
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     managed.up(say)
-    _print(f"{managed.endpoint} is up and stays up; its data is in {escaped(str(settings.root / 'registry'))}")
+    data = managed.status().data or "a place that cannot be seen"
+    print_lines(f"{managed.endpoint} is up and stays up; its data is in {escaped(data)}")
     return 0
 
 
@@ -32,24 +32,28 @@ def down(
     *,
     root: flags.Root = Path(),
     registry_port: flags.Port = 5000,
-    force: Annotated[bool, typer.Option("--force", help="Also while runs need it: they will fail.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Stop it even if runs need it: they will fail.")] = False,
 ) -> int:
-    """Take it down; its data stays. Refuses while a run needs it."""
+    """Stop it; its data stays. Refuses while a run needs it."""
     from chainbuild.session import managed_registry
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     was_up = managed.down(say, force=force)
-    _print(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
+    print_lines(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
     return 0
 
 
 @app.command()
 def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json: flags.Json = False) -> int:
-    """Say what is on its port, who needs it, and who takes it down."""
+    """Show what is on its port, who needs it, who stops it, and where its data and its login are."""
+    from chainbuild.registry.docker_login import find_stored
+    from chainbuild.registry.login import ensure_login, login_path
     from chainbuild.session import managed_registry
     from chainbuild.ui import stdout
 
-    found = managed_registry(settings_from(root=root, registry=None, port=registry_port)).status()
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
+    found = managed.status()
+    stored = find_stored(managed.endpoint, ensure_login())
     if json:
         document = {
             "schema": "chainbuild.registry-status/1",
@@ -57,21 +61,29 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
             "kind": found.kind,
             "running": found.running,
             "holder": found.holder,
-            "data": found.data,
+            "owner": found.owner,
+            "data": found.data or str(managed.data),
+            "login": {"demanded": found.login, "file": str(login_path()), "docker": stored},
             "runs": [str(holder) for holder in found.holders],
         }
         stdout().write_json(document)
         return 0
     words = {
-        "none": "not running; a run that needs it brings it up",
-        "run": "up; the last run that needs it takes it down",
+        "none": "not running; a run that needs it starts it",
+        "run": "up; the last run that needs it stops it",
         "person": "up until chainbuild registry down",
         "foreign": "up, but not chainbuild's: it is used and never stopped",
+        "other user": f"up, but it is the registry of {found.owner}",
         "blocked": "the port is held by something that is no registry",
     }
-    facts = [f"{label} {text}" for label, text in (("held by", found.holder), ("data in", found.data)) if text]
+    without_login = ", without a login" if found.running and not found.login else ""
+    facts = [f"held by {found.holder}"] if found.holder else []
+    facts += [f"data in {found.data or managed.data}", f"login in {login_path()}"]
+    facts.append(f"for docker in {stored}" if stored else "docker does not have the login yet")
     facts += [f"needed by {holder}" for holder in found.holders]
-    _print(f"{found.endpoint}: {words[found.kind]}", *(f"    {escaped(text)}" for text in facts))
+    print_lines(
+        f"{found.endpoint}: {escaped(words[found.kind])}{without_login}", *(f"    {escaped(text)}" for text in facts)
+    )
     return 0
 
 
@@ -93,7 +105,7 @@ def list_images(
         for name in names:
             for tag in sorted(client.tags(name)):
                 if everything or is_readable(tag):
-                    _print(escaped(f"{session.chain.host}/{name}:{tag}"))
+                    print_lines(escaped(f"{session.chain.host}/{name}:{tag}"))
     return 0
 
 
@@ -124,18 +136,18 @@ def gc(
                 "gc in a registry of others needs a REPO", hint="As in chainbuild registry gc org/atom."
             )
         managed = settings.registry is None
-        found = find_all_garbage(session.registries, session.chain, keep=keep, repository=place, managed=managed)
+        found = find_all_garbage(session.records, keep=keep, repository=place, managed=managed)
         kept = frozenset[Digest]().union(*(one.kept_blobs for one in found))
         garbage = [one for one in found if one.manifests]
         for one in garbage:
             tags = sorted(tag for held in one.manifests for tag in held.tags if is_readable(tag))
             count = plural(len(one.manifests), "manifest")
-            _print(f"{one.repository}: {count}, {size(one.freed(kept))}", *(f"    {escaped(tag)}" for tag in tags))
+            print_lines(f"{one.repository}: {count}, {size(one.freed(kept))}", *(f"    {escaped(tag)}" for tag in tags))
         freed = size(Garbage.freed_by_all(found))
         if not garbage:
-            _print("nothing can go")
+            print_lines("nothing can go")
         elif not delete:
-            _print(f"{freed} would be freed; --delete does it")
+            print_lines(f"{freed} would be freed; --delete does it")
         else:
 
             def delete_all() -> None:
@@ -146,11 +158,5 @@ def gc(
                 managed_registry(settings).sweep(session.emit, delete_all)
             else:
                 delete_all()
-            _print(f"deleted; {freed} freed")
+            print_lines(f"deleted; {freed} freed")
     return 0
-
-
-def _print(*lines: str) -> None:
-    from chainbuild.ui import stdout
-
-    stdout().write(lines)

@@ -20,6 +20,13 @@ def say(event: Event) -> None:
         stderr().write([f"{level}{first}", *rest])
 
 
+def print_lines(*lines: str) -> None:
+    """Write lines of a result to stdout. Names from elsewhere in them are escaped by the caller (`wording.escaped`)."""
+    from chainbuild.ui import stdout
+
+    stdout().write(lines)
+
+
 def say_nothing(_event: Event) -> None:
     """For `--json`: stdout has the document, and stderr nothing."""
 

@@ -18,7 +18,7 @@ from chainbuild import limits
 from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
 from chainbuild.inventory import list_images
 from chainbuild.limits import Limit, Pace
-from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.collect import find_garbage
 from chainbuild.registry.images import RemoteImage, platforms_of, read_index, resolve
 from chainbuild.registry.integrity import is_intact
@@ -26,6 +26,7 @@ from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
 from tests.engine.conftest import OWN, Done, Place, laid, push_files
 from tests.engine.faulty import KINDS, UPLOADS, Exchange, Proxy, proxied
+from tests.support.keys import record_store
 
 PACE = Pace(
     answer=1.0, commit=1.5, silence=0.5, grace=1.0, error=0.3, leftover=0.1, call=3.0, listing=4.0, waits=(0.01, 0.02),
@@ -96,7 +97,7 @@ def questions(registries: Registries, host: str, image: RemoteImage) -> dict[str
         "platforms_of": lambda: platforms_of(registries, name) == (PLATFORM,),
         "read_index": lambda: read_index(registries, name) is None,
         "is_intact": lambda: is_intact(registries, name, PLATFORM),
-        "list_images": lambda: bool(list_images(registries, ChainRegistry(host), repository)),
+        "list_images": lambda: bool(list_images(record_store(registries, host), repository)),
     }
 
 

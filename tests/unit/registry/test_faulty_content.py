@@ -24,22 +24,23 @@ from chainbuild.errors import (
 )
 from chainbuild.inventory import list_images
 from chainbuild.limits import Limit
-from chainbuild.model import Chain
+from chainbuild.model import Graph
 from chainbuild.plan import make_plan
-from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.records.index import RecordIndex
+from chainbuild.records.record import PAYLOAD_TYPE
+from chainbuild.records.tags import index_tag
+from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.artifacts import put_artifact, read_artifact
-from chainbuild.registry.books import Books, book_reference
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import copy_image, read_config, read_index, resolve
 from chainbuild.registry.oci import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, Descriptor, Index, Manifest, canonical, digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import ARTIFACT_TYPE, RecordStore
 from chainbuild.registry.referrers import attached
 from chainbuild.registry.transport import TransportError
+from tests.support.keys import record_store, signing_key
 from tests.unit.registry.fake_registry import Answer, FakeRegistry
 from tests.unit.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 
-HERE = ChainRegistry(CHAIN)
 PLACE = ImageReference(CHAIN, REPOSITORY)
 
 
@@ -59,6 +60,7 @@ class Watched(World):
             transport=self.fake.transport, credentials=lambda _: None, notice=self.notices.append
         )
         self.driver.registries = self.registries
+        self.records = record_store(self.registries, CHAIN)
 
 
 @pytest.fixture
@@ -95,15 +97,17 @@ def test_plan_with_a_registry_that_cannot_answer_raises(world: Watched, kind: st
 
 
 @pytest.mark.parametrize("kind", BUSY)
-@pytest.mark.parametrize("question", ["read", "last", "image_stands"])
+@pytest.mark.parametrize("question", ["read", "last", "of_image", "tagged", "misfit"])
 def test_records_with_a_registry_that_cannot_answer_raise(world: Watched, question: str, kind: str) -> None:
     outcome = world.run()
     record = outcome.results["amd64/stock/10-base"].record
-    store = RecordStore(world.registries)
+    store = world.records
     ask: dict[str, Callable[[], object]] = {
         "read": lambda: store.read(PLACE, record.key),
-        "last": lambda: store.last(PLACE, "stock-10-base-amd64"),
-        "image_stands": lambda: store.image_stands(PLACE, record),
+        "last": lambda: store.last(PLACE, record.family),
+        "of_image": lambda: store.of_image(PLACE, record.image),
+        "tagged": lambda: store.tagged(PLACE.with_tag("v1-stock-10-base-amd64")),
+        "misfit": lambda: store.misfit(PLACE, record),
     }
     world.fake.answers = [BUSY[kind]] * 200
     with pytest.raises(RegistryError):
@@ -111,55 +115,52 @@ def test_records_with_a_registry_that_cannot_answer_raise(world: Watched, questi
 
 
 @pytest.mark.parametrize("kind", ["429", "503", "nothing", "garbage", "a proxy's 502"])
-def test_books_with_a_registry_that_cannot_answer_raise(world: Watched, kind: str) -> None:
+def test_index_with_a_registry_that_cannot_answer_raise(world: Watched, kind: str) -> None:
     world.run()
     graph = world.graph()
     components = world.plan().decisions[0].components
     assert components is not None
     world.fake.answers = [BUSY[kind]] * 200
     with pytest.raises(RegistryError):
-        Books(world.registries, graph.chains).standing(PLACE, components)
+        index_of(world, graph).lookup(PLACE, components)
 
 
-def damage_book(world: Watched, chain: Chain) -> None:
-    place = book_reference(chain)
-    digest = world.host.tags[place.repository, place.tag_or_latest]
-    world.host.damage(digest)
+def index_of(world: Watched, graph: Graph) -> RecordIndex:
+    return RecordIndex(world.registries, graph.chains, world.records.keyring)
 
 
-def test_book_that_is_damaged_costs_requests_and_nothing_else(world: Watched) -> None:
+def test_index_that_is_damaged_costs_requests_and_nothing_else(world: Watched) -> None:
     graph = world.graph()
     outcome = world.run(graph)
+    index = index_of(world, graph)
     for chain in graph.chains:
-        Books(world.registries, graph.chains).keep(
-            chain, [outcome.results[step.id].record for step in chain.all_steps]
-        )  # fmt: skip
-        damage_book(world, chain)
+        index.update(chain, [outcome.results[step.id].record for step in chain.all_steps])
     components = world.plan().decisions[0].components
     assert components is not None
-    assert Books(world.registries, graph.chains).standing(PLACE, components) is None
+    assert index_of(world, graph).lookup(PLACE, components) is not None
+    tag = index_tag(signing_key().public.id, "stock", "amd64")
+    world.host.damage(world.host.tags[REPOSITORY, tag])
+    assert index_of(world, graph).lookup(PLACE, components) is None
     assert not world.plan().builds
 
 
-def test_record_that_is_damaged_counts_as_none_with_a_notice(world: Watched) -> None:
+def test_record_that_is_damaged_counts_as_none_and_says_so(world: Watched) -> None:
     """It is a reason to build, but never a silent one."""
     outcome = world.run()
     record = outcome.results["amd64/stock/10-base"].record
     world.host.damage(world.host.tags[REPOSITORY, record.key])
-    assert RecordStore(world.registries).read(PLACE, record.key) is None
-    assert RecordStore(world.registries).read(PLACE, record.key) is None
-    (notice,) = world.notices
-    assert record.key in notice
-    assert "cannot be read and counts as none" in notice
-    assert "damaged" in notice
+    found = world.records.at(PLACE.with_tag(record.key))
+    assert found.record is None
+    assert "damaged" in found.refusal
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b"\xff", b'{"schema": "chainbuild.record/1"}'])
-def test_record_that_is_no_record_counts_as_none_with_a_notice(world: Watched, content: bytes) -> None:
-    key = "k1-" + "0" * 64
-    put_artifact(world.registries, PLACE.with_tag(key), artifact_type=ARTIFACT_TYPE, content=content)
-    assert RecordStore(world.registries).read(PLACE, key) is None
-    assert len(world.notices) == 1
+def test_record_that_is_no_record_counts_as_none_and_says_so(world: Watched, content: bytes) -> None:
+    name = PLACE.with_tag("k1-" + "0" * 64)
+    put_artifact(world.registries, name, artifact_type=PAYLOAD_TYPE, content=content)
+    found = world.records.at(name)
+    assert found.record is None
+    assert found.refusal
 
 
 # ---- embedded content -------------------------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ def embedded(content: bytes, data: object, size: int | None = None, algorithm: s
 
 def artifact(config: dict[str, Any], layer: dict[str, Any]) -> bytes:
     return canonical(
-        {"schemaVersion": 2, "artifactType": ARTIFACT_TYPE, "config": config, "layers": [layer]}
+        {"schemaVersion": 2, "artifactType": PAYLOAD_TYPE, "config": config, "layers": [layer]}
     )  # fmt: skip
 
 
@@ -375,7 +376,7 @@ class Finding:
     def __init__(self, world: Watched) -> None:
         self.world = world
         self.store = FakeStore()
-        self.finder = BaseFinder(world.registries, HERE, self.store, lambda _: None, hand_over=self._hand_over)
+        self.finder = BaseFinder(world.records, self.store, lambda _: None, hand_over=self._hand_over)
         self.handed = 0
 
     def _hand_over(self, name: str, platform: Platform, destination: str) -> None:
@@ -424,7 +425,7 @@ def test_list_images_with_a_hostile_tag_lists_all_others(world: Watched) -> None
     world.host.tags["a", "\x1b[31mevil"] = manifest
     world.host.tags["a", "x" * 200] = manifest
     world.host.manifests["../x y", manifest] = world.host.manifests["a", manifest]
-    rows = list_images(world.registries, HERE)
+    rows = list_images(world.records)
     assert [str(row.reference) for row in rows] == [f"{CHAIN}/a:1"]
     assert len(world.notices) == 2
     assert not any("\x1b" in notice for notice in world.notices)
@@ -434,7 +435,7 @@ def test_list_images_with_a_damaged_image_leaves_it_out_with_a_notice(world: Wat
     image = world.fake.add_image(f"{CHAIN}/a:1", "amd64")
     world.fake.add_image(f"{CHAIN}/a:2", "amd64", layers=[b"other"])
     world.host.damage(image.manifest.config.digest)
-    rows = list_images(world.registries, HERE, "a")
+    rows = list_images(world.records, "a")
     assert [row.reference.tag for row in rows] == ["2"]
     assert len(world.notices) == 1
     assert f"left out {CHAIN}/a:1" in world.notices[0]
@@ -447,7 +448,7 @@ def test_list_images_with_a_registry_that_cannot_answer_raises(world: Watched, k
     world.fake.add_image(f"{CHAIN}/a:1", "amd64")
     world.fake.answers = [None] * after + [BUSY[kind]] * 50
     with pytest.raises(RegistryError):
-        list_images(world.registries, HERE)
+        list_images(world.records)
 
 
 def test_registries_notice_comes_once_for_a_text() -> None:

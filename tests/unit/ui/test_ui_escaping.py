@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from chainbuild.ui.comparisons import change_line
 from chainbuild.ui.failures import show_error
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal, plain_text
+from tests.support.keys import record_store
 from tests.unit.world import CHAIN, THREE_STEPS, FakeStore, World
 
 HOSTILE = "start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\udcff"
@@ -168,7 +168,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         registries = Registries(
             transport=made.fake.transport, credentials=lambda _: None, notice=lambda text: emit(Message(text=text))
         )
-        yield Session(settings=settings, registries=registries, local=FakeStore(), emit=emit, driver=BuildxDriver())
+        yield Session(
+            settings=settings, registries=registries, records=record_store(registries, CHAIN), local=FakeStore(), emit=emit,
+            driver=BuildxDriver(),
+        )  # fmt: skip
 
     for module in (registry_command, inventory_command):
         monkeypatch.setattr(module, "open_quietly", open_quietly)
@@ -201,6 +204,9 @@ def test_command_over_hostile_names_lists_the_others(
 class Managed:
     """A managed registry in whose way somebody with a hostile command line is."""
 
+    endpoint = "localhost:5000"
+    data = Path("/data")
+
     def __init__(self, status: RegistryStatus) -> None:
         self._status = status
 
@@ -208,8 +214,14 @@ class Managed:
         return self._status
 
 
+def managed(monkeypatch: pytest.MonkeyPatch, status: RegistryStatus) -> None:
+    monkeypatch.setattr("chainbuild.session.managed_registry", lambda _: Managed(status))
+    monkeypatch.setattr("chainbuild.registry.docker_login.find_stored", lambda *_: "")
+    monkeypatch.setattr("chainbuild.registry.login.ensure_login", lambda: None)
+
+
 STATUS = RegistryStatus(
-    endpoint="localhost:5000", kind="foreign", holder=HOSTILE, data=HOSTILE,
+    endpoint="localhost:5000", kind="other user", holder=HOSTILE, data=HOSTILE, owner=HOSTILE,
     holders=(Holder(pid=7, command=HOSTILE, started=0.0),),
 )  # fmt: skip
 
@@ -217,18 +229,18 @@ STATUS = RegistryStatus(
 def test_registry_status_with_a_hostile_command_line_escapes_it(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chainbuild.session.managed_registry", lambda _: Managed(STATUS))
+    managed(monkeypatch, STATUS)
     assert run(["registry", "status"]) == 0
     out = capsys.readouterr().out
     assert not acts(out)
-    assert out.count(SHOWN) == 3
-    assert len(out.splitlines()) == 4
+    assert out.count(SHOWN) == 4
+    assert len(out.splitlines()) == 6
 
 
 def test_registry_status_as_json_is_exact(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chainbuild.session.managed_registry", lambda _: Managed(replace(STATUS, holder=HOSTILE)))
+    managed(monkeypatch, STATUS)
     assert run(["registry", "status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["holder"] == HOSTILE
 
