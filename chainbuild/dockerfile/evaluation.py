@@ -8,14 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from chainbuild.dockerfile.expansion import Expanded, ExpansionError, expand
-from chainbuild.dockerfile.grammar import declarations
-from chainbuild.dockerfile.model import Dockerfile, Instruction
-from chainbuild.dockerfile.results import Facts, How, ImageUse, LocalSources, ParentConfig, RemoteSource
+from chainbuild.dockerfile.expansion import Expanded, ExpansionError, TooLongError, expand
+from chainbuild.dockerfile.grammar import declarations, heredoc_word
+from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Instruction, Place
+from chainbuild.dockerfile.results import (
+    DEFAULT_PATH,
+    Facts,
+    How,
+    ImageUse,
+    LocalSources,
+    ParentConfig,
+    RemoteSource,
+)
 from chainbuild.dockerfile.stages import (
+    NUMBER,
     Origin,
     ResolvedStage,
     StageGraph,
+    froms,
     image_use,
     mount_fields,
 )
@@ -33,7 +43,7 @@ def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, st
     """The facts of the reachable stages. Never raises."""
     run = _Evaluation(dockerfile=dockerfile, graph=graph, args=args)
     run.doubts.extend(graph.doubts)
-    frontend = args.get("BUILDKIT_SYNTAX") or dockerfile.syntax
+    frontend = args.get("BUILDKIT_SYNTAX", "").strip().split(" ")[0] or dockerfile.syntax
     if frontend and not _OWN_FRONTEND.fullmatch(frontend):
         run.doubt(f"the frontend {frontend} may read anything")
         run.foreign = True
@@ -47,12 +57,11 @@ class _Scope:
     """The variables of a stage at one line. `open`: an image that was not looked into may have set more of them."""
 
     env: dict[str, str]
-    from_env: set[str]
     uncertain: set[str]
     open: bool
 
     def copy(self) -> _Scope:
-        return _Scope(dict(self.env), set(self.from_env), set(self.uncertain), self.open)
+        return _Scope(dict(self.env), set(self.uncertain), self.open)
 
     def doubtful(self, expanded: Expanded) -> bool:
         return bool(expanded.looked_up & self.uncertain) or (self.open and bool(expanded.missing))
@@ -65,6 +74,7 @@ class _Scope:
 @dataclass(slots=True)
 class _Reads:
     patterns: set[str] = field(default_factory=set)
+    required: dict[str, int] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     with_parents: bool = False
 
@@ -72,8 +82,8 @@ class _Reads:
         reasons = tuple(dict.fromkeys((*doubts, *self.doubts)))
         patterns = (".",) if "." in self.patterns else tuple(sorted(self.patterns))
         return LocalSources(
-            patterns=patterns, everything=bool(reasons) or "." in self.patterns, doubts=reasons,
-            with_parents=self.with_parents, past_ignore=foreign,
+            patterns=patterns, required=tuple(sorted(self.required)), everything=bool(reasons) or "." in self.patterns,
+            doubts=reasons, with_parents=self.with_parents, past_ignore=foreign,
         )  # fmt: skip
 
 
@@ -90,6 +100,7 @@ class _Evaluation:
     ssh: dict[str, None] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    older_args: dict[str, int] = field(default_factory=dict)
     foreign: bool = False
 
     def doubt(self, reason: str) -> None:
@@ -116,12 +127,19 @@ class _Evaluation:
         origin = resolved.origin
         if origin.kind == "stage":
             inherited = self.scopes.get(origin.index)
-            return inherited.copy() if inherited else _Scope({}, set(), set(), open=True)
+            return inherited.copy() if inherited else _Scope({}, set(), open=True)
         config: ParentConfig | None = ParentConfig() if origin.kind == "scratch" else None
         if config is None:
             config = self.graph.parents.get((origin.name, resolved.platform))
-        env = dict(entry.partition("=")[::2] for entry in config.env) if config else {}
-        return _Scope(env, set(env), set(), open=config is None)
+        if config is None:
+            return _Scope({}, set(), open=True)
+        env = dict(entry.partition("=")[::2] for entry in config.env)
+        scope = _Scope(env, set(), open=False)
+        if "PATH" not in env:
+            # Releases before 0.19 give a stage for Windows a PATH, too.
+            windows = resolved.platform.startswith("windows/")
+            scope.set("PATH", "" if windows else DEFAULT_PATH, doubtful=windows)
+        return scope
 
     def of(self, context: str) -> _Reads:
         return self.reads.setdefault(context, _Reads())
@@ -140,27 +158,54 @@ class _Evaluation:
         """The expanded text, and whether it is in doubt."""
         try:
             expanded = expand(text, scope.env, escape=self.dockerfile.escape)
+        except TooLongError:
+            return "", True
         except ExpansionError as error:
             self.problems.append(Problem(path=self.dockerfile.path, line=line, message=f"{text!r}: {error}"))
             return "", True
         return expanded.text, scope.doubtful(expanded)
 
     def arg(self, found: Instruction, scope: _Scope) -> None:
-        """ARG: a build arg beats the default, a bare name takes the global value. It holds for the lines below."""
+        """ARG: a build arg beats the default, a bare name takes the global value. It holds for what follows.
+
+        Releases since 0.14 give one name after the other its value; older ones expand the names too, and every default
+        with the variables from before the line. Where the two differ the variable is uncertain.
+        """
+        older_scope = scope.copy() if "$" in found.rest else scope
         for arg in declarations(found):
+            name, older = self.older_arg(arg, older_scope)
+            if name != arg.name:
+                self.older_args.setdefault(name, found.line)
+                scope.uncertain.add(name)
             if arg.name in self.args:
                 value, doubtful = self.args[arg.name], False
             elif arg.default is not None:
                 value, doubtful = self.expand(arg.default, found.line, scope)
-            elif arg.name in self.graph.global_env:
-                value, doubtful = self.graph.global_env[arg.name], arg.name in self.graph.uncertain
-            elif arg.name in self.graph.uncertain:
-                value, doubtful = "", True
-            else:
+            elif arg.name in self.graph.scope.env:
+                value, doubtful = self.graph.scope.env[arg.name], not self.graph.scope.is_certain(arg.name)
+            elif self.graph.scope.is_certain(arg.name):
                 continue
-            # The reference says that an ENV beats an ARG, builders let the later of the two win.
-            conflict = arg.name in scope.from_env and scope.env.get(arg.name) != value
-            scope.set(arg.name, value, doubtful=doubtful or conflict)
+            else:
+                scope.uncertain.add(arg.name)
+                continue
+            scope.set(arg.name, value, doubtful=doubtful or older not in {None, value})
+
+    def older_arg(self, arg: ArgDeclaration, scope: _Scope) -> tuple[str, str | None]:
+        """The name and the value that releases before 0.14 give an ARG, from the variables before its line.
+
+        The value is None if it has neither a build arg nor a default.
+        """
+        name = arg.name if arg.name.isidentifier() else self.quietly(arg.name, scope)
+        if name in self.args:
+            return name, self.args[name]
+        return name, None if arg.default is None else self.quietly(arg.default, scope)
+
+    def quietly(self, text: str, scope: _Scope) -> str:
+        """The text expanded in a scope; empty if it cannot be."""
+        try:
+            return expand(text, scope.env, escape=self.dockerfile.escape).text
+        except ExpansionError:
+            return ""
 
     def env(self, found: Instruction, scope: _Scope) -> None:
         """ENV: all values are expanded with the variables from before the line."""
@@ -174,20 +219,24 @@ class _Evaluation:
         ]
         for name, value, doubtful in values:
             scope.set(name, value, doubtful=doubtful)
-            scope.from_env.add(name)
 
     def copy(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
         """COPY and ADD: their local sources, the images and stages that they take from, their URLs."""
-        context = self.source_context(found, resolved)
-        if context is None and found.keyword == "COPY":
+        origins = self.origins(found, resolved)
+        if found.keyword == "COPY" and origins and origins[0].kind != "context":
             return
-        reads = self.of(context or _MAIN)
-        with_parents = found.flag("parents")
-        reads.with_parents |= with_parents is not None and with_parents.lower() not in {"false", "0"}
-        inline = {heredoc.word for heredoc in found.heredocs}
+        context = origins[0].name if origins else _MAIN
+        reads = self.of(context)
+        parents = found.flag("parents")
+        with_parents = parents is not None and parents.lower() != "false"
+        reads.with_parents |= with_parents
+        if found.older:
+            reads.doubts.append(
+                f"line {found.line}: BuildKit before 0.15 reads the JSON form and ignores what follows it"
+            )
         checksum, _ = self.expand(found.flag("checksum") or "", found.line, scope)
         for word in found.words[:-1]:
-            if word in inline and not found.json:
+            if _is_heredoc(word):
                 continue
             source, doubtful = self.expand(word, found.line, scope)
             if doubtful:
@@ -199,66 +248,83 @@ class _Evaluation:
                     self.ssh["default"] = None
                 if _REMOTE.match(source):
                     continue
-            reads.patterns.add(clean_source(source))
+            self.take(context, source, found.line, required=not with_parents)
 
-    def source_context(self, found: Instruction, resolved: ResolvedStage) -> str | None:
-        """The context that a COPY or ADD reads from, None for a stage or an image; notes the image."""
-        if found.keyword == "ADD" or not found.flag("from"):
-            return _MAIN
-        return self.origin_context(found.flag("from") or "", found, resolved)
+    def take(self, context: str, source: str, line: int, *, required: bool) -> None:
+        """Note a source; a builder refuses one without wildcards that is not there."""
+        pattern = clean_source(source)
+        reads = self.of(context)
+        reads.patterns.add(pattern)
+        if required and pattern != "." and not any(char in "*?[\\" for char in pattern):
+            reads.required.setdefault(pattern, line)
 
-    def origin_context(self, name: str, found: Instruction, resolved: ResolvedStage) -> str | None:
-        origin = self.graph.find(name)
-        if "$" in name:
+    def origins(self, found: Instruction, resolved: ResolvedStage) -> list[Origin]:
+        """What the `--from` or the mounts' `from=` of an instruction mean; notes the images."""
+        return [self.origin(name, how, place, found, resolved) for name, how, place in froms(found)]
+
+    def origin(self, name: str, how: How, place: Place | None, found: Instruction, resolved: ResolvedStage) -> Origin:
+        number = NUMBER.fullmatch(name)
+        origin = self.graph.find(name, "COPY --from" if how == "COPY --from" else "RUN --mount")
+        if how == "COPY --from" and number and not 0 <= int(name) < len(self.graph.stages):
+            count = len(self.graph.stages)
+            self.wrong(found.line, f"there is no stage {name}", f"Stages are counted from 0 to {count - 1}.")
+        elif "$" in name[:-1] or (how == "COPY --from" and "$" in name):
             hint = "Give the image a stage of its own: FROM $IMAGE AS name."
-            message = f"BuildKit expands no variable in from={name}"
-            self.problems.append(Problem(path=self.dockerfile.path, line=found.line, message=message, hint=hint))
+            self.wrong(found.line, f"BuildKit expands no variable in from={name}", hint)
         elif origin.kind == "image":
-            how: How = "COPY --from" if found.keyword == "COPY" else "RUN --mount"
-            self.images.append(ImageUse(reference=name, platform=self.graph.target_platform, line=found.line, how=how))
+            if number and 0 <= int(name) < len(self.graph.stages):
+                hint = "Give the stage a name: FROM … AS name."
+                self.wrong(found.line, f"from={name}: a mount does not know stages by their numbers", hint)
+            self.images.append(
+                ImageUse(
+                    reference=name, platform=self.graph.target_platform, line=found.line, how=how, place=place
+                )
+            )  # fmt: skip
         elif origin.kind == "stage":
             self.check_order(origin, name, found, resolved)
-        return origin.name if origin.kind == "context" else None
+        return origin
+
+    def wrong(self, line: int, message: str, hint: str) -> None:
+        self.problems.append(Problem(path=self.dockerfile.path, line=line, message=message, hint=hint))
 
     def check_order(self, origin: Origin, name: str, found: Instruction, resolved: ResolvedStage) -> None:
         if origin.index < resolved.stage.index:
             return
         said = "is this stage itself" if origin.index == resolved.stage.index else "comes later"
-        self.problems.append(
-            Problem(
-                path=self.dockerfile.path, line=found.line, message=f"the stage {name!r} {said}",
-                hint="A stage takes files from the stages above it.",
-            )
-        )  # fmt: skip
+        self.wrong(found.line, f"the stage {name!r} {said}", "A stage takes files from the stages above it.")
 
     def run(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
         """RUN: its mounts."""
+        origins = iter(self.origins(found, resolved))
         for value in found.flag_values("mount"):
             fields = mount_fields(value)
+            origin = next(origins) if fields.get("from") else Origin(kind="context", name=_MAIN)
             texts = {key: self.expand(text, found.line, scope) for key, text in fields.items() if key != "from"}
             kind, kind_in_doubt = texts.get("type", ("bind", False))
             source, in_doubt = texts.get("source", ("", False))
             target, _ = texts.get("target", ("", False))
             name, _ = texts.get("id", ("", False))
+            kind = kind.lower()
             if kind_in_doubt:
                 self.doubt(f"line {found.line}: the type of the mount {value!r} is not certain")
-            elif kind in {"secret", "ssh"}:
-                known = self.secrets if kind == "secret" else self.ssh
-                known[name or (posixpath.basename(target or source) if kind == "secret" else "default")] = None
+            elif kind == "secret":
+                self.secrets[source or name or posixpath.basename(target)] = None
+                continue
+            elif kind == "ssh":
+                self.ssh[name or "default"] = None
                 continue
             elif kind == "tmpfs" or (kind == "cache" and not fields.get("from")):
                 continue
-            context = self.origin_context(fields["from"], found, resolved) if fields.get("from") else _MAIN
-            if context is None:
+            if origin.kind != "context":
                 continue
             if in_doubt:
-                self.of(context).doubts.append(f"line {found.line}: the source of {value!r} is not certain")
+                self.of(origin.name).doubts.append(f"line {found.line}: the source of {value!r} is not certain")
             else:
-                self.of(context).patterns.add(clean_source(source))
+                self.take(origin.name, source, found.line, required=True)
 
     def facts(self) -> Facts:
         reached = set(self.graph.reachable)
-        declared = {arg.name: arg.line for arg in reversed(self.dockerfile.global_args)}
+        declared = {arg.name: arg.line for arg in reversed(self.dockerfile.global_args)} | self.older_args
         unreachable: dict[str, int] = {}
         for resolved in self.graph.stages:
             index = resolved.stage.index
@@ -284,7 +350,12 @@ class _Evaluation:
             unreachable_args={name: line for name, line in unreachable.items() if name not in declared},
             secrets=tuple(sorted(self.secrets)), ssh=tuple(sorted(self.ssh)),
             onbuild=self.graph.stages[target].onbuild if 0 <= target < len(self.graph.stages) else (),
-            build_platform_counts=self.build_platform_counts(), doubts=tuple(every_doubt),
+            build_platform_counts=self.build_platform_counts(), foreign=self.foreign,
+            source_lines={
+                (name, pattern): line
+                for name, reads in self.reads.items() for pattern, line in reads.required.items()
+            },
+            doubts=tuple(every_doubt),
             problems=(*self.graph.problems, *self.problems),
         )  # fmt: skip
 
@@ -297,6 +368,13 @@ class _Evaluation:
             texts.append(resolved.stage.base)
             texts += [found.original for found in resolved.instructions]
         return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
+
+
+def _is_heredoc(word: str) -> bool:
+    try:
+        return heredoc_word(word) is not None
+    except ExpansionError:
+        return False
 
 
 def clean_source(source: str) -> str:

@@ -64,7 +64,7 @@ def find_foundation(
     return Foundation(
         line=stage.line,
         written=stage.base,
-        reference=_expanded(stage.base, graph.global_env, dockerfile.escape),
+        reference=_expanded(stage.base, graph.scope.env, dockerfile.escape),
         arg=arg,
         declared=base_arg_used(dockerfile, arg).declared if arg else 0,
     )

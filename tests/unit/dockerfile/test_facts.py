@@ -17,6 +17,7 @@ from chainbuild.dockerfile import (
     parse,
     unknown_args,
 )
+from chainbuild.dockerfile.model import Place
 from chainbuild.references import Platform
 
 AMD, ARM = Platform.parse("amd64"), Platform.parse("arm64")
@@ -79,7 +80,12 @@ def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
         ("FROM other AS x\nARG V=$W\nFROM x\nCOPY $V /", "$V"),
         ("FROM other\nRUN --mount=source=$V,target=/s x", "$V"),
         ("FROM other\nRUN --mount=type=$V,target=/s x", "$V"),
-        ("FROM img\nENV V=a\nARG V=b\nCOPY $V /", "$V"),
+        ("FROM img\nARG A=one\nARG A=two B=$A\nCOPY $B /", "$B"),
+        ("FROM img\nENV N=V\nARG ${N}=b\nCOPY ${V:-a} /", "V"),
+        ("FROM img\nARG TARGETSTAGE\nCOPY $TARGETSTAGE /", "$TARGETSTAGE"),
+        ("FROM img\nARG TARGETOSVERSION\nCOPY ${TARGETOSVERSION-a} /", "TARGETOSVERSION"),
+        ("ARG G=a\nARG G\nFROM img\nARG G\nCOPY $G /", "$G"),
+        ('FROM img\nCOPY ["a", "/"] b', "JSON form"),
         ("ARG TARGETARCH\nFROM img\nARG TARGETARCH\nCOPY $TARGETARCH /", "$TARGETARCH"),
         ("FROM img\nCOPY ${X /", "${X"),
     ],
@@ -126,10 +132,10 @@ def test_images() -> None:
         TAG="9",
     )
     assert found.images == (
-        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM"),
-        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM"),
-        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from"),
-        ImageUse(reference="cached", platform="linux/arm64", line=11, how="RUN --mount"),
+        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM", place=Place(3)),
+        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM", place=Place(7)),
+        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from", place=Place(10, 0)),
+        ImageUse(reference="cached", platform="linux/arm64", line=11, how="RUN --mount", place=Place(11, 0)),
     )
     assert found.reachable == (0, 2, 3)
     assert [problem.line for problem in found.problems] == [6]
