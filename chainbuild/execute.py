@@ -16,7 +16,7 @@ from chainbuild.bases import Found
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import parse
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, WrongUseError
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
@@ -306,13 +306,20 @@ class Execution:
             },
         )
         # The record comes last but for the name: a run that is killed in between builds again or only names again.
-        if tools.decider.fresh().components(step, self._facts(step)).key == components.key:
+        if self._is_unchanged(step, components):
             tools.records.write(step.repository, step.family, record)
         else:
             text = f"{step.id}: its files changed while it was built, so this result is not kept for reuse"
             self._emit(events.Message(level="warning", text=text))
         put_tag(tools.registries, step.reference, image.digest)
         return record
+
+    def _is_unchanged(self, step: Step, components: Components) -> bool:
+        """Whether everything that the step's key is made of is as it was before the build."""
+        try:
+            return self._tools.decider.fresh().components(step, self._facts(step)).key == components.key
+        except WrongUseError:
+            return False
 
     def _made(self, step: Step, order: BuildOrder, images: Mapping[str, RemoteImage]) -> RemoteImage:
         """The step's image as it comes out of the builder, or out of the registry where that can do it alone."""

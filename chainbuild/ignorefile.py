@@ -145,6 +145,13 @@ def find_ignore(root: Path, dockerfile: Path | None = None) -> IgnoreFile:
     return IgnoreFile()
 
 
+def own_ignore(dockerfile: Path) -> bytes | None:
+    """The content of the ignore file that belongs to a Dockerfile alone; None if it has none."""
+    found = find_ignore(dockerfile.parent, dockerfile)
+    own = posixpath.join(str(dockerfile.parent), f"{dockerfile.name}{NAME}")
+    return found.raw if found.path == own and not found.problems else None
+
+
 def _within(folder: str, name: str) -> str | None:
     """The regular file that `name` leads to without leaving `folder`, which is `/` for absolute links in it.
 

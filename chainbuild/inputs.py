@@ -25,6 +25,8 @@ from chainbuild.shipped import minimize_program
 REGISTRY_DATA = "registry"
 OWN_DATA = (REGISTRY_DATA, ".chainbuild")
 _LAYOUT = "oci-layout://"
+# Stands before the name of an image that is given as an arg, while a Dockerfile is only read.
+_GIVEN = "chainbuild.invalid/"
 _ALL = LocalSources(patterns=(".",), everything=True)
 # What the program itself does to a production image after its build; the number moves when that changes.
 _FINISH = "1"
@@ -55,6 +57,7 @@ class InputReader:
         facts = self._facts(step, raw, images)
         unused = _unused_contexts(step, facts)
         files, problems = self._files(step, facts)
+        problems += _unknown_images(step, facts)
         if problems:
             raise WrongUseError(problems)
         program = {"finish": _FINISH, "proof": self._program()} if step.kind is StepKind.PRODUCE else {}
@@ -85,7 +88,7 @@ class InputReader:
         for wanted in step.images:
             there = images[wanted.name]
             # An input that is no step's is called by its own name; the others need any name that nothing else has.
-            name = wanted.name if wanted.as_context else f"chainbuild.invalid/{wanted.name.lower()}"
+            name = wanted.written if wanted.as_context else f"{_GIVEN}{wanted.name.lower()}"
             if not wanted.as_context:
                 args[wanted.name] = name
             parents[name, wanted.platform.oci] = ParentConfig(env=there.env, onbuild=there.on_build)
@@ -142,6 +145,21 @@ def _unused_contexts(step: Step, facts: Facts) -> frozenset[str]:
     """The contexts that the build does not read: what they are decides nothing."""
     used = {normal_context_name(name) for name, _ in facts.named_sources}
     return frozenset(name for name in _context_names(step) if normal_context_name(name) not in used)
+
+
+def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
+    """Images that nobody has looked for: only the ONBUILD triggers of what the step stands on name or need them."""
+    known = {image.written for image in step.images}
+    return [
+        Problem(
+            path=step.shown or shown_path(step.dockerfile),
+            line=use.line,
+            message=f"an ONBUILD trigger of this FROM's image {'needs this stage of' if use.place else 'reads'} {use.reference}",
+            hint=f"Name it, so that it can be pinned: --build-context {use.reference}=docker-image://{use.reference}.",
+        )
+        for use in facts.images
+        if use.reference not in known and not use.reference.startswith(_GIVEN)
+    ]
 
 
 def _in_words(file: ContextFile) -> str:
