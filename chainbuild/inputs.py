@@ -154,7 +154,7 @@ def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
         Problem(
             path=step.shown or shown_path(step.dockerfile),
             line=use.line,
-            message=f"an ONBUILD trigger of this FROM's image {'needs this stage of' if use.place else 'reads'} {use.reference}",
+            message=f"a trigger (ONBUILD) of this FROM's image {'needs this stage on' if use.place else 'reads'} {use.reference}",
             hint=f"Name it, so that it can be pinned: --build-context {use.reference}=docker-image://{use.reference}.",
         )
         for use in facts.images

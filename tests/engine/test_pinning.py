@@ -15,6 +15,8 @@ pytestmark = pytest.mark.timeout(600)
 NAME = "chainbuild-test-tool"
 """An image of the local store that a stage can be called like."""
 HEAD = "ARG BASE_IMAGE\n"
+ALSO = "COPY --from=docker.io/library/{}:latest /made /made2"
+MOUNTED = "RUN --mount=from={},target=/mnt cp /mnt/made* /"
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +53,8 @@ def exported(root: Path, dockerfile: str, base: str, out: Path) -> dict[str, byt
         "FROM {} AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made",
         "FROM {}:latest AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n",
         # The image and the stage of its name are both read.
-        "FROM scratch AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n"
-        "COPY --from=docker.io/library/{}:latest /made /made2",
-        "FROM docker.io/library/{} AS {}\nCOPY one /made2\nFROM ${{BASE_IMAGE}}\n"
-        "RUN --mount=from={},target=/mnt cp /mnt/made* /",
+        "FROM scratch AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n" + ALSO,
+        "FROM docker.io/library/{} AS {}\nCOPY one /made2\nFROM ${{BASE_IMAGE}}\n" + MOUNTED,
     ],
 )
 def test_stage_named_like_an_image_stays_the_stage(lay: Lay, tool: str, tmp_path: Path, body: str) -> None:

@@ -147,7 +147,7 @@ def test_trigger_of_a_parent_that_reads_an_unknown_image_is_a_problem(world: Wor
     with pytest.raises(WrongUseError) as caught:
         decider._inputs.components(step, images)
     (problem,) = caught.value.problems
-    assert "ONBUILD trigger of this FROM's image reads tools:1" in problem.message
+    assert "of this FROM's image reads tools:1" in problem.message
     assert "--build-context tools:1=docker-image://tools:1" in problem.hint
 
 
