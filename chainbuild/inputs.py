@@ -150,11 +150,12 @@ def _unused_contexts(step: Step, facts: Facts) -> frozenset[str]:
 def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
     """Images that nobody has looked for: only the ONBUILD triggers of what the step stands on name or need them."""
     known = {image.written for image in step.images}
+    trigger = "a trigger (ONBUILD) of this FROM's image"
     return [
         Problem(
             path=step.shown or shown_path(step.dockerfile),
             line=use.line,
-            message=f"a trigger (ONBUILD) of this FROM's image {'needs this stage on' if use.place else 'reads'} {use.reference}",
+            message=f"{trigger} {'needs this stage on' if use.place else 'reads'} {use.reference}",
             hint=f"Name it, so that it can be pinned: --build-context {use.reference}=docker-image://{use.reference}.",
         )
         for use in facts.images
