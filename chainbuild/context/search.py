@@ -86,14 +86,14 @@ class Finder:
         BuildKit's client takes `..` in it by the text, its server by the folders: both ways are gone.
         """
         target = self.tree.link_target(path)
-        parts = tuple(_literal(part) for part in target.split("/"))
+        parts = tuple(literal(part) for part in target.split("/"))
         if len(self.seen) > _MOST_STEPS:  # links that multiply each other: take it all
             self.found.add("")
             self.ends.add("")
             return
         self.go("" if target.startswith("/") else posixpath.dirname(path), (*parts, *rest))
         joined = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target)).lstrip("/")
-        self.go("", (*(_literal(part) for part in joined.split("/")), *rest))
+        self.go("", (*(literal(part) for part in joined.split("/")), *rest))
 
 
 def has_wildcards(pattern: str) -> bool:
@@ -125,6 +125,6 @@ def name_matcher(part: str) -> Callable[[str], bool]:
     return compile_glob(tokens)
 
 
-def _literal(part: str) -> str:
-    """A name as a pattern that means just it."""
+def literal(part: str) -> str:
+    """A name or a path as a pattern that means just it."""
     return re.sub(r"([*?\[\\])", r"\\\1", part)

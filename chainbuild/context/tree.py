@@ -24,7 +24,7 @@ from chainbuild.context.files import (
     digest_of,
     special_kind,
 )
-from chainbuild.context.search import Finder
+from chainbuild.context.search import Finder, has_wildcards, literal
 from chainbuild.dockerfile.results import LocalSources
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ignorefile import IgnoreFile, Parents
@@ -199,12 +199,28 @@ class _View:
         return Selection(files=tuple(files), problems=problems, missing=tuple(missing))
 
     def is_missing(self, pattern: str) -> bool:
-        """Whether a builder does not find a source without wildcards."""
-        if self.kind(pattern) == "symlink" and self.state(pattern).ignored:
-            return True
+        """Whether a builder does not find a source.
+
+        Wildcards may match nothing; a link that they match must lead somewhere all the same.
+        """
+        if not has_wildcards(pattern):
+            return not self.leads_somewhere(pattern)
+        if "\\" in pattern or "**" in pattern:
+            return False  # in doubt it is there
         finder = Finder(self.tree)
-        finder.find(pattern)
-        return not any(next(iter(self.taken(path)), None) is not None or not path for path in finder.ends)
+        return any(not self.leads_somewhere(path) for path in finder.find(pattern) if self.is_direct(path, pattern))
+
+    def is_direct(self, path: str, pattern: str) -> bool:
+        """Whether a path that was found is a link that the last part of the pattern itself matches."""
+        return path.count("/") == pattern.count("/") and self.kind(path) == "symlink" and not self.state(path).ignored
+
+    def leads_somewhere(self, path: str) -> bool:
+        """Whether a path without wildcards is there, and what it leads to, as far as it is not ignored."""
+        if self.kind(path) == "symlink" and self.state(path).ignored:
+            return False
+        finder = Finder(self.tree)
+        finder.find(literal(path))
+        return any(not end or next(iter(self.taken(end)), None) is not None for end in finder.ends)
 
     def state(self, path: str) -> _State:
         """What the ignore file says of a path, which the states of the folders above decide, too."""

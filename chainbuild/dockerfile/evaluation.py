@@ -32,6 +32,8 @@ from chainbuild.dockerfile.stages import (
 from chainbuild.errors import Problem
 
 _MAIN: Final = ""
+_MOST_COPIED: Final = 2_000_000
+"""How many variables stages inherit in all; what comes after that is not worked out, and so in doubt."""
 _REMOTE: Final = re.compile(r"(?:https?|git|ssh)://")
 _PERHAPS_REMOTE: Final = re.compile(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
 _OWN_FRONTEND: Final = re.compile(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
@@ -101,6 +103,7 @@ class _Evaluation:
     doubts: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     older_args: dict[str, int] = field(default_factory=dict)
+    copied: int = 0
     foreign: bool = False
 
     def doubt(self, reason: str) -> None:
@@ -127,7 +130,10 @@ class _Evaluation:
         origin = resolved.origin
         if origin.kind == "stage":
             inherited = self.scopes.get(origin.index)
-            return inherited.copy() if inherited else _Scope({}, set(), open=True)
+            self.copied += len(inherited.env) if inherited else 0
+            if inherited is None or self.copied > _MOST_COPIED:
+                return _Scope({}, set(), open=True)
+            return inherited.copy()
         config: ParentConfig | None = ParentConfig() if origin.kind == "scratch" else None
         if config is None:
             config = self.graph.parents.get((origin.name, resolved.platform))
@@ -171,9 +177,9 @@ class _Evaluation:
         Releases since 0.14 give one name after the other its value; older ones expand the names too, and every default
         with the variables from before the line. Where the two differ the variable is uncertain.
         """
-        older_scope = scope.copy() if "$" in found.rest else scope
-        for arg in declarations(found):
-            name, older = self.older_arg(arg, older_scope)
+        declared = declarations(found)
+        olders = [self.older_arg(arg, scope) for arg in declared]
+        for arg, (name, older) in zip(declared, olders, strict=True):
             if name != arg.name:
                 self.older_args.setdefault(name, found.line)
                 scope.uncertain.add(name)
@@ -251,11 +257,11 @@ class _Evaluation:
             self.take(context, source, found.line, required=not with_parents)
 
     def take(self, context: str, source: str, line: int, *, required: bool) -> None:
-        """Note a source; a builder refuses one without wildcards that is not there."""
+        """Note a source, and whether a builder refuses it if it leads nowhere."""
         pattern = clean_source(source)
         reads = self.of(context)
         reads.patterns.add(pattern)
-        if required and pattern != "." and not any(char in "*?[\\" for char in pattern):
+        if required and pattern != ".":
             reads.required.setdefault(pattern, line)
 
     def origins(self, found: Instruction, resolved: ResolvedStage) -> list[Origin]:

@@ -48,7 +48,7 @@ class LocalSources:
     """What of one context can be read.
 
     `patterns` are paths relative to the context's root, cleaned, with Go's `filepath.Match` wildcards and `**` for
-    any depth; `"."` is the whole context. `required` are those of them that a builder refuses if they match nothing.
+    any depth; `"."` is the whole context. `required` are those of them that a builder refuses if they lead nowhere.
     `everything` is set where it is "." or in doubt, and `doubts` says why. `with_parents`: a COPY --parents also takes
     the folders above. `past_ignore`: the frontend is a foreign one, which may not honour ignore files.
     """

@@ -17,6 +17,7 @@ from chainbuild.dockerfile.grammar import parse_trigger
 from chainbuild.dockerfile.model import Dockerfile, Instruction, Place, Stage
 from chainbuild.dockerfile.results import LATE_ARGS, PLATFORM_ARGS, ImageUse, ParentConfig, normal_context_name
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.ordering import circle, in_order
 from chainbuild.references import ImageReference, Platform
 
 OriginKind = Literal["stage", "image", "context", "scratch"]
@@ -162,6 +163,7 @@ def resolve_stages(
         parents=parents, contexts=contexts, target_platform=target_platform.oci, problems=(), doubts=(),
     )  # fmt: skip
     reachable = _reach(graph, chosen)
+    resolver.circles(graph, frozenset(reachable))
     lines = {0, *(graph.stages[index].stage.line for index in reachable)}
     return replace(
         graph,
@@ -367,6 +369,21 @@ class _Resolver:
             return Platform.parse(text).oci
         except WrongUseError:
             return text.lower()  # BuildKit knows more platforms than this program; it has the last word
+
+    def circles(self, graph: StageGraph, reachable: frozenset[int]) -> None:
+        """Report unneeded stages that take files from each other; of those that the target needs, the order is checked."""
+        reads: dict[str, dict[str, int]] = {}
+        for resolved in graph.stages:
+            index = resolved.stage.index
+            for found in resolved.stage.instructions:
+                for name, how, _ in froms(found):
+                    origin = graph.find(name, how)
+                    if index not in reachable and origin.kind == "stage":
+                        reads.setdefault(str(index), {}).setdefault(str(origin.index), found.line)
+        path = circle(reads, in_order(reads)) if reads else ()
+        if path:
+            hint = "A stage takes files from the stages above it."
+            self.wrong(reads[path[0]][path[1]], "stages take files from each other in a circle", hint)
 
     def choose(self, target: str | None) -> int:
         if target is None:

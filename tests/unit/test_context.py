@@ -107,7 +107,8 @@ MISSING = (
     ("d", "d\n!d/g", False), ("d/g", "d\n!d/g", False), ("d/e", "d\n!d/g", True), ("a", "a", True), ("empty", "", False),
     ("empty", "empty", True), ("link", "", False), ("link", "link", True), ("link", "a", True), ("gone", "", True),
     ("dirlink/g", "", False), ("dirlink/x", "", True), ("dirlink/g", "d/g", True), ("a/x", "", True), ("abs", "", False),
-    ("none*", "", False), ("[b]", "", False),
+    ("none*", "", False), ("[b]", "", False), ("*", "", True), ("*", "gone", False), ("lin*", "", False), ("go*", "", True),
+    ("lin*", "a", True), ("d/*", "", False), ("d*/g", "", False), ("g?ne", "gone", False), ("*/gone", "", False),
 )  # fmt: skip
 """Sources, ignore files, and whether a builder refuses the COPY because the source is not there."""
 
@@ -133,7 +134,7 @@ def test_selection_names_required_sources_that_a_builder_misses(
 @pytest.mark.parametrize(
     ("line", "required"),
     [
-        ("COPY a b* ./c /", ("a", "c")),
+        ("COPY a b* ./c /", ("a", "b*", "c")),
         ("COPY --parents a /", ()),
         ("COPY --parents=false a /", ("a",)),
         ("COPY . /", ()),

@@ -105,3 +105,11 @@ def test_replacement_everywhere_is_filled_as_go_does(replacement: str, text: str
     env = {"V": "xax", "R": replacement}
     assert expand("${V//a/$R}", env).text == text
     assert expand("${V/a/$R}", env).text == f"x{replacement}x"
+
+
+def test_stages_that_inherit_ever_more_variables_are_given_up() -> None:
+    text = "FROM scratch AS s0\n" + "".join(f"FROM s{at} AS s{at + 1}\nENV E{at}=a\n" for at in range(4000))
+    found = find_facts(parse(f"{text}COPY $E1 /\n".encode(), "D"), args={}, target_platform=AMD, build_platform=AMD)
+    assert found.sources.everything
+    text = "FROM scratch\n" + "ARG A=$B\n" * 20_000
+    assert not find_facts(parse(text.encode(), "D"), args={}, target_platform=AMD, build_platform=AMD).problems

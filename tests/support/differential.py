@@ -1,0 +1,187 @@
+"""Holds chainbuild's step keys against what plain buildx makes: a key that stays while the image changes is a fault."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from chainbuild.dockerfile.rewrite import pin_images
+from chainbuild.errors import WrongUseError
+from chainbuild.orders import order_for
+from tests.support.plain_builds import Build, build_all, move
+from tests.support.reuse_pairs import (
+    EXTRA,
+    HERE,
+    Case,
+    Pair,
+    context_of,
+    extra_of,
+    is_plannable,
+    key_of,
+    pairs,
+    step_of,
+    write_case,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What came of a pair. `fault` is empty if chainbuild was right.
+
+    `same_key`: the key stays, so that both cases were built; `works`: plain buildx builds the first one.
+    """
+
+    pair: Pair
+    same_key: bool
+    works: bool = True
+    rewritten: bool = False
+    fault: str = ""
+
+
+def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
+    """That many pairs that a plan has nothing against, always the same ones for a seed; no two have one Dockerfile."""
+    found: dict[tuple[str, ...], Pair] = {}
+    while len(found) < number:
+
+        @seed(start)
+        @settings(
+            max_examples=3 * number, database=None, phases=(Phase.generate,), deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(pairs())
+        def collect(pair: Pair) -> None:
+            if is_plannable(pair.before, images):
+                found.setdefault(pair.before.lines, pair)
+
+        collect()
+        start += 1
+    return list(found.values())[:number]
+
+
+def judge(chosen: Iterable[Pair], images: Mapping[str, str]) -> list[Verdict]:
+    """Build all pairs in few calls, and compare."""
+    with tempfile.TemporaryDirectory(prefix="chainbuild-pairs-") as name:
+        return _Judge(list(chosen), images, Path(name)).verdicts()
+
+
+class _Judge:
+    def __init__(self, chosen: list[Pair], images: Mapping[str, str], folder: Path) -> None:
+        self.pairs = chosen
+        self.images = images
+        self.folder = folder
+
+    def verdicts(self) -> list[Verdict]:
+        builds: dict[str, Build] = {}
+        moved: dict[str, dict[str, Build]] = {}
+        same: set[int] = set()
+        for at, pair in enumerate(self.pairs):
+            before = self.build(pair.before, self.folder / f"b{at}", f"b{at}")
+            after = self.build(pair.after, self.folder / f"a{at}", f"a{at}")
+            key = self.key(pair.before, self.folder / f"b{at}")
+            if key is None:
+                continue
+            copies = self.rewritten(pair.before, self.folder / f"b{at}", f"r{at}")
+            if key == self.key(pair.after, self.folder / f"a{at}"):
+                same.add(at)
+                (moved.setdefault(pair.after.moved, {}) if pair.after.moved else builds)[after.name] = after
+            if at in same or copies:
+                builds |= {build.name: build for build in (before, *copies)}
+        images = build_all(list(builds.values()), self.folder)
+        for name, its in moved.items():
+            move(self.images, name, 1)
+            images |= build_all(list(its.values()), self.folder)
+            move(self.images, name, 0)
+        return [self.verdict(at, pair, images, same_key=at in same) for at, pair in enumerate(self.pairs)]
+
+    def build(self, case: Case, spot: Path, name: str) -> Build:
+        dockerfile = write_case(case, spot, self.images)
+        contexts = {EXTRA: str(extra_of(spot))} if case.with_extra else {}
+        return Build(name=name, context=context_of(spot), dockerfile=dockerfile, args=case.args, contexts=contexts)
+
+    def key(self, case: Case, spot: Path) -> str | None:
+        """The key; None if the plan refuses the case, or knows that a builder will."""
+        try:
+            return key_of(case, spot, self.images)
+        except WrongUseError:
+            return None
+
+    def rewritten(self, case: Case, spot: Path, name: str) -> list[Build]:
+        """The build with the named images pinned as chainbuild does it, to other names of the same images."""
+        step = step_of(case, spot, self.images)
+        pinned = {image.name: f"{image.written.removesuffix(':latest')}-pinned:latest" for image in step.images}
+        order = order_for(step, pinned, build_platform=HERE)
+        if order.source is None:
+            return []
+        copy = self.folder / name
+        copy.mkdir()
+        (copy / "Dockerfile").write_bytes(pin_images(order.source, {pin.place: pin.reference for pin in order.pins}))
+        if order.ignore is not None:
+            (copy / "Dockerfile.dockerignore").write_bytes(order.ignore)
+        contexts = {EXTRA: str(extra_of(spot))} if case.with_extra else {}
+        return [
+            Build(
+                name=name, context=context_of(spot), dockerfile=copy / "Dockerfile", args=case.args,
+                contexts=contexts | dict(order.contexts),
+            )
+        ]  # fmt: skip
+
+    def verdict(self, at: int, pair: Pair, images: Mapping[str, str | None], *, same_key: bool) -> Verdict:
+        before = images.get(f"b{at}")
+        if before is None:
+            return Verdict(pair=pair, same_key=same_key, works=f"b{at}" not in images)
+        after, copy = images.get(f"a{at}"), images.get(f"r{at}", before)
+        fault = ""
+        if same_key and before != after:
+            fault = (
+                "the key stays although the image changes" if after else "the key stays although the build fails now"
+            )
+        elif copy != before:
+            fault = "the image changes if its named images are pinned"
+        return Verdict(pair=pair, same_key=same_key, rewritten=f"r{at}" in images, fault=fault)
+
+
+def minimized(pair: Pair, images: Mapping[str, str], *, tries: int = 200) -> Pair:
+    """A smaller pair with a fault: lines, files, args and patterns are left out as long as there is still one."""
+    left = tries
+    smaller = True
+    while smaller and left > 0:
+        smaller = False
+        for candidate in _smaller(pair):
+            left -= 1
+            if left < 0:
+                break
+            if is_plannable(candidate.before, images) and judge([candidate], images)[0].fault:
+                pair, smaller = candidate, True
+                break
+    return pair
+
+
+def _smaller(pair: Pair) -> Iterator[Pair]:
+    before, after = pair.before, pair.after
+    for at in reversed(range(len(before.lines))):
+        lines = before.lines[:at] + before.lines[at + 1 :]
+        yield replace(pair, before=replace(before, lines=lines), after=replace(after, lines=lines))
+    for name in ("files", "extra", "args"):
+        old, new = getattr(before, name), getattr(after, name)
+        for key in [key for key in old if old[key] == new.get(key)]:
+            yield replace(pair, before=_less(before, name, key), after=_less(after, name, key))
+    for name in ("ignore", "own_ignore"):
+        if getattr(before, name) == getattr(after, name):
+            for at in range(len(getattr(before, name) or ())):
+                yield replace(pair, before=_less(before, name, at), after=_less(after, name, at))
+
+
+def _less(case: Case, name: str, key: object) -> Case:
+    """The case without one entry of a mapping, or one line of a tuple."""
+    value = getattr(case, name)
+    less: Any
+    if isinstance(value, Mapping):
+        less = {other: entry for other, entry in value.items() if other != key}
+    else:
+        less = tuple(line for at, line in enumerate(value) if at != key)
+    return replace(case, **{name: less})
