@@ -15,15 +15,16 @@ from chainbuild.errors import WrongUseError
 from chainbuild.orders import order_for
 from tests.support.plain_builds import Build, build_all, move
 from tests.support.reuse_pairs import (
+    CHANGES,
     EXTRA,
     HERE,
     Case,
     Pair,
     context_of,
     extra_of,
+    families,
     is_plannable,
     key_of,
-    pairs,
     step_of,
     write_case,
 )
@@ -44,23 +45,27 @@ class Verdict:
 
 
 def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
-    """That many pairs that a plan has nothing against, always the same ones for a seed; no two have one Dockerfile."""
-    found: dict[tuple[str, ...], Pair] = {}
-    while len(found) < number:
+    """That many pairs (or a few more) that a plan has nothing against, always the same ones for a seed.
+
+    Several follow each other that begin with the same case; no two other ones have the same Dockerfile.
+    """
+    found: dict[tuple[str, ...], tuple[Pair, ...]] = {}
+    while len(found) * CHANGES < number:
 
         @seed(start)
         @settings(
-            max_examples=3 * number, database=None, phases=(Phase.generate,), deadline=None,
+            max_examples=number, database=None, phases=(Phase.generate,), deadline=None,
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
-        @given(pairs())
-        def collect(pair: Pair) -> None:
-            if is_plannable(pair.before, images):
-                found.setdefault(pair.before.lines, pair)
+        @given(families())
+        def collect(family: tuple[Pair, ...]) -> None:
+            if is_plannable(family[0].before, images):
+                found.setdefault(family[0].before.lines, family)
 
         collect()
         start += 1
-    return list(found.values())[:number]
+    wanted = -(-number // CHANGES)
+    return [pair for family in list(found.values())[:wanted] for pair in family]
 
 
 def judge(chosen: Iterable[Pair], images: Mapping[str, str]) -> list[Verdict]:
@@ -78,25 +83,32 @@ class _Judge:
     def verdicts(self) -> list[Verdict]:
         builds: dict[str, Build] = {}
         moved: dict[str, dict[str, Build]] = {}
-        same: set[int] = set()
+        firsts: dict[int, str] = {}
+        keys: dict[str, str | None] = {}
+        names: list[tuple[str, str, bool]] = []
         for at, pair in enumerate(self.pairs):
-            before = self.build(pair.before, self.folder / f"b{at}", f"b{at}")
+            first = firsts.setdefault(id(pair.before), f"{at}")
+            before = self.folder / f"b{first}"
+            if first not in keys:
+                build = self.build(pair.before, before, f"b{first}")
+                keys[first] = self.key(pair.before, before)
+                if keys[first] is not None:
+                    copies = self.rewritten(pair.before, before, f"r{first}")
+                    builds |= {each.name: each for each in (build, *copies)}
             after = self.build(pair.after, self.folder / f"a{at}", f"a{at}")
-            key = self.key(pair.before, self.folder / f"b{at}")
-            if key is None:
-                continue
-            copies = self.rewritten(pair.before, self.folder / f"b{at}", f"r{at}")
-            if key == self.key(pair.after, self.folder / f"a{at}"):
-                same.add(at)
+            same = keys[first] is not None and keys[first] == self.key(pair.after, self.folder / f"a{at}")
+            if same:
                 (moved.setdefault(pair.after.moved, {}) if pair.after.moved else builds)[after.name] = after
-            if at in same or copies:
-                builds |= {build.name: build for build in (before, *copies)}
+            names.append((first, f"{at}", same))
         images = build_all(list(builds.values()), self.folder)
         for name, its in moved.items():
             move(self.images, name, 1)
             images |= build_all(list(its.values()), self.folder)
             move(self.images, name, 0)
-        return [self.verdict(at, pair, images, same_key=at in same) for at, pair in enumerate(self.pairs)]
+        return [
+            self.verdict(pair, images.get(f"b{first}"), images.get(f"a{at}"), images.get(f"r{first}", ""), same)
+            for pair, (first, at, same) in zip(self.pairs, names, strict=True)
+        ]
 
     def build(self, case: Case, spot: Path, name: str) -> Build:
         dockerfile = write_case(case, spot, self.images)
@@ -130,19 +142,18 @@ class _Judge:
             )
         ]  # fmt: skip
 
-    def verdict(self, at: int, pair: Pair, images: Mapping[str, str | None], *, same_key: bool) -> Verdict:
-        before = images.get(f"b{at}")
+    def verdict(self, pair: Pair, before: str | None, after: str | None, copy: str | None, same_key: bool) -> Verdict:
+        """`copy` is the image of the build with pinned words, empty if there is none."""
         if before is None:
-            return Verdict(pair=pair, same_key=same_key, works=f"b{at}" not in images)
-        after, copy = images.get(f"a{at}"), images.get(f"r{at}", before)
+            return Verdict(pair=pair, same_key=same_key, works=False)
         fault = ""
         if same_key and before != after:
             fault = (
                 "the key stays although the image changes" if after else "the key stays although the build fails now"
             )
-        elif copy != before:
+        elif copy not in {"", before}:
             fault = "the image changes if its named images are pinned"
-        return Verdict(pair=pair, same_key=same_key, rewritten=f"r{at}" in images, fault=fault)
+        return Verdict(pair=pair, same_key=same_key, rewritten=copy == before, fault=fault)
 
 
 def minimized(pair: Pair, images: Mapping[str, str], *, tries: int = 200) -> Pair:

@@ -223,18 +223,27 @@ def changed_tree(draw: st.DrawFn, files: Mapping[str, Entry]) -> tuple[str, dict
     return f"no {name} any more", {other: files[other] for other in files if other != name}
 
 
+CHANGES: Final = 5
+"""How many changes of one case are tried: its image is built once for all of them."""
+VALUES = st.sampled_from(["a", "b", "c.txt", "d", ""])
+
+
 @st.composite
-def pairs(draw: st.DrawFn) -> Pair:
-    """A case and one change of it."""
-    values = st.sampled_from(["a", "b", "c.txt", "d", ""])
-    before = Case(
+def cases(draw: st.DrawFn) -> Case:
+    """Everything that a build is made from."""
+    return Case(
         lines=draw(dockerfile_lines()),
         files=draw(trees()),
         extra=draw(trees()),
         ignore=draw(IGNORES),
         own_ignore=draw(st.none() | st.none() | IGNORES),
-        args=draw(st.dictionaries(st.sampled_from("VWGN"), values, max_size=2)),
+        args=draw(st.dictionaries(st.sampled_from("VWGN"), VALUES, max_size=2)),
     )
+
+
+@st.composite
+def changes(draw: st.DrawFn, before: Case) -> Pair:
+    """A case with one change of it."""
     what = draw(st.sampled_from(["files"] * 8 + ["extra", "arg", "ignore", "own ignore", "image"]))
     after, change = before, ""
     if what == "files":
@@ -244,7 +253,7 @@ def pairs(draw: st.DrawFn) -> Pair:
         change, files = draw(changed_tree(before.extra))
         change, after = f"{EXTRA}: {change}", replace(before, extra=files)
     elif what == "arg":
-        name, value = draw(st.sampled_from("VWGN")), draw(values)
+        name, value = draw(st.sampled_from("VWGN")), draw(VALUES)
         change, after = f"arg {name}={value}", replace(before, args={**before.args, name: value})
     elif what == "ignore":
         change, after = "ignore file", replace(before, ignore=draw(IGNORES))
@@ -254,6 +263,13 @@ def pairs(draw: st.DrawFn) -> Pair:
         name = draw(st.sampled_from(sorted(IMAGES)))
         change, after = f"{name} moved", replace(before, moved=name)
     return Pair(before=before, change=change, after=after)
+
+
+@st.composite
+def families(draw: st.DrawFn) -> tuple[Pair, ...]:
+    """Several pairs of one case."""
+    before = draw(cases())
+    return tuple(draw(changes(before)) for _ in range(CHANGES))
 
 
 # On disk, and as a step -----------------------------------------------------------------------------------------------
