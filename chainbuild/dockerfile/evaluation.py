@@ -68,6 +68,11 @@ class _Scope:
     def doubtful(self, expanded: Expanded) -> bool:
         return bool(expanded.looked_up & self.uncertain) or (self.open and bool(expanded.missing))
 
+    def doubt_all(self) -> None:
+        """Any variable may have been set."""
+        self.uncertain.update(self.env)
+        self.open = True
+
     def set(self, name: str, value: str, *, doubtful: bool) -> None:
         self.env[name] = value
         (self.uncertain.add if doubtful else self.uncertain.discard)(name)
@@ -178,8 +183,8 @@ class _Evaluation:
         with the variables from before the line. Where the two differ the variable is uncertain.
         """
         declared = declarations(found)
-        olders = [self.older_arg(arg, scope) for arg in declared]
-        for arg, (name, older) in zip(declared, olders, strict=True):
+        older = [self.older_arg(arg, scope) for arg in declared]
+        for arg, (name, older_value, older_doubtful) in zip(declared, older, strict=True):
             if name != arg.name:
                 self.older_args.setdefault(name, found.line)
                 scope.uncertain.add(name)
@@ -187,6 +192,7 @@ class _Evaluation:
                 value, doubtful = self.args[arg.name], False
             elif arg.default is not None:
                 value, doubtful = self.expand(arg.default, found.line, scope)
+                doubtful |= older_doubtful or older_value != value
             elif arg.name in self.graph.scope.env:
                 value, doubtful = self.graph.scope.env[arg.name], not self.graph.scope.is_certain(arg.name)
             elif self.graph.scope.is_certain(arg.name):
@@ -194,37 +200,43 @@ class _Evaluation:
             else:
                 scope.uncertain.add(arg.name)
                 continue
-            scope.set(arg.name, value, doubtful=doubtful or older not in {None, value})
+            scope.set(arg.name, value, doubtful=doubtful)
 
-    def older_arg(self, arg: ArgDeclaration, scope: _Scope) -> tuple[str, str | None]:
-        """The name and the value that releases before 0.14 give an ARG, from the variables before its line.
+    def older_arg(self, arg: ArgDeclaration, scope: _Scope) -> tuple[str, str, bool]:
+        """The name and the default that releases before 0.14 give an ARG, and whether the default is in doubt.
 
-        The value is None if it has neither a build arg nor a default.
+        Both are expanded with the variables from before the line.
         """
-        name = arg.name if arg.name.isidentifier() else self.quietly(arg.name, scope)
-        if name in self.args:
-            return name, self.args[name]
-        return name, None if arg.default is None else self.quietly(arg.default, scope)
+        name = arg.name
+        if not name.isidentifier():
+            name, unknown = self.quietly(name, scope)
+            if unknown:
+                scope.doubt_all()
+        return (name, *self.quietly(arg.default or "", scope))
 
-    def quietly(self, text: str, scope: _Scope) -> str:
-        """The text expanded in a scope; empty if it cannot be."""
+    def quietly(self, text: str, scope: _Scope) -> tuple[str, bool]:
+        """The text expanded in a scope, and whether it is in doubt; empty if it cannot be expanded."""
         try:
-            return expand(text, scope.env, escape=self.dockerfile.escape).text
+            expanded = expand(text, scope.env, escape=self.dockerfile.escape)
         except ExpansionError:
-            return ""
+            return "", True
+        return expanded.text, scope.doubtful(expanded)
 
     def env(self, found: Instruction, scope: _Scope) -> None:
-        """ENV: all values are expanded with the variables from before the line."""
+        """ENV: all names and values are expanded with the variables from before the line."""
         if found.words and "=" not in found.words[0]:
             pairs = [(found.words[0], found.rest[len(found.words[0]) :].lstrip("\t\v\f\r "))]
         else:
             split = [word.partition("=") for word in found.words]
             pairs = [(name, text) for name, equals, text in split if equals]
         values = [
-            (self.expand(name, found.line, scope)[0], *self.expand(text, found.line, scope)) for name, text in pairs
+            (*self.expand(name, found.line, scope), *self.expand(text, found.line, scope)) for name, text in pairs
         ]
-        for name, value, doubtful in values:
-            scope.set(name, value, doubtful=doubtful)
+        for name, unknown, value, doubtful in values:
+            if unknown:
+                scope.doubt_all()
+            else:
+                scope.set(name, value, doubtful=doubtful)
 
     def copy(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
         """COPY and ADD: their local sources, the images and stages that they take from, their URLs."""

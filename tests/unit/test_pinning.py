@@ -57,6 +57,8 @@ def rewritten(made: BuildOrder) -> str:
          "ARG BASE_IMAGE\nFROM {}1 AS golang\nFROM ${BASE_IMAGE}\nCOPY --from=golang a b"),
         ("FROM golang:latest AS golang\nFROM golang\nCOPY --from=docker.io/library/golang a b",
          "FROM {}1 AS golang\nFROM golang\nCOPY --from={}2 a b"),
+        ("FROM golang AS Golang\nFROM scratch\nCOPY --from=GOLANG a b\nCOPY --from=golang:latest a b",
+         "FROM {}1 AS Golang\nFROM scratch\nCOPY --from=GOLANG a b\nCOPY --from={}2 a b"),
         ("FROM golang\nRUN --mount=from=golang,target=/t x", "FROM {}1\nRUN --mount=from={}1,target=/t x"),
         ("FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a b c",
          "FROM --platform=linux/arm64 {}1 AS a\nFROM {}2\nCOPY --from=a b c"),
