@@ -1,7 +1,7 @@
 """What a Dockerfile stands on, as BuildKit sees it: layers of the tree, old versions of them, and images from outside.
 
 `{repo}/sci/{target}:{version}` names a science layer, whatever the repository before `sci/`: the file is not edited, the
-name in it is replaced by what the tree makes (a named context of that name).
+name in it is replaced by what the tree makes, in the copy of the file that the builder gets.
 """
 
 from __future__ import annotations
