@@ -54,7 +54,7 @@ def order_for(
         source=raw if copied else None,
         ignore=own_ignore(step.dockerfile) if copied else None,
         pins=named.pins,
-        images=tuple((one.written, pinned[one.name]) for one in step.images if one.as_context and not one.reference),
+        images=tuple((one.written, pinned[one.name]) for one in step.images if one.as_context),
         context=step.context,
         platform=step.platform,
         args=tuple(args.items()),
