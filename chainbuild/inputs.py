@@ -156,7 +156,7 @@ def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
             path=step.shown or shown_path(step.dockerfile),
             line=use.line,
             message=f"{trigger} {'needs this stage on' if use.place else 'reads'} {use.reference}",
-            hint=f"Name it, so that it can be pinned: --build-context {use.reference}=docker-image://{use.reference}.",
+            hint=f"Pin it with --build-context {use.reference}=docker-image://{use.reference}.",
         )
         for use in facts.images
         if use.reference not in known and not use.reference.startswith(_GIVEN)

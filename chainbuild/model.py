@@ -53,6 +53,8 @@ class ImageInput:
     on_builder: bool = False
     """Whether the stage runs on the builder's own platform (`FROM --platform=$BUILDPLATFORM`), which may differ from
     machine to machine without making another result."""
+    by_trigger: bool = False
+    """Whether only an ONBUILD trigger of another image names it: it can be pinned by a named context alone."""
     reference: str = ""
     """How the Dockerfile writes it, if `name` is not just that: the same reference is read for several platforms."""
     origin: str = ""

@@ -37,7 +37,7 @@ def order_for(
     args = dict(extra or {}) | {arg.name: arg.value for arg in step.args}
     contexts = dict(step.contexts)
     for wanted in step.images:
-        if wanted.asked:
+        if wanted.asked or wanted.by_trigger:
             contexts[wanted.name] = f"docker-image://{pinned[wanted.name]}"
         elif not wanted.as_context:
             args[wanted.name] = pinned[wanted.name]

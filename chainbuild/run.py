@@ -26,6 +26,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
 from chainbuild.trials import has_passed
+from chainbuild.triggers import with_trigger_images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,12 @@ class Planned:
 
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
-    found = find_all(session.finder(), graph.external_images)
+    finder = session.finder()
+    found = find_all(finder, graph.external_images)
+    # What the triggers of those images read is known only now.
+    more = with_trigger_images(graph, found, build_platform=Platform.of_this_machine())
+    if more is not graph:
+        graph, found = more, find_all(finder, more.external_images)
     books = Books(session.registries, graph.chains)
     decider = Decider(
         RecordStore(session.registries),

@@ -126,3 +126,15 @@ def test_own_ignore_file_counts_for_a_rewritten_dockerfile(lay: Lay, tool: str) 
     )
     place.build("o", "--until", "10")
     assert place.output(f"v1-o-10-x-{OWN}", "ls", "/d") == "a\n"
+
+
+def test_image_that_a_trigger_of_the_base_reads_is_pinned(lay: Lay, registry_host: str) -> None:
+    """The plan is what counts here: BuildKit before 0.17 runs no trigger that reads an image."""
+    reads = f"{registry_host}/test/read:1"
+    push_files(reads, {"made": b"first\n"})
+    trigger = f"COPY --from={reads} /made /made"
+    push_files(f"{registry_host}/test/triggers:1", {"x": b""}, on_build=(trigger,))
+    place = lay(files={"layer/Dockerfile": f"FROM {registry_host}/test/triggers:1\n"})
+    where = ("--tag", f"{place.repo}:1", "--registry", place.registry or "", "--no-load", "--platform", OWN)
+    plan = place.run("layer", "layer", *where, "--dry-run", "-v")
+    assert f"{reads}=docker-image://{registry_host}/test/read@sha256:" in plan.out, plan.told()

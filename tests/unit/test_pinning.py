@@ -18,6 +18,7 @@ from chainbuild.model import ImageInput, Step, StepKind
 from chainbuild.orders import order_for
 from chainbuild.pinning import copy_for_builder, leaves_its_folder
 from chainbuild.references import ImageReference
+from chainbuild.triggers import with_trigger_images
 from tests.unit.world import AMD64, ARM64, World
 
 PINNED = "localhost:5000/x@sha256:"
@@ -151,6 +152,63 @@ def test_trigger_of_a_parent_that_reads_an_unknown_image_is_a_problem(world: Wor
     (problem,) = caught.value.problems
     assert "of this FROM's image reads tools:1" in problem.message
     assert "--build-context tools:1=docker-image://tools:1" in problem.hint
+
+
+def triggered(world: World, *triggers: str, dockerfile: str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x\n") -> Step:
+    world.write({"stock/10-Dockerfile-base": dockerfile})
+    graph = world.graph((AMD64,))
+    found = dict(world.found(graph))
+    key = str(ImageReference.parse("fat:1")), AMD64.oci
+    base = found[key]
+    config = replace(base.image.config, on_build=triggers)
+    found[key] = replace(base, image=replace(base.image, config=config))
+    return with_trigger_images(graph, found, build_platform=AMD64).by_id["amd64/stock/10-base"]
+
+
+def test_trigger_of_a_base_image_makes_the_image_that_it_reads_an_input(world: World) -> None:
+    step = triggered(world, "COPY --from=debian:bookworm-slim /x /x", "RUN --mount=from=slim:2,target=/t x")
+    added = [image for image in step.images if image.by_trigger]
+    assert [(image.name, image.platform) for image in added] == [("debian:bookworm-slim", AMD64), ("slim:2", AMD64)]
+    made = order_for(step, {image.name: f"{PINNED}{at}" for at, image in enumerate(step.images)}, build_platform=AMD64)
+    assert dict(made.contexts) == {
+        "debian:bookworm-slim": f"docker-image://{PINNED}1", "slim:2": f"docker-image://{PINNED}2"
+    }  # fmt: skip
+
+
+def test_trigger_that_reads_a_stage_of_that_name_reads_no_image(world: World) -> None:
+    text = "ARG BASE_IMAGE\nFROM scratch AS tool\nFROM ${BASE_IMAGE}\n"
+    step = triggered(world, "COPY --from=tool /x /x", dockerfile=text)
+    assert not [image for image in step.images if image.by_trigger]
+
+
+def test_trigger_whose_image_a_stage_is_called_like_is_a_problem(world: World) -> None:
+    text = "ARG BASE_IMAGE\nFROM scratch AS tool\nFROM ${BASE_IMAGE}\n"
+    with pytest.raises(WrongUseError) as caught:
+        triggered(world, "COPY --from=library/tool:latest /x /x", dockerfile=text)
+    assert [(problem.line, "trigger" in problem.message) for problem in caught.value.problems] == [(2, True)]
+
+
+def test_trigger_of_a_step_counts_for_the_step_after_it(world: World) -> None:
+    head = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
+    world.write(
+        {
+            "stock/10-Dockerfile-base": f"{head}ONBUILD COPY --from=debian:bookworm-slim /x /x\n",
+            "stock/20-Dockerfile-next": f"{head}RUN x\n",
+            "stock/30-Dockerfile-last": f"{head}RUN x\n",
+        }
+    )
+    graph = world.graph((AMD64,))
+    more = with_trigger_images(graph, world.found(graph), build_platform=AMD64)
+    added = {step.id: [image.name for image in step.images if image.by_trigger] for step in more}
+    assert added["amd64/stock/20-next"] == ["debian:bookworm-slim"]
+    assert not added["amd64/stock/10-base"]
+    assert not added["amd64/stock/30-last"]
+
+
+def test_graph_without_triggers_stays_the_same_object(world: World) -> None:
+    world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x\n"})
+    graph = world.graph((AMD64,))
+    assert with_trigger_images(graph, world.found(graph), build_platform=AMD64) is graph
 
 
 @pytest.fixture
