@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from chainbuild.dockerfile.expansion import Expanded, ExpansionError, TooLongError, expand
+from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
+from chainbuild.dockerfile.froms import froms, mount_fields
 from chainbuild.dockerfile.grammar import declarations, heredoc_word
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Instruction, Place
 from chainbuild.dockerfile.results import (
@@ -20,14 +21,13 @@ from chainbuild.dockerfile.results import (
     ParentConfig,
     RemoteSource,
 )
+from chainbuild.dockerfile.scope import Scope
 from chainbuild.dockerfile.stages import (
     NUMBER,
     Origin,
     ResolvedStage,
     StageGraph,
-    froms,
     image_use,
-    mount_fields,
 )
 from chainbuild.errors import Problem
 
@@ -55,30 +55,6 @@ def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, st
 
 
 @dataclass(slots=True)
-class _Scope:
-    """The variables of a stage at one line. `open`: an image that was not looked into may have set more of them."""
-
-    env: dict[str, str]
-    uncertain: set[str]
-    open: bool
-
-    def copy(self) -> _Scope:
-        return _Scope(dict(self.env), set(self.uncertain), self.open)
-
-    def doubtful(self, expanded: Expanded) -> bool:
-        return bool(expanded.looked_up & self.uncertain) or (self.open and bool(expanded.missing))
-
-    def doubt_all(self) -> None:
-        """Any variable may have been set."""
-        self.uncertain.update(self.env)
-        self.open = True
-
-    def set(self, name: str, value: str, *, doubtful: bool) -> None:
-        self.env[name] = value
-        (self.uncertain.add if doubtful else self.uncertain.discard)(name)
-
-
-@dataclass(slots=True)
 class _Reads:
     patterns: set[str] = field(default_factory=set)
     required: dict[str, int] = field(default_factory=dict)
@@ -99,7 +75,7 @@ class _Evaluation:
     dockerfile: Dockerfile
     graph: StageGraph
     args: Mapping[str, str]
-    scopes: dict[int, _Scope] = field(default_factory=dict)
+    scopes: dict[int, Scope] = field(default_factory=dict)
     reads: dict[str, _Reads] = field(default_factory=dict)
     images: list[ImageUse] = field(default_factory=list)
     remotes: list[RemoteSource] = field(default_factory=list)
@@ -130,22 +106,22 @@ class _Evaluation:
             self.instruction(found, resolved, scope)
         self.scopes[resolved.stage.index] = scope
 
-    def first_scope(self, resolved: ResolvedStage) -> _Scope:
+    def first_scope(self, resolved: ResolvedStage) -> Scope:
         """The variables that a stage begins with: those of the stage or image that it starts from."""
         origin = resolved.origin
         if origin.kind == "stage":
             inherited = self.scopes.get(origin.index)
             self.copied += len(inherited.env) if inherited else 0
             if inherited is None or self.copied > _MOST_COPIED:
-                return _Scope({}, set(), open=True)
+                return Scope({}, set(), open=True)
             return inherited.copy()
         config: ParentConfig | None = ParentConfig() if origin.kind == "scratch" else None
         if config is None:
             config = self.graph.parents.get((origin.name, resolved.platform))
         if config is None:
-            return _Scope({}, set(), open=True)
+            return Scope({}, set(), open=True)
         env = dict(entry.partition("=")[::2] for entry in config.env)
-        scope = _Scope(env, set(), open=False)
+        scope = Scope(env, set(), open=False)
         if "PATH" not in env:
             # Releases before 0.19 give a stage for Windows a PATH, too.
             windows = resolved.platform.startswith("windows/")
@@ -155,7 +131,7 @@ class _Evaluation:
     def of(self, context: str) -> _Reads:
         return self.reads.setdefault(context, _Reads())
 
-    def instruction(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
+    def instruction(self, found: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
         if found.keyword == "ARG":
             self.arg(found, scope)
         elif found.keyword == "ENV":
@@ -165,7 +141,7 @@ class _Evaluation:
         elif found.keyword == "RUN":
             self.run(found, resolved, scope)
 
-    def expand(self, text: str, line: int, scope: _Scope) -> tuple[str, bool]:
+    def expand(self, text: str, line: int, scope: Scope) -> tuple[str, bool]:
         """The expanded text, and whether it is in doubt."""
         try:
             expanded = expand(text, scope.env, escape=self.dockerfile.escape)
@@ -176,7 +152,7 @@ class _Evaluation:
             return "", True
         return expanded.text, scope.doubtful(expanded)
 
-    def arg(self, found: Instruction, scope: _Scope) -> None:
+    def arg(self, found: Instruction, scope: Scope) -> None:
         """ARG: a build arg beats the default, a bare name takes the global value. It holds for what follows.
 
         Releases since 0.14 give one name after the other its value; older ones expand the names too, and every default
@@ -202,7 +178,7 @@ class _Evaluation:
                 continue
             scope.set(arg.name, value, doubtful=doubtful)
 
-    def older_arg(self, arg: ArgDeclaration, scope: _Scope) -> tuple[str, str, bool]:
+    def older_arg(self, arg: ArgDeclaration, scope: Scope) -> tuple[str, str, bool]:
         """The name and the default that releases before 0.14 give an ARG, and whether the default is in doubt.
 
         Both are expanded with the variables from before the line.
@@ -214,7 +190,7 @@ class _Evaluation:
                 scope.doubt_all()
         return (name, *self.quietly(arg.default or "", scope))
 
-    def quietly(self, text: str, scope: _Scope) -> tuple[str, bool]:
+    def quietly(self, text: str, scope: Scope) -> tuple[str, bool]:
         """The text expanded in a scope, and whether it is in doubt; empty if it cannot be expanded."""
         try:
             expanded = expand(text, scope.env, escape=self.dockerfile.escape)
@@ -222,7 +198,7 @@ class _Evaluation:
             return "", True
         return expanded.text, scope.doubtful(expanded)
 
-    def env(self, found: Instruction, scope: _Scope) -> None:
+    def env(self, found: Instruction, scope: Scope) -> None:
         """ENV: all names and values are expanded with the variables from before the line."""
         if found.words and "=" not in found.words[0]:
             pairs = [(found.words[0], found.rest[len(found.words[0]) :].lstrip("\t\v\f\r "))]
@@ -238,7 +214,7 @@ class _Evaluation:
             else:
                 scope.set(name, value, doubtful=doubtful)
 
-    def copy(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
+    def copy(self, found: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
         """COPY and ADD: their local sources, the images and stages that they take from, their URLs."""
         origins = self.origins(found, resolved)
         if found.keyword == "COPY" and origins and origins[0].kind != "context":
@@ -311,7 +287,7 @@ class _Evaluation:
         said = "is this stage itself" if origin.index == resolved.stage.index else "comes later"
         self.wrong(found.line, f"the stage {name!r} {said}", "A stage takes files from the stages above it.")
 
-    def run(self, found: Instruction, resolved: ResolvedStage, scope: _Scope) -> None:
+    def run(self, found: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
         """RUN: its mounts."""
         origins = iter(self.origins(found, resolved))
         for value in found.flag_values("mount"):

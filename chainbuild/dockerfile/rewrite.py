@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from chainbuild.dockerfile.froms import csv_fields
 from chainbuild.dockerfile.grammar import parse
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.dockerfile.model import Dockerfile, Instruction, Place
@@ -129,25 +130,6 @@ def _from_field(mount: str) -> Iterator[Span]:
             last = (start + len(name) + 1, end)
     if last[0] < last[1]:
         yield last
-
-
-def csv_fields(line: str) -> Iterator[Span]:
-    """The ranges of the fields of a comma-separated line, without the quotes around them."""
-    at = 0
-    while at <= len(line):
-        if line.startswith('"', at):
-            end = at + 1
-            while end < len(line) and (line[end] != '"' or line.startswith('""', end)):
-                end += 2 if line[end] == '"' else 1
-            yield at + 1, end
-            at = line.find(",", end)
-        else:
-            end = line.find(",", at)
-            yield at, len(line) if end < 0 else end
-            at = end
-        if at < 0:
-            return
-        at += 1
 
 
 def pin_images(raw: bytes, pins: Mapping[Place, str]) -> bytes:

@@ -6,13 +6,13 @@ or the image that it is called after, and a replaced stage is never evaluated.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
+from chainbuild.dockerfile.froms import froms
 from chainbuild.dockerfile.grammar import parse_trigger
 from chainbuild.dockerfile.model import Dockerfile, Instruction, Place, Stage
 from chainbuild.dockerfile.results import LATE_ARGS, PLATFORM_ARGS, ImageUse, ParentConfig, normal_context_name
@@ -107,36 +107,6 @@ def references(text: str, escape: str = "\\") -> frozenset[str]:
         return expand(text, {}, escape=escape).looked_up
     except ExpansionError:
         return frozenset()
-
-
-def mount_fields(value: str) -> dict[str, str]:
-    """The fields of a `--mount`: comma-separated `key=value` or bare keys, quoted as CSV; keys in lower case."""
-    try:
-        row = next(csv.reader([value], strict=True), [])
-    except csv.Error:
-        row = value.split(",")
-    fields: dict[str, str] = {}
-    aliases = {"src": "source", "dst": "target", "destination": "target"}
-    for cell in row:
-        key, equals, text = cell.partition("=")
-        name = key.strip().lower()
-        fields[aliases.get(name, name)] = text if equals else ""
-    return fields
-
-
-def froms(found: Instruction) -> tuple[tuple[str, Literal["COPY --from", "RUN --mount"], Place | None], ...]:
-    """The names that an instruction takes files from, by which means, and where they stand (None: in a trigger)."""
-    how: Literal["COPY --from", "RUN --mount"] = "COPY --from" if found.keyword == "COPY" else "RUN --mount"
-    named: list[tuple[str, Literal["COPY --from", "RUN --mount"], Place | None]] = []
-    for index, flag in enumerate(found.flags if found.keyword in {"COPY", "RUN"} else ()):
-        name = ""
-        if found.keyword == "COPY" and flag.name == "from":
-            name = flag.value or ""
-        elif found.keyword == "RUN" and flag.name == "mount":
-            name = mount_fields(flag.value or "").get("from", "")
-        if name:
-            named.append((name, how, Place(found.line, index) if found.pieces else None))
-    return tuple(named)
 
 
 def resolve_stages(
