@@ -69,16 +69,26 @@ def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
 
 
 def judge(chosen: Iterable[Pair], images: Mapping[str, str]) -> list[Verdict]:
-    """Build all pairs in few calls, and compare."""
+    """Build all pairs in few calls, and compare.
+
+    What looks like a fault is built again alone: builds that run at once share what is equal in them, and BuildKit 0.13
+    has been seen to lose a stage's files then.
+    """
+    verdicts = _judge(list(chosen), images, together=True)
+    return [_judge([one.pair], images, together=False)[0] if one.fault else one for one in verdicts]
+
+
+def _judge(chosen: list[Pair], images: Mapping[str, str], *, together: bool) -> list[Verdict]:
     with tempfile.TemporaryDirectory(prefix="chainbuild-pairs-") as name:
-        return _Judge(list(chosen), images, Path(name)).verdicts()
+        return _Judge(chosen, images, Path(name), together=together).verdicts()
 
 
 class _Judge:
-    def __init__(self, chosen: list[Pair], images: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, chosen: list[Pair], images: Mapping[str, str], folder: Path, *, together: bool) -> None:
         self.pairs = chosen
         self.images = images
         self.folder = folder
+        self.together = together
 
     def verdicts(self) -> list[Verdict]:
         builds: dict[str, Build] = {}
@@ -100,10 +110,10 @@ class _Judge:
             if same:
                 (moved.setdefault(pair.after.moved, {}) if pair.after.moved else builds)[after.name] = after
             names.append((first, f"{at}", same))
-        images = build_all(list(builds.values()), self.folder)
+        images = build_all(list(builds.values()), self.folder, together=self.together)
         for name, its in moved.items():
             move(self.images, name, 1)
-            images |= build_all(list(its.values()), self.folder)
+            images |= build_all(list(its.values()), self.folder, together=self.together)
             move(self.images, name, 0)
         return [
             self.verdict(pair, images.get(f"b{first}"), images.get(f"a{at}"), images.get(f"r{first}", ""), same)
@@ -166,7 +176,7 @@ def minimized(pair: Pair, images: Mapping[str, str], *, tries: int = 200) -> Pai
             left -= 1
             if left < 0:
                 break
-            if is_plannable(candidate.before, images) and judge([candidate], images)[0].fault:
+            if is_plannable(candidate.before, images) and _judge([candidate], images, together=False)[0].fault:
                 pair, smaller = candidate, True
                 break
     return pair

@@ -38,8 +38,10 @@ class Build:
 AT_ONCE = 16
 
 
-def build_all(builds: list[Build], folder: Path) -> dict[str, str | None]:
-    """The content of the image of every build by its name, None for those that fail."""
+def build_all(builds: list[Build], folder: Path, *, together: bool = True) -> dict[str, str | None]:
+    """The content of the image of every build by its name, None for those that fail; one after the other, or together."""
+    if not together:
+        return {build.name: _alone(build) for build in builds}
     found: dict[str, str | None] = {}
     for start in range(0, len(builds), AT_ONCE):
         found |= _build_some(builds[start : start + AT_ONCE], folder)
