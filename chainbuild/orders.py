@@ -31,7 +31,7 @@ def order_for(
     `extra` are args that follow from the inputs, and so need no place in the step's key. `build_platform` is this
     machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs were read, or is gone.
     """
-    # Late: a plan without -v needs none of it.
+    # Late: a run that builds nothing needs none of it.
     from chainbuild.pinning import leaves_its_folder, pin_step
 
     args = dict(extra or {}) | {arg.name: arg.value for arg in step.args}
