@@ -43,6 +43,8 @@ class BuildOrder:
     images: tuple[tuple[str, str], ...] = ()
     """The pinned references of all images that the step's Dockerfiles name, by how they are written."""
     context: Path
+    sent: str = ""
+    """A digest of what the builder is sent of the contexts (see `context.link`); empty: all of it is sent afresh."""
     platform: Platform
     args: tuple[tuple[str, str], ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()

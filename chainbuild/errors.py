@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """`--deadline` stopped the run; the next run goes on."""
     BUSY = 8
     """Somebody else's run needs what would be taken away."""
+    STALE_INDEX = 9
+    """`--fail-if-stale-index`: an index would keep an image of another platform that the present tree does not give."""
     BUG = 70
     INTERRUPTED = 130
 
@@ -102,6 +104,14 @@ class NotFoundInRegistryError(RegistryError):
     """The registry answered: there is no such manifest, blob or repository."""
 
 
+class DamagedContentError(RegistryError):
+    """The registry's content cannot be used: it does not have its digest, or is not what its type says."""
+
+
+class RegistryBusyError(RegistryError):
+    """The registry cannot answer now (429, or a 5xx that outlived the retries): nothing is known of what it holds."""
+
+
 class LoginNeededError(RegistryError):
     """The registry wants credentials, or other ones than it got."""
 
@@ -143,6 +153,12 @@ class BusyError(ChainbuildError):
     """A run that is still going on needs what this command would take away."""
 
     exit_code = ExitCode.BUSY
+
+
+class StaleIndexError(ChainbuildError):
+    """An index would mix generations, and the user asked that this is an error; the index was not changed."""
+
+    exit_code = ExitCode.STALE_INDEX
 
 
 class InterruptedRunError(ChainbuildError):

@@ -13,7 +13,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step
 from chainbuild.plan import Decision, facts_of
-from chainbuild.registry.records import Record
+from chainbuild.records.record import Record
 from chainbuild.run import plan_run
 from chainbuild.session import Session
 from chainbuild.ui.terminal import Line, Span, Terminal

@@ -1,18 +1,18 @@
 """What git says of a tree: where it stands, what has changed, and what a file was before. Nothing is ever written.
 
-Every question is one call of git with an argument list. A folder that is no git tree, or a machine without git, is an
-answer and no error; a revision that cannot be found is one.
+Every question is one call of git, on a view in which the tree cannot name programs (`git_view`). A folder that is no git
+tree, or a machine without git, is an answer and no error; a revision that cannot be found is one.
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import WrongUseError
+from chainbuild.git_view import run_git
 
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 """The tree without files, which every git knows: what a first commit is compared with."""
@@ -47,8 +47,7 @@ class Git:
     """The git tree that a folder lies in. Paths are relative to the folder."""
 
     def __init__(self, root: Path, run: Runner | None = None) -> None:
-        self._root = root
-        self._run = run or self._git
+        self._run = run or (lambda arguments: run_git(root, arguments))
 
     def head(self) -> Head | None:
         """Where the tree stands; None where it is no git tree, or has no commit yet."""
@@ -110,7 +109,8 @@ class Git:
     def changed(self, span: Span, paths: Sequence[str]) -> tuple[str, ...]:
         """The files below these paths that differ, those that went away with them."""
         ends = [span.older, *([span.newer] if span.newer else [])]
-        said = self._run(["diff", "--name-only", "--no-renames", "--relative", "-z", *ends, "--", *paths])
+        how = ("--name-only", "--no-ext-diff", "--no-textconv", "--no-renames", "--relative", "-z")
+        said = self._run(["diff", *how, *ends, "--", *paths])
         if said is None:
             raise WrongUseError(f"git cannot compare {span.said or span.older}", hint="See git diff.")
         return tuple(_entries(said))
@@ -121,19 +121,18 @@ class Git:
         return tuple(_entries(said or ""))
 
     def before(self, span: Span, path: str) -> bytes | None:
-        """What a file was at the older end; None where it was not there."""
-        said = self._run(["show", f"{span.older}:./{path}"])
-        return None if said is None else said.encode("utf-8", "surrogateescape")
+        """Return what a file was at the older end; None if it was not there.
 
-    def _git(self, arguments: Sequence[str]) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(self._root), "-c", "core.quotePath=false", *arguments],
-                capture_output=True, text=True, errors="surrogateescape", check=False,
-            )  # fmt: skip
-        except OSError:
-            return None
-        return done.stdout if done.returncode == 0 else None
+        Errors: `WrongUseError` if it was there, but this clone does not have its content.
+        """
+        name = f"{span.older}:./{path}"
+        content = self._run(["cat-file", "blob", name])
+        if content is None and self._run(["rev-parse", "--verify", "--quiet", name]):
+            raise WrongUseError(
+                f"{path}: this clone does not have its content at {span.older[:12]}",
+                hint="It is a partial clone, and nothing is fetched here: git fetch --refetch --no-filter.",
+            )
+        return None if content is None else content.encode("utf-8", "surrogateescape")
 
 
 def _entries(text: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from chainbuild.build_order import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOr
 from chainbuild.errors import WrongUseError
 from chainbuild.ignorefile import own_ignore
 from chainbuild.model import Step, StepKind
+from chainbuild.records.tags import staging_tag
 from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import shipped
 
@@ -23,13 +24,15 @@ def order_for(
     pinned: Mapping[str, str],
     *,
     image: str = "",
+    sent: str = "",
     extra: Mapping[str, str] | None = None,
     build_platform: Platform | None = None,
 ) -> BuildOrder:
     """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
 
-    `extra` are args that follow from the inputs, and so need no place in the step's key. `build_platform` is this
-    machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs were read, or is gone.
+    `sent` is as in `BuildOrder`. `extra` are args that follow from the inputs, and so need no place in the step's key.
+    `build_platform` is this machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs
+    were read, or is gone.
     """
     # Late: a run that builds nothing needs none of it.
     from chainbuild.pinning import leaves_its_folder, pin_step
@@ -56,6 +59,7 @@ def order_for(
         pins=named.pins,
         images=tuple((one.written, pinned[one.name]) for one in step.images if one.as_context),
         context=step.context,
+        sent=sent,
         platform=step.platform,
         args=tuple(args.items()),
         contexts=tuple(contexts.items()),
@@ -93,4 +97,4 @@ def shown_path(path: Path) -> str:
 
 def staging_reference(step: Step) -> ImageReference:
     """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
-    return step.repository.with_tag(f"k1-staging-{step.family}"[:128])
+    return step.repository.with_tag(staging_tag(step.family))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chainbuild.errors import NotReadyError
+from chainbuild.git_view import run_git
 from chainbuild.model import Stamp
+from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.records import is_key
 
 LABELS: Final = "io.github.chainbuild."
 TRAIL_LABEL: Final = f"{LABELS}trail"
@@ -83,17 +84,13 @@ def identity_of(config: ImageConfig) -> str:
 
 
 def tree_notes(root: Path) -> Mapping[str, str]:
-    """The git commit of the tree and whether it was dirty; nothing where it is no git tree (or git is not there)."""
-    commit = _git(root, "rev-parse", "HEAD")
+    """Return the git commit of the tree and whether it was dirty; nothing if it is no git tree (or git is missing)."""
+    try:
+        commit = run_git(root, ["rev-parse", "HEAD"])
+        # A status that fails is no proof of a clean tree.
+        status = run_git(root, ["status", "--porcelain", "--", "."]) if commit else None
+    except NotReadyError:
+        return {}
     if not commit:
         return {}
-    dirty = _git(root, "status", "--porcelain", "--", ".")
-    return {"commit": commit, "dirty": "yes" if dirty else "no"}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return {"commit": commit.strip(), "dirty": "no" if status == "" else "yes"}

@@ -10,20 +10,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chainbuild.bases import BaseFinder
-from chainbuild.events import Emit
+from chainbuild.errors import WrongUseError
+from chainbuild.events import Emit, Message
 from chainbuild.local_store import LocalStore
+from chainbuild.project.place import registry_data_of_tree
+from chainbuild.records.seen import SeenRecords
+from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Platform
-from chainbuild.registry.managed import ManagedRegistry
+from chainbuild.registry.credentials import from_docker_config
+from chainbuild.registry.managed import ManagedRegistry, default_data_folder
 from chainbuild.registry.pool import Registries
 from chainbuild.shipped import shipped
+from chainbuild.trust.keyring import KeyRing
+from chainbuild.trust.keys import PublicKey
 
 if TYPE_CHECKING:
     from chainbuild.buildx import BuildxDriver
 
-COMPOSE_FILE = "docker-compose-registry.yml"
+COMPOSE_FILE: Final = "docker-compose-registry.yml"
+DATA_VARIABLE: Final = "CHAINBUILD_REGISTRY_DATA"
+COMPOSE_VARIABLE: Final = "CHAINBUILD_REGISTRY_COMPOSE"
+"""The flags --registry-data and --registry-compose set these for the rest of the process."""
+_LARGEST_COMPOSE_FILE: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +47,8 @@ class Settings:
     port: int = 5000
     builders: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """The keys that the project file names; they count for a registry other than the managed one."""
 
     @property
     def chain(self) -> ChainRegistry:
@@ -44,13 +57,41 @@ class Settings:
 
 
 def managed_registry(settings: Settings) -> ManagedRegistry:
-    """The managed registry of a tree: its compose file (the tree's own, else the shipped one), its data beside it."""
-    own = settings.root / COMPOSE_FILE
-    return ManagedRegistry(
-        compose_file=own if own.is_file() else shipped(COMPOSE_FILE),
-        port=settings.port,
-        data_folder=settings.root / "registry",
-    )
+    """Return the user's managed registry, with the data folder and the compose file that the settings name.
+
+    The compose file of a tree counts only if the user names it: whoever starts it gives it root's rights.
+
+    Errors: `WrongUseError` if a file or folder that was named is not there or not allowed.
+    """
+    named = os.environ.get(COMPOSE_VARIABLE)
+    compose_file = Path(named).absolute() if named else None
+    if compose_file and not compose_file.is_file():
+        raise WrongUseError(f"--registry-compose: no such file: {named}", hint="Name a compose file, or omit the flag.")
+    return ManagedRegistry(settings.port, registry_data(settings.root), compose_file=compose_file)
+
+
+def registry_data(root: Path) -> Path:
+    """Return the data folder of the managed registry: the user's choice, else the tree's, else the user's one place."""
+    chosen = os.environ.get(DATA_VARIABLE)
+    if chosen:
+        return Path(chosen).absolute()
+    return registry_data_of_tree(root) or default_data_folder()
+
+
+def differing_compose_file(root: Path) -> Path | None:
+    """Return the tree's own compose file for the registry if it is another one than the shipped one and not in use."""
+    own = root / COMPOSE_FILE
+    try:
+        if os.environ.get(COMPOSE_VARIABLE) or not own.is_file() or own.stat().st_size > _LARGEST_COMPOSE_FILE:
+            return None
+        return own if own.read_bytes() != shipped(COMPOSE_FILE).read_bytes() else None
+    except OSError:
+        return None
+
+
+def keyring_of(settings: Settings) -> KeyRing:
+    """Return the keys that count for the settings' registry."""
+    return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +100,7 @@ class Session:
 
     settings: Settings
     registries: Registries
+    records: RecordStore
     local: LocalStore
     emit: Emit
     driver: BuildxDriver
@@ -70,7 +112,7 @@ class Session:
 
     def finder(self) -> BaseFinder:
         """What finds the images that nobody builds."""
-        return BaseFinder(self.registries, self.chain, self.local, self.emit, hand_over=_hand_over)
+        return BaseFinder(self.records, self.local, self.emit, hand_over=_hand_over)
 
 
 def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
@@ -80,22 +122,35 @@ def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
 
 
 @contextmanager
-def open_session(settings: Settings, emit: Emit) -> Iterator[Session]:
-    """Have the chain registry there as long as the `with` lasts.
+def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> Iterator[Session]:
+    """Have the chain registry as long as the `with` lasts.
 
-    Errors: `NotReadyError` where the managed registry cannot come up.
+    If the command is `building`, the data that earlier versions kept in the tree is taken over.
+
+    Errors: `NotReadyError` if the managed registry cannot start; `BusyError` if another user's run has its port.
     """
     from chainbuild.buildx import BuildxDriver
 
-    lease = nullcontext() if settings.registry else managed_registry(settings).lease(emit)
-    with lease, Registries() as registries:
+    managed = None if settings.registry else managed_registry(settings)
+    if managed is not None and building:
+        _prepare_for_building(settings.root, emit)
+    lease = managed.lease(emit) if managed is not None else nullcontext()
+    credentials = managed.credentials if managed is not None else from_docker_config
+    with lease, Registries(credentials=credentials) as registries:
         yield Session(
             settings=settings,
             registries=registries,
+            records=RecordStore(registries, keyring_of(settings), settings.chain, SeenRecords.of(settings.chain)),
             local=LocalStore(),
             emit=emit,
             driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),
         )
+
+
+def _prepare_for_building(root: Path, emit: Emit) -> None:
+    if ignored := differing_compose_file(root):
+        text = f"{ignored.name} of this tree is not used (--registry-compose {ignored.name} uses it)"
+        emit(Message(text=text))
 
 
 def environment() -> Mapping[str, str]:

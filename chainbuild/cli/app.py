@@ -20,6 +20,7 @@ from chainbuild.cli import (
     inventory,
     layer,
     minimize,
+    records,
     registry,
     release,
     retrial,
@@ -27,10 +28,12 @@ from chainbuild.cli import (
     science,
     shell,
     singularity,
+    trust,
     types,
     verify,
     why,
 )  # fmt: skip
+from chainbuild.cli.options import with_registry_flags
 from chainbuild.errors import WrongUseError
 from chainbuild.project.place import find_project
 from chainbuild.references import Platform
@@ -77,9 +80,12 @@ def _root(
 
 def _put(name: str, what: Callable[..., int] | typer.Typer, said: str) -> str:
     if isinstance(what, typer.Typer):
+        for command in what.registered_commands:
+            if command.callback is not None:
+                command.callback = with_registry_flags(command.callback)
         app.add_typer(what, name=name, short_help=said)
     else:
-        app.command(name, short_help=said)(what)
+        app.command(name, short_help=said)(with_registry_flags(what))
     return name
 
 
@@ -112,6 +118,8 @@ GROUPS.update({
     "Machines": (
         _put("doctor", doctor.doctor, "What this machine and its builders lack."),
         _put("registry", registry.app, "The chain registry: up, down, status, ls, gc."),
+        _put("records", records.app, "Records of other registries, and of earlier versions."),
+        _put("trust", trust.app, "Whose records count."),
         _put("bootstrap", bootstrap.bootstrap, "A base image from the distribution's packages."),
         _put("ci", ci.ci, "Print a CI workflow for the tree."),
     ),

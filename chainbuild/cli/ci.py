@@ -82,7 +82,6 @@ def ci(
 def _recorded(request: RunRequest) -> Mapping[StepId, float]:
     from chainbuild.ci.recorded import recorded_seconds
     from chainbuild.cli.speaking import open_quietly
-    from chainbuild.registry.records import RecordStore
 
     with open_quietly(request.settings, json=False) as session:
-        return recorded_seconds(request.graph, RecordStore(session.registries))
+        return recorded_seconds(request.graph, session.records)

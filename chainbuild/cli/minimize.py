@@ -108,7 +108,7 @@ def report(
     from chainbuild.ui import stdout
 
     with _minimized(image, platform, root, registry, registry_port, json=json) as (session, minimized):
-        steps = by_step(session.registries, minimized)
+        steps = by_step(session.records, minimized)
     document = {**minimized.report, "image": image, "steps": steps}
     folder = output or root / ".chainbuild" / "reports" / _file_name(image)
     make_folder(folder)
@@ -139,7 +139,7 @@ def _minimized(
     wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
     with open_quietly(settings_from(root=root, registry=registry, port=port), json=json) as session:
         found = session.finder().find_result(named, wanted)
-        yield session, minimized_of(session.registries, session.chain, found.image)
+        yield session, minimized_of(session.records, found.image)
 
 
 def _say(lines: Iterable[str]) -> None:

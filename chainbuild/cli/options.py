@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -108,6 +111,28 @@ Port = Annotated[
         "--registry-port", envvar="CHAINBUILD_REGISTRY_PORT", min=1, max=65535, help="The managed registry's port."
     ),
 ]
+RegistryData = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry-data",
+        metavar="DIR",
+        envvar="CHAINBUILD_REGISTRY_DATA",
+        file_okay=False,
+        help="Keep the managed registry's data in DIR.",
+        show_default="~/.local/share/chainbuild/registry",
+    ),
+]
+RegistryCompose = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry-compose",
+        metavar="FILE",
+        envvar="CHAINBUILD_REGISTRY_COMPOSE",
+        dir_okay=False,
+        help="Start the managed registry from this compose file.",
+        show_default="the one that comes with chainbuild",
+    ),
+]
 PortOrProject = Annotated[
     int | None,
     typer.Option(
@@ -126,6 +151,13 @@ RefreshAfter = Annotated[
 ]
 ReplaceIndex = Annotated[
     bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
+]
+FailIfStaleIndex = Annotated[
+    bool,
+    typer.Option(
+        "--fail-if-stale-index",
+        help="Exit with 9, and leave the index alone, if it would keep an image that this tree does not give.",
+    ),
 ]
 Platforms = Annotated[
     str,
@@ -169,8 +201,42 @@ _MANY: Final = {
 """What a run calls the flags that may be given again."""
 _ALIKE: Final = (
     "root", "context", "registry", "no_cache", "refresh", "refresh_after", "jobs", "keep_going", "deadline",
-    "replace_index",
+    "replace_index", "fail_if_stale_index",
 )  # fmt: skip
+
+
+def with_registry_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Return the command with --registry-data and --registry-compose, if it has --registry-port.
+
+    They hold for the whole process: the command itself does not see them (`session.managed_registry` does).
+    """
+    if "registry_port" not in inspect.signature(command).parameters:
+        return command
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, registry_data: Path | None = None, registry_compose: Path | None = None, **kwargs: Any
+    ) -> int:
+        for name, path in (
+            ("CHAINBUILD_REGISTRY_DATA", registry_data),
+            ("CHAINBUILD_REGISTRY_COMPOSE", registry_compose),
+        ):
+            if path is not None:
+                os.environ[name] = str(path.absolute())
+        return command(*args, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    more = {"registry_data": RegistryData, "registry_compose": RegistryCompose}
+    flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in more.items()
+    ]
+    known = list(signature.parameters.values())
+    place = next(index for index, parameter in enumerate(known) if parameter.name == "registry_port") + 1
+    parameters = [*known[:place], *flags, *known[place:]]
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+    return wrapped
 
 
 def words_of(typed: Mapping[str, Any], *more: str) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def _science(project: Project, typed: Typed) -> ScienceRequest:
             port=words.port, builders=words.builders, no_cache=words.no_cache, refresh=words.refresh,
             refresh_after=words.refresh_after, deadline=words.deadline, jobs=words.jobs, keep_going=words.keep_going,
             load=words.load, push=words.push, replace_index=words.replace_index,
+            fail_if_stale_index=words.fail_if_stale_index,
         )
     )  # fmt: skip
 

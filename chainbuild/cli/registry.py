@@ -16,13 +16,13 @@ app = typer.Typer(help="The chain registry: up, down, status, ls, gc.", no_args_
 
 @app.command()
 def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
-    """Bring it up; it stays up until `registry down`."""
+    """Start it; it runs until `registry down`."""
     from chainbuild.session import managed_registry
 
-    settings = settings_from(root=root, registry=None, port=registry_port)
-    managed = managed_registry(settings)
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     managed.up(say)
-    typer.echo(f"{managed.endpoint} is up and stays up; its data is in {settings.root / 'registry'}")
+    data = managed.status().data or "a place that cannot be seen"
+    typer.echo(f"{managed.endpoint} is up and stays up; its data is in {data}")
     return 0
 
 
@@ -31,9 +31,9 @@ def down(
     *,
     root: flags.Root = Path(),
     registry_port: flags.Port = 5000,
-    force: Annotated[bool, typer.Option("--force", help="Also while runs need it: they will fail.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Stop it even if runs need it: they will fail.")] = False,
 ) -> int:
-    """Take it down; its data stays. Refuses while a run needs it."""
+    """Stop it; its data stays. Refuses while a run needs it."""
     from chainbuild.session import managed_registry
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
@@ -44,11 +44,16 @@ def down(
 
 @app.command()
 def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json: flags.Json = False) -> int:
-    """Say what is on its port, who needs it, and who takes it down."""
+    """Show what is on its port, who needs it, who stops it, and where its data and its login are."""
+    from chainbuild.registry.docker_login import find_stored
+    from chainbuild.registry.login import ensure_login, login_path
     from chainbuild.session import managed_registry
     from chainbuild.ui import stdout
+    from chainbuild.wording import visible
 
-    found = managed_registry(settings_from(root=root, registry=None, port=registry_port)).status()
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
+    found = managed.status()
+    stored = find_stored(managed.endpoint, ensure_login())
     if json:
         document = {
             "schema": "chainbuild.registry-status/1",
@@ -56,24 +61,31 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
             "kind": found.kind,
             "running": found.running,
             "holder": found.holder,
-            "data": found.data,
+            "owner": found.owner,
+            "data": found.data or str(managed.data),
+            "login": {"demanded": found.login, "file": str(login_path()), "docker": stored},
             "runs": [str(holder) for holder in found.holders],
         }
         stdout().write_json(document)
         return 0
     words = {
-        "none": "not running; a run that needs it brings it up",
-        "run": "up; the last run that needs it takes it down",
+        "none": "not running; a run that needs it starts it",
+        "run": "up; the last run that needs it stops it",
         "person": "up until chainbuild registry down",
         "foreign": "up, but not chainbuild's: it is used and never stopped",
+        "other user": f"up, but it is the registry of {found.owner}",
         "blocked": "the port is held by something that is no registry",
     }
-    typer.echo(f"{found.endpoint}: {words[found.kind]}")
-    for label, text in (("held by", found.holder), ("data in", found.data)):
-        if text:
-            typer.echo(f"    {label} {text}")
-    for holder in found.holders:
-        typer.echo(f"    needed by {holder}")
+    without_login = ", without a login" if found.running and not found.login else ""
+    lines = [f"{found.endpoint}: {words[found.kind]}{without_login}"]
+    if found.holder:
+        lines.append(f"    held by {found.holder}")
+    lines.append(f"    data in {found.data or managed.data}")
+    lines.append(f"    login in {login_path()}")
+    lines.append(f"    for docker in {stored}" if stored else "    docker does not have the login yet")
+    lines += [f"    needed by {holder}" for holder in found.holders]
+    for line in lines:
+        typer.echo(visible(line))
     return 0
 
 
@@ -126,7 +138,7 @@ def gc(
                 "gc in a registry of others needs a REPO", hint="As in chainbuild registry gc org/atom."
             )
         managed = settings.registry is None
-        found = find_all_garbage(session.registries, session.chain, keep=keep, repository=place, managed=managed)
+        found = find_all_garbage(session.records, keep=keep, repository=place, managed=managed)
         kept = frozenset[Digest]().union(*(one.kept_blobs for one in found))
         garbage = [one for one in found if one.manifests]
         for one in garbage:

@@ -67,6 +67,9 @@ def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_buil
     with open_session(request.settings, _quiet(as_json=as_json)) as session:
         planned = plan_run(request.graph, session, request.wishes)
         invocations = commands(planned, session)
+    for decision in planned.plan.decisions:
+        if decision.warning and not as_json:
+            stderr().write([f"warning: {decision.warning}"])
     rows = [
         PlanRow(
             step=decision.step.id,

@@ -58,8 +58,8 @@ def put_artifact(
     )  # fmt: skip
 
 
-def read_artifact(registries: Registries, reference: ImageReference, artifact_type: str = "") -> Artifact | None:
-    """The artifact under a name; None where there is none, or one of another type (an image, say).
+def read_artifact(registries: Registries, reference: ImageReference, *artifact_types: str) -> Artifact | None:
+    """The artifact under a name; None if there is none, or one of another type (an image, say) if types are given.
 
     One request where the content is small. Errors: `RegistryError` where it is damaged.
     """
@@ -69,7 +69,7 @@ def read_artifact(registries: Registries, reference: ImageReference, artifact_ty
         if raw.is_index:
             return None
         manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
-        if not manifest.layers or (artifact_type and manifest.artifact_type != artifact_type):
+        if not manifest.layers or (artifact_types and manifest.artifact_type not in artifact_types):
             return None
         blob = manifest.layers[0]
         content = blob.data

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError
+from chainbuild.errors import DamagedContentError, LoginNeededError, RegistryError, UnreachableError
 from chainbuild.references import DOCKER_HUB, Digest
 from chainbuild.registry.auth import Scope, is_this_machine, scope_of
 from chainbuild.registry.credentials import Lookup, from_docker_config
@@ -93,7 +93,7 @@ class RegistryClient:
         digest = digest_of(raw)
         promised = reference if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
         if promised and str(promised).startswith("sha256:") and str(promised) != digest.value:
-            raise RegistryError(
+            raise DamagedContentError(
                 f"GET {shown(url)}: the content is damaged: it should be {promised} and is {digest}",
                 hint="Push the image again; the registry's storage or something on the way changes it.",
             )
@@ -300,7 +300,7 @@ def _algorithm(digest: Digest) -> str:
 
 def _check(found: str, digest: Digest, url: str) -> None:
     if found != digest.hex:
-        raise RegistryError(
+        raise DamagedContentError(
             f"GET {shown(url)}: the content is damaged: its digest is {found[:12]}…, not {digest.short}…",
             hint="Push the image again; the registry's storage or something on the way changes it.",
         )

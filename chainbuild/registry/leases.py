@@ -1,10 +1,11 @@
-"""Who uses the managed registry of a port: leases that survive nobody, and the mark of a registry that runs brought up.
+"""Which runs of the user need the managed registry of a port.
 
-A lease is a file under a kernel lock (flock) that its holder keeps open: when the holder dies, however it dies, the
-lock is gone and the lease is void. Everything is decided under one more lock, the mutex of the port, so that no run
-takes away what another has just found.
+A lease is a file under a kernel lock (flock(2)) that its holder keeps open: if the holder dies, however it dies, the
+kernel drops the lock and the lease is void. Every decision is made under one more lock, the mutex of the port, so that
+no run stops a registry that another run has just found.
 
-The files are in a folder that all users and all checkouts of the machine share, because a port is shared by them, too.
+The files are the user's own: in a private folder, one for each machine (a home folder may be on a network file system)
+and port. Other users cannot read, write, lock or replace them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +22,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from chainbuild.errors import NotReadyError
+from chainbuild.errors import BusyError, NotReadyError
+from chainbuild.userdirs import private_folder, read_private, state_home, write_private
 
-# Not tempfile.gettempdir(): two runs must find the same folder, whatever their environment's TMPDIR is.
-SHARED_FOLDER: Final = Path("/tmp/chainbuild-leases")  # noqa: S108 - made for sharing; see `_prepare` for what keeps it safe
-
+MUTEX_SECONDS: Final = 240.0
+"""How long to wait for the mutex: longer than starting (`compose up` and the first answer) or stopping can take."""
 _POLL: Final = 0.02
 _SAY_SO_AFTER: Final = 1.0
+_LONGEST_FILE: Final = 4096
+_LONGEST_COMMAND: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
-    """Who holds a lease. `started` is seconds since the epoch."""
+    """A process that holds a lease or the mutex. `started` is in seconds since the epoch; `data` is the registry's folder."""
 
     pid: int
     command: str
     started: float
+    data: str = ""
 
     def __str__(self) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(self.started))
@@ -44,10 +49,9 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
-    """The registry on the port was brought up by a run, and the last run takes it down.
+    """The note that a run started the registry on the port, so that the last run stops it.
 
-    `container` is its id and start time, by which one that a person started later is told apart; empty while the run
-    that made the mark had not seen it come up.
+    `container` is the container's id; empty until the run that wrote the mark has seen the container.
     """
 
     container: str
@@ -55,115 +59,156 @@ class Mark:
 
 
 class Lease:
-    """A lease that is held; `release` gives it back (so does the end of the process)."""
+    """A lease that this process holds. The end of the process releases it, too."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path = path
         self._handle: int | None = handle
 
     def release(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Release the lease; a second call does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
             os.close(handle)
 
 
 class Leases:
-    """The leases, the mutex and the mark of one port."""
+    """The leases, the mutex and the mark of one port.
 
-    def __init__(self, port: int, folder: Path = SHARED_FOLDER) -> None:
-        self._shared = folder
-        self._folder = folder / str(port)
+    `folder` is where all of the user's are; by default below the XDG state folder, by machine.
+    """
+
+    def __init__(self, port: int, folder: Path | None = None) -> None:
+        self.port = port
+        self._place = folder
+
+    @property
+    def place(self) -> Path:
+        """The folder of this port's files."""
+        return (self._place or default_folder()) / str(self.port)
 
     @contextmanager
-    def exclusive(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the port's mutex; `on_wait` is called once if that takes long (somebody is bringing it up or down)."""
-        self._prepare()
-        handle = _open_shared(self._folder / "mutex")
+    def exclusive(
+        self, on_wait: Callable[[str], None] = lambda _: None, seconds: float = MUTEX_SECONDS
+    ) -> Iterator[None]:
+        """Hold the port's mutex.
+
+        `on_wait` is called once if that takes long, with the process that holds it (`pid 812 since …: chainbuild …`).
+
+        Errors: `BusyError` if the mutex is not free after that many seconds; `NotReadyError` if the folder is not
+        private or cannot be written to.
+        """
+        if self._place is None:
+            private_folder(state_home())
+        private_folder(self.place)
+        path = self.place / "mutex"
+        handle = _open(path, os.O_RDWR | os.O_CREAT)
         try:
-            started, told = time.monotonic(), False
+            started, said = time.monotonic(), False
             while not _lock(handle):
-                if not told and time.monotonic() - started > _SAY_SO_AFTER:
-                    told = True
-                    on_wait()
+                waited = time.monotonic() - started
+                if waited > seconds:
+                    raise BusyError(
+                        f"another run has been starting or stopping the registry for {seconds:.0f} s: "
+                        f"{_read_holder(handle)}",
+                        hint="If it hangs, end it, and run the command again.",
+                    )
+                if not said and waited > _SAY_SO_AFTER:
+                    said = True
+                    on_wait(str(_read_holder(handle)))
                 time.sleep(_POLL)
+            _write_holder(handle)
             yield
         finally:
             os.close(handle)
 
-    def take(self) -> Lease:
-        """Take a lease for this process. Needs the mutex."""
-        path = self._folder / f"lease-{os.getpid()}-{time.monotonic_ns()}"
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    def take(self, data: Path | None = None) -> Lease:
+        """Take a lease on the registry with that data folder for this process. Needs the mutex. Errors: `NotReadyError`."""
+        path = self.place / f"lease-{os.getpid()}-{time.monotonic_ns()}"
+        handle = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         _lock(handle)
-        holder = Holder(pid=os.getpid(), command=shown_command(sys.argv), started=time.time())
-        os.write(handle, json.dumps(asdict(holder)).encode())
+        _write_holder(handle, str(data or ""))
         return Lease(path, handle)
 
     def holders(self) -> tuple[Holder, ...]:
-        """Who holds a lease now, longest first; leases of the dead are swept away. Needs the mutex."""
+        """Return who holds a lease now, longest first. Needs the mutex. Leases of dead processes are removed."""
         found: list[Holder] = []
-        for path in self._folder.glob("lease-*"):
-            with suppress(OSError):
-                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        for path in self.place.glob("lease-*"):
+            with suppress(OSError, NotReadyError):
+                handle = _open(path, os.O_RDONLY)
                 try:
                     if _lock(handle):
                         path.unlink()
                     else:
-                        found.append(_read_holder(handle, path))
+                        found.append(_read_holder(handle))
                 finally:
                     os.close(handle)
         return tuple(sorted(found, key=lambda holder: holder.started))
 
     def mark(self, mark: Mark) -> None:
-        """Note that runs own the registry. Needs the mutex."""
-        aside = self._folder / f"mark.{os.getpid()}"
-        aside.write_text(json.dumps(asdict(mark)), encoding="utf-8")
-        aside.replace(self._folder / "mark")
+        """Note that runs own the registry. Needs the mutex. Errors: `NotReadyError`."""
+        write_private(self.place / "mark", json.dumps(asdict(mark)).encode(), durable=False)
 
     def marked(self) -> Mark | None:
-        """The mark, if there is one. Needs the mutex."""
+        """Return the mark, if there is one. Needs the mutex."""
         try:
-            body: Any = json.loads((self._folder / "mark").read_text(encoding="utf-8"))
+            body: Any = json.loads(read_private(self.place / "mark", _LONGEST_FILE) or b"")
             return Mark(container=str(body["container"]), data=str(body["data"]))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, LookupError, TypeError):
-            # Half a mark is no mark: what is not surely ours is not taken down.
+        except (NotReadyError, ValueError, LookupError, TypeError, RecursionError):
+            # A damaged mark is no mark: what is not surely a run's is not stopped.
             return None
 
     def unmark(self) -> None:
-        """From now on the registry is nobody's or a person's. Needs the mutex."""
-        with suppress(FileNotFoundError):
-            (self._folder / "mark").unlink()
+        """Note that the registry is not (or no longer) the runs'. Needs the mutex."""
+        with suppress(OSError):
+            (self.place / "mark").unlink()
 
-    def _prepare(self) -> None:
-        """Make the folders. They are sticky and open to all, like /tmp; files are made with O_EXCL or O_NOFOLLOW."""
-        for folder in (self._shared, self._folder):
-            with suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-                folder.chmod(0o1777)
-            if folder.is_symlink() or not folder.is_dir():
-                raise NotReadyError(f"{folder} is in the way: it is not a folder", hint=f"Remove {folder}.")
+
+def all_leases(folder: Path) -> Iterator[Leases]:
+    """Return the leases of every port and machine, if `folder` is the default one; else of every port in it."""
+    machines = folder.parent.iterdir() if folder == default_folder() else iter([folder])
+    for machine in machines:
+        with suppress(OSError):
+            for place in machine.iterdir():
+                if place.name.isdecimal():
+                    yield Leases(int(place.name), machine)
+
+
+def default_folder() -> Path:
+    """Return the folder of all leases of the user on this machine."""
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in os.uname().nodename)
+    return state_home() / "registry" / (name.strip(".") or "localhost")
 
 
 def shown_command(argv: Sequence[str]) -> str:
-    """A command line as others may see it: what follows a `=` may be secret and is left out."""
+    """Return a command line as others may see it: without what follows a `=`, which may be secret."""
     words = [Path(argv[0]).name if argv else "python", *argv[1:]]
     shown = " ".join(word if "=" not in word else word.partition("=")[0] + "=…" for word in words)
-    return shown if len(shown) <= 200 else shown[:199] + "…"
+    shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
+    return shown if len(shown) <= _LONGEST_COMMAND else shown[: _LONGEST_COMMAND - 1] + "…"
 
 
-def _open_shared(path: Path) -> int:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    while True:
-        # Opening another user's file with O_CREAT is refused in sticky folders (fs.protected_regular): two ways.
-        try:
-            return os.open(path, flags)
-        except FileNotFoundError:
-            with suppress(FileExistsError):
-                return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+def _open(path: Path, flags: int) -> int:
+    """Open a regular file of the folder; a FIFO or a link in its place is an error, never a wait."""
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _refused(path, error.strerror or type(error).__name__) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _refused(path, "not a regular file")
+    return handle
+
+
+def _refused(path: Path, why: str) -> NotReadyError:
+    return NotReadyError(
+        f"could not take a lease on the registry: {why}",
+        where=str(path),
+        hint=f"Check the free space and the permissions, remove {path.name} if it is no file, "
+        "or choose another place with XDG_STATE_HOME.",
+    )
 
 
 def _lock(handle: int) -> bool:
@@ -171,13 +216,28 @@ def _lock(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise NotReadyError(
+            f"the file system of the leases has no locks: {error.strerror}",
+            where=str(default_folder()),
+            hint="Set XDG_STATE_HOME to a folder on a local disk.",
+        ) from error
     return True
 
 
-def _read_holder(handle: int, path: Path) -> Holder:
-    pid = path.name.split("-")[1]
+def _write_holder(handle: int, data: str = "") -> None:
+    """Write who holds the file. A full disk does not matter: what counts is the lock."""
+    holder = Holder(pid=os.getpid(), command=shown_command(sys.argv), started=time.time(), data=data)
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
+
+
+def _read_holder(handle: int) -> Holder:
     try:
-        body: Any = json.loads(os.read(handle, 4096))
-        return Holder(pid=int(body["pid"]), command=str(body["command"]), started=float(body["started"]))
-    except (ValueError, LookupError, TypeError):
-        return Holder(pid=int(pid) if pid.isdigit() else 0, command="(starting)", started=time.time())
+        body: Any = json.loads(os.pread(handle, _LONGEST_FILE, 0))
+        return Holder(
+            pid=int(body["pid"]), command=str(body["command"]), started=float(body["started"]), data=str(body["data"])
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return Holder(pid=0, command="(a process that is just starting)", started=time.time())

@@ -1,16 +1,20 @@
-"""Who listens on a port of this machine: for messages only, never for decisions."""
+"""Who listens on a port of this machine."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
+_ALL_USERS: Final = re.compile(r"\s*0\s+0\s+4294967295\s*$")
+# What `localhost` may mean: 127.0.0.1, 0.0.0.0, ::1, ::. Each group of eight digits is a word in the machine's byte order.
+_LISTENING: Final = (
+    ("/proc/net/tcp", ("0100007F", "7F000001", "00000000")),
+    ("/proc/net/tcp6", ("0" * 24 + "01000000", "0" * 31 + "1", "0" * 32)),
+)
 _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 
@@ -21,6 +25,31 @@ def holder_of(port: int) -> str:
     if not program or program.startswith(("docker", "com.docker", "rootlesskit", "vpnkit")):
         return _container(port) or program
     return program
+
+
+def listening_users(port: int) -> frozenset[int]:
+    """Return the numbers of the users whose processes listen on the TCP port at `localhost`, as far as they can be seen.
+
+    The kernel says so (/proc/net/tcp, proc(5)), so no process can pretend to be another user's. A container's port is
+    held by the engine: root, or the user of a rootless engine.
+    """
+    # In a user namespace, users outside it all have one number.
+    with suppress(OSError):
+        if not _ALL_USERS.match(Path("/proc/self/uid_map").read_text(encoding="ascii")):
+            return frozenset()
+    users: set[int] = set()
+    for name, addresses in _LISTENING:
+        with suppress(OSError), Path(name).open(encoding="ascii") as table:
+            next(table, None)
+            for line in table:
+                fields = line.split()
+                # Sockets that listen come first; on a busy machine many thousands of others follow.
+                if len(fields) < 10 or fields[3] != _LISTEN:
+                    break
+                address, _, number = fields[1].rpartition(":")
+                if number == f"{port:04X}" and address in addresses:
+                    users.add(int(fields[7]))
+    return frozenset(users)
 
 
 def listeners(table: str, port: int) -> Iterator[str]:
@@ -49,6 +78,8 @@ def _from_proc(port: int) -> str:
 
 
 def _from_lsof(port: int) -> str:
+    import shutil
+
     if not shutil.which("lsof"):
         return ""
     told = _output("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
@@ -57,6 +88,8 @@ def _from_lsof(port: int) -> str:
 
 
 def _container(port: int) -> str:
+    import shutil
+
     if not shutil.which("docker"):
         return ""
     names = _output("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
@@ -64,6 +97,9 @@ def _container(port: int) -> str:
 
 
 def _output(*argv: str) -> str:
+    # Late: every run asks who listens, and a run that finds the registry up starts no process.
+    import subprocess
+
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):

@@ -152,7 +152,7 @@ def failure_lines(
             lines.append((mark, Span(body, "bad" if index == guilty else "")))
         lines.append((Span(f"  └{rule}", "dim"),))
     if log_path:
-        lines.append((Span("  whole log: ", "dim"), Span(visible(str(log_path)))))
+        lines.append((Span("  log: ", "dim"), Span(visible(str(log_path)))))
     return lines
 
 

@@ -15,7 +15,7 @@ from chainbuild.registry.images import read_index, resolve
 from chainbuild.registry.managed import ask
 from chainbuild.registry.pool import Registries
 
-from .conftest import OWN, SHARED_LEASES, Done, Lay, Place, container_output, docker, gives
+from .conftest import OWN, Done, Lay, Place, container_output, docker, gives
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -248,7 +248,8 @@ def test_the_managed_registry_comes_and_goes_with_a_run(lay: Lay, engine: str) -
     assert first.built == ["10-a"]
     assert any("the chain registry is up" in event["text"] for event in first.events("message"))
     assert ask(place.host) == "nothing"
-    assert (place.root / "registry" / "docker").is_dir()
+    assert (place.data / "docker").is_dir()
+    assert not (place.root / "registry").exists()
     # One that a person brought up stays, and has what the run before left.
     up = place.run("registry", "up", "--registry-port", str(place.port))
     assert up.code == 0, up.told()
@@ -260,8 +261,8 @@ def test_the_managed_registry_comes_and_goes_with_a_run(lay: Lay, engine: str) -
     assert f"{place.host}/{place.repo}:v1-one-10-a-{OWN}" in listed.out
     assert place.run("registry", "down", "--registry-port", str(place.port)).code == 0
     assert ask(place.host) == "nothing"
-    leases = SHARED_LEASES / str(place.port)
-    assert {path.name for path in leases.iterdir()} <= {"mutex"}
+    leases = place.leases
+    assert {path.name for path in leases.iterdir()} <= {"mutex", "both-loopbacks.yml"}
 
 
 def test_a_port_that_something_else_holds_is_told(lay: Lay, tmp_path: Path) -> None:

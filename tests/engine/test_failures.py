@@ -14,7 +14,7 @@ import pytest
 from chainbuild.registry.managed import ask
 from tests.unit.minimize.elf_builder import AMD64, ARM64, library
 
-from .conftest import CASES, OTHER, OWN, SHARED_LEASES, Lay, descendants, docker, free_port, push_files
+from .conftest import CASES, OTHER, OWN, Lay, descendants, docker, free_port, push_files
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -40,7 +40,7 @@ def test_a_bad_tree_is_told_whole_and_nothing_is_started(case: Path, lay: Lay) -
     assert all(problem["message"] for problem in as_json.error["problems"])
     # Nothing was started: no registry, no lease, no log, no temporary file.
     assert ask(place.host) == "nothing"
-    assert not (SHARED_LEASES / str(place.port)).exists()
+    assert not (place.leases).exists()
     assert not (place.root / ".chainbuild").exists()
     assert not (place.root / "registry").exists()
     assert list(place.temporary.iterdir()) == []

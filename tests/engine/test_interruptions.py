@@ -24,7 +24,6 @@ from chainbuild.registry.pool import Registries
 
 from .conftest import (
     OWN,
-    SHARED_LEASES,
     Done,
     Lay,
     Place,
@@ -87,8 +86,8 @@ def assert_nothing_is_left(place: Place, *sessions: int) -> None:
         assert ask(place.host) == "nothing"
         listed = docker("ps", "--all", "--quiet", "--filter", f"name=chainbuild-registry-{place.port}-")
         assert listed.stdout.strip() == ""
-        leases = SHARED_LEASES / str(place.port)
-        assert {path.name for path in leases.iterdir()} <= {"mutex"}
+        leases = place.leases
+        assert {path.name for path in leases.iterdir()} <= {"mutex", "both-loopbacks.yml"}
 
 
 def close(process: subprocess.Popen[str]) -> str:
@@ -232,8 +231,10 @@ def test_an_interrupt_before_the_first_step_leaves_nothing(lay: Lay, nothing_ima
         assert process.returncode in {0, 130, -signal.SIGTERM}, out + err
         assert "Traceback" not in err
         assert ask(place.host) == "nothing", f"after {delay} s: {out}{err}"
-        leases = SHARED_LEASES / str(place.port)
-        assert not leases.exists() or {path.name for path in leases.iterdir()} <= {"mutex"}, out + err
+        leases = place.leases
+        assert not leases.exists() or {path.name for path in leases.iterdir()} <= {"mutex", "both-loopbacks.yml"}, (
+            out + err
+        )
         assert list(place.temporary.iterdir()) == []
         assert session_of(process.pid) == []
 

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,6 +191,23 @@ def quiet(event: Event) -> None:
     assert isinstance(event, Message)
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from chainbuild.registry.managed import ManagedRegistry
+port, data, leases = sys.argv[1:4]
+lease = ManagedRegistry(int(port), Path(data), leases_folder=Path(leases)).lease(lambda event: None)
+"""
+HOLD = (
+    PROGRAM
+    + """
+with lease as endpoint:
+    print(endpoint, 'subprocess' in sys.modules, flush=True)
+    sys.stdin.read()
+"""
+)
+
+
 class Place:
     """A port and the folders of one test, and runs that hold leases on them."""
 
@@ -201,20 +219,16 @@ class Place:
         self.spawned: list[bool] = []
 
     def managed(self, data: str = "registry") -> ManagedRegistry:
-        return ManagedRegistry(port=self.port, data_folder=self.folder / data, shared_folder=self.folder / "shared")
+        return ManagedRegistry(self.port, self.folder / data, leases_folder=self.folder / "leases")
+
+    def start(self, program: str, data: str = "registry", **how: Any) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", program, str(self.port), str(self.folder / data), str(self.folder / "leases")]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, env=environment, **how)
 
     def run(self, data: str = "registry") -> subprocess.Popen[str]:
         """A process that has a lease when this returns, and gives it back when its stdin closes."""
-        program = (
-            "import sys; from pathlib import Path; from chainbuild.registry.managed import ManagedRegistry\n"
-            "port, data, shared = sys.argv[1:4]\n"
-            "with ManagedRegistry(port=int(port), data_folder=Path(data), shared_folder=Path(shared))"
-            ".lease(lambda event: None) as endpoint:\n"
-            "    print(endpoint, 'subprocess' in sys.modules, flush=True); sys.stdin.read()\n"
-        )
-        argv = [sys.executable, "-c", program, str(self.port), str(self.folder / data), str(self.folder / "shared")]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        started = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        started = self.start(HOLD, data, stdout=subprocess.PIPE)
         self.runs.append(started)
         assert started.stdout is not None
         said = started.stdout.readline().split()
@@ -231,7 +245,10 @@ class Place:
 
 
 @pytest.fixture
-def place(registry_image: str, tmp_path: Path) -> Iterator[Place]:
+def place(registry_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name, folder in (("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "state"), ("DOCKER_CONFIG", "docker")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / folder))
     there = Place(tmp_path)
     yield there
     for run in there.runs:
@@ -240,6 +257,12 @@ def place(registry_image: str, tmp_path: Path) -> Iterator[Place]:
     if (found := compose.container_on(there.port)) and found.ours:
         there.managed().down(quiet, force=True)
     assert compose.container_on(there.port) is None, "a registry is left"
+    assert networks(there.port) == [], "a network is left"
+
+
+def networks(port: int) -> list[str]:
+    argv = ["docker", "network", "ls", "--filter", f"name=chainbuild-registry-{port}_", "--format", "{{.Name}}"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_a_run_brings_it_up_and_takes_it_down(place: Place) -> None:
@@ -258,7 +281,9 @@ def test_only_this_machine_reaches_it(place: Place) -> None:
         ["docker", "ps", "--filter", f"publish={place.port}", "--format", "{{.Ports}}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert ports.stdout.split("->")[0].strip() == f"127.0.0.1:{place.port}"
+    published = {text.split("->")[0].strip() for text in ports.stdout.split(",")}
+    assert f"127.0.0.1:{place.port}" in published
+    assert published <= {f"127.0.0.1:{place.port}", f"[::1]:{place.port}"}
 
 
 def test_two_runs_never_take_each_other_s_registry(place: Place) -> None:
@@ -292,30 +317,15 @@ def test_the_registry_of_a_killed_run_is_adopted_and_taken_down(place: Place) ->
     assert (status.kind, status.holders) == ("run", ())
     place.end(place.run())
     assert place.status().kind == "none"
-    assert not list((place.folder / "shared").rglob("lease-*"))
+    assert not list((place.folder / "leases").rglob("lease-*"))
 
 
 def test_a_run_killed_while_it_starts_the_registry_leaves_nothing_for_long(place: Place) -> None:
-    program = (
-        "import sys; from pathlib import Path; from chainbuild.registry.managed import ManagedRegistry\n"
-        "port, data, shared = sys.argv[1:4]\n"
-        "ManagedRegistry(port=int(port), data_folder=Path(data), shared_folder=Path(shared))"
-        ".lease(lambda event: None).__enter__()\n"
-    )
-    argv = [
-        sys.executable,
-        "-c",
-        program,
-        str(place.port),
-        str(place.folder / "registry"),
-        str(place.folder / "shared"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     for wait in (0.15, 0.3, 0.45, 0.6):
-        started = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
+        started = place.start(PROGRAM + "lease.__enter__()", stderr=subprocess.DEVNULL)
         time.sleep(wait)
         started.kill()
-        started.wait()
+        started.communicate()
     place.end(place.run())
     assert place.status().kind == "none"
 
@@ -390,10 +400,11 @@ def test_a_program_on_the_port_is_told_with_its_name_and_the_setting(place: Plac
 
 
 def test_what_was_pushed_outlives_the_registry(place: Place) -> None:
-    with Registries(credentials=lambda host: None) as registries:
-        with place.managed().lease(quiet) as endpoint:
+    managed = place.managed()
+    with Registries(credentials=managed.credentials) as registries:
+        with managed.lease(quiet) as endpoint:
             made = push(registries, f"{endpoint}/test/app:1", AMD64, b"content")
         with pytest.raises(RegistryError):
             registries.client(place.endpoint).ping()
-        with place.managed().lease(quiet) as endpoint:
+        with managed.lease(quiet) as endpoint:
             assert resolve(registries, ImageReference.parse(f"{endpoint}/test/app:1"), AMD64) == made

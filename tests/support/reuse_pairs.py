@@ -352,14 +352,14 @@ def step_of(case: Case, folder: Path, images: Mapping[str, str]) -> Step:
 
 
 def key_of(case: Case, folder: Path, images: Mapping[str, str]) -> str:
-    """The step key of a case on disk, but for the ignore file's own bytes: the files that it selects have to suffice.
+    """The step key of a case on disk.
 
     Errors: `WrongUseError` for what the plan refuses.
     """
     step, facts = step_of(case, folder, images), image_facts(case, images)
     if missing_sources(step, facts):
         raise WrongUseError("a source is missing")
-    return replace(InputReader(HERE).components(step, facts), ignore="").key
+    return InputReader(HERE).components(step, facts).key
 
 
 def image_facts(case: Case, images: Mapping[str, str]) -> dict[str, ImageFacts]:

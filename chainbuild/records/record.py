@@ -1,0 +1,134 @@
+"""A record: what the chain registry remembers of a step's result, under the step's key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chainbuild.errors import WrongUseError
+from chainbuild.keys import Components
+from chainbuild.references import Digest
+from chainbuild.trust.envelope import Envelope
+from chainbuild.trust.keyring import TrustedKey
+
+SCHEMA: Final = "chainbuild.record/2"
+PAYLOAD_TYPE: Final = "application/vnd.chainbuild.record.v2+json"
+"""The DSSE payload type of a record, and the artifact type of the manifest that holds the signed record."""
+UNSIGNED_ARTIFACT_TYPE: Final = "application/vnd.chainbuild.record.v1+json"
+"""The artifact type of records from before they were signed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A step's result. `seconds` is what the build took; `built_at` is seconds since the epoch.
+
+    `family` is what the step is called whatever the run's TAG (see `model.Step.family`).
+
+    `identity` is the content identity of the image, `env` and `on_build` what its config brings into a stage that starts
+    from it; `unpacked` its unpacked size in bytes if something counted it; `verdicts` say which proofs it has passed,
+    with their summaries; `notes` are what provenance tells besides; `parents` are the keys of the steps that it was
+    built from, by input name.
+    """
+
+    key: str
+    step: str
+    family: str
+    image: Digest
+    identity: str
+    size: int
+    added: int
+    seconds: float
+    built_at: float
+    components: Components
+    env: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
+    unpacked: int = 0
+    builder: str = ""
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record's document."""
+        return {
+            "schema": SCHEMA,
+            "key": self.key,
+            "step": self.step,
+            "family": self.family,
+            "image": str(self.image),
+            "identity": self.identity,
+            "env": list(self.env),
+            "on_build": list(self.on_build),
+            "size": self.size,
+            "added": self.added,
+            "unpacked": self.unpacked,
+            "seconds": round(self.seconds, 3),
+            "built_at": round(self.built_at, 3),
+            "builder": self.builder,
+            "verdicts": dict(self.verdicts),
+            "notes": dict(self.notes),
+            "parents": dict(self.parents),
+            "components": self.components.as_json(),
+        }
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that are signed."""
+        return json.dumps(self.as_json(), sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Record:
+        """Read a record's document. Errors: `ValueError` on anything else."""
+        try:
+            document = json.loads(raw)
+            if document["schema"] != SCHEMA:
+                raise ValueError(f"schema {document['schema']!r}")
+            record = cls.read(document, Components.from_json(document["components"]))
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a record: {error!r}") from error
+        if record.components.key != record.key:
+            raise ValueError("its components do not give its key")
+        return record
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], components: Components) -> Record:
+        """Read a record's document but for its components. Errors: `ValueError` on anything else."""
+        try:
+            return cls(
+                key=str(document["key"]),
+                step=str(document["step"]),
+                family=str(document["family"]),
+                image=Digest(document["image"]),
+                identity=str(document["identity"]),
+                env=tuple(str(item) for item in document["env"]),
+                on_build=tuple(str(item) for item in document["on_build"]),
+                size=int(document["size"]),
+                added=int(document["added"]),
+                unpacked=int(document["unpacked"]),
+                seconds=float(document["seconds"]),
+                built_at=float(document["built_at"]),
+                builder=str(document["builder"]),
+                verdicts={str(key): str(value) for key, value in document["verdicts"].items()},
+                notes={str(key): str(value) for key, value in document["notes"].items()},
+                parents={str(key): str(value) for key, value in document["parents"].items()},
+                components=components,
+            )
+        except (KeyError, TypeError, AttributeError, ArithmeticError, WrongUseError) as error:
+            raise ValueError(f"not a record: {error!r}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lookup:
+    """What a name of the registry holds. `refusal` says why a record that is there does not count.
+
+    `envelope` is the signed form of `record`, `signer` the trusted key that signed it.
+    """
+
+    record: Record | None = None
+    refusal: str = ""
+    signer: TrustedKey | None = None
+    envelope: Envelope | None = field(default=None, repr=False)
+    repository: str = ""
+    """Where the image is, if the record says so (a copy does)."""
