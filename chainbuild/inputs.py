@@ -17,7 +17,7 @@ from chainbuild.dockerfile import Facts, LocalSources, ParentConfig, arg_counts,
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ignorefile import IgnoreFile, find_ignore, parse_ignore
-from chainbuild.keys import Components
+from chainbuild.keys import UNKNOWN, Components
 from chainbuild.model import Step, StepKind
 from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
@@ -147,17 +147,20 @@ class InputReader:
 
     def _remote_identities(self, step: Step, facts: Facts, unused: frozenset[str]) -> dict[str, str]:
         """The identities of what the step takes from the network, by address."""
-        wanted = {remote.url: remote.checksum for remote in facts.remotes}
+        wanted = {remote.url: remote.checksum for remote in facts.remotes if remote.certain}
         wanted |= {spec: "" for name, spec in step.contexts if name not in unused and is_remote(spec)}
+        unknown = {
+            remote.url: f"{UNKNOWN}what it stands for is not certain" for remote in facts.remotes if not remote.certain
+        }
         if not wanted:
-            return {}
+            return unknown
         with self._lock:
             if self._remotes is None:
                 # Late: few steps take anything from the network.
                 from chainbuild.context.remote import RemoteContent
 
                 self._remotes = RemoteContent()
-        return {
+        return unknown | {
             address: self._remotes.identity(address, checksum, lambda name: _secret(step, name))
             for address, checksum in wanted.items()
         }

@@ -38,6 +38,7 @@ _REMOTE: Final = re.compile(r"(?:https?|git|ssh)://")
 _PERHAPS_REMOTE: Final = re.compile(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
 _OWN_FRONTEND: Final = re.compile(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
 _BUILD_PLATFORM: Final = re.compile(r"BUILD(?:PLATFORM|OS|ARCH|VARIANT)")
+_ADDRESSES: Final = ("http://", "https://", "git://", "ssh://", "github.com/")
 _SSH: Final = re.compile(r"ssh://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
 
 
@@ -228,13 +229,17 @@ class _Evaluation:
             reads.doubts.append(
                 f"line {found.line}: BuildKit before 0.15 reads the JSON form and ignores what follows it"
             )
-        checksum, _ = self.expand(found.flag("checksum") or "", found.line, scope)
+        checksum, unknown_checksum = self.expand(found.flag("checksum") or "", found.line, scope)
+        if unknown_checksum:
+            checksum = ""
         for word in found.words[:-1]:
             if _is_heredoc(word):
                 continue
             source, doubtful = self.expand(word, found.line, scope)
             if doubtful:
                 reads.doubts.append(f"line {found.line}: what {word!r} stands for is not certain")
+                if found.keyword == "ADD" and _may_become_remote(word):
+                    self.remotes.append(RemoteSource(url=word, checksum="", line=found.line, certain=False))
                 continue
             if found.keyword == "ADD" and _PERHAPS_REMOTE.match(source):
                 self.remotes.append(RemoteSource(url=source, checksum=checksum, line=found.line))
@@ -362,6 +367,12 @@ class _Evaluation:
             texts.append(resolved.stage.base)
             texts += [found.original for found in resolved.instructions]
         return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
+
+
+def _may_become_remote(word: str) -> bool:
+    """Whether a value that is not known may make an address of a word, going by what stands before its first `$`."""
+    first = word.partition("$")[0].lower().lstrip("\"'")
+    return "@" in first or any(start.startswith(first) or first.startswith(start) for start in _ADDRESSES)
 
 
 def _is_heredoc(word: str) -> bool:

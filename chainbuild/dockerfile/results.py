@@ -66,11 +66,15 @@ class LocalSources:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class RemoteSource:
-    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none."""
+    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none.
+
+    Where `certain` is not set, `url` is the word as it is written, whose variables may make an address of it.
+    """
 
     url: str
     checksum: str
     line: int
+    certain: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

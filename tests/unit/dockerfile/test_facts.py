@@ -211,6 +211,23 @@ def test_remote_sources() -> None:
     assert found.ssh == ("default",)
 
 
+@pytest.mark.parametrize(
+    ("word", "remote"),
+    [("$B", True), ('"${B}x"', True), ("http$B", True), ("https://h/$B", True), ("git@$B", True), ("app-$B", False)],
+)
+def test_add_of_an_uncertain_variable_that_may_be_an_address_is_an_uncertain_remote(word: str, remote: bool) -> None:
+    """What such an address has cannot be asked for, so the whole context does not suffice."""
+    found = facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nADD {word} /")
+    assert found.remotes == ((RemoteSource(url=word, checksum="", line=4, certain=False),) if remote else ())
+    assert found.sources.everything
+    assert not facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nCOPY {word} /").remotes
+
+
+def test_add_with_an_uncertain_checksum_is_asked_for() -> None:
+    found = facts("FROM img\nARG A=1\nARG A=2 B=$A\nADD --checksum=sha256:$B https://h/x /")
+    assert found.remotes == (RemoteSource(url="https://h/x", checksum="", line=4),)
+
+
 def test_secrets_and_ssh() -> None:
     found = facts(
         "FROM img\nRUN --mount=type=secret,id=tok --mount=type=secret,target=/run/key "
