@@ -26,6 +26,8 @@ _LOST_SNAPSHOT = re.compile(r"snapshot \S+ does not exist: not found")
 # Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
 # engine (26.1 has it) finds no history to write down, after everything was built and pushed.
 NO_HISTORY = re.compile(r"(failed to solve: )?not found")
+# Flags of a Dockerfile that came after BuildKit 0.13: an older builder knows nothing of them.
+_NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|security)\b")
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -100,6 +102,11 @@ def _last_cause(error: str) -> str:
 
 
 def _hint(said: str) -> str:
+    if _NEW_FLAG.search(said):
+        return (
+            "The builder's own frontend is older than this flag. Take a newer one: write '# syntax=docker/dockerfile:1' as"
+            " the first line of the Dockerfile."
+        )
     if "connection refused" in said and "localhost" in said:
         return (
             "The builder does not reach the chain registry on localhost: it was stopped, or the builder is a"

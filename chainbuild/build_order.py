@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chainbuild.dockerfile.model import Place
 from chainbuild.model import Secret, StepId
 from chainbuild.references import Platform
 
@@ -13,6 +14,15 @@ STEP_COMPRESSION: Final = ("zstd", 1)
 """Steps are read back on the same network, by builders that all know zstd: compress them little."""
 RESULT_COMPRESSION: Final = ("gzip", 6)
 """Results go to anybody, also to engines and converters that know gzip alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """A word of a Dockerfile that names an image, and the pinned reference that the builder gets in its place."""
+
+    place: Place
+    word: str
+    reference: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +35,13 @@ class BuildOrder:
     """The Dockerfile's path as people see it in messages."""
     origins: tuple[tuple[int, str], ...] = ()
     """From which line on which file stands in it, where it is a generated one."""
+    source: bytes | None = None
+    """The Dockerfile itself, if the builder gets a copy of it: with `pins` in it, or because it is a link."""
+    ignore: bytes | None = None
+    """The Dockerfile's own ignore file, which goes with the copy."""
+    pins: tuple[Pin, ...] = ()
+    images: tuple[tuple[str, str], ...] = ()
+    """The pinned references of all images that the step's Dockerfiles name, by how they are written."""
     context: Path
     sent: str = ""
     """A digest of what the builder is sent of the contexts (see `context.link`); empty: all of it is sent afresh."""

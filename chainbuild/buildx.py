@@ -70,8 +70,8 @@ class BuildxDriver:
         """The name of the builder for a platform; None for the one that Docker has in use."""
         return self._builders.get(platform.oci) or self._builders.get("") or None
 
-    def arguments(self, order: BuildOrder) -> dict[str, Any]:
-        """The build as python_on_whales takes it."""
+    def arguments(self, order: BuildOrder, file: Path | None = None) -> dict[str, Any]:
+        """The build as python_on_whales takes it. `file` is what the builder gets instead of the Dockerfile itself."""
         compression, level = order.compression
         if order.export is not None:
             output = {"type": "local", "dest": str(order.export)}
@@ -97,7 +97,7 @@ class BuildxDriver:
             args.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
         return {
             "context_path": str(order.context),
-            "file": str(order.dockerfile),
+            "file": str(file or order.dockerfile),
             "platforms": [order.platform.oci],
             "build_args": args,
             "build_contexts": dict(order.contexts),
@@ -111,8 +111,12 @@ class BuildxDriver:
         }
 
     def command(self, order: BuildOrder) -> tuple[str, ...]:
-        """The exact invocation, for `plan -v` and for people who want to repeat it."""
-        arguments = self.arguments(order)
+        """The exact invocation, for `plan -v` and for people who want to repeat it.
+
+        A copy of the Dockerfile does not exist yet: in its place stands what is in it.
+        """
+        pins = ", ".join(f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in order.pins)
+        arguments = self.arguments(order, Path(f"<{order.shown} with {pins}>") if pins else None)
         argv = ["docker", "buildx", "build", "--progress", "rawjson"]
         for key, value in arguments["build_args"].items():
             argv += ["--build-arg", f"{key}={value}"]
@@ -164,7 +168,8 @@ class BuildxDriver:
     def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
         with scratch_folder() as scratch, linked_context(order.context, order.sent) as context:
             metadata = scratch / "metadata.json"
-            arguments = self.arguments(order) | {"context_path": str(context)}
+            file = _written_copy(order, scratch) if order.source is not None else None
+            arguments = self.arguments(order, file) | {"context_path": str(context)}
             lines = self._docker.buildx.build(
                 **arguments, progress="rawjson", stream_logs=True, metadata_file=str(metadata)
             )
@@ -186,6 +191,17 @@ class BuildxDriver:
         if name not in self._known:
             self._known[name] = inspect_builder(name)
         return self._known[name]
+
+
+def _written_copy(order: BuildOrder, scratch: Path) -> Path:
+    """The copy of the Dockerfile that the builder gets, with its pins in it."""
+    from chainbuild.dockerfile.rewrite import pin_images
+    from chainbuild.pinning import copy_for_builder
+
+    source = pin_images(order.source or b"", {pin.place: pin.reference for pin in order.pins})
+    folder = scratch / "dockerfile"
+    folder.mkdir()
+    return copy_for_builder(source, order.ignore, order.dockerfile, folder)
 
 
 def stop_children(having: str = "") -> None:

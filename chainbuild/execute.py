@@ -16,7 +16,7 @@ from chainbuild.bases import Found
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import parse
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, WrongUseError
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
@@ -318,15 +318,23 @@ class Execution:
             },
         )
         # The record comes last but for the name: a run that is killed in between builds again or only names again.
-        now = tools.decider.fresh().components(step, self._facts(step))
-        if now.unknown_remotes or now.key != components.key:
-            what = "could not all be asked for" if now.unknown_remotes else "changed while it was built"
-            text = f"{step.id}: its inputs {what}, so this result is not kept for reuse"
+        if spoiled := self._spoiled(step, components):
+            text = f"{step.id}: its inputs {spoiled}, so this result is not kept for reuse"
             self._emit(events.Message(level="warning", text=text))
         else:
             tools.records.write(step.repository, record)
         put_tag(tools.registries, step.reference, image.digest)
         return record
+
+    def _spoiled(self, step: Step, components: Components) -> str:
+        """What keeps the step's key from telling what was built; empty: nothing has changed since before the build."""
+        try:
+            now = self._tools.decider.fresh().components(step, self._facts(step))
+        except WrongUseError:
+            return "changed while it was built"
+        if now.unknown_remotes:
+            return "could not all be asked for"
+        return "changed while it was built" if now.key != components.key else ""
 
     def _made(self, step: Step, order: BuildOrder, images: Mapping[str, RemoteImage]) -> RemoteImage:
         """The step's image as it comes out of the builder, or out of the registry where that can do it alone."""

@@ -20,6 +20,7 @@ from typing import Final
 
 from chainbuild.dockerfile.expansion import SPACE
 from chainbuild.errors import Problem
+from chainbuild.globs import Token, compile_glob
 
 NAME: Final = ".dockerignore"
 _WILDCARDS: Final = frozenset("*[]?^\\")
@@ -110,11 +111,19 @@ def parse_ignore(raw: bytes, path: str = NAME) -> IgnoreFile:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.startswith("#") or not (cleaned := line.strip(SPACE)):
             continue
+        if cleaned.startswith("!"):
+            cleaned = f"!{_clean(cleaned[1:].strip(SPACE))}"
+        else:
+            cleaned = _clean(cleaned)
+        # Cleaned once more as a whole, by the matcher: `/!a` is an exception, too.
+        cleaned = posixpath.normpath(stripped) if (stripped := cleaned.strip(SPACE)) else ""
         negated = cleaned.startswith("!")
-        cleaned = _clean(cleaned[1:].strip(SPACE) if negated else cleaned)
+        cleaned = cleaned.removeprefix("!")
         try:
-            if not cleaned or (negated and cleaned == "/"):
+            if negated and not cleaned:
                 raise BadPatternError("'!' brings nothing back")
+            if not cleaned:
+                continue
             check_pattern(cleaned)
         except BadPatternError as error:
             problems.append(Problem(path=path, line=number, message=f"{line.strip(SPACE)!r} is no pattern: {error}"))
@@ -143,6 +152,13 @@ def find_ignore(root: Path, dockerfile: Path | None = None) -> IgnoreFile:
             problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="The builder needs it too.")
             return IgnoreFile(path=shown, problems=(problem,))
     return IgnoreFile()
+
+
+def own_ignore(dockerfile: Path) -> bytes | None:
+    """The content of the ignore file that belongs to a Dockerfile alone; None if it has none."""
+    found = find_ignore(dockerfile.parent, dockerfile)
+    own = posixpath.join(str(dockerfile.parent), f"{dockerfile.name}{NAME}")
+    return found.raw if found.path == own and not found.problems else None
 
 
 def _within(folder: str, name: str) -> str | None:
@@ -246,7 +262,7 @@ def _never(_: str) -> bool:
 def _compile(pattern: str) -> Callable[[str], bool]:
     """The matcher of one pattern; which of its four kinds it is follows patternmatcher 0.6, letter by letter."""
     kind = "exact"
-    regex: list[str] = []
+    tokens: list[Token] = []
     at = 0
     while at < len(pattern):
         first = at == 0
@@ -257,31 +273,32 @@ def _compile(pattern: str) -> Callable[[str], bool]:
             if pattern.startswith("/", at):
                 at += 1
             if at < len(pattern):
-                regex.append("(?:.*/)?")
-                kind = "regex"
+                tokens.append(Token("folders"))
+                kind = "glob"
             elif kind == "exact":
                 kind = "prefix"
             else:
-                regex.append(".*")
-                kind = "regex"
+                tokens.append(Token("many", "."))
+                kind = "glob"
             if first:
                 kind = "suffix"
         elif char in "*?":
-            regex.append("[^/]*" if char == "*" else "[^/]")
-            kind = "regex"
+            tokens.append(Token("many" if char == "*" else "one", "[^/]"))
+            kind = "glob"
         elif char == "\\":
-            regex.append(_escaped(pattern, at))
+            tokens.append(_escaped(pattern, at))
             at += 1
-            kind = "regex"
+            kind = "glob"
         elif char == "[":
-            piece, at = _set(pattern, at)
-            regex.append(piece)
-            kind = "regex"
+            token, at = _set(pattern, at)
+            tokens.append(token)
+            kind = "glob"
         elif char == "]":
-            regex.append("\\]")
-            kind = "regex"
+            tokens.append(Token("one", "\\]"))
+            kind = "glob"
         else:
-            regex.append("^" if char == "^" else re.escape(char))  # the real one leaves a ^ its meaning
+            # The real one leaves a ^ its meaning.
+            tokens.append(Token("start") if char == "^" else Token("one", re.escape(char)))
     if kind == "exact":
         return pattern.__eq__
     if kind == "prefix":
@@ -290,22 +307,21 @@ def _compile(pattern: str) -> Callable[[str], bool]:
     if kind == "suffix":
         end = pattern[2:]
         return lambda path: path.endswith(end) or (end.startswith("/") and path == end[1:])
-    compiled = re.compile("".join(regex) + r"\Z").match
-    return lambda path: compiled(path) is not None
+    return compile_glob(tokens)
 
 
-def _escaped(pattern: str, at: int) -> str:
+def _escaped(pattern: str, at: int) -> Token:
     char = pattern[at : at + 1]
     if char.isalnum():
         raise _UnclearError  # \d, \w, \b … are classes to a regular expression
-    return re.escape(char)
+    return Token("one", re.escape(char))
 
 
-def _set(pattern: str, at: int) -> tuple[str, int]:
+def _set(pattern: str, at: int) -> tuple[Token, int]:
     negated, ranges, end = read_set(pattern, at)
     inside = pattern[at:end]
     if set("*?") & set(inside) or "[:" in pattern[at - 1 : end] or re.search(r"\\\w", inside):
         raise _UnclearError
     if any(low > high for low, high in ranges):
         raise _UnclearError  # a regular expression refuses it
-    return set_regex(negated, ranges), end
+    return Token("one", set_regex(negated, ranges)), end

@@ -17,7 +17,7 @@ from chainbuild.dockerfile import Facts, LocalSources, ParentConfig, arg_counts,
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ignorefile import IgnoreFile, find_ignore, parse_ignore
-from chainbuild.keys import Components
+from chainbuild.keys import UNKNOWN, Components
 from chainbuild.model import Step, StepKind
 from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 REGISTRY_DATA = "registry"
 OWN_DATA = (REGISTRY_DATA, ".chainbuild")
 _LAYOUT = "oci-layout://"
+# Stands before the name of an image that is given as an arg, while a Dockerfile is only read.
+_GIVEN = "chainbuild.invalid/"
 _ALL = LocalSources(patterns=(".",), everything=True)
 # What the program itself does to a production image after its build; the number moves when that changes.
 _FINISH = "1"
@@ -94,7 +96,7 @@ class InputReader:
         for wanted in step.images:
             there = images[wanted.name]
             # An input that is no step's is called by its own name; the others need any name that nothing else has.
-            name = wanted.name if wanted.as_context else f"chainbuild.invalid/{wanted.name.lower()}"
+            name = wanted.written if wanted.as_context else f"{_GIVEN}{wanted.name.lower()}"
             if not wanted.as_context:
                 args[wanted.name] = name
             parents[name, wanted.platform.oci] = ParentConfig(env=there.env, onbuild=there.on_build)
@@ -138,23 +140,27 @@ class InputReader:
                     found = self._tree(root).select(ignore, sources)
                 problems += found.problems
                 files += [(prefix + file.path, file) for file in found.files]
+        problems += _unknown_images(step, facts)
         if problems:
             raise WrongUseError(problems)
         return files
 
     def _remote_identities(self, step: Step, facts: Facts, unused: frozenset[str]) -> dict[str, str]:
         """The identities of what the step takes from the network, by address."""
-        wanted = {remote.url: remote.checksum for remote in facts.remotes}
+        wanted = {remote.url: remote.checksum for remote in facts.remotes if remote.certain}
         wanted |= {spec: "" for name, spec in step.contexts if name not in unused and is_remote(spec)}
+        unknown = {
+            remote.url: f"{UNKNOWN}what it stands for is not certain" for remote in facts.remotes if not remote.certain
+        }
         if not wanted:
-            return {}
+            return unknown
         with self._lock:
             if self._remotes is None:
                 # Late: few steps take anything from the network.
                 from chainbuild.context.remote import RemoteContent
 
                 self._remotes = RemoteContent()
-        return {
+        return unknown | {
             address: self._remotes.identity(address, checksum, lambda name: _secret(step, name))
             for address, checksum in wanted.items()
         }
@@ -184,6 +190,22 @@ def _unused_contexts(step: Step, facts: Facts) -> frozenset[str]:
     """The contexts that the build does not read: what they are decides nothing."""
     used = {normal_context_name(name) for name, _ in facts.named_sources}
     return frozenset(name for name in _context_names(step) if normal_context_name(name) not in used)
+
+
+def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
+    """Images that nobody has looked for: only the ONBUILD triggers of what the step stands on name or need them."""
+    known = {image.written for image in step.images}
+    trigger = "a trigger (ONBUILD) of this FROM's image"
+    return [
+        Problem(
+            path=step.shown or shown_path(step.dockerfile),
+            line=use.line,
+            message=f"{trigger} {'needs this stage on' if use.place else 'reads'} {use.reference}",
+            hint=f"Pin it with --build-context {use.reference}=docker-image://{use.reference}.",
+        )
+        for use in facts.images
+        if use.reference not in known and not use.reference.startswith(_GIVEN)
+    ]
 
 
 def _in_words(file: ContextFile) -> str:

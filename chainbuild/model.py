@@ -40,8 +40,8 @@ class BuildArg:
 class ImageInput:
     """An image that a step is built from: another step's result, or an image that is there already.
 
-    It reaches the builder pinned by digest: as the build argument `name`, or (`as_context`) as the named context
-    `name`, which is what replaces an image that the Dockerfile names itself.
+    It reaches the builder pinned by digest: as the build argument `name`; or (`as_context`) in the place of the words by
+    which the Dockerfile names it, or as a named context where there are no such words. A step has one input of a name.
     """
 
     name: str
@@ -53,7 +53,16 @@ class ImageInput:
     on_builder: bool = False
     """Whether the stage runs on the builder's own platform (`FROM --platform=$BUILDPLATFORM`), which may differ from
     machine to machine without making another result."""
+    by_trigger: bool = False
+    """Whether only an ONBUILD trigger of another image names it: it can be pinned by a named context alone."""
+    reference: str = ""
+    """How the Dockerfile writes it, if `name` is not just that: the same reference is read for several platforms."""
     origin: str = ""
+
+    @property
+    def written(self) -> str:
+        """The reference as the Dockerfile writes it."""
+        return self.reference or self.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

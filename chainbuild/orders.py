@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.build_order import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
+from chainbuild.errors import WrongUseError
+from chainbuild.ignorefile import own_ignore
 from chainbuild.model import Step, StepKind
 from chainbuild.records.tags import staging_tag
-from chainbuild.references import ImageReference
+from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import shipped
 
 STAGE_VARIABLES: Final = {"LD_LIBRARY_PATH": "LIBRARY_PATH", "PATH": "SEARCH_PATH"}
@@ -24,23 +26,38 @@ def order_for(
     image: str = "",
     sent: str = "",
     extra: Mapping[str, str] | None = None,
+    build_platform: Platform | None = None,
 ) -> BuildOrder:
     """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
 
     `sent` is as in `BuildOrder`. `extra` are args that follow from the inputs, and so need no place in the step's key.
+    `build_platform` is this machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs
+    were read, or is gone.
     """
+    # Late: a run that builds nothing needs none of it.
+    from chainbuild.pinning import leaves_its_folder, pin_step
+
     args = dict(extra or {}) | {arg.name: arg.value for arg in step.args}
     contexts = dict(step.contexts)
     for wanted in step.images:
-        if wanted.as_context:
+        if wanted.asked or wanted.by_trigger:
             contexts[wanted.name] = f"docker-image://{pinned[wanted.name]}"
-        else:
+        elif not wanted.as_context:
             args[wanted.name] = pinned[wanted.name]
+    shown = step.shown or shown_path(step.dockerfile)
+    raw = _dockerfile(step, shown)
+    named = pin_step(step, raw, pinned, shown=shown, build_platform=build_platform)
+    copied = bool(named.pins) or leaves_its_folder(step.dockerfile)
+    contexts.update(named.contexts)
     return BuildOrder(
         step=step.id,
         dockerfile=step.dockerfile,
-        shown=step.shown or shown_path(step.dockerfile),
+        shown=shown,
         origins=step.origins,
+        source=raw if copied else None,
+        ignore=own_ignore(step.dockerfile) if copied else None,
+        pins=named.pins,
+        images=tuple((one.written, pinned[one.name]) for one in step.images if one.as_context),
         context=step.context,
         sent=sent,
         platform=step.platform,
@@ -51,6 +68,13 @@ def order_for(
         image=image,
         compression=RESULT_COMPRESSION if step.kind is StepKind.PRODUCE else STEP_COMPRESSION,
     )
+
+
+def _dockerfile(step: Step, shown: str) -> bytes:
+    try:
+        return step.dockerfile.read_bytes() if step.text is None else step.text
+    except OSError as error:
+        raise WrongUseError(f"{shown}: cannot be read: {error.strerror}", hint="Was it moved or deleted?") from error
 
 
 def stage_args(step: Step, environ: Mapping[str, str]) -> dict[str, str]:

@@ -143,7 +143,8 @@ class StageFinisher:
 
 def _image_contexts(order: BuildOrder) -> dict[str, str]:
     """The images that the proof's Dockerfile names, pinned."""
-    return {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
+    asked = {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
+    return {name: f"docker-image://{pinned}" for name, pinned in order.images} | asked
 
 
 def _tag_of(image: str) -> str:

@@ -28,6 +28,7 @@ from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.session import Session
 from chainbuild.trials import has_passed
+from chainbuild.triggers import with_trigger_images
 from chainbuild.trust.keyring import SIGNING_KEY
 
 
@@ -68,7 +69,12 @@ class Planned:
 
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
-    found = find_all(session.finder(), graph.external_images)
+    finder = session.finder()
+    found = find_all(finder, graph.external_images)
+    # What the triggers of those images read is known only now.
+    more = with_trigger_images(graph, found, build_platform=Platform.of_this_machine())
+    if more is not graph:
+        graph, found = more, find_all(finder, more.external_images)
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
     decider = Decider(
         session.records,

@@ -40,7 +40,7 @@ def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
         step=f"verify {found.named}",
         platform=platform,
         image=found.pinned,
-        contexts={one.name: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs},
+        contexts={one.written: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs},
         library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
         name=exact_name(found.image),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from chainbuild.context.files import Kind
+from chainbuild.globs import Token, compile_glob
 from chainbuild.ignorefile import BadPatternError, check_pattern, read_set, set_regex
 
 _MOST_STEPS: Final = 100_000
@@ -29,6 +30,8 @@ class Finder:
     def __init__(self, tree: Folders) -> None:
         self.tree = tree
         self.found: set[str] = set()
+        self.ends: set[str] = set()
+        """What the pattern means in the end, without the links that lead there."""
         self.seen: set[tuple[str, tuple[str, ...]]] = set()
         self.waiting: list[tuple[str, tuple[str, ...]]] = []
 
@@ -39,6 +42,7 @@ class Finder:
             folder, rest = self.waiting.pop()
             if not rest:
                 self.found.add(folder)
+                self.ends.add(folder)
             else:
                 self.step(folder, rest[0], rest[1:])
         return self.found
@@ -65,7 +69,7 @@ class Finder:
             names: Iterable[str] = (part,) if part in listing else ()
             if has_wildcards(part):
                 fits = name_matcher(part)
-                names = [name for name in listing if name == part or fits.match(name)]
+                names = [name for name in listing if name == part or fits(name)]
             for name in names:
                 self.entry(f"{folder}/{name}" if folder else name, listing[name], rest)
 
@@ -82,13 +86,14 @@ class Finder:
         BuildKit's client takes `..` in it by the text, its server by the folders: both ways are gone.
         """
         target = self.tree.link_target(path)
-        parts = tuple(_literal(part) for part in target.split("/"))
+        parts = tuple(literal(part) for part in target.split("/"))
         if len(self.seen) > _MOST_STEPS:  # links that multiply each other: take it all
             self.found.add("")
+            self.ends.add("")
             return
         self.go("" if target.startswith("/") else posixpath.dirname(path), (*parts, *rest))
         joined = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target)).lstrip("/")
-        self.go("", (*(_literal(part) for part in joined.split("/")), *rest))
+        self.go("", (*(literal(part) for part in joined.split("/")), *rest))
 
 
 def has_wildcards(pattern: str) -> bool:
@@ -96,28 +101,30 @@ def has_wildcards(pattern: str) -> bool:
     return any(char in "*?[\\" for char in pattern)
 
 
-def name_matcher(part: str) -> re.Pattern[str]:
+def name_matcher(part: str) -> Callable[[str], bool]:
     """Go's `filepath.Match` for one name; a pattern that it refuses takes every name."""
     try:
         check_pattern(part)
     except BadPatternError:
-        return re.compile(r"(?s:.*)\Z")
-    regex: list[str] = []
+        return lambda _: True
+    tokens: list[Token] = []
     at = 0
     while at < len(part):
         char = part[at]
         at += 1
         if char == "[":
             negated, ranges, at = read_set(part, at)
-            regex.append(set_regex(negated, ranges))
+            tokens.append(Token("one", f"(?s:{set_regex(negated, ranges)})"))
         elif char == "\\":
-            regex.append(re.escape(part[at]))
+            tokens.append(Token("one", re.escape(part[at])))
             at += 1
+        elif char in "*?":
+            tokens.append(Token("many" if char == "*" else "one", "(?s:.)"))
         else:
-            regex.append({"*": "(?s:.*)", "?": "(?s:.)"}.get(char) or re.escape(char))
-    return re.compile("".join(regex) + r"\Z")
+            tokens.append(Token("one", re.escape(char)))
+    return compile_glob(tokens)
 
 
-def _literal(part: str) -> str:
-    """A name as a pattern that means just it."""
+def literal(part: str) -> str:
+    """A name or a path as a pattern that means just it."""
     return re.sub(r"([*?\[\\])", r"\\\1", part)

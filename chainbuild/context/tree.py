@@ -24,7 +24,7 @@ from chainbuild.context.files import (
     digest_of,
     special_kind,
 )
-from chainbuild.context.search import Finder, has_wildcards
+from chainbuild.context.search import Finder, has_wildcards, literal
 from chainbuild.dockerfile.results import LocalSources
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ignorefile import IgnoreFile, Parents
@@ -34,7 +34,10 @@ _NOTHING_IGNORED: Final = IgnoreFile()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """What a step can read, sorted by path; what is wrong with it; and the sources that are not there."""
+    """What a step can read, sorted by path; what is wrong with it; and the sources that a builder will not find.
+
+    Those are required sources that do not exist, that only lead to what does not, or that are ignored.
+    """
 
     files: tuple[ContextFile, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -183,21 +186,44 @@ class _View:
 
     def _select(self, sources: LocalSources) -> Selection:
         chosen: set[str] = set()
-        missing: list[str] = []
         for pattern in (".",) if sources.everything else sources.patterns:
-            found = set() if pattern == "." else set(Finder(self.tree).find(pattern))
             if pattern == ".":
                 chosen.update(self.beneath(""))
-            elif not found and not has_wildcards(pattern):
-                missing.append(pattern)
-            for path in found:
+                continue
+            finder = Finder(self.tree)
+            for path in finder.find(pattern):
                 chosen.update(self.taken(path))
+        missing = [pattern for pattern in sources.required if self.is_missing(pattern)]
         if sources.with_parents:
             chosen |= {parent for path in chosen for parent in _parents(path)}
         files = [entry for path in sorted(chosen) if (entry := self.tree.file(path))]
         looked_at = {"", *chosen} if sources.everything else chosen
         problems = tuple(problem for path in sorted(looked_at) if (problem := self.tree.problem(path)))
         return Selection(files=tuple(files), problems=problems, missing=tuple(missing))
+
+    def is_missing(self, pattern: str) -> bool:
+        """Whether a builder does not find a source.
+
+        Wildcards may match nothing; a link that they match must lead somewhere all the same.
+        """
+        if not has_wildcards(pattern):
+            return not self.leads_somewhere(pattern)
+        if "\\" in pattern or "**" in pattern:
+            return False  # in doubt it is there
+        finder = Finder(self.tree)
+        return any(not self.leads_somewhere(path) for path in finder.find(pattern) if self.is_direct(path, pattern))
+
+    def is_direct(self, path: str, pattern: str) -> bool:
+        """Whether a path that was found is a link that the last part of the pattern itself matches."""
+        return path.count("/") == pattern.count("/") and self.kind(path) == "symlink" and not self.state(path).ignored
+
+    def leads_somewhere(self, path: str) -> bool:
+        """Whether a path without wildcards is there, and what it leads to, as far as it is not ignored."""
+        if self.kind(path) == "symlink" and self.state(path).ignored:
+            return False
+        finder = Finder(self.tree)
+        finder.find(literal(path))
+        return any(not end or next(iter(self.taken(end)), None) is not None for end in finder.ends)
 
     def state(self, path: str) -> _State:
         """What the ignore file says of a path, which the states of the folders above decide, too."""

@@ -18,10 +18,18 @@ SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".jo
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@,=*+-]+")
 _SPECIAL_PARAMETERS: Final = "@*#?-$!0"
 _DEEPEST: Final = 60
+_LONGEST: Final = 1 << 20
+_MOST_STEPS: Final = 4_000_000
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_TEMPLATE: Final = re.compile(r"\$(?:(\$)|\{([0-9A-Za-z_]+)\}|([0-9A-Za-z_]+))")
 
 
 class ExpansionError(ValueError):
     """A word that BuildKit refuses: an open quote or brace, an unknown modifier, a `${X:?}` that is not met."""
+
+
+class TooLongError(ExpansionError):
+    """A word whose expansion is not worked out: longer than 1 MiB, or too much work. BuildKit may accept it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +62,8 @@ def expand(
     """
     if _PLAIN.fullmatch(word):
         return Expanded(text=word, words=(word,), looked_up=frozenset(), missing=frozenset())
+    # BuildKit's scanner reads U+FFFD for bytes that are not UTF-8, and drops a byte order mark at the start.
+    word = _SURROGATE.sub("\ufffd", word).removeprefix("\ufeff")
     lexer = _Lexer(word, env, escape, raw_quotes=raw_quotes, keep_unset=keep_unset)
     text, words = lexer.until(None, raw_escapes=raw_escapes)
     return Expanded(
@@ -96,6 +106,7 @@ class _Lexer:
         self.keep_unset = keep_unset
         self.at = 0
         self.depth = 0
+        self.length = 0
         self.looked_up: set[str] = set()
         self.missing: set[str] = set()
 
@@ -112,6 +123,10 @@ class _Lexer:
         value = self.env.get(name)
         if value is None:
             self.missing.add(name)
+        else:
+            self.length += len(value)
+            if self.length > _LONGEST:
+                raise TooLongError("its value is longer than 1 MiB")
         return value
 
     def until(self, stop: str | None, *, raw_escapes: bool) -> tuple[str, list[str]]:
@@ -129,7 +144,9 @@ class _Lexer:
     def _until(self, stop: str | None) -> tuple[str, list[str]]:
         result: list[str] = []
         words = _Words()
-        special: dict[str, Callable[[], str]] = {"$": self.dollar, "'": self.single_quote, '"': self.double_quote}
+        special: dict[str, Callable[[], str]] = {
+            "$": self.dollar, "<": self.heredoc, "'": self.single_quote, '"': self.double_quote
+        }  # fmt: skip
         while char := self.peek():
             if char == stop:
                 self.at += 1
@@ -156,6 +173,16 @@ class _Lexer:
         if stop is not None:
             raise ExpansionError(f"the statement ends before a matching {stop}")
         return "".join(result), words.close()
+
+    def heredoc(self) -> str:
+        """Keep the white space between `<<` and a here-document's name in its word."""
+        start = self.at
+        self.at += 1
+        if self.peek() == "<":
+            self.at += 1
+            while self.peek() and self.peek() in "\t\r ":
+                self.at += 1
+        return self.text[start : self.at]
 
     def single_quote(self) -> str:
         end = self.text.find("'", self.at + 1)
@@ -284,16 +311,31 @@ def _tokens(pattern: str) -> list[tuple[str, bool]]:
     return tokens
 
 
-def _ends(tokens: list[tuple[str, bool]], value: str) -> set[int]:
-    """Every length of a prefix of `value` that the pattern matches; the work grows with their product, never faster."""
-    ends = {0}
+class _Work:
+    """Counts steps, so that hostile patterns end early."""
+
+    def __init__(self) -> None:
+        self.left = _MOST_STEPS
+
+    def spend(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise TooLongError("its patterns take too long")
+
+
+def _ends(tokens: list[tuple[str, bool]], value: str, work: _Work, start: int = 0) -> set[int]:
+    """Every offset where a match of the pattern that begins at `start` ends."""
+    ends = {start}
     for char, wild in tokens:
+        work.spend(1 + len(ends))
         if not ends:
             break
         if wild and char == "*":
             first = min(ends)
             line_end = value.find("\n", first)
-            ends |= set(range(first, (len(value) if line_end < 0 else line_end) + 1))
+            until = (len(value) if line_end < 0 else line_end) + 1
+            work.spend(until - first)
+            ends |= set(range(first, until))
         else:
             ends = {
                 end + 1 for end in ends if end < len(value) and (value[end] != "\n" if wild else value[end] == char)
@@ -304,7 +346,7 @@ def _ends(tokens: list[tuple[str, bool]], value: str) -> set[int]:
 def _trim(tokens: list[tuple[str, bool]], value: str, *, from_end: bool, longest: bool) -> str:
     if from_end:
         return _trim(tokens[::-1], value[::-1], from_end=False, longest=longest)[::-1]
-    ends = _ends(tokens, value)
+    ends = _ends(tokens, value, _Work())
     if not ends:
         return value
     return value[max(ends) if longest else min(ends) :]
@@ -313,17 +355,37 @@ def _trim(tokens: list[tuple[str, bool]], value: str, *, from_end: bool, longest
 def _replace(tokens: list[tuple[str, bool]], value: str, replacement: str, *, everywhere: bool) -> str:
     """Replace the first (or every) longest match, from the left; an empty one counts unless it touches the last."""
     result: list[str] = []
+    work = _Work()
+    length = 0
     at, last = 0, -1
     while at <= len(value):
-        end = max(_ends(tokens, value[at:]), default=-1)
-        if end > 0 or (end == 0 and at != last):
-            result.append(replacement)
-            last = at + end
+        end = max(_ends(tokens, value, work, at), default=-1)
+        if end > at or (end == at and at != last):
+            piece = _filled(replacement, value[at:end]) if everywhere else replacement
+            result.append(piece)
+            length += len(piece)
+            if length > _LONGEST:
+                raise TooLongError("its value is longer than 1 MiB")
+            last = end
             if not everywhere:
                 return "".join(result) + value[last:]
-        if end > 0:
+        if end > at:
             at = last
         else:
             result.append(value[at : at + 1])
             at += 1
     return "".join(result)
+
+
+def _filled(replacement: str, match: str) -> str:
+    """A replacement as Go's `Regexp.Expand` fills it: `$0` is the match, `$$` a dollar, any other reference is empty."""
+    if "$" not in replacement:
+        return replacement
+
+    def fill(found: re.Match[str]) -> str:
+        if found[1]:
+            return "$"
+        name = found[2] or found[3]
+        return match if name == "0" else ""
+
+    return _TEMPLATE.sub(fill, replacement)

@@ -6,15 +6,16 @@ Bytes that are not UTF-8 are kept (`surrogateescape`), so that file names surviv
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
-from chainbuild.dockerfile.expansion import SPACE, ExpansionError, expand
+from chainbuild.dockerfile.expansion import ExpansionError, expand
+from chainbuild.dockerfile.lines import Lines, LogicalLine, frontend, parser_directives
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Flag, Heredoc, Instruction, Stage
+from chainbuild.dockerfile.words import BLANKS, NotStringsError, json_words, quoted_words, split_instruction
 from chainbuild.errors import Problem
 from chainbuild.wording import perhaps_you_meant
 
@@ -24,12 +25,10 @@ KEYWORDS: Final = (
 )  # fmt: skip
 _TAKES_HEREDOC: Final = frozenset({"ADD", "COPY", "RUN"})
 _TAKES_JSON: Final = frozenset({"ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "SHELL", "VOLUME"})
+_READS: Final = frozenset({"ADD", "COPY", "FROM", "RUN"})
 
-_BLANKS = re.compile(r"[\t\v\f\r ]+")
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
-_HEREDOC = re.compile(r"([0-9]*)<<(-?)([^<]*)", re.DOTALL)
+_HEREDOC = re.compile(r"([0-9]*)<<(-?)([\t\n\f\r ]*)([^<]*)", re.DOTALL)
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse(raw: bytes, path: str) -> Dockerfile:
@@ -42,8 +41,7 @@ def parse(raw: bytes, path: str) -> Dockerfile:
 # The tree's reader and the readers of step keys read the same files.
 @lru_cache(maxsize=8192)
 def _parsed(raw: bytes) -> Dockerfile:
-    text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    reader = _Reader(path="", lines=text.split("\n"))
+    reader = _Reader(path="", lines=Lines(raw.decode("utf-8", "surrogateescape")))
     reader.directives()
     instructions = tuple(reader.instructions())
     return _assemble(reader, instructions)
@@ -51,9 +49,9 @@ def _parsed(raw: bytes) -> Dockerfile:
 
 def parse_trigger(text: str, path: str, line: int) -> tuple[Instruction | None, tuple[Problem, ...]]:
     """Read one ONBUILD trigger of an image's config. `path` and `line` are those of the FROM that takes the image."""
-    reader = _Reader(path=path, lines=text.split("\n"))
+    reader = _Reader(path=path, lines=Lines(text))
     for found in reader.instructions():
-        moved = replace(found, line=line, end_line=line)
+        moved = replace(found, line=line, end_line=line, pieces=())
         return moved, tuple(Problem(path=path, line=line, message=each.message) for each in reader.problems)
     return None, ()
 
@@ -63,9 +61,8 @@ class _Reader:
     """The state of one reading: lines, the directives, and what is wrong so far."""
 
     path: str
-    lines: Sequence[str]
+    lines: Lines
     syntax: str = ""
-    escape: str = "\\"
     check: str = ""
     problems: list[Problem] = field(default_factory=list)
 
@@ -75,144 +72,95 @@ class _Reader:
     def directives(self) -> None:
         """Read the parser directives: the comments at the very top, each kind once."""
         seen: set[str] = set()
-        shebang = bool(self.lines) and self.lines[0].startswith("#!")
-        for number, line in enumerate(self.lines, start=1):
-            if number == 1 and shebang:
+        for found in parser_directives(self.lines.lines):
+            if found.name in seen:
+                self.wrong(found.line, f"a second '# {found.name}=' directive", "BuildKit takes one of each kind.")
                 continue
-            match = _DIRECTIVE.fullmatch(line.strip(SPACE))
-            name = match[1].lower() if match else ""
-            if not match or name not in {"syntax", "escape", "check"}:
-                break
-            if name in seen:
-                self.wrong(number, f"a second '# {name}=' directive", "BuildKit takes one of each kind.")
-                continue
-            seen.add(name)
-            if name == "syntax":
-                self.syntax = match[2].split(" ")[0]
-            elif name == "check":
-                self.check = match[2]
-            elif match[2] in {"\\", "`"}:
-                self.escape = match[2]
-            else:
-                self.wrong(number, f"the escape character {match[2]!r} is neither \\ nor `")
-        if not self.syntax:
-            self.syntax = self._foreign_syntax()
-
-    def _foreign_syntax(self) -> str:
-        """The other two forms in which BuildKit looks for a frontend: `// syntax=…` and a JSON object."""
-        match = re.fullmatch(r"//\s*syntax\s*=\s*(\S+).*", self.lines[0].strip(SPACE), re.IGNORECASE | re.DOTALL)
-        if match:
-            return match[1]
-        text = "\n".join(self.lines)
-        if text.lstrip(SPACE).startswith("{"):
-            try:
-                whole = json.loads(text)
-            except (ValueError, RecursionError):
-                return ""
-            if isinstance(whole, dict) and isinstance(whole.get("syntax"), str):
-                return _SURROGATE.sub("\ufffd", whole["syntax"])
-        return ""
+            if found.name == "escape" and "check" in seen:
+                hint = "Put '# escape=' first."
+                self.wrong(found.line, "BuildKit before 0.14 does not read '# escape=' below '# check='", hint)
+            seen.add(found.name)
+            if found.name == "check":
+                self.check = found.value
+            elif found.name == "escape":
+                if found.value in {"\\", "`"}:
+                    self.lines.escape = found.value
+                else:
+                    self.wrong(found.line, f"the escape character {found.value!r} is neither \\ nor `")
+        self.syntax = frontend(self.lines.lines)
 
     def instructions(self) -> Iterator[Instruction]:
         """Every instruction, with its continued lines and here-documents."""
-        at = 0
-        while at < len(self.lines):
-            start = at
-            joined, at = self._logical_line(at)
-            if not joined.strip(SPACE):
-                continue
-            found = self._instruction(joined, start, at)
+        for line in self.lines.logical():
+            found = self._instruction(line.text, line)
             if _may_hold_heredocs(found):
-                heredocs, at = self._heredocs(joined, start, at)
-                found = _with_heredocs(found, heredocs, at, "\n".join(self.lines[start:at]))
+                heredocs = self._heredocs(line)
+                if heredocs and (found.older or (found.trigger and found.trigger.older)):
+                    message = "BuildKit before 0.15 sees the JSON form here, and no here-document"
+                    self.wrong(found.line, message, "Begin the command with something else than a JSON array.")
+                if heredocs:
+                    original = "\n".join(self.lines.lines[line.start : self.lines.at])
+                    found = _with_heredocs(found, heredocs, self.lines.at, original)
             yield found
 
-    def _logical_line(self, at: int) -> tuple[str, int]:
-        """Join what the escape character continues; comments and empty lines inside are left out."""
-        line = self.lines[at].rstrip("\r").lstrip(SPACE)
-        at += 1
-        if line.startswith("#"):
-            return "", at
-        line, goes_on = self._cut_continuation(line)
-        pieces = [line]
-        while goes_on and at < len(self.lines):
-            line = self.lines[at].rstrip("\r")
-            at += 1
-            bare = line.lstrip(SPACE)
-            if not bare or bare.startswith("#"):
-                continue
-            line, goes_on = self._cut_continuation(line)
-            pieces.append(line)
-        return "".join(pieces), at
-
-    def _cut_continuation(self, line: str) -> tuple[str, bool]:
-        bare = line.rstrip(" \t")
-        if bare.endswith(self.escape) and not bare.endswith(self.escape * 2):
-            return bare[:-1], True
-        return line, False
-
-    def _check_keyword(self, keyword: str, line: int) -> None:
+    def _instruction(self, text: str, line: LogicalLine) -> Instruction:
+        """Read `text`, the joined line or the trigger at its end."""
+        escape, number = self.lines.escape, line.start + 1
+        split = split_instruction(text, escape)
+        keyword, rest = split.keyword, split.rest
         if keyword not in KEYWORDS:
             hint = perhaps_you_meant(keyword, KEYWORDS, str).rstrip()
-            self.wrong(line, f"unknown instruction {keyword[:40]!r}", hint)
-
-    def _instruction(self, text: str, start: int, end: int) -> Instruction:
-        """Read the joined line `text`, which stands at the line indexes from `start` up to `end`."""
-        keyword, flags, rest = split_instruction(text)
-        self._check_keyword(keyword, start + 1)
-        is_json = False
-        words: tuple[str, ...] = tuple(word for word in _BLANKS.split(rest) if word)
+            self.wrong(number, f"unknown instruction {keyword[:40]!r}", hint)
+        elif split.flags and escape != "\\" and keyword in _READS and split_instruction(text) != split:
+            message = "BuildKit before 0.21 and later releases read the escapes in this flag differently"
+            self.wrong(number, message, "Write the flag without \\ and `.")
+        is_json, older = False, False
+        words: tuple[str, ...] = tuple(word for word in BLANKS.split(rest) if word)
         if keyword in {"ENV", "ARG", "LABEL"}:
-            words = quoted_words(rest, self.escape)
+            words = quoted_words(rest, escape)
         elif keyword in _TAKES_JSON and rest.startswith("["):
-            listed = self._json_words(rest, start + 1)
-            is_json, words = listed is not None, words if listed is None else listed
+            try:
+                listed, trailing = json_words(rest)
+            except NotStringsError:
+                self.wrong(number, "the JSON form takes strings only", 'As in ["program", "argument"].')
+                listed, trailing = None, False
+            if listed is not None:
+                is_json, older, words = not trailing, trailing, words if trailing else listed
         trigger = None
         if keyword == "ONBUILD" and rest:
-            inner = split_instruction(rest)[0]
+            inner = split_instruction(rest, escape).keyword
             if inner in {"ONBUILD", "FROM", "MAINTAINER"}:
-                self.wrong(start + 1, f"{inner} cannot be an ONBUILD trigger")
+                self.wrong(number, f"{inner} cannot be an ONBUILD trigger")
             else:
-                trigger = self._instruction(rest, start, end)
+                trigger = replace(self._instruction(rest, line), pieces=())
         return Instruction(
-            keyword=keyword, line=start + 1, end_line=end, text=text, original="\n".join(self.lines[start:end]),
-            flags=flags, rest=rest, words=words, json=is_json, trigger=trigger,
+            keyword=keyword, line=number, end_line=line.end, text=text,
+            original="\n".join(self.lines.lines[line.start : line.end]),
+            flags=tuple(Flag(name=flag.name, value=flag.value) for flag in split.flags), rest=rest, words=words,
+            json=is_json, trigger=trigger, pieces=line.pieces, older=older,
         )  # fmt: skip
 
-    def _json_words(self, rest: str, line: int) -> tuple[str, ...] | None:
-        """The strings of the JSON form; None where it is the shell form after all."""
-        try:
-            listed = json.loads(rest)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(listed, list):
-            return None
-        if not all(isinstance(word, str) for word in listed):
-            self.wrong(line, "the JSON form takes strings only", 'As in ["program", "argument"].')
-            return None
-        return tuple(_SURROGATE.sub("\ufffd", word) for word in listed)
-
-    def _heredocs(self, text: str, start: int, at: int) -> tuple[tuple[Heredoc, ...], int]:
-        """The here-documents that the joined line `text` opens; their bodies start at line index `at`."""
+    def _heredocs(self, line: LogicalLine) -> tuple[Heredoc, ...]:
+        """The here-documents that the joined line opens; their bodies start at the cursor."""
         found: list[Heredoc] = []
-        for opened in self._opened(text, start + 1):
+        for opened in self._opened(line.text, line.start + 1):
+            begin = self.lines.at
             body: list[str] = []
-            while at < len(self.lines):
-                line = self.lines[at]
-                at += 1
-                ending = line.rstrip("\r")
+            while self.lines.at < len(self.lines.lines):
+                text = self.lines.lines[self.lines.at]
+                self.lines.at += 1
+                ending = text.rstrip("\r")
                 if (ending.lstrip("\t") if opened.strip_tabs else ending) == opened.name:
                     break
-                body.append(line)
+                body.append(text)
             else:
-                self.wrong(start + 1, f"the here-document {opened.name!r} has no end")
-            found.append(
-                Heredoc(
-                    word=opened.word, name=opened.name, expand=opened.expand, strip_tabs=opened.strip_tabs,
-                    content="".join(f"{line}\n" for line in body),
-                )
-            )  # fmt: skip
-        return tuple(found), at
+                if _is_spaced(opened.word):
+                    # `$((1 << 2))`: releases before 0.22 build this, later ones refuse it.
+                    self.lines.at = begin
+                    continue
+                self.wrong(line.start + 1, f"the here-document {opened.name!r} has no end")
+            found.append(replace(opened, content="".join(f"{text}\n" for text in body)))
+        return tuple(found)
 
     def _opened(self, text: str, line: int) -> Iterator[Heredoc]:
         if "<<" not in text:
@@ -227,6 +175,9 @@ class _Reader:
             except ExpansionError as error:
                 self.wrong(line, f"the here-document {word!r}: {error}")
                 continue
+            if opened and _is_spaced(word) and _could_be_an_instruction(opened.name):
+                message = f"BuildKit before 0.22 sees no here-document in {word!r}"
+                self.wrong(line, message, "Write no space behind the <<.")
             if opened:
                 yield opened
 
@@ -234,83 +185,30 @@ class _Reader:
 def heredoc_word(word: str) -> Heredoc | None:
     """The here-document that a word such as `<<-"EOF"` opens, without its content; None for any other word."""
     match = _HEREDOC.fullmatch(word)
-    if not match or not match[3]:
+    if not match or not match[4]:
         return None
-    plain = expand(match[3], {}, keep_unset=True).words
+    plain = expand(match[4], {}, keep_unset=True).words
     if len(plain) != 1:
         return None
-    quoted = expand(match[3], {}, raw_quotes=True, raw_escapes=True, keep_unset=True).words
-    return Heredoc(word=word, name=plain[0], expand=plain == quoted, strip_tabs=match[2] == "-", content="")
+    quoted = expand(match[4], {}, raw_quotes=True, keep_unset=True).words
+    if len(quoted) != 1:
+        raise ExpansionError("its name is several words")
+    literal = _quotes(plain[0]) != _quotes(quoted[0])
+    return Heredoc(word=word, name=plain[0], expand=not literal, strip_tabs=match[2] == "-", content="")
 
 
-def split_instruction(text: str) -> tuple[str, tuple[Flag, ...], str]:
-    """Divide a joined line into its keyword (upper case), its flags, and the rest."""
-    keyword, *more = _BLANKS.split(text.strip(SPACE), maxsplit=1)
-    flags: list[Flag] = []
-    rest = more[0] if more else ""
-    at = 0
-    while True:
-        while at < len(rest) and rest[at] in SPACE:
-            at += 1
-        if not rest.startswith("--", at):
-            break
-        word, at = _flag_word(rest, at)
-        if word == "--":
-            break
-        name, equals, value = word[2:].partition("=")
-        flags.append(Flag(name=name.lower(), value=value if equals else None))
-    return keyword.upper(), tuple(flags), rest[at:].strip(SPACE)
+def _quotes(text: str) -> int:
+    return text.count("'") + text.count('"')
 
 
-def _flag_word(line: str, at: int) -> tuple[str, int]:
-    """One flag from `at` on, without its quotes and escapes, and where it ends."""
-    word: list[str] = []
-    quote = ""
-    while at < len(line):
-        char = line[at]
-        if not quote and char in SPACE:
-            break
-        at += 1
-        if char == quote:
-            quote = ""
-        elif not quote and char in "'\"":
-            quote = char
-        elif char == "\\":
-            word.append(line[at : at + 1])
-            at += 1
-        else:
-            word.append(char)
-    return "".join(word), at
+def _is_spaced(word: str) -> bool:
+    match = _HEREDOC.fullmatch(word)
+    return bool(match and match[3])
 
 
-def quoted_words(rest: str, escape: str) -> tuple[str, ...]:
-    """Split at white space outside quotes; quotes and escapes stay in the words (ENV, ARG, LABEL)."""
-    words: list[str] = []
-    word: list[str] = []
-    quote = ""
-    at = 0
-    while at < len(rest):
-        char = rest[at]
-        at += 1
-        if not quote and char in SPACE:
-            if word:
-                words.append("".join(word))
-            word = []
-            continue
-        if char == escape and quote != "'":
-            if at == len(rest):
-                break
-            word.append(char)
-            char = rest[at]
-            at += 1
-        elif quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        word.append(char)
-    if word:
-        words.append("".join(word))
-    return tuple(words)
+def _could_be_an_instruction(line: str) -> bool:
+    """Whether the last line of a here-document could also be a line of the Dockerfile."""
+    return line.lstrip().startswith("#") or split_instruction(line).keyword in KEYWORDS
 
 
 def _may_hold_heredocs(found: Instruction) -> bool:
@@ -319,8 +217,6 @@ def _may_hold_heredocs(found: Instruction) -> bool:
 
 
 def _with_heredocs(found: Instruction, heredocs: tuple[Heredoc, ...], end: int, original: str) -> Instruction:
-    if not heredocs:
-        return found
     trigger = found.trigger and _with_heredocs(found.trigger, heredocs, end, original)
     return replace(found, end_line=end, original=original, heredocs=heredocs, trigger=trigger)
 
@@ -351,7 +247,7 @@ def _assemble(reader: _Reader, instructions: tuple[Instruction, ...]) -> Dockerf
     if not stages:
         reader.wrong(0, "there is no FROM", "A Dockerfile starts from an image, or from 'scratch'.")
     return Dockerfile(
-        path=reader.path, syntax=reader.syntax, escape=reader.escape, check=reader.check,
+        path=reader.path, syntax=reader.syntax, escape=reader.lines.escape, check=reader.check,
         global_args=tuple(global_args),
         stages=tuple(_stage(index, head, body) for index, (head, body) in enumerate(stages)),
         problems=tuple(reader.problems),
@@ -362,7 +258,7 @@ def _stage(index: int, head: Instruction, body: list[Instruction]) -> Stage:
     name = head.words[2].lower() if len(head.words) == 3 and head.words[1].lower() == "as" else ""
     return Stage(
         index=index, name=name, base=head.words[0] if head.words else "", platform=head.flag("platform") or "",
-        line=head.line, instructions=tuple(body),
+        line=head.line, instructions=tuple(body), head=head,
     )  # fmt: skip
 
 
@@ -380,7 +276,7 @@ def _check_shape(reader: _Reader, found: Instruction) -> None:
     elif found.keyword in {"COPY", "ADD"} and len(words) < 2:
         reader.wrong(found.line, f"{found.keyword} needs at least one source, and a destination")
     elif found.keyword == "ENV" and words and "=" not in words[0]:
-        if len(_BLANKS.split(found.rest, maxsplit=1)) < 2:
+        if len(BLANKS.split(found.rest, maxsplit=1)) < 2:
             reader.wrong(found.line, "ENV needs a name and a value")
     elif found.keyword in KEYWORDS and not found.rest and not found.flags and not found.words:
         reader.wrong(found.line, f"{found.keyword} needs an argument")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from chainbuild.dockerfile.lines import Piece
 from chainbuild.errors import Problem
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a Dockerfile names an image: the line of the instruction and which of its flags; -1 is the word of a FROM."""
+
+    line: int
+    flag: int = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +42,9 @@ class Instruction:
     `keyword` is in upper case, `line` and `end_line` count from 1, `text` is the instruction with its continued lines
     joined (here-documents not included), `original` the lines as they stand in the file. `words` are the arguments
     after the flags: those of the JSON form (`json`), else split at white space and not yet expanded. `rest` is what
-    follows the flags, unsplit. `trigger` is the instruction that an ONBUILD holds.
+    follows the flags, unsplit. `trigger` is the instruction that an ONBUILD holds. `pieces` say where in the file the
+    parts of `text` stand (none for a trigger). `older`: BuildKit before 0.15 takes it for the JSON form, because it
+    begins with a JSON array.
     """
 
     keyword: str
@@ -47,6 +58,8 @@ class Instruction:
     json: bool = False
     heredocs: tuple[Heredoc, ...] = ()
     trigger: Instruction | None = None
+    pieces: tuple[Piece, ...] = field(default=(), compare=False, repr=False)
+    older: bool = False
 
     def flag(self, name: str) -> str | None:
         """The last value of the flag, None where it is not there; a flag without `=` has the value ``""``."""
@@ -71,7 +84,10 @@ class ArgDeclaration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """One FROM and what follows it. `name` is in lower case, `""` where there is none; the rest is not expanded."""
+    """One FROM and what follows it.
+
+    `name` is in lower case, `""` if there is none; the rest is not expanded. `head` is the FROM itself.
+    """
 
     index: int
     name: str
@@ -79,6 +95,7 @@ class Stage:
     platform: str
     line: int
     instructions: tuple[Instruction, ...] = ()
+    head: Instruction | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from chainbuild.dockerfile.model import Place
 from chainbuild.errors import Problem
 
 PLATFORM_ARGS: Final = frozenset(
     f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "ARCH", "VARIANT", "OSVERSION")
 ) | {"TARGETSTAGE"}
 """The args that BuildKit defines before the first FROM."""
+LATE_ARGS: Final = frozenset({"TARGETSTAGE", "BUILDOSVERSION", "TARGETOSVERSION"})
+"""Those of them that releases before 0.17 (TARGETSTAGE) and 0.19 do not define."""
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What BuildKit sets PATH to in a stage whose image does not set it."""
 
 How = Literal["FROM", "COPY --from", "RUN --mount"]
 
@@ -26,12 +31,16 @@ class ParentConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class ImageUse:
-    """An image from outside. `reference` is the text after expansion, `platform` the OCI string."""
+    """An image from outside. `reference` is the text after expansion, `platform` the OCI string.
+
+    `place` is the word of the Dockerfile that names it; None if an ONBUILD trigger does.
+    """
 
     reference: str
     platform: str
     line: int
     how: How
+    place: Place | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +48,13 @@ class LocalSources:
     """What of one context can be read.
 
     `patterns` are paths relative to the context's root, cleaned, with Go's `filepath.Match` wildcards and `**` for
-    any depth; `"."` is the whole context. `everything` is set where it is "." or in doubt, and `doubts` says why.
-    `with_parents`: a COPY --parents also takes the folders above. `past_ignore`: the frontend is a foreign one, which
-    may not honour ignore files.
+    any depth; `"."` is the whole context. `required` are those of them that a builder refuses if they lead nowhere.
+    `everything` is set where it is "." or in doubt, and `doubts` says why. `with_parents`: a COPY --parents also takes
+    the folders above. `past_ignore`: the frontend is a foreign one, which may not honour ignore files.
     """
 
     patterns: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     everything: bool = False
     doubts: tuple[str, ...] = ()
     with_parents: bool = False
@@ -56,11 +66,15 @@ class LocalSources:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class RemoteSource:
-    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none."""
+    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none.
+
+    Where `certain` is not set, `url` is the word as it is written, whose variables may make an address of it.
+    """
 
     url: str
     checksum: str
     line: int
+    certain: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +100,9 @@ class Facts:
     the names that the global scope and the reachable stages declare to their first line, `unreachable_args` those of
     the other stages. `secrets` and `ssh` are ids. `build_platform_counts`: the platform that builds decides
     something, too (a `BUILD…` platform arg is mentioned elsewhere than in a FROM's `--platform`). `onbuild` are the
-    triggers that the result will carry. `doubts` are the reasons for an "everything", `problems` what BuildKit would refuse.
+    triggers that the result will carry. `foreign`: a frontend that is not Dockerfile's own reads the file. `source_lines`
+    has the line that names a required source first, by (context, pattern). `doubts` are the reasons for an "everything",
+    `problems` what BuildKit would refuse.
     """
 
     reachable: tuple[int, ...] = ()
@@ -100,6 +116,8 @@ class Facts:
     ssh: tuple[str, ...] = ()
     onbuild: tuple[str, ...] = ()
     build_platform_counts: bool = False
+    foreign: bool = False
+    source_lines: Mapping[tuple[str, str], int] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 

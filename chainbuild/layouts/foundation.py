@@ -1,7 +1,7 @@
 """What a Dockerfile stands on: the FROM at the bottom of its last stage, and how another base can be put there.
 
 The file is never edited. Where the FROM is nothing but one ARG, the base comes in as that build argument; where it names
-an image in any other way, as a named context of the image's name, which is what BuildKit takes instead of the image.
+an image in any other way, that word is replaced in the copy of the file that the builder gets.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def find_foundation(
     return Foundation(
         line=stage.line,
         written=stage.base,
-        reference=_expanded(stage.base, graph.global_env, dockerfile.escape),
+        reference=_expanded(stage.base, graph.scope.env, dockerfile.escape),
         arg=arg,
         declared=base_arg_used(dockerfile, arg).declared if arg else 0,
     )

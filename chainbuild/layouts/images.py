@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from chainbuild.dockerfile import Dockerfile, Facts, ImageUse, find_facts
+from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
@@ -14,6 +16,66 @@ from chainbuild.references import ImageReference, Platform
 PARENT: Final = "chainbuild.invalid/parent"
 DOCKER_IMAGE: Final = "docker-image://"
 _ELSEWHERE: Final = (Platform.parse("s390x"), Platform.parse("riscv64"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedUse:
+    """A place where a Dockerfile names an image itself, and the image input that this is."""
+
+    use: ImageUse
+    input_name: str
+    on_builder: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedUses:
+    """All of them. `foreign`: only a frontend of its own knows what the Dockerfile means."""
+
+    uses: tuple[NamedUse, ...]
+    foreign: bool = False
+
+
+def named_uses(
+    dockerfile: Dockerfile,
+    *,
+    given: Iterable[str],
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    contexts: Collection[str] = (),
+    target: str | None = None,
+    facts: Facts | None = None,
+) -> NamedUses:
+    """Where a build for `platform` reads images from outside, but for those that the args `given` bring.
+
+    `facts` are those of exactly this build, if the caller has them already.
+    """
+    values = dict(args) | dict.fromkeys(given, PARENT)
+
+    def found(builder: Platform) -> Facts:
+        return find_facts(
+            dockerfile, args=values, target_platform=platform, build_platform=builder, contexts=contexts, target=target
+        )
+
+    # A stage that moves with the builder's platform is found by moving it: BuildKit's rules decide what
+    # `--platform=$BUILDPLATFORM` means, however it is written.
+    here = facts or found(build_platform)
+    named = [use for use in here.images if not use.reference.startswith(PARENT)]
+    far = next(other for other in _ELSEWHERE if not other.same_as(build_platform))
+    moves = any(stage.platform for stage in dockerfile.stages)
+    elsewhere = {(use.line, use.place): use.platform for use in found(far).images} if named and moves else {}
+    uses = []
+    for use in named:
+        on_builder = elsewhere.get((use.line, use.place), use.platform) != use.platform
+        uses.append(NamedUse(use=use, input_name=_input_name(use, platform, on_builder), on_builder=on_builder))
+    return NamedUses(uses=tuple(uses), foreign=here.foreign)
+
+
+def _input_name(use: ImageUse, platform: Platform, on_builder: bool) -> str:
+    """A name for the reference on that platform: one Dockerfile may read an image for several."""
+    if on_builder:
+        return f"{use.reference} on the builder's platform"
+    return use.reference if use.platform == platform.oci else f"{use.reference} for {use.platform}"
 
 
 def named_images(
@@ -26,27 +88,20 @@ def named_images(
     contexts: Collection[str] = (),
     facts: Facts | None = None,
 ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
-    """The images from outside that a build for `platform` reads, but for those that the args `given` bring.
+    """The images from outside that a build for `platform` reads, each once, but for those that the args `given` bring.
 
-    `facts` are those of exactly this build, where somebody has them already.
+    `facts` are those of exactly this build, if the caller has them already.
     """
-    values = dict(args) | dict.fromkeys(given, PARENT)
-
-    def uses(builder: Platform) -> tuple[ImageUse, ...]:
-        return find_facts(
-            dockerfile, args=values, target_platform=platform, build_platform=builder, contexts=contexts
-        ).images
-
-    # A stage that moves with the builder's platform is found by moving it: BuildKit's rules decide what
-    # `--platform=$BUILDPLATFORM` means, however it is written.
-    here = facts.images if facts else uses(build_platform)
-    named = [use for use in here if not use.reference.startswith(PARENT)]
-    far = next(other for other in _ELSEWHERE if not other.same_as(build_platform))
-    moves = any(stage.platform for stage in dockerfile.stages)
-    elsewhere = {(use.line, use.how): use.platform for use in uses(far)} if named and moves else {}
-    inputs: list[ImageInput] = []
-    problems: list[Problem] = []
-    for use in named:
+    found = named_uses(
+        dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
+        facts=facts,
+    )  # fmt: skip
+    inputs: dict[str, ImageInput] = {}
+    problems = list(_clashes(dockerfile, found))
+    for named in found.uses:
+        use = named.use
+        if named.input_name in inputs:
+            continue
         try:
             reference = ImageReference.parse(use.reference)
         except WrongUseError as error:
@@ -56,17 +111,38 @@ def named_images(
             ]
             continue
         os, architecture, *variant = use.platform.split("/")
-        inputs.append(
-            ImageInput(
-                name=use.reference,
-                source=reference,
-                platform=Platform.from_oci(os, architecture, *variant),
-                as_context=True,
-                on_builder=elsewhere.get((use.line, use.how), use.platform) != use.platform,
-                origin=f"{dockerfile.path}:{use.line}",
-            )
+        inputs[named.input_name] = ImageInput(
+            name=named.input_name,
+            source=reference,
+            platform=Platform.from_oci(os, architecture, *variant),
+            as_context=True,
+            on_builder=named.on_builder,
+            reference="" if named.input_name == use.reference else use.reference,
+            origin=f"{dockerfile.path}:{use.line}",
         )
-    return tuple(inputs), tuple(problems)
+    return tuple(inputs.values()), tuple(problems)
+
+
+def _clashes(dockerfile: Dockerfile, found: NamedUses) -> Iterator[Problem]:
+    """Images that can only be pinned by a named context, which would also replace a stage of that name."""
+    lines = {stage.name: stage.line for stage in dockerfile.stages if stage.name}
+    names: dict[str, str] = {}
+    for named in found.uses:
+        use = named.use
+        stage = normal_context_name(use.reference)
+        if found.foreign and names.setdefault(use.reference, named.input_name) != named.input_name:
+            yield Problem(
+                path=dockerfile.path, line=use.line, message=f"{use.reference!r} is read for several platforms",
+                hint="With a frontend of its own a Dockerfile can read an image for one platform only.",
+            )  # fmt: skip
+        if stage not in lines or (use.place and not found.foreign):
+            continue
+        why = "an ONBUILD trigger" if use.place is None else "another frontend"
+        yield Problem(
+            path=dockerfile.path, line=lines[stage],
+            message=f"the stage {stage!r} is called like the image {use.reference!r}, which {why} reads (line {use.line})",
+            hint="Give the stage another name: the image could only be pinned in a way that replaces the stage.",
+        )  # fmt: skip
 
 
 def image_contexts(

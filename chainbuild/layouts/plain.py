@@ -254,7 +254,7 @@ class _Reader:
         )
         self.tree.problems += more
         for one in (*from_contexts, *others):
-            if one.name not in taken:
+            if one.name not in taken and one.written not in taken:
                 inputs.append(one)
                 taken.add(one.name)
         return Step(

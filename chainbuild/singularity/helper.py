@@ -71,7 +71,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
         context=dockerfile.parent,
         platform=own,
         contexts=tuple(
-            (one.name, f"docker-image://{bases[str(one.source), one.platform.oci].pinned}") for one in inputs
+            (one.written, f"docker-image://{bases[str(one.source), one.platform.oci].pinned}") for one in inputs
         ),
         image=str(place),
     )

@@ -18,6 +18,7 @@ from chainbuild.context import ContextTree
 from chainbuild.dockerfile import ParentConfig, find_facts, parse
 from chainbuild.ignorefile import find_ignore
 from chainbuild.references import Platform
+from tests.unit.test_context import MISSING, missing_tree
 
 HERE = Platform.of_this_machine()
 TREE = (
@@ -332,3 +333,26 @@ def test_variables_in_sources(engine: str, tmp_path: Path, body: str, args: tupl
     assert got <= expected
     if not facts.doubts:
         assert got == expected
+
+
+def test_missing_sources_are_those_that_the_builder_refuses(engine: str, tmp_path: Path) -> None:
+    """The table of the unit test, on the real builder."""
+    root = missing_tree(tmp_path / "context")
+    dockerfile = tmp_path / "Dockerfile"
+    for source, ignore, missing in MISSING:
+        dockerfile.write_text(f"FROM scratch\nCOPY {source} /x/\n")
+        (tmp_path / "Dockerfile.dockerignore").write_text(ignore)
+        argv = [
+            "docker",
+            "buildx",
+            "build",
+            "--quiet",
+            "--file",
+            str(dockerfile),
+            "--output",
+            "type=cacheonly",
+            str(root),
+        ]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) is missing, (source, ignore, done.stderr)
+        assert not missing or "not found" in done.stderr

@@ -1,0 +1,1 @@
+"""What several suites share: strategies and helpers that know no test."""

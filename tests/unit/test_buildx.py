@@ -331,6 +331,12 @@ def test_a_registry_that_wants_a_login(said: str) -> None:
     assert "docker login" in failure(f"ERROR: failed to solve: failed to push x: {said}").hint
 
 
+@pytest.mark.parametrize("said", ["unknown flag: parents", "unknown flag: --exclude (did you mean --include?)"])
+def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
+    error = failure(f"ERROR: failed to solve: dockerfile parse error on line 3: {said}")
+    assert "'# syntax=docker/dockerfile:1' as the first line" in error.hint
+
+
 def test_a_builder_that_does_not_reach_the_chain_registry() -> None:
     error = failure(
         'ERROR: failed to solve: dial tcp [::1]:5000: connect: connection refused: Head "http://localhost:5000"'

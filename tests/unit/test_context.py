@@ -102,9 +102,51 @@ def test_folders_above_count_with_parents(tmp_path: Path) -> None:
     assert paths(tmp_path, "d/e/f", parents=True) == ["d", "d/e", "d/e/f"]
 
 
-def test_what_is_missing(tmp_path: Path) -> None:
-    selection = ContextTree(make(tmp_path, "a")).select(NONE, LocalSources(patterns=("a", "b", "c*", "a/x")))
-    assert selection.missing == ("b", "a/x")
+MISSING = (
+    ("a", "", False), ("b", "", True), ("d/e", "", False), ("d/x", "", True), ("d", "d", True), ("d", "d/*", False),
+    ("d", "d\n!d/g", False), ("d/g", "d\n!d/g", False), ("d/e", "d\n!d/g", True), ("a", "a", True), ("empty", "", False),
+    ("empty", "empty", True), ("link", "", False), ("link", "link", True), ("link", "a", True), ("gone", "", True),
+    ("dirlink/g", "", False), ("dirlink/x", "", True), ("dirlink/g", "d/g", True), ("a/x", "", True), ("abs", "", False),
+    ("none*", "", False), ("[b]", "", False), ("*", "", True), ("*", "gone", False), ("lin*", "", False), ("go*", "", True),
+    ("lin*", "a", True), ("d/*", "", False), ("d*/g", "", False), ("g?ne", "gone", False), ("*/gone", "", False),
+)  # fmt: skip
+"""Sources, ignore files, and whether a builder refuses the COPY because the source is not there."""
+
+
+def missing_tree(root: Path) -> Path:
+    """The tree that `MISSING` is about."""
+    make(root, "a", "d/e", "d/g", "link -> a", "gone -> nowhere", "dirlink -> d", "abs -> /d/g")
+    (root / "empty").mkdir()
+    return root
+
+
+@pytest.mark.parametrize(("source", "ignore", "missing"), MISSING)
+def test_selection_names_required_sources_that_a_builder_misses(
+    tmp_path: Path, source: str, ignore: str, missing: bool
+) -> None:
+    parsed = parse(f"FROM scratch\nCOPY {source} /x/".encode(), "D")
+    facts = find_facts(parsed, args={}, target_platform=AMD, build_platform=AMD)
+    selection = ContextTree(missing_tree(tmp_path)).select(parse_ignore(ignore.encode()), facts.sources)
+    assert selection.missing == ((source,) if missing else ())
+    assert facts.source_lines.get(("", source), 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "required"),
+    [
+        ("COPY a b* ./c /", ("a", "b*", "c")),
+        ("COPY --parents a /", ()),
+        ("COPY --parents=false a /", ("a",)),
+        ("COPY . /", ()),
+        ("ADD a https://x/y /", ("a",)),
+        ("RUN --mount=source=s,target=/t --mount=type=cache,target=/c x", ("s",)),
+        ("COPY --from=other a /", ()),
+        ("COPY $UNKNOWN/a /", ("a",)),
+    ],
+)
+def test_required_sources_are_those_that_a_builder_insists_on(line: str, required: tuple[str, ...]) -> None:
+    parsed = parse(f"FROM scratch\n{line}".encode(), "D")
+    assert find_facts(parsed, args={}, target_platform=AMD, build_platform=AMD).sources.required == required
 
 
 def test_special_files(tmp_path: Path) -> None:
@@ -126,7 +168,12 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     parsed = parse(b"FROM scratch\nCOPY x\xff.txt /", "D")
     sources = find_facts(parsed, args={}, target_platform=AMD, build_platform=AMD).sources
     files = context_files(tmp_path, NONE, sources)
-    assert [entry.path for entry in files] == [name]
+    # BuildKit reads U+FFFD in its place, and so finds no such file.
+    assert files == ()
+    (tmp_path / "x\ufffd.txt").write_text("y")
+    assert [entry.path for entry in context_files(tmp_path, NONE, sources)] == ["x\ufffd.txt"]
+    (tmp_path / "x\ufffd.txt").unlink()
+    files = context_files(tmp_path, NONE, ALL)
     assert len(digest_of(files)) == 64
     assert paths(tmp_path, "x?.txt") == [name]
 

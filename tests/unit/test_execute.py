@@ -471,8 +471,9 @@ def test_the_proof_looks_at_the_image_that_gets_the_name(world: World) -> None:
     outcome = world.run()
     look = [order for order in world.driver.orders if order.export is not None][-1]
     assert dict(look.args)["IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
-    named = [spec for name, spec in look.contexts if name != "chainbuild-minimize"]
-    assert all("@sha256:" in spec for spec in named)
+    named = {name: spec for name, spec in look.contexts if name != "chainbuild-minimize"}
+    assert named.keys() == {"debian:bookworm-slim"}
+    assert all("@sha256:" in spec for spec in named.values())
 
 
 # The deadline ---------------------------------------------------------------------------------------------------------

@@ -35,11 +35,11 @@ layers:
 
 
 class LayerDriver(FakeDriver):
-    """Finds the base where layers get it: in an ARG of any name, or in a named context."""
+    """Finds the base where layers get it: in an ARG of any name, or in the place of the name in its FROM."""
 
     def _push(self, order: BuildOrder) -> Any:
         args = dict(order.args)
-        places = [place.removeprefix("docker-image://") for _, place in order.contexts]
+        places = [pin.reference for pin in order.pins]
         base = args.get("BASEIMAGE") or next(place for place in places if "@sha256:" in place)
         return super()._push(replace(order, args=(*args.items(), ("BASE_IMAGE", base))))
 

@@ -287,6 +287,14 @@ def test_content_of_the_network_that_moved_is_a_reason(world: World) -> None:
     assert world.plan().decisions[0].reason.startswith(f"remote content {context} changed")
 
 
+def test_address_that_releases_of_buildkit_expand_differently_is_built_and_never_kept(world: World) -> None:
+    text = STEP + "ARG A=https://example.com/1\nARG A=https://example.com/2 B=$A\nADD $B /src\n"
+    world.write({"stock/10-Dockerfile-base": text})
+    world.run()
+    why = "could not ask $B: what it stands for is not certain"
+    assert f"build    {BASE}: {why}" in told(world.plan())
+
+
 def test_content_of_the_network_that_cannot_be_asked_is_built_and_never_kept(world: World) -> None:
     address = "https://example.com/r.git"
     world.write({"stock/10-Dockerfile-base": STEP + f"ADD {address} /src\n"})

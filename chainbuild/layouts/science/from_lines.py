@@ -1,7 +1,7 @@
 """What a Dockerfile stands on, as BuildKit sees it: layers of the tree, old versions of them, and images from outside.
 
 `{repo}/sci/{target}:{version}` names a science layer, whatever the repository before `sci/`: the file is not edited, the
-name in it is replaced by what the tree makes (a named context of that name).
+name in it is replaced by what the tree makes, in the copy of the file that the builder gets.
 """
 
 from __future__ import annotations
@@ -153,12 +153,6 @@ class Reader:
         bases: list[Base] = []
         old: list[OldVersion] = []
         for wanted in inputs:
-            twin = next((other.wanted for other in bases if other.wanted.name == wanted.name), None)
-            if twin is not None:
-                if not twin.platform.same_as(wanted.platform):
-                    message = f"{wanted.name} is read for {twin.platform.oci} and for {wanted.platform.oci}"
-                    told.append(_problem(wanted, message, "One Dockerfile takes an image for one platform."))
-                continue
             found = self._classified(wanted)
             if isinstance(found, Problem):
                 told.append(found)
@@ -199,10 +193,10 @@ class Reader:
             return Base(wanted=wanted, target=layer.target)
         if named.tag is None:
             hint = f"Write {SCI}/{layer.layer}."
-            return _problem(wanted, f"{wanted.name} names no version, and so means :latest", hint)
+            return _problem(wanted, f"{wanted.written} names no version, and so means :latest", hint)
         if version_of_build(named.tag) == layer.version.text:
             hint = f"Write {SCI}/{layer.layer}: the layer is then built again with what it stands on."
-            return _problem(wanted, f"{wanted.name} names one build of the layer", hint)
+            return _problem(wanted, f"{wanted.written} names one build of the layer", hint)
         return self._old(wanted, named, layer.image, f"Here is {SCI}/{layer.layer}. ")
 
     def _unknown(self, wanted: ImageInput, named: Named) -> Base | OldVersion:
@@ -223,7 +217,7 @@ class Reader:
         if named.prefix not in self._prefixes or (not named.prefix and named.name not in self._images):
             return Base(wanted=wanted)
         hint = f"Science layers stand on {SCI}/TARGET:VERSION; a compat image would bring its compat layer in twice."
-        return _problem(wanted, f"{wanted.name} is a compat image", hint)
+        return _problem(wanted, f"{wanted.written} is a compat image", hint)
 
     def _rebased(self, wanted: ImageInput) -> ImageInput:
         """The image of the same layer in REPO: a test repository never stands on production's images."""
@@ -234,10 +228,7 @@ class Reader:
         source = ImageReference(
             place.registry, f"{place.repository}/{SCI}/{named.name}", wanted.source.tag, wanted.source.digest
         )
-        return ImageInput(
-            name=wanted.name, source=source, platform=wanted.platform, as_context=True, on_builder=wanted.on_builder,
-            origin=wanted.origin,
-        )  # fmt: skip
+        return replace(wanted, source=source)
 
 
 def on_final(said: Described, platform: Platform, piece: Bases) -> Bases:
@@ -246,7 +237,7 @@ def on_final(said: Described, platform: Platform, piece: Bases) -> Bases:
     wanted = ImageInput(
         name=name, source=ImageReference.parse(name), platform=platform, as_context=True, origin=f"{said.manifest}:1"
     )
-    others = (base for base in piece.bases if base.wanted.name != name)
+    others = (base for base in piece.bases if base.wanted.written != name)
     return replace(piece, bases=(Base(wanted=wanted, target=said.target), *others), parent=name)
 
 

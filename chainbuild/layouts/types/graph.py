@@ -213,7 +213,7 @@ class _Writer:
             image.dockerfile, args=args, platform=platform, build_platform=self._wanted.build_platform
         )
         name = foundation.reference if foundation else ""
-        return name if any(read.wanted.name == name for read in reads) else ""
+        return next((read.wanted.name for read in reads if name and read.wanted.written == name), "")
 
     def _input(self, read: Read) -> ImageInput:
         """What the tree makes takes the place of its name; the Dockerfile is not edited."""

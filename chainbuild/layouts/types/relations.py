@@ -170,12 +170,7 @@ class _Reader:
         self.problems += problems
         reads: dict[str, Read] = {}
         for wanted in inputs:
-            twin = reads.get(wanted.name)
-            if twin is None:
-                reads[wanted.name] = self._read(image, wanted, below)
-            elif not twin.wanted.platform.same_as(wanted.platform):
-                message = f"{wanted.name} is read for {twin.wanted.platform.oci} and for {wanted.platform.oci}"
-                self._say(wanted, message, "One Dockerfile takes an image for one platform.")
+            reads[wanted.name] = self._read(image, wanted, below)
         return tuple(reads.values())
 
     def _read(self, image: Image, wanted: ImageInput, below: frozenset[str]) -> Read:
@@ -187,13 +182,13 @@ class _Reader:
             return Read(wanted=wanted)
         if found.spot != image.spot and found.id not in below:
             path = relative_path(image.spot, found.spot)
-            message = f"it reads {wanted.name}, and {image.manifest.shown} has no dependency on {found.spot}"
+            message = f"it reads {wanted.written}, and {image.manifest.shown} has no dependency on {found.spot}"
             self._say(wanted, message, f"Add to its dependencies: {path}")
         return Read(wanted=wanted, image=found.id, fixed=reference.digest is not None)
 
     def _meant(self, wanted: ImageInput, reference: ImageReference, below: frozenset[str]) -> Image | None:
         """The image of ours that a name means; None for one from outside (or a name that was told to be wrong)."""
-        if wanted.name.startswith((f"{DOCKER_HUB}/library/", "index.docker.io/library/")):
+        if wanted.written.startswith((f"{DOCKER_HUB}/library/", "index.docker.io/library/")):
             return None
         tag = reference.tag_or_latest
         for registry in self._ours:
@@ -211,7 +206,7 @@ class _Reader:
         if found is None and reference.registry == DOCKER_HUB:
             tags = sorted(one.partition(":")[2] for one in self._by_name if one.partition(":")[0] == spelled)
             hint = f"Its tags here are: {few(tags)}. One of Docker Hub's own is written docker.io/library/…"
-            self._say(wanted, f"FROM {wanted.name}: {spelled} has no tag {tag!r} here", hint)
+            self._say(wanted, f"FROM {wanted.written}: {spelled} has no tag {tag!r} here", hint)
         return found
 
     def _build(self, name: str, reference: ImageReference, below: frozenset[str]) -> Image | None:

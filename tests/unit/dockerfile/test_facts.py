@@ -17,6 +17,7 @@ from chainbuild.dockerfile import (
     parse,
     unknown_args,
 )
+from chainbuild.dockerfile.model import Place
 from chainbuild.references import Platform
 
 AMD, ARM = Platform.parse("amd64"), Platform.parse("arm64")
@@ -79,7 +80,15 @@ def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
         ("FROM other AS x\nARG V=$W\nFROM x\nCOPY $V /", "$V"),
         ("FROM other\nRUN --mount=source=$V,target=/s x", "$V"),
         ("FROM other\nRUN --mount=type=$V,target=/s x", "$V"),
-        ("FROM img\nENV V=a\nARG V=b\nCOPY $V /", "$V"),
+        ("FROM img\nARG A=one\nARG A=two B=$A\nCOPY $B /", "$B"),
+        ("FROM img\nENV N=V\nARG ${N}=b\nCOPY ${V:-a} /", "V"),
+        ("FROM img\nARG A=p\nARG A=q B=$A\nARG B=q C=$B\nCOPY $C /", "$C"),
+        ("FROM img\nARG A=p\nARG A=q B=$A\nENV V=a\nENV ${B}=b\nCOPY $V /", "$V"),
+        ("FROM img\nARG A=p\nARG A=q B=$A\nENV V=a\nARG ${B}=b\nCOPY $V /", "$V"),
+        ("FROM img\nARG TARGETSTAGE\nCOPY $TARGETSTAGE /", "$TARGETSTAGE"),
+        ("FROM img\nARG TARGETOSVERSION\nCOPY ${TARGETOSVERSION-a} /", "TARGETOSVERSION"),
+        ("ARG G=a\nARG G\nFROM img\nARG G\nCOPY $G /", "$G"),
+        ('FROM img\nCOPY ["a", "/"] b', "JSON form"),
         ("ARG TARGETARCH\nFROM img\nARG TARGETARCH\nCOPY $TARGETARCH /", "$TARGETARCH"),
         ("FROM img\nCOPY ${X /", "${X"),
     ],
@@ -126,10 +135,10 @@ def test_images() -> None:
         TAG="9",
     )
     assert found.images == (
-        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM"),
-        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM"),
-        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from"),
-        ImageUse(reference="cached", platform="linux/arm64", line=11, how="RUN --mount"),
+        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM", place=Place(3)),
+        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM", place=Place(7)),
+        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from", place=Place(10, 0)),
+        ImageUse(reference="cached", platform="linux/arm64", line=11, how="RUN --mount", place=Place(11, 0)),
     )
     assert found.reachable == (0, 2, 3)
     assert [problem.line for problem in found.problems] == [6]
@@ -202,6 +211,23 @@ def test_remote_sources() -> None:
     assert found.ssh == ("default",)
 
 
+@pytest.mark.parametrize(
+    ("word", "remote"),
+    [("$B", True), ('"${B}x"', True), ("http$B", True), ("https://h/$B", True), ("git@$B", True), ("app-$B", False)],
+)
+def test_add_of_an_uncertain_variable_that_may_be_an_address_is_an_uncertain_remote(word: str, remote: bool) -> None:
+    """What such an address has cannot be asked for, so the whole context does not suffice."""
+    found = facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nADD {word} /")
+    assert found.remotes == ((RemoteSource(url=word, checksum="", line=4, certain=False),) if remote else ())
+    assert found.sources.everything
+    assert not facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nCOPY {word} /").remotes
+
+
+def test_add_with_an_uncertain_checksum_is_asked_for() -> None:
+    found = facts("FROM img\nARG A=1\nARG A=2 B=$A\nADD --checksum=sha256:$B https://h/x /")
+    assert found.remotes == (RemoteSource(url="https://h/x", checksum="", line=4),)
+
+
 def test_secrets_and_ssh() -> None:
     found = facts(
         "FROM img\nRUN --mount=type=secret,id=tok --mount=type=secret,target=/run/key "
@@ -255,6 +281,13 @@ def test_the_base_images_arg(text: str, declared: int, used: tuple[int, ...]) ->
         ("ARG B\nFROM $B", 2, "FROM names no image"),
         ("FROM img AS a\nCOPY --from=b x /\nFROM img AS b\nFROM a", 2, "comes later"),
         ("FROM img AS a\nCOPY --from=a x /", 2, "is this stage itself"),
+        ("FROM img AS a\nCOPY --from=a x /\nFROM img", 2, "in a circle"),
+        ("FROM img AS a\nCOPY --from=b x /\nFROM img AS b\nRUN --mount=from=a x\nFROM img", 2, "in a circle"),
+        ("FROM img\nCOPY --from=1 a /", 2, "no stage 1"),
+        ("FROM img AS a\nFROM img\nRUN --mount=from=0 x", 3, "not know stages by their numbers"),
+        ("FROM img AS scratch", 1, "called 'scratch'"),
+        ("ARG X=a\nARG X\nFROM ${X:-b}", 3, "before 0.17"),
+        ("ARG P=linux/amd64\nARG P\nFROM --platform=${P:-linux/arm64} img", 3, "before 0.17"),
         ("FROM img\nCOPY --from=$X a /", 2, "expands no variable"),
         ("FROM img\nCOPY ${X:?give} /", 2, "X: give"),
         ("FROM --platform=$NONE img", 1, "empty after expansion"),

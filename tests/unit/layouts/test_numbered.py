@@ -175,8 +175,9 @@ def test_images_that_a_dockerfile_names_are_inputs(world: World) -> None:
     )
     world.build_contexts = (("sources", "https://example.com/z.git"),)
     images = {image.name: image for image in world.graph((ARM64,)).by_id["aarch64/stock/10-base"].images}
-    assert images.keys() == {"BASE_IMAGE", "golang:1.22", "alpine:3"}
-    golang, alpine = images["golang:1.22"], images["alpine:3"]
+    assert images.keys() == {"BASE_IMAGE", "golang:1.22 on the builder's platform", "alpine:3"}
+    golang, alpine = images["golang:1.22 on the builder's platform"], images["alpine:3"]
+    assert (golang.written, alpine.written) == ("golang:1.22", "alpine:3")
     assert (golang.platform, golang.on_builder, golang.as_context) == (AMD64, True, True)
     assert (alpine.platform, alpine.on_builder, alpine.as_context) == (ARM64, False, True)
     assert golang.origin == "stock/10-Dockerfile-base:2"

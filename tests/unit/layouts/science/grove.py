@@ -82,8 +82,8 @@ class ScienceDriver(FakeDriver):
 
     def _push(self, order: BuildOrder) -> Any:
         parents = [
-            resolve(self.registries, ImageReference.parse(place.removeprefix("docker-image://")), order.platform)
-            for _, place in order.contexts
+            resolve(self.registries, ImageReference.parse(reference), order.platform)
+            for reference in dict.fromkeys(pin.reference for pin in order.pins)
         ]
         files = [
             (str(path.relative_to(order.context)), path.read_text())

@@ -90,9 +90,10 @@ def test_bug_from_is_not_rewritten_to_repo(grove: Grove) -> None:
     text = (grove.root / "science/b/Dockerfile").read_text()
     assert grove.run(repo="me/test").succeeded
     (order,) = [order for order in grove.driver.orders if order.step == "amd64/science/b"]
-    ((name, place),) = order.contexts
-    assert name == "containers.repo.sciserver.org/compute-images/sci/a:1.0"
-    assert place.startswith("docker-image://localhost:5000/me/test@sha256:")
+    (pin,) = order.pins
+    assert pin.word == "containers.repo.sciserver.org/compute-images/sci/a:1.0"
+    assert pin.reference.startswith("localhost:5000/me/test@sha256:")
+    assert order.contexts == ()
     assert "containers.repo.sciserver.org" not in grove.fake.hosts
     assert (grove.root / "science/b/Dockerfile").read_text() == text
 

@@ -113,12 +113,16 @@ def test_a_dependency_that_nothing_reads_is_a_warning(shelf: Shelf) -> None:
     assert shelf.look().relations.loose == ()
 
 
-def test_one_image_for_two_platforms_in_one_file(shelf: Shelf) -> None:
+def test_image_read_for_two_platforms_is_two_inputs(shelf: Shelf) -> None:
     shelf.type("dev/x")
     text = "FROM --platform=linux/arm64 dev:x AS far\nFROM --platform=linux/amd64 dev:x\nCOPY --from=far /a /a"
     shelf.type("app/x", text, dependencies=["../../dev"])
-    with pytest.raises(WrongUseError, match=r"dev:x is read for linux/(arm64|amd64) and for"):
-        shelf.look()
+    reads = [read for (image, _), found in shelf.look().relations.reads.items() if image == "app:x" for read in found]
+    assert {(read.image, read.wanted.platform.oci) for read in reads} == {
+        ("dev:x", "linux/arm64"),
+        ("dev:x", "linux/amd64"),
+    }
+    assert {read.wanted.written for read in reads} == {"dev:x"}
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])

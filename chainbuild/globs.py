@@ -1,0 +1,99 @@
+"""Match names against glob patterns in bounded time, however many wildcards a pattern has.
+
+A pattern is a sequence of tokens, which its own grammar makes (`ignorefile`, `context.search`). Up to two tokens of any
+length are left to `re`, which needs at most the square of a name's length for them; with more, all ways through the
+pattern are followed at once, so that the time grows with the product of both lengths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+_FEW: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A part of a pattern.
+
+    `one` is a character that the regular expression `chars` (for one character) matches, `many` any number of them,
+    `folders` nothing or any characters but line ends up to a slash, `start` nothing, at the beginning alone.
+    """
+
+    kind: Literal["one", "many", "folders", "start"]
+    chars: str = ""
+
+    @property
+    def regex(self) -> str:
+        """The token as a regular expression."""
+        return {"one": self.chars, "many": f"{self.chars}*", "folders": "(?:.*/)?", "start": "^"}[self.kind]
+
+
+Matcher = Callable[[str], bool]
+
+
+def compile_glob(tokens: Iterable[Token]) -> Matcher:
+    """The function that tells whether the pattern matches a whole name."""
+    kept: list[Token] = []
+    for token in tokens:
+        if token.kind in {"one", "start"} or not kept or kept[-1] != token:
+            kept.append(token)
+    if sum(token.kind in {"many", "folders"} for token in kept) <= _FEW:
+        match = re.compile("".join(token.regex for token in kept) + r"\Z").match
+        return lambda name: match(name) is not None
+    return _Automaton(kept).matches
+
+
+class _Automaton:
+    """A pattern as states, one bit each: before every token, and a last one. All live states are followed at once."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.chars: list[re.Pattern[str] | None] = []
+        self.ones = self.loops = self.entries = self.starts = 0
+        for token in tokens:
+            bit = 1 << len(self.chars)
+            if token.kind == "folders":
+                # An entry that may be left at once, a loop over anything, a slash.
+                self.entries |= bit
+                self.loops |= bit << 1
+                self.ones |= bit << 2
+                self.chars += [None, re.compile("."), re.compile("/")]
+            elif token.kind == "start":
+                self.starts |= bit
+                self.chars.append(None)
+            else:
+                if token.kind == "one":
+                    self.ones |= bit
+                else:
+                    self.loops |= bit
+                self.chars.append(re.compile(token.chars))
+        self.last = 1 << len(self.chars)
+        self.accepting: dict[str, int] = {}
+
+    def matches(self, name: str) -> bool:
+        """Whether the pattern matches the whole name."""
+        live = self.closed(1, self.starts)
+        for char in name:
+            accepting = self.accepting.get(char)
+            if accepting is None:
+                accepting = self.accepting[char] = self.states_for(char)
+            live &= accepting
+            live = self.closed(((live & self.ones) << 1) | (live & self.loops), 0)
+            if not live:
+                return False
+        return bool(live & self.last)
+
+    def closed(self, live: int, starts: int) -> int:
+        """The live states with those that are reached from them without a character."""
+        while True:
+            more = live | ((live & (self.loops | self.entries | starts)) << 1) | ((live & self.entries) << 3)
+            if more == live:
+                return live
+            live = more
+
+    def states_for(self, char: str) -> int:
+        """The states whose token takes the character."""
+        return sum(1 << at for at, chars in enumerate(self.chars) if chars and chars.fullmatch(char))

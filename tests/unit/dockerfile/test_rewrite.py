@@ -1,0 +1,158 @@
+"""Words of a Dockerfile are replaced, and every other byte stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainbuild.dockerfile import Dockerfile, parse
+from chainbuild.dockerfile.model import Instruction, Place
+from chainbuild.dockerfile.rewrite import Edit, apply_edits, edits_for, image_words, pin_images
+from tests.support.dockerfiles import dockerfiles
+
+PIN = "localhost:5000/team/x@sha256:" + "f" * 64
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("before", "places", "after"),
+    [
+        ("FROM golang AS golang", [Place(1)], "FROM {} AS golang"),
+        ("from\tgolang  as x", [Place(1)], "from\t{}  as x"),
+        ("ARG X\nFROM ${X:-golang}", [Place(2)], "ARG X\nFROM {}"),
+        ('FROM --platform=$BUILDPLATFORM "golang"', [Place(1)], "FROM --platform=$BUILDPLATFORM {}"),
+        ("FROM a\nFROM b\nCOPY --from=a x /", [Place(3, 0)], "FROM a\nFROM b\nCOPY --from={} x /"),
+        ("FROM a\nCOPY --link --from='b' x /", [Place(2, 1)], "FROM a\nCOPY --link --from='{}' x /"),
+        ('FROM a\nCOPY --fr"om=b" x /', [Place(2, 0)], 'FROM a\nCOPY --fr"om={}" x /'),
+        ("FROM a\nCOPY --from=b\\\\c x /", [Place(2, 0)], "FROM a\nCOPY --from={} x /"),
+        ("FROM a\nRUN --mount=type=bind,from=b,target=/t x", [Place(2, 0)],
+         "FROM a\nRUN --mount=type=bind,from={},target=/t x"),
+        ('FROM a\nRUN --mount=\\"from=b\\",target=/t x', [Place(2, 0)], 'FROM a\nRUN --mount=\\"from={}\\",target=/t x'),
+        ("FROM a\nRUN --network=none --mount=from=b,from=c x", [Place(2, 1)],
+         "FROM a\nRUN --network=none --mount=from=b,from={} x"),
+        ("FROM deb\\\nian\nRUN x", [Place(1)], "FROM \\\n{}\nRUN x"),
+        ("FROM deb\\ \n# comment\n\nian AS \\\nx\nRUN x", [Place(1)], "FROM \\ \n# comment\n\n{} AS \\\nx\nRUN x"),
+        ("FROM a\nCOPY --from=b\\\n\\\nc x /", [Place(2, 0)], "FROM a\nCOPY --from=\\\n\\\n{} x /"),
+        ("# escape=`\nFROM deb`\nian", [Place(2)], "# escape=`\nFROM `\n{}"),
+        ("\ufeffFROM a\r\nCOPY --from=a x /\r\n", [Place(1), Place(2, 0)], "\ufeffFROM {}\r\nCOPY --from={} x /\r\n"),
+        ("FROM a\nRUN <<E\nFROM a\nE\nFROM a", [Place(5)], "FROM a\nRUN <<E\nFROM a\nE\nFROM {}"),
+        ("FROM a\nCOPY --chown=é --from=b x /", [Place(2, 1)], "FROM a\nCOPY --chown=é --from={} x /"),
+    ],
+)  # fmt: skip
+def test_pin_images_replaces_only_the_words_at_the_places(before: str, places: list[Place], after: str) -> None:
+    got = pin_images(before.encode(), dict.fromkeys(places, PIN))
+    assert got == after.replace("{}", PIN).encode()
+
+
+def test_pin_images_of_one_name_can_get_two_references() -> None:
+    raw = b"FROM --platform=linux/arm64 debian AS a\nFROM debian\n"
+    got = pin_images(raw, {Place(1): "r/a@sha256:1", Place(2): "r/b@sha256:2"})
+    assert got == b"FROM --platform=linux/arm64 r/a@sha256:1 AS a\nFROM r/b@sha256:2\n"
+
+
+@pytest.mark.parametrize("reference", ["", "a b", "a$b", "a,b", 'a"b', "a\\b", "<digest of x>", "a\n"])
+def test_pin_images_refuses_references_that_need_quotes(reference: str) -> None:
+    with pytest.raises(ValueError, match="cannot be written"):
+        pin_images(b"FROM a", {Place(1): reference})
+
+
+def test_pin_images_without_a_word_at_the_place_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        pin_images(b"FROM a\nRUN x", {Place(2, 0): PIN})
+
+
+def test_onbuild_triggers_are_no_image_words() -> None:
+    parsed = parse(b"FROM a\nONBUILD COPY --from=b x /\nONBUILD RUN --mount=from=c,target=/c x", "D")
+    assert set(image_words(parsed)) == {Place(1)}
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [([Edit(0, 2, ""), Edit(1, 3, "")], "overlap"), ([Edit(0, 9, "")], "overlap"), ([Edit(2, 4, "")], "number of lines"),
+     ([Edit(0, 0, "\n")], "number of lines")],
+)  # fmt: skip
+def test_apply_edits_refuses_what_is_no_edit_of_words(edits: list[Edit], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        apply_edits(b"abc\ndef", edits)
+
+
+def test_edits_insert_a_flag_into_a_continued_run() -> None:
+    raw = b"FROM a\nRUN \\\n  # c\n  make \\\n  all\n"
+    (run,) = parse(raw, "D").stages[0].instructions
+    (edit,) = edits_for(run, [(4, 5)], " ")
+    assert raw[edit.start : edit.end] == b" "
+    assert apply_edits(raw, [Edit(edit.start, edit.start, "--mount=type=cache,target=/c ")]) == (
+        b"FROM a\nRUN \\\n  # c\n--mount=type=cache,target=/c   make \\\n  all\n"
+    )
+
+
+def meaning(found: Instruction, text: dict[Place, str]) -> object:
+    """An instruction with the words that were replaced put back."""
+    flags = []
+    for index, flag in enumerate(found.flags):
+        original = text.get(Place(found.line, index))
+        value = flag.value.replace(PIN, original) if original is not None and flag.value else flag.value
+        flags.append((flag.name, value))
+    words = found.words
+    if found.keyword == "FROM" and Place(found.line) in text:
+        words = (text[Place(found.line)], *words[1:])
+    rest = "" if found.keyword == "FROM" else found.rest
+    return found.keyword, found.line, found.end_line, flags, words, found.json, found.heredocs, rest, found.trigger
+
+
+def instructions(parsed: Dockerfile) -> Iterator[Instruction]:
+    for stage in parsed.stages:
+        assert stage.head is not None
+        yield stage.head
+        yield from stage.instructions
+
+
+def check(raw: bytes, chosen: set[int] | None = None) -> None:
+    before = parse(raw, "D")
+    words = [word for at, word in enumerate(image_words(before).values()) if chosen is None or at in chosen]
+    rewritten = pin_images(raw, {word.place: PIN for word in words})
+    after = parse(rewritten, "D")
+    text = {word.place: word.text for word in words}
+    assert rewritten.count(b"\n") == raw.count(b"\n")
+    assert (after.syntax, after.escape, after.check) == (before.syntax, before.escape, before.check)
+    assert after.global_args == before.global_args
+    assert [problem.line for problem in after.problems] == [problem.line for problem in before.problems]
+    assert [meaning(found, text) for found in instructions(after)] == [
+        meaning(found, {}) for found in instructions(before)
+    ]
+    for word in words:
+        assert image_words(after)[word.place].text == PIN
+    back = rewritten.replace(PIN.encode(), b"")
+    pieces = {edit.start: edit for word in words for edit in word.edits}
+    assert len(back.decode("utf-8", "surrogateescape")) == len(raw.decode("utf-8", "surrogateescape")) - sum(
+        edit.end - edit.start for edit in pieces.values()
+    )
+
+
+@settings(max_examples=400)
+@given(dockerfiles(), st.none() | st.sets(st.integers(0, 8)))
+def test_pin_images_of_any_dockerfile_changes_nothing_else(raw: bytes, chosen: set[int] | None) -> None:
+    check(raw, chosen)
+
+
+EXAMPLES = sorted(
+    path
+    for folder in ("atom", "examples", "extras", "graphics", "stock", "tests/cases", "utilities")
+    for path in (ROOT / folder).rglob("*Dockerfile*")
+    if path.is_file() and path.suffix != ".dockerignore"
+)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pin_images_of_the_repository_s_dockerfiles_changes_nothing_else(path: Path) -> None:
+    raw = path.read_bytes()
+    check(raw)
+    check(raw.replace(b"\n", b"\r\n"))
+
+
+def test_example_dockerfiles_are_there() -> None:
+    assert len(EXAMPLES) > 30
