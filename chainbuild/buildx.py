@@ -166,7 +166,7 @@ class BuildxDriver:
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
 
     def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
-        with scratch_folder() as scratch, linked_context(order.context, order.sent) as context:
+        with scratch_folder() as scratch, linked_context(order.context, _sent(order)) as context:
             metadata = scratch / "metadata.json"
             file = _written_copy(order, scratch) if order.source is not None else None
             arguments = self.arguments(order, file) | {"context_path": str(context)}
@@ -191,6 +191,11 @@ class BuildxDriver:
         if name not in self._known:
             self._known[name] = inspect_builder(name)
         return self._known[name]
+
+
+def _sent(order: BuildOrder) -> str:
+    """The order's `sent`, with what is written into the copy of its Dockerfile."""
+    return " ".join((order.sent, *(pin.reference for pin in order.pins))) if order.sent else ""
 
 
 def _written_copy(order: BuildOrder, scratch: Path) -> Path:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from chainbuild.build_failures import is_transient
-from chainbuild.build_order import RESULT_COMPRESSION, BuildOrder
+from chainbuild.build_order import RESULT_COMPRESSION, BuildOrder, Pin
 from chainbuild.builders import Builder
 from chainbuild.buildx import EPOCH, BuildxDriver, _children
+from chainbuild.dockerfile.model import Place
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.events import Event
 from chainbuild.model import Secret
@@ -195,6 +196,20 @@ def test_a_build_gives_its_digest() -> None:
     assert (
         driver_with(FakeBuildx([])).build(replace(ORDER, image="", export=Path("/out")), lambda _: None).digest is None
     )
+
+
+def test_context_of_a_build_with_other_pins_is_sent_under_another_name(tmp_path: Path) -> None:
+    """Copies of one Dockerfile for two platforms may have one size and one time: a builder would take them for the same."""
+
+    def sent_as(reference: str) -> str:
+        docker = FakeBuildx([], digest="sha256:" + "a" * 64)
+        pin = Pin(place=Place(1), word="old", reference=reference)
+        order = replace(ORDER, context=tmp_path, sent="1", source=b"FROM old", pins=(pin,))
+        driver_with(docker).build(order, lambda _: None)
+        return Path(docker.given["context_path"]).name
+
+    assert sent_as("x@sha256:1") == sent_as("x@sha256:1")
+    assert sent_as("x@sha256:1") != sent_as("x@sha256:2")
 
 
 @pytest.mark.parametrize("docker", [FakeBuildx([], digest="no digest"), FakeBuildx([], written=False)])
