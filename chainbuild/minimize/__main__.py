@@ -21,6 +21,7 @@ from chainbuild.minimize.discover import Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
+from chainbuild.minimize.lists import words_in
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.page import page
 from chainbuild.minimize.pythons import document as python_document
@@ -149,6 +150,10 @@ def _removed(options: argparse.Namespace) -> int:
     return 0
 
 
+def _texts(value: str) -> tuple[str, ...]:
+    return tuple(word.text for word in words_in(value) if not word.taken_back)
+
+
 def _switch(text: str) -> bool:
     """The value of a build argument that is on or off; empty is off."""
     known = {"": False, "0": False, "false": False, "no": False, "off": False}
@@ -186,8 +191,8 @@ def _pack(options: argparse.Namespace) -> int:
             chain=options.root,
             production=options.production,
             output=options.output,
-            library_locations=tuple(options.additional_lib_locations.split()),
-            additional_files=tuple(options.additional_files.split()),
+            library_locations=_texts(options.additional_lib_locations),
+            additional_files=_texts(options.additional_files),
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
             epoch=_epoch(),
