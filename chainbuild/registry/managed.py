@@ -135,7 +135,8 @@ class ManagedRegistry:
         self._leases = Leases(port, leases_folder)
         self._login: logins.Login | None = None
         self._docker_login = docker_login
-        self._is_own = False
+        self.is_own = False
+        """Whether the registry that a lease is held on is this user's: the login is for it, and its data is in `data`."""
         self._compose = compose.Compose(
             compose_file or shipped_compose_file(), port, self.data,
             private=self._private / str(port), own_file=compose_file is not None,
@@ -160,7 +161,7 @@ class ManagedRegistry:
                     with self._exclusive(emit):
                         lease = lease or self._leases.take(self.data)
                         reply = self._join(emit, "run")
-                        if self._is_own and self._docker_login:
+                        if self.is_own and self._docker_login:
                             stored = self._tell_docker(emit)
                 except compose.ImageMissingError:
                     # Without the mutex: this may take minutes.
@@ -176,7 +177,7 @@ class ManagedRegistry:
 
     def credentials(self, host: str) -> Credentials | None:
         """Return the login for a registry: the user's own for this one while a lease is held, else Docker's."""
-        if host == self.endpoint and self._is_own and self._login is not None:
+        if host == self.endpoint and self.is_own and self._login is not None:
             return self._login.credentials
         return from_docker_config(host)
 
@@ -203,7 +204,7 @@ class ManagedRegistry:
                             if container is not None and container.ours:
                                 compose.keep(container)
                             self._leases.unmark()
-                        if self._is_own and self._docker_login:
+                        if self.is_own and self._docker_login:
                             self._tell_docker(emit)
                     finally:
                         reply.close()
@@ -316,7 +317,7 @@ class ManagedRegistry:
 
     def _join(self, emit: Emit, started_by: compose.StartedBy) -> Reply:
         """Find the registry or start it; the reply's connection stays open if the registry is the user's own."""
-        self._is_own = False
+        self.is_own = False
         patience = _Patience(emit)
         for tries_left in reversed(range(_TRIES)):
             reply = self._settled()
@@ -338,7 +339,7 @@ class ManagedRegistry:
                 self._tell_about_stranger(emit, whose)
                 return Reply(answer="registry", challenge=reply.challenge)
             if not self._is_taken_away(emit):
-                self._is_own = True
+                self.is_own = True
                 return reply
             reply.close()
         raise BusyError(f"the registry at {self.endpoint} comes and goes", hint="Another user stops it: choose a port.")

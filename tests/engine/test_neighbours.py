@@ -23,7 +23,7 @@ import pytest
 from chainbuild.registry import compose
 from chainbuild.registry.managed import ask
 
-from .conftest import OWN, PATIENCE, Done, Lay, Place, docker, eventually, free_port, write_tree
+from .conftest import OWN, PATIENCE, Done, Lay, Place, docker, eventually, free_port, push_files, write_tree
 
 TREE = {"one/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo built > /seen\n"}
 
@@ -613,3 +613,65 @@ def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple
     eventually(lambda: ask(f"localhost:{alice.port}") == "nothing", "the registry is down")
     # What it wrote as root does not keep the user's own registry from working.
     assert alice.chainbuild("images").code == 0
+
+
+def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[User, User], base_images: str) -> None:
+    """Earlier versions ran the registry as root, with its data in the tree: the files there are root's."""
+    alice, _ = users
+    tree = alice.tree(TREE)
+    old = free_port()
+    argv = ["docker", "run", "--detach", "--rm", "--publish", f"127.0.0.1:{old}:5000"]
+    started = subprocess.run(
+        [*argv, "--volume", f"{tree}/registry:/var/lib/registry", "registry:2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    try:
+        eventually(lambda: ask(f"localhost:{old}") == "registry", "the registry is up")
+        image = push_files(f"localhost:{old}/{alice.name}/old:v1", {"file": b"content" * 1000})
+        push_files(f"localhost:{old}/debian:bookworm-slim", {"file": b"prepared"})
+    finally:
+        docker("stop", "--time", "0", started.stdout.strip())
+    assert (tree / "registry" / "docker").stat().st_uid == 0
+    before = {path: path.lstat().st_mtime_ns for path in (tree / "registry").rglob("*")}
+    words = build_words(alice, base_images)
+    # A look takes nothing over.
+    assert alice.chainbuild("plan", *words[:-2], cwd=tree).code == 0
+    assert f"{alice.name}/old" not in alice.chainbuild("registry", "ls", cwd=tree).out
+    done = alice.chainbuild(*words, cwd=tree)
+    assert done.code == 0, done.told()
+    assert "took over 1 tag of 1 repository" in done.err, done.told()
+    assert "sudo rm -r" in done.err
+    listed = alice.chainbuild("registry", "ls", cwd=tree).out
+    assert f"localhost:{alice.port}/{alice.name}/old:v1" in listed
+    assert "/debian:" not in listed
+    again = alice.chainbuild(*words, cwd=tree)
+    assert "took over" not in again.err
+    assert {path: path.lstat().st_mtime_ns for path in (tree / "registry").rglob("*")} == before
+    # The image is whole: the engine can run it.
+    assert alice.chainbuild("registry", "up").code == 0
+    try:
+        pulled = alice.run("docker", "pull", f"localhost:{alice.port}/{alice.name}/old@{image.digest}")
+        assert pulled.code == 0, pulled.told()
+    finally:
+        assert alice.chainbuild("registry", "down").code == 0
+        forget(alice)
+        docker("image", "rm", f"localhost:{alice.port}/{alice.name}/old@{image.digest}")
+
+
+def test_data_folder_with_files_of_root_becomes_the_users(users: tuple[User, User], base_images: str) -> None:
+    """A tree that goes on using the folder of an earlier version, whose registry ran as root."""
+    alice, _ = users
+    tree = alice.tree({**TREE, "chainbuild.yaml": "options: one\nregistry-data: registry\n"})
+    done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
+    assert done.code == 0, done.told()
+    assert (tree / "registry" / "docker").is_dir()
+    for path in (tree / "registry" / "docker", *(tree / "registry" / "docker").rglob("*")):
+        os.chown(path, 0, 0)
+    (tree / "one" / "10-Dockerfile-a").write_text(TREE["one/10-Dockerfile-a"] + "RUN echo more\n", encoding="utf-8")
+    done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
+    assert done.code == 0, done.told()
+    assert "taking over the files" in done.err
+    assert {path.lstat().st_uid for path in (tree / "registry").rglob("*")} == {alice.uid}
+    forget(alice)
