@@ -40,8 +40,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=gone)
 
 
+@pytest.fixture(scope="session")
+def _users_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("user")
+
+
 @pytest.fixture(autouse=True)
-def _unit_tests_touch_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _unit_tests_touch_nothing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _users_folders: Path
+) -> None:
     if "tests/unit/" not in request.node.nodeid:
         return
 
@@ -52,6 +59,11 @@ def _unit_tests_touch_nothing(request: pytest.FixtureRequest, monkeypatch: pytes
     monkeypatch.setattr(subprocess.Popen, "__init__", forbidden)
     monkeypatch.setattr(os, "system", forbidden)
     monkeypatch.setattr(socket.socket, "connect", forbidden)
+    # Nor do they read or write what the user of this machine has.
+    for name in ("DATA", "STATE", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(_users_folders / name.lower()))
+    for name in [name for name in os.environ if name.startswith("CHAINBUILD_REGISTRY")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
