@@ -150,7 +150,7 @@ class Compose:
         self._port = port
         self._data = data
         self._project = f"chainbuild-registry-{port}"
-        self._own_file = own_file
+        self.own_file = own_file
 
     def up(self, started_by: StartedBy, owner: str, command: str, emit: Emit) -> None:
         """Start the container. Returns before the registry answers.
@@ -174,7 +174,7 @@ class Compose:
         }
         words = ["up", "--detach", "--no-build", "--no-recreate"]
         files = []
-        if not self._own_file:
+        if not self.own_file:
             words += ["--pull", "never"]
             files = self._both_loopbacks(user)
         for wait in (*_WAITS, None):
@@ -209,7 +209,7 @@ class Compose:
         self._remove_rest()
 
     def _remove_rest(self) -> None:
-        if self._own_file:
+        if self.own_file:
             self._call("down")
         # The engine refuses if a container is in the network: another user's, say, that came meanwhile.
         _run(["docker", "network", "rm", f"{self._project}_fence"], finish=True)

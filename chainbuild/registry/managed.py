@@ -48,7 +48,7 @@ _TRIES: Final = 5
 _OTHERS_START_SECONDS: Final = 2.0
 
 Answer = Literal["registry", "nothing", "something else"]
-Kind = Literal["none", "run", "person", "foreign", "other user", "blocked"]
+Kind = Literal["none", "run", "person", "foreign", "other-user", "blocked"]
 Whose = Literal["own", "open", "other user", "foreign"]
 
 
@@ -57,7 +57,7 @@ class RegistryStatus:
     """What is on the port.
 
     `kind`: `none`; `run` (the last run stops it); `person` (it runs until `down`); `foreign` (a registry that is not
-    chainbuild's); `other user` (the managed registry of another user); `blocked` (something that is no registry).
+    chainbuild's); `other-user` (the managed registry of another user); `blocked` (something that is no registry).
     """
 
     endpoint: str
@@ -74,7 +74,7 @@ class RegistryStatus:
     @property
     def running(self) -> bool:
         """Whether a registry answers."""
-        return self.kind in {"run", "person", "foreign", "other user"}
+        return self.kind in {"run", "person", "foreign", "other-user"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,7 +289,7 @@ class ManagedRegistry:
             container = compose.container_on(self.port)
             if realm is not None and realm.login != self._own_login().id:
                 return RegistryStatus(
-                    endpoint=self.endpoint, kind="other user", holder=self._holder(), owner=realm.owner, login=login
+                    endpoint=self.endpoint, kind="other-user", holder=self._holder(), owner=realm.owner, login=login
                 )
             if container is None or not container.ours:
                 return RegistryStatus(
@@ -395,7 +395,10 @@ class ManagedRegistry:
                 self._compose.down(container.id)
                 return True
             time.sleep(_SETTLE_SECONDS)
-        if container is None or not container.ours:
+        if container is None:
+            # Removed; or Docker speaks to another engine by now.
+            return self._ask() != "registry"
+        if not container.ours:
             return True
         if mark.container != container.id:
             self._leases.mark(Mark(container=container.id, data=container.data or mark.data))
@@ -501,6 +504,13 @@ class ManagedRegistry:
                     f"the registry does not answer at {self.endpoint} ({reply.answer})", hint=self._compose.logs()
                 )
             time.sleep(_POLL_SECONDS)
+        if reply.challenge is None and not self._compose.own_file:
+            reply.close()
+            raise NotReadyError(
+                f"the registry at {self.endpoint} started without a login: the Docker Engine does not see {self.data}",
+                hint="If chainbuild is in a container, or the engine on another machine or in a virtual machine: set "
+                "CHAINBUILD_REGISTRY_DATA to a folder that both see under the same path.",
+            )
         _say(emit, f"the chain registry is up at {self.endpoint} ({time.monotonic() - began:.1f} s)")
         return reply
 

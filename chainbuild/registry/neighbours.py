@@ -50,7 +50,9 @@ def take_away(container: compose.Container) -> bool:
         if compose.name_of(container.id) != announced:
             return False
         if is_needed(container.id):
-            compose.rename(container.id, container.name)
+            # Unless the owner has renamed it meanwhile, to keep it.
+            if compose.name_of(container.id) == announced:
+                compose.rename(container.id, container.name)
             return False
     except BaseException:
         compose.rename(container.id, container.name)

@@ -593,7 +593,7 @@ def test_leases_of_earlier_versions_in_tmp_are_ignored(users: tuple[User, User])
         shutil.rmtree(old.parent if new else old)
 
 
-def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple[User, User]) -> None:
+def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple[User, User], base_images: str) -> None:
     """Without any variable of chainbuild's but the port of this test: the data folder is that of the user."""
     alice, _ = users
     argv = ["docker", "compose", "--file", str(Path(alice.path.partition(":")[0]) / "docker-compose-registry.yml")]
@@ -605,14 +605,22 @@ def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple
         told = alice.chainbuild("registry", "status")
         assert f"data in {alice.data}" in told.out, told.told()
         assert "up until chainbuild registry down" in told.out
-        assert alice.chainbuild("images").code == 0
+        tree = alice.tree(TREE)
+        done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
+        assert done.code == 0, done.told()
         assert ask(f"localhost:{alice.port}") == "registry"
     finally:
         done = alice.run(*argv, "down")
     assert done.code == 0, done.told()
     eventually(lambda: ask(f"localhost:{alice.port}") == "nothing", "the registry is down")
     # What it wrote as root does not keep the user's own registry from working.
-    assert alice.chainbuild("images").code == 0
+    assert (alice.data / "docker/registry/v2/repositories" / alice.name).stat().st_uid == 0
+    (tree / "one" / "10-Dockerfile-a").write_text(TREE["one/10-Dockerfile-a"] + "RUN echo more\n", encoding="utf-8")
+    done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
+    assert done.code == 0, done.told()
+    done = alice.run("rm", "-r", str(alice.data))
+    assert done.code == 0, done.told()
+    forget(alice)
 
 
 def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[User, User], base_images: str) -> None:

@@ -272,6 +272,33 @@ def test_impostor_of_another_user_gets_nothing(
     assert registry.status().kind == "blocked"
 
 
+def test_started_registry_without_login_is_refused(
+    world: World, registry: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine sees another folder under that path, and a registry that is open to everybody would serve it."""
+
+    def up(started_by: str, data: Path) -> None:
+        world.own(started_by, data)
+        world.challenge = None
+
+    monkeypatch.setattr(world, "up", up)
+    with pytest.raises(NotReadyError, match="without a login") as caught, registry.lease(world.emit):
+        pass
+    assert "CHAINBUILD_REGISTRY_DATA" in caught.value.hint
+
+
+def test_own_registry_of_another_engine_is_used(
+    world: World, registry: ManagedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's context was changed since the run that was killed: its container cannot be seen, but it answers."""
+    killed = registry.lease(world.emit)
+    killed.__enter__()
+    kill(tmp_path)
+    monkeypatch.setattr(compose, "container_on", lambda port: None)
+    with registry.lease(world.emit):
+        assert world.calls == ["up run"]
+
+
 def test_registry_without_login_is_used_and_told(world: World, registry: ManagedRegistry) -> None:
     world.answer = "registry"
     world.container = Container(id="x", name="by-hand", ours=True, data=str(registry.data), started_by="hand")
@@ -364,7 +391,7 @@ def test_other_users_registry_is_not_stopped_by_down(world: World, registry: Man
     with pytest.raises(NotReadyError, match="bob"):
         registry.down(world.emit, force=True)
     status = registry.status()
-    assert (status.kind, status.owner, status.holders) == ("other user", BOB, ())
+    assert (status.kind, status.owner, status.holders) == ("other-user", BOB, ())
     assert world.calls == []
 
 
