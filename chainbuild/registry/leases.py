@@ -165,6 +165,20 @@ class Leases:
         with suppress(OSError):
             (self.place / "mark").unlink()
 
+    def note_kept(self, data: str) -> None:
+        """Note which data the registry has that a person keeps up; nothing: none is kept. Needs the mutex."""
+        if data:
+            write_private(self.place / "kept", data.encode("utf-8", "surrogateescape"), durable=False)
+        else:
+            with suppress(OSError):
+                (self.place / "kept").unlink()
+
+    def kept_data(self) -> str:
+        """Return which data the registry had that a person last kept up. For messages only. Needs the mutex."""
+        with suppress(NotReadyError):
+            return (read_private(self.place / "kept", _LONGEST_FILE) or b"").decode("utf-8", "surrogateescape")
+        return ""
+
 
 def all_leases(folder: Path) -> Iterator[Leases]:
     """Return the leases of every port and machine, if `folder` is the default one; else of every port in it."""

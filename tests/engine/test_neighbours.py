@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.registry import compose
-from chainbuild.registry.managed import ask
+from chainbuild.registry import compose, containers
+from chainbuild.registry.knock import ask
 
 from .conftest import OWN, PATIENCE, Done, Lay, Place, docker, eventually, free_port, push_files, write_tree
 
@@ -40,7 +40,7 @@ def status(port: int, path: str, method: str = "GET", *, address: str = "127.0.0
 
 def addresses(port: int) -> list[str]:
     """Where the registry's container is in its own network, and that network's gateway."""
-    container = compose.container_on(port)
+    container = containers.container_on(port)
     assert container is not None
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"
     return docker("inspect", "--format", form, container.id).stdout.split()
@@ -196,7 +196,7 @@ def test_password_is_in_no_argument_environment_log_or_message(lay: Lay) -> None
     port = ("--registry-port", str(place.port))
     told = [place.run("registry", "up", *port), place.run("registry", "status", *port, "--json")]
     told += [place.build("one", "--until", "10", "-v"), place.run("images", *port), place.run("doctor", *port)]
-    container = compose.container_on(place.port)
+    container = containers.container_on(place.port)
     assert container is not None
     inspected = docker("inspect", container.id)
     logs = docker("logs", container.id)
@@ -371,7 +371,7 @@ def users(make_users: Callable[[int], tuple[User, User]]) -> Iterator[tuple[User
     pair = make_users(port)
     yield pair
     docker("compose", "--project-name", f"chainbuild-registry-{port}", "down")
-    assert compose.container_on(port) is None
+    assert containers.container_on(port) is None
 
 
 def build_words(user: User, base: str) -> list[str]:
@@ -432,8 +432,8 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     alice, bob = users
     run = alice.hold()
     program = (
-        "import sys; from chainbuild.registry import managed\n"
-        "managed.NEIGHBOUR_SECONDS = 2.0\n"
+        "import sys; from chainbuild.registry import arrival\n"
+        "arrival.NEIGHBOUR_SECONDS = 2.0\n"
         "sys.argv = ['chainbuild', *sys.argv[1:]]; from chainbuild.cli import main; main()"
     )
     refused = bob.run(bob.python, "-c", program, "images")
