@@ -55,7 +55,12 @@ class Container:
         """Return whether it does not run and nobody is about to start it; `owner` is this user, who is not."""
         if self.state in {"exited", "dead"}:
             return True
-        return self.state == "created" and (self.owner == owner or _age(self.created) > _STARTING_SECONDS)
+        return self.state == "created" and (self.owner == owner or self.age > _STARTING_SECONDS)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created; none if the engine's time cannot be read."""
+        return _age(self.created)
 
     @property
     def being_taken(self) -> bool:

@@ -18,6 +18,8 @@ from typing import Final
 
 from chainbuild.registry import containers
 
+YOUNG_SECONDS: Final = 15.0
+"""A registry is younger than that if its owner's run has just started it and may not be connected yet."""
 _LOOKS: Final = 5
 _BETWEEN_LOOKS: Final = 0.05
 
@@ -38,9 +40,11 @@ def is_needed(container: str) -> bool:
 def take_away(container: containers.Container) -> bool:
     """Remove the registry of another user if no run needs it; return whether it was removed.
 
+    One that was started just now stays: else two users who start at once would take it from each other for ever.
+
     Errors: `NotReadyError` if the engine does not remove it.
     """
-    if container.kept or container.being_taken or is_needed(container.id):
+    if container.kept or container.being_taken or container.age < YOUNG_SECONDS or is_needed(container.id):
         return False
     announced = containers.taken_name(container)
     if not containers.rename(container.id, announced):

@@ -23,8 +23,16 @@ from chainbuild.registry.managed import ManagedRegistry
 _sleep = time.sleep
 BOB = "bob (uid 1002)"
 BOBS_REALM = 'Basic realm="chainbuild registry of bob (uid 1002), login 0123456789abcdef"'
+LONG_AGO = "2026-11-26 10:26:13 +0000 UTC"
 BOBS = Container(
-    id="b1", name="reg-1", ours=True, owner=BOB, data="/home/bob/data", started_by="run", command="chainbuild build"
+    created=LONG_AGO,
+    id="b1",
+    name="reg-1",
+    ours=True,
+    owner=BOB,
+    data="/home/bob/data",
+    started_by="run",
+    command="chainbuild build",
 )
 
 
@@ -431,6 +439,15 @@ def test_other_users_registry_is_not_stopped_by_down(world: World, registry: Man
         registry.down(world.emit, force=True)
     status = registry.status()
     assert (status.kind, status.owner, status.holders) == ("other-user", BOB, ())
+    assert world.calls == []
+
+
+def test_registry_that_was_just_started_is_never_taken(world: World) -> None:
+    """Its owner's run may not be connected yet; two users who start at once would take it from each other."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime())
+    world.bobs(created=now)
+    assert world.container is not None
+    assert not neighbours.take_away(world.container)
     assert world.calls == []
 
 
