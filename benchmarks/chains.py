@@ -13,11 +13,12 @@ from chainbuild.bases import FoundImage
 from chainbuild.events import Event, Message
 from chainbuild.inventory import Listed, list_images
 from chainbuild.provenance import Breadcrumb, read_trail
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore
+from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session, Settings, open_session
 
-_MACHINE_TAGS = "k1-"
 PORT = "CHAINBUILD_REGISTRY_PORT"
 
 
@@ -70,8 +71,8 @@ def finished(session: Session, repository: str, production: str) -> tuple[Finish
     newest: dict[tuple[str, str], Finished] = {}
     place = session.chain.place(ImageReference.parse(repository))
     bare: dict[str, FoundImage] = {}
-    for row in list_images(session.registries, session.chain, place.repository):
-        if row.is_index or (row.reference.tag or "").startswith(_MACHINE_TAGS):
+    for row in list_images(session.records, place.repository):
+        if row.is_index or is_machine_tag(row.reference.tag or ""):
             continue
         trail = read_trail(row.image.config)
         if not trail or not trail[-1].step.endswith("/production"):
@@ -79,7 +80,7 @@ def finished(session: Session, repository: str, production: str) -> tuple[Finish
         platform = row.image.platform
         if platform.oci not in bare:
             bare[platform.oci] = session.finder().find(ImageReference.parse(production), platform)
-        one = _finished(RecordStore(session.registries), row, trail[-1], bare[platform.oci])
+        one = _finished(session.records, row, trail[-1], bare[platform.oci])
         if one is not None:
             known = newest.get((one.option, one.platform.oci))
             if known is None or known.production.built_at < one.production.built_at:

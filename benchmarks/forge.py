@@ -6,7 +6,6 @@ What a plan asks of the registry cannot tell them from built ones.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,16 +13,18 @@ from chainbuild.bases import BaseFinder, find_all
 from chainbuild.command_line import RunRequest
 from chainbuild.inputs import InputReader
 from chainbuild.local_store import LocalStore
-from chainbuild.model import Chain, Step
+from chainbuild.model import Step
 from chainbuild.plan import Decider, ImageFacts
+from chainbuild.records.index import RecordIndex, chains_by_index
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore
+from chainbuild.records.tags import image_tag
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.artifacts import put_artifact
-from chainbuild.registry.books import Books, book_reference, image_tag
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
+from chainbuild.session import keyring_of
 
 _WRITERS = 8
 
@@ -35,7 +36,9 @@ def put_base(registries: Registries, reference: ImageReference) -> None:
 
 def forge_records(request: RunRequest, registries: Registries) -> int:
     """Store an image and a record for every step of the request's graph; gives how many."""
-    finder = BaseFinder(registries, request.settings.chain, LocalStore(), lambda _: None, hand_over=_nothing)
+    settings = request.settings
+    records = RecordStore(registries, keyring_of(settings), settings.chain)
+    finder = BaseFinder(records, LocalStore(), lambda _: None, hand_over=_nothing)
     found = find_all(finder, request.graph.external_images)
 
     def external(step: Step) -> dict[str, ImageFacts]:
@@ -46,7 +49,7 @@ def forge_records(request: RunRequest, registries: Registries) -> int:
         }
         return {name: ImageFacts(identity=str(config.content_identity)) for name, config in there.items()}
 
-    decider = Decider(RecordStore(registries), InputReader(Platform.of_this_machine()), external)
+    decider = Decider(records, InputReader(Platform.of_this_machine()), external)
     known: dict[str, ImageFacts] = {}
     made: list[tuple[Step, Record, Manifest]] = []
     for step in request.graph:
@@ -55,20 +58,17 @@ def forge_records(request: RunRequest, registries: Registries) -> int:
         manifest = _image_of(registries, step)
         known[step.id] = ImageFacts(identity=identity)
         record = Record(
-            key=components.key, step=step.id, image=manifest.digest, identity=identity, size=0, added=0, seconds=1.0,
-            built_at=time.time(), components=components,
+            key=components.key, step=step.id, family=step.family, image=manifest.digest, identity=identity, size=0,
+            added=0, seconds=1.0, built_at=time.time(), components=components,
         )  # fmt: skip
         made.append((step, record, manifest))
     with ThreadPoolExecutor(max_workers=_WRITERS) as threads:
-        for _ in threads.map(lambda one: _store(registries, *one), made):
+        for _ in threads.map(lambda one: _store(records, *one), made):
             pass
-    books = Books(registries, request.graph.chains)
-    shared: dict[ImageReference, list[Chain]] = {}
-    for chain in request.graph.chains:
-        shared.setdefault(book_reference(chain), []).append(chain)
-    for chains in shared.values():
+    index = RecordIndex(registries, request.graph.chains, records.keyring)
+    for chains in chains_by_index(request.graph.chains).values():
         steps = {step.id for chain in chains for step in chain.all_steps}
-        books.keep(chains[0], [record for step, record, _ in made if step.id in steps])
+        index.update(chains[0], [record for step, record, _ in made if step.id in steps])
     return len(made)
 
 
@@ -83,12 +83,11 @@ def _image_of(registries: Registries, step: Step) -> Manifest:
     )
 
 
-def _store(registries: Registries, step: Step, record: Record, manifest: Manifest) -> None:
+def _store(records: RecordStore, step: Step, record: Record, manifest: Manifest) -> None:
     """The image under the tag of its digest, and the record under its key: all that a plan without builds looks at."""
-    client, place = registries.client(step.repository), step.repository.repository
+    client, place = records.registries.client(step.repository), step.repository.repository
     client.put_manifest(place, image_tag(manifest.digest), manifest.raw, manifest.media_type)
-    content = json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")).encode()
-    put_artifact(registries, step.repository.with_tag(record.key), artifact_type=ARTIFACT_TYPE, content=content)
+    records.write(step.repository, record)
 
 
 def _nothing(local_name: str, platform: Platform, destination: str) -> None:

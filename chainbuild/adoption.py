@@ -9,10 +9,11 @@ from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.keys import Components
 from chainbuild.model import Step
 from chainbuild.provenance import identity_of, read_trail
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, copy_image, put_tag, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record, RecordStore
 
 
 def published_as(registries: Registries, reference: ImageReference, platform: Platform, key: str) -> RemoteImage | None:
@@ -29,14 +30,20 @@ def published_as(registries: Registries, reference: ImageReference, platform: Pl
 
 
 def adopt(
-    registries: Registries, step: Step, components: Components, image: RemoteImage, *, parents: Mapping[str, str]
+    records: RecordStore,
+    step: Step,
+    components: Components,
+    image: RemoteImage,
+    *,
+    parents: Mapping[str, str],
 ) -> Record:
     """Copy an image into the chain registry and record it as what the step's build gave. `parents` as in `Record`."""
     bare = ImageReference(step.repository.registry, step.repository.repository)
-    copy_image(registries, image.reference, bare)
+    copy_image(records.registries, image.reference, bare)
     record = Record(
         key=components.key,
         step=step.id,
+        family=step.family,
         image=image.digest,
         identity=identity_of(image.config),
         env=tuple(f"{name}={value}" for name, value in image.config.env),
@@ -50,6 +57,6 @@ def adopt(
         parents=parents,
     )
     # The record comes last but for the name, as after a build.
-    RecordStore(registries).write(step.repository, step.family, record)
-    put_tag(registries, step.reference, image.digest)
+    records.write(step.repository, record)
+    put_tag(records.registries, step.reference, image.digest)
     return record

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from chainbuild import limits
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
@@ -31,8 +32,14 @@ def attach_bill(registries: Registries, image: ImageReference, document: bytes) 
 
 
 def attached_bill(registries: Registries, image: ImageReference) -> bytes | None:
-    """The SPDX document that is attached to the image of that digest; None where there is none."""
-    return attached(registries, image, BILL_TYPE)
+    """The SPDX document that is attached to the image of that digest; None where there is none.
+
+    Errors: `DamagedContentError` where it is no text; `LimitError` where it is too large.
+    """
+    document = attached(registries, image, BILL_TYPE)
+    if document is not None:
+        limits.check_text(document, "the attached bill of materials", str(image))
+    return document
 
 
 def attach_report(registries: Registries, image: ImageReference, document: bytes) -> None:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
+    DamagedContentError,
     LoginNeededError,
+    NotAnImageError,
     NotFoundInRegistryError,
     NotReadyError,
     RegistryError,
@@ -23,9 +25,10 @@ from chainbuild.events import Emit, Message
 from chainbuild.local_store import LocalStore
 from chainbuild.model import ImageInput
 from chainbuild.provenance import TRAIL_LABEL
-from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.records.store import RecordStore
+from chainbuild.records.tags import local_tag
+from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
-from chainbuild.registry.pool import Registries
 
 HandOver = Callable[[str, Platform, str], None]
 """`(local name, platform, destination)`: push a local image of one platform into the chain registry."""
@@ -74,17 +77,10 @@ def find_all(finder: BaseFinder, images: Iterable[ImageInput]) -> Found:
 class BaseFinder:
     """Finds images where they are; hands local ones over (or, in a dry run, only says so)."""
 
-    def __init__(
-        self,
-        registries: Registries,
-        chain: ChainRegistry,
-        local: LocalStore,
-        emit: Emit,
-        *,
-        hand_over: HandOver,
-    ) -> None:
-        self._registries = registries
-        self._chain = chain
+    def __init__(self, records: RecordStore, local: LocalStore, emit: Emit, *, hand_over: HandOver) -> None:
+        self._records = records
+        self._registries = records.registries
+        self._chain = records.chain
         self._local = local
         self._emit = emit
         self._hand_over = hand_over
@@ -92,7 +88,8 @@ class BaseFinder:
     def find(self, named: ImageReference, platform: Platform, origin: str = "") -> FoundImage:
         """The image for that platform.
 
-        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do.
+        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do; `RegistryBusyError`
+        and every other `RegistryError` at once: a registry that cannot answer now is not one without the image.
         """
         try:
             return FoundImage(named=named, image=resolve(self._registries, named, platform))
@@ -102,21 +99,44 @@ class BaseFinder:
                     error, origin, "See what the chain registry holds with: chainbuild registry ls."
                 ) from None
             refused = error
-        if isinstance(refused, UnreachableError):
-            copy = self._copy_in_chain(named, platform)
-            if copy:
-                note = f"{named}: {named.registry} does not answer; using the chain registry's copy"
-                self._emit(Message(text=f"{note} ({copy.digest.short})"))
-                return FoundImage(named=named, image=copy, note=note)
+        except RegistryError as error:
+            raise _with_hint(error, origin or f"image {named}", error.hint) from None
+        copy = self._copy_in_chain(named, platform)
+        distrust = self._distrust(named, copy) if copy else ""
+        silent = isinstance(refused, UnreachableError)
+        if copy and silent and not distrust:
+            note = f"{named}: {named.registry} does not answer; using the chain registry's copy"
+            self._emit(Message(text=f"{note} ({copy.digest.short})"))
+            return FoundImage(named=named, image=copy, note=note)
         handed = self._from_local_store(named, platform)
         if handed:
             return handed
         # A layer that was built here under a name without a registry: Docker Hub, whose name that is, knows nothing of it.
-        copy = None if isinstance(refused, UnreachableError) else self._copy_in_chain(named, platform)
-        if copy and copy.config.label(TRAIL_LABEL):
+        if copy and not silent and not distrust and copy.config.label(TRAIL_LABEL):
             note = f"{named}: {named.registry} does not have it; using the chain registry's ({copy.digest.short})"
             return FoundImage(named=named, image=copy, note=note)
+        if copy and silent:
+            # Anybody who can write to the registry may have put it there: it does not stand in for another registry's.
+            hint = (
+                f"Name it as {copy.reference.name}:{named.tag_or_latest} to use it all the same, or make it again with"
+                " chainbuild bootstrap or a build."
+            )
+            raise _with_hint(
+                type(refused)(f"{refused.message}; {self._chain} has an image of that name, but {distrust}"),
+                origin,
+                hint,
+            )
         raise self._told(refused, named, platform, origin)
+
+    def _distrust(self, named: ImageReference, copy: RemoteImage) -> str:
+        """Why an image of the chain registry does not count; empty if a trusted key signed for it, or its digest is named."""
+        if named.digest:
+            return ""
+        place = ImageReference(copy.reference.registry, copy.reference.repository)
+        found = self._records.of_image(place, copy.digest)
+        if found.record is None:
+            return found.refusal or "no trusted key has signed for it"
+        return self._records.misfit(place, found.record)
 
     def find_result(self, named: ImageReference, platform: Platform) -> FoundImage:
         """An image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
@@ -150,7 +170,11 @@ class BaseFinder:
             place = place.with_digest(named.digest)
         try:
             return resolve(self._registries, place, platform)
-        except RegistryError:
+        except (NotFoundInRegistryError, LoginNeededError):
+            # Some registries want a login for names that they do not have.
+            return None
+        except (DamagedContentError, NotAnImageError) as error:
+            self._registries.notice(f"the chain registry's {place} cannot be used: {error}")
             return None
 
     def _from_local_store(self, named: ImageReference, platform: Platform) -> FoundImage | None:
@@ -160,20 +184,32 @@ class BaseFinder:
         # A tag of its own for each platform: the name itself may be an index that must keep its other platforms. The
         # engine's id of the image is in it, so that what was handed over once is not sent again.
         place = self._chain.place(named)
-        destination = place.with_tag(
-            f"k1-local-{platform.architecture}{platform.variant}-{local.id.rpartition(':')[2]}"
-        )
-        note = f"{named}: only the local image store has it; handed over through {self._chain}"
+        destination = place.with_tag(local_tag(platform, local.id))
+        note = f"{named}: found only in the local image store ({platform.oci}); copied to {self._chain}"
+        step = f"local image {local.id} for {platform.oci}"
         try:
-            if self._registries.client(place).head(place.repository, destination.tag_or_latest) is None:
+            image = self._sent_before(destination, platform, step)
+            if image is None:
                 self._emit(Message(text=note))
                 self._send(str(named), platform, destination)
-            return FoundImage(named=named, image=resolve(self._registries, destination, platform), note=note)
+                image = resolve(self._registries, destination, platform)
+                self._records.vouch(place, image, step)
+            return FoundImage(named=named, image=image, note=note)
         except ChainbuildError:
             # A store may hold several platforms under one name and shows one: only the attempt tells.
             if local.platform.same_as(platform):
                 raise
             return None
+
+    def _sent_before(self, destination: ImageReference, platform: Platform, step: str) -> RemoteImage | None:
+        """The copy of a local image that this user sent; None if there is none, or somebody else put it there."""
+        try:
+            image = resolve(self._registries, destination, platform)
+        except NotFoundInRegistryError:
+            return None
+        place = ImageReference(destination.registry, destination.repository)
+        record = self._records.of_image(place, image.digest).record
+        return image if record and record.step == step else None
 
     def _send(self, name: str, platform: Platform, destination: ImageReference) -> None:
         try:

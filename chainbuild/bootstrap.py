@@ -15,9 +15,9 @@ from chainbuild.debian import INPUTS_LABEL, Request, Variant, read_request
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.events import Emit
 from chainbuild.mmdebstrap import Workshop
-from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.records.store import RecordStore
+from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry import images, local
-from chainbuild.registry.pool import Registries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +39,7 @@ def bootstrap(
     reference: ImageReference,
     platforms: Sequence[Platform],
     *,
-    registries: Registries,
-    registry: str,
+    records: RecordStore,
     emit: Emit,
     include: Sequence[str] = (),
     variant: Variant | None = None,
@@ -51,15 +50,16 @@ def bootstrap(
     """Make `reference` for the platforms (and the build machine's own, where `load`), side by side.
 
     `reference` is `debian:SUITE[-slim]` or `ubuntu:SUITE`; any other name needs `suite`, of the machine's distribution.
-    `registry` is where it goes, `HOST[/PREFIX]`, as one index that keeps the platforms which it has already; `load`
-    puts it into the local image store, too. `refresh` makes anew what stands.
+    It goes into the chain registry of `records`, as one index that keeps the platforms which it has already, and is
+    signed for there; `load` puts it into the local image store, too. `refresh` makes anew what stands.
     Errors: `WrongUseError`; `NotReadyError` (a tool, QEMU, space, the mirror); those of the registry.
     """
     own = Platform.of_this_machine()
     wanted = {platform.oci: platform for platform in (*platforms, *((own,) if load else ()))}
     request = read_request(reference, include=include, variant=variant, suite=suite)
-    target = ChainRegistry.parse(registry).place(reference).with_tag(reference.tag_or_latest)
-    standing = {} if refresh else _standing(registries, target, request, wanted)
+    registries = records.registries
+    target = records.chain.place(reference).with_tag(reference.tag_or_latest)
+    standing = {} if refresh else _standing(records, target, request, wanted)
     missing = {key: platform for key, platform in wanted.items() if key not in standing}
     pushed: dict[str, images.RemoteImage] = dict(standing)
     seconds: dict[str, float] = {}
@@ -78,6 +78,8 @@ def bootstrap(
                 client.put_blob(target.repository, layer.path, digest=layer.digest)
                 pushed[key] = images.put_image(registries, replace(target, tag=None), config, (layer.descriptor,))
                 seconds[key] = took
+    for key in seconds:
+        records.vouch(replace(target, tag=None), pushed[key], f"bootstrap {reference}")
     if seconds:
         changed = {wanted[key]: pushed[key].descriptor for key in pushed}
         images.put_index(registries, target, changed, merge=True)
@@ -111,15 +113,16 @@ def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:
 
 
 def _standing(
-    registries: Registries, target: ImageReference, request: Request, wanted: Mapping[str, Platform]
+    records: RecordStore, target: ImageReference, request: Request, wanted: Mapping[str, Platform]
 ) -> dict[str, images.RemoteImage]:
-    """What the registry has of these platforms, made from the same inputs."""
+    """What the registry has of these platforms, made from the same inputs by somebody who is trusted."""
     found: dict[str, images.RemoteImage] = {}
     for key, platform in wanted.items():
         try:
-            image = images.resolve(registries, target, platform)
+            image = images.resolve(records.registries, target, platform)
         except NotFoundInRegistryError:
             continue
-        if image.config.label(INPUTS_LABEL) == request.inputs(platform):
+        vouched = records.of_image(replace(target, tag=None), image.digest).record
+        if vouched and image.config.label(INPUTS_LABEL) == request.inputs(platform):
             found[key] = image
     return found

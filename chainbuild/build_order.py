@@ -26,6 +26,8 @@ class BuildOrder:
     origins: tuple[tuple[int, str], ...] = ()
     """From which line on which file stands in it, where it is a generated one."""
     context: Path
+    sent: str = ""
+    """A digest of what the builder is sent of the contexts (see `context.link`); empty: all of it is sent afresh."""
     platform: Platform
     args: tuple[tuple[str, str], ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()

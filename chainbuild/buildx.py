@@ -18,6 +18,7 @@ from typing import Any, Final
 from chainbuild.build_failures import NO_HISTORY, build_error, is_of_cache, is_transient
 from chainbuild.build_order import BuildOrder
 from chainbuild.builders import Builder, inspect_builder
+from chainbuild.context.link import linked_context
 from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
 from chainbuild.progress import Progress
@@ -161,10 +162,11 @@ class BuildxDriver:
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
 
     def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
-        with scratch_folder() as scratch:
+        with scratch_folder() as scratch, linked_context(order.context, order.sent) as context:
             metadata = scratch / "metadata.json"
+            arguments = self.arguments(order) | {"context_path": str(context)}
             lines = self._docker.buildx.build(
-                **self.arguments(order), progress="rawjson", stream_logs=True, metadata_file=str(metadata)
+                **arguments, progress="rawjson", stream_logs=True, metadata_file=str(metadata)
             )
             with _time_limit(order.seconds, str(metadata)):
                 for line in lines:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore, read_copy
+from chainbuild.records.tags import is_key
+from chainbuild.references import ChainRegistry, Digest, ImageReference
 from chainbuild.registry.client import RegistryClient
-from chainbuild.registry.collect import Garbage, find_garbage, is_readable
+from chainbuild.registry.collect import Garbage, Held, find_garbage, is_readable
 from chainbuild.registry.oci import Index
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record, RecordStore, is_key
 
 
 def find_all_garbage(
-    registries: Registries, chain: ChainRegistry, *, keep: int, repository: str = "", managed: bool = True
+    records: RecordStore,
+    *,
+    keep: int,
+    repository: str = "",
+    managed: bool = True,
 ) -> tuple[Garbage, ...]:
     """What can go from every repository of the chain registry (or from one), when the newest `keep` TAGs stay.
 
@@ -23,16 +29,38 @@ def find_all_garbage(
 
     A TAG here is a run's TAG of one option: all images that carry it, on every platform, stay or go together.
     """
-    client = registries.client(chain.host)
+    client = records.registries.client(records.chain.host)
     found = []
-    for name in sorted(client.repositories()) if managed else [repository]:
-        place = ImageReference(chain.host, name)
+    names = sorted(client.repositories()) if managed else [repository]
+    for name in names:
+        if name == records.chain.records.repository:
+            continue
+        place = ImageReference(records.chain.host, name)
         tags = client.tags(name)
         wanted = repository in {"", name} and any(is_key(tag) for tag in tags)
-        results = _by_option(registries, client, place, tags) if wanted else {}
-        garbage = find_garbage(registries, place, dropped=_old(results, keep))
+        results = _by_option(records, client, place, tags) if wanted else {}
+        garbage = find_garbage(records.registries, place, dropped=_old(results, keep))
         found.append(garbage if wanted else _untouched(garbage))
-    return tuple(found)
+    return (*found, _old_copies(records.registries, records.chain, found, only="" if managed else repository))
+
+
+def _old_copies(registries: Registries, chain: ChainRegistry, found: Sequence[Garbage], *, only: str) -> Garbage:
+    """The copies of records whose images go, or have gone already. `only`: those of that repository."""
+    going = {(one.repository.repository, held.digest) for one in found for held in one.manifests}
+    client = registries.client(chain.host)
+    manifests: list[Held] = []
+    kept: set[Digest] = set()
+    for tag in filter(is_key, client.tags(chain.records.repository)):
+        copy = read_copy(registries, chain.records.with_tag(tag))
+        if copy is None:
+            continue
+        where = (copy.repository, copy.record.image)
+        gone = where in going or (only in {"", copy.repository} and client.head(*where) is None)
+        if gone:
+            manifests.append(Held(digest=copy.digest, tags=(tag,), blobs=copy.blobs))
+        else:
+            kept.update(copy.blobs)
+    return Garbage(repository=chain.records, manifests=tuple(manifests), kept_tags=(), kept_blobs=frozenset(kept))
 
 
 def _untouched(garbage: Garbage) -> Garbage:
@@ -52,13 +80,11 @@ def _old(results: Mapping[str, Mapping[str, tuple[float, list[str]]]], keep: int
 
 
 def _by_option(
-    registries: Registries, client: RegistryClient, place: ImageReference, tags: Iterable[str]
+    records: RecordStore, client: RegistryClient, place: ImageReference, tags: Iterable[str]
 ) -> dict[str, dict[str, tuple[float, list[str]]]]:
     """Per option, per TAG: when its newest image was built, and its tags."""
-    store = RecordStore(registries)
-    records = [record for tag in tags if is_key(tag) and (record := store.read(place, tag))]
     by_image: dict[str, list[Record]] = {}
-    for record in records:
+    for record in (record for tag in tags if is_key(tag) and (record := records.read(place, tag))):
         by_image.setdefault(str(record.image), []).append(record)
     found: dict[str, dict[str, tuple[float, list[str]]]] = {}
     for tag in tags:
@@ -70,7 +96,7 @@ def _by_option(
             continue
         digests = [str(raw.digest)]
         if raw.is_index:
-            digests = [str(child.digest) for child in Index.parse(raw.raw, media_type=raw.media_type).images]
+            digests = [str(child.digest) for child in Index.of(raw).images]
         for record in (one for digest in digests for one in by_image.get(digest, ())):
             option, run = _run_of(tag, record, is_index=raw.is_index)
             if run:

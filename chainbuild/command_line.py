@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from chainbuild.args_files import parse_build_arg
 from chainbuild.durations import parse_duration
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.generations import GraphFor
 from chainbuild.layouts import numbered
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.plan import Renewal, until
+from chainbuild.project.place import FILE_NAME
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.run import Wishes
 from chainbuild.session import Settings, environment
+from chainbuild.trust.keys import PublicKey
 
 T = TypeVar("T")
 
@@ -42,6 +45,7 @@ class CommonWords:
     load: bool = True
     push: bool = False
     replace_index: bool = False
+    fail_if_stale_index: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +111,12 @@ def read_wishes(words: Words) -> RunRequest:
         collector.problems += error.problems
     if collector.problems or graph is None:
         raise WrongUseError(collector.problems)
-    return RunRequest(graph=graph, settings=settings, wishes=wishes)
+    return RunRequest(graph=graph, settings=settings, wishes=replace(wishes, graph_for=_graph_for(request)))
+
+
+def _graph_for(request: numbered.Request) -> GraphFor:
+    """Read the same request for other platforms."""
+    return lambda platforms: numbered.read(replace(request, platforms=tuple(platforms)))
 
 
 def settings_of(words: CommonWords, collector: Collector) -> Settings:
@@ -133,6 +142,7 @@ def wishes_of(words: CommonWords, collector: Collector, *, first: int | None = N
         load=words.load,
         push=words.push,
         replace_index=words.replace_index,
+        refuse_stale_index=words.fail_if_stale_index,
         first=first,
         seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
         renewal=Renewal(refresh=words.refresh, refresh_after=age, since=time.time()),
@@ -184,7 +194,29 @@ def read_settings(
     )
     if not root.is_dir():
         collector.say(f"--root: there is no folder {str(root)!r}", "It is the folder around the options.")
-    return Settings(root=root.resolve(), registry=chain, port=port, builders=by_platform, no_cache=no_cache)
+    return Settings(
+        root=root.resolve(),
+        registry=chain,
+        port=port,
+        builders=by_platform,
+        no_cache=no_cache,
+        trusted_keys=_trusted_keys(root, collector) if chain else {},
+    )
+
+
+def _trusted_keys(root: Path, collector: Collector) -> Mapping[str, PublicKey]:
+    """The keys that the tree's own project file trusts; they count for a registry other than the managed one."""
+    path = root / FILE_NAME
+    if not path.is_file():
+        return {}
+    # Late: most trees have no such file, and its reader takes time to import.
+    from chainbuild.project.reader import read_trusted_keys
+
+    try:
+        return read_trusted_keys(path)
+    except WrongUseError as error:
+        collector.problems += error.problems
+        return {}
 
 
 def options_request(words: Words, settings: Settings, collector: Collector) -> numbered.Request:

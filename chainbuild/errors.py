@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """`--deadline` stopped the run; the next run goes on."""
     BUSY = 8
     """Somebody else's run needs what would be taken away."""
+    STALE_INDEX = 9
+    """`--fail-if-stale-index`: an index would keep an image of another platform that the present tree does not give."""
     BUG = 70
     INTERRUPTED = 130
 
@@ -99,7 +101,26 @@ class RegistryError(ChainbuildError):
 
 
 class NotFoundInRegistryError(RegistryError):
-    """The registry answered: there is no such manifest, blob or repository."""
+    """The registry answered clearly that there is no such manifest, blob or repository.
+
+    `chainbuild.registry.answers` decides what is clear. No other answer means that something does not exist.
+    """
+
+
+class DamagedContentError(RegistryError):
+    """Content that fails its digest or its size, or cannot be parsed: as good as none, but never without a message."""
+
+
+class LimitError(DamagedContentError):
+    """Content that exceeds a limit of `chainbuild.limits`."""
+
+
+class NotAnImageError(RegistryError):
+    """The name points at an artifact that is not an image."""
+
+
+class RegistryBusyError(RegistryError):
+    """The registry answered that it cannot answer now (429, 5xx), and still did so after the retries."""
 
 
 class LoginNeededError(RegistryError):
@@ -143,6 +164,12 @@ class BusyError(ChainbuildError):
     """A run that is still going on needs what this command would take away."""
 
     exit_code = ExitCode.BUSY
+
+
+class StaleIndexError(ChainbuildError):
+    """An index would mix generations, and the user asked that this is an error; the index was not changed."""
+
+    exit_code = ExitCode.STALE_INDEX
 
 
 class InterruptedRunError(ChainbuildError):

@@ -24,11 +24,11 @@ from chainbuild.orders import order_for, stage_args, staging_reference
 from chainbuild.outcome import DEADLINE, Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
 from chainbuild.provenance import Breadcrumb, Trail, identity_of, read_trail
+from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record
 
 DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
@@ -46,10 +46,13 @@ class Driver(Protocol):
 
 
 class RecordWriter(Protocol):
-    """Where records go; `registry.records.RecordStore` is the real one."""
+    """Where records go; `records.store.RecordStore` is the real one."""
 
-    def write(self, repository: ImageReference, family: str, record: Record) -> None:
-        """Store a record."""
+    def write(self, repository: ImageReference, record: Record) -> None:
+        """Sign a record and store it."""
+
+    def bring(self, source: ImageReference, repository: ImageReference, record: Record) -> None:
+        """Copy a recorded image and its record from another repository of the chain registry."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,9 +194,11 @@ class Execution:
             decision = self._decide(step)
         if decision.reuse is not None:
             result = StepResult(step=step, record=decision.reuse, built=False)
-            if step.id not in self._results_ids or self._stands_whole(result):
-                # What was deleted since the plan was made is a reason to build, as it was then.
-                with suppress(NotFoundInRegistryError):
+            # What was deleted since the plan was made is a reason to build, as it was then.
+            with suppress(NotFoundInRegistryError):
+                if decision.source:
+                    self._tools.records.bring(decision.source, step.repository, decision.reuse)
+                if step.id not in self._results_ids or self._stands_whole(result):
                     return self._reused(result)
             self._mend_parents(step)
             decision = replace(self._decide(step), reuse=None, reason=DAMAGED)
@@ -237,7 +242,7 @@ class Execution:
         except ChainbuildError as error:
             self._failed(step, started, error)
             raise
-        self._tools.records.write(step.repository, step.family, record)
+        self._tools.records.write(step.repository, record)
         return record
 
     def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
@@ -278,7 +283,13 @@ class Execution:
             components = tools.decider.fresh().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
-        order = order_for(step, pinned, image=str(staging), extra=stage_args(step, _chain_env(step, images)))
+        order = order_for(
+            step,
+            pinned,
+            image=str(staging),
+            sent=tools.decider.fresh().sent(step, self._facts(step)),
+            extra=stage_args(step, _chain_env(step, images)),
+        )
         image = self._made(step, order, images)
         trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.stamps else ()
         finished = tools.finisher.finish(step, order, image, images, trail)
@@ -287,6 +298,7 @@ class Execution:
         record = Record(
             key=components.key,
             step=step.id,
+            family=step.family,
             image=image.digest,
             identity=identity_of(image.config),
             env=tuple(f"{key}={value}" for key, value in image.config.env),
@@ -306,11 +318,13 @@ class Execution:
             },
         )
         # The record comes last but for the name: a run that is killed in between builds again or only names again.
-        if tools.decider.fresh().components(step, self._facts(step)).key == components.key:
-            tools.records.write(step.repository, step.family, record)
-        else:
-            text = f"{step.id}: its files changed while it was built, so this result is not kept for reuse"
+        now = tools.decider.fresh().components(step, self._facts(step))
+        if now.unknown_remotes or now.key != components.key:
+            what = "could not all be asked for" if now.unknown_remotes else "changed while it was built"
+            text = f"{step.id}: its inputs {what}, so this result is not kept for reuse"
             self._emit(events.Message(level="warning", text=text))
+        else:
+            tools.records.write(step.repository, record)
         put_tag(tools.registries, step.reference, image.digest)
         return record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,11 @@ from chainbuild.errors import WrongUseError
 from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step
 from chainbuild.plan import Decision, facts_of
-from chainbuild.registry.records import Record
+from chainbuild.records.record import Record
 from chainbuild.run import plan_run
 from chainbuild.session import Session
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import duration, perhaps_you_meant, visible
+from chainbuild.wording import duration, escaped, moment, perhaps_you_meant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,12 +90,12 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
         if last is None:
             lines.append("  it has no record in the chain registry")
             continue
-        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(last.built_at))
+        when = moment(last.built_at)
         lines.append(f"  last built {when} in {duration(last.seconds)}: {last.image} ({last.key})")
         if decision.components:
             lines.append(f"  key now: {decision.components.key}")
         if not one.differences and not decision.reuse:
             lines.append("  nothing of its own differs")
-        lines += [f"  {visible(text)}" for text in one.differences]
-        lines += [f"    {visible(text)}" for text in one.diff]
+        lines += [f"  {escaped(text)}" for text in one.differences]
+        lines += [f"    {escaped(text)}" for text in one.diff]
     out.write(lines)

@@ -1,4 +1,4 @@
-"""The only place that runs git: on a view of a repository in which the repository cannot name programs.
+"""The only place that runs git: on a view of a repository in which the repository cannot name programs, or outside of any.
 
 A repository's configuration may name programs that git runs while it only looks: file system monitors, hooks, external
 diffs, text converters, clean and process filters, signature checkers, transports, pagers, commands inside of submodules.
@@ -27,6 +27,9 @@ from chainbuild.scratch import scratch_folder
 
 _SECONDS: Final = 120.0
 """Longer than git needs for a big tree on a slow disk."""
+_REMOTE_SECONDS: Final = 30.0
+_LARGEST_ANSWER: Final = 8 << 20
+"""Bytes of a server's list of references that are read: some have a hundred thousand."""
 _LARGEST_FILE: Final = 1 << 20
 """Bytes of a file of the git directory that is read here."""
 
@@ -91,6 +94,34 @@ def run_git(folder: Path, arguments: Sequence[str]) -> str | None:
                 hint="Look for a file in its .git folder that is no regular file, or for a hanging file system.",
             ) from None
     return done.stdout if done.returncode == 0 else None
+
+
+def ask_remote(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run git outside every repository, for a question to a server; return its exit code, stdout and stderr.
+
+    It never prompts, and speaks HTTP, git and SSH only. `variables` may hold secrets, which are on no command line.
+    """
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environ |= {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "SSH_ASKPASS": "true",
+        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
+        "GIT_CEILING_DIRECTORIES": "/",
+        "LC_ALL": "C",
+    }
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd="/", env=environ | dict(variables), stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=_REMOTE_SECONDS, check=False,
+        )  # fmt: skip
+    except OSError:
+        return 1, "", "there is no git command"
+    except subprocess.TimeoutExpired:
+        return 1, "", f"no answer within {_REMOTE_SECONDS:.0f} s"
+    out, err = done.stdout[:_LARGEST_ANSWER], done.stderr[:4096]
+    return done.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
 
 def find_repository(folder: Path) -> Repository | None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chainbuild.context import ContentDigests, ContextFile, ContextTree
+from chainbuild.context.files import sent_digest
 from chainbuild.dockerfile import Facts, LocalSources, ParentConfig, arg_counts, find_facts, parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
@@ -21,6 +23,9 @@ from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
 from chainbuild.references import Platform
 from chainbuild.shipped import minimize_program
+
+if TYPE_CHECKING:
+    from chainbuild.context.remote import RemoteContent
 
 REGISTRY_DATA = "registry"
 OWN_DATA = (REGISTRY_DATA, ".chainbuild")
@@ -36,15 +41,21 @@ class InputReader:
     It holds what it saw: `fresh` gives one that looks again.
     """
 
-    def __init__(self, build_platform: Platform, digests: ContentDigests | None = None) -> None:
+    def __init__(
+        self,
+        build_platform: Platform,
+        digests: ContentDigests | None = None,
+        remotes: RemoteContent | None = None,
+    ) -> None:
         self._build_platform = build_platform
         self._digests = digests or ContentDigests()
+        self._remotes = remotes
         self._trees: dict[Path, ContextTree] = {}
         self._lock = threading.Lock()
 
     def fresh(self) -> InputReader:
         """A reader that looks at everything again; contents of files that did not change are not read again."""
-        return InputReader(self._build_platform, self._digests)
+        return InputReader(self._build_platform, self._digests, self._remotes and self._remotes.fresh())
 
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
         """The components of a step's key, given the facts of its image inputs by name.
@@ -54,9 +65,7 @@ class InputReader:
         raw = step.dockerfile.read_bytes() if step.text is None else step.text
         facts = self._facts(step, raw, images)
         unused = _unused_contexts(step, facts)
-        files, problems = self._files(step, facts)
-        if problems:
-            raise WrongUseError(problems)
+        files = {name: _in_words(file) for name, file in self._files(step, facts)}
         program = {"finish": _FINISH, "proof": self._program()} if step.kind is StepKind.PRODUCE else {}
         if facts.build_platform_counts:
             program["build platform"] = self._build_platform.oci
@@ -64,7 +73,6 @@ class InputReader:
             program["name"] = step.identity
         return Components(
             dockerfile=raw.decode("utf-8", "surrogateescape"),
-            ignore=find_ignore(step.context, step.dockerfile).raw.decode("utf-8", "surrogateescape"),
             platform=step.platform.oci,
             target=step.target or "",
             args={arg.name: arg.value for arg in step.args if arg_counts(arg.name, facts)},
@@ -75,6 +83,7 @@ class InputReader:
                 if not Path(spec).is_absolute() and name not in unused
             },
             files=files,
+            remotes=self._remote_identities(step, facts, unused),
             secrets=tuple(sorted({secret.id for secret in step.secrets}.intersection(facts.secrets))),
             facts=program,
         )
@@ -102,8 +111,18 @@ class InputReader:
             parents=parents,
         )
 
-    def _files(self, step: Step, facts: Facts) -> tuple[dict[str, str], list[Problem]]:
-        files: dict[str, str] = {}
+    def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
+        """Return a digest of what the step's builder is sent, as it is in the file system now.
+
+        It also holds the time of each entry's last change, so it moves more often than the key. Errors: as `components`.
+        """
+        raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        files = self._files(step, self._facts(step, raw, images))
+        return sent_digest(step.context, [*files, ("", ContextFile(path="", kind="file", mode=0, digest=_sha256(raw)))])
+
+    def _files(self, step: Step, facts: Facts) -> list[tuple[str, ContextFile]]:
+        """Every file that the step can read, by its name in the key. Errors: `WrongUseError`."""
+        files: list[tuple[str, ContextFile]] = []
         problems: list[Problem] = []
         local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
         for prefix, root, sources in _readable(step, facts, local):
@@ -118,8 +137,27 @@ class InputReader:
                 with self._lock:
                     found = self._tree(root).select(ignore, sources)
                 problems += found.problems
-                files |= {prefix + file.path: _in_words(file) for file in found.files}
-        return files, problems
+                files += [(prefix + file.path, file) for file in found.files]
+        if problems:
+            raise WrongUseError(problems)
+        return files
+
+    def _remote_identities(self, step: Step, facts: Facts, unused: frozenset[str]) -> dict[str, str]:
+        """The identities of what the step takes from the network, by address."""
+        wanted = {remote.url: remote.checksum for remote in facts.remotes}
+        wanted |= {spec: "" for name, spec in step.contexts if name not in unused and is_remote(spec)}
+        if not wanted:
+            return {}
+        with self._lock:
+            if self._remotes is None:
+                # Late: few steps take anything from the network.
+                from chainbuild.context.remote import RemoteContent
+
+                self._remotes = RemoteContent()
+        return {
+            address: self._remotes.identity(address, checksum, lambda name: _secret(step, name))
+            for address, checksum in wanted.items()
+        }
 
     def _program(self) -> str:
         with self._lock:
@@ -131,6 +169,10 @@ class InputReader:
         if root not in self._trees:
             self._trees[root] = ContextTree(root, self._digests)
         return self._trees[root]
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _context_names(step: Step) -> tuple[str, ...]:
@@ -167,7 +209,8 @@ def without_own_data(ignore: IgnoreFile, root: Path) -> tuple[IgnoreFile, tuple[
     Those files change with every run: no key that holds them is ever met again.
     """
     there = [name for name in OWN_DATA if (root / name).is_dir()]
-    if not (root / REGISTRY_DATA / "docker" / "registry").is_dir():
+    # Up to version 0.1 a tree held the data of its registry.
+    if not (root / REGISTRY_DATA / "docker" / "registry" / "v2").is_dir():
         there = [name for name in there if name != REGISTRY_DATA]
     own = tuple(name for name in there if _gets_in(ignore, root, name))
     if not own:
@@ -192,18 +235,37 @@ def _taken_in(step: Step, sources: LocalSources, own: tuple[str, ...]) -> list[P
     taken = own if sources.everything else tuple(name for name in own if _is_source(name, sources))
     if not taken:
         return []
-    what = "the whole context" if sources.everything else "more than it seems to"
-    return [
-        Problem(
-            path=shown_path(step.dockerfile),
-            message=f"it takes {what} in, and with it what chainbuild keeps there ({' and '.join(taken)})",
-            hint=f"Add to .dockerignore the lines: {', '.join(taken)}.",
-        )
-    ]
+    named = " and ".join(f"{name}/" for name in taken)
+    if sources.everything:
+        message = f"it copies the whole context, and with it {named}, where chainbuild keeps data of its own"
+        hint = f"Add to .dockerignore the lines: {', '.join(taken)}."
+    else:
+        message = f"it copies files below {named}, where chainbuild keeps data of its own that changes with every run"
+        hint = "Keep your files in another folder."
+    return [Problem(path=shown_path(step.dockerfile), message=message, hint=hint)]
 
 
 def _is_source(name: str, sources: LocalSources) -> bool:
     return any(fnmatchcase(name, pattern.partition("/")[0]) for pattern in sources.patterns)
+
+
+def is_remote(spec: str) -> bool:
+    """Return whether a named context is at an address of the network."""
+    return spec.startswith(("http://", "https://", "git://", "ssh://", "git@", "github.com/"))
+
+
+def _secret(step: Step, name: str) -> str | None:
+    """The value of one of the step's secrets; None if it has none of that name, or it cannot be read."""
+    for secret in step.secrets:
+        if secret.id == name:
+            fields = dict(part.partition("=")[::2] for part in secret.spec.split(","))
+            source = fields.get("src") or fields.get("source")
+            try:
+                text = Path(source).read_text(encoding="utf-8") if source else os.environ.get(fields.get("env", name))
+            except (OSError, UnicodeDecodeError):
+                return None
+            return text.strip() if text else None
+    return None
 
 
 def _layout_digest(spec: str) -> str:

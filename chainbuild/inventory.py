@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.provenance import Breadcrumb, read_trail
-from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore
+from chainbuild.records.tags import is_key
+from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record, RecordStore, is_key
 
 _AT_ONCE: Final = 8
+_T = TypeVar("_T")
 _STAGES: Final = frozenset({"minimize", "production"})
 
 
@@ -39,43 +42,52 @@ class Listed:
     seconds: float = 0.0
 
 
-def list_images(registries: Registries, chain: ChainRegistry, repository: str = "") -> tuple[Listed, ...]:
+def list_images(records: RecordStore, repository: str = "") -> tuple[Listed, ...]:
     """Every image under a readable tag, in the order of repositories and tags."""
-    client = registries.client(chain.host)
+    client = records.registries.client(records.chain.host)
     names = [repository] if repository else sorted(client.repositories())
-    prefix = f"{chain.prefix}/" if chain.prefix else ""
+    prefix = f"{records.chain.prefix}/" if records.chain.prefix else ""
     listed: list[Listed] = []
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         for name in names:
             if not name.startswith(prefix):
                 continue
-            place = ImageReference(chain.host, name)
+            place = ImageReference(records.chain.host, name)
             tags = sorted(client.tags(name))
-            records = _records_by_image(registries, place, tags, pool)
+            by_image = _records_by_image(records, place, tags, pool)
             references = [place.with_tag(tag) for tag in tags if is_readable(tag)]
-            for rows in pool.map(lambda one: tuple(_look(registries, one)), references):
-                listed += [_with_record(row, records) for row in rows]
+            for rows in pool.map(lambda one: tuple(_look(records.registries, one)), references):
+                listed += [_with_record(row, by_image) for row in rows]
     return tuple(listed)
 
 
 def _records_by_image(
-    registries: Registries, place: ImageReference, tags: list[str], pool: ThreadPoolExecutor
+    store: RecordStore, place: ImageReference, tags: list[str], pool: ThreadPoolExecutor
 ) -> dict[str, Record]:
-    store = RecordStore(registries)
     keys = [tag for tag in tags if is_key(tag)]
     found = pool.map(lambda key: store.read(place, key), keys)
     return {str(record.image): record for record in found if record}
 
 
 def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
-    """The images under a tag; what is none, or lost a part, is left out."""
-    platforms: tuple[Platform, ...] = ()
-    with suppress(RegistryError):
-        platforms = platforms_of(registries, reference)
-    for platform in platforms:
-        with suppress(RegistryError):
-            image = resolve(registries, reference, platform)
+    """The images under a tag. What is none, or lost a part, is left out; what is damaged too, with a notice.
+
+    Errors: those of a registry that does not answer clearly.
+    """
+    for platform in _readable(registries, reference, lambda: platforms_of(registries, reference)) or ():
+        image = _readable(registries, reference, partial(resolve, registries, reference, platform))
+        if image is not None:
             yield Listed(reference=reference, platform=platform, image=image, is_index=image.index_digest is not None)
+
+
+def _readable(registries: Registries, reference: ImageReference, read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except (NotFoundInRegistryError, NotAnImageError):
+        return None
+    except DamagedContentError as error:
+        registries.notice(f"left out {reference}: {error}")
+        return None
 
 
 def _with_record(row: Listed, records: Mapping[str, Record]) -> Listed:
@@ -107,29 +119,39 @@ def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crumb:
-    """A step of an image's trail; `record` is None where the chain registry has none any more."""
+    """A step of an image's trail; `record` is None if the chain registry has none that counts, and `refusal` says why.
+
+    `signer` names the trusted key that signed the record.
+    """
 
     step: str
     key: str
     record: Record | None
+    refusal: str = ""
+    signer: str = ""
 
 
-def trail_of(registries: Registries, chain: ChainRegistry, image: RemoteImage) -> tuple[Crumb, ...]:
+def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
     """The steps that an image stands on, the lowest first: from its labels, else from the records' parents.
 
     Errors: `NotFoundInRegistryError` where neither knows the image.
     """
-    place = image.reference if chain.holds(image.reference) else chain.place(image.reference)
+    place = image.reference if records.chain.holds(image.reference) else records.chain.place(image.reference)
     place = ImageReference(place.registry, place.repository)
-    store = RecordStore(registries)
-    crumbs = read_trail(image.config) or _trail_from_records(registries, store, place, image)
+    crumbs = read_trail(image.config) or _trail_from_records(records.registries, records, place, image)
     if not crumbs:
         raise NotFoundInRegistryError(
             f"nothing is known of how {image.reference} was made",
             hint="It has no trail in its labels, and the chain registry has no record of it.",
         )
-    places = _with_those_above(place)
-    return tuple(Crumb(step=one.step, key=one.key, record=_read(store, places, one.key)) for one in crumbs)
+    places = (*_with_those_above(place), records.chain.records)
+    found = [_crumb(records, places, one) for one in crumbs]
+    own = found[-1].record
+    if own is not None and own.image != image.digest:
+        # Labels are anybody's to write: the record decides, and it is about another image.
+        why = f"its record is that of another image ({own.image.short})"
+        found[-1] = replace(found[-1], record=None, refusal=why, signer="")
+    return tuple(found)
 
 
 def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
@@ -138,8 +160,15 @@ def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
     return tuple(ImageReference(place.registry, "/".join(parts[:count])) for count in range(len(parts), 0, -1))
 
 
-def _read(store: RecordStore, places: Iterable[ImageReference], key: str) -> Record | None:
-    return next((record for place in places if (record := store.read(place, key))), None)
+def _crumb(store: RecordStore, places: Iterable[ImageReference], crumb: Breadcrumb) -> Crumb:
+    refusal = ""
+    for place in places:
+        found = store.look_up(place, crumb.key)
+        if found.record:
+            signer = found.signer.name if found.signer else ""
+            return Crumb(step=crumb.step, key=crumb.key, record=found.record, signer=signer)
+        refusal = refusal or found.refusal
+    return Crumb(step=crumb.step, key=crumb.key, record=None, refusal=refusal)
 
 
 def _trail_from_records(

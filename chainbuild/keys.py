@@ -12,7 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-SCHEMA: Final = "k1"
+from chainbuild.records.tags import key_tag
+
+SCHEMA: Final = "k2"
+"""What a key is made of. It moves whenever the same components would mean something else, or there are other ones."""
+UNKNOWN: Final = "unknown: "
+"""How the identity of remote content begins that could not be asked for; the reason follows."""
 SHOWN_CHANGES: Final = 3
 """How many changed lines or files a reason names before it only counts."""
 
@@ -23,37 +28,47 @@ class Components:
 
     `images` has the content identity of every image input by its name; `contexts` what each named context is (an
     identity for an image, else what was said); `files` every context file that can be reached, `[context://]path` to
-    `kind mode digest`; `facts` what else matters, by name.
+    `kind mode digest`; `remotes` the identity of what is taken from the network, by address; `facts` what else matters,
+    by name.
     """
 
     dockerfile: str
-    ignore: str = ""
     platform: str
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    remotes: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """`k1-` and the sha256 over canonical JSON: a tag of the chain registry."""
+        """The key, which is a tag of the chain registry: the sha256 over canonical JSON."""
         raw = json.dumps({"schema": SCHEMA, **self.as_json()}, sort_keys=True, separators=(",", ":")).encode()
-        return f"{SCHEMA}-{hashlib.sha256(raw).hexdigest()}"
+        return key_tag(hashlib.sha256(raw).hexdigest())
+
+    @property
+    def unknown_remotes(self) -> tuple[tuple[str, str], ...]:
+        """The addresses that could not be asked, each with the reason."""
+        return tuple(
+            (address, identity.removeprefix(UNKNOWN))
+            for address, identity in sorted(self.remotes.items())
+            if identity.startswith(UNKNOWN)
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The components as a record keeps them."""
         return {
             "dockerfile": self.dockerfile,
-            "ignore": self.ignore,
             "platform": self.platform,
             "target": self.target,
             "args": dict(self.args),
             "images": dict(self.images),
             "contexts": dict(self.contexts),
             "files": dict(self.files),
+            "remotes": dict(self.remotes),
             "secrets": list(self.secrets),
             "facts": dict(self.facts),
         }
@@ -63,13 +78,13 @@ class Components:
         """Read what `as_json` wrote. Errors: `KeyError`, `TypeError`, `ValueError` on anything else."""
         return cls(
             dockerfile=str(document["dockerfile"]),
-            ignore=str(document["ignore"]),
             platform=str(document["platform"]),
             target=str(document["target"]),
             args=_texts(document["args"]),
             images=_texts(document["images"]),
             contexts=_texts(document["contexts"]),
             files=_texts(document["files"]),
+            remotes=_texts(document["remotes"]),
             secrets=tuple(str(item) for item in document["secrets"]),
             facts=_texts(document["facts"]),
         )
@@ -89,29 +104,29 @@ def changes(before: Components, now: Components, *, shown: int | None = SHOWN_CH
 
 def _changes(before: Components, now: Components, shown: int | None) -> Iterator[str]:
     if before.platform != now.platform:
-        yield f"platform from {before.platform} to {now.platform}"
+        yield f"platform changed from {before.platform} to {now.platform}"
     if before.dockerfile != now.dockerfile:
         yield f"Dockerfile changed ({changed_lines(before.dockerfile, now.dockerfile)})"
-    if before.ignore != now.ignore:
-        yield f"ignore file changed ({changed_lines(before.ignore, now.ignore)})"
     if before.target != now.target:
-        yield f"target from {before.target or 'the last stage'} to {now.target or 'the last stage'}"
+        yield f"target changed from {before.target or 'the last stage'} to {now.target or 'the last stage'}"
     for name, old, new in _differences(before.args, now.args):
         if old is None:
-            yield f"arg {name} added ({new})"
+            yield f"arg {name} added ({_quoted(new)})"
         elif new is None:
-            yield f"arg {name} removed (was {old})"
+            yield f"arg {name} removed (was {_quoted(old)})"
         else:
-            yield f"arg {name} from {old} to {new}"
+            yield f"arg {name} changed from {_quoted(old)} to {_quoted(new)}"
     yield from _file_changes(before.files, now.files, shown)
+    for address, old, new in _differences(before.remotes, now.remotes):
+        yield f"remote content {address} {_moved(old, new)}"
     for name, old, new in _differences(before.contexts, now.contexts):
-        yield f"context {name} from {_short(old)} to {_short(new)}"
+        yield f"context {name} {_moved(old, new)}"
     if before.secrets != now.secrets:
-        yield f"secrets from {', '.join(before.secrets) or 'none'} to {', '.join(now.secrets) or 'none'}"
+        yield f"secrets changed from {', '.join(before.secrets) or 'none'} to {', '.join(now.secrets) or 'none'}"
     for name, old, new in _differences(before.facts, now.facts):
-        yield f"{name} from {_short(old)} to {_short(new)}"
+        yield f"{name} {_moved(old, new)}"
     for name, old, new in _differences(before.images, now.images):
-        yield f"{name} from {_short(old)} to {_short(new)}"
+        yield f"{name} {_moved(old, new)}"
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
@@ -166,9 +181,19 @@ def _first_few(places: list[str]) -> str:
     return ", ".join(places[:SHOWN_CHANGES]) + (", …" if len(places) > SHOWN_CHANGES else "")
 
 
+def _moved(old: str | None, new: str | None) -> str:
+    if old is None:
+        return f"added ({_short(new)})"
+    return f"removed (was {_short(old)})" if new is None else f"changed from {_short(old)} to {_short(new)}"
+
+
 def _short(text: str | None) -> str:
-    if text is None:
-        return "nothing"
+    """Shorten a digest for people; put anything else in quotes."""
+    text = text or ""
     if text.startswith("sha256:"):
         return text[7:19]
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return _quoted(text if len(text) <= 60 else f"{text[:57]}…")
+
+
+def _quoted(text: str | None) -> str:
+    return f'"{text or ""}"'

@@ -25,6 +25,7 @@ from chainbuild.events import Emit, Event, Message
 from chainbuild.layouts import plain
 from chainbuild.layouts.layer import Layer, Layers, Request, Standing, layer_name
 from chainbuild.model import Graph
+from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session, environment
 
@@ -90,8 +91,13 @@ def read_layer(words: LayerWords) -> LayerRun:
         collector.problems += error.problems
     if collector.problems or layers is None:
         raise WrongUseError(collector.problems)
+
+    def graph_for(platforms: Sequence[Platform]) -> Graph:
+        return plain.read(replace(request, platforms=tuple(platforms))).graph
+
     return LayerRun(
-        request=RunRequest(graph=layers.graph, settings=settings, wishes=wishes), standings=layers.standings
+        request=RunRequest(graph=layers.graph, settings=settings, wishes=replace(wishes, graph_for=graph_for)),
+        standings=layers.standings,
     )
 
 
@@ -172,7 +178,7 @@ def registry_names(session: Session) -> tuple[ImageReference, ...]:
     with suppress(RegistryError):
         for repository in sorted(client.repositories()):
             if repository.startswith(session.chain.prefix):
-                tags = [tag for tag in client.tags(repository) if not tag.startswith("k1-")]
+                tags = [tag for tag in client.tags(repository) if not is_machine_tag(tag)]
                 names += [f"{session.chain.host}/{repository}:{tag}" for tag in tags]
     return _parsed(names)
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chainbuild import limits
 from chainbuild.attachments import attached_report
-from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.errors import DamagedContentError, NotFoundInRegistryError
 from chainbuild.inventory import trail_of
 from chainbuild.minimize.account import STATES
 from chainbuild.minimize.report import MINIMIZE_SCHEMA
 from chainbuild.model import CHAIN_IMAGE, StepId
-from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore
+from chainbuild.references import ImageReference
 from chainbuild.registry.contents import Origin, origins
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor, Manifest
-from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record, RecordStore
 
 BASE: Final = "base image"
 """What is said instead of a step for what the chain's own base brought."""
@@ -34,12 +35,12 @@ class Minimized:
     report: Mapping[str, Any]
 
 
-def minimized_of(registries: Registries, chain: ChainRegistry, image: RemoteImage) -> Minimized:
+def minimized_of(records: RecordStore, image: RemoteImage) -> Minimized:
     """What is known of the minimize stage of a chain's result, or of the minimized image itself.
 
     Errors: `NotFoundInRegistryError` where the image is neither, or the chain registry has no report.
     """
-    crumbs = trail_of(registries, chain, image)
+    crumbs = trail_of(records, image)
     option = crumbs[-1].step.rpartition("/")[0]
     mine = [crumb for crumb in crumbs if crumb.step == f"{option}/{_MINIMIZE}"]
     if not mine:
@@ -50,44 +51,58 @@ def minimized_of(registries: Registries, chain: ChainRegistry, image: RemoteImag
     record = mine[-1].record
     if record is None:
         raise NotFoundInRegistryError(
-            f"{chain} has no record of how {image.reference} was minimized",
+            f"{records.chain} has no record of how {image.reference} was minimized",
             hint="It was deleted, or files changed while that was done: build the option again.",
         )
-    place = image.reference if chain.holds(image.reference) else chain.place(image.reference)
+    place = image.reference if records.chain.holds(image.reference) else records.chain.place(image.reference)
     place = ImageReference(place.registry, place.repository)
-    raw = attached_report(registries, place.with_digest(record.image))
+    raw = attached_report(records.registries, place.with_digest(record.image))
     if raw is None:
         raise NotFoundInRegistryError(
-            f"{chain} has no report of how {image.reference} was minimized",
+            f"{records.chain} has no report of how {image.reference} was minimized",
             hint="It keeps one with what this version of chainbuild minimizes: build the option again.",
         )
     return Minimized(place=place, record=record, report=_read(raw, str(image.reference)))
 
 
 def _read(raw: bytes, image: str) -> Mapping[str, Any]:
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise RegistryError(f"{image}: the report of its minimize stage is damaged: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
-        raise RegistryError(f"{image}: the report of its minimize stage is not a {MINIMIZE_SCHEMA}")
+    document = limits.read_object(raw, "the report of its minimize stage", image, has_file_names=True)
+    if document.get("schema") != MINIMIZE_SCHEMA:
+        raise DamagedContentError(f"the report of its minimize stage is not a {MINIMIZE_SCHEMA}", where=image)
     return document
+
+
+@contextmanager
+def reading(image: str) -> Iterator[None]:
+    """Read the report of an image in this `with`: one that does not have the schema's form ends in a clear error.
+
+    Errors: `DamagedContentError`.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise DamagedContentError(
+            f"the report of its minimize stage does not have the form of {MINIMIZE_SCHEMA} ({type(error).__name__}:"
+            f" {str(error)[:100]})",
+            where=image,
+            hint="Build the option again with this version of chainbuild.",
+        ) from error
 
 
 # By step --------------------------------------------------------------------------------------------------------------
 
 
-def by_step(registries: Registries, minimized: Minimized) -> list[dict[str, Any]]:
+def by_step(records: RecordStore, minimized: Minimized) -> list[dict[str, Any]]:
     """Rows of which step brought what: `step`, `package`, and `bytes` by state as in the report; steps in order.
 
     Empty where the records of the steps are gone, or the report does not tell of single files. It reads the layers of the
     chain's image, all of them. Errors: `RegistryError`.
     """
-    layers, steps = _chain(registries, minimized)
+    layers, steps = _chain(records, minimized)
     packages = minimized.report["packages"]
     if not layers or not all("paths" in row for row in packages):
         return []
-    found = origins(registries, minimized.place, layers)
+    found = origins(records.registries, minimized.place, layers)
     kept = {row.get("source", row["path"]): row["bytes"] for row in minimized.report["files"]}
     sums: dict[tuple[int, str], dict[str, int]] = {}
     for package in packages:
@@ -109,12 +124,12 @@ def _place(steps: list[tuple[str, int]], layer: int) -> int:
     return next(index for index, (_, end) in enumerate(steps) if layer < end)
 
 
-def _chain(registries: Registries, minimized: Minimized) -> tuple[tuple[Descriptor, ...], list[tuple[str, int]]]:
+def _chain(records: RecordStore, minimized: Minimized) -> tuple[tuple[Descriptor, ...], list[tuple[str, int]]]:
     """The layers of the chain's image, and by step, the lowest first, the number of the layer after its last one."""
     top: tuple[Descriptor, ...] = ()
     ends: list[tuple[str, int]] = []
     lowest: tuple[Record, Manifest] | None = None
-    for record, manifest in _parents(registries, minimized):
+    for record, manifest in _parents(records, minimized):
         top = top or manifest.layers
         # An option that starts from the result of another one has that result's layers, not those of its chain.
         if [one.digest for one in manifest.layers] != [one.digest for one in top[: len(manifest.layers)]]:
@@ -126,21 +141,21 @@ def _chain(registries: Registries, minimized: Minimized) -> tuple[tuple[Descript
     return top, [(name, end) for name, end in reversed(ends) if end]
 
 
-def _parents(registries: Registries, minimized: Minimized) -> Iterator[tuple[Record, Manifest]]:
+def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Record, Manifest]]:
     """The steps of the chain, the newest first."""
-    store, client = RecordStore(registries), registries.client(minimized.place)
+    client = records.registries.client(minimized.place)
     seen: set[str] = set()
     record: Record | None = minimized.record
     while record is not None:
         key = record.parents.get(CHAIN_IMAGE, "")
-        record = store.read(minimized.place, key) if key and key not in seen else None
+        record = records.read(minimized.place, key) if key and key not in seen else None
         seen.add(key)
         if record is not None:
             try:
                 raw = client.manifest(minimized.place.repository, record.image)
             except NotFoundInRegistryError:
                 return
-            yield record, Manifest.parse(raw.raw, media_type=raw.media_type, where=record.step)
+            yield record, Manifest.of(raw, where=record.step)
 
 
 def _base_layers(record: Record, manifest: Manifest) -> int:

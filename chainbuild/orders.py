@@ -9,6 +9,7 @@ from typing import Final
 
 from chainbuild.build_order import RESULT_COMPRESSION, STEP_COMPRESSION, BuildOrder
 from chainbuild.model import Step, StepKind
+from chainbuild.records.tags import staging_tag
 from chainbuild.references import ImageReference
 from chainbuild.shipped import shipped
 
@@ -17,11 +18,16 @@ STAGE_VARIABLES: Final = {"LD_LIBRARY_PATH": "LIBRARY_PATH", "PATH": "SEARCH_PAT
 
 
 def order_for(
-    step: Step, pinned: Mapping[str, str], *, image: str = "", extra: Mapping[str, str] | None = None
+    step: Step,
+    pinned: Mapping[str, str],
+    *,
+    image: str = "",
+    sent: str = "",
+    extra: Mapping[str, str] | None = None,
 ) -> BuildOrder:
     """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
 
-    `extra` are args that follow from the inputs, and so need no place in the step's key.
+    `sent` is as in `BuildOrder`. `extra` are args that follow from the inputs, and so need no place in the step's key.
     """
     args = dict(extra or {}) | {arg.name: arg.value for arg in step.args}
     contexts = dict(step.contexts)
@@ -36,6 +42,7 @@ def order_for(
         shown=step.shown or shown_path(step.dockerfile),
         origins=step.origins,
         context=step.context,
+        sent=sent,
         platform=step.platform,
         args=tuple(args.items()),
         contexts=tuple(contexts.items()),
@@ -66,4 +73,4 @@ def shown_path(path: Path) -> str:
 
 def staging_reference(step: Step) -> ImageReference:
     """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
-    return step.repository.with_tag(f"k1-staging-{step.family}"[:128])
+    return step.repository.with_tag(staging_tag(step.family))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from chainbuild.errors import ChainbuildError
 from chainbuild.model import Step, StepId
+from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
-from chainbuild.registry.records import Record
 
 DEADLINE = "it does not fit before the deadline"
 

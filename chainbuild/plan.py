@@ -14,31 +14,40 @@ from typing import Protocol
 from chainbuild.errors import WrongUseError
 from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step, StepId
-from chainbuild.references import ImageReference
-from chainbuild.registry.records import Record
+from chainbuild.records.record import Lookup, Record
+from chainbuild.references import Digest, ImageReference
 from chainbuild.wording import plural
 
 NEVER_BUILT = "never built"
 
 
 class Records(Protocol):
-    """What is asked of the records; `registry.records.RecordStore` is the real one."""
+    """What is asked of the records; `records.store.RecordStore` is the real one."""
 
-    def read(self, repository: ImageReference, key: str) -> Record | None:
-        """The record of a key."""
+    def look_up(self, repository: ImageReference, key: str) -> Lookup:
+        """Return what the repository has under a key."""
 
-    def last(self, repository: ImageReference, family: str) -> Record | None:
-        """The newest record of a step."""
+    def last(self, repository: ImageReference, family: str) -> Lookup:
+        """Return the newest record of a step."""
 
-    def image_stands(self, repository: ImageReference, record: Record) -> bool:
-        """Whether the registry still has the record's image."""
+    def of_image(self, repository: ImageReference, image: Digest) -> Lookup:
+        """Return the newest record of an image."""
+
+    def tagged(self, reference: ImageReference) -> Digest | None:
+        """Return the digest that a readable tag names."""
+
+    def elsewhere(self, key: str) -> tuple[Record, ImageReference] | None:
+        """Return the record of a key that the chain registry has for another repository, and where its image is."""
+
+    def misfit(self, repository: ImageReference, record: Record) -> str:
+        """Return what speaks against a record when it is held against its image; empty if nothing does."""
 
 
-class Glance(Protocol):
-    """What the registry held a moment ago, known in a few requests; `registry.books.Books` is the real one."""
+class Index(Protocol):
+    """What the registry held a moment ago, known in a few requests; `records.index.RecordIndex` is the real one."""
 
-    def standing(self, repository: ImageReference, components: Components) -> Record | None:
-        """The record of a key, where both it and its image are known to stand; None where that has to be asked."""
+    def lookup(self, repository: ImageReference, components: Components) -> Record | None:
+        """Return the record of a key if both it and its image are known to be there; None if that has to be asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +74,9 @@ class Inputs(Protocol):
 
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
         """The components, given the facts of each image input by name."""
+
+    def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
+        """A digest of what the builder is sent, as it is in the file system now."""
 
     def fresh(self) -> Inputs:
         """A reader that looks at everything again."""
@@ -95,13 +107,19 @@ class Lenience:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What is to be done to a step, and why. `components` is None while a parent is not built yet."""
+    """What is to be done to a step, and why. `components` is None while a parent is not built yet.
+
+    `source` is the repository of the chain registry that a reused image is copied from, if the step's own does not have
+    it. `warning` is what people should know of this decision although nothing is wrong.
+    """
 
     step: Step
     reuse: Record | None
     reason: str
     components: Components | None = None
     last: Record | None = None
+    source: ImageReference | None = None
+    warning: str = ""
 
     @property
     def action(self) -> str:
@@ -149,12 +167,12 @@ class Decider:
         taken: Mapping[StepId, str] | None = None,
         lenient: Mapping[StepId, Lenience] | None = None,
         clock: Callable[[], float] = time.time,
-        glance: Glance | None = None,
+        index: Index | None = None,
         passed: Callable[[Step, Record], bool] = lambda _step, _record: True,
     ) -> None:
         """`external` gives the facts of the images of a step that are no steps, by input name.
 
-        `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `glance` is
+        `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `index` is
         asked before the records are, until the decider is made `fresh`. `lenient`: see `Lenience`. `passed` tells whether
         a recorded image has passed the step's test as it is now.
         """
@@ -165,7 +183,7 @@ class Decider:
         self._taken = taken or {}
         self._lenient = lenient or {}
         self._clock = clock
-        self._glance = glance
+        self._index = index
         self._passed = passed
 
     def fresh(self) -> Decider:
@@ -185,6 +203,10 @@ class Decider:
         """What the step's key is made of, with the facts of the steps that it needs."""
         return self._inputs.components(step, self.images(step, steps))
 
+    def sent(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> str:
+        """A digest of what the step's builder is sent (see `context.link`), with the facts of the steps that it needs."""
+        return self._inputs.sent(step, self.images(step, steps))
+
     def images(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> dict[str, ImageFacts]:
         """The facts of all image inputs of a step, by their names."""
         return dict(self._external(step)) | {
@@ -194,74 +216,122 @@ class Decider:
     def decide(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
         """The decision, with the facts of the steps that it needs."""
         if step.id in self._taken:
-            return self._as_it_stands(step)
+            return self._as_it_stands(step, steps)
         images = self.images(step, steps)
         components = self._inputs.components(step, images)
-        record = self._glance.standing(step.repository, components) if self._glance else None
-        stands = record is not None
-        record = record or self._records.read(step.repository, components.key)
-        if record is not None:
-            why = self._not_reusable(step, record, stands=stands)
-            if why is None:
-                return self._reused(step, record, "unchanged", components)
-            return Decision(step=step, reuse=None, reason=why, components=components, last=record)
-        last = self._records.last(step.repository, step.family)
-        lenience = self._lenient.get(step.id)
+        if components.unknown_remotes:
+            return Decision(step=step, reuse=None, reason=_unknown(components), components=components)
+        decision, refusal = self._by_key(step, components)
+        if decision:
+            return decision
+        found = self._records.last(step.repository, step.family)
+        last, lenience = found.record, self._lenient.get(step.id)
         if last and lenience and _alike(step, last.components, components, lenience):
-            why = self._not_reusable(step, last, stands=False)
-            if why is None:
+            why = self._renewed(last) or self._records.misfit(step.repository, last)
+            if not why:
                 return self._reused(step, last, f"taken as it stands ({lenience.flag})", components)
             return Decision(step=step, reuse=None, reason=why, components=components, last=last)
-        return Decision(
-            step=step,
-            reuse=None,
-            reason=self._explained(step, last, components, images),
-            components=components,
-            last=last,
-        )
+        reason = refusal or self._explained(step, found, components, images)
+        return Decision(step=step, reuse=None, reason=reason, components=components, last=last)
 
-    def _as_it_stands(self, step: Step) -> Decision:
+    def _by_key(self, step: Step, components: Components) -> tuple[Decision | None, str]:
+        """Return the decision if there is a record of exactly this key; else why one that is there does not count."""
+        record = self._index.lookup(step.repository, components) if self._index else None
+        if record:
+            return self._decision(step, record, self._renewed(record), components), ""
+        found = self._records.look_up(step.repository, components.key)
+        why = ""
+        if found.record:
+            renewed = self._renewed(found.record)
+            why = renewed or self._records.misfit(step.repository, found.record)
+            if renewed or not why:
+                return self._decision(step, found.record, why, components), ""
+        other = self._records.elsewhere(components.key)
+        if other and not self._renewed(other[0]):
+            here = other[1].repository == step.repository.repository
+            reason = "unchanged" if here else f"unchanged (from {other[1].repository})"
+            return self._reused(step, other[0], reason, components, source=other[1]), ""
+        if found.record:
+            return self._decision(step, found.record, why, components), ""
+        return None, found.refusal
+
+    def _decision(self, step: Step, record: Record, why: str, components: Components) -> Decision:
+        if not why:
+            return self._reused(step, record, "unchanged", components)
+        return Decision(step=step, reuse=None, reason=why, components=components, last=record)
+
+    def _as_it_stands(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
+        """Take what this tree and this TAG mean, whatever changed: by the present key, by the TAG, or the newest image."""
         flag = self._taken[step.id]
-        last = self._records.last(step.repository, step.family)
-        if last is None or not self._records.image_stands(step.repository, last):
+        try:
+            components = self._inputs.components(step, self.images(step, steps))
+        except (WrongUseError, OSError):
+            # What cannot be read decides nothing here: the step is not to be built.
+            components = None
+        if components and not components.unknown_remotes:
+            decision, _ = self._by_key(step, components)
+            if decision and decision.reuse:
+                return decision
+        tagged = self._records.tagged(step.reference)
+        named = self._records.of_image(step.repository, tagged) if tagged else Lookup()
+        if (
+            named.record
+            and named.record.family == step.family
+            and not self._records.misfit(step.repository, named.record)
+        ):
+            reason = f"taken as it stands ({flag}): the image of {step.tag}, {_built(named.record)}"
+            return self._reused(step, named.record, reason)
+        found = self._records.last(step.repository, step.family)
+        if found.record is None or self._records.misfit(step.repository, found.record):
+            refusal = named.refusal or found.refusal
             raise WrongUseError(
-                f"{flag}: {step.id} is not in the chain registry",
+                f"{flag}: {step.id} is not in the chain registry{f' ({refusal})' if refusal else ''}",
                 hint=f"Build it first: run without {flag.split()[0]}.",
             )
-        return self._reused(step, last, f"taken as it stands ({flag})")
+        why = "nothing was built from what is here now, and the tag of this TAG names no image of the step"
+        return replace(
+            self._reused(step, found.record, f"taken as it stands ({flag}): the newest image, {_built(found.record)}"),
+            warning=f"{flag}: {step.id} is taken from the newest image of any TAG, {_built(found.record)}: {why}",
+        )
 
-    def _reused(self, step: Step, record: Record, reason: str, components: Components | None = None) -> Decision:
+    def _reused(
+        self,
+        step: Step,
+        record: Record,
+        reason: str,
+        components: Components | None = None,
+        *,
+        source: ImageReference | None = None,
+    ) -> Decision:
         if not self._passed(step, record):
             reason += "; its test, which it has not passed yet, is run"
-        return Decision(step=step, reuse=record, reason=reason, components=components, last=record)
+        return Decision(step=step, reuse=record, reason=reason, components=components, last=record, source=source)
 
-    def _not_reusable(self, step: Step, record: Record, *, stands: bool) -> str | None:
+    def _renewed(self, record: Record) -> str:
+        """Return the flag by which a result is renewed although nothing changed; empty if none asks for it."""
         age = self._clock() - record.built_at
         if record.built_at >= self._renewal.since > 0:
-            pass
-        elif self._renewal.refresh:
+            return ""
+        if self._renewal.refresh:
             return "--refresh"
-        elif self._renewal.refresh_after is not None and age > self._renewal.refresh_after:
+        if self._renewal.refresh_after is not None and age > self._renewal.refresh_after:
             return f"older than --refresh-after ({_days(age)} old)"
-        if not stands and not self._records.image_stands(step.repository, record):
-            return "its image was deleted from the registry"
-        return None
+        return ""
 
-    def _explained(
-        self, step: Step, last: Record | None, components: Components, images: Mapping[str, ImageFacts]
-    ) -> str:
-        if last is None:
-            return NEVER_BUILT
-        told = changes(last.components, components)
-        words = [_in_words(step, text, last, images) for text in told]
+    def _explained(self, step: Step, found: Lookup, components: Components, images: Mapping[str, ImageFacts]) -> str:
+        if found.record is None:
+            return found.refusal or NEVER_BUILT
+        told = changes(found.record.components, components)
+        words = [_in_words(step, text, found.record, images) for text in told]
         return "; ".join(words) or "its record was deleted from the registry"
 
     def waiting(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
         """The decision for a step whose parents are not built yet: it will be taken again then."""
-        last = self._records.last(step.repository, step.family)
+        found = self._records.last(step.repository, step.family)
+        last = found.record
         first = next(parents[need] for need in step.needs if not parents[need].reuse)
         if last is None:
-            return Decision(step=step, reuse=None, reason=NEVER_BUILT)
+            return Decision(step=step, reuse=None, reason=found.refusal or NEVER_BUILT)
         return Decision(step=step, reuse=None, reason=f"parent {_cause(first)}", last=last)
 
 
@@ -335,7 +405,7 @@ def _cause(decision: Decision) -> str:
 def _in_words(step: Step, change: str, last: Record, images: Mapping[str, ImageFacts]) -> str:
     """A change of an image input, told as what it is to people."""
     for image in step.images:
-        if not change.startswith(f"{image.name} from "):
+        if not change.startswith(f"{image.name} changed from "):
             continue
         if isinstance(image.source, str):
             return f"parent {image.source.rpartition('/')[2]} has other content"
@@ -349,6 +419,15 @@ def _in_words(step: Step, change: str, last: Record, images: Mapping[str, ImageF
 def digest_note(name: str) -> str:
     """The note of a record that says which image an input was, for people."""
     return f"digest of {name}"
+
+
+def _unknown(components: Components) -> str:
+    return "; ".join(f"could not ask {address}: {why}" for address, why in components.unknown_remotes)
+
+
+def _built(record: Record) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
+    return f"built {when}, {_short(str(record.image))}"
 
 
 def _short(digest: str) -> str:

@@ -18,10 +18,10 @@ from chainbuild.import_proof import ImportProof, is_wanted
 from chainbuild.model import Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
 from chainbuild.provenance import Trail, with_stamps, with_trail
+from chainbuild.records.record import Record
 from chainbuild.registry.collect import BUILT_AS
 from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import Record
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
 from chainbuild.trials import VERDICT, has_passed, run_trial

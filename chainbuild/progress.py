@@ -13,9 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainbuild.events import Emit, LogLine, StepProgress
+from chainbuild.events import Emit, LogLine, Message, StepProgress
 from chainbuild.log_tail import LogTail
 
+# BuildKit's util/progress/logs: it passes on 2 MiB of an instruction's output, and 200 KiB a second.
+_CLIPPED = re.compile(r"\[output clipped, log limit (?P<limit>.+) reached\]")
+_LIFT = "BUILDKIT_STEP_LOG_MAX_SIZE=-1 and BUILDKIT_STEP_LOG_MAX_SPEED=-1 in the environment of its daemon"
 _EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
 _RULE = re.compile(r"^-{10,}$")
 _PUSHED = re.compile(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
@@ -93,6 +96,7 @@ class Progress:
         self._vertices: dict[str, _Vertex] = {}
         self._text: list[str] = []
         self._doing = ""
+        self._clipped = False
         self.pushed = ""
         """The digest of the manifest that the registry has taken; empty before that."""
         self.exported = False
@@ -161,6 +165,15 @@ class Progress:
 
     def _line(self, vertex: _Vertex, line: bytes, stream: int) -> None:
         text = line.decode("utf-8", "replace")
+        clipped = _CLIPPED.fullmatch(text)
+        if clipped:
+            text = f"==== the builder dropped output here (its limit: {clipped['limit']}); {_LIFT} lift the limit"
+            if not self._clipped:
+                self._clipped = True
+                warning = (
+                    f"{self._step}: the builder dropped a part of the output (its limit: {clipped['limit']}); {_LIFT}"
+                )
+                self._emit(Message(level="warning", text=f"{warning} lift the limit"))
         vertex.tail.add(text, stderr=stream == 2)
         self._emit(
             LogLine(step=self._step, vertex=vertex.name, text=text, stream="stderr" if stream == 2 else "stdout")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.git_view import run_git
 from chainbuild.model import Stamp
+from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.records import is_key
 
 LABELS: Final = "io.github.chainbuild."
 TRAIL_LABEL: Final = f"{LABELS}trail"
@@ -67,6 +68,8 @@ def read_trail(config: ImageConfig) -> Trail:
     """The trail in the labels; empty where there is none or it cannot be read."""
     try:
         found = json.loads(config.label(TRAIL_LABEL) or "[]")
+        if len(found) > limits.TRAIL.value:
+            return ()
         pairs = [(step, key) for step, key in found if isinstance(step, str) and is_key(key)]
         well = isinstance(found, list) and len(pairs) == len(found)
         return tuple(Breadcrumb(step=step, key=key) for step, key in pairs) if well else ()

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from chainbuild.errors import StaleIndexError
+from chainbuild.generations import Generations, StaleImage
 from chainbuild.model import Chain
 from chainbuild.outcome import Outcome
 from chainbuild.references import Digest, ImageReference, Platform
@@ -21,13 +23,20 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def publish_indexes(
-    registries: Registries, chains: Iterable[Chain], outcome: Outcome, *, replace: bool = False
+    registries: Registries,
+    chains: Iterable[Chain],
+    outcome: Outcome,
+    *,
+    replace: bool = False,
+    generations: Generations | None = None,
+    refuse_stale: bool = False,
 ) -> tuple[str, ...]:
     """Give the chains' results their names in the chain registry; what people may want to know of it is told.
 
     The results' own names come first, then the indexes over them with their other tags, then the aliases of those.
     Contents are all in place before the first name moves. Platforms that an index has already stay in it, unless it is
-    told to `replace` it by what is given. An alias that exists stays as it is.
+    told to `replace` it by what is given; `generations` tells which of them are of other inputs, and `refuse_stale` makes
+    that an error. An alias that exists stays as it is. Errors: `StaleIndexError`; no index was changed then.
     """
     images = _in_place(registries, chains, outcome)
     wanted: dict[ImageReference, dict[Platform, Descriptor]] = {}
@@ -36,16 +45,76 @@ def publish_indexes(
         if chain.release != chain.result.reference:
             put_tag(registries, chain.release, image.digest)
         wanted.setdefault(chain.index, {})[chain.platform] = image.descriptor
+    chains_of = {chain.index: chain for chain in images}
+    stale: tuple[StaleImage, ...] = ()
+    if generations is not None and not replace:
+        given = {reference: frozenset(platform.oci for platform in below) for reference, below in wanted.items()}
+        stale = _stale(registries, chains_of, given, generations)
+        _refuse(stale, refuse_stale=refuse_stale)
     indexes = {
         reference: put_index(registries, reference, below, merge=not replace) for reference, below in wanted.items()
     }
     for chain in images:
         for tag in chain.also:
             put_tag(registries, chain.home.with_tag(tag), indexes[chain.index].digest)
-    told: dict[str, None] = {}
+    told: dict[str, None] = dict.fromkeys(str(one) for one in stale)
     for alias, chain in _aliases(images).items():
         told |= dict.fromkeys(_never_moved(registries, alias, indexes[chain.index].digest))
     return tuple(told)
+
+
+def _stale(
+    registries: Registries,
+    chains: Mapping[ImageReference, Chain],
+    given: Mapping[ImageReference, frozenset[str]],
+    generations: Generations,
+) -> tuple[StaleImage, ...]:
+    """The images that the indexes keep from before and that the tree does not give now.
+
+    `given` has, for every index by name, the OCI platforms that it is going to get.
+    """
+    found: list[StaleImage] = []
+    for reference, platforms in given.items():
+        before = read_index(registries, reference)
+        for child in before.images if before else ():
+            if child.platform is not None and child.platform.oci not in platforms:
+                one = generations.stale(chains[reference], reference, child.platform, child.digest)
+                found += [one] if one else []
+    return tuple(found)
+
+
+def _refuse(stale: tuple[StaleImage, ...], *, refuse_stale: bool) -> None:
+    if stale and refuse_stale:
+        raise StaleIndexError(
+            "\n".join(str(one) for one in stale),
+            hint="Build the other platforms, too, or drop them with --replace-index. The index was not changed.",
+        )
+
+
+def stale_where_pushed(
+    registries: Registries,
+    repo: ImageReference,
+    chains: Iterable[Chain],
+    generations: Generations,
+    *,
+    refuse_stale: bool = False,
+) -> tuple[str, ...]:
+    """What is to be said of the indexes in REPO's own registry: images that only they have, and that are of other inputs.
+
+    Errors: `StaleIndexError`.
+    """
+    chains_of: dict[ImageReference, Chain] = {}
+    given: dict[ImageReference, frozenset[str]] = {}
+    for chain in chains:
+        here = read_index(registries, chain.index)
+        target = (chain.repo or repo).with_tag(chain.index_tag)
+        chains_of[target] = chain
+        given[target] = (
+            frozenset(child.platform.oci for child in here.images if child.platform) if here else frozenset()
+        )
+    stale = _stale(registries, chains_of, given, generations)
+    _refuse(stale, refuse_stale=refuse_stale)
+    return tuple(str(one) for one in stale)
 
 
 def _in_place(registries: Registries, chains: Iterable[Chain], outcome: Outcome) -> dict[Chain, RemoteImage]:

@@ -15,6 +15,8 @@ from chainbuild.errors import WrongUseError
 from chainbuild.wording import perhaps_you_meant
 
 DOCKER_HUB: Final = "docker.io"
+RECORDS_REPOSITORY: Final = "chainbuild-records"
+"""The repository of a chain registry that has a copy of every record, whatever REPO it was made for."""
 
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]+)?")
@@ -31,6 +33,11 @@ class Digest:
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.value):
             raise WrongUseError(f"{self.value!r} is not a digest", hint="A digest is sha256: and 64 hex digits.")
+
+    @property
+    def algorithm(self) -> str:
+        """`sha256` or `sha512`."""
+        return self.value.partition(":")[0]
 
     @property
     def hex(self) -> str:
@@ -258,6 +265,11 @@ class ChainRegistry:
     def holds(self, reference: ImageReference) -> bool:
         """Whether a reference names an image of this registry."""
         return reference.registry == self.host
+
+    @property
+    def records(self) -> ImageReference:
+        """The repository of the copies of all records."""
+        return ImageReference(self.host, f"{self.prefix}/{RECORDS_REPOSITORY}" if self.prefix else RECORDS_REPOSITORY)
 
     def place(self, name: ImageReference) -> ImageReference:
         """Where images of the repository `name` go here; a registry in the name becomes a part of the path."""

@@ -5,7 +5,6 @@ A step's verdict goes to the record of its image, where one stands: what fails n
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,11 +20,9 @@ from chainbuild.execute import STOP_SECONDS
 from chainbuild.inventory import Crumb, trail_of
 from chainbuild.model import Graph, Step, StepId, StepKind
 from chainbuild.orders import shown_path
+from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.artifacts import put_artifact
-from chainbuild.registry.books import forget
 from chainbuild.registry.images import RemoteImage, resolve
-from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore, last_tag
 from chainbuild.session import Session
 from chainbuild.trials import VERDICT, read_trial, run_trial
 
@@ -78,7 +75,7 @@ def of_image(session: Session, found: FoundImage, platform: Platform, test: Path
     """
     crumb: Crumb | None = None
     try:
-        crumb = trail_of(session.registries, session.chain, found.image)[-1]
+        crumb = trail_of(session.records, found.image)[-1]
     except NotFoundInRegistryError as error:
         if test is None:
             raise NotFoundInRegistryError(
@@ -122,11 +119,11 @@ def _own_test(root: Path, image: str, option: str, name: str) -> Path:
 
 
 def _record_of(session: Session, step: Step, image: RemoteImage) -> Record | None:
-    last = RecordStore(session.registries).last(step.repository, step.family)
+    last = session.records.last(step.repository, step.family).record
     if last and last.image == image.digest:
         return last
     with suppress(NotFoundInRegistryError):
-        crumb = trail_of(session.registries, session.chain, image)[-1]
+        crumb = trail_of(session.records, image)[-1]
         if crumb.record and crumb.record.image == image.digest:
             return crumb.record
     return None
@@ -216,10 +213,5 @@ def _keep(session: Session, one: Retrial, verdict: str) -> None:
         one.image.reference if session.chain.holds(one.image.reference) else session.chain.place(one.image.reference)
     )
     place = ImageReference(place.registry, place.repository)
-    platform, option, name = record.step.split("/", 2)
-    last = last_tag(f"{option}-{name}-{platform}")
-    newest = RecordStore(session.registries).at(place.with_tag(last))
-    content = json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")).encode()
-    forget(session.registries, place, record.step)
-    for tag in (record.key, last) if newest and newest.key == record.key else (record.key,):
-        put_artifact(session.registries, place.with_tag(tag), artifact_type=ARTIFACT_TYPE, content=content)
+    newest = session.records.last(place, record.family).record
+    session.records.write(place, record, newest=newest is not None and newest.key == record.key)

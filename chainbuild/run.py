@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from chainbuild import events
 from chainbuild.bases import Found, find_all
 from chainbuild.execute import Execution, Tools
+from chainbuild.generations import Generations, GraphFor
 from chainbuild.inputs import InputReader
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, Step, StepId, StepKind
 from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args, staging_reference
@@ -19,13 +21,14 @@ from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renew
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of, tree_notes
-from chainbuild.publish import publish_indexes, push_results
-from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.books import Books, book_reference
+from chainbuild.publish import publish_indexes, push_results, stale_where_pushed
+from chainbuild.records.index import RecordIndex, chains_by_index
+from chainbuild.records.record import Record
+from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.records import Record, RecordStore
 from chainbuild.session import Session
 from chainbuild.trials import has_passed
+from chainbuild.trust.keyring import SIGNING_KEY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +50,10 @@ class Wishes:
     """Send results and indexes to REPO's own registry."""
     replace_index: bool = False
     """Let an index lose the platforms that this run does not build."""
+    refuse_stale_index: bool = False
+    """Fail if an index would keep a platform's image that the tree does not give now."""
+    graph_for: GraphFor | None = None
+    """Reads the same request for other platforms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,24 +63,24 @@ class Planned:
     plan: Plan
     found: Found
     decider: Decider
-    books: Books
+    index: RecordIndex
 
 
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
     found = find_all(session.finder(), graph.external_images)
-    books = Books(session.registries, graph.chains)
+    index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
     decider = Decider(
-        RecordStore(session.registries),
+        session.records,
         InputReader(Platform.of_this_machine()),
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
         lenient=wishes.lenient,
-        glance=books,
+        index=index,
         passed=has_passed,
     )
-    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, books=books)
+    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, index=index)
 
 
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
@@ -110,13 +117,21 @@ def build_run(
     started = time.monotonic()
     planned = plan_run(graph, session, wishes)
     plan, emit = planned.plan, session.emit
+    for decision in plan.decisions:
+        if decision.warning:
+            emit(events.Message(level="warning", text=decision.warning))
     emit(events.RunStarted(steps=tuple(_announced(decision) for decision in plan.decisions), log_folder=log_folder))
     if plan.builds:
+        # A key that cannot be made is found out now, not after an hour of building.
+        _ = session.records.keyring.signing_key
+        if session.records.keyring.made_key and session.settings.registry and os.environ.get("CI"):
+            text = f"this job signs with a key of its own, which no other job trusts; set the CI secret {SIGNING_KEY}"
+            emit(events.Message(level="warning", text=text))
         check_builders(session.driver, {decision.step.platform for decision in plan.builds})
     tools = Tools(
         driver=session.driver,
         registries=session.registries,
-        records=RecordStore(session.registries),
+        records=session.records,
         decider=planned.decider,
         finisher=StageFinisher(session.registries, session.driver, emit),
         found=planned.found,
@@ -133,20 +148,18 @@ def build_run(
         seconds_left=wishes.seconds_left,
     )
     outcome = execution.run()
-    _keep_books(graph, planned.books, outcome)
+    _update_index(graph, planned.index, outcome)
+    session.records.seen.remember(result.record for result in outcome.results.values())
     results = _name_results(graph, session, outcome, wishes)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
 
 
-def _keep_books(graph: Graph, books: Books, outcome: Outcome) -> None:
-    """Chains that share a book are kept in one go."""
-    shared: dict[ImageReference, list[Chain]] = {}
-    for chain in graph.chains:
-        shared.setdefault(book_reference(chain), []).append(chain)
-    for chains in shared.values():
+def _update_index(graph: Graph, index: RecordIndex, outcome: Outcome) -> None:
+    """Write the records of the run into the indexes of its chains."""
+    for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
-        books.keep(chains[0], [outcome.results[step].record for step in steps])
+        index.update(chains[0], [outcome.results[step].record for step in steps])
 
 
 def _announced(decision: Decision) -> events.PlannedStep:
@@ -166,7 +179,19 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
         # A release of some images that belong together would be none.
         session.emit(events.Message(level="warning", text="no image has got a name: not all of them are there"))
         return ()
-    for text in publish_indexes(session.registries, finished, outcome, replace=wishes.replace_index):
+    generations = _generations(session, wishes)
+    refuse = wishes.refuse_stale_index
+    texts = publish_indexes(
+        session.registries,
+        finished,
+        outcome,
+        replace=wishes.replace_index,
+        generations=generations,
+        refuse_stale=refuse,
+    )
+    if wishes.push and not graph.exact:
+        texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
+    for text in dict.fromkeys(texts):
         session.emit(events.Message(level="warning", text=text))
     if wishes.push:
         pushed = push_results(
@@ -186,6 +211,17 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
                 session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
         results.append(_told(chain, result, outcome, local_name))
     return tuple(results)
+
+
+def _generations(session: Session, wishes: Wishes) -> Generations:
+    """What tells whether images of other platforms are those of the present tree."""
+
+    def plan_of(graph: Graph) -> Plan:
+        # What is found on the way is said by the runs that build it.
+        quiet = replace(session, emit=lambda _: None)
+        return plan_run(graph, quiet, replace(wishes, first=None, renewal=Renewal())).plan
+
+    return Generations(session.records, wishes.graph_for, plan_of)
 
 
 def _told(chain: Chain, result: StepResult, outcome: Outcome, local_name: str) -> events.ImageResult:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from chainbuild.command_line import RunRequest
@@ -13,15 +13,21 @@ from chainbuild.layouts.science.manifests import COMPAT
 from chainbuild.layouts.science.orphans import Orphan, Releases, find_orphans, lost_releases, orphan_problems
 from chainbuild.layouts.science.words import ScienceRequest
 from chainbuild.outcome import Outcome
-from chainbuild.references import ImageReference
+from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session
 
 
 @contextmanager
 def prepared(request: ScienceRequest) -> Iterator[tuple[Layout, RunRequest]]:
     """The layout and the run that it is, as long as the `with` lasts."""
-    with laid_out(request.tree, request.selection, request.place, request.platforms, request.state) as layout:
-        wishes = replace(request.wishes, lenient=layout.lenient)
+    with ExitStack() as stack:
+
+        def lay_out(platforms: Sequence[Platform]) -> Layout:
+            place = laid_out(request.tree, request.selection, request.place, tuple(platforms), request.state)
+            return stack.enter_context(place)
+
+        layout = lay_out(request.platforms)
+        wishes = replace(request.wishes, lenient=layout.lenient, graph_for=lambda platforms: lay_out(platforms).graph)
         yield layout, RunRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
 
 

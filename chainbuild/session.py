@@ -17,11 +17,15 @@ from chainbuild.errors import WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.local_store import LocalStore
 from chainbuild.project.place import registry_data_of_tree
+from chainbuild.records.seen import SeenRecords
+from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.registry.credentials import from_docker_config
 from chainbuild.registry.managed import ManagedRegistry, default_data_folder
 from chainbuild.registry.pool import Registries
 from chainbuild.shipped import shipped
+from chainbuild.trust.keyring import KeyRing
+from chainbuild.trust.keys import PublicKey
 
 if TYPE_CHECKING:
     from chainbuild.buildx import BuildxDriver
@@ -43,6 +47,8 @@ class Settings:
     port: int = 5000
     builders: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """The keys that the project file names; they count for a registry other than the managed one."""
 
     @property
     def chain(self) -> ChainRegistry:
@@ -83,12 +89,18 @@ def differing_compose_file(root: Path) -> Path | None:
         return None
 
 
+def keyring_of(settings: Settings) -> KeyRing:
+    """Return the keys that count for the settings' registry."""
+    return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """What a command works with while the chain registry is there."""
 
     settings: Settings
     registries: Registries
+    records: RecordStore
     local: LocalStore
     emit: Emit
     driver: BuildxDriver
@@ -100,7 +112,7 @@ class Session:
 
     def finder(self) -> BaseFinder:
         """What finds the images that nobody builds."""
-        return BaseFinder(self.registries, self.chain, self.local, self.emit, hand_over=_hand_over)
+        return BaseFinder(self.records, self.local, self.emit, hand_over=_hand_over)
 
 
 def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
@@ -124,12 +136,17 @@ def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> I
         _prepare_for_building(settings.root, emit)
     lease = managed.lease(emit) if managed is not None else nullcontext()
     credentials = managed.credentials if managed is not None else from_docker_config
-    with lease, Registries(credentials=credentials) as registries:
+
+    def notice(text: str) -> None:
+        emit(Message(level="warning", text=text))
+
+    with lease, Registries(credentials=credentials, notice=notice) as registries:
         if managed is not None and building:
             _take_over(settings.root, managed, emit)
         yield Session(
             settings=settings,
             registries=registries,
+            records=RecordStore(registries, keyring_of(settings), settings.chain, SeenRecords.of(settings.chain)),
             local=LocalStore(),
             emit=emit,
             driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),

@@ -25,8 +25,8 @@ from chainbuild.errors import BuildFailedError, NotProvenError, Problem, WrongUs
 from chainbuild.events import Emit, Verdict
 from chainbuild.model import Step
 from chainbuild.orders import shown_path
+from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
-from chainbuild.registry.records import Record
 from chainbuild.scratch import scratch_folder
 
 VERDICT: Final = "test"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from chainbuild.adoption import adopt, published_as
@@ -16,6 +16,7 @@ from chainbuild.layouts.types.words import TypesRequest
 from chainbuild.model import StepId
 from chainbuild.plan import Decision
 from chainbuild.provenance import PRIVATE, VISIBILITY_LABEL
+from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.run import Planned, plan_run
 from chainbuild.session import Session
@@ -24,8 +25,16 @@ from chainbuild.session import Session
 @contextmanager
 def prepared(request: TypesRequest) -> Iterator[tuple[Layout, RunRequest]]:
     """The layout and the run that it is, as long as the `with` lasts."""
-    with laid_out(request.catalogue, request.relations, request.places, request.wanted) as layout:
-        yield layout, run_of(request, layout)
+    with ExitStack() as stack:
+
+        def lay_out(platforms: Sequence[Platform]) -> Layout:
+            wanted = replace(request.wanted, platforms=tuple(platforms))
+            return stack.enter_context(laid_out(request.catalogue, request.relations, request.places, wanted))
+
+        layout = lay_out(request.wanted.platforms)
+        run = run_of(request, layout)
+        wishes = replace(run.wishes, graph_for=lambda platforms: lay_out(platforms).graph)
+        yield layout, replace(run, wishes=wishes)
 
 
 def run_of(request: TypesRequest, layout: Layout) -> RunRequest:
@@ -85,7 +94,11 @@ def renewed(request: TypesRequest, layout: Layout, session: Session, *, pull: bo
             if decision.step.id in more and decision.components:
                 image = more[decision.step.id]
                 adopt(
-                    session.registries, decision.step, decision.components, image, parents=_parents(planned, decision)
+                    session.records,
+                    decision.step,
+                    decision.components,
+                    image,
+                    parents=_parents(planned, decision),
                 )
                 session.emit(Message(text=f"pulled {layout.images[decision.step.id].id} from {image.reference}"))
     return _cut(request, layout, planned, published)

@@ -6,7 +6,9 @@ Sizes are decimal with three digits, as docker prints them. Everything here is p
 from __future__ import annotations
 
 import difflib
+import math
 import re
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -56,6 +58,9 @@ _GOING_ON: Final = {
 
 def size(count: float) -> str:
     """A number of bytes: `0 B`, `999 B`, `81.2 MB`, `912 MB`, `1.05 GB`."""
+    # Records and manifests come from elsewhere: a number in them may be none.
+    if not math.isfinite(count):
+        return "unknown size"
     value, unit = float(max(count, 0)), 0
     while _three_digits(value) == "1000" and unit < len(_SIZE_UNITS) - 1:
         value, unit = value / 1000, unit + 1
@@ -71,8 +76,18 @@ def _three_digits(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def binary_size(count: int) -> str:
+    """A number of bytes as limits are written: `64 KiB`, `8 MiB`, `8,191 bytes` if it is no round number."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count and not count % (1 << power):
+            return f"{count >> power:,} {unit}"
+    return f"{count:,} bytes"
+
+
 def duration(seconds: float) -> str:
     """A time that passed: `0.4s`, `3.2s`, `42s`, `4m07s`, `1h02m`."""
+    if not math.isfinite(seconds):
+        return "unknown time"
     seconds = max(seconds, 0.0)
     if seconds < 9.95:
         return f"{seconds:.1f}s"
@@ -83,6 +98,14 @@ def duration(seconds: float) -> str:
         return f"{whole // 60}m{whole % 60:02d}s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def moment(seconds: float) -> str:
+    """A time, in seconds since the epoch, as `2025-03-01 12:30 UTC`; `an unknown time` if it is none."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "an unknown time"
 
 
 def plural(count: int, word: str, many: str = "") -> str:
@@ -137,9 +160,42 @@ def visible(text: str) -> str:
     return text.expandtabs(8).rstrip()
 
 
+def escaped(text: str) -> str:
+    r"""Foreign text (a name, a path, a tag, a command line) as it may be shown: on one line, with nothing left out.
+
+    What is not printable is written as an escape (`\n`, `\x1b`, `\u202e`, `\xff` for a byte that is no text), so it
+    neither acts on the terminal nor hides.
+    """
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    # An undecodable byte of a file name (PEP 383) is shown as that byte.
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode("ascii")
+
+
 def visible_lines(text: str) -> list[str]:
-    """A text of several lines (a message, a hint) with each of them fit to be shown."""
-    return [visible(line) for line in text.split("\n")]
+    """A text of several lines (a message, a hint) with each of them fit to be shown, and nothing left out."""
+    return [escaped(line.rstrip().expandtabs(8)) for line in text.split("\n")]
+
+
+def inert(text: str) -> str:
+    """Text that acts on no terminal: what could is escaped, and every other letter stays.
+
+    It is the last guard before a terminal. What comes from elsewhere is made fit to be read before that, by `escaped` or
+    (lines that a build prints) `visible`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _SURROGATE.sub(_escape_match, _HARMFUL.sub(_escape_match, text))
+
+
+def _escape_match(match: re.Match[str]) -> str:
+    return _escape(match[0])
 
 
 def _without_backspaces(text: str) -> str:

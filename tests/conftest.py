@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -40,15 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=gone)
 
 
-@pytest.fixture(scope="session")
-def _users_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("user")
-
-
 @pytest.fixture(autouse=True)
-def _unit_tests_touch_nothing(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _users_folders: Path
-) -> None:
+def _unit_tests_touch_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "tests/unit/" not in request.node.nodeid:
         return
 
@@ -59,11 +53,18 @@ def _unit_tests_touch_nothing(
     monkeypatch.setattr(subprocess.Popen, "__init__", forbidden)
     monkeypatch.setattr(os, "system", forbidden)
     monkeypatch.setattr(socket.socket, "connect", forbidden)
-    # Nor do they read or write what the user of this machine has.
-    for name in ("DATA", "STATE", "CACHE", "CONFIG"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(_users_folders / name.lower()))
-    for name in [name for name in os.environ if name.startswith("CHAINBUILD_REGISTRY")]:
-        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:
+    """Keep unit tests away from the keys and settings of whoever runs them."""
+    if "tests/unit/" in request.node.nodeid:
+        for name in ("CONFIG", "DATA", "STATE", "CACHE"):
+            monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.getbasetemp() / "xdg" / name.lower()))
+        for name in ("CHAINBUILD_SIGNING_KEY", "CHAINBUILD_TRUSTED_KEYS"):
+            monkeypatch.delenv(name, raising=False)
+        for name in [name for name in os.environ if name.startswith("CHAINBUILD_REGISTRY")]:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +128,7 @@ def base_images(registry_host: str) -> str:
     from chainbuild.references import ImageReference, Platform
     from chainbuild.registry.images import copy_image, put_index, resolve
     from chainbuild.registry.pool import Registries
+    from tests.support.keys import record_store
 
     name = ImageReference.parse(BASE)
     place = ImageReference.parse(f"{registry_host}/{BASE}")
@@ -144,7 +146,7 @@ def base_images(registry_host: str) -> str:
                     copy_image(registries, resolve(registries, name, platform).reference, single)
                 except ChainbuildError as no_registry:
                     sys.stderr.write(f"no registry gives it: {no_registry}\n")
-                    bootstrap(name, platforms, registries=registries, registry=registry_host, emit=print)
+                    bootstrap(name, platforms, records=record_store(registries, registry_host), emit=print)
                     return str(place)
             found[platform] = resolve(registries, single, platform).descriptor
         put_index(registries, place, found)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from chainbuild.ci import script
 from chainbuild.ci.jobs import Job, JobKind
 from chainbuild.ci.pipeline import BRANCH, Pipeline, Vendor
+from chainbuild.trust.keyring import SIGNING_KEY
 
 CONTAINER_REGISTRY: Final = "ghcr.io"
 """GitHub's own registry takes the workflow's own token."""
@@ -22,12 +23,15 @@ def write(pipeline: Pipeline) -> _Node:
         jobs[job.id] = _job(pipeline, job)
         if job.kind is JobKind.BUILD:
             jobs[job.goes_on] = _goes_on(pipeline, job)
+    variables = {name: f"${{{{ vars.{name} }}}}" for name in pipeline.variables}
+    # Only the branch whose records everybody trusts signs with the key that they trust.
+    signing = f"${{{{ github.ref == 'refs/heads/{BRANCH}' && secrets.{SIGNING_KEY} || '' }}}}"
     return {
         "name": "chainbuild",
         "on": {"push": {"branches": [BRANCH]}, "workflow_dispatch": {}},
         "permissions": {"contents": "read"} | ({"packages": "write"} if own else {}),
         "concurrency": {"group": f"{pipeline.repo}:{pipeline.tag}", "cancel-in-progress": False},
-        **({"env": {name: f"${{{{ vars.{name} }}}}" for name in pipeline.variables}} if pipeline.variables else {}),
+        "env": {SIGNING_KEY: signing, **variables},
         "jobs": jobs,
     }
 

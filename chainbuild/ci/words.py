@@ -144,8 +144,12 @@ def _check_places(words: CiWords, collector: Collector) -> None:
 
 
 def _is_local(place: str) -> bool:
+    # Late, as it is only for this: the address of a host is what the registry's client says.
+    from chainbuild.registry.auth import is_this_machine
+
     host = place.partition("/")[0]
-    return host.startswith(("127.", "[::1]")) or host.partition(":")[0] == "localhost"
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    return is_this_machine(name.lower())
 
 
 def _typed(option: str) -> tuple[str, ...]:

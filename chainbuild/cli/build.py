@@ -108,6 +108,7 @@ def build(
     deadline: flags.Deadline = None,
     push: Push = None,
     replace_index: flags.ReplaceIndex = False,
+    fail_if_stale_index: flags.FailIfStaleIndex = False,
     load: Load = None,
     tests: Tests = None,
     verbose: flags.Verbose = 0,
@@ -177,6 +178,17 @@ def _dry(command: Callable[..., int], without: set[str], help: str) -> Callable[
 
 plan = _dry(
     build,
-    {"dry_run", "jobs", "keep_going", "deadline", "push", "replace_index", "load", "tests", "plain"},
+    {
+        "dry_run",
+        "jobs",
+        "keep_going",
+        "deadline",
+        "push",
+        "replace_index",
+        "fail_if_stale_index",
+        "load",
+        "tests",
+        "plain",
+    },
     "Say what `build` with the same words would do, and why; -v adds the builder's exact command lines.",
 )

@@ -75,14 +75,13 @@ def ci(
     found, pipeline = read_pipeline(words, _recorded)
     if pipeline.graph.notes:
         stderr().write([f"note: {note}" for note in pipeline.graph.notes])
-    stdout().write_raw(document(found, pipeline))
+    stdout().write_document(document(found, pipeline))
     return 0
 
 
 def _recorded(request: RunRequest) -> Mapping[StepId, float]:
     from chainbuild.ci.recorded import recorded_seconds
     from chainbuild.cli.speaking import open_quietly
-    from chainbuild.registry.records import RecordStore
 
     with open_quietly(request.settings, json=False) as session:
-        return recorded_seconds(request.graph, RecordStore(session.registries))
+        return recorded_seconds(request.graph, session.records)

@@ -35,7 +35,7 @@ def diff(
     with open_quietly(settings, json=json) as session:
         finder = session.finder()
         old, new = (finder.find_result(name, wanted).image for name in names)
-        found = compare(session.registries, session.chain, old, new)
+        found = compare(session.records, old, new)
     if json:
         stdout().write_json(found.as_json())
     else:

@@ -41,7 +41,7 @@ def init(
     stderr().write([f"found {line}" for line in guess.told])
     text = write(guess)
     if dry_run:
-        stdout().write_raw(text)
+        stdout().write_document(text)
         return 0
     write_result(path, text.encode())
     put_schema(root)

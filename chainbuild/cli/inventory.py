@@ -33,7 +33,7 @@ def images(
     settings = settings_from(root=root, registry=registry, port=registry_port)
     with open_quietly(settings, json=json) as session:
         place = session.chain.place(parse_repository(repository)).repository if repository else ""
-        rows = list_images(session.registries, session.chain, place)
+        rows = list_images(session.records, place)
         others = session.registries.client(session.chain.host).repositories() if place and not rows else ()
     if json:
         document = {
@@ -95,9 +95,9 @@ def inspect(
     settings = settings_from(root=root, registry=registry, port=registry_port)
     with open_quietly(settings, json=json) as session:
         found = session.finder().find_result(ImageReference.parse(image), wanted)
-        crumbs = trail_of(session.registries, session.chain, found.image)
+        crumbs = trail_of(session.records, found.image)
     if json:
-        typer.echo(trail_as_json(found.image, crumbs))
+        stdout().write_raw(trail_as_json(found.image, crumbs) + "\n")
     else:
         show_trail(found.image, crumbs, stdout())
     return 0

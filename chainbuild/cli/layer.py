@@ -61,6 +61,7 @@ def layer(
     deadline: flags.Deadline = None,
     push: Push = False,
     replace_index: flags.ReplaceIndex = False,
+    fail_if_stale_index: flags.FailIfStaleIndex = False,
     no_load: flags.NoLoad = False,
     no_tests: NoTests = False,
     verbose: flags.Verbose = 0,

@@ -28,7 +28,7 @@ def make_base(
         raise WrongUseError(collector.problems)
     with open_quietly(settings, json=False) as session:
         made = bootstrap(
-            reference, platforms, registries=session.registries, registry=str(session.chain), emit=session.emit,
+            reference, platforms, records=session.records, emit=session.emit,
             include=include, suite=suite, variant="full" if full else None, load=load, refresh=refresh,
         )  # fmt: skip
     stdout().write(

@@ -45,16 +45,18 @@ def explain(
 ) -> int:
     """Say by which chain of needs a file is in the image, or why it is not."""
     from chainbuild.minimize.explain import Explainer
+    from chainbuild.minimized import reading
 
-    with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized):
+    with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized), reading(image):
         explainer = Explainer(minimized.report)
+        lines = {one: explainer.explain(one) for one in files}
+        rows = [{"file": one, "found": explainer.found(one), "lines": lines[one]} for one in files]
     if json:
         from chainbuild.ui import stdout
 
-        rows = [{"file": one, "found": explainer.found(one), "lines": explainer.explain(one)} for one in files]
         stdout().write_json({"schema": "chainbuild.explained/1", "image": image, "files": rows})
     else:
-        _say(line for one in files for line in explainer.explain(one))
+        _say(line for one in files for line in lines[one])
     return 0
 
 
@@ -71,16 +73,18 @@ def removed(
 ) -> int:
     """List by package what was left out, and how big it was."""
     from chainbuild.minimize import explain as words
+    from chainbuild.minimized import reading
 
-    with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized):
+    with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized), reading(image):
         report = minimized.report
+        rows = [row for row in report["packages"] if row["bytes"]["left"] or row["bytes"]["trimmed"]]
+        lines = [] if json else list(words.removed(report, files=every_file))
     if json:
         from chainbuild.ui import stdout
 
-        rows = [row for row in report["packages"] if row["bytes"]["left"] or row["bytes"]["trimmed"]]
         stdout().write_json({"schema": "chainbuild.removed/1", "image": image, "packages": rows})
     else:
-        _say(words.removed(report, files=every_file))
+        _say(lines)
     return 0
 
 
@@ -104,21 +108,23 @@ def report(
 
     from chainbuild.cli.writing import make_folder, own_folder, write_result
     from chainbuild.minimize.page import page
-    from chainbuild.minimized import by_step
+    from chainbuild.minimized import by_step, reading
     from chainbuild.ui import stdout
+    from chainbuild.wording import escaped
 
-    with _minimized(image, platform, root, registry, registry_port, json=json) as (session, minimized):
-        steps = by_step(session.registries, minimized)
-    document = {**minimized.report, "image": image, "steps": steps}
+    with _minimized(image, platform, root, registry, registry_port, json=json) as (session, minimized), reading(image):
+        steps = by_step(session.records, minimized)
+        document = {**minimized.report, "image": image, "steps": steps}
+        drawn = page(document, image, steps)
     folder = output or own_folder(root, "reports", _file_name(image))
     make_folder(folder)
     write_result(folder / "report.json", dumps(document).encode("ascii"))
-    write_result(folder / "report.html", page(document, image, steps).encode("utf-8", "backslashreplace"))
+    write_result(folder / "report.html", drawn.encode("utf-8", "backslashreplace"))
     if json:
         places = {"page": str(folder / "report.html"), "report": str(folder / "report.json")}
         stdout().write_json({"schema": "chainbuild.report/1", "image": image, **places})
     else:
-        typer.echo(folder / "report.html")
+        stdout().write([escaped(str(folder / "report.html"))])
     if show:
         import webbrowser
 
@@ -139,14 +145,14 @@ def _minimized(
     wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
     with open_quietly(settings_from(root=root, registry=registry, port=port), json=json) as session:
         found = session.finder().find_result(named, wanted)
-        yield session, minimized_of(session.registries, session.chain, found.image)
+        yield session, minimized_of(session.records, found.image)
 
 
 def _say(lines: Iterable[str]) -> None:
     from chainbuild.ui import stdout
-    from chainbuild.wording import visible
+    from chainbuild.wording import escaped
 
-    stdout().write([visible(line) for line in lines])
+    stdout().write([escaped(line) for line in lines])
 
 
 def _file_name(image: str) -> str:

@@ -152,6 +152,13 @@ RefreshAfter = Annotated[
 ReplaceIndex = Annotated[
     bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
 ]
+FailIfStaleIndex = Annotated[
+    bool,
+    typer.Option(
+        "--fail-if-stale-index",
+        help="Exit with 9, and leave the index alone, if it would keep an image that this tree does not give.",
+    ),
+]
 Platforms = Annotated[
     str,
     typer.Option(
@@ -194,7 +201,7 @@ _MANY: Final = {
 """What a run calls the flags that may be given again."""
 _ALIKE: Final = (
     "root", "context", "registry", "no_cache", "refresh", "refresh_after", "jobs", "keep_going", "deadline",
-    "replace_index",
+    "replace_index", "fail_if_stale_index",
 )  # fmt: skip
 
 

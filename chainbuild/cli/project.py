@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from chainbuild.cli.options import mode_of
 from chainbuild.command_line import RunRequest, Words, read_wishes
 from chainbuild.errors import WrongUseError
-from chainbuild.events import Event, Message
 from chainbuild.project.place import FILE_NAME, find_project
 
 if TYPE_CHECKING:
@@ -99,6 +98,7 @@ def _science(project: Project, typed: Typed) -> ScienceRequest:
             port=words.port, builders=words.builders, no_cache=words.no_cache, refresh=words.refresh,
             refresh_after=words.refresh_after, deadline=words.deadline, jobs=words.jobs, keep_going=words.keep_going,
             load=words.load, push=words.push, replace_index=words.replace_index,
+            fail_if_stale_index=words.fail_if_stale_index,
         )
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def run_layers(run: LayerRun, show: Show) -> int:
 
 def _run(request: RunRequest, show: Show, layers: LayerRun | None = None) -> int:
     from chainbuild.cli import running
-    from chainbuild.cli.speaking import open_quietly, say_nothing
+    from chainbuild.cli.speaking import open_quietly, say, say_nothing
     from chainbuild.layers import tell_standings
 
     standings = layers.standings if layers else ()
@@ -163,12 +163,5 @@ def _run(request: RunRequest, show: Show, layers: LayerRun | None = None) -> int
     # Kept open while the plan has its own: the managed registry comes up once.
     with open_quietly(request.settings, json=show.json) if standings else nullcontext() as session:
         if session:
-            tell_standings(session, standings, request.graph, say_nothing if show.json else _say)
+            tell_standings(session, standings, request.graph, say_nothing if show.json else say)
         return running.run_plan(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)
-
-
-def _say(event: Event) -> None:
-    if isinstance(event, Message):
-        from chainbuild.ui import stderr
-
-        stderr().write([f"{event.level}: {event.text}" if event.level != "info" else event.text])

@@ -9,7 +9,8 @@ import typer
 
 from chainbuild.cli import options as flags
 from chainbuild.cli.settings import settings_from
-from chainbuild.cli.speaking import open_quietly, say
+from chainbuild.cli.speaking import open_quietly, print_lines, say
+from chainbuild.wording import escaped
 
 app = typer.Typer(help="The chain registry: up, down, status, ls, gc.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,7 +23,7 @@ def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     managed.up(say)
     data = managed.status().data or "a place that cannot be seen"
-    typer.echo(f"{managed.endpoint} is up and stays up; its data is in {data}")
+    print_lines(f"{managed.endpoint} is up and stays up; its data is in {escaped(data)}")
     return 0
 
 
@@ -38,7 +39,7 @@ def down(
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     was_up = managed.down(say, force=force)
-    typer.echo(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
+    print_lines(f"{managed.endpoint} is down" if was_up else f"{managed.endpoint} was not up")
     return 0
 
 
@@ -49,7 +50,6 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
     from chainbuild.registry.login import ensure_login, login_path
     from chainbuild.session import managed_registry
     from chainbuild.ui import stdout
-    from chainbuild.wording import visible
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
     found = managed.status()
@@ -77,15 +77,13 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
         "blocked": "the port is held by something that is no registry",
     }
     without_login = ", without a login" if found.running and not found.login else ""
-    lines = [f"{found.endpoint}: {words[found.kind]}{without_login}"]
-    if found.holder:
-        lines.append(f"    held by {found.holder}")
-    lines.append(f"    data in {found.data or managed.data}")
-    lines.append(f"    login in {login_path()}")
-    lines.append(f"    for docker in {stored}" if stored else "    docker does not have the login yet")
-    lines += [f"    needed by {holder}" for holder in found.holders]
-    for line in lines:
-        typer.echo(visible(line))
+    facts = [f"held by {found.holder}"] if found.holder else []
+    facts += [f"data in {found.data or managed.data}", f"login in {login_path()}"]
+    facts.append(f"for docker in {stored}" if stored else "docker does not have the login yet")
+    facts += [f"needed by {holder}" for holder in found.holders]
+    print_lines(
+        f"{found.endpoint}: {escaped(words[found.kind])}{without_login}", *(f"    {escaped(text)}" for text in facts)
+    )
     return 0
 
 
@@ -107,7 +105,7 @@ def list_images(
         for name in names:
             for tag in sorted(client.tags(name)):
                 if everything or is_readable(tag):
-                    typer.echo(f"{session.chain.host}/{name}:{tag}")
+                    print_lines(escaped(f"{session.chain.host}/{name}:{tag}"))
     return 0
 
 
@@ -138,18 +136,18 @@ def gc(
                 "gc in a registry of others needs a REPO", hint="As in chainbuild registry gc org/atom."
             )
         managed = settings.registry is None
-        found = find_all_garbage(session.registries, session.chain, keep=keep, repository=place, managed=managed)
+        found = find_all_garbage(session.records, keep=keep, repository=place, managed=managed)
         kept = frozenset[Digest]().union(*(one.kept_blobs for one in found))
         garbage = [one for one in found if one.manifests]
         for one in garbage:
-            typer.echo(f"{one.repository}: {plural(len(one.manifests), 'manifest')}, {size(one.freed(kept))}")
-            for tag in sorted(tag for held in one.manifests for tag in held.tags if is_readable(tag)):
-                typer.echo(f"    {tag}")
+            tags = sorted(tag for held in one.manifests for tag in held.tags if is_readable(tag))
+            count = plural(len(one.manifests), "manifest")
+            print_lines(f"{one.repository}: {count}, {size(one.freed(kept))}", *(f"    {escaped(tag)}" for tag in tags))
         freed = size(Garbage.freed_by_all(found))
         if not garbage:
-            typer.echo("nothing can go")
+            print_lines("nothing can go")
         elif not delete:
-            typer.echo(f"{freed} would be freed; --delete does it")
+            print_lines(f"{freed} would be freed; --delete does it")
         else:
 
             def delete_all() -> None:
@@ -160,5 +158,5 @@ def gc(
                 managed_registry(settings).sweep(session.emit, delete_all)
             else:
                 delete_all()
-            typer.echo(f"deleted; {freed} freed")
+            print_lines(f"deleted; {freed} freed")
     return 0

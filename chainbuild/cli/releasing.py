@@ -65,14 +65,14 @@ def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], nam
         raise WrongUseError([Problem(path=shown, message="there is a plan already", hint=hint)])
     targets(to, ImageReference.parse("any/image:1"))  # what is wrong with them is told before anything is asked
     with where.session() as session:
-        names = chosen(built_images(session.registries, session.chain, patterns), patterns)
+        names = chosen(built_images(session.records, patterns), patterns)
         if not names:
             raise WrongUseError(
                 "nothing was built that could be released", hint="chainbuild images lists what is there."
             )
         gets = {one: targets(to, one) for one in names}
         each_its_own(gets)
-        images = [planned(session.registries, session.chain, one, gets[one], session.emit) for one in names]
+        images = [planned(session.records, one, gets[one], session.emit) for one in names]
     raw = plan_text(name, images).encode("utf-8")
     plan = parse_plan(raw, where.path, shown)
     write_result(where.path, raw)
@@ -86,7 +86,7 @@ def update_plan(where: Where, patterns: Sequence[str]) -> int:
     before = read_plan(where.path)
     raw = where.path.read_bytes()
     with where.session() as session:
-        text = update(session.registries, session.chain, before, raw, patterns, session.emit)
+        text = update(session.records, before, raw, patterns, session.emit)
     plan = parse_plan(text, where.path, before.shown)
     if text == raw:
         return _told(where, plan, f"{plan.shown}: nothing is new")
@@ -157,9 +157,9 @@ def apply_plan(where: Where, *, dry_run: bool) -> int:
     with where.session() as session:
         if dry_run:
             begun = begun_at(journal_path(plan), "apply") > 0
-            return _moved(where, prepare(session.registries, session.chain, plan, begun=begun), dry_run=True)
+            return _moved(where, prepare(session.records, plan, begun=begun), dry_run=True)
         with open_journal(plan, "apply") as journal:
-            moves = prepare(session.registries, session.chain, plan, begun=journal.begun > 0)
+            moves = prepare(session.records, plan, begun=journal.begun > 0)
             put_contents(session.registries, moves, session.emit)
             move_names(session.registries, moves, journal, session.emit)
     return _moved(where, moves, dry_run=False)

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
+from chainbuild.cli.speaking import say, say_nothing
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import ExitCode
-from chainbuild.events import Emit, Event, Message
 from chainbuild.logs import LogFiles
 from chainbuild.outcome import Outcome
 from chainbuild.run import build_run, commands, plan_run
@@ -64,9 +64,12 @@ def _told(outcome: Outcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> in
 
 def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Say what would be done."""
-    with open_session(request.settings, _quiet(as_json=as_json)) as session:
+    with open_session(request.settings, say_nothing if as_json else say) as session:
         planned = plan_run(request.graph, session, request.wishes)
         invocations = commands(planned, session)
+    for decision in planned.plan.decisions:
+        if decision.warning and not as_json:
+            stderr().write([f"warning: {decision.warning}"])
     rows = [
         PlanRow(
             step=decision.step.id,
@@ -85,14 +88,3 @@ def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_buil
     else:
         show_plan(rows, stdout(), verbosity=verbosity)
     return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
-
-
-def _quiet(*, as_json: bool) -> Emit:
-    """Tells messages alone, on stderr."""
-    err = stderr()
-
-    def emit(event: Event) -> None:
-        if isinstance(event, Message) and not as_json:
-            err.write([event.text])
-
-    return emit

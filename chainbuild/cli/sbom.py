@@ -43,7 +43,7 @@ def sbom(
     with open_quietly(settings, json=json) as session:
         document = bill_of(session, named, wanted)
     if output is None:
-        stdout().write_raw(document.decode("utf-8"))
+        stdout().write_document(document.decode("utf-8"))
     else:
         write_result(output, document)
     return 0

@@ -13,8 +13,18 @@ def say(event: Event) -> None:
     """Tell a message."""
     if isinstance(event, Message):
         from chainbuild.ui import stderr
+        from chainbuild.wording import visible_lines
 
-        stderr().write([event.text])
+        level = "" if event.level == "info" else f"{event.level}: "
+        first, *rest = visible_lines(event.text)
+        stderr().write([f"{level}{first}", *rest])
+
+
+def print_lines(*lines: str) -> None:
+    """Write lines of a result to stdout. Names from elsewhere in them are escaped by the caller (`wording.escaped`)."""
+    from chainbuild.ui import stdout
+
+    stdout().write(lines)
 
 
 def say_nothing(_event: Event) -> None:

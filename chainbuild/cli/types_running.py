@@ -89,7 +89,7 @@ def make_new(look: Look, name: str, below: str, system: str, *, dry_run: bool) -
 
     new = new_type(look.catalogue, user_folder(environment()), name, below, system)
     if dry_run:
-        stdout().write_raw(f"{new.manifest}\n{new.dockerfile}")
+        stdout().write_document(f"{new.manifest}\n{new.dockerfile}")
         return 0
     for path in write_new(new):
         stdout().write([str(path)])

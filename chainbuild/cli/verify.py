@@ -31,7 +31,9 @@ def verify(
     from chainbuild.cli.speaking import open_quietly
     from chainbuild.errors import ExitCode
     from chainbuild.references import ImageReference, Platform
+    from chainbuild.ui import stdout
     from chainbuild.verify import verify_image
+    from chainbuild.wording import escaped
 
     named = ImageReference.parse(image)
     wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
@@ -39,11 +41,9 @@ def verify(
     with open_quietly(settings, json=json) as session:
         report = verify_image(session, named, wanted)
     if json:
-        typer.echo(report.as_json(str(named), wanted.name))
+        stdout().write_raw(report.as_json(str(named), wanted.name) + "\n")
     else:
-        for text in report.warnings:
-            typer.echo(f"warning: {text}")
-        for text in report.errors:
-            typer.echo(f"error: {text}")
-        typer.echo(f"{named} for {wanted}: {report.summary} ({report.seconds:.1f} s)")
+        lines = [f"warning: {escaped(text)}" for text in report.warnings]
+        lines += [f"error: {escaped(text)}" for text in report.errors]
+        stdout().write([*lines, f"{named} for {wanted}: {escaped(report.summary)} ({report.seconds:.1f} s)"])
     return int(ExitCode.NOT_PROVEN if report.errors else ExitCode.DONE)

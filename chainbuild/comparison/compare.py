@@ -14,11 +14,9 @@ from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.inventory import Crumb, trail_of
 from chainbuild.keys import Components, changes
 from chainbuild.provenance import LABELS
-from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.records.store import RecordStore
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage
-from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import RecordStore
 from chainbuild.wording import size
 
 Trail = Sequence[Crumb]
@@ -27,9 +25,9 @@ RECORDS: Final = "records"
 _RECORDS: Final = re.compile(r"/var/lib/dpkg(/.*)?|(/usr)?/lib/apk/db(/.*)?")
 
 
-def compare(registries: Registries, chain: ChainRegistry, before: RemoteImage, after: RemoteImage) -> Comparison:
+def compare(records: RecordStore, before: RemoteImage, after: RemoteImage) -> Comparison:
     """What changed from `before` to `after`. Errors: `RegistryError` where a layer cannot be read."""
-    old, new = read_contents(registries, before, after)
+    old, new = read_contents(records.registries, before, after)
     return Comparison(
         before=before,
         after=after,
@@ -39,7 +37,8 @@ def compare(registries: Registries, chain: ChainRegistry, before: RemoteImage, a
         files=tuple(_files(old, new)),
         configuration=configuration_changes(before.config, after.config),
         steps=step_changes(
-            trail_or_nothing(registries, chain, before, after), trail_or_nothing(registries, chain, after, before)
+            trail_or_nothing(records, before),
+            trail_or_nothing(records, after),
         ),
     )
 
@@ -148,25 +147,12 @@ def _listed(words: Sequence[str] | None) -> str:
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
-def trail_or_nothing(
-    registries: Registries, chain: ChainRegistry, image: RemoteImage, *others: RemoteImage
-) -> tuple[Crumb, ...]:
-    """The steps of an image; none where nothing is known of how it was made.
-
-    What is released elsewhere leaves its records behind: those that are not beside the image are looked for in the chain
-    registry's repository of the same name, and beside the others.
-    """
+def trail_or_nothing(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
+    """Return the steps of an image; none if nothing is known of how it was made."""
     try:
-        trail = trail_of(registries, chain, image)
+        return trail_of(records, image)
     except NotFoundInRegistryError:
         return ()
-    store = RecordStore(registries)
-    prefix = f"{chain.prefix}/" if chain.prefix else ""
-    same_name = ImageReference(chain.host, f"{prefix}{image.reference.repository}")
-    beside = [one.reference if chain.holds(one.reference) else chain.place(one.reference) for one in others]
-    for place in (same_name, *(ImageReference(one.registry, one.repository) for one in beside)):
-        trail = tuple(crumb if crumb.record else replace(crumb, record=store.read(place, crumb.key)) for crumb in trail)
-    return trail
 
 
 def step_changes(before: Trail, after: Trail) -> tuple[Change, ...]:

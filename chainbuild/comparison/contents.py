@@ -16,13 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from chainbuild import limits
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.root import Node, Root, join, parent
 from chainbuild.references import Digest
-from chainbuild.registry.contents import WHITEOUT, Member, absolute, layer_members
+from chainbuild.registry.contents import WHITEOUT, absolute, layer_members
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.tar import Member
 
 _OPAQUE: Final = ".wh..wh..opq"
 _AT_ONCE: Final = 4
@@ -50,10 +52,15 @@ class Entry:
 
 
 class LayeredRoot(Root):
-    """A root file system that exists as layers only."""
+    """A root file system that exists as layers only. `name` is what errors call it.
 
-    def __init__(self, layers: Iterable[Iterable[tuple[str, Entry]]]) -> None:
+    Errors: `LimitError` where its files and the folders above them, which are held in memory, are too many.
+    """
+
+    def __init__(self, layers: Iterable[Iterable[tuple[str, Entry]]], name: str = "the image") -> None:
         super().__init__("")
+        self._entries = limits.Budget(limits.FILES, name)
+        self._letters = limits.Budget(limits.PATHS, name)
         self.files: dict[str, Entry] = {"/": Entry(kind="dir")}
         self._below: dict[str, set[str]] = {}
         for layer in layers:
@@ -104,6 +111,7 @@ class LayeredRoot(Root):
         return path if folder is None else join(folder, posixpath.basename(path))
 
     def _put(self, path: str, entry: Entry) -> None:
+        self._count(path)
         self.files[path] = entry
         while path != "/":
             above = parent(path)
@@ -111,14 +119,22 @@ class LayeredRoot(Root):
             there = self.files.get(above)
             if there is not None and there.kind == "dir":
                 return
+            self._count(above)
             self.files[above] = Entry(kind="dir")
             path = above
+
+    def _count(self, path: str, entries: int = 1) -> None:
+        """Count an entry that comes, or (-1) goes."""
+        if (path in self.files) == (entries < 0):
+            self._entries.spend(entries)
+            self._letters.spend(entries * len(path))
 
     def _remove(self, path: str) -> None:
         todo = [path]
         self._below.get(parent(path), set()).discard(posixpath.basename(path))
         while todo:
             here = todo.pop()
+            self._count(here, -1)
             self.files.pop(here, None)
             todo += [join(here, name) for name in self._below.pop(here, ())]
 
@@ -138,39 +154,50 @@ def read_contents(registries: Registries, *images: RemoteImage) -> tuple[Content
     for image in images:
         for layer in image.layers:
             wanted.setdefault(layer.digest, (image, layer))
+    rows = limits.Budget(limits.ALL_MEMBERS, " and ".join(str(image.reference) for image in images))
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        read = threads.map(lambda one: tuple(_listing(registries, *one)), wanted.values())
+        read = threads.map(lambda one: tuple(_listing(registries, one[0], one[1], rows)), wanted.values())
         layers = dict(zip(wanted, read, strict=True))
     found = []
     for image in images:
-        root = LayeredRoot(layers[layer.digest] for layer in image.layers)
+        root = LayeredRoot((layers[layer.digest] for layer in image.layers), str(image.reference))
         found.append(Contents(files=root.files, unpacked=root.size, ownership=owned(root)))
     return tuple(found)
 
 
-def _listing(registries: Registries, image: RemoteImage, layer: Descriptor) -> Iterator[tuple[str, Entry]]:
+def _listing(
+    registries: Registries, image: RemoteImage, layer: Descriptor, rows: limits.Budget
+) -> Iterator[tuple[str, Entry]]:
+    place = str(image.reference)
+    kept = limits.Budget(limits.PACKAGE_FILES, f"the layer {layer.digest.short}", place)
     for member in layer_members(registries, image.reference, layer):
-        yield _entry(member)
+        rows.spend(1)
+        yield _entry(member, kept, place)
 
 
-def _entry(member: Member) -> tuple[str, Entry]:
-    info = member.info
-    path = absolute(info.name)
-    mode, owner = stat.S_IMODE(info.mode), sys.intern(f"{info.uid}:{info.gid}")
-    if info.isreg():
-        content, data = _digested(member.chunks, keep=_RECORDS.fullmatch(path) is not None)
-        return path, Entry(kind="file", mode=mode, owner=owner, size=info.size, content=content, data=data)
-    if info.islnk():
-        return path, Entry(kind="hard", target=absolute(info.linkname))
-    if info.issym():
-        return path, Entry(kind="link", mode=0o777, owner=owner, target=info.linkname)
-    return path, Entry(kind="dir" if info.isdir() else "special", mode=mode, owner=owner)
+def _entry(member: Member, kept: limits.Budget, place: str) -> tuple[str, Entry]:
+    """Describe a member; the content of a package manager's file is kept while the budget lasts."""
+    path = absolute(member.name)
+    mode, owner = stat.S_IMODE(member.mode), sys.intern(f"{member.uid}:{member.gid}")
+    if member.kind == "hard":
+        return path, Entry(kind="hard", target=absolute(member.target))
+    if member.kind == "link":
+        return path, Entry(kind="link", mode=0o777, owner=owner, target=member.target)
+    if member.kind != "file":
+        return path, Entry(kind=member.kind, mode=mode, owner=owner)
+    keep = _RECORDS.fullmatch(path) is not None
+    if keep:
+        # Before a byte is read: a file says how large it is.
+        limits.PACKAGE_FILE.check(member.size, path, place)
+        kept.spend(member.size)
+    content, data = _digested(member.chunks, keep=keep)
+    return path, Entry(kind="file", mode=mode, owner=owner, size=member.size, content=content, data=data)
 
 
 def _digested(chunks: Callable[[], Iterator[bytes]], *, keep: bool) -> tuple[bytes, bytes | None]:
-    digest, kept = hashlib.sha256(), []
+    digest, kept = hashlib.sha256(), bytearray()
     for chunk in chunks():
         digest.update(chunk)
         if keep:
-            kept.append(chunk)
-    return digest.digest(), b"".join(kept) if keep else None
+            kept += chunk
+    return digest.digest(), bytes(kept) if keep else None

@@ -7,7 +7,8 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 Kind = Literal["file", "dir", "symlink", "special"]
@@ -25,6 +26,7 @@ class ContextFile:
     `path` is relative to the root (bytes that are not UTF-8 as `surrogateescape`), `mode` the permission bits with
     setuid, setgid and sticky, `digest` the sha256 of a file's content in hex, `target` a symbolic link's text or what
     kind of special file it is, `attributes` the sha256 of the extended attributes, `""` where there are none.
+    `changed` is the time of its last change in the file system (ctime) in nanoseconds, which is no part of what it is.
     """
 
     path: str
@@ -33,6 +35,13 @@ class ContextFile:
     digest: str = ""
     target: str = ""
     attributes: str = ""
+    changed: int = field(default=0, compare=False)
+
+
+def sent_digest(root: Path, files: Iterable[tuple[str, ContextFile]]) -> str:
+    """The sha256 (hex) over files by name as they are in the file system now, with the times of their last changes."""
+    rows = sorted([name, each.kind, each.mode, each.digest, each.target, each.changed] for name, each in files)
+    return hashlib.sha256(json.dumps([os.fsdecode(root), rows], ensure_ascii=True).encode("ascii")).hexdigest()
 
 
 def digest_of(files: Iterable[ContextFile]) -> str:

@@ -150,7 +150,10 @@ class ContextTree:
             self._wrong(path, error)
             return ContextFile(path=path, kind=kind, mode=stat.S_IMODE(found.st_mode), digest=UNREADABLE)
         mode = 0o777 if kind == "symlink" else stat.S_IMODE(found.st_mode)
-        return ContextFile(path=path, kind=kind, mode=mode, digest=digest, target=target, attributes=attributes)
+        return ContextFile(
+            path=path, kind=kind, mode=mode, digest=digest, target=target, attributes=attributes,
+            changed=found.st_ctime_ns,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,12 +97,17 @@ def _claim(tree: Root, result: Ownership, key: str, path: str) -> None:
 
 
 def _read_dpkg(tree: Root, result: Ownership) -> None:
+    # Each list is read once, however often a status file repeats its package.
+    lists: set[str] = set()
     for raw, fields in paragraphs(_text(tree, f"{DPKG}/status")):
         package = _debian(raw, fields)
         if package is None or not fields.get("Status", "").endswith(" installed"):
             continue
         result.packages[package.key] = package
         for name in (package.name, f"{package.name}:{package.arch}"):
+            if name in lists:
+                continue
+            lists.add(name)
             for line in _text(tree, f"{DPKG}/info/{name}.list").split("\n"):
                 if line.startswith("/") and len(line) > 2:
                     _claim(tree, result, package.key, line)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chainbuild.model import BuildArg
 from chainbuild.references import ImageReference
+from chainbuild.trust.keys import PublicKey
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,8 @@ class Project:
     science: ScienceEntry | None = None
     registry: str | None = None
     port: int | None = None
+    trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """The keys whose records count in the registry, by name."""
     builders: tuple[str, ...] = ()
     """As `--builder` takes them."""
     context: Path | None = None

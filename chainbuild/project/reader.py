@@ -15,6 +15,7 @@ from chainbuild.model import BuildArg
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
 from chainbuild.project.nodes import Content, read_nodes
 from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.trust.keys import PublicKey
 from chainbuild.wording import perhaps_you_meant
 
 T = TypeVar("T")
@@ -36,6 +37,24 @@ def read_project(path: Path, environ: Mapping[str, str]) -> Project:
     if reader.problems:
         raise WrongUseError(reader.problems)
     return project
+
+
+def read_trusted_keys(path: Path) -> Mapping[str, PublicKey]:
+    """Read the keys that a project file trusts; what else is in the file does not matter.
+
+    Errors: `WrongUseError` with what is wrong with `trust`.
+    """
+    shown = _shown(path)
+    try:
+        content = read_nodes(path.read_bytes(), shown)
+    except OSError:
+        return {}
+    reader = _Reader(path.resolve(), shown, content, {})
+    reader.problems = [problem for problem in reader.problems if problem.message.startswith(("trust.", "trust:"))]
+    keys = reader.trusted_keys()
+    if reader.problems:
+        raise WrongUseError(reader.problems)
+    return keys
 
 
 def _shown(path: Path) -> str:
@@ -72,6 +91,7 @@ class _Reader:
             science=self._science(),
             registry=self._checked(ChainRegistry.parse, "registry"),
             port=values.get("registry-port"),
+            trusted_keys=self.trusted_keys(),
             builders=self._builders(),
             context=self._folder("context"),
             build_args=self._build_args("build-args"),
@@ -118,6 +138,15 @@ class _Reader:
         read(collector)
         for problem in collector.problems:
             self._say(place, problem.message.replace(flag, _last_key(place[:1]) + ":", 1), problem.hint)
+
+    def trusted_keys(self) -> dict[str, PublicKey]:
+        """The keys of `trust`, by name."""
+        found: dict[str, PublicKey] = {}
+        for name, text in (self._value("trust") or {}).items():
+            key = self._parsed(PublicKey.parse, text, "trust", name)
+            if key:
+                found[name] = key
+        return found
 
     # Simple settings --------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from chainbuild.command_line import (
 )
 from chainbuild.dockerfile import Dockerfile, parse, unknown_args
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.generations import GraphFor
 from chainbuild.layers import LayerRun
 from chainbuild.layouts import numbered, plain
 from chainbuild.layouts.layer import Layer, Layers, Request
@@ -63,6 +64,7 @@ class Typed:
     push: bool | None = None
     tests: bool | None = None
     replace_index: bool = False
+    fail_if_stale_index: bool = False
     layer: str | None = None
     """Only this layer, and what it stands on."""
     alone: bool = False
@@ -109,6 +111,7 @@ def merged_words(project: Project, typed: Typed) -> Words:
         load=project.load if typed.load is None else typed.load,
         push=project.push if typed.push is None else typed.push,
         replace_index=typed.replace_index,
+        fail_if_stale_index=typed.fail_if_stale_index,
     )
 
 
@@ -172,7 +175,11 @@ class _Merger:
         first = self.words.only if self.words.only is not None else self.words.first
         return LayerRun(
             request=RunRequest(
-                graph=whole, settings=self.settings, wishes=wishes_of(self.words, self.collector, first=first)
+                graph=whole,
+                settings=self.settings,
+                wishes=replace(
+                    wishes_of(self.words, self.collector, first=first), graph_for=_graph_for(self.project, self.typed)
+                ),
             ),
             standings=layers.standings if layers else (),
         )
@@ -324,6 +331,15 @@ class _Merger:
         """The image of a layer that is named, or the text."""
         entry = self.project.layer(text)
         return str(self._layer(entry, self.project.layers).image) if entry else text
+
+
+def _graph_for(project: Project, typed: Typed) -> GraphFor:
+    """Read the same run for other platforms."""
+
+    def read(platforms: Sequence[Platform]) -> Graph:
+        return read_run(project, replace(typed, platform=",".join(one.name for one in platforms))).request.graph
+
+    return read
 
 
 def _dockerfiles(folders: Iterable[Path], more: Iterable[Path] = ()) -> tuple[Dockerfile, ...]:

@@ -186,6 +186,18 @@ PROJECT: Final = Table(
             rule=Text(what="a registry", examples=("ghcr.io/acme",)),
             about="The chain registry; without it one is run on localhost while it is needed.",
         ),
+        "trust": Key(
+            rule=Named(
+                key=Text(what="a key's name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+                value=Text(
+                    what="a public key",
+                    pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$",
+                    examples=("ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",),
+                ),
+            ),
+            about="The keys whose records count in the registry, by names of your choice (see chainbuild trust). "
+            "They do not count for the registry on localhost.",
+        ),
         "registry-port": Key(rule=Count(least=1, most=65535), about="The port of the one on localhost."),
         "registry-data": Key(
             rule=Text(

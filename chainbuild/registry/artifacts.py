@@ -58,23 +58,24 @@ def put_artifact(
     )  # fmt: skip
 
 
-def read_artifact(registries: Registries, reference: ImageReference, artifact_type: str = "") -> Artifact | None:
-    """The artifact under a name; None where there is none, or one of another type (an image, say).
+def read_artifact(registries: Registries, reference: ImageReference, *artifact_types: str) -> Artifact | None:
+    """The artifact under a name; None if there is none, or one of another type (an image, say) if types are given.
 
-    One request where the content is small. Errors: `RegistryError` where it is damaged.
+    One request where the content is small. Errors: `DamagedContentError` where it is damaged; all others of a registry
+    that does not answer clearly.
     """
     client = registries.client(reference)
     try:
         raw = client.manifest(reference.repository, reference.digest or reference.tag_or_latest)
         if raw.is_index:
             return None
-        manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
-        if not manifest.layers or (artifact_type and manifest.artifact_type != artifact_type):
+        manifest = Manifest.of(raw, where=str(reference))
+        if not manifest.layers or (artifact_types and manifest.artifact_type not in artifact_types):
             return None
         blob = manifest.layers[0]
         content = blob.data
-        if content is None or Descriptor.of(content, blob.media_type).digest != blob.digest:
-            content = client.blob(reference.repository, blob.digest)
+        if content is None:
+            content = client.blob(reference.repository, blob.digest, size=blob.size)
     except NotFoundInRegistryError:
         return None
     return Artifact(

@@ -8,18 +8,21 @@ machine), and nowhere else.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from chainbuild.errors import LoginNeededError
+from chainbuild.errors import LoginNeededError, RegistryBusyError, RegistryError
+from chainbuild.registry.answers import is_busy
 from chainbuild.registry.credentials import Credentials, Lookup
-from chainbuild.registry.transport import Body, Request, Response
+from chainbuild.registry.headers import Challenge, address_of, challenges, is_secret_header
+from chainbuild.registry.transport import Body, Request
 
-_PARAMETER: Final = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 Scope = tuple[str, ...]
+Ask = Callable[[Request], tuple[int, bytes]]
+"""Sends a request to a token server and returns the status and the body, both within limits."""
+_BY_PREFERENCE: Final = ("bearer", "basic")
 
 
 def scope_of(repository: str, *actions: str) -> str:
@@ -30,10 +33,9 @@ def scope_of(repository: str, *actions: str) -> str:
 class Authorizer:
     """Knows what `Authorization` each scope needs. Thread-safe."""
 
-    def __init__(self, host: str, lookup: Lookup, send: Callable[[Request], Response]) -> None:
+    def __init__(self, host: str, lookup: Lookup) -> None:
         self._host = host
         self._lookup = lookup
-        self._send = send
         self._known: dict[Scope, str] = {}
         self._secrets: set[str] = set()
         self._asked = False
@@ -51,25 +53,33 @@ class Authorizer:
             if self._known.get(scope) == header:
                 del self._known[scope]
 
-    def answer(self, challenge: str, scope: Scope) -> str:
+    def answer(self, header: str, scope: Scope, ask: Ask) -> str:
         """The `Authorization` that answers a `WWW-Authenticate`; it is kept for the scope.
 
-        Errors: `LoginNeededError` where there are no credentials, or the token server refuses them.
+        Errors: `LoginNeededError` where there are no credentials, or the token server refuses them; `RegistryBusyError`,
+        `UnreachableError` where that cannot answer now.
         """
-        scheme, _, rest = challenge.strip().partition(" ")
+        offered = challenges(header)
+        chosen = min(
+            (one for one in offered if one.scheme in _BY_PREFERENCE),
+            key=lambda one: _BY_PREFERENCE.index(one.scheme),
+            default=Challenge(offered[0].scheme if offered else "", {}),
+        )
         with self._lock:
-            if scheme.lower() == "bearer":
-                header = f"Bearer {self._token(_parameters(rest), scope)}"
-                self._known[scope] = header
-            elif scheme.lower() == "basic":
+            if chosen.scheme == "bearer":
+                authorization = f"Bearer {self._token(chosen.parameters, scope, ask)}"
+                self._known[scope] = authorization
+            elif chosen.scheme == "basic":
                 credentials = self._login()
                 if credentials is None or not credentials.password:
                     raise self._login_needed("wants a login")
-                header = credentials.basic
-                self._known[()] = header
+                authorization = credentials.basic
+                self._known[()] = authorization
             else:
-                raise LoginNeededError(f"{self._host} wants {scheme or 'an'} authorization, which is not known here")
-            return header
+                raise LoginNeededError(
+                    f"{self._host} wants {chosen.scheme or 'an'} authorization, which chainbuild does not support"
+                )
+            return authorization
 
     def scrub(self, text: str) -> str:
         """The text without any secret that this object has seen."""
@@ -99,17 +109,20 @@ class Authorizer:
                 self._secrets.update(self._credentials.secrets)
         return self._credentials
 
-    def _token(self, parameters: Mapping[str, str], scope: Scope) -> str:
-        realm = parameters.get("realm", "")
+    def _token(self, parameters: Mapping[str, str], scope: Scope, ask: Ask) -> str:
+        try:
+            realm = address_of(parameters.get("realm", ""), "")
+        except ValueError as error:
+            raise LoginNeededError(
+                f"{self._host} names no usable token server: {error}", hint="The registry is set up wrongly."
+            ) from error
         parts = urlsplit(realm)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise LoginNeededError(f"{self._host} names no usable token server", hint="Its set-up is wrong.")
         scopes = list(scope)
         if wanted := parameters.get("scope"):
             scopes += [item for item in wanted.split(" ") if item and item not in scopes]
         query = [("service", parameters.get("service", "")), *(("scope", item) for item in scopes)]
         credentials = self._login()
-        if credentials is not None and parts.scheme != "https" and not is_this_machine(parts.hostname):
+        if credentials is not None and parts.scheme != "https" and not is_this_machine(parts.hostname or ""):
             raise LoginNeededError(f"{self._host} wants the login sent to {parts.netloc} without TLS: not done")
         if credentials is not None and credentials.identity_token:
             form = [*query[:1], ("scope", " ".join(scopes)), ("grant_type", "refresh_token")]
@@ -124,30 +137,46 @@ class Authorizer:
             joint = "&" if parts.query else "?"
             headers = {"Authorization": credentials.basic} if credentials is not None else {}
             request = Request(method="GET", url=f"{realm}{joint}{urlencode(query)}", headers=headers)
-        response = self._send(request)
-        answer = response.read()
-        if response.status != 200:
-            what = "wants a login" if credentials is None else f"refuses the login (token server: {response.status})"
+        status, answer = ask(request)
+        server = f"the token server of {self._host}, {parts.netloc},"
+        if is_busy(status):
+            raise RegistryBusyError(
+                f"{server} answered {status}", hint="Wait and try again; log in for a higher limit."
+            )
+        if 400 <= status <= 499:
+            what = "wants a login" if credentials is None else f"refuses the login (token server: {status})"
             raise self._login_needed(what)
-        try:
-            document = json.loads(answer)
-            token = str(document.get("token") or document.get("access_token") or "")
-        except (ValueError, AttributeError):
-            token = ""
+        if status != 200:
+            raise RegistryError(f"{server} answered {status}", hint="The registry is set up wrongly.")
+        token = _read_token(answer)
         if not token:
-            raise LoginNeededError(f"the token server of {self._host} gave no token")
+            raise RegistryError(f"{server} answered without a token that can be used")
         self._secrets.add(token)
         return token
 
 
+def _read_token(answer: bytes) -> str:
+    try:
+        document = json.loads(answer)
+        token = document.get("token") or document.get("access_token") or ""
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return token if isinstance(token, str) and is_secret_header(token) else ""
+
+
 def is_this_machine(host: str) -> bool:
-    """Whether a host name means this machine (so plain HTTP shows nothing to anybody)."""
-    return host in {"localhost", "::1"} or host.startswith("127.") or host.endswith(".localhost")
+    """Whether a host is this machine, so plain HTTP to it passes no network: `localhost`, or a loopback address.
 
+    Only a literal address is one. Any other name is whatever its owner's name server says (`127.evil.example`).
+    """
+    if host == "localhost":
+        return True
+    if not host[:1].isdigit() and ":" not in host:
+        return False
+    # Late: a run that finds its registry at localhost needs no more than that.
+    from ipaddress import ip_address
 
-def _parameters(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for match in _PARAMETER.finditer(text):
-        quoted, bare = match.group(2), match.group(3)
-        found[match.group(1).lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
-    return found
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

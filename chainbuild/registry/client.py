@@ -7,18 +7,29 @@ query, and the status; no secret is in them.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
-from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError
-from chainbuild.references import DOCKER_HUB, Digest
+from chainbuild import limits
+from chainbuild.errors import (
+    DamagedContentError,
+    LoginNeededError,
+    NotFoundInRegistryError,
+    RegistryBusyError,
+    RegistryError,
+    UnreachableError,
+    WrongUseError,
+)
+from chainbuild.references import DOCKER_HUB, Digest, check_repository
+from chainbuild.registry.answers import is_page
 from chainbuild.registry.auth import Scope, is_this_machine, scope_of
 from chainbuild.registry.credentials import Lookup, from_docker_config
+from chainbuild.registry.headers import next_link, whole_number
 from chainbuild.registry.oci import (
     ACCEPTED_TYPES,
     OCI_INDEX,
@@ -29,9 +40,16 @@ from chainbuild.registry.oci import (
     read_digest,
 )
 from chainbuild.registry.transport import Body, PlainTransport, PooledTransport, Response, Transport, TransportError
-from chainbuild.registry.wire import WAITS, TransientError, Wire, shown
+from chainbuild.registry.wire import Wire, shown
+from chainbuild.wording import escaped, plural
 
 _PAGE: Final = 1000
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_QUOTED: Final = 3
+"""How many names that cannot be names are quoted in a warning."""
+
+Notice = Callable[[str], None]
+"""Takes a warning about something in a registry that is left out, or counts as none."""
 
 
 class RegistryClient:
@@ -45,15 +63,22 @@ class RegistryClient:
         transport: Transport | None = None,
         credentials: Lookup = from_docker_config,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        pace: limits.Pace | None = None,
+        notice: Notice = lambda _: None,
     ) -> None:
-        """`plain_http` None: HTTP for this machine's own names, HTTPS for all others."""
+        """`plain_http` None: HTTP for this machine's own names, HTTPS for all others.
+
+        `pace` is how long the registry may take (default: `limits.PACE`). `notice` takes warnings.
+        """
         self.host = host
         name = urlsplit(f"//{host}").hostname or host
         plain = is_this_machine(name) if plain_http is None else plain_http
         base = f"{'http' if plain else 'https'}://{'registry-1.docker.io' if host == DOCKER_HUB else host}"
         # A proxy for this machine would be a mistake; for any other host the environment may name one.
         transport = transport or (PlainTransport() if plain and is_this_machine(name) else PooledTransport())
-        self._wire = Wire(host, base, transport, credentials, sleep)
+        self._wire = Wire(host, base, transport, credentials, sleep=sleep, clock=clock, pace=pace)
+        self._notice = notice
 
     @property
     def base(self) -> str:
@@ -70,72 +95,117 @@ class RegistryClient:
         """What a tag or digest points at, without fetching it; None where there is no such manifest."""
         url = self._url(repository, "manifests", str(reference))
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
-        response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), headers=headers, fine=(200, 404))
-        response.close()
-        if response.status == 404:
+        try:
+            response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), headers=headers, fine=(200,))
+        except NotFoundInRegistryError:
             return None
-        digest, size = response.headers.get("docker-content-digest", ""), response.headers.get("content-length", "")
-        if not digest or not size.isdigit():
-            # Both headers are optional in the spec's letter; the document itself is not.
-            found = self.manifest(repository, reference)
-            return found.descriptor
-        checked = read_digest(digest, shown(url))
-        if isinstance(reference, Digest) and reference.value.startswith("sha256:") and checked != reference:
-            raise RegistryError(f"HEAD {shown(url)}: the registry answers with another digest, {checked}")
-        return Descriptor(media_type=_media_type(response), digest=checked, size=int(size))
+        response.close()
+        size = whole_number(response.headers.get("content-length", ""))
+        media_type = _media_type(response)
+        stated = response.headers.get("docker-content-digest", "")
+        digest = read_digest(stated, shown(url)) if stated else None
+        if digest and isinstance(reference, Digest) and digest != reference:
+            if digest.algorithm == reference.algorithm:
+                raise RegistryError(f"HEAD {shown(url)}: the registry answers with another digest, {digest}")
+            digest = None
+        if digest is None or not size or media_type not in ACCEPTED_TYPES:
+            # The headers are optional in the specification's letter; the document itself is not.
+            return self._fetched(repository, reference)
+        limits.MANIFEST.check(size, f"HEAD {shown(url)}: the manifest")
+        return Descriptor(media_type=media_type, digest=digest, size=size)
+
+    def _fetched(self, repository: str, reference: str | Digest) -> Descriptor | None:
+        try:
+            return self.manifest(repository, reference).descriptor
+        except NotFoundInRegistryError:
+            return None
 
     def manifest(self, repository: str, reference: str | Digest) -> RawManifest:
-        """A manifest or index. Errors: `NotFoundInRegistryError`; `RegistryError` where it is damaged."""
+        """A manifest or index, held against the digest that names it.
+
+        Errors: `NotFoundInRegistryError`; `DamagedContentError` where it is not what its digest says; `RegistryError` where
+        what answers is not a registry.
+        """
         url = self._url(repository, "manifests", str(reference))
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
-        response = self._wire.call("GET", url, (scope_of(repository, "pull"),), headers=headers, fine=(200,))
-        raw = self._wire.document(response, url)
-        digest = digest_of(raw)
-        promised = reference if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
-        if promised and str(promised).startswith("sha256:") and str(promised) != digest.value:
-            raise RegistryError(
-                f"GET {shown(url)}: the content is damaged: it should be {promised} and is {digest}",
-                hint="Push the image again; the registry's storage or something on the way changes it.",
-            )
+        response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limits.MANIFEST, headers=headers)
+        if is_page(response.headers) and not isinstance(reference, Digest):
+            raise _not_a_registry(url, "a page instead of a manifest")
+        named = str(reference) if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
+        if not named:
+            _check_manifest(raw, url)
+        digest = read_digest(named, shown(url)) if named else digest_of(raw)
+        _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
         media_type = _media_type(response)
         if media_type not in ACCEPTED_TYPES:
             media_type = _own_media_type(raw) or media_type or OCI_MANIFEST
         return RawManifest(media_type=media_type, digest=digest, raw=raw)
 
     def put_manifest(self, repository: str, reference: str | Digest, raw: bytes, media_type: str) -> Digest:
-        """Store a manifest or index under a tag (or its own digest); what it points at must be there already."""
+        """Store a manifest or index under a tag (or its own digest); what it points at must be there already.
+
+        An answer that is lost is settled by asking what the name points at.
+        """
         url = self._url(repository, "manifests", str(reference))
         scope = (scope_of(repository, "pull", "push"),)
         headers = {"Content-Type": media_type}
-        self._wire.call("PUT", url, scope, headers=headers, body=Body.of(raw), fine=(200, 201, 202)).close()
-        return digest_of(raw)
+        digest = digest_of(raw, reference.algorithm if isinstance(reference, Digest) else "sha256")
+        try:
+            response = self._wire.call("PUT", url, scope, headers=headers, body=Body.of(raw), fine=(200, 201, 202))
+        except (UnreachableError, RegistryBusyError):
+            if not self._points_at(repository, reference, digest):
+                raise
+            return digest
+        response.close()
+        stored = response.headers.get("docker-content-digest", "")
+        if stored and stored.partition(":")[0] == digest.algorithm and stored != digest.value:
+            raise RegistryError(
+                f"PUT {shown(url)}: the registry stored something else: {stored[:100]} instead of {digest}",
+                hint="It changes manifests, or something on the way does.",
+            )
+        return digest
+
+    def _points_at(self, repository: str, reference: str | Digest, digest: Digest) -> bool:
+        try:
+            there = self.head(repository, reference)
+        except RegistryError:
+            return False
+        return there is not None and there.digest == digest
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
         """Delete a manifest and every tag that points at it; False where there was none."""
         url = self._url(repository, "manifests", str(digest))
         scope = (scope_of(repository, "pull", "push", "delete"),)
-        response = self._wire.call("DELETE", url, scope, fine=(200, 202, 404, 405))
+        try:
+            response = self._wire.call("DELETE", url, scope, fine=(200, 202, 405))
+        except NotFoundInRegistryError:
+            return False
         response.close()
         if response.status == 405:
             raise RegistryError(
                 f"DELETE {shown(url)}: {self.host} does not delete (405)",
                 hint="Set REGISTRY_STORAGE_DELETE_ENABLED=true where it is a registry of yours.",
             )
-        return response.status != 404
+        return True
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        """Every tag, in the registry's order; none where there is no such repository."""
-        first = self._url(repository, "tags", "list") + f"?n={_PAGE}"
-        return tuple(self._paged(first, (scope_of(repository, "pull"),), "tags"))
+        """Every tag, in the registry's order; none where there is no such repository.
+
+        What the specification does not allow as a tag is left out, with a notice: it cannot be asked for.
+        """
+        return self.some_tags(repository, pages=limits.LIST_PAGES.value)
 
     def some_tags(self, repository: str, *, pages: int) -> tuple[str, ...]:
         """The tags of so many pages (of up to 1,000 each, as the registry likes), which may not be all of them."""
         first = self._url(repository, "tags", "list") + f"?n={_PAGE}"
-        return tuple(self._paged(first, (scope_of(repository, "pull"),), "tags", pages=pages))
+        listed = self._listed(first, (scope_of(repository, "pull"),), "tags", pages)
+        return self._allowed(listed, lambda name: bool(_TAG.fullmatch(name)), f"tags of {self.host}/{repository}")
 
     def repositories(self) -> tuple[str, ...]:
-        """Every repository (the catalog, which public registries mostly refuse)."""
-        return tuple(self._paged(f"{self.base}/v2/_catalog?n={_PAGE}", ("registry:catalog:*",), "repositories"))
+        """Every repository (the catalog, which public registries mostly refuse). Names that are none are left out."""
+        first = f"{self.base}/v2/_catalog?n={_PAGE}"
+        listed = self._listed(first, ("registry:catalog:*",), "repositories", limits.LIST_PAGES.value)
+        return self._allowed(listed, _is_repository, f"repositories of {self.host}")
 
     def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> RawManifest | None:
         """The index of what is attached to a manifest; None where the registry has no such list (from before 1.1)."""
@@ -143,55 +213,99 @@ class RegistryClient:
         if artifact_type:
             url += f"?artifactType={quote(artifact_type, safe='')}"
         headers = {"Accept": OCI_INDEX}
-        # What a registry says of an address that it does not know is not in any specification.
+        # What a registry says of an address that it does not know is not in any specification. Quay also says 400.
         response = self._wire.call(
             "GET", url, (scope_of(repository, "pull"),), headers=headers, fine=(200, 400, 404, 405, 501)
         )
         if response.status != 200 or _media_type(response) != OCI_INDEX:
             response.close()
             return None
-        raw = self._wire.document(response, url)
+        raw = self._wire.document(response, url, limits.MANIFEST)
         return RawManifest(media_type=OCI_INDEX, digest=digest_of(raw), raw=raw)
 
     # ---- blobs -------------------------------------------------------------------------------------------------
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
-        """Whether the repository holds a blob."""
+    def has_blob(self, repository: str, digest: Digest, *, size: int | None = None) -> bool:
+        """Whether the repository holds a blob. Errors: `DamagedContentError` where it has another `size` there."""
         url = self._url(repository, "blobs", str(digest))
-        response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), fine=(200, 404))
+        try:
+            response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), fine=(200,))
+        except NotFoundInRegistryError:
+            return False
         response.close()
-        return response.status == 200
+        if is_page(response.headers):
+            raise _not_a_registry(url, "a page instead of a blob")
+        stored = response.headers.get("docker-content-digest", "")
+        if stored.partition(":")[0] == digest.algorithm and stored != digest.value:
+            raise RegistryError(f"HEAD {shown(url)}: the registry answers with another digest, {stored[:100]}")
+        length = whole_number(response.headers.get("content-length", ""))
+        # Some registries say nothing, or 0, of a length in answers without a body.
+        _check_size(length or 0, size if length else None, url)
+        return True
 
-    def blob(self, repository: str, digest: Digest) -> bytes:
-        """A small blob (a config, a record). Errors: `NotFoundInRegistryError`; `RegistryError` where damaged."""
+    def needs_blob(self, repository: str, digest: Digest, *, size: int) -> bool:
+        """Whether a blob has to be sent to the repository: it is not there, or not whole."""
+        try:
+            return not self.has_blob(repository, digest, size=size)
+        except DamagedContentError:
+            return True
+
+    def blob(
+        self, repository: str, digest: Digest, *, size: int | None = None, limit: limits.Limit | None = None
+    ) -> bytes:
+        """A small blob (a config, a record), of `size` bytes if that is known.
+
+        Errors: `NotFoundInRegistryError`; `DamagedContentError` where it is not what its digest says; `LimitError`.
+        """
         url = self._url(repository, "blobs", str(digest))
-        raw = self._wire.document(self._wire.call("GET", url, (scope_of(repository, "pull"),), fine=(200,)), url)
-        _check(hashlib.new(_algorithm(digest), raw).hexdigest(), digest, url)
+        limit = limit or limits.ARTIFACT
+        limit.check(size or 0, f"GET {shown(url)}: the blob")
+        response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limit)
+        _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
+        _check_size(len(raw), size, url)
         return raw
 
-    def stream(self, repository: str, digest: Digest) -> Iterator[bytes]:
-        """A blob in pieces; a damaged one raises at its end, so nothing counts before the last piece."""
+    def stream(self, repository: str, digest: Digest, *, size: int | None = None) -> Iterator[bytes]:
+        """A blob in pieces; a damaged one raises at its end, so nothing counts before the last piece.
+
+        One that is longer than `size` raises as soon as it is. Errors: as `blob`.
+        """
         url = self._url(repository, "blobs", str(digest))
+        limits.BLOB.check(size or 0, f"GET {shown(url)}: the blob")
         response = self._wire.call("GET", url, (scope_of(repository, "pull"),), fine=(200,))
-        running = hashlib.new(_algorithm(digest))
+        running, count = hashlib.new(digest.algorithm), 0
         try:
+            length = whole_number(response.headers.get("content-length", ""))
+            if length is not None:
+                _check_size(length, size, url)
             for chunk in response.chunks():
+                count += len(chunk)
+                if size is not None and count > size:
+                    _check_size(count, size, url)
+                limits.BLOB.check(count, f"GET {shown(url)}: the blob")
                 running.update(chunk)
                 yield chunk
         except TransportError as error:
             raise UnreachableError(f"GET {shown(url)}: {error}") from error
         finally:
             response.close()
-        _check(running.hexdigest(), digest, url)
+        _check(running.hexdigest(), digest, url, response)
+        _check_size(count, size, url)
 
     def download(
-        self, repository: str, digest: Digest, path: Path, told: Callable[[int], None] = lambda _: None
+        self,
+        repository: str,
+        digest: Digest,
+        path: Path,
+        told: Callable[[int], None] = lambda _: None,
+        *,
+        size: int | None = None,
     ) -> None:
         """A blob into a file, which appears whole or not at all; `told` hears of every piece's bytes."""
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with aside.open("wb") as file:
-                for chunk in self.stream(repository, digest):
+                for chunk in self.stream(repository, digest, size=size):
                     file.write(chunk)
                     told(len(chunk))
             aside.replace(path)
@@ -199,7 +313,10 @@ class RegistryClient:
             aside.unlink(missing_ok=True)
 
     def put_blob(self, repository: str, data: bytes | Path | Body, *, digest: Digest | None = None) -> Digest:
-        """Store a blob, unless it is there. A `Body` needs its `digest`. Returns the digest."""
+        """Store a blob, unless it is there. A `Body` needs its `digest`. Returns the digest.
+
+        An upload whose answer is lost is settled by asking whether the blob is there; if not, it begins anew.
+        """
         if isinstance(data, bytes):
             digest, body = digest or digest_of(data), Body.of(data)
         elif isinstance(data, Path):
@@ -208,25 +325,45 @@ class RegistryClient:
             raise ValueError("a body without its digest")
         else:
             body = data
-        if self.has_blob(repository, digest):
+        if not self.needs_blob(repository, digest, size=body.size):
             return digest
-        scope = (scope_of(repository, "pull", "push"),)
-        start = self._url(repository, "blobs", "uploads") + "/"
-        for wait in (*WAITS, None):
-            # An upload whose session broke begins anew: registries forget half of one.
+        for wait in (*self._wire.pace.waits, None):
             try:
-                opened = self._wire.call("POST", start, scope, body=Body.of(b""), fine=(202,))
-                opened.close()
-                target = _with_query(self._wire.location(opened, start), "digest", str(digest))
-                headers = {"Content-Type": "application/octet-stream"}
-                self._wire.call("PUT", target, scope, headers=headers, body=body, fine=(201,), patient=False).close()
-            except (UnreachableError, TransientError):
+                self._upload(repository, digest, body)
+            except (UnreachableError, RegistryBusyError):
+                # The answer was lost, or the upload: only the registry knows which.
+                if self._arrived(repository, digest, body.size):
+                    return digest
                 if wait is None:
                     raise
                 self._wire.pause(wait)
             else:
                 return digest
         raise AssertionError("unreachable")
+
+    def _upload(self, repository: str, digest: Digest, body: Body) -> None:
+        """Upload a blob in a session of its own. Errors: `UnreachableError`, `RegistryBusyError` if it may be repeated."""
+        scope = (scope_of(repository, "pull", "push"),)
+        start = self._url(repository, "blobs", "uploads") + "/"
+        opened = self._wire.call("POST", start, scope, body=Body.of(b""), fine=(202,))
+        opened.close()
+        target = _with_query(self._wire.location(opened, start), "digest", str(digest))
+        headers = {"Content-Type": "application/octet-stream"}
+        fine = (200, 201, 202, 204, 404)
+        stored = self._wire.call("PUT", target, scope, headers=headers, body=body, fine=fine, patient=False)
+        stored.close()
+        if stored.status != 201:
+            # 404: the session ended, by an answer that was lost or by a registry that forgot it.
+            raise RegistryBusyError(
+                f"PUT {shown(target)}: {stored.status}: the registry did not store the upload",
+                hint="Several registries behind one name need storage and a secret (http.secret) in common.",
+            )
+
+    def _arrived(self, repository: str, digest: Digest, size: int | None) -> bool:
+        try:
+            return self.has_blob(repository, digest, size=size)
+        except (UnreachableError, RegistryBusyError, DamagedContentError):
+            return False
 
     def mount_blob(self, repository: str, digest: Digest, from_repository: str) -> bool:
         """Have a blob of another repository here without sending it; False where the registry did not do that."""
@@ -237,10 +374,15 @@ class RegistryClient:
         except LoginNeededError:
             # No right to read there, or none to ask for both at once: sending it is still possible.
             return False
+        except (UnreachableError, RegistryBusyError):
+            if not self._arrived(repository, digest, None):
+                raise
+            return True
         response.close()
-        if response.status == 202 and (location := response.headers.get("location")):
+        if response.status == 202 and response.headers.get("location"):
             # The registry began an upload instead, which nobody is going to use.
-            self._wire.call("DELETE", urljoin(url, location), scope, fine=(200, 202, 204, 400, 404, 405)).close()
+            session = self._wire.location(response, url)
+            self._wire.call("DELETE", session, scope, fine=(200, 202, 204, 400, 404, 405)).close()
         return response.status == 201
 
     # ---- the registry ------------------------------------------------------------------------------------------
@@ -250,32 +392,73 @@ class RegistryClient:
         self._wire.call("GET", f"{self.base}/v2/", (), fine=(200,)).close()
 
     def _url(self, repository: str, kind: str, name: str) -> str:
-        return f"{self.base}/v2/{repository}/{kind}/{quote(name, safe=':')}"
+        return f"{self.base}/v2/{quote(repository)}/{kind}/{quote(name, safe=':')}"
 
-    def _paged(self, url: str, scope: Scope, key: str, *, pages: int | None = None) -> Iterator[str]:
+    def _listed(self, url: str, scope: Scope, key: str, pages: int) -> list[str]:
+        """The names of so many pages; none if there is nothing to list. Errors: `LimitError` for a list without an end."""
         seen: set[str] = set()
-        while url not in seen and (pages is None or len(seen) < pages):
+        names: list[str] = []
+        what = f"GET {shown(url)}: the list of {key}"
+        until = self._wire.clock() + self._wire.pace.listing
+        while url not in seen and len(seen) < pages:
             seen.add(url)
-            response = self._wire.call("GET", url, scope, fine=(200, 404))
-            raw = self._wire.document(response, url)
-            if response.status == 404:
-                return
             try:
-                names = json.loads(raw).get(key) or []
-                yield from (str(name) for name in names)
-            except (ValueError, AttributeError, TypeError) as error:
-                raise RegistryError(f"GET {shown(url)}: not a list of {key}") from error
-            link = response.headers.get("link", "")
-            target, _, attributes = link.partition(">")
-            if 'rel="next"' not in attributes.replace(" ", "") and "rel=next" not in attributes.replace(" ", ""):
-                return
-            url = urljoin(url, target.strip().lstrip("<"))
+                response, raw = self._wire.fetch(url, scope, limits.LIST_PAGE)
+            except NotFoundInRegistryError:
+                if len(seen) > 1:
+                    # A list that loses its end would pass for a whole one.
+                    raise
+                break
+            names += _names(raw, key, url)
+            limits.LIST_NAMES.check(len(names), what)
+            try:
+                following = next_link(response.headers.get("link", ""))
+            except ValueError as error:
+                raise RegistryError(f"{what} has a Link to more that cannot be read: {error}") from error
+            if following is None:
+                break
+            if len(seen) >= limits.LIST_PAGES.value:
+                raise limits.LIST_PAGES.error(what)
+            if self._wire.clock() > until:
+                raise UnreachableError(f"{what} did not end within {self._wire.pace.listing:g} s")
+            url = self._wire.address(following, url, "a page with a Link")
+        return names
+
+    def _allowed(self, names: list[str], is_allowed: Callable[[str], bool], what: str) -> tuple[str, ...]:
+        odd = [name for name in names if not is_allowed(name)]
+        if odd:
+            shown_names = ", ".join(f'"{escaped(name[:128])}"' for name in odd[:_QUOTED])
+            more = ", …" if len(odd) > _QUOTED else ""
+            self._notice(
+                f"left out {plural(len(odd), 'name')} among the {what} that no tool accepts: {shown_names}{more}"
+            )
+        return tuple(name for name in names if is_allowed(name))
 
 
 def digest_of_file(path: Path) -> Digest:
     """The sha256 digest of a file's content."""
     with path.open("rb") as file:
         return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
+
+
+def _names(raw: bytes, key: str, url: str) -> list[str]:
+    try:
+        document = limits.read_object(raw, "it")
+    except DamagedContentError as error:
+        raise RegistryError(f"GET {shown(url)}: not a list of {key}: {error.message}") from error
+    # Null is an empty list. An answer without the key is none, and must not pass for an empty list.
+    names = (document[key] or []) if key in document else None
+    if not isinstance(names, list):
+        raise RegistryError(f"GET {shown(url)}: not a list of {key}")
+    return [name if isinstance(name, str) else str(name)[:128] for name in names]
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        check_repository(name)
+    except WrongUseError:
+        return False
+    return True
 
 
 def _with_query(url: str, key: str, value: str) -> str:
@@ -288,19 +471,42 @@ def _media_type(response: Response) -> str:
 
 def _own_media_type(raw: bytes) -> str:
     try:
-        found = json.loads(raw).get("mediaType")
-    except (ValueError, AttributeError):
+        found = limits.read_object(raw, "the manifest").get("mediaType")
+    except DamagedContentError:
         return ""
     return found if isinstance(found, str) else ""
 
 
-def _algorithm(digest: Digest) -> str:
-    return digest.value.partition(":")[0]
+def _check_manifest(raw: bytes, url: str) -> None:
+    """Check what no digest vouches for: that it is a manifest at all. Errors: `RegistryError`."""
+    try:
+        document = limits.read_object(raw, "it")
+    except DamagedContentError as error:
+        raise _not_a_registry(url, f"something else than a manifest: {error.message}") from error
+    if not {"config", "manifests", "fsLayers"}.intersection(document):
+        raise _not_a_registry(url, "something else than a manifest")
 
 
-def _check(found: str, digest: Digest, url: str) -> None:
+def _not_a_registry(url: str, what: str) -> RegistryError:
+    return RegistryError(
+        f"{shown(url)} answers with {what}", hint="Is that a registry? Is there a login page or a proxy in between?"
+    )
+
+
+def _check(found: str, digest: Digest, url: str, response: Response) -> None:
     if found != digest.hex:
-        raise RegistryError(
+        if is_page(response.headers):
+            # Not the registry's content, so it says nothing about that.
+            raise _not_a_registry(url, "a page instead of the content")
+        raise DamagedContentError(
             f"GET {shown(url)}: the content is damaged: its digest is {found[:12]}…, not {digest.short}…",
+            hint="Push the image again; the registry's storage or something on the way changes it.",
+        )
+
+
+def _check_size(found: int, size: int | None, url: str) -> None:
+    if size is not None and found != size:
+        raise DamagedContentError(
+            f"{shown(url)}: the content is damaged: it has {found:,} bytes, not {size:,}",
             hint="Push the image again; the registry's storage or something on the way changes it.",
         )

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chainbuild.errors import NotFoundInRegistryError, WrongUseError
+from chainbuild.records.record import Record
+from chainbuild.records.store import claimed_record
+from chainbuild.records.tags import is_local_tag, is_machine_tag
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.oci import Index, Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
 from chainbuild.registry.referrers import referrers, subject_of
 
-MACHINE: Final = "k1-"
 BUILT_AS: Final = "built as"
 """The note of a record that has the digest which the builder gave, where the image got another config after that.
 
@@ -99,11 +100,11 @@ def find_garbage(registries: Registries, repository: ImageReference, *, dropped:
 
 def is_readable(tag: str) -> bool:
     """Whether a tag is a name for people: neither machine data nor the list of what is attached to an image."""
-    return not tag.startswith(MACHINE) and subject_of(tag) is None
+    return not is_machine_tag(tag) and subject_of(tag) is None
 
 
 def _is_root(tag: str) -> bool:
-    return is_readable(tag) or tag.startswith(f"{MACHINE}local-")
+    return is_readable(tag) or is_local_tag(tag)
 
 
 def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
@@ -192,22 +193,25 @@ def _below(
     registries: Registries, client: RegistryClient, repository: ImageReference, todo: list[tuple[str, str | Digest]]
 ) -> list[tuple[str, Held]]:
     found: list[tuple[str, Held]] = []
+    seen: set[Digest] = set()
     while todo:
         name, reference = todo.pop()
+        if not name and reference in seen:
+            continue
         try:
             raw = client.manifest(repository.repository, reference)
         except NotFoundInRegistryError:
             continue
+        seen.add(raw.digest)
         if raw.is_index:
-            children = tuple(child.digest for child in Index.parse(raw.raw, media_type=raw.media_type).manifests)
+            children = tuple(child.digest for child in Index.of(raw).manifests)
             found.append((name, Held(digest=raw.digest, tags=(), blobs={}, children=children)))
             todo += [("", child) for child in children]
             continue
-        manifest = Manifest.parse(raw.raw, media_type=raw.media_type)
+        manifest = Manifest.of(raw)
         blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
-        record = None
-        if manifest.artifact_type == ARTIFACT_TYPE:
-            record = RecordStore(registries).at(repository.with_digest(raw.digest))
+        # Whoever signed it: what another user's record needs stays, too.
+        record = claimed_record(registries, repository.with_digest(raw.digest), manifest.artifact_type)
         found.append((name, Held(digest=raw.digest, tags=(), blobs=blobs, record=record)))
         if record is not None:
             todo.append(("", record.image))

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chainbuild.errors import RegistryError
+from chainbuild import limits
+from chainbuild.errors import DamagedContentError
 from chainbuild.references import Digest, Platform
 from chainbuild.registry.oci import canonical, digest_of, read_digest
 
@@ -83,13 +84,8 @@ class ImageConfig:
 
     @classmethod
     def parse(cls, raw: bytes, *, where: str = "") -> ImageConfig:
-        """Read a config document. Errors: `RegistryError` that says what is wrong with it."""
-        try:
-            document = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise RegistryError(f"the image's config is not JSON: {error}", where=where) from error
-        if not isinstance(document, dict):
-            raise RegistryError("the image's config is not a JSON object", where=where)
+        """Read a config document. Errors: `DamagedContentError` that says what is wrong with it."""
+        document = limits.read_object(raw, "the image's config", where)
         reader = _Reader(where)
         runtime = reader.mapping(document, "config")
         rootfs = reader.mapping(document, "rootfs")
@@ -270,5 +266,5 @@ class _Reader:
             raise self._wrong(key, value, "a whole number")
         return value
 
-    def _wrong(self, key: str, value: Any, wanted: str) -> RegistryError:
-        return RegistryError(f"the image's config has {key} {str(value)[:80]!r}, not {wanted}", where=self.where)
+    def _wrong(self, key: str, value: Any, wanted: str) -> DamagedContentError:
+        return DamagedContentError(f"the image's config has {key} {str(value)[:80]!r}, not {wanted}", where=self.where)

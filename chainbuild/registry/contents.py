@@ -8,18 +8,19 @@ from __future__ import annotations
 import gzip
 import io
 import posixpath
-import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Final, cast
 
-from chainbuild.errors import RegistryError
+from chainbuild import limits
+from chainbuild.errors import DamagedContentError
 from chainbuild.references import ImageReference
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.tar import Member, TarError, members
 
 WHITEOUT: Final = ".wh."
 """How the name of a member begins that takes away what lower layers have (OCI image spec, layer, "Whiteouts")."""
@@ -39,12 +40,14 @@ def origins(registries: Registries, place: ImageReference, layers: tuple[Descrip
     """By path (`/usr/bin/x`, free of links above it) the layer that has the newest version of each regular file.
 
     It also tells of files that a later layer deletes: whoever asks knows what the image has. A hard link has the size of
-    what it is a link to. Errors: `RegistryError`.
+    what it is a link to. Errors: `RegistryError`; `LimitError` for more files than an image can have.
     """
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
         listings = threads.map(lambda layer: _listing(registries, place, layer), layers)
         found: dict[str, Origin] = {}
+        files = limits.Budget(limits.ALL_MEMBERS, "the image", str(place))
         for number, listing in enumerate(listings):
+            files.spend(len(listing))
             found |= {path: Origin(number, size) for path, size in listing.items()}
     return found
 
@@ -52,56 +55,40 @@ def origins(registries: Registries, place: ImageReference, layers: tuple[Descrip
 def _listing(registries: Registries, place: ImageReference, layer: Descriptor) -> dict[str, int]:
     sizes: dict[str, int] = {}
     links: list[tuple[str, str]] = []
-    for one in layer_members(registries, place, layer):
-        member = one.info
+    for member in layer_members(registries, place, layer):
         path = absolute(member.name)
         if posixpath.basename(path).startswith(WHITEOUT):
             continue
-        if member.isreg():
+        if member.kind == "file":
             sizes[path] = member.size
-        elif member.islnk():
-            links.append((path, absolute(member.linkname)))
+        elif member.kind == "hard":
+            links.append((path, absolute(member.target)))
     return sizes | {path: sizes.get(target, 0) for path, target in links}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """What a layer's tar has of one path; `chunks` gives its content, as long as no other member was asked for."""
-
-    info: tarfile.TarInfo
-    chunks: Callable[[], Iterator[bytes]]
-
-
 def layer_members(registries: Registries, place: ImageReference, layer: Descriptor) -> Iterator[Member]:
-    """What a layer's tar has, in its order.
+    """What a layer's tar has, in its order, within the limits of `chainbuild.limits`.
 
-    It counts only when the last one was given: the layer's digest is checked then. Errors: `RegistryError`.
+    It counts only when the last one was given: the layer's digest is checked then. Errors: `RegistryError`;
+    `DamagedContentError` where the layer is not what its digest and size say, or not a tar.
     """
-    source = registries.client(place).stream(place.repository, layer.digest)
+    source = registries.client(place).stream(place.repository, layer.digest, size=layer.size)
     tar, broken = unpacked(source, layer)
-    breaks = (tarfile.TarError, OSError, EOFError, ValueError, broken)
+    what = f"the layer {layer.digest.short}"
 
-    def told(error: Exception) -> RegistryError:
-        return RegistryError(f"{place}: the layer {layer.digest.short} cannot be read: {error}")
-
-    def content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    def content(member: Member) -> Iterator[bytes]:
         try:
-            file = archive.extractfile(member)
-            while file is not None and (chunk := file.read(_BUFFER)):
-                yield chunk
-        except breaks as error:
-            raise told(error) from error
+            yield from member.chunks()
+        except (TarError, OSError, EOFError, broken) as error:
+            raise DamagedContentError(f"{place}: {what} cannot be read: {error}") from error
 
     try:
-        with tarfile.open(fileobj=tar, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
-            for member in archive:
-                # What was read is forgotten: a layer may have a million files.
-                archive.members = []  # type: ignore[attr-defined]
-                yield Member(info=member, chunks=partial(content, archive, member))
+        for member in members(tar, what, str(place)):
+            yield replace(member, chunks=partial(content, member))
         for _ in source:  # to its end, where its digest is checked
             pass
-    except breaks as error:
-        raise told(error) from error
+    except (TarError, OSError, EOFError, broken) as error:
+        raise DamagedContentError(f"{place}: {what} cannot be read: {error}") from error
 
 
 def absolute(name: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild import limits
+from chainbuild.errors import NotAnImageError, NotFoundInRegistryError
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.config import ImageConfig
@@ -70,13 +71,13 @@ def resolve(registries: Registries, reference: ImageReference, platform: Platfor
     raw = _manifest(client, reference, wanted)
     index_digest: Digest | None = None
     if raw.is_index:
-        index = Index.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+        index = Index.of(raw, where=str(reference))
         child = index.child(platform)
         if child is None:
             raise _other_platforms(reference, platform, index.platforms)
         index_digest = raw.digest
         raw = _manifest(client, reference, child.digest)
-    manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+    manifest = Manifest.of(raw, where=str(reference))
     config = read_config(client, reference, manifest)
     if not _fits(config.platform, platform):
         raise _other_platforms(reference, platform, (config.platform,))
@@ -90,11 +91,15 @@ def resolve(registries: Registries, reference: ImageReference, platform: Platfor
 
 
 def read_config(client: RegistryClient, reference: ImageReference, manifest: Manifest) -> ImageConfig:
-    """The config of an image's manifest. Errors: `RegistryError` where the manifest is no image's (an artifact's)."""
+    """The config of an image's manifest. Errors: `NotAnImageError` where the manifest is an artifact's."""
     if manifest.config.media_type not in {OCI_CONFIG, _DOCKER_CONFIG}:
         kind = manifest.artifact_type or manifest.config.media_type
-        raise RegistryError(f"{reference} is no image but an artifact ({kind})", hint="Name an image.")
-    raw = manifest.config.data or client.blob(reference.repository, manifest.config.digest)
+        raise NotAnImageError(f"{reference} is no image but an artifact ({kind})", hint="Name an image.")
+    config = manifest.config
+    limits.CONFIG.check(config.size, "the image's config", str(reference))
+    raw = config.data
+    if raw is None:
+        raw = client.blob(reference.repository, config.digest, size=config.size, limit=limits.CONFIG)
     return ImageConfig.parse(raw, where=str(reference))
 
 
@@ -103,8 +108,8 @@ def platforms_of(registries: Registries, reference: ImageReference) -> tuple[Pla
     client = registries.client(reference)
     raw = _manifest(client, reference, reference.digest or reference.tag_or_latest)
     if raw.is_index:
-        return Index.parse(raw.raw, media_type=raw.media_type, where=str(reference)).platforms
-    manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+        return Index.of(raw, where=str(reference)).platforms
+    manifest = Manifest.of(raw, where=str(reference))
     return (read_config(client, reference, manifest).platform,)
 
 
@@ -115,7 +120,7 @@ def read_index(registries: Registries, reference: ImageReference) -> Index | Non
         raw = client.manifest(reference.repository, reference.digest or reference.tag_or_latest)
     except NotFoundInRegistryError:
         return None
-    return Index.parse(raw.raw, media_type=raw.media_type, where=str(reference)) if raw.is_index else None
+    return Index.of(raw, where=str(reference)) if raw.is_index else None
 
 
 def put_tag(registries: Registries, reference: ImageReference, digest: Digest) -> None:
@@ -257,20 +262,22 @@ def _other_platforms(
 
 
 def _copy_content(
-    registries: Registries, source: ImageReference, destination: ImageReference, raw: RawManifest
+    registries: Registries, source: ImageReference, destination: ImageReference, raw: RawManifest, *, depth: int = 0
 ) -> None:
     if (source.registry, source.repository) == (destination.registry, destination.repository):
         return
     if not raw.is_index:
-        manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(source))
+        manifest = Manifest.of(raw, where=str(source))
         _copy_blobs(registries, source, destination, (*manifest.layers, manifest.config))
         return
+    limits.INDEX_DEPTH.check(depth + 1, "the index", str(source))
     giver, taker = registries.client(source), registries.client(destination)
-    for child in Index.parse(raw.raw, media_type=raw.media_type, where=str(source)).manifests:
+    children = {child.digest: child for child in Index.of(raw, where=str(source)).manifests}
+    for child in children.values():
         if taker.head(destination.repository, child.digest) is not None:
             continue
         below = giver.manifest(source.repository, child.digest)
-        _copy_content(registries, source, destination, below)
+        _copy_content(registries, source, destination, below, depth=depth + 1)
         taker.put_manifest(destination.repository, child.digest, below.raw, below.media_type)
 
 
@@ -287,11 +294,11 @@ def _copy_blobs(
     giver, taker = registries.client(source), registries.client(destination)
 
     def copy(blob: Descriptor) -> None:
-        if taker.has_blob(destination.repository, blob.digest):
+        if not taker.needs_blob(destination.repository, blob.digest, size=blob.size):
             return
         if giver is taker and taker.mount_blob(destination.repository, blob.digest, source.repository):
             return
-        body = Body(blob.size, lambda: giver.stream(source.repository, blob.digest))
+        body = Body(blob.size, lambda: giver.stream(source.repository, blob.digest, size=blob.size))
         taker.put_blob(destination.repository, body, digest=blob.digest)
 
     with ThreadPoolExecutor(max_workers=min(_TRANSFERS, len(needed))) as threads:

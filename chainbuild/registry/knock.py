@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from chainbuild import limits
+from chainbuild.registry.answers import is_registry
 from chainbuild.registry.transport import PlainTransport, Request, TransportError
 
 # Long enough for a registry on a busy disk, short enough for a person who waits.
 _PING_SECONDS: Final = 5.0
-_LARGEST_ANSWER: Final = 1 << 16
 
 Answer = Literal["registry", "nothing", "something else"]
 
@@ -41,15 +40,14 @@ def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
 def knock(endpoint: str, seconds: float = _PING_SECONDS) -> Reply:
     """Ask what is at `host:port`, and keep the connection open."""
     transport = PlainTransport(connect_seconds=seconds)
-    request = Request(method="GET", url=f"http://{endpoint}/v2/", read_seconds=seconds)
+    request = Request(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
     try:
         response = transport.send(request)
-        body = b""
-        for chunk in response.chunks():
-            body += chunk
-            if len(body) > _LARGEST_ANSWER:
-                transport.close()
-                return Reply(answer="something else")
+        response.end_within(seconds)
+        body = limits.read_start(response.chunks(), limits.ERROR_BODY)
+        if len(body) == limits.ERROR_BODY.value:
+            transport.close()
+            return Reply(answer="something else")
     except TransportError as error:
         transport.close()
         # Reset: docker's proxy listens before the registry in the container does.
@@ -59,16 +57,3 @@ def knock(endpoint: str, seconds: float = _PING_SECONDS) -> Reply:
         return Reply(answer="something else")
     challenge = response.headers.get("www-authenticate", "") if response.status == 401 else None
     return Reply(answer="registry", challenge=challenge, presence=transport)
-
-
-def is_registry(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Return whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
-    if status not in {200, 401}:
-        return False
-    if headers.get("docker-distribution-api-version", "").startswith("registry/2"):
-        return True
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return document == {} if status == 200 else isinstance(document, dict) and "errors" in document

@@ -250,8 +250,8 @@ def _write_holder(handle: int, data: str = "") -> None:
 def _read_holder(handle: int) -> Holder:
     try:
         body: Any = json.loads(os.pread(handle, _LONGEST_FILE, 0))
-        return Holder(
-            pid=int(body["pid"]), command=str(body["command"]), started=float(body["started"]), data=str(body["data"])
-        )
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        started = float(body["started"])
+        time.localtime(started)  # a time that cannot be shown is none
+        return Holder(pid=int(body["pid"]), command=str(body["command"]), started=started, data=str(body["data"]))
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
         return Holder(pid=0, command="(a process that is just starting)", started=time.time())

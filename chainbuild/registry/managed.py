@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +25,7 @@ from chainbuild.registry.arrival import POLL_SECONDS, READY_SECONDS, Arrival, Jo
 from chainbuild.registry.credentials import Credentials, from_docker_config
 from chainbuild.registry.leases import Holder, Lease, Leases, Mark, all_leases, default_folder
 from chainbuild.userdirs import data_home
+from chainbuild.wording import escaped
 
 DEFAULT_PORT: Final = 5000
 REGISTRY_IMAGE: Final = compose.REGISTRY_IMAGE
@@ -186,7 +187,7 @@ class ManagedRegistry:
             holders = self._leases.holders()
             if holders and not force:
                 raise BusyError(
-                    f"the registry at {self.endpoint} is in use:\n" + "\n".join(f"    {holder}" for holder in holders),
+                    f"the registry at {self.endpoint} is in use:\n{_listed(holders)}",
                     hint="Wait for it, or stop it regardless with --force (those runs will fail).",
                 )
             container = containers.container_on(self.port)
@@ -222,7 +223,7 @@ class ManagedRegistry:
                     others += [holder for holder in leases.holders() if holder.data == str(self.data)]
             if others:
                 raise BusyError(
-                    f"the registry at {self.endpoint} is in use:\n" + "\n".join(f"    {holder}" for holder in others),
+                    f"the registry at {self.endpoint} is in use:\n{_listed(others)}",
                     hint="Collect when those runs have ended.",
                 )
             collect()
@@ -332,6 +333,11 @@ class ManagedRegistry:
         if text := docker_login.explain(stored, self.endpoint):
             say(emit, text)
         return stored
+
+
+def _listed(holders: Iterable[Holder]) -> str:
+    """Return who holds leases, a line each; command lines are in it."""
+    return "\n".join(f"    {escaped(str(holder))}" for holder in holders)
 
 
 def _is_marked(mark: Mark | None, container: containers.Container) -> bool:

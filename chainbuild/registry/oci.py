@@ -7,13 +7,15 @@ document's identity is the digest of its bytes. What is written here is canonica
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chainbuild.errors import RegistryError
+from chainbuild import limits
+from chainbuild.errors import DamagedContentError, RegistryError, WrongUseError
 from chainbuild.references import Digest, Platform
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -34,9 +36,9 @@ ACCEPTED_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 _ATTESTATION: Final = ("vnd.docker.reference.type", "attestation-manifest")
 
 
-def digest_of(data: bytes) -> Digest:
-    """The sha256 digest of `data`."""
-    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
+    """The digest of `data`, by sha256 if nothing else is asked for."""
+    return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
@@ -122,9 +124,12 @@ class Manifest:
         )
 
     @classmethod
-    def parse(cls, raw: bytes, *, media_type: str = "", where: str = "") -> Manifest:
-        """Read a manifest. `where` names it in errors. Errors: `RegistryError`."""
-        document = _object(raw, where)
+    def parse(cls, raw: bytes, *, media_type: str = "", where: str = "", digest: Digest | None = None) -> Manifest:
+        """Read a manifest. `where` names it in errors; `digest` is the one that was verified, if it was.
+
+        Errors: `DamagedContentError`; `RegistryError` for a format that is not supported any more.
+        """
+        document = limits.read_object(raw, "the manifest", where)
         kind = _text(document, "mediaType", where, default=media_type) or OCI_MANIFEST
         if kind not in MANIFEST_TYPES or "config" not in document:
             if document.get("schemaVersion") == 1:
@@ -132,18 +137,25 @@ class Manifest:
                     "the manifest has Docker's schema 1, which nothing makes any more", where=where,
                     hint="Push the image again with any Docker newer than 1.10.",
                 )  # fmt: skip
-            raise RegistryError(f"not an image manifest (media type {kind!r})", where=where)
+            raise DamagedContentError(f"not an image manifest (media type {kind[:100]!r})", where=where)
         subject = document.get("subject")
+        layers = _list(document, "layers", where)
+        limits.LAYERS.check(len(layers), "the manifest", where)
         return cls(
             media_type=kind,
-            digest=digest_of(raw),
+            digest=digest or digest_of(raw),
             raw=raw,
             config=_descriptor(document["config"], where),
-            layers=tuple(_descriptor(layer, where) for layer in _list(document, "layers", where)),
+            layers=tuple(_descriptor(layer, where) for layer in layers),
             artifact_type=_text(document, "artifactType", where),
             subject=_descriptor(subject, where) if subject else None,
             annotations=_pairs(document, "annotations", where),
         )
+
+    @classmethod
+    def of(cls, raw: RawManifest, *, where: str = "") -> Manifest:
+        """Read a manifest that a registry served, under the digest that was verified. Errors: as `parse`."""
+        return cls.parse(raw.raw, media_type=raw.media_type, where=where, digest=raw.digest)
 
     @classmethod
     def make(
@@ -226,19 +238,26 @@ class Index:
         )
 
     @classmethod
-    def parse(cls, raw: bytes, *, media_type: str = "", where: str = "") -> Index:
-        """Read an index. Errors: `RegistryError`."""
-        document = _object(raw, where)
+    def parse(cls, raw: bytes, *, media_type: str = "", where: str = "", digest: Digest | None = None) -> Index:
+        """Read an index. Everything is as in `Manifest.parse`."""
+        document = limits.read_object(raw, "the index", where)
         kind = _text(document, "mediaType", where, default=media_type) or OCI_INDEX
         if kind not in INDEX_TYPES:
-            raise RegistryError(f"not an image index (media type {kind!r})", where=where)
+            raise DamagedContentError(f"not an image index (media type {kind[:100]!r})", where=where)
+        children = _list(document, "manifests", where)
+        limits.INDEX_ENTRIES.check(len(children), "the index", where)
         return cls(
             media_type=kind,
-            digest=digest_of(raw),
+            digest=digest or digest_of(raw),
             raw=raw,
-            manifests=tuple(_descriptor(child, where) for child in _list(document, "manifests", where)),
+            manifests=tuple(_descriptor(child, where) for child in children),
             annotations=_pairs(document, "annotations", where),
         )
+
+    @classmethod
+    def of(cls, raw: RawManifest, *, where: str = "") -> Index:
+        """Read an index that a registry served, under the digest that was verified. Errors: as `parse`."""
+        return cls.parse(raw.raw, media_type=raw.media_type, where=where, digest=raw.digest)
 
     @classmethod
     def make(
@@ -284,58 +303,52 @@ def _wire(descriptor: Descriptor) -> dict[str, Any]:
 
 def _descriptor(value: Any, where: str) -> Descriptor:
     if not isinstance(value, dict):
-        raise RegistryError("a descriptor is not an object", where=where)
+        raise DamagedContentError("a descriptor is not an object", where=where)
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise RegistryError(f"a descriptor's size is {size!r}", where=where)
+        raise DamagedContentError(f"a descriptor's size is {str(size)[:40]!r}", where=where)
+    limits.DESCRIPTOR_SIZE.check(size, "a descriptor", where)
     wire_platform = value.get("platform")
-    data = value.get("data")
+    digest = read_digest(value.get("digest"), where)
     return Descriptor(
         media_type=_text(value, "mediaType", where),
-        digest=read_digest(value.get("digest"), where),
+        digest=digest,
         size=size,
         platform=_platform(wire_platform, where) if wire_platform else None,
         artifact_type=_text(value, "artifactType", where),
         annotations=_pairs(value, "annotations", where),
-        data=_embedded(data, where) if data is not None else None,
+        data=_embedded(value.get("data"), digest, size),
     )
 
 
-def _embedded(value: Any, where: str) -> bytes:
+def _embedded(value: Any, digest: Digest, size: int) -> bytes | None:
+    """Return the content that a descriptor embeds; None unless it is exactly what the descriptor's digest and size say.
+
+    The content is then fetched as if nothing were embedded, which the specification allows for every `data`.
+    """
+    if not isinstance(value, str) or len(value) > 4 * (size // 3 + 1):
+        return None
     try:
-        return base64.b64decode(value, validate=True)
-    except (ValueError, TypeError) as error:
-        raise RegistryError("a descriptor's data is not base64", where=where) from error
+        content = base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    return content if len(content) == size and digest_of(content, digest.algorithm) == digest else None
 
 
 def _platform(value: Any, where: str) -> Platform:
     if not isinstance(value, dict):
-        raise RegistryError("a platform is not an object", where=where)
+        raise DamagedContentError("a platform is not an object", where=where)
     return Platform.from_oci(
         _text(value, "os", where), _text(value, "architecture", where), _text(value, "variant", where)
     )
 
 
 def read_digest(value: Any, where: str) -> Digest:
-    """A digest out of a document or header. Errors: `RegistryError` (not the user's, but the registry's mistake)."""
-    from chainbuild.errors import WrongUseError
-
+    """A digest out of a document or header. Errors: `DamagedContentError` (the registry's mistake, not the user's)."""
     try:
-        return Digest(str(value))
+        return Digest(value if isinstance(value, str) else "")
     except WrongUseError as error:
-        raise RegistryError(f"{value!r} is not a digest", where=where) from error
-
-
-def _object(raw: bytes, where: str) -> dict[str, Any]:
-    try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise RegistryError(f"not JSON: {error}", where=where) from error
-    except RecursionError as error:
-        raise RegistryError("JSON nested too deeply", where=where) from error
-    if not isinstance(document, dict):
-        raise RegistryError("not a JSON object", where=where)
-    return document
+        raise DamagedContentError(f"{str(value)[:200]!r} is not a digest", where=where) from error
 
 
 def _text(document: Mapping[str, Any], key: str, where: str, *, default: str = "") -> str:
@@ -343,7 +356,7 @@ def _text(document: Mapping[str, Any], key: str, where: str, *, default: str = "
     if value is None:
         return default
     if not isinstance(value, str):
-        raise RegistryError(f"{key} is {value!r}, not a string", where=where)
+        raise DamagedContentError(f"{key} is {str(value)[:80]!r}, not a string", where=where)
     return value
 
 
@@ -352,12 +365,12 @@ def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise RegistryError(f"{key} is not a list", where=where)
+        raise DamagedContentError(f"{key} is not a list", where=where)
     return value
 
 
 def _pairs(document: Mapping[str, Any], key: str, where: str) -> tuple[tuple[str, str], ...]:
     value = document.get(key) or {}
     if not isinstance(value, dict):
-        raise RegistryError(f"{key} is not an object", where=where)
+        raise DamagedContentError(f"{key} is not an object", where=where)
     return tuple(sorted((str(name), str(text)) for name, text in value.items()))

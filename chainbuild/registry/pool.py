@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
+from chainbuild.limits import Pace
 from chainbuild.references import ImageReference
-from chainbuild.registry.client import RegistryClient
+from chainbuild.registry.client import Notice, RegistryClient
 from chainbuild.registry.credentials import Lookup, from_docker_config
 from chainbuild.registry.transport import Transport
 
@@ -17,7 +18,8 @@ class Registries:
     """A pool of clients by host. Thread-safe; a `with` closes its connections.
 
     `plain_http`: hosts (`host[:port]`) besides this machine that are spoken to without TLS. `transport` makes the
-    transport of a host (tests put an in-memory registry here); None: the network.
+    transport of a host (tests put an in-memory registry here); None: the network. `pace`: how long they may take (default:
+    `limits.PACE`). `notice` takes warnings about what is left out or counts as none; each comes once.
     """
 
     def __init__(
@@ -26,10 +28,15 @@ class Registries:
         plain_http: Iterable[str] = (),
         transport: Callable[[str], Transport] | None = None,
         credentials: Lookup = from_docker_config,
+        pace: Pace | None = None,
+        notice: Notice = lambda _: None,
     ) -> None:
         self._plain_http = frozenset(plain_http)
         self._transport = transport
         self._credentials = credentials
+        self._pace = pace
+        self._notice = notice
+        self._noticed: set[str] = set()
         self._clients: dict[str, RegistryClient] = {}
         self._lock = threading.Lock()
 
@@ -43,8 +50,18 @@ class Registries:
                     plain_http=True if host in self._plain_http else None,
                     transport=self._transport(host) if self._transport else None,
                     credentials=self._credentials,
+                    pace=self._pace,
+                    notice=self.notice,
                 )
             return self._clients[host]
+
+    def notice(self, text: str) -> None:
+        """Warn about something that is left out or counts as none, once."""
+        with self._lock:
+            if text in self._noticed:
+                return
+            self._noticed.add(text)
+        self._notice(text)
 
     def close(self) -> None:
         """Close idle connections."""

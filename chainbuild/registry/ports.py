@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import NotReadyError
+from chainbuild.wording import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
 _ALL_USERS: Final = re.compile(r"\s*0\s+0\s+4294967295\s*$")
@@ -127,8 +128,9 @@ def another_port(port: int) -> int:
 def port_taken(port: int, holder: str) -> NotReadyError:
     """Return the error for a port that something else holds."""
     other = another_port(port)
+    who = escaped(holder) or "another program"
     return NotReadyError(
-        f"port {port}, which the chain registry needs, is taken by {holder or 'another program'}, which is no registry",
+        f"port {port}, which the chain registry needs, is taken by {who}, which is no registry",
         hint=f"Stop it, or use another port: --registry-port {other} or CHAINBUILD_REGISTRY_PORT={other}.",
     )
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild import limits
+from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import copy_image, read_index
@@ -72,8 +73,8 @@ def attach(
 def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
     """The document of that type that is attached to the image which the reference's digest names; None without one.
 
-    What chainbuild attached comes before what others did, and then the last of a list. Errors: `RegistryError` where it
-    is damaged.
+    What chainbuild attached comes before what others did, and then the last of a list. Errors: `DamagedContentError`
+    where it is damaged; `LimitError` where it is too large, stored or unpacked.
     """
     client = registries.client(image)
     rows = [row for row in referrers(registries, image, artifact_type) if row.artifact_type == artifact_type]
@@ -81,15 +82,17 @@ def attached(registries: Registries, image: ImageReference, artifact_type: str) 
         return None
     row = ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1]
     raw = client.manifest(image.repository, row.digest)
-    manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(image))
+    manifest = Manifest.of(raw, where=str(image))
     if not manifest.layers:
         return None
     blob = manifest.layers[0]
-    content = b"".join(client.stream(image.repository, blob.digest))
-    try:
-        return gzip.decompress(content) if blob.media_type.endswith(_GZIP) else content
-    except (OSError, EOFError) as error:
-        raise RegistryError(f"{image}: what is attached to it cannot be read: {error}") from error
+    what = f"what is attached to it ({artifact_type})"
+    limits.ATTACHED.check(blob.size, what, str(image))
+    stored = client.stream(image.repository, blob.digest, size=blob.size)
+    content = limits.read_all(stored, limits.ATTACHED, what, str(image))
+    if not blob.media_type.endswith(_GZIP):
+        return content
+    return limits.inflate(content, limits.ATTACHED_UNPACKED, what, str(image))
 
 
 def referrers(registries: Registries, image: ImageReference, artifact_type: str = "") -> tuple[Descriptor, ...]:
@@ -99,7 +102,7 @@ def referrers(registries: Registries, image: ImageReference, artifact_type: str 
     place = ImageReference(image.registry, image.repository)
     found = registries.client(place).referrers(place.repository, image.digest, artifact_type)
     if found is not None:
-        return Index.parse(found.raw, media_type=found.media_type, where=str(image)).manifests
+        return Index.of(found, where=str(image)).manifests
     index = read_index(registries, place.with_tag(referrers_tag(image.digest)))
     return index.manifests if index else ()
 

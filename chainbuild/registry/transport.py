@@ -11,24 +11,27 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from chainbuild import limits
+from chainbuild.registry.headers import whole_number
+from chainbuild.registry.watch import Watch, under, watched
 
 CHUNK: Final = 1 << 20
 # Bytes of a body that nobody wants which are read all the same: that is sooner done than a connection made anew.
 _SOON_READ: Final = 16 << 10
 
-# Connecting is a matter of milliseconds to a host that answers; four seconds are two lost SYN packets (they are sent
-# again after 1 s and 3 s). Reading may wait for a registry that moves a big upload into its storage.
-CONNECT_SECONDS: Final = 4.0
-READ_SECONDS: Final = 300.0
-
-Fault = Literal["refused", "no-host", "tls", "timeout", "reset", "proxy"]
+Fault = Literal["refused", "no-host", "tls", "timeout", "reset", "proxy", "not-http"]
 
 
 class TransportError(Exception):
-    """No response came. `fault` says why; the text never has more of the URL than the host."""
+    """No response came. `fault` says why; the text never has more of the URL than the host.
+
+    `not-http`: an answer came, but it is not HTTP, or exceeds a limit on headers and the like.
+    """
 
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)
@@ -45,7 +48,8 @@ class Body:
     @classmethod
     def of(cls, data: bytes) -> Body:
         """These bytes."""
-        return cls(len(data), lambda: (data,))
+        # In pieces: each of them has its own time limit.
+        return cls(len(data), lambda: (data[start : start + CHUNK] for start in range(0, len(data), CHUNK)))
 
     @classmethod
     def of_file(cls, path: Path) -> Body:
@@ -62,13 +66,27 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One HTTP request. `url` is absolute; `headers` may hold credentials and are never shown."""
+    """One HTTP request. `url` is absolute; `headers` may hold credentials and are never shown.
+
+    `answer_seconds` is how long the headers of the answer may take; by default as long as `pace` says.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: Body | None = None
-    read_seconds: float = READ_SECONDS
+    pace: limits.Pace = field(default_factory=lambda: limits.PACE)
+    answer_seconds: float | None = None
+
+    @property
+    def usual_seconds(self) -> float:
+        """How long the headers of the answer may take: longer after an upload."""
+        return self.pace.commit if self.body is not None and self.body.size else self.pace.answer
+
+    @property
+    def watch(self) -> Watch:
+        """A new watch over the answer to this request."""
+        return Watch(self.pace, self.usual_seconds if self.answer_seconds is None else self.answer_seconds)
 
 
 class Response(Protocol):
@@ -77,12 +95,12 @@ class Response(Protocol):
     status: int
     headers: Mapping[str, str]
 
-    def read(self) -> bytes:
-        """The whole body. Errors: `TransportError`."""
+    def chunks(self) -> Iterator[bytes]:
+        """The body in pieces of up to `CHUNK` bytes. Errors: `TransportError`."""
         ...
 
-    def chunks(self) -> Iterator[bytes]:
-        """The body in pieces. Errors: `TransportError`."""
+    def end_within(self, seconds: float) -> None:
+        """Allow the rest of the body only so many seconds."""
         ...
 
     def close(self) -> None:
@@ -102,13 +120,32 @@ class Transport(Protocol):
         ...
 
 
-def lowered(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers with lower-case names; repeated ones are joined with a comma (RFC 9110, 5.3)."""
+def checked_headers(status: int, pairs: Iterable[tuple[str, str]], netloc: str) -> dict[str, str]:
+    """Return headers with lower-case names; repeated ones are joined with a comma (RFC 9110, 5.3).
+
+    Errors: `TransportError` if the head of the answer is not one of HTTP: an informational status, a `Content-Length` that
+    is not a number, headers that exceed the limit.
+    """
     headers: dict[str, str] = {}
     for name, value in pairs:
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    if not 200 <= status <= 599:
+        raise TransportError("not-http", f"{netloc} answers with status {status}, which ends no request")
+    for name, value in headers.items():
+        if len(name) + len(value) > limits.HEADER.value:
+            raise TransportError("not-http", f"{netloc} sends a header of more than {limits.HEADER.shown}")
+    lengths = {whole_number(length) for length in headers.get("content-length", "0").split(",")}
+    if None in lengths or len(lengths) > 1:
+        raise TransportError("not-http", f"{netloc} sends a Content-Length that is not a number")
     return headers
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise TransportError("no-host", f"{url.partition('?')[0]!r} is not an address") from error
 
 
 # ---- plain HTTP -----------------------------------------------------------------------------------------------------
@@ -117,7 +154,7 @@ def lowered(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 class PlainTransport:
     """HTTP without TLS and without a proxy, for a registry on this machine or network. Keeps connections alive."""
 
-    def __init__(self, connect_seconds: float = CONNECT_SECONDS) -> None:
+    def __init__(self, connect_seconds: float | None = None) -> None:
         self._connect_seconds = connect_seconds
         self._idle: dict[str, list[Any]] = {}
         self._lock = threading.Lock()
@@ -125,27 +162,39 @@ class PlainTransport:
     def send(self, request: Request) -> Response:
         import http.client
 
-        parts = urlsplit(request.url)
+        parts = _split(request.url)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         headers = dict(request.headers)
         if request.body is not None:
             headers["Content-Length"] = str(request.body.size)
         while True:
-            connection, reused = self._take(parts.netloc)
+            watch = request.watch
+            connection: Any = None
+            reused = False
             try:
-                if connection.sock is None:
-                    connection.connect()
-                connection.sock.settimeout(request.read_seconds)
-                body = request.body.chunks() if request.body else None
-                connection.request(request.method, target, body=body, headers=headers)
-                answer = connection.getresponse()
-            except (http.client.HTTPException, OSError) as error:
-                connection.close()
+                connection, reused = self._take(parts.netloc, request.pace)
+                answer = _exchange(connection, watch, request, target, headers)
+                checked = checked_headers(answer.status, answer.getheaders(), parts.netloc)
+            except (http.client.HTTPException, OSError, ValueError, TransportError) as error:
+                if connection is not None:
+                    connection.close()
                 # The server closed a connection that lay idle (RemoteDisconnected is a reset, too): no failure.
                 if reused and isinstance(error, BrokenPipeError | ConnectionResetError):
                     continue
-                raise _plain_fault(error, parts.netloc) from error
-            return _PlainResponse(answer, lambda: self._give_back(parts.netloc, connection), connection.close)  # noqa: B023
+                # What came was the rest of an earlier answer, which a broken server sent too late.
+                garbage = isinstance(error, http.client.HTTPException) or watch.overrun
+                if reused and garbage and request.method in {"GET", "HEAD"}:
+                    continue
+                if isinstance(error, TransportError):
+                    raise
+                raise _plain_fault(error, parts.netloc, watch) from error
+            return _PlainResponse(
+                answer,
+                checked,
+                watch,
+                lambda: self._give_back(parts.netloc, connection),  # noqa: B023
+                connection.close,
+            )
 
     def close(self) -> None:
         with self._lock:
@@ -154,72 +203,149 @@ class PlainTransport:
             for connection in connections:
                 connection.close()
 
-    def _take(self, netloc: str) -> tuple[Any, bool]:
-        import http.client
-
-        with self._lock:
-            if connections := self._idle.get(netloc):
-                return connections.pop(), True
-        return http.client.HTTPConnection(netloc, timeout=self._connect_seconds), False
+    def _take(self, netloc: str, pace: limits.Pace) -> tuple[Any, bool]:
+        while True:
+            with self._lock:
+                connection = self._idle[netloc].pop() if self._idle.get(netloc) else None
+            if connection is None:
+                seconds = pace.connect if self._connect_seconds is None else self._connect_seconds
+                return _plain_connection()(netloc, timeout=seconds), False
+            if not _has_something_to_read(connection.sock):
+                return connection, True
+            connection.close()
 
     def _give_back(self, netloc: str, connection: Any) -> None:
         with self._lock:
             self._idle.setdefault(netloc, []).append(connection)
 
 
+@lru_cache(maxsize=1)
+def _plain_connection() -> type[Any]:
+    import http.client
+
+    return watched(http.client.HTTPConnection)
+
+
+def _exchange(connection: Any, watch: Watch, request: Request, target: str, headers: Mapping[str, str]) -> Any:
+    under(watch)
+    if connection.sock is None:
+        connection.connect()
+    try:
+        body = request.body.chunks() if request.body else None
+        connection.request(request.method, target, body=body, headers=headers)
+    except (BrokenPipeError, ConnectionResetError):
+        # A server that refuses an upload may answer and close while it is still being sent.
+        if request.body is None:
+            raise
+        # If there is no answer, the first error is the one that says what happened.
+        with suppress(Exception):
+            return connection.getresponse()
+        raise
+    return connection.getresponse()
+
+
+def _has_something_to_read(sock: Any) -> bool:
+    """Whether an idle connection was closed by the server, or has bytes that belong to no request."""
+    import select
+
+    if sock is None:
+        return False
+    try:
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sock, select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([sock], [], [], 0)[0])
+    except (OSError, ValueError):
+        return True
+
+
 class _PlainResponse:
-    def __init__(self, answer: Any, done: Callable[[], None], drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        answer: Any,
+        headers: Mapping[str, str],
+        watch: Watch,
+        done: Callable[[], None],
+        drop: Callable[[], None],
+    ) -> None:
         self.status: int = answer.status
-        self.headers: Mapping[str, str] = lowered(answer.getheaders())
+        self.headers = headers
         self._answer = answer
+        self._watch = watch
         self._done = done
         self._drop = drop
         self._open = True
+        watch.start_body()
         # A response without a body (to HEAD, 201, 204) is at its end already, but http.client only sees that by a read.
         if answer.isclosed() or answer.length == 0:
             answer.read()
             self._finish()
 
-    def read(self) -> bytes:
-        return b"".join(self.chunks())
-
     def chunks(self) -> Iterator[bytes]:
         import http.client
 
         try:
-            while chunk := self._answer.read(CHUNK):
+            while chunk := self._read():
                 yield chunk
-        except (http.client.HTTPException, OSError) as error:
+        except (http.client.HTTPException, OSError, ValueError) as error:
             self._leave()
-            raise TransportError("reset", f"the connection broke while reading ({type(error).__name__})") from error
+            raise _broken(error, self._watch) from error
         if self._answer.length:
             self._leave()
             raise TransportError("reset", f"the connection broke {self._answer.length} bytes before the end")
         self._finish()
 
+    def end_within(self, seconds: float) -> None:
+        self._watch.end_within(seconds)
+
     def close(self) -> None:
         if self._open and 0 < (self._answer.length or 0) <= _SOON_READ:
+            self._watch.end_within(self._watch.pace.leftover)
             with suppress(TransportError):
-                self.read()
+                for _ in self.chunks():
+                    pass
         self._leave()
+
+    def _read(self) -> bytes:
+        self._watch.grant(CHUNK)
+        # Not `read`, which would collect chunks until it has as many bytes: however small a server cuts its chunks.
+        chunk: bytes = self._answer.read1(CHUNK)
+        left = self._answer.chunk_left
+        if isinstance(left, int) and left < 0:
+            # http.client takes a sign for a part of a number, and then whatever comes for the chunk.
+            raise ValueError("a chunk of a negative size")
+        if not chunk and self._answer.length == 0:
+            self._answer.read()  # only this tells http.client that the answer is at its end
+        return chunk
 
     def _leave(self) -> None:
         if self._open:
             self._open = False
+            self._answer.close()
             self._drop()
 
     def _finish(self) -> None:
         if self._open:
             self._open = False
-            if self._answer.will_close:
+            if self._answer.will_close or self._watch.leftover:
                 self._drop()
             else:
                 self._done()
 
 
-def _plain_fault(error: Exception, netloc: str) -> TransportError:
+def _broken(error: Exception, watch: Watch) -> TransportError:
+    """The error for a body that did not come to its end."""
+    if watch.fault:
+        return TransportError("timeout", watch.fault)
+    return TransportError("reset", f"the connection broke while reading ({type(error).__name__})")
+
+
+def _plain_fault(error: Exception, netloc: str, watch: Watch) -> TransportError:
     import socket
 
+    if watch.fault:
+        return TransportError("timeout", f"{netloc}: {watch.fault}")
     if isinstance(error, TimeoutError):
         return TransportError("timeout", f"{netloc} does not answer in time")
     if isinstance(error, ConnectionRefusedError):
@@ -230,7 +356,9 @@ def _plain_fault(error: Exception, netloc: str) -> TransportError:
         return TransportError("reset", f"{netloc} closed the connection")
     if isinstance(error, OSError):
         return TransportError("refused", f"{netloc}: {error.strerror or error}")
-    return TransportError("reset", f"{netloc} does not speak HTTP ({type(error).__name__})")
+    if not watch.sent:
+        return TransportError("no-host", f"{netloc!r} is not a host that can be asked")
+    return TransportError("not-http", f"{netloc} does not speak HTTP ({type(error).__name__})")
 
 
 # ---- urllib3 --------------------------------------------------------------------------------------------------------
@@ -239,36 +367,48 @@ def _plain_fault(error: Exception, netloc: str) -> TransportError:
 class PooledTransport:
     """HTTP and HTTPS over urllib3, with the system's trust (SSL_CERT_FILE counts) and the environment's proxies."""
 
-    def __init__(self, connect_seconds: float = CONNECT_SECONDS, connections: int = 8) -> None:
+    def __init__(self, connect_seconds: float | None = None, connections: int = 8) -> None:
         self._connect_seconds = connect_seconds
         self._connections = connections
         self._pools: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def send(self, request: Request) -> Response:
+        import http.client
+
         import urllib3
         from urllib3 import exceptions
 
-        parts = urlsplit(request.url)
+        parts = _split(request.url)
         headers = dict(request.headers)
         if request.body is not None:
             headers["Content-Length"] = str(request.body.size)
         body: Any = request.body.chunks() if request.body is not None else None
+        watch = request.watch
+        under(watch)
+        seconds = request.pace.connect if self._connect_seconds is None else self._connect_seconds
         try:
             answer = self._pool(parts.scheme, parts.hostname or "").request(
                 request.method,
                 request.url,
                 body=body,
                 headers=headers,
-                timeout=urllib3.Timeout(connect=self._connect_seconds, read=request.read_seconds),
+                # The watch limits what is read; this is only what urllib3 sets in between.
+                timeout=urllib3.Timeout(connect=seconds, read=request.pace.commit),
                 retries=False,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
             )
-        except (exceptions.HTTPError, OSError) as error:
-            raise _pooled_fault(error, parts.netloc.rpartition("@")[2]) from error
-        return _PooledResponse(answer)
+        except (exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            raise _pooled_fault(error, parts.netloc.rpartition("@")[2], watch) from error
+        try:
+            checked = checked_headers(answer.status, answer.headers.items(), parts.netloc)
+        except TransportError:
+            answer.close()
+            answer.release_conn()
+            raise
+        return _PooledResponse(answer, checked, watch)
 
     def close(self) -> None:
         with self._lock:
@@ -294,32 +434,59 @@ class PooledTransport:
                     self._pools[proxy] = urllib3.ProxyManager(proxy, proxy_headers=proxy_headers, **arguments)
                 else:
                     self._pools[proxy] = urllib3.PoolManager(**arguments)
+                self._pools[proxy].pool_classes_by_scheme = _pool_classes()
             return self._pools[proxy]
 
 
-class _PooledResponse:
-    def __init__(self, answer: Any) -> None:
-        self.status: int = answer.status
-        self.headers: Mapping[str, str] = lowered(answer.headers.items())
-        self._answer = answer
+@lru_cache(maxsize=1)
+def _pool_classes() -> Mapping[str, type[Any]]:
+    """urllib3's pools, of connections that are read under a watch."""
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
-    def read(self) -> bytes:
-        return b"".join(self.chunks())
+    usual: Mapping[str, type[Any]] = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+    return {
+        scheme: type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": watched(pool.ConnectionCls)})
+        for scheme, pool in usual.items()
+    }
+
+
+class _PooledResponse:
+    def __init__(self, answer: Any, headers: Mapping[str, str], watch: Watch) -> None:
+        self.status: int = answer.status
+        self.headers = headers
+        self._answer = answer
+        self._watch = watch
+        watch.start_body()
 
     def chunks(self) -> Iterator[bytes]:
+        import http.client
+
         from urllib3 import exceptions
 
+        pieces = self._answer.stream(CHUNK)
         try:
-            yield from self._answer.stream(CHUNK)
-        except (exceptions.HTTPError, OSError) as error:
-            raise TransportError("reset", f"the connection broke while reading ({type(error).__name__})") from error
+            while True:
+                self._watch.grant(CHUNK)
+                piece = next(pieces, None)
+                if piece is None:
+                    break
+                yield piece
+        except (exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            self._answer.close()
+            raise _broken(error, self._watch) from error
         finally:
             self._answer.release_conn()
+
+    def end_within(self, seconds: float) -> None:
+        self._watch.end_within(seconds)
 
     def close(self) -> None:
         left = self._answer.length_remaining
         if left is not None and left <= _SOON_READ:
-            self._answer.drain_conn()
+            self._watch.end_within(self._watch.pace.leftover)
+            with suppress(TransportError):
+                for _ in self.chunks():
+                    pass
         else:
             self._answer.close()
         self._answer.release_conn()
@@ -342,9 +509,13 @@ def _proxy_for(scheme: str, host: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _pooled_fault(error: Exception, netloc: str) -> TransportError:
+def _pooled_fault(error: Exception, netloc: str, watch: Watch) -> TransportError:
+    import http.client
+
     from urllib3 import exceptions
 
+    if watch.fault:
+        return TransportError("timeout", f"{netloc}: {watch.fault}")
     if isinstance(error, exceptions.ProxyError):
         return TransportError("proxy", f"the proxy does not let {netloc} through")
     if isinstance(error, exceptions.SSLError):
@@ -355,6 +526,11 @@ def _pooled_fault(error: Exception, netloc: str) -> TransportError:
         return TransportError("refused", f"{netloc} refuses connections")
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return TransportError("timeout", f"{netloc} does not answer in time")
+    if not watch.sent and isinstance(error, ValueError):
+        return TransportError("no-host", f"{netloc!r} is not a host that can be asked")
+    inner = error.args[1] if isinstance(error, exceptions.ProtocolError) and len(error.args) > 1 else error
+    if isinstance(inner, http.client.HTTPException | ValueError) and not isinstance(inner, ConnectionError):
+        return TransportError("not-http", f"{netloc} does not speak HTTP ({type(inner).__name__})")
     return TransportError("reset", f"{netloc} closed the connection ({type(error).__name__})")
 
 

@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urljoin, urlsplit
 
-from chainbuild.errors import LoginNeededError, NotFoundInRegistryError, RegistryError, UnreachableError
+from chainbuild import limits
+from chainbuild.errors import (
+    DamagedContentError,
+    LoginNeededError,
+    NotFoundInRegistryError,
+    RegistryBusyError,
+    RegistryError,
+    UnreachableError,
+)
+from chainbuild.registry.answers import is_busy, is_page, is_registry, meaning, statement
 from chainbuild.registry.auth import Authorizer, Scope
 from chainbuild.registry.credentials import Lookup
+from chainbuild.registry.headers import address_of, origin, whole_number
 from chainbuild.registry.transport import Body, Request, Response, Transport, TransportError
 
-# Waits between tries in seconds, a little shuffled so that parallel runs do not come back together. Their sum, about
-# 5 s, outlives the restart of a registry and the second for which most rate limits count; who asks to wait longer
-# (Retry-After) is obeyed up to the limit below, past which a person should know.
-WAITS: Final = (0.2, 0.8, 4.0)
-_LONGEST_RETRY_AFTER: Final = 30.0
-_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-# Larger than any manifest that registries take (4 MiB), and small enough to be held in memory.
-_LARGEST_DOCUMENT: Final = 32 << 20
+_MOST_REDIRECTS: Final = 5
+_HINTS: Final = {
+    "refused": "Is it running? Is the port right?",
+    "no-host": "Is the name right? Is there a network?",
+    "tls": "Put its CA into the system's trust store, or name it in SSL_CERT_FILE.",
+    "timeout": "Is there a network, a proxy (HTTPS_PROXY), a firewall?",
+    "proxy": "See HTTPS_PROXY and NO_PROXY.",
+    "not-http": "Is that a registry? Is there a proxy in between?",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Call:
+    """One call of the client: all requests that it takes share its time. `deadline` is of the wire's clock."""
+
+    method: str
+    scope: Scope
+    deadline: float
+    patient: bool
 
 
 class Wire:
     """Sends one registry's requests. `base` is `scheme://host`; everything else is as in `RegistryClient`."""
 
     def __init__(
-        self, host: str, base: str, transport: Transport, credentials: Lookup, sleep: Callable[[float], None]
+        self,
+        host: str,
+        base: str,
+        transport: Transport,
+        credentials: Lookup,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        pace: limits.Pace | None = None,
     ) -> None:
         self.host = host
         self.base = base
+        self.clock = clock
         self._transport = transport
         self._sleep = sleep
-        self._authorizer = Authorizer(host, credentials, lambda request: self._patiently(request, "token server"))
+        self._pace = pace
+        self._authorizer = Authorizer(host, credentials)
+
+    @property
+    def pace(self) -> limits.Pace:
+        """How long the registry may take."""
+        return self._pace or limits.PACE
 
     def pause(self, seconds: float) -> None:
         """Wait, as between tries."""
-        self._sleep(seconds)
+        self._sleep(_shuffled(seconds))
 
     def close(self) -> None:
         """Close idle connections."""
@@ -55,126 +91,229 @@ class Wire:
         fine: tuple[int, ...],
         patient: bool = True,
     ) -> Response:
-        """Send with authorization, follow redirects, and raise unless the status is one of `fine`."""
-        response = self._authorized(method, url, scope, headers or {}, body, patient=patient)
-        for _ in range(5):
-            if response.status not in _REDIRECTS or method not in {"GET", "HEAD"}:
-                break
-            response.close()
-            there = self.location(response, url)
-            if urlsplit(there)[:2] == urlsplit(self.base)[:2]:
-                response = self._authorized(method, there, scope, headers or {}, body, patient=patient)
-            else:
-                # A storage's own, signed address: our authorization is not for it.
-                if self.base.startswith("https:") and not there.startswith("https:"):
-                    raise RegistryError(f"{method} {shown(url)}: {self.host} redirects to an address without TLS")
-                response = self._patiently(Request(method=method, url=there, headers=dict(headers or {})), method)
-            url = there
+        """Send with authorization, follow redirects, and raise unless the status is one of `fine`.
+
+        `patient`: repeat what failed for a passing reason. Errors: `NotFoundInRegistryError` only if the registry said so
+        clearly; `LoginNeededError`, `RegistryBusyError`, `UnreachableError`; `RegistryError` for every other answer.
+        """
+        size = body.size if body is not None else 0
+        allowed = self.pace.call + (self.pace.transfer(size) + self.pace.commit if size else 0.0)
+        call = _Call(method=method, scope=scope, deadline=self.clock() + allowed, patient=patient)
+        headers = headers or {}
+        response, last = self._followed(call, url, headers, body)
         if response.status in fine:
             return response
-        raise self._error(method, url, response)
+        error = self._error(call, last, response)
+        if error is None:
+            # A 404 that is not clear, from a registry that is there. It may have come back just now: ask again.
+            response, last = self._followed(call, url, headers, body)
+            if response.status in fine:
+                return response
+            error = self._error(call, last, response, is_there=True)
+        raise error or NotFoundInRegistryError(f"{method} {shown(url)}: 404")
 
-    def _authorized(
-        self, method: str, url: str, scope: Scope, headers: Mapping[str, str], body: Body | None, *, patient: bool
-    ) -> Response:
-        ours = urlsplit(url)[:2] == urlsplit(self.base)[:2]
-        known = self._authorizer.header(scope) if ours else ""
-        response = self._send(method, url, headers, known, body, patient=patient)
+    def _followed(self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None) -> tuple[Response, str]:
+        """Send, and follow redirects. Returns the last answer and its address."""
+        response = self._authorized(call, url, headers, body)
+        for _ in range(_MOST_REDIRECTS):
+            if response.status not in _REDIRECTS or call.method not in {"GET", "HEAD"}:
+                break
+            response.close()
+            url = self.location(response, url)
+            if self._is_ours(url):
+                response = self._authorized(call, url, headers, body)
+            else:
+                # A storage's own, signed address: our authorization is not for it.
+                response = self._send(call, url, headers, "", None)
+        return response, url
+
+    def fetch(
+        self, url: str, scope: Scope, limit: limits.Limit, *, headers: Mapping[str, str] | None = None
+    ) -> tuple[Response, bytes]:
+        """GET a document that is held in memory; a connection that breaks in its middle is tried once more.
+
+        Errors: as `call`; `LimitError`; `UnreachableError` if it does not come to its end.
+        """
+        try:
+            response = self.call("GET", url, scope, headers=headers, fine=(200,))
+            return response, _read(response, url, limit)
+        except TransportError as error:
+            if error.fault != "reset":
+                raise _incomplete(url, error) from error
+        self.pause(self.pace.waits[0])
+        response = self.call("GET", url, scope, headers=headers, fine=(200,))
+        return response, self.document(response, url, limit)
+
+    def document(self, response: Response, url: str, limit: limits.Limit) -> bytes:
+        """Read a body into memory. Errors: `LimitError`; `UnreachableError` if it does not come to its end."""
+        try:
+            return _read(response, url, limit)
+        except TransportError as error:
+            raise _incomplete(url, error) from error
+
+    def location(self, response: Response, url: str) -> str:
+        """Return the address that an answer to `url` names. Errors: `RegistryError` if there is none that can be asked."""
+        return self.address(response.headers.get("location", ""), url, f"{response.status} with a Location")
+
+    def address(self, text: str, url: str, what: str) -> str:
+        """Return the absolute address of a header's `text`. Errors: `RegistryError`, also for one without TLS."""
+        try:
+            address = address_of(text, url)
+        except ValueError as error:
+            raise RegistryError(
+                f"{shown(url)}: {what} that is no address: {error}", hint="Is that a registry?"
+            ) from error
+        if self.base.startswith("https:") and not address.startswith("https:"):
+            raise RegistryError(f"{shown(url)}: {self.host} redirects to an address without TLS")
+        return address
+
+    # ---- one request ------------------------------------------------------------------------------------------------
+
+    def _is_ours(self, url: str) -> bool:
+        return origin(url) == origin(self.base)
+
+    def _authorized(self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None) -> Response:
+        ours = self._is_ours(url)
+        known = self._authorizer.header(call.scope) if ours else ""
+        response = self._send(call, url, headers, known, body)
         if response.status == 401 and ours:
             response.close()
             if known:
-                self._authorizer.forget(scope, known)
-            fresh = self._authorizer.answer(response.headers.get("www-authenticate", ""), scope)
-            response = self._send(method, url, headers, fresh, body, patient=patient)
+                self._authorizer.forget(call.scope, known)
+            challenge = response.headers.get("www-authenticate", "")
+            fresh = self._authorizer.answer(challenge, call.scope, lambda request: self._ask(call, request))
+            response = self._send(call, url, headers, fresh, body)
         return response
 
     def _send(
-        self, method: str, url: str, headers: Mapping[str, str], authorization: str, body: Body | None, *, patient: bool
+        self, call: _Call, url: str, headers: Mapping[str, str], authorization: str, body: Body | None
     ) -> Response:
         whole = {"User-Agent": "chainbuild", **headers}
         if authorization:
             whole["Authorization"] = authorization
-        request = Request(method=method, url=url, headers=whole, body=body)
-        return self._patiently(request, method) if patient else self._once(request, method)
+        request = Request(method=call.method, url=url, headers=whole, body=body, pace=self.pace)
+        return self._patiently(call, request) if call.patient else self._once(call, request)
 
-    def _patiently(self, request: Request, shown_method: str) -> Response:
-        """Send; repeat what may be repeated where the answer or its absence is a passing one."""
-        for wait in WAITS:
+    def _ask(self, call: _Call, request: Request) -> tuple[int, bytes]:
+        """Ask a token server."""
+        response = self._patiently(call, replace(request, pace=self.pace))
+        return response.status, self.document(response, request.url, limits.TOKEN)
+
+    def _patiently(self, call: _Call, request: Request) -> Response:
+        """Send; repeat what may be repeated if the answer, or its absence, is a passing one and there is time left."""
+        for wait in self.pace.waits:
             try:
-                response = self._transport.send(request)
+                response = self._try(call, request)
             except TransportError as error:
                 # Refused, no host, no TLS and no answer at all are told at once: a person waits for the message.
-                if error.fault != "reset" or request.method not in _SAFE_TO_REPEAT:
-                    raise self._unreachable(request, shown_method, error) from error
-                self._sleep(_shuffled(wait))
+                if error.fault != "reset" or request.method not in _SAFE_TO_REPEAT or not self._wait(call, wait):
+                    raise self._unreachable(request, error) from error
                 continue
-            if response.status not in _RETRIED or (request.method not in _SAFE_TO_REPEAT and response.status != 429):
+            if not is_busy(response.status) or (request.method not in _SAFE_TO_REPEAT and response.status != 429):
                 return response
-            after = response.headers.get("retry-after", "")
-            if after.isdigit() and int(after) > _LONGEST_RETRY_AFTER:
+            asked = whole_number(response.headers.get("retry-after", "")) or 0
+            if asked > self.pace.retry_after or not self._wait(call, wait, asked):
                 return response
             response.close()
-            self._sleep(max(float(after) if after.isdigit() else 0.0, _shuffled(wait)))
-        return self._once(request, shown_method)
+        return self._once(call, request)
 
-    def _once(self, request: Request, shown_method: str) -> Response:
+    def _once(self, call: _Call, request: Request) -> Response:
         try:
-            return self._transport.send(request)
+            return self._try(call, request)
         except TransportError as error:
-            raise self._unreachable(request, shown_method, error) from error
+            raise self._unreachable(request, error) from error
 
-    def _unreachable(self, request: Request, method: str, error: TransportError) -> UnreachableError:
-        hint = {
-            "refused": "Is it running? Is the port right?",
-            "no-host": "Is the name right? Is there a network?",
-            "tls": "Put its CA into the system's trust store, or name it in SSL_CERT_FILE.",
-            "timeout": "Is there a network, a proxy (HTTPS_PROXY), a firewall?",
-            "proxy": "See HTTPS_PROXY and NO_PROXY.",
-        }.get(error.fault, "Try again; see the registry's log where it is yours.")
-        return UnreachableError(f"{method} {shown(request.url)}: {self._authorizer.scrub(str(error))}", hint=hint)
+    def _try(self, call: _Call, request: Request) -> Response:
+        left = call.deadline - self.clock()
+        if left <= 0:
+            raise TransportError("timeout", f"no answer within {self.pace.call:g} s")
+        return self._transport.send(replace(request, answer_seconds=min(request.usual_seconds, left)))
 
-    def _error(self, method: str, url: str, response: Response) -> RegistryError:
-        """The error that a status means, with what the registry itself says about it."""
-        status = response.status
-        said = self._authorizer.scrub(_registry_says(response))
-        line = f"{method} {shown(url)}: {status}" + (f" ({said})" if said else "")
-        if status == 404:
-            return NotFoundInRegistryError(line)
-        if status in {401, 403}:
-            refusal = self._authorizer.refused(f"{method} {shown(url)} ({status}{', ' + said if said else ''})")
+    def _wait(self, call: _Call, seconds: float, at_least: float = 0.0) -> bool:
+        """Wait before the next try; return False, at once, if the call has no time left for that."""
+        seconds = max(_shuffled(seconds), at_least)
+        if self.clock() + seconds >= call.deadline:
+            return False
+        self._sleep(seconds)
+        return True
+
+    # ---- errors -----------------------------------------------------------------------------------------------------
+
+    def _unreachable(self, request: Request, error: TransportError) -> UnreachableError:
+        hint = _HINTS.get(error.fault, "Try again; see the registry's log where it is yours.")
+        return UnreachableError(f"{request.method} {shown(request.url)}: {self._scrub(str(error))}", hint=hint)
+
+    def _error(self, call: _Call, url: str, response: Response, *, is_there: bool = False) -> RegistryError | None:
+        """Return the error that a status means, with what the registry itself says about it.
+
+        None: a 404 that is not clear, although a registry answers there. `is_there`: that is known already.
+        """
+        response.end_within(self.pace.error)
+        said = statement(response)
+        status, quote = response.status, self._scrub(said.quote)
+        request = f"{call.method} {shown(url)}"
+        line = f"{request}: {status}" + (f" ({quote})" if quote else "")
+        means = meaning(status, response.headers, said.code, has_body=call.method != "HEAD")
+        if means == "busy":
+            hint = "The registry has a problem of its own: its log, its disk space."
+            if status < 500:
+                hint = "The registry limits how often one may ask; log in, or wait."
+            return RegistryBusyError(line, hint=hint)
+        if not self._is_ours(url):
+            # Its storage answered, which is no registry: what it does not have, the registry has lost.
+            if status == 404:
+                return DamagedContentError(f"{line}: the registry's storage has lost it", hint="Push the image again.")
+            return RegistryError(line, hint="The storage that the registry redirects to refuses it.")
+        if means == "login":
+            refusal = self._authorizer.refused(f"{request} ({status}{', ' + quote if quote else ''})")
             return LoginNeededError(refusal.message, hint=refusal.hint)
-        if status == 429:
-            return RegistryError(line, hint="The registry limits how often one may ask; log in, or wait.")
-        if status in _RETRIED:
-            return TransientError(line, hint="The registry has a problem of its own: its log, its disk space.")
+        if means == "absent":
+            return NotFoundInRegistryError(line)
+        if means == "perhaps absent":
+            if is_there or self._confirm(call):
+                return None
+            return RegistryError(
+                f"{line}, but {self.base}/v2/ does not answer as a registry",
+                hint="Is that a registry? Is it down behind its proxy?",
+            )
         return RegistryError(line)
 
-    def document(self, response: Response, url: str) -> bytes:
-        parts: list[bytes] = []
-        size = 0
+    def _confirm(self, call: _Call) -> bool:
+        """Whether a registry answers at all. Errors: `UnreachableError`, `RegistryBusyError` if that cannot be told."""
+        url = f"{self.base}/v2/"
+        request = Request(method="GET", url=url, headers={"User-Agent": "chainbuild"}, pace=self.pace)
+        response = self._patiently(call, request)
+        if is_busy(response.status):
+            response.close()
+            raise RegistryBusyError(f"GET {shown(url)}: {response.status}", hint="Wait and try again.")
+        response.end_within(self.pace.error)
         try:
-            for chunk in response.chunks():
-                size += len(chunk)
-                if size > _LARGEST_DOCUMENT:
-                    response.close()
-                    raise RegistryError(f"GET {shown(url)}: longer than {_LARGEST_DOCUMENT >> 20} MiB")
-                parts.append(chunk)
+            body = limits.read_start(response.chunks(), limits.ERROR_BODY)
         except TransportError as error:
-            raise UnreachableError(f"GET {shown(url)}: {error}") from error
-        return b"".join(parts)
+            raise self._unreachable(request, error) from error
+        finally:
+            response.close()
+        return not is_page(response.headers) and is_registry(response.status, response.headers, body)
 
-    def location(self, response: Response, url: str) -> str:
-        location = response.headers.get("location", "")
-        if not location:
-            raise RegistryError(f"{shown(url)}: {response.status} without a Location", hint="Is that a registry?")
-        return urljoin(url, location)
+    def _scrub(self, text: str) -> str:
+        return self._authorizer.scrub(text)
 
 
-class TransientError(RegistryError):
-    """A 5xx that outlived the tries; an upload is begun anew for it."""
+def _read(response: Response, url: str, limit: limits.Limit) -> bytes:
+    what = f"GET {shown(url)}: the answer"
+    try:
+        limit.check(whole_number(response.headers.get("content-length", "")) or 0, what)
+        return limits.read_all(response.chunks(), limit, what)
+    finally:
+        response.close()
+
+
+def _incomplete(url: str, error: TransportError) -> UnreachableError:
+    return UnreachableError(f"GET {shown(url)}: {error}", hint="Try again; see the registry's log where it is yours.")
 
 
 def _shuffled(wait: float) -> float:
+    """A little longer or shorter, so that parallel runs do not come back together."""
     # Late: a run that needs no patience need not import what gives chance.
     from random import uniform
 
@@ -183,15 +322,6 @@ def _shuffled(wait: float) -> float:
 
 def shown(url: str) -> str:
     """The URL without what may be secret: user, password, query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _registry_says(response: Response) -> str:
-    """The registry's own words, from the spec's error document; never a page of HTML."""
-    try:
-        raw = response.read()[:100_000]
-        first = json.loads(raw)["errors"][0]
-        return f"{first.get('code', '')}: {first.get('message', '')}"[:300].strip(": ")
-    except (TransportError, ValueError, LookupError, TypeError, AttributeError):
-        return ""
+    scheme, _, rest = url.partition("#")[0].partition("?")[0].partition("://")
+    netloc, slash, path = rest.partition("/")
+    return f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}"

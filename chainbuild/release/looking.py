@@ -15,13 +15,14 @@ from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.events import Emit, Message
 from chainbuild.inventory import Crumb
 from chainbuild.provenance import PRIVATE, VISIBILITY_LABEL
-from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.records.store import RecordStore
+from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.model import Difference, PlannedImage
 from chainbuild.trials import VERDICT
-from chainbuild.wording import share, size, visible
+from chainbuild.wording import escaped, share, size
 
 MUCH_LARGER: Final = 1.2
 """From how much of what it replaces on somebody should look at an image's size."""
@@ -48,8 +49,7 @@ class Look:
 
 
 def look_at(
-    registries: Registries,
-    chain: ChainRegistry,
+    records: RecordStore,
     name: ImageReference,
     to: Iterable[ImageReference],
     reviewed: PlannedImage | None = None,
@@ -60,22 +60,24 @@ def look_at(
     plan, and still replaces what it did. Errors: `NotFoundInRegistryError` where there is no such image;
     `RegistryError` where a registry does not answer.
     """
-    place = chain.place(name).with_tag(name.tag_or_latest)
-    images = {platform: resolve(registries, place, platform) for platform in platforms_of(registries, place)}
+    place = records.chain.place(name).with_tag(name.tag_or_latest)
+    images = {
+        platform: resolve(records.registries, place, platform) for platform in platforms_of(records.registries, place)
+    }
     index = index_of({platform: image.descriptor for platform, image in images.items()})
     digests = {platform: image.digest for platform, image in images.items()}
     known = reviewed.replaces if reviewed and same_digests(reviewed.digests, digests) else {}
     replaces = {}
     for target in to:
-        now = digest_now(registries, target)
+        now = digest_now(records.registries, target)
         replaces[target] = known.get(target, now) if now == index.digest else now
     replaced = next((target.with_digest(digest) for target, digest in replaces.items() if digest), None)
     return Look(
         images=images,
-        trails={platform: trail_or_nothing(registries, chain, image) for platform, image in images.items()},
+        trails={platform: trail_or_nothing(records, image) for platform, image in images.items()},
         replaces=replaces,
         replaced=replaced,
-        previous=_by_platform(registries, replaced) if replaced else {},
+        previous=_by_platform(records.registries, replaced) if replaced else {},
     )
 
 
@@ -111,7 +113,7 @@ def _by_platform(registries: Registries, name: ImageReference) -> dict[Platform,
 # What differs ---------------------------------------------------------------------------------------------------------
 
 
-def differences(registries: Registries, chain: ChainRegistry, look: Look, emit: Emit) -> dict[str, Difference]:
+def differences(records: RecordStore, look: Look, emit: Emit) -> dict[str, Difference]:
     """What changes on each platform, in words. Every layer of both images is read, unless they are the same.
 
     Errors: `RegistryError`.
@@ -127,7 +129,7 @@ def differences(registries: Registries, chain: ChainRegistry, look: Look, emit: 
             )
         else:
             emit(Message(text=f"comparing {image.reference.repository} for {platform} with {_pinned(before)}"))
-            found[platform.name] = in_words(compare(registries, chain, before, image))
+            found[platform.name] = in_words(compare(records, before, image))
     return found
 
 
@@ -157,7 +159,7 @@ def in_words(found: Comparison) -> Difference:
 
 
 def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(visible(str(change)) for change in changes))
+    return tuple(dict.fromkeys(escaped(str(change)) for change in changes))
 
 
 # What to think of -----------------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ def tests_of(look: Look) -> dict[str, tuple[str, ...]]:
     """What the proofs and tests of the image's steps said, by platform, the lowest step first."""
     return {
         platform.name: tuple(
-            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, visible(said))}"
+            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, escaped(said))}"
             for crumb in trail
             if crumb.record
             for proof, said in sorted(crumb.record.verdicts.items())

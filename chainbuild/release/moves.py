@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
-from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.records.store import RecordStore
+from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.deciding import undecided
@@ -43,9 +44,7 @@ class Move:
         }
 
 
-def prepare(
-    registries: Registries, chain: ChainRegistry, plan: ReleasePlan, *, begun: bool = False
-) -> tuple[Move, ...]:
+def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> tuple[Move, ...]:
     """What applying the plan moves: names that mean nothing yet first, in the plan's order.
 
     `begun`: names of this very plan have moved already, so what the chain registry calls so since does not matter any
@@ -54,10 +53,10 @@ def prepare(
     """
     problems = list(undecided(plan))
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        looks = threads.map(lambda image: _look(registries, chain, image), plan.released)
+        looks = threads.map(lambda image: _look(records, image), plan.released)
         moves: list[Move] = []
         for image, look in zip(plan.released, looks, strict=True):
-            found, wrong = _moves_of(registries, chain, plan, image, look, begun=begun)
+            found, wrong = _moves_of(records, plan, image, look, begun=begun)
             moves += found
             problems += wrong
     if not plan.released and not problems:
@@ -67,16 +66,15 @@ def prepare(
     return tuple(sorted(moves, key=lambda move: move.before is not None))
 
 
-def _look(registries: Registries, chain: ChainRegistry, image: PlannedImage) -> Look | NotFoundInRegistryError:
+def _look(records: RecordStore, image: PlannedImage) -> Look | NotFoundInRegistryError:
     try:
-        return look_at(registries, chain, image.name, image.to, image)
+        return look_at(records, image.name, image.to, image)
     except NotFoundInRegistryError as error:
         return error
 
 
 def _moves_of(
-    registries: Registries,
-    chain: ChainRegistry,
+    records: RecordStore,
     plan: ReleasePlan,
     image: PlannedImage,
     look: Look | NotFoundInRegistryError,
@@ -88,8 +86,8 @@ def _moves_of(
         if isinstance(look, NotFoundInRegistryError):
             return [], [plan.problem(image, "digests", look.message, look.hint)]
         problems += _changed(plan, image, look)
-    source = chain.place(image.name)
-    images = _descriptors(registries, source, image.digests)
+    source = records.chain.place(image.name)
+    images = _descriptors(records.registries, source, image.digests)
     problems += [
         plan.problem(
             image, "digests", f"{source.name} has no {digest} for {platform} any more", "Build it again, and update."
@@ -102,7 +100,7 @@ def _moves_of(
     index = index_of(images)
     moves = []
     for name in image.to:
-        now = digest_now(registries, name)
+        now = digest_now(records.registries, name)
         before = image.replaces.get(name)
         if now not in {index.digest, before}:
             problems.append(
@@ -195,5 +193,5 @@ def _is_of(registries: Registries, name: ImageReference, now: Digest, image: Pla
     raw = registries.client(name).manifest(name.repository, now)
     if not raw.is_index:
         return False
-    index = Index.parse(raw.raw, media_type=raw.media_type, where=str(name))
+    index = Index.of(raw, where=str(name))
     return {child.digest for child in index.images} == set(image.digests.values())

@@ -13,7 +13,7 @@ from chainbuild.errors import Problem
 from chainbuild.references import Platform
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan
 from chainbuild.release.rules import OPEN, RELEASE, SKIP
-from chainbuild.wording import plural, visible
+from chainbuild.wording import escaped, plural
 
 _FOLDED: Final = 12
 """From how many lines on a part can be folded away, and is."""
@@ -48,7 +48,7 @@ a{color:inherit}
 
 def page(plan: ReleasePlan, left: Sequence[Problem], *, source: str = "") -> str:
     """The page of a plan; `left` is what people have to decide, `source` where the plan lies beside the page."""
-    title = f"Release {visible(plan.release)}"
+    title = f"Release {escaped(plan.release)}"
     state = (
         f'<span class="badge warn">{plural(len(left), "thing")} to decide</span>'
         if left
@@ -74,7 +74,7 @@ def page(plan: ReleasePlan, left: Sequence[Problem], *, source: str = "") -> str
 
 def _text(text: object) -> str:
     """Foreign text, as it may stand in the page."""
-    return escape(visible(str(text)))
+    return escape(escaped(str(text)))
 
 
 def _badge(image: PlannedImage) -> str:

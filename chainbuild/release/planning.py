@@ -12,8 +12,8 @@ from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.inventory import Listed, list_images
 from chainbuild.provenance import read_trail
+from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference
-from chainbuild.registry.pool import Registries
 from chainbuild.release.looking import Look, differences, errors_of, look_at, same_digests, tests_of, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan
@@ -27,25 +27,23 @@ _PLACES: Final = re.compile(r"\{([^{}]*)\}")
 # What there is --------------------------------------------------------------------------------------------------------
 
 
-def built_images(
-    registries: Registries, chain: ChainRegistry, patterns: Sequence[str] = ()
-) -> tuple[ImageReference, ...]:
+def built_images(records: RecordStore, patterns: Sequence[str] = ()) -> tuple[ImageReference, ...]:
     """The names of what was built: the indexes over platforms that a run made.
 
     Step images, aliases, names of earlier releases, and what was only copied into the chain registry (a base image) are
     none: a run gives each platform of a result a name beside the index. Only where a pattern leaves open which repository
     it means (or there is none) the registry is asked for all of them, which public ones refuse.
     """
-    repositories = [_repository(chain, pattern) for pattern in patterns]
+    repositories = [_repository(records.chain, pattern) for pattern in patterns]
     if repositories and all(repositories):
         names = dict.fromkeys(repositories)
-        rows = tuple(row for name in names for row in list_images(registries, chain, name))
+        rows = tuple(row for name in names for row in list_images(records, name))
     else:
-        rows = list_images(registries, chain)
+        rows = list_images(records)
     results = {str(row.reference): row.image.digest for row in rows if _was_made(row)}
     return tuple(
         dict.fromkeys(
-            name_in(chain, row.reference)
+            name_in(records.chain, row.reference)
             for row in rows
             if row.is_index and results.get(f"{row.reference}-{row.platform.name}") == row.image.digest
         )
@@ -144,23 +142,26 @@ def each_its_own(gets: Mapping[ImageReference, Sequence[ImageReference]]) -> Non
 
 
 def planned(
-    registries: Registries, chain: ChainRegistry, name: ImageReference, to: Sequence[ImageReference], emit: Emit
+    records: RecordStore,
+    name: ImageReference,
+    to: Sequence[ImageReference],
+    emit: Emit,
 ) -> PlannedImage:
     """An image as a new plan has it. Errors: `RegistryError`."""
-    look = look_at(registries, chain, name, to)
+    look = look_at(records, name, to)
     bare = PlannedImage(name=name, decision=OPEN, to=tuple(to), digests={})
-    return _filled(registries, chain, bare, look, emit)
+    return _filled(records, bare, look, emit)
 
 
 def _filled(
-    registries: Registries, chain: ChainRegistry, image: PlannedImage, look: Look, emit: Emit
+    records: RecordStore, image: PlannedImage, look: Look, emit: Emit
 ) -> PlannedImage:  # fmt: skip
     accepted = {one.says: one.accepted for one in image.warnings}
     return replace(
         image,
         digests=look.digests,
         replaces=look.replaces,
-        differences=differences(registries, chain, look, emit),
+        differences=differences(records, look, emit),
         tests=tests_of(look),
         errors=errors_of(look),
         warnings=tuple(Warned(says=text, accepted=accepted.get(text, "")) for text in warnings_of(look)),
@@ -168,14 +169,14 @@ def _filled(
 
 
 def renewed(
-    registries: Registries, chain: ChainRegistry, image: PlannedImage, emit: Emit
+    records: RecordStore, image: PlannedImage, emit: Emit
 ) -> PlannedImage:  # fmt: skip
     """The image as it is now. What people wrote stays, but what was decided on and has changed is open again.
 
     Errors: `RegistryError`.
     """
-    look = look_at(registries, chain, image.name, image.to, image)
-    now = _filled(registries, chain, image, look, emit)
+    look = look_at(records, image.name, image.to, image)
+    now = _filled(records, image, look, emit)
     if image.decision != RELEASE or same_digests(image.digests, now.digests):
         return now
     emit(Message(text=f"{image.name} is another one than was decided on: its decision is open again"))
@@ -183,7 +184,11 @@ def renewed(
 
 
 def update(
-    registries: Registries, chain: ChainRegistry, plan: ReleasePlan, raw: bytes, patterns: Sequence[str], emit: Emit
+    records: RecordStore,
+    plan: ReleasePlan,
+    raw: bytes,
+    patterns: Sequence[str],
+    emit: Emit,
 ) -> bytes:
     """The plan's text with the images that are meant renewed; those that were built and are not in it yet are added.
 
@@ -192,15 +197,15 @@ def update(
     mine = {image.name: image for image in plan.images}
     names = list(mine)
     if patterns:
-        names += [name for name in built_images(registries, chain, patterns) if name not in mine]
+        names += [name for name in built_images(records, patterns) if name not in mine]
     meant = chosen(names, patterns)
     now: dict[ImageReference, PlannedImage] = {}
     gone: list[Problem] = []
     for name in meant:
         try:
             now[name] = (
-                renewed(registries, chain, mine[name], emit) if name in mine
-                else planned(registries, chain, name, (), emit)
+                renewed(records, mine[name], emit) if name in mine
+                else planned(records, name, (), emit)
             )  # fmt: skip
         except NotFoundInRegistryError as error:
             if name not in mine:

@@ -6,10 +6,14 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from chainbuild.bases import FoundImage
 from chainbuild.errors import (
     ChainbuildError,
+    DamagedContentError,
+    LoginNeededError,
+    NotAnImageError,
     NotFoundInRegistryError,
     NotReadyError,
     Problem,
@@ -21,6 +25,9 @@ from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, platforms_of
 from chainbuild.session import Session
 from chainbuild.singularity.names import SifName, is_glob, matches, short_name, sif_name, split_words
+
+# What is looked for next elsewhere, and told there if nothing has it. Some registries want a login for unknown names.
+_NO_IMAGE: Final = (NotFoundInRegistryError, NotAnImageError, DamagedContentError, LoginNeededError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,10 +139,12 @@ def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, leni
     for platform in taken:
         try:
             found: FoundImage = session.finder().find_at_hand(reference, platform)
-        except ChainbuildError:
-            if lenient:
-                continue
-            raise
+        except (NotFoundInRegistryError, NotAnImageError, DamagedContentError) as error:
+            if not lenient:
+                raise
+            if isinstance(error, DamagedContentError):
+                session.registries.notice(f"left out {reference} for {platform}: {error}")
+            continue
         yield Wanted(
             name=sif_name(reference, session.chain, platform=platform if several else None),
             source=f"{source}@{reference.digest}" if reference.digest else source,
@@ -150,7 +159,7 @@ def _platforms(session: Session, reference: ImageReference) -> tuple[tuple[Platf
     The local store tells of one, and may have more.
     """
     place = session.chain.place(reference).with_tag(reference.tag_or_latest)
-    with suppress(RegistryError):
+    with suppress(*_NO_IMAGE):
         return platforms_of(
             session.registries, place.with_digest(reference.digest) if reference.digest else place
         ), True
@@ -160,6 +169,6 @@ def _platforms(session: Session, reference: ImageReference) -> tuple[tuple[Platf
         local = session.local.find(str(reference))
         if local:
             return (local.platform,), False
-    with suppress(RegistryError):
+    with suppress(*_NO_IMAGE):
         return platforms_of(session.registries, reference), True
     return (), False

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from chainbuild.errors import RegistryError
+from chainbuild import limits
+from chainbuild.errors import DamagedContentError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.contents import unpacked
 from chainbuild.registry.images import RemoteImage
@@ -60,8 +61,8 @@ class BlobStore:
             client = self._registries.client(place)
             with ThreadPoolExecutor(max_workers=min(_TRANSFERS, len(missing))) as threads:
                 jobs = [
-                    threads.submit(client.download, place.repository, digest, self.path(digest), count)
-                    for digest in missing
+                    threads.submit(client.download, place.repository, digest, self.path(digest), count, size=blob.size)
+                    for digest, blob in missing.items()
                 ]
                 try:
                     for job in jobs:
@@ -71,22 +72,27 @@ class BlobStore:
                     raise
 
     def unpack(self, place: ImageReference, layer: Descriptor, diff_id: Digest) -> Descriptor:
-        """A layer that is here, as the plain tar that it is of. Errors: `RegistryError` where it is damaged."""
+        """A layer that is here, as the plain tar that it is of.
+
+        Errors: `DamagedContentError` where it is damaged; `LimitError` where it unpacks to more than a layer can have.
+        """
         target = self.path(diff_id)
         if not target.is_file():
             source, broken = unpacked(_chunks(self.path(layer.digest)), layer)
             aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-            running = hashlib.sha256()
+            running = hashlib.new(diff_id.algorithm)
+            size = limits.Budget(limits.UNPACKED, f"the layer {layer.digest.short}", str(place))
             try:
                 with aside.open("wb") as file:
                     while chunk := source.read(CHUNK):
+                        size.spend(len(chunk))
                         running.update(chunk)
                         file.write(chunk)
                 if running.hexdigest() != diff_id.hex:
-                    raise RegistryError(f"{place}: the layer {layer.digest.short} is not what its image says")
+                    raise DamagedContentError(f"{place}: the layer {layer.digest.short} is not what its image says")
                 aside.replace(target)
             except (broken, EOFError) as error:
-                raise RegistryError(f"{place}: the layer {layer.digest.short} cannot be read: {error}") from error
+                raise DamagedContentError(f"{place}: the layer {layer.digest.short} cannot be read: {error}") from error
             finally:
                 aside.unlink(missing_ok=True)
         return Descriptor(media_type=OCI_LAYER_TAR, digest=diff_id, size=target.stat().st_size)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from chainbuild import limits
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.references import Digest
 from chainbuild.scratch import write_whole
@@ -61,6 +62,11 @@ def read_checksum(text: str) -> str:
     """The sha256 of a checksum file's first line; empty where it has none."""
     found = _LINE.fullmatch(text.partition("\n")[0].strip().lower())
     return found[1] if found else ""
+
+
+def checksum_of(path: Path) -> str:
+    """The sha256 in a checksum file; empty where it has none. Errors: `OSError`."""
+    return read_checksum(limits.read_head(path, limits.SIDECAR).decode("utf-8", "replace"))
 
 
 def parse_facts(raw: bytes) -> Sif | None:
@@ -119,8 +125,8 @@ class Shelf:
 
     def _read(self, path: Path) -> Sif | None:
         try:
-            sif = parse_facts(_beside(path, FACTS).read_bytes())
-            checksum = read_checksum(_beside(path, CHECKSUM).read_text(encoding="utf-8", errors="replace"))
+            sif = parse_facts(limits.read_head(_beside(path, FACTS), limits.SIDECAR))
+            checksum = checksum_of(_beside(path, CHECKSUM))
             size = path.stat().st_size
         except OSError:
             return None

@@ -9,7 +9,7 @@ from typing import Final
 from chainbuild.comparison.model import Change, Comparison, size_words
 from chainbuild.registry.images import RemoteImage
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
-from chainbuild.wording import visible
+from chainbuild.wording import escaped
 
 _SHOWN: Final = 20
 """How many files of a part are named before the rest is counted."""
@@ -47,7 +47,7 @@ def _name(image: RemoteImage) -> str:
 def change_line(change: Change) -> Line:
     """One change, with a mark that says which kind it is."""
     mark, style = _MARKS[change.kind]
-    return (Span("  "), Span(mark, style), Span(f" {visible(str(change))}"))
+    return (Span("  "), Span(mark, style), Span(f" {escaped(str(change))}"))
 
 
 def _counts(changes: Sequence[Change]) -> str:
@@ -63,10 +63,10 @@ def _file_lines(changes: Iterable[Change], every_file: bool) -> list[Line | str]
     # What is nobody's comes first: a package's files are told by its version already.
     for owner, mine in sorted(by_owner.items()):
         if owner and not every_file:
-            lines.append(f"    of {visible(owner)}: {_counts(mine)}")
+            lines.append(f"    of {escaped(owner)}: {_counts(mine)}")
             continue
         if owner:
-            lines.append(f"    of {visible(owner)}:")
+            lines.append(f"    of {escaped(owner)}:")
         shown = mine if every_file else mine[:_SHOWN]
         lines += map(change_line, shown)
         if len(mine) > len(shown):

@@ -22,7 +22,7 @@ from chainbuild.errors import (
 )
 from chainbuild.ui.summary import failure_lines
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import plural, visible, visible_lines
+from chainbuild.wording import escaped, plural, visible_lines
 
 SCHEMA: Final = "chainbuild.error/1"
 _FINDINGS_SHOWN: Final = 40
@@ -86,7 +86,7 @@ def _wrong_use_lines(error: WrongUseError) -> list[Line]:
     lines: list[Line] = []
     for problem in error.problems:
         first, *rest = visible_lines(problem.message)
-        where = Span(f"{visible(problem.where)}: " if problem.where else "", "bold")
+        where = Span(f"{escaped(problem.where)}: " if problem.where else "", "bold")
         lines.append((where, Span("" if problem.where else "error: ", "bad"), Span(first)))
         lines += [(Span(f"  {line}"),) for line in rest]
         lines += _hint_lines(problem.hint)
@@ -102,9 +102,9 @@ def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozens
         tail = () if _was_shown(error.log_tail, shown_tails) else error.log_tail
         lines += failure_lines("", tail, error.log_path, width, where=error.where)
     elif error.where:
-        lines.append((Span("  at ", "dim"), Span(visible(error.where))))
+        lines.append((Span("  at ", "dim"), Span(escaped(error.where))))
     if isinstance(error, NotProvenError):
-        lines += [(Span(f"  {visible(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
+        lines += [(Span(f"  {escaped(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
         if (more := len(error.findings) - _FINDINGS_SHOWN) > 0:
             lines.append((Span(f"  … and {more} more (--json has them all)", "dim"),))
     return lines + _hint_lines(error.hint)
@@ -121,7 +121,7 @@ def _was_shown(tail: tuple[str, ...], shown: frozenset[tuple[str, ...]]) -> bool
 
 
 def _bug_lines(error: BaseException, trace: Path | None) -> list[Line]:
-    text = visible(f"{type(error).__name__}: {error}")
+    text = escaped(f"{type(error).__name__}: {error}")
     hint = _report_hint(trace)
     return [(Span("this is a bug in chainbuild: ", "bad"), Span(text)), *_hint_lines(hint)]
 

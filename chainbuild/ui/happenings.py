@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from chainbuild import events
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.terminal import Line, Span, Style
-from chainbuild.wording import duration, going_on, short_digest, size, visible, visible_lines
+from chainbuild.wording import duration, escaped, going_on, short_digest, size, visible, visible_lines
 
 
 def happening(event: events.Event, board: Board) -> Sequence[Line]:
@@ -42,11 +42,11 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
             failed = (Span(f"{duration(event.seconds)} ", "dim"), Span("FAILED ", "bad"))
             return [(*prefix(event.step), *failed, Span(first)), *_indented(more)]
         case events.StepSkipped():
-            return [(*prefix(event.step), Span("skipped: ", "warn"), Span(visible(event.reason)))]
+            return [(*prefix(event.step), Span("skipped: ", "warn"), Span(escaped(event.reason)))]
         case events.Verdict():
             word = Span("passed", "good") if event.passed else Span("NOT PASSED", "bad")
-            verdict = (Span(f"{visible(event.proof)} "), word, Span(f": {visible(event.summary)}"))
-            return [(*prefix(event.step), *verdict), *_indented(visible(line) for line in event.findings)]
+            verdict = (Span(f"{escaped(event.proof)} "), word, Span(f": {escaped(event.summary)}"))
+            return [(*prefix(event.step), *verdict), *_indented(escaped(line) for line in event.findings)]
         case _:
             return ()
 
@@ -59,7 +59,7 @@ def log_line(event: events.LogLine, row: Row) -> Line:
 
 def prefix(step: str) -> Line:
     """Whose line it is: `[amd64/stock/20-openblas] `."""
-    return (Span(f"[{visible(step)}] ", "dim"),)
+    return (Span(f"[{escaped(step)}] ", "dim"),)
 
 
 def _indented(texts: Iterable[str]) -> list[Line]:

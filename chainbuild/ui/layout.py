@@ -12,7 +12,7 @@ from typing import Final
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.summary import STATE_STYLES
 from chainbuild.ui.terminal import ASCII_SPINNER, SPINNER, Line, Span, plain_text, to_ascii
-from chainbuild.wording import cells, clip, duration, going_on, plural, size, visible
+from chainbuild.wording import cells, clip, duration, escaped, going_on, plural, size, visible
 
 _MARKS: Final = {"waiting": "·", "done": "✓", "reused": "↺", "failed": "✗", "skipped": "⊘"}
 _FRAMES_PER_SECOND: Final = 4
@@ -60,7 +60,7 @@ def live_lines(board: Board, frame: Frame) -> list[Line]:
     """The lines to show now: never more than the frame's height nor wider than its width."""
     width, height = max(frame.width, 20), max(frame.height, 3)
     groups = board.groups()
-    names = min(max((cells(visible(row.name)) for row in board.rows.values()), default=0), _WIDEST_NAME, width // 3)
+    names = min(max((cells(escaped(row.name)) for row in board.rows.values()), default=0), _WIDEST_NAME, width // 3)
     painter = _Painter(width=width, names=names, frame=frame)
     footer = painter.footer(board)
     lines: list[Line] = []
@@ -121,13 +121,13 @@ class _Painter:
     def heading(self, title: str, rows: list[Row]) -> Line:
         done = sum(row.state in {"done", "reused"} for row in rows)
         failed = [Span(", failed", "bad")] if any(row.state == "failed" for row in rows) else []
-        left = Span(self.cut(visible(title) or "steps", self.width - 24), "bold")
+        left = Span(self.cut(escaped(title) or "steps", self.width - 24), "bold")
         return self.spread([left], [Span(f"{done} of {len(rows)} done", "dim"), *failed])
 
     def collapsed(self, rows: list[Row], word: str) -> Line:
         mark = self.mark("done" if word == "done" else "waiting")
         names = rows[0].name if len(rows) == 1 else f"{rows[0].name} … {rows[-1].name}"
-        text = self.cut(f"{len(rows)} {word}: {visible(names)}", self.width - 5)
+        text = self.cut(f"{len(rows)} {word}: {escaped(names)}", self.width - 5)
         return (Span(f"  {mark} ", "good" if word == "done" else "dim"), Span(text, "dim"))
 
     def row(self, row: Row, *, logs: bool) -> list[Line]:
@@ -137,7 +137,7 @@ class _Painter:
 
     def paint_row(self, row: Row) -> list[Line]:
         mark, style = self.mark(row.state), STATE_STYLES[row.state]
-        name = self.cut(visible(row.name), self.names)
+        name = self.cut(escaped(row.name), self.names)
         name += " " * (self.names - cells(name))
         left = [Span(f"  {mark} ", style), Span(name, "dim" if row.state in {"waiting", "skipped"} else ""), Span("  ")]
         right = self.timing(row)
@@ -160,7 +160,7 @@ class _Painter:
                 what = visible(row.doing) or going_on(row.activity)
                 return [Span(self.cut(what, room - cells(moved))), Span(moved, "busy")]
             case "failed" | "skipped":
-                text = f"{row.state}: {visible(row.message)}" if row.message else row.state
+                text = f"{row.state}: {escaped(row.message)}" if row.message else row.state
                 return [Span(self.cut(text, room), "bad" if row.state == "failed" else "dim")]
             case "waiting":
                 return []
@@ -192,7 +192,7 @@ class _Painter:
         if remaining and remaining >= 1:
             parts.append(f"about {duration(remaining)} left")
         if board.log_folder and self.width >= 100:
-            parts.append(f"logs: {visible(str(board.log_folder))}")
+            parts.append(f"logs: {escaped(str(board.log_folder))}")
         head = duration(max(now - board.started_at, 0.0))
         return (Span(head, "bold"), Span(self.cut("  " + ", ".join(parts), self.width - len(head) - 1), "dim"))
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
-from chainbuild.wording import duration, plural, visible
+from chainbuild.wording import duration, escaped, plural
 
 _COLUMNS: Final = (
     Column(heading="step"),
@@ -43,12 +43,12 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
         head, _, name = row.step.rpartition("/")
         if head != group:
             group = head
-            shown.append((Span(visible(head) or "steps", "bold"),))
+            shown.append((Span(escaped(head) or "steps", "bold"),))
         takes = "" if row.expected_seconds is None or row.action == "reuse" else f"~{duration(row.expected_seconds)}"
         style = _ACTION_STYLES.get(row.action, "busy")
-        shown.append((Span(f"  {visible(name)}"), Span(row.action, style), Span(takes), Span(visible(row.reason))))
+        shown.append((Span(f"  {escaped(name)}"), Span(row.action, style), Span(takes), Span(escaped(row.reason))))
         if verbosity >= 1:
-            shown += [(Span("      image  ", "dim"), Span(visible(row.image)))]
+            shown += [(Span("      image  ", "dim"), Span(escaped(row.image)))]
             if row.command:
                 shown.append((Span("      runs   ", "dim"), Span(command_line(row.command))))
     out.write([*table(_COLUMNS, shown, out.width), (), *_total(rows)])

@@ -10,20 +10,20 @@ from chainbuild.release.moves import Move
 from chainbuild.release.rules import OPEN, RELEASE
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
-from chainbuild.wording import plural, visible
+from chainbuild.wording import escaped, plural
 
 _STYLES: dict[str, Style] = {OPEN: "warn", RELEASE: "good"}
 
 
 def show_plan(plan: ReleasePlan, left: Sequence[Problem], out: Terminal) -> None:
     """Print the plan, image by image, and at its end what is left to decide."""
-    lines: list[Line | str] = [(Span(f"release {visible(plan.release)}", "bold"), Span(f"  {plan.shown}", "dim"))]
+    lines: list[Line | str] = [(Span(f"release {escaped(plan.release)}", "bold"), Span(f"  {plan.shown}", "dim"))]
     for image in plan.images:
         lines += ["", *_image_lines(image)]
     lines.append("")
     if left:
         lines.append((Span(f"{plural(len(left), 'thing')} to decide before it can be applied:", "warn"),))
-        lines += [f"  {problem.where}: {visible(problem.message)}" for problem in left]
+        lines += [f"  {problem.where}: {escaped(problem.message)}" for problem in left]
     else:
         lines.append((Span("everything in it is decided", "good"),))
     out.write(lines)
@@ -37,30 +37,30 @@ def _image_lines(image: PlannedImage) -> Iterable[Line | str]:
     if not image.to:
         yield (Span("  → no name yet", "warn"),)
     if image.note:
-        yield f"  {visible(image.note)}"
+        yield f"  {escaped(image.note)}"
     for platform, digest in image.digests.items():
         yield f"  {platform} {digest.short}"
         yield from _difference_lines(image.differences.get(platform.name, Difference()))
-        yield from (f"      {visible(line)}" for line in image.tests.get(platform.name, ()))
-    yield from ((Span("  error  ", "bad"), Span(visible(text))) for text in image.errors)
+        yield from (f"      {escaped(line)}" for line in image.tests.get(platform.name, ()))
+    yield from ((Span("  error  ", "bad"), Span(escaped(text))) for text in image.errors)
     for warning in image.warnings:
-        said = f" (accepted: {visible(warning.accepted)})" if warning.accepted else ""
+        said = f" (accepted: {escaped(warning.accepted)})" if warning.accepted else ""
         style: Style = "dim" if warning.accepted else "warn"
-        yield (Span("  warning  ", style), Span(visible(warning.says) + said))
+        yield (Span("  warning  ", style), Span(escaped(warning.says) + said))
 
 
 def _difference_lines(one: Difference) -> Iterable[Line | str]:
     if one.size:
-        yield f"    {visible(one.size)}"
+        yield f"    {escaped(one.size)}"
     for heading, lines in (
         ("packages", one.packages), ("Python distributions", one.python), ("configuration", one.configuration),
         ("steps", one.steps),
     ):  # fmt: skip
         if lines:
             yield f"    {heading}"
-            yield from (f"      {visible(line)}" for line in lines)
+            yield from (f"      {escaped(line)}" for line in lines)
     if one.files:
-        yield f"    files: {visible(one.files)}"
+        yield f"    files: {escaped(one.files)}"
 
 
 def show_moves(moves: Sequence[Move], out: Terminal, *, only_planned: bool = False) -> None:

@@ -14,7 +14,7 @@ from chainbuild.plan import Decision, Plan
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal
-from chainbuild.wording import duration, plural, visible
+from chainbuild.wording import duration, escaped, plural
 
 INTERMEDIATE: Final = 1
 """The verbosity from which science layers, unchanged images and second names are shown."""
@@ -77,7 +77,7 @@ def _rows(
         name = _name(chain) + (f" ({chain.platform})" if several else "")
         style = "good" if decision.reuse else "busy"
         rows.append(
-            (Span(f"  {name}"), Span(decision.action, style), Span(takes), Span(visible(decision.reason)))  # type: ignore[arg-type]
+            (Span(f"  {name}"), Span(decision.action, style), Span(takes), Span(escaped(decision.reason)))  # type: ignore[arg-type]
         )
         if verbosity >= INTERMEDIATE and chain.named:
             rows += [(Span(f"    and :{alias}, which never moves", "dim"),) for alias in chain.aliases]
@@ -98,7 +98,7 @@ def _show_merged(finals: Sequence[Chain], layout: Layout, decided: Mapping[StepI
             continue
         told.add(text)
         out.write([(Span(f"Dockerfile of {_name(chain)}", "bold"),)])
-        out.write([(Span(f"  {visible(line)}"),) for line in text.splitlines()])
+        out.write([(Span(f"  {escaped(line)}"),) for line in text.splitlines()])
         out.write([()])
 
 

@@ -15,7 +15,7 @@ from rich.segment import ControlType, Segment
 from rich.style import Style as RichStyle
 
 from chainbuild.ui.terminal import plain_text
-from chainbuild.wording import cells
+from chainbuild.wording import cells, inert
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -59,7 +59,7 @@ class Drawing:
             if index:
                 yield Segment.line()
             for span in line:
-                yield Segment(span.text, _STYLES[span.style])
+                yield Segment(inert(span.text), _STYLES[span.style])
 
 
 class _Live(Live):
@@ -101,7 +101,7 @@ class Screen:
         """Print lines over the live part; long ones wrap as the terminal wraps."""
         segments: list[Segment] = []
         for line in lines:
-            segments += [Segment(span.text, _STYLES[span.style]) for span in line]
+            segments += [Segment(inert(span.text), _STYLES[span.style]) for span in line]
             segments.append(Segment.line())
         self._console.print(_Ready(segments), end="")
 

@@ -12,7 +12,7 @@ from chainbuild import events
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style
-from chainbuild.wording import clip, duration, plural, share, short_digest, size, visible, visible_lines
+from chainbuild.wording import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
 
 STATE_STYLES: Final[dict[str, Style]] = {
     "done": "good",
@@ -45,7 +45,7 @@ def step_table(board: Board, now: float, width: int | None) -> list[Line]:
     """A row per step, grouped per platform and option."""
     rows: list[Sequence[Span] | None] = []
     for group, members in board.groups().items():
-        rows.append((Span(visible(group) or "steps", "bold"),))
+        rows.append((Span(escaped(group) or "steps", "bold"),))
         for _, alike in groupby(members, key=lambda row: (row.state, row.message)):
             rows += _rows_of(list(alike), now)
     return table(_STEP_COLUMNS, rows, width)
@@ -57,7 +57,7 @@ def _rows_of(rows: list[Row], now: float) -> list[Sequence[Span]]:
     if first.state not in {"waiting", "skipped"} or len(rows) <= _UNTOUCHED_ROWS:
         return [_step_row(row, now) for row in rows]
     head, *cells_of_first = _step_row(first, now)
-    return [(Span(f"{head.text} … {visible(last.name)} ({len(rows)})"), *cells_of_first)]
+    return [(Span(f"{head.text} … {escaped(last.name)} ({len(rows)})"), *cells_of_first)]
 
 
 def _step_row(row: Row, now: float) -> Sequence[Span]:
@@ -68,7 +68,7 @@ def _step_row(row: Row, now: float) -> Sequence[Span]:
     elif row.state == "running":
         note = f"was at {clip(visible(row.doing), 50)}" if row.doing else "was not finished"
     return (
-        Span(f"  {visible(row.name)}"),
+        Span(f"  {escaped(row.name)}"),
         Span(_UNFINISHED.get(row.state, row.done_word), STATE_STYLES[row.state]),
         Span(took),
         Span(size(row.size) if row.size else ""),
@@ -82,13 +82,13 @@ def result_lines(results: Sequence[events.ImageResult]) -> list[Line]:
     lines: list[Line] = []
     for result in results:
         names = [name for name in (result.local_name, result.registry_name) if name] or [result.name]
-        lines.append((Span(visible(names[0]), "bold"),))
+        lines.append((Span(escaped(names[0]), "bold"),))
         facts = [("registry", name) for name in names[1:]]
         if not result.local_name:
             facts.append(("local", "not in the local image store"))
         facts += [("digest", short_digest(result.digest))] if result.digest else []
         facts += [("size", text)] if (text := _sizes(result)) else []
-        lines += [(Span(f"  {label:<10}", "dim"), Span(visible(text))) for label, text in facts]
+        lines += [(Span(f"  {label:<10}", "dim"), Span(escaped(text))) for label, text in facts]
     return lines
 
 
@@ -121,7 +121,7 @@ def closing_lines(board: Board, now: float) -> list[Line]:
         head = Span(f"{'failed' if failed else 'stopped'} after {duration(seconds)}", "bad")
     lines: list[Line] = [(head, Span(tail))]
     if board.log_folder:
-        lines.append((Span("logs: ", "dim"), Span(visible(str(board.log_folder)), "dim")))
+        lines.append((Span("logs: ", "dim"), Span(escaped(str(board.log_folder)), "dim")))
     return lines
 
 
@@ -141,7 +141,7 @@ def failure_lines(
     shown = [visible(line) for line in tail]
     lines: list[Line] = [(Span(line, "bad"),) for line in visible_lines(head)] if head else []
     if where:
-        lines.append((Span("  at ", "dim"), Span(visible(where))))
+        lines.append((Span("  at ", "dim"), Span(escaped(where))))
     if shown:
         guilty = failing_line(shown)
         rule = "─" * min((width or 80) - 4, 76)
@@ -152,7 +152,7 @@ def failure_lines(
             lines.append((mark, Span(body, "bad" if index == guilty else "")))
         lines.append((Span(f"  └{rule}", "dim"),))
     if log_path:
-        lines.append((Span("  whole log: ", "dim"), Span(visible(str(log_path)))))
+        lines.append((Span("  log: ", "dim"), Span(escaped(str(log_path)))))
     return lines
 
 

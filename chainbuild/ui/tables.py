@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chainbuild.ui.terminal import Line, Span
-from chainbuild.wording import cells
+from chainbuild.wording import cells, escaped
 
 _GAP: Final = 2
 _NARROWEST_NOTE: Final = 24
@@ -26,8 +26,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Span] | Line | None
     """Lay rows out under their headings; the last column takes what is left of `width` and is wrapped into it.
 
     A row of one span goes over all columns (a heading of its own); None is an empty line. Columns without any value
-    are left out.
+    are left out. Cells hold names from anywhere: they are escaped before they are measured.
     """
+    rows = [row and tuple(Span(escaped(span.text), span.style) for span in row) for row in rows]
     full = [row for row in rows if row is not None and len(row) == len(columns)]
     used = [index for index in range(len(columns)) if any(row[index].text for row in full)]
     widths = {i: max(cells(columns[i].heading), *(cells(row[i].text) for row in full)) for i in used}

@@ -7,11 +7,14 @@ without rich.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TextIO
+
+from chainbuild.wording import inert
 
 Style = Literal["", "bold", "dim", "good", "bad", "warn", "busy"]
 
@@ -52,6 +55,8 @@ _ASCII_FORMS: Final = str.maketrans(
         "≥": ">=",
     }
 )
+# All control characters but those that lay a document out.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER: Final = "|/-\\"
 
@@ -112,14 +117,28 @@ class Terminal:
     def paint(self, line: Line) -> str:
         """The line as the stream takes it, with colours where it has them."""
         if not self.colour:
-            return self.fit(plain_text(line)).rstrip()
-        painted = (f"{ANSI[s.style]}{s.text}{_RESET}" if s.style and s.text else s.text for s in line)
+            return self.fit(inert(plain_text(line))).rstrip()
+        painted = (f"{ANSI[s.style]}{inert(s.text)}{_RESET}" if s.style and s.text else inert(s.text) for s in line)
         return self.fit("".join(painted)).rstrip()
 
     def write(self, lines: Iterable[Line | str]) -> None:
-        """Write whole lines and flush; the lines of one call stay together."""
-        text = "".join(f"{self.paint((Span(line),) if isinstance(line, str) else line)}\n" for line in lines)
-        self.write_raw(text)
+        """Write whole lines and flush; the lines of one call stay together. A text may be several lines.
+
+        Nothing in them can act on the terminal, wherever it comes from.
+        """
+        spans = (
+            line
+            for item in lines
+            for line in ([(Span(text),) for text in item.split("\n")] if isinstance(item, str) else [item])
+        )
+        self.write_raw("".join(f"{self.paint(line)}\n" for line in spans))
+
+    def write_document(self, text: str) -> None:
+        """Write a document for programs (JSON, YAML, a Dockerfile) exactly.
+
+        Only if the stream is a terminal, what could act on it is escaped as JSON and YAML escape it.
+        """
+        self.write_raw(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if self.is_terminal else text)
 
     def write_json(self, document: Mapping[str, Any], *, in_stream: bool = False) -> None:
         """Write a document for programs; `in_stream`: one line, as among the events of a run."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chainbuild.inventory import Crumb
+from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
-from chainbuild.registry.records import Record
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import duration, size, visible
+from chainbuild.wording import duration, escaped, moment, size
 
 SCHEMA: Final = "chainbuild.inspect/1"
 
@@ -24,17 +23,18 @@ def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> No
     ]
     steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
     for crumb in crumbs:
-        lines += [(), (Span(visible(crumb.step), "bold"),), f"  key         {crumb.key}"]
-        lines += _facts(crumb.record, steps) if crumb.record else ["  its record is not in the chain registry any more"]
+        lines += [(), (Span(escaped(crumb.step), "bold"),), f"  key         {crumb.key}"]
+        lacking = crumb.refusal or "its record is no longer in the chain registry"
+        lines += _facts(crumb, crumb.record, steps) if crumb.record else [f"  {escaped(lacking)}"]
     out.write(lines)
 
 
-def _facts(record: Record, steps: Mapping[str, str]) -> list[Line | str]:
+def _facts(crumb: Crumb, record: Record, steps: Mapping[str, str]) -> list[Line | str]:
     notes = record.notes
     commit = notes.get("commit", "")
     if commit and notes.get("dirty") == "yes":
         commit += " and uncommitted changes"
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
+    when = moment(record.built_at)
     facts = {
         "image": str(record.image),
         "Dockerfile": notes.get("dockerfile", ""),
@@ -46,10 +46,11 @@ def _facts(record: Record, steps: Mapping[str, str]) -> list[Line | str]:
         ),
         "commit": commit,
         "built": f"{when} in {duration(record.seconds)}",
+        "signed by": crumb.signer,
         "adds": size(max(record.added, 0)),
         "proven": "; ".join(f"{proof}: {said}" for proof, said in record.verdicts.items()),
     }
-    return [f"  {name:<11} {visible(text)}" for name, text in facts.items() if text]
+    return [f"  {name:<11} {escaped(text)}" for name, text in facts.items() if text]
 
 
 def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
@@ -61,7 +62,13 @@ def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
         "digest": str(image.digest),
         "size": image.size,
         "trail": [
-            {"step": crumb.step, "key": crumb.key, "record": crumb.record.as_json() if crumb.record else None}
+            {
+                "step": crumb.step,
+                "key": crumb.key,
+                "record": crumb.record.as_json() if crumb.record else None,
+                "signer": crumb.signer or None,
+                "refusal": crumb.refusal or None,
+            }
             for crumb in crumbs
         ],
     }

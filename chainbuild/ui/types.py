@@ -14,7 +14,7 @@ from chainbuild.plan import Plan
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal
-from chainbuild.wording import duration, plural, visible
+from chainbuild.wording import duration, escaped, plural
 
 LIST_SCHEMA: Final = "chainbuild.types/1"
 PUBLICATION_SCHEMA: Final = "chainbuild.publication/1"
@@ -115,7 +115,7 @@ def show_types_plan(
         seconds = decision.expected_seconds
         takes = "" if decision.reuse or seconds is None or step.id in pulls else f"~{duration(seconds)}"
         style = "good" if action != "build" else "busy"
-        rows.append((Span(name), Span(action, style), Span(takes), Span(visible(reason))))  # type: ignore[arg-type]
+        rows.append((Span(name), Span(action, style), Span(takes), Span(escaped(reason))))  # type: ignore[arg-type]
         if verbosity:
             rows += [(Span(f"    also {alias}", "dim"),) for alias in layout.images[step.id].aliases]
             if step.id in commands and step.id not in pulls:

@@ -20,11 +20,14 @@ from typing import Any
 
 import pytest
 
-from chainbuild.references import ImageReference, Platform
+from chainbuild.records.store import RecordStore
+from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
 from chainbuild.registry.collect import is_readable
 from chainbuild.registry.credentials import Credentials
-from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.trust.keyring import SIGNING_KEY
+from tests.support.keys import record_store, signing_key
 
 COMMAND = Path(sys.executable).parent / "chainbuild"
 CASES = Path(__file__).resolve().parent.parent / "cases"
@@ -142,7 +145,9 @@ class Place:
         if plugins.is_dir() and not (self.home / ".docker").exists():
             (self.home / ".docker").mkdir()
             (self.home / ".docker" / "cli-plugins").symlink_to(plugins)
-        return kept | {name: str(path) for name, path in folders.items()} | dict(self.environ)
+        # One key for all places, as CI jobs that share a registry have it; a test that is about trust sets its own.
+        key = {SIGNING_KEY: signing_key().secret_text}
+        return kept | key | {name: str(path) for name, path in folders.items()} | dict(self.environ)
 
     def start(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the command with exactly these words, in the tree, in a session of its own."""
@@ -187,6 +192,10 @@ class Place:
         with Registries(credentials=self.credentials) as registries:
             name = self.name("any")
             return sorted(tag for tag in registries.client(name).tags(name.repository) if machine or is_readable(tag))
+
+    def records(self, registries: Registries) -> RecordStore:
+        """The records of the chain registry as this place's user sees them."""
+        return record_store(registries, self.host)
 
     def image(self, tag: str, platform: str = OWN) -> RemoteImage:
         """An image of this place's repository."""
@@ -297,17 +306,33 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
                 root=root,
                 home=spot / "home",
                 repo=repo or f"chainbuild-test/{uuid.uuid4().hex[:12]}",
-                registry=None if managed else at or registry,
+                # A path of its own: a step that another test has built would be reused.
+                registry=None if managed else f"{at or registry}/{uuid.uuid4().hex[:8]}",
                 base=base,
                 production=production or base,
                 port=free_port() if managed else 0,
             )
+            if place.registry:
+                _bring_base(place)
             stack.callback(place.clean)
             if managed:
                 stack.callback(docker, "compose", "--project-name", f"chainbuild-registry-{place.port}", "down")
             return place
 
         yield lay
+
+
+def _bring_base(place: Place) -> None:
+    """Have the base in the place's part of the registry: what stages name is found there, where nothing else has it."""
+    source = ImageReference.parse(place.base)
+    if not place.host.startswith(f"{source.registry}/"):
+        return
+    with Registries() as registries:
+        target = ChainRegistry.parse(place.host).place(ImageReference.parse("debian")).with_tag("bookworm-slim")
+        copy_image(registries, source, target)
+        for platform in platforms_of(registries, target):
+            image = resolve(registries, target, platform)
+            place.records(registries).vouch(ImageReference(target.registry, target.repository), image, "test base")
 
 
 @pytest.fixture
@@ -352,15 +377,13 @@ def nothing_image(registry_host: str) -> str:
     return name
 
 
-def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **config: Any) -> RemoteImage:
-    """Push an image of these files."""
+def pack_files(files: Mapping[str, bytes]) -> tuple[bytes, Digest]:
+    """A layer of these files, compressed, and its diff id."""
     import gzip
     import io
     import tarfile
 
-    from chainbuild.registry.config import ImageConfig
-    from chainbuild.registry.images import put_image
-    from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
+    from chainbuild.registry.oci import digest_of
 
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -368,11 +391,20 @@ def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **con
             member = tarfile.TarInfo(path.lstrip("/"))
             member.size, member.mode = len(content), 0o755
             archive.addfile(member, io.BytesIO(content))
-    packed = gzip.compress(tar.getvalue(), mtime=0)
+    return gzip.compress(tar.getvalue(), mtime=0), digest_of(tar.getvalue())
+
+
+def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **config: Any) -> RemoteImage:
+    """Push an image of these files."""
+    from chainbuild.registry.config import ImageConfig
+    from chainbuild.registry.images import put_image
+    from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
+
+    packed, diff_id = pack_files(files)
     reference = ImageReference.parse(name)
     with Registries() as registries:
         registries.client(reference).put_blob(reference.repository, packed)
-        made = ImageConfig.make(Platform.parse(platform), [digest_of(tar.getvalue())]).with_changes(**config)
+        made = ImageConfig.make(Platform.parse(platform), [diff_id]).with_changes(**config)
         return put_image(registries, reference, made, [Descriptor.of(packed, OCI_LAYER_GZIP)])
 
 

@@ -17,6 +17,7 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry import local
 from chainbuild.registry.images import read_index, resolve
 from chainbuild.registry.pool import Registries
+from tests.support.keys import record_store
 
 OWN = Platform.of_this_machine()
 pytestmark = pytest.mark.timeout(1200)
@@ -53,7 +54,7 @@ def make(name: ImageReference, registry: str, said: list[str], *, refresh: bool 
 
     with Registries(credentials=lambda host: None) as registries:
         done = bootstrap(
-            name, [OWN], registries=registries, registry=registry, emit=emit, suite=suite(), refresh=refresh
+            name, [OWN], records=record_store(registries, registry), emit=emit, suite=suite(), refresh=refresh
         )  # fmt: skip
     assert len(done) == 1
     return done[0]
@@ -103,14 +104,14 @@ def test_the_same_inputs_give_the_same_image(name: ImageReference, registry_host
 def test_a_suite_that_the_mirror_does_not_have_is_told(needs_mmdebstrap: None, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(NotReadyError, match="nonesuch"):
         bootstrap(
-            ImageReference.parse("debian:nonesuch"), [OWN], registries=registries, registry=registry_host, emit=print
+            ImageReference.parse("debian:nonesuch"), [OWN], records=record_store(registries, registry_host), emit=print
         )  # fmt: skip
 
 
 def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(WrongUseError, match="no-such-package"):
         bootstrap(
-            name, [OWN], registries=registries, registry=registry_host, emit=lambda event: None, suite=suite(),
+            name, [OWN], records=record_store(registries, registry_host), emit=lambda event: None, suite=suite(),
             include=["no-such-package"], load=False,
         )  # fmt: skip
 
@@ -130,7 +131,7 @@ def test_a_platform_that_does_not_run_here_is_told_with_the_command(needs_mmdebs
         pytest.raises(NotReadyError, match=missing[0]) as told,
     ):
         bootstrap(
-            ImageReference.parse(f"debian:{suite()}-slim"), [Platform.parse(missing[0])], registries=registries,
-            registry=registry_host, emit=lambda event: None, load=False,
+            ImageReference.parse(f"debian:{suite()}-slim"), [Platform.parse(missing[0])],
+            records=record_store(registries, registry_host), emit=lambda event: None, load=False,
         )  # fmt: skip
     assert "qemu-user-static" in told.value.hint

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from chainbuild.records.tags import index_tag
+from chainbuild.references import ChainRegistry
 from chainbuild.registry.images import copy_image
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
+from tests.support.keys import signing_key
 
 from .conftest import OWN, Done, Lay, Place, RegistryContainer, write_tree
 
@@ -117,9 +120,9 @@ def test_an_arg_a_mode_and_a_file_more_are_reasons(first: tuple[Place, Done], tm
     place = copy_of(first[0], tmp_path)
     write_tree(place.root, {f"chain/four-{OWN}-args": "SALT=pepper\n"})
     # The newest record of the step may be of a parent that was another; what the user did comes first.
-    assert place.build("chain", "--until", "40").reasons["40-four"].startswith("arg SALT added (pepper)")
+    assert place.build("chain", "--until", "40").reasons["40-four"].startswith('arg SALT added ("pepper")')
     write_tree(place.root, {f"chain/four-{OWN}-args": "SALT=sugar\n"})
-    assert place.build("chain", "--until", "40").reasons["40-four"] == "arg SALT from pepper to sugar"
+    assert place.build("chain", "--until", "40").reasons["40-four"] == 'arg SALT changed from "pepper" to "sugar"'
     (place.root / "context" / "four" / "content").chmod(0o755)
     done = place.build("chain", "--until", "40")
     assert done.reasons["40-four"] == "file context/four/content mode from 644 to 755"
@@ -203,18 +206,20 @@ def test_a_record_that_is_no_record_is_a_reason_to_build(lay: Lay) -> None:
     (key,) = {tag for tag in place.tags(machine=True) if len(tag) == len("k1-") + 64 and tag in _keys(place, "20-two")}
     # An image of somebody's at the record's place.
     with Registries() as registries:
-        # And at the book's, which would tell what stands without it.
-        for tag in (key, f"k1-book-chain-{OWN}"):
+        # And at the index's, which would tell that it is there without it.
+        for tag in (key, index_tag(signing_key().public.id, "chain", OWN)):
             copy_image(registries, place.name(f"v1-chain-10-one-{OWN}"), place.name(tag))
+        # And at that of the copy which all repositories share.
+        copies = ChainRegistry.parse(str(place.registry)).records
+        copy_image(registries, place.name(f"v1-chain-10-one-{OWN}"), copies.with_tag(key))
     done = place.build("chain", "--until", "20")
     assert (done.built, done.reused) == (["20-two"], ["10-one"])
 
 
 def _keys(place: Place, step: str) -> set[str]:
-    from chainbuild.registry.records import RecordStore
 
     with Registries() as registries:
-        last = RecordStore(registries).last(place.name("any"), f"chain-{step}-{OWN}")
+        last = place.records(registries).last(place.name("any"), f"chain-{step}-{OWN}").record
         assert last is not None
         return {last.key}
 
@@ -243,7 +248,7 @@ def test_an_image_that_lost_a_layer_is_built_again(
             assert is_intact(registries, image.reference, image.platform)
 
 
-def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: Lay, registry_host: str) -> None:
+def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: Lay) -> None:
     salt = str(time.time_ns())
     place = lay(
         files={
@@ -258,7 +263,7 @@ def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: L
 
     with Registries() as registries:
         copy_image(registries, ImageReference.parse(original), there)
-    place.base = f"{registry_host}/{moving}"
+    place.base = f"{place.host}/{moving}"
     process = place.start(*place.words("one", "--json", "--until", "20"))
     assert process.stdout is not None
     for line in process.stdout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from chainbuild.events import Event, Message
 from chainbuild.local_store import LocalImage
 from chainbuild.model import ImageInput
 from chainbuild.provenance import TRAIL_LABEL
-from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.images import RemoteImage
 from tests.unit.world import AMD64, ARM64, FakeStore, World
 
 FAT = ImageReference.parse("fat:1")
@@ -33,13 +35,13 @@ class Place:
         self.events: list[Event] = []
         self.handed: list[tuple[str, Platform, str]] = []
         self.refuses: ChainbuildError | None = None
-        self.finder = BaseFinder(
-            self.world.registries,
-            ChainRegistry("localhost:5000"),
-            self.store,
-            self.events.append,
-            hand_over=self.hand_over,
-        )
+        self.finder = BaseFinder(self.world.records, self.store, self.events.append, hand_over=self.hand_over)
+
+    def vouched(self, name: str, platform: str = "amd64", **how: Any) -> RemoteImage:
+        """An image of the chain registry that this user has signed for."""
+        image = self.world.fake.add_image(name, platform, **how)
+        self.world.records.vouch(ImageReference(image.reference.registry, image.reference.repository), image, "x")
+        return image
 
     def hand_over(self, name: str, platform: Platform, destination: str) -> None:
         self.handed.append((name, platform, destination))
@@ -77,7 +79,7 @@ def test_an_image_without_index_is_pinned_by_itself(place: Place) -> None:
 
 
 def test_the_chain_registry_s_copy_serves_where_the_own_does_not_answer(place: Place) -> None:
-    copy = place.world.fake.add_image("localhost:5000/fat:1", "amd64", layers=[b"copy"])
+    copy = place.vouched("localhost:5000/fat:1", layers=[b"copy"])
     place.world.fake.host("docker.io").down = True
     place.store.images["fat:1"] = local(AMD64)
     found = place.finder.find(FAT, AMD64)
@@ -87,17 +89,44 @@ def test_the_chain_registry_s_copy_serves_where_the_own_does_not_answer(place: P
 
 
 def test_a_copy_does_not_stand_in_for_what_the_registry_says_is_not_there(place: Place) -> None:
-    place.world.fake.add_image("localhost:5000/fat:2", "amd64", layers=[b"copy"])
+    place.vouched("localhost:5000/fat:2", layers=[b"copy"])
     with pytest.raises(NotFoundInRegistryError, match="fat:2"):
         place.finder.find(ImageReference.parse("fat:2"), AMD64)
 
 
 def test_what_was_built_here_under_a_bare_name_is_found_where_docker_hub_has_nothing_of_it(place: Place) -> None:
     labels = {TRAIL_LABEL: "[]"}
-    built = place.world.fake.add_image("localhost:5000/slc6-atlasos:1", "amd64", layers=[b"ours"], labels=labels)
+    built = place.vouched("localhost:5000/slc6-atlasos:1", layers=[b"ours"], labels=labels)
     found = place.finder.find(ImageReference.parse("slc6-atlasos:1"), AMD64)
     assert found.pinned == built.reference.pinned
     assert found.note.startswith("slc6-atlasos:1: docker.io does not have it; using the chain registry's (")
+
+
+def test_copy_that_no_trusted_key_signed_for_does_not_stand_in(place: Place) -> None:
+    """Whoever can write to the chain registry must not choose the base while its own registry is away."""
+    place.world.fake.add_image("localhost:5000/fat:1", "amd64", layers=[b"attack"])
+    place.world.fake.host("docker.io").down = True
+    with pytest.raises(UnreachableError, match="has an image of that name, but no trusted key has signed for it"):
+        place.finder.find(FAT, AMD64)
+    labels = {TRAIL_LABEL: "[]"}
+    place.world.fake.add_image("localhost:5000/slc6-atlasos:1", "amd64", layers=[b"attack"], labels=labels)
+    place.world.fake.host("docker.io").down = False
+    with pytest.raises(NotFoundInRegistryError):
+        place.finder.find(ImageReference.parse("slc6-atlasos:1"), AMD64)
+
+
+def test_copy_that_is_named_by_its_digest_needs_no_signature(place: Place) -> None:
+    copy = place.world.fake.add_image("localhost:5000/fat:1", "amd64", layers=[b"copy"])
+    place.world.fake.host("docker.io").down = True
+    assert place.finder.find(FAT.with_digest(copy.digest), AMD64).image.digest == copy.digest
+
+
+def test_local_image_is_copied_again_if_somebody_else_put_one_there(place: Place) -> None:
+    place.store.images["team/own:dev"] = local(AMD64)
+    attack = place.world.fake.add_image(f"localhost:5000/team/own:k1-local-amd64-{1:064x}", "amd64", layers=[b"attack"])
+    found = place.finder.find(OWN, AMD64)
+    assert len(place.handed) == 1
+    assert found.image.digest != attack.digest
 
 
 @pytest.mark.parametrize("down", [True, False])
@@ -108,7 +137,7 @@ def test_what_only_the_local_store_has_is_handed_over_once(place: Place, down: b
     again = place.finder.find(OWN, AMD64)
     destination = f"localhost:5000/team/own:k1-local-amd64-{1:064x}"
     assert place.handed == [("team/own:dev", AMD64, destination)]
-    assert place.told() == ["team/own:dev: only the local image store has it; handed over through localhost:5000"]
+    assert place.told() == ["team/own:dev: found only in the local image store (linux/amd64); copied to localhost:5000"]
     assert found.pinned == again.pinned
     assert found.pinned.startswith("localhost:5000/team/own@sha256:")
     place.store.images["team/own:dev"] = local(AMD64, 2)

@@ -20,6 +20,7 @@ from chainbuild.registry import images, local
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.layer import Layer, pack_layer
 from chainbuild.registry.pool import Registries
+from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeRegistry
 
 AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
@@ -178,8 +179,7 @@ def test_platforms_become_one_index_and_are_made_once(workshop: type[FakeWorksho
             done = bootstrap(
                 name,
                 platforms,
-                registries=registries,
-                registry="localhost:5000",
+                records=record_store(registries),
                 emit=ignore,
                 refresh=refresh,
                 load=load,
@@ -204,7 +204,7 @@ def test_a_platform_is_added_to_those_that_stand(workshop: type[FakeWorkshop]) -
     name = ImageReference.parse("debian:bookworm-slim")
     with Registries(transport=fake.transport, credentials=lambda host: None) as registries:
         for platform in (AMD64, ARM64):
-            bootstrap(name, [platform], registries=registries, registry="localhost:5000", emit=ignore, load=False)
+            bootstrap(name, [platform], records=record_store(registries), emit=ignore, load=False)
         found = images.platforms_of(registries, ImageReference.parse("localhost:5000/debian:bookworm-slim"))
     assert found == (AMD64, ARM64)
     assert workshop.made == ["linux/amd64", "linux/arm64"]

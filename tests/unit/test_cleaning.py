@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from chainbuild.attachments import attach_bill, attached_bill
 from chainbuild.cleaning import find_all_garbage
 from chainbuild.keys import Components
-from chainbuild.references import ChainRegistry, Digest, ImageReference
-from chainbuild.registry.artifacts import put_artifact
+from chainbuild.records.record import PAYLOAD_TYPE, Record
+from chainbuild.records.tags import is_key
+from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.collect import Garbage, collect, find_garbage
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore, is_key
 from chainbuild.registry.referrers import referrers_tag
+from tests.support.keys import payload_of, store_record
 from tests.unit.registry.fake_registry import FakeHost, FakeRegistry
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
@@ -35,8 +36,9 @@ def record(
     image: RemoteImage, name: str, *, parents: tuple[Record, ...] = (), step: str = "", when: float = 1
 ) -> Record:
     components = Components(dockerfile=f"FROM {name}", platform="linux/amd64")
+    step = step or f"amd64/stock/{name}"
     return Record(
-        key=components.key, step=step or f"amd64/stock/{name}", image=image.digest, identity="i", size=1, added=1,
+        key=components.key, step=step, family="-".join(step.split("/")), image=image.digest, identity="i", size=1, added=1,
         seconds=1, built_at=when, components=components,
         parents={f"P{place}": parent.key for place, parent in enumerate(parents)},
     )  # fmt: skip
@@ -46,9 +48,7 @@ def put_record(fake: FakeRegistry, repository: str, one: Record, *tags: str) -> 
     place = ImageReference(CHAIN, repository)
     content = json.dumps(one.as_json()).encode()
     for tag in tags or (one.key,):
-        digest = put_artifact(
-            registries_of(fake), place.with_tag(tag), artifact_type=ARTIFACT_TYPE, content=content
-        )  # fmt: skip
+        digest = store_record(registries_of(fake), place.with_tag(tag), content)
     return digest
 
 
@@ -97,9 +97,9 @@ def reachable(fake: FakeRegistry, repository: str, tags: list[str]) -> set[str]:
     documents = {key[1]: json.loads(raw) for key, (_, raw) in host.manifests.items() if key[0] == repository}
     tagged = {digest for (where, _), digest in host.tags.items() if where == repository}
     stored = {
-        digest: json.loads(host.blobs[repository, document["layers"][0]["digest"]])
+        digest: payload_of(host.blobs[repository, document["layers"][0]["digest"]])
         for digest, document in documents.items()
-        if document.get("artifactType") == ARTIFACT_TYPE and digest in tagged
+        if document.get("artifactType") == PAYLOAD_TYPE and digest in tagged
     }
     found: set[str] = set()
     todo = [host.tags[repository, tag] for tag in tags]
@@ -168,8 +168,8 @@ def listed(host: FakeHost) -> set[tuple[str, str]]:
         where, digest = todo.pop()
         document = json.loads(host.manifests[where, digest][1])
         below = [child["digest"] for child in document.get("manifests", ())]
-        if document.get("artifactType") == ARTIFACT_TYPE:
-            below.append(json.loads(host.blobs[where, document["layers"][0]["digest"]])["image"])
+        if document.get("artifactType") == PAYLOAD_TYPE:
+            below.append(payload_of(host.blobs[where, document["layers"][0]["digest"]])["image"])
         new = {(where, child) for child in below if (where, child) in host.manifests} - found
         found |= new
         todo += new
@@ -197,7 +197,7 @@ def run_as(world: World, tag: str, *, cpu: str, platforms: Any = (AMD64,)) -> No
 
 
 def clean(world: World, keep: int, repository: str = "") -> tuple[Garbage, ...]:
-    found = find_all_garbage(world.registries, ChainRegistry(CHAIN), keep=keep, repository=repository)
+    found = find_all_garbage(world.records, keep=keep, repository=repository)
     for garbage in found:
         collect(world.registries, garbage)
     return found
@@ -245,14 +245,14 @@ def test_a_result_stands_after_the_cleaning(world: World) -> None:
     run_as(world, "v2", cpu="TWO")
     clean(world, 1)
     image = resolve(world.registries, PLACE.with_tag("v2-stock"), AMD64)
-    store = RecordStore(world.registries)
+    store = world.records
     keys = [tag for (_, tag) in world.host.tags if is_key(tag)]
     records = {one.key: one for key in keys if (one := store.read(PLACE, key))}
     own = next(one for one in records.values() if one.image == image.digest)
     todo = [own]
     while todo:
         one = todo.pop()
-        assert store.image_stands(PLACE, one)
+        assert store.misfit(PLACE, one) == ""
         todo += [records[parent] for parent in one.parents.values()]
 
 
@@ -280,10 +280,12 @@ def test_a_repository_that_is_not_asked_for_loses_nothing_and_keeps_its_blobs(wo
     raw = [world.host.blobs[REPOSITORY, str(layer.digest)] for layer in layers]
     # An image that nothing needs, in a repository that this cleaning is not about.
     world.fake.add_image(f"{CHAIN}/other:k1-staging-x", "amd64", layers=raw)
-    found = find_all_garbage(world.registries, ChainRegistry(CHAIN), keep=0, repository=REPOSITORY)
-    gone, whole = Garbage.freed_by_all(found), sum(one.freed() for one in found)
-    assert whole - gone == sum(map(len, raw))
-    assert [bool(one.manifests) for one in found] == [False, True]
+    found = find_all_garbage(world.records, keep=0, repository=REPOSITORY)
+    by_name = {one.repository.repository: one for one in found}
+    mine, other = by_name[REPOSITORY], by_name["other"]
+    assert mine.freed() - mine.freed(other.kept_blobs) == sum(map(len, raw))
+    assert mine.manifests
+    assert other.manifests == ()
 
 
 def test_what_several_repositories_lose_is_counted_once(world: World) -> None:
@@ -306,8 +308,8 @@ def test_two_options_that_share_a_key_keep_the_record_that_lies_under_it(world: 
     top = record(child, "top", parents=(stock,))
     put_record(world.fake, REPOSITORY, top, top.key)
     collect(world.registries, find_garbage(world.registries, PLACE, dropped={"one", "two"}))
-    assert RecordStore(world.registries).read(PLACE, stock.key) == stock
-    assert RecordStore(world.registries).image_stands(PLACE, stock)
+    assert world.records.read(PLACE, stock.key) == stock
+    assert world.registries.client(PLACE).head(REPOSITORY, stock.image)
 
 
 def test_a_record_with_an_odd_step_is_nobody_s_run(world: World) -> None:

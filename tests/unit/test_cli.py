@@ -34,7 +34,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     @contextmanager
     def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         yield Session(
-            settings=settings, registries=made.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
+            settings=settings,
+            registries=made.registries,
+            records=made.records,
+            local=FakeStore(),
+            emit=emit,
+            driver=BuildxDriver(),
         )
 
     monkeypatch.setattr(running, "open_session", open_session)

@@ -138,7 +138,7 @@ def world(tmp_path: Path) -> World:
 def examine(world: World, driver: FakeBuilders, *platforms: Platform, base: str = "debian") -> list[Finding]:
     settings = Settings(root=world.root, registry=ChainRegistry(CHAIN))
     session = Session(
-        settings=settings, registries=world.registries, local=FakeStore(), emit=world.events.append,
+        settings=settings, registries=world.registries, records=world.records, local=FakeStore(), emit=world.events.append,
         driver=cast("BuildxDriver", driver),
     )  # fmt: skip
     world.fake.host(CHAIN)

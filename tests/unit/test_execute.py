@@ -16,17 +16,22 @@ from chainbuild.events import Message, StepFailed, StepFinished, StepReused, Ste
 from chainbuild.execute import DAMAGED
 from chainbuild.orders import staging_reference
 from chainbuild.outcome import DEADLINE
-from chainbuild.references import ImageReference
-from chainbuild.registry.artifacts import put_artifact
+from chainbuild.records.record import Record
+from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import platforms_of, resolve
-from chainbuild.registry.records import ARTIFACT_TYPE, Record, RecordStore
 from chainbuild.registry.transport import Request
+from tests.support.keys import store_record
 from tests.unit.registry.fake_registry import Answer
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World, failed
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
 MINIMIZE, PRODUCTION = "amd64/stock/minimize", "amd64/stock/production"
 ALL = [BASE, BLAS, VENV, MINIMIZE, PRODUCTION]
+
+
+def copies() -> ImageReference:
+    """Where the chain registry has a copy of every record."""
+    return ChainRegistry(CHAIN).records
 
 
 def at(tag: str) -> ImageReference:
@@ -97,7 +102,7 @@ def test_another_checkout_another_tag_reuse_the_same_images(world: World, tmp_pa
     world.run()
     elsewhere = World(tmp_path / "elsewhere")
     elsewhere.write(THREE_STEPS)
-    elsewhere.fake, elsewhere.registries = world.fake, world.registries
+    elsewhere.fake, elsewhere.registries, elsewhere.records = world.fake, world.registries, world.records
     outcome = elsewhere.run()
     assert elsewhere.driver.orders == []
     assert not any(result.built for result in outcome.results.values())
@@ -303,7 +308,7 @@ GARBAGE: dict[str, bytes] = {
     "no object": b"[1, 2]",
     "nothing": b"",
     "another schema": b'{"schema": "chainbuild.record/9"}',
-    "no fields": b'{"schema": "chainbuild.record/1"}',
+    "no fields": b'{"schema": "chainbuild.record/2"}',
     "deep": b"[" * 100_000,
 }
 
@@ -311,8 +316,8 @@ GARBAGE: dict[str, bytes] = {
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
 def test_a_record_that_is_garbage_is_a_reason_to_build(world: World, content: bytes) -> None:
     record = record_of(world, PRODUCTION)
-    for tag in (record.key, "k1-last-stock-production-amd64"):
-        put_artifact(world.registries, at(tag), artifact_type=ARTIFACT_TYPE, content=content)
+    for name in (at(record.key), copies().with_tag(record.key), at("k1-last-stock-production-amd64")):
+        store_record(world.registries, name, content)
     assert world.run().succeeded
     assert world.driver.built == [PRODUCTION]
 
@@ -327,8 +332,8 @@ def test_a_record_that_is_garbage_is_a_reason_to_build(world: World, content: by
 def test_a_record_with_a_field_of_another_kind_is_a_reason_to_build(world: World, field: str, value: Any) -> None:
     record = record_of(world, PRODUCTION)
     content = json.dumps({**record.as_json(), field: value}).encode()
-    for tag in (record.key, "k1-last-stock-production-amd64"):
-        put_artifact(world.registries, at(tag), artifact_type=ARTIFACT_TYPE, content=content)
+    for name in (at(record.key), copies().with_tag(record.key), at("k1-last-stock-production-amd64")):
+        store_record(world.registries, name, content)
     assert world.run().succeeded
     assert world.driver.built == [PRODUCTION]
 
@@ -337,14 +342,16 @@ def test_a_record_under_another_key_is_not_reused(world: World) -> None:
     first = world.run()
     world.begin_again()
     there = json.dumps(first.results[BASE].record.as_json()).encode()
-    put_artifact(world.registries, at(first.results[PRODUCTION].record.key), artifact_type=ARTIFACT_TYPE, content=there)
+    for place in (at("x"), copies()):
+        store_record(world.registries, place.with_tag(first.results[PRODUCTION].record.key), there)
     assert world.run().succeeded
     assert world.driver.built == [PRODUCTION]
 
 
 def test_an_image_where_a_record_should_be_is_a_reason_to_build(world: World) -> None:
     record = record_of(world, PRODUCTION)
-    world.fake.add_image(f"{CHAIN}/{REPOSITORY}:{record.key}", "amd64")
+    for place in (at("x"), copies()):
+        world.fake.add_image(f"{place.name}:{record.key}", "amd64")
     assert world.run().succeeded
     assert world.driver.built == [PRODUCTION]
 
@@ -355,7 +362,8 @@ def test_a_record_of_another_platform_s_image_is_a_reason_to_build(world: World)
     mine = both.results[PRODUCTION].record
     other = both.results[PRODUCTION.replace("amd64", "aarch64")].record
     content = json.dumps(mine.as_json() | {"image": str(other.image)}).encode()
-    put_artifact(world.registries, at(mine.key), artifact_type=ARTIFACT_TYPE, content=content)
+    for place in (at("x"), copies()):
+        store_record(world.registries, place.with_tag(mine.key), content)
     assert world.run().succeeded
     assert world.driver.built == [PRODUCTION]
     assert resolve(world.registries, at("v1-stock-amd64"), AMD64).config.platform == AMD64
@@ -372,9 +380,9 @@ def test_files_that_change_during_the_build_are_not_recorded(world: World) -> No
     world.driver.during = edit
     outcome = world.run()
     assert outcome.succeeded
-    assert RecordStore(world.registries).read(at("x"), outcome.results[VENV].record.key) is None
+    assert world.records.read(at("x"), outcome.results[VENV].record.key) is None
     warnings = [event.text for event in world.events if isinstance(event, Message) and event.level == "warning"]
-    assert warnings == [f"{VENV}: its files changed while it was built, so this result is not kept for reuse"]
+    assert warnings == [f"{VENV}: its inputs changed while it was built, so this result is not kept for reuse"]
     world.begin_again()
     world.driver.during = lambda _: None
     world.run()
@@ -442,7 +450,7 @@ def test_what_is_not_proven_gets_neither_name_nor_record(world: World) -> None:
     assert error.findings == (missing,)
     assert "v1-stock-amd64" not in world.tags()
     assert "v1-stock" not in world.tags()
-    assert RecordStore(world.registries).last(at("x"), "stock-production-amd64") is None
+    assert world.records.last(at("x"), "stock-production-amd64").record is None
     world.begin_again()
     world.driver.proof = {**world.driver.proof, "findings": [{"severity": "warning", "message": "an odd file"}]}
     assert world.run().succeeded
@@ -475,7 +483,7 @@ def test_no_step_begins_that_its_record_says_will_not_fit(world: World) -> None:
     for result in first.results.values():  # what each took: an hour
         content = json.dumps(result.record.as_json() | {"seconds": 3600}).encode()
         for tag in (result.record.key, f"k1-last-{result.step.family}"):
-            put_artifact(world.registries, at(tag), artifact_type=ARTIFACT_TYPE, content=content)
+            store_record(world.registries, at(tag), content)
     world.begin_again()
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     outcome = world.run(seconds_left=lambda: 1800.0)
@@ -499,8 +507,9 @@ def test_a_deadline_of_one_platform_lets_the_other_end(world: World) -> None:
     arm = world.run(world.graph((ARM64,)))
     assert arm.succeeded
     world.begin_again()
-    content = json.dumps(arm.results["aarch64/stock/10-base"].record.as_json() | {"seconds": 9e9}).encode()
-    put_artifact(world.registries, at("k1-last-stock-10-base-amd64"), artifact_type=ARTIFACT_TYPE, content=content)
+    document = arm.results["aarch64/stock/10-base"].record.as_json()
+    content = json.dumps(document | {"seconds": 9e9, "family": "stock-10-base-amd64"}).encode()
+    store_record(world.registries, at("k1-last-stock-10-base-amd64"), content)
     outcome = world.run(world.graph((AMD64, ARM64)), seconds_left=lambda: 60.0)
     assert outcome.left == tuple(ALL)
     assert len(outcome.results) == 5

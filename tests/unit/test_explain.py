@@ -35,6 +35,7 @@ def why(world: World, step: str) -> Explanation:
     session = Session(
         settings=settings,
         registries=world.registries,
+        records=world.records,
         local=FakeStore(),
         emit=world.events.append,
         driver=BuildxDriver(),

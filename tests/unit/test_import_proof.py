@@ -18,7 +18,6 @@ from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProo
 from chainbuild.model import BuildArg, Step
 from chainbuild.proof import Python
 from chainbuild.references import Platform
-from chainbuild.registry.records import RecordStore
 from tests.unit.world import GOOD_PROOF, World
 
 PRODUCTION = "amd64/stock/production"
@@ -291,7 +290,7 @@ def test_an_image_that_is_refused_has_neither_record_nor_name(world: World) -> N
     assert "v1-stock-amd64" not in world.tags()
     graph = world.graph()
     step = graph.by_id[PRODUCTION]
-    assert RecordStore(world.registries).last(step.repository, step.family) is None
+    assert world.records.last(step.repository, step.family).record is None
 
 
 def test_turned_off_nothing_is_run(world: World) -> None:

@@ -25,9 +25,9 @@ from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage, resolve
-from chainbuild.registry.records import ARTIFACT_TYPE
 from chainbuild.ui.terminal import Terminal
 from chainbuild.ui.trails import show_trail, trail_as_json
+from tests.support.keys import record_store, store_record
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World
 
 PLACE = ImageReference(CHAIN, REPOSITORY)
@@ -51,7 +51,7 @@ def look(world: World, tag: str) -> RemoteImage:
 
 def test_every_readable_tag_is_listed_with_what_its_record_knows(world: World) -> None:
     outcome = world.run(world.graph((AMD64, ARM64)))
-    rows = list_images(world.registries, ChainRegistry(CHAIN))
+    rows = list_images(world.records)
     listed = [(row.reference.tag_or_latest, row.platform.oci, row.is_index) for row in rows]
     assert len(listed) == 12
     assert [one for one in listed if one[0] == "v1-stock"] == [
@@ -66,14 +66,14 @@ def test_every_readable_tag_is_listed_with_what_its_record_knows(world: World) -
 
 def test_what_nobody_recorded_has_no_age(world: World) -> None:
     world.fake.add_image(f"{CHAIN}/other:1", "amd64")
-    (row,) = list_images(world.registries, ChainRegistry(CHAIN), "other")
+    (row,) = list_images(world.records, "other")
     assert (row.added, row.built_at) == (-1, 0.0)
 
 
 def test_only_what_is_below_the_chain_registry_s_path_is_listed(world: World) -> None:
     world.fake.add_image(f"{CHAIN}/org/mine:1", "amd64")
     world.fake.add_image(f"{CHAIN}/organ/not:1", "amd64")
-    rows = list_images(world.registries, ChainRegistry(CHAIN, "org"))
+    rows = list_images(record_store(world.registries, f"{CHAIN}/org"))
     assert [row.reference.repository for row in rows] == ["org/mine"]
 
 
@@ -84,7 +84,7 @@ def test_what_is_no_image_or_lost_a_part_is_left_out_and_nothing_else(world: Wor
         world.registries, ImageReference(CHAIN, "a", "sbom"), artifact_type="application/x", content=b"{}"
     )  # fmt: skip
     world.host.forget(images[0].manifest.config.digest)
-    rows = list_images(world.registries, ChainRegistry(CHAIN), "a")
+    rows = list_images(world.records, "a")
     assert [(row.reference.tag_or_latest, row.platform.name) for row in rows] == [
         ("aarch64", "aarch64"), ("both", "aarch64"),
     ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_layer_of_several_steps_adds_what_all_of_them_add(world: World) -> Non
     )
     outcome = world.run(plain.read(request).graph)
     first, last = (outcome.results[f"amd64/tools/{name}"].record for name in ("10-a", "20-b"))
-    rows = {row.reference.tag_or_latest: row.added for row in list_images(world.registries, ChainRegistry(CHAIN))}
+    rows = {row.reference.tag_or_latest: row.added for row in list_images(world.records)}
     assert rows["1-tools-10-a-amd64"] == first.added > 0
     assert rows["1-amd64"] == first.added + last.added
 
@@ -113,7 +113,7 @@ def test_a_layer_of_several_steps_adds_what_all_of_them_add(world: World) -> Non
 
 def test_a_result_tells_its_trail_by_its_labels(world: World) -> None:
     outcome = world.run()
-    crumbs = trail_of(world.registries, ChainRegistry(CHAIN), look(world, "v1-stock-amd64"))
+    crumbs = trail_of(world.records, look(world, "v1-stock-amd64"))
     assert [crumb.step for crumb in crumbs] == STEPS
     assert [crumb.key for crumb in crumbs] == [outcome.results[step].record.key for step in STEPS]
     assert [crumb.record.image if crumb.record else None for crumb in crumbs] == [
@@ -127,7 +127,7 @@ def test_the_records_of_a_released_image_lie_in_the_repository_above_its_own(wor
     released = replace(
         image, reference=ImageReference(image.reference.registry, f"{image.reference.repository}/rel/compute")
     )
-    crumbs = trail_of(world.registries, ChainRegistry(CHAIN), released)
+    crumbs = trail_of(world.records, released)
     assert [crumb.record.key if crumb.record else "" for crumb in crumbs] == [
         outcome.results[step].record.key for step in STEPS
     ]
@@ -137,7 +137,7 @@ def test_labels_are_enough_for_the_steps_where_the_records_are_gone(world: World
     world.run()
     image = look(world, "v1-stock-amd64")
     world.host.tags = {key: value for key, value in world.host.tags.items() if not key[1].startswith("k1-")}
-    crumbs = trail_of(world.registries, ChainRegistry(CHAIN), image)
+    crumbs = trail_of(world.records, image)
     assert [(crumb.step, crumb.record) for crumb in crumbs] == [(step, None) for step in STEPS]
 
 
@@ -145,30 +145,30 @@ def test_a_step_tells_its_trail_by_the_records(world: World) -> None:
     world.run()
     image = look(world, "v1-stock-30-venv-amd64")
     assert image.config.label(TRAIL_LABEL) == ""
-    assert [crumb.step for crumb in trail_of(world.registries, ChainRegistry(CHAIN), image)] == STEPS[:3]
-    minimized = trail_of(world.registries, ChainRegistry(CHAIN), look(world, "v1-stock-minimized-amd64"))
+    assert [crumb.step for crumb in trail_of(world.records, image)] == STEPS[:3]
+    minimized = trail_of(world.records, look(world, "v1-stock-minimized-amd64"))
     assert [crumb.step for crumb in minimized] == STEPS[:4]
 
 
 def test_an_image_that_nobody_knows(world: World) -> None:
     image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:theirs", "amd64")
     with pytest.raises(NotFoundInRegistryError) as caught:
-        trail_of(world.registries, ChainRegistry(CHAIN), image)
+        trail_of(world.records, image)
     assert "nothing is known of how" in caught.value.message
 
 
 def test_records_that_name_each_other_are_no_endless_trail(world: World) -> None:
     record = world.run().results[STEPS[0]].record
     content = json.dumps(record.as_json() | {"parents": {"BASE_IMAGE": record.key}}).encode()
-    put_artifact(world.registries, PLACE.with_tag(record.key), artifact_type=ARTIFACT_TYPE, content=content)
+    store_record(world.registries, PLACE.with_tag(record.key), content)
     image = look(world, "v1-stock-10-base-amd64")
-    assert [crumb.step for crumb in trail_of(world.registries, ChainRegistry(CHAIN), image)] == STEPS[:1]
+    assert [crumb.step for crumb in trail_of(world.records, image)] == STEPS[:1]
 
 
 def test_a_trail_as_people_and_as_programs_read_it(world: World) -> None:
     world.run()
     image = look(world, "v1-stock-amd64")
-    crumbs = list(trail_of(world.registries, ChainRegistry(CHAIN), image))
+    crumbs = list(trail_of(world.records, image))
     document = json.loads(trail_as_json(image, crumbs))
     assert document["schema"] == "chainbuild.inspect/1"
     assert [one["step"] for one in document["trail"]] == STEPS

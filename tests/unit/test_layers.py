@@ -63,6 +63,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         yield Session(
             settings=settings,
             registries=made.registries,
+            records=made.records,
             local=FakeStore(),
             emit=emit,
             driver=made.driver,  # type: ignore[arg-type]

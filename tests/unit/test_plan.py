@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import WrongUseError
+from chainbuild.events import Message
 from chainbuild.keys import Components
 from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
 from chainbuild.plan import (
@@ -25,8 +28,8 @@ from chainbuild.plan import (
     until,
 )
 from chainbuild.plan_json import SCHEMA, plan_as_json
+from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.records import Record
 from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
@@ -94,10 +97,11 @@ def test_an_arg_that_changed(built: World) -> None:
         told(built.plan())
         == """\
 reuse    amd64/stock/10-base: unchanged
-build    amd64/stock/20-blas: arg CPU from HASWELL to ZEN
-build    amd64/stock/30-venv: parent 20-blas: arg CPU from HASWELL to ZEN
-minimize amd64/stock/minimize: parent 20-blas: arg CPU from HASWELL to ZEN
-produce  amd64/stock/production: parent 20-blas: arg CPU from HASWELL to ZEN"""
+build    amd64/stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"
+build    amd64/stock/30-venv: parent 20-blas: arg CPU changed from "HASWELL" to "ZEN"
+minimize amd64/stock/minimize: parent 20-blas: arg CPU changed from "HASWELL" to "ZEN"
+produce  amd64/stock/production: parent 20-blas: arg CPU changed from "HASWELL" to "ZEN"\
+"""
     )
 
 
@@ -166,8 +170,8 @@ FILES: list[tuple[dict[str, str | None], str]] = [
     ({"src/setup.py": "setup(2)\n"}, "file src/setup.py changed"),
     ({"src/more.py": ""}, "file src/more.py added"),
     ({"src/setup.py": None}, "file src/setup.py removed"),
-    ({".dockerignore": "*.pyc\n"}, "ignore file changed (line 1)"),
-    ({"stock/30-Dockerfile-venv.dockerignore": "x\n"}, "ignore file changed (line 1)"),
+    ({".dockerignore": "src/*.py\n"}, "file src/setup.py removed"),
+    ({"stock/30-Dockerfile-venv.dockerignore": "src/*\n"}, "file src/setup.py removed"),
     (
         {f"src/{number}": "" for number in range(5)},
         "file src/0 added; file src/1 added; file src/2 added; and 2 more files",
@@ -180,12 +184,16 @@ def test_a_context_that_changed(built: World, files: dict[str, str | None], reas
     built.write(files)
     decisions = {decision.step.id: decision for decision in built.plan().decisions}
     reasons = {step: decision.reason for step, decision in decisions.items()}
-    if ".dockerignore" not in files:  # one ignore file is everybody's
-        assert reasons[BASE] == reasons[BLAS] == "unchanged"
-        assert reasons[PRODUCTION] == f"parent 30-venv: {reason}"
-        assert reasons[VENV] == reason
-    else:
-        assert reasons[BASE] == reason
+    assert reasons[BASE] == reasons[BLAS] == "unchanged"
+    assert reasons[PRODUCTION] == f"parent 30-venv: {reason}"
+    assert reasons[VENV] == reason
+
+
+@pytest.mark.parametrize("text", ["*.pyc\n", "# a comment\n", "build\n!build/x\n"])
+def test_ignore_file_that_selects_the_same_files_rebuilds_nothing(built: World, text: str) -> None:
+    """What an ignore file says is in the key by the files that it selects, not by its bytes."""
+    built.write({".dockerignore": text, "stock/20-Dockerfile-blas.dockerignore": text})
+    assert not built.plan().builds
 
 
 def test_a_mode_that_changed(built: World) -> None:
@@ -201,7 +209,7 @@ def test_what_a_step_does_not_read_changes_nothing(built: World) -> None:
 
 def test_an_arg_of_the_command_line(built: World) -> None:
     built.build_args = (BuildArg(name="CPU", value="ZEN", origin="--build-arg"),)
-    assert f"build    {BLAS}: arg CPU from HASWELL to ZEN" in told(built.plan())
+    assert f'build    {BLAS}: arg CPU changed from "HASWELL" to "ZEN"' in told(built.plan())
     assert f"reuse    {BASE}: unchanged" in told(built.plan()), "it declares no such arg"
 
 
@@ -211,7 +219,7 @@ def test_a_secret_s_id_counts_and_its_source_does_not(built: World) -> None:
     built.run()
     built.secrets = (Secret(id="token", spec="id=token,src=/one"),)
     text = told(built.plan())
-    assert f"build    {BASE}: secrets from none to token" in text
+    assert f"build    {BASE}: secrets changed from none to token" in text
     built.write({"stock/20-Dockerfile-blas": THREE_STEPS["stock/20-Dockerfile-blas"]})
     built.run()
     built.secrets = (Secret(id="token", spec="id=token,env=OTHER"),)
@@ -251,13 +259,58 @@ def test_a_file_named_like_one_of_a_context_takes_nothing_s_place(world: World, 
     assert world.plan().builds == ()
 
 
+def asked(answers: dict[str, str]) -> RemoteContent:
+    """Git that answers with these commits; what is not there fails."""
+
+    def run(arguments: Sequence[str], _: Mapping[str, str]) -> tuple[int, str, str]:
+        commit = answers.get(arguments[2])
+        return (0, f"{commit}\tHEAD\n", "") if commit else (128, "", "fatal: could not read from remote repository")
+
+    return RemoteContent(run_git=run)
+
+
+def test_content_of_the_network_that_moved_is_a_reason(world: World) -> None:
+    """ADD of a repository and a remote context are asked for at plan time, as BuildKit asks in every build."""
+    address, context = "https://example.com/r.git", "https://example.com/c.git"
+    world.write({"stock/10-Dockerfile-base": STEP + f"ADD {address} /src\nCOPY --from=src /x /x\n"})
+    world.build_contexts = (("src", context),)
+    commits = {address: "1" * 40, context: "2" * 40}
+    world.remotes = asked(commits)
+    world.run()
+    assert not world.plan().builds
+    commits[address] = "3" * 40
+    reason = f'remote content {address} changed from "commit {"1" * 40}" to "commit {"3" * 40}"'
+    assert f"build    {BASE}: {reason}" in told(world.plan())
+    commits[address] = "1" * 40
+    assert not world.plan().builds
+    commits[context] = "4" * 40
+    assert world.plan().decisions[0].reason.startswith(f"remote content {context} changed")
+
+
+def test_content_of_the_network_that_cannot_be_asked_is_built_and_never_kept(world: World) -> None:
+    address = "https://example.com/r.git"
+    world.write({"stock/10-Dockerfile-base": STEP + f"ADD {address} /src\n"})
+    commits = {address: "1" * 40}
+    world.remotes = asked(commits)
+    world.run()
+    del commits[address]
+    why = f"could not ask {address}: fatal: could not read from remote repository"
+    assert f"build    {BASE}: {why}" in told(world.plan())
+    world.begin_again()
+    world.run()
+    assert BASE in world.driver.built
+    assert any("could not all be asked for" in event.text for event in world.events if isinstance(event, Message))
+    commits[address] = "1" * 40
+    assert not world.plan().builds
+
+
 def test_an_option_on_top_names_the_first_cause(world: World) -> None:
     world.write({"extras/10-Dockerfile-more": STEP})
     world.run(world.graph(options=("stock", "extras")))
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     last = world.plan(world.graph(options=("stock", "extras"))).decisions[-1]
     assert last.step.id == "amd64/extras/production"
-    assert last.reason == "parent 20-blas: arg CPU from HASWELL to ZEN"
+    assert last.reason == 'parent 20-blas: arg CPU changed from "HASWELL" to "ZEN"'
 
 
 def test_platforms_have_plans_of_their_own(built: World) -> None:
@@ -317,8 +370,9 @@ def test_from_takes_what_comes_before_as_it_stands(built: World) -> None:
     assert (
         told(built.plan(first=30))
         == """\
-reuse    amd64/stock/10-base: taken as it stands (--from 30)
-reuse    amd64/stock/20-blas: taken as it stands (--from 30)
+reuse    amd64/stock/10-base: taken as it stands (--from 30): the image of v1-stock-10-base-amd64, built \
+1970-01-12 13:46 UTC, <1>
+reuse    amd64/stock/20-blas: unchanged
 build    amd64/stock/30-venv: file src/setup.py changed
 minimize amd64/stock/minimize: parent 30-venv: file src/setup.py changed
 produce  amd64/stock/production: parent 30-venv: file src/setup.py changed"""
@@ -350,8 +404,9 @@ def test_only_is_from_and_until(built: World) -> None:
     assert (
         told(built.plan(cut, first=20))
         == """\
-reuse    amd64/stock/10-base: taken as it stands (--from 20)
-build    amd64/stock/20-blas: arg CPU from HASWELL to ZEN"""
+reuse    amd64/stock/10-base: unchanged
+build    amd64/stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"\
+"""
     )
 
 
@@ -371,14 +426,23 @@ class FakeRecords:
         self.newest: dict[str, Record] = {}
         self.gone: set[str] = set()
 
-    def read(self, repository: ImageReference, key: str) -> Record | None:
-        return self.by_key.get(key)
+    def look_up(self, repository: ImageReference, key: str) -> Lookup:
+        return Lookup(record=self.by_key.get(key))
 
-    def last(self, repository: ImageReference, family: str) -> Record | None:
-        return self.newest.get(family)
+    def last(self, repository: ImageReference, family: str) -> Lookup:
+        return Lookup(record=self.newest.get(family))
 
-    def image_stands(self, repository: ImageReference, record: Record) -> bool:
-        return record.key not in self.gone
+    def of_image(self, repository: ImageReference, image: Digest) -> Lookup:
+        return Lookup()
+
+    def tagged(self, reference: ImageReference) -> Digest | None:
+        return None
+
+    def elsewhere(self, key: str) -> tuple[Record, ImageReference] | None:
+        return None
+
+    def misfit(self, repository: ImageReference, record: Record) -> str:
+        return "its image was deleted from the registry" if record.key in self.gone else ""
 
 
 class FakeInputs:
@@ -401,8 +465,8 @@ class FakeInputs:
 
 def record(components: Components, **changed: object) -> Record:
     made = Record(
-        key=components.key, step="s", image=DIGEST, identity=f"identity of {components.dockerfile}", size=10, added=1,
-        seconds=60.0, built_at=100.0, components=components,
+        key=components.key, step="s", family="s", image=DIGEST, identity=f"identity of {components.dockerfile}",
+        size=10, added=1, seconds=60.0, built_at=100.0, components=components,
     )  # fmt: skip
     return replace(made, **changed)  # type: ignore[arg-type]
 
@@ -491,10 +555,13 @@ def test_the_plan_as_json(built: World) -> None:
         "platform": "linux/amd64",
         "option": "stock",
         "action": "build",
-        "reason": "arg CPU from HASWELL to ZEN",
+        "reason": 'arg CPU changed from "HASWELL" to "ZEN"',
         "image": "localhost:5000/team/atom:v1-stock-20-blas-amd64",
         "key": blas["key"],
         "digest": None,
+        "built_at": None,
+        "from": None,
+        "warning": None,
         "expected_seconds": blas["expected_seconds"],
         "needs": [BASE],
         "command": ["docker", "buildx", "build"],

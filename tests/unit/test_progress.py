@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.events import Event, LogLine, StepProgress
+from chainbuild.events import Event, LogLine, Message, StepProgress
 from chainbuild.log_tail import TAIL_LINES
 from chainbuild.progress import Failure, JsonStream, Progress
 
@@ -196,3 +196,17 @@ def test_any_values_come_out_of_the_stream(values: list[tuple[dict[str, Any], in
 @given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=20)))
 def test_any_text_is_taken(texts: list[str]) -> None:
     fed(*texts)
+
+
+def test_output_that_the_builder_dropped_is_told_where_it_happened_with_the_way_out() -> None:
+    """BuildKit passes on 2 MiB of an instruction's output, and 200 KiB a second: such a log is not whole."""
+    clip = "\n[output clipped, log limit 200KiB/s reached]\n"
+    events, _ = fed(
+        vertex(), log("one\n"), log(clip), log("two\n"), log("\n[output clipped, log limit 2MiB reached]\n")
+    )
+    texts = lines(events)
+    assert texts[2].startswith("==== the builder dropped output here (its limit: 200KiB/s)")
+    assert "BUILDKIT_STEP_LOG_MAX_SIZE=-1" in texts[2]
+    assert "2MiB" in texts[5]
+    (warning,) = [event for event in events if isinstance(event, Message)]
+    assert warning.level == "warning"

@@ -16,8 +16,8 @@ from chainbuild.cli import run, testing
 from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
 from chainbuild.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, Verdict
 from chainbuild.model import Graph
+from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.records import Record, RecordStore
 from chainbuild.retrial import Failures, Retrial, of_image, of_options, run_retrials
 from chainbuild.session import Session, Settings
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
@@ -37,7 +37,7 @@ def world(tmp_path: Path) -> World:
 
 def session_of(world: World, emit: Any = None) -> Session:
     return Session(
-        settings=Settings(root=world.root), registries=world.registries, local=FakeStore(),
+        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=FakeStore(),
         emit=emit or world.events.append, driver=world.driver,  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ def one_image(world: World, name: str, test: Path | None = None, platform: Platf
 
 
 def newest(world: World, family: str = "stock-20-blas-amd64") -> Record:
-    record = RecordStore(world.registries).last(PLACE, family)
+    record = world.records.last(PLACE, family).record
     assert record is not None
     return record
 
@@ -109,7 +109,7 @@ def test_a_failure_stops_no_other_test_and_the_record_says_so(world: World) -> N
     after = newest(world)
     assert after.verdicts["test"] == before.verdicts["test"].replace("passed", "failed")
     assert replace(after, verdicts=before.verdicts) == before
-    assert RecordStore(world.registries).read(PLACE, before.key) == after
+    assert world.records.read(PLACE, before.key) == after
 
 
 def test_what_failed_is_tested_by_the_next_run_and_what_passes_again_is_not(world: World) -> None:
@@ -156,7 +156,7 @@ def test_the_record_of_an_older_image_gets_the_verdict_and_does_not_become_the_n
     world.driver.fails_tests[BLAS] = BuildFailedError("no")
     again(world)
     assert newest(world) == new
-    read = RecordStore(world.registries).read(PLACE, old.key)
+    read = world.records.read(PLACE, old.key)
     assert read is not None
     assert read.verdicts["test"].startswith("failed")
 

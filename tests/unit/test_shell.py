@@ -95,8 +95,8 @@ def world(tmp_path: Path) -> World:
 
 def session(world: World, store: Store) -> Session:
     return Session(
-        settings=Settings(root=world.root), registries=world.registries, local=store, emit=world.events.append,
-        driver=world.driver,  # type: ignore[arg-type]
+        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=store,
+        emit=world.events.append, driver=world.driver,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from chainbuild.build_order import BuildOrder
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.references import ImageReference
-from chainbuild.registry.records import RecordStore
 from chainbuild.trials import TIME_LIMIT, read_trial
 from tests.unit.world import CHAIN, REPOSITORY, THREE_STEPS, World
 
@@ -174,7 +173,7 @@ def test_what_fails_its_test_gets_neither_record_nor_name(world: World) -> None:
     assert error.where.endswith(BLAS_TEST)
     assert error.hint == ""
     assert "v1-stock-20-blas-amd64" not in world.tags()
-    assert RecordStore(world.registries).last(PLACE, "stock-20-blas-amd64") is None
+    assert world.records.last(PLACE, "stock-20-blas-amd64").record is None
     assert verdicts(world) == [(BLAS, False)]
     assert [event.step for event in world.events if isinstance(event, StepFailed)] == [BLAS]
     assert set(outcome.skipped) == {VENV, "amd64/stock/minimize", PRODUCTION}
@@ -256,7 +255,7 @@ def test_a_new_test_of_an_old_image_runs_and_one_that_is_gone_does_not(world: Wo
 
 def test_a_reused_image_that_fails_its_changed_test_keeps_its_record_and_fails_again(world: World) -> None:
     world.run()
-    record = RecordStore(world.registries).last(PLACE, "stock-20-blas-amd64")
+    record = world.records.last(PLACE, "stock-20-blas-amd64").record
     for _ in range(2):
         world.begin_again()
         world.write({BLAS_TEST: "#!/bin/sh\nstricter\n"})
@@ -265,7 +264,7 @@ def test_a_reused_image_that_fails_its_changed_test_keeps_its_record_and_fails_a
         assert isinstance(outcome.failures[BLAS], NotProvenError)
         assert VENV in outcome.skipped
         assert world.driver.built == []
-        assert RecordStore(world.registries).last(PLACE, "stock-20-blas-amd64") == record
+        assert world.records.last(PLACE, "stock-20-blas-amd64").record == record
 
 
 def test_a_failed_test_of_a_reused_image_gives_no_name_under_another_tag(world: World) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from chainbuild.bases import BaseFinder, Found, find_all
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
+from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
 from chainbuild.execute import Execution, Tools
@@ -38,9 +39,9 @@ from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import RecordStore
 from chainbuild.run import _external_facts
 from chainbuild.trials import has_passed
+from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeHost, FakeRegistry
 
 AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
@@ -192,12 +193,14 @@ class World:
         self.root = root
         self.fake = FakeRegistry()
         self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.records = record_store(self.registries, CHAIN)
         self.driver = FakeDriver(self.registries, self.fake)
         self.events: list[Event] = []
         self.now = 1_000_000.0
         self.build_args: tuple[BuildArg, ...] = ()
         self.build_contexts: tuple[tuple[str, str], ...] = ()
         self.secrets: tuple[Secret, ...] = ()
+        self.remotes = RemoteContent(run_git=lambda *_: (1, "", "unit tests ask nobody"))
         self.base("first")
         for platform in (AMD64, ARM64):
             self.fake.add_image(
@@ -267,17 +270,15 @@ class World:
         def no_hand_over(name: str, platform: Platform, destination: str) -> None:
             raise AssertionError(f"{name} was handed over")
 
-        finder = BaseFinder(
-            self.registries, ChainRegistry(CHAIN), FakeStore(), self.events.append, hand_over=no_hand_over
-        )
+        finder = BaseFinder(self.records, FakeStore(), self.events.append, hand_over=no_hand_over)
         return find_all(finder, graph.external_images)
 
     def decider(
         self, graph: Graph, found: Found, *, renewal: Renewal | None = None, first: int | None = None
     ) -> Decider:
         return Decider(
-            RecordStore(self.registries),
-            InputReader(AMD64),
+            self.records,
+            InputReader(AMD64, remotes=self.remotes.fresh()),
             lambda step: _external_facts(step, found),
             renewal=renewal,
             taken=taken_before(graph, first) if first is not None else None,
@@ -307,7 +308,7 @@ class World:
         tools = Tools(
             driver=self.driver,
             registries=self.registries,
-            records=RecordStore(self.registries),
+            records=self.records,
             decider=decider,
             finisher=StageFinisher(self.registries, self.driver, self.events.append),
             found=found,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from chainbuild.errors import Problem, RegistryError
+from chainbuild.errors import Problem, RegistryBusyError, RegistryError, UnreachableError
 from chainbuild.git import Git, Span
 from chainbuild.layouts.science.forest import Forest
 from chainbuild.layouts.science.from_lines import REL, WAYS_OUT, OldVersion
@@ -163,8 +162,12 @@ def find_orphans(
         below = f"{place.repository}/{REL}/"
         named: set[str] = set()
         # Public registries mostly refuse their catalog: there, the images of the tree are what is known.
-        with suppress(RegistryError):
+        try:
             named = {name.removeprefix(below) for name in client.repositories() if name.startswith(below)}
+        except (UnreachableError, RegistryBusyError):
+            raise
+        except RegistryError:
+            pass
         for image in sorted(named | images):
             for tag in sorted(client.tags(f"{below}{image}")):
                 release = f"{image}:{tag}"

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chainbuild import limits
 from chainbuild.dockerfile import Dockerfile, parse
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import LimitError, Problem, WrongUseError
 from chainbuild.layouts.types.dependencies import check_dependencies, lies_beneath
 from chainbuild.layouts.types.manifest import (
     DOCKERFILE,
@@ -114,13 +115,22 @@ def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
     problems: list[Problem] = []
     folders = find_folders(roots, problems)
     images: list[Image] = []
+    expanded = 0
     spots = {folder.spot for folder in folders}
     for folder in folders:
         manifest = None if folder.shadowed_by else _read_manifest(folder, problems)
         if manifest:
             check_dependencies(folder.spot, manifest, spots, problems)
-            read = (_read_image(folder, manifest, source, version, problems) for source in manifest.sources)
-            images += [image for image in read if image]
+            for source in manifest.sources:
+                image = _read_image(folder, manifest, source, version, problems)
+                if image:
+                    images.append(image)
+                    expanded += sum(map(len, image.parameters.values()))
+                    expanded += sum(len(template.content) for template in image.templates)
+                if expanded > limits.TEMPLATES.value:
+                    message = f"its images exceed the limit on {limits.TEMPLATES.name}, {limits.TEMPLATES.shown}"
+                    problems.append(Problem(path=manifest.shown, message=message, hint="Write shorter parameters."))
+                    raise WrongUseError(problems)
     _check_names(images, problems)
     if problems:
         raise WrongUseError(problems)
@@ -131,7 +141,10 @@ def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
 def _read_manifest(folder: Folder, problems: list[Problem]) -> Manifest | None:
     path = folder.path / MANIFEST
     try:
-        return read_manifest(path.read_bytes(), shown(path), problems)
+        return read_manifest(limits.read_file(path), shown(path), problems)
+    except LimitError as error:
+        problems.append(Problem(path=shown(path), message=error.message, hint="Is that a manifest?"))
+        return None
     except OSError as error:
         problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint="Is it readable?"))
         return None
@@ -210,8 +223,8 @@ def _render_templates(folder: Path, parameters: Parameters, problems: list[Probl
             hint = "Keep one of the two: the image would get only one."
             problems.append(Problem(path=shown(path), message=f"{name} is there as well", hint=hint))
         try:
-            text = path.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = limits.read_file(path).decode("utf-8")
+        except (OSError, UnicodeDecodeError, LimitError) as error:
             hint = "A template is a UTF-8 text."
             problems.append(Problem(path=shown(path), message=f"cannot be read: {error}", hint=hint))
             continue
@@ -234,7 +247,9 @@ def _dockerfile(
         return made.content, made.shown
     path = folder.path / DOCKERFILE
     try:
-        return path.read_bytes(), shown(path)
+        return limits.read_file(path), shown(path)
+    except LimitError as error:
+        problems.append(Problem(path=shown(path), message=error.message, hint="Is that a Dockerfile?"))
     except FileNotFoundError:
         hint = f"An image type has a {DOCKERFILE}, or a {DOCKERFILE}{TEMPLATE}."
         problems.append(Problem(path=manifest.shown, message=f"there is no {DOCKERFILE} beside it", hint=hint))

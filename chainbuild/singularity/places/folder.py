@@ -11,7 +11,7 @@ from chainbuild.registry.transport import read_chunks
 from chainbuild.scratch import write_whole
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places import Told
-from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
+from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, checksum_of
 
 
 class FolderPlace:
@@ -24,13 +24,13 @@ class FolderPlace:
         found: dict[str, str] = {}
         for sif in sifs:
             try:
-                text = (self._folder / f"{sif.file}{CHECKSUM}").read_text(encoding="utf-8", errors="replace")
+                checksum = checksum_of(self._folder / f"{sif.file}{CHECKSUM}")
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise self._refused(error) from error
             # A checksum alone publishes nothing: somebody may have removed the file.
-            if (self._folder / sif.file).is_file() and (checksum := read_checksum(text)):
+            if (self._folder / sif.file).is_file() and checksum:
                 found[sif.file] = checksum
         return found
 

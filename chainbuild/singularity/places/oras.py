@@ -87,7 +87,7 @@ class OrasPlace:
         except NotFoundInRegistryError:
             return ""
         if not raw.is_index:
-            manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(target))
+            manifest = Manifest.of(raw, where=str(target))
             if len(manifest.layers) == 1 and manifest.layers[0].media_type == SIF_LAYER:
                 return manifest.layers[0].digest.hex
         raise WrongUseError(

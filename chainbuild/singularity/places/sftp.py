@@ -15,7 +15,7 @@ from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, Un
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import Address
-from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
+from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, checksum_of
 
 _NO_CONNECTION: Final = 255
 _SPECIAL: Final = re.compile(r'([\\"])')
@@ -59,7 +59,7 @@ class SftpPlace:
             found: dict[str, str] = {}
             for sif in sifs:
                 path = Path(folder, sif.file)
-                checksum = read_checksum(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+                checksum = checksum_of(path) if path.is_file() else ""
                 if checksum and sif.file in there:
                     found[sif.file] = checksum
             return found

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
-from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
+from chainbuild import limits
+from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError, RegistryError, UnreachableError
+from chainbuild.registry.answers import is_busy
 from chainbuild.registry.auth import is_this_machine
 from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.transport import (
@@ -30,7 +32,6 @@ from chainbuild.singularity.places.address import Address
 from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
 
 _HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
-_LARGEST_ANSWER: Final = 16 << 20
 _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
 
 
@@ -121,16 +122,13 @@ class WebdavPlace:
         return f"{self._base}/{quote(name)}"
 
     def _text(self, response: Response) -> str:
-        parts: list[bytes] = []
         try:
-            for chunk in response.chunks():
-                parts.append(chunk)
-                if sum(map(len, parts)) > _LARGEST_ANSWER:
-                    response.close()
-                    break
+            raw = limits.read_start(response.chunks(), limits.WEBDAV)
         except TransportError as error:
             raise UnreachableError(f"{self._host}: {error}") from error
-        return b"".join(parts).decode("utf-8", "replace")
+        finally:
+            response.close()
+        return raw.decode("utf-8", "replace")
 
     def _send(
         self,
@@ -158,7 +156,8 @@ class WebdavPlace:
             )
         if fine is not None and response.status not in fine:
             response.close()
-            raise RegistryError(f"{method} {shown(url)}: {response.status}", hint=_meaning(response.status, method))
+            kind = RegistryBusyError if is_busy(response.status) else RegistryError
+            raise kind(f"{method} {shown(url)}: {response.status}", hint=_meaning(response.status, method))
         return response
 
 

@@ -12,7 +12,6 @@ from chainbuild.ci.jobs import JobGraph, JobKind, Split, cut, make_jobs
 from chainbuild.ci.recorded import recorded_seconds
 from chainbuild.model import Graph
 from chainbuild.references import Platform
-from chainbuild.registry.records import RecordStore
 from tests.unit.ci.graphs import PLATFORMS, graph_of, graphs
 from tests.unit.world import THREE_STEPS, World
 
@@ -168,7 +167,7 @@ def test_a_part_is_only_too_long_where_it_cannot_be_cut(graph: Graph, data: st.D
 def test_times_come_from_the_records_of_the_chain_registry(tmp_path):
     world = World(tmp_path)
     world.write(THREE_STEPS)
-    records = RecordStore(world.registries)
+    records = world.records
     assert recorded_seconds(world.graph(), records) == {}
     world.run()
     recorded = recorded_seconds(world.graph([AMD64, ARM64]), records)

@@ -15,6 +15,7 @@ from chainbuild.registry.images import RemoteImage, copy_image, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.ui.comparisons import show_comparison
 from chainbuild.ui.terminal import Terminal
+from tests.support.keys import record_store
 from tests.unit.comparison.layers import Content, add, distribution, dpkg, status_d
 from tests.unit.registry.fake_registry import FakeRegistry
 from tests.unit.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, World
@@ -37,7 +38,8 @@ Files = dict[str, Content]
 
 
 def between(fake: FakeRegistry, before: RemoteImage, after: RemoteImage) -> Comparison:
-    return compare(Registries(transport=fake.transport, credentials=lambda host: None), HERE, before, after)
+    registries = Registries(transport=fake.transport, credentials=lambda host: None)
+    return compare(record_store(registries), before, after)
 
 
 def test_packages_of_chain_images_and_of_minimized_ones_are_compared_alike(fake: FakeRegistry) -> None:
@@ -117,21 +119,23 @@ def test_steps_say_what_they_were_made_from(tmp_path: Path) -> None:
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     after = built(world)
     changes = step_changes(
-        trail_or_nothing(world.registries, HERE, before), trail_or_nothing(world.registries, HERE, after)
+        trail_or_nothing(world.records, before),
+        trail_or_nothing(world.records, after),
     )
-    assert str(changes[0]) == "stock/20-blas: arg CPU from HASWELL to ZEN"
+    assert str(changes[0]) == 'stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"'
     assert str(changes[-1]) == "stock/production: what it stands on changed"
-    # Released elsewhere, an image leaves its records behind: they are looked for beside the other one.
+    # Released elsewhere, an image leaves its records behind: the chain registry has a copy of them.
     target = ImageReference(CHAIN, "public/atom", "latest")
     copy_image(world.registries, before.reference, target)
     moved = resolve(world.registries, target, AMD64)
-    assert trail_or_nothing(world.registries, HERE, moved)[0].record is None
+    assert trail_or_nothing(world.records, moved)[0].record is not None
     elsewhere = ImageReference("ghcr.io", REPOSITORY, "latest")
     world.fake.host("ghcr.io")
     copy_image(world.registries, before.reference, elsewhere)
-    assert trail_or_nothing(world.registries, HERE, resolve(world.registries, elsewhere, AMD64))[0].record is not None
+    assert trail_or_nothing(world.records, resolve(world.registries, elsewhere, AMD64))[0].record is not None
     again = step_changes(
-        trail_or_nothing(world.registries, HERE, moved, after), trail_or_nothing(world.registries, HERE, after)
+        trail_or_nothing(world.records, moved),
+        trail_or_nothing(world.records, after),
     )
     assert again == changes
 

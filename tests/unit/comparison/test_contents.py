@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainbuild import limits
 from chainbuild.comparison.contents import Contents, Entry, LayeredRoot, read_contents
-from chainbuild.errors import RegistryError
+from chainbuild.errors import LimitError, RegistryError
 from chainbuild.registry.pool import Registries
 from tests.unit.comparison.layers import Content, add, dpkg, layer, status_d
 from tests.unit.registry.fake_registry import FakeRegistry
@@ -99,3 +102,77 @@ def test_whatever_layers_say_the_result_is_a_tree(layers: list[list[tuple[str, E
         assert root.files[above].kind == "dir" or path == "/", "what has something below it is a folder"
         assert entry.kind != "hard"
         assert path == "/" or path.rpartition("/")[2] in root.names(above)
+
+
+# ---- layers that mean harm --------------------------------------------------------------------------------------------
+
+
+def smaller(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> str:
+    """Lower a limit; returns what its message says."""
+    limit = replace(getattr(limits, name), value=value)
+    monkeypatch.setattr(limits, name, limit)
+    return f"{limit.name}, {limit.shown}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/var/lib/dpkg/status", "/var/lib/dpkg/info/x.list", "/lib/apk/db/installed", "/opt/x.dist-info/RECORD"]
+)
+def test_contents_with_a_huge_package_file_name_limit_and_path(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A dpkg status of four gigabytes is four megabytes of a layer."""
+    shown = smaller(monkeypatch, "PACKAGE_FILE", 1000)
+    with pytest.raises(LimitError, match=re.escape(f"{path} exceeds the limit on {shown}")) as raised:
+        read({path: bytes(1001)})
+    assert "team/app" in str(raised.value)
+
+
+def test_contents_with_many_package_files_name_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = smaller(monkeypatch, "PACKAGE_FILES", 1000)
+    with pytest.raises(LimitError, match=re.escape(shown)):
+        read({f"/var/lib/dpkg/info/{number}.list": bytes(300) for number in range(4)})
+
+
+def test_contents_with_a_huge_file_of_another_kind_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller(monkeypatch, "PACKAGE_FILE", 1000)
+    assert read({"/opt/large": bytes(100_000)}).files["/opt/large"].size == 100_000
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "files"),
+    [
+        ("FILES", 10, {f"/{number}": b"" for number in range(11)}),
+        ("FILES", 10, {"/" + "/".join("abcdefghijkl"): b""}),  # folders that a path implies
+        ("PATHS", 1000, {"/" + "/".join("x" * 30 for _ in range(10)): b""}),
+        ("ALL_MEMBERS", 10, {f"/{number}": b"" for number in range(11)}),
+        ("MEMBERS", 10, {f"/{number}": b"" for number in range(11)}),
+        ("UNPACKED", 10_000, {"/a": bytes(20_000)}),
+    ],
+)
+def test_contents_beyond_a_limit_raise_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int, files: dict[str, Content]
+) -> None:
+    shown = smaller(monkeypatch, limit, value)
+    with pytest.raises(LimitError, match=re.escape(shown)):
+        read(files)
+
+
+def test_contents_of_layers_that_replace_the_same_files_count_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller(monkeypatch, "FILES", 12)
+    layers = [{f"/{number}": str(version).encode() for number in range(10)} for version in range(5)]
+    assert len(paths(read(*layers))) == 10
+
+
+def test_packages_that_repeat_read_each_file_list_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status file that names a package a million times would read its list a million times."""
+    status = b"\n".join([dpkg(x="1")] * 50)
+    contents = read({"/var/lib/dpkg/status": status, "/var/lib/dpkg/info/x.list": b"/opt/a\n", "/opt/a": b"1"})
+    asked: list[str] = []
+    real = LayeredRoot.read
+
+    def counting(self: LayeredRoot, path: str, *limit: int) -> bytes | None:
+        asked.append(path)
+        return real(self, path, *limit)
+
+    monkeypatch.setattr(LayeredRoot, "read", counting)
+    again = read({"/var/lib/dpkg/status": status, "/var/lib/dpkg/info/x.list": b"/opt/a\n", "/opt/a": b"1"})
+    assert again.ownership.files == contents.ownership.files == {"/opt/a": "deb:x:amd64"}
+    assert asked.count("/var/lib/dpkg/info/x.list") == 1

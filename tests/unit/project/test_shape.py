@@ -47,6 +47,7 @@ layers:
      build-args: {RELEASE: 21.2, DEBUG: on, EMPTY: "", FROM_OUTSIDE: }}
 science: {root: ., repo: acme}
 registry: ghcr.io/acme
+trust: {ci: "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}
 registry-port: 5001
 registry-data: .chainbuild/registry
 builders: {aarch64: far}
@@ -80,7 +81,7 @@ def test_a_whole_file() -> None:
     }  # fmt: skip
     assert content.values["build-args"] == {"CPU": "0x10"}
     assert content.line("layers", 1, "build-args", "RELEASE") == 11
-    assert content.line("jobs") == 23
+    assert content.line("jobs") == 24
     assert content.line("layers", 7) == 7
 
 

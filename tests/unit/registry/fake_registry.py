@@ -57,7 +57,9 @@ class Answer:
     @classmethod
     def error(cls, status: int, code: str, message: str = "") -> Answer:
         body = json.dumps({"errors": [{"code": code, "message": message or code.lower(), "detail": None}]}).encode()
-        return cls(status, body, {"content-type": "application/json"})
+        return cls(
+            status, body, {"content-type": "application/json", "docker-distribution-api-version": "registry/2.0"}
+        )  # fmt: skip
 
 
 class FakeResponse:
@@ -66,13 +68,13 @@ class FakeResponse:
         self.headers: Mapping[str, str] = {key.lower(): value for key, value in answer.headers.items()}
         self._body = answer.body
 
-    def read(self) -> bytes:
-        return self._body
-
     def chunks(self) -> Iterator[bytes]:
         # Small pieces, so that code which takes the first piece for the whole is found out.
         for start in range(0, len(self._body), 7):
             yield self._body[start : start + 7]
+
+    def end_within(self, seconds: float) -> None:
+        pass
 
     def close(self) -> None:
         pass

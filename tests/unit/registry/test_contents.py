@@ -7,11 +7,13 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 from backports import zstd
 
-from chainbuild.errors import RegistryError
+from chainbuild import limits
+from chainbuild.errors import DamagedContentError, LimitError, RegistryError
 from chainbuild.references import ImageReference
 from chainbuild.registry.contents import Origin, origins
 from chainbuild.registry.oci import Descriptor
@@ -108,3 +110,42 @@ def test_a_layer_that_was_changed_on_the_way_is_told() -> None:
     registries = Registries(transport=fake.transport, credentials=lambda host: None)
     with pytest.raises(RegistryError, match="damaged"):
         origins(registries, PLACE, (Descriptor.of(raw, TAR),))
+
+
+def test_origins_of_a_layer_longer_than_its_descriptor_raise() -> None:
+    fake = FakeRegistry()
+    raw = tar({"a": b"a" * 5000})
+    digest = fake.add_blob("team/app", raw)
+    registries = Registries(transport=fake.transport, credentials=lambda host: None)
+    short = Descriptor(media_type=TAR, digest=digest, size=len(raw) - 1)
+    with pytest.raises(DamagedContentError, match="bytes, not"):
+        origins(registries, PLACE, (short,))
+
+
+@pytest.mark.parametrize("kind", [f"{TAR}+gzip", f"{TAR}+zstd"])
+def test_origins_of_a_layer_that_inflates_without_end_name_the_limit(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Compressors reach 1:1,000 and more: the stored size says nothing about what a layer unpacks to."""
+    monkeypatch.setattr(limits, "UNPACKED", replace(limits.UNPACKED, value=1 << 20))
+    raw = PACKERS[kind](tar({"a": bytes(4 << 20)}))
+    assert len(raw) < 20_000
+    with pytest.raises(LimitError, match="the unpacked size of a layer, 1 MiB"):
+        found((kind, raw))
+
+
+def test_origins_of_a_large_layer_take_constant_memory() -> None:
+    """A layer of gigabytes is read as it streams: nothing grows with its size."""
+    import tracemalloc
+
+    raw = gzip.compress(tar({"large": bytes(64 << 20)}), 1)
+    fake = FakeRegistry()
+    digest = fake.add_blob("team/app", raw)
+    registries = Registries(transport=fake.transport, credentials=lambda host: None)
+    tracemalloc.start()
+    try:
+        rows = origins(registries, PLACE, (Descriptor(media_type=f"{TAR}+gzip", digest=digest, size=len(raw)),))
+        assert rows == {"/large": Origin(0, 64 << 20)}
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chainbuild.errors import LoginNeededError, UnreachableError
+from chainbuild import limits
+from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError
 from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
 from tests.unit.registry.fake_registry import Answer, FakeRegistry
@@ -66,7 +68,26 @@ def test_a_registry_that_does_not_answer_is_no_no(fake: FakeRegistry, registries
         is_intact(registries, NAME, AMD64)
 
 
-def test_any_other_refusal_is_a_no(fake: FakeRegistry, registries: Registries) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "UNSUPPORTED"), (418, ""), (429, "TOOMANYREQUESTS"), (503, "UNAVAILABLE")]
+)
+def test_is_intact_with_an_unclear_answer_raises(
+    fake: FakeRegistry, registries: Registries, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    """A registry that refuses, or is busy, has not lost the image: building it anew would be hours for nothing."""
+    monkeypatch.setattr(limits, "PACE", limits.Pace(waits=()))
     fake.add_image("a:1", "amd64")
-    fake.answers.append(Answer.error(400, "UNSUPPORTED", "no"))
+    fake.answers.append(Answer.error(status, code, "no"))
+    with pytest.raises(RegistryError, match=str(status)):
+        is_intact(registries, NAME, AMD64)
+
+
+def test_is_intact_with_a_shorter_layer_is_false(fake: FakeRegistry, registries: Registries) -> None:
+    image = fake.add_image("a:1", "amd64", layers=[b"a layer"])
+    fake.host().blobs["a", str(image.layers[0].digest)] = b"a lay"
+    assert not is_intact(registries, NAME, AMD64)
+
+
+def test_is_intact_with_an_artifact_is_false(registries: Registries) -> None:
+    put_artifact(registries, NAME, artifact_type="application/x", content=b"{}")
     assert not is_intact(registries, NAME, AMD64)

@@ -15,8 +15,9 @@ from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Event, Message
 from chainbuild.registry import arrival, compose, containers, knock, managed, neighbours, ports
 from chainbuild.registry import login as logins
+from chainbuild.registry.answers import is_registry
 from chainbuild.registry.containers import Container
-from chainbuild.registry.knock import Reply, is_registry
+from chainbuild.registry.knock import Reply
 from chainbuild.registry.leases import Leases
 from chainbuild.registry.managed import ManagedRegistry
 

@@ -18,14 +18,13 @@ import pytest
 from chainbuild.buildx import BuildxDriver
 from chainbuild.cli import run, speaking
 from chainbuild.provenance import VISIBILITY_LABEL
-from chainbuild.references import ChainRegistry, ImageReference, Platform
-from chainbuild.registry.artifacts import put_artifact
+from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import put_tag, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.records import ARTIFACT_TYPE, RecordStore
 from chainbuild.registry.transport import Request, Response, Transport
 from chainbuild.release.looking import look_at, warnings_of
 from chainbuild.session import Session
+from tests.support.keys import store_record
 from tests.unit.comparison.layers import layer
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 
@@ -115,7 +114,12 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     @contextmanager
     def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         yield Session(
-            settings=settings, registries=made.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
+            settings=settings,
+            registries=made.registries,
+            records=made.records,
+            local=FakeStore(),
+            emit=emit,
+            driver=BuildxDriver(),
         )
 
     monkeypatch.setattr(speaking, "open_session", open_session)
@@ -269,13 +273,11 @@ def test_a_platform_that_came_or_went_is_told(release: Releasing) -> None:
 def test_a_test_that_failed_since_is_refused_and_no_reason_makes_it_fine(release: Releasing) -> None:
     release.create()
     release.decide()
-    store = RecordStore(release.world.registries)
     place = ImageReference(CHAIN, REPOSITORY)
-    record = store.last(place, "stock-production-amd64")
+    record = release.world.records.last(place, "stock-production-amd64").record
     assert record is not None
     document = record.as_json() | {"verdicts": dict(record.verdicts) | {"test": "failed sha256:" + "1" * 64}}
-    put_artifact(release.world.registries, place.with_tag(record.key), artifact_type=ARTIFACT_TYPE,
-                 content=json.dumps(document).encode())  # fmt: skip
+    store_record(release.world.registries, place.with_tag(record.key), json.dumps(document).encode())
     assert "amd64: the test of stock/production failed, which nobody has seen yet" in release("apply", code=2)
     release("update")
     release.decide()
@@ -302,7 +304,7 @@ def test_a_private_image_waits_for_a_reason(release: Releasing) -> None:
     """An image type's visibility counts however the image is released."""
     labels = {VISIBILITY_LABEL: "private"}
     release.world.fake.add_image(f"{CHAIN}/secret:1", "amd64", labels=labels)
-    look = look_at(release.world.registries, ChainRegistry(CHAIN), ImageReference.parse(f"{CHAIN}/secret:1"), ())
+    look = look_at(release.world.records, ImageReference.parse(f"{CHAIN}/secret:1"), ())
     assert [text for text in warnings_of(look) if "private" in text] == [
         "amd64: it is private (its label org.casa-distro.visibility): not everybody may have it"
     ]

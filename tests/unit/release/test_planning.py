@@ -34,7 +34,7 @@ def test_results_of_every_layout_are_found(tmp_path: Path) -> None:
     )
     graph = plain.read(request).graph
     publish_indexes(world.registries, graph.chains, world.run(graph))
-    assert list(map(str, built_images(world.registries, ChainRegistry(CHAIN)))) == [
+    assert list(map(str, built_images(world.records))) == [
         "ghcr.io/acme/layer:2", "team/atom:v1-stock",
     ]  # fmt: skip
 
@@ -80,10 +80,10 @@ def test_a_registry_that_lists_no_repositories_is_asked_for_those_that_are_named
     world.run()
     world.fake.log.clear()
     for pattern in ("team/atom:v1-stock", "team/atom:v1-*", "team/atom"):
-        assert list(map(str, built_images(world.registries, ChainRegistry(CHAIN), [pattern]))) == ["team/atom:v1-stock"]
+        assert list(map(str, built_images(world.records, [pattern]))) == ["team/atom:v1-stock"]
     assert not world.fake.counted("GET", "_catalog")
-    assert built_images(world.registries, ChainRegistry(CHAIN), ["nobody/has:this"]) == ()
-    assert built_images(world.registries, ChainRegistry(CHAIN), ["team/*"])
+    assert built_images(world.records, ["nobody/has:this"]) == ()
+    assert built_images(world.records, ["team/*"])
     assert world.fake.counted("GET", "_catalog") == 1
 
 

@@ -12,6 +12,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.session import Session, Settings
 from chainbuild.singularity.names import SifName
 from chainbuild.singularity.shelf import Sif, sha256_of
+from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeRegistry
 from tests.unit.world import FakeStore
 
@@ -38,6 +39,7 @@ def session(registries: Registries, told: list[Event], tmp_path: Path) -> Sessio
     return Session(
         settings=Settings(root=tmp_path, registry=ChainRegistry("localhost:5000")),
         registries=registries,
+        records=record_store(registries),
         local=FakeStore(),
         emit=told.append,
         driver=cast(Any, None),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError, WrongUseError
 from chainbuild.references import Platform
 from chainbuild.session import Session
 from chainbuild.singularity.images import Wanted, find_images
-from tests.unit.registry.fake_registry import FakeRegistry
+from tests.unit.registry.fake_registry import Answer, FakeRegistry
 
 OWN = Platform.of_this_machine()
 OTHER = Platform.parse("aarch64" if OWN.name == "amd64" else "amd64")
@@ -75,3 +76,28 @@ def test_two_images_that_would_be_one_file_are_told(fake: FakeRegistry, session:
     fake.add_image("team_tool:v1", OWN, layers=[b"two"])
     with pytest.raises(WrongUseError, match=r"would both be team_tool_v1\.sif"):
         find_images(session, ["team/tool:v1", "team_tool:v1"])
+
+
+# ---- registries that cannot answer ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("words", [["team/tool:v1"], ["team/*"]])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_find_images_with_a_busy_registry_raises(
+    fake: FakeRegistry, session: Session, monkeypatch: pytest.MonkeyPatch, words: list[str], after: int, status: int
+) -> None:
+    """A pattern passes over what is no image; what could not be asked for is not that."""
+    monkeypatch.setattr(limits, "PACE", limits.Pace(waits=()))
+    fake.add_image("team/tool:v1", OWN)
+    fake.answers = [*[None] * after, *[Answer(status)] * 50]
+    with pytest.raises(RegistryError, match=str(status)):
+        find_images(session, words)
+
+
+def test_find_images_with_a_damaged_image_passes_over_it(fake: FakeRegistry, session: Session) -> None:
+    fake.add_image("team/tool:v1", OWN)
+    fake.host().damage(fake.add_image("team/tool:v2", OWN, layers=[b"other"]).manifest.config.digest)
+    assert rows(find_images(session, ["team/*"])) == [("team_tool_v1.sif", OWN.name)]
+    with pytest.raises(RegistryError):
+        find_images(session, ["team/tool:v2"])

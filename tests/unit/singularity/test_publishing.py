@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chainbuild import events
-from chainbuild.errors import ChainbuildError, LoginNeededError, NotReadyError, RegistryError, WrongUseError
+from chainbuild import events, limits
+from chainbuild.errors import (
+    ChainbuildError,
+    LoginNeededError,
+    NotReadyError,
+    RegistryBusyError,
+    RegistryError,
+    WrongUseError,
+)
 from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
@@ -211,3 +220,32 @@ def test_a_login_goes_over_tls_or_to_this_machine_alone(shelf: Shelf) -> None:
     with pytest.raises(LoginNeededError, match=r"machine localhost login USER") as caught:
         dav(server, "http://localhost:8080/a").checksums(shelf.all())
     assert "secret" not in str(caught.value)
+
+
+def test_files_of_a_server_with_an_endless_list_are_read_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may send a list without end, in pieces of a few bytes."""
+    monkeypatch.setattr(limits, "WEBDAV", replace(limits.WEBDAV, value=2000))
+
+    class Endless(FakeDav):
+        def _answer(self, request: Request, path: str, body: bytes) -> Answer:
+            return Answer(207, b"<href>/a/one.sif</href>" + b"x" * 1_000_000 + b"<href>/a/two.sif</href>")
+
+    assert dav(Endless()).files() == ("one.sif",)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_checksums_of_a_busy_server_raise_busy(shelf: Shelf, status: int) -> None:
+    """What is published there cannot be told: everything would be uploaded again."""
+    server = FakeDav()
+    server.answers["GET"] = status
+    with pytest.raises(RegistryBusyError, match=str(status)):
+        dav(server).checksums(shelf.all())
+
+
+def test_checksum_beside_a_file_that_is_a_pipe_is_none(shelf: Shelf, tmp_path: Path) -> None:
+    first = shelf.all()[0]
+    path = shelf.path(first.name)
+    checksum = path.with_name(path.name + ".sha256")
+    checksum.unlink()
+    os.mkfifo(checksum)
+    assert first.file not in {one.file for one in shelf.all()}

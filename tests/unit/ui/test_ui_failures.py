@@ -75,7 +75,7 @@ error: RUN make failed with exit code 2
   ▸ a.c:1: error: no
   │ make: *** [a.o] Error 1
   └{rule}
-  whole log: logs/x.log
+  log: logs/x.log
     the toolchain of 10-toolchain may be too old
 """
     )
@@ -86,7 +86,7 @@ def test_lines_that_were_shown_are_not_repeated():
     seen = ("earlier", *FAILED.log_tail)
     _, err, _ = told(FAILED, shown_tails=frozenset({seen}))
     assert "┌" not in err
-    assert "whole log: logs/x.log" in err
+    assert "log: logs/x.log" in err
     _, err, _ = told(FAILED, shown_tails=frozenset({("something else",), ()}))
     assert "┌" in err
 

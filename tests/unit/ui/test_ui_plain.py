@@ -182,7 +182,7 @@ amd64/stock/20-openblas failed: RUN make failed with exit code 2
   ▸ a.c:1:1: error: unknown type name 'x'
   │ make: *** [Makefile:3: a.o] Error 1
   └{frame}
-  whole log: logs/x.log
+  log: logs/x.log
 
 step           action   time  note
 amd64/stock

@@ -33,6 +33,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.run import build_run, plan_run
 from chainbuild.science import check_releases, keep_releases, prepared
 from chainbuild.session import Settings
+from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeRegistry
 from tests.unit.world import AMD64, ARM64, CHAIN, FakeDriver, FakeStore
 
@@ -106,6 +107,7 @@ class FakeSession:
 
     settings: Any
     registries: Registries
+    records: Any
     local: Any
     emit: Any
     driver: Any
@@ -118,7 +120,7 @@ class FakeSession:
         def no_hand_over(name: str, *_: object) -> None:
             raise AssertionError(f"{name} was handed over")
 
-        return BaseFinder(self.registries, self.chain, FakeStore(), self.emit, hand_over=no_hand_over)
+        return BaseFinder(self.records, FakeStore(), self.emit, hand_over=no_hand_over)
 
 
 class LoadingStore(FakeStore):
@@ -140,6 +142,7 @@ class Grove:
         root.mkdir(exist_ok=True)
         self.fake = FakeRegistry()
         self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.records = record_store(self.registries, CHAIN)
         self.driver = ScienceDriver(self.registries, self.fake)
         self.git = FakeGit()
         self.store = LoadingStore()
@@ -194,7 +197,12 @@ class Grove:
     def session(self) -> Any:
         settings = Settings(root=self.root, registry=ChainRegistry(CHAIN))
         return FakeSession(
-            settings=settings, registries=self.registries, local=self.store, emit=self.events.append, driver=self.driver
+            settings=settings,
+            registries=self.registries,
+            records=self.records,
+            local=self.store,
+            emit=self.events.append,
+            driver=self.driver,
         )
 
     def plan(self, **words: Any) -> Plan:

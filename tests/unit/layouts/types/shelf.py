@@ -30,6 +30,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.run import build_run, plan_run
 from chainbuild.session import Settings
 from chainbuild.types import Renewed, check_published, prepared, renewed, run_of
+from tests.support.keys import record_store
 from tests.unit.layouts.science.grove import FakeSession, LoadingStore, ScienceDriver
 from tests.unit.registry.fake_registry import FakeRegistry
 from tests.unit.world import AMD64, ARM64, CHAIN
@@ -50,6 +51,7 @@ class Shelf:
         self.environ = {"HOME": str(home)}
         self.fake = FakeRegistry()
         self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.records = record_store(self.registries, CHAIN)
         self.driver = ScienceDriver(self.registries, self.fake)
         self.store = LoadingStore()
         self.events: list[Event] = []
@@ -105,7 +107,12 @@ class Shelf:
     def session(self) -> Any:
         settings = Settings(root=self.home, registry=ChainRegistry(CHAIN))
         return FakeSession(
-            settings=settings, registries=self.registries, local=self.store, emit=self.events.append, driver=self.driver
+            settings=settings,
+            registries=self.registries,
+            records=self.records,
+            local=self.store,
+            emit=self.events.append,
+            driver=self.driver,
         )
 
     def plan(self, *globs: str, purpose: str = "create", **words: Any) -> Plan:

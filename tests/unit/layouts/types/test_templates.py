@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainbuild import limits
 from chainbuild.layouts.types.templates import Parameters, names_in, render, resolve_parameters
 
 NAMES = ("a", "b", "c", "casa_version")
@@ -98,3 +102,56 @@ def test_only_s_is_a_use() -> None:
 def test_values_are_not_read_twice() -> None:
     """A value that looks like a use after it was put in is text: nothing is rendered until it is stable."""
     assert render("%(a)s", resolved(a="%%(b)s", b="1"))[0] == "%(b)s"
+
+
+# ---- parameters that mean harm ----------------------------------------------------------------------------------------
+
+
+def multiplying(levels: int, times: int) -> dict[str, str]:
+    """`p0` is ten letters, and each other parameter the one before it, several times."""
+    return {"p0": "0123456789"} | {f"p{level}": f"%(p{level - 1})s" * times for level in range(1, levels + 1)}
+
+
+def test_parameters_that_multiply_name_the_limit() -> None:
+    """Ten lines of ten uses each expand to a hundred gigabytes."""
+    parameters, wrong = resolve_parameters(multiplying(10, 10))
+    assert sum(map(len, parameters.values.values())) <= limits.TEMPLATE.value
+    (one,) = wrong.values()
+    assert "the expanded size of a template allows, 4 MiB" in one.message
+    assert one.hint
+    assert parameters.broken == {f"p{level}" for level in range(6, 11)}
+
+
+def test_parameters_of_the_limit_together_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TEMPLATE", replace(limits.TEMPLATE, value=100))
+    _, wrong = resolve_parameters(dict.fromkeys("abc", "x" * 40))
+    assert list(wrong) == ["c"]
+
+
+@pytest.mark.parametrize("depth", [33, 400, 5000])
+def test_parameters_that_use_each_other_deeply_name_the_limit(depth: int) -> None:
+    """Each use is a call: a few hundred of them end in RecursionError."""
+    given_ = {f"p{level}": f"%(p{level + 1})s" for level in range(depth)} | {f"p{depth}": "end"}
+    parameters, wrong = resolve_parameters(given_)
+    assert wrong
+    assert "the depth of parameters in parameters, 32 levels" in next(iter(wrong.values())).message
+    assert "p0" in parameters.broken
+    assert parameters.values[f"p{depth}"] == "end"
+
+
+def test_parameters_as_deep_as_the_limit_are_resolved() -> None:
+    given_ = {f"p{level}": f"%(p{level + 1})s" for level in range(31)} | {"p31": "end"}
+    assert resolved(**given_).values["p0"] == "end"
+
+
+def test_render_of_a_text_that_multiplies_names_the_limit() -> None:
+    text, wrong = render("%(a)s" * 5000, resolved(a="x" * 1000))
+    assert text == ""
+    assert "4 MiB" in wrong[-1].message
+
+
+def test_render_of_a_text_with_very_many_mistakes_stops_at_some() -> None:
+    """Each mistake looks for the nearest name: half a million of them would take hours."""
+    _, wrong = render("%(nothing)s\n" * 300_000, resolved(**{f"name{number}": "" for number in range(200)}))
+    assert len(wrong) == 50
+    assert wrong[-1].line == 50

@@ -9,10 +9,12 @@ from chainbuild.inputs import InputReader
 from chainbuild.model import Graph
 from chainbuild.outcome import Outcome
 from chainbuild.plan import Decider, Plan, Renewal, make_plan
-from chainbuild.registry.books import Books, book_reference, book_tag, image_tag, read_book
-from chainbuild.registry.records import Record, RecordStore
+from chainbuild.records.index import RecordIndex, read_index
+from chainbuild.records.record import Record
+from chainbuild.records.tags import image_tag, index_tag
 from chainbuild.registry.transport import TransportError
 from chainbuild.run import _external_facts
+from tests.support.keys import signing_key
 from tests.unit.registry.fake_registry import Answer
 from tests.unit.world import AMD64, ARM64, REPOSITORY, THREE_STEPS, World
 
@@ -24,10 +26,18 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def keep(world: World, graph: Graph, outcome: Outcome, books: Books | None = None) -> None:
-    books = books or Books(world.registries, graph.chains)
+def index_of(world: World, graph: Graph) -> RecordIndex:
+    return RecordIndex(world.registries, graph.chains, world.records.keyring)
+
+
+def own_index_tag(option: str, platform: str) -> str:
+    return index_tag(signing_key().public.id, option, platform)
+
+
+def keep(world: World, graph: Graph, outcome: Outcome, index: RecordIndex | None = None) -> None:
+    index = index or index_of(world, graph)
     for chain in graph.chains:
-        books.keep(chain, [outcome.results[step.id].record for step in chain.all_steps])
+        index.update(chain, [outcome.results[step.id].record for step in chain.all_steps])
 
 
 def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
@@ -35,12 +45,12 @@ def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
     found = world.found(graph)
     world.fake.log.clear()
     decider = Decider(
-        RecordStore(world.registries),
+        world.records,
         InputReader(AMD64),
         lambda step: _external_facts(step, found),
         renewal=renewal,
         clock=lambda: world.now,
-        glance=Books(world.registries, graph.chains),
+        index=index_of(world, graph),
     )
     return make_plan(graph, decider)
 
@@ -117,8 +127,7 @@ def test_a_run_of_some_steps_keeps_what_the_book_tells_of_the_others(world: Worl
     keep(world, graph, outcome)
     world.now += 1000
     record = outcome.results["amd64/stock/10-base"].record
-    books = Books(world.registries, graph.chains)
-    books.keep(graph.chains[0], [record])
+    index_of(world, graph).update(graph.chains[0], [record])
     assert not plan(world).builds
     assert len(world.fake.log) == 2
 
@@ -129,20 +138,19 @@ def test_a_run_of_some_steps_keeps_what_the_book_tells_of_the_others(world: Worl
         b"",
         b"[]",
         b"{",
-        b'{"schema":"chainbuild.book/2","records":[]}',
-        b'{"schema":"chainbuild.book/1"}',
-        b'{"schema":"chainbuild.book/1","records":[{}]}',
+        b'{"schema":"chainbuild.index/1","records":[]}',
+        b'{"schema":"chainbuild.index/2"}',
+        b'{"schema":"chainbuild.index/2","records":[{}]}',
     ],
 )
 def test_what_is_no_book_is_none(content: bytes) -> None:
     with pytest.raises(ValueError):
-        read_book(content)
+        read_index(content)
 
 
 def test_a_damaged_book_costs_requests_and_nothing_else(world: World) -> None:
     built(world)
-    graph = world.graph()
-    world.host.damage(world.host.tags[REPOSITORY, str(book_reference(graph.chains[0]).tag)])
+    world.host.damage(world.host.tags[REPOSITORY, own_index_tag("stock", "amd64")])
     assert not plan(world).builds
 
 
@@ -156,33 +164,33 @@ def test_a_registry_that_lists_only_some_of_its_tags(world: World, monkeypatch: 
 def test_a_registry_that_may_only_be_read_gets_no_book_and_that_is_no_error(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
-    books = Books(world.registries, graph.chains)
-    assert not any(books.standing(step.repository, outcome.results[step.id].record.components) for step in graph)
+    index = index_of(world, graph)
+    assert not any(index.lookup(step.repository, outcome.results[step.id].record.components) for step in graph)
     world.fake.answers = [Answer.error(403, "DENIED")] * 20
-    keep(world, graph, outcome, books)
+    keep(world, graph, outcome, index)
     world.fake.answers = []
-    assert (REPOSITORY, book_tag("stock", "amd64")) not in world.host.tags
+    assert (REPOSITORY, own_index_tag("stock", "amd64")) not in world.host.tags
 
 
 def test_a_registry_that_goes_away_is_told(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     world.fake.answers = [TransportError("refused", "refuses connections")] * 20
-    books = Books(world.registries, graph.chains)
+    index = index_of(world, graph)
     record = outcome.results["amd64/stock/10-base"].record
     with pytest.raises(UnreachableError):
-        books.standing(graph.chains[0].steps[0].repository, record.components)
+        index.lookup(graph.chains[0].steps[0].repository, record.components)
 
 
 def test_platforms_have_books_of_their_own(world: World) -> None:
     graph = world.graph((AMD64, ARM64))
     keep(world, graph, world.run(graph))
-    tags = {tag for _, tag in world.host.tags if tag.startswith("k1-book-")}
-    assert tags == {"k1-book-stock-amd64", "k1-book-stock-aarch64"}
+    tags = {tag for _, tag in world.host.tags if tag.startswith("k1-index-")}
+    assert tags == {own_index_tag("stock", "amd64"), own_index_tag("stock", "aarch64")}
 
 
 def test_tags_fit_a_registry(world: World) -> None:
     records = built(world)
     assert len(image_tag(records["10-base"].image)) <= 128
-    assert len(book_tag("o" * 200, "aarch64")) == 128
-    assert book_tag("o" * 200, "aarch64") != book_tag("o" * 200, "amd64")
+    assert len(own_index_tag("o" * 200, "aarch64")) == 128
+    assert own_index_tag("o" * 200, "aarch64") != own_index_tag("o" * 200, "amd64")

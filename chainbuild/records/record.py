@@ -1,39 +1,40 @@
-"""Records: what the chain registry remembers of a step's result, under the step's key.
-
-A record lies at the tag `k1-<hex>` of the step's repository. A second tag, `k1-last-…`, remembers the newest record of
-each step by its option, name and platform: it only ever explains why a key changed, and never decides what is reused.
-"""
+"""A record: what the chain registry remembers of a step's result, under the step's key."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError, WrongUseError
+from chainbuild.errors import WrongUseError
 from chainbuild.keys import Components
-from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.artifacts import Artifact, put_artifact, read_artifact
-from chainbuild.registry.pool import Registries
+from chainbuild.references import Digest
+from chainbuild.trust.envelope import Envelope
+from chainbuild.trust.keyring import TrustedKey
 
-SCHEMA: Final = "chainbuild.record/1"
-ARTIFACT_TYPE: Final = "application/vnd.chainbuild.record.v1+json"
+SCHEMA: Final = "chainbuild.record/2"
+PAYLOAD_TYPE: Final = "application/vnd.chainbuild.record.v2+json"
+"""The DSSE payload type of a record, and the artifact type of the manifest that holds the signed record."""
+UNSIGNED_ARTIFACT_TYPE: Final = "application/vnd.chainbuild.record.v1+json"
+"""The artifact type of records from before they were signed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """A step's result. `seconds` is what the build took; `built_at` is seconds since the epoch.
 
+    `family` is what the step is called whatever the run's TAG (see `model.Step.family`).
+
     `identity` is the content identity of the image, `env` and `on_build` what its config brings into a stage that starts
-    from it; `unpacked` its unpacked size in bytes where something counted it; `verdicts` say which proofs it has passed,
+    from it; `unpacked` its unpacked size in bytes if something counted it; `verdicts` say which proofs it has passed,
     with their summaries; `notes` are what provenance tells besides; `parents` are the keys of the steps that it was
     built from, by input name.
     """
 
     key: str
     step: str
+    family: str
     image: Digest
     identity: str
     size: int
@@ -50,11 +51,12 @@ class Record:
     parents: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The record's document."""
+        """Return the record's document."""
         return {
             "schema": SCHEMA,
             "key": self.key,
             "step": self.step,
+            "family": self.family,
             "image": str(self.image),
             "identity": self.identity,
             "env": list(self.env),
@@ -70,6 +72,11 @@ class Record:
             "parents": dict(self.parents),
             "components": self.components.as_json(),
         }
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that are signed."""
+        return json.dumps(self.as_json(), sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
     def parse(cls, raw: bytes) -> Record:
@@ -92,6 +99,7 @@ class Record:
             return cls(
                 key=str(document["key"]),
                 step=str(document["step"]),
+                family=str(document["family"]),
                 image=Digest(document["image"]),
                 identity=str(document["identity"]),
                 env=tuple(str(item) for item in document["env"]),
@@ -111,54 +119,16 @@ class Record:
             raise ValueError(f"not a record: {error!r}") from error
 
 
-class RecordStore:
-    """The records of the chain registry. A record that cannot be read is as good as none: a reason to build."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lookup:
+    """What a name of the registry holds. `refusal` says why a record that is there does not count.
 
-    def __init__(self, registries: Registries) -> None:
-        self._registries = registries
+    `envelope` is the signed form of `record`, `signer` the trusted key that signed it.
+    """
 
-    def read(self, repository: ImageReference, key: str) -> Record | None:
-        """The record of a key."""
-        record = self.at(repository.with_tag(key))
-        return record if record and record.key == key else None
-
-    def last(self, repository: ImageReference, family: str) -> Record | None:
-        """The newest record of a step, whatever its key."""
-        return self.at(repository.with_tag(last_tag(family)))
-
-    def write(self, repository: ImageReference, family: str, record: Record) -> None:
-        """Store a record under its key, and as the newest of its step."""
-        content = json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")).encode()
-        if self._registries.client(repository).head(repository.repository, record.key) is not None:
-            from chainbuild.registry.books import forget
-
-            forget(self._registries, repository, record.step)
-        for name in (record.key, last_tag(family)):
-            put_artifact(self._registries, repository.with_tag(name), artifact_type=ARTIFACT_TYPE, content=content)
-
-    def image_stands(self, repository: ImageReference, record: Record) -> bool:
-        """Whether the registry still has the manifest of the record's image."""
-        return self._registries.client(repository).head(repository.repository, record.image) is not None
-
-    def at(self, reference: ImageReference) -> Record | None:
-        """The record under a name; None where there is none that can be read. Errors: the registry does not answer."""
-        try:
-            artifact: Artifact | None = read_artifact(self._registries, reference, ARTIFACT_TYPE)
-            return Record.parse(artifact.content) if artifact else None
-        except (UnreachableError, LoginNeededError):
-            raise
-        except (RegistryError, ValueError):
-            return None
-
-
-def is_key(tag: str) -> bool:
-    """Whether a tag is a step key: `k1-` and 64 hex digits."""
-    return len(tag) == 67 and tag.startswith("k1-") and all(digit in "0123456789abcdef" for digit in tag[3:])
-
-
-def last_tag(family: str) -> str:
-    """The tag under which a step's newest record lies; long names are cut and told apart by a hash."""
-    name = f"k1-last-{family}"
-    if len(name) <= 128:
-        return name
-    return f"{name[:111]}-{hashlib.sha256(family.encode()).hexdigest()[:16]}"
+    record: Record | None = None
+    refusal: str = ""
+    signer: TrustedKey | None = None
+    envelope: Envelope | None = field(default=None, repr=False)
+    repository: str = ""
+    """Where the image is, if the record says so (a copy does)."""

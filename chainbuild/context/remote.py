@@ -1,0 +1,224 @@
+"""What a build takes from the network by ADD or by a remote context: an identity that changes when the content does.
+
+BuildKit asks such an address in every build. A plan asks, too, and puts the answer into the step's key:
+
+| address | identity |
+| --- | --- |
+| git, pinned by a full commit or a checksum | that; nothing is asked |
+| git | the commits that the ref names now (`git ls-remote`) |
+| HTTP with `--checksum` | the checksum; nothing is asked |
+| HTTP whose server sends an ETag | the ETag: what BuildKit goes by |
+| any other HTTP | the sha256 of the content, which is read |
+
+What an address is follows BuildKit (frontend/dockerfile/dfgitutil, `ParseGitRef`). Addresses come from a tree that nobody
+has looked at: nothing but HTTP(S), git and SSH is spoken, no program that a tree names is run, and sizes and times have
+limits.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
+
+from chainbuild.git_view import ask_remote
+from chainbuild.keys import UNKNOWN
+from chainbuild.registry.transport import PooledTransport, Request, Response, Transport, TransportError
+
+_COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
+_SCHEME: Final = re.compile(r"([A-Za-z0-9]+)://")
+_SCP: Final = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS: Final = 5
+_MOST_BYTES: Final = 4 << 30
+"""Content without an ETag is read whole, as BuildKit does in every build. More than 4 GiB is not."""
+_READ_SECONDS: Final = 30.0
+_WHOLE_SECONDS: Final = 600.0
+
+Secrets = Callable[[str], str | None]
+"""Gives the value of a secret by its id."""
+RunGit = Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
+"""Runs git with these arguments and variables besides; gives its exit code, stdout and stderr."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GitAddress:
+    """A git address as BuildKit reads it: the repository, and the ref (empty: the default branch)."""
+
+    remote: str
+    ref: str = ""
+    commit: str = ""
+    """The commit that the address itself pins."""
+
+    @classmethod
+    def parse(cls, text: str) -> GitAddress | None:
+        """Read an address; None if it is none of git's, or cannot be read."""
+        try:
+            return cls._parse(text)
+        except ValueError:
+            return None
+
+    @classmethod
+    def _parse(cls, text: str) -> GitAddress | None:
+        scp = _SCP.match(text) and "://" not in text
+        scheme = _SCHEME.match(text)
+        if text.startswith("github.com/"):
+            text = f"https://{text}"
+        elif not scp and (scheme is None or scheme[1].lower() not in {"http", "https", "ssh", "git"}):
+            return None
+        bare, _, fragment = text.partition("#")
+        bare, _, query = bare.partition("?")
+        by_http = urlsplit(bare).scheme.lower() in {"http", "https"}
+        # Without a scheme, github.com/owner/name is a repository; with one, it is a page.
+        if by_http and not bare.endswith(".git") and (scheme or not text.startswith("https://github.com/")):
+            return None
+        fields = {name: values[-1] for name, values in parse_qs(query).items()}
+        ref = fragment.partition(":")[0] or fields.get("ref", "")
+        if tag := fields.get("tag"):
+            ref = tag if tag.startswith("refs/tags/") else f"refs/tags/{tag}"
+        elif branch := fields.get("branch"):
+            ref = branch if branch.startswith("refs/heads/") else f"refs/heads/{branch}"
+        pinned = next(
+            (one for one in (fields.get("checksum"), fields.get("commit"), ref) if one and _is_commit(one)), ""
+        )
+        return cls(remote=bare, ref=ref, commit=pinned.lower())
+
+
+class RemoteContent:
+    """Asks addresses, each once. Thread-safe."""
+
+    def __init__(self, *, transport: Transport | None = None, run_git: RunGit | None = None) -> None:
+        self._transport = transport or PooledTransport()
+        self._run_git = run_git or ask_remote
+        self._known: dict[tuple[str, str], str] = {}
+        self._lock = threading.Lock()
+
+    def fresh(self) -> RemoteContent:
+        """Return one that asks again."""
+        return RemoteContent(transport=self._transport, run_git=self._run_git)
+
+    def identity(self, address: str, checksum: str = "", secrets: Secrets = lambda _: None) -> str:
+        """Return the identity of what is at the address now; it begins with `UNKNOWN` if that could not be asked.
+
+        `secrets` gives BuildKit's secrets for such addresses by id (`GIT_AUTH_TOKEN`, `HTTP_AUTH_TOKEN_<host>`).
+        """
+        with self._lock:
+            key = (address, checksum)
+            if key not in self._known:
+                self._known[key] = self._ask(address, checksum, secrets)
+            return self._known[key]
+
+    def _ask(self, address: str, checksum: str, secrets: Secrets) -> str:
+        git = GitAddress.parse(address)
+        if checksum:
+            return f"checksum {checksum}"
+        if git:
+            return f"commit {git.commit}" if git.commit else self._ask_git(git, secrets)
+        return self._ask_http(address, secrets)
+
+    # HTTP -------------------------------------------------------------------------------------------------------------
+
+    def _ask_http(self, address: str, secrets: Secrets) -> str:
+        headers = {"User-Agent": "chainbuild", "Accept-Encoding": "identity"}
+        try:
+            host = urlsplit(address).hostname or ""
+            token = secrets(f"HTTP_AUTH_TOKEN_{host}")
+            # A server that does not know HEAD says so; one that answers it wrongly is asked for the content.
+            response = self._send("HEAD", address, headers, token)
+            etag = response.headers.get("etag", "") if response.status == 200 else ""
+            response.close()
+            if etag:
+                return f"etag {etag[:1000]}"
+            response = self._send("GET", address, headers, token)
+            if response.status != 200:
+                response.close()
+                return f"{UNKNOWN}{host} answered {response.status}"
+            return _digest(response)
+        except TransportError as error:
+            return f"{UNKNOWN}{error}"
+        except (ValueError, LookupError) as error:
+            return f"{UNKNOWN}the address cannot be asked ({error})"
+
+    def _send(self, method: str, address: str, headers: Mapping[str, str], token: str | None) -> Response:
+        first = urlsplit(address)
+        for _ in range(_MOST_REDIRECTS + 1):
+            parts = urlsplit(address)
+            if parts.scheme not in {"http", "https"}:
+                raise ValueError(f"a redirect to {parts.scheme or 'nothing'}")
+            # A token goes to the host that it is for, over the scheme that was named, and nowhere else.
+            own = token if (parts.scheme, parts.netloc) == (first.scheme, first.netloc) else None
+            whole = {**headers, "Authorization": f"Bearer {own}"} if own else dict(headers)
+            response = self._transport.send(
+                Request(
+                    method=method,
+                    url=urlunsplit(parts._replace(fragment="")),
+                    headers=whole,
+                    answer_seconds=_READ_SECONDS,
+                )
+            )
+            location = response.headers.get("location", "")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            response.close()
+            address = urljoin(address, location)
+        raise ValueError("too many redirects")
+
+    # git --------------------------------------------------------------------------------------------------------------
+
+    def _ask_git(self, git: GitAddress, secrets: Secrets) -> str:
+        ref = git.ref or "HEAD"
+        code, out, err = self._run_git(["ls-remote", "--", git.remote, ref, f"{ref}^{{}}"], _git_login(git, secrets))
+        if code:
+            said = next((line for line in reversed(err.splitlines()) if line.strip()), "git failed")
+            return f"{UNKNOWN}{said.strip()[:200]}"
+        # More than one may be called so; which one BuildKit takes is its own affair, so all of them count.
+        found = sorted(_matching(out, ref))
+        return f"commit {' '.join(dict.fromkeys(found))}" if found else f"{UNKNOWN}it has no ref {ref!r}"
+
+
+def _git_login(git: GitAddress, secrets: Secrets) -> Mapping[str, str]:
+    """Return the variables by which git sends BuildKit's token for that host; they are on no command line."""
+    parts = urlsplit(git.remote)
+    token = secrets(f"GIT_AUTH_TOKEN.{parts.hostname}") or secrets("GIT_AUTH_TOKEN")
+    if not token or parts.scheme != "https":
+        return {}
+    login = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.https://{parts.netloc.rpartition('@')[2]}/.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {login}",
+    }
+
+
+def _is_commit(text: str) -> bool:
+    return _COMMIT.fullmatch(text) is not None
+
+
+def _matching(out: str, ref: str) -> Iterator[str]:
+    """The commits of the lines of `git ls-remote` that a ref means: `HASH TAB NAME`, tags also peeled (`^{}`)."""
+    names = {ref, f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"}
+    for line in out.splitlines():
+        commit, _, name = line.partition("\t")
+        if name.removesuffix("^{}") in names and _is_commit(commit):
+            yield commit
+
+
+def _digest(response: Response) -> str:
+    running, size = hashlib.sha256(), 0
+    limit = time.monotonic() + _WHOLE_SECONDS
+    try:
+        for chunk in response.chunks():
+            running.update(chunk)
+            size += len(chunk)
+            if size > _MOST_BYTES or time.monotonic() > limit:
+                what = f"longer than {_MOST_BYTES >> 30} GiB" if size > _MOST_BYTES else "too slow to be read whole"
+                return f"{UNKNOWN}its server sends no ETag, and the content is {what}"
+    finally:
+        response.close()
+    return f"sha256:{running.hexdigest()}"

@@ -1,0 +1,344 @@
+"""Limits on everything that is read from a registry, an image or a tree, and the readers that enforce them.
+
+Whoever can write to a registry, publish an image or send a tree must not be able to exhaust memory, disk or time. Each
+limit is defined here, with the reason for its value, and nowhere else. Values are far above what real content needs: a
+limit that a real image meets is a bug. Code reads them as attributes of this module (`limits.MANIFEST`), so that tests can
+replace them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from chainbuild.errors import DamagedContentError, LimitError
+from chainbuild.wording import binary_size
+
+Unit = Literal["bytes", "entries", "levels", "pages", "names", "members", "layers", "steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The largest `value` that is accepted of `name`, in `unit`s."""
+
+    name: str
+    value: int
+    unit: Unit = "bytes"
+
+    @property
+    def shown(self) -> str:
+        """The value in words: `8 MiB`, `5,000 pages`."""
+        return binary_size(self.value) if self.unit == "bytes" else f"{self.value:,} {self.unit}"
+
+    def check(self, amount: int, what: str, where: str = "") -> None:
+        """Raise `LimitError` if `amount` is more than the limit."""
+        if amount > self.value:
+            raise self.error(what, where)
+
+    def error(self, what: str, where: str = "") -> LimitError:
+        """Return the error that names the limit: `what` exceeds it, at `where`."""
+        return LimitError(f"{what} exceeds the limit on {self.name}, {self.shown}", where=where)
+
+
+class Budget:
+    """A limit on a sum: spend from it until nothing is left. Thread-safe."""
+
+    def __init__(self, limit: Limit, what: str, where: str = "") -> None:
+        self._limit = limit
+        self._what = what
+        self._where = where
+        self._lock = threading.Lock()
+        self.spent = 0
+
+    def spend(self, amount: int) -> None:
+        """Add to the sum; a negative amount gives back. Errors: `LimitError` as soon as it exceeds the limit."""
+        with self._lock:
+            self.spent += amount
+            spent = self.spent
+        self._limit.check(spent, self._what, self._where)
+
+
+# ---- answers of a registry -------------------------------------------------------------------------------------------
+
+# The status line and all headers of an answer. http.client alone would take 100 headers of 64 KiB each.
+HEADERS: Final = Limit("the headers of an answer", 128 << 10)
+# One header. Signed addresses of storages and challenges of token servers have 2 KiB at most.
+HEADER: Final = Limit("one header of an answer", 16 << 10)
+# An address in a header. The same, and no server accepts longer ones.
+ADDRESS: Final = Limit("an address in an answer", 8 << 10)
+# What is read of an error's body, to quote the registry. The rest is not read.
+ERROR_BODY: Final = Limit("the body of an error", 64 << 10)
+# A token server's answer. Tokens with many scopes have 10 KiB.
+TOKEN: Final = Limit("a token server's answer", 1 << 20)
+# Registries must accept manifests of 4 MiB, and most accept no larger ones (OCI distribution spec, "Pushing Manifests").
+MANIFEST: Final = Limit("the size of a manifest", 8 << 20)
+# An image's config. One with 1,000 history entries has 300 kB; containerd reads 8 MiB at most.
+CONFIG: Final = Limit("the size of an image's config", 8 << 20)
+# A record, or the book of a chain (2 kB for each step).
+ARTIFACT: Final = Limit("the size of a record", 64 << 20)
+# A page of a list has up to 1,000 names of up to 255 letters.
+LIST_PAGE: Final = Limit("the size of a page of a list", 4 << 20)
+# Registries with small pages have 100 names on each.
+LIST_PAGES: Final = Limit("the pages of a list", 5_000, "pages")
+LIST_NAMES: Final = Limit("the names of a list", 500_000, "names")
+# Nothing legitimate is deeper than ten levels. Python's own limit depends on the version and ends in RecursionError.
+JSON_DEPTH: Final = Limit("the depth of JSON", 64, "levels")
+# Entries of an index: platforms, their attestations; everything that is attached to an image.
+INDEX_ENTRIES: Final = Limit("the entries of an index", 10_000, "entries")
+# An index may hold indexes (OCI image spec). Nobody nests them deeper than two levels.
+INDEX_DEPTH: Final = Limit("the depth of indexes in indexes", 4, "levels")
+# Docker's storage drivers stack 127 layers.
+LAYERS: Final = Limit("the layers of an image", 1_000, "layers")
+# int64, the type of a descriptor's size (OCI image spec, "Descriptor").
+DESCRIPTOR_SIZE: Final = Limit("the size in a descriptor", (1 << 63) - 1)
+
+# A WebDAV server's list of a folder: 1 kB for each file. What is beyond it is not read.
+WEBDAV: Final = Limit("a list of a WebDAV server", 16 << 20)
+
+# A checksum, or the facts that stand beside a SIF file: 700 bytes. What is beyond it is not read.
+SIDECAR: Final = Limit("a file beside a SIF file", 64 << 10)
+
+# ---- content of an image ---------------------------------------------------------------------------------------------
+
+# A blob that is streamed or downloaded. The largest registries accept layers of 50 GiB.
+BLOB: Final = Limit("the size of a blob", 128 << 30)
+# What one layer unpacks to. Compressors reach 1:1,000 (gzip) and 1:32,000 (zstd), so the stored size is no limit on it.
+UNPACKED: Final = Limit("the unpacked size of a layer", 256 << 30)
+# The members of one layer. The largest images have a million files in all.
+MEMBERS: Final = Limit("the members of a layer", 2_000_000, "members")
+# The members of all layers that are looked at together (a comparison of two images). 500 bytes of memory each.
+ALL_MEMBERS: Final = Limit("the members of all layers together", 4_000_000, "members")
+# What belongs to one member beside its content: pax records (a path, a link's target, extended attributes, each of up to
+# 64 KiB), GNU's long names, the map of a sparse file.
+MEMBER_HEADERS: Final = Limit("the headers of one member of a layer", 1 << 20)
+# One path of a layer. Linux opens paths of up to 4 KiB.
+PATH: Final = Limit("the length of a path in a layer", 16 << 10)
+# All paths of one image, with the folders that they imply: they are held in memory. A million files have 80 MB.
+PATHS: Final = Limit("the paths of an image", 512 << 20)
+# All files and folders of one image, which are held in memory.
+FILES: Final = Limit("the files of an image", 2_000_000, "entries")
+# A package manager's file that is held in memory. All of Debian installed is a dpkg status of 60 MB.
+PACKAGE_FILE: Final = Limit("the size of a package manager's file", 64 << 20)
+# All such files of one layer: status, file lists, metadata of Python distributions. Large images have 30 MB.
+PACKAGE_FILES: Final = Limit("the package managers' files of a layer", 256 << 20)
+# The steps that an image's labels name: each of them is a request for its record.
+TRAIL: Final = Limit("the steps of an image's trail", 2_000, "steps")
+# A document that is attached to an image, as stored (compressed).
+ATTACHED: Final = Limit("the stored size of an attached document", 128 << 20)
+# The same, unpacked. chainbuild's own bill of materials has 700 bytes for each file.
+ATTACHED_UNPACKED: Final = Limit("the unpacked size of an attached document", 512 << 20)
+
+# ---- trees ------------------------------------------------------------------------------------------------------------
+
+# A manifest or template of a tree.
+TREE_FILE: Final = Limit("the size of a file that is read from the tree", 4 << 20)
+# What a template expands to, or all parameters of an image: parameters that use each other several times multiply.
+TEMPLATE: Final = Limit("the expanded size of a template", 4 << 20)
+# All templates and parameters of a tree, which are held in memory.
+TEMPLATES: Final = Limit("the expanded size of all templates", 256 << 20)
+# Parameters that use parameters.
+TEMPLATE_DEPTH: Final = Limit("the depth of parameters in parameters", 32, "levels")
+
+# ---- time -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How long a registry may take, in seconds.
+
+    A transfer may last as long as its size needs at `rate`, so slow but real networks are fine, and a server that sends a
+    byte now and then is not.
+    """
+
+    connect: float = 4.0
+    """Until a connection is open. Two lost packets are sent again after 1 s and 3 s."""
+    answer: float = 60.0
+    """Until the headers of an answer are there. Registries that fetch from others first take some seconds."""
+    commit: float = 300.0
+    """The same after an upload: registries copy a large blob into their storage before they answer."""
+    silence: float = 30.0
+    """Without a byte in the middle of an answer."""
+    grace: float = 60.0
+    """How much longer a transfer may take than its size needs at `rate`."""
+    rate: int = 16 << 10
+    """The slowest transfer, in bytes per second: 128 kbit/s."""
+    error: float = 5.0
+    """For the body of an error, which is only quoted."""
+    leftover: float = 1.0
+    """For the rest of an answer that nobody needs, to keep the connection."""
+    call: float = 180.0
+    """For a request with all its retries, redirects, logins and waits, beside the transfer of content."""
+    listing: float = 300.0
+    """For all pages of a list."""
+    waits: tuple[float, ...] = (0.2, 0.8, 4.0)
+    """Between tries. Their sum outlives the restart of a registry and the second for which most rate limits count."""
+    retry_after: float = 30.0
+    """The longest wait that a registry may ask for (Retry-After); if it asks for more, the user should know now."""
+
+    def transfer(self, size: int) -> float:
+        """Return the seconds that a transfer of `size` bytes may take."""
+        return self.grace + size / self.rate
+
+
+PACE: Final = Pace()
+
+# Longer than any counter, time or size in a document, and still a number that can be shown.
+_LONGEST_NUMBER: Final = 32
+_PIECE: Final = 1 << 20
+
+# ---- readers ----------------------------------------------------------------------------------------------------------
+
+
+def read_all(chunks: Iterable[bytes], limit: Limit, what: str, where: str = "") -> bytes:
+    """Join pieces of bytes. Errors: `LimitError` as soon as they are more than the limit."""
+    joined = bytearray()
+    for chunk in chunks:
+        joined += chunk
+        limit.check(len(joined), what, where)
+    return bytes(joined)
+
+
+def read_file(path: Path, limit: Limit | None = None) -> bytes:
+    """Read a regular file of a tree. Errors: `LimitError`; `OSError`, also for what is not a regular file."""
+    limit = limit or TREE_FILE
+    content = _read_regular(path, limit.value + 1)
+    limit.check(len(content), path.name)
+    return content
+
+
+def read_head(path: Path, limit: Limit) -> bytes:
+    """Read the first bytes of a regular file, as many as the limit allows. Errors: `OSError`."""
+    return _read_regular(path, limit.value)
+
+
+def _read_regular(path: Path, size: int) -> bytes:
+    # Not blocking: a FIFO or a device in the file's place would never end.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(size)
+
+
+def read_start(chunks: Iterable[bytes], limit: Limit) -> bytes:
+    """Return the first bytes, as many as the limit allows; no more pieces are taken than that needs."""
+    joined = bytearray()
+    for chunk in chunks:
+        joined += chunk
+        if len(joined) >= limit.value:
+            break
+    return bytes(joined[: limit.value])
+
+
+def counted(chunks: Iterable[bytes], budget: Budget) -> Iterator[bytes]:
+    """Pass pieces of bytes on while the budget lasts. Errors: `LimitError`."""
+    for chunk in chunks:
+        budget.spend(len(chunk))
+        yield chunk
+
+
+def check_text(raw: bytes, what: str, where: str = "") -> None:
+    """Check that bytes are UTF-8, without a second copy of all of them. Errors: `DamagedContentError`."""
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(raw), _PIECE):
+            decoder.decode(raw[start : start + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise DamagedContentError(f"{what} is not UTF-8 text", where=where) from error
+
+
+def inflate(data: bytes, limit: Limit, what: str, where: str = "") -> bytes:
+    """Unpack gzip (RFC 1952, also of several members), never holding more than the limit.
+
+    Errors: `LimitError`; `DamagedContentError` if it is not gzip, or cut off.
+    """
+    import zlib
+
+    unpacked = bytearray()
+    rest = data
+    try:
+        while rest:
+            # 31: a gzip header and trailer are expected, and the trailer's checksum is verified.
+            inflater = zlib.decompressobj(31)
+            while not inflater.eof:
+                # One byte more than allowed, so that the end of a document of exactly that size is seen.
+                unpacked += inflater.decompress(rest, limit.value - len(unpacked) + 1)
+                limit.check(len(unpacked), what, where)
+                rest = inflater.unconsumed_tail
+                if not rest and not inflater.eof:
+                    raise DamagedContentError(f"{what} is cut off", where=where)
+            # Zeros after the last member are padding, as gzip itself has it.
+            rest = inflater.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise DamagedContentError(f"{what} is not gzip: {error}", where=where) from error
+    return bytes(unpacked)
+
+
+def read_json(raw: bytes, what: str, where: str = "", *, has_file_names: bool = False) -> Any:
+    """Parse JSON (RFC 8259) of UTF-8 without NaN, infinite numbers, unpaired surrogates or excessive depth.
+
+    So what comes back can be written again as JSON, compared and shown. `has_file_names`: unpaired surrogates are bytes of
+    file names (PEP 383), and allowed. Errors: `DamagedContentError`; `LimitError` for the depth.
+    """
+    try:
+        text = raw.decode("utf-8")
+        document = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_whole_number)
+    except RecursionError as error:
+        raise JSON_DEPTH.error(what, where) from error
+    except ValueError as error:
+        raise DamagedContentError(f"{what} is not JSON: {error}", where=where) from error
+    # Every container has one of these letters: most documents need no closer look.
+    if text.count("[") + text.count("{") > JSON_DEPTH.value:
+        _check_depth(document, what, where)
+    if "\\u" in text and not has_file_names:
+        try:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DamagedContentError(f"{what} has an unpaired surrogate in a string", where=where) from error
+    return document
+
+
+def read_object(raw: bytes, what: str, where: str = "", *, has_file_names: bool = False) -> dict[str, Any]:
+    """Parse a JSON object. Everything is as in `read_json`."""
+    document = read_json(raw, what, where, has_file_names=has_file_names)
+    if not isinstance(document, dict):
+        raise DamagedContentError(f"{what} is not a JSON object", where=where)
+    return document
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is not a number that can be represented")
+    return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _check_depth(document: Any, what: str, where: str) -> None:
+    level: list[Any] = [document] if isinstance(document, dict | list) else []
+    depth = 0
+    while level:
+        depth += 1
+        JSON_DEPTH.check(depth, what, where)
+        level = [
+            child
+            for container in level
+            for child in (container.values() if isinstance(container, dict) else container)
+            if isinstance(child, dict | list)
+        ]

@@ -1,0 +1,178 @@
+"""Record indexes: all records of a chain in one signed document, so that a plan asks a few questions however long it is.
+
+An index lies at a tag of the chain's repository, one for each key that signs, and each image in it also has a tag of its
+digest. One list of the repository's tags then tells which records and images are still there: a registry that deletes a
+manifest deletes its tags, too. Whoever signs an index has held its records against their images. What an index or the
+list does not tell is asked for in the ordinary way, so a missing, old or damaged index costs time and nothing else. It is
+for one plan, never for the hours that building takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from chainbuild.errors import DamagedContentError, LoginNeededError, RegistryBusyError, RegistryError, UnreachableError
+from chainbuild.keys import Components
+from chainbuild.model import Chain, StepId
+from chainbuild.records.record import Record
+from chainbuild.records.seen import SeenRecords
+from chainbuild.records.tags import image_tag, index_tag
+from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.artifacts import put_artifact, read_artifact
+from chainbuild.registry.images import put_tag
+from chainbuild.registry.pool import Registries
+from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
+from chainbuild.trust.keyring import KeyRing, UntrustedError
+
+SCHEMA: Final = "chainbuild.index/2"
+PAYLOAD_TYPE: Final = "application/vnd.chainbuild.index.v2+json"
+_NO_COMPONENTS: Final = Components(dockerfile="", platform="")
+_AT_ONCE: Final = 8
+# A page has up to 1,000 tags. A repository with many more than its indexes tell of is not listed to the end.
+_STEPS_A_PAGE: Final = 50
+_LEAST_PAGES: Final = 3
+
+
+class RecordIndex:
+    """The indexes of some chains, as they and their repositories were when first asked for. Not thread-safe."""
+
+    def __init__(
+        self, registries: Registries, chains: Iterable[Chain], keyring: KeyRing, seen: SeenRecords | None = None
+    ) -> None:
+        self._registries = registries
+        self._chains = tuple(chains)
+        self._keyring = keyring
+        self._seen = seen or SeenRecords(None)
+        self._read: dict[ImageReference, dict[str, Record]] | None = None
+        self._tags: dict[ImageReference, frozenset[str]] = {}
+
+    def lookup(self, repository: ImageReference, components: Components) -> Record | None:
+        """Return the record of a key if both it and its image are still there; None if that has to be asked."""
+        key = components.key
+        for place, records in self._indexes().items():
+            if key in records and (place.registry, place.repository) == (repository.registry, repository.repository):
+                record = records[key]
+                if self._seen.is_older(record):
+                    continue
+                tags = self._tags_of(repository)
+                if key in tags and image_tag(record.image) in tags:
+                    return replace(record, components=components)
+        return None
+
+    def update(self, chain: Chain, records: Collection[Record]) -> None:
+        """Write these records into the chain's own index, beside those of other steps. Nothing is sent if they are there.
+
+        A user who may only read the registry, or whose registry fails now, goes without an index: that is no error.
+        """
+        with suppress(RegistryError):
+            self._update(self._own_place(chain), records)
+
+    def _update(self, place: ImageReference, records: Collection[Record]) -> None:
+        known = self._indexes().get(place, {})
+        steps = {record.step for record in records}
+        whole = (*records, *(record for record in known.values() if record.step not in steps))
+        documents = _documents(whole)
+        if documents == _documents(known.values()):
+            return
+        tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(whole))
+        untagged = {record.image for record in records if image_tag(record.image) not in tags}
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
+            for _ in threads.map(lambda image: self._tag(place, image), untagged):
+                pass
+        # The index comes last: it never tells of an image that has no tag.
+        _write(self._registries, place, documents, self._keyring)
+
+    def _tag(self, repository: ImageReference, image: Digest) -> None:
+        put_tag(self._registries, repository.with_tag(image_tag(image)), image)
+
+    def _own_place(self, chain: Chain) -> ImageReference:
+        return _place(chain.result.repository, self._keyring.signing_key.public.id, chain.option, chain.platform.name)
+
+    def _indexes(self) -> Mapping[ImageReference, dict[str, Record]]:
+        if self._read is None:
+            places = dict.fromkeys(
+                _place(chain.result.repository, key.id, chain.option, chain.platform.name)
+                for chain in self._chains
+                for key in self._keyring.trusted
+            )
+            if len(places) > 1:
+                with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
+                    self._read = dict(zip(places, threads.map(self._index, places), strict=True))
+            else:
+                self._read = {place: self._index(place) for place in places}
+        return self._read
+
+    def _index(self, place: ImageReference) -> dict[str, Record]:
+        try:
+            artifact = read_artifact(self._registries, place, PAYLOAD_TYPE)
+            return read_index(self._keyring.open(artifact.content, PAYLOAD_TYPE).payload) if artifact else {}
+        except (DamagedContentError, EnvelopeError, UntrustedError, ValueError):
+            return {}
+
+    def _tags_of(self, repository: ImageReference, *, every: int = 0) -> frozenset[str]:
+        if repository not in self._tags:
+            steps = max([every, *map(len, self._indexes().values())])
+            client = self._registries.client(repository)
+            pages = _LEAST_PAGES + steps // _STEPS_A_PAGE
+            try:
+                self._tags[repository] = frozenset(client.some_tags(repository.repository, pages=pages))
+            except (UnreachableError, LoginNeededError, RegistryBusyError):
+                raise
+            except RegistryError:
+                # A registry that does not list its tags: everything is asked for by its name.
+                self._tags[repository] = frozenset()
+        return self._tags[repository]
+
+
+def clear_index(registries: Registries, repository: ImageReference, step: StepId, keyring: KeyRing) -> None:
+    """Empty the user's own index of a step's chain."""
+    platform, option = step.split("/")[:2]
+    place = _place(repository, keyring.signing_key.public.id, option, platform)
+    _write(registries, place, [], keyring)
+
+
+def _place(repository: ImageReference, key_id: str, option: str, platform: str) -> ImageReference:
+    return repository.with_tag(index_tag(key_id, option, platform))
+
+
+def _write(registries: Registries, place: ImageReference, documents: list[dict[str, object]], keyring: KeyRing) -> None:
+    payload = json.dumps({"schema": SCHEMA, "records": documents}, sort_keys=True, separators=(",", ":")).encode()
+    content = keyring.sign(payload, PAYLOAD_TYPE).raw
+    put_artifact(registries, place, artifact_type=PAYLOAD_TYPE, media_type=MEDIA_TYPE, content=content)
+
+
+def _documents(records: Iterable[Record]) -> list[dict[str, object]]:
+    return [document_of(record) for record in sorted(records, key=lambda record: record.step)]
+
+
+def document_of(record: Record) -> dict[str, object]:
+    """Return a record as an index has it: without its components, of which the key is the digest."""
+    document = record.as_json()
+    del document["components"]
+    return document
+
+
+def read_index(content: bytes) -> dict[str, Record]:
+    """Return the records of an index by key; their components are left open. Errors: `ValueError` on anything else."""
+    try:
+        document = json.loads(content)
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"schema {document['schema']!r}")
+        records = [Record.read(one, _NO_COMPONENTS) for one in document["records"]]
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not an index: {error!r}") from error
+    return {record.key: record for record in records}
+
+
+def chains_by_index(chains: Iterable[Chain]) -> Mapping[tuple[ImageReference, str, str], tuple[Chain, ...]]:
+    """Group chains that share an index: those of one repository, option and platform."""
+    shared: dict[tuple[ImageReference, str, str], tuple[Chain, ...]] = {}
+    for chain in chains:
+        name = (chain.result.repository, chain.option, chain.platform.name)
+        shared[name] = (*shared.get(name, ()), chain)
+    return shared

@@ -1,0 +1,268 @@
+"""The records of a chain registry: read, verified, held against their images, and written.
+
+A signed record (a DSSE envelope, see `trust.envelope`) lies under three tags of its image's repository: its key, the name
+of its step's newest record, and the digest of its image. A copy lies under its key in one repository for the whole chain
+registry (`ChainRegistry.records`), annotated with where the image is: so a step is found whatever REPO it was
+built for. That annotation is a hint: whoever follows it checks the image.
+
+A record counts only if a trusted key has signed it. Only an answer "not found" means that there is none: a registry that
+is busy, or answers nonsense, is an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, WrongUseError
+from chainbuild.keys import Components
+from chainbuild.provenance import identity_of
+from chainbuild.records.index import clear_index
+from chainbuild.records.record import PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE, Lookup, Record
+from chainbuild.records.seen import SeenRecords
+from chainbuild.records.tags import image_record_tag, last_tag
+from chainbuild.references import ChainRegistry, Digest, ImageReference, check_repository
+from chainbuild.registry.artifacts import put_artifact, read_artifact
+from chainbuild.registry.images import RemoteImage, copy_image, read_config
+from chainbuild.registry.oci import Manifest
+from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import copy_attached
+from chainbuild.trust.envelope import MEDIA_TYPE, Envelope, EnvelopeError
+from chainbuild.trust.keyring import KeyRing, UntrustedError
+
+REPOSITORY_ANNOTATION: Final = "io.github.chainbuild.repository"
+DELETED: Final = "its image was deleted from the registry"
+_DAMAGED: Final = "its record is damaged"
+UNFIT: Final = "its record does not fit its image"
+
+
+class RecordStore:
+    """The records of one chain registry, as one user's trust shows them. Thread-safe."""
+
+    def __init__(
+        self, registries: Registries, keyring: KeyRing, chain: ChainRegistry, seen: SeenRecords | None = None
+    ) -> None:
+        self.registries = registries
+        self.chain = chain
+        self.keyring = keyring
+        self.seen = seen or SeenRecords(None)
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    def look_up(self, repository: ImageReference, key: str) -> Lookup:
+        """Return what the repository has under a key."""
+        found = self.at(repository.with_tag(key))
+        if found.record and found.record.key != key:
+            return Lookup(refusal="its record is that of another key")
+        return found
+
+    def read(self, repository: ImageReference, key: str) -> Record | None:
+        """Return the record of a key; None if there is none that counts."""
+        return self.look_up(repository, key).record
+
+    def last(self, repository: ImageReference, family: str) -> Lookup:
+        """Return what the repository has as the newest record of a step, whatever its key."""
+        found = self.at(repository.with_tag(last_tag(family)))
+        if found.record and found.record.family != family:
+            return Lookup(refusal="its newest record is that of another step")
+        return found
+
+    def of_image(self, repository: ImageReference, image: Digest) -> Lookup:
+        """Return what the repository has as the newest record of an image."""
+        found = self.at(repository.with_tag(image_record_tag(image)))
+        if found.record and found.record.image != image:
+            return Lookup(refusal="its record is that of another image")
+        return found
+
+    def tagged(self, reference: ImageReference) -> Digest | None:
+        """Return the digest that a readable tag names; None if there is no such tag."""
+        there = self.registries.client(reference).head(reference.repository, reference.tag_or_latest)
+        return there.digest if there else None
+
+    def elsewhere(self, key: str) -> tuple[Record, ImageReference] | None:
+        """Return the record of a key that the chain registry keeps for all repositories, and where its image is.
+
+        That is another repository, or the given one if its own record was lost. None if there is no record that counts,
+        or no image that fits it.
+        """
+        found = self.look_up(self.chain.records, key)
+        place = self._place(found.repository)
+        if found.record is None or place is None:
+            return None
+        return (found.record, place) if self.misfit(place, found.record) == "" else None
+
+    def at(self, reference: ImageReference) -> Lookup:
+        """Return what is under a name.
+
+        Errors: `RegistryError` if the registry does not answer, or answers with anything but the content or "not found".
+        """
+        try:
+            artifact = read_artifact(self.registries, reference, PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE)
+        except DamagedContentError:
+            return Lookup(refusal=_DAMAGED)
+        if artifact is None:
+            return Lookup()
+        if artifact.artifact_type == UNSIGNED_ARTIFACT_TYPE:
+            return Lookup(
+                refusal="its record has no signature (it is from before chainbuild 0.2;"
+                " chainbuild records adopt signs what is there)"
+            )
+        try:
+            opened = self.keyring.open(artifact.content, PAYLOAD_TYPE)
+            record = Record.parse(opened.payload)
+        except UntrustedError as error:
+            trust = f"; to trust it: chainbuild trust add {error.keys[0]}" if error.keys else ""
+            return Lookup(refusal=f"its record does not count: {error.why}{trust}")
+        except (EnvelopeError, ValueError):
+            return Lookup(refusal=_DAMAGED)
+        if self.seen.is_older(record):
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
+            return Lookup(refusal=f"its record, of {when}, is older than the one that this machine used last")
+        return Lookup(
+            record=record,
+            signer=opened.signer,
+            envelope=opened.envelope,
+            repository=dict(artifact.annotations).get(REPOSITORY_ANNOTATION, ""),
+        )
+
+    def bring(self, source: ImageReference, repository: ImageReference, record: Record) -> None:
+        """Copy a recorded image, what is attached to it, and its record from another repository of the chain registry.
+
+        Blobs are mounted, not sent. Errors: those of the registry; `NotFoundInRegistryError` if it has just gone.
+        """
+        image = source.with_digest(record.image)
+        copy_image(self.registries, image, repository)
+        copy_attached(self.registries, image, repository)
+        found = self.look_up(self.chain.records, record.key)
+        if found.record and found.envelope and found.record.image == record.image:
+            self.keep(repository, found.record, found.envelope)
+        else:
+            self.write(repository, record)
+
+    # Images -----------------------------------------------------------------------------------------------------------
+
+    def misfit(self, repository: ImageReference, record: Record) -> str:
+        """Return what speaks against a record when it is held against its image; empty if nothing does.
+
+        The manifest and config are read, so their digests are checked; layers are not.
+        """
+        client = self.registries.client(repository)
+        try:
+            raw = client.manifest(repository.repository, record.image)
+            manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=f"{repository}@{record.image}")
+            config = read_config(client, repository, manifest)
+        except NotFoundInRegistryError:
+            return DELETED
+        except DamagedContentError:
+            return "its image is damaged in the registry"
+        claims = (record.identity, record.env, record.on_build, record.components.platform)
+        env = tuple(f"{name}={value}" for name, value in config.env)
+        platform = config.platform.oci
+        # A base may leave out the variant that the platform has by default, or the other way round.
+        if not (platform == record.components.platform or platform.startswith(f"{record.components.platform}/")):
+            return UNFIT
+        facts = (identity_of(config), env, config.on_build, record.components.platform)
+        return "" if claims == facts else UNFIT
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    def write(self, repository: ImageReference, record: Record, *, newest: bool = True) -> None:
+        """Sign a record and store it. `newest`: it becomes the newest of its step, too."""
+        self.keep(repository, record, self.keyring.sign(record.payload, PAYLOAD_TYPE), newest=newest)
+
+    def keep(self, repository: ImageReference, record: Record, envelope: Envelope, *, newest: bool = True) -> None:
+        """Store a signed record, with the user's own signature if it lacks that."""
+        envelope = envelope.with_signature(self.keyring.signing_key)
+        if self.registries.client(repository).head(repository.repository, record.key) is not None:
+            self.clear_index(repository, record)
+        names = [record.key, image_record_tag(record.image), *([last_tag(record.family)] if newest else [])]
+        for name in names:
+            self._put(repository.with_tag(name), envelope, repository)
+        self._put(self.chain.records.with_tag(record.key), envelope, repository)
+
+    def vouch(self, repository: ImageReference, image: RemoteImage, step: str) -> None:
+        """Sign for an image that no step made: `step` says how it came here, as in `bootstrap debian:bookworm-slim`."""
+        components = Components(dockerfile="", platform=image.config.platform.oci, facts={"image": str(image.digest)})
+        record = Record(
+            key=components.key,
+            step=step,
+            family=step,
+            image=image.digest,
+            identity=identity_of(image.config),
+            env=tuple(f"{name}={value}" for name, value in image.config.env),
+            on_build=image.config.on_build,
+            size=image.size,
+            added=image.size,
+            seconds=0.0,
+            built_at=time.time(),
+            components=components,
+        )
+        envelope = self.keyring.sign(record.payload, PAYLOAD_TYPE)
+        self._put(repository.with_tag(image_record_tag(image.digest)), envelope, repository)
+
+    def clear_index(self, repository: ImageReference, record: Record) -> None:
+        """Empty the index that may tell of a record which is about to change.
+
+        A run that is killed after that leaves no index that is older than the records.
+        """
+        clear_index(self.registries, repository, record.step, self.keyring)
+
+    def _put(self, name: ImageReference, envelope: Envelope, repository: ImageReference) -> None:
+        put_artifact(
+            self.registries,
+            name,
+            artifact_type=PAYLOAD_TYPE,
+            media_type=MEDIA_TYPE,
+            content=envelope.raw,
+            annotations={REPOSITORY_ANNOTATION: repository.repository},
+        )
+
+    def _place(self, path: str) -> ImageReference | None:
+        """Return the repository that an annotation names: anybody may have written it."""
+        try:
+            check_repository(path)
+        except WrongUseError:
+            return None
+        return ImageReference(self.chain.host, path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copy:
+    """A record in the repository of copies as it claims to be: its manifest, its blobs with their sizes in bytes."""
+
+    record: Record
+    repository: str
+    digest: Digest
+    blobs: Mapping[Digest, int]
+
+
+def read_copy(registries: Registries, reference: ImageReference) -> Copy | None:
+    """Return what a copy claims, whoever signed it; None if there is none that can be read. Never for reuse."""
+    client = registries.client(reference)
+    try:
+        raw = client.manifest(reference.repository, reference.tag_or_latest)
+        manifest = Manifest.parse(raw.raw, media_type=raw.media_type, where=str(reference))
+    except (NotFoundInRegistryError, DamagedContentError):
+        return None
+    record = claimed_record(registries, reference.with_digest(raw.digest), manifest.artifact_type)
+    repository = dict(manifest.annotations).get(REPOSITORY_ANNOTATION, "")
+    if record is None or not repository:
+        return None
+    blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
+    return Copy(record=record, repository=repository, digest=raw.digest, blobs=blobs)
+
+
+def claimed_record(registries: Registries, reference: ImageReference, artifact_type: str) -> Record | None:
+    """Return what the record under a name claims, whoever signed it; None if it is no signed record.
+
+    This is for keeping what others need, and for showing. It never decides what is reused.
+    """
+    if artifact_type != PAYLOAD_TYPE:
+        return None
+    try:
+        artifact = read_artifact(registries, reference, PAYLOAD_TYPE)
+        return Record.parse(Envelope.parse(artifact.content).payload) if artifact else None
+    except (DamagedContentError, EnvelopeError, ValueError):
+        return None

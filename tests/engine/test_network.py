@@ -1,0 +1,160 @@
+"""Content of the network: what ADD and remote contexts take is asked for at plan time, as BuildKit asks in every build."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .conftest import OWN, Lay, Place
+
+pytestmark = pytest.mark.timeout(600)
+
+STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
+
+
+@dataclass
+class Site:
+    """A web server on this machine, of the files of a folder."""
+
+    folder: Path
+    address: str
+    server: http.server.ThreadingHTTPServer
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file, always with the same date."""
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        import os
+
+        os.utime(path, (1_577_836_800, 1_577_836_800))
+
+    def commit(self, text: str) -> None:
+        """Commit a file to the repository `r.git`, which is served as files."""
+        work = self.folder / "work"
+
+        def git(*arguments: str, folder: Path = work) -> None:
+            who = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+            subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+        if not work.exists():
+            work.mkdir()
+            git("init", "--initial-branch=main", ".")
+            git("clone", "--bare", ".", str(self.folder / "r.git"))
+        (work / "f").write_text(text, encoding="utf-8")
+        git("add", "f")
+        git("commit", "--message", text)
+        git("push", str(self.folder / "r.git"), "main")
+        git("update-server-info", folder=self.folder / "r.git")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Site(folder=folder, address=f"http://127.0.0.1:{server.server_port}", server=server)
+    server.shutdown()
+    server.server_close()
+
+
+def built(place: Place, *flags: str) -> list[str]:
+    return place.build("opt", "--until", "10", *flags).built
+
+
+def made(place: Place) -> str:
+    return place.output(f"v1-opt-10-a-{OWN}", "cat", "/made").strip()
+
+
+def test_added_address_whose_content_moved_is_built_again(lay: Lay, site: Site) -> None:
+    """The same date and size say nothing; on the commit before, the first answer was reused for ever."""
+    salt = time.time_ns()
+    site.put("f", "AAAA")
+    place = lay(files={"opt/10-Dockerfile-a": f"{STEP}RUN echo {salt}\nADD {site.address}/f /made\n"})
+    assert built(place) == ["10-a"]
+    assert built(place) == []
+    site.put("f", "BBBB")
+    assert f"remote content {site.address}/f changed" in place.run("plan", *place.words("opt", "--until", "10")).out
+    assert built(place) == ["10-a"]
+    assert made(place) == "BBBB"
+    site.put("f", "AAAA")
+    assert built(place) == []
+
+
+def test_branch_of_a_repository_and_of_a_remote_context_are_followed(lay: Lay, site: Site) -> None:
+    salt = time.time_ns()
+    site.commit("one")
+    lines = f"RUN echo {salt}\nADD {site.address}/r.git#main /added\nCOPY --from=src f /made\n"
+    place = lay(files={"opt/10-Dockerfile-a": STEP + lines})
+    flags = ("--build-context", f"src={site.address}/r.git#main")
+    assert built(place, *flags) == ["10-a"]
+    assert built(place, *flags) == []
+    site.commit("two")
+    assert built(place, *flags) == ["10-a"]
+    assert made(place) == "two"
+    assert place.output(f"v1-opt-10-a-{OWN}", "cat", "/added/f").strip() == "two"
+
+
+def test_address_that_does_not_answer_is_said_and_nothing_is_kept(lay: Lay, site: Site) -> None:
+    site.put("f", "AAAA")
+    place = lay(files={"opt/10-Dockerfile-a": f"{STEP}ADD {site.address}/f /made\n"})
+    assert built(place) == ["10-a"]
+    site.server.shutdown()
+    site.server.server_close()
+    plan = place.run("plan", *place.words("opt", "--until", "10"))
+    assert f"could not ask {site.address}/f" in plan.out
+    assert "refuses connections" in plan.out
+    assert place.build("opt", "--until", "10", "--no-cache", code=1).built == ["10-a"]
+
+
+def test_from_stands_on_what_the_plan_shows(lay: Lay) -> None:
+    """Build, edit the first step, build, undo the edit: the newest record is of the edit, and not what is meant."""
+    salt = time.time_ns()
+    good, bad = (f"{STEP}RUN echo {text} {salt} > /made\n" for text in ("good", "bad"))
+    place = lay(files={"opt/10-Dockerfile-a": good, "opt/20-Dockerfile-b": f"{STEP}RUN cp /made /copied\n"})
+    place.build("opt", "--until", "20")
+    first = place.root / "opt" / "10-Dockerfile-a"
+    first.write_text(bad, encoding="utf-8")
+    place.build("opt", "--until", "10", tag="dev")
+    first.write_text(good, encoding="utf-8")
+    (place.root / "opt" / "20-Dockerfile-b").write_text(f"{STEP}RUN cp /made /copied2\n", encoding="utf-8")
+    done = place.build("opt", "--only", "20")
+    assert (done.built, done.reused) == (["20-b"], ["10-a"])
+    assert place.output(f"v1-opt-20-b-{OWN}", "cat", "/copied2").startswith("good")
+    # With other inputs than anybody has built, this TAG's own image counts, and not what another TAG has built since.
+    first.write_text(f"{STEP}RUN echo other {salt} > /made\n", encoding="utf-8")
+    (place.root / "opt" / "20-Dockerfile-b").write_text(f"{STEP}RUN cp /made /copied3\n", encoding="utf-8")
+    done = place.build("opt", "--only", "20")
+    assert f"the image of v1-opt-10-a-{OWN}, built 20" in done.reasons["10-a"]
+    assert place.output(f"v1-opt-20-b-{OWN}", "cat", "/copied3").startswith("good")
+    done = place.build("opt", "--only", "20", tag="v3")
+    assert "the newest image, built 20" in done.reasons["10-a"]
+    assert any("newest image of any TAG" in event["text"] for event in done.events("message"))
+
+
+def test_another_repo_and_push_build_nothing(lay: Lay, nothing_image: str) -> None:
+    """A step's key has no REPO in it: what is built once is named anew, and sent where it is pushed to."""
+    place = lay("steps", production=nothing_image)
+    first = place.build("chain")
+    other = f"{place.host}-pushed/lab/robot"
+    place.repo = other
+    words = place.words("chain", "--json", "--push")
+    done = place.run(*words)
+    assert done.code == 0, done.told()
+    assert done.built == []
+    assert len(done.reused) == len(first.built)
+    assert any(event["text"] == f"pushed {other}:v1-chain-{OWN}" for event in done.events("message"))

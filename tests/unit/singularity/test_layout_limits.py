@@ -1,0 +1,62 @@
+"""Layers that are unpacked onto this machine's disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from backports import zstd
+
+from chainbuild import limits
+from chainbuild.errors import DamagedContentError, LimitError
+from chainbuild.references import ImageReference
+from chainbuild.registry.oci import OCI_LAYER_ZSTD, Descriptor, digest_of
+from chainbuild.registry.pool import Registries
+from chainbuild.singularity.layout import BlobStore
+from tests.unit.registry.fake_registry import DEFAULT_HOST, FakeRegistry
+
+PLACE = ImageReference(DEFAULT_HOST, "team/app")
+CONTENT = bytes(4 << 20)
+
+
+@pytest.fixture
+def store(registries: Registries, tmp_path: Path) -> BlobStore:
+    return BlobStore(registries, tmp_path / "blobs")
+
+
+def fetched(
+    fake: FakeRegistry, store: BlobStore, change: Callable[[Descriptor], Descriptor] = lambda one: one
+) -> Descriptor:
+    packed = zstd.compress(CONTENT)
+    fake.add_blob("team/app", packed)
+    layer = change(Descriptor.of(packed, OCI_LAYER_ZSTD))
+    store.fetch(PLACE, [layer], lambda *_: None)
+    return layer
+
+
+def test_unpack_of_a_layer_beyond_the_limit_leaves_nothing(
+    fake: FakeRegistry, store: BlobStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A kilobyte may unpack to a full disk."""
+    monkeypatch.setattr(limits, "UNPACKED", replace(limits.UNPACKED, value=1 << 20))
+    layer = fetched(fake, store)
+    with pytest.raises(LimitError, match="the unpacked size of a layer, 1 MiB"):
+        store.unpack(PLACE, layer, digest_of(CONTENT))
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [layer.digest.hex]
+
+
+def test_unpack_of_a_sha512_diff_id_is_verified_by_sha512(fake: FakeRegistry, store: BlobStore) -> None:
+    layer = fetched(fake, store)
+    assert store.unpack(PLACE, layer, digest_of(CONTENT, "sha512")).size == len(CONTENT)
+    with pytest.raises(DamagedContentError, match="not what its image says"):
+        store.unpack(PLACE, layer, digest_of(b"other", "sha512"))
+
+
+def test_fetch_of_a_layer_longer_than_its_descriptor_leaves_nothing(
+    fake: FakeRegistry, store: BlobStore, tmp_path: Path
+) -> None:
+    with pytest.raises(DamagedContentError, match="bytes, not"):
+        fetched(fake, store, lambda layer: replace(layer, size=layer.size - 1))
+    assert list((tmp_path / "blobs").iterdir()) == []

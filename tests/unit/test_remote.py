@@ -1,0 +1,192 @@
+"""What is taken from the network: addresses as BuildKit reads them, and identities that change with the content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.context.remote import GitAddress, RemoteContent
+from chainbuild.keys import UNKNOWN
+from chainbuild.registry.transport import Request, Response, TransportError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OTHER = "89abcdef0123456789abcdef0123456789abcdef"
+
+
+@dataclass
+class FakeResponse:
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def read(self) -> bytes:
+        return self.body
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.body
+
+    def end_within(self, seconds: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class FakeWeb:
+    """Answers by method and address; what is not there is a 404."""
+
+    def __init__(self, answers: Mapping[tuple[str, str], FakeResponse | TransportError]) -> None:
+        self.answers = dict(answers)
+        self.asked: list[Request] = []
+
+    def send(self, request: Request) -> Response:
+        self.asked.append(request)
+        answer = self.answers.get((request.method, request.url), FakeResponse(status=404))
+        if isinstance(answer, TransportError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def web(content: bytes = b"content", *, etag: str = "", url: str = "https://example.com/f") -> FakeWeb:
+    headers = {"etag": etag} if etag else {}
+    return FakeWeb({("HEAD", url): FakeResponse(headers=headers), ("GET", url): FakeResponse(body=content)})
+
+
+def git(
+    out: str = "", code: int = 0, err: str = ""
+) -> tuple[list[tuple[Sequence[str], Mapping[str, str]]], RemoteContent]:
+    calls: list[tuple[Sequence[str], Mapping[str, str]]] = []
+
+    def run(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str, str]:
+        calls.append((arguments, variables))
+        return code, out, err
+
+    return calls, RemoteContent(transport=FakeWeb({}), run_git=run)
+
+
+@pytest.mark.parametrize(
+    ("text", "remote", "ref", "commit"),
+    [
+        ("https://github.com/o/r.git", "https://github.com/o/r.git", "", ""),
+        ("https://github.com/o/r.git#main", "https://github.com/o/r.git", "main", ""),
+        ("https://github.com/o/r.git#main:sub/dir", "https://github.com/o/r.git", "main", ""),
+        ("https://github.com/o/r.git#:sub", "https://github.com/o/r.git", "", ""),
+        (f"https://example.com/r.git#{COMMIT}", "https://example.com/r.git", COMMIT, COMMIT),
+        ("https://example.com/r.git?tag=v1", "https://example.com/r.git", "refs/tags/v1", ""),
+        ("https://example.com/r.git?branch=b&subdir=x", "https://example.com/r.git", "refs/heads/b", ""),
+        (f"https://example.com/r.git?ref=main&checksum={COMMIT}", "https://example.com/r.git", "main", COMMIT),
+        ("git@github.com:o/r.git#v1", "git@github.com:o/r.git", "v1", ""),
+        ("ssh://git@example.com/r#main", "ssh://git@example.com/r", "main", ""),
+        ("git://example.com/r", "git://example.com/r", "", ""),
+        ("github.com/o/r#main", "https://github.com/o/r", "main", ""),
+    ],
+)
+def test_git_address_is_read_as_buildkit_reads_it(text: str, remote: str, ref: str, commit: str) -> None:
+    assert GitAddress.parse(text) == GitAddress(remote=remote, ref=ref, commit=commit)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://example.com/f.tar", "https://github.com/o/r", "http://x/r.git/f", "ftp://x/r.git", "file:///r.git", "./r.git",
+     "ext::sh -c evil", "r.git", ""],
+)  # fmt: skip
+def test_git_address_is_none_for_files_and_other_protocols(text: str) -> None:
+    assert GitAddress.parse(text) is None
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_unknown(text: str) -> None:
+    GitAddress.parse(text)
+    content = RemoteContent(transport=FakeWeb({}), run_git=lambda *_: (1, "", "no"))
+    assert content.identity(f"http://[{text}").startswith(UNKNOWN)
+
+
+def test_etag_is_the_identity_and_nothing_is_read() -> None:
+    there = web(etag='"1"')
+    assert RemoteContent(transport=there).identity("https://example.com/f") == 'etag "1"'
+    assert [request.method for request in there.asked] == ["HEAD"]
+
+
+def test_content_without_etag_is_read_also_if_its_date_and_size_are_the_same() -> None:
+    """A date has a resolution of one second, and says nothing of the content: BuildKit reads such content, too."""
+    identities = {
+        RemoteContent(transport=web(content)).identity("https://example.com/f") for content in (b"AAAA", b"BBBB")
+    }
+    assert identities == {f"sha256:{hashlib.sha256(content).hexdigest()}" for content in (b"AAAA", b"BBBB")}
+
+
+def test_server_without_head_is_asked_for_the_content() -> None:
+    there = FakeWeb({("GET", "http://x/f"): FakeResponse(body=b"a")})
+    assert RemoteContent(transport=there).identity("http://x/f").startswith("sha256:")
+
+
+def test_redirects_are_followed_a_token_only_to_its_own_host() -> None:
+    there = FakeWeb(
+        {
+            ("HEAD", "https://a/f"): FakeResponse(status=302, headers={"location": "https://b/g"}),
+            ("HEAD", "https://b/g"): FakeResponse(headers={"etag": "x"}),
+        }
+    )
+    secrets = {"HTTP_AUTH_TOKEN_a": "secret"}
+    assert RemoteContent(transport=there).identity("https://a/f", "", secrets.get) == "etag x"
+    assert ["Authorization" in request.headers for request in there.asked] == [True, False]
+
+
+@pytest.mark.parametrize("location", ["https://a/f", "file:///etc/passwd", "ftp://b/f"])
+def test_endless_redirects_and_other_protocols_are_unknown(location: str) -> None:
+    there = FakeWeb(
+        {
+            (method, "https://a/f"): FakeResponse(status=302, headers={"location": location})
+            for method in ("HEAD", "GET")
+        }
+    )
+    assert RemoteContent(transport=there).identity("https://a/f").startswith(UNKNOWN)
+
+
+def test_address_that_does_not_answer_is_unknown_and_says_why() -> None:
+    there = FakeWeb({("HEAD", "https://a/f"): TransportError("refused", "a refuses connections")})
+    assert RemoteContent(transport=there).identity("https://a/f") == f"{UNKNOWN}a refuses connections"
+    assert RemoteContent(transport=FakeWeb({})).identity("https://a/f") == f"{UNKNOWN}a answered 404"
+
+
+def test_checksum_and_full_commit_need_no_question() -> None:
+    there = FakeWeb({})
+    content = RemoteContent(transport=there, run_git=lambda *_: (1, "", "not to be asked"))
+    assert content.identity("https://a/f", "sha256:1") == "checksum sha256:1"
+    assert content.identity(f"https://a/r.git#{COMMIT.upper()}") == f"commit {COMMIT}"
+    assert there.asked == []
+
+
+def test_branch_is_the_commit_that_it_names_now() -> None:
+    names = {"heads/main": COMMIT, "heads/feature/main": OTHER, "tags/main": OTHER, "tags/main^{}": COMMIT}
+    out = "".join(f"{commit}\trefs/{name}\n" for name, commit in names.items())
+    calls, content = git(out)
+    assert content.identity("https://a/r.git#main:sub") == f"commit {COMMIT} {OTHER}"
+    assert calls[0][0] == ["ls-remote", "--", "https://a/r.git", "main", "main^{}"]
+    content.identity("https://a/r.git#main:sub")
+    assert len(calls) == 1
+    content.fresh().identity("https://a/r.git#main:sub")
+    assert len(calls) == 2
+
+
+def test_ref_that_is_not_there_and_git_that_fails_are_unknown() -> None:
+    assert git()[1].identity("https://a/r.git") == f"{UNKNOWN}it has no ref 'HEAD'"
+    assert (
+        git(code=128, err="fatal: x\nfatal: no such host\n\n")[1].identity("git@a:r") == f"{UNKNOWN}fatal: no such host"
+    )
+
+
+def test_git_token_is_in_no_argument() -> None:
+    calls, content = git(f"{COMMIT}\tHEAD\n")
+    content.identity("https://a/r.git", "", {"GIT_AUTH_TOKEN": "secret"}.get)
+    ((arguments, variables),) = calls
+    assert "secret" not in str(arguments)
+    assert variables["GIT_CONFIG_KEY_0"] == "http.https://a/.extraHeader"

@@ -1,0 +1,290 @@
+"""Foreign text on a terminal: whatever a registry, a tree or another user calls something, it neither acts nor hides."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import chainbuild
+from chainbuild import wording
+from chainbuild.buildx import BuildxDriver
+from chainbuild.cli import inventory as inventory_command
+from chainbuild.cli import registry as registry_command
+from chainbuild.cli import run, speaking
+from chainbuild.comparison.model import Change
+from chainbuild.errors import ChainbuildError, Problem, RegistryError, WrongUseError
+from chainbuild.events import Message
+from chainbuild.registry.leases import Holder, Leases
+from chainbuild.registry.managed import RegistryStatus
+from chainbuild.registry.pool import Registries
+from chainbuild.session import Session
+from chainbuild.ui.comparisons import change_line
+from chainbuild.ui.failures import show_error
+from chainbuild.ui.tables import Column, table
+from chainbuild.ui.terminal import Span, Terminal, plain_text
+from tests.support.keys import record_store
+from tests.unit.world import CHAIN, THREE_STEPS, FakeStore, World
+
+HOSTILE = "start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\udcff"
+SHOWN = r"start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\xff"
+
+
+def acts(text: str) -> bool:
+    """Whether something in it could act on a terminal, but for the line breaks of whole lines."""
+    return any(not letter.isprintable() for letter in text.replace("\n", ""))
+
+
+# ---- the two functions ------------------------------------------------------------------------------------------------
+
+
+def test_escaped_text_is_one_line_with_nothing_left_out() -> None:
+    assert wording.escaped(HOSTILE) == SHOWN
+    assert wording.escaped("grüße 日本 🎉") == "grüße 日本 🎉"
+    assert wording.escaped("a\tb\u00a0c\u200bd") == r"a\tb\xa0c\u200bd"
+
+
+@given(st.text())
+def test_escaped_text_of_any_text_is_printable(text: str) -> None:
+    shown = wording.escaped(text)
+    assert shown.isprintable()
+    assert len(shown) >= len(text)
+    shown.encode("utf-8")
+
+
+@given(st.text())
+def test_inert_text_of_any_text_acts_on_nothing(text: str) -> None:
+    shown = wording.inert(text)
+    assert not any(letter < " " and letter != "\t" for letter in shown)
+    assert not any("\x7f" <= letter <= "\x9f" for letter in shown)
+    shown.encode("utf-8")
+    assert wording.inert(shown) == shown
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1e300, 10**30])
+def test_numbers_of_a_hostile_record_are_shown_and_never_raise(value: float) -> None:
+    """Records come from a registry: their times and sizes may be no numbers."""
+    for show in (wording.duration, wording.size, wording.moment):
+        assert show(value)
+
+
+# ---- the terminal -----------------------------------------------------------------------------------------------------
+
+
+class Screen(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_terminal_write_of_hostile_spans_escapes_them(colour: bool) -> None:
+    """The last guard: also a place that forgot to escape prints nothing that acts."""
+    stream = io.StringIO()
+    Terminal(stream=stream, colour=colour).write([(Span(HOSTILE, "bold"), Span(HOSTILE))])
+    text = stream.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert not acts(text)
+    assert text.count("\n") == 1
+    assert "start" in text
+    assert "end" in text
+
+
+def test_terminal_write_of_a_text_of_lines_keeps_its_lines() -> None:
+    stream = io.StringIO()
+    Terminal(stream=stream).write(["one\ntwo\x1b[A", "three"])
+    assert stream.getvalue() == "one\ntwo\\x1b[A\nthree\n"
+
+
+def test_terminal_write_document_is_exact_in_a_pipe_and_inert_on_a_screen() -> None:
+    document = json.dumps({"a": "\x9b31m\u202e"}, ensure_ascii=False, indent=1) + "\n"
+    pipe, screen = io.StringIO(), Screen()
+    Terminal(stream=pipe).write_document(document)
+    Terminal(stream=screen, is_terminal=True).write_document(document)
+    assert pipe.getvalue() == document
+    assert not acts(screen.getvalue())
+    assert json.loads(screen.getvalue()) == json.loads(document)
+
+
+def test_table_with_hostile_cells_is_aligned_and_whole() -> None:
+    columns = (Column(heading="a"), Column(heading="b"))
+    lines = [
+        plain_text(line) for line in table(columns, [(Span(HOSTILE), Span("x")), (Span("y"), Span(HOSTILE))], None)
+    ]
+    assert lines[1:] == [f"{SHOWN}  x", f"y{' ' * (len(SHOWN) + 1)}{SHOWN}"]
+
+
+# ---- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_change_of_a_file_with_a_line_break_in_its_name_shows_all_of_it() -> None:
+    """Only the last line of such a name was shown, so a file could call itself another one."""
+    line = plain_text(change_line(Change(name="/etc/shadow\n/tmp/harmless", before=None, after="1 B")))
+    assert line == r"  + /etc/shadow\n/tmp/harmless added (1 B)"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RegistryError(HOSTILE, where=HOSTILE, hint=HOSTILE),
+        ChainbuildError(f"one\n{HOSTILE}"),
+        WrongUseError([Problem(path=HOSTILE, line=3, message=HOSTILE, hint=HOSTILE)]),
+        ValueError(HOSTILE),
+    ],
+)
+def test_show_error_with_hostile_words_escapes_them(error: Exception, tmp_path: Path) -> None:
+    err = io.StringIO()
+    show_error(error, out=Terminal(stream=io.StringIO()), err=Terminal(stream=err), log_folder=tmp_path)
+    assert not acts(err.getvalue())
+    assert r"\x1b[2J" in err.getvalue()
+    assert r"\rmid" in err.getvalue()
+
+
+def test_say_of_a_warning_keeps_its_level(capsys: pytest.CaptureFixture[str]) -> None:
+    speaking.say(Message(level="warning", text=f"left out {HOSTILE.partition(chr(10))[0]}"))
+    err = capsys.readouterr().err
+    assert err.startswith("warning: left out start")
+    assert not acts(err)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    monkeypatch.chdir(tmp_path)
+
+    @contextmanager
+    def open_quietly(settings: Any, *, json: bool) -> Iterator[Session]:
+        emit = speaking.say_nothing if json else speaking.say
+        registries = Registries(
+            transport=made.fake.transport, credentials=lambda _: None, notice=lambda text: emit(Message(text=text))
+        )
+        yield Session(
+            settings=settings, registries=registries, records=record_store(registries, CHAIN), local=FakeStore(), emit=emit,
+            driver=BuildxDriver(),
+        )  # fmt: skip
+
+    for module in (registry_command, inventory_command):
+        monkeypatch.setattr(module, "open_quietly", open_quietly)
+    return made
+
+
+def hostile_names(world: World) -> None:
+    world.fake.add_image(f"{CHAIN}/a:1", "amd64")
+    digest = world.host.tags["a", "1"]
+    world.host.tags["a", HOSTILE[:-1]] = digest
+    world.host.manifests[HOSTILE[:-1], digest] = world.host.manifests["a", digest]
+
+
+@pytest.mark.parametrize(
+    "words", [["registry", "ls"], ["registry", "ls", "--all"], ["registry", "ls", "a"], ["images"], ["registry", "gc"]]
+)
+def test_command_over_hostile_names_lists_the_others(
+    world: World, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Tags and repositories come from whoever can write to the registry, or is it."""
+    hostile_names(world)
+    assert run([*words, "--registry", f"{CHAIN}"] if "gc" not in words else [*words]) == 0
+    streams = capsys.readouterr()
+    assert not acts(streams.out + streams.err)
+    if "gc" not in words:
+        assert "a" in streams.out
+    assert r"\x1b[2J" in streams.err
+
+
+class Managed:
+    """A managed registry in whose way somebody with a hostile command line is."""
+
+    endpoint = "localhost:5000"
+    data = Path("/data")
+
+    def __init__(self, status: RegistryStatus) -> None:
+        self._status = status
+
+    def status(self) -> RegistryStatus:
+        return self._status
+
+
+def managed(monkeypatch: pytest.MonkeyPatch, status: RegistryStatus) -> None:
+    monkeypatch.setattr("chainbuild.session.managed_registry", lambda _: Managed(status))
+    monkeypatch.setattr("chainbuild.registry.docker_login.find_stored", lambda *_: "")
+    monkeypatch.setattr("chainbuild.registry.login.ensure_login", lambda: None)
+
+
+STATUS = RegistryStatus(
+    endpoint="localhost:5000", kind="other-user", holder=HOSTILE, data=HOSTILE, owner=HOSTILE,
+    holders=(Holder(pid=7, command=HOSTILE, started=0.0),),
+)  # fmt: skip
+
+
+def test_registry_status_with_a_hostile_command_line_escapes_it(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    managed(monkeypatch, STATUS)
+    assert run(["registry", "status"]) == 0
+    out = capsys.readouterr().out
+    assert not acts(out)
+    assert out.count(SHOWN) == 4
+    assert len(out.splitlines()) == 6
+
+
+def test_registry_status_as_json_is_exact(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    managed(monkeypatch, STATUS)
+    assert run(["registry", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["holder"] == HOSTILE
+
+
+@pytest.mark.parametrize("started", ["1e300", "-1e300", "NaN", "Infinity", '"nan"', "[]", "null", "[" * 1000])
+def test_lease_with_a_time_that_is_none_is_listed(tmp_path: Path, started: str) -> None:
+    """A lease is another user's file: what it says of its start may be anything."""
+    leases = Leases(5000, tmp_path)
+    with leases.exclusive():
+        lease = leases.take()
+        (path,) = (tmp_path / "5000").glob("lease-*")
+        path.write_text(f'{{"pid": 1, "command": "x", "started": {started}}}', encoding="utf-8")
+        (holder,) = leases.holders()
+        assert str(holder)
+        assert abs(holder.started - time.time()) < 1e6
+        lease.release()
+
+
+# ---- the mechanism ----------------------------------------------------------------------------------------------------
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node.lineno
+
+
+WRITERS: dict[str, Callable[[str], bool]] = {
+    "print": lambda name: name == "print",
+    "typer.echo": lambda name: name.endswith(("typer.echo", "click.echo", "typer.secho")),
+    "sys.stdout.write": lambda name: name in {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write"},
+}
+# What prints only words of our own: the version, and schemas that `python -m` writes for the documentation.
+ALLOWED = {"cli/app.py", "layouts/types/manifest.py", "release/rules.py", "project/schema.py"}
+
+
+def test_no_module_writes_to_a_terminal_past_the_one_that_escapes() -> None:
+    root = Path(chainbuild.__file__).parent
+    found = [
+        f"{path.relative_to(root)}:{line}: {name}"
+        for path in root.rglob("*.py")
+        # The package of the minimize stage runs inside builds, where nobody has a terminal.
+        if "minimize" not in path.relative_to(root).parts and str(path.relative_to(root)) not in ALLOWED
+        for name, line in calls(ast.parse(path.read_text(encoding="utf-8")))
+        if any(is_writer(name) for is_writer in WRITERS.values())
+    ]
+    assert found == []
