@@ -6,7 +6,7 @@ is added: no tag that exists changes its meaning. Names that Docker Hub's own im
 because other trees would take them for the real ones. Records from there carry no signature, so they decide nothing.
 
 The tree's folder stays as it is. A take-over that is interrupted is completed by the next one; a marker in the user's
-data says that it was done.
+data says that it was done, and which repositories got something from where.
 
 The layout is that of the distribution project's filesystem driver (registry/storage/paths.go):
 `blobs/sha256/AB/ABCD…/data`, and below `repositories/NAME` the links `_layers/sha256/HEX/link`,
@@ -94,7 +94,8 @@ def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOv
                     return None
                 done = _Taking(store, data, emit, shown or str(source)).run()
                 private_folder(marker.parent)
-                write_private(marker, json.dumps({"from": str(source), "at": time.time()}).encode())
+                document = {"from": str(source), "at": time.time(), "repositories": sorted(done.repositories)}
+                write_private(marker, json.dumps(document).encode())
         except (OSError, NotReadyError, _TooManyError) as error:
             text = f"the images in {source} could not be taken over: {getattr(error, 'message', None) or error}"
             emit(Message(level="warning", text=text))

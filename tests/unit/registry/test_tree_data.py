@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -97,6 +98,9 @@ def test_take_over_adds_images_and_leaves_the_tree_alone(world: World) -> None:
     assert world.new.tag("team/atom", "v1-stock") == manifest
     assert world.new.blob_path(untagged).read_bytes() == b"a parent without a tag"
     assert any("no longer used" in text and "rm -r" in text for text in world.told)
+    (marker,) = (world.new.folder / "chainbuild" / "taken-over").iterdir()
+    document = json.loads(marker.read_text(encoding="utf-8"))
+    assert (document["from"], document["repositories"]) == (str(world.old.folder), ["team/atom", "team/deep/name"])
     assert not world.warnings()
 
 
