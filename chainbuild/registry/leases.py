@@ -83,6 +83,7 @@ class Leases:
     def __init__(self, port: int, folder: Path | None = None) -> None:
         self.port = port
         self._place = folder
+        self._is_prepared = False
 
     @property
     def place(self) -> Path:
@@ -100,9 +101,11 @@ class Leases:
         Errors: `BusyError` if the mutex is not free after that many seconds; `NotReadyError` if the folder is not
         private or cannot be written to.
         """
-        if self._place is None:
-            private_folder(state_home())
-        private_folder(self.place)
+        if not self._is_prepared:
+            if self._place is None:
+                private_folder(state_home())
+            private_folder(self.place)
+            self._is_prepared = True
         path = self.place / "mutex"
         handle = _open(path, os.O_RDWR | os.O_CREAT)
         try:

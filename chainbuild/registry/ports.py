@@ -43,7 +43,7 @@ def listening_users(port: int) -> frozenset[int]:
             return frozenset()
     users: set[int] = set()
     for name, addresses in _LISTENING:
-        with suppress(OSError), Path(name).open(encoding="ascii") as table:
+        with suppress(OSError), Path(name).open(encoding="ascii", buffering=4096) as table:
             next(table, None)
             for line in table:
                 fields = line.split()
