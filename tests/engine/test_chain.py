@@ -12,7 +12,7 @@ import pytest
 
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import read_index, resolve
-from chainbuild.registry.managed import ask
+from chainbuild.registry.knock import ask
 from chainbuild.registry.pool import Registries
 
 from .conftest import OWN, Done, Lay, Place, container_output, docker, gives

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.registry.managed import ask
+from chainbuild.registry.knock import ask
 from tests.unit.minimize.elf_builder import AMD64, ARM64, library
 
 from .conftest import CASES, OTHER, OWN, Lay, descendants, docker, free_port, push_files

@@ -19,7 +19,7 @@ import pytest
 
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import copy_image, resolve
-from chainbuild.registry.managed import ask
+from chainbuild.registry.knock import ask
 from chainbuild.registry.pool import Registries
 
 from .conftest import (
