@@ -32,7 +32,7 @@ from typing import Final
 from chainbuild.errors import NotReadyError
 from chainbuild.events import Emit, Message
 from chainbuild.registry.login import OWN_FOLDER
-from chainbuild.userdirs import private_folder, write_private
+from chainbuild.userdirs import private_folder, read_private, write_private
 from chainbuild.wording import plural, size
 
 TREE_FOLDER: Final = "registry"
@@ -40,6 +40,7 @@ _STORE: Final = ("docker", "registry", "v2")
 _MARKERS: Final = "taken-over"
 _ASIDE: Final = "taking-over"
 _LOCK_SECONDS: Final = 600.0
+_MOST_MARKER_BYTES: Final = 64_000_000
 _SPARE_BYTES: Final = 1_000_000_000
 """What must stay free on the disk."""
 _MOST_ENTRIES: Final = 2_000_000
@@ -102,6 +103,17 @@ def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOv
             return None
     _tell(done, source, data, emit)
     return done
+
+
+def repositories_from_trees(data: Path) -> dict[str, str]:
+    """The repositories of a data folder that got something from a tree's `registry/`, with that folder's path."""
+    found: dict[str, str] = {}
+    folder = data / OWN_FOLDER / _MARKERS
+    for marker in sorted(folder.iterdir()) if folder.is_dir() else ():
+        with suppress(OSError, ValueError, KeyError, TypeError, NotReadyError):
+            document = json.loads(read_private(marker, _MOST_MARKER_BYTES) or b"")
+            found |= {str(name): str(document["from"]) for name in document["repositories"]}
+    return found
 
 
 def _is_within(data: Path, source: Path) -> bool:

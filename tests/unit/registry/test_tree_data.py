@@ -14,7 +14,7 @@ import pytest
 
 from chainbuild.events import Event, Message
 from chainbuild.registry import tree_data
-from chainbuild.registry.tree_data import TakenOver, take_over
+from chainbuild.registry.tree_data import TakenOver, repositories_from_trees, take_over
 
 
 def digest_of(content: bytes) -> str:
@@ -102,6 +102,17 @@ def test_take_over_adds_images_and_leaves_the_tree_alone(world: World) -> None:
     document = json.loads(marker.read_text(encoding="utf-8"))
     assert (document["from"], document["repositories"]) == (str(world.old.folder), ["team/atom", "team/deep/name"])
     assert not world.warnings()
+
+
+def test_repositories_from_trees_are_listed_with_their_folder(world: World) -> None:
+    """Signing "all records of earlier versions" must not sign what a foreign tree brought along."""
+    assert repositories_from_trees(world.new.folder) == {}
+    world.old.image("team/atom", "v1", b"image")
+    world.run()
+    (marker,) = (world.new.folder / "chainbuild" / "taken-over").iterdir()
+    marker.with_name("damaged").write_text("{")
+    marker.with_name("other").write_text('["no object"]')
+    assert repositories_from_trees(world.new.folder) == {"team/atom": str(world.old.folder)}
 
 
 def test_take_over_happens_once(world: World) -> None:
