@@ -125,6 +125,7 @@ class ManagedRegistry:
         lease: Lease | None = None
         joined: Joined | None = None
         stored: docker_login.Stored | None = None
+        said = ""
         try:
             while joined is None:
                 try:
@@ -138,12 +139,15 @@ class ManagedRegistry:
                     ensure_image(emit)
             with docker_login.docker_config(stored):
                 yield self.endpoint
+        except NotReadyError as error:
+            said = str(error)
+            raise
         finally:
             if joined is not None:
                 joined.reply.close()
             if lease is not None:
                 with self._exclusive(emit):
-                    self._leave_surely(lease, emit)
+                    self._leave_surely(lease, emit, said)
 
     def credentials(self, host: str) -> Credentials | None:
         """Return the login for a registry: the user's own for this one while a lease is held, else Docker's."""
@@ -303,16 +307,16 @@ class ManagedRegistry:
             return container.owner == logins.owner()
         return container.data in {"", str(self.data)}
 
-    def _leave_surely(self, lease: Lease, emit: Emit) -> None:
+    def _leave_surely(self, lease: Lease, emit: Emit, said: str = "") -> None:
         """Leave, even if an interrupt comes in between; a second one is obeyed."""
         try:
-            self._leave(lease, emit)
+            self._leave(lease, emit, said)
         except KeyboardInterrupt:
-            self._leave(lease, emit)
+            self._leave(lease, emit, said)
             raise
 
-    def _leave(self, lease: Lease, emit: Emit) -> None:
-        """Release the lease; the last run stops what a run started."""
+    def _leave(self, lease: Lease, emit: Emit, said: str) -> None:
+        """Release the lease; the last run stops what a run started. `said` is the error that ends the run anyway."""
         lease.release()
         mark = self._leases.marked()
         if mark is None or self._leases.holders():
@@ -324,7 +328,8 @@ class ManagedRegistry:
                 self._compose.clear(logins.owner())
         except NotReadyError as error:
             # The run's result stands. The mark stays, so that the next run tries again.
-            warn(emit, f"the registry at {self.endpoint} could not be stopped: {error}")
+            if str(error) != said:
+                warn(emit, f"the registry at {self.endpoint} could not be stopped: {error}")
         else:
             self._leases.unmark()
 

@@ -217,6 +217,19 @@ def test_registry_that_does_not_start_leaves_no_lease(world: World, registry: Ma
         assert (leases.holders(), leases.marked()) == ((), None)
 
 
+def test_engine_that_cannot_be_used_is_told_once(
+    world: World, registry: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clear(*_: object) -> None:
+        raise NotReadyError(world.fails)
+
+    monkeypatch.setattr(compose.Compose, "clear", clear)
+    world.fails = "no right to use the Docker Engine"
+    with pytest.raises(NotReadyError, match="no right"), registry.lease(world.emit):
+        pass
+    assert not any("could not be stopped" in text for text in world.told)
+
+
 def test_missing_image_is_made_without_the_mutex(
     world: World, registry: ManagedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
