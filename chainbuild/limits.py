@@ -136,6 +136,11 @@ ATTACHED: Final = Limit("the stored size of an attached document", 128 << 20)
 # The same, unpacked. chainbuild's own bill of materials has 700 bytes for each file.
 ATTACHED_UNPACKED: Final = Limit("the unpacked size of an attached document", 512 << 20)
 
+# What was asked of the stages, with its signature. A thousand patterns have 200 kB.
+ASKED: Final = Limit("the size of a statement about stage arguments", 4 << 20)
+# Such statements that are looked at for one image: one for each TAG and key. Each costs a verification.
+ASKED_STATEMENTS: Final = Limit("the statements about the stage arguments of an image", 500, "entries")
+
 # ---- trees ------------------------------------------------------------------------------------------------------------
 
 # A manifest or template of a tree.
