@@ -67,7 +67,9 @@ def with_handed(
                     hint=f"The stage before it has to leave {file.path} in its image.",
                 ) from error
             except OSError as error:
-                raise NotReadyError(f"{step.id}: cannot write {file.name}: {error.strerror}", where=str(target)) from error
+                raise NotReadyError(
+                    f"{step.id}: cannot write {file.name}: {error.strerror}", where=str(target)
+                ) from error
             if left_out:
                 text = f"{step.id}: {file.name} has {plural(left_out, 'file')} twice; the second time is left out"
                 emit(Message(text=text))

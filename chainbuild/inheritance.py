@@ -81,9 +81,7 @@ def _with_asks(chain: Chain, asks: tuple[Ask, ...], build_platform: Platform, pr
     return replace(chain, asks=asks, minimize=change(chain.minimize), production=change(chain.production))
 
 
-def _stage(
-    step: Step, chain: Chain, asks: tuple[Ask, ...], build_platform: Platform, problems: list[Problem]
-) -> Step:
+def _stage(step: Step, chain: Chain, asks: tuple[Ask, ...], build_platform: Platform, problems: list[Problem]) -> Step:
     """Return a stage with the args that the asks give, and the images that its Dockerfile names with these."""
     dockerfile = _dockerfile(step)
     declared = declared_args(dockerfile)

@@ -119,9 +119,7 @@ def read_statements(
     """
     local = is_this_machine(image.registry.rpartition(":")[0] or image.registry)
     rows = [
-        row
-        for row in referrers(registries, image, PAYLOAD_TYPE, tag_first=local)
-        if row.artifact_type == PAYLOAD_TYPE
+        row for row in referrers(registries, image, PAYLOAD_TYPE, tag_first=local) if row.artifact_type == PAYLOAD_TYPE
     ]
     wanted = frozenset(tags)
     rows = [row for row in rows if row.annotation(SLOT).rpartition(" ")[2] in wanted] or rows

@@ -159,7 +159,9 @@ def _target(tree: Tree, path: Path, facts: Dockerfile) -> str | None:
             message = f"target: no stage is named {words[1]!r}"
             tree.problem(path, message, hint or "Name it: FROM … AS name.", line=number)
         elif ask:
-            tree.problem(path, f"a stage cannot ask for {' '.join(words)!r}", "It can ask for: target NAME.", line=number)
+            tree.problem(
+                path, f"a stage cannot ask for {' '.join(words)!r}", "It can ask for: target NAME.", line=number
+            )
     return target
 
 

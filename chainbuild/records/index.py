@@ -89,9 +89,7 @@ class RecordIndex:
         """Empty the chain's own index, before what it tells of changes. Errors: `RegistryError`."""
         clear_index(self._registries, chain.result.repository, chain.result.id, self._keyring)
 
-    def update(
-        self, chain: Chain, records: Collection[Record], asked: Mapping[str, str] | None = None
-    ) -> None:
+    def update(self, chain: Chain, records: Collection[Record], asked: Mapping[str, str] | None = None) -> None:
         """Write these records into the chain's own index, beside those of other steps, and the marks of `asked`.
 
         Nothing is sent if they are there. A user who may only read the registry, or whose registry fails now, goes without

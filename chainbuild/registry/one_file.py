@@ -39,9 +39,7 @@ def save_file(registries: Registries, image: RemoteImage, path: str, target: Pat
     raise NotFoundInRegistryError(f"{image.reference} has no file {path}")
 
 
-def _search(
-    registries: Registries, place: ImageReference, layer: Descriptor, path: str, target: Path
-) -> str | None:
+def _search(registries: Registries, place: ImageReference, layer: Descriptor, path: str, target: Path) -> str | None:
     """Look for a file in a layer, of which the last entry of a path counts.
 
     Return the path if it was written, another path if it is a hard link to that, `""` if the layer says nothing of it, and
@@ -58,7 +56,9 @@ def _search(
             elif member.kind == "hard" and absolute(member.target) != path:
                 result = absolute(member.target)
             elif member.kind != "hard":
-                raise NotAnImageError(f"{place}: {path} is no regular file but a {_KINDS.get(member.kind, member.kind)}")
+                raise NotAnImageError(
+                    f"{place}: {path} is no regular file but a {_KINDS.get(member.kind, member.kind)}"
+                )
         elif at in {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, _OPAQUE)} and not result:
             result = None
     return result
@@ -77,4 +77,3 @@ def _write(member: Member, target: Path) -> None:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             hint = "See the folder for temporary files (TMPDIR)."
         raise NotReadyError(f"cannot write {member.name}: {error.strerror}", where=str(target), hint=hint) from error
-

@@ -95,9 +95,7 @@ def attached(registries: Registries, image: ImageReference, artifact_type: str) 
     return content_of(registries, image, ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1])
 
 
-def content_of(
-    registries: Registries, image: ImageReference, row: Descriptor, *, inline: bool = False
-) -> bytes | None:
+def content_of(registries: Registries, image: ImageReference, row: Descriptor, *, inline: bool = False) -> bytes | None:
     """The document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
 
     Errors: as `attached`.
