@@ -45,7 +45,7 @@ def _search(registries: Registries, place: ImageReference, layer: Descriptor, pa
     Return the path if it was written, another path if it is a hard link to that, `""` if the layer says nothing of it, and
     None if the layer deletes it.
     """
-    folder, name = posixpath.split(path)
+    deleted = _whiteouts(path)
     result: str | None = ""
     for member in layer_members(registries, place, layer):
         at = absolute(member.name)
@@ -59,9 +59,19 @@ def _search(registries: Registries, place: ImageReference, layer: Descriptor, pa
                 raise NotAnImageError(
                     f"{place}: {path} is no regular file but a {_KINDS.get(member.kind, member.kind)}"
                 )
-        elif at in {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, _OPAQUE)} and not result:
+        elif at in deleted and not result:
             result = None
     return result
+
+
+def _whiteouts(path: str) -> frozenset[str]:
+    """Return the entries by which a layer deletes a path: of itself, and of every folder that it is in."""
+    found: set[str] = set()
+    while path != "/":
+        folder, name = posixpath.split(path)
+        found |= {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, _OPAQUE)}
+        path = folder
+    return frozenset(found)
 
 
 _KINDS: Final = {"dir": "folder", "link": "symbolic link", "special": "special file"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.explain import changes
+from chainbuild.keys import changes
 from chainbuild.model import Graph
 from chainbuild.plan_json import plan_as_json
 from chainbuild.stage_args import stage_arguments

@@ -87,6 +87,8 @@ class FakeDriver:
     during: Callable[[BuildOrder], None] = lambda _: None
     proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
     content: Callable[[BuildOrder], str] | None = None
+    """What an image's own layer is, in this encoding."""
+    encoding: str = "utf-8"
     fails_tests: dict[str, BaseException] = field(default_factory=dict)
     """The steps whose tests fail, with what the builder raises."""
     texts: list[str] = field(default_factory=list)
@@ -149,7 +151,7 @@ class FakeDriver:
             ]
             text = json.dumps([dockerfile, arguments, copied])
         config = parent.config
-        layers = [*(self._blob(parent.reference, layer) for layer in parent.layers), text.encode()]
+        layers = [*(self._blob(parent.reference, layer) for layer in parent.layers), text.encode(self.encoding)]
         with self.lock:
             return self.fake.add_image(
                 order.image,
