@@ -76,12 +76,12 @@ def _base(chain: Chain) -> ImageInput | None:
 
 def _with_asks(chain: Chain, asks: tuple[Ask, ...], build_platform: Platform, problems: list[Problem]) -> Chain:
     def change(step: Step | None) -> Step | None:
-        return step and _stage(step, chain, asks, build_platform, problems)
+        return step and _stage(step, asks, build_platform, problems)
 
     return replace(chain, asks=asks, minimize=change(chain.minimize), production=change(chain.production))
 
 
-def _stage(step: Step, chain: Chain, asks: tuple[Ask, ...], build_platform: Platform, problems: list[Problem]) -> Step:
+def _stage(step: Step, asks: tuple[Ask, ...], build_platform: Platform, problems: list[Problem]) -> Step:
     """Return a stage with the args that the asks give, and the images that its Dockerfile names with these."""
     dockerfile = _dockerfile(step)
     declared = declared_args(dockerfile)
@@ -90,7 +90,7 @@ def _stage(step: Step, chain: Chain, asks: tuple[Ask, ...], build_platform: Plat
         plain = not uses_program(dockerfile, platform=step.platform, build_platform=build_platform)
     args = (
         *(arg for arg in step.args if arg.name not in declared),
-        *args_for(asks, declared, commas=chain.commas, plain=plain),
+        *args_for(asks, declared, plain=plain),
     )
     images, wrong = all_images(
         [image for image in step.images if not image.as_context or image.asked],

@@ -183,8 +183,6 @@ class Chain:
     production: Step | None = None
     stage_args: tuple[BuildArg, ...] = ()
     """What the option itself asks of the stages, as it was written."""
-    commas: bool = False
-    """Whether the lists of the tree's stage arguments are written with commas."""
     asks: tuple[Ask, ...] = ()
     """What holds for the stages: the asks of the options below, and this one's."""
     result_tag: str = ""

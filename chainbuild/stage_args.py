@@ -96,16 +96,13 @@ def place_of(origin: str) -> tuple[str, int]:
     return (path, int(line)) if line.isdecimal() else (origin, 0)
 
 
-def args_for(
-    asks: Sequence[Ask], declared: Collection[str], *, commas: bool = False, plain: bool = False
-) -> tuple[BuildArg, ...]:
+def args_for(asks: Sequence[Ask], declared: Collection[str], *, plain: bool = False) -> tuple[BuildArg, ...]:
     """Return the args that a stage gets, of those that its Dockerfile declares.
 
     Lists are always written in the same way, so that only their words decide a key. `plain`: for a tree's own stage,
-    which knows words alone: those of a list are separated by commas if the tree or an inherited list has them, and have no
-    `?`.
+    which knows words alone: those of a list have no `?`, and are separated by commas if one of the lists was written so.
     """
-    commas = plain and (commas or any(ask.commas for ask in asks))
+    commas = plain and any(ask.commas for ask in asks)
     args: list[BuildArg] = []
     for name in dict.fromkeys(ask.name for ask in asks if ask.name in declared):
         mine = [ask for ask in asks if ask.name == name]

@@ -19,7 +19,7 @@ from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, PROGRAM, Stage
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import minimize_program, proof_dockerfile
-from chainbuild.stage_args import LISTS, args_for, has_commas, merge, place_of
+from chainbuild.stage_args import args_for, merge, place_of
 from chainbuild.trials import read_trial
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
@@ -77,7 +77,6 @@ class _Reader:
             for platform in request.platforms
             if dockerfiles
         }
-        commas = any(arg.name in LISTS and has_commas(arg.value) for args in asked.values() for arg in args)
         for platform in request.platforms:
             base: ImageReference | str = request.base
             below: tuple[Ask, ...] = ()
@@ -85,7 +84,7 @@ class _Reader:
                 if not dockerfiles:
                     continue
                 chain = self._chain(name, dockerfiles, platform, base)
-                chain = replace(chain, stage_args=asked[name, platform], commas=commas)
+                chain = replace(chain, stage_args=asked[name, platform])
                 if stages := files[platform]:
                     chain = self._with_stages(chain, request.root / name, stages, below)
                 chains.append(chain)
@@ -202,9 +201,7 @@ class _Reader:
         request, platform, last = self.request, chain.platform, chain.last.id
         asks = merge(below, chain.stage_args, chain.option).asks
         minimize, production = (
-            self._with_build_args(
-                args_for(asks, declared_args(file.facts), commas=chain.commas, plain=not file.knows_lists), ()
-            )
+            self._with_build_args(args_for(asks, declared_args(file.facts), plain=not file.knows_lists), ())
             for file in (files.minimize, files.production)
         )
         first = self._step(

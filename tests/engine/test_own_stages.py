@@ -46,7 +46,8 @@ RUN packages=$(sort -u /station/packages.txt | xargs) \\
 """
 FILES = {
     "docker/ground/05-Dockerfile-tools": (
-        f'{STEP}ENV PATH="/opt/station/bin:$PATH"\nCOPY --chmod=755 parts/report /opt/station/bin/report\nCOPY parts/ground /srv/ground\n'
+        f'{STEP}ENV PATH="/opt/station/bin:$PATH"\nCOPY --chmod=755 parts/report /opt/station/bin/report\n'
+        "COPY parts/ground /srv/ground\n"
     ),
     "docker/sensors/10-Dockerfile-wind": f"{STEP}COPY parts/wind parts/rain /srv/sensors/\nCOPY parts/chart /var/charts/\n",
     "docker/display/10-Dockerfile-panel": f"{STEP}COPY parts/panel /opt/station/panel\nCOPY parts/unasked /srv/unasked\n",
@@ -60,7 +61,11 @@ FILES = {
     "parts/report": "#!/bin/sh\necho report\n",
     **{f"parts/{name}": f"{name}\n" for name in ("ground", "wind", "rain", "chart", "panel", "unasked")},
 }
-LIST = "cd / && find srv var/charts opt/station -type f 2>/dev/null | sort; for name in bc ed; do command -v $name; done; echo $PATH"
+LIST = """\
+cd / && find srv var/charts opt/station -type f 2>/dev/null | sort
+for name in bc ed; do command -v $name; done
+echo $PATH
+"""
 GROUND = ["opt/station/bin/report", "srv/ground"]
 SENSORS = ["opt/station/bin/report", "srv/ground", "srv/sensors/wind", "var/charts/chart"]
 DISPLAY = [

@@ -10,6 +10,10 @@ from chainbuild.errors import WrongUseError
 from chainbuild.keys import changes
 from chainbuild.model import Graph
 from chainbuild.plan_json import plan_as_json
+from chainbuild.publish import push_results
+from chainbuild.references import ImageReference
+from chainbuild.registry.collect import collect, find_garbage
+from chainbuild.registry.images import resolve
 from chainbuild.stage_args import stage_arguments
 from tests.support.keys import keyring, record_store, signing_key
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, World
@@ -168,6 +172,45 @@ def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
     outcome, other = world.run(graph), world.run(without)
     keys = [done.results["amd64/extras/minimize"].record for done in (outcome, other)]
     assert changes(keys[1].components, keys[0].components) == (f'arg {FILES} added ("/stock /graphics")',)
+
+
+def test_pushed_result_brings_what_it_asked(world: World) -> None:
+    graph = world.graph(options=["stock"])
+    outcome = world.run_noting(graph)
+    elsewhere = ImageReference.parse("registry.example/team/atom")
+    push_results(world.registries, elsewhere, graph.chains, outcome)
+    for name in ("v1-stock-amd64", "v1-stock"):
+        graph = on(world, f"registry.example/team/atom:{name}", "extras")
+        assert files_of(graph, "amd64/extras/minimize") == "/stock"
+    assert world.notices == []
+
+
+def test_garbage_collection_keeps_statements_with_their_images(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.tag, world.now = "v2", world.now + 100
+    world.write({"stock/10-Dockerfile-base": STEP + "RUN other\n"})
+    world.run_noting(world.graph(options=["stock"]))
+    repository = ImageReference(CHAIN, REPOSITORY)
+    gone = [tag for tag in world.tags() if tag.startswith("v1-")]
+    statements = len(attached_lists(world))
+    collect(world.registries, find_garbage(world.registries, repository, dropped=gone))
+    assert len(attached_lists(world)) == statements / 2
+    assert files_of(on(world, named("v2-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
+    assert world.notices == []
+
+
+def attached_lists(world: World) -> list[str]:
+    """The tags that list what is attached to an image."""
+    return [tag for _, tag in world.host.tags if tag.startswith("sha256-")]
+
+
+def test_layer_on_a_result_brings_what_the_result_asked(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    result = resolve(world.registries, ImageReference.parse(named("v1-stock-amd64")), AMD64)
+    layers = [world.host.blobs[REPOSITORY, str(layer.digest)] for layer in result.layers]
+    labels = dict(result.config.labels)
+    world.fake.add_image(f"{REPOSITORY}:mine", AMD64, layers=[*layers, b"more"], labels=labels)
+    assert files_of(on(world, named("mine"), "extras"), "amd64/extras/minimize") == "/stock"
 
 
 def test_platforms_inherit_their_own(world: World) -> None:

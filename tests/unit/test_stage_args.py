@@ -31,8 +31,8 @@ def asks(*options: tuple[str, Mapping[str, str]]) -> tuple[Ask, ...]:
     return below
 
 
-def given_to(asked: tuple[Ask, ...], *, commas: bool = False, plain: bool = False) -> dict[str, str]:
-    found = args_for(asked, {*LISTS, "STRIP"}, commas=commas, plain=plain)
+def given_to(asked: tuple[Ask, ...], *, plain: bool = False) -> dict[str, str]:
+    found = args_for(asked, {*LISTS, "STRIP"}, plain=plain)
     return {arg.name: arg.value for arg in found}
 
 
@@ -87,7 +87,8 @@ def test_own_stages_get_words_without_prefixes_in_the_separators_of_the_tree() -
     assert given_to(asked, plain=True) == {FILES: "/a,/b", PACKAGES: "tini"}
     spaced = asks(("stock", {FILES: "?/a /b"}))
     assert given_to(spaced, plain=True) == {FILES: "/a /b"}
-    assert given_to(spaced, plain=True, commas=True) == {FILES: "/a,/b"}
+    mixed = merge(spaced, args({FILES: "/c,/d"}, "top"), "top").asks
+    assert given_to(mixed, plain=True) == {FILES: "/a,/b,/c,/d"}
 
 
 def test_undeclared_argument_does_not_reach_a_stage() -> None:
