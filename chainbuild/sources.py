@@ -117,6 +117,8 @@ def _neighbours(source: Source) -> list[str]:
 def _parent_with(root: Path, sources: Sequence[Source]) -> str:
     """Return a folder above a context's that has everything that is taken from it; empty if there is none."""
     patterns = tuple(dict.fromkeys(source.pattern for source in sources))
+    if any("**" in pattern for pattern in patterns):
+        return ""  # that would walk through everything there is
     for parent in root.parents[:_PARENTS]:
         if not ContextTree(parent).missing(find_ignore(parent), patterns):
             return _shown(parent)

@@ -12,7 +12,7 @@ A statement that no trusted key has signed does not count, and a warning says so
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from chainbuild.asked.statement import Refusal, Statement, Statements, read_statements
@@ -63,10 +63,10 @@ class AskedReader:
         if not results and not looks_made:
             return ()
         tags = _names(named, platform)
-        statements = read_statements(self._records.registries, image.reference, self._records.keyring, tags)
+        statements = read_statements(self._records.registries, image.reference, self._records.keyring)
         if not statements.trusted and not statements.refused:
             if results:
-                statements = self._of_trail(image.reference, results[-1].key, tags)
+                statements = self._of_trail(image.reference, results[-1].key)
             else:
                 record = self._records.of_image(_place(image.reference), image.digest).record
                 if record is None or not _is_step(record):
@@ -74,7 +74,7 @@ class AskedReader:
                 statements, tags = self._of_option(named, image.reference, record)
         return self._chosen(named, statements, tags)
 
-    def _of_trail(self, place: ImageReference, key: str, tags: Iterable[str]) -> Statements:
+    def _of_trail(self, place: ImageReference, key: str) -> Statements:
         """The statements about a result that an image stands on or is a copy of: its record has that key."""
         record = self._records.look_up(_place(place), key).record
         if record is None:
@@ -82,7 +82,7 @@ class AskedReader:
             if elsewhere is None:
                 return Statements()
             record, place = elsewhere
-        return self._at(place, record.image, tags) if record.image != place.digest else Statements()
+        return self._at(place, record.image) if record.image != place.digest else Statements()
 
     def _of_option(
         self, named: ImageReference, place: ImageReference, record: Record
@@ -95,15 +95,13 @@ class AskedReader:
             result = f"{tag.removesuffix(end)}-{option}-{platform}"
             there = self._records.tagged(_place(place).with_tag(result))
             if there is not None:
-                return self._at(place, there, (result,)), (result,)
+                return self._at(place, there), (result,)
         last = self._records.last(_place(place), f"{option}-{_PRODUCTION}-{platform}").record
         return self._at(place, last.image) if last else Statements(), ()
 
-    def _at(self, place: ImageReference, image: Digest, tags: Iterable[str] = ()) -> Statements:
+    def _at(self, place: ImageReference, image: Digest) -> Statements:
         try:
-            return read_statements(
-                self._records.registries, _place(place).with_digest(image), self._records.keyring, tags
-            )
+            return read_statements(self._records.registries, _place(place).with_digest(image), self._records.keyring)
         except (NotFoundInRegistryError, DamagedContentError):
             return Statements()
 

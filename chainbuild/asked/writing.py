@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from chainbuild.asked.statement import Statement, attach_statement, read_statements
+from chainbuild.asked.statement import Statement, attach_statement, payload_of, read_statements
 from chainbuild.errors import RegistryError
 from chainbuild.model import Chain, Graph, Step, StepId
 from chainbuild.records.index import RecordIndex
@@ -72,7 +72,8 @@ class AskedNotes:
 
     def _attach(self, chain: Chain, step: Step, image: Digest, *, forget: bool) -> None:
         place = step.repository.with_digest(image)
-        there = read_statements(self._registries, place, self._keyring, [step.tag]).about([step.tag])
+        others = read_statements(self._registries, place, self._keyring)
+        there = others.about([step.tag])
         if there is not None and there.asks == chain.asks:
             return
         if forget:
@@ -80,7 +81,7 @@ class AskedNotes:
             self._index.forget(chain)
         at = max(self._clock(), there.at + 0.001 if there else 0.0)
         statement = Statement(image=image, tag=step.tag, at=at, asks=chain.asks)
-        attach_statement(self._registries, place, statement, self._keyring)
+        attach_statement(self._registries, place, statement, self._keyring, others)
 
     def made(self, chain: Chain) -> Mapping[str, str]:
         """Return what the chain's index is to remember: a mark for each tag that has its statement."""
@@ -91,5 +92,5 @@ class AskedNotes:
 
 def _mark(chain: Chain, step: Step, image: Digest) -> str:
     """Return a digest of what a statement says."""
-    text = Statement(image=image, tag=step.tag, at=0.0, asks=chain.asks).payload
+    text = payload_of([Statement(image=image, tag=step.tag, at=0.0, asks=chain.asks)])
     return hashlib.sha256(_SCHEMA.encode() + text).hexdigest()[:32]

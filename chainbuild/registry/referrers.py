@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from chainbuild import limits
-from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import copy_image, read_index
@@ -80,7 +81,19 @@ def attach(
         there = client.manifest(place.repository, digest).descriptor
         row = replace(there, artifact_type=artifact_type, annotations=tuple(marks.items()))
         _list(registries, place.with_tag(referrers_tag(subject.digest)), row)
+    elif slot:
+        _drop_former(registries, place.with_digest(subject.digest), artifact_type, digest)
     return digest
+
+
+def _drop_former(registries: Registries, image: ImageReference, artifact_type: str, newest: Digest) -> None:
+    """Delete what a newer document takes the place of, where the registry keeps the list itself and lets us."""
+    rows = {row.digest: row for row in referrers(registries, image, artifact_type)}
+    client = registries.client(image)
+    for digest, row in rows.items():
+        if newest in rows and digest != newest and _same_made(row, rows[newest]):
+            with suppress(RegistryError):
+                client.delete_manifest(image.repository, digest)
 
 
 def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
