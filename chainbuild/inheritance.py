@@ -90,7 +90,7 @@ def _stage(step: Step, asks: tuple[Ask, ...], build_platform: Platform, problems
         plain = not uses_program(dockerfile, platform=step.platform, build_platform=build_platform)
     args = (
         *(arg for arg in step.args if arg.name not in declared),
-        *args_for(asks, declared, plain=plain),
+        *args_for(asks, declared, step.option, plain=plain),
     )
     images, wrong = all_images(
         [image for image in step.images if not image.as_context or image.asked],

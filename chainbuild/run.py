@@ -77,7 +77,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     here = Platform.of_this_machine()
     found = dict(find_all(finder, graph.external_images))
     # What was asked of the stages up to those images, and what their triggers read, is known only now.
-    asked = AskedReader(session.records, found, session.registries.notice)
+    asked = AskedReader(session.records, found, lambda text: session.emit(events.Message(level="warning", text=text)))
     graph = with_inherited(graph, asked.asks_of, build_platform=here)
     found |= find_all(finder, _not_in(found, graph))
     graph = with_trigger_images(graph, found, build_platform=here)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chainbuild.errors import Problem
@@ -17,8 +17,13 @@ from chainbuild.minimize.lists import EVERYTHING, Word, as_list, words_in
 from chainbuild.model import Ask, BuildArg, Chain, Graph, Step, StepId
 
 PACKAGES: Final = "PRODUCTION_PACKAGES"
-LISTS: Final = frozenset({"ADDITIONAL_FILES", "ADDITIONAL_LIB_LOCATIONS", PACKAGES})
+LOCATIONS: Final = "ADDITIONAL_LIB_LOCATIONS"
+DATA: Final = "KEEP_DATA"
+"""A list, or `0` or `1`: none, or all."""
+LISTS: Final = frozenset({"ADDITIONAL_FILES", LOCATIONS, DATA, PACKAGES})
 """The arguments of the stages that are lists."""
+_BELOW: Final = frozenset({LOCATIONS, DATA})
+"""Lists of what need not be in a result: above that, their words may name nothing."""
 _ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
 _ENVIRONMENT: Final = " (environment)"
 
@@ -76,7 +81,19 @@ def _list(below: Sequence[Ask], arg: BuildArg, option: str, problems: list[Probl
         # Where one must name something and the other may name nothing, the first one counts.
         if not word.taken_back and not (word.optional and word.text in kept):
             kept[word.text] = Ask(name=arg.name, value=str(word), option=option, origin=arg.origin, commas=commas)
+    if arg.name == DATA:
+        kept = _switched(kept, [word.text for word in words if not word.taken_back])
     return list(kept.values()) or [Ask(name=arg.name, value="", option=option, origin=arg.origin)]
+
+
+def _switched(kept: Mapping[str, Ask], own: Collection[str]) -> dict[str, Ask]:
+    """A list that may be a switch: an own `0` or `1` is all that counts, and words add nothing to an inherited `1`."""
+    for switch in ("0", "1"):
+        if switch in own:
+            return {switch: kept[switch]}
+    if "1" in kept:
+        return {"1": kept["1"]}
+    return {text: ask for text, ask in kept.items() if text != "0" or not own}
 
 
 def _takes_nothing(arg: BuildArg, word: Word, inherited: Sequence[str]) -> Problem:
@@ -96,10 +113,13 @@ def place_of(origin: str) -> tuple[str, int]:
     return (path, int(line)) if line.isdecimal() else (origin, 0)
 
 
-def args_for(asks: Sequence[Ask], declared: Collection[str], *, plain: bool = False) -> tuple[BuildArg, ...]:
-    """Return the args that a stage gets, of those that its Dockerfile declares.
+def args_for(
+    asks: Sequence[Ask], declared: Collection[str], option: str, *, plain: bool = False
+) -> tuple[BuildArg, ...]:
+    """Return the args that a stage of an option gets, of those that its Dockerfile declares.
 
-    Lists are always written in the same way, so that only their words decide a key. `plain`: for a tree's own stage,
+    Lists are always written in the same way, so that only their words decide a key. What need not be in the result of the
+    option that asked for it may name nothing above that. `plain`: for a tree's own stage,
     which knows words alone: those of a list have no `?`, and are separated by commas if one of the lists was written so.
     """
     commas = plain and any(ask.commas for ask in asks)
@@ -109,12 +129,22 @@ def args_for(asks: Sequence[Ask], declared: Collection[str], *, plain: bool = Fa
         origin = ", ".join(dict.fromkeys(ask.origin or f"from {ask.option}" for ask in mine))
         value = mine[-1].value
         if name in LISTS:
-            words: Iterable[Word] = (word for ask in mine for word in words_in(ask.value))
+            words: Iterable[Word] = (_as_inherited(word, ask, option) for ask in mine for word in words_in(ask.value))
             if plain or name == PACKAGES:
                 words = (Word(text=word.text) for word in words)
             value = as_list(words, "," if commas else " ")
         args.append(BuildArg(name=name, value=value, origin=origin))
     return tuple(args)
+
+
+def _as_inherited(word: Word, ask: Ask, option: str) -> Word:
+    if ask.name in _BELOW and _is_inherited(ask, option) and word.text not in {"0", "1"}:
+        return replace(word, optional=True)
+    return word
+
+
+def _is_inherited(ask: Ask, option: str) -> bool:
+    return ask.option != option or not ask.origin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +178,7 @@ def arguments_of(chain: Chain, stage: Step) -> tuple[Argument, ...]:
             continue
         by_option: dict[str, list[str]] = {}
         for ask in asks:
-            if (ask.option != chain.option or not ask.origin) and (ask.value or ask.name not in LISTS):
+            if _is_inherited(ask, chain.option) and (ask.value or ask.name not in LISTS):
                 by_option.setdefault(ask.option, []).append(ask.value)
         inherited = tuple((" ".join(values), option) for option, values in by_option.items())
         found.append(Argument(name=arg.name, value=arg.value, inherited=inherited))

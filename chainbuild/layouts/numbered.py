@@ -201,7 +201,9 @@ class _Reader:
         request, platform, last = self.request, chain.platform, chain.last.id
         asks = merge(below, chain.stage_args, chain.option).asks
         minimize, production = (
-            self._with_build_args(args_for(asks, declared_args(file.facts), plain=not file.knows_lists), ())
+            self._with_build_args(
+                args_for(asks, declared_args(file.facts), chain.option, plain=not file.knows_lists), ()
+            )
             for file in (files.minimize, files.production)
         )
         first = self._step(

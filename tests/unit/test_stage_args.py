@@ -31,8 +31,8 @@ def asks(*options: tuple[str, Mapping[str, str]]) -> tuple[Ask, ...]:
     return below
 
 
-def given_to(asked: tuple[Ask, ...], *, plain: bool = False) -> dict[str, str]:
-    found = args_for(asked, {*LISTS, "STRIP"}, plain=plain)
+def given_to(asked: tuple[Ask, ...], option: str = "top", *, plain: bool = False) -> dict[str, str]:
+    found = args_for(asked, {*LISTS, "STRIP"}, option, plain=plain)
     return {arg.name: arg.value for arg in found}
 
 
@@ -91,8 +91,38 @@ def test_own_stages_get_words_without_prefixes_in_the_separators_of_the_tree() -
     assert given_to(mixed, plain=True) == {FILES: "/a,/b,/c,/d"}
 
 
+def test_inherited_locations_may_name_nothing_above() -> None:
+    """The files whose needs are followed are not kept themselves, so the result need not have them."""
+    asked = asks(("stock", {LIBRARIES: "/build/lib", FILES: "/srv"}), ("top", {LIBRARIES: "/other"}))
+    assert given_to(asked, "top") == {LIBRARIES: "?/build/lib /other", FILES: "/srv"}
+    assert given_to(asks(("stock", {LIBRARIES: "/build/lib"})), "stock") == {LIBRARIES: "/build/lib"}
+    assert given_to(asked, "top", plain=True)[LIBRARIES] == "/build/lib /other"
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "value"),
+    [
+        ("file", "tzdata", "?file tzdata"),
+        ("file", "0", "0"),
+        ("file", "1", "1"),
+        ("1", "file", "1"),
+        ("1", "!1 file", "file"),
+        ("1", "0", "0"),
+        ("0", "file", "file"),
+        ("0", None, "0"),
+        ("1", None, "1"),
+        ("file", "!file", ""),
+    ],
+)
+def test_list_that_may_be_a_switch_is_merged(lower: str, upper: str | None, value: str) -> None:
+    below = asks(("stock", {"KEEP_DATA": lower}))
+    merged = merge(below, args({} if upper is None else {"KEEP_DATA": upper}, "top"), "top")
+    assert merged.problems == ()
+    assert given_to(merged.asks) == {"KEEP_DATA": value}
+
+
 def test_undeclared_argument_does_not_reach_a_stage() -> None:
-    assert args_for(asks(("stock", {FILES: "/a"})), {"STRIP"}) == ()
+    assert args_for(asks(("stock", {FILES: "/a"})), {"STRIP"}, "stock") == ()
 
 
 def test_has_commas_ignores_escaped_ones() -> None:
