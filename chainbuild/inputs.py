@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,7 +23,7 @@ from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
 from chainbuild.references import Platform
 from chainbuild.shipped import minimize_program
-from chainbuild.sources import Checked, Source, Submodules, is_there
+from chainbuild.sources import Checked, Source, Submodules, is_there, problems_of
 
 if TYPE_CHECKING:
     from chainbuild.context.remote import RemoteContent
@@ -152,6 +152,10 @@ class InputReader:
                     for one in self._submodules.below(root, pattern)
                 ]
         return Checked(sources=tuple(sources), warnings=tuple(warnings))
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        """A problem for each source of these steps that is missing."""
+        return problems_of(checked, self._submodules)
 
     def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
         """Return a digest of what the step's builder is sent, as it is in the file system now.

@@ -7,18 +7,20 @@ a parent that was built and has the content that it had before changes nothing b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from chainbuild.context.files import ContextFile
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step, StepId
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
-from chainbuild.sources import Checked, problems_of
 from chainbuild.wording import plural
+
+if TYPE_CHECKING:
+    from chainbuild.context.files import ContextFile
+    from chainbuild.sources import Checked
 
 NEVER_BUILT = "never built"
 
@@ -85,6 +87,9 @@ class Inputs(Protocol):
 
     def check(self, step: Step, images: Mapping[str, ImageFacts]) -> Checked:
         """What the step cannot do without, as far as the images that are known tell."""
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        """A problem for each thing that steps cannot do without and that is not there."""
 
     def fresh(self) -> Inputs:
         """A reader that looks at everything again."""
@@ -224,10 +229,17 @@ class Decider:
         """The entries of its context that a step can read, with the facts of the steps that it needs."""
         return self._inputs.context_files(step, self.images(step, steps))
 
-    def check(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Checked:
-        """What a step cannot do without, with the facts of those of the steps it needs that are known."""
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        """A problem for each thing that steps cannot do without and that is not there."""
+        return self._inputs.problems(checked)
+
+    def check(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Checked | None:
+        """What a step cannot do without, with the facts of those of the steps it needs that are known.
+
+        None if its image is taken as it stands.
+        """
         if step.id in self._taken:
-            return Checked()
+            return None
         known = {
             image.name: steps[image.source]
             for image in step.images
@@ -414,12 +426,12 @@ def make_plan(graph: Graph, decider: Decider) -> Plan:
             decision = Decision(step=step, reuse=None, reason=error.problems[0].message)
         if decision.reuse:
             known[step.id] = facts_of(decision.reuse)
-        else:
-            checked.append(decider.check(step, known))
-            warnings = (decision.warning, *checked[-1].warnings)
+        elif looked := decider.check(step, known):
+            checked.append(looked)
+            warnings = (decision.warning, *looked.warnings)
             decision = replace(decision, warning="\n".join(text for text in warnings if text))
         decisions[step.id] = decision
-    problems += problems_of(checked)
+    problems += decider.problems(checked)
     if problems:
         raise WrongUseError(problems)
     return Plan(graph=graph, decisions=tuple(decisions.values()), publishes=_publishes(graph))

@@ -73,9 +73,8 @@ class Submodules:
         return tuple(one for one in self.of(root) if one.startswith(f"{pattern}/"))
 
 
-def problems_of(checked: Iterable[Checked], submodules: Submodules | None = None) -> tuple[Problem, ...]:
+def problems_of(checked: Iterable[Checked], submodules: Submodules) -> tuple[Problem, ...]:
     """Return a problem for each source that is missing, of all steps of a run: where they all are is told, too."""
-    submodules = submodules or Submodules()
     every = tuple(dict.fromkeys(source for one in checked for source in one.sources))
     bad = [source for source in every if source.missing or submodules.above(source.root, source.pattern)]
     parents: dict[Path, str] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.context.remote import RemoteContent
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.events import Message
 from chainbuild.keys import Components
 from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
@@ -470,6 +470,9 @@ class FakeInputs:
 
     def check(self, step: Step, images: dict[str, ImageFacts]) -> Checked:
         return Checked()
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        return ()
 
     def fresh(self) -> FakeInputs:
         return FakeInputs()
