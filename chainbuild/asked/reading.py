@@ -6,7 +6,7 @@
 | another step of an option | attached to the option's result: of the tag that the step's tag tells, else the newest one |
 | a layer on a result, or a copy from the local image store | attached to that result, which the trail in the labels names |
 
-A statement that no trusted key has signed does not count, and a warning says so.
+A statement that no trusted key has signed does not count. A warning says so, unless there is one that counts for the tag.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ class AskedReader:
     # Choosing ---------------------------------------------------------------------------------------------------------
 
     def _chosen(self, named: ImageReference, statements: Statements, tags: tuple[str, ...]) -> tuple[Ask, ...]:
-        for refusal in statements.refused:
-            self._notice(_refused(named, refusal))
+        if statements.about(tags) is None:
+            for text in dict.fromkeys(_refused(named, refusal) for refusal in statements.refused):
+                self._notice(text)
         trusted = [one for one in statements.trusted if not self._is_older(named, one)]
         if not trusted:
             if not statements.refused and not statements.trusted:

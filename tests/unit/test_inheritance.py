@@ -133,6 +133,18 @@ def test_statement_of_an_untrusted_key_does_not_count_and_is_told(world: World) 
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
 
 
+def test_statement_of_another_key_beside_a_trusted_one_is_no_warning(world: World) -> None:
+    mine = world.records
+    world.run_noting(world.graph(options=["stock"]))
+    world.records = record_store(world.registries, CHAIN, number=2)
+    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    world.tag = "v2"
+    world.run_noting(world.graph(options=["stock"]))
+    world.records = mine
+    assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
+    assert world.notices == []
+
+
 def test_image_without_a_statement_is_told(world: World) -> None:
     world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
