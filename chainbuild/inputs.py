@@ -142,7 +142,7 @@ class InputReader:
                 path, line = _origin(step, shown, written)
                 source = Source(
                     path=path, line=line, instruction=keywords.get(written, "COPY"), pattern=pattern, root=root, context=name,
-                    movable=not prefix and step.kind is StepKind.BUILD and step.text is None,
+                    movable=not prefix and step.context_can_change,
                     missing=pattern in missing, ignored=pattern in ignored,
                 )  # fmt: skip
                 sources.append(source)

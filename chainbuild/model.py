@@ -123,6 +123,8 @@ class Step:
     platform: Platform
     dockerfile: Path
     context: Path
+    context_can_change: bool = False
+    """Whether the user may name another folder by `--context`."""
     args: tuple[BuildArg, ...] = ()
     images: tuple[ImageInput, ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()

@@ -284,6 +284,7 @@ class _Reader:
             platform=platform,
             dockerfile=path,
             context=context,
+            context_can_change=kind is StepKind.BUILD,
             args=args,
             images=self._inputs((facts, *also_reads), images, args, named, platform, target),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),

@@ -266,6 +266,7 @@ class _Reader:
             platform=platform,
             dockerfile=piece.path,
             context=layer.context or layer.folder,
+            context_can_change=True,
             args=args,
             images=tuple(inputs),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),

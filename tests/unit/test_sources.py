@@ -61,6 +61,15 @@ def test_parent_folder_with_only_some_sources_is_not_named(world: World) -> None
     assert [where for where, _, hint in told if "--context .." in hint] == []
 
 
+def test_stage_is_not_told_to_take_another_context(world: World) -> None:
+    production = STAGES["utilities/Dockerfile-production"] + "COPY lost /\n"
+    told = wrong(
+        world, {"stock/10-Dockerfile-base": STEP, **STAGES, "utilities/Dockerfile-production": production, "lost": ""}
+    )
+    assert [where for where, _, _ in told] == ["utilities/Dockerfile-production:6"]
+    assert "--context" not in told[0][2]
+
+
 def test_ignored_source_is_told_as_such(world: World) -> None:
     (told,) = wrong(
         world, {"stock/10-Dockerfile-a": f"{FROM}COPY notes.txt /\n", "notes.txt": "", ".dockerignore": "*.txt\n"}
