@@ -1,7 +1,7 @@
 """Notes at the images of a run what was asked of the stages up to them, before they get their names.
 
 The last step's image, the minimized one and the result have a statement each. The index of the chain's records (see
-`records.index`) remembers which statements this user's key has made, so that a run in which nothing changed asks nothing.
+`records.index`) remembers which statements their key has made, so that a run in which nothing changed asks nothing.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ class AskedNotes:
         if chain is None:
             return
         mark = _mark(chain, step, image)
-        known = self._known[chain.result.id].get(step.tag)
-        if known != mark:
+        known = self._known[chain.result.id].get(step.tag, frozenset())
+        # Where two keys say different things of a tag, the newest one counts: only the statements tell which that is.
+        if known != {mark}:
             try:
-                self._attach(chain, step, image, forget=known is not None)
+                self._attach(chain, step, image, forget=bool(known))
             except RegistryError as error:
                 self._notice(f"could not note at {step.reference} what was asked of the stages: {error.message}")
                 return

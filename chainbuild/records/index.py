@@ -60,6 +60,7 @@ class RecordIndex:
         self._seen = seen or SeenRecords(None)
         self._read: dict[ImageReference, _Document] | None = None
         self._tags: dict[ImageReference, frozenset[str]] = {}
+        self._emptied: set[ImageReference] = set()
 
     def lookup(self, repository: ImageReference, components: Components) -> Record | None:
         """Return the record of a key if both it and its image are still there; None if that has to be asked."""
@@ -77,16 +78,18 @@ class RecordIndex:
                     return replace(record, components=components)
         return None
 
-    def asked(self, chain: Chain) -> Mapping[str, str]:
-        """Return which statements of what was asked the user's key has made for a chain: a mark for each tag."""
-        own = self._keyring.own_key
-        if own is None:
-            return {}
-        document = self._indexes().get(_place(chain.result.repository, own.id, chain.option, chain.platform.name))
-        return document.asked if document else {}
+    def asked(self, chain: Chain) -> Mapping[str, frozenset[str]]:
+        """Return which statements of what was asked trusted keys have made for a chain: their marks for each tag."""
+        found: dict[str, set[str]] = {}
+        for key in self._keyring.trusted:
+            place = _place(chain.result.repository, key.id, chain.option, chain.platform.name)
+            for tag, mark in self._indexes().get(place, _Document()).asked.items():
+                found.setdefault(tag, set()).add(mark)
+        return {tag: frozenset(marks) for tag, marks in found.items()}
 
     def forget(self, chain: Chain) -> None:
         """Empty the chain's own index, before what it tells of changes. Errors: `RegistryError`."""
+        self._emptied.add(self._own_place(chain))
         clear_index(self._registries, chain.result.repository, chain.result.id, self._keyring)
 
     def update(self, chain: Chain, records: Collection[Record], asked: Mapping[str, str] | None = None) -> None:
@@ -108,7 +111,7 @@ class RecordIndex:
             # The newest come last, and the oldest go.
             marks = {tag: mark for tag, mark in marks.items() if tag not in asked} | dict(asked)
             marks = dict(list(marks.items())[-_MOST_MARKS:])
-        if documents == _documents(known.records.values()) and marks == known.asked:
+        if place not in self._emptied and documents == _documents(known.records.values()) and marks == known.asked:
             return
         tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(whole))
         untagged = {record.image for record in records if image_tag(record.image) not in tags}

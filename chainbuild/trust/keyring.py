@@ -105,13 +105,6 @@ class KeyRing:
         return found
 
     @property
-    def own_key(self) -> PublicKey | None:
-        """The user's own public key; None if there is none yet. Errors: as `trusted`."""
-        with self._lock:
-            own = self._read_own()
-            return own.public if own else None
-
-    @property
     def signing_key(self) -> SigningKey:
         """The key that this user signs with; it is made if there is none.
 

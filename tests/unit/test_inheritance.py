@@ -160,6 +160,28 @@ def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World
     assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
 
 
+def test_run_of_another_key_that_trusts_the_first_asks_nothing_either(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    world.begin_again()
+    world.run_noting(world.graph(options=["stock"]))
+    assert world.driver.built == []
+    assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
+
+
+def test_newest_of_two_keys_statements_about_a_tag_counts(world: World) -> None:
+    """One image, one TAG, and two users who trust each other take turns."""
+    keyrings = [keyring(1, trusts=(signing_key(2).public,)), keyring(2, trusts=(signing_key(1).public,))]
+    for turn, asked in enumerate(("/one", "/two", "/one", "/two")):
+        world.records.keyring = keyrings[turn % 2]
+        world.base_name, world.now = "fat:1", world.now + 100
+        world.write({"stock/minimize-amd64-args": f"{FILES}={asked}\n"})
+        world.run_noting(world.graph(options=["stock"]))
+        graph = on(world, named("v1-stock-10-base-amd64"), "extras")
+        assert files_of(graph, "amd64/extras/minimize") == asked
+    assert world.notices == []
+
+
 def test_word_that_takes_back_nothing_of_an_earlier_command_is_a_problem(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     world.write({"extras/minimize-amd64-args": f"{FILES}=!/stock /extras\n"})
