@@ -127,13 +127,12 @@ class InputReader:
         shown = step.shown or shown_path(step.dockerfile)
         keywords = _keywords(parse(raw, shown))
         local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
-        handed = {file.name for file in step.handed}
         sources: list[Source] = []
         warnings: list[str] = []
         for prefix, root, taken in _readable(step, facts, local):
             ignore = IgnoreFile() if taken.past_ignore else _ignore_for(step, prefix, root)
             name = prefix.removesuffix("://")
-            patterns = [pattern for pattern in taken.required if prefix or pattern not in handed]
+            patterns = [pattern for pattern in taken.required if prefix or not _is_handed(step, pattern)]
             with self._lock:
                 missing = set(self._tree(root).missing(ignore, patterns))
                 ignored = {pattern for pattern in missing if is_there(self._tree(root), pattern)}
@@ -228,6 +227,10 @@ class InputReader:
         if root not in self._trees:
             self._trees[root] = ContextTree(root, self._digests)
         return self._trees[root]
+
+
+def _is_handed(step: Step, pattern: str) -> bool:
+    return any(fnmatchcase(file.name, pattern) for file in step.handed)
 
 
 def _keywords(dockerfile: Dockerfile) -> dict[int, str]:

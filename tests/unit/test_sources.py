@@ -123,13 +123,14 @@ def test_reused_step_with_a_source_that_was_deleted_is_told(world: World) -> Non
     assert [where for where, _, _ in told] == ["stock/10-Dockerfile-a:3"]
 
 
-def test_tarball_of_an_own_production_is_not_missing(world: World) -> None:
+@pytest.mark.parametrize("source", ["./minimized.tar.gz", "minimized.*", "/minimized.tar.gz"])
+def test_tarball_of_an_own_production_is_not_missing(world: World, source: str) -> None:
     world.write(
         {
             "stock/10-Dockerfile-base": STEP,
             "utilities/01-Dockerfile-minimize": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN tar -czf /minimized.tar.gz /opt\n",
             "utilities/02-Dockerfile-production": (
-                "ARG PRODUCTION_IMAGE\nFROM ${PRODUCTION_IMAGE}\nADD ./minimized.tar.gz /\nCOPY lost /\n"
+                f"ARG PRODUCTION_IMAGE\nFROM ${{PRODUCTION_IMAGE}}\nADD {source} /\nCOPY lost /\n"
             ),
         }
     )
