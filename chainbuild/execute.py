@@ -17,6 +17,7 @@ from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, WrongUseError
+from chainbuild.handing import with_handed
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
@@ -25,7 +26,7 @@ from chainbuild.outcome import DEADLINE, Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
 from chainbuild.provenance import Breadcrumb, Trail, identity_of, read_trail
 from chainbuild.records.record import Record
-from chainbuild.references import ImageReference
+from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
@@ -95,6 +96,8 @@ class Tools:
     notes: Callable[[], Mapping[str, str]] = dict
     """What every record of this run says besides: the tree's git commit, the builder."""
     clock: Callable[[], float] = time.time
+    before_name: Callable[[Step, Digest], None] = lambda _step, _image: None
+    """What is done with a step's finished image, which is in the step's repository, before it gets its readable name."""
 
 
 class Execution:
@@ -216,6 +219,7 @@ class Execution:
     def _reused(self, result: StepResult) -> StepResult:
         record = self._tested(result) if result.step.test else result.record
         result = replace(result, record=record)
+        self._tools.before_name(result.step, record.image)
         put_tag(self._tools.registries, result.step.reference, record.image)
         self._emit(
             events.StepReused(
@@ -290,7 +294,9 @@ class Execution:
             sent=tools.decider.fresh().sent(step, self._facts(step)),
             extra=stage_args(step, _chain_env(step, images)),
         )
-        image = self._made(step, order, images)
+        files = tools.decider.fresh().context_files(step, self._facts(step)) if step.handed else ()
+        with with_handed(step, order, files, images, tools.registries, self._emit) as whole_order:
+            image = self._made(step, whole_order, images)
         trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.stamps else ()
         finished = tools.finisher.finish(step, order, image, images, trail)
         image = finished.image
@@ -323,6 +329,7 @@ class Execution:
             self._emit(events.Message(level="warning", text=text))
         else:
             tools.records.write(step.repository, record)
+        tools.before_name(step, image.digest)
         put_tag(tools.registries, step.reference, image.digest)
         return record
 

@@ -15,17 +15,22 @@ from chainbuild.plan import Decision, facts_of
 from chainbuild.records.record import Record
 from chainbuild.run import plan_run
 from chainbuild.session import Session
+from chainbuild.stage_args import Argument, stage_arguments
 from chainbuild.ui.terminal import Line, Span, Terminal
 from chainbuild.wording import duration, escaped, moment, perhaps_you_meant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """A step's decision and every difference to its last record; `diff` is the Dockerfile's, as a unified diff."""
+    """A step's decision and every difference to its last record; `diff` is the Dockerfile's, as a unified diff.
+
+    `arguments` are what was asked of it, if it is a stage.
+    """
 
     decision: Decision
     differences: tuple[str, ...]
     diff: tuple[str, ...]
+    arguments: tuple[Argument, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The explanation's document."""
@@ -38,6 +43,7 @@ class Explanation:
             "last": last.as_json() if last else None,
             "differences": list(self.differences),
             "dockerfile_diff": list(self.diff),
+            "arguments": [argument.as_json() for argument in self.arguments],
         }
 
 
@@ -65,12 +71,14 @@ def explain(request: RunRequest, session: Session, step: Step) -> Explanation:
         parents = {need: by_id[need].reuse or by_id[need].last for need in step.needs}
         known = {need: facts_of(record) for need, record in parents.items() if record}
         if len(known) == len(parents):
-            components = planned.decider.components(step, known)
+            components = planned.decider.components(decision.step, known)
     last = decision.last
+    arguments = stage_arguments(planned.plan.graph).get(step.id, ())
     if last is None or components is None:
-        return Explanation(decision=decision, differences=(), diff=())
+        return Explanation(decision=decision, differences=(), diff=(), arguments=arguments)
     return Explanation(
         decision=decision,
+        arguments=arguments,
         differences=changes(last.components, components, shown=None),
         diff=_dockerfile_diff(last, components),
     )
@@ -87,6 +95,7 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
     for one in explanations:
         decision, last = one.decision, one.decision.last
         lines.append((Span(f"{decision.step.id}: "), Span(decision.action, "bold"), Span(f", {decision.reason}")))
+        lines += [f"  asked for: {escaped(argument.told)}" for argument in one.arguments if argument.told]
         if last is None:
             lines.append("  it has no record in the chain registry")
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chainbuild.context import ContentDigests, ContextFile, ContextTree
 from chainbuild.context.files import sent_digest
-from chainbuild.dockerfile import Facts, LocalSources, ParentConfig, arg_counts, find_facts, parse
+from chainbuild.dockerfile import Dockerfile, Facts, LocalSources, ParentConfig, arg_counts, find_facts, parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ignorefile import IgnoreFile, find_ignore, parse_ignore
@@ -23,6 +23,7 @@ from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
 from chainbuild.references import Platform
 from chainbuild.shipped import minimize_program
+from chainbuild.sources import Checked, Source, Submodules, is_there, problems_of
 
 if TYPE_CHECKING:
     from chainbuild.context.remote import RemoteContent
@@ -53,6 +54,7 @@ class InputReader:
         self._digests = digests or ContentDigests()
         self._remotes = remotes
         self._trees: dict[Path, ContextTree] = {}
+        self._submodules = Submodules()
         self._lock = threading.Lock()
 
     def fresh(self) -> InputReader:
@@ -94,11 +96,13 @@ class InputReader:
         args = {arg.name: arg.value for arg in step.args}
         parents: dict[tuple[str, str], ParentConfig] = {}
         for wanted in step.images:
-            there = images[wanted.name]
+            there = images.get(wanted.name)
             # An input that is no step's is called by its own name; the others need any name that nothing else has.
             name = wanted.written if wanted.as_context else f"{_GIVEN}{wanted.name.lower()}"
             if not wanted.as_context:
                 args[wanted.name] = name
+            if there is None:
+                continue
             parents[name, wanted.platform.oci] = ParentConfig(env=there.env, onbuild=there.on_build)
             if wanted.asked:
                 # A named context stands for the image under its normal name.
@@ -113,6 +117,45 @@ class InputReader:
             parents=parents,
         )
 
+    def check(self, step: Step, images: Mapping[str, ImageFacts]) -> Checked:
+        """What the step cannot do without, and whether it is there. `images` has the facts of those that are known."""
+        try:
+            raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        except OSError:
+            return Checked()  # told by whoever reads its components
+        facts = self._facts(step, raw, images)
+        shown = step.shown or shown_path(step.dockerfile)
+        keywords = _keywords(parse(raw, shown))
+        local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
+        sources: list[Source] = []
+        warnings: list[str] = []
+        for prefix, root, taken in _readable(step, facts, local):
+            ignore = IgnoreFile() if taken.past_ignore else _ignore_for(step, prefix, root)
+            name = prefix.removesuffix("://")
+            patterns = [pattern for pattern in taken.required if prefix or not _is_handed(step, pattern)]
+            with self._lock:
+                missing = set(self._tree(root).missing(ignore, patterns))
+                ignored = {pattern for pattern in missing if is_there(self._tree(root), pattern)}
+            for pattern in patterns:
+                written = facts.source_lines.get((name, pattern), 0)
+                path, line = _origin(step, shown, written)
+                source = Source(
+                    path=path, line=line, instruction=keywords.get(written, "COPY"), pattern=pattern, root=root, context=name,
+                    movable=not prefix and step.context_can_change,
+                    missing=pattern in missing, ignored=pattern in ignored,
+                )  # fmt: skip
+                sources.append(source)
+                warnings += [
+                    f"{path}:{line}: {source.instruction} {pattern}: the submodule {one} in it is not checked out (git"
+                    f" submodule update --init {one})"
+                    for one in self._submodules.below(root, pattern)
+                ]
+        return Checked(sources=tuple(sources), warnings=tuple(warnings))
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        """A problem for each source of these steps that is missing."""
+        return problems_of(checked, self._submodules)
+
     def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
         """Return a digest of what the step's builder is sent, as it is in the file system now.
 
@@ -121,6 +164,13 @@ class InputReader:
         raw = step.dockerfile.read_bytes() if step.text is None else step.text
         files = self._files(step, self._facts(step, raw, images))
         return sent_digest(step.context, [*files, ("", ContextFile(path="", kind="file", mode=0, digest=_sha256(raw)))])
+
+    def context_files(self, step: Step, images: Mapping[str, ImageFacts]) -> tuple[ContextFile, ...]:
+        """The entries of the step's own context that it can read. Errors: as `components`."""
+        raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        files = self._files(step, self._facts(step, raw, images))
+        # The names of other contexts' files have "//" in them.
+        return tuple(file for name, file in files if name == file.path)
 
     def _files(self, step: Step, facts: Facts) -> list[tuple[str, ContextFile]]:
         """Every file that the step can read, by its name in the key. Errors: `WrongUseError`."""
@@ -139,7 +189,9 @@ class InputReader:
                 with self._lock:
                     found = self._tree(root).select(ignore, sources)
                 problems += found.problems
-                files += [(prefix + file.path, file) for file in found.files]
+                handed = {file.name for file in step.handed} if not prefix else set[str]()
+                # One that lies in the tree, of an earlier run say, does not get into the build.
+                files += [(prefix + file.path, file) for file in found.files if file.path not in handed]
         problems += _unknown_images(step, facts)
         if problems:
             raise WrongUseError(problems)
@@ -175,6 +227,28 @@ class InputReader:
         if root not in self._trees:
             self._trees[root] = ContextTree(root, self._digests)
         return self._trees[root]
+
+
+def _is_handed(step: Step, pattern: str) -> bool:
+    return any(fnmatchcase(file.name, pattern) for file in step.handed)
+
+
+def _keywords(dockerfile: Dockerfile) -> dict[int, str]:
+    """The instructions that take files, by their lines."""
+    return {
+        found.line: "RUN --mount" if found.keyword == "RUN" else found.keyword
+        for stage in dockerfile.stages
+        for found in stage.instructions
+        if found.keyword in {"COPY", "ADD", "RUN"}
+    }
+
+
+def _origin(step: Step, shown: str, line: int) -> tuple[str, int]:
+    """Where people find a line of a step's Dockerfile, which may be a generated one."""
+    for first, path in reversed(step.origins):
+        if 0 < first <= line:
+            return path, line - first + 1
+    return shown, line
 
 
 def _sha256(raw: bytes) -> str:

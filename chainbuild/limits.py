@@ -136,6 +136,15 @@ ATTACHED: Final = Limit("the stored size of an attached document", 128 << 20)
 # The same, unpacked. chainbuild's own bill of materials has 700 bytes for each file.
 ATTACHED_UNPACKED: Final = Limit("the unpacked size of an attached document", 512 << 20)
 
+# What was asked of the stages, with its signature. A thousand patterns have 200 kB.
+ASKED: Final = Limit("the size of a statement about stage arguments", 4 << 20)
+# Documents with such statements that are looked at for one image: one for each key and each thing that was asked for. Each
+# costs a verification.
+ASKED_DOCUMENTS: Final = Limit("the documents about the stage arguments of an image", 200, "entries")
+# The tags that one such document tells of; the oldest are dropped. A team that names an image anew with every commit has
+# the last weeks' in it.
+ASKED_TAGS: Final = Limit("the tags in a document about stage arguments", 200, "entries")
+
 # ---- trees ------------------------------------------------------------------------------------------------------------
 
 # A manifest or template of a tree.

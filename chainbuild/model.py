@@ -37,6 +37,30 @@ class BuildArg:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """What one option asks of the stages by an argument: the argument's value, or (of a list) one word of it.
+
+    A word is spelled as in a list (see `minimize.lists`). An empty value of a list asks for nothing. `origin` is as in
+    `BuildArg`; empty if the ask came with the base image. `commas`: it stood in a list with commas.
+    """
+
+    name: str
+    value: str
+    option: str
+    origin: str = field(default="", compare=False)
+    commas: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandedFile:
+    """A file of one of a step's images (`image` is the input's name) that lies in its context under `name`."""
+
+    image: str
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
     """An image that a step is built from: another step's result, or an image that is there already.
 
@@ -99,6 +123,8 @@ class Step:
     platform: Platform
     dockerfile: Path
     context: Path
+    context_can_change: bool = False
+    """Whether the user may name another folder by `--context`."""
     args: tuple[BuildArg, ...] = ()
     images: tuple[ImageInput, ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
@@ -106,6 +132,8 @@ class Step:
     target: str | None = None
     test: Path | None = None
     """The test of its image, where there is one."""
+    handed: tuple[HandedFile, ...] = ()
+    """Files that come into its context from its images, for Dockerfiles that take them from there."""
     identity: str = ""
     """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
     stamps: tuple[Stamp, ...] = ()
@@ -155,6 +183,10 @@ class Chain:
     steps: tuple[Step, ...]
     minimize: Step | None = None
     production: Step | None = None
+    stage_args: tuple[BuildArg, ...] = ()
+    """What the option itself asks of the stages, as it was written."""
+    asks: tuple[Ask, ...] = ()
+    """What holds for the stages: the asks of the options below, and this one's."""
     result_tag: str = ""
     """The tag of the result, in the chain registry, the local store and REPO's own registry."""
     named: bool = False

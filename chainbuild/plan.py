@@ -7,16 +7,20 @@ a parent that was built and has the content that it had before changes nothing b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step, StepId
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.wording import plural
+
+if TYPE_CHECKING:
+    from chainbuild.context.files import ContextFile
+    from chainbuild.sources import Checked
 
 NEVER_BUILT = "never built"
 
@@ -78,6 +82,15 @@ class Inputs(Protocol):
     def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
         """A digest of what the builder is sent, as it is in the file system now."""
 
+    def context_files(self, step: Step, images: Mapping[str, ImageFacts]) -> tuple[ContextFile, ...]:
+        """The entries of the step's own context that it can read."""
+
+    def check(self, step: Step, images: Mapping[str, ImageFacts]) -> Checked:
+        """What the step cannot do without, as far as the images that are known tell."""
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        """A problem for each thing that steps cannot do without and that is not there."""
+
     def fresh(self) -> Inputs:
         """A reader that looks at everything again."""
 
@@ -110,7 +123,7 @@ class Decision:
     """What is to be done to a step, and why. `components` is None while a parent is not built yet.
 
     `source` is the repository of the chain registry that a reused image is copied from, if the step's own does not have
-    it. `warning` is what people should know of this decision although nothing is wrong.
+    it. `warning` is what people should know of this decision although nothing is wrong; a line for each thing.
     """
 
     step: Step
@@ -142,6 +155,11 @@ class Plan:
     decisions: tuple[Decision, ...]
     publishes: tuple[tuple[str, str], ...] = ()
     """(name, what it will be)."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know of the decisions, each thing once."""
+        return tuple(dict.fromkeys(line for decision in self.decisions for line in decision.warning.splitlines()))
 
     @property
     def builds(self) -> tuple[Decision, ...]:
@@ -206,6 +224,28 @@ class Decider:
     def sent(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> str:
         """A digest of what the step's builder is sent (see `context.link`), with the facts of the steps that it needs."""
         return self._inputs.sent(step, self.images(step, steps))
+
+    def context_files(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> tuple[ContextFile, ...]:
+        """The entries of its context that a step can read, with the facts of the steps that it needs."""
+        return self._inputs.context_files(step, self.images(step, steps))
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        """A problem for each thing that steps cannot do without and that is not there."""
+        return self._inputs.problems(checked)
+
+    def check(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Checked | None:
+        """What a step cannot do without, with the facts of those of the steps it needs that are known.
+
+        None if its image is taken as it stands.
+        """
+        if step.id in self._taken:
+            return None
+        known = {
+            image.name: steps[image.source]
+            for image in step.images
+            if isinstance(image.source, str) and image.source in steps
+        }
+        return self._inputs.check(step, dict(self._external(step)) | known)
 
     def images(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> dict[str, ImageFacts]:
         """The facts of all image inputs of a step, by their names."""
@@ -367,17 +407,33 @@ def until(graph: Graph, number: int) -> Graph:
 
 
 def make_plan(graph: Graph, decider: Decider) -> Plan:
-    """Decide for every step, in order."""
+    """Decide for every step, in order.
+
+    Errors: `WrongUseError` with every problem of all steps: what cannot be read, and what is not there to be taken.
+    """
     decisions: dict[StepId, Decision] = {}
     known: dict[StepId, ImageFacts] = {}
+    problems: list[Problem] = []
+    checked: list[Checked] = []
     for step in graph:
-        if all(need in known for need in step.needs):
-            decision = decider.decide(step, known)
-            if decision.reuse:
-                known[step.id] = facts_of(decision.reuse)
-        else:
-            decision = decider.waiting(step, decisions)
+        try:
+            if all(need in known for need in step.needs):
+                decision = decider.decide(step, known)
+            else:
+                decision = decider.waiting(step, decisions)
+        except WrongUseError as error:
+            problems += error.problems
+            decision = Decision(step=step, reuse=None, reason=error.problems[0].message)
+        if decision.reuse:
+            known[step.id] = facts_of(decision.reuse)
+        elif looked := decider.check(step, known):
+            checked.append(looked)
+            warnings = (decision.warning, *looked.warnings)
+            decision = replace(decision, warning="\n".join(text for text in warnings if text))
         decisions[step.id] = decision
+    problems += decider.problems(checked)
+    if problems:
+        raise WrongUseError(problems)
     return Plan(graph=graph, decisions=tuple(decisions.values()), publishes=_publishes(graph))
 
 

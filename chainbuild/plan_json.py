@@ -8,12 +8,14 @@ from typing import Final
 
 from chainbuild.model import StepId
 from chainbuild.plan import Plan
+from chainbuild.stage_args import stage_arguments
 
 SCHEMA: Final = "chainbuild.plan/1"
 
 
 def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
     """The plan's document: `steps` in order, `publishes`, and the seconds that the builds took last time."""
+    arguments = stage_arguments(plan.graph)
     return json.dumps(
         {
             "schema": SCHEMA,
@@ -32,6 +34,7 @@ def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
                     "warning": decision.warning or None,
                     "expected_seconds": decision.expected_seconds,
                     "needs": list(decision.step.needs),
+                    "arguments": [argument.as_json() for argument in arguments.get(decision.step.id, ())],
                     "command": list(commands.get(decision.step.id, ())) or None,
                 }
                 for decision in plan.decisions

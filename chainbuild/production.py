@@ -72,10 +72,17 @@ class StageFinisher:
             return Finished(image=built)
         with scratch_folder() as scratch:
             self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
-            report = (scratch / "report.json").read_bytes()
+            path = scratch / "report.json"
+            if path.is_symlink() or not path.is_file():
+                return Finished(image=built)  # a stage of the tree's own, which is only called so
+            report = path.read_bytes()
+        try:
+            sizes = json.loads(report)["sizes"]
+            minimized, chain = int(sizes["minimized"]), int(sizes["chain"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return Finished(image=built)
         attach_report(self._registries, built.reference, report)
-        sizes = json.loads(report)["sizes"]
-        return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
+        return Finished(image=built, unpacked=minimized, notes={"chain_bytes": str(chain)})
 
     def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
         config = with_stamps(with_trail(built.config, trail), step.stamps, self._clock())

@@ -10,11 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from chainbuild import events
+from chainbuild.asked.reading import AskedReader
+from chainbuild.asked.writing import AskedNotes
 from chainbuild.bases import Found, find_all
 from chainbuild.execute import Execution, Tools
 from chainbuild.generations import Generations, GraphFor
+from chainbuild.inheritance import with_inherited
 from chainbuild.inputs import InputReader
-from chainbuild.model import CHAIN_IMAGE, Chain, Graph, Step, StepId, StepKind
+from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Step, StepId, StepKind
 from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args, staging_reference
 from chainbuild.outcome import Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renewal, make_plan, taken_before
@@ -65,20 +68,24 @@ class Planned:
     found: Found
     decider: Decider
     index: RecordIndex
+    asked: AskedReader
 
 
 def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     """Find what the graph stands on, and decide for every step."""
     finder = session.finder()
-    found = find_all(finder, graph.external_images)
-    # What the triggers of those images read is known only now.
-    more = with_trigger_images(graph, found, build_platform=Platform.of_this_machine())
-    if more is not graph:
-        graph, found = more, find_all(finder, more.external_images)
+    here = Platform.of_this_machine()
+    found = dict(find_all(finder, graph.external_images))
+    # What was asked of the stages up to those images, and what their triggers read, is known only now.
+    asked = AskedReader(session.records, found, lambda text: session.emit(events.Message(level="warning", text=text)))
+    graph = with_inherited(graph, asked.asks_of, build_platform=here)
+    found |= find_all(finder, _not_in(found, graph))
+    graph = with_trigger_images(graph, found, build_platform=here)
+    found |= find_all(finder, _not_in(found, graph))
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
     decider = Decider(
         session.records,
-        InputReader(Platform.of_this_machine()),
+        InputReader(here),
         lambda step: _external_facts(step, found),
         renewal=wishes.renewal,
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
@@ -86,7 +93,11 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         index=index,
         passed=has_passed,
     )
-    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, index=index)
+    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, index=index, asked=asked)
+
+
+def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
+    return [image for image in graph.external_images if (str(image.source), image.platform.oci) not in found]
 
 
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
@@ -123,9 +134,9 @@ def build_run(
     started = time.monotonic()
     planned = plan_run(graph, session, wishes)
     plan, emit = planned.plan, session.emit
-    for decision in plan.decisions:
-        if decision.warning:
-            emit(events.Message(level="warning", text=decision.warning))
+    graph = plan.graph
+    for text in plan.warnings:
+        emit(events.Message(level="warning", text=text))
     emit(events.RunStarted(steps=tuple(_announced(decision) for decision in plan.decisions), log_folder=log_folder))
     if plan.builds:
         # A key that cannot be made is found out now, not after an hour of building.
@@ -134,6 +145,9 @@ def build_run(
             text = f"this job signs with a key of its own, which no other job trusts; set the CI secret {SIGNING_KEY}"
             emit(events.Message(level="warning", text=text))
         check_builders(session.driver, {decision.step.platform for decision in plan.builds})
+    notes = AskedNotes(
+        graph, session.registries, session.records.keyring, planned.index, notice=session.registries.notice
+    )
     tools = Tools(
         driver=session.driver,
         registries=session.registries,
@@ -144,6 +158,7 @@ def build_run(
         emit=emit,
         log_path=log_path,
         notes=lru_cache(maxsize=1)(lambda: tree_notes(session.settings.root)),
+        before_name=notes.note,
     )
     platforms = {chain.platform.oci for chain in graph.chains}
     execution = Execution(
@@ -154,18 +169,20 @@ def build_run(
         seconds_left=wishes.seconds_left,
     )
     outcome = execution.run()
-    _update_index(graph, planned.index, outcome)
+    _update_index(graph, planned.index, outcome, notes)
     session.records.seen.remember(result.record for result in outcome.results.values())
+    session.records.seen.remember_times(planned.asked.used)
     results = _name_results(graph, session, outcome, wishes)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
 
 
-def _update_index(graph: Graph, index: RecordIndex, outcome: Outcome) -> None:
-    """Write the records of the run into the indexes of its chains."""
+def _update_index(graph: Graph, index: RecordIndex, outcome: Outcome, notes: AskedNotes) -> None:
+    """Write the records of the run into the indexes of its chains, and which statements of what was asked there are."""
     for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
-        index.update(chains[0], [outcome.results[step].record for step in steps])
+        made = {tag: mark for chain in chains for tag, mark in notes.made(chain).items()}
+        index.update(chains[0], [outcome.results[step].record for step in steps], made)
 
 
 def _announced(decision: Decision) -> events.PlannedStep:
@@ -275,5 +292,8 @@ def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, .
                 pinned[wanted.name] = planned.found[str(wanted.source), wanted.platform.oci].pinned
         extra = stage_args(step, _chain_env(step, known))
         order = order_for(step, pinned, image=str(staging_reference(step)), extra=extra)
+        if step.handed:
+            handed = ", ".join(f"{file.path} of {file.image}" for file in step.handed)
+            order = replace(order, context=Path(f"<{order.context} with {handed}>"))
         told[step.id] = session.driver.command(order)
     return told

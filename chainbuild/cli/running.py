@@ -13,6 +13,7 @@ from chainbuild.logs import LogFiles
 from chainbuild.outcome import Outcome
 from chainbuild.run import build_run, commands, plan_run
 from chainbuild.session import Session, open_session
+from chainbuild.stage_args import stage_arguments
 from chainbuild.ui import Mode, PlanRow, make_view, show_error, show_plan, stderr, stdout, tell
 
 
@@ -67,9 +68,9 @@ def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_buil
     with open_session(request.settings, say_nothing if as_json else say) as session:
         planned = plan_run(request.graph, session, request.wishes)
         invocations = commands(planned, session)
-    for decision in planned.plan.decisions:
-        if decision.warning and not as_json:
-            stderr().write([f"warning: {decision.warning}"])
+    if planned.plan.warnings and not as_json:
+        stderr().write([f"warning: {text}" for text in planned.plan.warnings])
+    arguments = stage_arguments(planned.plan.graph)
     rows = [
         PlanRow(
             step=decision.step.id,
@@ -78,6 +79,8 @@ def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_buil
             image=str(decision.step.reference),
             expected_seconds=decision.expected_seconds,
             command=invocations.get(decision.step.id),
+            inherited=tuple(one.told for one in arguments.get(decision.step.id, ()) if one.told),
+            arguments=tuple(f"{one.name}={one.value}" for one in arguments.get(decision.step.id, ())),
         )
         for decision in planned.plan.decisions
     ]

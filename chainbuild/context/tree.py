@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -73,12 +73,18 @@ class ContextTree:
 
     def select(self, ignore: IgnoreFile, sources: LocalSources) -> Selection:
         """What a step with these sources can read."""
-        if sources.past_ignore:
-            ignore = _NOTHING_IGNORED
+        return self._view(_NOTHING_IGNORED if sources.past_ignore else ignore).select(sources)
+
+    def missing(self, ignore: IgnoreFile, patterns: Iterable[str]) -> tuple[str, ...]:
+        """Those of some required sources that a builder will not find (see `Selection`). No file is read."""
+        view = self._view(ignore)
+        return tuple(pattern for pattern in patterns if view.is_missing(pattern))
+
+    def _view(self, ignore: IgnoreFile) -> _View:
         view = self._views.get(ignore)
         if view is None:
             view = self._views[ignore] = _View(tree=self, ignore=ignore)
-        return view.select(sources)
+        return view
 
     def digest(self, ignore: IgnoreFile, sources: LocalSources) -> str:
         """`digest_of` the files that `select` gives, taken once."""

@@ -86,10 +86,11 @@ def arg_counts(name: str, facts: Facts) -> bool:
 
     Those are the proxy args (they reach every RUN), `SOURCE_DATE_EPOCH` and whatever starts with `BUILDKIT_`.
     """
-    return name in facts.declared_args or _taken_undeclared(name)
+    return name in facts.declared_args or is_undeclared(name)
 
 
-def _taken_undeclared(name: str) -> bool:
+def is_undeclared(name: str) -> bool:
+    """Whether BuildKit takes a build arg although no Dockerfile declares it."""
     return name in PROXY_ARGS | PLATFORM_ARGS | _BUILDER_ARGS or name.startswith("BUILDKIT_")
 
 
@@ -98,7 +99,7 @@ def unknown_args(names: Iterable[str], dockerfiles: Iterable[Dockerfile], *, pat
     declared = {declared.name for dockerfile in dockerfiles for declared in all_declarations(dockerfile)}
     problems = []
     for name in names:
-        if name in declared or _taken_undeclared(name):
+        if name in declared or is_undeclared(name):
             continue
         near = perhaps_you_meant(name, declared, str).rstrip()
         hint = near or f"Write 'ARG {name}' in the Dockerfile that uses it."
@@ -116,6 +117,11 @@ def all_declarations(dockerfile: Dockerfile) -> tuple[ArgDeclaration, ...]:
         for declared in declarations(found)
     ]
     return (*dockerfile.global_args, *in_stages)
+
+
+def declared_args(dockerfile: Dockerfile) -> frozenset[str]:
+    """The names that a Dockerfile declares, in any stage."""
+    return frozenset(declared.name for declared in all_declarations(dockerfile))
 
 
 def base_arg_used(dockerfile: Dockerfile, name: str) -> BaseArg:

@@ -21,7 +21,7 @@ _NUMBERED = re.compile(r"(?P<number>[0-9]+)-Dockerfile-(?P<descriptor>[A-Za-z0-9
 _NEARLY = re.compile(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
 _ARGS_FILE = re.compile(r"(?P<stem>.+)-args")
 # What editors and merges leave beside a file.
-_LEFT_OVER = (".dockerignore", ".bak", ".orig", ".rej", ".swp", ".tmp", "~")
+LEFT_OVER: Final = (".dockerignore", ".bak", ".orig", ".rej", ".swp", ".tmp", "~")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,7 +195,7 @@ def _check_base_argument(tree: Tree, item: Numbered) -> None:
 
 def _numbered(file_name: str) -> re.Match[str] | None:
     """The parts of a numbered Dockerfile's name; what is only named after one (an ignore file, a backup) is none."""
-    return None if file_name.endswith(_LEFT_OVER) else _NUMBERED.fullmatch(file_name)
+    return None if file_name.endswith(LEFT_OVER) else _NUMBERED.fullmatch(file_name)
 
 
 def _taker_of(stem: str, takers: Iterable[str]) -> tuple[str, str]:

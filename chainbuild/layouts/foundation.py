@@ -42,7 +42,12 @@ class Foundation:
 
 
 def find_foundation(
-    dockerfile: Dockerfile, *, args: Mapping[str, str], platform: Platform, build_platform: Platform
+    dockerfile: Dockerfile,
+    *,
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    target: str | None = None,
 ) -> Foundation | None:
     """The foundation of a build with these args; None where the file has no FROM (which is told elsewhere)."""
     if not dockerfile.stages:
@@ -50,7 +55,7 @@ def find_foundation(
     graph = resolve_stages(
         dockerfile,
         args=args,
-        target=None,
+        target=target,
         target_platform=platform,
         build_platform=build_platform,
         contexts=frozenset(),

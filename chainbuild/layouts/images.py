@@ -86,6 +86,7 @@ def named_images(
     platform: Platform,
     build_platform: Platform,
     contexts: Collection[str] = (),
+    target: str | None = None,
     facts: Facts | None = None,
 ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
     """The images from outside that a build for `platform` reads, each once, but for those that the args `given` bring.
@@ -94,7 +95,7 @@ def named_images(
     """
     found = named_uses(
         dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
-        facts=facts,
+        target=target, facts=facts,
     )  # fmt: skip
     inputs: dict[str, ImageInput] = {}
     problems = list(_clashes(dockerfile, found))
@@ -120,6 +121,35 @@ def named_images(
             reference="" if named.input_name == use.reference else use.reference,
             origin=f"{dockerfile.path}:{use.line}",
         )
+    return tuple(inputs.values()), tuple(problems)
+
+
+def all_images(
+    own: Iterable[ImageInput],
+    dockerfiles: Iterable[Dockerfile],
+    *,
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    contexts: Collection[str] = (),
+    target: str | None = None,
+) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
+    """The images of a step: its `own` (those that args bring, and named contexts), and what its Dockerfiles name.
+
+    `target` is a stage of the first Dockerfile.
+    """
+    inputs = {image.name: image for image in own}
+    given = [image.name for image in inputs.values() if not image.as_context]
+    problems: list[Problem] = []
+    for dockerfile in dockerfiles:
+        named, wrong = named_images(
+            dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
+            target=target,
+        )  # fmt: skip
+        target = None
+        problems += wrong
+        for image in named:
+            inputs.setdefault(image.name, image)
     return tuple(inputs.values()), tuple(problems)
 
 

@@ -5,27 +5,25 @@ Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `mi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
-from chainbuild.dockerfile.facts import all_declarations
+from chainbuild.dockerfile.facts import declared_args, is_undeclared
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
-from chainbuild.layouts.images import DOCKER_IMAGE, image_contexts, named_images
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
+from chainbuild.layouts.images import DOCKER_IMAGE, all_images, image_contexts
+from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, PROGRAM, StageFiles, read_stage_files
+from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
-from chainbuild.shipped import minimize_program, proof_dockerfile, shipped
+from chainbuild.shipped import minimize_program, proof_dockerfile
+from chainbuild.stage_args import args_for, merge, place_of
 from chainbuild.trials import read_trial
 
-PRODUCTION = "PRODUCTION_IMAGE"
-MINIMIZED = "MINIMIZED_IMAGE"
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
 """The args that the chain sets, and nobody else."""
-PROGRAM = "chainbuild-minimize"
-"""The named context that the program of the stages comes in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,23 +70,50 @@ class _Reader:
         chains: list[Chain] = []
         self._check_option_names()
         options = [(name, read_option(self.tree, name, request.platforms)) for name in request.options]
-        stages = {name: self._read_stage(name) for name in STAGES}
+        files = {platform: self._stage_files(platform) for platform in request.platforms}
+        asked = {
+            (name, platform): self._stage_args(request.root / name, files[platform], platform)
+            for name, dockerfiles in options
+            for platform in request.platforms
+            if dockerfiles
+        }
         for platform in request.platforms:
             base: ImageReference | str = request.base
+            below: tuple[Ask, ...] = ()
             for name, dockerfiles in options:
                 if not dockerfiles:
                     continue
-                chain = self._chain(name, dockerfiles, stages, platform, base)
+                chain = self._chain(name, dockerfiles, platform, base)
+                chain = replace(chain, stage_args=asked[name, platform])
+                if stages := files[platform]:
+                    chain = self._with_stages(chain, request.root / name, stages, below)
                 chains.append(chain)
-                base = chain.result.id
+                base, below = chain.result.id, chain.asks
         self._check_build_args()
         return Graph(repo=request.repo, chains=tuple(chains))
 
-    def _read_stage(self, name: str) -> tuple[Path, Dockerfile] | None:
-        own = self.request.root / "utilities" / f"Dockerfile-{name}"
-        path = own if own.is_file() else shipped(f"utilities/Dockerfile-{name}")
-        facts = self.tree.read_dockerfile(path)
-        return (path, facts) if facts else None
+    def _stage_files(self, platform: Platform) -> StageFiles | None:
+        return read_stage_files(
+            self.tree,
+            platform=platform,
+            build_platform=self.request.build_platform,
+            contexts=[name for name, _ in self.request.build_contexts],
+        )
+
+    def _stage_args(self, folder: Path, files: StageFiles | None, platform: Platform) -> tuple[BuildArg, ...]:
+        """What an option asks of the stages: a file of either stage may hold args of both.
+
+        PRODUCTION_PACKAGES is often written into the minimize stage's args, as the practice that this layout comes from
+        does. What no stage declares (a proxy) asks for nothing.
+        """
+        if files is None:
+            return ()
+        stages = {file.path: file.facts for file in (files.minimize, files.production)}
+        args = {arg.name: arg for stage in STAGES for arg in self._args_of(folder, stage, platform, stages)}
+        # The command line wins over a file: it is what the user says now.
+        args |= {arg.name: arg for arg in self.request.build_args}
+        declared = frozenset[str]().union(*(declared_args(facts) for facts in stages.values()))
+        return tuple(arg for name, arg in args.items() if name in declared)
 
     # Checking ---------------------------------------------------------------------------------------------------------
 
@@ -133,12 +158,7 @@ class _Reader:
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
-        self,
-        option: str,
-        dockerfiles: tuple[Numbered, ...],
-        stages: Mapping[str, tuple[Path, Dockerfile] | None],
-        platform: Platform,
-        base: ImageReference | str,
+        self, option: str, dockerfiles: tuple[Numbered, ...], platform: Platform, base: ImageReference | str
     ) -> Chain:
         request = self.request
         folder = request.root / option
@@ -158,73 +178,79 @@ class _Reader:
                     path=item.path,
                     facts=item.facts,
                     context=request.context or request.root,
-                    args=args,
+                    args=self._with_build_args(args, declared_args(item.facts)),
                     images=((BASE, parent),),
                     tag=f"{request.tag}-{name}-{shown_name}-{platform.name}",
                     test=self._test_of(folder, item.descriptor),
                 )
             )
             parent = steps[-1].id
-        minimize, production = self._stages(folder, name, stages, platform, parent)
         return Chain(
             option=name,
             platform=platform,
             base=base,
             steps=tuple(steps),
-            minimize=minimize,
-            production=production,
             result_tag=f"{request.tag}-{name}-{platform.name}",
         )
 
-    def _stages(
-        self,
-        folder: Path,
-        option: str,
-        stages: Mapping[str, tuple[Path, Dockerfile] | None],
-        platform: Platform,
-        last: ImageReference | str,
-    ) -> tuple[Step | None, Step | None]:
-        request = self.request
-        minimize, production = stages["minimize"], stages["production"]
-        if minimize is None or production is None:
-            return None, None
-        # PRODUCTION_PACKAGES is often written into the minimize stage's args, as the practice that this layout comes
-        # from does: a stage's file may hold args of either stage, and each goes to the stages that declare it.
-        files = {minimize[0]: minimize[1], production[0]: production[1]}
-        said = {arg.name: arg for stage in STAGES for arg in self._args_of(folder, stage, platform, files)}
+    def _with_stages(self, chain: Chain, folder: Path, files: StageFiles, below: tuple[Ask, ...]) -> Chain:
+        """The chain with its stages, and with what the options `below` and its own ask of them.
+
+        What BASE brings, and whether all that is taken back was asked for, is known when BASE is found (`inheritance`).
+        """
+        request, platform, last = self.request, chain.platform, chain.last.id
+        asks = merge(below, chain.stage_args, chain.option).asks
+        minimize, production = (
+            self._with_build_args(
+                args_for(asks, declared_args(file.facts), chain.option, plain=not file.knows_lists), ()
+            )
+            for file in (files.minimize, files.production)
+        )
         first = self._step(
             kind=StepKind.MINIMIZE,
             name="minimize",
             number=1_000_000,
-            path=minimize[0],
-            facts=minimize[1],
-            context=minimize[0].parent,
-            args=tuple(arg for arg in said.values() if arg.name in declared_args(minimize[1])),
+            path=files.minimize.path,
+            facts=files.minimize.facts,
+            context=files.minimize.path.parent,
+            args=minimize,
             images=((BASE, last), (PRODUCTION, request.production)),
             parent="",
             contexts=((PROGRAM, str(minimize_program())),),
-            tag=f"{request.tag}-{option}-minimized-{platform.name}",
-            option=option,
+            tag=f"{request.tag}-{chain.option}-minimized-{platform.name}",
+            option=chain.option,
             platform=platform,
+            target=files.minimize.target,
         )
         second = self._step(
             kind=StepKind.PRODUCE,
             name="production",
             number=1_000_001,
-            path=production[0],
-            facts=production[1],
-            context=production[0].parent,
-            args=tuple(arg for arg in said.values() if arg.name in declared_args(production[1])),
+            path=files.production.path,
+            facts=files.production.facts,
+            context=files.production.path.parent,
+            args=production,
             images=((PRODUCTION, request.production), (MINIMIZED, first.id), (BASE, last)),
-            tag=f"{request.tag}-{option}-{platform.name}",
+            tag=chain.result_tag,
             parent=PRODUCTION,
             # The proof is a part of this step: what it runs on must be there too.
             also_reads=(proof_dockerfile(),),
             test=self._test_of(folder, "production"),
-            option=option,
+            option=chain.option,
             platform=platform,
+            target=files.production.target,
         )
-        return first, second
+        return replace(chain, minimize=first, production=replace(second, handed=files.handed), asks=asks)
+
+    def _with_build_args(self, args: tuple[BuildArg, ...], declared: Collection[str]) -> tuple[BuildArg, ...]:
+        """The args of a file and those of the command line, which win: they are what the user says now.
+
+        Of those, a step gets what it has `declared`, and what BuildKit takes undeclared.
+        """
+        given = {arg.name for arg in self.request.build_args if arg.name in declared or is_undeclared(arg.name)}
+        return tuple(arg for arg in args if arg.name not in given) + tuple(
+            arg for arg in self.request.build_args if arg.name in given
+        )
 
     def _step(
         self,
@@ -244,15 +270,10 @@ class _Reader:
         parent: str = BASE,
         also_reads: tuple[Dockerfile, ...] = (),
         test: Path | None = None,
+        target: str | None = None,
     ) -> Step:
         request = self.request
         self._check_tag(path if kind is StepKind.BUILD else request.root / option, option, tag)
-        declared = declared_args(facts)
-        given = {arg.name for arg in request.build_args}
-        # The command line wins over a file: it is what the user says now.
-        args = tuple(arg for arg in args if arg.name not in given) + tuple(
-            arg for arg in request.build_args if arg.name in declared or not unknown_args([arg.name], (), path="")
-        )
         named = dict(contexts) | dict(request.build_contexts)
         return Step(
             id=f"{platform.name}/{option}/{name}",
@@ -263,10 +284,12 @@ class _Reader:
             platform=platform,
             dockerfile=path,
             context=context,
+            context_can_change=kind is StepKind.BUILD,
             args=args,
-            images=self._inputs((facts, *also_reads), images, args, named, platform),
+            images=self._inputs((facts, *also_reads), images, args, named, platform, target),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
             secrets=request.secrets,
+            target=target,
             test=test,
             repository=request.repository,
             tag=tag,
@@ -280,24 +303,23 @@ class _Reader:
         args: tuple[BuildArg, ...],
         contexts: Mapping[str, str],
         platform: Platform,
+        target: str | None,
     ) -> tuple[ImageInput, ...]:
         """The images that a step stands on: those that it is given, named contexts, and what its Dockerfiles name."""
-        inputs = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
+        own = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
         from_contexts, problems = image_contexts(contexts, platform)
         self.tree.problems.extend(problems)
-        inputs += from_contexts
-        for dockerfile in dockerfiles:
-            named, problems = named_images(
-                dockerfile,
-                given=[key for key, _ in images],
-                args={arg.name: arg.value for arg in args},
-                platform=platform,
-                build_platform=self.request.build_platform,
-                contexts=(*contexts, PROGRAM),
-            )
-            self.tree.problems.extend(problems)
-            inputs += [one for one in named if one.name not in {other.name for other in inputs}]
-        return tuple(inputs)
+        inputs, problems = all_images(
+            (*own, *from_contexts),
+            dockerfiles,
+            args={arg.name: arg.value for arg in args},
+            platform=platform,
+            build_platform=self.request.build_platform,
+            contexts=(*contexts, PROGRAM),
+            target=target,
+        )
+        self.tree.problems.extend(problems)
+        return inputs
 
     def _test_of(self, folder: Path, taker: str) -> Path | None:
         """The test beside a Dockerfile, where there is one."""
@@ -331,20 +353,14 @@ class _Reader:
         args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
         self.tree.problems.extend(problems)
         for arg in args:
-            origin, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")
-            where = self.request.root / origin
+            origin, line = place_of(arg.origin)
             if arg.name in CHAINS_ARGS:
                 self.tree.problem(
-                    where,
+                    self.request.root / origin,
                     f"{arg.name} belongs to the chain and is set by it",
                     "Give the base image on the command line (BASE, PRODUCTION).",
-                    line=int(line),
+                    line=line,
                 )
             else:
-                self.tree.problems.extend(unknown_args([arg.name], files.values(), path=origin, line=int(line)))
+                self.tree.problems.extend(unknown_args([arg.name], files.values(), path=origin, line=line))
         return args
-
-
-def declared_args(dockerfile: Dockerfile) -> frozenset[str]:
-    """The names that a Dockerfile declares, in any stage."""
-    return frozenset(declared.name for declared in all_declarations(dockerfile))

@@ -14,12 +14,12 @@ from typing import Final
 
 from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
+from chainbuild.dockerfile.facts import declared_args
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.folder import BASE, Tree
 from chainbuild.layouts.foundation import Foundation, find_foundation
 from chainbuild.layouts.images import DOCKER_IMAGE, image_contexts, named_images
 from chainbuild.layouts.layer import Layer, Layers, Piece, Request, Standing, read_pieces
-from chainbuild.layouts.numbered import declared_args
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.trials import read_trial
@@ -266,6 +266,7 @@ class _Reader:
             platform=platform,
             dockerfile=piece.path,
             context=layer.context or layer.folder,
+            context_can_change=True,
             args=args,
             images=tuple(inputs),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),

@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from chainbuild.errors import DamagedContentError, LoginNeededError, RegistryBusyError, RegistryError, UnreachableError
@@ -33,9 +33,19 @@ SCHEMA: Final = "chainbuild.index/2"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.index.v2+json"
 _NO_COMPONENTS: Final = Components(dockerfile="", platform="")
 _AT_ONCE: Final = 8
+_MOST_MARKS: Final = 300
+"""Three tags for each TAG. What is forgotten is asked for again."""
 # A page has up to 1,000 tags. A repository with many more than its indexes tell of is not listed to the end.
 _STEPS_A_PAGE: Final = 50
 _LEAST_PAGES: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Document:
+    """An index: records by key, and marks of the statements of what was asked (see `asked.writing`) by tag."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 class RecordIndex:
@@ -48,15 +58,19 @@ class RecordIndex:
         self._chains = tuple(chains)
         self._keyring = keyring
         self._seen = seen or SeenRecords(None)
-        self._read: dict[ImageReference, dict[str, Record]] | None = None
+        self._read: dict[ImageReference, _Document] | None = None
         self._tags: dict[ImageReference, frozenset[str]] = {}
+        self._emptied: set[ImageReference] = set()
 
     def lookup(self, repository: ImageReference, components: Components) -> Record | None:
         """Return the record of a key if both it and its image are still there; None if that has to be asked."""
         key = components.key
-        for place, records in self._indexes().items():
-            if key in records and (place.registry, place.repository) == (repository.registry, repository.repository):
-                record = records[key]
+        for place, document in self._indexes().items():
+            if key in document.records and (place.registry, place.repository) == (
+                repository.registry,
+                repository.repository,
+            ):
+                record = document.records[key]
                 if self._seen.is_older(record):
                     continue
                 tags = self._tags_of(repository)
@@ -64,20 +78,40 @@ class RecordIndex:
                     return replace(record, components=components)
         return None
 
-    def update(self, chain: Chain, records: Collection[Record]) -> None:
-        """Write these records into the chain's own index, beside those of other steps. Nothing is sent if they are there.
+    def asked(self, chain: Chain) -> Mapping[str, frozenset[str]]:
+        """Return which statements of what was asked trusted keys have made for a chain: their marks for each tag."""
+        found: dict[str, set[str]] = {}
+        for key in self._keyring.trusted:
+            place = _place(chain.result.repository, key.id, chain.option, chain.platform.name)
+            for tag, mark in self._indexes().get(place, _Document()).asked.items():
+                found.setdefault(tag, set()).add(mark)
+        return {tag: frozenset(marks) for tag, marks in found.items()}
 
-        A user who may only read the registry, or whose registry fails now, goes without an index: that is no error.
+    def forget(self, chain: Chain) -> None:
+        """Empty the chain's own index, before what it tells of changes. Errors: `RegistryError`."""
+        self._emptied.add(self._own_place(chain))
+        clear_index(self._registries, chain.result.repository, chain.result.id, self._keyring)
+
+    def update(self, chain: Chain, records: Collection[Record], asked: Mapping[str, str] | None = None) -> None:
+        """Write these records into the chain's own index, beside those of other steps, and the marks of `asked`.
+
+        Nothing is sent if they are there. A user who may only read the registry, or whose registry fails now, goes without
+        an index: that is no error.
         """
         with suppress(RegistryError):
-            self._update(self._own_place(chain), records)
+            self._update(self._own_place(chain), records, asked or {})
 
-    def _update(self, place: ImageReference, records: Collection[Record]) -> None:
-        known = self._indexes().get(place, {})
+    def _update(self, place: ImageReference, records: Collection[Record], asked: Mapping[str, str]) -> None:
+        known = self._indexes().get(place, _Document())
         steps = {record.step for record in records}
-        whole = (*records, *(record for record in known.values() if record.step not in steps))
+        whole = (*records, *(record for record in known.records.values() if record.step not in steps))
         documents = _documents(whole)
-        if documents == _documents(known.values()):
+        marks = dict(known.asked)
+        if asked.items() - marks.items():
+            # The newest come last, and the oldest go.
+            marks = {tag: mark for tag, mark in marks.items() if tag not in asked} | dict(asked)
+            marks = dict(list(marks.items())[-_MOST_MARKS:])
+        if place not in self._emptied and documents == _documents(known.records.values()) and marks == known.asked:
             return
         tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(whole))
         untagged = {record.image for record in records if image_tag(record.image) not in tags}
@@ -85,7 +119,7 @@ class RecordIndex:
             for _ in threads.map(lambda image: self._tag(place, image), untagged):
                 pass
         # The index comes last: it never tells of an image that has no tag.
-        _write(self._registries, place, documents, self._keyring)
+        _write(self._registries, place, documents, self._keyring, marks)
 
     def _tag(self, repository: ImageReference, image: Digest) -> None:
         put_tag(self._registries, repository.with_tag(image_tag(image)), image)
@@ -93,7 +127,7 @@ class RecordIndex:
     def _own_place(self, chain: Chain) -> ImageReference:
         return _place(chain.result.repository, self._keyring.signing_key.public.id, chain.option, chain.platform.name)
 
-    def _indexes(self) -> Mapping[ImageReference, dict[str, Record]]:
+    def _indexes(self) -> Mapping[ImageReference, _Document]:
         if self._read is None:
             places = dict.fromkeys(
                 _place(chain.result.repository, key.id, chain.option, chain.platform.name)
@@ -107,16 +141,19 @@ class RecordIndex:
                 self._read = {place: self._index(place) for place in places}
         return self._read
 
-    def _index(self, place: ImageReference) -> dict[str, Record]:
+    def _index(self, place: ImageReference) -> _Document:
         try:
             artifact = read_artifact(self._registries, place, PAYLOAD_TYPE)
-            return read_index(self._keyring.open(artifact.content, PAYLOAD_TYPE).payload) if artifact else {}
+            if artifact is None:
+                return _Document()
+            payload = self._keyring.open(artifact.content, PAYLOAD_TYPE).payload
+            return _Document(records=read_index(payload), asked=_read_marks(payload))
         except (DamagedContentError, EnvelopeError, UntrustedError, ValueError):
-            return {}
+            return _Document()
 
     def _tags_of(self, repository: ImageReference, *, every: int = 0) -> frozenset[str]:
         if repository not in self._tags:
-            steps = max([every, *map(len, self._indexes().values())])
+            steps = max([every, *(len(document.records) for document in self._indexes().values())])
             client = self._registries.client(repository)
             pages = _LEAST_PAGES + steps // _STEPS_A_PAGE
             try:
@@ -140,8 +177,16 @@ def _place(repository: ImageReference, key_id: str, option: str, platform: str) 
     return repository.with_tag(index_tag(key_id, option, platform))
 
 
-def _write(registries: Registries, place: ImageReference, documents: list[dict[str, object]], keyring: KeyRing) -> None:
-    payload = json.dumps({"schema": SCHEMA, "records": documents}, sort_keys=True, separators=(",", ":")).encode()
+def _write(
+    registries: Registries,
+    place: ImageReference,
+    documents: list[dict[str, object]],
+    keyring: KeyRing,
+    marks: Mapping[str, str] | None = None,
+) -> None:
+    # The order of marks is their age.
+    document = {"schema": SCHEMA, "records": documents, "asked": list((marks or {}).items())}
+    payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     content = keyring.sign(payload, PAYLOAD_TYPE).raw
     put_artifact(registries, place, artifact_type=PAYLOAD_TYPE, media_type=MEDIA_TYPE, content=content)
 
@@ -167,6 +212,14 @@ def read_index(content: bytes) -> dict[str, Record]:
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an index: {error!r}") from error
     return {record.key: record for record in records}
+
+
+def _read_marks(content: bytes) -> dict[str, str]:
+    """Return the marks of an index; those of an older version are none. Errors: `ValueError`."""
+    try:
+        return {str(tag): str(mark) for tag, mark in json.loads(content).get("asked", ())}
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"not an index: {error!r}") from error
 
 
 def chains_by_index(chains: Iterable[Chain]) -> Mapping[tuple[ImageReference, str, str], tuple[Chain, ...]]:

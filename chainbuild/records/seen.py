@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -49,16 +49,20 @@ class SeenRecords:
 
     def is_older(self, record: Record) -> bool:
         """Return whether this machine has used a newer record of the same key."""
-        return record.built_at + _TOLERANCE < self._known().get(record.key, 0.0)
+        return self.is_before(record.key, record.built_at)
+
+    def is_before(self, name: str, when: float) -> bool:
+        """Return whether this machine has used something newer of that name; `when` is in seconds since the epoch."""
+        return when + _TOLERANCE < self._known().get(name, 0.0)
 
     def remember(self, records: Iterable[Record]) -> None:
         """Remember records that were used or written. A folder that cannot be written to is no error."""
+        self.remember_times({record.key: record.built_at for record in records})
+
+    def remember_times(self, times: Mapping[str, float]) -> None:
+        """Remember how new things were that were used, by name. A folder that cannot be written to is no error."""
         known = self._known()
-        newer = {
-            record.key: round(record.built_at, 3)
-            for record in records
-            if record.built_at > known.get(record.key, 0.0) + _TOLERANCE
-        }
+        newer = {name: round(when, 3) for name, when in times.items() if when > known.get(name, 0.0) + _TOLERANCE}
         if not newer or self._path is None:
             return
         with self._lock, suppress(NotReadyError):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from chainbuild import limits
-from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import copy_image, read_index
@@ -21,6 +22,11 @@ from chainbuild.registry.pool import Registries
 
 MADE_BY: Final = "io.github.chainbuild.attached"
 """The annotation of what chainbuild attached; what others attached is never replaced."""
+SLOT: Final = "io.github.chainbuild.slot"
+"""The annotation that tells documents of one type apart: one takes the place of that with the same slot alone."""
+_INLINE: Final = "io.github.chainbuild.content"
+# A list of what is attached has such content in itself: one request reads it. Longer content is fetched.
+_LONGEST_INLINE: Final = 8 << 10
 _TAG: Final = "sha256-"
 _HEX: Final = frozenset("0123456789abcdef")
 _GZIP: Final = "+gzip"
@@ -45,13 +51,21 @@ def attach(
     media_type: str,
     content: bytes,
     title: str,
+    slot: str = "",
+    inline: bool = False,
 ) -> Digest:
     """Attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
 
-    It takes the place of what chainbuild attached of that type before. The same content gives the same digest.
+    It takes the place of what chainbuild attached of that type (and `slot`) before. The same content gives the same
+    digest. `inline`: short text is in the list of what is attached, too, where nothing but its own signature proves it.
     """
     subject = _subject(registries, image)
     place = ImageReference(image.registry, image.repository)
+    marks = {MADE_BY: "1"}
+    if slot:
+        marks[SLOT] = slot
+    if inline and len(content) <= _LONGEST_INLINE:
+        marks[_INLINE] = content.decode("utf-8")
     digest = put_artifact(
         registries,
         place,
@@ -59,15 +73,27 @@ def attach(
         # Neither a time nor a name is in it.
         content=gzip.compress(content, 6, mtime=0),
         media_type=f"{media_type}{_GZIP}",
-        annotations={MADE_BY: "1", "org.opencontainers.image.title": f"{title}.gz"},
+        annotations={**marks, "org.opencontainers.image.title": f"{title}.gz"},
         subject=subject,
     )
     client = registries.client(place)
     if client.referrers(place.repository, subject.digest) is None:
         there = client.manifest(place.repository, digest).descriptor
-        row = replace(there, artifact_type=artifact_type, annotations=((MADE_BY, "1"),))
+        row = replace(there, artifact_type=artifact_type, annotations=tuple(marks.items()))
         _list(registries, place.with_tag(referrers_tag(subject.digest)), row)
+    elif slot:
+        _drop_former(registries, place.with_digest(subject.digest), artifact_type, digest)
     return digest
+
+
+def _drop_former(registries: Registries, image: ImageReference, artifact_type: str, newest: Digest) -> None:
+    """Delete what a newer document takes the place of, where the registry keeps the list itself and lets us."""
+    rows = {row.digest: row for row in referrers(registries, image, artifact_type)}
+    client = registries.client(image)
+    for digest, row in rows.items():
+        if newest in rows and digest != newest and _same_made(row, rows[newest]):
+            with suppress(RegistryError):
+                client.delete_manifest(image.repository, digest)
 
 
 def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
@@ -76,17 +102,26 @@ def attached(registries: Registries, image: ImageReference, artifact_type: str) 
     What chainbuild attached comes before what others did, and then the last of a list. Errors: `DamagedContentError`
     where it is damaged; `LimitError` where it is too large, stored or unpacked.
     """
-    client = registries.client(image)
     rows = [row for row in referrers(registries, image, artifact_type) if row.artifact_type == artifact_type]
     if not rows:
         return None
-    row = ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1]
+    return content_of(registries, image, ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1])
+
+
+def content_of(registries: Registries, image: ImageReference, row: Descriptor, *, inline: bool = False) -> bytes | None:
+    """The document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
+
+    Errors: as `attached`.
+    """
+    if inline and (text := row.annotation(_INLINE)):
+        return text.encode("utf-8", "replace")
+    client = registries.client(image)
     raw = client.manifest(image.repository, row.digest)
     manifest = Manifest.of(raw, where=str(image))
     if not manifest.layers:
         return None
     blob = manifest.layers[0]
-    what = f"what is attached to it ({artifact_type})"
+    what = f"what is attached to it ({row.artifact_type})"
     limits.ATTACHED.check(blob.size, what, str(image))
     stored = client.stream(image.repository, blob.digest, size=blob.size)
     content = limits.read_all(stored, limits.ATTACHED, what, str(image))
@@ -95,15 +130,22 @@ def attached(registries: Registries, image: ImageReference, artifact_type: str) 
     return limits.inflate(content, limits.ATTACHED_UNPACKED, what, str(image))
 
 
-def referrers(registries: Registries, image: ImageReference, artifact_type: str = "") -> tuple[Descriptor, ...]:
-    """Descriptors of everything that is attached to the manifest which the reference's digest names, in list order."""
+def referrers(
+    registries: Registries, image: ImageReference, artifact_type: str = "", *, tag_first: bool = False
+) -> tuple[Descriptor, ...]:
+    """Descriptors of everything that is attached to the manifest which the reference's digest names, in list order.
+
+    `tag_first` saves a request at a registry that most likely has no list of its own.
+    """
     if image.digest is None:
         raise ValueError("only what a digest names has referrers")
     place = ImageReference(image.registry, image.repository)
+    if tag_first and (there := read_index(registries, place.with_tag(referrers_tag(image.digest)))) is not None:
+        return there.manifests
     found = registries.client(place).referrers(place.repository, image.digest, artifact_type)
     if found is not None:
         return Index.of(found, where=str(image)).manifests
-    index = read_index(registries, place.with_tag(referrers_tag(image.digest)))
+    index = None if tag_first else read_index(registries, place.with_tag(referrers_tag(image.digest)))
     return index.manifests if index else ()
 
 
@@ -142,4 +184,5 @@ def _list(registries: Registries, tag: ImageReference, row: Descriptor) -> None:
 
 def _same_made(one: Descriptor, other: Descriptor) -> bool:
     made: Mapping[str, str] = dict(one.annotations)
-    return MADE_BY in made and MADE_BY in dict(other.annotations) and one.artifact_type == other.artifact_type
+    both = MADE_BY in made and MADE_BY in dict(other.annotations)
+    return both and (one.artifact_type, one.annotation(SLOT)) == (other.artifact_type, other.annotation(SLOT))

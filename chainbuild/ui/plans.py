@@ -22,7 +22,10 @@ _ACTION_STYLES: Final[dict[str, Style]] = {"reuse": "good"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanRow:
-    """A step of a plan: `action` is the plan's word (`build`, `reuse`, …), `command` the argv that would be run."""
+    """A step of a plan: `action` is the plan's word (`build`, `reuse`, …), `command` the argv that would be run.
+
+    `inherited` says which of its arguments options below asked for; `arguments` are all that was asked of a stage.
+    """
 
     step: str
     action: str
@@ -30,6 +33,8 @@ class PlanRow:
     image: str
     expected_seconds: float | None = None
     command: tuple[str, ...] | None = None
+    inherited: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> None:
@@ -47,7 +52,9 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
         takes = "" if row.expected_seconds is None or row.action == "reuse" else f"~{duration(row.expected_seconds)}"
         style = _ACTION_STYLES.get(row.action, "busy")
         shown.append((Span(f"  {escaped(name)}"), Span(row.action, style), Span(takes), Span(escaped(row.reason))))
+        shown += [(Span("      asks   ", "dim"), Span(escaped(text))) for text in row.inherited]
         if verbosity >= 1:
+            shown += [(Span("      gets   ", "dim"), Span(escaped(text))) for text in row.arguments]
             shown += [(Span("      image  ", "dim"), Span(escaped(row.image)))]
             if row.command:
                 shown.append((Span("      runs   ", "dim"), Span(command_line(row.command))))

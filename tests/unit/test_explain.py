@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from chainbuild.journal import last_words, remember_words
 from chainbuild.run import Wishes
 from chainbuild.session import Session, Settings
 from chainbuild.ui.terminal import Terminal
-from tests.unit.world import AMD64, ARM64, THREE_STEPS, FakeStore, World
+from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
 
@@ -30,8 +31,8 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def why(world: World, step: str) -> Explanation:
-    graph, settings = world.graph(), Settings(root=world.root)
+def why(world: World, step: str, options: Sequence[str] = ("stock",)) -> Explanation:
+    graph, settings = world.graph(options=options), Settings(root=world.root)
     session = Session(
         settings=settings,
         registries=world.registries,
@@ -103,6 +104,15 @@ def test_a_parent_that_is_yet_to_be_built_is_the_reason_and_nothing_of_its_own_d
     assert "nothing of its own differs" in shown(explanation)
     world.write({"src/setup.py": "setup(2)\n"})
     assert why(world, VENV).differences == ("file src/setup.py changed",)
+
+
+def test_stage_tells_what_options_below_asked_for(world: World) -> None:
+    world.write({"stock/minimize-amd64-args": "ADDITIONAL_FILES=/srv\n", "top/10-Dockerfile-top": STEP})
+    explanation = why(world, "amd64/top/minimize", ("stock", "top"))
+    assert "  asked for: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
+    assert explanation.as_json()["arguments"] == [
+        {"name": "ADDITIONAL_FILES", "value": "/srv", "inherited": [{"value": "/srv", "from": "stock"}]}
+    ]
 
 
 # The words of the last run --------------------------------------------------------------------------------------------

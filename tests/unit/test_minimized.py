@@ -92,8 +92,21 @@ def chain(world: World) -> RemoteImage:
     return world.fake.add_image(f"{name}:result", "amd64", layers=[b"r"], labels=[(TRAIL_LABEL, json.dumps(trail))])
 
 
+def test_own_stage_that_is_only_called_report_is_no_report(world: World) -> None:
+    minimize = STAGES["utilities/Dockerfile-minimize"].replace(
+        "FROM scratch AS m", "FROM scratch AS report\nFROM scratch AS m"
+    )
+    world.write({"utilities/Dockerfile-minimize": minimize})
+    world.driver.has_report = False
+    minimized = world.run().results["amd64/stock/minimize"]
+    assert attached_report(world.registries, minimized.reference) is None
+
+
 def test_a_run_keeps_the_report_and_the_bill(world: World) -> None:
-    world.write({"utilities/Dockerfile-minimize": STAGES["utilities/Dockerfile-minimize"] + "FROM scratch AS report\n"})
+    minimize = STAGES["utilities/Dockerfile-minimize"].replace(
+        "FROM scratch AS m", "FROM scratch AS report\nFROM scratch AS m"
+    )
+    world.write({"utilities/Dockerfile-minimize": minimize})
     world.driver.bill = b'{"spdxVersion": "SPDX-2.3"}'
     outcome = world.run()
     minimized = outcome.results["amd64/stock/minimize"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.context.remote import RemoteContent
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.events import Message
 from chainbuild.keys import Components
 from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
@@ -30,6 +30,7 @@ from chainbuild.plan import (
 from chainbuild.plan_json import SCHEMA, plan_as_json
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
+from chainbuild.sources import Checked
 from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
@@ -467,6 +468,12 @@ class FakeInputs:
             images={name: facts.identity for name, facts in images.items()},
         )
 
+    def check(self, step: Step, images: dict[str, ImageFacts]) -> Checked:
+        return Checked()
+
+    def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
+        return ()
+
     def fresh(self) -> FakeInputs:
         return FakeInputs()
 
@@ -572,6 +579,7 @@ def test_the_plan_as_json(built: World) -> None:
         "warning": None,
         "expected_seconds": blas["expected_seconds"],
         "needs": [BASE],
+        "arguments": [],
         "command": ["docker", "buildx", "build"],
     }
     assert blas["key"].startswith("k1-")

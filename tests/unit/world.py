@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chainbuild.asked.reading import AskedReader
+from chainbuild.asked.writing import AskedNotes
 from chainbuild.bases import BaseFinder, Found, find_all
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
@@ -25,16 +27,18 @@ from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
 from chainbuild.execute import Execution, Tools
+from chainbuild.inheritance import with_inherited
 from chainbuild.inputs import InputReader
 from chainbuild.layouts import numbered
 from chainbuild.local_store import LocalImage, LocalStore
-from chainbuild.model import BuildArg, Graph, Secret
+from chainbuild.model import BuildArg, Graph, Secret, Step
 from chainbuild.outcome import Outcome
 from chainbuild.plan import Decider, Plan, Renewal, make_plan, taken_before
 from chainbuild.production import StageFinisher
 from chainbuild.provenance import identity_of
 from chainbuild.publish import publish_indexes
-from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.records.index import RecordIndex
+from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
 from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import resolve
 from chainbuild.registry.oci import digest_of
@@ -83,6 +87,10 @@ class FakeDriver:
     during: Callable[[BuildOrder], None] = lambda _: None
     proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
     content: Callable[[BuildOrder], str] | None = None
+    """What an image's own layer is, in this encoding."""
+    encoding: str = "utf-8"
+    has_report: bool = True
+    """Whether the minimize stage's target `report` has a report."""
     fails_tests: dict[str, BaseException] = field(default_factory=dict)
     """The steps whose tests fail, with what the builder raises."""
     texts: list[str] = field(default_factory=list)
@@ -122,7 +130,8 @@ class FakeDriver:
             raise self.fails[order.step]
         if order.export is not None:
             report = dict(self.proof) | {"sizes": {"minimized": 10, "chain": 1000}}
-            (order.export / "report.json").write_text(json.dumps(report))
+            if self.has_report or order.target != "report":
+                (order.export / "report.json").write_text(json.dumps(report))
             if self.bill:
                 (order.export / "sbom.spdx.json").write_bytes(self.bill)
             return BuildResult(digest=None, seconds=0.1)
@@ -145,7 +154,7 @@ class FakeDriver:
             ]
             text = json.dumps([dockerfile, arguments, copied])
         config = parent.config
-        layers = [*(self._blob(parent.reference, layer) for layer in parent.layers), text.encode()]
+        layers = [*(self._blob(parent.reference, layer) for layer in parent.layers), text.encode(self.encoding)]
         with self.lock:
             return self.fake.add_image(
                 order.image,
@@ -197,6 +206,10 @@ class World:
         self.driver = FakeDriver(self.registries, self.fake)
         self.events: list[Event] = []
         self.now = 1_000_000.0
+        self.tag = "v1"
+        self.base_name = "fat:1"
+        self.notices: list[str] = []
+        """What people are told of what was asked of the stages."""
         self.build_args: tuple[BuildArg, ...] = ()
         self.build_contexts: tuple[tuple[str, str], ...] = ()
         self.secrets: tuple[Secret, ...] = ()
@@ -253,8 +266,8 @@ class World:
             platforms=tuple(platforms),
             repo=ImageReference.parse(REPOSITORY),
             repository=ChainRegistry(CHAIN).place(ImageReference.parse(REPOSITORY)),
-            tag="v1",
-            base=ImageReference.parse("fat:1"),
+            tag=self.tag,
+            base=ImageReference.parse(self.base_name),
             options=tuple(options),
             production=ImageReference.parse("slim:1"),
             build_platform=AMD64,
@@ -265,6 +278,11 @@ class World:
 
     def graph(self, platforms: Sequence[Platform] = (AMD64,), options: Sequence[str] = ("stock",)) -> Graph:
         return numbered.read(self.request(platforms, options))
+
+    def inherited(self, graph: Graph) -> Graph:
+        """The graph with what was asked of the stages up to its base images, as a run makes it."""
+        reader = AskedReader(self.records, self.found(graph), self.notices.append)
+        return with_inherited(graph, reader.asks_of, build_platform=AMD64)
 
     def found(self, graph: Graph) -> Found:
         def no_hand_over(name: str, platform: Platform, destination: str) -> None:
@@ -298,6 +316,7 @@ class World:
         keep_going: bool = False,
         seconds_left: Callable[[], float] | None = None,
         between: Callable[[], None] = lambda: None,
+        before_name: Callable[[Step, Digest], None] = lambda _step, _image: None,
         **how: Any,
     ) -> Execution:
         graph = graph or self.graph()
@@ -314,8 +333,22 @@ class World:
             found=found,
             emit=self.events.append,
             clock=lambda: self.now,
+            before_name=before_name,
         )
         return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left)
+
+    def run_noting(self, graph: Graph | None = None) -> Outcome:
+        """Run with what lower options asked, and note at the images what was asked up to them, as the command does."""
+        graph = self.inherited(graph or self.graph())
+        index = RecordIndex(self.registries, graph.chains, self.records.keyring)
+        notes = AskedNotes(
+            graph, self.registries, self.records.keyring, index, notice=self.notices.append, clock=lambda: self.now
+        )
+        outcome = self.run(graph, before_name=notes.note)
+        for chain in graph.chains:
+            records = [outcome.results[step.id].record for step in chain.all_steps if step.id in outcome.results]
+            index.update(chain, records, notes.made(chain))
+        return outcome
 
     def run(self, graph: Graph | None = None, **how: Any) -> Outcome:
         """Plan, execute, and put what is there into the indexes."""

@@ -11,6 +11,7 @@ import pytest
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import numbered
+from chainbuild.layouts.stage_files import PROGRAM
 from chainbuild.model import BuildArg, Graph, Secret, StepKind, dependents
 from chainbuild.references import ImageReference
 from tests.unit.world import AMD64, ARM64, STAGES, STEP, THREE_STEPS, World
@@ -114,7 +115,7 @@ def test_a_tree_s_own_stages_win_over_the_shipped_ones(world: World, tmp_path: P
     assert chain.minimize is not None
     assert chain.minimize.dockerfile.parent.name == "utilities"
     assert not chain.minimize.dockerfile.is_relative_to(tmp_path)
-    assert dict(chain.minimize.contexts).keys() == {numbered.PROGRAM}
+    assert dict(chain.minimize.contexts).keys() == {PROGRAM}
     world.write(STAGES)
     chain = world.graph().chains[0]
     assert chain.production is not None

@@ -53,6 +53,23 @@ takes at least 40m00s, 44m07s of work, platforms side by side, 1 step never time
     )
 
 
+def test_stage_shows_what_it_inherits_and_verbosely_what_it_gets():
+    row = PlanRow(
+        step="amd64/extras/minimize",
+        action="minimize",
+        reason="never built",
+        image="r/x:5",
+        inherited=("STRIP=1 (from stock)", "ADDITIONAL_FILES=/a\x1b[31m (from graphics)"),
+        arguments=("STRIP=1", "ADDITIONAL_FILES=/a /b"),
+    )
+    lines = [line.split() for line in shown((row,)).splitlines()]
+    assert ["asks", "STRIP=1", "(from", "stock)"] in lines
+    assert "\x1b" not in shown((row,))
+    assert not any(line[:1] == ["gets"] for line in lines)
+    verbose = [line.split() for line in shown((row,), verbosity=1).splitlines()]
+    assert ["gets", "ADDITIONAL_FILES=/a", "/b"] in verbose
+
+
 def test_in_a_pipe_a_step_is_a_line():
     lines = shown(ROWS).splitlines()
     assert lines[3].endswith("so long that it has to be wrapped")

@@ -1,0 +1,62 @@
+"""Submodules of the git tree that a context lies in, as `.gitmodules` names them; git is not asked."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Final
+
+from chainbuild import limits
+from chainbuild.errors import LimitError
+
+_FILE: Final = ".gitmodules"
+_MOST_LEVELS: Final = 32
+_PATH: Final = re.compile(r"""\s*path\s*=\s*(?:"(?P<quoted>[^"\n]*)"|(?P<bare>[^"\n;#]*?))\s*(?:[;#].*)?""")
+
+
+def empty_submodules(root: Path) -> tuple[str, ...]:
+    """Return the submodules in and below a context's folder that are not checked out, as paths relative to it.
+
+    Such a folder is empty, or not there at all.
+    """
+    top = _top(root)
+    if top is None:
+        return ()
+    try:
+        text = limits.read_file(top / _FILE).decode("utf-8", "replace")
+    except (OSError, LimitError):
+        return ()
+    below = root.relative_to(top).as_posix()
+    found: dict[str, None] = {}
+    for line in text.splitlines():
+        match = _PATH.fullmatch(line)
+        path = posixpath.normpath((match["quoted"] or match["bare"] or "").strip()) if match else "."
+        if path.startswith(("/", "..")) or path == ".":
+            continue
+        if below != ".":
+            if not path.startswith(f"{below}/"):
+                continue
+            path = path.removeprefix(f"{below}/")
+        if _is_empty(root / path):
+            found[path] = None
+    return tuple(found)
+
+
+def _top(root: Path) -> Path | None:
+    """The nearest folder with a `.gitmodules`, not above the git tree's own top."""
+    for folder in (root, *root.parents)[:_MOST_LEVELS]:
+        if (folder / _FILE).is_file():
+            return folder
+        if (folder / ".git").exists():
+            return None
+    return None
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return not folder.exists()
+    except (OSError, ValueError):
+        return False

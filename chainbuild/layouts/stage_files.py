@@ -1,0 +1,282 @@
+"""The Dockerfiles of the stages: a tree's own in `utilities/`, else the shipped ones; read, and checked as steps are.
+
+An own stage is `Dockerfile-minimize` or `NN-Dockerfile-minimize`, and likewise `production`. Two ways lead from minimize
+to production: the minimized image (production reads `MINIMIZED_IMAGE`), or the file `/minimized.tar.gz` in that image,
+which production takes from its context, as the scripts do that this layout comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts
+from chainbuild.dockerfile.results import normal_context_name
+from chainbuild.ignorefile import find_ignore
+from chainbuild.layouts.folder import BASE, LEFT_OVER, STAGES, Tree
+from chainbuild.layouts.foundation import find_foundation
+from chainbuild.model import HandedFile
+from chainbuild.references import Platform
+from chainbuild.shipped import shipped
+from chainbuild.wording import perhaps_you_meant
+
+PRODUCTION: Final = "PRODUCTION_IMAGE"
+MINIMIZED: Final = "MINIMIZED_IMAGE"
+PROGRAM: Final = "chainbuild-minimize"
+"""The named context that the program of the stages comes in."""
+FOLDER: Final = "utilities"
+TARBALL: Final = "minimized.tar.gz"
+"""What an own production stage may take from its context instead of `MINIMIZED_IMAGE`."""
+HANDED: Final = HandedFile(image=MINIMIZED, path=f"/{TARBALL}", name=TARBALL)
+
+_NAME: Final = re.compile(r"(?:[0-9]+-)?Dockerfile-(?P<kind>minimize|production)")
+_NEARLY: Final = re.compile(
+    r"(?:[0-9]+[-_. ]*)?(?:dockerfile[-_. ]*(?P<after>minimi[sz]e|production)"
+    r"|(?P<before>minimi[sz]e|production)[-_. ]*dockerfile)",
+    re.IGNORECASE,
+)
+_ASK: Final = re.compile(rb"\s*#+\s*chainbuild:\s*(?P<words>.*?)\s*")
+_ASKS_IN_LINES: Final = 20
+# Stands for an image that the chain gives. No image can be called so (RFC 6761).
+_GIVEN: Final = "chainbuild.invalid/"
+_GIVEN_ARGS: Final = (BASE, PRODUCTION, MINIMIZED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageFile:
+    """The Dockerfile of a stage. `own`: it is the tree's; `target` is the stage of it that is built (None: the last)."""
+
+    kind: str
+    path: Path
+    facts: Dockerfile
+    own: bool
+    target: str | None = None
+    knows_lists: bool = False
+    """Whether it reads lists with all that belongs to them, as the shipped program does."""
+
+    def line(self) -> int:
+        """Return the line of the FROM of the stage that is built."""
+        stages = self.facts.stages
+        named = next((stage for stage in stages if self.target and stage.name == self.target.lower()), None)
+        return (named or stages[-1]).line if stages else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageFiles:
+    """Both stages. `handed` is what production takes from its context of what minimize made."""
+
+    minimize: StageFile
+    production: StageFile
+    handed: tuple[HandedFile, ...] = ()
+
+
+def read_stage_files(
+    tree: Tree, *, platform: Platform, build_platform: Platform, contexts: Collection[str] = ()
+) -> StageFiles | None:
+    """Find the stages of a tree and read them; what is wrong with them goes to the tree. None if one cannot be read.
+
+    `contexts` are the names of the user's named contexts.
+    """
+    own = _own_stages(tree)
+    found = {kind: _read(tree, kind, own.get(kind)) for kind in STAGES}
+    minimize, production = found["minimize"], found["production"]
+    if minimize is None or production is None:
+        return None
+    knows = uses_program(minimize.facts, platform=platform, build_platform=build_platform)
+    minimize = replace(minimize, knows_lists=knows)
+    checker = _Checker(tree, platform, build_platform, (PROGRAM, *contexts))
+    handed = checker.check(minimize, production)
+    return StageFiles(minimize=minimize, production=production, handed=(HANDED,) if handed else ())
+
+
+def uses_program(dockerfile: Dockerfile, *, platform: Platform, build_platform: Platform) -> bool:
+    """Return whether a minimize stage runs the shipped program, and so knows its lists with all that belongs to them."""
+    facts = find_facts(
+        dockerfile, args={}, target_platform=platform, build_platform=build_platform, contexts=(PROGRAM,)
+    )
+    return any(name == normal_context_name(PROGRAM) for name, _ in facts.named_sources)
+
+
+def _own_stages(tree: Tree) -> dict[str, Path]:
+    folder = tree.root / FOLDER
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        tree.problem(folder, f"cannot be read: {error.strerror}", "It is the folder of the stages' Dockerfiles.")
+        return {}
+    found: dict[str, Path] = {}
+    for name in names:
+        path = folder / name
+        match = _NAME.fullmatch(name)
+        nearly = None if match or name.endswith(LEFT_OVER) else _NEARLY.fullmatch(name)
+        if match:
+            other = found.setdefault(match["kind"], path)
+            if other is not path:
+                message = f"the stage {match['kind']} has two Dockerfiles, {tree.shown(other)} and {tree.shown(path)}"
+                tree.problem(path, message, "Keep one of the two files.")
+        elif nearly:
+            kind = "production" if (nearly["after"] or nearly["before"]).lower() == "production" else "minimize"
+            message = f"looks like the Dockerfile of the stage {kind} but is not named so, and would not be used"
+            hint = f"Name it Dockerfile-{kind} or NN-Dockerfile-{kind}, or move it out of {FOLDER}/."
+            tree.problem(path, message, hint)
+    return found
+
+
+def _read(tree: Tree, kind: str, own: Path | None) -> StageFile | None:
+    default = shipped(f"{FOLDER}/Dockerfile-{kind}")
+    path = own or default
+    facts = tree.read_dockerfile(path)
+    if facts is None:
+        return None
+    # In chainbuild's own repository the shipped ones are the tree's.
+    is_own = path.resolve() != default.resolve()
+    return StageFile(
+        kind=kind, path=path, facts=facts, own=is_own, target=_target(tree, path, facts), knows_lists=not is_own
+    )
+
+
+def _target(tree: Tree, path: Path, facts: Dockerfile) -> str | None:
+    """Return the stage that a comment `# chainbuild: target NAME` in the first lines names."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:_ASKS_IN_LINES]
+    except OSError:
+        return None  # the reader of the Dockerfile has told it
+    target = None
+    for number, line in enumerate(lines, start=1):
+        ask = _ASK.fullmatch(line)
+        words = ask["words"].decode("utf-8", "replace").split() if ask else []
+        names = [stage.name for stage in facts.stages if stage.name]
+        if len(words) == 2 and words[0] == "target" and words[1].lower() in names:
+            target = words[1]
+        elif len(words) == 2 and words[0] == "target":
+            hint = perhaps_you_meant(words[1], names) + (f"Its stages: {', '.join(names)}." if names else "")
+            message = f"target: no stage is named {words[1]!r}"
+            tree.problem(path, message, hint or "Name it: FROM … AS name.", line=number)
+        elif ask:
+            tree.problem(
+                path, f"a stage cannot ask for {' '.join(words)!r}", "It can ask for: target NAME.", line=number
+            )
+    return target
+
+
+class _Checker:
+    """Checks that each stage reads what it is given, and that the two fit."""
+
+    def __init__(self, tree: Tree, platform: Platform, build_platform: Platform, contexts: Collection[str]) -> None:
+        self.tree = tree
+        self.platform = platform
+        self.build_platform = build_platform
+        self.contexts = contexts
+
+    def check(self, minimize: StageFile, production: StageFile) -> bool:
+        """Keep what is wrong. Return whether production takes the tarball from its context."""
+        if minimize.own:
+            self._check_minimize(minimize)
+        if not production.own:
+            if minimize.own:
+                self._check_files_alone(minimize, production)
+            return False
+        facts = self._facts(production)
+        by_image = self._uses(facts, MINIMIZED)
+        tar_line = 0 if by_image else self._tar_line(production, facts, whole=minimize.own)
+        if not self._is_sure(facts):
+            return tar_line > 0
+        if not self._uses(facts, PRODUCTION):
+            self._wrong(
+                production,
+                f"{PRODUCTION} is never used: the result would not be built on the production image",
+                f"Write ARG {PRODUCTION} before the first FROM, and FROM ${{{PRODUCTION}}} for the last stage.",
+            )
+        if tar_line:
+            self._check_tarball(minimize, production, tar_line)
+        elif not by_image:
+            self._wrong(
+                production,
+                "it takes nothing of what minimize collected: the result would not have the chain's files",
+                f"Write ARG {MINIMIZED} and FROM ${{{MINIMIZED}}} AS minimized, and in the last stage"
+                f" COPY --from=minimized / /; or ADD ./{TARBALL} / if minimize makes /{TARBALL}.",
+            )
+        return tar_line > 0
+
+    def _check_minimize(self, minimize: StageFile) -> None:
+        facts = self._facts(minimize)
+        if self._is_sure(facts) and not self._uses(facts, BASE):
+            self._wrong(
+                minimize,
+                f"{BASE} is never used: nothing of the chain would be collected",
+                f"Write ARG {BASE} before the first FROM, and FROM ${{{BASE}}} AS chain; take files with COPY --from=chain.",
+            )
+
+    def _check_files_alone(self, minimize: StageFile, production: StageFile) -> None:
+        """The shipped production stage copies the whole minimized image."""
+        lowest = find_foundation(
+            minimize.facts,
+            args=_markers(),
+            platform=self.platform,
+            build_platform=self.build_platform,
+            target=minimize.target,
+        )
+        if lowest is not None and lowest.reference != "scratch":
+            self._wrong(
+                minimize,
+                f"its image stands on {lowest.written}, and chainbuild's production stage copies all that is in it",
+                "End it with FROM scratch and COPY --from=… of what is to be kept, or write"
+                f" {FOLDER}/{production.path.name} of your own.",
+            )
+
+    def _check_tarball(self, minimize: StageFile, production: StageFile, line: int) -> None:
+        if not minimize.own:
+            self.tree.problem(
+                production.path,
+                f"{TARBALL}: chainbuild's minimize stage makes an image of files, and no such archive",
+                f"Write ARG {MINIMIZED} and FROM ${{{MINIMIZED}}} AS minimized, and COPY --from=minimized / / in this"
+                f" line's place; or write {FOLDER}/Dockerfile-minimize that makes /{TARBALL}.",
+                line=line,
+            )
+        ignore = find_ignore(production.path.parent, production.path)
+        if ignore.ignores(TARBALL):
+            self.tree.problem(
+                production.path, f"{TARBALL} is left out by the ignore file of {FOLDER}/",
+                f"Add the line !{TARBALL} to it.", line=line,
+            )  # fmt: skip
+
+    def _facts(self, file: StageFile) -> Facts:
+        markers = _markers()
+        return find_facts(
+            file.facts,
+            args=markers,
+            target=file.target,
+            target_platform=self.platform,
+            build_platform=self.build_platform,
+            contexts=self.contexts,
+            parents={(marker, self.platform.oci): ParentConfig() for marker in markers.values()},
+        )
+
+    def _tar_line(self, file: StageFile, facts: Facts, *, whole: bool) -> int:
+        """Return the line that takes the tarball from the context, 0 if none does. `whole`: as a part of all of it, too."""
+        for pattern in facts.sources.patterns:
+            if (whole and pattern in {".", "**"}) or (pattern != "**" and fnmatchcase(TARBALL, pattern)):
+                return facts.source_lines.get(("", pattern)) or file.line()
+        return 0
+
+    @staticmethod
+    def _uses(facts: Facts, arg: str) -> bool:
+        return any(use.reference == _markers()[arg] for use in facts.images)
+
+    @staticmethod
+    def _is_sure(facts: Facts) -> bool:
+        """Return whether the Dockerfile alone tells what is read."""
+        return not (facts.foreign or facts.problems or any("not certain" in doubt for doubt in facts.doubts))
+
+    def _wrong(self, file: StageFile, message: str, hint: str) -> None:
+        self.tree.problem(file.path, message, hint, line=file.line())
+
+
+def _markers() -> Mapping[str, str]:
+    return {arg: f"{_GIVEN}{arg.lower()}" for arg in _GIVEN_ARGS}

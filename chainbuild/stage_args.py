@@ -1,0 +1,195 @@
+"""What options ask of the stages: added up over the options of a chain, and as each stage's Dockerfile gets it.
+
+An option's asks are the args of its `minimize-<platform>-args` and `production-<platform>-args` that a stage declares.
+They hold for the options above it, too: an own value takes the place of an inherited one, lists add up, and `!word`
+takes an inherited word of a list back. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from chainbuild.errors import Problem
+from chainbuild.minimize.lists import EVERYTHING, Word, as_list, words_in
+from chainbuild.model import Ask, BuildArg, Chain, Graph, Step, StepId
+
+PACKAGES: Final = "PRODUCTION_PACKAGES"
+LOCATIONS: Final = "ADDITIONAL_LIB_LOCATIONS"
+DATA: Final = "KEEP_DATA"
+"""A list, or `0` or `1`: none, or all."""
+LISTS: Final = frozenset({"ADDITIONAL_FILES", LOCATIONS, DATA, PACKAGES})
+"""The arguments of the stages that are lists."""
+_BELOW: Final = frozenset({LOCATIONS, DATA})
+"""Lists of what need not be in a result: above that, their words may name nothing."""
+_ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
+_ENVIRONMENT: Final = " (environment)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merged:
+    """What holds for the stages, and what is wrong with the option's own args."""
+
+    asks: tuple[Ask, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+def has_commas(value: str) -> bool:
+    """Return whether a list is written with commas."""
+    return "," in _ESCAPED.sub("", value)
+
+
+def merge(inherited: Sequence[Ask], own: Sequence[BuildArg], option: str) -> Merged:
+    """Add an option's own stage args to the asks that it inherits.
+
+    Arguments keep the order in which they were first asked for; so do the words of a list.
+    """
+    by_name = {arg.name: arg for arg in own}
+    asks: list[Ask] = []
+    problems: list[Problem] = []
+    for name in dict.fromkeys((*(ask.name for ask in inherited), *by_name)):
+        below = [ask for ask in inherited if ask.name == name]
+        arg = by_name.get(name)
+        if arg is None:
+            asks += below
+        elif name in LISTS:
+            asks += _list(below, arg, option, problems)
+        else:
+            asks.append(Ask(name=name, value=arg.value, option=option, origin=arg.origin))
+    return Merged(asks=tuple(asks), problems=tuple(problems))
+
+
+def _list(below: Sequence[Ask], arg: BuildArg, option: str, problems: list[Problem]) -> list[Ask]:
+    """The words of a list: the inherited ones that are not taken back, then the option's own."""
+    words = words_in(arg.value)
+    kept = {word.text: ask for ask in below for word in words_in(ask.value)}
+    before = dict(kept)
+    commas = has_commas(arg.value)
+    for word in words:
+        if word.taken_back:
+            gone = list(before) if word.text == EVERYTHING else [text for text in before if text == word.text]
+            for text in gone:
+                kept.pop(text, None)
+            if not gone:
+                problems.append(_takes_nothing(arg, word, list(before)))
+        elif word.optional and arg.name == PACKAGES:
+            hint = f"Write {Word(text=word.text)}: a package that is named must exist."
+            problems.append(_problem(arg, f"{arg.name}: {str(word)!r}: a package cannot be optional", hint))
+    for word in words:
+        # Where one must name something and the other may name nothing, the first one counts.
+        if not word.taken_back and not (word.optional and word.text in kept):
+            kept[word.text] = Ask(name=arg.name, value=str(word), option=option, origin=arg.origin, commas=commas)
+    if arg.name == DATA:
+        kept = _switched(kept, [word.text for word in words if not word.taken_back])
+    return list(kept.values()) or [Ask(name=arg.name, value="", option=option, origin=arg.origin)]
+
+
+def _switched(kept: Mapping[str, Ask], own: Collection[str]) -> dict[str, Ask]:
+    """A list that may be a switch: an own `0` or `1` is all that counts, and words add nothing to an inherited `1`."""
+    for switch in ("0", "1"):
+        if switch in own:
+            return {switch: kept[switch]}
+    if "1" in kept:
+        return {"1": kept["1"]}
+    return {text: ask for text, ask in kept.items() if text != "0" or not own}
+
+
+def _takes_nothing(arg: BuildArg, word: Word, inherited: Sequence[str]) -> Problem:
+    there = as_list(Word(text=text) for text in inherited)
+    hint = f"Inherited are: {there}." if there else "No option below asks for any: leave it out."
+    return _problem(arg, f"{arg.name}: {str(word)!r} takes back nothing", hint)
+
+
+def _problem(arg: BuildArg, message: str, hint: str) -> Problem:
+    path, line = place_of(arg.origin)
+    return Problem(path=path, line=line, message=message, hint=hint)
+
+
+def place_of(origin: str) -> tuple[str, int]:
+    """Return the path and the line of a build arg's origin; the flag's name and 0 if it is of the command line."""
+    path, _, line = origin.removesuffix(_ENVIRONMENT).rpartition(":")
+    return (path, int(line)) if line.isdecimal() else (origin, 0)
+
+
+def args_for(
+    asks: Sequence[Ask], declared: Collection[str], option: str, *, plain: bool = False
+) -> tuple[BuildArg, ...]:
+    """Return the args that a stage of an option gets, of those that its Dockerfile declares.
+
+    Lists are always written in the same way, so that only their words decide a key. What need not be in the result of the
+    option that asked for it may name nothing above that. `plain`: for a tree's own stage,
+    which knows words alone: those of a list have no `?`, and are separated by commas if one of the lists was written so.
+    """
+    commas = plain and any(ask.commas for ask in asks)
+    args: list[BuildArg] = []
+    for name in dict.fromkeys(ask.name for ask in asks if ask.name in declared):
+        mine = [ask for ask in asks if ask.name == name]
+        origin = ", ".join(dict.fromkeys(ask.origin or f"from {ask.option}" for ask in mine))
+        value = mine[-1].value
+        if name in LISTS:
+            words: Iterable[Word] = (_as_inherited(word, ask, option) for ask in mine for word in words_in(ask.value))
+            if plain or name == PACKAGES:
+                words = (Word(text=word.text) for word in words)
+            value = as_list(words, "," if commas else " ")
+        args.append(BuildArg(name=name, value=value, origin=origin))
+    return tuple(args)
+
+
+def _as_inherited(word: Word, ask: Ask, option: str) -> Word:
+    if ask.name in _BELOW and _is_inherited(ask, option) and word.text not in {"0", "1"}:
+        return replace(word, optional=True)
+    return word
+
+
+def _is_inherited(ask: Ask, option: str) -> bool:
+    return ask.option != option or not ask.origin
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Argument:
+    """An argument of a stage as a plan shows it: the value that the stage gets, and what of that is inherited.
+
+    `inherited` is (the value or the words, the option that asked for them), lowest option first.
+    """
+
+    name: str
+    value: str
+    inherited: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The inherited part in words; empty if there is none."""
+        return "; ".join(f"{self.name}={value} (from {option})" for value, option in self.inherited)
+
+    def as_json(self) -> dict[str, object]:
+        """The argument's part of a document."""
+        inherited = [{"value": value, "from": option} for value, option in self.inherited]
+        return {"name": self.name, "value": self.value, "inherited": inherited}
+
+
+def arguments_of(chain: Chain, stage: Step) -> tuple[Argument, ...]:
+    """Return what a stage of a chain gets of what was asked for."""
+    found: list[Argument] = []
+    for arg in stage.args:
+        asks = [ask for ask in chain.asks if ask.name == arg.name]
+        if not asks:
+            continue
+        by_option: dict[str, list[str]] = {}
+        for ask in asks:
+            if _is_inherited(ask, chain.option) and (ask.value or ask.name not in LISTS):
+                by_option.setdefault(ask.option, []).append(ask.value)
+        inherited = tuple((" ".join(values), option) for option, values in by_option.items())
+        found.append(Argument(name=arg.name, value=arg.value, inherited=inherited))
+    return tuple(found)
+
+
+def stage_arguments(graph: Graph) -> Mapping[StepId, tuple[Argument, ...]]:
+    """Return the arguments of every stage of a graph."""
+    return {
+        stage.id: arguments_of(chain, stage)
+        for chain in graph.chains
+        for stage in (chain.minimize, chain.production)
+        if stage
+    }

@@ -1,0 +1,145 @@
+"""A tree's own stages: which files they are, and that each reads what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.stage_files import HANDED, TARBALL
+from chainbuild.model import Chain
+from tests.unit.world import STAGES, STEP, World
+
+MINIMIZE = "utilities/Dockerfile-minimize"
+PRODUCTION = "utilities/Dockerfile-production"
+PACKS = (
+    "ARG BASE_IMAGE\nARG PRODUCTION_IMAGE\nFROM ${PRODUCTION_IMAGE} AS bare\nRUN ls /lib > /libs\n"
+    "FROM ${BASE_IMAGE} AS packed\nCOPY --from=bare /libs /libs\nRUN tar -czf /minimized.tar.gz /opt\n"
+)
+UNPACKS = "ARG PRODUCTION_IMAGE\nFROM ${PRODUCTION_IMAGE}\nADD ./minimized.tar.gz /\n"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write({"stock/10-Dockerfile-base": STEP})
+    return made
+
+
+def chain(world: World, files: Mapping[str, str]) -> Chain:
+    world.write(files)
+    return world.graph().chains[0]
+
+
+def wrong(world: World, files: Mapping[str, str]) -> list[str]:
+    world.write(files)
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    assert all(problem.hint for problem in caught.value.problems)
+    return [f"{problem.where}: {problem.message}" for problem in caught.value.problems]
+
+
+def test_numbered_stages_are_the_trees_own(world: World, tmp_path: Path) -> None:
+    made = chain(world, {"utilities/01-Dockerfile-minimize": PACKS, "utilities/02-Dockerfile-production": UNPACKS})
+    assert made.minimize
+    assert made.production
+    assert made.minimize.dockerfile == tmp_path / "utilities/01-Dockerfile-minimize"
+    assert made.production.dockerfile == tmp_path / "utilities/02-Dockerfile-production"
+    assert made.production.handed == (HANDED,)
+
+
+def test_stages_that_hand_on_an_image_are_handed_no_file(world: World) -> None:
+    production = chain(world, STAGES).production
+    assert production
+    assert production.handed == ()
+
+
+def test_two_stages_of_one_kind_are_both_named(world: World) -> None:
+    told = wrong(world, {**STAGES, "utilities/03-Dockerfile-minimize": PACKS})
+    message = (
+        "the stage minimize has two Dockerfiles, utilities/03-Dockerfile-minimize and utilities/Dockerfile-minimize"
+    )
+    assert told == [f"utilities/Dockerfile-minimize: {message}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["01_Dockerfile_minimize", "dockerfile-production", "minimise.Dockerfile", "1 Dockerfile-minimize"]
+)
+def test_file_that_is_nearly_named_like_a_stage_is_a_problem(world: World, name: str) -> None:
+    (told,) = wrong(world, {f"utilities/{name}": PACKS})
+    assert told.startswith(f"utilities/{name}: looks like the Dockerfile of the stage")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile-minimize.bak", "Dockerfile-minimize~", "README.md", "Dockerfile-tools"])
+def test_other_files_beside_the_stages_are_left_alone(world: World, name: str) -> None:
+    minimize = chain(world, {f"utilities/{name}": "anything"}).minimize
+    assert minimize
+    assert minimize.dockerfile.name == "Dockerfile-minimize"
+
+
+def test_minimize_that_never_reads_the_chain_is_a_problem(world: World) -> None:
+    (told,) = wrong(world, {**STAGES, MINIMIZE: "ARG BASE_IMAGE\nFROM scratch AS minimized\nCOPY a /a\n"})
+    assert told == f"{MINIMIZE}:2: BASE_IMAGE is never used: nothing of the chain would be collected"
+
+
+def test_production_that_takes_nothing_of_minimize_is_a_problem(world: World) -> None:
+    (told,) = wrong(
+        world, {**STAGES, PRODUCTION: "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${PRODUCTION_IMAGE}\n"}
+    )
+    assert told.startswith(f"{PRODUCTION}:3: it takes nothing of what minimize collected")
+
+
+def test_production_that_reads_minimized_files_only_in_a_stage_nobody_builds_is_a_problem(world: World) -> None:
+    text = "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${MINIMIZED_IMAGE} AS unused\nFROM ${PRODUCTION_IMAGE}\nRUN x\n"
+    (told,) = wrong(world, {**STAGES, PRODUCTION: text})
+    assert told.startswith(f"{PRODUCTION}:4: it takes nothing of what minimize collected")
+
+
+def test_production_on_another_image_is_a_problem(world: World) -> None:
+    text = "ARG MINIMIZED_IMAGE\nFROM ${MINIMIZED_IMAGE}\n"
+    (told,) = wrong(world, {**STAGES, PRODUCTION: text})
+    assert told.startswith(f"{PRODUCTION}:2: PRODUCTION_IMAGE is never used")
+
+
+def test_tarball_with_the_shipped_minimize_is_a_problem_at_its_line(world: World) -> None:
+    (told,) = wrong(world, {PRODUCTION: UNPACKS})
+    assert told.startswith(f"{PRODUCTION}:3: {TARBALL}: chainbuild's minimize stage makes an image of files")
+
+
+def test_tarball_that_the_ignore_file_leaves_out_is_a_problem(world: World) -> None:
+    (told,) = wrong(world, {MINIMIZE: PACKS, PRODUCTION: UNPACKS, "utilities/.dockerignore": "*.gz\n"})
+    assert told.endswith(f"{TARBALL} is left out by the ignore file of utilities/")
+
+
+def test_own_minimize_on_an_image_does_not_fit_the_shipped_production(world: World) -> None:
+    (told,) = wrong(world, {MINIMIZE: PACKS})
+    assert told.startswith(
+        f"{MINIMIZE}:5: its image stands on ${{BASE_IMAGE}}, and chainbuild's production stage copies all"
+    )
+
+
+def test_own_minimize_of_files_fits_the_shipped_production(world: World) -> None:
+    text = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE} AS chain\nFROM scratch\nCOPY --from=chain /opt /opt\n"
+    made = chain(world, {MINIMIZE: text})
+    assert made.production
+    assert not made.production.dockerfile.is_relative_to(world.root)
+
+
+def test_comment_names_the_target_of_a_stage(world: World) -> None:
+    more = f"# chainbuild: target packed\n{PACKS}FROM scratch AS nothing\n"
+    minimize = chain(world, {MINIMIZE: more, PRODUCTION: UNPACKS}).minimize
+    assert minimize
+    assert minimize.target == "packed"
+    told, *_ = wrong(world, {MINIMIZE: more.replace("target packed", "target paked"), PRODUCTION: UNPACKS})
+    assert told == f"{MINIMIZE}:1: target: no stage is named 'paked'"
+    told, *_ = wrong(world, {MINIMIZE: more.replace("target packed", "hurry"), PRODUCTION: UNPACKS})
+    assert told == f"{MINIMIZE}:1: a stage cannot ask for 'hurry'"
+
+
+def test_whole_context_may_hold_the_tarball_of_an_own_minimize(world: World) -> None:
+    text = "ARG PRODUCTION_IMAGE\nFROM ${PRODUCTION_IMAGE}\nCOPY . /in\nRUN tar -xf /in/minimized.tar.gz\n"
+    production = chain(world, {MINIMIZE: PACKS, PRODUCTION: text}).production
+    assert production
+    assert production.handed == (HANDED,)
