@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from chainbuild import events
-from chainbuild.bases import Found
+from chainbuild.bases import EMPTY, Found
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import parse
@@ -414,9 +414,9 @@ def _chain_env(step: Step, images: Mapping[str, RemoteImage]) -> Mapping[str, st
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
     """What the images from outside were: of one that follows the builder's platform, the index."""
     return {
-        digest_note(wanted.name): str(
-            (wanted.on_builder and images[wanted.name].index_digest) or images[wanted.name].digest
-        )
+        digest_note(wanted.name): EMPTY
+        if wanted.source.is_scratch
+        else str((wanted.on_builder and images[wanted.name].index_digest) or images[wanted.name].digest)
         for wanted in step.images
         if isinstance(wanted.source, ImageReference)
     }

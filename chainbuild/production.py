@@ -24,6 +24,7 @@ from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
+from chainbuild.tools_image import Contexts
 from chainbuild.trials import VERDICT, has_passed, run_trial
 
 
@@ -31,9 +32,17 @@ class StageFinisher:
     """Finishes the stages' images; every other step is finished when it is built."""
 
     def __init__(
-        self, registries: Registries, builder: Builder, emit: Emit, clock: Callable[[], float] = time.time
+        self,
+        registries: Registries,
+        builder: Builder,
+        emit: Emit,
+        *,
+        clock: Callable[[], float] = time.time,
+        contexts: Contexts | None = None,
     ) -> None:
+        """`contexts` finds the image that chainbuild's own programs run in (see `tools_image`)."""
         self._clock = clock
+        self._contexts = contexts
         self._registries = registries
         self._builder = builder
         self._emit = emit
@@ -54,7 +63,7 @@ class StageFinisher:
             finished = self._proven(step, order, built, inputs, trail)
         if step.test is None:
             return finished
-        verdict = run_trial(self._builder, self._emit, step, finished.image)
+        verdict = run_trial(self._builder, self._emit, step, finished.image, contexts=self._contexts)
         return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
@@ -63,7 +72,7 @@ class StageFinisher:
 
     def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
         """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
-        verdict = run_trial(self._builder, self._emit, step, image)
+        verdict = run_trial(self._builder, self._emit, step, image, contexts=self._contexts)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
     def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:

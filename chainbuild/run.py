@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from chainbuild import events
-from chainbuild.bases import Found, find_all
+from chainbuild.bases import EMPTY, Found, find_all
 from chainbuild.execute import Execution, Tools
 from chainbuild.generations import Generations, GraphFor
 from chainbuild.inputs import InputReader
@@ -27,6 +27,7 @@ from chainbuild.records.record import Record
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.session import Session
+from chainbuild.tools_image import pinned_contexts
 from chainbuild.trials import has_passed
 from chainbuild.triggers import with_trigger_images
 from chainbuild.trust.keyring import SIGNING_KEY
@@ -96,6 +97,10 @@ def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
             continue
         there = found[str(wanted.source), wanted.platform.oci]
         config = there.image.config
+        if there.named.is_scratch:
+            # The same everywhere and for ever, whatever the platform is: that is in the key already.
+            facts[wanted.name] = ImageFacts(identity=EMPTY, digest=EMPTY, env=_env(config))
+            continue
         # A stage on the builder's own platform: the index is the same wherever the builder runs.
         index = there.image.index_digest if wanted.on_builder else None
         facts[wanted.name] = ImageFacts(
@@ -139,7 +144,9 @@ def build_run(
         registries=session.registries,
         records=session.records,
         decider=planned.decider,
-        finisher=StageFinisher(session.registries, session.driver, emit),
+        finisher=StageFinisher(
+            session.registries, session.driver, emit, contexts=partial(pinned_contexts, session.finder())
+        ),
         found=planned.found,
         emit=emit,
         log_path=log_path,

@@ -12,7 +12,7 @@ from pathlib import Path
 from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import all_declarations
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
 from chainbuild.layouts.images import DOCKER_IMAGE, image_contexts, named_images
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
@@ -24,6 +24,7 @@ PRODUCTION = "PRODUCTION_IMAGE"
 MINIMIZED = "MINIMIZED_IMAGE"
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
 """The args that the chain sets, and nobody else."""
+PACKAGES = "PRODUCTION_PACKAGES"
 PROGRAM = "chainbuild-minimize"
 """The named context that the program of the stages comes in."""
 
@@ -130,6 +131,21 @@ class _Reader:
         names = [arg.name for arg in self.request.build_args]
         self.tree.problems.extend(unknown_args(names, self.tree.dockerfiles, path="--build-arg"))
 
+    def _check_packages(self, args: Mapping[str, BuildArg]) -> None:
+        """Report packages that are to be installed into the empty image: it has no apt."""
+        packages = args.get(PACKAGES)
+        if packages is None or not packages.value.strip() or not self.request.production.is_scratch:
+            return
+        path, _, line = packages.origin.removesuffix(" (environment)").rpartition(":")
+        self.tree.problems.append(
+            Problem(
+                path=path,
+                line=int(line) if line.isdecimal() else 0,
+                message=f"{PACKAGES}: PRODUCTION is scratch, which has no apt to install them",
+                hint="Name the files in ADDITIONAL_FILES, or take a PRODUCTION image of the distribution.",
+            )
+        )
+
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
@@ -192,6 +208,7 @@ class _Reader:
         # from does: a stage's file may hold args of either stage, and each goes to the stages that declare it.
         files = {minimize[0]: minimize[1], production[0]: production[1]}
         said = {arg.name: arg for stage in STAGES for arg in self._args_of(folder, stage, platform, files)}
+        self._check_packages(said | {arg.name: arg for arg in request.build_args})
         first = self._step(
             kind=StepKind.MINIMIZE,
             name="minimize",

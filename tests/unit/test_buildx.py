@@ -352,6 +352,24 @@ def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
     assert "'# syntax=docker/dockerfile:1' as the first line" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("said", "packages", "hint"),
+    [
+        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
+        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES needs apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "", "The image has no shell"),
+        ("/bin/sh: 1: apt-get: not found", "", ""),
+        ("E: Unable to locate package tiny", "tiny", ""),
+    ],
+)
+def test_image_without_apt_or_shell_has_a_hint(said: str, packages: str, hint: str) -> None:
+    order = replace(ORDER, args=(("PRODUCTION_PACKAGES", packages),))
+    found = failure(vertex(), log(f"{said}\n"), vertex(error=ERROR), order=order).hint
+    assert found.startswith(hint)
+    assert bool(found) == bool(hint)
+
+
 def test_a_builder_that_does_not_reach_the_chain_registry() -> None:
     error = failure(
         'ERROR: failed to solve: dial tcp [::1]:5000: connect: connection refused: Head "http://localhost:5000"'

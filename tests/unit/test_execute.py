@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chainbuild.build_order import BuildOrder
-from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError
+from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.execute import DAMAGED
 from chainbuild.orders import staging_reference
@@ -22,7 +22,7 @@ from chainbuild.registry.images import platforms_of, resolve
 from chainbuild.registry.transport import Request
 from tests.support.keys import store_record
 from tests.unit.registry.fake_registry import Answer
-from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World, failed
+from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, THREE_STEPS, World, failed
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
 MINIMIZE, PRODUCTION = "amd64/stock/minimize", "amd64/stock/production"
@@ -656,3 +656,34 @@ def test_the_reason_for_a_tools_image_that_moved_names_its_index(world: World) -
     assert reason.startswith("image fat:1 moved from ")
     before, after = reason.removeprefix("image fat:1 moved from ").split(" to ")
     assert before != after
+
+
+# The empty image -------------------------------------------------------------------------------------------------------
+
+
+def test_production_scratch_is_built_and_reused(world: World) -> None:
+    world.production = "scratch"
+    outcome = world.run()
+    assert outcome.succeeded
+    produced = [order for order in world.driver.orders if dict(order.args).get("MINIMIZED_IMAGE")]
+    assert {dict(order.args)["PRODUCTION_IMAGE"] for order in produced} == {"scratch"}
+    record = outcome.results["amd64/stock/production"].record
+    assert record.components.images["PRODUCTION_IMAGE"] == "scratch"
+    assert record.notes["digest of PRODUCTION_IMAGE"] == "scratch"
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built == []
+
+
+def test_packages_for_production_scratch_are_a_problem_with_its_line(world: World) -> None:
+    world.production = "scratch"
+    production = STAGES["utilities/Dockerfile-production"] + "ARG PRODUCTION_PACKAGES=\n"
+    world.write({"utilities/Dockerfile-production": production})
+    world.write({"stock/production-amd64-args": "\nPRODUCTION_PACKAGES=tini\n"})
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("stock/production-amd64-args", 2)
+    assert "no apt" in problem.message
+    world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=\n"})
+    world.graph()

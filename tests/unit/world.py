@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainbuild.bases import BaseFinder, Found, find_all
+from chainbuild.bases import EMPTY, BaseFinder, Found, empty_image, find_all
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.context.remote import RemoteContent
@@ -160,6 +160,8 @@ class FakeDriver:
 
     def _resolved(self, pinned: str | None, platform: Platform) -> Any:
         assert pinned is not None
+        if pinned == EMPTY:
+            return empty_image(platform).image
         assert "@sha256:" in pinned, "a parent is a digest"
         return resolve(self.registries, ImageReference.parse(pinned), platform)
 
@@ -200,6 +202,7 @@ class World:
         self.build_args: tuple[BuildArg, ...] = ()
         self.build_contexts: tuple[tuple[str, str], ...] = ()
         self.secrets: tuple[Secret, ...] = ()
+        self.production = "slim:1"
         self.remotes = RemoteContent(run_git=lambda *_: (1, "", "unit tests ask nobody"))
         self.base("first")
         for platform in (AMD64, ARM64):
@@ -256,7 +259,7 @@ class World:
             tag="v1",
             base=ImageReference.parse("fat:1"),
             options=tuple(options),
-            production=ImageReference.parse("slim:1"),
+            production=ImageReference.parse(self.production),
             build_platform=AMD64,
             build_args=self.build_args,
             build_contexts=self.build_contexts,
