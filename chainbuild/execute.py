@@ -16,7 +16,13 @@ from chainbuild.bases import EMPTY, Found
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import parse
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, WrongUseError
+from chainbuild.errors import (
+    BuildFailedError,
+    ChainbuildError,
+    NotFoundInRegistryError,
+    NotProvenError,
+    WrongUseError,
+)
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
@@ -29,6 +35,8 @@ from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
+from chainbuild.step_warnings import StepWarning, StepWarnings
+from chainbuild.wording import plural
 
 DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
@@ -61,6 +69,7 @@ class Finished:
 
     image: RemoteImage
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[StepWarning, ...] = ()
     unpacked: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,8 +117,10 @@ class Execution:
         jobs: int = 1,
         keep_going: bool = False,
         seconds_left: Callable[[], float] | None = None,
+        strict: bool = False,
     ) -> None:
-        """`seconds_left` until the deadline, where there is one."""
+        """`seconds_left` until the deadline, where there is one. `strict`: a result with warnings gets no name."""
+        self._strict = strict
         self._graph = plan.graph
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
@@ -216,6 +227,12 @@ class Execution:
     def _reused(self, result: StepResult) -> StepResult:
         record = self._tested(result) if result.step.test else result.record
         result = replace(result, record=record)
+        started = time.monotonic()
+        try:
+            self._warn(result.step, record, reused=True)
+        except NotProvenError as error:
+            self._failed(result.step, started, error)
+            raise
         put_tag(self._tools.registries, result.step.reference, record.image)
         self._emit(
             events.StepReused(
@@ -244,6 +261,24 @@ class Execution:
             raise
         self._tools.records.write(step.repository, record)
         return record
+
+    def _warn(self, step: Step, record: Record, *, reused: bool = False) -> None:
+        """Emit what is doubtful about a result. Errors: `NotProvenError` if that is an error in this run."""
+        warnings = record.warnings
+        if not warnings:
+            return
+        image = str(step.reference)
+        self._emit(
+            events.StepWarnings(
+                step=step.id, image=image, warnings=warnings.first, total=warnings.total, reused=reused
+            )
+        )  # fmt: skip
+        if self._strict:
+            raise NotProvenError(
+                f"{image} has {plural(warnings.total, 'warning')}, which --strict does not allow",
+                hint="Fix what they are about, or run without --strict. The image is recorded: nothing is built again.",
+                findings=tuple(str(one) for one in warnings.first),
+            )
 
     def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
         if self._stopping:
@@ -310,6 +345,7 @@ class Execution:
             built_at=tools.clock(),
             components=components,
             verdicts=finished.verdicts,
+            warnings=StepWarnings.of(finished.warnings),
             notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished.notes},
             parents={
                 image.name: self.outcome.results[image.source].record.key
@@ -323,6 +359,7 @@ class Execution:
             self._emit(events.Message(level="warning", text=text))
         else:
             tools.records.write(step.repository, record)
+        self._warn(step, record)
         put_tag(tools.registries, step.reference, image.digest)
         return record
 

@@ -25,6 +25,7 @@ from chainbuild.proof import SHOWN_FINDINGS, Python
 from chainbuild.references import Platform
 from chainbuild.scratch import scratch_folder
 from chainbuild.shipped import minimize_program, proof_path
+from chainbuild.step_warnings import StepWarning
 from chainbuild.wording import plural
 
 VERDICT: Final = "imports"
@@ -124,6 +125,8 @@ class ImportProof:
         self._image = image
         self._chain = chain
         self._contexts = contexts
+        self.warnings: tuple[StepWarning, ...] = ()
+        """What fails in the chain's image as well."""
 
     def prove(self, pythons: Iterable[Python]) -> str:
         """The verdict that a record keeps; empty where there is no Python to prove.
@@ -144,22 +147,23 @@ class ImportProof:
         }
         broken = [one for one in failed if (one.start, one.module) in well_in_chain]
         shared = [one for one in failed if (one.start, one.module) not in well_in_chain]
-        warnings = tuple(f"warning: {text}, as in the chain's image" for text in _told(shared))
+        self.warnings = tuple(
+            StepWarning(kind=VERDICT, text=f"{text}, as in the chain's image") for text in _told(shared)
+        )
         if not broken:
             summary = plural(len(answers) - len(shared), "module")
-            self._emit(Verdict(step=self._step.id, proof=VERDICT, passed=True, summary=summary, findings=warnings))
+            self._emit(Verdict(step=self._step.id, proof=VERDICT, passed=True, summary=summary))
             return summary
-        raise self._refuse(pythons, broken, len(answers), warnings)
+        raise self._refuse(pythons, broken, len(answers))
 
-    def _refuse(
-        self, pythons: tuple[Python, ...], broken: list[Answer], asked: int, warnings: tuple[str, ...]
-    ) -> NotProvenError:
+    def _refuse(self, pythons: tuple[Python, ...], broken: list[Answer], asked: int) -> NotProvenError:
         """Tell what does not import, and what it lacks; gives the error."""
         files = self._files({python.start: python for python in pythons}, broken)
         findings = tuple(_told(broken, files))
         more = len(findings) - SHOWN_FINDINGS
         findings = (*findings[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ()))
         summary = f"{len(broken)} of {plural(asked, 'module')} import in the chain's image and not in this one"
+        warnings = tuple(f"warning: {one.text}" for one in self.warnings)
         self._emit(
             Verdict(step=self._step.id, proof=VERDICT, passed=False, summary=summary, findings=findings + warnings)
         )

@@ -11,6 +11,7 @@ from chainbuild.attachments import attach_bill, attach_report, exact_name
 from chainbuild.build_order import BuildOrder
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.facts import all_declarations
+from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished
 from chainbuild.import_proof import VERDICT as IMPORTS
@@ -24,6 +25,7 @@ from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
+from chainbuild.step_warnings import read_report_warnings
 from chainbuild.tools_image import Contexts
 from chainbuild.trials import VERDICT, has_passed, run_trial
 
@@ -83,8 +85,20 @@ class StageFinisher:
             self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
             report = (scratch / "report.json").read_bytes()
         attach_report(self._registries, built.reference, report)
-        sizes = json.loads(report)["sizes"]
-        return Finished(image=built, unpacked=int(sizes["minimized"]), notes={"chain_bytes": str(sizes["chain"])})
+        try:
+            document = json.loads(report)
+            return Finished(
+                image=built,
+                unpacked=int(document["sizes"]["minimized"]),
+                notes={"chain_bytes": str(document["sizes"]["chain"])},
+                warnings=read_report_warnings(document),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ChainbuildError(
+                f"{order.step}: the report of the stage cannot be read ({error!r})",
+                where=order.shown,
+                hint="A stage called report exports report.json as `python3 -m chainbuild.minimize pack` writes it.",
+            ) from error
 
     def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
         config = with_stamps(with_trail(built.config, trail), step.stamps, self._clock())
@@ -107,25 +121,29 @@ class StageFinisher:
                 proof="libraries",
                 passed=not report.errors,
                 summary=report.summary,
-                findings=(*report.errors, *(f"warning: {text}" for text in report.warnings)),
+                findings=(*report.errors, *(f"warning: {one}" for one in report.warnings if report.errors)),
             )
         )
         require(report, str(step.reference))
         verdicts = {"libraries": report.summary}
-        imported = self._imported(step, order, image, inputs["BASE_IMAGE"], report)
-        if imported:
+        warnings = report.warnings
+        proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
+        if proof is not None and (imported := proof.prove(report.pythons)):
             verdicts[IMPORTS] = imported
+            warnings += proof.warnings
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
-        return Finished(image=image, verdicts=verdicts, unpacked=report.unpacked, notes=notes)
+        return Finished(image=image, verdicts=verdicts, warnings=warnings, unpacked=report.unpacked, notes=notes)
 
-    def _imported(self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage, report: Report) -> str:
-        """The verdict on the image's Python; empty where there is none, or where the proof is turned off."""
+    def _import_proof(
+        self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage
+    ) -> ImportProof | None:
+        """What proves the image's Python; None if that is turned off."""
         declared = all_declarations(parse(order.dockerfile.read_bytes(), order.shown))
         if not is_wanted(step, {one.name: one.default for one in declared}):
-            return ""
-        proof = ImportProof(
+            return None
+        return ImportProof(
             self._builder,
             self._emit,
             step,
@@ -133,7 +151,6 @@ class StageFinisher:
             chain=chain.reference.pinned,
             contexts=_image_contexts(order),
         )
-        return proof.prove(report.pythons)
 
     def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
         return look(

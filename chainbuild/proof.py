@@ -19,6 +19,7 @@ from chainbuild.model import StepId
 from chainbuild.references import Platform
 from chainbuild.scratch import scratch_folder
 from chainbuild.shipped import minimize_program, proof_path
+from chainbuild.step_warnings import StepWarning
 
 REPORT = "report.json"
 BILL = "sbom.spdx.json"
@@ -50,7 +51,7 @@ class Report:
     """What the look found: lines for people, how many files were looked at, unpacked bytes of the image."""
 
     errors: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[StepWarning, ...]
     checked: int
     unpacked: int
     seconds: float
@@ -68,7 +69,8 @@ class Report:
     def as_json(self, image: str, platform: str) -> str:
         """The report as a JSON document."""
         document = {
-            "schema": SCHEMA, "image": image, "platform": platform, "errors": self.errors, "warnings": self.warnings,
+            "schema": SCHEMA, "image": image, "platform": platform, "errors": self.errors,
+            "warnings": [str(one) for one in self.warnings],
             "checked": self.checked, "unpacked": self.unpacked, "seconds": self.seconds,
         }  # fmt: skip
         return json.dumps(document, indent=2)
@@ -122,10 +124,14 @@ def read_report(raw: bytes) -> Report:
     """Read the look's report (`chainbuild.verify/1`). Errors: `ChainbuildError` where it is none (a bug)."""
     try:
         document: dict[str, Any] = json.loads(raw)
-        findings = [(str(item["severity"]), str(item["message"])) for item in document["findings"]]
+        findings = [(str(item["severity"]), item) for item in document["findings"]]
         return Report(
-            errors=tuple(message for severity, message in findings if severity == "error"),
-            warnings=tuple(message for severity, message in findings if severity != "error"),
+            errors=tuple(str(item["message"]) for severity, item in findings if severity == "error"),
+            warnings=tuple(
+                StepWarning(kind=str(item["kind"]), text=str(item["message"]), path=str(item["path"]))
+                for severity, item in findings
+                if severity != "error"
+            ),
             checked=int(document["elf"]["checked"]),
             unpacked=int(document["bytes"]),
             seconds=float(document["seconds"]),

@@ -40,6 +40,8 @@ class Wishes:
     jobs: int | None = None
     """Steps at once; None: one for each platform."""
     keep_going: bool = False
+    strict: bool = False
+    """Warnings of the minimize stage and of the proofs are errors."""
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
     lenient: Mapping[StepId, Lenience] = field(default_factory=dict)
@@ -159,6 +161,7 @@ def build_run(
         jobs=wishes.jobs or len(platforms),
         keep_going=wishes.keep_going,
         seconds_left=wishes.seconds_left,
+        strict=wishes.strict,
     )
     outcome = execution.run()
     _update_index(graph, planned.index, outcome)

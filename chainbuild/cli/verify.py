@@ -43,7 +43,7 @@ def verify(
     if json:
         stdout().write_raw(report.as_json(str(named), wanted.name) + "\n")
     else:
-        lines = [f"warning: {escaped(text)}" for text in report.warnings]
+        lines = [f"warning: {escaped(str(one))}" for one in report.warnings]
         lines += [f"error: {escaped(text)}" for text in report.errors]
         stdout().write([*lines, f"{named} for {wanted}: {escaped(report.summary)} ({report.seconds:.1f} s)"])
     return int(ExitCode.NOT_PROVEN if report.errors else ExitCode.DONE)

@@ -22,7 +22,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
     return {
         "schema": MINIMIZE_SCHEMA,
         "errors": errors(outcome),
-        "warnings": warnings(outcome),
+        "warnings": [{"kind": "", "text": text, "path": "", "package": "", "fix": ""} for text in warnings(outcome)],
         "files": Rows(lambda: _files(outcome)),
         "libraries": [
             {
