@@ -128,7 +128,7 @@ def read_report(raw: bytes) -> Report:
         return Report(
             errors=tuple(str(item["message"]) for severity, item in findings if severity == "error"),
             warnings=tuple(
-                StepWarning(kind=str(item["kind"]), text=str(item["message"]), path=str(item["path"]))
+                StepWarning(kind=str(item.get("kind", "")), text=str(item["message"]), path=str(item.get("path", "")))
                 for severity, item in findings
                 if severity != "error"
             ),

@@ -12,7 +12,7 @@ import pytest
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
-from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, Verdict
+from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, StepWarnings, Verdict
 from chainbuild.execute import DAMAGED
 from chainbuild.orders import staging_reference
 from chainbuild.outcome import DEADLINE
@@ -687,3 +687,62 @@ def test_packages_for_production_scratch_are_a_problem_with_its_line(world: Worl
     assert "no apt" in problem.message
     world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=\n"})
     world.graph()
+
+
+# Warnings --------------------------------------------------------------------------------------------------------------
+
+DOUBTFUL = {"severity": "warning", "kind": "library", "path": "/x", "message": "/x finds its library only beside it"}
+
+
+def warned(world: World) -> list[StepWarnings]:
+    return [event for event in world.events if isinstance(event, StepWarnings)]
+
+
+def test_warnings_are_told_recorded_and_told_again_of_a_reused_step(world: World) -> None:
+    """They stood in a log file of the first run only."""
+    world.driver.proof = {**world.driver.proof, "findings": [DOUBTFUL]}
+    outcome = world.run()
+    assert outcome.succeeded
+    (event,) = warned(world)
+    assert (event.step, event.total, event.reused) == (PRODUCTION, 1, False)
+    assert [(one.kind, one.path, one.text) for one in event.warnings] == [("library", "/x", DOUBTFUL["message"])]
+    assert outcome.results[PRODUCTION].record.warnings.total == 1
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built == []
+    (again,) = warned(world)
+    assert (again.step, again.warnings, again.reused) == (PRODUCTION, event.warnings, True)
+
+
+def test_warnings_of_the_minimize_report_are_recorded(world: World) -> None:
+    world.write({"utilities/Dockerfile-minimize": STAGES["utilities/Dockerfile-minimize"] + "FROM scratch AS report\n"})
+    world.driver.proof = {**world.driver.proof, "warnings": [{"kind": "data", "text": "t", "fix": "KEEP_DATA=x"}]}
+    outcome = world.run()
+    (event,) = [one for one in warned(world) if one.step == MINIMIZE]
+    assert [str(one) for one in event.warnings] == ["t (KEEP_DATA=x)"]
+    assert outcome.results[MINIMIZE].record.warnings.first == event.warnings
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_strict_gives_no_name_to_an_image_with_warnings(world: World, reused: bool) -> None:
+    world.driver.proof = {**world.driver.proof, "findings": [DOUBTFUL]}
+    if reused:
+        assert world.run().succeeded
+        world.begin_again()
+        for place in [place for place in world.host.tags if place[1] == "v1-stock-amd64"]:
+            del world.host.tags[place]
+    outcome = world.run(strict=True)
+    error = outcome.failures[PRODUCTION]
+    assert isinstance(error, NotProvenError)
+    assert "1 warning" in error.message
+    assert error.findings == (DOUBTFUL["message"],)
+    assert "v1-stock-amd64" not in world.tags()
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built == []
+    assert "v1-stock-amd64" in world.tags()
+
+
+def test_strict_run_without_warnings_succeeds(world: World) -> None:
+    assert world.run(strict=True).succeeded
+    assert warned(world) == []

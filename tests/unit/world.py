@@ -300,6 +300,7 @@ class World:
         jobs: int = 1,
         keep_going: bool = False,
         seconds_left: Callable[[], float] | None = None,
+        strict: bool = False,
         between: Callable[[], None] = lambda: None,
         **how: Any,
     ) -> Execution:
@@ -318,7 +319,7 @@ class World:
             emit=self.events.append,
             clock=lambda: self.now,
         )
-        return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left)
+        return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
 
     def run(self, graph: Graph | None = None, **how: Any) -> Outcome:
         """Plan, execute, and put what is there into the indexes."""
