@@ -323,7 +323,7 @@ class Execution:
             pinned,
             image=str(staging),
             sent=tools.decider.fresh().sent(step, self._facts(step)),
-            extra=stage_args(step, _chain_env(step, images)),
+            extra=stage_args(step, *_of_chain(step, images)),
         )
         image = self._made(step, order, images)
         trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.stamps else ()
@@ -443,9 +443,10 @@ class Execution:
         return is_intact(self._tools.registries, result.reference, result.step.platform)
 
 
-def _chain_env(step: Step, images: Mapping[str, RemoteImage]) -> Mapping[str, str]:
+def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:
+    """The environment and the USER of the chain's image, for the minimize stage."""
     chain = images.get(CHAIN_IMAGE)
-    return dict(chain.config.env) if chain and step.kind is StepKind.MINIMIZE else {}
+    return (dict(chain.config.env), chain.config.user) if chain and step.kind is StepKind.MINIMIZE else ({}, "")
 
 
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:

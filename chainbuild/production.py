@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from chainbuild.attachments import attach_bill, attach_report, exact_name
 from chainbuild.build_order import BuildOrder
+from chainbuild.chain_files import Owned, Question, whose
+from chainbuild.configuration import SWITCH as CONFIGURATION_SWITCH
+from chainbuild.configuration import VERDICT as CONFIGURATION
+from chainbuild.configuration import Judgement, doubtful_fields, judge
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.facts import all_declarations
 from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished
+from chainbuild.import_proof import SWITCH as IMPORTS_SWITCH
 from chainbuild.import_proof import VERDICT as IMPORTS
 from chainbuild.import_proof import ImportProof, is_wanted
 from chainbuild.model import Step, StepKind
@@ -28,6 +33,7 @@ from chainbuild.scratch import scratch_folder
 from chainbuild.step_warnings import read_report_warnings
 from chainbuild.tools_image import Contexts
 from chainbuild.trials import VERDICT, has_passed, run_trial
+from chainbuild.wording import plural
 
 
 class StageFinisher:
@@ -124,9 +130,12 @@ class StageFinisher:
                 findings=(*report.errors, *(f"warning: {one}" for one in report.warnings if report.errors)),
             )
         )
-        require(report, str(step.reference))
+        judged = self._judged(step, order, image, inputs, report)
+        require(report, str(step.reference), step.platform.name, judged.errors)
         verdicts = {"libraries": report.summary}
-        warnings = report.warnings
+        if report.configuration is not None and self._is_wanted(step, order, CONFIGURATION_SWITCH):
+            verdicts[CONFIGURATION] = report.configuration.summary
+        warnings = report.warnings + judged.warnings
         proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
         if proof is not None and (imported := proof.prove(report.pythons)):
             verdicts[IMPORTS] = imported
@@ -136,12 +145,46 @@ class StageFinisher:
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
         return Finished(image=image, verdicts=verdicts, warnings=warnings, unpacked=report.unpacked, notes=notes)
 
+    @staticmethod
+    def _is_wanted(step: Step, order: BuildOrder, switch: str) -> bool:
+        declared = all_declarations(parse(order.dockerfile.read_bytes(), order.shown))
+        return is_wanted(step, {one.name: one.default for one in declared}, switch)
+
+    def _judged(
+        self, step: Step, order: BuildOrder, image: RemoteImage, inputs: Mapping[str, RemoteImage], report: Report
+    ) -> Judgement:
+        """What is wrong with the configuration, and emit the verdict. Errors: those of a build."""
+        if report.configuration is None or not self._is_wanted(step, order, CONFIGURATION_SWITCH):
+            return Judgement()
+        chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
+
+        def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
+            contexts = _image_contexts(order)
+            return whose(self._builder, self._emit, step, chain.reference.pinned, questions, contexts)
+
+        judged = judge(
+            report.configuration,
+            ask,
+            doubtful=doubtful_fields(image.config, chain=chain.config, production=production.config),
+            platform=step.platform.name,
+        )
+        wrong = f"{plural(len(judged.errors), 'reason')} not to start"
+        self._emit(
+            Verdict(
+                step=step.id,
+                proof=CONFIGURATION,
+                passed=not judged.errors,
+                summary=wrong if judged.errors else report.configuration.summary,
+                findings=judged.errors,
+            )
+        )
+        return judged
+
     def _import_proof(
         self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage
     ) -> ImportProof | None:
         """What proves the image's Python; None if that is turned off."""
-        declared = all_declarations(parse(order.dockerfile.read_bytes(), order.shown))
-        if not is_wanted(step, {one.name: one.default for one in declared}):
+        if not self._is_wanted(step, order, IMPORTS_SWITCH):
             return None
         return ImportProof(
             self._builder,
@@ -159,6 +202,7 @@ class StageFinisher:
             step=step.id,
             platform=step.platform,
             image=image.reference.pinned,
+            config=image.config,
             baseline=dict(order.args)["PRODUCTION_IMAGE"],
             contexts=_image_contexts(order),
             library_path=dict(image.config.env).get("LD_LIBRARY_PATH", ""),

@@ -283,7 +283,7 @@ def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, .
                 pinned[wanted.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {wanted.source}>"
             else:
                 pinned[wanted.name] = planned.found[str(wanted.source), wanted.platform.oci].pinned
-        extra = stage_args(step, _chain_env(step, known))
+        extra = stage_args(step, _chain_env(step, known), f"<USER of {CHAIN_IMAGE}>")
         order = order_for(step, pinned, image=str(staging_reference(step)), extra=extra)
         told[step.id] = session.driver.command(order)
     return told

@@ -31,6 +31,7 @@ def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
         step=f"verify {found.named}",
         platform=platform,
         image=found.pinned,
+        config=found.image.config,
         contexts=contexts,
         library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
         name=exact_name(found.image),

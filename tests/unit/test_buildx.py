@@ -136,7 +136,8 @@ def test_a_step_becomes_an_order(tmp_path: Path) -> None:
     assert order_for(production, pinned).compression[0] == "gzip"
     minimize = world.graph().by_id["amd64/stock/minimize"]
     assert stage_args(minimize, {"LD_LIBRARY_PATH": "/x", "PATH": "", "HOME": "/"}) == {"LIBRARY_PATH": "/x"}
-    assert stage_args(step, {}) == {}
+    assert stage_args(minimize, {}, "app") == {"IMAGE_USER": "app"}
+    assert stage_args(step, {}, "app") == {}
 
 
 def test_paths_are_shown_as_people_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

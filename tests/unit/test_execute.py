@@ -746,3 +746,45 @@ def test_strict_gives_no_name_to_an_image_with_warnings(world: World, reused: bo
 def test_strict_run_without_warnings_succeeds(world: World) -> None:
     assert world.run(strict=True).succeeded
     assert warned(world) == []
+
+
+# The configuration -----------------------------------------------------------------------------------------------------
+
+NO_TINI = {
+    "field": "ENTRYPOINT",
+    "kind": "program",
+    "text": "ENTRYPOINT: tini is not in the image",
+    "path": "",
+    "sought": [],
+}
+STARTS = {"summary": "serve, as app", "faults": [], "absent": [], "apt": False}
+
+
+def test_configuration_that_cannot_start_gets_no_name_beside_other_findings(world: World) -> None:
+    """The chain's configuration was carried over unchecked."""
+    missing = {"severity": "error", "message": "x needs liby.so"}
+    configuration = {**STARTS, "faults": [NO_TINI]}
+    world.driver.proof = {**world.driver.proof, "findings": [missing], "configuration": configuration}
+    error = world.run().failures[PRODUCTION]
+    assert isinstance(error, NotProvenError)
+    assert error.findings == ("x needs liby.so", "ENTRYPOINT: tini is not in the image")
+    assert "PROVE_CONFIGURATION=0 in production-amd64-args" in error.hint
+    assert "v1-stock-amd64" not in world.tags()
+    verdicts = {event.proof: event.passed for event in world.events if isinstance(event, Verdict)}
+    assert verdicts == {"libraries": False, "configuration": False}
+
+
+def test_configuration_that_starts_is_a_verdict_of_the_record(world: World) -> None:
+    world.driver.proof = {**world.driver.proof, "configuration": STARTS}
+    record = world.run().results[PRODUCTION].record
+    assert record.verdicts["configuration"] == "serve, as app"
+
+
+def test_configuration_is_not_judged_if_turned_off(world: World) -> None:
+    production = STAGES["utilities/Dockerfile-production"] + "ARG PROVE_CONFIGURATION=1\n"
+    world.write({"utilities/Dockerfile-production": production})
+    world.write({"stock/production-amd64-args": "PROVE_CONFIGURATION=0\n"})
+    world.driver.proof = {**world.driver.proof, "configuration": {**STARTS, "faults": [NO_TINI]}}
+    outcome = world.run()
+    assert outcome.succeeded
+    assert "configuration" not in outcome.results[PRODUCTION].record.verdicts

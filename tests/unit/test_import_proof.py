@@ -12,9 +12,10 @@ import pytest
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
+from chainbuild.chain_files import read_whose
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Event, Verdict
-from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, is_wanted, read_answers, read_whose
+from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, is_wanted, read_answers
 from chainbuild.model import BuildArg, Step
 from chainbuild.proof import Python
 from chainbuild.references import Platform
