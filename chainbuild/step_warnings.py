@@ -88,8 +88,9 @@ class StepWarnings:
 
 
 def read_report_warnings(document: Mapping[str, Any]) -> tuple[StepWarning, ...]:
-    """Return the warnings of a minimize stage's report (`chainbuild.minimize/1`). Errors: `ValueError`."""
+    """Return the warnings of a minimize stage's report; earlier forms have lines of text. Errors: `ValueError`."""
     try:
-        return tuple(StepWarning.read(row) for row in document.get("warnings", ()))
+        rows = document.get("warnings", ())
+        return tuple(StepWarning(text=row) if isinstance(row, str) else StepWarning.read(row) for row in rows)
     except TypeError as error:
         raise ValueError("the report has no list of warnings") from error

@@ -39,9 +39,9 @@ def test_warning_text_ends_with_its_fix() -> None:
 
 def test_report_of_an_earlier_form_has_its_texts() -> None:
     assert read_report_warnings({}) == ()
-    assert read_report_warnings({"warnings": [{"text": "a"}]}) == (StepWarning(text="a"),)
+    assert read_report_warnings({"warnings": [{"text": "a"}, "b"]}) == (StepWarning(text="a"), StepWarning(text="b"))
     with pytest.raises(ValueError, match="not a warning"):
-        read_report_warnings({"warnings": ["a"]})
+        read_report_warnings({"warnings": [3]})
     with pytest.raises(ValueError, match="no list"):
         read_report_warnings({"warnings": 3})
 
