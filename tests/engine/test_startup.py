@@ -83,3 +83,26 @@ def test_verify_finds_a_configuration_that_cannot_start(lay: Lay) -> None:
         "USER: the image has no user app (/etc/passwd)",
         "ENTRYPOINT: /bin/none is not in the image",
     ]
+
+
+def test_warnings_are_told_again_for_a_reused_image_and_fail_a_strict_run(lay: Lay) -> None:
+    dockerfile = (
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nWORKDIR /srv/data\nRUN echo lost >table && echo x >/usr/local/lib/x\n"
+    )
+    place = lay(files={"opt/10-Dockerfile-data": dockerfile})
+    for reused in (False, True):
+        done = place.build("opt", "--no-load")
+        (event,) = done.events("step_warnings")
+        assert (event["step"], event["reused"]) == (f"{OWN}/opt/production", reused)
+        (warning,) = event["warnings"]
+        assert "WORKDIR: /srv/data is empty or missing in the image" in warning["text"]
+        assert warning["fix"] == f"ADDITIONAL_FILES=/srv/data in minimize-{OWN}-args"
+    strict = place.build("opt", "--no-load", "--strict", tag="v2", code=5)
+    assert warning["text"] in strict.error["findings"][0]
+    assert f"v2-opt-{OWN}" not in place.tags()
+    told = place.run("inspect", str(place.name(f"v1-opt-{OWN}")), "--registry", place.host)
+    assert "/srv/data/table" in told.out, told.told()
+    (place.root / f"opt/minimize-{OWN}-args").write_text("ADDITIONAL_FILES=/srv/data\n")
+    fixed = place.build("opt", "--no-load", "--strict", tag="v2")
+    assert fixed.events("step_warnings") == []
+    assert container_output(place.image(f"v2-opt-{OWN}").reference.pinned, "cat", "table") == "lost\n"
