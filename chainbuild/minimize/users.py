@@ -183,7 +183,7 @@ class _Bringing:
             return
         has_shadow = self.overlay.is_file(SHADOW)
         password = "x" if has_shadow else "*"
-        why = f"users of the chain's image: {', '.join(one.name for one in users)}"
+        why = f"users of the chain's image: {_listed([one.name for one in users])}"
         lines = [f"{u.name}:{password}:{u.uid}:{u.gid}:{u.comment}:{u.home}:{u.shell}" for u in users]
         self._append(PASSWD, lines, why)
         if has_shadow:
@@ -194,7 +194,7 @@ class _Bringing:
         if not groups and not joined:
             return
         names = [one.name for one in groups] + sorted(joined)
-        why = f"groups of the chain's image: {', '.join(names)}"
+        why = f"groups of the chain's image: {_listed(names)}"
         has_shadow = self.overlay.is_file(GSHADOW)
         password = "x" if has_shadow else "*"
         self._append(GROUP, [f"{g.name}:{password}:{g.gid}:{','.join(g.members)}" for g in groups], why, joined)
@@ -242,20 +242,27 @@ class _Bringing:
         self.result.files[where] = f"home folder of USER {user.name}, without what is in it"
         lost = sorted(set(self.chain.names(home)) - set(self.chain.names(_SKELETON)))
         if lost:
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            names = ", ".join(shown(join(user.home, name)) for name in lost[:3])
-            text = f"the home folder of USER {user.name} is kept empty; left out: {names}{more}"
+            names = _listed([shown(join(user.home, name)) for name in lost], 3)
+            text = f"the home folder of USER {user.name} is kept empty; left out: {names}"
             self.result.left.append((text, user.home))
 
 
 def _lines(tree: Tree, path: str, count: int) -> list[list[str]]:
     """The lines of an account file that have the right form: ``count`` fields, a usable name, nothing unprintable."""
     found = []
-    for line in os.fsdecode(tree.read(path) or b"").split("\n"):
+    data = tree.read(path) or b""
+    if len(data) >= MAX_TEXT:
+        data = data.rpartition(b"\n")[0]  # the last line may be cut
+    for line in os.fsdecode(data).split("\n"):
         fields = line.split(":")
         if len(fields) == count and line.isprintable() and _NAME.fullmatch(fields[0]):
             found.append(fields)
     return found
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _number(text: str) -> int | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.report import errors, minimize_report
-from chainbuild.minimize.root import Overlay, Root
+from chainbuild.minimize.root import MAX_TEXT, Overlay, Root
 from chainbuild.minimize.users import Brought, bring_users, read_users
 from tests.unit.minimize.elf_builder import plant
 
@@ -157,3 +157,10 @@ def test_any_account_files_keep_the_production_lines(
     after = overlay.read("/etc/passwd") or b""
     assert after.startswith(production)
     assert read_users(overlay).users.items() >= read_users(Root(str(folder / "production"))).users.items()
+
+
+def test_line_that_is_cut_at_the_limit_is_no_user(tmp_path: Path) -> None:
+    line = b"u:x:7:7::/:/bin/sh\n"
+    long = b"#" * (MAX_TEXT - len(line) - 10) + b"\n" + line + b"app:x:1:12345:::\n"
+    result, _ = brought(tmp_path, {"/etc/passwd": long}, BASE)
+    assert [one.name for one in result.users] == ["u"]
