@@ -180,6 +180,8 @@ class Pace:
     """For all pages of a list."""
     waits: tuple[float, ...] = (0.2, 0.8, 4.0)
     """Between tries. Their sum outlives the restart of a registry and the second for which most rate limits count."""
+    again: float = 0.3
+    """Before content that ended too early is asked for once more."""
     retry_after: float = 30.0
     """The longest wait that a registry may ask for (Retry-After); if it asks for more, the user should know now."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 import pytest
 from hypothesis import settings
@@ -32,8 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        names = getattr(item, "fixturenames", ())
+        if ENGINE_FIXTURES.intersection(names):
             item.add_marker("engine")
+        if "tests/engine/" in item.nodeid:
+            # Several workers (script/test): a file is one worker's, so is all that stands on the option built once.
+            item.add_marker(pytest.mark.xdist_group("stocked" if "stocked" in names else item.path.stem))
     # What takes the engine away from everybody on this machine is run where it is asked for (.ci/run does), and last.
     gone = [item for item in items if "restarts_engine" in item.keywords]
     items[:] = [item for item in items if item not in gone]
@@ -41,6 +48,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items += gone
     else:
         config.hook.pytest_deselected(items=gone)
+
+
+# ---- several workers, one engine ------------------------------------------------------------------------------------
+
+_LOCKS: Final = Path(tempfile.gettempdir()) / f"chainbuild-tests-{os.getuid()}"
+_engine_lock: list[IO[bytes]] = []
+"""The lock that this worker holds while it is in a file of engine tests."""
+
+
+def _lock(name: str, operation: int) -> IO[bytes]:
+    """Open a file of that name that is locked until it is closed; waits for it."""
+    _LOCKS.mkdir(mode=0o700, exist_ok=True)
+    file = (_LOCKS / name).open("ab")
+    fcntl.flock(file, operation)
+    return file
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Do what is between this with no other worker doing it."""
+    with _lock(name, fcntl.LOCK_EX):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Let nobody restart the engine while another worker is in a file of engine tests."""
+    if "tests/engine/" not in item.nodeid:
+        return (yield)
+    restarts = "restarts_engine" in item.keywords
+    if restarts or not _engine_lock:
+        while _engine_lock:
+            _engine_lock.pop().close()
+        _engine_lock.append(_lock("engine", fcntl.LOCK_EX if restarts else fcntl.LOCK_SH))
+    try:
+        return (yield)
+    finally:
+        if restarts or nextitem is None or nextitem.path != item.path:
+            _engine_lock.pop().close()
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +137,8 @@ def registry_image(engine: str) -> str:
     """The registry's image, pulled or built from the distribution's package, as the product makes it."""
     from chainbuild.registry.managed import REGISTRY_IMAGE, ensure_image
 
-    ensure_image(lambda event: None)
+    with _alone("registry-image"):
+        ensure_image(lambda event: None)
     return REGISTRY_IMAGE
 
 
@@ -137,7 +184,7 @@ def base_images(registry_host: str) -> str:
     name = ImageReference.parse(BASE)
     place = ImageReference.parse(f"{registry_host}/{BASE}")
     platforms = (Platform.parse("amd64"), Platform.parse("aarch64"))
-    with Registries() as registries:
+    with _alone("base-images"), Registries() as registries:
         if not local.label(BASE, INPUTS_LABEL):
             if _handed_over(registries, BASE, place, platforms):
                 return str(place)

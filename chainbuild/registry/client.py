@@ -260,7 +260,12 @@ class RegistryClient:
         url = self._url(repository, "blobs", str(digest))
         limit = limit or limits.ARTIFACT
         limit.check(size or 0, f"GET {shown(url)}: the blob")
-        response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limit)
+        scope = (scope_of(repository, "pull"),)
+        response, raw = self._wire.fetch(url, scope, limit)
+        if not raw or (size is not None and len(raw) < size):
+            # It ended properly, but too early, as a file does that a storage is still writing. Damage stays what it is.
+            self._wire.pause(self._wire.pace.again)
+            response, raw = self._wire.fetch(url, scope, limit)
         _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
         _check_size(len(raw), size, url)
         return raw

@@ -69,11 +69,11 @@ def names(place: Place) -> dict[str, str]:
     """The names of the released images with their digests."""
     found: dict[str, str] = {}
     with Registries() as registries:
-        client = registries.client(place.host)
         for below in ("sci/nist-basic", "sci/nist-plots", "sci/nist-basic-2", "rel/nist"):
-            repository = f"{place.repo}/{below}"
-            for tag in client.tags(repository):
-                there = client.head(repository, tag)
+            name = ImageReference.parse(f"{place.host}/{place.repo}/{below}")
+            client = registries.client(name)
+            for tag in client.tags(name.repository):
+                there = client.head(name.repository, tag)
                 found[f"{below}:{tag}"] = str(there.digest) if there else ""
     return found
 

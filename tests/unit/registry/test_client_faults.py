@@ -193,6 +193,24 @@ def test_blob_that_the_storage_lost_is_damaged_content(fake: FakeRegistry, clien
         client.blob("team/app", digest_of(CONTENT))
 
 
+@pytest.mark.parametrize("early", [b"", CONTENT[:3]])
+def test_blob_that_ends_too_early_once_is_asked_for_again(
+    fake: FakeRegistry, client: RegistryClient, early: bytes
+) -> None:
+    """A registry can show a file that it is still writing: the answer is whole, its content is not."""
+    digest = fake.add_blob("team/app", CONTENT)
+    fake.answers = [Answer(200, early)]
+    assert client.blob("team/app", digest, size=len(CONTENT)) == CONTENT
+    assert fake.counted("GET", "blobs") == 2
+
+
+def test_blob_that_stays_too_short_is_damaged_content(fake: FakeRegistry, client: RegistryClient) -> None:
+    fake.answers = [Answer(200, CONTENT[:3])] * 3
+    with pytest.raises(DamagedContentError, match="damaged"):
+        client.blob("team/app", digest_of(CONTENT), size=len(CONTENT))
+    assert fake.counted("GET", "blobs") == 2
+
+
 # ---- garbage ----------------------------------------------------------------------------------------------------------
 
 
