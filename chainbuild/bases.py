@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from chainbuild.errors import (
     BuildFailedError,
@@ -27,9 +28,14 @@ from chainbuild.model import ImageInput
 from chainbuild.provenance import TRAIL_LABEL
 from chainbuild.records.store import RecordStore
 from chainbuild.records.tags import local_tag
-from chainbuild.references import ImageReference, Platform
+from chainbuild.references import SCRATCH, ImageReference, Platform
+from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 
+EMPTY: Final = "scratch"
+"""How builders call the empty image, and its content identity in keys."""
+_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HandOver = Callable[[str, Platform, str], None]
 """`(local name, platform, destination)`: push a local image of one platform into the chain registry."""
 
@@ -45,9 +51,28 @@ class FoundImage:
 
     @property
     def pinned(self) -> str:
-        """`registry/repository@digest`; of the index where there is one, so that every platform of it is reachable."""
+        """`registry/repository@digest`; of the index where there is one, so that every platform of it is reachable.
+
+        Of the empty image, `scratch`.
+        """
+        if self.named.is_scratch:
+            return EMPTY
         digest = self.image.index_digest or self.image.digest
         return self.image.reference.with_digest(digest).pinned
+
+
+def empty_image(platform: Platform) -> FoundImage:
+    """Return `scratch` for a platform: no layer, and the configuration that BuildKit starts `FROM scratch` with."""
+    config = ImageConfig.make(platform, ()).with_changes(env=[("PATH", _DEFAULT_PATH)], working_dir="/")
+    manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=(), media_type=OCI_MANIFEST)
+    image = RemoteImage(
+        reference=SCRATCH.with_digest(manifest.digest),
+        index_digest=None,
+        platform=platform,
+        manifest=manifest,
+        config=config,
+    )
+    return FoundImage(named=SCRATCH, image=image)
 
 
 Found = Mapping[tuple[str, str], FoundImage]
@@ -92,6 +117,8 @@ class BaseFinder:
         Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do; `RegistryBusyError`
         and every other `RegistryError` at once: a registry that cannot answer now is not one without the image.
         """
+        if named.is_scratch:
+            return empty_image(platform)
         try:
             return FoundImage(named=named, image=resolve(self._registries, named, platform))
         except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
@@ -141,7 +168,7 @@ class BaseFinder:
 
     def find_result(self, named: ImageReference, platform: Platform) -> FoundImage:
         """An image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
-        if not self._chain.holds(named):
+        if not named.is_scratch and not self._chain.holds(named):
             copy = self._copy_in_chain(named, platform)
             if copy:
                 return FoundImage(named=named, image=copy)
@@ -152,7 +179,7 @@ class BaseFinder:
 
         Errors: as `find`.
         """
-        if not self._chain.holds(named):
+        if not named.is_scratch and not self._chain.holds(named):
             copy = self._copy_in_chain(named, platform)
             if copy:
                 return FoundImage(named=named, image=copy)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chainbuild.debian import INPUTS_LABEL, Request, Variant, read_request
+from chainbuild.debian import CA_CERTIFICATES, INPUTS_LABEL, Request, Variant, read_request
 from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.events import Emit
+from chainbuild.events import Emit, Message
 from chainbuild.mmdebstrap import Workshop
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
@@ -44,6 +44,7 @@ def bootstrap(
     include: Sequence[str] = (),
     variant: Variant | None = None,
     suite: str | None = None,
+    certificates: bool = False,
     refresh: bool = False,
     load: bool = True,
 ) -> tuple[Bootstrapped, ...]:
@@ -51,12 +52,16 @@ def bootstrap(
 
     `reference` is `debian:SUITE[-slim]` or `ubuntu:SUITE`; any other name needs `suite`, of the machine's distribution.
     It goes into the chain registry of `records`, as one index that keeps the platforms which it has already, and is
-    signed for there; `load` puts it into the local image store, too. `refresh` makes anew what stands.
+    signed for there; `load` puts it into the local image store, too. `refresh` makes anew what stands. `certificates`: put
+    the machine's own CA certificates into it, and say so in its labels.
     Errors: `WrongUseError`; `NotReadyError` (a tool, QEMU, space, the mirror); those of the registry.
     """
     own = Platform.of_this_machine()
     wanted = {platform.oci: platform for platform in (*platforms, *((own,) if load else ()))}
-    request = read_request(reference, include=include, variant=variant, suite=suite)
+    request = read_request(reference, include=include, variant=variant, suite=suite, certificates=certificates)
+    if request.mirror_needs_certificates:
+        text = f"this machine's package mirror uses TLS: apt in {reference} needs --package {CA_CERTIFICATES}"
+        emit(Message(level="warning", text=text))
     registries = records.registries
     target = records.chain.place(reference).with_tag(reference.tag_or_latest)
     standing = {} if refresh else _standing(records, target, request, wanted)
@@ -102,10 +107,14 @@ def bootstrap(
 def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:
     """Make an image for the build machine's own platform and put it into the local store only, without any registry.
 
+    It has CA certificates only if the machine's package mirror uses TLS.
+
     Errors: as `bootstrap`.
     """
     parsed, own = ImageReference.parse(reference), Platform.of_this_machine()
     request = read_request(parsed)
+    if request.mirror_needs_certificates:
+        request = read_request(parsed, include=[CA_CERTIFICATES], certificates=True)
     with Workshop(emit) as workshop:
         layer, config, took = workshop.make(request, (own,))[own.oci]
         local.load(layer, config, parsed)

@@ -28,6 +28,9 @@ _LOST_SNAPSHOT = re.compile(r"snapshot \S+ does not exist: not found")
 NO_HISTORY = re.compile(r"(failed to solve: )?not found")
 # Flags of a Dockerfile that came after BuildKit 0.13: an older builder knows nothing of them.
 _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|security)\b")
+# runc and crun, of the shell that RUN's shell form starts.
+_NO_SHELL = re.compile(r'exec: "/bin/(?:ba|da)?sh"|executable `?/bin/(?:ba|da)?sh`? not found')
+_NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -74,12 +77,13 @@ def build_error(order: BuildOrder, failure: Failure, return_code: int) -> Chainb
         return RegistryError(
             f"{order.step}: the registry at {host} did not take the image: {_last_cause(failure.error)}",
             where=where,
-            hint=_hint(said) or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
+            hint=_hint(order, said)
+            or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
         )
     return BuildFailedError(
         f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
         where=where,
-        hint=_hint(said),
+        hint=_hint(order, said),
         log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
     )
 
@@ -101,7 +105,14 @@ def _last_cause(error: str) -> str:
     return text or "buildx said nothing more"
 
 
-def _hint(said: str) -> str:
+def _hint(order: BuildOrder, said: str) -> str:
+    if dict(order.args).get("PRODUCTION_PACKAGES") and (_NO_APT.search(said) or _NO_SHELL.search(said)):
+        return (
+            "PRODUCTION_PACKAGES needs apt, which this PRODUCTION image does not have. Name the files in ADDITIONAL_FILES"
+            " instead, or take a PRODUCTION image of the distribution."
+        )
+    if _NO_SHELL.search(said):
+        return 'The image has no shell: RUN ["program", "argument"] starts a program without one.'
     if _NEW_FLAG.search(said):
         return (
             "The builder's own frontend is older than this flag. Take a newer one: write '# syntax=docker/dockerfile:1' as"

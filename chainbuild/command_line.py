@@ -42,6 +42,7 @@ class CommonWords:
     deadline: str | None = None
     jobs: int | None = None
     keep_going: bool = False
+    strict: bool = False
     load: bool = True
     push: bool = False
     replace_index: bool = False
@@ -139,6 +140,7 @@ def wishes_of(words: CommonWords, collector: Collector, *, first: int | None = N
     return Wishes(
         jobs=words.jobs,
         keep_going=words.keep_going,
+        strict=words.strict,
         load=words.load,
         push=words.push,
         replace_index=words.replace_index,

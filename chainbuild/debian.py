@@ -18,8 +18,10 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.oci import canonical
 
 INPUTS_LABEL: Final = "org.chainbuild.bootstrap.inputs"
+CERTIFICATES_LABEL: Final = "org.chainbuild.bootstrap.certificates"
+"""Names the CA certificates of the build machine that an image has, separated by commas."""
 # Part of the inputs: raised when the recipe below changes what comes out of the same request.
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 
 _EXTRA_CERTIFICATES: Final = Path("/usr/local/share/ca-certificates")
 _RELEASES: Final = {
@@ -28,6 +30,10 @@ _RELEASES: Final = {
 }
 # Suites that have neither updates nor security of their own.
 _ROLLING: Final = frozenset({"sid", "unstable", "experimental", "devel"})
+# Packages of the distribution's own image that `mmdebstrap --variant=minbase` does not choose by itself. In bookworm
+# init-system-helpers depends on `usrmerge | usr-is-merged`; the first one would bring perl.
+_ALWAYS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {("debian", "bookworm"): ("usr-is-merged",)}
+CA_CERTIFICATES: Final = "ca-certificates"
 _SUITE: Final = re.compile(r"[a-z][a-z0-9-]*")
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
@@ -50,6 +56,21 @@ class Request:
     """Lines of sources.list."""
     apt: tuple[str, ...]
     certificates: tuple[tuple[str, bytes], ...]
+    """CA certificates of the build machine that go into the image: file name and content."""
+
+    @property
+    def mirror_needs_certificates(self) -> bool:
+        """Whether apt in the image could not check its mirror: it uses TLS, and the image has no CA certificates."""
+        return CA_CERTIFICATES not in self.include and any(" https://" in line for line in self.sources)
+
+    @property
+    def command(self) -> str:
+        """The command that makes the image, for its history."""
+        always = _ALWAYS.get((self.distribution, self.suite), ())
+        words = [f"chainbuild bootstrap {self.distribution} {self.suite}"]
+        words += [f"--package {package}" for package in self.include if package not in always]
+        words += ["--machine-certificates"] if self.certificates else []
+        return " ".join(words)
 
     def inputs(self, platform: Platform) -> str:
         """The digest of everything that decides the image, but for the state of the mirror."""
@@ -75,8 +96,13 @@ def read_request(
     include: Sequence[str] = (),
     variant: Variant | None = None,
     suite: str | None = None,
+    certificates: bool = False,
 ) -> Request:
-    """What a name and the flags ask for, on this machine. Errors: `WrongUseError`, `NotReadyError`."""
+    """Return what a name and the flags ask for, on this machine. Errors: `WrongUseError`, `NotReadyError`.
+
+    `certificates`: put the machine's own CA certificates into the image. Only a package that reads them (ca-certificates)
+    makes them count there.
+    """
     problems = [
         Problem(message=f"{package!r} is not a package's name", hint="As in --package git,curl.")
         for package in include
@@ -99,13 +125,10 @@ def read_request(
         distribution=distribution,
         suite=found,
         variant=variant or ("slim" if slim else "full"),
-        include=tuple(sorted({"ca-certificates", *include})),
+        include=tuple(sorted({*_ALWAYS.get((distribution, found), ()), *include})),
         sources=sources_for(found, machine.get("VERSION_CODENAME", ""), _apt_targets(machine)),
         apt=(*_APT, *_inherited_settings()),
-        certificates=tuple(
-            (str(path.relative_to(_EXTRA_CERTIFICATES)), path.read_bytes())
-            for path in sorted(_EXTRA_CERTIFICATES.rglob("*.crt"))
-        ),
+        certificates=_certificates() if certificates else (),
     )
 
 
@@ -162,6 +185,12 @@ def _os_release() -> dict[str, str]:
         return platform.freedesktop_os_release()
     except OSError:
         return {}
+
+
+def _certificates() -> tuple[tuple[str, bytes], ...]:
+    """Return the CA certificates that the machine's administrator added (update-ca-certificates(8))."""
+    paths = sorted(_EXTRA_CERTIFICATES.rglob("*.crt"))
+    return tuple((str(path.relative_to(_EXTRA_CERTIFICATES)), path.read_bytes()) for path in paths)
 
 
 def _need_tools() -> None:

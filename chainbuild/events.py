@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from chainbuild.step_warnings import StepWarning
+
 SCHEMA: Final = "chainbuild.events/1"
 
 _WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
@@ -136,13 +138,30 @@ class StepSkipped(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict(Event):
-    """What a proof said of an image: `proof` is "libraries", "imports", "test"; findings are lines for people."""
+    """What a proof said of an image: `proof` is "libraries", "configuration", "imports", "test".
+
+    `findings` are lines for people: what is wrong. What is only doubtful comes as `StepWarnings`.
+    """
 
     step: str
     proof: str
     passed: bool
     summary: str
     findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepWarnings(Event):
+    """What is doubtful about a step's result (see `step_warnings`): the first warnings, and how many there are.
+
+    It comes before the step's end, for a step that is `reused` as well: the record has kept them.
+    """
+
+    step: str
+    image: str
+    warnings: tuple[StepWarning, ...]
+    total: int
+    reused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 from chainbuild import events
-from chainbuild.bases import Found
+from chainbuild.bases import EMPTY, Found
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import parse
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, WrongUseError
+from chainbuild.errors import (
+    BuildFailedError,
+    ChainbuildError,
+    NotFoundInRegistryError,
+    NotProvenError,
+    WrongUseError,
+)
 from chainbuild.handing import with_handed
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
@@ -30,6 +36,8 @@ from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
+from chainbuild.step_warnings import StepWarning, StepWarnings
+from chainbuild.wording import plural
 
 DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
@@ -62,6 +70,7 @@ class Finished:
 
     image: RemoteImage
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[StepWarning, ...] = ()
     unpacked: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,8 +120,10 @@ class Execution:
         jobs: int = 1,
         keep_going: bool = False,
         seconds_left: Callable[[], float] | None = None,
+        strict: bool = False,
     ) -> None:
-        """`seconds_left` until the deadline, where there is one."""
+        """`seconds_left` until the deadline, where there is one. `strict`: a result with warnings gets no name."""
+        self._strict = strict
         self._graph = plan.graph
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
@@ -219,6 +230,12 @@ class Execution:
     def _reused(self, result: StepResult) -> StepResult:
         record = self._tested(result) if result.step.test else result.record
         result = replace(result, record=record)
+        started = time.monotonic()
+        try:
+            self._warn(result.step, record, reused=True)
+        except NotProvenError as error:
+            self._failed(result.step, started, error)
+            raise
         self._tools.before_name(result.step, record.image)
         put_tag(self._tools.registries, result.step.reference, record.image)
         self._emit(
@@ -248,6 +265,24 @@ class Execution:
             raise
         self._tools.records.write(step.repository, record)
         return record
+
+    def _warn(self, step: Step, record: Record, *, reused: bool = False) -> None:
+        """Emit what is doubtful about a result. Errors: `NotProvenError` if that is an error in this run."""
+        warnings = record.warnings
+        if not warnings:
+            return
+        image = str(step.reference)
+        self._emit(
+            events.StepWarnings(
+                step=step.id, image=image, warnings=warnings.first, total=warnings.total, reused=reused
+            )
+        )  # fmt: skip
+        if self._strict:
+            raise NotProvenError(
+                f"{image} has {plural(warnings.total, 'warning')}, which --strict does not allow",
+                hint="Fix what they are about, or run without --strict. The image is recorded: nothing is built again.",
+                findings=tuple(str(one) for one in warnings.first),
+            )
 
     def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
         if self._stopping:
@@ -292,7 +327,7 @@ class Execution:
             pinned,
             image=str(staging),
             sent=tools.decider.fresh().sent(step, self._facts(step)),
-            extra=stage_args(step, _chain_env(step, images)),
+            extra=stage_args(step, *_of_chain(step, images)),
         )
         files = tools.decider.fresh().context_files(step, self._facts(step)) if step.handed else ()
         with with_handed(step, order, files, images, tools.registries, self._emit) as whole_order:
@@ -316,6 +351,7 @@ class Execution:
             built_at=tools.clock(),
             components=components,
             verdicts=finished.verdicts,
+            warnings=StepWarnings.of(finished.warnings),
             notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished.notes},
             parents={
                 image.name: self.outcome.results[image.source].record.key
@@ -329,6 +365,7 @@ class Execution:
             self._emit(events.Message(level="warning", text=text))
         else:
             tools.records.write(step.repository, record)
+        self._warn(step, record)
         tools.before_name(step, image.digest)
         put_tag(tools.registries, step.reference, image.digest)
         return record
@@ -413,17 +450,18 @@ class Execution:
         return is_intact(self._tools.registries, result.reference, result.step.platform)
 
 
-def _chain_env(step: Step, images: Mapping[str, RemoteImage]) -> Mapping[str, str]:
+def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:
+    """The environment and the USER of the chain's image, for the minimize stage."""
     chain = images.get(CHAIN_IMAGE)
-    return dict(chain.config.env) if chain and step.kind is StepKind.MINIMIZE else {}
+    return (dict(chain.config.env), chain.config.user) if chain and step.kind is StepKind.MINIMIZE else ({}, "")
 
 
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
     """What the images from outside were: of one that follows the builder's platform, the index."""
     return {
-        digest_note(wanted.name): str(
-            (wanted.on_builder and images[wanted.name].index_digest) or images[wanted.name].digest
-        )
+        digest_note(wanted.name): EMPTY
+        if wanted.source.is_scratch
+        else str((wanted.on_builder and images[wanted.name].index_digest) or images[wanted.name].digest)
         for wanted in step.images
         if isinstance(wanted.source, ImageReference)
     }

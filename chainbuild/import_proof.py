@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
+from chainbuild.chain_files import Owned, Question, whose
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.missing_files import Missing, Raised, missing_files
@@ -24,7 +25,8 @@ from chainbuild.model import Step
 from chainbuild.proof import SHOWN_FINDINGS, Python
 from chainbuild.references import Platform
 from chainbuild.scratch import scratch_folder
-from chainbuild.shipped import minimize_program, proof_path
+from chainbuild.shipped import minimize_program
+from chainbuild.step_warnings import StepWarning
 from chainbuild.wording import plural
 
 VERDICT: Final = "imports"
@@ -87,26 +89,10 @@ class Answer:
         return f"{words} ({last})" if last else words
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owned:
-    """A file of the chain's image and its package; what no package owns has none."""
-
-    path: str
-    kind: str = ""
-    package: str = ""
-    version: str = ""
-
-    def __str__(self) -> str:
-        kinds = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
-        if not self.package:
-            return f"{self.path}, of no package"
-        return f"{self.path}, of {kinds.get(self.kind, self.kind)} {self.package} {self.version}".rstrip()
-
-
-def is_wanted(step: Step, defaults: Mapping[str, str | None]) -> bool:
-    """Whether the switch is on: it is, unless an arg or the Dockerfile's default turns it off."""
+def is_wanted(step: Step, defaults: Mapping[str, str | None], switch: str = SWITCH) -> bool:
+    """Whether a switch is on: it is, unless an arg or the Dockerfile's default turns it off."""
     values = dict(defaults) | {arg.name: arg.value for arg in step.args}
-    return (values.get(SWITCH) or "1").strip().lower() not in {"0", "false", "no", "off"}
+    return (values.get(switch) or "1").strip().lower() not in {"0", "false", "no", "off"}
 
 
 class ImportProof:
@@ -124,6 +110,8 @@ class ImportProof:
         self._image = image
         self._chain = chain
         self._contexts = contexts
+        self.warnings: tuple[StepWarning, ...] = ()
+        """What fails in the chain's image as well."""
 
     def prove(self, pythons: Iterable[Python]) -> str:
         """The verdict that a record keeps; empty where there is no Python to prove.
@@ -144,22 +132,23 @@ class ImportProof:
         }
         broken = [one for one in failed if (one.start, one.module) in well_in_chain]
         shared = [one for one in failed if (one.start, one.module) not in well_in_chain]
-        warnings = tuple(f"warning: {text}, as in the chain's image" for text in _told(shared))
+        self.warnings = tuple(
+            StepWarning(kind=VERDICT, text=f"{text}, as in the chain's image") for text in _told(shared)
+        )
         if not broken:
             summary = plural(len(answers) - len(shared), "module")
-            self._emit(Verdict(step=self._step.id, proof=VERDICT, passed=True, summary=summary, findings=warnings))
+            self._emit(Verdict(step=self._step.id, proof=VERDICT, passed=True, summary=summary))
             return summary
-        raise self._refuse(pythons, broken, len(answers), warnings)
+        raise self._refuse(pythons, broken, len(answers))
 
-    def _refuse(
-        self, pythons: tuple[Python, ...], broken: list[Answer], asked: int, warnings: tuple[str, ...]
-    ) -> NotProvenError:
+    def _refuse(self, pythons: tuple[Python, ...], broken: list[Answer], asked: int) -> NotProvenError:
         """Tell what does not import, and what it lacks; gives the error."""
         files = self._files({python.start: python for python in pythons}, broken)
         findings = tuple(_told(broken, files))
         more = len(findings) - SHOWN_FINDINGS
         findings = (*findings[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ()))
         summary = f"{len(broken)} of {plural(asked, 'module')} import in the chain's image and not in this one"
+        warnings = tuple(f"warning: {one.text}" for one in self.warnings)
         self._emit(
             Verdict(step=self._step.id, proof=VERDICT, passed=False, summary=summary, findings=findings + warnings)
         )
@@ -225,26 +214,9 @@ class ImportProof:
     ) -> tuple[tuple[Owned, ...], ...]:
         """Where the chain's image has what is missing in an environment, for each that is asked."""
         questions = [
-            {"kind": missing.kind, "name": missing.name, "folders": by_start[start].folders} for start, missing in asked
+            Question(kind=missing.kind, name=missing.name, folders=by_start[start].folders) for start, missing in asked
         ]
-        with scratch_folder() as scratch:
-            context, out = scratch / "context", scratch / "out"
-            context.mkdir()
-            out.mkdir()
-            (context / "questions.json").write_text(json.dumps(questions), encoding="ascii")
-            order = BuildOrder(
-                step=self._step.id,
-                dockerfile=proof_path(),
-                shown=proof_path().name,
-                context=context,
-                platform=self._step.platform,
-                args=(("IMAGE", self._chain), ("PRODUCTION_IMAGE", "scratch")),
-                contexts=(*self._contexts.items(), ("chainbuild-minimize", str(minimize_program()))),
-                target="whose",
-                export=out,
-            )
-            self._builder.build(order, self._emit)
-            return read_whose((out / "whose.json").read_bytes())
+        return whose(self._builder, self._emit, self._step, self._chain, questions, self._contexts)
 
 
 def _dockerfile(start: str, seconds: float) -> str:
@@ -287,20 +259,6 @@ def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Ans
             )
     except (ValueError, KeyError, TypeError) as error:
         raise ChainbuildError(f"the imports in the image gave no answer ({error!r})") from error
-
-
-def read_whose(raw: bytes) -> tuple[tuple[Owned, ...], ...]:
-    """The files that were found, for each question (`chainbuild.whose/1`)."""
-    try:
-        return tuple(
-            tuple(
-                Owned(**{key: str(file[key]) for key in ("path", "kind", "package", "version")})
-                for file in answer["files"]
-            )
-            for answer in json.loads(raw)["answers"]
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ChainbuildError(f"the look into the chain's image gave no answer ({error!r})") from error
 
 
 # Telling --------------------------------------------------------------------------------------------------------------

@@ -108,6 +108,12 @@ class LogFiles:
                 self._note_and_close(
                     event.step, event.at, f"==== failed after {duration(event.seconds)}: {event.message}"
                 )
+            case events.StepWarnings() if not event.reused:
+                log = self._open(event.step, event.at)
+                for warning in event.warnings:
+                    self._note(log, event.at, f"==== warning: {warning}")
+                if (more := event.total - len(event.warnings)) > 0:
+                    self._note(log, event.at, f"==== {more} warnings more")
             case events.Verdict():
                 word = "passed" if event.passed else "NOT PASSED"
                 log = self._open(event.step, event.at)

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, Self
 
-from chainbuild.debian import INPUTS_LABEL, Request
+from chainbuild.debian import CERTIFICATES_LABEL, INPUTS_LABEL, Request
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.references import Platform
@@ -203,12 +203,16 @@ def add_folder(tar: Path, name: str, epoch: int) -> None:
 def mmdebstrap_argv(request: Request, platform: Platform, tar: Path, stage: Path) -> list[str]:
     """The command that makes a root; hooks are fixed texts of ours, and paths in them are quoted for its own parser."""
     argv = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--architectures={debian_architecture(platform)}"]
-    argv.append(f"--include={','.join(request.include)}")
+    if request.include:
+        argv.append(f"--include={','.join(request.include)}")
+    if "usr-is-merged" in request.include:
+        # The package refuses a root whose /bin is a folder.
+        argv.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
     # Unpacking device nodes is refused without root; the empty folder is added to the tar afterwards.
     argv.append("--skip=output/dev")
     argv += [f"--aptopt={line}" for line in request.apt]
-    # The certificates come before the package that puts them into the trust store: doing that once is enough, and
-    # under emulation it takes half a minute.
+    # The certificates come before the package that puts them into the trust store, if it is asked for: doing that once is
+    # enough, and under emulation it takes half a minute.
     argv.append(f"--extract-hook=sync-in {shlex.quote(str(stage / 'early'))} /")
     if request.variant == "slim":
         argv.append(f"--customize-hook={_SWEEP}")
@@ -243,9 +247,12 @@ def _stage(request: Request, folder: Path) -> Path:
 
 def _config(request: Request, platform: Platform, layer: Layer, epoch: int) -> ImageConfig:
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    history = [{"created": created, "created_by": f"chainbuild bootstrap {request.distribution} {request.suite}"}]
+    history = [{"created": created, "created_by": request.command}]
     config = ImageConfig.make(platform, (layer.diff_id,), created=created, history=history)
-    return config.with_changes(env=[("PATH", _PATH)], cmd=["bash"], labels={INPUTS_LABEL: request.inputs(platform)})
+    labels = {INPUTS_LABEL: request.inputs(platform)}
+    if request.certificates:
+        labels[CERTIFICATES_LABEL] = ",".join(name for name, _ in request.certificates)
+    return config.with_changes(env=[("PATH", _PATH)], cmd=["bash"], labels=labels)
 
 
 def _why(log: str, platform: Platform) -> ChainbuildError:

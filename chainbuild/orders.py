@@ -19,6 +19,10 @@ STAGE_VARIABLES: Final = {"LD_LIBRARY_PATH": "LIBRARY_PATH", "PATH": "SEARCH_PAT
 """The chain's variables that the minimize stage gets, and the args that it gets them by."""
 
 
+IMAGE_USER: Final = "IMAGE_USER"
+"""The arg by which the minimize stage gets the USER of the chain's image."""
+
+
 def order_for(
     step: Step,
     pinned: Mapping[str, str],
@@ -77,11 +81,11 @@ def _dockerfile(step: Step, shown: str) -> bytes:
         raise WrongUseError(f"{shown}: cannot be read: {error.strerror}", hint="Was it moved or deleted?") from error
 
 
-def stage_args(step: Step, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the minimize stage is told of the chain's image: the variables that decide where its programs look."""
+def stage_args(step: Step, environ: Mapping[str, str], user: str = "") -> dict[str, str]:
+    """What the minimize stage gets of the chain's image: its USER, and the variables that decide where programs look."""
     if step.kind is not StepKind.MINIMIZE:
         return {}
-    given = {arg: environ.get(name, "") for name, arg in STAGE_VARIABLES.items()}
+    given = {arg: environ.get(name, "") for name, arg in STAGE_VARIABLES.items()} | {IMAGE_USER: user}
     return {arg: value for arg, value in given.items() if value}
 
 

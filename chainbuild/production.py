@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from chainbuild.attachments import attach_bill, attach_report, exact_name
 from chainbuild.build_order import BuildOrder
+from chainbuild.chain_files import Owned, Question, whose
+from chainbuild.configuration import SWITCH as CONFIGURATION_SWITCH
+from chainbuild.configuration import VERDICT as CONFIGURATION
+from chainbuild.configuration import Judgement, doubtful_fields, judge
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.facts import all_declarations
 from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished
+from chainbuild.import_proof import SWITCH as IMPORTS_SWITCH
 from chainbuild.import_proof import VERDICT as IMPORTS
 from chainbuild.import_proof import ImportProof, is_wanted
 from chainbuild.model import Step, StepKind
@@ -24,16 +29,27 @@ from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
+from chainbuild.step_warnings import read_report_warnings
+from chainbuild.tools_image import Contexts
 from chainbuild.trials import VERDICT, has_passed, run_trial
+from chainbuild.wording import plural
 
 
 class StageFinisher:
     """Finishes the stages' images; every other step is finished when it is built."""
 
     def __init__(
-        self, registries: Registries, builder: Builder, emit: Emit, clock: Callable[[], float] = time.time
+        self,
+        registries: Registries,
+        builder: Builder,
+        emit: Emit,
+        *,
+        clock: Callable[[], float] = time.time,
+        contexts: Contexts | None = None,
     ) -> None:
+        """`contexts` finds the image that chainbuild's own programs run in (see `tools_image`)."""
         self._clock = clock
+        self._contexts = contexts
         self._registries = registries
         self._builder = builder
         self._emit = emit
@@ -54,7 +70,7 @@ class StageFinisher:
             finished = self._proven(step, order, built, inputs, trail)
         if step.test is None:
             return finished
-        verdict = run_trial(self._builder, self._emit, step, finished.image)
+        verdict = run_trial(self._builder, self._emit, step, finished.image, contexts=self._contexts)
         return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
@@ -63,7 +79,7 @@ class StageFinisher:
 
     def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
         """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
-        verdict = run_trial(self._builder, self._emit, step, image)
+        verdict = run_trial(self._builder, self._emit, step, image, contexts=self._contexts)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
     def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:
@@ -77,12 +93,18 @@ class StageFinisher:
                 return Finished(image=built)  # a stage of the tree's own, which is only called so
             report = path.read_bytes()
         try:
-            sizes = json.loads(report)["sizes"]
+            document = json.loads(report)
+            sizes = document["sizes"]
             minimized, chain = int(sizes["minimized"]), int(sizes["chain"])
         except (ValueError, KeyError, TypeError, RecursionError):
             return Finished(image=built)
         attach_report(self._registries, built.reference, report)
-        return Finished(image=built, unpacked=minimized, notes={"chain_bytes": str(chain)})
+        return Finished(
+            image=built,
+            unpacked=minimized,
+            notes={"chain_bytes": str(chain)},
+            warnings=read_report_warnings(document),
+        )
 
     def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
         config = with_stamps(with_trail(built.config, trail), step.stamps, self._clock())
@@ -105,25 +127,66 @@ class StageFinisher:
                 proof="libraries",
                 passed=not report.errors,
                 summary=report.summary,
-                findings=(*report.errors, *(f"warning: {text}" for text in report.warnings)),
+                findings=(*report.errors, *(f"warning: {one}" for one in report.warnings if report.errors)),
             )
         )
-        require(report, str(step.reference))
+        judged = self._judged(step, order, image, inputs, report)
+        require(report, str(step.reference), step.platform.name, judged.errors)
         verdicts = {"libraries": report.summary}
-        imported = self._imported(step, order, image, inputs["BASE_IMAGE"], report)
-        if imported:
+        if report.configuration is not None and self._is_wanted(step, order, CONFIGURATION_SWITCH):
+            verdicts[CONFIGURATION] = report.configuration.summary
+        warnings = report.warnings + judged.warnings
+        proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
+        if proof is not None and (imported := proof.prove(report.pythons)):
             verdicts[IMPORTS] = imported
+            warnings += proof.warnings
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
-        return Finished(image=image, verdicts=verdicts, unpacked=report.unpacked, notes=notes)
+        return Finished(image=image, verdicts=verdicts, warnings=warnings, unpacked=report.unpacked, notes=notes)
 
-    def _imported(self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage, report: Report) -> str:
-        """The verdict on the image's Python; empty where there is none, or where the proof is turned off."""
+    @staticmethod
+    def _is_wanted(step: Step, order: BuildOrder, switch: str) -> bool:
         declared = all_declarations(parse(order.dockerfile.read_bytes(), order.shown))
-        if not is_wanted(step, {one.name: one.default for one in declared}):
-            return ""
-        proof = ImportProof(
+        return is_wanted(step, {one.name: one.default for one in declared}, switch)
+
+    def _judged(
+        self, step: Step, order: BuildOrder, image: RemoteImage, inputs: Mapping[str, RemoteImage], report: Report
+    ) -> Judgement:
+        """What is wrong with the configuration, and emit the verdict. Errors: those of a build."""
+        if report.configuration is None or not self._is_wanted(step, order, CONFIGURATION_SWITCH):
+            return Judgement()
+        chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
+
+        def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
+            contexts = _image_contexts(order)
+            return whose(self._builder, self._emit, step, chain.reference.pinned, questions, contexts)
+
+        judged = judge(
+            report.configuration,
+            ask,
+            doubtful=doubtful_fields(image.config, chain=chain.config, production=production.config),
+            platform=step.platform.name,
+        )
+        wrong = f"{plural(len(judged.errors), 'reason')} not to start"
+        self._emit(
+            Verdict(
+                step=step.id,
+                proof=CONFIGURATION,
+                passed=not judged.errors,
+                summary=wrong if judged.errors else report.configuration.summary,
+                findings=judged.errors,
+            )
+        )
+        return judged
+
+    def _import_proof(
+        self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage
+    ) -> ImportProof | None:
+        """What proves the image's Python; None if that is turned off."""
+        if not self._is_wanted(step, order, IMPORTS_SWITCH):
+            return None
+        return ImportProof(
             self._builder,
             self._emit,
             step,
@@ -131,7 +194,6 @@ class StageFinisher:
             chain=chain.reference.pinned,
             contexts=_image_contexts(order),
         )
-        return proof.prove(report.pythons)
 
     def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
         return look(
@@ -140,6 +202,7 @@ class StageFinisher:
             step=step.id,
             platform=step.platform,
             image=image.reference.pinned,
+            config=image.config,
             baseline=dict(order.args)["PRODUCTION_IMAGE"],
             contexts=_image_contexts(order),
             library_path=dict(image.config.env).get("LD_LIBRARY_PATH", ""),

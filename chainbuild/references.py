@@ -111,6 +111,11 @@ class ImageReference:
         return self.name if _is_host(first) else self.repository
 
     @property
+    def is_scratch(self) -> bool:
+        """Whether it is `scratch`, the empty image: builders know it, no registry has it (Dockerfile reference, FROM)."""
+        return self == SCRATCH
+
+    @property
     def tag_or_latest(self) -> str:
         """The tag, `latest` where none is written."""
         return self.tag or "latest"
@@ -139,6 +144,9 @@ class ImageReference:
         if self.digest:
             text += f"@{self.digest}"
         return text
+
+
+SCRATCH: Final = ImageReference(DOCKER_HUB, "library/scratch")
 
 
 def _is_host(first: str) -> bool:

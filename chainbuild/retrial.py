@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.session import Session
+from chainbuild.tools_image import pinned_contexts
 from chainbuild.trials import VERDICT, read_trial, run_trial
 
 _STAGE: Final = "production"
@@ -181,7 +183,8 @@ def _run(session: Session, one: Retrial, log_path: Path | None) -> None:
     step, started = one.step, time.monotonic()
     session.emit(events.StepStarted(step=step.id, activity="test", log_path=log_path))
     try:
-        verdict = run_trial(session.driver, session.emit, step, one.image, again=True)
+        contexts = partial(pinned_contexts, session.finder())
+        verdict = run_trial(session.driver, session.emit, step, one.image, contexts=contexts, again=True)
     except ChainbuildError as error:
         seconds = time.monotonic() - started
         session.emit(events.StepFailed(step=step.id, seconds=seconds, message=error.message))

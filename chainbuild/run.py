@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from chainbuild import events
 from chainbuild.asked.reading import AskedReader
 from chainbuild.asked.writing import AskedNotes
-from chainbuild.bases import Found, find_all
+from chainbuild.bases import EMPTY, Found, find_all
 from chainbuild.execute import Execution, Tools
 from chainbuild.generations import Generations, GraphFor
 from chainbuild.inheritance import with_inherited
@@ -30,6 +30,7 @@ from chainbuild.records.record import Record
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.session import Session
+from chainbuild.tools_image import pinned_contexts
 from chainbuild.trials import has_passed
 from chainbuild.triggers import with_trigger_images
 from chainbuild.trust.keyring import SIGNING_KEY
@@ -42,6 +43,8 @@ class Wishes:
     jobs: int | None = None
     """Steps at once; None: one for each platform."""
     keep_going: bool = False
+    strict: bool = False
+    """Warnings of the minimize stage and of the proofs are errors."""
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
     lenient: Mapping[StepId, Lenience] = field(default_factory=dict)
@@ -107,6 +110,10 @@ def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
             continue
         there = found[str(wanted.source), wanted.platform.oci]
         config = there.image.config
+        if there.named.is_scratch:
+            # The same everywhere and for ever, whatever the platform is: that is in the key already.
+            facts[wanted.name] = ImageFacts(identity=EMPTY, digest=EMPTY, env=_env(config))
+            continue
         # A stage on the builder's own platform: the index is the same wherever the builder runs.
         index = there.image.index_digest if wanted.on_builder else None
         facts[wanted.name] = ImageFacts(
@@ -153,7 +160,9 @@ def build_run(
         registries=session.registries,
         records=session.records,
         decider=planned.decider,
-        finisher=StageFinisher(session.registries, session.driver, emit),
+        finisher=StageFinisher(
+            session.registries, session.driver, emit, contexts=partial(pinned_contexts, session.finder())
+        ),
         found=planned.found,
         emit=emit,
         log_path=log_path,
@@ -167,6 +176,7 @@ def build_run(
         jobs=wishes.jobs or len(platforms),
         keep_going=wishes.keep_going,
         seconds_left=wishes.seconds_left,
+        strict=wishes.strict,
     )
     outcome = execution.run()
     _update_index(graph, planned.index, outcome, notes)
@@ -290,7 +300,7 @@ def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, .
                 pinned[wanted.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {wanted.source}>"
             else:
                 pinned[wanted.name] = planned.found[str(wanted.source), wanted.platform.oci].pinned
-        extra = stage_args(step, _chain_env(step, known))
+        extra = stage_args(step, _chain_env(step, known), f"<USER of {CHAIN_IMAGE}>")
         order = order_for(step, pinned, image=str(staging_reference(step)), extra=extra)
         if step.handed:
             handed = ", ".join(f"{file.path} of {file.image}" for file in step.handed)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: ImageConfig) -> ImageConfig:
-    """The built production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, EXPOSE and labels.
+    """The built production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, SHELL, EXPOSE and labels.
 
     A field whose value in `built` differs from `production_base` was set by the production Dockerfile and stays. CMD and
     ENTRYPOINT belong together: a Dockerfile that sets an ENTRYPOINT of its own does not get the chain's CMD.
@@ -30,6 +30,7 @@ def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: Ima
         exposed_ports=sorted({*chain.exposed_ports, *built.exposed_ports}),
         volumes=sorted({*chain.volumes, *built.volumes}),
         stop_signal=_own_or_chains(chain.stop_signal, production_base.stop_signal, built.stop_signal),
+        shell=_own_or_chains(chain.shell, production_base.shell, built.shell),
         healthcheck=_own_or_chains(chain.healthcheck, production_base.healthcheck, built.healthcheck),
     )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from chainbuild.attachments import attached_bill, exact_name
-from chainbuild.bases import FoundImage, find_all
-from chainbuild.layouts.images import named_images
+from chainbuild.bases import FoundImage
 from chainbuild.proof import Report, look
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session
 from chainbuild.shipped import proof_dockerfile
+from chainbuild.tools_image import pinned_contexts
 
 
 def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
@@ -24,23 +24,15 @@ def bill_of(session: Session, named: ImageReference, platform: Platform) -> byte
 
 def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
     """Look into an image that was found."""
-    finder = session.finder()
-    inputs, _ = named_images(
-        proof_dockerfile(),
-        given=("IMAGE", "PRODUCTION_IMAGE"),
-        args={},
-        platform=platform,
-        build_platform=Platform.of_this_machine(),
-        contexts=("chainbuild-minimize",),
-    )
-    tools = find_all(finder, inputs)
+    contexts = pinned_contexts(session.finder(), proof_dockerfile(), platform)
     return look(
         session.driver,
         session.emit,
         step=f"verify {found.named}",
         platform=platform,
         image=found.pinned,
-        contexts={one.written: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs},
+        config=found.image.config,
+        contexts=contexts,
         library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
         name=exact_name(found.image),
     )

@@ -23,6 +23,8 @@ settings.load_profile("chainbuild")
 
 ENGINE_FIXTURES = {"engine", "registry_host"}
 BASE = "debian:bookworm-slim"
+LOCAL_BASE, SUITE = "chainbuild-test/debian:bookworm-slim", "bookworm"
+"""What the local store calls the base that the tests make themselves."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -166,14 +168,16 @@ def registry_host(registry_image: str) -> Iterator[str]:
 def base_images(registry_host: str) -> str:
     """`HOST/debian:bookworm-slim` in the registry of the tests, for amd64 and aarch64.
 
-    What the local store has is handed over; what a registry has is copied; else both are made from packages, side by
-    side, and stay in the local store, so that only a machine's first session waits for them.
+    A pulled image of the local store is handed over; what a registry has is copied; else both are made from packages,
+    side by side, and stay in the local store under a name of the tests, so that only a machine's first session waits
+    for them. One that `chainbuild bootstrap` left under the real name may be of an earlier version, and is not taken.
     """
     from chainbuild.bootstrap import bootstrap
-    from chainbuild.buildx import hand_over
+    from chainbuild.debian import INPUTS_LABEL
     from chainbuild.errors import ChainbuildError
     from chainbuild.references import ImageReference, Platform
-    from chainbuild.registry.images import copy_image, put_index, resolve
+    from chainbuild.registry import local
+    from chainbuild.registry.images import copy_image, resolve
     from chainbuild.registry.pool import Registries
     from tests.support.keys import record_store
 
@@ -181,23 +185,56 @@ def base_images(registry_host: str) -> str:
     place = ImageReference.parse(f"{registry_host}/{BASE}")
     platforms = (Platform.parse("amd64"), Platform.parse("aarch64"))
     with _alone("base-images"), Registries() as registries:
-        found = {}
-        for platform in platforms:
-            single = place.with_tag(f"base-{platform}")
+        if not local.label(BASE, INPUTS_LABEL):
+            if _handed_over(registries, BASE, place, platforms):
+                return str(place)
             try:
-                hand_over(BASE, platform, str(single))
-                subprocess.run(["docker", "image", "rm", str(single)], capture_output=True, check=False)
-            except ChainbuildError as not_local:
-                sys.stderr.write(f"the local store gives no {BASE} for {platform}: {not_local}\n")
-                try:
-                    copy_image(registries, resolve(registries, name, platform).reference, single)
-                except ChainbuildError as no_registry:
-                    sys.stderr.write(f"no registry gives it: {no_registry}\n")
-                    bootstrap(name, platforms, records=record_store(registries, registry_host), emit=print)
-                    return str(place)
-            found[platform] = resolve(registries, single, platform).descriptor
-        put_index(registries, place, found)
+                copy_image(registries, name, place)
+                for platform in platforms:
+                    resolve(registries, place, platform)
+                return str(place)
+            except ChainbuildError as error:
+                sys.stderr.write(f"no registry gives {BASE}: {error}\n")
+        if local.label(LOCAL_BASE, INPUTS_LABEL) == _base_request().inputs(Platform.of_this_machine()) and _handed_over(
+            registries, LOCAL_BASE, place, platforms
+        ):
+            return str(place)
+        reference = ImageReference.parse(LOCAL_BASE)
+        bootstrap(
+            reference, platforms, records=record_store(registries, registry_host), emit=print, suite=SUITE,
+            certificates=True,
+        )  # fmt: skip
+        copy_image(registries, ImageReference.parse(f"{registry_host}/{LOCAL_BASE}"), place)
     return str(place)
+
+
+def _base_request() -> Any:
+    from chainbuild.debian import read_request
+    from chainbuild.references import ImageReference
+
+    # The certificates of a machine whose proxy needs them: what is fetched in containers goes through it, too.
+    return read_request(ImageReference.parse(LOCAL_BASE), suite=SUITE, certificates=True)
+
+
+def _handed_over(registries: Any, local_name: str, place: Any, platforms: Any) -> bool:
+    """Whether the local store has the image for all platforms; then they are in the registry, under one index."""
+    from chainbuild.buildx import hand_over
+    from chainbuild.errors import ChainbuildError
+    from chainbuild.registry.images import put_index, resolve
+
+    found = {}
+    for platform in platforms:
+        single = place.with_tag(f"base-{platform}")
+        try:
+            hand_over(local_name, platform, str(single))
+            found[platform] = resolve(registries, single, platform).descriptor
+        except ChainbuildError as error:
+            sys.stderr.write(f"the local store gives no {local_name} for {platform}: {error}\n")
+            return False
+        finally:
+            subprocess.run(["docker", "image", "rm", str(single)], capture_output=True, check=False)
+    put_index(registries, place, found)
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,13 @@ def bootstrap(
     full: Annotated[
         bool, typer.Option("--full", help="With documentation and locales, even where it is called slim.")
     ] = False,
+    machine_certificates: Annotated[
+        bool,
+        typer.Option(
+            "--machine-certificates",
+            help="Add this machine's own CA certificates (/usr/local/share/ca-certificates); the image's labels list them.",
+        ),
+    ] = False,
     no_load: flags.NoLoad = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,
     root: flags.Root = Path(),
@@ -38,6 +45,6 @@ def bootstrap(
 
     packages = tuple(name for text in package or () for name in text.split(",") if name)
     return make_base(
-        image, platform, include=packages, suite=suite, full=full, load=not no_load, refresh=refresh, root=root,
-        registry=registry, port=registry_port,
+        image, platform, include=packages, suite=suite, full=full,
+        certificates=machine_certificates, load=not no_load, refresh=refresh, root=root, registry=registry, port=registry_port,
     )  # fmt: skip

@@ -56,6 +56,14 @@ KeepGoing = Annotated[
         show_default=False,
     ),
 ]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--no-strict",
+        help="Treat warnings of minimize and of the proofs as errors: nothing that has one gets its name.",
+        show_default=False,
+    ),
+]
 Push = Annotated[
     bool | None,
     typer.Option("--push/--no-push", help="Send results and indexes to REPO's own registry.", show_default=False),
@@ -106,6 +114,7 @@ def build(
     jobs: flags.Jobs = None,
     keep_going: KeepGoing = None,
     deadline: flags.Deadline = None,
+    strict: Strict = None,
     push: Push = None,
     replace_index: flags.ReplaceIndex = False,
     fail_if_stale_index: flags.FailIfStaleIndex = False,
@@ -132,14 +141,19 @@ def _run(typed: Mapping[str, Any]) -> int:
     if all(word is None for word in words.values()):
         from chainbuild.project.requests import Typed
 
-        root, wishes = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests")}
+        root, wishes = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests", "strict")}
         return run_project(root, Typed(**said, **how, **wishes, port=typed["registry_port"]), show)
     _check_words(words, said)
     from chainbuild.command_line import Words
 
     how["keep_going"] = bool(how["keep_going"])
     given = Words(
-        **words, **how, port=typed["registry_port"] or 5000, push=bool(typed["push"]), load=typed["load"] is not False
+        **words,
+        **how,
+        port=typed["registry_port"] or 5000,
+        push=bool(typed["push"]),
+        load=typed["load"] is not False,
+        strict=bool(typed["strict"]),
     )
     return run_words(given, show, tests=typed["tests"] is not False)
 
@@ -183,6 +197,7 @@ plan = _dry(
         "jobs",
         "keep_going",
         "deadline",
+        "strict",
         "push",
         "replace_index",
         "fail_if_stale_index",

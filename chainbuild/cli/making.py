@@ -15,8 +15,8 @@ from chainbuild.wording import duration, size
 
 
 def make_base(
-    image: str, platform: str, *, include: tuple[str, ...], suite: str | None, full: bool, load: bool, refresh: bool,
-    root: Path, registry: str | None, port: int,
+    image: str, platform: str, *, include: tuple[str, ...], suite: str | None, full: bool,
+    certificates: bool, load: bool, refresh: bool, root: Path, registry: str | None, port: int,
 ) -> int:  # fmt: skip
     """Make a base image; gives the exit code."""
     settings = settings_from(root=root, registry=registry, port=port)
@@ -29,7 +29,8 @@ def make_base(
     with open_quietly(settings, json=False) as session:
         made = bootstrap(
             reference, platforms, records=session.records, emit=session.emit,
-            include=include, suite=suite, variant="full" if full else None, load=load, refresh=refresh,
+            include=include, suite=suite, variant="full" if full else None, certificates=certificates, load=load,
+            refresh=refresh,
         )  # fmt: skip
     stdout().write(
         [

@@ -27,7 +27,7 @@ def verify(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Check natively that every ELF file of an image has its libraries and their symbol versions, in the image."""
+    """Check natively that an image has its libraries and symbol versions, and that its configuration can start."""
     from chainbuild.cli.speaking import open_quietly
     from chainbuild.errors import ExitCode
     from chainbuild.references import ImageReference, Platform
@@ -43,7 +43,14 @@ def verify(
     if json:
         stdout().write_raw(report.as_json(str(named), wanted.name) + "\n")
     else:
-        lines = [f"warning: {escaped(text)}" for text in report.warnings]
-        lines += [f"error: {escaped(text)}" for text in report.errors]
-        stdout().write([*lines, f"{named} for {wanted}: {escaped(report.summary)} ({report.seconds:.1f} s)"])
-    return int(ExitCode.NOT_PROVEN if report.errors else ExitCode.DONE)
+        lines = [f"warning: {escaped(str(one))}" for one in report.warnings]
+        lines += [f"error: {escaped(text)}" for text in report.all_errors]
+        starts = (
+            f"; starts {report.configuration.summary}"
+            if report.configuration and not report.configuration.faults
+            else ""
+        )
+        stdout().write(
+            [*lines, f"{named} for {wanted}: {escaped(report.summary)}{escaped(starts)} ({report.seconds:.1f} s)"]
+        )
+    return int(ExitCode.NOT_PROVEN if report.all_errors else ExitCode.DONE)

@@ -32,6 +32,7 @@ from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
 from chainbuild.minimize.stamp import stamp
+from chainbuild.minimize.startup import Runtime, startup
 from chainbuild.minimize.streaming import write_json
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
@@ -74,21 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chainbuild.minimize", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack", help="collect what a production image needs of the image at ROOT")
-    packing.add_argument("root", metavar="ROOT")
-    packing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
-    packing.add_argument("--output", required=True, metavar="DIR", help="where the tree is written; empty or absent")
-    packing.add_argument("--report", required=True, metavar="FILE")
-    packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
-    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
-    packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
-    for name in SWITCHES:
-        option = "--" + name.replace("_", "-")
-        packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
-    for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
-        packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
-    packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
-    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
-    packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
+    _add_packing(packing)
     proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
     proving.add_argument("root", metavar="ROOT")
     proving.add_argument("--baseline", metavar="ROOT2", help="the bare production image, whose own faults are warnings")
@@ -96,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     proving.add_argument("--json", action="store_true", help="print the report")
     proving.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     proving.add_argument("--python-path", default="", metavar="PATHS", help="the image's PYTHONPATH")
+    proving.add_argument("--configuration", type=_settings, metavar="FILE", help="the image's configuration (JSON)")
     closing = commands.add_parser("closure", help="list what the ELF files at PATHS of ROOT need")
     closing.add_argument("root", metavar="ROOT")
     closing.add_argument("paths", nargs="*", metavar="PATHS", help="patterns inside ROOT (default: everything)")
@@ -125,6 +113,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_packing(packing: argparse.ArgumentParser) -> None:
+    packing.add_argument("root", metavar="ROOT")
+    packing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
+    packing.add_argument("--output", required=True, metavar="DIR", help="where the tree is written; empty or absent")
+    packing.add_argument("--report", required=True, metavar="FILE")
+    packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
+    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
+    packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    for name in SWITCHES:
+        option = "--" + name.replace("_", "-")
+        packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
+    for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
+        packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--keep-users", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--image-user", default="", metavar="USER", help="the image's USER")
+    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
+    packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
+
+
 def _report(path: str) -> dict[str, Any]:
     """The report of a pack job at ``path`` (``-``: standard input)."""
     try:
@@ -134,6 +142,17 @@ def _report(path: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
         raise argparse.ArgumentTypeError(f"{path}: it is no report of pack ({MINIMIZE_SCHEMA})")
+    return document
+
+
+def _settings(path: str) -> dict[str, Any]:
+    """The configuration of an image at ``path``: the ``config`` of an OCI image, with ``architecture`` beside."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise argparse.ArgumentTypeError(f"{path}: it is no configuration of an image")
     return document
 
 
@@ -197,6 +216,8 @@ def _pack(options: argparse.Namespace) -> int:
             search_path=options.path or DEFAULT_PATH,
             epoch=_epoch(),
             package_records=options.package_records,
+            users=options.keep_users,
+            image_user=options.image_user,
             sbom=bool(options.sbom),
             wishes=Wishes(
                 keep_dlopen=options.keep_dlopen,
@@ -231,6 +252,9 @@ def _pack(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     verdict = verify(options.root, baseline=options.baseline, library_path=options.library_path)
     report = verdict.document() | {"pythons": python_document(pythons(Root(options.root), options.python_path))}
+    if options.configuration is not None:
+        started = startup(Root(options.root), Runtime.read(options.configuration))
+        report["configuration"] = started.document()
     if options.report:
         write_json(report, options.report)
     if options.json:
@@ -238,13 +262,15 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         for one in verdict.findings:
             print(f"{one.severity}: {one.message}")
+        for fault in report.get("configuration", {}).get("faults", ()):
+            print(f"error: {fault['text']}")
         foreign = sum(verdict.foreign.values())
         print(
             f"{verdict.checked} ELF files checked, {verdict.static} static or never loaded, {foreign} of other"
             f" machines; {len(verdict.errors)} errors, {len(verdict.findings) - len(verdict.errors)} warnings;"
             f" {verdict.seconds:.1f} s"
         )
-    return 1 if verdict.errors else 0
+    return 1 if verdict.errors or report.get("configuration", {}).get("faults") else 0
 
 
 def _stamp(options: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
 from chainbuild.minimize.search import Search, Settings, is_musl
 from chainbuild.minimize.select import Selection, select
 from chainbuild.minimize.trim import Trim, Trimmed, trim
+from chainbuild.minimize.users import Brought, bring_users
 from chainbuild.minimize.write import Writer, Written
 
 
@@ -46,6 +47,10 @@ class Order:
     trim: Trim = field(default_factory=Trim)
     wishes: Wishes = field(default_factory=Wishes)
     package_records: bool = True
+    users: bool = True
+    """Whether users and groups that the production image lacks are brought."""
+    image_user: str = ""
+    """The ``USER`` of the chain's image."""
     sbom: bool = False
 
 
@@ -83,6 +88,7 @@ class Outcome:
     cache_written: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     sbom: dict[str, Any] | None = None
+    users: Brought = field(default_factory=Brought)
 
 
 def pack(order: Order) -> Outcome:
@@ -111,6 +117,7 @@ def pack(order: Order) -> Outcome:
     seeds = _seeds(order, layout, packing, selection, damaged)
     closure = packing.settle(seeds)
     cache_written = _renew_cache(packing, reader)
+    users = bring_users(chain, overlay, order.image_user) if order.users else Brought()
     files = sorted(where for where, kept in layout.placed.items() if kept.node.kind == "file")
     scripts = missing_interpreters(overlay, files, order.search_path)
     analysed = time.monotonic()
@@ -140,6 +147,7 @@ def pack(order: Order) -> Outcome:
         cache_written=cache_written,
         records=written_records,
         sbom=paperwork.sbom(overlay) if order.sbom else None,
+        users=users,
     )
 
 

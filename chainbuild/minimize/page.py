@@ -81,7 +81,7 @@ def page(report: Mapping[str, Any], title: str = "Minimized image", steps: Seque
         _saved(report),
         _libraries(report),
         _packages(report),
-        _lines("Warnings", report["warnings"]),
+        _lines("Warnings", [one["text"] for one in report["warnings"]]),
         _lines("Errors", report["errors"]),
     ]
     return (

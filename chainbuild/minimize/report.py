@@ -22,7 +22,19 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
     return {
         "schema": MINIMIZE_SCHEMA,
         "errors": errors(outcome),
-        "warnings": warnings(outcome),
+        "warnings": [
+            *({"kind": "", "text": text, "path": "", "package": "", "fix": ""} for text in _warnings(outcome)),
+            *(
+                {
+                    "kind": "user",
+                    "text": text,
+                    "path": path,
+                    "package": "",
+                    "fix": f"ADDITIONAL_FILES={path}" if path else "",
+                }
+                for text, path in outcome.users.left
+            ),
+        ],
         "files": Rows(lambda: _files(outcome)),
         "libraries": [
             {
@@ -56,6 +68,8 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "nothing": sorted(selection.nothing),
         "damaged": dict(sorted(outcome.damaged.items())),
         "unreadable": [list(pair) for pair in outcome.unreadable],
+        "users": [asdict(one) for one in outcome.users.users],
+        "groups": [asdict(one) for one in outcome.users.groups],
         "records": sorted(outcome.records),
         "cache_written": outcome.cache_written,
         "elf": {
@@ -105,11 +119,15 @@ def saved(outcome: Outcome) -> dict[str, dict[str, int]]:
 
 def errors(outcome: Outcome) -> list[str]:
     """What makes the result wrong."""
-    return [*outcome.layout.conflicts, *outcome.written.problems]
+    return [*outcome.layout.conflicts, *outcome.written.problems, *map(shown, outcome.users.conflicts)]
 
 
 def warnings(outcome: Outcome) -> list[str]:
     """What a person should look at; whether the image works for it is for verify to say."""
+    return [*_warnings(outcome), *(text for text, _ in outcome.users.left)]
+
+
+def _warnings(outcome: Outcome) -> list[str]:
     problems, selection = outcome.packing.problems, outcome.selection
     lines = [
         f"{shown(asker)} needs {shown(name)}: not in the chain's image"
@@ -163,6 +181,8 @@ def _files(outcome: Outcome) -> Iterator[dict[str, Any]]:
             row["reason"] = f"needed by {brought.needed_by} as {brought.name}: {brought.reason}"
             row["because"] = brought.needed_by
             row["source"] = brought.source
+        elif where in outcome.users.files:
+            row["reason"] = outcome.users.files[where]
         elif where in outcome.records:
             row["reason"] = outcome.records[where].reason
             if outcome.records[where].source:

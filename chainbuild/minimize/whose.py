@@ -3,7 +3,7 @@
 Asked for as JSON: a list of `{"kind": KIND, "name": NAME, "folders": […]}`, answered in that order
 (`chainbuild.whose/1`). `library` is a name that a loader looks for, or a path; `path` a path; `module` the dotted name
 of a Python module, looked for in `folders`, and where it is in none of them, in every folder that is called like those of
-Python.
+Python; `folder` a folder, of which what lies in it is answered.
 """
 
 # Paths here are strings of an image, which may hold bytes that are no text
@@ -34,6 +34,9 @@ def answers(tree: Root, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any
     for kind, name, folders in asked:
         if kind == "module":
             paths = _module(tree, name, [*folders, *homes])
+        elif kind == "folder":
+            home = tree.resolve(name) if name.startswith("/") else None
+            paths = [join(home, file) for file in tree.names(home)] if home is not None and tree.is_folder(home) else []
         elif "/" in name:
             paths = [path for path in (tree.resolve(name, follow=False),) if path is not None and name.startswith("/")]
         else:
@@ -99,8 +102,10 @@ def _described(tree: Root, ownership: Ownership, path: str) -> dict[str, str]:
     if not key and tree.is_folder(path):
         key = next((owner for file, owner in ownership.files.items() if file.startswith(f"{real}/")), "")
     package = ownership.packages.get(key)
+    node = tree.stat(real)
     return {
         "path": real,
+        "type": node.kind if node is not None else "",
         "kind": package.kind if package else "",
         "package": package.name if package else "",
         "version": package.version if package else "",

@@ -68,6 +68,7 @@ class Project:
     jobs: int | None = None
     keep_going: bool = False
     tests: bool = True
+    strict: bool = False
     push: bool = False
     load: bool = True
 

@@ -102,6 +102,7 @@ class _Reader:
             jobs=values.get("jobs"),
             keep_going=values.get("keep-going", False),
             tests=values.get("tests", True),
+            strict=values.get("strict", False),
             push=values.get("push", False),
             load=values.get("load", True),
         )

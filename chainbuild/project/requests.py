@@ -63,6 +63,7 @@ class Typed:
     load: bool | None = None
     push: bool | None = None
     tests: bool | None = None
+    strict: bool | None = None
     replace_index: bool = False
     fail_if_stale_index: bool = False
     layer: str | None = None
@@ -108,6 +109,7 @@ def merged_words(project: Project, typed: Typed) -> Words:
         deadline=typed.deadline or project.deadline,
         jobs=typed.jobs or project.jobs,
         keep_going=project.keep_going if typed.keep_going is None else typed.keep_going,
+        strict=project.strict if typed.strict is None else typed.strict,
         load=project.load if typed.load is None else typed.load,
         push=project.push if typed.push is None else typed.push,
         replace_index=typed.replace_index,

@@ -172,7 +172,10 @@ PROJECT: Final = Table(
         "base": Key(
             rule=_IMAGE, about="What the first option stands on: an image, or a layer of this project by its name."
         ),
-        "production": Key(rule=_IMAGE, about="What the slim production images of the options stand on."),
+        "production": Key(
+            rule=_IMAGE,
+            about="What the slim production images of the options stand on: an image, a layer, or scratch.",
+        ),
         "options": Key(
             rule=Many(item=_FOLDER, alone=True),
             about="Folders of numbered Dockerfiles, in their order: each stands on the result of the one before.",
@@ -240,6 +243,10 @@ PROJECT: Final = Table(
         "jobs": Key(rule=Count(least=1), about="Steps at once; one for each platform where not given."),
         "keep-going": Key(rule=Flag(default=False), about="After a failure, finish all that does not depend on it."),
         "tests": Key(rule=_TESTS, about="Whether tests of images are run."),
+        "strict": Key(
+            rule=Flag(default=False),
+            about="Treat warnings of minimize and of the proofs as errors: nothing that has one gets its name.",
+        ),
         "push": Key(rule=Flag(default=False), about="Send results and indexes to their own registries."),
         "load": Key(rule=Flag(default=True), about="Put results into the local image store."),
     },

@@ -10,6 +10,7 @@ from typing import Any, Final
 from chainbuild.errors import WrongUseError
 from chainbuild.keys import Components
 from chainbuild.references import Digest
+from chainbuild.step_warnings import StepWarnings
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.keyring import TrustedKey
 
@@ -28,8 +29,8 @@ class Record:
 
     `identity` is the content identity of the image, `env` and `on_build` what its config brings into a stage that starts
     from it; `unpacked` its unpacked size in bytes if something counted it; `verdicts` say which proofs it has passed,
-    with their summaries; `notes` are what provenance tells besides; `parents` are the keys of the steps that it was
-    built from, by input name.
+    with their summaries; `warnings` what is doubtful about it; `notes` are what provenance tells besides; `parents` are
+    the keys of the steps that it was built from, by input name.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Record:
     unpacked: int = 0
     builder: str = ""
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    warnings: StepWarnings = field(default_factory=StepWarnings)
     notes: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class Record:
             "notes": dict(self.notes),
             "parents": dict(self.parents),
             "components": self.components.as_json(),
+            **({"warnings": self.warnings.as_json()} if self.warnings else {}),
         }
 
     @property
@@ -111,6 +114,7 @@ class Record:
                 built_at=float(document["built_at"]),
                 builder=str(document["builder"]),
                 verdicts={str(key): str(value) for key, value in document["verdicts"].items()},
+                warnings=StepWarnings.read(document.get("warnings")),
                 notes={str(key): str(value) for key, value in document["notes"].items()},
                 parents={str(key): str(value) for key, value in document["parents"].items()},
                 components=components,

@@ -89,6 +89,8 @@ class Board:
     started_at: float = 0.0
     log_folder: Path | None = None
     finished: events.RunFinished | None = None
+    warnings: dict[str, events.StepWarnings] = field(default_factory=dict)
+    """The warnings of each step that has some, as they came last."""
 
     def row(self, step: str) -> Row:
         """The row of a step; one that the plan did not announce is added."""
@@ -140,6 +142,8 @@ class Board:
                 self._run(row, event.at)
             case events.RunFinished():
                 self.finished = event
+            case events.StepWarnings():
+                self.warnings[event.step] = event
             case _:
                 self._end(event)
 

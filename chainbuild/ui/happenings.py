@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from chainbuild import events
+from chainbuild.step_warnings import SHOWN
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.terminal import Line, Span, Style
 from chainbuild.wording import duration, escaped, going_on, short_digest, size, visible, visible_lines
@@ -47,8 +48,21 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
             word = Span("passed", "good") if event.passed else Span("NOT PASSED", "bad")
             verdict = (Span(f"{escaped(event.proof)} "), word, Span(f": {escaped(event.summary)}"))
             return [(*prefix(event.step), *verdict), *_indented(escaped(line) for line in event.findings)]
+        case events.StepWarnings():
+            return [(*prefix(event.step), *line) for line in warning_lines(event)]
         case _:
             return ()
+
+
+def warning_lines(event: events.StepWarnings) -> list[Line]:
+    """The first warnings of a step, a line each, and where the others are."""
+    lines: list[Line] = [
+        (Span("warning: ", "warn"), Span(" ".join(visible_lines(str(one))))) for one in event.warnings[:SHOWN]
+    ]
+    more = event.total - len(lines)
+    if more > 0:
+        lines.append((Span("warning: ", "warn"), Span(f"and {more} more: chainbuild inspect {escaped(event.image)}")))
+    return lines
 
 
 def log_line(event: events.LogLine, row: Row) -> Line:

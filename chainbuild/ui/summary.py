@@ -10,6 +10,7 @@ from typing import Final
 
 from chainbuild import events
 from chainbuild.ui.board import Board, Row
+from chainbuild.ui.happenings import warning_lines
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style
 from chainbuild.wording import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
@@ -104,6 +105,15 @@ def _sizes(result: events.ImageResult) -> str:
             text += f" of {size(result.compressed_chain_size)}"
         parts.append(text)
     return ", ".join(parts)
+
+
+def summed_warnings(board: Board) -> list[Line]:
+    """The warnings of all steps, a few of each, under a line that counts them."""
+    lines: list[Line] = [(Span(plural(sum(one.total for one in board.warnings.values()), "warning"), "warn"),)]
+    for event in board.warnings.values():
+        lines.append((Span(f"  {escaped(event.step)}"),))
+        lines += [(Span("    "), *line) for line in warning_lines(event)]
+    return lines
 
 
 def closing_lines(board: Board, now: float) -> list[Line]:

@@ -50,7 +50,12 @@ def _facts(crumb: Crumb, record: Record, steps: Mapping[str, str]) -> list[Line 
         "adds": size(max(record.added, 0)),
         "proven": "; ".join(f"{proof}: {said}" for proof, said in record.verdicts.items()),
     }
-    return [f"  {name:<11} {escaped(text)}" for name, text in facts.items() if text]
+    lines: list[Line | str] = [f"  {name:<11} {escaped(text)}" for name, text in facts.items() if text]
+    for number, warning in enumerate(record.warnings.first):
+        lines.append(f"  {'' if number else 'warnings':<11} {escaped(str(warning))}")
+    if (more := record.warnings.total - len(record.warnings.first)) > 0:
+        lines.append(f"  {'':<11} and {more} more (chainbuild minimize report has all of the stage)")
+    return lines
 
 
 def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:

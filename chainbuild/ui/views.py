@@ -15,7 +15,14 @@ from chainbuild import events
 from chainbuild.ui.board import Board
 from chainbuild.ui.happenings import happening, log_line, prefix
 from chainbuild.ui.layout import Frame, live_lines
-from chainbuild.ui.summary import closing_lines, failure_lines, opening_lines, result_lines, step_table
+from chainbuild.ui.summary import (
+    closing_lines,
+    failure_lines,
+    opening_lines,
+    result_lines,
+    step_table,
+    summed_warnings,
+)
 from chainbuild.ui.terminal import Line, Span, Terminal
 from chainbuild.wording import duration, going_on, visible
 
@@ -216,7 +223,7 @@ class LiveView:
     def _lines(self, event: events.Event) -> Sequence[Line]:
         """Only what must not scroll away with the live part: the rest is in it."""
         match event:
-            case events.Message() | events.StepFailed():
+            case events.Message() | events.StepFailed() | events.StepWarnings():
                 return happening(event, self.board)
             case events.Verdict(passed=False):
                 return happening(event, self.board)
@@ -255,6 +262,8 @@ def write_end(board: Board, out: Terminal, err: Terminal, now: float) -> set[tup
             err.write([(), *failure_lines(f"{row.step} failed: {row.message}", tail, row.log_path, err.width)])
     if board.rows:
         err.write([(), *step_table(board, now, err.width), ()])
+        if board.warnings:
+            err.write([*summed_warnings(board), ()])
     if board.finished and board.finished.results:
         out.write(result_lines(board.finished.results))
         if out.is_terminal:

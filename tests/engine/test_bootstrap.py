@@ -19,6 +19,8 @@ from chainbuild.registry.images import read_index, resolve
 from chainbuild.registry.pool import Registries
 from tests.support.keys import record_store
 
+from .conftest import CASES, container_output
+
 OWN = Platform.of_this_machine()
 pytestmark = pytest.mark.timeout(1200)
 
@@ -54,7 +56,8 @@ def make(name: ImageReference, registry: str, said: list[str], *, refresh: bool 
 
     with Registries(credentials=lambda host: None) as registries:
         done = bootstrap(
-            name, [OWN], records=record_store(registries, registry), emit=emit, suite=suite(), refresh=refresh
+            name, [OWN], records=record_store(registries, registry), emit=emit, suite=suite(), refresh=refresh,
+            certificates=True,
         )  # fmt: skip
     assert len(done) == 1
     return done[0]
@@ -66,7 +69,7 @@ def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, regis
     assert made.made
     assert any("packages" in line for line in said)
 
-    # apt works in it with the machine's mirror, and it has the machine's certificates.
+    # apt works in it with the machine's mirror, and the machine's certificates were asked for.
     script = (
         "set -e; apt-get update -qq; apt-get install -qq --yes file >/dev/null; file --version | head -n 1; echo $PATH"
     )
@@ -92,6 +95,14 @@ def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, regis
         assert index.platforms == (OWN,)
         assert resolve(registries, target, OWN).config.cmd == ("bash",)
     assert local.label(str(name), "org.chainbuild.bootstrap.inputs")
+
+
+@pytest.mark.parametrize("platform", ["amd64", "aarch64"])
+def test_base_has_the_packages_of_the_public_image(base_images: str, platform: str) -> None:
+    """The base of all engine tests is what Docker Hub's image is: nothing in it stands in for what a chain forgot."""
+    listed = (CASES / "base-images/debian-bookworm-slim.txt").read_text().splitlines()
+    found = container_output(base_images, "dpkg-query", "-W", "-f", "${Package}\n", platform=platform).split()
+    assert found == [line for line in listed if not line.startswith("#")]
 
 
 def test_the_same_inputs_give_the_same_image(name: ImageReference, registry_host: str) -> None:

@@ -225,3 +225,26 @@ def test_found_images_are_by_name_and_platform(place: Place) -> None:
     step = ImageInput(name="BASE_IMAGE", source="amd64/stock/10-base", platform=AMD64)
     found = find_all(place.finder, [wanted("fat:1"), wanted("fat:1", ARM64), step])
     assert set(found) == {("fat:1", "linux/amd64"), ("fat:1", "linux/arm64")}
+
+
+# The empty image -------------------------------------------------------------------------------------------------------
+
+
+def test_scratch_is_found_without_asking_any_registry(place: Place) -> None:
+    """PRODUCTION=scratch was looked for on Docker Hub, which has no such image."""
+    place.world.fake.log.clear()
+    found = place.finder.find(ImageReference.parse("scratch"), ARM64)
+    assert found.pinned == "scratch"
+    assert found.image.layers == ()
+    assert (found.image.config.platform, found.image.config.working_dir) == (ARM64, "/")
+    assert dict(found.image.config.env)["PATH"].startswith("/usr/local/sbin:")
+    for find in (place.finder.find_result, place.finder.find_at_hand):
+        assert find(ImageReference.parse("docker.io/library/scratch"), AMD64).pinned == "scratch"
+    assert place.world.fake.log == []
+
+
+@pytest.mark.parametrize("name", ["scratch:latest", "team/scratch", "localhost:5000/scratch"])
+def test_other_images_called_scratch_are_images_of_registries(place: Place, name: str) -> None:
+    assert not ImageReference.parse(name).is_scratch
+    with pytest.raises(NotFoundInRegistryError):
+        place.finder.find(ImageReference.parse(name), AMD64)

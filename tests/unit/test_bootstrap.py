@@ -33,7 +33,7 @@ REQUEST = Request(
     distribution="debian",
     suite="bookworm",
     variant="slim",
-    include=("ca-certificates",),
+    include=("usr-is-merged",),
     sources=("deb http://mirror.example/debian bookworm main",),
     apt=('Acquire::Languages "none"',),
     certificates=(("own.crt", b"PEM"),),
@@ -78,12 +78,12 @@ def test_another_suite_comes_from_the_machine_s_mirrors() -> None:
 
 def test_inputs_are_all_that_decides_the_image() -> None:
     same = REQUEST.inputs(AMD64)
-    assert same == replace(REQUEST, include=("ca-certificates",)).inputs(Platform.parse("x86_64"))
+    assert same == replace(REQUEST, include=("usr-is-merged",)).inputs(Platform.parse("x86_64"))
     others = [
         REQUEST.inputs(ARM64),
         replace(REQUEST, suite="trixie").inputs(AMD64),
         replace(REQUEST, variant="full").inputs(AMD64),
-        replace(REQUEST, include=("ca-certificates", "git")).inputs(AMD64),
+        replace(REQUEST, include=("usr-is-merged", "git")).inputs(AMD64),
         replace(REQUEST, sources=()).inputs(AMD64),
         replace(REQUEST, certificates=(("own.crt", b"OTHER"),)).inputs(AMD64),
     ]
@@ -97,6 +97,9 @@ def test_the_command_is_an_argument_list() -> None:
     assert argv[-3:] == ["bookworm", "/t/root.tar", "deb http://mirror.example/debian bookworm main"]
     assert "--extract-hook=sync-in '/t/st age/early' /" in argv
     assert any("rm -rf info man" in word for word in argv)
+    assert "--variant=minbase" in argv
+    assert "--include=usr-is-merged" in argv
+    assert "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr" in argv
     full = mmdebstrap_argv(replace(REQUEST, variant="full"), ARM64, Path("/t/root.tar"), Path("/t/stage"))
     assert not any("rm -rf" in word for word in full)
 
@@ -122,6 +125,65 @@ def test_failures_are_told_as_what_they_are(log: str, says: str) -> None:
 def test_a_package_is_a_name(package: str) -> None:
     with pytest.raises(WrongUseError, match="not a package"):
         debian.read_request(ImageReference.parse("debian:bookworm-slim"), include=[package])
+
+
+# ---- the same packages as on Docker Hub ------------------------------------------------------------------------------
+
+LISTS = sorted((Path(__file__).parent.parent / "cases/base-images").glob("*.txt"))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Debian 12 machine with this folder of additional CA certificates."""
+    monkeypatch.setattr(debian, "_os_release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"})
+    monkeypatch.setattr(debian, "_need_tools", lambda: None)
+    monkeypatch.setattr(debian, "_apt_targets", lambda machine: tuple(MIRROR))
+    monkeypatch.setattr(debian, "_inherited_settings", lambda: ())
+    monkeypatch.setattr(debian, "_EXTRA_CERTIFICATES", tmp_path)
+    (tmp_path / "proxy").mkdir()
+    (tmp_path / "proxy/own.crt").write_bytes(b"PEM")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
+def test_bootstrap_adds_only_packages_of_the_public_list(machine: Path, path: Path) -> None:
+    """The test base must not have a library that Docker Hub's image lacks: it would hide what a chain forgot."""
+    listed = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert listed == sorted(set(listed))
+    assert not {"ca-certificates", "openssl", "libssl3", "perl", "usrmerge"} & set(listed)
+    name = ImageReference.parse(path.stem.replace("-", ":", 1))
+    request = debian.read_request(name)
+    assert set(request.include) <= set(listed)
+    assert request.certificates == ()
+    argv = mmdebstrap_argv(request, AMD64, Path("/t/root.tar"), Path("/t/stage"))
+    assert [word for word in argv if word.startswith("--include=")] == [
+        f"--include={','.join(request.include)}" for _ in request.include
+    ]
+    page = (Path(__file__).parents[2] / "docs/registry.md").read_text()
+    assert f"| `{name}` | {len(listed)} |" in page
+
+
+def test_machine_certificates_are_listed_in_labels_and_history(machine: Path, tmp_path: Path) -> None:
+    request = debian.read_request(ImageReference.parse("debian:bookworm-slim"), include=["git"], certificates=True)
+    assert request.certificates == (("proxy/own.crt", b"PEM"),)
+    tar = tmp_path / "root.tar"
+    tar.write_bytes(b"root")
+    config = mmdebstrap._config(request, AMD64, pack_layer(tar, tmp_path / "layer.gz"), 0)
+    assert config.label("org.chainbuild.bootstrap.certificates") == "proxy/own.crt"
+    assert b"chainbuild bootstrap debian bookworm --package git --machine-certificates" in config.raw
+
+
+@pytest.mark.parametrize(
+    ("uri", "include", "expected"),
+    [
+        ("http://mirror.example/debian", (), False),
+        ("https://mirror.example/debian", (), True),
+        ("https://mirror.example/debian", ("ca-certificates",), False),
+    ],
+)
+def test_mirror_with_tls_needs_certificates(uri: str, include: tuple[str, ...], expected: bool) -> None:
+    request = replace(REQUEST, include=include, sources=(f"deb {uri} bookworm main",))
+    assert request.mirror_needs_certificates is expected
 
 
 # ---- the flow, with the roots played --------------------------------------------------------------------------------

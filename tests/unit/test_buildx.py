@@ -136,7 +136,8 @@ def test_a_step_becomes_an_order(tmp_path: Path) -> None:
     assert order_for(production, pinned).compression[0] == "gzip"
     minimize = world.graph().by_id["amd64/stock/minimize"]
     assert stage_args(minimize, {"LD_LIBRARY_PATH": "/x", "PATH": "", "HOME": "/"}) == {"LIBRARY_PATH": "/x"}
-    assert stage_args(step, {}) == {}
+    assert stage_args(minimize, {}, "app") == {"IMAGE_USER": "app"}
+    assert stage_args(step, {}, "app") == {}
 
 
 def test_paths_are_shown_as_people_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +351,24 @@ def test_a_registry_that_wants_a_login(said: str) -> None:
 def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
     error = failure(f"ERROR: failed to solve: dockerfile parse error on line 3: {said}")
     assert "'# syntax=docker/dockerfile:1' as the first line" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "packages", "hint"),
+    [
+        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
+        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES needs apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "", "The image has no shell"),
+        ("/bin/sh: 1: apt-get: not found", "", ""),
+        ("E: Unable to locate package tiny", "tiny", ""),
+    ],
+)
+def test_image_without_apt_or_shell_has_a_hint(said: str, packages: str, hint: str) -> None:
+    order = replace(ORDER, args=(("PRODUCTION_PACKAGES", packages),))
+    found = failure(vertex(), log(f"{said}\n"), vertex(error=ERROR), order=order).hint
+    assert found.startswith(hint)
+    assert bool(found) == bool(hint)
 
 
 def test_a_builder_that_does_not_reach_the_chain_registry() -> None:

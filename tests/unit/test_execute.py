@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from chainbuild.build_order import BuildOrder
-from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError
-from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, Verdict
+from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
+from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, StepWarnings, Verdict
 from chainbuild.execute import DAMAGED
 from chainbuild.orders import staging_reference
 from chainbuild.outcome import DEADLINE
@@ -22,7 +22,7 @@ from chainbuild.registry.images import platforms_of, resolve
 from chainbuild.registry.transport import Request
 from tests.support.keys import store_record
 from tests.unit.registry.fake_registry import Answer
-from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World, failed
+from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, THREE_STEPS, World, failed
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
 MINIMIZE, PRODUCTION = "amd64/stock/minimize", "amd64/stock/production"
@@ -656,3 +656,135 @@ def test_the_reason_for_a_tools_image_that_moved_names_its_index(world: World) -
     assert reason.startswith("image fat:1 moved from ")
     before, after = reason.removeprefix("image fat:1 moved from ").split(" to ")
     assert before != after
+
+
+# The empty image -------------------------------------------------------------------------------------------------------
+
+
+def test_production_scratch_is_built_and_reused(world: World) -> None:
+    world.production = "scratch"
+    outcome = world.run()
+    assert outcome.succeeded
+    produced = [order for order in world.driver.orders if dict(order.args).get("MINIMIZED_IMAGE")]
+    assert {dict(order.args)["PRODUCTION_IMAGE"] for order in produced} == {"scratch"}
+    record = outcome.results["amd64/stock/production"].record
+    assert record.components.images["PRODUCTION_IMAGE"] == "scratch"
+    assert record.notes["digest of PRODUCTION_IMAGE"] == "scratch"
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built == []
+
+
+def test_packages_for_production_scratch_are_a_problem_with_its_line(world: World) -> None:
+    world.production = "scratch"
+    production = STAGES["utilities/Dockerfile-production"] + "ARG PRODUCTION_PACKAGES=\n"
+    world.write({"utilities/Dockerfile-production": production})
+    world.write({"stock/production-amd64-args": "\nPRODUCTION_PACKAGES=tini\n"})
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("stock/production-amd64-args", 2)
+    assert "no apt" in problem.message
+    world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=\n"})
+    world.graph()
+
+
+# Warnings --------------------------------------------------------------------------------------------------------------
+
+DOUBTFUL = {"severity": "warning", "kind": "library", "path": "/x", "message": "/x finds its library only beside it"}
+
+
+def warned(world: World) -> list[StepWarnings]:
+    return [event for event in world.events if isinstance(event, StepWarnings)]
+
+
+def test_warnings_are_told_recorded_and_told_again_of_a_reused_step(world: World) -> None:
+    """They stood in a log file of the first run only."""
+    world.driver.proof = {**world.driver.proof, "findings": [DOUBTFUL]}
+    outcome = world.run()
+    assert outcome.succeeded
+    (event,) = warned(world)
+    assert (event.step, event.total, event.reused) == (PRODUCTION, 1, False)
+    assert [(one.kind, one.path, one.text) for one in event.warnings] == [("library", "/x", DOUBTFUL["message"])]
+    assert outcome.results[PRODUCTION].record.warnings.total == 1
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built == []
+    (again,) = warned(world)
+    assert (again.step, again.warnings, again.reused) == (PRODUCTION, event.warnings, True)
+
+
+def test_warnings_of_the_minimize_report_are_recorded(world: World) -> None:
+    world.write({"utilities/Dockerfile-minimize": STAGES["utilities/Dockerfile-minimize"] + "FROM scratch AS report\n"})
+    world.driver.proof = {**world.driver.proof, "warnings": [{"kind": "data", "text": "t", "fix": "KEEP_DATA=x"}]}
+    outcome = world.run()
+    (event,) = [one for one in warned(world) if one.step == MINIMIZE]
+    assert [str(one) for one in event.warnings] == ["t (KEEP_DATA=x)"]
+    assert outcome.results[MINIMIZE].record.warnings.first == event.warnings
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_strict_gives_no_name_to_an_image_with_warnings(world: World, reused: bool) -> None:
+    world.driver.proof = {**world.driver.proof, "findings": [DOUBTFUL]}
+    if reused:
+        assert world.run().succeeded
+        world.begin_again()
+        for place in [place for place in world.host.tags if place[1] == "v1-stock-amd64"]:
+            del world.host.tags[place]
+    outcome = world.run(strict=True)
+    error = outcome.failures[PRODUCTION]
+    assert isinstance(error, NotProvenError)
+    assert "1 warning" in error.message
+    assert error.findings == (DOUBTFUL["message"],)
+    assert "v1-stock-amd64" not in world.tags()
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built == []
+    assert "v1-stock-amd64" in world.tags()
+
+
+def test_strict_run_without_warnings_succeeds(world: World) -> None:
+    assert world.run(strict=True).succeeded
+    assert warned(world) == []
+
+
+# The configuration -----------------------------------------------------------------------------------------------------
+
+NO_TINI = {
+    "field": "ENTRYPOINT",
+    "kind": "program",
+    "text": "ENTRYPOINT: tini is not in the image",
+    "path": "",
+    "sought": [],
+}
+STARTS = {"summary": "serve, as app", "faults": [], "absent": [], "apt": False}
+
+
+def test_configuration_that_cannot_start_gets_no_name_beside_other_findings(world: World) -> None:
+    """The chain's configuration was carried over unchecked."""
+    missing = {"severity": "error", "message": "x needs liby.so"}
+    configuration = {**STARTS, "faults": [NO_TINI]}
+    world.driver.proof = {**world.driver.proof, "findings": [missing], "configuration": configuration}
+    error = world.run().failures[PRODUCTION]
+    assert isinstance(error, NotProvenError)
+    assert error.findings == ("x needs liby.so", "ENTRYPOINT: tini is not in the image")
+    assert "PROVE_CONFIGURATION=0 in production-amd64-args" in error.hint
+    assert "v1-stock-amd64" not in world.tags()
+    verdicts = {event.proof: event.passed for event in world.events if isinstance(event, Verdict)}
+    assert verdicts == {"libraries": False, "configuration": False}
+
+
+def test_configuration_that_starts_is_a_verdict_of_the_record(world: World) -> None:
+    world.driver.proof = {**world.driver.proof, "configuration": STARTS}
+    record = world.run().results[PRODUCTION].record
+    assert record.verdicts["configuration"] == "serve, as app"
+
+
+def test_configuration_is_not_judged_if_turned_off(world: World) -> None:
+    production = STAGES["utilities/Dockerfile-production"] + "ARG PROVE_CONFIGURATION=1\n"
+    world.write({"utilities/Dockerfile-production": production})
+    world.write({"stock/production-amd64-args": "PROVE_CONFIGURATION=0\n"})
+    world.driver.proof = {**world.driver.proof, "configuration": {**STARTS, "faults": [NO_TINI]}}
+    outcome = world.run()
+    assert outcome.succeeded
+    assert "configuration" not in outcome.results[PRODUCTION].record.verdicts

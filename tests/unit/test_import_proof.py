@@ -12,12 +12,14 @@ import pytest
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
+from chainbuild.chain_files import read_whose
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Event, Verdict
-from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, is_wanted, read_answers, read_whose
+from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, is_wanted, read_answers
 from chainbuild.model import BuildArg, Step
 from chainbuild.proof import Python
 from chainbuild.references import Platform
+from chainbuild.step_warnings import StepWarning
 from tests.unit.world import GOOD_PROOF, World
 
 PRODUCTION = "amd64/stock/production"
@@ -40,6 +42,8 @@ class Images:
     """The images whose interpreters do not start, with what the builder says."""
     runs: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    warnings: tuple[StepWarning, ...] = ()
+    """The warnings of the last proof that ran here."""
     texts: list[str] = field(default_factory=list)
 
     def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
@@ -77,7 +81,9 @@ def step(tmp_path: Path) -> Step:
 def proven(images: Images, step: Step, *pythons: Python) -> tuple[str, list[Event]]:
     events: list[Event] = []
     proof = ImportProof(images, events.append, step, image="new@sha256:2", chain="chain@sha256:1", contexts={})
-    return proof.prove(pythons), events
+    verdict = proof.prove(pythons)
+    images.warnings = proof.warnings
+    return verdict, events
 
 
 def refused(images: Images, step: Step, *pythons: Python) -> tuple[NotProvenError, Verdict]:
@@ -115,7 +121,10 @@ def test_what_fails_in_both_is_told_and_not_held_against_the_image(step: Step) -
     assert verdict == "3 modules"
     assert images.runs[-1] == ("chain@sha256:1", VENV.start, ("b",))
     assert isinstance(event, Verdict)
-    assert event.findings == ("warning: b (/opt/venv/bin/python): ValueError: of its own, as in the chain's image",)
+    assert (event.passed, event.findings) == (True, ())
+    assert [one.text for one in images.warnings] == [
+        "b (/opt/venv/bin/python): ValueError: of its own, as in the chain's image"
+    ]
 
 
 def test_what_fails_here_alone_names_the_file_and_its_package(step: Step) -> None:
@@ -181,12 +190,12 @@ def test_an_interpreter_that_is_not_there_is_named(step: Step) -> None:
 
 
 def test_an_interpreter_that_starts_in_neither_is_told(step: Step) -> None:
-    verdict, (event,) = proven(
-        Images(breaks=dict.fromkeys(("new@sha256:2", "chain@sha256:1"), "exit code: 1")), step, VENV
-    )
+    images = Images(breaks=dict.fromkeys(("new@sha256:2", "chain@sha256:1"), "exit code: 1"))
+    verdict, (event,) = proven(images, step, VENV)
     assert verdict == "0 modules"
     assert isinstance(event, Verdict)
-    assert event.findings[0].startswith("warning: a, b, c (/opt/venv/bin/python): its interpreter does not start")
+    (warning,) = images.warnings
+    assert warning.text.startswith("a, b, c (/opt/venv/bin/python): its interpreter does not start")
 
 
 def test_a_builder_that_fails_is_no_verdict(step: Step) -> None:

@@ -34,6 +34,7 @@ CHECK = Healthcheck(test=("CMD", "true"))
     [
         ("working_dir", "/app", "/", "/own"),
         ("user", "app", "root", "own"),
+        ("shell", ("/bin/bash", "-c"), ("/bin/sh", "-c"), ("/bin/dash", "-c")),
         ("stop_signal", "SIGINT", "SIGTERM", "SIGQUIT"),
         ("healthcheck", CHECK, Healthcheck(test=("CMD", "base")), Healthcheck(test=("CMD", "own"))),
     ],

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from chainbuild.brought_shell import can_stand_in, was_not_started
 from chainbuild.build_order import BuildOrder
+from chainbuild.buildx import BuildResult
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
-from chainbuild.events import StepFailed, StepFinished, StepReused, StepStarted, Verdict
+from chainbuild.events import Emit, StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.references import ImageReference
-from chainbuild.trials import TIME_LIMIT, read_trial
-from tests.unit.world import CHAIN, REPOSITORY, THREE_STEPS, World
+from chainbuild.registry.images import resolve
+from chainbuild.trials import TIME_LIMIT, read_trial, run_trial
+from tests.unit.world import ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
 BLAS, VENV, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/30-venv", "amd64/stock/production"
 BLAS_TEST, PRODUCTION_TEST = "stock/blas-test", "stock/production-test"
@@ -283,3 +288,94 @@ def test_a_step_that_is_taken_as_it_stands_is_tested_too(world: World) -> None:
     world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
     assert world.run(first=30).succeeded
     assert (world.driver.built, world.driver.tested) == ([], [BLAS])
+
+
+# Images without a shell -----------------------------------------------------------------------------------------------
+
+NOT_STARTED = "exec /.chainbuild-test/test: no such file or directory"
+
+
+class Shelless:
+    """A builder whose images have no interpreter: a test starts there only if a shell is brought along."""
+
+    def __init__(self, world: World, *said: str) -> None:
+        self.world = world
+        self.said = said or (NOT_STARTED,)
+        self.orders: list[BuildOrder] = []
+        self.commands: list[str] = []
+        self.contexts: list[list[str]] = []
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        self.orders.append(order)
+        if order.export is not None:
+            (order.export / "busybox").write_bytes(b"\x7fELF")
+            return BuildResult(digest=None, seconds=0.1)
+        command = order.dockerfile.read_text().splitlines()[-1].partition("[")[2]
+        self.commands.append(command)
+        self.contexts.append(sorted(path.name for path in order.context.iterdir()))
+        if not command.startswith('"/.chainbuild-test/busybox"'):
+            raise failing(*self.said)
+        return BuildResult(digest=None, seconds=0.1)
+
+
+def run_in_bare_image(world: World, builder: Shelless) -> str:
+    step = world.graph((ARM64,)).by_id["aarch64/stock/20-blas"]
+    image = resolve(world.registries, ImageReference.parse("fat:1"), ARM64)
+    contexts = {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
+    return run_trial(builder, world.events.append, step, image, contexts=lambda *_: contexts)
+
+
+def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World) -> None:
+    """A test could not run in a production image like scratch or distroless."""
+    builder = Shelless(world)
+    verdict = run_in_bare_image(world, builder)
+    assert verdict.startswith("passed sha256:")
+    assert builder.commands == [
+        '"/.chainbuild-test/test"]',
+        '"/.chainbuild-test/busybox", "sh", "/.chainbuild-test/test"]',
+    ]
+    # It lies beside the test, in the mount: nothing of it is in the image.
+    assert builder.contexts == [["test"], ["busybox", "test"]]
+    (brought,) = [order for order in builder.orders if order.export is not None]
+    assert dict(brought.args) == {"ARCHITECTURE": "arm64"}
+    assert dict(brought.contexts) == {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
+    (summary,) = [event.summary for event in world.events if isinstance(event, Verdict)]
+    assert summary.endswith("with a shell from outside the image")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("#!/bin/bash\n", "lacks its interpreter /bin/bash"),
+        ("#!/usr/bin/env python3\n", "lacks its interpreter python3"),
+        ("\x7fELF", "link the test statically"),
+    ],
+)
+def test_other_interpreters_are_not_brought(world: World, text: str, hint: str) -> None:
+    world.write({BLAS_TEST: text})
+    builder = Shelless(world)
+    with pytest.raises(NotProvenError) as caught:
+        run_in_bare_image(world, builder)
+    assert hint in caught.value.hint
+    assert len(builder.commands) == 1
+
+
+@pytest.mark.parametrize("said", ["sh: 1: nope: not found", "/data: no such file or directory", ""])
+def test_other_failures_bring_no_shell(world: World, said: str) -> None:
+    builder = Shelless(world, said)
+    with pytest.raises(NotProvenError) as caught:
+        run_in_bare_image(world, builder)
+    assert caught.value.hint == ""
+    assert len(builder.commands) == 1
+
+
+@given(st.lists(st.text(max_size=200), max_size=20))
+def test_log_of_a_test_is_read_in_bounded_time(log: list[str]) -> None:
+    assert was_not_started((*log, NOT_STARTED), "/.chainbuild-test/test")
+
+
+@pytest.mark.parametrize(
+    "name", ["/bin/sh", "/usr/bin/sh", "/bin/dash", "/bin/busybox", "/usr/bin/env sh", "/bin/bash"]
+)
+def test_busybox_stands_in_for_posix_shells_only(name: str) -> None:
+    assert can_stand_in(f"#!{name}\n".encode()) is (name not in {"/bin/bash", "/bin/busybox"})

@@ -20,7 +20,7 @@ from typing import Any
 
 from chainbuild.asked.reading import AskedReader
 from chainbuild.asked.writing import AskedNotes
-from chainbuild.bases import BaseFinder, Found, find_all
+from chainbuild.bases import EMPTY, BaseFinder, Found, empty_image, find_all
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
 from chainbuild.context.remote import RemoteContent
@@ -169,6 +169,8 @@ class FakeDriver:
 
     def _resolved(self, pinned: str | None, platform: Platform) -> Any:
         assert pinned is not None
+        if pinned == EMPTY:
+            return empty_image(platform).image
         assert "@sha256:" in pinned, "a parent is a digest"
         return resolve(self.registries, ImageReference.parse(pinned), platform)
 
@@ -213,6 +215,7 @@ class World:
         self.build_args: tuple[BuildArg, ...] = ()
         self.build_contexts: tuple[tuple[str, str], ...] = ()
         self.secrets: tuple[Secret, ...] = ()
+        self.production = "slim:1"
         self.remotes = RemoteContent(run_git=lambda *_: (1, "", "unit tests ask nobody"))
         self.base("first")
         for platform in (AMD64, ARM64):
@@ -269,7 +272,7 @@ class World:
             tag=self.tag,
             base=ImageReference.parse(self.base_name),
             options=tuple(options),
-            production=ImageReference.parse("slim:1"),
+            production=ImageReference.parse(self.production),
             build_platform=AMD64,
             build_args=self.build_args,
             build_contexts=self.build_contexts,
@@ -315,6 +318,7 @@ class World:
         jobs: int = 1,
         keep_going: bool = False,
         seconds_left: Callable[[], float] | None = None,
+        strict: bool = False,
         between: Callable[[], None] = lambda: None,
         before_name: Callable[[Step, Digest], None] = lambda _step, _image: None,
         **how: Any,
@@ -335,7 +339,7 @@ class World:
             clock=lambda: self.now,
             before_name=before_name,
         )
-        return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left)
+        return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
 
     def run_noting(self, graph: Graph | None = None) -> Outcome:
         """Run with what lower options asked, and note at the images what was asked up to them, as the command does."""

@@ -18,7 +18,7 @@ from chainbuild.project.model import Project
 from chainbuild.project.place import find_project
 from chainbuild.project.reader import read_project
 from chainbuild.project.requests import Typed, merged_words, read_run
-from chainbuild.references import Platform
+from chainbuild.references import ImageReference, Platform
 from tests.unit.layouts.test_plain import shown
 from tests.unit.world import THREE_STEPS
 
@@ -173,6 +173,24 @@ def test_what_is_typed_wins() -> None:
     assert (words.registry, words.port, words.builders, words.jobs) == ("quay.io/x", 7, ("amd64=near", "arm64=mine"), 9)
     assert (words.push, words.keep_going, words.load) == (False, False, False)
     assert merged_words(made, Typed(builders=("all",))).builders == ("all",)
+
+
+@pytest.mark.parametrize(
+    ("line", "typed", "strict"),
+    [("", None, False), ("", True, True), ("strict: true\n", None, True), ("strict: true\n", False, False)],
+)
+def test_strict_is_of_the_project_unless_it_is_typed(line: str, typed: bool | None, strict: bool) -> None:
+    made = project(OPTIONS + line, THREE_STEPS)
+    assert merged_words(made, Typed(strict=typed)).strict is strict
+    assert run(OPTIONS + line, THREE_STEPS, strict=typed).request.wishes.strict is strict
+
+
+def test_production_of_a_project_may_be_scratch() -> None:
+    request = run(OPTIONS.replace("slim:1", "scratch"), THREE_STEPS).request
+    production = next(step for step in request.graph if step.name == "production")
+    source = production.image("PRODUCTION_IMAGE").source
+    assert isinstance(source, ImageReference)
+    assert source.is_scratch
 
 
 def test_contexts_and_secrets_are_replaced_by_name() -> None:

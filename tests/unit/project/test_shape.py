@@ -59,6 +59,7 @@ refresh-after: 7d
 deadline: 4h30m
 jobs: 2
 keep-going: true
+strict: true
 tests: false
 push: false
 load: true

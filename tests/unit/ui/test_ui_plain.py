@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from chainbuild import events
+from chainbuild.step_warnings import SHOWN, StepWarning
 from chainbuild.ui.summary import failing_line
 from chainbuild.ui.terminal import Terminal
 from chainbuild.ui.views import JsonView, PlainView
@@ -292,3 +293,20 @@ def test_the_line_that_says_why():
     assert failing_line(["a", "b", ""]) == 1
     assert failing_line(["", ""]) == -1
     assert failing_line([]) == -1
+
+
+def test_warnings_are_shown_bounded_when_they_come_and_in_the_summary() -> None:
+    warnings = tuple(StepWarning(text=f"number {number}\nx", fix="KEEP=1") for number in range(9))
+    with (shown := Shown()).view:
+        told = shown.tell(
+            events.RunStarted(at=1000.0, steps=(planned(STEP),)),
+            events.StepWarnings(at=1001.0, step=STEP, image="localhost:5000/c:t", warnings=warnings, total=40),
+        )
+        shown.tell(events.RunFinished(at=1002.0, seconds=2.0, succeeded=True, results=()))
+    lines = [line for line in told.splitlines() if "warning: " in line]
+    assert len(lines) == SHOWN + 1
+    assert lines[0].endswith("warning: number 0 x (KEEP=1)")
+    assert lines[-1].endswith("and 35 more: chainbuild inspect localhost:5000/c:t")
+    summary = shown.err()[len(told) :]
+    assert "40 warnings" in summary
+    assert summary.count("warning: ") == SHOWN + 1

@@ -1,0 +1,56 @@
+"""Warnings of a step: what a record keeps of them, and readers that take any document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.step_warnings import KEPT, StepWarning, StepWarnings, read_report_warnings
+
+ONE = StepWarning(kind="interpreter", text="x needs /bin/bash", path="/x", package="deb:x:amd64", fix="KEEP=1")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+ROWS = st.lists(st.fixed_dictionaries({"text": JSON, "first": JSON, "total": JSON}) | JSON, max_size=4)
+
+
+def test_warnings_survive_the_record_as_they_are() -> None:
+    warnings = StepWarnings.of([ONE, StepWarning(text="other"), ONE])
+    assert (warnings.total, len(warnings.first)) == (2, 2)
+    assert StepWarnings.read(json.loads(json.dumps(warnings.as_json()))) == warnings
+
+
+def test_record_keeps_a_bounded_number_of_bounded_warnings() -> None:
+    warnings = StepWarnings.of(StepWarning(text=f"{number} " + "x" * 10_000) for number in range(KEPT + 7))
+    assert (len(warnings.first), warnings.total) == (KEPT, KEPT + 7)
+    assert all(len(one.text) < 1000 for one in warnings.first)
+
+
+def test_warning_text_ends_with_its_fix() -> None:
+    assert str(ONE) == "x needs /bin/bash (KEEP=1)"
+    assert str(StepWarning(text="only text")) == "only text"
+
+
+def test_report_of_an_earlier_form_has_its_texts() -> None:
+    assert read_report_warnings({}) == ()
+    assert read_report_warnings({"warnings": [{"text": "a"}, "b"]}) == (StepWarning(text="a"), StepWarning(text="b"))
+    with pytest.raises(ValueError, match="not a warning"):
+        read_report_warnings({"warnings": [3]})
+    with pytest.raises(ValueError, match="no list"):
+        read_report_warnings({"warnings": 3})
+
+
+@given(JSON | st.fixed_dictionaries({"first": ROWS, "total": JSON}))
+def test_any_document_is_warnings_or_a_value_error(document: Any) -> None:
+    try:
+        found = StepWarnings.read(document)
+    except ValueError:
+        return
+    assert found.total >= len(found.first)
+    assert StepWarnings.read(found.as_json()) == found
