@@ -106,6 +106,8 @@ class Step:
     target: str | None = None
     test: Path | None = None
     """The test of its image, where there is one."""
+    traced: tuple[Path, ...] = ()
+    """Of a production step: the tests of the chain's steps, by which its image is proven too (see `trace`)."""
     identity: str = ""
     """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
     stamps: tuple[Stamp, ...] = ()

@@ -24,7 +24,20 @@ def bill_of(session: Session, named: ImageReference, platform: Platform) -> byte
 
 def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
     """Look into an image that was found."""
-    finder = session.finder()
+    return look(
+        session.driver,
+        session.emit,
+        step=f"verify {found.named}",
+        platform=platform,
+        image=found.pinned,
+        contexts=tool_contexts(session, platform),
+        library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
+        name=exact_name(found.image),
+    )
+
+
+def tool_contexts(session: Session, platform: Platform) -> dict[str, str]:
+    """Find the images that the Dockerfiles of the proofs name; return the named contexts that pin them."""
     inputs, _ = named_images(
         proof_dockerfile(),
         given=("IMAGE", "PRODUCTION_IMAGE"),
@@ -33,14 +46,5 @@ def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
         build_platform=Platform.of_this_machine(),
         contexts=("chainbuild-minimize",),
     )
-    tools = find_all(finder, inputs)
-    return look(
-        session.driver,
-        session.emit,
-        step=f"verify {found.named}",
-        platform=platform,
-        image=found.pinned,
-        contexts={one.written: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs},
-        library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
-        name=exact_name(found.image),
-    )
+    tools = find_all(session.finder(), inputs)
+    return {one.written: f"docker-image://{tools[str(one.source), one.platform.oci].pinned}" for one in inputs}

@@ -165,7 +165,8 @@ class _Reader:
                 )
             )
             parent = steps[-1].id
-        minimize, production = self._stages(folder, name, stages, platform, parent)
+        tests = tuple(step.test for step in steps if step.test)
+        minimize, production = self._stages(folder, name, stages, platform, parent, tests)
         return Chain(
             option=name,
             platform=platform,
@@ -183,6 +184,7 @@ class _Reader:
         stages: Mapping[str, tuple[Path, Dockerfile] | None],
         platform: Platform,
         last: ImageReference | str,
+        tests: tuple[Path, ...],
     ) -> tuple[Step | None, Step | None]:
         request = self.request
         minimize, production = stages["minimize"], stages["production"]
@@ -221,6 +223,7 @@ class _Reader:
             # The proof is a part of this step: what it runs on must be there too.
             also_reads=(proof_dockerfile(),),
             test=self._test_of(folder, "production"),
+            traced=tests,
             option=option,
             platform=platform,
         )
@@ -244,6 +247,7 @@ class _Reader:
         parent: str = BASE,
         also_reads: tuple[Dockerfile, ...] = (),
         test: Path | None = None,
+        traced: tuple[Path, ...] = (),
     ) -> Step:
         request = self.request
         self._check_tag(path if kind is StepKind.BUILD else request.root / option, option, tag)
@@ -268,6 +272,7 @@ class _Reader:
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
             secrets=request.secrets,
             test=test,
+            traced=traced,
             repository=request.repository,
             tag=tag,
             parent=parent,

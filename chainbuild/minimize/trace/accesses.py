@@ -36,7 +36,8 @@ _FLAG = re.compile(rb"[A-Z_]+")
 class Access:
     """The first access to a path. `kind` is `opened`, `executed` or `entered`.
 
-    `real` is where the kernel found what was opened, free of links; empty if it is unknown. `program` is what did it.
+    `real` is where the kernel found what was opened, free of links; empty if it is unknown. `program` is what did it: of an
+    execution the program that was executed before, empty for the first one.
     """
 
     path: str
@@ -159,9 +160,9 @@ class Accesses:
         text = text_of(arguments[0]) if arguments else None
         # execveat(fd, "", …, AT_EMPTY_PATH) executes what the descriptor is open on.
         path = folder if text == "" else _absolute(text, folder or process.place.folder)
-        process.program = path
         if not process.place.moved:
             self._note(path, "executed", "", process)
+        process.program = path
 
     def _enter(self, process: _Process, arguments: tuple[bytes, ...]) -> None:
         path = _absolute(text_of(arguments[0]) if arguments else None, process.place.folder)

@@ -30,7 +30,7 @@ def test_opened_executed_and_entered_paths_are_found_with_their_program() -> Non
         '8 chdir("/srv") = 0\n'
     ).found
     assert {path: (one.kind, one.program, one.real) for path, one in found.items()} == {
-        "/bin/sh": ("executed", "/bin/sh", ""),
+        "/bin/sh": ("executed", "", ""),
         "/etc/passwd": ("opened", "/bin/sh", "/etc/passwd"),
         "/srv": ("entered", "/bin/sh", ""),
     }
