@@ -111,16 +111,19 @@ def _subject_of_chain(session: Session, chain: Chain, command: Sequence[str]) ->
 def _last_result(
     session: Session, reference: ImageReference, staging: ImageReference, platform: Platform
 ) -> RemoteImage:
-    """Return the image under the result's name, or the one that was built after it and did not pass its proofs."""
+    """Return the image under the result's name, or one that was built later, or alone, and did not pass its proofs."""
     try:
         staged = resolve(session.registries, staging, platform)
         own = trail_of(session.records, staged)[-1]
     except NotFoundInRegistryError:
         return resolve(session.registries, reference, platform)
-    if own.record is None:
-        session.emit(Message(text=f"the last image of {own.step} did not pass its proofs; that one is compared"))
-        return staged
-    return resolve(session.registries, reference, platform)
+    if own.record is not None:
+        try:
+            return resolve(session.registries, reference, platform)
+        except NotFoundInRegistryError:
+            return staged
+    session.emit(Message(text=f"the last image of {own.step} did not pass its proofs; that one is compared"))
+    return staged
 
 
 def subject_of_image(session: Session, found: FoundImage, platform: Platform, command: Sequence[str]) -> Subject:

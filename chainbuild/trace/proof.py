@@ -1,8 +1,8 @@
 """The traced proof of a production image: what its tests open in the chain's image is there.
 
-The test is the production image's own; if there is none, or with `PROVE_TRACE=all`, the tests of the chain's steps are taken
-too, as far as they pass in the production image. A path that is missing fails the proof, with its package and the line that brings it. It does not if its test fails in the chain's image: what
-such a test did until then says little; it is a warning.
+The test is the production image's own. If there is none, the tests of the chain's steps are taken, as far as they pass in the
+production image; with `PROVE_TRACE=all` both are. A path that is missing fails the proof, with its package and the line that
+brings it. It does not if its test fails in the chain's image: what such a test did until then says little, so it is a warning.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from chainbuild.minimize.trace.strace import Reading, read_calls
 TRACE_SCHEMA = "chainbuild.trace/1"
 MAX_MISSING = 5000
 """How many missing paths the report has at most."""
+_TESTS = "/.chainbuild-test/"
+"""Where tests lie while they run: what these open themselves has no other program."""
 _MAX_STATUS = 64
 _MAX_MESSAGES = 4096
 
@@ -78,7 +80,13 @@ def trace_report(
         "tests": rows,
         "ignored": sorted(ignored),
         "missing": [
-            {"path": path, "kind": one.kind, "program": one.program, "tests": by_path[path], **folders.package_of(path)}
+            {
+                "path": path,
+                "kind": one.kind,
+                "program": "" if one.program.startswith(_TESTS) else one.program,
+                "tests": by_path[path],
+                **folders.package_of(path),
+            }
             for path, one in sorted(lost.items())
         ],
         "words": [
