@@ -20,7 +20,7 @@ from chainbuild.session import Session
 from chainbuild.trace.lines import args_file, with_words
 from chainbuild.trace.proof import line_for, notes_on
 from chainbuild.trace.report import MissingPath, TraceReport
-from chainbuild.trace.run import NotTraceableError, Tested, trace
+from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import read_trial
 from chainbuild.verify import tool_contexts
 
@@ -36,14 +36,14 @@ class Subject:
     platform: Platform
     chain: RemoteImage
     result: RemoteImage
-    tested: Tested
+    target: TraceTarget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
     """What tracing a subject showed. `file` is the args file for the platform, `content` what it becomes with the line.
 
-    Without anything to add, `content` is None.
+    `content` is None if there is nothing to add, or the file has it already.
     """
 
     subject: Subject
@@ -97,14 +97,13 @@ def _subject_of_chain(session: Session, chain: Chain, command: Sequence[str]) ->
     if production is None:
         raise ValueError("a chain without a production stage")
     result = _last_result(session, production.reference, staging_reference(production), chain.platform)
-    tested = _tested(command, production.test)
     return Subject(
         step=production.id,
         option=production.test.parent if production.test else session.settings.root / chain.option,
         platform=chain.platform,
         chain=_chain_image(session, result, chain.platform),
         result=result,
-        tested=tested,
+        target=_target(command, production.test),
     )
 
 
@@ -151,7 +150,7 @@ def subject_of_image(session: Session, found: FoundImage, platform: Platform, co
         platform=platform,
         chain=_chain_image(session, found.image, platform),
         result=found.image,
-        tested=_tested(command, test),
+        target=_target(command, test),
     )
 
 
@@ -178,23 +177,23 @@ def _before_minimize(crumbs: Sequence[Crumb]) -> Crumb | None:
     return None
 
 
-def _tested(command: Sequence[str], test: Path | None) -> Tested:
+def _target(command: Sequence[str], test: Path | None) -> TraceTarget:
     if command or test is None:
-        return Tested(name=command[0], command=tuple(command), in_production=True)
+        return TraceTarget(name=command[0], command=tuple(command), in_production=True)
     trial, problems = read_trial(test, shown_path(test))
     if problems:
         raise WrongUseError(problems)
-    return Tested.of_trial(trial, in_production=True)
+    return TraceTarget.of_trial(trial, in_production=True)
 
 
 def trace_subject(session: Session, subject: Subject) -> Findings:
     """Run the command in both images and compare them. Errors: `NotReadyError` if it cannot be traced; those of a build."""
-    session.emit(Message(text=f"tracing {subject.tested.name} in {subject.chain.reference}"))
+    session.emit(Message(text=f"tracing {subject.target.name} in {subject.chain.reference}"))
     try:
         report = trace(
             session.driver,
             session.emit,
-            (subject.tested,),
+            (subject.target,),
             step=subject.step,
             platform=subject.platform,
             chain=subject.chain,
@@ -213,13 +212,14 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
     if not additions:
         return Findings(subject=subject, report=report, missing=report.missing, file=file)
     raw = file.read_bytes() if file.is_file() else b""
+    content = with_words(raw, [Word(text=one.pattern) for one in additions], shown_path(file))
     return Findings(
         subject=subject,
         report=report,
         missing=report.missing,
         file=file,
         line=line_for(report, report.missing),
-        content=with_words(raw, [Word(text=one.pattern) for one in additions], shown_path(file)),
+        content=content if content != raw else None,
     )
 
 
@@ -239,8 +239,11 @@ def in_words(findings: Findings, *, written: bool) -> Iterator[str]:
         yield f"  {package.title}"
         for one in paths:
             yield f"    {one.path} ({one.action} by {one.program or test.name})"
-    if findings.line:
-        yield f"{'added to' if written else 'add to'} {shown_path(findings.file)}: {findings.line}"
+    file = shown_path(findings.file)
+    if findings.line and findings.content is None:
+        yield f"{file} has this already; build the option again: {findings.line}"
+    elif findings.line:
+        yield f"{'added to' if written else 'add to'} {file}: {findings.line}"
 
 
 def as_row(findings: Findings, *, written: bool) -> dict[str, Any]:

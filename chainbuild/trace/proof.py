@@ -22,7 +22,7 @@ from chainbuild.proof import SHOWN_FINDINGS, Builder
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.trace.report import MissingPath, TracedTest, TraceReport
-from chainbuild.trace.run import NotTraceableError, Tested, trace
+from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import Trial, read_trial
 from chainbuild.wording import plural
 
@@ -60,7 +60,7 @@ class TraceProof:
         trials = tests_of(step, values)
         if not trials:
             return Traced()
-        tests = tuple(Tested.of_trial(one, only_if_it_passes=one.path != step.test) for one in trials)
+        tests = tuple(TraceTarget.of_trial(one, only_if_it_passes=one.path != step.test) for one in trials)
         kept = {_TESTS_NOTE: digest_of(trials)}
         try:
             report = trace(

@@ -45,7 +45,7 @@ class NotTraceableError(ChainbuildError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tested:
+class TraceTarget:
     """A test or a command that is traced. With `program` that file is run, else `command`.
 
     `in_production`: it is run in the production image, too. `only_if_it_passes` there is it traced.
@@ -60,7 +60,7 @@ class Tested:
     only_if_it_passes: bool = False
 
     @classmethod
-    def of_trial(cls, trial: Trial, *, in_production: bool = False, only_if_it_passes: bool = False) -> Tested:
+    def of_trial(cls, trial: Trial, *, in_production: bool = False, only_if_it_passes: bool = False) -> TraceTarget:
         """Return the test of a step that `trials.read_trial` read."""
         return cls(
             name=trial.path.name,
@@ -88,7 +88,7 @@ class Tested:
 def trace(
     builder: Builder,
     emit: Emit,
-    tests: Sequence[Tested],
+    tests: Sequence[TraceTarget],
     *,
     step: StepId,
     platform: Platform,
@@ -147,7 +147,7 @@ def _explained(error: BuildFailedError) -> ChainbuildError:
     return NotTraceableError(f"{why} ({lines[-1]})" if lines else why)
 
 
-def _write_context(context: Path, tests: Sequence[Tested], folder: str) -> None:
+def _write_context(context: Path, tests: Sequence[TraceTarget], folder: str) -> None:
     rows = []
     for number, test in enumerate(tests):
         rows.append(
@@ -167,7 +167,7 @@ def _write_context(context: Path, tests: Sequence[Tested], folder: str) -> None:
     (context / "tests.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
-def dockerfile_for(tests: Sequence[Tested]) -> str:
+def dockerfile_for(tests: Sequence[TraceTarget]) -> str:
     """Return the Dockerfile that runs the tests. Nothing of it comes from the builder's cache but what they run with."""
     text = shipped("utilities/Dockerfile-trace").read_text(encoding="utf-8")
     before, place, after = text.partition(_PLACE)
@@ -176,7 +176,7 @@ def dockerfile_for(tests: Sequence[Tested]) -> str:
     return f"{before}{''.join(_stages(tests))}{after}"
 
 
-def _stages(tests: Sequence[Tested]) -> Iterator[str]:
+def _stages(tests: Sequence[TraceTarget]) -> Iterator[str]:
     nonce = uuid.uuid4().hex
     previous, results = "", ["FROM scratch AS results\n"]
     for number, test in enumerate(tests):
@@ -203,7 +203,7 @@ def _after(previous: str, *, decides: bool = False) -> str:
     return f" --mount=type=bind,from={previous},source={_RESULTS},target={target}" if previous else ""
 
 
-def _stage(test: Tested, stage: str, number: int, image: str, words: tuple[str, ...], after: str) -> str:
+def _stage(test: TraceTarget, stage: str, number: int, image: str, words: tuple[str, ...], after: str) -> str:
     program = f" --mount=type=bind,source={number},target={_PROGRAM}" if test.program is not None else ""
     shell = (f"{_TRACER}/loader", "--library-path", f"{_TRACER}/lib", f"{_TRACER}/sh", f"{_TRACER}/run")
     return (

@@ -138,7 +138,9 @@ class FakeDriver:
             raise self.fails[order.step]
         if order.export is not None and order.dockerfile.name == TRACE:
             tests = json.loads((order.context / "tests.json").read_bytes())
-            (order.export / "trace.json").write_text(json.dumps(good_trace(one["name"] for one in tests) | dict(self.trace)))
+            (order.export / "trace.json").write_text(
+                json.dumps(good_trace(one["name"] for one in tests) | dict(self.trace))
+            )
             return BuildResult(digest=None, seconds=0.1)
         if order.export is not None:
             report = dict(self.proof) | {"sizes": {"minimized": 10, "chain": 1000}}
