@@ -141,7 +141,7 @@ def _explained(error: BuildFailedError) -> ChainbuildError:
         return error
     lines = [line.strip() for line in error.log_tail if line.strip()]
     if _TRACER in error.message:
-        why = "the builder runs no program of its own platform in this image"
+        why = "strace does not start in the containers of this platform"
     else:
         why = "strace cannot be installed in the tools image"
     return NotTraceableError(f"{why} ({lines[-1]})" if lines else why)

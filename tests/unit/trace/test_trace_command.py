@@ -186,7 +186,7 @@ def test_builder_that_cannot_trace_is_an_error(command: World, capsys: pytest.Ca
 
     command.driver.during = refuse
     assert run(["minimize", "trace", "stock", *WORDS]) == ExitCode.NOT_READY
-    assert "runs no program of its own platform" in capsys.readouterr().err
+    assert "strace does not start in the containers" in capsys.readouterr().err
 
 
 def test_file_that_cannot_be_extended_is_reported_by_its_line(

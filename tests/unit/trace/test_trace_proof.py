@@ -206,7 +206,7 @@ def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
             "x: RUN command -v strace >/dev/null || { apt-get update failed: exit code: 100",
             "strace cannot be installed",
         ),
-        ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "runs no program of its own platform"),
+        ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "strace does not start in the containers"),
     ],
 )
 def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why: str) -> None:
