@@ -105,7 +105,7 @@ def test_proof_is_turned_off_by_its_switch(refused: tuple[Place, Done], tmp_path
 
 
 def trace(place: Place, *words: str, code: int = 0) -> Done:
-    done = place.run("minimize", "trace", "tools", *words, "--registry", place.host)
+    done = place.run("minimize", "trace", "--registry", place.host, "tools", *words)
     assert done.code == code, done.told()
     return done
 
