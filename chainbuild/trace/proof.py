@@ -83,7 +83,8 @@ class TraceProof:
     def _judge(self, step: Step, report: TraceReport) -> str:
         judged = {test.name for test in report.tests if test.traced and test.passed}
         missing = tuple(one for one in report.missing if not judged.isdisjoint(one.tests))
-        notes = tuple(notes_on(report, judged))
+        ignored = f"{plural(len(report.ignored), 'missing path')} left out by {IGNORE}"
+        notes = (*notes_on(report, judged), *((ignored,) if report.ignored else ()))
         if not missing:
             counted = (
                 f"{plural(report.paths, 'path')}"

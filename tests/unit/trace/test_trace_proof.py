@@ -163,6 +163,12 @@ def test_all_tests_are_traced_if_asked_for(world: World) -> None:
     assert dict(order.args)["IGNORE"] == "/srv/*"
 
 
+def test_ignored_paths_are_counted_in_the_verdict(world: World) -> None:
+    world.driver.trace = {"ignored": ["/srv/a"]}
+    world.run()
+    assert verdicts(world)[0].findings == ("1 missing path left out by TRACE_IGNORE",)
+
+
 def test_test_that_fails_in_the_chain_proves_nothing_and_warns(world: World) -> None:
     world.driver.trace = {"tests": [row(status="1")], **missing()}
     outcome = world.run()
