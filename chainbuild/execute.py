@@ -86,8 +86,8 @@ class Finisher(Protocol):
     def verdict_stands(self, step: Step, record: Record) -> bool:
         """Whether the record says that the image has passed the step's test as it is now (or there is no test)."""
 
-    def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
-        """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
+    def tested(self, step: Step, image: RemoteImage, record: Record, inputs: Mapping[str, RemoteImage]) -> Record:
+        """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,7 +228,7 @@ class Execution:
         return {need: facts_of(self.outcome.results[need].record) for need in step.needs}
 
     def _reused(self, result: StepResult) -> StepResult:
-        record = self._tested(result) if result.step.test else result.record
+        record = self._tested(result) if result.step.test or result.step.traced else result.record
         result = replace(result, record=record)
         started = time.monotonic()
         try:
@@ -259,7 +259,7 @@ class Execution:
         started = time.monotonic()
         self._emit(events.StepStarted(step=step.id, activity="test", log_path=self._tools.log_path(step.id)))
         try:
-            record = self._tools.finisher.tested(step, image, result.record)
+            record = self._tools.finisher.tested(step, image, result.record, self._inputs(step)[1])
         except ChainbuildError as error:
             self._failed(step, started, error)
             raise

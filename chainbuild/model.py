@@ -134,6 +134,8 @@ class Step:
     """The test of its image, where there is one."""
     handed: tuple[HandedFile, ...] = ()
     """Files that come into its context from its images, for Dockerfiles that take them from there."""
+    traced: tuple[Path, ...] = ()
+    """Of a production step: the tests of the chain's steps, by which its image is proven too (see `trace`)."""
     identity: str = ""
     """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
     stamps: tuple[Stamp, ...] = ()

@@ -344,7 +344,8 @@ class Decider:
         source: ImageReference | None = None,
     ) -> Decision:
         if not self._passed(step, record):
-            reason += "; its test, which it has not passed yet, is run"
+            untested = "its test, which it has not passed yet, is run"
+            reason += f"; {untested if step.test else 'it is traced by the tests of its chain as they are now'}"
         return Decision(step=step, reuse=record, reason=reason, components=components, last=record, source=source)
 
     def _renewed(self, record: Record) -> str:

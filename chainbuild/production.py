@@ -20,7 +20,7 @@ from chainbuild.execute import Finished
 from chainbuild.import_proof import SWITCH as IMPORTS_SWITCH
 from chainbuild.import_proof import VERDICT as IMPORTS
 from chainbuild.import_proof import ImportProof, is_wanted
-from chainbuild.model import Step, StepKind
+from chainbuild.model import CHAIN_IMAGE, Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
 from chainbuild.provenance import Trail, with_stamps, with_trail
 from chainbuild.records.record import Record
@@ -31,6 +31,8 @@ from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
 from chainbuild.step_warnings import read_report_warnings
 from chainbuild.tools_image import Contexts
+from chainbuild.trace.proof import VERDICT as TRACE
+from chainbuild.trace.proof import TraceProof, trace_stands
 from chainbuild.trials import VERDICT, has_passed, run_trial
 from chainbuild.wording import plural
 
@@ -53,6 +55,7 @@ class StageFinisher:
         self._registries = registries
         self._builder = builder
         self._emit = emit
+        self._trace = TraceProof(builder, emit)
 
     def finish(
         self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
@@ -75,10 +78,25 @@ class StageFinisher:
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
         """Whether there is no test, or the image has passed it: what did not change is not tested again."""
-        return has_passed(step, record)
+        return proofs_stand(step, record)
 
-    def tested(self, step: Step, image: RemoteImage, record: Record) -> Record:
-        """The record with the verdict of the test as it is now. Errors: `NotProvenError`."""
+    def tested(self, step: Step, image: RemoteImage, record: Record, inputs: Mapping[str, RemoteImage]) -> Record:
+        """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
+        if not trace_stands(step, record):
+            contexts = {
+                one.written: f"docker-image://{inputs[one.name].reference.pinned}"
+                for one in step.images
+                if one.as_context
+            }
+            traced = self._trace.prove(step, image, inputs[CHAIN_IMAGE], contexts)
+            record = replace(
+                record,
+                verdicts={**record.verdicts, **traced.verdicts},
+                notes={**record.notes, **traced.notes},
+                warnings=record.warnings.with_kind(TRACE, traced.warnings),
+            )
+        if has_passed(step, record):
+            return record
         verdict = run_trial(self._builder, self._emit, step, image, contexts=self._contexts)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
@@ -96,6 +114,7 @@ class StageFinisher:
             document = json.loads(report)
             sizes = document["sizes"]
             minimized, chain = int(sizes["minimized"]), int(sizes["chain"])
+            warnings = read_report_warnings(document)
         except (ValueError, KeyError, TypeError, RecursionError):
             return Finished(image=built)
         attach_report(self._registries, built.reference, report)
@@ -103,7 +122,7 @@ class StageFinisher:
             image=built,
             unpacked=minimized,
             notes={"chain_bytes": str(chain)},
-            warnings=read_report_warnings(document),
+            warnings=warnings,
         )
 
     def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
@@ -142,8 +161,15 @@ class StageFinisher:
             warnings += proof.warnings
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
+        traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(order))
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
-        return Finished(image=image, verdicts=verdicts, warnings=warnings, unpacked=report.unpacked, notes=notes)
+        return Finished(
+            image=image,
+            verdicts={**verdicts, **traced.verdicts},
+            warnings=warnings + traced.warnings,
+            unpacked=report.unpacked,
+            notes={**notes, **traced.notes},
+        )
 
     @staticmethod
     def _is_wanted(step: Step, order: BuildOrder, switch: str) -> bool:
@@ -209,6 +235,11 @@ class StageFinisher:
             python_path=dict(image.config.env).get("PYTHONPATH", ""),
             name=exact_name(image),
         )
+
+
+def proofs_stand(step: Step, record: Record) -> bool:
+    """Whether a recorded image has passed its tests as they are now, and was traced by them."""
+    return has_passed(step, record) and trace_stands(step, record)
 
 
 def _image_contexts(order: BuildOrder) -> dict[str, str]:

@@ -22,7 +22,7 @@ from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args, staging_re
 from chainbuild.outcome import Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renewal, make_plan, taken_before
 from chainbuild.preflight import check_builders
-from chainbuild.production import StageFinisher
+from chainbuild.production import StageFinisher, proofs_stand
 from chainbuild.provenance import identity_of, tree_notes
 from chainbuild.publish import publish_indexes, push_results, stale_where_pushed
 from chainbuild.records.index import RecordIndex, chains_by_index
@@ -31,7 +31,6 @@ from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.session import Session
 from chainbuild.tools_image import pinned_contexts
-from chainbuild.trials import has_passed
 from chainbuild.triggers import with_trigger_images
 from chainbuild.trust.keyring import SIGNING_KEY
 
@@ -94,7 +93,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
         lenient=wishes.lenient,
         index=index,
-        passed=has_passed,
+        passed=proofs_stand,
     )
     return Planned(plan=make_plan(graph, decider), found=found, decider=decider, index=index, asked=asked)
 

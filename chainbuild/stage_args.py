@@ -20,7 +20,7 @@ PACKAGES: Final = "PRODUCTION_PACKAGES"
 LOCATIONS: Final = "ADDITIONAL_LIB_LOCATIONS"
 DATA: Final = "KEEP_DATA"
 """A list, or `0` or `1`: none, or all."""
-LISTS: Final = frozenset({"ADDITIONAL_FILES", LOCATIONS, DATA, PACKAGES})
+LISTS: Final = frozenset({"ADDITIONAL_FILES", "TRACE_IGNORE", LOCATIONS, DATA, PACKAGES})
 """The arguments of the stages that are lists."""
 _BELOW: Final = frozenset({LOCATIONS, DATA})
 """Lists of what need not be in a result: above that, their words may name nothing."""

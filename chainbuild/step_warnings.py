@@ -63,6 +63,12 @@ class StepWarnings:
         each = tuple(dict.fromkeys(warnings))
         return cls(first=tuple(StepWarning(**one.as_json()) for one in each[:KEPT]), total=len(each))
 
+    def with_kind(self, kind: str, warnings: Iterable[StepWarning]) -> StepWarnings:
+        """Return them with other warnings of a kind, as a proof gives that was made anew."""
+        others = tuple(one for one in self.first if one.kind != kind)
+        found = StepWarnings.of((*others, *warnings))
+        return StepWarnings(first=found.first, total=found.total + self.total - len(self.first))
+
     def __bool__(self) -> bool:
         return self.total > 0
 

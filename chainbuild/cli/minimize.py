@@ -1,4 +1,4 @@
-"""`chainbuild minimize explain | removed | report`: what the minimize stage of a chain kept and left out, and why."""
+"""`chainbuild minimize explain | removed | report | trace`: what a chain's minimize stage kept and left out, and why."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from chainbuild.cli import completion
 from chainbuild.cli import options as flags
@@ -130,6 +131,62 @@ def report(
 
         webbrowser.open((folder / "report.html").resolve().as_uri())
     return 0
+
+
+class _WithCommand(TyperCommand):
+    """Takes what follows `--` as a command, whatever its words look like."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        place = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [*args[:place], *(f"--run={word}" for word in args[place + 1 :])])
+
+
+@app.command(cls=_WithCommand, epilog="chainbuild minimize trace stock --write")
+def trace(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OPTION|IMAGE",
+            autocompletion=completion.options,
+            help="Folders of the tree (with commas), or a chain's result.",
+            show_default=False,
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PLATFORM REPO TAG] [-- COMMAND…]",
+            help="The images of an OPTION (default: those of the last run here), and what to run in them (default: the"
+            " option's production-test).",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    run: Annotated[list[str] | None, typer.Option("--run", hidden=True)] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Add what is missing to the option's minimize-PLATFORM-args.")
+    ] = False,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    builder: flags.Builders = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Run a command in the chain's last image and list the files it uses that the result does not have."""
+    from chainbuild.cli.testing import Asked
+    from chainbuild.cli.tracing import run_trace
+
+    asked = Asked(
+        target=target,
+        words=tuple(words or ()),
+        platform=platform,
+        root=root,
+        builders=tuple(builder or ()),
+        registry=registry,
+        port=registry_port,
+    )
+    return run_trace(asked, tuple(run or ()), write=write, json=json)
 
 
 @contextmanager

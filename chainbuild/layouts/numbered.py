@@ -253,6 +253,7 @@ class _Reader:
             # The proof is a part of this step: what it runs on must be there too.
             also_reads=(proof_dockerfile(),),
             test=self._test_of(folder, "production"),
+            traced=tuple(step.test for step in chain.steps if step.test),
             option=chain.option,
             platform=platform,
             target=files.production.target,
@@ -288,6 +289,7 @@ class _Reader:
         also_reads: tuple[Dockerfile, ...] = (),
         test: Path | None = None,
         target: str | None = None,
+        traced: tuple[Path, ...] = (),
     ) -> Step:
         request = self.request
         self._check_tag(path if kind is StepKind.BUILD else request.root / option, option, tag)
@@ -308,6 +310,7 @@ class _Reader:
             secrets=request.secrets,
             target=target,
             test=test,
+            traced=traced,
             repository=request.repository,
             tag=tag,
             parent=parent,

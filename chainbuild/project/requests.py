@@ -380,7 +380,7 @@ def _from_here(image: ImageInput, made: Mapping[tuple[str, str, str], StepId]) -
 
 def without_tests(graph: Graph) -> Graph:
     """The graph with no test of any image."""
-    chains = (_changed(chain, lambda step: replace(step, test=None)) for chain in graph.chains)
+    chains = (_changed(chain, lambda step: replace(step, test=None, traced=())) for chain in graph.chains)
     return replace(graph, chains=tuple(chains))
 
 

@@ -160,9 +160,9 @@ def test_production_s_test_runs_in_what_gets_the_name_after_its_proof(world: Wor
     outcome = world.run()
     record = outcome.results[PRODUCTION].record
     assert dict(world.driver.tests[-1].args)["IMAGE"].endswith(str(record.image))
-    assert list(record.verdicts) == ["libraries", "test"]
+    assert list(record.verdicts) == ["libraries", "trace", "test"]
     proofs = [event.proof for event in world.events if isinstance(event, Verdict) and event.step == PRODUCTION]
-    assert proofs == ["libraries", "test"]
+    assert proofs == ["libraries", "trace", "test"]
 
 
 # A failure ------------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_a_test_is_no_part_of_the_key_and_a_changed_one_runs_without_a_build(wor
     world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
     reasons = {decision.step.id: (decision.action, decision.reason) for decision in world.plan().decisions}
     assert reasons[BLAS] == ("reuse", "unchanged; its test, which it has not passed yet, is run")
-    assert reasons[PRODUCTION] == ("reuse", "unchanged")
+    assert reasons[PRODUCTION] == ("reuse", "unchanged; it is traced by the tests of its chain as they are now")
     outcome = world.run()
     assert world.driver.built == []
     assert world.driver.tested == [BLAS]

@@ -138,7 +138,9 @@ def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> 
     assert image["to"] == ["ghcr.io/acme/atom:v1-stock"]
     assert sorted(image["digests"]) == ["aarch64", "amd64"]
     assert image["replaces"] == {"ghcr.io/acme/atom:v1-stock": None}
-    assert image["tests"]["amd64"][-1].startswith("stock/production test: passed")
+    tested, traced = image["tests"]["amd64"][-2:]
+    assert tested.startswith("stock/production test: passed")
+    assert traced == "stock/production trace: 7 paths"
     assert [one["message"] for one in document["open"]] == [f"{REPOSITORY}:v1-stock: nobody has decided"]
     assert "there is a plan already" in release("create", code=2)
 

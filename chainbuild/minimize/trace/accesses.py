@@ -1,0 +1,208 @@
+"""What the processes of a trace opened, executed and entered with success: paths, by a model of their current folders.
+
+A path is what the program asked for, made absolute. strace shows the folder that a relative path is relative to
+(`AT_FDCWD</etc>`), but not for `open`, `execve` and `chdir`; for these the current folder of each process is followed through
+`chdir`, `fchdir`, `fork` and `clone` (with `CLONE_FS`, parent and child share it; clone(2)).
+
+Looks do not count (`stat`, `access`, `readlink`, `O_PATH`): programs also look for what need not be there, and a test of a
+production image looks for what must not be there. Neither does what is opened only to be written anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from chainbuild.minimize.root import join
+from chainbuild.minimize.trace.strace import EXIT, SUPERSEDED, Call, descriptor_path, text_of
+
+MAX_PATHS = 200_000
+"""How many different paths are remembered."""
+MAX_PROCESSES = 100_000
+"""How many processes are followed at the same time."""
+
+CALLS = (
+    "open", "openat", "openat2", "execve", "execveat", "chdir", "fchdir", "chroot", "pivot_root",
+    "clone", "clone3", "fork", "vfork",
+)  # fmt: skip
+"""The calls that the model needs: what strace is asked for. The tracer passes over those that a machine does not have."""
+
+_FORKS = frozenset(("clone", "clone3", "fork", "vfork"))
+_FLAG = re.compile(rb"[A-Z_]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """The first access to a path. `kind` is `opened`, `executed` or `entered`.
+
+    `real` is where the kernel found what was opened, free of links; empty if it is unknown. `program` is what did it: of an
+    execution the program that was executed before, empty for the first one.
+    """
+
+    path: str
+    kind: str
+    real: str = ""
+    program: str = ""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Place:
+    """Where a process is: its current folder (empty: unknown), and whether its root is another one than the image's."""
+
+    folder: str = ""
+    moved: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class _Process:
+    place: _Place
+    program: str = ""
+    forking: tuple[bytes, ...] | None = None
+    """The arguments of the call by which it is making another process at the moment."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Accesses:
+    """Collects the accesses of a trace. `folder` is the current folder of its first process."""
+
+    folder: str = "/"
+    found: dict[str, Access] = field(default_factory=dict)
+    cut: bool = False
+    executions: int = 0
+    _processes: dict[int, _Process] = field(default_factory=dict)
+
+    def feed(self, calls: Iterable[Call]) -> None:
+        """Take the calls in the order in which they happened."""
+        for call in calls:
+            self._take(call)
+
+    def _take(self, call: Call) -> None:
+        if call.name == EXIT:
+            self._processes.pop(call.pid, None)
+            return
+        if call.name == SUPERSEDED:
+            if call.result in self._processes:
+                self._processes[call.pid] = self._processes.pop(call.result)
+            return
+        process = self._processes.get(call.pid) or self._new_process(call.pid)
+        if call.name in _FORKS:
+            self._fork(process, call)
+            return
+        if call.pending or not call.succeeded:
+            return
+        match call.name:
+            case "open":
+                self._open(process, call, "", call.arguments[:2])
+            case "openat" | "openat2" if call.arguments:
+                folder = self._folder(process, call.arguments[0])
+                self._open(process, call, folder, call.arguments[1:3])
+            case "execve":
+                self._execute(process, "", call.arguments[:1])
+            case "execveat" if call.arguments:
+                folder = self._folder(process, call.arguments[0])
+                self._execute(process, folder, call.arguments[1:2])
+            case "chdir":
+                self._enter(process, call.arguments)
+            case "fchdir" if call.arguments:
+                process.place.folder = descriptor_path(call.arguments[0])
+            case "chroot" | "pivot_root":
+                process.place.moved = True
+            case _:
+                pass
+
+    # Processes --------------------------------------------------------------------------------------------------------
+
+    def _new_process(self, pid: int) -> _Process:
+        """A process that no finished call has told of: it is of one that is making another one just now."""
+        if not self._processes:
+            return self._add(pid, _Process(place=_Place(folder=self.folder)))
+        parents = [one for one in self._processes.values() if one.forking is not None]
+        if len(parents) == 1:
+            return self._add(pid, _child(parents[0], parents[0].forking or ()))
+        folders = {(one.place.folder, one.place.moved) for one in parents}
+        folder, moved = folders.pop() if len(folders) == 1 else ("", any(moved for _, moved in folders))
+        return self._add(pid, _Process(place=_Place(folder=folder, moved=moved)))
+
+    def _add(self, pid: int, process: _Process) -> _Process:
+        if len(self._processes) >= MAX_PROCESSES:
+            self.cut = True
+            del self._processes[next(iter(self._processes))]
+        self._processes[pid] = process
+        return process
+
+    def _fork(self, process: _Process, call: Call) -> None:
+        process.forking = call.arguments if call.pending else None
+        if call.result is not None and call.result > 0 and call.result not in self._processes:
+            self._add(call.result, _child(process, call.arguments))
+
+    # Paths ------------------------------------------------------------------------------------------------------------
+
+    def _folder(self, process: _Process, descriptor: bytes) -> str:
+        """The folder that a path is relative to; what strace shows of the current one corrects the model."""
+        folder = descriptor_path(descriptor)
+        if descriptor.startswith(b"AT_FDCWD"):
+            if folder:
+                process.place.folder = folder
+            return process.place.folder
+        return folder
+
+    def _open(self, process: _Process, call: Call, folder: str, arguments: tuple[bytes, ...]) -> None:
+        if len(arguments) < 2 or _is_written_anew(arguments[1]):
+            return
+        path = _absolute(text_of(arguments[0]), folder or (process.place.folder if call.name == "open" else ""))
+        if process.place.moved or not path:
+            path = call.path
+        self._note(path, "opened", call.path, process)
+
+    def _execute(self, process: _Process, folder: str, arguments: tuple[bytes, ...]) -> None:
+        self.executions += 1
+        text = text_of(arguments[0]) if arguments else None
+        # execveat(fd, "", …, AT_EMPTY_PATH) executes what the descriptor is open on.
+        path = folder if text == "" else _absolute(text, folder or process.place.folder)
+        if not process.place.moved:
+            self._note(path, "executed", "", process)
+        process.program = path
+
+    def _enter(self, process: _Process, arguments: tuple[bytes, ...]) -> None:
+        path = _absolute(text_of(arguments[0]) if arguments else None, process.place.folder)
+        process.place.folder = path
+        if not process.place.moved:
+            self._note(path, "entered", "", process)
+
+    def _note(self, path: str, kind: str, real: str, process: _Process) -> None:
+        known = self.found.get(path)
+        if not path or "\0" in path or (known is not None and (known.kind == "executed" or kind != "executed")):
+            return
+        if known is None and len(self.found) >= MAX_PATHS:
+            self.cut = True
+            return
+        self.found[path] = Access(path=path, kind=kind, real=real, program=process.program)
+
+
+def _child(process: _Process, arguments: tuple[bytes, ...]) -> _Process:
+    """The process or thread that `process` makes by a call with these arguments."""
+    shared = any(b"CLONE_FS" in argument for argument in arguments)
+    place = process.place if shared else _Place(folder=process.place.folder, moved=process.place.moved)
+    return _Process(place=place, program=process.program)
+
+
+def _is_written_anew(flags: bytes) -> bool:
+    """Whether a file is opened only as a name (`O_PATH`), or for content that is written and not read (open(2))."""
+    names = frozenset(_FLAG.findall(flags))
+    if names.intersection((b"O_PATH", b"O_TRUNC", b"O_EXCL", b"O_TMPFILE", b"__O_TMPFILE")):
+        return True
+    return b"O_CREAT" in names and b"O_WRONLY" in names
+
+
+def _absolute(path: str | None, folder: str) -> str:
+    """Make a path absolute; empty if that is not possible. Links and `..` stay as they are."""
+    if not path:
+        return ""
+    if path.startswith("/"):
+        return path
+    if not folder:
+        return ""
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    return folder if path in ("", ".") else join(folder, path)

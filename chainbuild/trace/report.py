@@ -1,0 +1,170 @@
+"""The report of a traced run (`chainbuild.trace/1`), as `minimize/trace/report.py` writes it, read into values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chainbuild import limits
+from chainbuild.errors import ChainbuildError
+
+_KINDS: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """The package that a path is of, in the chain's image; without a name if there is none."""
+
+    kind: str = ""
+    name: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        """The package in words."""
+        return f"of {self.title}" if self.name else "of no package"
+
+    @property
+    def title(self) -> str:
+        """The package as a heading."""
+        return f"{_KINDS.get(self.kind, self.kind)} {self.name} {self.version}".rstrip() if self.name else "no package"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TracedTest:
+    """How a test ended in the chain's image (`status`), and in the production image (`produced`, empty if not run there).
+
+    A status is an exit code, `late`, `skipped` (it did not pass in the production image) or `none`. `paths` is how many
+    paths count. If not `traced`, strace did not work, and `said` is what it complained of. `cut`: a limit was reached.
+    """
+
+    name: str
+    status: str
+    produced: str = ""
+    traced: bool = True
+    paths: int = 0
+    cut: bool = False
+    said: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the test passed in the chain's image."""
+        return self.status == "0"
+
+    @property
+    def ending(self) -> str:
+        """How the test failed in the chain's image, in words."""
+        return _ending(self.status)
+
+    @property
+    def ending_in_production(self) -> str:
+        """How the test failed in the production image, in words."""
+        return _ending(self.produced)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MissingPath:
+    """A path of the chain's image that the production image does not have, and which tests and which program used it.
+
+    `action` is `opened`, `listed`, `entered` or `executed`.
+    """
+
+    path: str
+    action: str
+    program: str
+    tests: tuple[str, ...]
+    package: Package
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.path}, {self.package}: {self.action} by {self.program or self.tests[0]} ({', '.join(self.tests)})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Addition:
+    """A word for `ADDITIONAL_FILES`: a pattern, the package it is of, and the missing paths that it brings."""
+
+    path: str
+    pattern: str
+    package: Package
+    brings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraceReport:
+    """What was traced: how many different paths count, the tests, what is missing, and what to keep for that."""
+
+    paths: int
+    tests: tuple[TracedTest, ...]
+    missing: tuple[MissingPath, ...] = ()
+    additions: tuple[Addition, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def additions_for(self, missing: tuple[MissingPath, ...]) -> tuple[Addition, ...]:
+        """The words that bring any of these paths."""
+        paths = {one.path for one in missing}
+        return tuple(one for one in self.additions if not paths.isdisjoint(one.brings))
+
+    def by_package(self) -> dict[Package, list[MissingPath]]:
+        """The missing paths by package, those of no package last."""
+        found: dict[Package, list[MissingPath]] = {}
+        for one in sorted(self.missing, key=lambda one: (not one.package.name, one.package.name, one.path)):
+            found.setdefault(one.package, []).append(one)
+        return found
+
+
+def _ending(status: str) -> str:
+    return "takes too long" if status == "late" else f"fails (exit code {status})"
+
+
+def read_trace_report(raw: bytes) -> TraceReport:
+    """Read a report. Errors: `ChainbuildError` if it has another form (a bug)."""
+    try:
+        document = limits.read_object(raw, "the report of the traced tests", "trace.json", has_file_names=True)
+        return TraceReport(
+            paths=int(document["paths"]),
+            tests=tuple(
+                TracedTest(
+                    name=str(row["name"]),
+                    status=str(row["status"]),
+                    produced=str(row["produced"]),
+                    traced=bool(row["traced"]),
+                    paths=int(row["paths"]),
+                    cut=bool(row["cut"]),
+                    said=str(row["said"]),
+                )
+                for row in document["tests"]
+            ),
+            missing=tuple(
+                MissingPath(
+                    path=str(row["path"]),
+                    action=str(row["kind"]),
+                    program=str(row["program"]),
+                    tests=_texts(row["tests"]),
+                    package=_package(row),
+                )
+                for row in document["missing"]
+            ),
+            additions=tuple(
+                Addition(
+                    path=str(row["path"]),
+                    pattern=str(row["pattern"]),
+                    package=_package(row),
+                    brings=_texts(row["brings"]),
+                )
+                for row in document["words"]
+            ),
+            ignored=_texts(document["ignored"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChainbuildError(f"the traced tests gave no report ({error!r})") from error
+
+
+def _texts(rows: Any) -> tuple[str, ...]:
+    return tuple(str(row) for row in rows)
+
+
+def _package(row: Mapping[str, Any]) -> Package:
+    return Package(kind=str(row["kind_of_package"]), name=str(row["package"]), version=str(row["version"]))
