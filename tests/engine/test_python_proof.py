@@ -121,7 +121,7 @@ def test_what_is_brought_is_found_and_an_unchanged_image_is_not_proven_again(
 def test_the_proof_can_be_turned_off_and_on_again(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {f"py/production-{OWN}-args": "PROVE_IMPORTS=0\n"})
     done = place.build("py", tag="off")
-    assert [event["proof"] for event in done.events("verdict")] == ["libraries"]
+    assert [event["proof"] for event in done.events("verdict")] == ["libraries", "configuration"]
     assert f"off-py-{OWN}" in place.tags()
     write_tree(place.root, {f"py/production-{OWN}-args": "PROVE_IMPORTS=1\n"})
     assert imports(place.build("py", tag="on", code=5))["passed"] is False
@@ -145,4 +145,4 @@ def test_an_interpreter_that_lost_its_library(lay: Lay) -> None:
 def test_an_image_without_python_costs_nothing(lay: Lay) -> None:
     place = lay("tiny")
     done = place.build("tiny")
-    assert [event["proof"] for event in done.events("verdict")] == ["libraries"]
+    assert [event["proof"] for event in done.events("verdict")] == ["libraries", "configuration"]
