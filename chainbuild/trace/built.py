@@ -205,9 +205,8 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
         raise NotReadyError(f"{subject.step}: {error.message}", hint="See docs/stages.md, The traced proof.") from error
     (test,) = report.tests
     if not test.traced:
-        raise NotReadyError(
-            f"{subject.step}: {'; '.join(notes_on(report, set()))}", hint="See docs/stages.md, The traced proof."
-        )
+        why = "; ".join(note.removeprefix("warning: ") for note in notes_on(report, set()))
+        raise NotReadyError(f"{subject.step}: {why}", hint="See docs/stages.md, The traced proof.")
     file = args_file(subject.option, subject.platform)
     additions = report.additions_for(report.missing)
     if not additions:
