@@ -715,7 +715,13 @@ def test_warnings_are_told_recorded_and_told_again_of_a_reused_step(world: World
 
 
 def test_warnings_of_the_minimize_report_are_recorded(world: World) -> None:
-    world.write({"utilities/Dockerfile-minimize": STAGES["utilities/Dockerfile-minimize"] + "FROM scratch AS report\n"})
+    world.write(
+        {
+            "utilities/Dockerfile-minimize": STAGES["utilities/Dockerfile-minimize"].replace(
+                "FROM ", "FROM scratch AS report\nFROM ", 1
+            )
+        }
+    )
     world.driver.proof = {**world.driver.proof, "warnings": [{"kind": "data", "text": "t", "fix": "KEEP_DATA=x"}]}
     outcome = world.run()
     (event,) = [one for one in warned(world) if one.step == MINIMIZE]
