@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from chainbuild.minimize.discover import Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
-from chainbuild.minimize.lists import words_in
+from chainbuild.minimize.lists import Word, words_in
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.page import page
+from chainbuild.minimize.problems import errors, warnings
 from chainbuild.minimize.pythons import document as python_document
 from chainbuild.minimize.pythons import pythons
-from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings
+from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS, minimize_report, saved
 from chainbuild.minimize.root import Root, shown
 from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
@@ -132,7 +134,7 @@ def _report(path: str) -> dict[str, Any]:
         document = json.loads(text)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in READABLE_SCHEMAS:
         raise argparse.ArgumentTypeError(f"{path}: it is no report of pack ({MINIMIZE_SCHEMA})")
     return document
 
@@ -150,8 +152,8 @@ def _removed(options: argparse.Namespace) -> int:
     return 0
 
 
-def _texts(value: str) -> tuple[str, ...]:
-    return tuple(word.text for word in words_in(value) if not word.taken_back)
+def _texts(words: Iterable[Word]) -> tuple[str, ...]:
+    return tuple(word.text for word in words if not word.taken_back)
 
 
 def _switch(text: str) -> bool:
@@ -186,13 +188,16 @@ def _epoch() -> int | None:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    locations, files = words_in(options.additional_lib_locations), words_in(options.additional_files)
     outcome = pack(
         Order(
             chain=options.root,
             production=options.production,
             output=options.output,
-            library_locations=_texts(options.additional_lib_locations),
-            additional_files=_texts(options.additional_files),
+            library_locations=_texts(locations),
+            additional_files=_texts(files),
+            optional_locations=frozenset(word.text for word in locations if word.optional),
+            optional_files=frozenset(word.text for word in files if word.optional),
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
             epoch=_epoch(),
@@ -210,12 +215,12 @@ def _pack(options: argparse.Namespace) -> int:
     if outcome.sbom is not None:
         write_json(outcome.sbom, options.sbom)
     wrong, doubtful = errors(outcome), warnings(outcome)
-    for line in doubtful[:_SHOWN_WARNINGS]:
-        print(f"warning: {line}", file=sys.stderr)
+    for notice in doubtful[:_SHOWN_WARNINGS]:
+        print(f"warning: {notice.text}", file=sys.stderr)
     if len(doubtful) > _SHOWN_WARNINGS:
         print(f"warning: {len(doubtful) - _SHOWN_WARNINGS} more are in the report", file=sys.stderr)
-    for line in wrong:
-        print(f"error: {line}", file=sys.stderr)
+    for notice in wrong:
+        print(f"error: {notice.text}", file=sys.stderr)
     sizes = outcome.sizes
     print(
         f"minimized {size_in_words(sizes.chain)} to {size_in_words(sizes.minimized)} in {outcome.written.files} files:"

@@ -15,6 +15,7 @@ from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
 from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.nearest import nearest
 from chainbuild.minimize.pack import Packing
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.records import Record, kept_packages, records
@@ -32,7 +33,8 @@ class Order:
     """What is to be packed: folders of this machine, patterns of the image, and settings of the image.
 
     ``library_path`` and ``search_path`` are the image's ``LD_LIBRARY_PATH`` and ``PATH``; ``epoch`` is
-    ``SOURCE_DATE_EPOCH`` in seconds. With ``package_records`` scanners of the result see whose the kept files are.
+    ``SOURCE_DATE_EPOCH`` in seconds. Patterns in ``optional_files`` and ``optional_locations`` may match nothing. With
+    ``package_records`` scanners of the result see whose the kept files are.
     """
 
     chain: str
@@ -40,6 +42,8 @@ class Order:
     output: str
     library_locations: tuple[str, ...] = ()
     additional_files: tuple[str, ...] = ()
+    optional_locations: frozenset[str] = frozenset()
+    optional_files: frozenset[str] = frozenset()
     library_path: str = ""
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
@@ -83,6 +87,14 @@ class Outcome:
     cache_written: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     sbom: dict[str, Any] | None = None
+    nearest: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each pattern that matches nothing the nearest paths of the chain's image."""
+
+    def owner(self, path: str) -> str:
+        """The key of the package of a file of the chain's image, by its path there or in the result; ``""`` for none."""
+        kept, brought = self.layout.placed.get(path), self.packing.brought.get(path)
+        source = kept.path if kept is not None else brought.source if brought is not None else path
+        return self.ownership.owner(source)
 
 
 def pack(order: Order) -> Outcome:
@@ -90,7 +102,7 @@ def pack(order: Order) -> Outcome:
     start = time.monotonic()
     chain, production = Root(order.chain), Root(order.production)
     reader = ElfReader()
-    selection = select(chain, production, order.additional_files)
+    selection = select(chain, production, order.additional_files, order.optional_files)
     trimmed = trim(chain, selection, order.trim, order.additional_files)
     places = Places(
         chain=chain,
@@ -116,7 +128,7 @@ def pack(order: Order) -> Outcome:
     analysed = time.monotonic()
     there = owned(production)
     paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
-    written, written_records = _write(paperwork, layout, overlay)
+    written, written_records = _write(paperwork, overlay, wrong=bool(layout.conflicts or selection.unmatched))
     gone = frozenset(trimmed.files)
     return Outcome(
         order=order,
@@ -140,16 +152,17 @@ def pack(order: Order) -> Outcome:
         cache_written=cache_written,
         records=written_records,
         sbom=paperwork.sbom(overlay) if order.sbom else None,
+        nearest=nearest(chain, [pattern for _, pattern in selection.unmatched]),
     )
 
 
-def _write(paperwork: _Paperwork, layout: Layout, overlay: Overlay) -> tuple[Written, dict[str, Record]]:
-    """Writes what is laid out, and then the records, which hold checksums of it; nothing where there are conflicts."""
+def _write(paperwork: _Paperwork, overlay: Overlay, *, wrong: bool) -> tuple[Written, dict[str, Record]]:
+    """Writes what is laid out, and then the records, which hold checksums of it; nothing if there are errors."""
     order = paperwork.order
     writer = Writer(
         order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip
     )  # fmt: skip
-    if layout.conflicts:
+    if wrong:
         writer.write({})
         return writer.finish(), {}
     writer.write(dict(overlay.added))
@@ -238,7 +251,7 @@ def _seeds(
             seeds.append((seed, where))
     kept_paths = {seed.path for seed, _ in seeds}
     tops, nothing = top_folders(chain, order.library_locations)
-    selection.nothing.extend(nothing)
+    selection.unmatched += [("ADDITIONAL_LIB_LOCATIONS", one) for one in nothing if one not in order.optional_locations]
     for top in tops:
         for path, node in chain.walk(top):
             elf = reader.read_node(node) if path not in kept_paths else None

@@ -1,0 +1,100 @@
+"""The errors and warnings of a pack job, put into words; docs/stages.md lists the kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from chainbuild.minimize.job import Outcome
+from chainbuild.minimize.notices import Notice
+from chainbuild.minimize.root import shown
+
+_MOST_NAMES = 20
+
+
+def errors(outcome: Outcome) -> list[Notice]:
+    """Return what makes the result wrong; the stage fails with it."""
+    return [*_patterns(outcome), *outcome.layout.conflicts, *outcome.written.problems]
+
+
+def warnings(outcome: Outcome) -> list[Notice]:
+    """Return what a person should look at; whether the image works for it is decided by verify."""
+    return [
+        *_libraries(outcome),
+        *_interpreters(outcome),
+        *_opened(outcome),
+        *_left_out(outcome),
+        *_unreadable(outcome),
+    ]
+
+
+def _patterns(outcome: Outcome) -> Iterator[Notice]:
+    for argument, pattern in outcome.selection.unmatched:
+        near = outcome.nearest.get(pattern, ())
+        hint = f"; nearest: {listed(near)}" if near else ""
+        text = (
+            f"{argument}: {shown(pattern)} matches nothing in the chain's image{hint};"
+            f" write ?{shown(pattern)} if it may be missing"
+        )
+        yield Notice(kind="pattern", text=text, path=near[0] if near else "")
+
+
+def _libraries(outcome: Outcome) -> Iterator[Notice]:
+    problems, owner = outcome.packing.problems, outcome.owner
+    for where, missing in (("chain's image", problems.missing_in_chain), ("result", problems.missing_in_result)):
+        for asker, name in sorted(missing):
+            text = f"{shown(asker)} needs {shown(name)}: not in the {where}"
+            yield Notice(kind="library", text=text, path=asker, package=owner(asker))
+    for (asker, name, version), provided in sorted(problems.versions.items()):
+        text = f"{shown(asker)} needs {shown(version)} of {shown(name)}; provided at most: {shown(provided)}"
+        yield Notice(kind="version", text=text, path=asker, package=owner(asker))
+
+
+def _interpreters(outcome: Outcome) -> Iterator[Notice]:
+    for path, name in sorted({**outcome.packing.problems.interpreters, **outcome.scripts}.items()):
+        text = f"{shown(path)} needs the interpreter {shown(name)}, which the production image does not have"
+        fix = "KEEP_INTERPRETERS=1" if path in outcome.scripts else ""
+        yield Notice(kind="interpreter", text=text, path=path, package=outcome.owner(path), fix=fix)
+
+
+def _opened(outcome: Outcome) -> Iterator[Notice]:
+    left = [one for one in outcome.discovery.rows() if one.state == "left"]
+    for one in left:
+        if one.kind in ("plugin", "nss"):
+            text = f"{shown(one.asker)} loads {shown(one.name)} ({one.why}), which is left out"
+            yield Notice(kind=one.kind, text=text, path=one.file, package=outcome.owner(one.file))
+    named = sorted({one.name for one in left if one.kind == "dlopen"})
+    if named:
+        text = f"named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): {listed(named, _MOST_NAMES)}"
+        yield Notice(kind="dlopen", text=text, fix="KEEP_DLOPEN=1")
+
+
+def _left_out(outcome: Outcome) -> Iterator[Notice]:
+    selection = outcome.selection
+    lines = [(path, f"{shown(path)} is left out: {why}") for path, why in sorted(outcome.layout.dropped.items())]
+    lines += [
+        (path, f"{shown(path)} is left out: it is a device, socket or pipe") for path in sorted(selection.special)
+    ]
+    for path, text in lines:
+        yield Notice(kind="left-out", text=text, path=path, package=outcome.owner(path))
+    for path, target in selection.dangling:
+        text = f"{shown(path)} links to {shown(target)}, which does not exist"
+        yield Notice(kind="link", text=text, path=path, package=outcome.owner(path))
+    for path, target in selection.too_wide:
+        text = f"{shown(path)} links to {shown(target)}, a folder of the whole system, which is left out"
+        yield Notice(kind="link", text=text, path=path, package=outcome.owner(path))
+
+
+def _unreadable(outcome: Outcome) -> Iterator[Notice]:
+    for path, why in sorted(outcome.damaged.items()):
+        yield Notice(
+            kind="damaged", text=f"{shown(path)} is damaged: {why}", path=path, package=outcome.owner(path)
+        )  # fmt: skip
+    for path, why in outcome.unreadable:
+        yield Notice(kind="unreadable", text=f"{shown(path)} cannot be read: {why}", path=path)
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first `most` names for a line, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
