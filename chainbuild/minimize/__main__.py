@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
-from chainbuild.minimize.discover import Wishes
+from chainbuild.minimize.discover import Environment, Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
@@ -41,6 +41,7 @@ from chainbuild.minimize.whose import answers
 
 CLOSURE_SCHEMA = "chainbuild.closure/1"
 _SHOWN_WARNINGS = 50
+_ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,21 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chainbuild.minimize", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack", help="collect what a production image needs of the image at ROOT")
-    packing.add_argument("root", metavar="ROOT")
-    packing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
-    packing.add_argument("--output", required=True, metavar="DIR", help="where the tree is written; empty or absent")
-    packing.add_argument("--report", required=True, metavar="FILE")
-    packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
-    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
-    packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
-    for name in SWITCHES:
-        option = "--" + name.replace("_", "-")
-        packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
-    for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
-        packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
-    packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
-    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
-    packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
+    _add_packing(packing)
     proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
     proving.add_argument("root", metavar="ROOT")
     proving.add_argument("--baseline", metavar="ROOT2", help="the bare production image, whose own faults are warnings")
@@ -127,6 +114,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_packing(packing: argparse.ArgumentParser) -> None:
+    packing.add_argument("root", metavar="ROOT")
+    packing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
+    packing.add_argument("--output", required=True, metavar="DIR", help="where the tree is written; empty or absent")
+    packing.add_argument("--report", required=True, metavar="FILE")
+    packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
+    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
+    packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
+    for name in SWITCHES:
+        option = "--" + name.replace("_", "-")
+        packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
+    for name, default in (("dlopen", False), ("plugins", True), ("surroundings", True), ("interpreters", False)):
+        packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--keep-data", default="", metavar="0|1|PACKAGES", help="see docs/stages.md")
+    for name in ("lang", "lc-all", "time-zone"):
+        packing.add_argument(f"--{name}", default="", metavar="VALUE", help="LANG, LC_ALL and TZ of the image")
+    packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
+    packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
+
+
 def _report(path: str) -> dict[str, Any]:
     """The report of a pack job at ``path`` (``-``: standard input)."""
     try:
@@ -158,8 +166,7 @@ def _texts(words: Iterable[Word]) -> tuple[str, ...]:
 
 def _switch(text: str) -> bool:
     """The value of a build argument that is on or off; empty is off."""
-    known = {"": False, "0": False, "false": False, "no": False, "off": False}
-    known |= {"1": True, "true": True, "yes": True, "on": True}
+    known = dict.fromkeys(("", *_OFF), False) | dict.fromkeys(_ON, True)
     if text.strip().lower() not in known:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 1 nor 0")
     return known[text.strip().lower()]
@@ -188,6 +195,10 @@ def _epoch() -> int | None:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    data = [word for word in words_in(options.keep_data) if not word.taken_back]
+    every = len(data) == 1 and data[0].text.lower() in _ON
+    if len(data) == 1 and data[0].text.lower() in (*_ON, *_OFF):
+        data = []
     locations, files = words_in(options.additional_lib_locations), words_in(options.additional_files)
     outcome = pack(
         Order(
@@ -206,8 +217,13 @@ def _pack(options: argparse.Namespace) -> int:
             wishes=Wishes(
                 keep_dlopen=options.keep_dlopen,
                 keep_plugins=options.keep_plugins,
+                keep_surroundings=options.keep_surroundings,
                 keep_interpreters=options.keep_interpreters,
+                keep_data=_texts(data),
+                optional_data=frozenset(word.text for word in data if word.optional),
+                keep_all_data=every,
             ),
+            environment=Environment(lang=options.lang, lc_all=options.lc_all, time_zone=options.time_zone),
             trim=Trim(**{name: getattr(options, name) for name in SWITCHES}),
         )
     )

@@ -10,7 +10,7 @@ from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.account import Account, accounts
 from chainbuild.minimize.account import sizes as owner_sizes
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
-from chainbuild.minimize.discover import Discovery, Places, Wishes, discover
+from chainbuild.minimize.discover import Discovery, Environment, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
@@ -49,6 +49,7 @@ class Order:
     epoch: int | None = None
     trim: Trim = field(default_factory=Trim)
     wishes: Wishes = field(default_factory=Wishes)
+    environment: Environment = field(default_factory=Environment)
     package_records: bool = True
     sbom: bool = False
 
@@ -111,9 +112,10 @@ def pack(order: Order) -> Outcome:
         library_path=order.library_path,
         search_path=order.search_path,
         library_locations=order.library_locations,
+        environment=order.environment,
     )
     ownership = owned(chain)
-    discovery = discover(places, selection, order.wishes)
+    discovery = discover(places, selection, order.wishes, ownership)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
@@ -128,7 +130,8 @@ def pack(order: Order) -> Outcome:
     analysed = time.monotonic()
     there = owned(production)
     paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
-    written, written_records = _write(paperwork, overlay, wrong=bool(layout.conflicts or selection.unmatched))
+    wrong = bool(layout.conflicts or selection.unmatched or discovery.unknown_packages)
+    written, written_records = _write(paperwork, overlay, wrong=wrong)
     gone = frozenset(trimmed.files)
     return Outcome(
         order=order,

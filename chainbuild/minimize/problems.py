@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 
+from chainbuild.minimize.explain import size_in_words
+from chainbuild.minimize.ground import Opened
 from chainbuild.minimize.job import Outcome
-from chainbuild.minimize.notices import Notice
+from chainbuild.minimize.notices import Notice, fix_line
 from chainbuild.minimize.root import shown
 
 _MOST_NAMES = 20
+_MOST_PATHS = 4
 
 
 def errors(outcome: Outcome) -> list[Notice]:
     """Return what makes the result wrong; the stage fails with it."""
-    return [*_patterns(outcome), *outcome.layout.conflicts, *outcome.written.problems]
+    return [*_patterns(outcome), *_packages(outcome), *outcome.layout.conflicts, *outcome.written.problems]
 
 
 def warnings(outcome: Outcome) -> list[Notice]:
@@ -38,6 +42,15 @@ def _patterns(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="pattern", text=text, path=near[0] if near else "")
 
 
+def _packages(outcome: Outcome) -> Iterator[Notice]:
+    known = sorted({package.name for package in outcome.ownership.packages.values()})
+    for name in outcome.discovery.unknown_packages:
+        near = difflib.get_close_matches(name, known)
+        hint = f"; nearest: {listed(near)}" if near else ""
+        text = f"KEEP_DATA: the chain's image has no package {shown(name)}{hint}; write ?{shown(name)} if it may be missing"
+        yield Notice(kind="pattern", text=text)
+
+
 def _libraries(outcome: Outcome) -> Iterator[Notice]:
     problems, owner = outcome.packing.problems, outcome.owner
     for where, missing in (("chain's image", problems.missing_in_chain), ("result", problems.missing_in_result)):
@@ -59,13 +72,32 @@ def _interpreters(outcome: Outcome) -> Iterator[Notice]:
 def _opened(outcome: Outcome) -> Iterator[Notice]:
     left = [one for one in outcome.discovery.rows() if one.state == "left"]
     for one in left:
-        if one.kind in ("plugin", "nss"):
-            text = f"{shown(one.asker)} loads {shown(one.name)} ({one.why}), which is left out"
-            yield Notice(kind=one.kind, text=text, path=one.file, package=outcome.owner(one.file))
+        if one.kind in ("plugin", "nss", "surroundings"):
+            size = f" ({size_in_words(one.bytes)})" if one.bytes else ""
+            text = f"{shown(one.asker)} opens {shown(one.name)} ({one.why}), which is left out{size}"
+            fix = fix_line("ADDITIONAL_FILES", [one.name]) if one.name.startswith("/") else ""
+            yield Notice(kind=one.kind, text=text, path=one.file, package=outcome.owner(one.file), fix=fix)
     named = sorted({one.name for one in left if one.kind == "dlopen"})
     if named:
         text = f"named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): {listed(named, _MOST_NAMES)}"
         yield Notice(kind="dlopen", text=text, fix="KEEP_DLOPEN=1")
+
+
+def _data(outcome: Outcome) -> Iterator[Notice]:
+    """A line for each package of which data is named and left out, the largest first."""
+    by_package: dict[str, list[Opened]] = {}
+    for one in outcome.discovery.rows():
+        if one.kind == "data" and one.state == "left":
+            by_package.setdefault(one.rule, []).append(one)
+    for owner, rows in sorted(by_package.items(), key=lambda row: (-sum(one.bytes for one in row[1]), row[0])):
+        package = outcome.ownership.packages.get(owner)
+        names = list(dict.fromkeys(one.name for one in rows))
+        size = size_in_words(sum({one.file: one.bytes for one in rows}.values()))
+        of = f"the package {package.name}" if package is not None else "no package"
+        text = f"named in the data of programs and left out: {listed(names, _MOST_PATHS)} of {of} ({size};"
+        text += f" {rows[0].why.removeprefix('named in the data of ')} names {shown(names[0])})"
+        fix = f"KEEP_DATA={package.name}" if package is not None else fix_line("ADDITIONAL_FILES", names)
+        yield Notice(kind="data", text=text, path=rows[0].file, package=owner if package is not None else "", fix=fix)
 
 
 def _left_out(outcome: Outcome) -> Iterator[Notice]:

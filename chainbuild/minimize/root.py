@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_HOPS = 40
@@ -218,14 +218,34 @@ class Tree(ABC):
         with os.fdopen(descriptor, "rb") as stream:
             return stream.read(limit)
 
-    def walk(self, path: str, *, skip: Iterable[str] = ()) -> Iterator[tuple[str, Node]]:
-        """``path`` (free of links) and everything below it, in order of names; links are not followed."""
+    def pieces(self, path: str, size: int, limit: int) -> Iterator[bytes]:
+        """The first ``limit`` bytes of the regular file at ``path`` (free of links), ``size`` at a time; none if unreadable."""
+        node = self.entry(path)
+        if node is None or node.kind != "file" or not node.host:
+            return
+        try:
+            descriptor = open_file(node.host)
+        except OSError as error:
+            self.unreadable.append(Unreadable(path=path, reason=os.strerror(error.errno or errno.EIO)))
+            return
+        with os.fdopen(descriptor, "rb") as stream:
+            while limit > 0 and (data := stream.read(min(size, limit))):
+                limit -= len(data)
+                yield data
+
+    def walk(
+        self, path: str, *, skip: Iterable[str] = (), leave: Callable[[str], bool] | None = None
+    ) -> Iterator[tuple[str, Node]]:
+        """``path`` (free of links) and everything below it, in order of names; links are not followed.
+
+        What is in ``skip``, and that of which ``leave`` says so, is left out with all below it.
+        """
         left = frozenset(skip)
         todo = [path]
         while todo:
             here = todo.pop()
             node = self.entry(here)
-            if here in left:
+            if here in left or (leave is not None and leave(here)):
                 continue
             if node is None:
                 if here != path:  # listed, but not to be looked at: its path may be longer than the system takes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.root import Node, Root, Tree, join, parent
@@ -17,11 +18,18 @@ KEPT_BY_DEFAULT = (
     "/etc/ssl",
 )
 
-_WIDE = frozenset(
-    ("/usr/local", "/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/share", "/usr/bin", "/usr/sbin", "/usr/include",
-     "/usr/libexec", "/usr/src", "/var/lib", "/var/cache", "/etc/alternatives")
-)  # fmt: skip
-"""Folders that belong to the whole system: a link to one of them is kept, what is in the folder is not."""
+_WIDE = re.compile(
+    r"/[^/]*"
+    r"|/usr/(?:local|lib\w*|share|s?bin|games|include|libexec|src)"
+    r"|/usr/lib/[^/]+-linux-[^/]+"
+    r"|/usr/local/(?:lib\w*|share|s?bin|etc|include|libexec|src)"
+    r"|/var/(?:lib|cache|log|spool|opt|backups|mail)|/etc/alternatives"
+)
+
+
+def is_wide(folder: str) -> bool:
+    """Whether a folder belongs to the whole system: a link to it is kept, what is in the folder is not."""
+    return _WIDE.fullmatch(folder) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,18 +86,27 @@ def select(
     return selection
 
 
-def keep_also(chain: Root, production: Tree, selection: Selection, path: str, reason: str, because: str) -> int:
+def keep_also(
+    chain: Root,
+    production: Tree,
+    selection: Selection,
+    path: str,
+    reason: str,
+    because: str,
+    leave: Callable[[str], bool] | None = None,
+) -> int:
     """Keeps what lies at ``path``, what is below it and what links there lead to; gives how many paths are new.
 
     Links among the folders above it are kept as well, so that it is found by that very path. What ``production`` has at
-    the same path is its own, and is not taken.
+    the same path is its own, and is not taken. What ``leave`` refuses below ``path`` is not kept, unless something else
+    leads there.
     """
     top = chain.resolve(path, follow=False)
     if top is None:
         return 0
     before = len(selection.kept)
     links: list[str] = []
-    _keep(chain, selection, links, top, reason, because, production)
+    _keep(chain, selection, links, top, reason, because, production, leave)
     for link in chain.links(path, follow=False):
         _keep_passage(chain, production, selection, link, f"on the way to {path}", because)
     _follow_all(chain, production, selection, links)
@@ -125,8 +142,9 @@ def _keep(
     reason: str,
     because: str = "",
     unless: Tree | None = None,
+    leave: Callable[[str], bool] | None = None,
 ) -> None:
-    for path, node in chain.walk(top):
+    for path, node in chain.walk(top, leave=leave):
         if path in selection.kept or (unless is not None and unless.resolve(path, follow=False) is not None):
             continue
         if node.kind == "special":
@@ -156,7 +174,7 @@ def _follow(chain: Root, production: Tree, selection: Selection, todo: tuple[lis
         _keep_passage(chain, production, selection, passed, f"on the way to the target of {link}", link)
     if there in selection.kept or there in folders or (other is not None and {other.kind, node.kind} != {"dir"}):
         return
-    if node.kind == "dir" and (there.count("/") < 2 or there in _WIDE or f"{link}/".startswith(f"{there}/")):
+    if node.kind == "dir" and (is_wide(there) or f"{link}/".startswith(f"{there}/")):
         if other is None:
             selection.too_wide.append((link, there))
         return

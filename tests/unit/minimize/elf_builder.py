@@ -66,7 +66,7 @@ def build_elf(
         entries += [(0x6FFFFFFC, BASE + at_defines), (0x6FFFFFFD, len(defines) + 1)]
     entries.append((0, 0))
     dynamic = b"".join(struct.pack(order + ("qQ" if wide else "iI"), tag, value) for tag, value in entries)
-    size = at_dynamic + len(dynamic)
+    size = at_dynamic + len(dynamic) + len(tail)
     table = [(1, 0, size), (2, at_dynamic, len(dynamic))]
     if interpreter is not None:
         table.append((3, body, len(program)))

@@ -191,10 +191,10 @@ def test_the_unwinder_comes_with_the_c_library_and_only_then(tmp_path):
     chain = {**NSS, "/lib/x86_64-linux-gnu/libgcc_s.so.1": library("libgcc_s.so.1", "libc.so.6")}
     files, _, opened = job(tmp_path / "a", chain, {"/etc/hostname": b""})
     assert "/usr/local/lib/libgcc_s.so.1" in files
-    assert ("libgcc_s.so.1", "plugin", "kept") in opened
+    assert ("libgcc_s.so.1", "surroundings", "kept") in opened
     files, _, opened = job(tmp_path / "b", chain)
     assert (files, opened) == ({"/usr/local/bin/x"}, [])
-    files, report, _ = job(tmp_path / "c", chain, {"/etc/hostname": b""}, keep_plugins=False)
+    files, report, _ = job(tmp_path / "c", chain, {"/etc/hostname": b""}, keep_surroundings=False)
     assert "/usr/local/lib/libgcc_s.so.1" not in files
     assert any("libgcc_s.so.1" in line and "left out" in line for line in texts(report["warnings"]))
 
