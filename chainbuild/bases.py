@@ -41,6 +41,7 @@ class FoundImage:
     named: ImageReference
     image: RemoteImage
     note: str = ""
+    from_local_store: bool = False
 
     @property
     def pinned(self) -> str:
@@ -194,7 +195,7 @@ class BaseFinder:
                 self._send(str(named), platform, destination)
                 image = resolve(self._registries, destination, platform)
                 self._records.vouch(place, image, step)
-            return FoundImage(named=named, image=image, note=note)
+            return FoundImage(named=named, image=image, note=note, from_local_store=True)
         except ChainbuildError:
             # A store may hold several platforms under one name and shows one: only the attempt tells.
             if local.platform.same_as(platform):

@@ -16,7 +16,7 @@ from chainbuild.preflight import buildx_problem, engine_problem, means
 from chainbuild.references import Platform
 from chainbuild.registry.images import resolve
 from chainbuild.scratch import scratch_folder
-from chainbuild.session import Session, Settings
+from chainbuild.session import Session, Settings, registry_data
 from chainbuild.singularity.tool import PROGRAMS
 
 _FREE_NEEDED: Final = 5_000_000_000
@@ -42,7 +42,8 @@ def examine_machine(settings: Settings) -> Iterator[Finding]:
         yield _from_problem("buildx", buildx_problem(), "buildx is there, and new enough")
         if settings.registry is None:
             yield _compose()
-    yield _space(settings.root, asking_docker=docker.state == "ok")
+    data = settings.root if settings.registry else registry_data(settings.root)
+    yield _space(data, asking_docker=docker.state == "ok")
     yield _command("git", "git (commits in an image's trail)", "apt-get install git", needed=False)
     yield _command("mmdebstrap", "mmdebstrap (for bootstrap)", "apt-get install mmdebstrap arch-test", needed=False)
     yield _command("sftp", "sftp (for singularity publish to sftp://)", "apt-get install openssh-client", needed=False)
@@ -127,7 +128,9 @@ def _from_problem(what: str, problem: str, well: str) -> Finding:
 
 def _compose() -> Finding:
     """The plugin that brings the managed registry up."""
-    done = subprocess.run(["docker", "compose", "version"], capture_output=True, text=True, check=False)
+    # Compose reads a file .env of the current folder, which may be a foreign tree's.
+    argv = ["docker", "compose", "version"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
     if done.returncode == 0:
         return Finding(what="compose", state="ok", told="docker compose is there (for the registry on localhost)")
     told = "there is no docker compose, which brings the registry on localhost up"
@@ -137,9 +140,9 @@ def _compose() -> Finding:
     return Finding(what="compose", state="wrong", told=told, mend=mend)
 
 
-def _space(root: Path, *, asking_docker: bool) -> Finding:
-    """Free space where the registry's data goes and where the engine keeps its own."""
-    places = {root}
+def _space(data: Path, *, asking_docker: bool) -> Finding:
+    """Free space where the registry's data goes (the folder may be yet to be made) and where the engine keeps its own."""
+    places = {next(folder for folder in (data, *data.parents) if folder.is_dir())}
     if asking_docker:
         argv = ["docker", "info", "--format", "{{.DockerRootDir}}"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -131,10 +131,10 @@ def _resolved(session: Session, standing: Standing, graph: Graph) -> str:
         made = next((chain for chain in graph.chains if chain.option == standing.base and chain.repo), None)
         return f"the layer {standing.base}" + (f", {made.repo}:{made.index_tag}" if made else "")
     told: list[Event] = []
-    # What cannot be found, or is found elsewhere, is the run's to tell. What is handed over now, it only finds there.
+    # What cannot be found, or is found elsewhere, is the run's to tell. A copy of a local image it finds without a word.
     with suppress(ChainbuildError):
         found = replace(session, emit=told.append).finder().find(standing.base, graph.chains[0].platform)
-        for event in told if "handed over" in found.note else ():
+        for event in told if found.from_local_store else ():
             session.emit(event)
         return f"{standing.base}, {found.image.digest.short}"
     return str(standing.base)

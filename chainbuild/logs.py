@@ -15,9 +15,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TextIO
+from typing import IO, Final, Self
 
 from chainbuild import events
+from chainbuild.tree_folder import OWN_FOLDER, make_own_folder, open_own_file
 from chainbuild.wording import duration
 
 JOURNAL: Final = "events.jsonl"
@@ -33,7 +34,7 @@ class _StepLog:
     path: Path
     started_at: float
     vertex: str = ""
-    file: TextIO | None = None
+    file: IO[str] | None = None
 
 
 class LogFiles:
@@ -49,7 +50,7 @@ class LogFiles:
         self.trouble = ""
         self._kept_runs = kept_runs
         self._lock = threading.RLock()
-        self._journal: TextIO | None = None
+        self._journal: IO[str] | None = None
         self._steps: dict[str, _StepLog] = {}
         self._names: dict[str, str] = {}
         self._closed = False
@@ -143,8 +144,13 @@ class LogFiles:
             log.file = _open_lines(log.path)
         return log
 
-    def _open_folder(self) -> TextIO:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _open_folder(self) -> IO[str]:
+        # Logs hold what builds print: they are the user's. Earlier runs' are below the same folder.
+        logs = self.folder.parent
+        if logs.parent.name == OWN_FOLDER:
+            make_own_folder(logs.parent.parent, logs.name, self.folder.name, mode=0o700)
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         journal = _open_lines(self.folder / JOURNAL)
         _point_latest(self.folder)
         prune(self.folder.parent, keep=self._kept_runs)
@@ -183,9 +189,9 @@ def _free_name(step: str, taken: set[str]) -> str:
     return name
 
 
-def _open_lines(path: Path) -> TextIO:
+def _open_lines(path: Path) -> IO[str]:
     """Appending, a line at a time, and exactly what is written: a carriage return stays one."""
-    return path.open("a", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)
+    return open_own_file(path, append=True, newline="")
 
 
 def _point_latest(folder: Path) -> None:
@@ -200,7 +206,7 @@ def _point_latest(folder: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _close(file: TextIO | None) -> None:
+def _close(file: IO[str] | None) -> None:
     if file is not None:
         with contextlib.suppress(OSError):
             file.close()

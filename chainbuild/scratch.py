@@ -70,10 +70,12 @@ def sweep(place: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all. Errors: `OSError`."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file, whole or not at all; a symbolic link in its place is replaced, not followed. Errors: `OSError`."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
-        aside.write_bytes(content)
+        # A file of that name that is there already, or a link, is an error.
+        with aside.open("xb") as file:
+            file.write(content)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

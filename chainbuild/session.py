@@ -141,6 +141,8 @@ def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> I
         emit(Message(level="warning", text=text))
 
     with lease, Registries(credentials=credentials, notice=notice) as registries:
+        if managed is not None and building:
+            _take_over(settings.root, managed, emit)
         yield Session(
             settings=settings,
             registries=registries,
@@ -149,6 +151,14 @@ def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> I
             emit=emit,
             driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),
         )
+
+
+def _take_over(root: Path, managed: ManagedRegistry, emit: Emit) -> None:
+    # A glance first: most trees have no such folder, and the import takes time.
+    if managed.is_own and (root / "registry" / "docker").is_dir():
+        from chainbuild.registry.tree_data import take_over
+
+        take_over(root, managed.data, emit, shown="registry/ of this tree")
 
 
 def _prepare_for_building(root: Path, emit: Emit) -> None:

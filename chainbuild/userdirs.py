@@ -73,12 +73,15 @@ def private_folder(path: Path) -> Path:
     can be changed or replaced by another user.
     """
     try:
-        # mkdir's `mode` is only for the last folder: each parent is created by itself.
-        for folder in (*reversed(path.parents), path):
-            if not folder.exists() or folder == path:
-                with suppress(FileExistsError):
-                    folder.mkdir(mode=0o700)
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            handle = _open_folder(path)
+        except FileNotFoundError:
+            # mkdir's `mode` is only for the last folder: each parent is created by itself.
+            for folder in (*reversed(path.parents), path):
+                if not folder.exists() or folder == path:
+                    with suppress(FileExistsError):
+                        folder.mkdir(mode=0o700)
+            handle = _open_folder(path)
     except NotADirectoryError:
         # Linux answers ENOTDIR for a symbolic link, too, if O_DIRECTORY is asked for.
         kind = "a symbolic link" if path.is_symlink() else "not a folder"
@@ -171,6 +174,10 @@ def read_private(path: Path, limit: int = LARGEST_PRIVATE_FILE) -> bytes | None:
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     return (Path(value) if value.startswith("/") else home() / default) / _NAME
+
+
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _close_to_others(path: Path, handle: int) -> None:

@@ -63,6 +63,8 @@ def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.getbasetemp() / "xdg" / name.lower()))
         for name in ("CHAINBUILD_SIGNING_KEY", "CHAINBUILD_TRUSTED_KEYS"):
             monkeypatch.delenv(name, raising=False)
+        for name in [name for name in os.environ if name.startswith("CHAINBUILD_REGISTRY")]:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

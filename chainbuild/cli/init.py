@@ -17,6 +17,7 @@ def init(
     root: flags.Root = Path(),
 ) -> int:
     """Write a chainbuild.yaml from what is found in the folder: options, layers, science trees, the last run's words."""
+    from chainbuild.cli.writing import write_result
     from chainbuild.errors import WrongUseError
     from chainbuild.project.guess import look, write
     from chainbuild.project.place import FILE_NAME
@@ -32,7 +33,8 @@ def init(
             hint="Looked for: folders with NN-Dockerfile-<descriptor> files or with a Dockerfile, and science trees.",
         )
     path = root / FILE_NAME
-    if path.exists() and not force and not dry_run:
+    # A link that leads nowhere would be followed, and a file be made where it points to.
+    if (path.exists() or path.is_symlink()) and not force and not dry_run:
         raise WrongUseError(
             f"{path} is there already", hint="--force replaces it; --dry-run prints what would be in it."
         )
@@ -41,7 +43,7 @@ def init(
     if dry_run:
         stdout().write_document(text)
         return 0
-    path.write_text(text, encoding="utf-8")
+    write_result(path, text.encode())
     put_schema(root)
     stderr().write([f"wrote {path}: read it, change what is guessed, then: chainbuild plan"])
     return 0

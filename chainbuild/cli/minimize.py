@@ -106,7 +106,7 @@ def report(
     """Draw the image before and after, by package and by step, as a page; print where it is."""
     from json import dumps
 
-    from chainbuild.cli.writing import make_folder, write_result
+    from chainbuild.cli.writing import make_folder, own_folder, write_result
     from chainbuild.minimize.page import page
     from chainbuild.minimized import by_step, reading
     from chainbuild.ui import stdout
@@ -116,7 +116,7 @@ def report(
         steps = by_step(session.records, minimized)
         document = {**minimized.report, "image": image, "steps": steps}
         drawn = page(document, image, steps)
-    folder = output or root / ".chainbuild" / "reports" / _file_name(image)
+    folder = output or own_folder(root, "reports", _file_name(image))
     make_folder(folder)
     write_result(folder / "report.json", dumps(document).encode("ascii"))
     write_result(folder / "report.html", drawn.encode("utf-8", "backslashreplace"))

@@ -82,7 +82,8 @@ def adopt(
     """Sign the records of chainbuild before 0.2, which have no signature and are not reused as they are.
 
     Do it only for a registry that nobody but you could write to: you vouch for what is there. Each record is held
-    against its image first. Example: chainbuild records adopt
+    against its image first. What was taken over from the `registry` folder of a tree is signed only if you name its
+    REPO. Example: chainbuild records adopt
     """
     from chainbuild.cli.settings import settings_from
     from chainbuild.cli.speaking import open_quietly
@@ -90,6 +91,8 @@ def adopt(
     from chainbuild.errors import WrongUseError
     from chainbuild.records.unsigned import adopt_unsigned
     from chainbuild.references import ImageReference
+    from chainbuild.registry.tree_data import repositories_from_trees
+    from chainbuild.session import registry_data
     from chainbuild.wording import plural
 
     if registry and not repositories:
@@ -103,7 +106,11 @@ def adopt(
             ImageReference(session.chain.host, name)
             for name in session.registries.client(session.chain.host).repositories()
         ]
+        foreign = repositories_from_trees(registry_data(settings.root)) if not (registry or repositories) else {}
         for place in places:
+            if folder := foreign.get(place.repository):
+                print_lines(f"left behind: {place.repository}: it came with {escaped(folder)}; name it to sign it")
+                continue
             for step, why in adopt_unsigned(session.records, place, dry_run=dry_run):
                 signed += not why
                 if why:

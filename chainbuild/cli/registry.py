@@ -73,7 +73,7 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json:
         "run": "up; the last run that needs it stops it",
         "person": "up until chainbuild registry down",
         "foreign": "up, but not chainbuild's: it is used and never stopped",
-        "other user": f"up, but it is the registry of {found.owner}",
+        "other-user": f"up, but it is the registry of {found.owner}",
         "blocked": "the port is held by something that is no registry",
     }
     without_login = ", without a login" if found.running and not found.login else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly, say, say_nothing
-from chainbuild.cli.writing import make_folder, write_result
+from chainbuild.cli.writing import make_folder, own_folder, write_result
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.events import Message
 from chainbuild.references import ImageReference
@@ -134,7 +134,7 @@ def publish_plan(where: Where, output: Path | None) -> int:
     """`release publish`."""
     plan = read_plan(where.path)
     left = undecided(plan)
-    folder = output or where.root / ".chainbuild" / "releases" / f"{where.path.stem}-page"
+    folder = output or own_folder(where.root, "releases", f"{where.path.stem}-page")
     make_folder(folder)
     write_result(folder / FILE_NAME, where.path.read_bytes())
     write_result(folder / "index.html", page(plan, left, source=FILE_NAME).encode("utf-8"))

@@ -34,7 +34,7 @@ def run_build(
     try:
         with files, view:
             emit = tell(view.emit, files.emit)
-            with open_session(settings, emit) as session:
+            with open_session(settings, emit, building=True) as session:
                 before(session)
                 outcome = build_run(request.graph, session, request.wishes, log_folder=folder, log_path=files.path_of)
                 after(session, outcome)

@@ -16,6 +16,16 @@ def make_folder(folder: Path) -> None:
         raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error
 
 
+def own_folder(root: Path, *names: str) -> Path:
+    """Make a folder below `.chainbuild/` of a tree. Errors: `WrongUseError` if it cannot be made there."""
+    from chainbuild.tree_folder import make_own_folder
+
+    try:
+        return make_own_folder(root, *names)
+    except OSError as error:
+        raise WrongUseError(f"cannot create a folder in .chainbuild/: {error.strerror}", hint="Use -o DIR.") from error
+
+
 def write_result(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all. Errors: `WrongUseError` where the place does not take it."""
     try:

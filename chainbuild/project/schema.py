@@ -25,6 +25,8 @@ from chainbuild.project.rules import (
     Table,
     Text,
 )
+from chainbuild.scratch import write_whole
+from chainbuild.tree_folder import make_own_folder
 
 SCHEMA_PLACE: Final = ".chainbuild/chainbuild.schema.json"
 """Where a project's copy of the schema lies, from its folder: that of the version that was last used there."""
@@ -55,9 +57,9 @@ def put_schema(root: Path) -> None:
     """Have this version's schema in a project, for editors. One that cannot be written to is none the worse for it."""
     path, text = root / SCHEMA_PLACE, schema_text()
     with suppress(OSError):
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        make_own_folder(root)
+        if path.is_symlink() or not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_whole(path, text.encode())
 
 
 def _of(rule: Rule) -> dict[str, Any]:

@@ -116,8 +116,11 @@ def find_stored(endpoint: str, login: Login) -> str:
     folder = config_folder()
     if _known(folder, endpoint, login) == "login":
         return str(folder / "config.json")
-    copied = _copy_folder(folder) / "config.json"
-    return f"{copied} (for chainbuild's own docker processes)" if copied.is_file() else ""
+    copy = _copy_folder(folder)
+    auths = _read_config(copy).get("auths")
+    entry = auths.get(endpoint) if isinstance(auths, dict) else None
+    known = isinstance(entry, dict) and entry.get("auth") == _encoded(login)
+    return f"{copy / 'config.json'} (for chainbuild's own docker processes)" if known else ""
 
 
 def _known(folder: Path, endpoint: str, login: Login) -> Literal["login", "nothing", "another login"]:

@@ -83,6 +83,7 @@ class Leases:
     def __init__(self, port: int, folder: Path | None = None) -> None:
         self.port = port
         self._place = folder
+        self._is_prepared = False
 
     @property
     def place(self) -> Path:
@@ -100,9 +101,11 @@ class Leases:
         Errors: `BusyError` if the mutex is not free after that many seconds; `NotReadyError` if the folder is not
         private or cannot be written to.
         """
-        if self._place is None:
-            private_folder(state_home())
-        private_folder(self.place)
+        if not self._is_prepared:
+            if self._place is None:
+                private_folder(state_home())
+            private_folder(self.place)
+            self._is_prepared = True
         path = self.place / "mutex"
         handle = _open(path, os.O_RDWR | os.O_CREAT)
         try:
@@ -164,6 +167,20 @@ class Leases:
         """Note that the registry is not (or no longer) the runs'. Needs the mutex."""
         with suppress(OSError):
             (self.place / "mark").unlink()
+
+    def note_kept(self, data: str) -> None:
+        """Note which data the registry has that a person keeps up; nothing: none is kept. Needs the mutex."""
+        if data:
+            write_private(self.place / "kept", data.encode("utf-8", "surrogateescape"), durable=False)
+        else:
+            with suppress(OSError):
+                (self.place / "kept").unlink()
+
+    def kept_data(self) -> str:
+        """Return which data the registry had that a person last kept up. For messages only. Needs the mutex."""
+        with suppress(NotReadyError):
+            return (read_private(self.place / "kept", _LONGEST_FILE) or b"").decode("utf-8", "surrogateescape")
+        return ""
 
 
 def all_leases(folder: Path) -> Iterator[Leases]:

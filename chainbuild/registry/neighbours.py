@@ -16,8 +16,10 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from chainbuild.registry import compose
+from chainbuild.registry import containers
 
+YOUNG_SECONDS: Final = 15.0
+"""A registry is younger than that if its owner's run has just started it and may not be connected yet."""
 _LOOKS: Final = 5
 _BETWEEN_LOOKS: Final = 0.05
 
@@ -28,32 +30,36 @@ def is_needed(container: str) -> bool:
     A connection that was closed just now is still there for some milliseconds.
     """
     for _ in range(_LOOKS):
-        count = compose.connections(container)
+        count = containers.connections(container)
         if count == 0:
             return False
         time.sleep(_BETWEEN_LOOKS)
     return True
 
 
-def take_away(container: compose.Container) -> bool:
+def take_away(container: containers.Container) -> bool:
     """Remove the registry of another user if no run needs it; return whether it was removed.
+
+    One that was started just now stays: else two users who start at once would take it from each other for ever.
 
     Errors: `NotReadyError` if the engine does not remove it.
     """
-    if container.kept or container.being_taken or is_needed(container.id):
+    if container.kept or container.being_taken or container.age < YOUNG_SECONDS or is_needed(container.id):
         return False
-    announced = compose.taken_name(container)
-    if not compose.rename(container.id, announced):
+    announced = containers.taken_name(container)
+    if not containers.rename(container.id, announced):
         return False
     try:
         # A third user may have renamed it at the same time: the last name counts.
-        if compose.name_of(container.id) != announced:
+        if containers.name_of(container.id) != announced:
             return False
         if is_needed(container.id):
-            compose.rename(container.id, container.name)
+            # Unless the owner has renamed it meanwhile, to keep it.
+            if containers.name_of(container.id) == announced:
+                containers.rename(container.id, container.name)
             return False
     except BaseException:
-        compose.rename(container.id, container.name)
+        containers.rename(container.id, container.name)
         raise
-    compose.remove(container.id)
+    containers.remove(container.id)
     return True

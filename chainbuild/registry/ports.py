@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from chainbuild.errors import NotReadyError
+from chainbuild.wording import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
 _ALL_USERS: Final = re.compile(r"\s*0\s+0\s+4294967295\s*$")
@@ -39,7 +43,7 @@ def listening_users(port: int) -> frozenset[int]:
             return frozenset()
     users: set[int] = set()
     for name, addresses in _LISTENING:
-        with suppress(OSError), Path(name).open(encoding="ascii") as table:
+        with suppress(OSError), Path(name).open(encoding="ascii", buffering=4096) as table:
             next(table, None)
             for line in table:
                 fields = line.split()
@@ -105,3 +109,36 @@ def _output(*argv: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def other_listener(port: int) -> str:
+    """Return the process of another user that listens on the port, in words; nothing if there is none.
+
+    The engine listens for a container: as root, or as the user whose engine it is.
+    """
+    others = sorted(listening_users(port) - {0, os.geteuid()})
+    return f"a program of user {_name_of(others[0])}" if others else ""
+
+
+def another_port(port: int) -> int:
+    """Return a port to propose instead."""
+    return port + 50 if port <= 65_485 else port - 50
+
+
+def port_taken(port: int, holder: str) -> NotReadyError:
+    """Return the error for a port that something else holds."""
+    other = another_port(port)
+    who = escaped(holder) or "another program"
+    return NotReadyError(
+        f"port {port}, which the chain registry needs, is taken by {who}, which is no registry",
+        hint=f"Stop it, or use another port: --registry-port {other} or CHAINBUILD_REGISTRY_PORT={other}.",
+    )
+
+
+def _name_of(user: int) -> str:
+    import pwd
+
+    try:
+        return f"{pwd.getpwuid(user).pw_name} (uid {user})"
+    except KeyError:
+        return f"uid {user}"

@@ -18,9 +18,12 @@ from typing import IO, Any, Final, Literal
 
 from chainbuild.errors import BusyError, WrongUseError
 from chainbuild.release.model import ReleasePlan
+from chainbuild.tree_folder import OWN_FOLDER, make_own_folder, open_own_file, read_own_file
 
 What = Literal["apply", "rollback"]
-FOLDER: Final = Path(".chainbuild/releases")
+FOLDER: Final = Path(OWN_FOLDER) / "releases"
+_LARGEST: Final = 16 << 20
+"""Bytes of a journal: far more than any release writes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +59,7 @@ def begun_at(path: Path, what: What) -> float:
     """
     begun = 0.0
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_own_file(path, _LARGEST).decode("utf-8", "replace").splitlines()
     except OSError:
         return 0.0
     for line in lines:
@@ -78,8 +81,8 @@ def open_journal(plan: ReleasePlan, what: What, now: Callable[[], float] = time.
     path = journal_path(plan)
     begun = begun_at(path, what)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8")
+        make_own_folder(plan.path.parent, FOLDER.name)
+        file = open_own_file(path, append=True)
     except OSError as error:
         raise WrongUseError(
             f"{path} cannot be written: {error.strerror}", hint="It has to be known how far it came."

@@ -437,7 +437,7 @@ class RegistryContainer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        from chainbuild.registry.managed import ask
+        from chainbuild.registry.knock import ask
 
         docker("start", self.container)
         eventually(lambda: ask(self.host) == "registry", f"the registry at {self.host}")

@@ -19,7 +19,7 @@ import pytest
 
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import copy_image, resolve
-from chainbuild.registry.managed import ask
+from chainbuild.registry.knock import ask
 from chainbuild.registry.pool import Registries
 
 from .conftest import (
@@ -62,8 +62,9 @@ def identities(place: Place) -> dict[str, tuple[object, ...]]:
 
 
 def another(place: Place, name: str) -> Place:
-    """The same user's next piece of work: nothing of it is known."""
-    return replace(place, repo=f"{place.repo}/{name}")
+    """The same user's next piece of work, on a registry of its own: nothing of it is known."""
+    data = place.home / "registries" / name
+    return replace(place, repo=f"{place.repo}/{name}", environ={**place.environ, "CHAINBUILD_REGISTRY_DATA": str(data)})
 
 
 def build_words(place: Place, *more: str) -> list[str]:
@@ -164,8 +165,8 @@ def test_killed_anywhere_a_rerun_ends_in_the_same_images(undisturbed: Undisturbe
         assert_nothing_is_left(place, process.pid)
         reran.append(place)
     assert killed >= POINTS - 1, f"only {killed} of {POINTS} runs were still there to be killed"
-    with Up(undisturbed.place):
-        for place in reran:
+    for place in reran:
+        with Up(place):
             assert identities(place) == undisturbed.identities, place.repo
 
 

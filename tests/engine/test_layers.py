@@ -140,7 +140,7 @@ def test_a_base_that_only_the_local_store_has(atlas: Place, base: str) -> None:
     (files / "Dockerfile").write_text("ARG BASEIMAGE=nobody/own-os:1\nFROM ${BASEIMAGE}\nRUN gcc --version > /gcc\n")
     done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", "--base", own, *where(atlas))
     assert done.code == 0, done.told()
-    assert f"{own}: only the local image store has it; handed over through" in done.err
+    assert f"{own}: found only in the local image store" in done.err
     assert "small stands on " + own in done.err
     # Without --base it is the Dockerfile's, which is nowhere; that one's own is here is told before that.
     done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", *where(atlas))

@@ -21,7 +21,7 @@ import pytest
 from chainbuild.errors import BusyError, NotFoundInRegistryError, NotReadyError, RegistryError, UnreachableError
 from chainbuild.events import Event, Message
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry import compose, local
+from chainbuild.registry import containers, local
 from chainbuild.registry.artifacts import put_artifact, read_artifact
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import (
@@ -34,8 +34,9 @@ from chainbuild.registry.images import (
     replace_config,
     resolve,
 )
+from chainbuild.registry.knock import ask
 from chainbuild.registry.layer import pack_layer
-from chainbuild.registry.managed import ManagedRegistry, RegistryStatus, ask, shipped_compose_file
+from chainbuild.registry.managed import ManagedRegistry, RegistryStatus, shipped_compose_file
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
 from chainbuild.registry.pool import Registries
 
@@ -254,9 +255,9 @@ def place(registry_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for run in there.runs:
         run.kill()
         run.communicate()
-    if (found := compose.container_on(there.port)) and found.ours:
+    if (found := containers.container_on(there.port)) and found.ours:
         there.managed().down(quiet, force=True)
-    assert compose.container_on(there.port) is None, "a registry is left"
+    assert containers.container_on(there.port) is None, "a registry is left"
     assert networks(there.port) == [], "a network is left"
 
 
@@ -377,7 +378,7 @@ def test_somebody_else_s_registry_is_used_and_never_stopped(place: Place, regist
     finally:
         subprocess.run(["docker", "stop", "--time", "0", name], capture_output=True, check=True)
     limit = time.monotonic() + 30
-    while compose.container_on(place.port) is not None:
+    while containers.container_on(place.port) is not None:
         assert time.monotonic() < limit
         time.sleep(0.05)
 

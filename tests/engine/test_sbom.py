@@ -58,7 +58,7 @@ def test_a_result_has_one_attached_that_any_machine_reads(place: Place, tmp_path
     done = sbom(elsewhere, f"{place.host}/{place.repo}:v1-tiny-{OWN}")
     assert done.code == 0, done.told()
     document = valid(done.out)
-    assert document["packages"][0]["name"] == place.repo
+    assert document["packages"][0]["name"] == place.name("v1").repository
     assert document["packages"][0]["versionInfo"] == str(image.digest)
     names = {package["name"] for package in document["packages"]}
     assert {"libc6", "base-files"} <= names

@@ -32,7 +32,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what is written about a bug
 
     @contextmanager
-    def open_session(settings: Any, emit: Any) -> Iterator[Session]:
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         yield Session(
             settings=settings,
             registries=made.registries,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from chainbuild import journal
 from chainbuild.buildx import BuildxDriver
 from chainbuild.command_line import RunRequest, Words
 from chainbuild.errors import WrongUseError
@@ -122,21 +124,40 @@ def test_the_words_of_the_last_run_come_back(tmp_path: Path) -> None:
     assert last_words(tmp_path).context is None
 
 
-def test_words_of_a_newer_version_are_read_as_far_as_they_are_known(tmp_path: Path) -> None:
+def test_last_words_of_a_newer_version_are_read_as_far_as_known(tmp_path: Path) -> None:
     remember_words(tmp_path, words(tmp_path))
-    path = tmp_path / ".chainbuild/last-words.json"
+    path = journal._path(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": 1}))
     assert last_words(tmp_path) == words(tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "7", "{}", '{"root": "."}', '{"root": 7}', "\x00"])
-def test_no_words(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", [None, "", "[]", "7", "{}", '{"root": "."}', '{"root": 7}', "\x00", "[" * 10_000])
+def test_last_words_damaged_are_none(tmp_path: Path, content: str | None) -> None:
     if content is not None:
-        (tmp_path / ".chainbuild").mkdir()
-        (tmp_path / ".chainbuild/last-words.json").write_text(content)
+        remember_words(tmp_path, words(tmp_path))
+        journal._path(tmp_path).write_text(content)
     with pytest.raises(WrongUseError) as caught:
         last_words(tmp_path)
     assert "nothing was run here yet" in caught.value.message
+
+
+def test_last_words_that_a_tree_brings_along_do_not_count(tmp_path: Path) -> None:
+    """A foreign tree could have a later command look into other folders and registries."""
+    (tmp_path / ".chainbuild").mkdir()
+    document = asdict(words(tmp_path)) | {"root": "/etc", "context": "/root"}
+    (tmp_path / ".chainbuild/last-words.json").write_text(json.dumps(document))
+    with pytest.raises(WrongUseError, match="nothing was run here yet"):
+        last_words(tmp_path)
+
+
+def test_last_words_are_the_users_alone(tmp_path: Path) -> None:
+    """They hold the values of build args; earlier versions kept them in the tree, readable by everybody."""
+    (tmp_path / ".chainbuild").mkdir()
+    (tmp_path / ".chainbuild/last-words.json").write_text("{}")
+    remember_words(tmp_path, words(tmp_path))
+    assert list((tmp_path / ".chainbuild").iterdir()) == []
+    assert not journal._path(tmp_path).is_relative_to(tmp_path)
+    assert journal._path(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_tree_that_cannot_be_written_to_is_none_the_worse(tmp_path: Path) -> None:

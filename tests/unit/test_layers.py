@@ -57,7 +57,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made.fake.host(CHAIN)
 
     @contextmanager
-    def open_session(settings: Any, emit: Any) -> Iterator[Session]:
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         # A builder of the tests' own that knows how to say what it would do, too.
         made.driver.__dict__.setdefault("command", lambda order: ("docker", "buildx", "build"))
         yield Session(

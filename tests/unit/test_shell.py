@@ -140,7 +140,7 @@ def gone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[
         raise SystemExit(0)
 
     @contextmanager
-    def open_session(settings: Any, emit: Any) -> Iterator[Session]:
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         yield session(world, Store())
 
     monkeypatch.chdir(tmp_path)

@@ -39,9 +39,13 @@ def write_context(image: Image, target: Path) -> None:
         ]
         raise WrongUseError(problems) from error
     for template in image.templates:
-        (target / template.name).write_bytes(template.content)
+        place = target / template.name
+        # The folder may have a file or a link of that name: a hard link by now, or one that leads out of here.
+        place.unlink(missing_ok=True)
+        with place.open("xb") as file:
+            file.write(template.content)
         mode = (source / f"{template.name}{TEMPLATE}").stat().st_mode
-        (target / template.name).chmod(mode & 0o7777)
+        place.chmod(mode & 0o7777)
 
 
 def _left_out(top: Path) -> Callable[[str, list[str]], Collection[str]]:

@@ -219,7 +219,7 @@ def _render_templates(folder: Path, parameters: Parameters, problems: list[Probl
         if not path.is_file() or path.name == TEMPLATE:
             continue
         name = path.name.removesuffix(TEMPLATE)
-        if (folder / name).exists():
+        if (folder / name).exists() or (folder / name).is_symlink():
             hint = "Keep one of the two: the image would get only one."
             problems.append(Problem(path=shown(path), message=f"{name} is there as well", hint=hint))
         try:

@@ -13,18 +13,27 @@ import pytest
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Event, Message
-from chainbuild.registry import compose, managed, neighbours, ports
+from chainbuild.registry import arrival, compose, containers, knock, managed, neighbours, ports
 from chainbuild.registry import login as logins
 from chainbuild.registry.answers import is_registry
-from chainbuild.registry.compose import Container
+from chainbuild.registry.containers import Container
+from chainbuild.registry.knock import Reply
 from chainbuild.registry.leases import Leases
-from chainbuild.registry.managed import ManagedRegistry, Reply
+from chainbuild.registry.managed import ManagedRegistry
 
 _sleep = time.sleep
 BOB = "bob (uid 1002)"
 BOBS_REALM = 'Basic realm="chainbuild registry of bob (uid 1002), login 0123456789abcdef"'
+LONG_AGO = "2026-11-26 10:26:13 +0000 UTC"
 BOBS = Container(
-    id="b1", name="reg-1", ours=True, owner=BOB, data="/home/bob/data", started_by="run", command="chainbuild build"
+    created=LONG_AGO,
+    id="b1",
+    name="reg-1",
+    ours=True,
+    owner=BOB,
+    data="/home/bob/data",
+    started_by="run",
+    command="chainbuild build",
 )
 
 
@@ -32,7 +41,7 @@ BOBS = Container(
 class World:
     """One port of a machine: what answers, which container that is, and who is connected to it."""
 
-    answer: managed.Answer = "nothing"
+    answer: knock.Answer = "nothing"
     challenge: str | None = None
     container: Container | None = None
     connections: int | None = 0
@@ -99,16 +108,16 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     there = World()
     for name in ("DATA", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
-    monkeypatch.setattr(managed, "knock", lambda endpoint: Reply(answer=there.answer, challenge=there.challenge))
+    monkeypatch.setattr(knock, "knock", lambda *_: Reply(answer=there.answer, challenge=there.challenge))
     monkeypatch.setattr(time, "sleep", there.sleep)
     monkeypatch.setattr(managed, "ensure_image", there.get_image)
     monkeypatch.setattr(ports, "listening_users", lambda port: there.listeners)
     monkeypatch.setattr(ports, "holder_of", lambda port: "nginx (pid 7)")
-    monkeypatch.setattr(compose, "container_on", lambda port: there.container)
-    monkeypatch.setattr(compose, "connections", lambda container: there.connections)
-    monkeypatch.setattr(compose, "name_of", lambda container: there.container.name if there.container else "")
-    monkeypatch.setattr(compose, "rename", there.rename)
-    monkeypatch.setattr(compose, "remove", there.remove)
+    monkeypatch.setattr(containers, "container_on", lambda port: there.container)
+    monkeypatch.setattr(containers, "connections", lambda container: there.connections)
+    monkeypatch.setattr(containers, "name_of", lambda container: there.container.name if there.container else "")
+    monkeypatch.setattr(containers, "rename", there.rename)
+    monkeypatch.setattr(containers, "remove", there.remove)
     monkeypatch.setattr(compose.Compose, "up", lambda self, by, owner, command, emit: there.up(by, self._data))
     monkeypatch.setattr(compose.Compose, "down", lambda self, container: there.remove(container))
     monkeypatch.setattr(compose.Compose, "clear", lambda self, owner: there.calls.append("clear"))
@@ -208,6 +217,19 @@ def test_registry_that_does_not_start_leaves_no_lease(world: World, registry: Ma
         assert (leases.holders(), leases.marked()) == ((), None)
 
 
+def test_engine_that_cannot_be_used_is_told_once(
+    world: World, registry: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clear(*_: object) -> None:
+        raise NotReadyError(world.fails)
+
+    monkeypatch.setattr(compose.Compose, "clear", clear)
+    world.fails = "no right to use the Docker Engine"
+    with pytest.raises(NotReadyError, match="no right"), registry.lease(world.emit):
+        pass
+    assert not any("could not be stopped" in text for text in world.told)
+
+
 def test_missing_image_is_made_without_the_mutex(
     world: World, registry: ManagedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +251,44 @@ def test_down_while_a_run_needs_registry_is_busy(world: World, registry: Managed
             registry.down(world.emit)
         assert registry.down(world.emit, force=True)
     assert world.calls[:2] == ["up run", "remove c1"]
+
+
+def test_registry_with_other_data_is_told(world: World, registry: ManagedRegistry, tmp_path: Path) -> None:
+    other = ManagedRegistry(5000, tmp_path / "other", leases_folder=tmp_path / "leases", docker_login=False)
+    registry.up(world.emit)
+    with other.lease(world.emit):
+        assert f"with its data in {tmp_path / 'registry'}" in world.told[-1]
+    registry.down(world.emit)
+    world.told.clear()
+    with registry.lease(world.emit), other.lease(world.emit):
+        assert f"with its data in {tmp_path / 'registry'}" in world.told[-1]
+    world.told.clear()
+    other.up(world.emit)
+    with other.lease(world.emit):
+        assert not [text for text in world.told if "its data in" in text]
+
+
+def test_registry_of_killed_run_with_other_data_is_started_again(
+    world: World, registry: ManagedRegistry, tmp_path: Path
+) -> None:
+    killed = registry.lease(world.emit)
+    killed.__enter__()
+    kill(tmp_path)
+    other = ManagedRegistry(5000, tmp_path / "other", leases_folder=tmp_path / "leases", docker_login=False)
+    with other.lease(world.emit):
+        assert world.calls == ["up run", "remove c1", "up run"]
+        assert other.status().data == str(tmp_path / "other")
+
+
+def test_own_registry_with_an_earlier_login_is_told_to_restart(world: World, registry: ManagedRegistry) -> None:
+    """The file of the login was deleted while the registry was up."""
+    registry.up(world.emit)
+    logins.login_path().unlink()
+    fresh = ManagedRegistry(5000, registry.data, leases_folder=registry._private, docker_login=False)
+    with pytest.raises(NotReadyError, match="another login") as caught, fresh.lease(world.emit):
+        pass
+    assert "registry down" in caught.value.hint
+    assert fresh.down(world.emit)
 
 
 # ---- the login ----------------------------------------------------------------------------------------------------------
@@ -266,11 +326,38 @@ def test_impostor_of_another_user_gets_nothing(
     world.own()
     world.listeners = frozenset({0, 65_000})
     asked: list[str] = []
-    monkeypatch.setattr(managed, "knock", asked.append)
+    monkeypatch.setattr(knock, "knock", asked.append)
     with pytest.raises(NotReadyError, match="a program of user uid 65000"), registry.lease(world.emit):
         pass
     assert asked == []
     assert registry.status().kind == "blocked"
+
+
+def test_started_registry_without_login_is_refused(
+    world: World, registry: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine sees another folder under that path, and a registry that is open to everybody would serve it."""
+
+    def up(started_by: str, data: Path) -> None:
+        world.own(started_by, data)
+        world.challenge = None
+
+    monkeypatch.setattr(world, "up", up)
+    with pytest.raises(NotReadyError, match="without a login") as caught, registry.lease(world.emit):
+        pass
+    assert "CHAINBUILD_REGISTRY_DATA" in caught.value.hint
+
+
+def test_own_registry_of_another_engine_is_used(
+    world: World, registry: ManagedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's context was changed since the run that was killed: its container cannot be seen, but it answers."""
+    killed = registry.lease(world.emit)
+    killed.__enter__()
+    kill(tmp_path)
+    monkeypatch.setattr(containers, "container_on", lambda port: None)
+    with registry.lease(world.emit):
+        assert world.calls == ["up run"]
 
 
 def test_registry_without_login_is_used_and_told(world: World, registry: ManagedRegistry) -> None:
@@ -319,7 +406,7 @@ def test_other_users_registry_in_use_is_waited_for_then_busy(
 ) -> None:
     world.bobs()
     world.connections = 1
-    monkeypatch.setattr(managed, "NEIGHBOUR_SECONDS", 0.02)
+    monkeypatch.setattr(arrival, "NEIGHBOUR_SECONDS", 0.02)
     with pytest.raises(BusyError, match=r"port 5000 .*bob \(uid 1002\): chainbuild build") as caught:
         registry.lease(world.emit).__enter__()
     assert "--registry-port 5050" in caught.value.hint
@@ -365,7 +452,16 @@ def test_other_users_registry_is_not_stopped_by_down(world: World, registry: Man
     with pytest.raises(NotReadyError, match="bob"):
         registry.down(world.emit, force=True)
     status = registry.status()
-    assert (status.kind, status.owner, status.holders) == ("other user", BOB, ())
+    assert (status.kind, status.owner, status.holders) == ("other-user", BOB, ())
+    assert world.calls == []
+
+
+def test_registry_that_was_just_started_is_never_taken(world: World) -> None:
+    """Its owner's run may not be connected yet; two users who start at once would take it from each other."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime())
+    world.bobs(created=now)
+    assert world.container is not None
+    assert not neighbours.take_away(world.container)
     assert world.calls == []
 
 
@@ -385,7 +481,7 @@ def test_run_that_comes_between_looking_and_removing_is_seen(world: World, monke
         world.connections = 1
         return world.rename(container, name)
 
-    monkeypatch.setattr(compose, "rename", rename)
+    monkeypatch.setattr(containers, "rename", rename)
     assert not neighbours.take_away(BOBS)
     assert world.container == BOBS
     assert not any(call.startswith("remove") for call in world.calls)
@@ -393,7 +489,7 @@ def test_run_that_comes_between_looking_and_removing_is_seen(world: World, monke
 
 def test_only_the_last_of_two_users_takes_a_registry(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.bobs()
-    monkeypatch.setattr(compose, "name_of", lambda container: "reg-1-taken-by-1003-7")
+    monkeypatch.setattr(containers, "name_of", lambda container: "reg-1-taken-by-1003-7")
     assert not neighbours.take_away(BOBS)
     assert not any(call.startswith("remove") for call in world.calls)
 
@@ -404,7 +500,7 @@ def test_interrupt_while_taking_gives_the_name_back(world: World, monkeypatch: p
     def interrupted(container: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose, "name_of", interrupted)
+    monkeypatch.setattr(containers, "name_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         neighbours.take_away(BOBS)
     assert world.container == BOBS
@@ -446,7 +542,7 @@ def test_own_registry_that_another_user_removed_is_started_again(
 def test_own_registry_of_a_dead_taker_is_started_again(
     world: World, registry: ManagedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(managed, "_TAKING_SECONDS", 0.01)
+    monkeypatch.setattr(arrival, "_TAKING_SECONDS", 0.01)
     killed = registry.lease(world.emit)
     killed.__enter__()
     kill(tmp_path)
@@ -508,12 +604,12 @@ def test_sweep_restarts_every_registry_of_the_data(
     """Each registry remembers which blobs there were."""
     restarted: list[str] = []
     other = Container(id="other", name="reg-2", ours=True, owner=logins.owner(), data=str(registry.data))
-    monkeypatch.setattr(compose, "collect_blobs", restarted.append)
-    monkeypatch.setattr(compose, "restart", restarted.append)
+    monkeypatch.setattr(containers, "collect_blobs", restarted.append)
+    monkeypatch.setattr(containers, "restart", restarted.append)
     with registry.lease(world.emit):
         assert world.container is not None
         there = (world.container, other)
-        monkeypatch.setattr(compose, "containers_with", lambda data: there)
+        monkeypatch.setattr(containers, "containers_with", lambda data: there)
         registry.sweep(world.emit, lambda: None)
         assert restarted == ["c1", "other"]
     # It is still the run's: the run stops it.
@@ -598,7 +694,7 @@ def test_listening_users_in_a_user_namespace_are_unknown(monkeypatch: pytest.Mon
 )
 @pytest.mark.skipif(sys.byteorder != "little", reason="the lines are those of a little-endian machine")
 def test_connections_are_counted_from_outside_only(line: str, expected: int) -> None:
-    assert compose.count_connections(f"  sl  local_address rem_address   st\n   {line}\n") == expected
+    assert containers.count_connections(f"  sl  local_address rem_address   st\n   {line}\n") == expected
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     releasing = Releasing(made, capsys)
 
     @contextmanager
-    def open_session(settings: Any, emit: Any) -> Iterator[Session]:
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         yield Session(
             settings=settings,
             registries=made.registries,

@@ -221,7 +221,7 @@ def managed(monkeypatch: pytest.MonkeyPatch, status: RegistryStatus) -> None:
 
 
 STATUS = RegistryStatus(
-    endpoint="localhost:5000", kind="other user", holder=HOSTILE, data=HOSTILE, owner=HOSTILE,
+    endpoint="localhost:5000", kind="other-user", holder=HOSTILE, data=HOSTILE, owner=HOSTILE,
     holders=(Holder(pid=7, command=HOSTILE, started=0.0),),
 )  # fmt: skip
 
