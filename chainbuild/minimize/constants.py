@@ -48,7 +48,15 @@ def constants_of(host: str, elf: Elf) -> Constants:
             _find_libraries(data, libraries)
         if len(paths) < _MOST_NAMES:
             _find_paths(data, paths)
-    own = {_plain(name) for name in (*elf.needed, elf.soname or "", *(need.library for need in elf.version_needs))}
+    own = {
+        _plain(name)
+        for name in (
+            *elf.needed,
+            elf.soname or "",
+            elf.interpreter or "",
+            *(need.library for need in elf.version_needs),
+        )
+    }
     names = (os.fsdecode(name) for name in libraries)
     searched = {*f"{elf.rpath or ''}:{elf.runpath or ''}".split(":"), elf.interpreter, elf.soname}
     return Constants(
@@ -87,7 +95,10 @@ def calls(host: str, elf: Elf, functions: Collection[str]) -> frozenset[str]:
 
 
 def paths_in_text(text: bytes) -> tuple[str, ...]:
-    """Return the absolute paths in a script or a file of settings, sorted; comments that begin a line are left out."""
+    """Return the absolute paths in a script or a file of settings, sorted; comments that begin a line are left out.
+
+    Of a pattern it is the folder (`/etc/x` of `/etc/x/*.conf`).
+    """
     found: set[bytes] = set()
     for number, line in enumerate(text.splitlines()):
         if not line.lstrip().startswith((b"#", b";", b"//")) or (number == 0 and line.startswith(b"#!")):

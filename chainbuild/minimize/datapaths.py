@@ -15,26 +15,31 @@ from dataclasses import dataclass, field
 from chainbuild.minimize.account import folder_owner
 from chainbuild.minimize.ground import Ground
 from chainbuild.minimize.packages import Ownership
-from chainbuild.minimize.root import base, join
+from chainbuild.minimize.root import base, join, parent
 from chainbuild.minimize.select import is_wide
 
 NOISE = (
     ("the kernel and the container engine", r"/(?:proc|sys|dev|run)/.*", r"/var/(?:run|lock)(?:/.*)?",
-     r"/etc/(?:hosts|hostname|resolv\.conf|mtab|fstab|machine-id)"),
-    ("temporary files, homes and mount points", r"/(?:tmp|var/tmp|root|home|mnt|media|boot)/.*"),
+     r"/etc/(?:hosts|hostname|resolv\.conf|mtab|fstab|machine-id)", r"/var/lib/dbus/machine-id"),
+    ("temporary files, caches, homes and mount points", r"/(?:tmp|var/tmp|var/cache|root|home|mnt|media|boot)(?:/.*)?"),
     ("accounts", r"/etc/(?:passwd|group|shadow|gshadow|shells|login\.defs|subuid|subgid)-?"),
     ("documentation", r"/usr/(?:local/)?share/(?:doc|doc-base|man|info|lintian|bug|help|gtk-doc)(?:/.*)?"),
     ("what only builds use", r"/usr/(?:local/)?(?:include|src)(?:/.*)?", r"/usr/lib/(?:debug|gcc|gcc-cross|cmake)(?:/.*)?",
-     r".*/pkgconfig(?:/.*)?", r".*\.(?:h|hpp|c|cc|cpp|o|a|la|pc|cmake|debug|gcda)", r"/build/.*"),
+     r"/usr/(?:local/)?bin/(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|cpp|ld|as|ar|nm|ranlib|strip|objcopy|objdump|make|gdb)(?:-[\d.]+)?",
+     r".*/(?:pkgconfig|include)(?:/.*)?", r".*\.(?:h|hpp|c|cc|cpp|o|a|la|pc|cmake|debug|gcda)", r"/build/.*"),
     ("package managers", r"/var/(?:lib|cache)/(?:dpkg|apt|debconf)(?:/.*)?", r"/etc/(?:apt|dpkg)(?:/.*)?",
      r"/usr/(?:bin|lib|share)/(?:apt|dpkg)[^/]*(?:/.*)?"),
     ("shells, which an image may be meant not to have",
      r"(?:/usr)?/bin/(?:sh|bash|dash|ash|csh|tcsh|zsh|ksh|env|false|true|login|su)"),
-    ("libraries, which are followed by their names", r".*\.so(?:\.\d+)*"),
+    ("translations", r"/usr/(?:local/)?share/locale(?:/.*)?"),
 )  # fmt: skip
-"""Paths that are not reported: what they are, and regular expressions."""
+"""Paths that are not reported: what they are, and regular expressions. Libraries are no data in programs, whose loader
+follows their names; in a script or in settings they are."""
 
+_IS_LIBRARY = re.compile(r".*\.so(?:\.\d+)*")
 _IS_NOISE = re.compile("|".join(f"(?:{pattern})" for _, *patterns in NOISE for pattern in patterns))
+_WRITTEN = ("/var/", "/srv/")
+"""Where programs write, so that they need empty folders there, too."""
 _MOST_ENTRIES = 50_000
 
 
@@ -62,8 +67,10 @@ class DataPaths:
         self._known: dict[str, Data | None] = {}
         self._named: dict[str, _Named] = {}
 
-    def add(self, asker: str, path: str) -> None:
-        """Take in that ``asker`` has ``path`` in its data."""
+    def add(self, asker: str, path: str, *, text: bool = False) -> None:
+        """Take in that ``asker``, which is a ``text`` or else a program or library, has ``path`` in its data."""
+        if not text and _IS_LIBRARY.fullmatch(path):
+            return
         if path not in self._known:
             self._known[path] = self._data(path)
         data = self._known[path]
@@ -100,7 +107,10 @@ class DataPaths:
 
     def _missing(self) -> Iterator[tuple[str, _Named]]:
         """What the result lacks; a path below another one that is missing is not told twice."""
-        missing = {path: named for path, named in self._named.items() if self._is_missing(path, named.data.path)}
+        above_kept = self._above_kept()
+        missing = {
+            path: named for path, named in self._named.items() if self._is_missing(path, named.data.path, above_kept)
+        }
         reals = {named.data.path for named in missing.values()}
         for path, named in missing.items():
             above = named.data.path
@@ -109,18 +119,29 @@ class DataPaths:
             if above == "/":
                 yield path, named
 
-    def _is_missing(self, path: str, real: str) -> bool:
+    def _above_kept(self) -> set[str]:
+        """The folders above everything that is kept."""
+        above: set[str] = set()
+        for path in self.ground.selection.kept:
+            while (path := parent(path)) != "/" and path not in above:
+                above.add(path)
+        return above
+
+    def _is_missing(self, path: str, real: str, above_kept: set[str]) -> bool:
+        """Whether the result lacks the file at ``path``, or has nothing of what the chain's image has in that folder."""
         ground = self.ground
         node = ground.chain.stat(path)
         if node is None or node.kind != "dir":
             return not ground.has(path)
+        if (ground.chain.resolve(path) or real) in above_kept:
+            return False
         target = ground.chain.resolve(path) or real
-        there = ground.production.resolve(path)
-        own = set(ground.production.names(there)) if there is not None and ground.production.is_folder(there) else set()
         names = ground.chain.names(target)
-        if not names:
+        there = ground.production.resolve(path)
+        if not names or there is None or not ground.production.is_folder(there):
             return not ground.has(path)
-        return not any(name in own or join(target, name) in ground.selection.kept for name in names)
+        own = set(ground.production.names(there))
+        return not any(name in own for name in names)
 
     def _data(self, path: str) -> Data | None:
         plain = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
@@ -136,13 +157,17 @@ class DataPaths:
             return None
         if node.kind == "file":
             return Data(path=real, owner=self.ownership.owner(target) or folder_owner(target))
-        if is_wide(target) or is_wide(real):
+        if is_wide(target) or is_wide(real) or not (target.startswith(_WRITTEN) or self._holds_files(target)):
             return None
         owners = self._owners(target)
         sources = {self.ownership.source(owner) for owner in owners}
         if len(sources) > 1:
             return None
         return Data(path=real, owner=owners[0] if owners else folder_owner(join(target, "x")))
+
+    def _holds_files(self, folder: str) -> bool:
+        walk = zip(range(_MOST_ENTRIES), self.ground.chain.walk(folder), strict=False)
+        return any(node.kind in ("file", "link") for _, (_, node) in walk)
 
     def _owners(self, folder: str) -> list[str]:
         """The packages that have the folder or files in it, the one with most files first."""

@@ -96,7 +96,8 @@ class _Work:
             return
         text = self.ground.chain.read(path, _MOST_TEXT) or b""
         if b"\0" not in text and (text.startswith(b"#!") or not program):
-            self._add_data(path, paths_in_text(text))
+            for one in paths_in_text(text):
+                self.data.add(path, one, text=True)
 
     def _add_data(self, path: str, named: tuple[str, ...]) -> None:
         if not is_c_library(base(path)):

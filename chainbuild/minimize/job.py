@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainbuild.minimize.abi import abi_of
-from chainbuild.minimize.account import Account, accounts
+from chainbuild.minimize.account import Account, accounts, links_to_files
 from chainbuild.minimize.account import sizes as owner_sizes
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
 from chainbuild.minimize.discover import Discovery, Environment, Places, Wishes, discover
@@ -88,6 +88,8 @@ class Outcome:
     cache_written: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     sbom: dict[str, Any] | None = None
+    links: dict[str, str] = field(default_factory=dict)
+    """The links of the chain's image that are not kept, and the regular file that each leads to in the end."""
     nearest: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """For each pattern that matches nothing the nearest paths of the chain's image."""
 
@@ -155,6 +157,7 @@ def pack(order: Order) -> Outcome:
         cache_written=cache_written,
         records=written_records,
         sbom=paperwork.sbom(overlay) if order.sbom else None,
+        links=links_to_files(chain, selection),
         nearest=nearest(chain, [pattern for _, pattern in selection.unmatched]),
     )
 
@@ -169,7 +172,7 @@ def _write(paperwork: _Paperwork, overlay: Overlay, *, wrong: bool) -> tuple[Wri
         writer.write({})
         return writer.finish(), {}
     writer.write(dict(overlay.added))
-    more = paperwork.records()
+    more = paperwork.records(overlay)
     for where, record in more.items():
         overlay.add(where, record.node)
     writer.write({where: record.node for where, record in more.items()})
@@ -204,10 +207,11 @@ class _Paperwork:
                 self._known[path] = None
         return self._known[path]
 
-    def records(self) -> dict[str, Record]:
+    def records(self, overlay: Overlay) -> dict[str, Record]:
+        """What is written for scanners beside what is laid out in ``overlay``."""
         if not self.order.package_records:
             return {}
-        return records(self.chain, self.production, self.ownership, self.there, self.kept, self.digests)
+        return records(self.chain, overlay, self.ownership, self.there, self.kept, self.digests)
 
     def sbom(self, overlay: Overlay) -> dict[str, Any]:
         """The document about the minimized files; what the production image brings is not in it."""

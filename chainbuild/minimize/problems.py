@@ -9,7 +9,8 @@ from chainbuild.minimize.explain import size_in_words
 from chainbuild.minimize.ground import Opened
 from chainbuild.minimize.job import Outcome
 from chainbuild.minimize.notices import Notice, fix_line
-from chainbuild.minimize.root import shown
+from chainbuild.minimize.root import base, shown
+from chainbuild.minimize.verify import package_folder
 
 _MOST_NAMES = 20
 _MOST_PATHS = 4
@@ -26,6 +27,7 @@ def warnings(outcome: Outcome) -> list[Notice]:
         *_libraries(outcome),
         *_interpreters(outcome),
         *_opened(outcome),
+        *_data(outcome),
         *_left_out(outcome),
         *_unreadable(outcome),
     ]
@@ -53,8 +55,11 @@ def _packages(outcome: Outcome) -> Iterator[Notice]:
 
 def _libraries(outcome: Outcome) -> Iterator[Notice]:
     problems, owner = outcome.packing.problems, outcome.owner
+    beside = {(package_folder(path), base(path)) for path in outcome.layout.placed}
     for where, missing in (("chain's image", problems.missing_in_chain), ("result", problems.missing_in_result)):
         for asker, name in sorted(missing):
+            if (package_folder(asker), name) in beside and package_folder(asker):
+                continue  # its program loads it before, as java does libjvm.so
             text = f"{shown(asker)} needs {shown(name)}: not in the {where}"
             yield Notice(kind="library", text=text, path=asker, package=owner(asker))
     for (asker, name, version), provided in sorted(problems.versions.items()):

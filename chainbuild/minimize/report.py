@@ -54,6 +54,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "scripts": dict(sorted(outcome.scripts.items())),
         **_taken(outcome),
         "dropped": dict(sorted(outcome.layout.dropped.items())),
+        "links": outcome.links,
         "special": sorted(selection.special),
         "dangling": [list(pair) for pair in selection.dangling],
         "too_wide": [list(pair) for pair in selection.too_wide],

@@ -166,9 +166,20 @@ _PROGRAMS = (
         brings=("/usr/share/gnuplot", "/usr/libexec/gnuplot", "/usr/lib/gnuplot"), source="gnuplot, help loadpath",
     ),
     Rule(
+        name="nginx", of="nginx", programs=r"/.*/bin/nginx|/.*/sbin/nginx", what="nginx's configuration, modules and folders",
+        brings=("/etc/nginx", "/usr/share/nginx", "/usr/lib/nginx/modules", "/var/lib/nginx", "/var/log/nginx"),
+        source="nginx -V: --prefix, --modules-path, --conf-path, --http-*-temp-path",
+    ),
+    Rule(
+        name="apache", of="Apache httpd", programs=r"/.*/sbin/(?:apache2|httpd)", what="httpd's configuration and modules",
+        brings=("/etc/apache2", "/usr/lib/apache2/modules", "/usr/share/apache2", "/var/log/apache2"),
+        without=("*.pyc", "apache2-doc"), source="apache2 -V: HTTPD_ROOT, SERVER_CONFIG_FILE; mod_so, LoadModule",
+    ),
+    Rule(
         name="openmpi-launcher", of="mpirun, mpiexec", what="Open MPI's daemon and tools",
         programs=r"(?P<home>/.+)/bin/(?:mpirun|mpiexec|orterun|prterun)(?:\.openmpi)?",
-        brings=("{home}/bin/orted", "{home}/bin/orte-*", "{home}/bin/prted", "{home}/bin/prte"),
+        brings=("{home}/bin/orted", "{home}/bin/orte-*", "{home}/bin/prted", "{home}/bin/prte", "/usr/bin/ssh",
+                "/etc/ssh/ssh_config", "/etc/ssh/ssh_config.d"),
         source="mpirun(1); Open MPI, orte/mca/plm",
     ),
 )  # fmt: skip

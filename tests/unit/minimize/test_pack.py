@@ -440,3 +440,63 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert document["each"] == {"/usr/local/bin/x": document["libraries"]}
     assert main(["verify", "/none/at/all"]) == 2
     assert main([]) == 2
+
+
+# Libraries that look beside their own file ------------------------------------------------------------------------------
+
+ASKING = {
+    **GLIBC,
+    "/usr/local/bin/x": program("libplay.so.1", "liba.so.1"),
+    f"{LIB}/libplay.so.1": "libplay.so.1.2",
+    f"{LIB}/libplay.so.1.2": library("libplay.so.1", calls=["dladdr"]),
+    f"{LIB}/liba.so.1": library("liba.so.1"),
+}
+
+
+def test_library_that_asks_where_it_is_stays_there(do):
+    """A library that looked for its plugins beside itself found none, because it had been moved."""
+    brought = files(do(ASKING))
+    assert brought[f"{LIB}/libplay.so.1"] == "file"
+    assert brought["/usr/local/lib/liba.so.1"] == "file"
+    assert "/usr/local/lib/libplay.so.1" not in brought
+
+
+def test_library_that_asks_where_it_is_gets_a_link_where_it_is_not_searched(do):
+    chain = {**ASKING, "/usr/local/bin/x": program("libplay.so.1", runpath="/opt/play")}
+    chain["/opt/play/libplay.so.1"] = chain.pop(f"{LIB}/libplay.so.1.2")
+    del chain[f"{LIB}/libplay.so.1"]
+    assert files(do(chain))["/opt/play/libplay.so.1"] == "file"
+
+
+def test_library_that_asks_where_it_is_never_replaces_the_production_images(do):
+    chain = {
+        **ASKING,
+        "/usr/local/bin/x": program("libplay.so.1", needs={"libplay.so.1": ["PLAY_2"]}),
+        f"{LIB}/libplay.so.1.2": library("libplay.so.1", calls=["dladdr"], defines=["PLAY_1", "PLAY_2"]),
+    }
+    old = {**GLIBC, f"{LIB}/libplay.so.1": library("libplay.so.1", defines=["PLAY_1"])}
+    assert files(do(chain, old))["/usr/local/lib/libplay.so.1"] == "file"
+
+
+def test_library_that_asks_where_it_is_is_linked_if_its_folder_is_not_searched(do):
+    chain = {
+        **ASKING,
+        "/etc/ld.so.conf.d/x.conf": b"/srv/play\n",
+        "/srv/play/libplay.so.1": library("libplay.so.1", calls=["dladdr"]),
+    }
+    del chain[f"{LIB}/libplay.so.1"], chain[f"{LIB}/libplay.so.1.2"]
+    brought = files(do(chain))
+    assert brought["/srv/play/libplay.so.1"] == "file"
+    assert brought["/usr/local/lib/libplay.so.1"] == "/srv/play/libplay.so.1"
+
+
+def test_library_beside_its_asker_that_a_program_loads_is_no_warning(do):
+    chain = {
+        **GLIBC,
+        "/usr/local/lib/jvm/lib/libjava.so": library("libjava.so", "libjvm.so"),
+        "/usr/local/lib/jvm/lib/server/libjvm.so": library("libjvm.so"),
+        "/usr/local/lib/other/libx.so": library("libx.so", "libjvm.so"),
+    }
+    assert [one for one in warnings(do(chain)) if "libjvm" in one] == [
+        "/usr/local/lib/other/libx.so needs libjvm.so: not in the chain's image"
+    ]
