@@ -41,6 +41,8 @@ _IS_NOISE = re.compile("|".join(f"(?:{pattern})" for _, *patterns in NOISE for p
 _WRITTEN = ("/var/", "/srv/")
 """Where programs write, so that they need empty folders there, too."""
 _MOST_ENTRIES = 50_000
+_MOST_PATHS = 200_000
+"""How many different paths are looked up: an image of hostile programs takes no time without end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +74,8 @@ class DataPaths:
         if not text and _IS_LIBRARY.fullmatch(path):
             return
         if path not in self._known:
+            if len(self._known) >= _MOST_PATHS:
+                return
             self._known[path] = self._data(path)
         data = self._known[path]
         if data is not None:

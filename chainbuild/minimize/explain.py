@@ -160,7 +160,8 @@ class Explainer:
         for row in report["opened"]:
             if is_it(row["name"], row["file"]) and row["state"] != "kept":
                 where = "left out" if row["state"] == "left" else "the production image has it"
-                yield f"{shown(row['file'])}: {where}; {shown(row['asker'])} loads it ({row['why']})"
+                how = "loads" if row["kind"] in ("dlopen", "plugin", "nss") else "opens"
+                yield f"{shown(row['file'])}: {where}; {shown(row['asker'])} {how} it ({row['why']})"
         for key in ("missing_in_chain", "missing_in_result"):
             for row in report[key]:
                 if is_it(row["name"]):
