@@ -47,15 +47,14 @@ class Tried:
 
 def bake(tried: Tried, name: str, program: Program, args: Mapping[str, str]) -> None:
     """Build the chain's image, and of it the minimized and the production image of a program, with the report."""
+    chain = ("small" if program.emulated else "chain") + ("-with-python" if program.python else "")
     oci = Platform.parse(tried.platform).oci
     utilities = str(shipped("utilities"))
     common = {"context": str(HERE), "dockerfile": str(HERE / "Dockerfile"), "args": {"BASE": tried.base}}
     targets: dict[str, Any] = {
-        stage: {**common, "target": stage, "platforms": [oci]}
-        for stage in ("chain", "chain-with-python", "slim", "bare")
+        stage: {**common, "target": stage, "platforms": [oci]} for stage in (chain, "slim", "bare")
     }
     targets["tools"] = {**common, "target": "tools", "platforms": [Platform.parse(OWN).oci]}
-    chain = "chain-with-python" if program.python else "chain"
     production, contexts = "scratch", {}
     if program.production != "scratch":
         production, contexts = "production-image", {"production-image": f"target:{program.production}"}

@@ -55,6 +55,7 @@ class Program:
     python: bool = False
     """Whether the chain's image has Python."""
     emulated: bool = False
+    """Whether it is tried on the other platform, too."""
 
 
 PROGRAMS = (
