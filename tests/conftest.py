@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("engine")
-    if not os.environ.get("CHAINBUILD_TEST_EMULATED"):
-        slow = [item for item in items if "slow_emulation" in item.keywords]
+    if not os.environ.get("CHAINBUILD_TEST_LONG"):
+        slow = [item for item in items if "long" in item.keywords]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
     # What takes the engine away from everybody on this machine is run where it is asked for (.ci/run does), and last.

@@ -47,12 +47,11 @@ class Tried:
 
 def bake(tried: Tried, name: str, program: Program, args: Mapping[str, str]) -> None:
     """Build the chain's image, and of it the minimized and the production image of a program, with the report."""
-    chain = ("small" if program.emulated else "chain") + ("-with-python" if program.python else "")
     oci = Platform.parse(tried.platform).oci
     utilities = str(shipped("utilities"))
     common = {"context": str(HERE), "dockerfile": str(HERE / "Dockerfile"), "args": {"BASE": tried.base}}
     targets: dict[str, Any] = {
-        stage: {**common, "target": stage, "platforms": [oci]} for stage in (chain, "slim", "bare")
+        stage: {**common, "target": stage, "platforms": [oci]} for stage in (program.chain, "slim", "bare")
     }
     targets["tools"] = {**common, "target": "tools", "platforms": [Platform.parse(OWN).oci]}
     production, contexts = "scratch", {}
@@ -60,7 +59,7 @@ def bake(tried: Tried, name: str, program: Program, args: Mapping[str, str]) -> 
         production, contexts = "production-image", {"production-image": f"target:{program.production}"}
     given = {"BASE_IMAGE": "chain-image", "TOOLS_IMAGE": "tools-image", "PRODUCTION_IMAGE": production, **args}
     more = {
-        "chain-image": f"target:{chain}",
+        "chain-image": f"target:{program.chain}",
         "tools-image": "target:tools",
         "chainbuild-minimize": str(minimize_program()),
     }
@@ -120,12 +119,17 @@ def check(tried: Tried, program: Program) -> None:
     assert program.says in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def marked(program: Program) -> Any:
+    """A program as a parameter; what needs many packages is tried only on request."""
+    return pytest.param(program, marks=() if program.small else pytest.mark.long, id=program.name)
+
+
+@pytest.mark.parametrize("program", [marked(program) for program in PROGRAMS])
 def test_program_works_or_is_reported_with_the_line_that_mends_it(tried: Tried, program: Program) -> None:
     check(tried, program)
 
 
-@pytest.mark.slow_emulation
-@pytest.mark.parametrize("program", [one for one in PROGRAMS if one.emulated], ids=lambda program: program.name)
+@pytest.mark.long
+@pytest.mark.parametrize("program", [one for one in PROGRAMS if one.small], ids=lambda program: program.name)
 def test_program_of_the_other_platform_works_too(emulated: Tried, program: Program) -> None:
     check(emulated, program)

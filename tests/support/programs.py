@@ -52,24 +52,30 @@ class Program:
     command: tuple[str, ...]
     says: str
     fix: str = ""
-    python: bool = False
-    """Whether the chain's image has Python."""
-    emulated: bool = False
-    """Whether it is tried on the other platform, too."""
+    chain: str = "chain"
+    """The stage of tests/engine/programs/Dockerfile that has it. Those that begin with `small` are built quickly."""
+
+    @property
+    def small(self) -> bool:
+        """Whether it is tried in every run of the tests; the others only on request."""
+        return self.chain.startswith("small")
 
 
 PROGRAMS = (
     Program(
-        name="https", what="Python: an HTTPS request, with an authority in the store", production="slim", says="status 200",
-        args={"ADDITIONAL_FILES": "/srv/tls"}, command=("/usr/bin/python3", "-c", _HTTPS), python=True, emulated=True,
+        name="https", chain="small-with-python",
+        what="Python: an HTTPS request, with an authority in the store", production="slim", says="status 200",
+        args={"ADDITIONAL_FILES": "/srv/tls"}, command=("/usr/bin/python3", "-c", _HTTPS),
     ),
     Program(
-        name="nginx", what="nginx with a dynamic module", production="slim", says="hello",
-        args={"ADDITIONAL_FILES": "/usr/sbin/nginx"}, command=("/usr/bin/python3", "-c", _NGINX), python=True,
+        name="nginx", chain="chain-with-python",
+        what="nginx with a dynamic module", production="slim", says="hello",
+        args={"ADDITIONAL_FILES": "/usr/sbin/nginx"}, command=("/usr/bin/python3", "-c", _NGINX),
     ),
     Program(
-        name="git", what="git: a clone over HTTP", production="slim", says="hello", emulated=True,
-        args={"ADDITIONAL_FILES": "/usr/bin/git /srv/http"}, command=("/usr/bin/python3", "-c", _CLONE), python=True,
+        name="git", chain="small-with-python",
+        what="git: a clone over HTTP", production="slim", says="hello",
+        args={"ADDITIONAL_FILES": "/usr/bin/git /srv/http"}, command=("/usr/bin/python3", "-c", _CLONE),
     ),
     Program(
         name="imagemagick", what="ImageMagick: text in a PNG", production="bare", says="1 drawn",
@@ -78,7 +84,8 @@ PROGRAMS = (
                  "-write", "png:/tmp/x.png", "-format", "%[fx:mean<1] drawn", "info:"),
     ),
     Program(
-        name="file", what="file", production="bare", says="ELF 64-bit", emulated=True,
+        name="file", chain="small",
+        what="file", production="bare", says="ELF 64-bit",
         args={"ADDITIONAL_FILES": "/usr/bin/file"}, command=("/usr/bin/file", "-L", "/usr/bin/file"),
     ),
     Program(
@@ -99,7 +106,8 @@ PROGRAMS = (
         args={"ADDITIONAL_FILES": "/usr/bin/java"}, command=("/usr/bin/java", "-version"),
     ),
     Program(
-        name="perl", what="Perl with a module", production="bare", says="3[1]", emulated=True,
+        name="perl", chain="small",
+        what="Perl with a module", production="bare", says="3[1]",
         args={"ADDITIONAL_FILES": "/usr/bin/perl"}, command=("/usr/bin/perl", "-MPOSIX", "-MJSON::XS", "-e", _PERL),
     ),
     Program(
@@ -112,11 +120,13 @@ PROGRAMS = (
         command=("/usr/bin/gst-launch-1.0", "audiotestsrc", "num-buffers=3", "!", "audioconvert", "!", "fakesink"),
     ),
     Program(
-        name="threads", what="pthread_cancel", production="bare", says="cancelled", emulated=True,
+        name="threads", chain="small",
+        what="pthread_cancel", production="bare", says="cancelled",
         args={"ADDITIONAL_FILES": "/opt/own/bin/threads"}, command=("/opt/own/bin/threads",),
     ),
     Program(
-        name="iconv", what="iconv to GB18030", production="scratch", says="hello", emulated=True,
+        name="iconv", chain="small",
+        what="iconv to GB18030", production="scratch", says="hello",
         args={"ADDITIONAL_FILES": "/usr/bin/iconv /srv/work/greeting"},
         command=("/usr/bin/iconv", "-f", "UTF-8", "-t", "GB18030", "/srv/work/greeting"),
     ),
@@ -125,11 +135,13 @@ PROGRAMS = (
         args={"ADDITIONAL_FILES": "/usr/bin/perl", "LOCALE": "de_DE.UTF-8"}, command=("/usr/bin/perl", "-e", _LOCALE),
     ),
     Program(
-        name="figlet", what="figlet, whose fonts are data of its package", production="bare", says="| |",
+        name="figlet", chain="small-with-figlet",
+        what="figlet, whose fonts are data of its package", production="bare", says="| |",
         args={"ADDITIONAL_FILES": "/usr/bin/figlet"}, command=("/usr/bin/figlet", "hi"), fix="KEEP_DATA=figlet",
     ),
     Program(
-        name="script", what="a script of an interpreter that the production image lacks", production="bare", says="3",
+        name="script", chain="small",
+        what="a script of an interpreter that the production image lacks", production="bare", says="3",
         args={"ADDITIONAL_FILES": "/opt/own/bin/script"}, command=("/opt/own/bin/script",), fix="KEEP_INTERPRETERS=1",
     ),
 )  # fmt: skip
