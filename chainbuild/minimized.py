@@ -12,7 +12,7 @@ from chainbuild.attachments import attached_report
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError
 from chainbuild.inventory import trail_of
 from chainbuild.minimize.account import STATES
-from chainbuild.minimize.report import MINIMIZE_SCHEMA
+from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS
 from chainbuild.model import CHAIN_IMAGE, StepId
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
@@ -28,7 +28,7 @@ _MINIMIZE: Final = "minimize"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Minimized:
-    """A minimized image: the record of its stage, where that lies, and the report (`chainbuild.minimize/1`)."""
+    """A minimized image: the record of its stage, where that lies, and its report (`chainbuild.minimize/2` or `/1`)."""
 
     place: ImageReference
     record: Record
@@ -67,7 +67,7 @@ def minimized_of(records: RecordStore, image: RemoteImage) -> Minimized:
 
 def _read(raw: bytes, image: str) -> Mapping[str, Any]:
     document = limits.read_object(raw, "the report of its minimize stage", image, has_file_names=True)
-    if document.get("schema") != MINIMIZE_SCHEMA:
+    if document.get("schema") not in READABLE_SCHEMAS:
         raise DamagedContentError(f"the report of its minimize stage is not a {MINIMIZE_SCHEMA}", where=image)
     return document
 

@@ -15,7 +15,13 @@ from chainbuild.records.tags import staging_tag
 from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import shipped
 
-STAGE_VARIABLES: Final = {"LD_LIBRARY_PATH": "LIBRARY_PATH", "PATH": "SEARCH_PATH"}
+STAGE_VARIABLES: Final = {
+    "LD_LIBRARY_PATH": "LIBRARY_PATH",
+    "PATH": "SEARCH_PATH",
+    "LANG": "LOCALE",
+    "LC_ALL": "LOCALE_ALL",
+    "TZ": "TIME_ZONE",
+}
 """The chain's variables that the minimize stage gets, and the args that it gets them by."""
 
 

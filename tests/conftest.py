@@ -41,6 +41,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "tests/engine/" in item.nodeid:
             # Several workers (script/test): a file is one worker's, so is all that stands on the option built once.
             item.add_marker(pytest.mark.xdist_group("stocked" if "stocked" in names else item.path.stem))
+    if not os.environ.get("CHAINBUILD_TEST_LONG"):
+        slow = [item for item in items if "long" in item.keywords]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
     # What takes the engine away from everybody on this machine is run where it is asked for (.ci/run does), and last.
     gone = [item for item in items if "restarts_engine" in item.keywords]
     items[:] = [item for item in items if item not in gone]

@@ -13,20 +13,22 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
-from chainbuild.minimize.discover import Wishes
+from chainbuild.minimize.discover import Environment, Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
-from chainbuild.minimize.lists import words_in
+from chainbuild.minimize.lists import Word, words_in
 from chainbuild.minimize.loader import Loader, is_secure
 from chainbuild.minimize.page import page
+from chainbuild.minimize.problems import errors, warnings
 from chainbuild.minimize.pythons import document as python_document
 from chainbuild.minimize.pythons import pythons
-from chainbuild.minimize.report import MINIMIZE_SCHEMA, errors, minimize_report, saved, warnings
+from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS, minimize_report, saved
 from chainbuild.minimize.root import Root, shown
 from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
@@ -40,6 +42,7 @@ from chainbuild.minimize.whose import answers
 
 CLOSURE_SCHEMA = "chainbuild.closure/1"
 _SHOWN_WARNINGS = 50
+_ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -124,8 +127,11 @@ def _add_packing(packing: argparse.ArgumentParser) -> None:
     for name in SWITCHES:
         option = "--" + name.replace("_", "-")
         packing.add_argument(option, type=_switch, default=False, metavar="0|1", help="see docs/stages.md")
-    for name, default in (("dlopen", False), ("plugins", True), ("interpreters", False)):
+    for name, default in (("dlopen", False), ("plugins", True), ("surroundings", True), ("interpreters", False)):
         packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
+    packing.add_argument("--keep-data", default="", metavar="0|1|PACKAGES", help="see docs/stages.md")
+    for name in ("lang", "lc-all", "time-zone"):
+        packing.add_argument(f"--{name}", default="", metavar="VALUE", help="LANG, LC_ALL and TZ of the image")
     packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--keep-users", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--image-user", default="", metavar="USER", help="the image's USER")
@@ -140,7 +146,7 @@ def _report(path: str) -> dict[str, Any]:
         document = json.loads(text)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != MINIMIZE_SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in READABLE_SCHEMAS:
         raise argparse.ArgumentTypeError(f"{path}: it is no report of pack ({MINIMIZE_SCHEMA})")
     return document
 
@@ -169,14 +175,13 @@ def _removed(options: argparse.Namespace) -> int:
     return 0
 
 
-def _texts(value: str) -> tuple[str, ...]:
-    return tuple(word.text for word in words_in(value) if not word.taken_back)
+def _texts(words: Iterable[Word]) -> tuple[str, ...]:
+    return tuple(word.text for word in words if not word.taken_back)
 
 
 def _switch(text: str) -> bool:
     """The value of a build argument that is on or off; empty is off."""
-    known = {"": False, "0": False, "false": False, "no": False, "off": False}
-    known |= {"1": True, "true": True, "yes": True, "on": True}
+    known = dict.fromkeys(("", *_OFF), False) | dict.fromkeys(_ON, True)
     if text.strip().lower() not in known:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 1 nor 0")
     return known[text.strip().lower()]
@@ -205,13 +210,20 @@ def _epoch() -> int | None:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    data = [word for word in words_in(options.keep_data) if not word.taken_back]
+    every = len(data) == 1 and data[0].text.lower() in _ON
+    if len(data) == 1 and data[0].text.lower() in (*_ON, *_OFF):
+        data = []
+    locations, files = words_in(options.additional_lib_locations), words_in(options.additional_files)
     outcome = pack(
         Order(
             chain=options.root,
             production=options.production,
             output=options.output,
-            library_locations=_texts(options.additional_lib_locations),
-            additional_files=_texts(options.additional_files),
+            library_locations=_texts(locations),
+            additional_files=_texts(files),
+            optional_locations=frozenset(word.text for word in locations if word.optional),
+            optional_files=frozenset(word.text for word in files if word.optional),
             library_path=options.library_path,
             search_path=options.path or DEFAULT_PATH,
             epoch=_epoch(),
@@ -222,8 +234,13 @@ def _pack(options: argparse.Namespace) -> int:
             wishes=Wishes(
                 keep_dlopen=options.keep_dlopen,
                 keep_plugins=options.keep_plugins,
+                keep_surroundings=options.keep_surroundings,
                 keep_interpreters=options.keep_interpreters,
+                keep_data=_texts(data),
+                optional_data=frozenset(word.text for word in data if word.optional),
+                keep_all_data=every,
             ),
+            environment=Environment(lang=options.lang, lc_all=options.lc_all, time_zone=options.time_zone),
             trim=Trim(**{name: getattr(options, name) for name in SWITCHES}),
         )
     )
@@ -231,12 +248,12 @@ def _pack(options: argparse.Namespace) -> int:
     if outcome.sbom is not None:
         write_json(outcome.sbom, options.sbom)
     wrong, doubtful = errors(outcome), warnings(outcome)
-    for line in doubtful[:_SHOWN_WARNINGS]:
-        print(f"warning: {line}", file=sys.stderr)
+    for notice in doubtful[:_SHOWN_WARNINGS]:
+        print(f"warning: {notice.text}", file=sys.stderr)
     if len(doubtful) > _SHOWN_WARNINGS:
         print(f"warning: {len(doubtful) - _SHOWN_WARNINGS} more are in the report", file=sys.stderr)
-    for line in wrong:
-        print(f"error: {line}", file=sys.stderr)
+    for notice in wrong:
+        print(f"error: {notice.text}", file=sys.stderr)
     sizes = outcome.sizes
     print(
         f"minimized {size_in_words(sizes.chain)} to {size_in_words(sizes.minimized)} in {outcome.written.files} files:"

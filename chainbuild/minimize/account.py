@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from chainbuild.minimize.packages import Ownership
 from chainbuild.minimize.root import Root
+from chainbuild.minimize.select import Selection
 
 STATES = ("kept", "production", "trimmed", "left")
 _LARGEST = 5
+_MOST_LINKS = 20_000
 _SKIP = ("/proc", "/sys", "/dev")
 
 
@@ -106,3 +108,14 @@ def folder_owner(path: str) -> str:
     if parts[:2] == ["usr", "lib"] or parts[:1] == ["var"] or parts[:2] == ["usr", "local"]:
         return "dir:/" + "/".join(parts[:3])
     return "dir:/" + "/".join(parts[:2])
+
+
+def links_to_files(chain: Root, selection: Selection) -> dict[str, str]:
+    """By path the regular file that each link of ``chain`` leads to in the end, but for what is kept; sorted."""
+    found: dict[str, str] = {}
+    for path, node in chain.walk("/", skip=_SKIP):
+        if node.kind == "link" and path not in selection.kept and len(found) < _MOST_LINKS:
+            end = chain.resolve(path)
+            if end is not None and chain.is_file(end):
+                found[path] = end
+    return dict(sorted(found.items()))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from chainbuild.minimize.root import Node, Tree, open_file
 
@@ -23,6 +23,7 @@ DF_1_NODEFLIB = 0x800
 DF_1_PIE = 0x08000000
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_PF_X, _PF_W = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
 _DT_FLAGS_1, _DT_VERDEF, _DT_VERDEFNUM, _DT_VERNEED, _DT_VERNEEDNUM = (
     0x6FFFFFFB, 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF,
@@ -34,6 +35,7 @@ _MAX_BYTES = 16 << 20
 _MAX_STRING = 64 << 10
 _MAX_DYNAMIC = 1 << 20
 _MAX_VERSIONS = 1 << 16
+_MAX_DATA = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,10 @@ class Elf:
     version_needs: tuple[VersionNeed, ...] = ()
     versions: tuple[str, ...] | None = None
     """The versions that it defines; None when it has no such section at all."""
+    names_at: tuple[int, int] = field(default=(0, 0), compare=False)
+    """Where in the file its table of dynamic names begins and ends, in bytes."""
+    data_at: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+    """Offset and length in the file of what is mapped and may hold strings, in bytes."""
 
     @property
     def executable(self) -> bool:
@@ -153,6 +159,7 @@ class _Segment:
     offset: int
     address: int
     length: int
+    flags: int
 
 
 def read_elf(descriptor: int) -> Elf | ElfProblem | None:
@@ -190,7 +197,7 @@ def _read(window: _Window) -> Elf | ElfProblem:
             interpreter = window.string(segment.offset, segment.offset + segment.length)
         elif segment.kind == _PT_DYNAMIC and dynamic is None and segment.length:
             dynamic = segment
-    elf = replace(elf, interpreter=interpreter)
+    elf = replace(elf, interpreter=interpreter, data_at=_data(segments))
     if dynamic is None:
         return elf
     return _with_dynamic(window, order, elf, segments, _dynamic_entries(window, order, wide, dynamic))
@@ -203,12 +210,23 @@ def _segments(window: _Window, layout: str, table: int, length: int, entry_size:
     segments = []
     for fields in entry.iter_unpack(window.read(table, length)):
         if "Q" in layout:
-            kind, _, offset, address, _, size, _, _ = fields
+            kind, flags, offset, address, _, size, _, _ = fields
         else:
-            kind, offset, address, _, size, _, _, _ = fields
+            kind, offset, address, _, size, _, flags, _ = fields
         if kind in (_PT_LOAD, _PT_DYNAMIC, _PT_INTERP):
-            segments.append(_Segment(kind, offset, address, size))
+            segments.append(_Segment(kind, offset, address, size, flags))
     return segments
+
+
+def _data(segments: list[_Segment]) -> tuple[tuple[int, int], ...]:
+    """What may hold strings: linkers that keep code apart give read-only data a segment of its own; others mix the two."""
+    loads = [segment for segment in segments if segment.kind == _PT_LOAD and segment.length]
+    apart = any(segment.flags & (_PF_X | _PF_W) == 0 for segment in loads)
+    found: dict[tuple[int, int], None] = {}
+    for segment in loads[:_MAX_DATA]:
+        if not (apart and segment.flags & _PF_X):
+            found[segment.offset, segment.length] = None
+    return tuple(found)
 
 
 def _with_dynamic(
@@ -242,6 +260,7 @@ def _with_dynamic(
         flags_1=single.get(_DT_FLAGS_1, 0),
         version_needs=needs,
         versions=versions,
+        names_at=(start, end),
     )
 
 

@@ -20,7 +20,7 @@ def size_in_words(size: int) -> str:
 
 
 class Explainer:
-    """Answers about one report (``chainbuild.minimize/1``)."""
+    """Answers about one report of pack."""
 
     def __init__(self, report: Mapping[str, Any]) -> None:
         self.report = report
@@ -50,12 +50,28 @@ class Explainer:
             why = "it is in no folder that is kept, and nothing that is kept needs it. ADDITIONAL_FILES can name it."
             lines = list(self._by_owner(wanted, "left", f"left out: {why}"))
         if not lines:
-            lines = [f"{shown(wanted)} is not in the result, and no regular file of the chain's image is called so"]
+            lines = self._linked(wanted)
+        if not lines:
+            lines = [f"{shown(wanted)} is not in the result, and no file or link of the chain's image is called so"]
         return lines
 
     def found(self, wanted: str) -> bool:
         """Whether ``wanted`` is in the result."""
-        return bool(self._matching(wanted)) or any(self._by_owner(wanted, "production", ""))
+        if self._matching(wanted) or any(self._by_owner(wanted, "production", "")):
+            return True
+        return any(self._matching(end) or any(self._by_owner(end, "production", "")) for _, end in self._links(wanted))
+
+    def _links(self, wanted: str) -> list[tuple[str, str]]:
+        """The links of the chain's image that are meant, and the file that each leads to in the end."""
+        rows = self.report.get("links", {}).items()
+        return [(path, end) for path, end in rows if path == wanted or ("/" not in wanted and base(path) == wanted)]
+
+    def _linked(self, wanted: str) -> list[str]:
+        lines: list[str] = []
+        for path, end in self._links(wanted):
+            lines.append(f"{shown(path)}: a link of the chain's image to {shown(end)}; itself it is not in the result")
+            lines += [f"  {line}" for line in self.explain(end)]
+        return lines
 
     def _by_owner(self, wanted: str, state: str, why: str) -> Iterator[str]:
         """A line for each file of the chain's image that is meant, and is in that state."""
@@ -76,7 +92,10 @@ class Explainer:
 
     def _in(self, path: str) -> list[str]:
         row = self.rows[path]
-        words = [f"{shown(path)}: {row['kind']}, {size_in_words(row['bytes'])}"]
+        kind = "symbolic link" if row["kind"] == "link" else row["kind"]
+        words = [f"{shown(path)}: {kind}, {size_in_words(row['bytes'])}"]
+        if row.get("target"):
+            words.append(f"to {shown(row['target'])}")
         if row.get("package"):
             words.append(f"of {row['package']}")
         if row.get("source", path) != path:
@@ -141,7 +160,8 @@ class Explainer:
         for row in report["opened"]:
             if is_it(row["name"], row["file"]) and row["state"] != "kept":
                 where = "left out" if row["state"] == "left" else "the production image has it"
-                yield f"{shown(row['file'])}: {where}; {shown(row['asker'])} loads it ({row['why']})"
+                how = "loads" if row["kind"] in ("dlopen", "plugin", "nss") else "opens"
+                yield f"{shown(row['file'])}: {where}; {shown(row['asker'])} {how} it ({row['why']})"
         for key in ("missing_in_chain", "missing_in_result"):
             for row in report[key]:
                 if is_it(row["name"]):

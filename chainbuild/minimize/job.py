@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainbuild.minimize.abi import abi_of
-from chainbuild.minimize.account import Account, accounts
+from chainbuild.minimize.account import Account, accounts, links_to_files
 from chainbuild.minimize.account import sizes as owner_sizes
 from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
-from chainbuild.minimize.discover import Discovery, Places, Wishes, discover
+from chainbuild.minimize.discover import Discovery, Environment, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
 from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.nearest import nearest
 from chainbuild.minimize.pack import Packing
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.records import Record, kept_packages, records
@@ -33,7 +34,8 @@ class Order:
     """What is to be packed: folders of this machine, patterns of the image, and settings of the image.
 
     ``library_path`` and ``search_path`` are the image's ``LD_LIBRARY_PATH`` and ``PATH``; ``epoch`` is
-    ``SOURCE_DATE_EPOCH`` in seconds. With ``package_records`` scanners of the result see whose the kept files are.
+    ``SOURCE_DATE_EPOCH`` in seconds. Patterns in ``optional_files`` and ``optional_locations`` may match nothing. With
+    ``package_records`` scanners of the result see whose the kept files are.
     """
 
     chain: str
@@ -41,11 +43,14 @@ class Order:
     output: str
     library_locations: tuple[str, ...] = ()
     additional_files: tuple[str, ...] = ()
+    optional_locations: frozenset[str] = frozenset()
+    optional_files: frozenset[str] = frozenset()
     library_path: str = ""
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
     trim: Trim = field(default_factory=Trim)
     wishes: Wishes = field(default_factory=Wishes)
+    environment: Environment = field(default_factory=Environment)
     package_records: bool = True
     users: bool = True
     """Whether users and groups that the production image lacks are brought."""
@@ -89,6 +94,16 @@ class Outcome:
     records: dict[str, Record] = field(default_factory=dict)
     sbom: dict[str, Any] | None = None
     users: Brought = field(default_factory=Brought)
+    links: dict[str, str] = field(default_factory=dict)
+    """The links of the chain's image that are not kept, and the regular file that each leads to in the end."""
+    nearest: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each pattern that matches nothing the nearest paths of the chain's image."""
+
+    def owner(self, path: str) -> str:
+        """The key of the package of a file of the chain's image, by its path there or in the result; ``""`` for none."""
+        kept, brought = self.layout.placed.get(path), self.packing.brought.get(path)
+        source = kept.path if kept is not None else brought.source if brought is not None else path
+        return self.ownership.owner(source)
 
 
 def pack(order: Order) -> Outcome:
@@ -96,7 +111,7 @@ def pack(order: Order) -> Outcome:
     start = time.monotonic()
     chain, production = Root(order.chain), Root(order.production)
     reader = ElfReader()
-    selection = select(chain, production, order.additional_files)
+    selection = select(chain, production, order.additional_files, order.optional_files)
     trimmed = trim(chain, selection, order.trim, order.additional_files)
     places = Places(
         chain=chain,
@@ -105,9 +120,10 @@ def pack(order: Order) -> Outcome:
         library_path=order.library_path,
         search_path=order.search_path,
         library_locations=order.library_locations,
+        environment=order.environment,
     )
     ownership = owned(chain)
-    discovery = discover(places, selection, order.wishes)
+    discovery = discover(places, selection, order.wishes, ownership)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
@@ -123,7 +139,8 @@ def pack(order: Order) -> Outcome:
     analysed = time.monotonic()
     there = owned(production)
     paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
-    written, written_records = _write(paperwork, layout, overlay)
+    wrong = bool(layout.conflicts or users.conflicts or selection.unmatched or discovery.unknown_packages)
+    written, written_records = _write(paperwork, overlay, wrong=wrong)
     gone = frozenset(trimmed.files)
     return Outcome(
         order=order,
@@ -148,20 +165,22 @@ def pack(order: Order) -> Outcome:
         records=written_records,
         sbom=paperwork.sbom(overlay) if order.sbom else None,
         users=users,
+        links=links_to_files(chain, selection),
+        nearest=nearest(chain, [pattern for _, pattern in selection.unmatched]),
     )
 
 
-def _write(paperwork: _Paperwork, layout: Layout, overlay: Overlay) -> tuple[Written, dict[str, Record]]:
-    """Writes what is laid out, and then the records, which hold checksums of it; nothing where there are conflicts."""
+def _write(paperwork: _Paperwork, overlay: Overlay, *, wrong: bool) -> tuple[Written, dict[str, Record]]:
+    """Writes what is laid out, and then the records, which hold checksums of it; nothing if there are errors."""
     order = paperwork.order
     writer = Writer(
         order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip
     )  # fmt: skip
-    if layout.conflicts:
+    if wrong:
         writer.write({})
         return writer.finish(), {}
     writer.write(dict(overlay.added))
-    more = paperwork.records()
+    more = paperwork.records(overlay)
     for where, record in more.items():
         overlay.add(where, record.node)
     writer.write({where: record.node for where, record in more.items()})
@@ -196,10 +215,11 @@ class _Paperwork:
                 self._known[path] = None
         return self._known[path]
 
-    def records(self) -> dict[str, Record]:
+    def records(self, overlay: Overlay) -> dict[str, Record]:
+        """What is written for scanners beside what is laid out in ``overlay``."""
         if not self.order.package_records:
             return {}
-        return records(self.chain, self.production, self.ownership, self.there, self.kept, self.digests)
+        return records(self.chain, overlay, self.ownership, self.there, self.kept, self.digests)
 
     def sbom(self, overlay: Overlay) -> dict[str, Any]:
         """The document about the minimized files; what the production image brings is not in it."""
@@ -246,7 +266,7 @@ def _seeds(
             seeds.append((seed, where))
     kept_paths = {seed.path for seed, _ in seeds}
     tops, nothing = top_folders(chain, order.library_locations)
-    selection.nothing.extend(nothing)
+    selection.unmatched += [("ADDITIONAL_LIB_LOCATIONS", one) for one in nothing if one not in order.optional_locations]
     for top in tops:
         for path, node in chain.walk(top):
             elf = reader.read_node(node) if path not in kept_paths else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import is_c_library
 from chainbuild.minimize.ldconf import configured_folders
+from chainbuild.minimize.notices import Notice
 from chainbuild.minimize.root import Node, Overlay, Tree, base, open_file, parent, shown
 from chainbuild.minimize.select import Kept, Selection
 
@@ -20,7 +21,7 @@ class Layout:
 
     placed: dict[str, Kept] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
-    conflicts: list[str] = field(default_factory=list)
+    conflicts: list[Notice] = field(default_factory=list)
 
 
 def lay_out(selection: Selection, production: Tree, *, library_path: str) -> Layout:
@@ -32,7 +33,7 @@ def lay_out(selection: Selection, production: Tree, *, library_path: str) -> Lay
         folder = kept.node.kind == "dir"
         where = production.place_folder(path) if folder else production.place(path)
         if where is None:
-            layout.conflicts.append(f"{shown(path)}: the production image has no folder where it would lie")
+            _refuse(layout, path, f"{shown(path)}: the production image has no folder where it would lie")
             continue
         where = path if where == path else where  # one text for both: there may be very many
         if not folder and is_c_library(base(path)) and parent(where) in searched and searched[parent(where)]:
@@ -40,20 +41,23 @@ def lay_out(selection: Selection, production: Tree, *, library_path: str) -> Lay
             continue
         there = production.entry(where)
         if there is not None and folder != (there.kind == "dir"):
-            layout.conflicts.append(
-                f"{shown(path)} is a {_called(kept.node)}, but {shown(where)} of the production image"
-                f" is a {_called(there)}"
-            )
+            text = f"{shown(path)} is a {_called(kept.node)}, but {shown(where)} of the production image is a {_called(there)}"
+            _refuse(layout, path, text)
             continue
         other = layout.placed.get(where)
         if other is None:
             layout.placed[where] = kept
         elif not (folder and other.node.kind == "dir") and not _same(kept.node, other.node):
-            layout.conflicts.append(
+            text = (
                 f"{shown(path)} and {shown(other.path)} differ and would both be {shown(where)} in the production image"
             )
+            _refuse(layout, path, text)
     _check_folders(layout)
     return layout
+
+
+def _refuse(layout: Layout, path: str, text: str) -> None:
+    layout.conflicts.append(Notice(kind="conflict", text=text, path=path))
 
 
 def lay_over(layout: Layout, overlay: Overlay) -> None:
@@ -81,9 +85,9 @@ def _check_folders(layout: Layout) -> None:
         while above != "/":
             stands = layout.placed.get(above)
             if stands is not None and stands.node.kind != "dir":
-                layout.conflicts.append(
-                    f"{shown(layout.placed[where].path)} would lie below {shown(above)},"
-                    f" which is a {_called(stands.node)}"
+                path = layout.placed[where].path
+                _refuse(
+                    layout, path, f"{shown(path)} would lie below {shown(above)}, which is a {_called(stands.node)}"
                 )
                 break
             above = parent(above)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import Abi, is_c_library
 from chainbuild.minimize.closure import Closure, Seed, close
+from chainbuild.minimize.constants import calls
 from chainbuild.minimize.elf import Elf
 from chainbuild.minimize.ldconf import LD_SO_CONF, configured_folders, musl_folders, musl_path_file
 from chainbuild.minimize.loader import BadVersion, Loaded, Loader, Missing, Process
@@ -21,6 +22,8 @@ from chainbuild.minimize.search import Found, Search, Settings, asker_of
 
 LIBRARY_HOME = "/usr/local/lib"
 _OWN_CONF = "/etc/ld.so.conf.d/00-chainbuild.conf"
+_ASKING = ("dladdr", "dladdr1", "PR_GetLibraryFilePathname")
+"""Functions by which a library learns its own path: dladdr(3), and NSPR's."""
 _ROUNDS = 64
 
 
@@ -61,6 +64,7 @@ class Packing:
         self.from_production: dict[str, set[str]] = {}
         self.problems = Problems()
         self._ensured: set[str] = set()
+        self._asks: dict[str, bool] = {}
         self.places: dict[str, str] = {}
         """Where in the result each kept or brought ELF file of the chain's image lies."""
 
@@ -139,7 +143,7 @@ class Packing:
                 return False
             where = self.overlay.place(join(parent(library.path), base(name)))
             return where is not None and self._lay(where, library.file, name, asker, "the production image has none")
-        where = self._where(name, library)
+        where = self._where(name, library, alone=not why)
         if where is None:
             return False
         if why:
@@ -150,16 +154,31 @@ class Packing:
             self._bring_variant(variant, name, asker)
         return laid
 
-    def _where(self, name: str, library: Loaded) -> str | None:
-        """``/usr/local/lib/NAME``, or where it was in the chain's image if that is taken or would not be found."""
+    def _where(self, name: str, library: Loaded, *, alone: bool) -> str | None:
+        """``/usr/local/lib/NAME``, or where it was in the chain's image if that is taken or would not be found.
+
+        A library that asks where it lies itself (dladdr(3)) looks for plugins and data beside that: it stays where it was
+        if it is ``alone``, which is to say that it takes no other library's place. If the result's loader does not search
+        there, the next round makes a link to it in ``/usr/local/lib``.
+        """
         if "/" in name:
             return self.overlay.place(name)
         here = join(self.home, name)
+        if alone and self._asks_where_it_is(library):
+            own = self.overlay.place(join(parent(library.path), name))
+            if own is not None and own not in self.brought and self.overlay.entry(own) is None:
+                return own
         taken = self.overlay.added.get(here)
         listed = name.startswith(("lib", "ld-")) and (library.elf.soname or name) == name
         if listed and (taken is None or (here in self.brought and self.brought[here].source == library.file)):
             return here
         return self.overlay.place(join(parent(library.path), name))
+
+    def _asks_where_it_is(self, library: Loaded) -> bool:
+        if library.file not in self._asks:
+            node = self.chain.search.tree.entry(library.file)
+            self._asks[library.file] = node is not None and bool(calls(node.host, library.elf, _ASKING))
+        return self._asks[library.file]
 
     def _bring_variant(self, variant: str, name: str, asker: str) -> None:
         level = base(parent(variant))

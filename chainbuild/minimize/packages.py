@@ -16,6 +16,7 @@ from chainbuild.minimize.root import Root, base, join, parent
 DPKG = "/var/lib/dpkg"
 _APK = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 _PYTHON_HOMES = ("/usr/lib/python3*/*-packages", "/usr/local/lib/python3*/*-packages", "/opt/*/lib/python3*/*-packages")
+MOST_CLAIMS = 4
 _LIMIT = 256 << 20
 _RECORD_LIMIT = 32 << 20
 _CACHE = re.compile(r"(?P<stem>[^.]+)\..*pyc")
@@ -50,6 +51,8 @@ class Ownership:
 
     packages: dict[str, Package] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, list[str]] = field(default_factory=dict)
+    """By real path the keys of packages whose record has the folder, up to :data:`MOST_CLAIMS` of them."""
 
     def owner(self, path: str) -> str:
         """The key of the package of ``path``, or ``""``; byte code goes with its source."""
@@ -59,6 +62,11 @@ class Ownership:
             if match is not None:
                 known = self.files.get(join(parent(parent(path)), match["stem"] + ".py"))
         return known or ""
+
+    def source(self, key: str) -> str:
+        """The name of the source package that the package ``key`` was built from; ``key`` itself if that is unknown."""
+        package = self.packages.get(key)
+        return key if package is None else package.source.partition(" ")[0] or package.name
 
 
 def owned(tree: Root) -> Ownership:
@@ -92,8 +100,14 @@ def _claim(tree: Root, result: Ownership, key: str, path: str) -> None:
     node = None if where is None else tree.entry(where)
     if node is not None and node.kind == "link" and tree.is_folder(path):
         return  # a folder to the package, a link to the system: merged /usr
-    if where is not None and node is not None and node.kind != "dir":
+    if where is None or node is None:
+        return
+    if node.kind != "dir":
         result.files.setdefault(where, key)
+        return
+    claims = result.folders.setdefault(where, [])
+    if key not in claims and len(claims) < MOST_CLAIMS:
+        claims.append(key)
 
 
 def _read_dpkg(tree: Root, result: Ownership) -> None:

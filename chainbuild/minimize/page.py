@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from chainbuild.minimize.explain import size_in_words
+from chainbuild.minimize.notices import texts
 from chainbuild.minimize.root import shown
 from chainbuild.minimize.treemap import Box, split, squarify
 
@@ -57,7 +58,7 @@ details{margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}
 
 
 def page(report: Mapping[str, Any], title: str = "Minimized image", steps: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The page of ``report`` (``chainbuild.minimize/1``).
+    """The page of ``report`` (``chainbuild.minimize/2`` or ``/1``).
 
     ``steps`` has rows of what each step of the chain brought, in their order: ``step``, ``package``, ``bytes`` by state.
     """
@@ -81,8 +82,8 @@ def page(report: Mapping[str, Any], title: str = "Minimized image", steps: Seque
         _saved(report),
         _libraries(report),
         _packages(report),
-        _lines("Warnings", [one["text"] for one in report["warnings"]]),
-        _lines("Errors", report["errors"]),
+        _lines("Warnings", texts(report["warnings"])),
+        _lines("Errors", texts(report["errors"])),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

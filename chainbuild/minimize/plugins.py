@@ -1,16 +1,14 @@
 """Which libraries load plugins, and from where: folders and manifests that are compiled into them.
 
-In a pattern ``{lib}`` is the folder in which the library lies. A ``manifest`` pattern names files that name a
-library: JSON as glvnd, Vulkan and EGL's platforms have it (https://github.com/KhronosGroup/Vulkan-Loader,
-docs/LoaderDriverInterface.md; glvnd, src/EGL/icd_enumeration.md), or a line as OpenCL's loader has it
-(cl_khr_icd). A ``libraries`` pattern names libraries that are opened by their bare name.
+A manifest names a library: JSON as glvnd, Vulkan and EGL's platforms have it, or a line as OpenCL's loader has it. How an
+entry is read is documented in :mod:`.rules`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+
+from chainbuild.minimize.rules import Rule
 
 _QT_GUI = "egldeviceintegrations generic iconengines imageformats platforminputcontexts platforms platformthemes"
 _QT_GUI += " wayland-decoration-client wayland-graphics-integration-client wayland-shell-integration xcbglintegrations"
@@ -24,76 +22,88 @@ _QT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PluginRule:
-    """Where the library whose name ``loader`` matches looks for what it loads."""
-
-    loader: re.Pattern[str]
-    what: str
-    folders: tuple[str, ...] = ()
-    manifests: tuple[str, ...] = ()
-    libraries: tuple[str, ...] = ()
-
-
-def _rule(
-    loader: str, what: str, *folders: str, manifests: tuple[str, ...] = (), libraries: tuple[str, ...] = ()
-) -> PluginRule:
-    return PluginRule(
-        loader=re.compile(loader), what=what, folders=folders, manifests=manifests, libraries=libraries
-    )  # fmt: skip
+def _qt_rules() -> tuple[Rule, ...]:
+    return tuple(
+        Rule(
+            name=f"qt{version}-{module.lower()}",
+            what=f"Qt {version} plugins",
+            of=f"Qt{version}{module}",
+            source="Qt documentation, How to Create Qt Plugins; QLibraryInfo::PluginsPath",
+            libraries=rf"libQt{version}{module}\.so\.{version}",
+            brings=tuple(f"{{lib}}/qt{version}/plugins/{name}" for name in names.split()),
+        )
+        for version in ("5", "6")
+        for module, names in _QT
+    )
 
 
-def _qt_rules() -> tuple[PluginRule, ...]:
-    rules = []
-    for version in ("5", "6"):
-        for module, names in _QT:
-            where = tuple(f"{{lib}}/qt{version}/plugins/{name}" for name in names.split())
-            rules.append(_rule(rf"libQt{version}{module}\.so\.{version}", f"Qt {version} plugins", *where))
-    return tuple(rules)
-
-
-RULES = (
-    # pthread_exit(3), pthread_cancel(3) and backtrace(3) load it, and glibc ends the program where it is not there
-    # (sysdeps/nptl, unwind-resume; the name is compiled in).
-    _rule(
-        r"libc\.so\.6", "the unwinder, without which a thread that ends itself ends the program",
-        libraries=("{lib}/libgcc_s.so.1", "/usr{lib}/libgcc_s.so.1"),
-    ),
-    _rule(
-        r"libEGL\.so\.1", "EGL vendors (glvnd)",
+PLUGINS = (
+    Rule(
+        name="egl", what="EGL vendors (glvnd)", of="libEGL", libraries=r"libEGL\.so\.1",
         manifests=("/etc/glvnd/egl_vendor.d/*.json", "/usr/share/glvnd/egl_vendor.d/*.json",
                    "/etc/egl/egl_external_platform.d/*.json", "/usr/share/egl/egl_external_platform.d/*.json"),
+        source="libglvnd, src/EGL/icd_enumeration.md; eglexternalplatform, README.md",
     ),
-    _rule(r"libGLX\.so\.0", "GLX vendors (glvnd)", libraries=("{lib}/libGLX_*.so.0",)),
-    _rule(
-        r"lib(?:EGL_mesa|GLX_mesa|gbm)\.so\.\d+", "Mesa drivers", "{lib}/dri", "{lib}/gbm", "/usr/share/drirc.d",
+    Rule(
+        name="glx", what="GLX vendors (glvnd)", of="libGLX", libraries=r"libGLX\.so\.0", opens=("{lib}/libGLX_*.so.0",),
+        source="libglvnd, README.md, GLX vendor libraries",
     ),
-    _rule(
-        r"libvulkan\.so\.1", "Vulkan drivers",
+    Rule(
+        name="mesa", what="Mesa drivers", of="Mesa", libraries=r"lib(?:EGL_mesa|GLX_mesa|gbm)\.so\.\d+",
+        brings=("{lib}/dri", "{lib}/gbm", "/usr/share/drirc.d"), source="Mesa, src/loader/loader.c, src/util/xmlconfig.c",
+    ),
+    Rule(
+        name="vulkan", what="Vulkan drivers", of="the Vulkan loader", libraries=r"libvulkan\.so\.1",
         manifests=("/etc/vulkan/icd.d/*.json", "/usr/share/vulkan/icd.d/*.json", "/usr/local/share/vulkan/icd.d/*.json",
                    "/etc/vulkan/implicit_layer.d/*.json", "/usr/share/vulkan/implicit_layer.d/*.json"),
+        source="Vulkan-Loader, docs/LoaderDriverInterface.md and LoaderLayerInterface.md",
     ),
-    _rule(r"libOpenCL\.so\.1", "OpenCL drivers", manifests=("/etc/OpenCL/vendors/*.icd",)),
-    _rule(r"libgdk_pixbuf-2\.0\.so\.0", "gdk-pixbuf loaders", "{lib}/gdk-pixbuf-2.0"),
-    _rule(r"libgio-2\.0\.so\.0", "GIO modules", "{lib}/gio/modules"),
-    _rule(r"libgirepository-[12]\.0\.so\.[01]", "GObject type libraries", "{lib}/girepository-1.0"),
-    _rule(
-        r"libgtk-3\.so\.0", "GTK 3 modules", "{lib}/gtk-3.0", "/usr/share/glib-2.0/schemas/gschemas.compiled",
+    Rule(
+        name="opencl", what="OpenCL drivers", of="the OpenCL loader", libraries=r"libOpenCL\.so\.1",
+        manifests=("/etc/OpenCL/vendors/*.icd",), source="cl_khr_icd, the ICD loader's registry on Linux",
     ),
-    _rule(
-        r"libgtk-4\.so\.1", "GTK 4 modules", "{lib}/gtk-4.0", "/usr/share/glib-2.0/schemas/gschemas.compiled",
+    Rule(
+        name="gdk-pixbuf", what="gdk-pixbuf loaders", of="gdk-pixbuf", libraries=r"libgdk_pixbuf-2\.0\.so\.0",
+        brings=("{lib}/gdk-pixbuf-2.0",), source="gdk-pixbuf-query-loaders(1)",
     ),
-    _rule(r"libgtk-x11-2\.0\.so\.0", "GTK 2 modules", "{lib}/gtk-2.0"),
-    _rule(r"libgstreamer-1\.0\.so\.0", "GStreamer plugins", "{lib}/gstreamer-1.0", "{lib}/gstreamer1.0"),
-    _rule(r"libMagickCore-\d\.\w+\.so\.\d+", "ImageMagick coders", "{lib}/ImageMagick-*"),
-    _rule(r"libasound\.so\.2", "ALSA plugins", "{lib}/alsa-lib", "/usr/share/alsa"),
+    Rule(
+        name="gio", what="GIO modules", of="GIO", libraries=r"libgio-2\.0\.so\.0", brings=("{lib}/gio/modules",),
+        source="GIO reference manual, Extending GIO; gio-querymodules(1)",
+    ),
+    Rule(
+        name="girepository", what="GObject type libraries", of="GObject Introspection",
+        libraries=r"libgirepository-[12]\.0\.so\.[01]", brings=("{lib}/girepository-1.0",),
+        source="g-ir-compiler(1), GI_TYPELIB_PATH",
+    ),
+    Rule(
+        name="gtk3", what="GTK 3 modules", of="GTK 3", libraries=r"libgtk-3\.so\.0",
+        brings=("{lib}/gtk-3.0", "/usr/share/glib-2.0/schemas/gschemas.compiled"),
+        source="GTK 3 reference manual, Running GTK Applications",
+    ),
+    Rule(
+        name="gtk4", what="GTK 4 modules", of="GTK 4", libraries=r"libgtk-4\.so\.1",
+        brings=("{lib}/gtk-4.0", "/usr/share/glib-2.0/schemas/gschemas.compiled"),
+        source="GTK 4 reference manual, Running and debugging GTK Applications",
+    ),
+    Rule(
+        name="gtk2", what="GTK 2 modules", of="GTK 2", libraries=r"libgtk-x11-2\.0\.so\.0", brings=("{lib}/gtk-2.0",),
+        source="GTK 2 reference manual, Running GTK Applications",
+    ),
+    Rule(
+        name="gstreamer", what="GStreamer plugins", of="GStreamer", libraries=r"libgstreamer-1\.0\.so\.0",
+        brings=("{lib}/gstreamer-1.0", "{lib}/gstreamer1.0", "{lib}/../libexec/gstreamer-1.0"),
+        source="GStreamer, gst/gstregistry.c and gstpluginloader.c",
+    ),
+    Rule(
+        name="imagemagick", what="ImageMagick coders", of="ImageMagick", libraries=r"libMagickCore-\d\.\w+\.so\.\d+",
+        brings=("{lib}/ImageMagick-*",), source="ImageMagick, Modules: MAGICK_CODER_MODULE_PATH",
+    ),
+    Rule(
+        name="alsa", what="ALSA plugins", of="ALSA", libraries=r"libasound\.so\.2",
+        brings=("{lib}/alsa-lib", "/usr/share/alsa"), source="alsa-lib, src/conf.c and src/dlmisc.c",
+    ),
     *_qt_rules(),
 )  # fmt: skip
-
-
-def rules_for(name: str) -> tuple[PluginRule, ...]:
-    """The rules of the library called ``name`` (its SONAME)."""
-    return tuple(rule for rule in RULES if rule.loader.fullmatch(name))
 
 
 def libraries_in(manifest: bytes) -> tuple[str, ...]:

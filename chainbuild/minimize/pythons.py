@@ -23,6 +23,8 @@ SKIPPED = frozenset(
     {"__init__", "__main__", "benchmarks", "conftest", "doc", "docs", "example", "examples", "setup", "test", "tests"}
 )
 """Names at the top of a folder of packages that are nobody's module: tests, examples and scripts that came along."""
+STARTS = "encodings"
+"""A module of the standard library without which no interpreter starts: what is proven where nothing else is."""
 
 _INTERPRETER = re.compile(r"python3(?P<minor>\.[0-9]+t?)?")
 _SETTINGS = "pyvenv.cfg"
@@ -57,7 +59,7 @@ class _Places:
 def pythons(tree: Root, python_path: str = "") -> tuple[Python, ...]:
     """The environments of ``tree``, sorted by path; ``python_path`` is the image's ``PYTHONPATH``, which all of them have.
 
-    One without modules is left out. A name that is no text is no module's: nothing imports it.
+    One without modules has :data:`STARTS` alone. A name that is no text is no module's: nothing imports it.
     """
     places = _search(tree)
     more = tuple(path for path in python_path.split(":") if path.startswith("/") and tree.is_folder(path))
@@ -65,7 +67,7 @@ def pythons(tree: Root, python_path: str = "") -> tuple[Python, ...]:
         *(_installed(tree, path, more) for path in places.interpreters),
         *(_virtual(tree, path, more) for path in places.environments),
     ]
-    return tuple(sorted((one for one in found if one is not None and one.modules), key=lambda one: one.start))
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.start))
 
 
 def document(found: Iterable[Python]) -> list[dict[str, Any]]:
@@ -135,7 +137,10 @@ def _python(
     for home in homes:
         names.update(_modules(tree, home, version["minor"] if version else ""))
     return Python(
-        start=start, missing=missing, folders=tuple(dict.fromkeys((*libraries, *homes))), modules=tuple(sorted(names))
+        start=start,
+        missing=missing,
+        folders=tuple(dict.fromkeys((*libraries, *homes))),
+        modules=tuple(sorted(names)) or (STARTS,),
     )
 
 

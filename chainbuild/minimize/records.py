@@ -15,6 +15,8 @@ from chainbuild.minimize.packages import DPKG, Ownership
 from chainbuild.minimize.root import Node, Root, Tree
 from chainbuild.minimize.sbom import Digests
 
+_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
@@ -37,7 +39,7 @@ def kept_packages(ownership: Ownership, sources: dict[str, str]) -> dict[str, li
 
 def records(
     chain: Root,
-    production: Tree,
+    laid: Tree,
     ownership: Ownership,
     there: Ownership,
     kept: dict[str, list[str]],
@@ -45,7 +47,9 @@ def records(
 ) -> dict[str, Record]:
     """What is to be written, by path in the result: paragraphs, checksums and licences of the Debian packages.
 
-    ``there`` is what the production image has of packages, ``digests`` gives the checksums of a file of the result.
+    ``laid`` is the result without them: nothing in it is replaced, and its links are followed. ``there`` is what the
+    production image has of packages, ``digests`` gives the checksums of a file of the result. A result that says nowhere
+    of which distribution it is gets the chain's os-release(5), without which scanners do not know whose the packages are.
     """
     result: dict[str, Record] = {}
     for key, paths in kept.items():
@@ -67,18 +71,24 @@ def records(
             (f"{DPKG}/status.d/{name}.md5sums", "".join(lines)),
         ):
             data = text.encode("utf-8", "surrogateescape")
-            _lay(result, production, path, Record(node=Node(kind="file", data=data, size=len(data)), reason=why))
+            _lay(result, laid, path, Record(node=Node(kind="file", data=data, size=len(data)), reason=why))
         licence = f"/usr/share/doc/{package.name}/copyright"
         source = chain.resolve(licence)
         node = None if source is None else chain.entry(source)
         if source is not None and node is not None and node.kind == "file":
             _lay(
-                result, production, licence, Record(node=node, reason=f"licence of {package.name}", source=source)
+                result, laid, licence, Record(node=node, reason=f"licence of {package.name}", source=source)
             )  # fmt: skip
+    if result and not any(laid.is_file(path) for path in _OS_RELEASE):
+        source = next((path for path in map(chain.resolve, _OS_RELEASE) if path is not None), None)
+        node = None if source is None else chain.entry(source)
+        if source is not None and node is not None and node.kind == "file":
+            why = "the distribution of the packages, which the production image does not say"
+            _lay(result, laid, _OS_RELEASE[0], Record(node=node, reason=why, source=source))
     return result
 
 
-def _lay(result: dict[str, Record], production: Tree, path: str, record: Record) -> None:
-    where = production.place(path)
-    if where is not None and where not in result and production.entry(where) is None:
+def _lay(result: dict[str, Record], laid: Tree, path: str, record: Record) -> None:
+    where = laid.place(path)
+    if where is not None and where not in result and laid.entry(where) is None:
         result[where] = record

@@ -1,4 +1,4 @@
-"""The reports as JSON (``chainbuild.minimize/1``, ``chainbuild.verify/1``) and as lines for people."""
+"""The report of a pack job as JSON (``chainbuild.minimize/2``)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 
 from chainbuild.minimize.closure import Closure
 from chainbuild.minimize.job import Outcome
-from chainbuild.minimize.root import Node, shown
+from chainbuild.minimize.notices import rows
+from chainbuild.minimize.problems import errors, warnings
+from chainbuild.minimize.root import Node
 from chainbuild.minimize.streaming import Rows
 from chainbuild.minimize.trim import SWITCHES
 
-MINIMIZE_SCHEMA = "chainbuild.minimize/1"
+MINIMIZE_SCHEMA = "chainbuild.minimize/2"
+READABLE_SCHEMAS = ("chainbuild.minimize/1", MINIMIZE_SCHEMA)
+"""What can be read. In version 1 `errors`, `warnings` and `nothing` are lists of strings, and links have no `target`."""
 
 
 def minimize_report(outcome: Outcome) -> dict[str, Any]:
@@ -21,20 +25,8 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
     problems = packing.problems
     return {
         "schema": MINIMIZE_SCHEMA,
-        "errors": errors(outcome),
-        "warnings": [
-            *({"kind": "", "text": text, "path": "", "package": "", "fix": ""} for text in _warnings(outcome)),
-            *(
-                {
-                    "kind": "user",
-                    "text": text,
-                    "path": path,
-                    "package": "",
-                    "fix": f"ADDITIONAL_FILES={path}" if path else "",
-                }
-                for text, path in outcome.users.left
-            ),
-        ],
+        "errors": rows(errors(outcome)),
+        "warnings": rows(warnings(outcome)),
         "files": Rows(lambda: _files(outcome)),
         "libraries": [
             {
@@ -62,10 +54,14 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "scripts": dict(sorted(outcome.scripts.items())),
         **_taken(outcome),
         "dropped": dict(sorted(outcome.layout.dropped.items())),
+        "links": outcome.links,
         "special": sorted(selection.special),
         "dangling": [list(pair) for pair in selection.dangling],
         "too_wide": [list(pair) for pair in selection.too_wide],
-        "nothing": sorted(selection.nothing),
+        "nothing": [
+            {"argument": argument, "pattern": pattern, "nearest": list(outcome.nearest.get(pattern, ()))}
+            for argument, pattern in selection.unmatched
+        ],
         "damaged": dict(sorted(outcome.damaged.items())),
         "unreadable": [list(pair) for pair in outcome.unreadable],
         "users": [asdict(one) for one in outcome.users.users],
@@ -117,60 +113,13 @@ def saved(outcome: Outcome) -> dict[str, dict[str, int]]:
     return {name.upper(): {"files": files, "bytes": size} for name, (files, size) in sums.items()}
 
 
-def errors(outcome: Outcome) -> list[str]:
-    """What makes the result wrong."""
-    return [*outcome.layout.conflicts, *outcome.written.problems, *map(shown, outcome.users.conflicts)]
-
-
-def warnings(outcome: Outcome) -> list[str]:
-    """What a person should look at; whether the image works for it is for verify to say."""
-    return [*_warnings(outcome), *(text for text, _ in outcome.users.left)]
-
-
-def _warnings(outcome: Outcome) -> list[str]:
-    problems, selection = outcome.packing.problems, outcome.selection
-    lines = [
-        f"{shown(asker)} needs {shown(name)}: not in the chain's image"
-        for asker, name in sorted(problems.missing_in_chain)
-    ]
-    lines += [
-        f"{shown(asker)} needs {shown(name)}: not in the result" for asker, name in sorted(problems.missing_in_result)
-    ]
-    lines += [
-        f"{shown(asker)} needs {version} of {shown(name)}; provided at most: {shown(provided)}"
-        for (asker, name, version), provided in sorted(problems.versions.items())
-    ]
-    lines += [
-        f"{shown(path)} needs the interpreter {shown(name)}, which the production image does not have"
-        for path, name in sorted({**problems.interpreters, **outcome.scripts}.items())
-    ]
-    left = [one for one in outcome.discovery.rows() if one.state == "left"]
-    lines += [
-        f"{shown(one.asker)} loads {shown(one.name)} ({one.why}), which is left out"
-        for one in left
-        if one.kind in ("plugin", "nss")
-    ]
-    named = sorted({shown(one.name) for one in left if one.kind == "dlopen"})
-    if named:
-        lines.append(f"named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): {', '.join(named)}")
-    lines += [f"{shown(path)} is left out: {why}" for path, why in sorted(outcome.layout.dropped.items())]
-    lines += [f"{shown(path)} is left out: it is a device, socket or pipe" for path in sorted(selection.special)]
-    lines += [f"{shown(path)} leads nowhere: {shown(target)}" for path, target in selection.dangling]
-    lines += [
-        f"{shown(path)} leads to {shown(target)}, which belongs to the whole system and is left out"
-        for path, target in selection.too_wide
-    ]
-    lines += [f"{shown(pattern)} names nothing in the chain's image" for pattern in sorted(selection.nothing)]
-    lines += [f"{shown(path)} is damaged: {why}" for path, why in sorted(outcome.damaged.items())]
-    lines += [f"{shown(path)} cannot be read: {why}" for path, why in outcome.unreadable]
-    return lines
-
-
 def _files(outcome: Outcome) -> Iterator[dict[str, Any]]:
     for where, node in sorted(outcome.packing.overlay.added.items()):
         kept = outcome.layout.placed.get(where)
         brought = outcome.packing.brought.get(where)
         row: dict[str, Any] = {"path": where, "kind": node.kind, "bytes": _bytes(outcome, where, node)}
+        if node.kind == "link":
+            row["target"] = node.target
         if kept is not None:
             row["reason"] = kept.reason
             if kept.because:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_HOPS = 40
@@ -147,7 +148,16 @@ class Tree(ABC):
         self._placed[path] = found
         return found
 
-    def _walk(self, path: str, *, follow: bool, create: bool) -> str | None:
+    def links(self, path: str, *, follow: bool = True) -> list[str]:
+        """The symbolic links that a look-up of ``path`` passes, each where it lies, as far as it gets.
+
+        With ``follow=False`` a link at the very end is not passed.
+        """
+        passed: list[str] = []
+        self._walk(path, follow=follow, create=False, passed=passed)
+        return passed
+
+    def _walk(self, path: str, *, follow: bool, create: bool, passed: list[str] | None = None) -> str | None:
         todo = [part for part in reversed(path.split("/")) if part]
         here, hops = "/", 0
         while todo:
@@ -166,6 +176,8 @@ class Tree(ABC):
                 hops += 1
                 if hops > MAX_HOPS:
                     return None
+                if passed is not None:
+                    passed.append(there)
                 if node.target.startswith("/"):
                     here = "/"
                 todo.extend(part for part in reversed(node.target.split("/")) if part)
@@ -206,14 +218,34 @@ class Tree(ABC):
         with os.fdopen(descriptor, "rb") as stream:
             return stream.read(limit)
 
-    def walk(self, path: str, *, skip: Iterable[str] = ()) -> Iterator[tuple[str, Node]]:
-        """``path`` (free of links) and everything below it, in order of names; links are not followed."""
+    def pieces(self, path: str, size: int, limit: int) -> Iterator[bytes]:
+        """The first ``limit`` bytes of the regular file at ``path`` (free of links), ``size`` at a time; none if unreadable."""
+        node = self.entry(path)
+        if node is None or node.kind != "file" or not node.host:
+            return
+        try:
+            descriptor = open_file(node.host)
+        except OSError as error:
+            self.unreadable.append(Unreadable(path=path, reason=os.strerror(error.errno or errno.EIO)))
+            return
+        with os.fdopen(descriptor, "rb") as stream:
+            while limit > 0 and (data := stream.read(min(size, limit))):
+                limit -= len(data)
+                yield data
+
+    def walk(
+        self, path: str, *, skip: Iterable[str] = (), leave: Callable[[str], bool] | None = None
+    ) -> Iterator[tuple[str, Node]]:
+        """``path`` (free of links) and everything below it, in order of names; links are not followed.
+
+        What is in ``skip``, and that of which ``leave`` says so, is left out with all below it.
+        """
         left = frozenset(skip)
         todo = [path]
         while todo:
             here = todo.pop()
             node = self.entry(here)
-            if here in left:
+            if here in left or (leave is not None and leave(here)):
                 continue
             if node is None:
                 if here != path:  # listed, but not to be looked at: its path may be longer than the system takes
@@ -223,32 +255,51 @@ class Tree(ABC):
             if node.kind == "dir":
                 todo.extend(join(here, name) for name in reversed(self.names(here)))
 
-    def glob(self, pattern: str) -> list[str]:
+    def glob(self, pattern: str, passed: dict[str, None] | None = None) -> list[str]:
         """The image paths that a shell pattern (``*``, ``?``, ``[…]``) names, sorted, links at the end kept.
 
-        As in a shell, a wildcard does not match a leading dot, and links in the middle are followed.
+        As in a shell, a wildcard does not match a leading dot, a backslash takes the meaning of the character after it, and
+        links in the middle are followed; those that were on the way to a match go into ``passed``.
         """
+        on_the_way: dict[str, dict[str, None]] = {"/": {}}
         found = ["/"]
         parts = [part for part in pattern.split("/") if part]
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
+            text, wild = unescaped(part)
             reached: list[str] = []
             for folder in found:
-                if any(sign in part for sign in "*?["):
+                if wild:
                     names = [
                         name
                         for name in self.names(folder)
-                        if fnmatch.fnmatchcase(name, part) and (part[0] == "." or name[0] != ".")
+                        if fnmatch.fnmatchcase(name, text) and (text[0] == "." or name[0] != ".")
                     ]
                 else:
-                    names = [part]
+                    names = [text]
                 for name in names:
                     there = self.resolve(join(folder, name), follow=not last)
                     node = None if there is None else self.entry(there)
                     if there is not None and node is not None and (last or node.kind == "dir"):
                         reached.append(there)
+                        if passed is not None:
+                            links = self.links(join(folder, name), follow=not last)
+                            on_the_way.setdefault(there, {}).update(on_the_way[folder] | dict.fromkeys(links))
             found = reached
+        if passed is not None:
+            for path in found:
+                passed.update(on_the_way[path])
         return sorted(set(found))
+
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def unescaped(part: str) -> tuple[str, bool]:
+    """One part of a shell pattern as `fnmatch` reads it, and whether it has a wildcard; without one, the plain name."""
+    if not any(sign in _ESCAPED.sub("", part) for sign in "*?["):
+        return _ESCAPED.sub(r"\1", part), False
+    return _ESCAPED.sub(lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], part), True
 
 
 class Root(Tree):

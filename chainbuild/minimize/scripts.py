@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from chainbuild.minimize.root import Tree, base, join, parent
 
 DEFAULT_PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PROGRAM_FOLDERS = frozenset(("bin", "sbin", "libexec"))
+PROGRAM_FOLDERS = frozenset(("bin", "sbin", "libexec", "git-core"))
+"""Names of folders whose files are programs."""
 _LINE = 256  # BINPRM_BUF_SIZE of the kernel
 _SPLIT = re.compile(r"(?:-[iv0]*S|--split-string=?)(?P<rest>.*)")
 _WITH_VALUE = frozenset(("-u", "--unset", "-C", "--chdir"))
@@ -41,7 +42,7 @@ def lacking_interpreters(
     lacking: dict[str, tuple[str, ...]] = {}
     known: dict[str, bool] = {}
     for path in paths:
-        if base(parent(path)) not in _PROGRAM_FOLDERS:
+        if base(parent(path)) not in PROGRAM_FOLDERS:
             continue
         names = interpreters_of(tree.read(path, _LINE) or b"")
         for name in names:

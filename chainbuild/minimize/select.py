@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.root import Node, Root, Tree, join, parent
@@ -17,11 +18,18 @@ KEPT_BY_DEFAULT = (
     "/etc/ssl",
 )
 
-_WIDE = frozenset(
-    ("/usr/local", "/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/share", "/usr/bin", "/usr/sbin", "/usr/include",
-     "/usr/libexec", "/usr/src", "/var/lib", "/var/cache", "/etc/alternatives")
-)  # fmt: skip
-"""Folders that belong to the whole system: a link to one of them is kept, what is in the folder is not."""
+_WIDE = re.compile(
+    r"/[^/]*"
+    r"|/usr/(?:local|lib\w*|share|s?bin|games|include|libexec|src)"
+    r"|/usr/lib/[^/]+-linux-[^/]+"
+    r"|/usr/local/(?:lib\w*|share|s?bin|etc|include|libexec|src)"
+    r"|/var/(?:lib|cache|log|spool|opt|backups|mail)|/etc/alternatives"
+)
+
+
+def is_wide(folder: str) -> bool:
+    """Whether a folder belongs to the whole system: a link to it is kept, what is in the folder is not."""
+    return _WIDE.fullmatch(folder) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +56,17 @@ class Selection:
     """Links that lead nowhere: the link and its target."""
     too_wide: list[tuple[str, str]] = field(default_factory=list)
     """Links to folders of the whole system, which were not followed: the link and the folder."""
-    nothing: list[str] = field(default_factory=list)
-    """Patterns that name nothing."""
+    unmatched: list[tuple[str, str]] = field(default_factory=list)
+    """Patterns that match nothing and must match something: the argument and the pattern."""
 
 
-def select(chain: Root, production: Tree, additional: Iterable[str] = ()) -> Selection:
+def select(
+    chain: Root, production: Tree, additional: Iterable[str] = (), optional: Collection[str] = frozenset()
+) -> Selection:
     """The selection of ``chain`` for ``production``: the documented folders and the patterns in ``additional``.
 
-    What a kept link leads to is kept too, unless ``production`` has something there.
+    What a kept link leads to is kept too, as far as ``production`` does not have it, and so are the links on the way to
+    what is kept, so that it is found by the same path. Patterns in ``optional`` may match nothing.
     """
     selection = Selection()
     links: list[str] = []
@@ -63,34 +74,62 @@ def select(chain: Root, production: Tree, additional: Iterable[str] = ()) -> Sel
         for path in chain.glob(pattern):
             _keep(chain, selection, links, path, f"documented folder {pattern}")
     for pattern in additional:
-        matches = chain.glob(pattern if pattern.startswith("/") else f"/{pattern}")
+        passed: dict[str, None] = {}
+        matches = chain.glob(pattern if pattern.startswith("/") else f"/{pattern}", passed)
         for path in matches:
             _keep(chain, selection, links, path, f"additional file {pattern}")
-        if not matches:
-            selection.nothing.append(pattern)
+        for link in passed:
+            _keep_passage(chain, production, selection, link, f"on the way to what ADDITIONAL_FILES names as {pattern}")
+        if not matches and pattern not in optional:
+            selection.unmatched.append(("ADDITIONAL_FILES", pattern))
     _follow_all(chain, production, selection, links)
     return selection
 
 
-def keep_also(chain: Root, production: Tree, selection: Selection, top: str, reason: str, because: str) -> list[str]:
-    """Keeps ``top`` (free of links above it), what is below it and what links there lead to; gives what is new.
+def keep_also(
+    chain: Root,
+    production: Tree,
+    selection: Selection,
+    path: str,
+    reason: str,
+    because: str,
+    leave: Callable[[str], bool] | None = None,
+) -> int:
+    """Keeps what lies at ``path``, what is below it and what links there lead to; gives how many paths are new.
 
-    What ``production`` has at the same path is its own, and is not taken.
+    Links among the folders above it are kept as well, so that it is found by that very path. What ``production`` has at
+    the same path is its own, and is not taken. What ``leave`` refuses below ``path`` is not kept, unless something else
+    leads there.
     """
-    before = set(selection.kept)
+    top = chain.resolve(path, follow=False)
+    if top is None:
+        return 0
+    before = len(selection.kept)
     links: list[str] = []
-    _keep(chain, selection, links, top, reason, because, production)
+    _keep(chain, selection, links, top, reason, because, production, leave)
+    for link in chain.links(path, follow=False):
+        _keep_passage(chain, production, selection, link, f"on the way to {path}", because)
     _follow_all(chain, production, selection, links)
-    return [path for path in selection.kept if path not in before]
+    return len(selection.kept) - before
+
+
+def _keep_passage(
+    chain: Root, production: Tree, selection: Selection, link: str, reason: str, because: str = ""
+) -> None:
+    """Keeps a link to a folder as a part of a path: what else is in that folder is not kept for it."""
+    node = chain.entry(link)
+    if node is not None and link not in selection.kept and production.resolve(link, follow=False) is None:
+        selection.kept[link] = Kept(path=link, node=node, reason=reason, because=because)
 
 
 def _follow_all(chain: Root, production: Tree, selection: Selection, links: list[str]) -> None:
     done: set[str] = set()
+    folders: set[str] = set()
     while links:
         link = links.pop()
         if link not in done:
             done.add(link)
-            _follow(chain, production, selection, links, link)
+            _follow(chain, production, selection, (links, folders), link)
     selection.dangling.sort()
     selection.too_wide.sort()
 
@@ -103,8 +142,9 @@ def _keep(
     reason: str,
     because: str = "",
     unless: Tree | None = None,
+    leave: Callable[[str], bool] | None = None,
 ) -> None:
-    for path, node in chain.walk(top):
+    for path, node in chain.walk(top, leave=leave):
         if path in selection.kept or (unless is not None and unless.resolve(path, follow=False) is not None):
             continue
         if node.kind == "special":
@@ -115,19 +155,29 @@ def _keep(
             links.append(path)
 
 
-def _follow(chain: Root, production: Tree, selection: Selection, links: list[str], link: str) -> None:
-    """Keeps what the kept ``link`` points at, one step; a link found there is followed in its turn."""
+def _follow(chain: Root, production: Tree, selection: Selection, todo: tuple[list[str], set[str]], link: str) -> None:
+    """Keeps what the kept ``link`` points at, one step; a link found there is followed in its turn.
+
+    ``todo`` has the links that are still to be followed, and the folders that links have led to.
+    """
+    links, folders = todo
     target = selection.kept[link].node.target
     aim = target if target.startswith("/") else join(parent(link), target)
     there = chain.resolve(aim, follow=False)
     node = None if there is None else chain.entry(there)
+    other = production.stat(aim)
     if there is None or node is None:
-        if production.resolve(aim) is None:
+        if other is None:
             selection.dangling.append((link, target))
         return
-    if there in selection.kept or production.resolve(aim) is not None:
+    for passed in chain.links(aim, follow=False):
+        _keep_passage(chain, production, selection, passed, f"on the way to the target of {link}", link)
+    if there in selection.kept or there in folders or (other is not None and {other.kind, node.kind} != {"dir"}):
         return
-    if node.kind == "dir" and (there.count("/") < 2 or there in _WIDE or f"{link}/".startswith(f"{there}/")):
-        selection.too_wide.append((link, there))
+    if node.kind == "dir" and (is_wide(there) or f"{link}/".startswith(f"{there}/")):
+        if other is None:
+            selection.too_wide.append((link, there))
         return
-    _keep(chain, selection, links, there, f"target of the link {link}", link)
+    if node.kind == "dir":
+        folders.add(there)
+    _keep(chain, selection, links, there, f"target of the link {link}", link, production)

@@ -118,8 +118,11 @@ def _plan(descriptor: int) -> Plan | None:
     rows = [list(row) for row in section.iter_unpack(_read(descriptor, shoff, shentsize * shnum))]
     names = _read(descriptor, rows[shstrndx][4], min(rows[shstrndx][5], _MAX_TABLE))
     sections = [_Section(index, _name(names, row[0]), row) for index, row in enumerate(rows)]
-    if max([one.end for one in sections] + [shoff + shentsize * shnum]) < status.st_size:
+    reach = max([one.end for one in sections] + [shoff + shentsize * shnum])
+    if reach < status.st_size:
         raise _LeaveItError("something of its own lies behind it")
+    if reach > status.st_size:
+        raise _LeaveItError("it ends before what its headers name")
     mapped_end = _mapped_end(descriptor, order, wide, (phoff, phentsize, phnum), sections, layout.size + 16)
     kept = _kept(sections, shstrndx)
     if len(kept) == len(sections):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,9 @@ from chainbuild.minimize.closure import runs_or_loads
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import same_content
 from chainbuild.minimize.loader import Loader, Process, is_secure
+from chainbuild.minimize.notices import Notice, rows
 from chainbuild.minimize.pack import best_version
+from chainbuild.minimize.packages import owned
 from chainbuild.minimize.root import Root, base, join, parent, shown, size_of
 from chainbuild.minimize.search import Found, Search, Settings, asker_of, is_musl
 
@@ -52,6 +55,8 @@ class Verdict:
     seconds: float = 0.0
     size: int = 0
     """Bytes of the root's regular files, hard links once."""
+    owners: dict[str, str] = field(default_factory=dict)
+    """The key of the package of each path that a finding is about, if it has one."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -62,6 +67,8 @@ class Verdict:
         return {
             "schema": VERIFY_SCHEMA,
             "ok": not self.errors,
+            "errors": rows(self._notices("error")),
+            "warnings": rows(self._notices("warning")),
             "findings": [
                 {
                     "severity": one.severity,
@@ -78,6 +85,11 @@ class Verdict:
             "seconds": round(self.seconds, 3),
         }
 
+    def _notices(self, severity: str) -> Iterator[Notice]:
+        for one in self.findings:
+            if one.severity == severity:
+                yield Notice(kind=one.kind, text=one.message, path=one.path, package=self.owners.get(one.path, ""))
+
 
 def verify(host: str, *, baseline: str | None = None, library_path: str = "") -> Verdict:
     """The verdict on the root file system at ``host``.
@@ -91,6 +103,9 @@ def verify(host: str, *, baseline: str | None = None, library_path: str = "") ->
         known = {(one.kind, one.path, one.subject) for one in own.verdict().findings}
         verdict.findings = [_against(one, known, host, baseline) for one in verdict.findings]
     verdict.findings.sort(key=lambda one: (one.severity, one.path, one.kind, one.subject))
+    if verdict.findings:
+        ownership = owned(Root(host))
+        verdict.owners = {one.path: ownership.owner(one.path) for one in verdict.findings}
     verdict.size = size_of(Root(host))
     verdict.seconds = time.monotonic() - start
     return verdict

@@ -16,12 +16,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chainbuild.minimize.packages import Ownership, owned
-from chainbuild.minimize.root import Root, join
+from chainbuild.minimize.pythons import STARTS
+from chainbuild.minimize.root import Root, base, join, parent
+from chainbuild.minimize.select import is_wide
 
 WHOSE_SCHEMA = "chainbuild.whose/1"
 MOST_FILES = 3
 """How many files of one name are told."""
 _LEFT = frozenset({"/proc", "/sys", "/dev"})
+_PYTHON = re.compile(r"python3(\.[0-9]+t?)?")
 _OF_PYTHON = re.compile(r"python3(\.[0-9]+t?)?|(site|dist)-packages")
 
 
@@ -34,16 +37,31 @@ def answers(tree: Root, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any
     for kind, name, folders in asked:
         if kind == "module":
             paths = _module(tree, name, [*folders, *homes])
+            if name == STARTS:  # without it the whole standard library is missing
+                paths = [parent(parent(path)) for path in paths]
         elif kind == "folder":
             home = tree.resolve(name) if name.startswith("/") else None
             paths = [join(home, file) for file in tree.names(home)] if home is not None and tree.is_folder(home) else []
         elif "/" in name:
-            paths = [path for path in (tree.resolve(name, follow=False),) if path is not None and name.startswith("/")]
+            paths = [_home(tree, path) for path in (tree.resolve(name, follow=False),) if path and name.startswith("/")]
         else:
             paths = by_name.get(name, []) if kind == "library" else []
         files = [_described(tree, ownership, path) for path in paths[:MOST_FILES]]
         found.append({"kind": kind, "name": name, "files": files})
     return {"schema": WHOSE_SCHEMA, "answers": found}
+
+
+def _home(tree: Root, path: str) -> str:
+    """The folder of an installed Python instead of its interpreter; any other path, and one of the system, as it is."""
+    real = tree.resolve(path) or path
+    home = parent(parent(real))
+    if base(parent(real)) != "bin" or not _PYTHON.fullmatch(base(real)) or is_wide(home):
+        return path
+    return home if any(tree.glob(f"{_quoted(home)}/lib/python3*/{STARTS}")) else path
+
+
+def _quoted(path: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[\\" else c for c in path)
 
 
 def _named(tree: Root, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:

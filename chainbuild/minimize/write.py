@@ -14,6 +14,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
+from chainbuild.minimize.notices import Notice
 from chainbuild.minimize.root import Node, Tree, open_file, parent, shown
 from chainbuild.minimize.strip import strip_file
 
@@ -26,7 +27,7 @@ class Written:
 
     files: int = 0
     bytes: int = 0
-    problems: list[str] = field(default_factory=list)
+    problems: list[Notice] = field(default_factory=list)
     stripped: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Files that became smaller by stripping: bytes before and after."""
 
@@ -61,7 +62,7 @@ class Writer:
                     self._folder(parent(path), None)
                     self._entry(path, node)
             except OSError as error:
-                self.written.problems.append(f"{shown(path)}: {error.strerror}")
+                self._failed(path, f"{shown(path)}: {error.strerror}")
 
     def finish(self) -> Written:
         """Gives the folders their metadata, once everything is in them."""
@@ -154,7 +155,10 @@ class Writer:
                 os.setxattr(target, name, value, follow_symlinks=False)
             except OSError as error:
                 path = target[len(self.output) :]
-                self.written.problems.append(f"{shown(path)}: attribute {shown(name)} is lost: {error.strerror}")
+                self._failed(path, f"{shown(path)}: attribute {shown(name)} is lost: {error.strerror}")
+
+    def _failed(self, path: str, text: str) -> None:
+        self.written.problems.append(Notice(kind="write", text=text, path=path))
 
 
 def copy_file(source: str, target: str) -> None:

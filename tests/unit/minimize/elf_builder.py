@@ -32,6 +32,7 @@ def build_elf(
     weak: Sequence[str] = (),
     defines: Sequence[str] | None = None,
     flags_1: int = 0,
+    calls: Sequence[str] = (),
     tail: bytes = b"",
 ) -> bytes:
     order = "<" if little else ">"
@@ -45,6 +46,8 @@ def build_elf(
         strings.extend(os.fsencode(value) + b"\0")
         return at
 
+    for function in calls:
+        text(function)
     entries = [(1, text(name)) for name in needed]
     for tag, value in ((14, soname), (15, rpath), (29, runpath)):
         if value is not None:
@@ -66,7 +69,7 @@ def build_elf(
         entries += [(0x6FFFFFFC, BASE + at_defines), (0x6FFFFFFD, len(defines) + 1)]
     entries.append((0, 0))
     dynamic = b"".join(struct.pack(order + ("qQ" if wide else "iI"), tag, value) for tag, value in entries)
-    size = at_dynamic + len(dynamic)
+    size = at_dynamic + len(dynamic) + len(tail)
     table = [(1, 0, size), (2, at_dynamic, len(dynamic))]
     if interpreter is not None:
         table.append((3, body, len(program)))

@@ -8,6 +8,7 @@ import pytest
 
 from chainbuild.minimize.discover import Wishes, services_in
 from chainbuild.minimize.job import Order, pack
+from chainbuild.minimize.notices import texts
 from chainbuild.minimize.plugins import libraries_in
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
@@ -45,7 +46,7 @@ def test_a_library_that_is_named_in_data_is_told_and_not_kept(tmp_path):
     files, report, opened = job(tmp_path, NAMED)
     assert files == {"/usr/local/bin/x", "/usr/local/lib/liba.so.1"}
     assert opened == [("libdeep.so", "dlopen", "left"), ("libplug.so.2", "dlopen", "left")]
-    assert [one["text"] for one in report["warnings"]] == [
+    assert texts(report["warnings"]) == [
         "named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): libdeep.so, libplug.so.2"
     ]
 
@@ -55,7 +56,7 @@ def test_and_is_kept_with_all_that_it_needs_on_request(tmp_path):
     names = ("liba.so.1", "libplug.so.2", "libmore.so", "libdeep.so")
     assert files == {"/usr/local/bin/x", *(f"/usr/local/lib/{name}" for name in names)}
     assert {state for _, _, state in opened} == {"kept"}
-    assert report["warnings"] == []
+    assert texts(report["warnings"]) == []
 
 
 def test_what_the_production_image_has_is_its_own(tmp_path):
@@ -101,7 +102,7 @@ def test_or_are_told_only(tmp_path):
     files, report, opened = job(tmp_path, GIO, keep_plugins=False)
     assert files == {"/usr/local/bin/x", "/usr/local/lib/libgio-2.0.so.0"}
     assert opened == [(f"{LIB}/gio/modules", "plugin", "left")]
-    assert any("GIO modules" in one["text"] for one in report["warnings"])
+    assert any("GIO modules" in line for line in texts(report["warnings"]))
 
 
 def test_a_library_of_the_production_image_has_its_plugins_there(tmp_path):
@@ -190,12 +191,12 @@ def test_the_unwinder_comes_with_the_c_library_and_only_then(tmp_path):
     chain = {**NSS, "/lib/x86_64-linux-gnu/libgcc_s.so.1": library("libgcc_s.so.1", "libc.so.6")}
     files, _, opened = job(tmp_path / "a", chain, {"/etc/hostname": b""})
     assert "/usr/local/lib/libgcc_s.so.1" in files
-    assert ("libgcc_s.so.1", "plugin", "kept") in opened
+    assert ("libgcc_s.so.1", "surroundings", "kept") in opened
     files, _, opened = job(tmp_path / "b", chain)
     assert (files, opened) == ({"/usr/local/bin/x"}, [])
-    files, report, _ = job(tmp_path / "c", chain, {"/etc/hostname": b""}, keep_plugins=False)
+    files, report, _ = job(tmp_path / "c", chain, {"/etc/hostname": b""}, keep_surroundings=False)
     assert "/usr/local/lib/libgcc_s.so.1" not in files
-    assert any("libgcc_s.so.1" in one["text"] and "left out" in one["text"] for one in report["warnings"])
+    assert any("libgcc_s.so.1" in line and "left out" in line for line in texts(report["warnings"]))
 
 
 def test_services():

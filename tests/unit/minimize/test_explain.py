@@ -42,6 +42,8 @@ CHAIN: dict[str, bytes | str | None] = {
     f"{LIB}/libb.so.1": library("libb.so.1", "libgone.so", tail=b"\0libplug.so\0"),
     f"{LIB}/libplug.so": library("libplug.so"),
     "/usr/bin/tool": b"t" * 3000,
+    "/usr/bin/tool-link": "tool",
+    "/usr/local/bin/y": "x",
     "/usr/share/tool/data": b"d" * 500,
     "/srv/own": b"o" * 70,
     "/etc/same": b"same",
@@ -153,7 +155,22 @@ def test_where_every_byte_went(report):
             " it. ADDITIONAL_FILES can name it."),
         ]),
         ("/usr/bin/nothing", [
-            "/usr/bin/nothing is not in the result, and no regular file of the chain's image is called so",
+            "/usr/bin/nothing is not in the result, and no file or link of the chain's image is called so",
+        ]),
+        (f"{LIB}/liba.so.1", [
+            f"{LIB}/liba.so.1: a link of the chain's image to {LIB}/liba.so.1.2; itself it is not in the result",
+            ("  /usr/local/lib/liba.so.1: file, * bytes, of deb:liba1:amd64, from"
+            " /usr/lib/x86_64-linux-gnu/liba.so.1.2 of the chain's image"),
+            "    /usr/local/bin/x: documented folder /usr/local/bin",
+            "      /usr/local/bin/x needs liba.so.1 (the production image has none)",
+        ]),
+        ("tool-link", [
+            "/usr/bin/tool-link: a link of the chain's image to /usr/bin/tool; itself it is not in the result",
+            ("  /usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept needs"
+            " it. ADDITIONAL_FILES can name it."),
+        ]),
+        ("/usr/local/bin/y", [
+            "/usr/local/bin/y: symbolic link, 0 bytes, to x", "  /usr/local/bin/y: documented folder /usr/local/bin",
         ]),
     ],
 )  # fmt: skip
@@ -166,7 +183,8 @@ def test_explain(report, capsys, wanted, lines):
         start, star, end = expected.partition("* bytes")
         assert line.startswith(start)
         assert line.endswith(end) if star else line == expected
-    assert code == (0 if wanted in ("/usr/local/lib/libb.so.1", "liba.so.1.2", "libc.so.6") else 1)
+    kept = ("/usr/local/lib/libb.so.1", "liba.so.1.2", "libc.so.6", f"{LIB}/liba.so.1", "/usr/local/bin/y")
+    assert code == (0 if wanted in kept else 1)
 
 
 def test_removed(report, capsys):

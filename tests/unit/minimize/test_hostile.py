@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chainbuild.minimize import problems
 from chainbuild.minimize.discover import Wishes
 from chainbuild.minimize.elf import Elf, ElfProblem, read_elf
 from chainbuild.minimize.job import Order, pack
-from chainbuild.minimize.report import errors, minimize_report, warnings
+from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
@@ -23,10 +24,18 @@ from tests.unit.minimize.elf_builder import GLIBC, library, plant, program, with
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 EVERYTHING = {
-    "wishes": Wishes(keep_dlopen=True, keep_plugins=True, keep_interpreters=True),
+    "wishes": Wishes(keep_dlopen=True, keep_plugins=True, keep_interpreters=True, keep_all_data=True),
     "trim": Trim(**dict.fromkeys(SWITCHES, True)),
     "sbom": True,
 }
+
+
+def errors(outcome):
+    return [notice.text for notice in problems.errors(outcome)]
+
+
+def warnings(outcome):
+    return [notice.text for notice in problems.warnings(outcome)]
 
 
 def job(tmp_path, chain, production=GLIBC, **more):
@@ -43,6 +52,36 @@ def job(tmp_path, chain, production=GLIBC, **more):
 
 def files(outcome):
     return {path for path, node in Root(outcome.order.output).walk("/") if node.kind != "dir"}
+
+
+def test_data_and_surroundings_that_lead_outside_are_not_followed(tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/file").write_bytes(b"secret words")
+    outside = "../../../../../../../../../../../../" + str(tmp_path / "secret")
+    named = f"/usr/share/{outside}/file".encode()
+    ssl = f'OPENSSLDIR: "/usr/{outside}"'.encode()
+    chain = {
+        **GLIBC,
+        "/usr/local/bin/x": program("libcrypto.so.3", tail=b"\0" + named + b"\0/usr/share/link/file\0"),
+        f"{LIB}/libcrypto.so.3": library("libcrypto.so.3", tail=b"\0" + ssl + b"\0"),
+        "/usr/local/bin/script": b"#!/bin/sh\n. " + named + b"\n",
+        "/usr/share/link": outside,
+        "/opt/venv/pyvenv.cfg": f"home = /usr/{outside}\n".encode(),
+        "/opt/venv/bin/python": f"{outside}/file",
+    }
+    outcome = job(tmp_path, chain)
+    assert errors(outcome) == []
+    for path in files(outcome):
+        assert "secret" not in path
+        assert b"secret words" not in (Root(outcome.order.output).read(path) or b"")
+
+
+def test_data_of_very_many_names_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr("chainbuild.minimize.datapaths._MOST_PATHS", 3)
+    names = b"".join(b"\0/opt/data/%d" % number for number in range(9))
+    chain = {**GLIBC, "/usr/local/bin/x": program(tail=names + b"\0"), **{f"/opt/data/{n}": b"" for n in range(9)}}
+    kept = {path for path in files(job(tmp_path, chain)) if path.startswith("/opt/data")}
+    assert len(kept) == 3
 
 
 def test_records_and_manifests_that_lead_outside_are_not_followed(tmp_path):
@@ -74,8 +113,8 @@ def test_records_and_manifests_that_lead_outside_are_not_followed(tmp_path):
         if not os.path.islink(there):
             with open(there, "rb") as stream:
                 assert b"secret words" not in stream.read()
-    assert any("/usr/local/lib/link leads nowhere" in line for line in warnings(outcome))
-    assert any("/usr/local/lib/up leads to /" in line for line in warnings(outcome))
+    assert any("/usr/local/lib/link links to " in line and "does not exist" in line for line in warnings(outcome))
+    assert any("/usr/local/lib/up links to /, a folder" in line for line in warnings(outcome))
 
 
 def test_loops_end(tmp_path):

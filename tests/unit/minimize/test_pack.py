@@ -8,10 +8,11 @@ import stat
 
 import pytest
 
+from chainbuild.minimize import problems
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.ldcache import read_cache
-from chainbuild.minimize.report import errors, minimize_report, warnings
+from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.verify import verify
 from tests.unit.minimize.elf_builder import ARM64, GLIBC, LD_SO, LIBC, LOADER, library, plant, program
@@ -20,6 +21,14 @@ LIB = "/usr/lib/x86_64-linux-gnu"
 STD_OLD = library("libstdc++.so.6", "libc.so.6", defines=("CXX_1",))
 STD_NEW = library("libstdc++.so.6", "libc.so.6", defines=("CXX_1", "CXX_2"))
 ARM_LD = "/lib/ld-linux-aarch64.so.1"
+
+
+def errors(outcome):
+    return [notice.text for notice in problems.errors(outcome)]
+
+
+def warnings(outcome):
+    return [notice.text for notice in problems.warnings(outcome)]
 
 
 @pytest.fixture
@@ -189,14 +198,69 @@ def test_additional_locations_are_looked_at_and_additional_files_kept(do):
         "/opt/app/run": program("libb.so"),
         "/opt/app/data": b"d",
     }
-    more = {"library_locations": (f"{LIB}/dri/*.so", "/none/*"), "additional_files": ("/opt/a*", "/etc/none")}
+    more: dict[str, object] = {"library_locations": (f"{LIB}/dri/*.so", "/none/*")}
+    more |= {"additional_files": ("/opt/a*", "/etc/none"), "optional_files": frozenset(["/etc/none"])}
+    more |= {"optional_locations": frozenset(["/none/*"])}
     outcome = do(chain, **more)
     assert set(files(outcome)) - {"/etc/ld.so.cache"} == {
         "/opt/app/data", "/opt/app/run", "/usr/local/lib/liba.so", "/usr/local/lib/libb.so",
     }  # fmt: skip
-    assert warnings(outcome) == [
-        "/etc/none names nothing in the chain's image", "/none/* names nothing in the chain's image",
-    ]  # fmt: skip
+    assert (errors(outcome), warnings(outcome)) == ([], [])
+
+
+def test_patterns_that_match_nothing_fail_together_with_the_nearest_paths(do):
+    """A typo was a warning in a log file, and the image got its name without the file."""
+    chain = {**GLIBC, "/usr/share/tool/data": b"d", "/opt/other/table.csv": b"t", "/usr/local/bin/x": b"x"}
+    files_wanted = ("/usr/share/tol/data", "/srv/table.csv", "/usr/local/bin/x", "/etc/maybe")
+    outcome = do(
+        chain, additional_files=files_wanted, optional_files=frozenset(["/etc/maybe"]), library_locations=("/none/*",)
+    )
+    assert errors(outcome) == [
+        (
+            "ADDITIONAL_FILES: /usr/share/tol/data matches nothing in the chain's image; nearest: /usr/share/tool/data;"
+            " write ?/usr/share/tol/data if it may be missing"
+        ),
+        (
+            "ADDITIONAL_FILES: /srv/table.csv matches nothing in the chain's image; nearest: /opt/other/table.csv, /usr;"
+            " write ?/srv/table.csv if it may be missing"
+        ),
+        (
+            "ADDITIONAL_LIB_LOCATIONS: /none/* matches nothing in the chain's image; nearest: /;"
+            " write ?/none/* if it may be missing"
+        ),
+    ]
+    assert files(outcome) == {}
+    assert minimize_report(outcome)["nothing"][1] == {
+        "argument": "ADDITIONAL_FILES", "pattern": "/srv/table.csv", "nearest": ["/opt/other/table.csv", "/usr"],
+    }  # fmt: skip
+
+
+def test_links_among_the_folders_of_a_kept_path_are_kept(do):
+    """A path that leads through a link to a folder was kept where the link leads to, and not found by its own name."""
+    chain = {
+        "/opt/tool/current": "versions/latest",
+        "/opt/tool/versions/latest": "1.2",
+        "/opt/tool/versions/1.2/bin/tool": b"tool",
+        "/opt/tool/versions/1.2/share/manual": b"m" * 100,
+        "/usr/local/bin/tool": "/opt/tool/current/bin/tool",
+        "/srv/data": "/mnt/disk",
+        "/mnt/disk/table": b"t",
+    }
+    outcome = do(chain, additional_files=("/srv/data/table",))
+    assert set(files(outcome)) == set(chain) - {"/opt/tool/versions/1.2/share/manual"}
+    assert (errors(outcome), warnings(outcome)) == ([], [])
+
+
+def test_folder_that_a_link_leads_to_is_filled_with_what_the_production_image_lacks(do):
+    """An empty folder of the production image passed for the one that the link needs."""
+    chain = {
+        "/usr/local/lib/certs": "/var/certs",
+        "/var/certs/a": b"chain",
+        "/var/certs/b": b"chain",
+        "/var/certs/deep/c": b"chain",
+    }
+    outcome = do(chain, {"/var/certs/a": b"mine", "/var/certs/deep": None})
+    assert set(files(outcome)) == {"/usr/local/lib/certs", "/var/certs/b", "/var/certs/deep/c"}
 
 
 def test_a_kept_library_that_is_not_searched_is_linked_not_copied(do):
@@ -274,8 +338,8 @@ def test_what_links_lead_to_comes_too(do):
     outcome = do(chain, {"/bin/sh": b"mine"})
     assert set(files(outcome)) == set(chain) - {"/usr/share/ca-certificates/b.crt", "/bin/sh"}
     assert warnings(outcome) == [
-        "/usr/local/lib/gone leads nowhere: /nowhere",
-        "/usr/local/lib/all leads to /usr, which belongs to the whole system and is left out",
+        "/usr/local/lib/gone links to /nowhere, which does not exist",
+        "/usr/local/lib/all links to /usr, a folder of the whole system, which is left out",
     ]
 
 
@@ -363,7 +427,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     command = ["pack", chain, "--production", production, "--output", str(tmp_path / "o"), "--report", str(report)]
     assert main(command) == 0
     assert "1 libraries brought" in capsys.readouterr().out
-    assert json.loads(report.read_text())["schema"] == "chainbuild.minimize/1"
+    assert json.loads(report.read_text())["schema"] == "chainbuild.minimize/2"
     assert main(command) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main(["verify", chain, "--json"]) == 0
@@ -376,3 +440,63 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert document["each"] == {"/usr/local/bin/x": document["libraries"]}
     assert main(["verify", "/none/at/all"]) == 2
     assert main([]) == 2
+
+
+# Libraries that look beside their own file ------------------------------------------------------------------------------
+
+ASKING = {
+    **GLIBC,
+    "/usr/local/bin/x": program("libplay.so.1", "liba.so.1"),
+    f"{LIB}/libplay.so.1": "libplay.so.1.2",
+    f"{LIB}/libplay.so.1.2": library("libplay.so.1", calls=["dladdr"]),
+    f"{LIB}/liba.so.1": library("liba.so.1"),
+}
+
+
+def test_library_that_asks_where_it_is_stays_there(do):
+    """A library that looked for its plugins beside itself found none, because it had been moved."""
+    brought = files(do(ASKING))
+    assert brought[f"{LIB}/libplay.so.1"] == "file"
+    assert brought["/usr/local/lib/liba.so.1"] == "file"
+    assert "/usr/local/lib/libplay.so.1" not in brought
+
+
+def test_library_that_asks_where_it_is_gets_a_link_where_it_is_not_searched(do):
+    chain = {**ASKING, "/usr/local/bin/x": program("libplay.so.1", runpath="/opt/play")}
+    chain["/opt/play/libplay.so.1"] = chain.pop(f"{LIB}/libplay.so.1.2")
+    del chain[f"{LIB}/libplay.so.1"]
+    assert files(do(chain))["/opt/play/libplay.so.1"] == "file"
+
+
+def test_library_that_asks_where_it_is_never_replaces_the_production_images(do):
+    chain = {
+        **ASKING,
+        "/usr/local/bin/x": program("libplay.so.1", needs={"libplay.so.1": ["PLAY_2"]}),
+        f"{LIB}/libplay.so.1.2": library("libplay.so.1", calls=["dladdr"], defines=["PLAY_1", "PLAY_2"]),
+    }
+    old = {**GLIBC, f"{LIB}/libplay.so.1": library("libplay.so.1", defines=["PLAY_1"])}
+    assert files(do(chain, old))["/usr/local/lib/libplay.so.1"] == "file"
+
+
+def test_library_that_asks_where_it_is_is_linked_if_its_folder_is_not_searched(do):
+    chain = {
+        **ASKING,
+        "/etc/ld.so.conf.d/x.conf": b"/srv/play\n",
+        "/srv/play/libplay.so.1": library("libplay.so.1", calls=["dladdr"]),
+    }
+    del chain[f"{LIB}/libplay.so.1"], chain[f"{LIB}/libplay.so.1.2"]
+    brought = files(do(chain))
+    assert brought["/srv/play/libplay.so.1"] == "file"
+    assert brought["/usr/local/lib/libplay.so.1"] == "/srv/play/libplay.so.1"
+
+
+def test_library_beside_its_asker_that_a_program_loads_is_no_warning(do):
+    chain = {
+        **GLIBC,
+        "/usr/local/lib/jvm/lib/libjava.so": library("libjava.so", "libjvm.so"),
+        "/usr/local/lib/jvm/lib/server/libjvm.so": library("libjvm.so"),
+        "/usr/local/lib/other/libx.so": library("libx.so", "libjvm.so"),
+    }
+    assert [one for one in warnings(do(chain)) if "libjvm" in one] == [
+        "/usr/local/lib/other/libx.so needs libjvm.so: not in the chain's image"
+    ]

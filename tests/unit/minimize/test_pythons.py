@@ -82,6 +82,16 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path, links, missing):
     assert (one.missing, one.modules) == (missing, ("a",))
 
 
+def test_environment_without_modules_is_proven_to_start(tmp_path):
+    """An interpreter whose whole standard library was lost passed, because there was nothing to import."""
+    site = {f"{SITE}/README": b""}
+    both = found(tmp_path, VENV | site, links=[("/opt/venv/bin/python", "/opt/python/bin/python3.11")])
+    assert {start: (one.missing, one.modules) for start, one in both.items()} == {
+        "/opt/venv/bin/python": ("/opt/python/bin/python3.11", ("encodings",)),
+        "/usr/bin/python3.11": ("", ("encodings",)),
+    }
+
+
 def test_records_name_what_is_there_and_what_is_not(tmp_path):
     record = b"gone/__init__.py,,\ngone/sub/__init__.py,,\nhere.py,,\n../../../bin/tool,,\nd-1.dist-info/RECORD,,\n"
     files = {"/d-1.dist-info/RECORD": record, "/d-1.dist-info/top_level.txt": b"never\n", "/here.py": b""}
@@ -163,6 +173,10 @@ def chain(tmp_path):
         f"{SITE}/forms/sub/a.py": b"",
         f"{SITE}/forms/fast.abi3.so": b"",
         "/srv/lib/python3.11/encodings/__init__.py": b"",
+        "/srv/lib/python3.11/json/__init__.py": b"",
+        "/srv/bin/python3.11": ELF,
+        "/opt/uv/cp/lib/python3.12/encodings/__init__.py": b"",
+        "/opt/uv/cp/bin/python3.12": ELF,
     }
     return rooted(tmp_path, files, links=[(f"{LIB}/libGL.so.1", "libGL.so.1.7")])
 
@@ -192,4 +206,11 @@ def test_a_module_is_found_where_python_looks(chain):
 
 
 def test_a_module_that_is_in_no_folder_of_its_environment_is_found_in_another_python_s(chain):
-    assert whose(chain, "module", "encodings", SITE) == [("/srv/lib/python3.11/encodings/__init__.py", "")]
+    assert whose(chain, "module", "json", SITE) == [("/srv/lib/python3.11/json/__init__.py", "")]
+
+
+def test_standard_library_that_is_lost_is_named_by_its_folder(chain):
+    assert whose(chain, "module", "encodings", SITE)[0] == ("/srv/lib/python3.11", "")
+    assert whose(chain, "path", "/opt/uv/cp/bin/python3.12") == [("/opt/uv/cp", "")]
+    # The folder of a whole system is none to be kept.
+    assert whose(chain, "path", "/srv/bin/python3.11") == [("/srv/bin/python3.11", "")]

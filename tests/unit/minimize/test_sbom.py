@@ -79,6 +79,43 @@ def test_another_version_than_the_production_images_is_seen_beside_it(tmp_path):
     assert ownership.owner("/usr/bin/python3.11") == "deb:python:amd64@3.11"
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "/usr/share/doc/python", "/usr/share/doc/liba1", "/usr/share/doc/liba-common", "/usr/share/doc", "/var/lib/dpkg",
+        "/var/lib/dpkg/status.d", "/usr/share/doc/liba1/copyright",
+    ],
+)  # fmt: skip
+def test_records_leave_alone_what_is_kept_where_they_would_lie(tmp_path, kept):
+    """The stage failed with "File exists" if a kept folder held a licence that a record brings, too."""
+    chain = {
+        **CHAIN,
+        "/var/lib/dpkg/status.d/liba1": stanza("liba1", "1:2.0+b1"),
+        "/usr/share/doc/python/more": "copyright",
+    }
+    production = {**PRODUCTION, "/var/lib/dpkg/status": b""}
+    out, _ = run(tmp_path, chain, production, more=["--additional-files", kept])
+    assert (out / "usr/share/doc/liba1/copyright").read_bytes() == b"licence"
+    assert (out / "usr/share/doc/python/copyright").read_bytes() == b"python's"
+    assert (out / "var/lib/dpkg/status.d/liba1").exists()
+
+
+def test_records_follow_a_link_of_the_production_image(tmp_path):
+    production = {**PRODUCTION, "/usr/share/doc": "../../srv/doc", "/srv/doc/liba1": "/srv/nowhere"}
+    out, _ = run(tmp_path, production=production)
+    assert (out / "srv/nowhere/copyright").read_bytes() == b"licence"
+
+
+def test_records_say_the_distribution_if_the_production_image_does_not(tmp_path):
+    out, _ = run(tmp_path, name="a")
+    assert (out / "etc/os-release").read_bytes() == CHAIN["/etc/os-release"]
+    own = {**PRODUCTION, "/usr/lib/os-release": b"ID=other\n"}
+    out, _ = run(tmp_path, production=own, name="b")
+    assert not (out / "etc/os-release").exists()
+    out, _ = run(tmp_path, name="c", more=["--package-records", "0"])
+    assert not (out / "etc/os-release").exists()
+
+
 def test_no_records_on_request(tmp_path):
     out, _ = run(tmp_path, more=["--package-records", "0"])
     assert not (out / "var").exists()

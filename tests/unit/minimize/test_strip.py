@@ -6,7 +6,7 @@ import os
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chainbuild.minimize.elf import Elf, read_elf
@@ -80,7 +80,17 @@ def test_a_file_whose_mapped_part_lies_behind_is_left(tmp_path):
     assert stripped(tmp_path, bytes(moved)) is None
 
 
+def test_section_that_ends_after_the_file_leaves_it_unchanged(tmp_path):
+    """Copying such a section failed the whole stage with "it became shorter while it was read"."""
+    lying = bytearray(with_sections(PLAIN))
+    (table,) = struct.unpack_from("<Q", lying, 40)
+    comment = next(index for index in range(9) if struct.unpack_from("<Q", lying, table + 64 * index + 32) == (12,))
+    struct.pack_into("<Q", lying, table + 64 * comment + 24, len(lying) - 4)
+    assert stripped(tmp_path, bytes(lying)) is None
+
+
 @settings(max_examples=400, deadline=None)
+@example(changes=[(5929, 24)], header=[], cut=0)
 @given(
     changes=st.lists(st.tuples(st.integers(0, 7000), st.integers(0, 255)), max_size=12),
     header=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.minimize.job import Order, pack
-from chainbuild.minimize.report import errors, minimize_report
+from chainbuild.minimize.problems import errors
+from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import MAX_TEXT, Overlay, Root
 from chainbuild.minimize.users import Brought, bring_users, read_users
 from tests.unit.minimize.elf_builder import plant

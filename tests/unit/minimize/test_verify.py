@@ -34,6 +34,25 @@ def test_a_missing_library_is_named_with_where_it_was_searched(tmp_path):
     ]
 
 
+def test_report_has_errors_and_warnings_with_their_packages(tmp_path):
+    tree = {
+        "/usr/local/bin/x": program("libfoo.so.1"),
+        "/usr/lib/damaged.so": b"\x7fELF damaged",
+        "/var/lib/dpkg/status": b"Package: x\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n",
+        "/var/lib/dpkg/info/x.list": b"/usr/local/bin/x\n",
+    }
+    document = verify(plant(tmp_path / "root", {**GLIBC, **tree})).document()
+    (error,), (warning,) = document["errors"], document["warnings"]
+    assert (error["kind"], error["path"], error["package"], error["fix"]) == (
+        "library",
+        "/usr/local/bin/x",
+        "deb:x:all",
+        "",
+    )
+    assert error["text"] == next(row["message"] for row in document["findings"] if row["severity"] == "error")
+    assert (warning["kind"], warning["path"], warning["package"]) == ("damaged", "/usr/lib/damaged.so", "")
+
+
 def test_a_version_that_is_not_there_is_named_with_what_is(tmp_path):
     tree = {
         "/usr/local/lib/libbar.so": library("libbar.so", "libc.so.6", needs={"libc.so.6": ("GLIBC_2.38", "OTHER_1")})

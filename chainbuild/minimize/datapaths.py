@@ -1,0 +1,195 @@
+"""Data that programs open by an absolute path: paths in their constant data that the result does not have.
+
+A path counts if the chain's image has something there, the result has not, and it is no noise: see :data:`NOISE`. A folder
+counts if it belongs to one source package, or to none; one that many packages share (``/usr/share/applications``) says
+nothing about what a program needs in it, nor does a folder of the whole system.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from chainbuild.minimize.account import folder_owner
+from chainbuild.minimize.ground import Ground
+from chainbuild.minimize.packages import Ownership
+from chainbuild.minimize.root import base, join, parent
+from chainbuild.minimize.select import is_wide
+
+NOISE = (
+    ("the kernel and the container engine", r"/(?:proc|sys|dev|run)/.*", r"/var/(?:run|lock)(?:/.*)?",
+     r"/etc/(?:hosts|hostname|resolv\.conf|mtab|fstab|machine-id)", r"/var/lib/dbus/machine-id"),
+    ("temporary files, caches, homes and mount points", r"/(?:tmp|var/tmp|var/cache|root|home|mnt|media|boot)(?:/.*)?"),
+    ("accounts", r"/etc/(?:passwd|group|shadow|gshadow|shells|login\.defs|subuid|subgid)-?"),
+    ("documentation", r"/usr/(?:local/)?share/(?:doc|doc-base|man|info|lintian|bug|help|gtk-doc)(?:/.*)?"),
+    ("what only builds use", r"/usr/(?:local/)?(?:include|src)(?:/.*)?", r"/usr/lib/(?:debug|gcc|gcc-cross|cmake)(?:/.*)?",
+     r"/usr/(?:local/)?bin/(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|cpp|ld|as|ar|nm|ranlib|strip|objcopy|objdump|make|gdb)(?:-[\d.]+)?",
+     r".*/(?:pkgconfig|include)(?:/.*)?", r".*\.(?:h|hpp|c|cc|cpp|o|a|la|pc|cmake|debug|gcda)", r"/build/.*"),
+    ("package managers", r"/var/(?:lib|cache)/(?:dpkg|apt|debconf)(?:/.*)?", r"/etc/(?:apt|dpkg)(?:/.*)?",
+     r"/usr/(?:bin|lib|share)/(?:apt|dpkg)[^/]*(?:/.*)?"),
+    ("shells, which an image may be meant not to have",
+     r"(?:/usr)?/bin/(?:sh|bash|dash|ash|csh|tcsh|zsh|ksh|env|false|true|login|su)"),
+    ("translations", r"/usr/(?:local/)?share/locale(?:/.*)?"),
+)  # fmt: skip
+"""Paths that are not reported: what they are, and regular expressions. Libraries are no data in programs, whose loader
+follows their names; in a script or in settings they are."""
+
+_IS_LIBRARY = re.compile(r".*\.so(?:\.\d+)*")
+_IS_NOISE = re.compile("|".join(f"(?:{pattern})" for _, *patterns in NOISE for pattern in patterns))
+_WRITTEN = ("/var/", "/srv/")
+"""Where programs write, so that they need empty folders there, too."""
+_MOST_ENTRIES = 50_000
+_MOST_PATHS = 200_000
+"""How many different paths are looked up: an image of hostile programs takes no time without end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """A file or folder of the chain's image: its path without links, and the key of its package, or its folder's name."""
+
+    path: str
+    owner: str
+
+
+@dataclass(kw_only=True, slots=True)
+class _Named:
+    data: Data
+    askers: list[str] = field(default_factory=list)
+
+
+class DataPaths:
+    """Collects what is named, and says at the end what of it is missing."""
+
+    def __init__(self, ground: Ground, ownership: Ownership) -> None:
+        self.ground = ground
+        self.ownership = ownership
+        self._sorted = sorted(ownership.files)
+        self._known: dict[str, Data | None] = {}
+        self._named: dict[str, _Named] = {}
+
+    def add(self, asker: str, path: str, *, text: bool = False) -> None:
+        """Take in that ``asker``, which is a ``text`` or else a program or library, has ``path`` in its data."""
+        if not text and _IS_LIBRARY.fullmatch(path):
+            return
+        if path not in self._known:
+            if len(self._known) >= _MOST_PATHS:
+                return
+            self._known[path] = self._data(path)
+        data = self._known[path]
+        if data is not None:
+            named = self._named.setdefault(path, _Named(data=data))
+            if asker not in named.askers:
+                named.askers.append(asker)
+
+    def settle(self) -> bool:
+        """Keep what is wished of what is missing now; whether anything is new."""
+        wishes, more = self.ground.wishes, False
+        for path, named in sorted(self._missing()):
+            if wishes.keep_all_data or self._is_wished(named.data.owner):
+                reason = f"data of {named.data.owner} that {named.askers[0]} names"
+                if self.ground.keep(path, reason, named.askers[0]):
+                    self._note(path, named, "kept")
+                    more = True
+        return more
+
+    def note(self) -> None:
+        """Note what is missing in the end."""
+        for path, named in sorted(self._missing()):
+            self._note(path, named, "left", self._size(named.data.path))
+
+    def unknown(self) -> list[str]:
+        """Packages that are wished for and are not in the chain's image."""
+        names = {package.name for package in self.ownership.packages.values()} | set(self.ownership.packages)
+        return [name for name in self.ground.wishes.keep_data if name not in names]
+
+    def _is_wished(self, owner: str) -> bool:
+        package = self.ownership.packages.get(owner)
+        wishes = self.ground.wishes.keep_data
+        return owner in wishes or (package is not None and package.name in wishes)
+
+    def _missing(self) -> Iterator[tuple[str, _Named]]:
+        """What the result lacks; a path below another one that is missing is not told twice."""
+        above_kept = self._above_kept()
+        missing = {
+            path: named for path, named in self._named.items() if self._is_missing(path, named.data.path, above_kept)
+        }
+        reals = {named.data.path for named in missing.values()}
+        for path, named in missing.items():
+            above = named.data.path
+            while above != "/" and (above := above.rpartition("/")[0] or "/") not in reals:
+                pass
+            if above == "/":
+                yield path, named
+
+    def _above_kept(self) -> set[str]:
+        """The folders above everything that is kept."""
+        above: set[str] = set()
+        for path in self.ground.selection.kept:
+            while (path := parent(path)) != "/" and path not in above:
+                above.add(path)
+        return above
+
+    def _is_missing(self, path: str, real: str, above_kept: set[str]) -> bool:
+        """Whether the result lacks the file at ``path``, or has nothing of what the chain's image has in that folder."""
+        ground = self.ground
+        node = ground.chain.stat(path)
+        if node is None or node.kind != "dir":
+            return not ground.has(path)
+        if (ground.chain.resolve(path) or real) in above_kept:
+            return False
+        target = ground.chain.resolve(path) or real
+        names = ground.chain.names(target)
+        there = ground.production.resolve(path)
+        if not names or there is None or not ground.production.is_folder(there):
+            return not ground.has(path)
+        own = set(ground.production.names(there))
+        return not any(name in own for name in names)
+
+    def _data(self, path: str) -> Data | None:
+        plain = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+        if _IS_NOISE.fullmatch(plain):
+            return None
+        chain = self.ground.chain
+        real = chain.resolve(plain, follow=False)
+        target = chain.resolve(plain)
+        if real is None or target is None or _IS_NOISE.fullmatch(target):
+            return None
+        node = chain.entry(target)
+        if node is None or node.kind not in ("file", "dir"):
+            return None
+        if node.kind == "file":
+            return Data(path=real, owner=self.ownership.owner(target) or folder_owner(target))
+        if is_wide(target) or is_wide(real) or not (target.startswith(_WRITTEN) or self._holds_files(target)):
+            return None
+        owners = self._owners(target)
+        sources = {self.ownership.source(owner) for owner in owners}
+        if len(sources) > 1:
+            return None
+        return Data(path=real, owner=owners[0] if owners else folder_owner(join(target, "x")))
+
+    def _holds_files(self, folder: str) -> bool:
+        walk = zip(range(_MOST_ENTRIES), self.ground.chain.walk(folder), strict=False)
+        return any(node.kind in ("file", "link") for _, (_, node) in walk)
+
+    def _owners(self, folder: str) -> list[str]:
+        """The packages that have the folder or files in it, the one with most files first."""
+        counts = dict.fromkeys(self.ownership.folders.get(folder, ()), 0)
+        start = bisect_left(self._sorted, f"{folder}/")
+        for path in self._sorted[start : start + _MOST_ENTRIES]:
+            if not path.startswith(f"{folder}/"):
+                break
+            owner = self.ownership.files[path]
+            counts[owner] = counts.get(owner, 0) + 1
+        return sorted(counts, key=lambda owner: (-counts[owner], owner))
+
+    def _size(self, path: str) -> int:
+        top = self.ground.chain.resolve(path)
+        walk = self.ground.chain.walk(top) if top is not None else iter(())
+        return sum(node.size for _, (_, node) in zip(range(_MOST_ENTRIES), walk, strict=False) if node.kind == "file")
+
+    def _note(self, path: str, named: _Named, state: str, size: int = 0) -> None:
+        others = f" and {len(named.askers) - 1} more" if len(named.askers) > 1 else ""
+        why = f"named in the data of {base(named.askers[0])}{others}"
+        self.ground.note(named.askers[0], path, named.data.path, "data", why, state, rule=named.data.owner, size=size)

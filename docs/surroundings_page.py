@@ -1,0 +1,44 @@
+"""Writes the page that lists the rules of the minimize stage, from its tables: `python docs/surroundings_page.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from chainbuild.minimize.plugins import PLUGINS
+from chainbuild.minimize.rules import BIG, Rule
+from chainbuild.minimize.surroundings import SURROUNDINGS
+
+_INTRODUCTION = f"""\
+# What programs need around them
+
+Which files the [minimize stage](stages.md#what-programs-open-by-name) brings along with a program or library that opens them by
+itself. `python docs/surroundings_page.py` writes this page from the tables `chainbuild/minimize/plugins.py` and
+`chainbuild/minimize/surroundings.py`; to add software, add an entry there.
+
+*If it is small* means: nothing is brought if it would be more than {BIG >> 20} MB; a warning has the line that keeps it.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [_INTRODUCTION, "## Surroundings (`KEEP_SURROUNDINGS`)\n", *_table(SURROUNDINGS)]
+    parts += ["\n## Plugins (`KEEP_PLUGINS`)\n", *_table(PLUGINS)]
+    return "\n".join(parts) + "\n"
+
+
+def _table(rules: Iterable[Rule]) -> list[str]:
+    lines = ["| of | what | where it is known from |", "| --- | --- | --- |"]
+    for rule in rules:
+        what = f"{rule.what}, if it is small" if rule.limited else rule.what
+        what += f"; {rule.tells_what} are reported" if rule.tells else ""
+        lines.append(f"| {_cell(rule.of)} | {_cell(what)} | {_cell(rule.source)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("$", "\\$").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "surroundings.md").write_text(page(), encoding="utf-8")
