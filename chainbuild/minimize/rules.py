@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from chainbuild.minimize.root import base, parent
 
-BIG = 16 << 20
-"""Bytes up to which a rule with `limited` brings its files; more than that is left to the user."""
+BIG = 32 << 20
+"""Bytes up to which a rule with `limited` brings its files; more than that is left to the user.
+
+All of glibc's character sets are 8 MB on amd64, and 17 MB on aarch64, whose libraries are padded to pages of 64 kB.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
