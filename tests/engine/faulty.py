@@ -40,6 +40,15 @@ class Exchange:
         self._body = body
         self._upstream = upstream
         self._real: Real | None = None
+        self._held: bytearray | None = None
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is written in between arrives together; no client could tell what comes after its next request is sent."""
+        self._held = bytearray()
+        yield
+        held, self._held = bytes(self._held), None
+        self.raw(held)
 
     def real(self) -> Real:
         """Let the registry answer. It does what it is asked, once."""
@@ -54,6 +63,9 @@ class Exchange:
 
     def raw(self, *pieces: bytes) -> None:
         """Write these bytes."""
+        if self._held is not None:
+            self._held += b"".join(pieces)
+            return
         for piece in pieces:
             self._handler.wfile.write(piece)
         self._handler.wfile.flush()
@@ -317,15 +329,18 @@ def _hostile_names(exchange: Exchange) -> None:
 
 def _twice(exchange: Exchange) -> None:
     """Another answer behind the real one, as if it belonged to the next request."""
-    exchange.pass_on()
-    exchange.raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    with exchange.at_once():
+        exchange.pass_on()
+        exchange.raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
     exchange.hang()
 
 
 def _body_after_head(exchange: Exchange) -> None:
-    exchange.pass_on()
+    with exchange.at_once():
+        exchange.pass_on()
+        if exchange.method == "HEAD":
+            exchange.raw(b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
     if exchange.method == "HEAD":
-        exchange.raw(b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
         exchange.hang()
 
 
