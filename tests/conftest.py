@@ -202,6 +202,7 @@ def base_images(registry_host: str) -> str:
         if local.label(LOCAL_BASE, INPUTS_LABEL) == _base_request().inputs(Platform.of_this_machine()) and _handed_over(
             registries, LOCAL_BASE, place, platforms
         ):
+            _name_like_the_real_one()
             return str(place)
         reference = ImageReference.parse(LOCAL_BASE)
         bootstrap(
@@ -209,7 +210,14 @@ def base_images(registry_host: str) -> str:
             certificates=True,
         )  # fmt: skip
         copy_image(registries, ImageReference.parse(f"{registry_host}/{LOCAL_BASE}"), place)
+        _name_like_the_real_one()
     return str(place)
+
+
+def _name_like_the_real_one() -> None:
+    """Let the local store have the base under its real name, if it has none: the stages run in it, and no registry gives it."""
+    if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, check=False).returncode:
+        subprocess.run(["docker", "image", "tag", LOCAL_BASE, BASE], capture_output=True, check=True)
 
 
 def _base_request() -> Any:

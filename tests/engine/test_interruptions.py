@@ -290,15 +290,18 @@ def test_a_registry_that_stops_during_a_push(
 def test_a_registry_whose_disk_is_full(
     big: tuple[Place, dict[str, tuple[object, ...]]], own_registry: Callable[..., RegistryContainer]
 ) -> None:
-    # Room for the base, which is about 30 to 45 MB, and not for the 60 MB of the third step besides.
-    registry = own_registry(90)
-    place = replace(big[0], registry=registry.host, repo=f"{big[0].repo}/full", base=f"{registry.host}/base:1")
     with Registries() as registries:
         original = resolve(registries, ImageReference.parse(big[0].base), Platform.parse(OWN))
+    # Room for the base of 30 to 45 MB, and for it once more while it arrives, but not for it and the third step's 60 MB.
+    registry = own_registry(2 * original.size // 1_000_000 + 8)
+    place = replace(big[0], registry=registry.host, repo=f"{big[0].repo}/full", base=f"{registry.host}/base:1")
+    with Registries() as registries:
         copy_image(registries, original.reference, ImageReference.parse(place.base))
+        # What the stages run in.
+        copy_image(registries, original.reference, ImageReference.parse(f"{registry.host}/debian:bookworm-slim"))
     done = place.run(*build_words(place))
     assert done.code == 4, done.told()
-    assert done.built[-1] == "30-three", done.told()
+    assert done.built[-1:] == ["30-three"], done.told()
     assert "Traceback" not in done.err
     assert "did not take the image" in done.error["message"]
     assert f"v1-chain-30-three-{OWN}" not in place.tags()
