@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chainbuild.chain_files import Owned, Question
-from chainbuild.minimize.lists import Word
+from chainbuild.minimize.notices import fix_line
 from chainbuild.registry.config import ImageConfig
 from chainbuild.step_warnings import StepWarning
 
+_FILES: Final = "ADDITIONAL_FILES"
 VERDICT: Final = "configuration"
 SWITCH: Final = "PROVE_CONFIGURATION"
 """The build argument of the production stage that turns the proof off."""
@@ -164,12 +165,12 @@ def _of_fault(fault: Fault, file: Owned | None, has_apt: bool, platform: str) ->
 def _of_folder(one: Absent, files: Sequence[Owned], platform: str) -> StepWarning:
     names = ", ".join(file.path for file in files)
     text = f"{one.field}: {one.path} is empty or missing in the image; the chain's image has {names} there"
-    fix = f"ADDITIONAL_FILES={Word(text=one.path)} in minimize-{platform}-args"
+    fix = f"{fix_line(_FILES, [one.path])} in minimize-{platform}-args"
     return StepWarning(kind="folder", text=text, path=one.path, fix=fix)
 
 
 def _fix(file: Owned, has_apt: bool, platform: str, path: str = "") -> str:
-    line = f"ADDITIONAL_FILES={Word(text=path or file.path)} in minimize-{platform}-args"
+    line = f"{fix_line(_FILES, [path or file.path])} in minimize-{platform}-args"
     if file.kind == "deb" and has_apt:
         line += f", or PRODUCTION_PACKAGES={file.package} in production-{platform}-args"
     return line

@@ -36,7 +36,7 @@ from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
-from chainbuild.step_warnings import StepWarning, StepWarnings
+from chainbuild.step_warnings import OF_TESTS, StepWarning, StepWarnings
 from chainbuild.wording import plural
 
 DAMAGED = "its image is damaged in the registry"
@@ -204,7 +204,13 @@ class Execution:
 
     def _do(self, step: Step) -> StepResult:
         decision = self._decide(step)
-        if decision.reuse is None and self._mend_parents(step):
+        # A proof that is made again reads the parents' images, as a build does.
+        proves = (
+            decision.reuse is not None
+            and bool(step.test or step.traced)
+            and not self._tools.finisher.verdict_stands(step, decision.reuse)
+        )
+        if (decision.reuse is None or proves) and self._mend_parents(step):
             decision = self._decide(step)
         if decision.reuse is not None:
             result = StepResult(step=step, record=decision.reuse, built=False)
@@ -269,6 +275,8 @@ class Execution:
     def _warn(self, step: Step, record: Record, *, reused: bool = False) -> None:
         """Emit what is doubtful about a result. Errors: `NotProvenError` if that is an error in this run."""
         warnings = record.warnings
+        if not (step.test or step.traced):
+            warnings = warnings.with_kind(OF_TESTS, ())  # those of a test that is gone
         if not warnings:
             return
         image = str(step.reference)

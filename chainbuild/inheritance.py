@@ -13,12 +13,12 @@ from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.facts import declared_args
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.images import all_images
-from chainbuild.layouts.stage_files import PROGRAM, uses_program
+from chainbuild.layouts.stage_files import PRODUCTION, PROGRAM, uses_program
 from chainbuild.model import Ask, Chain, Graph, ImageInput, Step, StepId, StepKind
 from chainbuild.orders import shown_path
 from chainbuild.references import Platform
 from chainbuild.shipped import proof_dockerfile, shipped
-from chainbuild.stage_args import args_for, merge
+from chainbuild.stage_args import args_for, merge, packages_for_scratch
 
 AsksOf = Callable[[Chain, ImageInput], tuple[Ask, ...]]
 """What was asked of the stages up to an image that is no step's, on which a chain stands."""
@@ -45,6 +45,8 @@ def with_inherited(graph: Graph, asks_of: AsksOf, *, build_platform: Platform) -
         merged = merge(below, chain.stage_args, chain.option)
         problems += merged.problems
         changed = _with_asks(chain, merged.asks, build_platform, problems) if merged.asks != chain.asks else chain
+        if changed is not chain and changed.production and _is_for_scratch(changed.production):
+            problems += packages_for_scratch(changed.production.args)
         chains.append(changed)
         # Whatever of the chain the next one stands on: what was asked up to its end holds.
         results |= {step.id: changed.asks for step in changed.all_steps}
@@ -66,6 +68,11 @@ def _that_matter(graph: Graph) -> frozenset[StepId]:
             if base is not None and isinstance(base.source, str):
                 below.add(base.source)
     return frozenset(found)
+
+
+def _is_for_scratch(production: Step) -> bool:
+    sources = [image.source for image in production.images if image.name == PRODUCTION]
+    return any(not isinstance(source, str) and source.is_scratch for source in sources)
 
 
 def _base(chain: Chain) -> ImageInput | None:

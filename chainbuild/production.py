@@ -29,9 +29,8 @@ from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
-from chainbuild.step_warnings import read_report_warnings
+from chainbuild.step_warnings import OF_TESTS, read_report_warnings
 from chainbuild.tools_image import Contexts
-from chainbuild.trace.proof import VERDICT as TRACE
 from chainbuild.trace.proof import TraceProof, trace_stands
 from chainbuild.trials import VERDICT, has_passed, run_trial
 from chainbuild.wording import plural
@@ -93,7 +92,7 @@ class StageFinisher:
                 record,
                 verdicts={**record.verdicts, **traced.verdicts},
                 notes={**record.notes, **traced.notes},
-                warnings=record.warnings.with_kind(TRACE, traced.warnings),
+                warnings=record.warnings.with_kind(OF_TESTS, traced.warnings),
             )
         if has_passed(step, record):
             return record
@@ -115,7 +114,7 @@ class StageFinisher:
             sizes = document["sizes"]
             minimized, chain = int(sizes["minimized"]), int(sizes["chain"])
             warnings = read_report_warnings(document)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             return Finished(image=built)
         attach_report(self._registries, built.reference, report)
         return Finished(

@@ -93,7 +93,7 @@ def of_image(session: Session, found: FoundImage, platform: Platform, test: Path
 
 def _step(session: Session, found: FoundImage, platform: Platform, crumb: Crumb | None, test: Path | None) -> Step:
     named, root = found.named, session.settings.root
-    _, option, name = crumb.step.split("/", 2) if crumb else ("", "", "")
+    _, option, name = crumb.step.split("/", 2) if crumb and crumb.step.count("/") >= 2 else ("", "", "")
     place = found.image.reference
     return Step(
         id=crumb.step if crumb and test is None else f"{platform.name}/{named}",

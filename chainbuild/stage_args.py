@@ -137,6 +137,24 @@ def args_for(
     return tuple(args)
 
 
+def packages_for_scratch(args: Iterable[BuildArg]) -> list[Problem]:
+    """Return what is wrong with packages that are to be installed into the empty image: it has no apt."""
+    packages = next((arg for arg in args if arg.name == PACKAGES and arg.value.strip()), None)
+    if packages is None:
+        return []
+    origin = packages.origin.partition(", ")[0].removesuffix(_ENVIRONMENT)
+    path, _, line = origin.rpartition(":")
+    return [
+        Problem(
+            path=path if line.isdecimal() else origin,
+            line=int(line) if line.isdecimal() else 0,
+            message=f"{PACKAGES}: PRODUCTION is scratch, which has no apt to install them",
+            hint=f"Name the files in ADDITIONAL_FILES, take back what is inherited ({PACKAGES}=!*), or take a PRODUCTION image"
+            " of the distribution.",
+        )
+    ]
+
+
 def _as_inherited(word: Word, ask: Ask, option: str) -> Word:
     if ask.name in _BELOW and _is_inherited(ask, option) and word.text not in {"0", "1"}:
         return replace(word, optional=True)

@@ -14,7 +14,10 @@ KEPT: Final = 100
 """How many warnings a record holds. The report that is attached to a minimized image has all of its stage."""
 SHOWN: Final = 5
 """How many warnings of a step are shown; `chainbuild inspect` shows all that the record holds."""
+OF_TESTS: Final = "trace"
+"""The kind of those that the traced proof gives, which are about tests as they were."""
 _LONGEST: Final = 400
+_LONGEST_FIX: Final = 4000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +39,9 @@ class StepWarning:
 
     def as_json(self) -> dict[str, str]:
         """Return it as an object; every field is always there."""
-        return {name: text[:_LONGEST] for name, text in asdict(self).items()}
+        # A line that is cut would be another one.
+        whole = self.fix if len(self.fix) <= _LONGEST_FIX else ""
+        return {name: text[:_LONGEST] for name, text in asdict(self).items()} | {"fix": whole}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> StepWarning:

@@ -115,8 +115,8 @@ class AskedReader:
         if not trusted:
             if not statements.refused and not statements.trusted:
                 self._notice(
-                    f"{named}: it is not known what its options asked of the stages (nothing is attached to it), so none of"
-                    " it holds here; build that image again with this version of chainbuild, or ask for it again"
+                    f"{named}: no statement of its options' stage arguments is attached, so nothing is inherited;"
+                    " build that image again with this version of chainbuild, or set the arguments here"
                 )
             return ()
         chosen = Statements(trusted=tuple(trusted)).about(tags)

@@ -12,7 +12,6 @@ from chainbuild.errors import LimitError
 
 _FILE: Final = ".gitmodules"
 _MOST_LEVELS: Final = 32
-_PATH: Final = re.compile(r"""\s*path\s*=\s*(?:"(?P<quoted>[^"\n]*)"|(?P<bare>[^"\n;#]*?))\s*(?:[;#].*)?""")
 
 
 def empty_submodules(root: Path) -> tuple[str, ...]:
@@ -30,8 +29,7 @@ def empty_submodules(root: Path) -> tuple[str, ...]:
     below = root.relative_to(top).as_posix()
     found: dict[str, None] = {}
     for line in text.splitlines():
-        match = _PATH.fullmatch(line)
-        path = posixpath.normpath((match["quoted"] or match["bare"] or "").strip()) if match else "."
+        path = posixpath.normpath(_path_in(line) or ".")
         if path.startswith(("/", "..")) or path == ".":
             continue
         if below != ".":
@@ -41,6 +39,19 @@ def empty_submodules(root: Path) -> tuple[str, ...]:
         if _is_empty(root / path):
             found[path] = None
     return tuple(found)
+
+
+def _path_in(line: str) -> str:
+    """The value of a line `path = …`, which may be quoted and followed by a comment; empty if it is another line."""
+    key, _, value = line.partition("=")
+    if key.strip().lower() != "path":
+        return ""
+    value = value.strip()
+    if value.startswith('"'):
+        quoted, closed, _ = value[1:].partition('"')
+        return quoted.strip() if closed else ""
+    bare = re.split("[;#]", value, maxsplit=1)[0].strip()
+    return "" if '"' in bare else bare
 
 
 def _top(root: Path) -> Path | None:

@@ -5,21 +5,21 @@ Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `mi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args, is_undeclared
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import WrongUseError
 from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
 from chainbuild.layouts.images import DOCKER_IMAGE, all_images, image_contexts
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, PROGRAM, StageFiles, read_stage_files
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import minimize_program, proof_dockerfile
-from chainbuild.stage_args import PACKAGES, args_for, merge, place_of
+from chainbuild.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.trials import read_trial
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
@@ -155,22 +155,6 @@ class _Reader:
         names = [arg.name for arg in self.request.build_args]
         self.tree.problems.extend(unknown_args(names, self.tree.dockerfiles, path="--build-arg"))
 
-    def _check_packages(self, args: Sequence[BuildArg]) -> None:
-        """Report packages that are to be installed into the empty image: it has no apt."""
-        packages = next((arg for arg in args if arg.name == PACKAGES and arg.value.strip()), None)
-        if packages is None or not self.request.production.is_scratch:
-            return
-        origin = packages.origin.partition(", ")[0].removesuffix(" (environment)")
-        path, _, line = origin.rpartition(":")
-        self.tree.problems.append(
-            Problem(
-                path=path or origin,
-                line=int(line) if line.isdecimal() else 0,
-                message=f"{PACKAGES}: PRODUCTION is scratch, which has no apt to install them",
-                hint="Name the files in ADDITIONAL_FILES, or take a PRODUCTION image of the distribution.",
-            )
-        )
-
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
@@ -222,7 +206,8 @@ class _Reader:
             )
             for file in (files.minimize, files.production)
         )
-        self._check_packages(production)
+        if request.production.is_scratch:
+            self.tree.problems.extend(packages_for_scratch(production))
         first = self._step(
             kind=StepKind.MINIMIZE,
             name="minimize",

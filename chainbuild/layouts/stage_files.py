@@ -225,7 +225,7 @@ class _Checker:
         if lowest is not None and lowest.reference != "scratch":
             self._wrong(
                 minimize,
-                f"its image stands on {lowest.written}, and chainbuild's production stage copies all that is in it",
+                f"its image is built on {lowest.written}, and chainbuild's production stage copies all that is in it",
                 "End it with FROM scratch and COPY --from=… of what is to be kept, or write"
                 f" {FOLDER}/{production.path.name} of your own.",
             )

@@ -20,7 +20,7 @@ from chainbuild.session import Session
 from chainbuild.shipped import proof_dockerfile
 from chainbuild.tools_image import pinned_contexts
 from chainbuild.trace.lines import args_file, with_words
-from chainbuild.trace.proof import line_for, notes_on
+from chainbuild.trace.proof import IGNORE, line_for, notes_on, switches
 from chainbuild.trace.report import MissingPath, TraceReport
 from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import read_trial
@@ -38,6 +38,8 @@ class Subject:
     chain: RemoteImage
     result: RemoteImage
     target: TraceTarget
+    ignore: str = ""
+    """The option's list of paths that need not be there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,11 +102,12 @@ def _subject_of_chain(session: Session, chain: Chain, command: Sequence[str]) ->
     result = _last_result(session, production.reference, staging_reference(production), chain.platform)
     return Subject(
         step=production.id,
-        option=production.test.parent if production.test else session.settings.root / chain.option,
+        option=chain.last.dockerfile.parent,
         platform=chain.platform,
         chain=_chain_image(session, result, chain.platform),
         result=result,
         target=_target(command, production.test),
+        ignore=switches(production).get(IGNORE) or "",
     )
 
 
@@ -133,8 +136,9 @@ def subject_of_image(session: Session, found: FoundImage, platform: Platform, co
     production test for it.
     """
     step = trail_of(session.records, found.image)[-1].step
-    _, option, name = step.split("/", 2)
-    if name != "production":
+    parts = step.split("/", 2)
+    option = parts[1] if len(parts) == 3 else ""
+    if parts[2:] != ["production"]:
         raise WrongUseError(
             f"{found.named} is {step}, no result of a chain", hint="Name the chain's result (TAG-OPTION-PLATFORM)."
         )
@@ -200,6 +204,7 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
             chain=subject.chain,
             production=subject.result,
             contexts=pinned_contexts(session.finder(), proof_dockerfile(), subject.platform),
+            ignore=subject.ignore,
         )
     except NotTraceableError as error:
         raise NotReadyError(f"{subject.step}: {error.message}", hint="See docs/stages.md, The traced proof.") from error

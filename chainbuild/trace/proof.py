@@ -21,7 +21,7 @@ from chainbuild.model import Step, StepKind
 from chainbuild.proof import SHOWN_FINDINGS, Builder
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
-from chainbuild.step_warnings import StepWarning
+from chainbuild.step_warnings import OF_TESTS, StepWarning
 from chainbuild.trace.report import MissingPath, TracedTest, TraceReport
 from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import Trial, read_trial
@@ -78,8 +78,12 @@ class TraceProof:
                 ignore=values.get(IGNORE) or "",
             )
         except NotTraceableError as error:
-            doubts = (StepWarning(kind=VERDICT, text=error.message),)
-            return Traced(verdicts={VERDICT: self._passed(step, _NOT_TRACED, ())}, notes=kept, warnings=doubts)
+            doubts = (StepWarning(kind=OF_TESTS, text=error.message),)
+            return Traced(
+                verdicts={VERDICT: self._passed(step, _NOT_TRACED, ())},
+                notes={} if error.passing else kept,
+                warnings=doubts,
+            )
         return self._judge(step, report, kept)
 
     def _judge(self, step: Step, report: TraceReport, kept: Mapping[str, str]) -> Traced:
@@ -95,7 +99,7 @@ class TraceProof:
             )
             plain = tuple(note for note in notes if not note.startswith(_DOUBT))
             doubts = tuple(
-                StepWarning(kind=VERDICT, text=note.removeprefix(_DOUBT)) for note in notes if note.startswith(_DOUBT)
+                StepWarning(kind=OF_TESTS, text=note.removeprefix(_DOUBT)) for note in notes if note.startswith(_DOUBT)
             )
             verdict = self._passed(step, counted if judged else _NOT_TRACED, plain)
             return Traced(verdicts={VERDICT: verdict}, notes=kept, warnings=doubts)

@@ -9,6 +9,7 @@ program asked for. So one tracer serves all platforms, and neither image is chan
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,10 +39,16 @@ _PROGRAM: Final = "/.chainbuild-test"
 _SPARE_SECONDS: Final = 1800.0
 """What pulling images, installing strace and comparing may take at most."""
 _FIRST_LINE: Final = 256
+_KILLED: Final = re.compile(r"exit code: (?:137|143)\b")
 
 
 class NotTraceableError(ChainbuildError):
-    """The builder does not let programs be traced, or strace cannot be had; the message says why."""
+    """The builder does not let programs be traced, or strace cannot be had; the message says why.
+
+    `passing`: another try may end otherwise.
+    """
+
+    passing = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,10 +148,14 @@ def _explained(error: BuildFailedError) -> ChainbuildError:
         return error
     lines = [line.strip() for line in error.log_tail if line.strip()]
     if _TRACER in error.message:
-        why = "strace does not start in the containers of this platform"
+        if _KILLED.search(error.message):
+            return error
+        why, passing = "strace does not start in the containers of this platform", False
     else:
-        why = "strace cannot be installed in the tools image"
-    return NotTraceableError(f"{why} ({lines[-1]})" if lines else why)
+        why, passing = "strace cannot be installed in the tools image", True
+    told = NotTraceableError(f"{why} ({lines[-1]})" if lines else why)
+    told.passing = passing
+    return told
 
 
 def _write_context(context: Path, tests: Sequence[TraceTarget], folder: str) -> None:

@@ -68,6 +68,17 @@ def test_result_of_an_earlier_command_brings_what_it_asked(world: World) -> None
     assert world.notices == []
 
 
+def test_inherited_packages_are_refused_for_scratch(world: World) -> None:
+    path = "utilities/Dockerfile-production"
+    declaring = STAGES[path].replace("FROM ", "ARG PRODUCTION_PACKAGES=\nFROM ", 1)
+    world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=tini\n", path: declaring})
+    world.run_noting(world.graph(options=["stock"]))
+    world.production = "scratch"
+    with pytest.raises(WrongUseError) as raised:
+        on(world, named("v1-stock-amd64"), "graphics")
+    assert "scratch, which has no apt" in str(raised.value)
+
+
 @pytest.mark.parametrize("tag", ["v1-stock-amd64", "v1-stock-minimized-amd64", "v1-stock-10-base-amd64", "v1-stock"])
 def test_every_image_of_an_option_brings_what_it_asked(world: World, tag: str) -> None:
     world.write({"stock/20-Dockerfile-next": STEP.replace("make", "make next")})
@@ -149,7 +160,7 @@ def test_image_without_a_statement_is_told(world: World) -> None:
     world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
     (notice,) = world.notices
-    assert "it is not known what its options asked of the stages" in notice
+    assert "no statement of its options' stage arguments is attached" in notice
 
 
 def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World) -> None:

@@ -148,6 +148,8 @@ def test_tarball_of_an_own_production_is_not_missing(world: World, source: str) 
         ('[submodule "a"]\n  path = "a b" ; note\n', ("a b",)),
         ('[submodule "x"]\n\tpath = ../outside\n\tpath = /etc\n\tpath = .\n', ()),
         ('[submodule "f"]\n\tpath = full\n', ()),
+        ('Path="a;b" # note\npath = c # note\npath\npath = "open\npath = d"\n', ("a;b", "c")),
+        ("path=" + " " * 100_000 + '"\n', ()),
     ],
 )
 def test_gitmodules_names_the_folders_that_are_empty(tmp_path: Path, text: str, found: tuple[str, ...]) -> None:

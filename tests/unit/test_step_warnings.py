@@ -32,6 +32,19 @@ def test_record_keeps_a_bounded_number_of_bounded_warnings() -> None:
     assert all(len(one.text) < 1000 for one in warnings.first)
 
 
+def test_line_that_mends_it_is_kept_whole_or_not_at_all() -> None:
+    long = "ADDITIONAL_FILES=" + " ".join(f"/srv/app/data/table-{number}" for number in range(30))
+    kept = StepWarnings.of([StepWarning(text="a", fix=long), StepWarning(text="b", fix=long * 10)])
+    assert [one.fix for one in kept.first] == [long, ""]
+
+
+def test_warnings_of_one_kind_are_replaced() -> None:
+    there = StepWarnings.of([ONE, StepWarning(kind="trace", text="old")])
+    found = there.with_kind("trace", [StepWarning(kind="trace", text="new")])
+    assert ([one.text for one in found.first], found.total) == ([ONE.text, "new"], 2)
+    assert there.with_kind("trace", ()).first == (ONE,)
+
+
 def test_warning_text_ends_with_its_fix() -> None:
     assert str(ONE) == "x needs /bin/bash (KEEP=1)"
     assert str(StepWarning(text="only text")) == "only text"

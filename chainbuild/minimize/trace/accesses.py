@@ -21,6 +21,7 @@ MAX_PATHS = 200_000
 """How many different paths are remembered."""
 MAX_PROCESSES = 100_000
 """How many processes are followed at the same time."""
+_MOST_FORKING = 64
 
 CALLS = (
     "open", "openat", "openat2", "execve", "execveat", "chdir", "fchdir", "chroot", "pivot_root",
@@ -71,6 +72,8 @@ class Accesses:
     cut: bool = False
     executions: int = 0
     _processes: dict[int, _Process] = field(default_factory=dict)
+    _forking: dict[int, None] = field(default_factory=dict)
+    """The processes that are making another one at the moment."""
 
     def feed(self, calls: Iterable[Call]) -> None:
         """Take the calls in the order in which they happened."""
@@ -117,7 +120,8 @@ class Accesses:
         """A process that no finished call has told of: it is of one that is making another one just now."""
         if not self._processes:
             return self._add(pid, _Process(place=_Place(folder=self.folder)))
-        parents = [one for one in self._processes.values() if one.forking is not None]
+        known = (self._processes.get(one) for one in self._forking)
+        parents = [one for one in known if one is not None and one.forking is not None]
         if len(parents) == 1:
             return self._add(pid, _child(parents[0], parents[0].forking or ()))
         folders = {(one.place.folder, one.place.moved) for one in parents}
@@ -133,6 +137,10 @@ class Accesses:
 
     def _fork(self, process: _Process, call: Call) -> None:
         process.forking = call.arguments if call.pending else None
+        if call.pending and len(self._forking) < _MOST_FORKING:
+            self._forking[call.pid] = None
+        else:
+            self._forking.pop(call.pid, None)
         if call.result is not None and call.result > 0 and call.result not in self._processes:
             self._add(call.result, _child(process, call.arguments))
 

@@ -30,7 +30,7 @@ _LINE = re.compile(
     rb"|\+\+\+ (?P<end>exited with|killed by)"
     rb"|\+\+\+ superseded by execve in pid (?P<superseded>\d{1,10}))"
 )
-_PIECE = re.compile(rb'"(?:[^"\\]|\\.)*"(?:\.\.\.)?|<(?:[^<>\\]|\\.)*>|[^"<(\[{)\]},]+|.', re.DOTALL)
+_PIECE = re.compile(rb'"(?:[^"\\]|\\.)*"?(?:\.\.\.)?|<(?:[^<>\\]|\\.)*>?|[^"<(\[{)\]},]+|.', re.DOTALL)
 _OPENING, _CLOSING = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
 _UNFINISHED = b"<unfinished ...>"
 _RESULT = re.compile(

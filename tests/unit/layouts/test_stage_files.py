@@ -116,7 +116,7 @@ def test_tarball_that_the_ignore_file_leaves_out_is_a_problem(world: World) -> N
 def test_own_minimize_on_an_image_does_not_fit_the_shipped_production(world: World) -> None:
     (told,) = wrong(world, {MINIMIZE: PACKS})
     assert told.startswith(
-        f"{MINIMIZE}:5: its image stands on ${{BASE_IMAGE}}, and chainbuild's production stage copies all"
+        f"{MINIMIZE}:5: its image is built on ${{BASE_IMAGE}}, and chainbuild's production stage copies all"
     )
 
 

@@ -13,8 +13,9 @@ from chainbuild.errors import BuildFailedError, NotProvenError
 from chainbuild.events import Verdict
 from chainbuild.outcome import Outcome
 from chainbuild.project.requests import without_tests
+from chainbuild.registry.images import resolve
 from chainbuild.trace.run import TraceTarget, dockerfile_for
-from tests.unit.world import THREE_STEPS, TRACE, World, failed
+from tests.unit.world import AMD64, THREE_STEPS, TRACE, World, failed
 
 PRODUCTION = "amd64/stock/production"
 PRODUCTION_TEST, BLAS_TEST, VENV_TEST = "stock/production-test", "stock/blas-test", "stock/venv-test"
@@ -231,6 +232,51 @@ def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why:
     (finding,) = doubts(outcome)
     assert why in finding
     assert "(no such host)" in finding
+
+
+def test_strace_that_could_not_be_installed_is_tried_again_by_the_next_run(world: World) -> None:
+    def refuse(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            raise BuildFailedError("x: RUN command -v strace failed: exit code: 100", log_tail=("no such host",))
+
+    world.driver.during = refuse
+    assert doubts(world.run())
+    world.begin_again()
+    world.driver.during = lambda _: None
+    outcome = world.run()
+    assert world.driver.built == []
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths"
+    assert doubts(outcome) == ()
+
+
+def test_test_that_was_killed_is_a_failure_and_no_warning(world: World) -> None:
+    def kill(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 137')
+
+    world.driver.during = kill
+    assert isinstance(world.run().failures[PRODUCTION], BuildFailedError)
+
+
+def test_chain_image_that_lost_a_layer_is_mended_before_a_changed_test_reads_it(world: World) -> None:
+    outcome = world.run()
+    last = outcome.results["amd64/stock/30-venv"]
+    image = resolve(world.registries, last.step.repository.with_digest(last.record.image), AMD64)
+    world.host.forget(image.layers[-1].digest)
+    world.begin_again()
+    world.write({PRODUCTION_TEST: "#!/bin/sh\nother\n"})
+    outcome = world.run()
+    assert outcome.succeeded
+    assert world.driver.built == ["amd64/stock/30-venv"]
+    assert world.driver.traced == [PRODUCTION]
+
+
+def test_doubts_about_a_test_that_is_gone_are_no_warnings_any_more(world: World) -> None:
+    world.driver.trace = {"tests": [row(status="1")], **missing()}
+    assert doubts(world.run())
+    world.begin_again()
+    (world.root / PRODUCTION_TEST).unlink()
+    assert world.run(strict=True).succeeded
 
 
 def test_build_that_fails_otherwise_is_a_failure(world: World) -> None:

@@ -48,6 +48,14 @@ def test_arguments_with_brackets_and_quotes_are_split_at_top_commas() -> None:
     assert call.arguments == (b'"/bin/sh"', b'["sh", "-c", "a, (b) ]"]', b"0x7ffd /* 3 vars */")
 
 
+@pytest.mark.parametrize("sign", ['"', "<"])
+def test_text_that_never_ends_takes_one_pass(sign: str) -> None:
+    """A program can write such lines itself; each character is looked at once, whatever comes after it."""
+    begun = "8 openat(AT_FDCWD, "
+    found, _ = calls_in(begun + sign + f"\\{sign}" * 30_000 + "\n")
+    assert [one.succeeded for one in found] in ([], [False])
+
+
 def test_unfinished_call_is_joined_with_its_rest() -> None:
     text = (
         '9 openat(AT_FDCWD</>, "/a", O_RDONLY <unfinished ...>\n'
