@@ -51,7 +51,7 @@ def test_a_result_has_one_attached_that_any_machine_reads(place: Place, tmp_path
     with Registries() as registries:
         index = read_index(registries, place.name(referrers_tag(image.digest)))
     assert index is not None
-    assert [row.artifact_type for row in index.manifests] == ["application/spdx+json"]
+    assert [row.artifact_type for row in index.manifests].count("application/spdx+json") == 1
     away = tmp_path / "away"
     away.mkdir()
     elsewhere = replace(place, root=away, home=tmp_path / "home", environ={"DOCKER_HOST": "tcp://127.0.0.1:9"})
