@@ -33,15 +33,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Several workers (script/test): a file of engine tests is one worker's, so is all that stands on the built options."""
+    if "tests/engine/" in item.nodeid:
+        name = "stocked" if "stocked" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         names = getattr(item, "fixturenames", ())
         if ENGINE_FIXTURES.intersection(names):
             item.add_marker("engine")
-        if "tests/engine/" in item.nodeid:
-            # Several workers (script/test): a file is one worker's, so is all that stands on the option built once.
-            item.add_marker(pytest.mark.xdist_group("stocked" if "stocked" in names else item.path.stem))
     if not os.environ.get("CHAINBUILD_TEST_LONG"):
         slow = [item for item in items if "long" in item.keywords]
         items[:] = [item for item in items if item not in slow]

@@ -155,7 +155,7 @@ def test_image_without_a_shell_is_traced(lay: Lay) -> None:
         ),
         "tools/20-Dockerfile-bare": f"{STEP}RUN rm -f /bin/bash /bin/dash /bin/sh\n",
         "tools/production-test": '#!/usr/bin/perl\nopen(my $table, "<", "/usr/share/" . "colours/table") or die;\n',
-        f"tools/minimize-{OWN}-args": "# What is kept\r\nADDITIONAL_FILES=?/usr/share/none,/usr/bin/file\r\n",
+        f"tools/minimize-{OWN}-args": "# What is kept\r\nKEEP_SURROUNDINGS=0\r\nADDITIONAL_FILES=?/usr/share/none,/usr/bin/file\r\n",
     }
     place = lay(files=tree)
     done = place.build("tools", code=5)
@@ -168,5 +168,5 @@ def test_image_without_a_shell_is_traced(lay: Lay) -> None:
     assert "magic.mgc (opened by /usr/bin/file)" in told.out
     trace(place, OWN, place.repo, "v1", "--write")
     content = (place.root / "tools" / f"minimize-{OWN}-args").read_bytes()
-    start = b"# What is kept\r\nADDITIONAL_FILES=?/usr/share/none,/usr/bin/file"
+    start = b"# What is kept\r\nKEEP_SURROUNDINGS=0\r\nADDITIONAL_FILES=?/usr/share/none,/usr/bin/file"
     assert content == start + b",/usr/share/colours/table\r\n"
