@@ -22,6 +22,8 @@ settings.register_profile("chainbuild", deadline=None)
 settings.load_profile("chainbuild")
 
 ENGINE_FIXTURES = {"engine", "registry_host"}
+STOCKED = {"test_atom_option", "test_extras", "test_graphics"}
+"""The files of tests that stand on the option `stock`, which is built once for all of them."""
 BASE = "debian:bookworm-slim"
 LOCAL_BASE, SUITE = "chainbuild-test/debian:bookworm-slim", "bookworm"
 """What the local store calls the base that the tests make themselves."""
@@ -33,11 +35,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Several workers (script/test): a file of engine tests is one worker's, so is all that stands on the built options."""
-    if "tests/engine/" in item.nodeid:
-        name = "stocked" if "stocked" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several workers (script/test): a file of engine tests is one worker's, and so is all that stands on the built options."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if "tests/engine/" not in file:
+                return nodeid
+            return "stocked" if Path(file).stem in STOCKED else file
+
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

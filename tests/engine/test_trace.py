@@ -155,7 +155,9 @@ def test_image_without_a_shell_is_traced(lay: Lay) -> None:
         ),
         "tools/20-Dockerfile-bare": f"{STEP}RUN rm -f /bin/bash /bin/dash /bin/sh\n",
         "tools/production-test": '#!/usr/bin/perl\nopen(my $table, "<", "/usr/share/" . "colours/table") or die;\n',
-        f"tools/minimize-{OWN}-args": "# What is kept\r\nKEEP_SURROUNDINGS=0\r\nADDITIONAL_FILES=?/usr/share/none,/usr/bin/file\r\n",
+        f"tools/minimize-{OWN}-args": (
+            "# What is kept\r\nKEEP_SURROUNDINGS=0\r\nADDITIONAL_FILES=?/usr/share/none,/usr/bin/file\r\n"
+        ),
     }
     place = lay(files=tree)
     done = place.build("tools", code=5)
