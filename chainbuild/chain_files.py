@@ -13,7 +13,7 @@ from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
 from chainbuild.model import Step
 from chainbuild.scratch import scratch_folder
-from chainbuild.shipped import minimize_program, proof_path
+from chainbuild.shipped import PROGRAM, minimize_program, proof_path
 
 
 class Builder(Protocol):
@@ -70,7 +70,7 @@ def whose(
             context=context,
             platform=step.platform,
             args=(("IMAGE", image), ("PRODUCTION_IMAGE", "scratch")),
-            contexts=(*contexts.items(), ("chainbuild-minimize", str(minimize_program()))),
+            contexts=(*contexts.items(), (PROGRAM, str(minimize_program()))),
             target="whose",
             export=out,
         )

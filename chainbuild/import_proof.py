@@ -89,12 +89,6 @@ class Answer:
         return f"{words} ({last})" if last else words
 
 
-def is_wanted(step: Step, defaults: Mapping[str, str | None], switch: str = SWITCH) -> bool:
-    """Whether a switch is on: it is, unless an arg or the Dockerfile's default turns it off."""
-    values = dict(defaults) | {arg.name: arg.value for arg in step.args}
-    return (values.get(switch) or "1").strip().lower() not in {"0", "false", "no", "off"}
-
-
 class ImportProof:
     """Proves the Python of one production image.
 

@@ -12,14 +12,13 @@ from chainbuild.build_order import BuildOrder
 from chainbuild.chain_files import Owned, Question, whose
 from chainbuild.configuration import SWITCH as CONFIGURATION_SWITCH
 from chainbuild.configuration import VERDICT as CONFIGURATION
-from chainbuild.configuration import Judgement, doubtful_fields, judge
+from chainbuild.configuration import Configuration, Judgement, doubtful_fields, judge
 from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.facts import all_declarations
 from chainbuild.events import Emit, Verdict
 from chainbuild.execute import Finished
 from chainbuild.import_proof import SWITCH as IMPORTS_SWITCH
 from chainbuild.import_proof import VERDICT as IMPORTS
-from chainbuild.import_proof import ImportProof, is_wanted
+from chainbuild.import_proof import ImportProof
 from chainbuild.model import CHAIN_IMAGE, Step, StepKind
 from chainbuild.proof import Builder, Report, look, require
 from chainbuild.provenance import Trail, with_stamps, with_trail
@@ -30,6 +29,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
 from chainbuild.step_warnings import OF_TESTS, read_report_warnings
+from chainbuild.switches import is_on, switches
 from chainbuild.tools_image import Contexts
 from chainbuild.trace.proof import TraceProof, trace_stands
 from chainbuild.trials import VERDICT, has_passed, run_trial
@@ -138,6 +138,7 @@ class StageFinisher:
         config = with_trail(config, trail)
         # The staging tag of the built image: the name is given later, to what is proven.
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
+        values = switches(step, order.dockerfile.read_bytes())
         report = self._prove(step, order, image)
         self._emit(
             Verdict(
@@ -148,16 +149,18 @@ class StageFinisher:
                 findings=(*report.errors, *(f"warning: {one}" for one in report.warnings if report.errors)),
             )
         )
-        judged = self._judged(step, order, image, inputs, report)
+        configuration = report.configuration if is_on(values, CONFIGURATION_SWITCH) else None
+        judged = self._judged(step, order, image, inputs, configuration) if configuration else Judgement()
         require(report, str(step.reference), step.platform.name, judged.errors)
         verdicts = {"libraries": report.summary}
-        if report.configuration is not None and self._is_wanted(step, order, CONFIGURATION_SWITCH):
-            verdicts[CONFIGURATION] = report.configuration.summary
+        if configuration:
+            verdicts[CONFIGURATION] = configuration.summary
         warnings = report.warnings + judged.warnings
-        proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
-        if proof is not None and (imported := proof.prove(report.pythons)):
-            verdicts[IMPORTS] = imported
-            warnings += proof.warnings
+        if is_on(values, IMPORTS_SWITCH):
+            proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
+            if imported := proof.prove(report.pythons):
+                verdicts[IMPORTS] = imported
+                warnings += proof.warnings
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
         traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(order))
@@ -170,17 +173,15 @@ class StageFinisher:
             notes={**notes, **traced.notes},
         )
 
-    @staticmethod
-    def _is_wanted(step: Step, order: BuildOrder, switch: str) -> bool:
-        declared = all_declarations(parse(order.dockerfile.read_bytes(), order.shown))
-        return is_wanted(step, {one.name: one.default for one in declared}, switch)
-
     def _judged(
-        self, step: Step, order: BuildOrder, image: RemoteImage, inputs: Mapping[str, RemoteImage], report: Report
+        self,
+        step: Step,
+        order: BuildOrder,
+        image: RemoteImage,
+        inputs: Mapping[str, RemoteImage],
+        configuration: Configuration,
     ) -> Judgement:
         """What is wrong with the configuration, and emit the verdict. Errors: those of a build."""
-        if report.configuration is None or not self._is_wanted(step, order, CONFIGURATION_SWITCH):
-            return Judgement()
         chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
 
         def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
@@ -188,7 +189,7 @@ class StageFinisher:
             return whose(self._builder, self._emit, step, chain.reference.pinned, questions, contexts)
 
         judged = judge(
-            report.configuration,
+            configuration,
             ask,
             doubtful=doubtful_fields(image.config, chain=chain.config, production=production.config),
             platform=step.platform.name,
@@ -199,18 +200,14 @@ class StageFinisher:
                 step=step.id,
                 proof=CONFIGURATION,
                 passed=not judged.errors,
-                summary=wrong if judged.errors else report.configuration.summary,
+                summary=wrong if judged.errors else configuration.summary,
                 findings=judged.errors,
             )
         )
         return judged
 
-    def _import_proof(
-        self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage
-    ) -> ImportProof | None:
-        """What proves the image's Python; None if that is turned off."""
-        if not self._is_wanted(step, order, IMPORTS_SWITCH):
-            return None
+    def _import_proof(self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage) -> ImportProof:
+        """What proves the image's Python."""
         return ImportProof(
             self._builder,
             self._emit,

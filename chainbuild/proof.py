@@ -20,7 +20,7 @@ from chainbuild.model import StepId
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.scratch import scratch_folder
-from chainbuild.shipped import minimize_program, proof_path
+from chainbuild.shipped import PROGRAM, minimize_program, proof_path
 from chainbuild.step_warnings import StepWarning
 from chainbuild.wording import plural
 
@@ -127,7 +127,7 @@ def look(
                     ("PYTHON_PATH", python_path),
                     ("IMAGE_NAME", name),
                 ),
-                contexts=(*(contexts or {}).items(), ("chainbuild-minimize", str(minimize_program()))),
+                contexts=(*(contexts or {}).items(), (PROGRAM, str(minimize_program()))),
                 export=out,
             ),
             emit,

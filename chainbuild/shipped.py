@@ -6,6 +6,7 @@ A wheel carries them beside the package's modules; in a checkout they lie at its
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from chainbuild.dockerfile import Dockerfile, parse
 
@@ -18,8 +19,12 @@ def shipped(name: str) -> Path:
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
+PROGRAM: Final = "chainbuild-minimize"
+"""The named context that the program of the stages and of the proofs comes in."""
+
+
 def minimize_program() -> Path:
-    """The folder that goes into the stages as the named context `chainbuild-minimize`."""
+    """The folder that goes into the stages as the named context `PROGRAM`."""
     return _PACKAGE / "minimize"
 
 

@@ -142,12 +142,11 @@ def packages_for_scratch(args: Iterable[BuildArg]) -> list[Problem]:
     packages = next((arg for arg in args if arg.name == PACKAGES and arg.value.strip()), None)
     if packages is None:
         return []
-    origin = packages.origin.partition(", ")[0].removesuffix(_ENVIRONMENT)
-    path, _, line = origin.rpartition(":")
+    path, line = place_of(packages.origin.partition(", ")[0])
     return [
         Problem(
-            path=path if line.isdecimal() else origin,
-            line=int(line) if line.isdecimal() else 0,
+            path=path,
+            line=line,
             message=f"{PACKAGES}: PRODUCTION is scratch, which has no apt to install them",
             hint=f"Name the files in ADDITIONAL_FILES, take back what is inherited ({PACKAGES}=!*), or take a PRODUCTION image"
             " of the distribution.",

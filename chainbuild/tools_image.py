@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from chainbuild.bases import BaseFinder, find_all
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.layouts.images import named_images
 from chainbuild.references import Platform
-
-PROGRAM: Final = "chainbuild-minimize"
-"""The named context that the program of the stages comes in."""
+from chainbuild.shipped import PROGRAM
 
 Contexts = Callable[[Dockerfile, Platform], Mapping[str, str]]
 """What finds the images that a Dockerfile names itself; see `pinned_contexts`."""

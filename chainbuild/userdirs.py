@@ -198,7 +198,7 @@ def _close_to_others(path: Path, handle: int) -> None:
 def _check_owner(path: Path, number: int) -> None:
     if number != os.geteuid():
         raise NotReadyError(
-            f"{path} belongs to {_user_name(number)}, not to {_user_name(os.geteuid())}",
+            f"{path} belongs to {user_name(number)}, not to {user_name(os.geteuid())}",
             hint=f"Run chainbuild as that user, set HOME to your own home folder, or run: sudo chown -R $(id -u) {path}",
         )
 
@@ -217,7 +217,8 @@ def _check_parents(path: Path) -> None:
             )
 
 
-def _user_name(number: int) -> str:
+def user_name(number: int) -> str:
+    """Return a user's name and number for people."""
     import pwd
 
     try:

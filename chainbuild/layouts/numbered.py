@@ -15,10 +15,10 @@ from chainbuild.dockerfile.facts import declared_args, is_undeclared
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
 from chainbuild.layouts.images import DOCKER_IMAGE, all_images, image_contexts
-from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, PROGRAM, StageFiles, read_stage_files
+from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, read_stage_files
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
-from chainbuild.shipped import minimize_program, proof_dockerfile
+from chainbuild.shipped import PROGRAM, minimize_program, proof_dockerfile
 from chainbuild.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.trials import read_trial
 

@@ -21,13 +21,11 @@ from chainbuild.layouts.folder import BASE, LEFT_OVER, STAGES, Tree
 from chainbuild.layouts.foundation import find_foundation
 from chainbuild.model import HandedFile
 from chainbuild.references import Platform
-from chainbuild.shipped import shipped
+from chainbuild.shipped import PROGRAM, shipped
 from chainbuild.wording import perhaps_you_meant
 
 PRODUCTION: Final = "PRODUCTION_IMAGE"
 MINIMIZED: Final = "MINIMIZED_IMAGE"
-PROGRAM: Final = "chainbuild-minimize"
-"""The named context that the program of the stages comes in."""
 FOLDER: Final = "utilities"
 TARBALL: Final = "minimized.tar.gz"
 """What an own production stage may take from its context instead of `MINIMIZED_IMAGE`."""

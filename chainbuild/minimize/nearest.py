@@ -10,7 +10,8 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chainbuild.minimize.root import Tree, base, join, unescaped
+from chainbuild.minimize.patterns import literal, unescaped
+from chainbuild.minimize.root import Tree, base, join
 
 MOST = 3
 """How many paths are suggested for a pattern."""
@@ -62,7 +63,7 @@ def _close(tree: Tree, pattern: str) -> _Close:
     rest = "/".join(parts[depth + 1 :])
     if not rest:
         return _Close(folder=folder, whole=tuple(close))
-    whole = [path for start in close for path in tree.glob(f"{_quoted(start)}/{rest}")]
+    whole = [path for start in close for path in tree.glob(f"{literal(start)}/{rest}")]
     return _Close(folder=folder, whole=tuple(whole[:MOST]), names=() if whole else tuple(close))
 
 
@@ -90,7 +91,3 @@ def _elsewhere(tree: Tree, patterns: list[str]) -> dict[str, list[str]]:
 def _plain(part: str) -> str:
     """A part of a pattern without its wildcards, to be compared with names."""
     return "".join(c for c in part if c not in "*?[]\\")
-
-
-def _quoted(path: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[\\" else c for c in path)

@@ -15,11 +15,12 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
-import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+from chainbuild.minimize.patterns import unescaped
 
 MAX_HOPS = 40
 """How many symbolic links one look-up may pass, the kernel's own limit (path_resolution(7))."""
@@ -290,16 +291,6 @@ class Tree(ABC):
             for path in found:
                 passed.update(on_the_way[path])
         return sorted(set(found))
-
-
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-
-
-def unescaped(part: str) -> tuple[str, bool]:
-    """One part of a shell pattern as `fnmatch` reads it, and whether it has a wildcard; without one, the plain name."""
-    if not any(sign in _ESCAPED.sub("", part) for sign in "*?["):
-        return _ESCAPED.sub(r"\1", part), False
-    return _ESCAPED.sub(lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], part), True
 
 
 class Root(Tree):

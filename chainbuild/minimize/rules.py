@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from chainbuild.minimize.patterns import literal
 from chainbuild.minimize.root import base, parent
 
 BIG = 32 << 20
@@ -96,8 +97,4 @@ class Rules:
 def filled(pattern: str, path: str, groups: dict[str, str]) -> str:
     """A pattern of a rule with its places filled for the trigger at `path`; values are no patterns themselves."""
     values = {"lib": parent(path), **groups}
-    return re.sub(r"\{(\w+)\}", lambda found: _quoted(values.get(found[1], "")), pattern)
-
-
-def _quoted(text: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[\\" else c for c in text)
+    return re.sub(r"\{(\w+)\}", lambda found: literal(values.get(found[1], "")), pattern)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chainbuild.minimize.packages import Ownership, owned
+from chainbuild.minimize.patterns import literal
 from chainbuild.minimize.pythons import STARTS
 from chainbuild.minimize.root import Root, base, join, parent
 from chainbuild.minimize.select import is_wide
@@ -57,11 +58,7 @@ def _home(tree: Root, path: str) -> str:
     home = parent(parent(real))
     if base(parent(real)) != "bin" or not _PYTHON.fullmatch(base(real)) or is_wide(home):
         return path
-    return home if any(tree.glob(f"{_quoted(home)}/lib/python3*/{STARTS}")) else path
-
-
-def _quoted(path: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[\\" else c for c in path)
+    return home if any(tree.glob(f"{literal(home)}/lib/python3*/{STARTS}")) else path
 
 
 def _named(tree: Root, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:

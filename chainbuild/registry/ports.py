@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import NotReadyError
+from chainbuild.userdirs import user_name
 from chainbuild.wording import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -117,7 +118,7 @@ def other_listener(port: int) -> str:
     The engine listens for a container: as root, or as the user whose engine it is.
     """
     others = sorted(listening_users(port) - {0, os.geteuid()})
-    return f"a program of user {_name_of(others[0])}" if others else ""
+    return f"a program of user {user_name(others[0])}" if others else ""
 
 
 def another_port(port: int) -> int:
@@ -133,12 +134,3 @@ def port_taken(port: int, holder: str) -> NotReadyError:
         f"port {port}, which the chain registry needs, is taken by {who}, which is no registry",
         hint=f"Stop it, or use another port: --registry-port {other} or CHAINBUILD_REGISTRY_PORT={other}.",
     )
-
-
-def _name_of(user: int) -> str:
-    import pwd
-
-    try:
-        return f"{pwd.getpwuid(user).pw_name} (uid {user})"
-    except KeyError:
-        return f"uid {user}"

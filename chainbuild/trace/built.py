@@ -18,9 +18,10 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.session import Session
 from chainbuild.shipped import proof_dockerfile
+from chainbuild.switches import switches
 from chainbuild.tools_image import pinned_contexts
 from chainbuild.trace.lines import args_file, with_words
-from chainbuild.trace.proof import IGNORE, line_for, notes_on, switches
+from chainbuild.trace.proof import IGNORE, line_for, notes_on
 from chainbuild.trace.report import MissingPath, TraceReport
 from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import read_trial

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.facts import all_declarations
 from chainbuild.errors import NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.minimize.lists import Word, as_list
@@ -22,6 +20,7 @@ from chainbuild.proof import SHOWN_FINDINGS, Builder
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.step_warnings import OF_TESTS, StepWarning
+from chainbuild.switches import is_on, switches, value_of
 from chainbuild.trace.report import MissingPath, TracedTest, TraceReport
 from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import Trial, read_trial
@@ -124,11 +123,10 @@ def tests_of(step: Step, values: Mapping[str, str | None]) -> tuple[Trial, ...]:
 
     `values` are those of the build arguments. With `PROVE_TRACE=all` the chain's tests count in any case.
     """
-    value = (values.get(SWITCH) or "1").strip().lower()
-    if value in {"0", "false", "no", "off"}:
+    if not is_on(values, SWITCH):
         return ()
     own = (step.test,) if step.test else ()
-    paths = (*step.traced, *own) if value == "all" or not own else own
+    paths = (*step.traced, *own) if value_of(values, SWITCH) == "all" or not own else own
     return tuple(read_trial(path)[0] for path in paths)
 
 
@@ -143,13 +141,6 @@ def trace_stands(step: Step, record: Record) -> bool:
         return True
     tests = tests_of(step, switches(step))
     return not tests or record.notes.get(_TESTS_NOTE) == digest_of(tests)
-
-
-def switches(step: Step) -> dict[str, str | None]:
-    """The values of the build arguments that the step's Dockerfile declares."""
-    raw = step.dockerfile.read_bytes() if step.text is None else step.text
-    declared = all_declarations(parse(raw, str(step.dockerfile)))
-    return {one.name: one.default for one in declared} | {arg.name: arg.value for arg in step.args}
 
 
 def line_for(report: TraceReport, missing: tuple[MissingPath, ...]) -> str:

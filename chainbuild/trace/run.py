@@ -26,7 +26,7 @@ from chainbuild.proof import Builder
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.scratch import scratch_folder
-from chainbuild.shipped import minimize_program, shipped
+from chainbuild.shipped import PROGRAM, minimize_program, shipped
 from chainbuild.trace.report import TraceReport, read_trace_report
 from chainbuild.trials import TIME_LIMIT, Trial
 
@@ -131,7 +131,7 @@ def trace(
                 ("SEARCH_PATH", env.get("PATH", "")),
                 ("IGNORE", ignore),
             ),
-            contexts=(*(contexts or {}).items(), ("chainbuild-minimize", str(minimize_program()))),
+            contexts=(*(contexts or {}).items(), (PROGRAM, str(minimize_program()))),
             export=out,
             seconds=_SPARE_SECONDS + sum(test.seconds * (1 + SLOWER) for test in tests),
         )

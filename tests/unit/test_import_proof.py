@@ -15,11 +15,12 @@ from chainbuild.buildx import BuildResult
 from chainbuild.chain_files import read_whose
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Event, Verdict
-from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, is_wanted, read_answers
+from chainbuild.import_proof import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, read_answers
 from chainbuild.model import BuildArg, Step
 from chainbuild.proof import Python
 from chainbuild.references import Platform
 from chainbuild.step_warnings import StepWarning
+from chainbuild.switches import is_on, switches
 from tests.unit.world import GOOD_PROOF, World
 
 PRODUCTION = "amd64/stock/production"
@@ -246,7 +247,9 @@ def test_the_switch(step: Step, said: str | None, default: str | None, wanted: b
     from dataclasses import replace
 
     args = (BuildArg(name="PROVE_IMPORTS", value=said),) if said is not None else ()
-    assert is_wanted(replace(step, args=args), {"PROVE_IMPORTS": default}) is wanted
+    declared = "ARG PROVE_IMPORTS" if default is None else f"ARG PROVE_IMPORTS={default}"
+    values = switches(replace(step, args=args), f"{declared}\nFROM scratch\n".encode())
+    assert is_on(values, "PROVE_IMPORTS") is wanted
 
 
 # In a run -------------------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import pytest
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import numbered
-from chainbuild.layouts.stage_files import PROGRAM
 from chainbuild.model import BuildArg, Graph, Secret, StepKind, dependents
 from chainbuild.references import ImageReference
+from chainbuild.shipped import PROGRAM
 from tests.unit.world import AMD64, ARM64, STAGES, STEP, THREE_STEPS, World
 
 
