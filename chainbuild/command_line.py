@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -276,7 +277,20 @@ def _options(text: str, collector: Collector) -> tuple[str, ...]:
     options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
         collector.say(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")
-    return tuple(dict.fromkeys(options))
+    for name in [name for name in dict.fromkeys(options) if not _can_be_a_path(name)]:
+        collector.say(
+            f"OPTION: {name!r} cannot be the name of a folder", "An option is a folder of numbered Dockerfiles."
+        )
+    return tuple(name for name in dict.fromkeys(options) if _can_be_a_path(name))
+
+
+def _can_be_a_path(text: str) -> bool:
+    """Return whether the file system can be asked for it: half of a surrogate pair is no text."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _comma_list(what: str, text: str, collector: Collector) -> tuple[str, ...]:
