@@ -18,6 +18,7 @@ from chainbuild.mmdebstrap import Workshop
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry import images, local
+from chainbuild.registry.pool import Registries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +65,8 @@ def bootstrap(
         emit(Message(level="warning", text=text))
     registries = records.registries
     target = records.chain.place(reference).with_tag(reference.tag_or_latest)
-    standing = {} if refresh else _standing(records, target, request, wanted)
-    missing = {key: platform for key, platform in wanted.items() if key not in standing}
-    pushed: dict[str, images.RemoteImage] = dict(standing)
+    pushed = {} if refresh else _standing(records, target, request, wanted)
+    missing = {key: platform for key, platform in wanted.items() if key not in pushed}
     seconds: dict[str, float] = {}
     if own.oci in missing and not refresh and local.label(str(reference), INPUTS_LABEL) == request.inputs(own):
         # Made a moment ago, for the registry's own image: only handed over.
@@ -76,13 +76,8 @@ def bootstrap(
         seconds[own.oci] = time.monotonic() - began
         missing.pop(own.oci)
     if missing:
-        with Workshop(emit) as workshop:
-            made = workshop.make(request, tuple(missing.values()))
-            for key, (layer, config, took) in made.items():
-                client = registries.client(target)
-                client.put_blob(target.repository, layer.path, digest=layer.digest)
-                pushed[key] = images.put_image(registries, replace(target, tag=None), config, (layer.descriptor,))
-                seconds[key] = took
+        for key, (image, took) in _made(registries, target, request, tuple(missing.values()), emit).items():
+            pushed[key], seconds[key] = image, took
     for key in seconds:
         records.vouch(replace(target, tag=None), pushed[key], f"bootstrap {reference}")
     if seconds:
@@ -102,6 +97,19 @@ def bootstrap(
         )
         for key, platform in wanted.items()
     )
+
+
+def _made(
+    registries: Registries, target: ImageReference, request: Request, platforms: tuple[Platform, ...], emit: Emit
+) -> dict[str, tuple[images.RemoteImage, float]]:
+    """Make the images from packages and push them without a tag; return them with the seconds that each took."""
+    found: dict[str, tuple[images.RemoteImage, float]] = {}
+    with Workshop(emit) as workshop:
+        for key, (layer, config, took) in workshop.make(request, platforms).items():
+            registries.client(target).put_blob(target.repository, layer.path, digest=layer.digest)
+            image = images.put_image(registries, replace(target, tag=None), config, (layer.descriptor,))
+            found[key] = (image, took)
+    return found
 
 
 def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:

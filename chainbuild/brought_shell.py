@@ -15,7 +15,6 @@ from chainbuild.buildx import BuildResult
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.events import Emit
 from chainbuild.minimize.scripts import interpreters_of
-from chainbuild.mmdebstrap import debian_architecture
 from chainbuild.model import StepId
 from chainbuild.references import Platform
 
@@ -79,6 +78,9 @@ def bring_shell(
 
     `contexts` replace the images that `shell_dockerfile` names, pinned. Errors: those of a build.
     """
+    # Late: only a test that lacks a shell needs what makes images from packages.
+    from chainbuild.mmdebstrap import debian_architecture
+
     dockerfile = folder.parent / "Dockerfile-shell"
     dockerfile.write_text(_DOCKERFILE, encoding="utf-8")
     empty = folder.parent / "empty"

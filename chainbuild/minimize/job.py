@@ -113,17 +113,8 @@ def pack(order: Order) -> Outcome:
     reader = ElfReader()
     selection = select(chain, production, order.additional_files, order.optional_files)
     trimmed = trim(chain, selection, order.trim, order.additional_files)
-    places = Places(
-        chain=chain,
-        production=production,
-        reader=reader,
-        library_path=order.library_path,
-        search_path=order.search_path,
-        library_locations=order.library_locations,
-        environment=order.environment,
-    )
     ownership = owned(chain)
-    discovery = discover(places, selection, order.wishes, ownership)
+    discovery = discover(_places(order, chain, production, reader), selection, order.wishes, ownership)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
@@ -167,6 +158,18 @@ def pack(order: Order) -> Outcome:
         users=users,
         links=links_to_files(chain, selection),
         nearest=nearest(chain, [pattern for _, pattern in selection.unmatched]),
+    )
+
+
+def _places(order: Order, chain: Root, production: Root, reader: ElfReader) -> Places:
+    return Places(
+        chain=chain,
+        production=production,
+        reader=reader,
+        library_path=order.library_path,
+        search_path=order.search_path,
+        library_locations=order.library_locations,
+        environment=order.environment,
     )
 
 

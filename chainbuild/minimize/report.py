@@ -28,18 +28,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         "errors": rows(errors(outcome)),
         "warnings": rows(warnings(outcome)),
         "files": Rows(lambda: _files(outcome)),
-        "libraries": [
-            {
-                "path": one.path,
-                "source": one.source,
-                "name": one.name,
-                "needed_by": one.needed_by,
-                "reason": one.reason,
-                "chain": _chain(outcome.closure, one.source),
-                "bytes": _bytes(outcome, one.path, one.node),
-            }
-            for _, one in sorted(packing.brought.items())
-        ],
+        "libraries": _libraries(outcome),
         "from_production": [
             {"path": path, "needed_by": sorted(askers)} for path, askers in sorted(packing.from_production.items())
         ],
@@ -84,6 +73,21 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
         },
         "seconds": {"analysis": round(outcome.analysis_seconds, 3), "all": round(outcome.seconds, 3)},
     }
+
+
+def _libraries(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": one.path,
+            "source": one.source,
+            "name": one.name,
+            "needed_by": one.needed_by,
+            "reason": one.reason,
+            "chain": _chain(outcome.closure, one.source),
+            "bytes": _bytes(outcome, one.path, one.node),
+        }
+        for _, one in sorted(outcome.packing.brought.items())
+    ]
 
 
 def _taken(outcome: Outcome) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from chainbuild.errors import NotProvenError
 from chainbuild.events import Emit, Verdict
@@ -21,10 +21,11 @@ from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.step_warnings import OF_TESTS, StepWarning
 from chainbuild.switches import is_on, switches, value_of
-from chainbuild.trace.report import MissingPath, TracedTest, TraceReport
-from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
 from chainbuild.trials import Trial, read_trial
 from chainbuild.wording import plural
+
+if TYPE_CHECKING:
+    from chainbuild.trace.report import MissingPath, TracedTest, TraceReport
 
 VERDICT: Final = "trace"
 SWITCH: Final = "PROVE_TRACE"
@@ -58,6 +59,9 @@ class TraceProof:
         `chain` is the chain's last image. `contexts` replace the images that the proof's Dockerfile names, pinned. Errors:
         `NotProvenError` with the missing paths, their packages and the line for `minimize-<platform>-args`.
         """
+        # Late: a run that builds nothing traces nothing.
+        from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
+
         values = switches(step) if step.traced or step.test else {}
         trials = tests_of(step, values)
         if not trials:
