@@ -148,6 +148,12 @@ def with_comments(old: list[str], new: list[str]) -> list[str]:
             continue
         content, comment = _split(line)
         above, behind = said.get(path := trail.of(content), ([], ""))
+        if behind and comment.strip() not in {"", REASON_HERE}:
+            # A line that stands here twice has room for one comment behind it.
+            if behind.strip() != REASON_HERE:
+                waiting.append(content[: len(content) - len(content.lstrip())] + comment.lstrip())
+            else:
+                behind = comment
         said[path] = ([*above, *waiting], behind or comment)
         waiting = []
     trail = _Trail()

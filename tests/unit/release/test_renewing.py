@@ -167,6 +167,12 @@ def test_any_plan_can_be_renewed_to_any_other(
     assert renewed(after, images(after)["acme/tools:v1"]) == after
 
 
+def test_both_comments_of_a_line_that_stands_twice_are_kept() -> None:
+    old = ["  a:", "    - x  # first", "    - x  # second"]
+    assert with_comments(old, ["  a:", "    - x"]) == ["  a:", "    # second", "    - x  # first"]
+    assert with_comments(old, ["  a:"]) == ["  a:", "    # second", "    # first"]
+
+
 def test_comments_go_with_the_line_that_they_are_about() -> None:
     old = ["  a:", "    - x  # of x", "    # above y", "    - y", "  b:", "    - x  # of the other x", "  # below"]
     assert with_comments(old, ["  a:", "    - y", "    - z", "  b:", "    - x"]) == [
