@@ -10,13 +10,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.service import push_local, registry
 from benchmarks.trees import MARK, ChainTree, chain_tree
 from benchmarks.ways import Bake, Chainbuild, Run, ShellLoop, Way, written
+from chainbuild.values import replace
 
 WAYS: tuple[Way, ...] = (ShellLoop(), Bake(), Chainbuild())
 COLD, UNCHANGED, FRESH, MIDDLE, COMMENT = "cold", "nothing changed", "fresh machine", "step in the middle", "comment"

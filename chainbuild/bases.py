@@ -8,8 +8,9 @@ that runs elsewhere sees registries alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import (
     BuildFailedError,
@@ -40,8 +41,7 @@ HandOver = Callable[[str, Platform, str], None]
 """`(local name, platform, destination)`: push a local image of one platform into the chain registry."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoundImage:
+class FoundImage(Struct, frozen=True, kw_only=True):
     """An image that is there: what the user called it, its content, and the pinned name that a builder gets."""
 
     named: ImageReference

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from chainbuild.debian import CA_CERTIFICATES, INPUTS_LABEL, Request, Variant, read_request
 from chainbuild.errors import NotFoundInRegistryError
@@ -19,10 +20,10 @@ from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry import images, local
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bootstrapped:
+class Bootstrapped(Struct, frozen=True, kw_only=True):
     """One platform's base image. Names are empty where it was not put there; `made` is False where it stood already."""
 
     platform: Platform

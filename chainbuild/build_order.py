@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile.model import Place
 from chainbuild.model import Secret, StepId
@@ -16,8 +17,7 @@ RESULT_COMPRESSION: Final = ("gzip", 6)
 """Results go to anybody, also to engines and converters that know gzip alone."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pin:
+class Pin(Struct, frozen=True, kw_only=True):
     """A word of a Dockerfile that names an image, and the pinned reference that the builder gets in its place."""
 
     place: Place
@@ -25,8 +25,7 @@ class Pin:
     reference: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildOrder:
+class BuildOrder(Struct, frozen=True, kw_only=True):
     """Everything that one call of buildx needs, with every image pinned by digest."""
 
     step: StepId

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
 
@@ -15,8 +16,7 @@ REWRITES_SINCE: Final = (0, 13)
 """The first BuildKit with `rewrite-timestamp`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Builder:
+class Builder(Struct, frozen=True, kw_only=True):
     """A buildx builder as it is: its driver, the platforms that it runs, and the buildx that speaks to it."""
 
     name: str

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.build_failures import NO_HISTORY, build_error, is_of_cache, is_transient
 from chainbuild.build_order import BuildOrder
@@ -24,6 +25,7 @@ from chainbuild.events import Emit
 from chainbuild.progress import Progress
 from chainbuild.references import Digest, Platform
 from chainbuild.scratch import scratch_folder
+from chainbuild.values import replace
 
 EPOCH: Final = 1767225600
 """2026-01-01 UTC, in seconds since 1970: what the times of files that a build makes become.
@@ -40,8 +42,7 @@ _TRIES: Final = 4
 _PAUSE: Final = 0.5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildResult:
+class BuildResult(Struct, frozen=True, kw_only=True):
     """What a build gave: the manifest's digest (an export has none), and the wall-clock time in seconds."""
 
     digest: Digest | None

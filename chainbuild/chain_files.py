@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
@@ -23,8 +25,7 @@ class Builder(Protocol):
         """Build and export."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """What is looked for, as `minimize/whose.py` has it. `folders` are for modules of Python."""
 
     kind: Literal["library", "path", "module", "folder"]
@@ -32,8 +33,7 @@ class Question:
     folders: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True, kw_only=True):
     """A file of the chain's image and its package; what no package owns has none."""
 
     path: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.records.record import Record
@@ -14,6 +13,7 @@ from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.collect import Garbage, Held, find_garbage, is_readable
 from chainbuild.registry.oci import Index
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 
 def find_all_garbage(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from chainbuild.args_files import parse_build_arg
 from chainbuild.durations import parse_duration
@@ -21,12 +22,12 @@ from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.run import Wishes
 from chainbuild.session import Settings, environment
 from chainbuild.trust.keys import PublicKey
+from chainbuild.values import replace
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommonWords:
+class CommonWords(Struct, frozen=True, kw_only=True):
     """What every kind of run may be told, as the user typed it."""
 
     root: Path
@@ -50,8 +51,7 @@ class CommonWords:
     fail_if_stale_index: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Words(CommonWords):
+class Words(CommonWords, frozen=True, kw_only=True):
     """A run of options as the user typed it."""
 
     platform: str
@@ -65,8 +65,7 @@ class Words(CommonWords):
     until: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequest:
+class RunRequest(Struct, frozen=True, kw_only=True):
     """A run, read: what is built, with what settings, and how."""
 
     graph: Graph

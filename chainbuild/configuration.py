@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.chain_files import Owned, Question
 from chainbuild.minimize.notices import fix_line
@@ -28,8 +29,7 @@ Ask = Callable[[Sequence[Question]], Sequence[tuple[Owned, ...]]]
 """What looks into the chain's image: the files for each question."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """What keeps a container from starting, as `minimize/startup.py` has it: `field` is an instruction's name.
 
     `sought` are the paths at which the chain's image may have what is missing.
@@ -42,8 +42,7 @@ class Fault:
     sought: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True, kw_only=True):
     """A path that the configuration names and the image does not have: `argument`, `file` or `folder`."""
 
     field: str
@@ -51,8 +50,7 @@ class Absent:
     path: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Configuration:
+class Configuration(Struct, frozen=True, kw_only=True):
     """What the look found of the configuration. `has_apt`: packages can be installed in the image."""
 
     summary: str
@@ -61,8 +59,7 @@ class Configuration:
     has_apt: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """What is wrong, a line each with its fix, and what is doubtful."""
 
     errors: tuple[str, ...] = ()

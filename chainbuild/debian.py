@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
 from chainbuild.references import ImageReference, Platform
@@ -44,8 +45,7 @@ _INHERITED: Final = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 Variant = Literal["slim", "full"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """What is to be made, checked: the inputs that decide an image, without the platform."""
 
     distribution: str

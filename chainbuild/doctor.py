@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.build_failures import emulation_hint
 from chainbuild.build_order import BuildOrder
@@ -23,8 +24,7 @@ _FREE_NEEDED: Final = 5_000_000_000
 """Bytes: a small chain's images and the builder's cache of them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """What was looked at: `state` is how it is, `mend` the command or step that helps."""
 
     what: str

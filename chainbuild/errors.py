@@ -7,9 +7,10 @@ as one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 
 class ExitCode(IntEnum):
@@ -36,8 +37,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True, order=True):
     """One thing that is wrong in what a user wrote, as a value: readers collect them and tell them together.
 
     `path` is relative to where the user stands where that is shorter; `line` counts from 1 (0: the whole file).

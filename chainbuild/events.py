@@ -6,14 +6,15 @@ Times are seconds since the epoch (`at`) or plain seconds (`seconds`); sizes are
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from chainbuild.step_warnings import StepWarning
 
@@ -22,15 +23,14 @@ SCHEMA: Final = "chainbuild.events/1"
 _WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """The root: when it happened."""
 
     at: float = field(default_factory=time.time)
 
     def as_json(self) -> dict[str, Any]:
         """The event as a JSON object with `schema` and a snake_case `event`, for `--json`."""
-        body = {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+        body = {key: _plain(value) for key, value in asdict(self).items()}
         return {"schema": SCHEMA, "event": _WORD_START.sub("_", type(self).__name__).lower(), **body}
 
     def as_json_line(self) -> str:
@@ -38,8 +38,7 @@ class Event:
         return json.dumps(self.as_json(), ensure_ascii=True, separators=(",", ":"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedStep:
+class PlannedStep(Struct, frozen=True, kw_only=True):
     """A step as the run announces it: `action` is the plan's word, `reason` says why."""
 
     step: str
@@ -49,24 +48,21 @@ class PlannedStep:
     expected_seconds: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True):
     """The plan that is going to be executed, in order, and where the logs go."""
 
     steps: tuple[PlannedStep, ...]
     log_folder: Path | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message(Event):
+class Message(Event, frozen=True, kw_only=True):
     """Something worth a line that belongs to no step (registry started, base resolved, a warning)."""
 
     level: Literal["info", "warning", "error"] = "info"
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepStarted(Event):
+class StepStarted(Event, frozen=True, kw_only=True):
     """Work on a step begins: `activity` in a word or two, as "build", "verify"."""
 
     step: str
@@ -74,8 +70,7 @@ class StepStarted(Event):
     log_path: Path | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepProgress(Event):
+class StepProgress(Event, frozen=True, kw_only=True):
     """What the builder is doing now, and how far a transfer has come (bytes; total 0: unknown)."""
 
     step: str
@@ -84,8 +79,7 @@ class StepProgress(Event):
     total: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogLine(Event):
+class LogLine(Event, frozen=True, kw_only=True):
     """One line that the build printed, whole; `vertex` is the instruction that printed it."""
 
     step: str
@@ -94,8 +88,7 @@ class LogLine(Event):
     stream: Literal["stdout", "stderr"] = "stdout"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepFinished(Event):
+class StepFinished(Event, frozen=True, kw_only=True):
     """A step was built and is in the registry. `size`: its compressed image; `added`: what it adds to its parent."""
 
     step: str
@@ -107,8 +100,7 @@ class StepFinished(Event):
     added: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepReused(Event):
+class StepReused(Event, frozen=True, kw_only=True):
     """A step was not built: the registry holds its result under its key."""
 
     step: str
@@ -119,8 +111,7 @@ class StepReused(Event):
     added: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepFailed(Event):
+class StepFailed(Event, frozen=True, kw_only=True):
     """A step failed; the run says the rest at its end."""
 
     step: str
@@ -128,16 +119,14 @@ class StepFailed(Event):
     message: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepSkipped(Event):
+class StepSkipped(Event, frozen=True, kw_only=True):
     """A step was not tried; `reason` says why (its parent failed, the deadline, an interrupt)."""
 
     step: str
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict(Event):
+class Verdict(Event, frozen=True, kw_only=True):
     """What a proof said of an image: `proof` is "libraries", "configuration", "imports", "test".
 
     `findings` are lines for people: what is wrong. What is only doubtful comes as `StepWarnings`.
@@ -150,8 +139,7 @@ class Verdict(Event):
     findings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepWarnings(Event):
+class StepWarnings(Event, frozen=True, kw_only=True):
     """What is doubtful about a step's result (see `step_warnings`): the first warnings, and how many there are.
 
     It comes before the step's end, for a step that is `reused` as well: the record has kept them.
@@ -164,8 +152,7 @@ class StepWarnings(Event):
     reused: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageResult:
+class ImageResult(Struct, frozen=True, kw_only=True):
     """One image that a run ends in, with its unpacked size and that of the unminimised chain."""
 
     name: str
@@ -179,8 +166,7 @@ class ImageResult:
     compressed_chain_size: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunFinished(Event):
+class RunFinished(Event, frozen=True, kw_only=True):
     """The end of a run: how long it took and what there is now."""
 
     seconds: float
@@ -210,6 +196,8 @@ def paced(emit: Emit, step: str, doing: str) -> Callable[[int, int], None]:
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Struct):
+        return _plain(asdict(value))
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):

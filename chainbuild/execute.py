@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.bases import EMPTY, Found
@@ -37,6 +38,7 @@ from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
 from chainbuild.step_warnings import OF_TESTS, StepWarning, StepWarnings
+from chainbuild.values import replace
 from chainbuild.wording import plural
 
 DAMAGED = "its image is damaged in the registry"
@@ -64,8 +66,7 @@ class RecordWriter(Protocol):
         """Copy a recorded image and its record from another repository of the chain registry."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True, kw_only=True):
     """An image that is ready for its name: proofs passed, unpacked bytes where somebody counted them, and notes."""
 
     image: RemoteImage
@@ -90,8 +91,7 @@ class Finisher(Protocol):
         """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True, kw_only=True):
     """What a run works with; each part is replaced by a simple one in tests."""
 
     driver: Driver

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import WrongUseError
@@ -20,8 +21,7 @@ from chainbuild.ui.terminal import Line, Span, Terminal
 from chainbuild.wording import duration, escaped, moment, perhaps_you_meant
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """A step's decision and every difference to its last record; `diff` is the Dockerfile's, as a unified diff.
 
     `arguments` are what was asked of it, if it is a stage.

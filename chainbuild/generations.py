@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from chainbuild.errors import ChainbuildError
 from chainbuild.model import Chain, Graph
@@ -21,8 +22,7 @@ GraphFor = Callable[[Sequence[Platform]], Graph]
 """Reads the same request for other platforms. Errors: `WrongUseError` if the tree has none for them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StaleImage:
+class StaleImage(Struct, frozen=True, kw_only=True):
     """An image that an index keeps although the tree gives another one, or nobody can tell. `built_at`: 0 if unknown."""
 
     index: ImageReference

@@ -7,9 +7,10 @@ tree, or a machine without git, is an answer and no error; a revision that canno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
 from chainbuild.git_view import run_git
@@ -21,16 +22,14 @@ Runner = Callable[[Sequence[str]], str | None]
 """Runs git with these arguments; its stdout, or None where it failed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """The commit that a tree is at: its short hash, and how many commits there are up to it."""
 
     short: str
     count: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """From what to what a tree is compared: commits, or trees; `newer` is None for the files as they lie there."""
 
     older: str

@@ -18,9 +18,10 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
 from chainbuild.scratch import scratch_folder
@@ -53,8 +54,7 @@ _OVERRIDES: Final = (
 _KEPT_VARIABLES: Final = ("GIT_CONFIG_", "GIT_EXEC_PATH")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Repository:
+class Repository(Struct, frozen=True, kw_only=True):
     """Where a repository is: `git` is the work tree's own git directory, `common` the one that linked work trees share."""
 
     top: Path

@@ -11,7 +11,6 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,7 @@ from chainbuild.registry.one_file import save_file
 from chainbuild.registry.pool import Registries
 from chainbuild.scratch import scratch_folder
 from chainbuild.tarball import without_links_to_self
+from chainbuild.values import replace
 from chainbuild.wording import plural
 
 _IGNORE: Final = ".dockerignore"

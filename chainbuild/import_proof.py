@@ -12,8 +12,9 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
@@ -50,8 +51,7 @@ class Builder(Protocol):
         """Build and export."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """How the import of a module in the environment at `start` ended, as `minimize/try_imports.py` has it.
 
     Where the interpreter itself does not start, `outcome` is so for each of its modules.

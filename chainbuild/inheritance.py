@@ -7,7 +7,6 @@ found (see `asked`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.facts import declared_args
@@ -19,6 +18,7 @@ from chainbuild.orders import shown_path
 from chainbuild.references import Platform
 from chainbuild.shipped import PROGRAM, proof_dockerfile, shipped
 from chainbuild.stage_args import args_for, merge, packages_for_scratch
+from chainbuild.values import replace
 
 AsksOf = Callable[[Chain, ImageInput], tuple[Ask, ...]]
 """What was asked of the stages up to an image that is no step's, on which a chain stands."""

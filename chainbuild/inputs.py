@@ -6,7 +6,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from chainbuild.plan import ImageFacts
 from chainbuild.references import Platform
 from chainbuild.shipped import minimize_program
 from chainbuild.sources import Checked, Source, Submodules, is_there, problems_of
+from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.context.remote import RemoteContent

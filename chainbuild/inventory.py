@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.model import CHAIN_IMAGE
@@ -18,14 +19,14 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 _AT_ONCE: Final = 8
 _T = TypeVar("_T")
 _STAGES: Final = frozenset({"minimize", "production"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True, kw_only=True):
     """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is over its base (-1: unknown).
 
     The base of a step is the step before it; that of a result is what its whole chain stands on.
@@ -117,8 +118,7 @@ def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
     return added
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Crumb:
+class Crumb(Struct, frozen=True, kw_only=True):
     """A step of an image's trail; `record` is None if the chain registry has none that counts, and `refusal` says why.
 
     `signer` names the trusted key that signed the record.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, ExpansionError, Instruction, expand
 from chainbuild.errors import RegistryError
@@ -91,8 +92,7 @@ def configured(base: ImageConfig, dockerfile: Dockerfile) -> ImageConfig:
     )
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     """A config while a Dockerfile is gone through."""
 
     env: dict[str, str]
@@ -140,8 +140,7 @@ class _State:
         return found.words if found.json else (*self.shell, found.rest)
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Words(Struct, frozen=True):
     """Expands words with the variables from before a line."""
 
     env: Mapping[str, str]

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import asdict
 
 from chainbuild.command_line import Words
 from chainbuild.errors import NotReadyError, WrongUseError
@@ -44,11 +45,10 @@ def last_words(root: Path) -> Words:
     """
     try:
         document: dict[str, Any] = json.loads(read_private(_path(root)) or b"")
-        known = {field.name for field in fields(Words)}
         document = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in document.items()
-            if name in known
+            if name in Words.__struct_fields__
         }
         context = document.get("context")
         return Words(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})

@@ -9,8 +9,9 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from chainbuild.records.tags import key_tag
 
@@ -22,8 +23,7 @@ SHOWN_CHANGES: Final = 3
 """How many changed lines or files a reason names before it only counts."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Components:
+class Components(Struct, frozen=True, kw_only=True):
     """Everything that decides a step's result.
 
     `images` has the content identity of every image input by its name; `contexts` what each named context is (an

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from chainbuild.command_line import (
     Collector,
@@ -28,10 +29,10 @@ from chainbuild.model import Graph
 from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session, environment
+from chainbuild.values import replace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerWords(CommonWords):
+class LayerWords(CommonWords, frozen=True, kw_only=True):
     """One layer as the user typed it."""
 
     folder: Path
@@ -42,8 +43,7 @@ class LayerWords(CommonWords):
     tests: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerRun:
+class LayerRun(Struct, frozen=True, kw_only=True):
     """A run with layers in it, and what each of them stands on."""
 
     request: RunRequest

@@ -15,9 +15,10 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, LimitError
 from chainbuild.wording import binary_size
@@ -25,8 +26,7 @@ from chainbuild.wording import binary_size
 Unit = Literal["bytes", "entries", "levels", "pages", "names", "members", "layers", "steps"]
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """The largest `value` that is accepted of `name`, in `unit`s."""
 
     name: str
@@ -159,8 +159,7 @@ TEMPLATE_DEPTH: Final = Limit("the depth of parameters in parameters", 32, "leve
 # ---- time -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True, kw_only=True):
     """How long a registry may take, in seconds.
 
     A transfer may last as long as its size needs at `rate`, so slow but real networks are fine, and a server that sends a

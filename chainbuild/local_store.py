@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, RegistryError
 from chainbuild.references import Digest, Platform
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalImage:
+class LocalImage(Struct, frozen=True, kw_only=True):
     """An image of the local store; `size` is unpacked, in bytes. `id` is the engine's own id for it."""
 
     id: str

@@ -12,10 +12,11 @@ import os
 import re
 import shutil
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
+
+from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.tree_folder import OWN_FOLDER, make_own_folder, open_own_file
@@ -29,8 +30,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME: Final = 160
 
 
-@dataclass(kw_only=True, slots=True)
-class _StepLog:
+class _StepLog(Struct, kw_only=True):
     path: Path
     started_at: float
     vertex: str = ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.attachments import attached_report
@@ -26,8 +27,7 @@ BASE: Final = "base image"
 _MINIMIZE: Final = "minimize"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Minimized:
+class Minimized(Struct, frozen=True, kw_only=True):
     """A minimized image: the record of its stage, where that lies, and its report (`chainbuild.minimize/2` or `/1`)."""
 
     place: ImageReference

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 Kind = Literal["library", "module", "path"]
 _MOST_LETTERS: Final = 20_000
@@ -19,16 +20,14 @@ _MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
 _PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True, kw_only=True):
     """`library` is a name that a loader looked for, or its path; `module` a dotted name; `path` an absolute path."""
 
     kind: Kind
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Raised:
+class Raised(Struct, frozen=True, kw_only=True):
     """An exception: its type and message, and what it says is missing, where it has a field for that."""
 
     type: str

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from msgspec import Struct
+
 from chainbuild.references import ImageReference, Platform
 
 StepId = str
@@ -27,8 +29,7 @@ class StepKind(StrEnum):
     """Layers of files on top of an image, by the registry's own operations (see `joining`)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildArg:
+class BuildArg(Struct, frozen=True, kw_only=True):
     """One build argument and where it was said (`path:line`, or the flag)."""
 
     name: str
@@ -51,8 +52,7 @@ class Ask:
     commas: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HandedFile:
+class HandedFile(Struct, frozen=True, kw_only=True):
     """A file of one of a step's images (`image` is the input's name) that lies in its context under `name`."""
 
     image: str
@@ -60,8 +60,7 @@ class HandedFile:
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageInput:
+class ImageInput(Struct, frozen=True, kw_only=True):
     """An image that a step is built from: another step's result, or an image that is there already.
 
     It reaches the builder pinned by digest: as the build argument `name`; or (`as_context`) in the place of the words by
@@ -97,8 +96,7 @@ class Secret:
     spec: str = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stamp:
+class Stamp(Struct, frozen=True, kw_only=True):
     """What an image is told of its own making after it is built: a label, or (`variable`) an environment variable.
 
     It is no part of the key, so that a commit or a clock in it starts no build; `clock`: its value is the time of the
@@ -111,8 +109,7 @@ class Stamp:
     clock: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One Dockerfile on one platform: everything that is known of it before anything is built."""
 
     id: StepId
@@ -175,8 +172,7 @@ class Step:
         raise KeyError(name)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True, kw_only=True):
     """An option on one platform: its steps in order, and the stages that end it."""
 
     option: str
@@ -247,8 +243,7 @@ class Chain:
         return self.all_steps[-1]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True, kw_only=True):
     """All chains of a run. Steps stand after everything that they need."""
 
     repo: ImageReference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from chainbuild.errors import ChainbuildError
 from chainbuild.model import Step, StepId
@@ -12,8 +12,7 @@ from chainbuild.references import ImageReference
 DEADLINE = "it does not fit before the deadline"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepResult:
+class StepResult(Struct, frozen=True, kw_only=True):
     """What a step ended in: its record, and whether it was built in this run."""
 
     step: Step
@@ -26,8 +25,7 @@ class StepResult:
         return self.step.reference.with_digest(self.record.image)
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """How a run ended: what is there, what failed and what was never tried."""
 
     results: dict[StepId, StepResult] = field(default_factory=dict)

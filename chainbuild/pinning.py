@@ -8,9 +8,10 @@ image's configuration, and only a foreign frontend knows what its file means), t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.build_order import Pin
 from chainbuild.dockerfile import parse
@@ -23,8 +24,7 @@ from chainbuild.references import Platform
 _POLICY: Final = ".rego"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pinned:
+class Pinned(Struct, frozen=True, kw_only=True):
     """How a step's named images are pinned: words of its Dockerfile, and named contexts."""
 
     pins: tuple[Pin, ...] = ()

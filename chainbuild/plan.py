@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.keys import Components, changes
 from chainbuild.model import Graph, Step, StepId
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
+from chainbuild.values import replace
 from chainbuild.wording import plural
 
 if TYPE_CHECKING:
@@ -54,8 +56,7 @@ class Index(Protocol):
         """Return the record of a key if both it and its image are known to be there; None if that has to be asked."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageFacts:
+class ImageFacts(Struct, frozen=True, kw_only=True):
     """What of an image decides the steps that are built from it.
 
     `identity` is its content identity; `env` and `on_build` are what its config brings into a stage, which the readers
@@ -95,8 +96,7 @@ class Inputs(Protocol):
         """A reader that looks at everything again."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Renewal:
+class Renewal(Struct, frozen=True, kw_only=True):
     """When a result is renewed although nothing changed: always, or when it is older than so many seconds."""
 
     refresh: bool = False
@@ -105,8 +105,7 @@ class Renewal:
     """When this run began (seconds since the epoch): what it made itself is renewed already."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lenience:
+class Lenience(Struct, frozen=True, kw_only=True):
     """What is no reason to build a step that the registry has, and the `flag` that said so.
 
     `outside`: that an image which nobody builds here has moved; `own`: changes of its Dockerfile, args and files. Other
@@ -118,8 +117,7 @@ class Lenience:
     flag: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """What is to be done to a step, and why. `components` is None while a parent is not built yet.
 
     `source` is the repository of the chain registry that a reused image is copied from, if the step's own does not have
@@ -147,8 +145,7 @@ class Decision:
         return self.last.seconds if self.last else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """The decisions in order, and the names that the run will publish."""
 
     graph: Graph

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from chainbuild.attachments import attach_bill, attach_report, exact_name
 from chainbuild.build_order import BuildOrder
@@ -33,6 +32,7 @@ from chainbuild.switches import is_on, switches
 from chainbuild.tools_image import Contexts
 from chainbuild.trace.proof import TraceProof, trace_stands
 from chainbuild.trials import VERDICT, has_passed, run_trial
+from chainbuild.values import replace
 from chainbuild.wording import plural
 
 

@@ -10,8 +10,9 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from chainbuild.events import Emit, LogLine, Message, StepProgress
 from chainbuild.log_tail import LogTail
@@ -64,8 +65,7 @@ def _decoded(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-@dataclass(slots=True)
-class _Vertex:
+class _Vertex(Struct):
     """An instruction, as BuildKit calls it."""
 
     name: str = ""
@@ -74,8 +74,7 @@ class _Vertex:
     tail: LogTail = field(default_factory=LogTail)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """What the stream said of a failed build: the instruction, its place in the Dockerfile, its last lines."""
 
     vertex: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
@@ -22,6 +23,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.scratch import scratch_folder
 from chainbuild.shipped import PROGRAM, minimize_program, proof_path
 from chainbuild.step_warnings import StepWarning
+from chainbuild.values import replace
 from chainbuild.wording import plural
 
 REPORT = "report.json"
@@ -39,8 +41,7 @@ class Builder(Protocol):
         """Build and export."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Python:
+class Python(Struct, frozen=True, kw_only=True):
     """A Python environment of the image and what is to be imported in it, as `minimize/pythons.py` has it."""
 
     start: str
@@ -49,8 +50,7 @@ class Python:
     modules: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """What the look found: lines for people, how many files were looked at, unpacked bytes of the image."""
 
     errors: tuple[str, ...]
@@ -58,7 +58,7 @@ class Report:
     checked: int
     unpacked: int
     seconds: float
-    bill: bytes = field(default=b"", repr=False)
+    bill: bytes = b""
     """The bill of materials of the whole image, as SPDX 2.3 JSON; empty where none was made."""
     pythons: tuple[Python, ...] = ()
     configuration: Configuration | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotReadyError
@@ -24,8 +25,7 @@ VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
 PRIVATE: Final = "private"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Breadcrumb:
+class Breadcrumb(Struct, frozen=True, kw_only=True):
     """A step that an image stands on, and the key under which its record lies."""
 
     step: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import StaleIndexError
 from chainbuild.generations import Generations, StaleImage
@@ -148,8 +149,7 @@ def _never_moved(registries: Registries, alias: ImageReference, digest: Digest) 
     return () if there.digest == digest else (f"{alias} exists and stays as it is ({there.digest.short})",)
 
 
-@dataclass(frozen=True, slots=True)
-class _Push:
+class _Push(Struct, frozen=True):
     """Something of the chain registry and what it is to be called elsewhere."""
 
     source: ImageReference

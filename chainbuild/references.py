@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import platform as _machine
 import re
-from dataclasses import dataclass, replace
 from typing import Final
 
+from msgspec import Struct
+
 from chainbuild.errors import WrongUseError
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 DOCKER_HUB: Final = "docker.io"
@@ -24,8 +26,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(Struct, frozen=True, order=True):
     """A content digest, `algorithm:hex` (OCI image spec, descriptor)."""
 
     value: str
@@ -53,8 +54,7 @@ class Digest:
         return self.value
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ImageReference:
+class ImageReference(Struct, frozen=True, order=True):
     """A full name of an image. `registry` and `repository` are normal forms (`docker.io`, `library/debian`)."""
 
     registry: str
@@ -165,8 +165,7 @@ def check_repository(path: str, *, whole: str = "") -> None:
     raise WrongUseError(f"{said}{path!r} is not a repository's name", hint=hint)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Platform:
+class Platform(Struct, frozen=True, order=True):
     """A platform: `name` is the user's spelling (in tags and args files), the rest the OCI form."""
 
     name: str
@@ -250,8 +249,7 @@ _SPELLINGS: Final = {spelling: key for key, group in _FAMILIES.items() for spell
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ChainRegistry:
+class ChainRegistry(Struct, frozen=True):
     """Where steps hand images to each other: a host, and a path below which everything goes (`ghcr.io/org`)."""
 
     host: str

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.bases import FoundImage
@@ -27,12 +28,12 @@ from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.session import Session
 from chainbuild.tools_image import pinned_contexts
 from chainbuild.trials import VERDICT, read_trial, run_trial
+from chainbuild.values import replace
 
 _STAGE: Final = "production"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Retrial:
+class Retrial(Struct, frozen=True, kw_only=True):
     """A test that is to be run in an image. `record` is the image's, where it stands and is to have the verdict."""
 
     step: Step

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.asked.reading import AskedReader
@@ -33,10 +34,10 @@ from chainbuild.session import Session
 from chainbuild.tools_image import pinned_contexts
 from chainbuild.triggers import with_trigger_images
 from chainbuild.trust.keyring import SIGNING_KEY
+from chainbuild.values import replace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True, kw_only=True):
     """How a run is to be done."""
 
     jobs: int | None = None
@@ -62,8 +63,7 @@ class Wishes:
     """Reads the same request for other platforms."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True, kw_only=True):
     """A plan and what it was made with."""
 
     plan: Plan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 from chainbuild.command_line import RunRequest
 from chainbuild.errors import WrongUseError
@@ -15,6 +14,7 @@ from chainbuild.layouts.science.words import ScienceRequest
 from chainbuild.outcome import Outcome
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session
+from chainbuild.values import replace
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from chainbuild.bases import BaseFinder
 from chainbuild.errors import WrongUseError
@@ -37,8 +38,7 @@ COMPOSE_VARIABLE: Final = "CHAINBUILD_REGISTRY_COMPOSE"
 _LARGEST_COMPOSE_FILE: Final = 1 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What a run is set to, besides what it builds."""
 
     root: Path
@@ -94,8 +94,7 @@ def keyring_of(settings: Settings) -> KeyRing:
     return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
+class Session(Struct, frozen=True, kw_only=True):
     """What a command works with while the chain registry is there."""
 
     settings: Settings

@@ -10,9 +10,10 @@ import csv
 import difflib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
 from chainbuild.references import ImageReference, Platform
@@ -31,8 +32,7 @@ _SYSTEM: Final = frozenset({
 _NEVER_BELOW: Final = ("/dev", "/proc", "/sys")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Visit:
+class Visit(Struct, frozen=True, kw_only=True):
     """Who goes in, from where."""
 
     folder: Path

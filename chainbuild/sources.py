@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.context import ContextTree
 from chainbuild.context.search import has_wildcards
@@ -23,8 +24,7 @@ _PARENTS: Final = 3
 """How many folders above the context are looked into for what is missing."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """A file or folder that a build refuses to do without: `pattern` below `root`, as `path:line` names it.
 
     `instruction` is `COPY`, `ADD` or `RUN --mount`; `context` the name of a named context, empty for the main one.
@@ -42,8 +42,7 @@ class Source:
     ignored: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True, kw_only=True):
     """The sources of a step, and what people should know of them although it is not certain to be wrong."""
 
     sources: tuple[Source, ...] = ()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem
 from chainbuild.minimize.lists import EVERYTHING, Word, as_list, words_in
 from chainbuild.model import Ask, BuildArg, Chain, Graph, Step, StepId
+from chainbuild.values import replace
 
 PACKAGES: Final = "PRODUCTION_PACKAGES"
 LOCATIONS: Final = "ADDITIONAL_LIB_LOCATIONS"
@@ -28,8 +30,7 @@ _ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
 _ENVIRONMENT: Final = " (environment)"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Merged:
+class Merged(Struct, frozen=True, kw_only=True):
     """What holds for the stages, and what is wrong with the option's own args."""
 
     asks: tuple[Ask, ...]
@@ -164,8 +165,7 @@ def _is_inherited(ask: Ask, option: str) -> bool:
     return ask.option != option or not ask.origin
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True, kw_only=True):
     """An argument of a stage as a plan shows it: the value that the stage gets, and what of that is inherited.
 
     `inherited` is (the value or the words, the option that asked for them), lowest option first.

@@ -7,8 +7,10 @@ was. `--strict` makes them errors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 KEPT: Final = 100
 """How many warnings a record holds. The report that is attached to a minimized image has all of its stage."""
@@ -20,8 +22,7 @@ _LONGEST: Final = 400
 _LONGEST_FIX: Final = 4000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepWarning:
+class StepWarning(Struct, frozen=True, kw_only=True):
     """One warning: `kind` is a word for programs, `text` a line for people, without what to do (`fix`).
 
     `path` and `package` say what it is about: a file or folder of an image, and the package that owns it (as in reports of
@@ -55,8 +56,7 @@ class StepWarning:
         return cls(**found)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepWarnings:
+class StepWarnings(Struct, frozen=True, kw_only=True):
     """The warnings of a step: the first ones, and how many there are in all."""
 
     first: tuple[StepWarning, ...] = ()

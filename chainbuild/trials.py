@@ -16,9 +16,10 @@ import json
 import re
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from chainbuild.brought_shell import BUSYBOX, bring_shell, can_stand_in, interpreter, shell_dockerfile, was_not_started
 from chainbuild.build_order import BuildOrder
@@ -50,8 +51,7 @@ class Builder(Protocol):
         """Build."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True, kw_only=True):
     """A test as it was read: its digest names it in verdicts; `seconds` is its time limit."""
 
     path: Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from chainbuild.bases import Found
 from chainbuild.dockerfile import Facts, ParentConfig, find_facts, parse
@@ -12,6 +11,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import Graph, ImageInput, Step, StepId
 from chainbuild.orders import shown_path
 from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
 
 _GIVEN = "chainbuild.invalid/"
 

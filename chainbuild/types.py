@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
 
 from chainbuild.adoption import adopt, published_as
 from chainbuild.command_line import RunRequest
@@ -20,6 +21,7 @@ from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.run import Planned, plan_run
 from chainbuild.session import Session
+from chainbuild.values import replace
 
 
 @contextmanager
@@ -61,8 +63,7 @@ def warnings(request: TypesRequest) -> tuple[str, ...]:
 # Update ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Renewed:
+class Renewed(Struct, frozen=True, kw_only=True):
     """What an update found: the layout without what was never created, and the steps that are there elsewhere."""
 
     layout: Layout

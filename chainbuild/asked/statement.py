@@ -15,8 +15,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, WrongUseError
@@ -28,6 +30,7 @@ from chainbuild.registry.referrers import attach, content_of, referrers
 from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
 from chainbuild.trust.keys import PublicKey
+from chainbuild.values import replace
 
 SCHEMA: Final = "chainbuild.asked/1"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.asked.v1+json"
@@ -79,16 +82,14 @@ def read_payload(raw: bytes, signer: str = "") -> tuple[Statement, ...]:
     return tuple(Statement(image=image, tag=tag, at=at, asks=asks, signer=signer) for tag, at in tags)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True):
     """A statement that does not count: why, and the keys that claim to have signed it."""
 
     why: str
     keys: tuple[PublicKey, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Statements:
+class Statements(Struct, frozen=True, kw_only=True):
     """The statements about an image that count, and the refused ones."""
 
     trusted: tuple[Statement, ...] = ()

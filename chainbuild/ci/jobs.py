@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
+
+from msgspec import Struct
 
 from chainbuild.model import Chain, Graph, Step, StepId
 from chainbuild.references import ImageReference, Platform
@@ -31,8 +32,7 @@ class JobKind(StrEnum):
     INDEX = "index"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """One job. `until` cuts the option short (`--until`); `seconds` is what its steps took last time, as far as known.
 
     `goes_on` is the name of the job that goes on where this one's deadline came, for vendors that need such a job.
@@ -53,8 +53,7 @@ class Job:
     goes_on: JobId = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobGraph:
+class JobGraph(Struct, frozen=True, kw_only=True):
     """All jobs, each after those that it needs, and what should be known about them."""
 
     jobs: tuple[Job, ...]
@@ -66,8 +65,7 @@ class JobGraph:
         return {job.id: job for job in self.jobs}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """Steps of a chain that one job does; `until` is None for the part that ends the chain."""
 
     steps: tuple[Step, ...]
@@ -75,8 +73,7 @@ class Part:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
+class Split(Struct, frozen=True, kw_only=True):
     """How options are cut: `most` seconds a job, from what the steps took last time, as far as it is known."""
 
     most: float

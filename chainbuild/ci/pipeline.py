@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.ci.jobs import Job, JobGraph, JobKind
 from chainbuild.references import ChainRegistry, Platform
@@ -16,8 +17,7 @@ INDEX_MINUTES: Final = 30
 BRANCH: Final = "main"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Runner:
+class Runner(Struct, frozen=True, kw_only=True):
     """A machine: how the vendor calls it, whether the vendor runs it, and what has to be emulated on it ("": nothing).
 
     `emulates` is the architecture's OCI name, which is also what QEMU's binfmt images call it.
@@ -28,8 +28,7 @@ class Runner:
     emulates: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Vendor:
+class Vendor(Struct, frozen=True, kw_only=True):
     """What there is to know of a vendor. `limit` ends hosted jobs (seconds); `deadline` is below it, as people type it."""
 
     name: str
@@ -54,8 +53,7 @@ class Vendor:
         return Runner(labels=(self.native["linux/amd64"],), emulates=platform.architecture)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True, kw_only=True):
     """Everything that a vendor's module writes down. All words are checked: none needs more than `shlex.quote`."""
 
     graph: JobGraph

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.ci import circleci, github, gitlab
 from chainbuild.ci.jobs import Split, make_jobs
@@ -34,8 +35,7 @@ _TEMPLATES = ("${{", "<<", "$[[")
 """What GitHub, CircleCI and GitLab replace before any shell sees it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CiWords:
+class CiWords(Struct, frozen=True, kw_only=True):
     """The words as the user typed them."""
 
     vendor: str

@@ -62,7 +62,7 @@ def doctor(
         except ChainbuildError as error:
             tell(Finding(what="registry", state="wrong", told=error.message, mend=error.hint))
     if json:
-        from dataclasses import asdict
+        from msgspec.structs import asdict
 
         out.write_json({"schema": "chainbuild.doctor/1", "findings": [asdict(one) for one in findings]})
     return int(ExitCode.NOT_READY if any(one.state == "wrong" for one in findings) else ExitCode.DONE)

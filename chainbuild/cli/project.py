@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from chainbuild.cli.options import mode_of
 from chainbuild.command_line import RunRequest, Words, read_wishes
 from chainbuild.errors import WrongUseError
 from chainbuild.project.place import FILE_NAME, find_project
+from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.layers import LayerRun
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     from chainbuild.ui import Mode
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Show:
+class Show(Struct, frozen=True, kw_only=True):
     """Whether something is done or only planned, and how it is shown."""
 
     dry_run: bool = False

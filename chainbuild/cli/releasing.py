@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly, say, say_nothing
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 MOVES_SCHEMA = "chainbuild.release-moves/1"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Where:
+class Where(Struct, frozen=True, kw_only=True):
     """The flags that all of the commands have."""
 
     root: Path

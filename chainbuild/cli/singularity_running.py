@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly
@@ -29,8 +30,7 @@ from chainbuild.ui.terminal import Span
 from chainbuild.wording import short_digest, size
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """The words and flags of `create` as they were typed."""
 
     words: tuple[str, ...]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.command_line import Collector, Words, parse_platforms, read_settings, read_wishes
 from chainbuild.errors import ExitCode, WrongUseError
@@ -17,13 +19,15 @@ from chainbuild.retrial import Retrial, of_image, of_options, run_retrials
 from chainbuild.session import Session, Settings, open_session
 from chainbuild.trials import read_trial
 from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
+from chainbuild.values import replace
 
 _ANY_IMAGE = "debian"
 """What a tree is read with where only the names of its images matter: neither BASE nor PRODUCTION is in them."""
+_PORT: Final = 5000
+"""The managed registry's, unless another one is typed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """The command's words and flags as they were typed."""
 
     target: str
@@ -33,7 +37,7 @@ class Asked:
     root: Path = Path()
     builders: tuple[str, ...] = ()
     registry: str | None = None
-    port: int = 5000
+    port: int = _PORT
 
     @property
     def is_option(self) -> bool:
@@ -41,8 +45,7 @@ class Asked:
         return ":" not in self.target and (self.root / self.target.split(",")[0].strip()).is_dir()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What is to be tested: a graph, or an image of a platform with a test of one's own (None: that of its step)."""
 
     settings: Settings
@@ -92,13 +95,12 @@ def _like_the_last_run(asked: Asked) -> Words:
     except WrongUseError as error:
         hint = f"Give the run's words: chainbuild test {asked.target} PLATFORM REPO TAG."
         raise WrongUseError(error.problems[0].message, hint=hint) from None
-    own_port = Asked.__dataclass_fields__["port"].default
     return replace(
         last,
         option=asked.target,
         root=asked.root,
         registry=asked.registry or last.registry,
-        port=last.port if asked.port == own_port else asked.port,
+        port=last.port if asked.port == _PORT else asked.port,
         builders=asked.builders or last.builders,
         first=None,
         only=None,

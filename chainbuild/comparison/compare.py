@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from chainbuild.comparison.contents import Contents, Entry, read_contents
@@ -17,6 +16,7 @@ from chainbuild.provenance import LABELS
 from chainbuild.records.store import RecordStore
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage
+from chainbuild.values import replace
 from chainbuild.wording import size
 
 Trail = Sequence[Crumb]

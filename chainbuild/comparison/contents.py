@@ -13,8 +13,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.minimize.packages import Ownership, owned
@@ -35,8 +36,7 @@ _RECORDS: Final = re.compile(
 """What is kept whole: what the readers of `minimize.packages` open."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """What lies at a path. `kind` as `minimize.root.Node` has it; `content` is the raw sha256 of a file's bytes.
 
     `owner` is `uid:gid`; times are no part of it, since every build has other ones.
@@ -139,8 +139,7 @@ class LayeredRoot(Root):
             todo += [join(here, name) for name in self._below.pop(here, ())]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True, kw_only=True):
     """An image's files by path, what they take unpacked in bytes, and whose they are."""
 
     files: Mapping[str, Entry]

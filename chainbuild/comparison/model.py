@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.registry.images import RemoteImage
 from chainbuild.wording import plural, size
@@ -12,8 +13,7 @@ from chainbuild.wording import plural, size
 SCHEMA: Final = "chainbuild.diff/1"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True, order=True):
     """Something that one of two images has, or both have differently. None: it is not there.
 
     `words` say what changed where the two values do not tell, `owner` whose it is (a file's package).
@@ -58,8 +58,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Ch
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
+class Sizes(Struct, frozen=True, kw_only=True):
     """How big an image is: `compressed` as registries store it, `unpacked` what its files take; bytes."""
 
     compressed: int
@@ -67,8 +66,7 @@ class Sizes:
     layers: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """What changed from one image to another one of the same platform."""
 
     before: RemoteImage

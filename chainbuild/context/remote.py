@@ -23,9 +23,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from chainbuild.git_view import ask_remote
 from chainbuild.keys import UNKNOWN
@@ -47,8 +48,7 @@ RunGit = Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
 """Runs git with these arguments and variables besides; gives its exit code, stdout and stderr."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GitAddress:
+class GitAddress(Struct, frozen=True, kw_only=True):
     """A git address as BuildKit reads it: the repository, and the ref (empty: the default branch)."""
 
     remote: str

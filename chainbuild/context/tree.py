@@ -11,9 +11,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.context.files import (
     UNREADABLE,
@@ -32,8 +33,7 @@ from chainbuild.ignorefile import IgnoreFile, Parents
 _NOTHING_IGNORED: Final = IgnoreFile()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """What a step can read, sorted by path; what is wrong with it; and the sources that a builder will not find.
 
     Those are required sources that do not exist, that only lead to what does not, or that are ignored.
@@ -165,8 +165,7 @@ class ContextTree:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(Struct, frozen=True):
     """What an ignore file says of a folder. `closed`: nothing below it can be seen."""
 
     ignored: bool
@@ -174,8 +173,7 @@ class _State:
     closed: bool
 
 
-@dataclass(slots=True)
-class _View:
+class _View(Struct):
     """A tree through one ignore file."""
 
     tree: ContextTree

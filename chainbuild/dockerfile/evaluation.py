@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
 from chainbuild.dockerfile.froms import froms, mount_fields
@@ -55,8 +56,7 @@ def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, st
     return run.facts()
 
 
-@dataclass(slots=True)
-class _Reads:
+class _Reads(Struct):
     patterns: set[str] = field(default_factory=set)
     required: dict[str, int] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
@@ -71,8 +71,7 @@ class _Reads:
         )  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Evaluation:
+class _Evaluation(Struct):
     dockerfile: Dockerfile
     graph: StageGraph
     args: Mapping[str, str]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """What Go's `unicode.IsSpace` holds to be white space."""
@@ -32,8 +33,7 @@ class TooLongError(ExpansionError):
     """A word whose expansion is not worked out: longer than 1 MiB, or too much work. BuildKit may accept it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Expanded:
+class Expanded(Struct, frozen=True, kw_only=True):
     """An expanded word.
 
     `words` is the same split at unquoted white space; `looked_up` every name that was asked for, `missing` those of

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, expand
 from chainbuild.dockerfile.lines import Lines, LogicalLine, frontend, parser_directives
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Flag, Heredoc, Instruction, Stage
 from chainbuild.dockerfile.words import BLANKS, NotStringsError, json_words, quoted_words, split_instruction
 from chainbuild.errors import Problem
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 KEYWORDS: Final = (
@@ -56,8 +58,7 @@ def parse_trigger(text: str, path: str, line: int) -> tuple[Instruction | None, 
     return None, ()
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(Struct):
     """The state of one reading: lines, the directives, and what is wrong so far."""
 
     path: str

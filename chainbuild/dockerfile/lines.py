@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import SPACE
 
@@ -25,8 +26,7 @@ _KNOWN: Final = frozenset({"syntax", "escape", "check"})
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class LogicalLine:
+class LogicalLine(Struct, frozen=True):
     """Lines joined by continuation: the text, its pieces, and the line indexes from `start` up to `end`."""
 
     text: str
@@ -90,8 +90,7 @@ class Lines:
         return line, False
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(Struct, frozen=True):
     """A parser directive and its line, which counts from 1."""
 
     name: str

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.errors import Problem
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(Struct, frozen=True, order=True):
     """Where a Dockerfile names an image: the line of the instruction and which of its flags; -1 is the word of a FROM."""
 
     line: int
     flag: int = -1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True, kw_only=True):
     """One `--name=value` of an instruction. `value` is None where there is no `=`."""
 
     name: str
     value: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True, kw_only=True):
     """One here-document of a RUN, COPY or ADD. `word` is what stands in the instruction, as in `<<-"EOF"`."""
 
     word: str
@@ -73,8 +72,7 @@ class Instruction:
         return tuple(flag.value or "" for flag in self.flags if flag.name == name)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArgDeclaration:
+class ArgDeclaration(Struct, frozen=True, kw_only=True):
     """One name of an ARG, with its default as it is written (None: a bare name)."""
 
     name: str
@@ -98,8 +96,7 @@ class Stage:
     head: Instruction | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True, kw_only=True):
     """A whole Dockerfile. `syntax` is the frontend's image (`""`: the builder's own), `check` the lint directive."""
 
     path: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from msgspec import Struct, field
 
 from chainbuild.dockerfile.model import Place
 from chainbuild.errors import Problem
@@ -21,16 +22,14 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 How = Literal["FROM", "COPY --from", "RUN --mount"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParentConfig:
+class ParentConfig(Struct, frozen=True, kw_only=True):
     """What an image's config brings into a stage that starts from it: `Env` (`NAME=value` texts) and `OnBuild`."""
 
     env: tuple[str, ...] = ()
     onbuild: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class ImageUse:
+class ImageUse(Struct, frozen=True, kw_only=True, order=True):
     """An image from outside. `reference` is the text after expansion, `platform` the OCI string.
 
     `place` is the word of the Dockerfile that names it; None if an ONBUILD trigger does.
@@ -43,8 +42,7 @@ class ImageUse:
     place: Place | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalSources:
+class LocalSources(Struct, frozen=True, kw_only=True):
     """What of one context can be read.
 
     `patterns` are paths relative to the context's root, cleaned, with Go's `filepath.Match` wildcards and `**` for
@@ -64,8 +62,7 @@ class LocalSources:
         return self.everything or bool(self.patterns)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class RemoteSource:
+class RemoteSource(Struct, frozen=True, kw_only=True, order=True):
     """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none.
 
     Where `certain` is not set, `url` is the word as it is written, whose variables may make an address of it.
@@ -77,8 +74,7 @@ class RemoteSource:
     certain: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseArg:
+class BaseArg(Struct, frozen=True, kw_only=True):
     """How a Dockerfile uses an arg in FROM: `declared` is the line of its ARG before the first FROM (0: none).
 
     True where it is declared and used.
@@ -91,8 +87,7 @@ class BaseArg:
         return bool(self.declared and self.used)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What a build of this Dockerfile depends on, besides the Dockerfile itself.
 
     `reachable` are the indexes of the stages that the target needs. `sources` is about the main context,

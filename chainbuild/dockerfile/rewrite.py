@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile.froms import csv_fields
 from chainbuild.dockerfile.grammar import parse
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.dockerfile.model import Dockerfile, Instruction, Place
 from chainbuild.dockerfile.words import Span, split_instruction
+from chainbuild.values import replace
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_./:@\[\]-]+")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Edit:
+class Edit(Struct, frozen=True, order=True):
     """Put `text` in the place of the characters from `start` up to `end`.
 
     Offsets count the characters of the Dockerfile, decoded as UTF-8 with `surrogateescape`: bytes that are not UTF-8 are
@@ -34,8 +35,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ImageWord:
+class ImageWord(Struct, frozen=True):
     """A word that names an image or a stage: what it says, and the ranges of its characters in the file."""
 
     place: Place

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import Expanded
 
 
-@dataclass(slots=True)
-class Scope:
+class Scope(Struct):
     """The variables of a stage at one line. `open`: an image that was not looked into may have set more of them."""
 
     env: dict[str, str]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final, Literal
+
+from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
 from chainbuild.dockerfile.froms import froms
@@ -19,6 +20,7 @@ from chainbuild.dockerfile.results import LATE_ARGS, PLATFORM_ARGS, ImageUse, Pa
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ordering import circle, in_order
 from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
 
 OriginKind = Literal["stage", "image", "context", "scratch"]
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
@@ -26,8 +28,7 @@ NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 _NEVER_REPLACED: Final = frozenset({"scratch", "context"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """What a FROM or a `from=` means: a stage by `index`, an image or a named context by `name`, or nothing."""
 
     kind: OriginKind
@@ -35,8 +36,7 @@ class Origin:
     name: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResolvedStage:
+class ResolvedStage(Struct, frozen=True, kw_only=True):
     """A stage with its origin, its platform (OCI string) and its instructions after the triggers of its base."""
 
     stage: Stage
@@ -48,8 +48,7 @@ class ResolvedStage:
     unseen_parent: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GlobalScope:
+class GlobalScope(Struct, frozen=True, kw_only=True):
     """The values before the first FROM, as releases since 0.17 have them and (`older`) as those before it do.
 
     An ARG without a default sets nothing in later releases, and empties the variable in older ones, which pass no value
@@ -65,8 +64,7 @@ class GlobalScope:
         return name not in self.unclear and self.env.get(name) == self.older.get(name)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageGraph:
+class StageGraph(Struct, frozen=True, kw_only=True):
     """Every stage, the indexes of those that the target needs in order, and the global scope that FROM lines see."""
 
     stages: tuple[ResolvedStage, ...]
@@ -170,8 +168,7 @@ def image_use(resolved: ResolvedStage) -> ImageUse | None:
     )
 
 
-@dataclass(slots=True)
-class _Resolver:
+class _Resolver(Struct):
     dockerfile: Dockerfile
     args: Mapping[str, str]
     contexts: frozenset[str]

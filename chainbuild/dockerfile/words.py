@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
+
+from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import SPACE
 
@@ -22,8 +23,7 @@ _WORD: Final = re.compile(r"[^\t\v\f\r ]+")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class FlagWord:
+class FlagWord(Struct, frozen=True):
     """One flag as it is written: `word` without quotes and escapes, and the range in the text of each of its characters."""
 
     word: str
@@ -45,8 +45,7 @@ class FlagWord:
         return self.spans[self.word.find("=") + 1 :]
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """An instruction's parts. `rest` is what follows the flags; `start` is where it begins, `flags_start` where they do."""
 
     keyword: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.errors import Problem, WrongUseError
@@ -24,8 +25,7 @@ _ARGS_FILE = re.compile(r"(?P<stem>.+)-args")
 LEFT_OVER: Final = (".dockerignore", ".bak", ".orig", ".rej", ".swp", ".tmp", "~")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Numbered:
+class Numbered(Struct, frozen=True, kw_only=True):
     """A Dockerfile of an option, read."""
 
     number: int

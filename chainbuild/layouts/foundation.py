@@ -7,8 +7,9 @@ an image in any other way, that word is replaced in the copy of the file that th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, base_arg_used
 from chainbuild.dockerfile.expansion import ExpansionError, expand
@@ -21,8 +22,7 @@ from chainbuild.wording import perhaps_you_meant
 _MARK: Final = "!"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Foundation:
+class Foundation(Struct, frozen=True, kw_only=True):
     """The FROM that the last stage stands on in the end.
 
     `written` is its text in the file, `reference` what that becomes (empty where an ARG has no value); `arg` is the ARG

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, Facts, ImageUse, find_facts
 from chainbuild.dockerfile.results import normal_context_name
@@ -18,8 +19,7 @@ DOCKER_IMAGE: Final = "docker-image://"
 _ELSEWHERE: Final = (Platform.parse("s390x"), Platform.parse("riscv64"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamedUse:
+class NamedUse(Struct, frozen=True, kw_only=True):
     """A place where a Dockerfile names an image itself, and the image input that this is."""
 
     use: ImageUse
@@ -27,8 +27,7 @@ class NamedUse:
     on_builder: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamedUses:
+class NamedUses(Struct, frozen=True, kw_only=True):
     """All of them. `foreign`: only a frontend of its own knows what the Dockerfile means."""
 
     uses: tuple[NamedUse, ...]

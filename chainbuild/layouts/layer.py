@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.errors import Problem
@@ -22,8 +23,7 @@ _NUMBERED = re.compile(r"[0-9]+-Dockerfile-[^~#]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """A folder that becomes an image, as somebody asked for it; `path` and `line` are where it is said."""
 
     name: str
@@ -42,8 +42,7 @@ class Layer:
     line: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """Layers to be built, each after the ones that it stands on; `registry` is where their images go."""
 
     root: Path
@@ -58,8 +57,7 @@ class Request:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """What a layer stands on, for people: an image or the name of a layer (None: nothing), and who says so.
 
     `by_default`: nobody but the Dockerfile does.
@@ -71,8 +69,7 @@ class Standing:
     by_default: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layers:
+class Layers(Struct, frozen=True, kw_only=True):
     """The graph, and what each layer stands on (on the first platform)."""
 
     graph: Graph
@@ -84,8 +81,7 @@ def layer_name(folder: Path) -> str:
     return _UNFIT.sub("-", folder.resolve().name).strip("-.") or TAKER
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """A Dockerfile of a layer: `taker` is what its args files and its test are called after."""
 
     number: int

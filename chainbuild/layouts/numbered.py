@@ -6,8 +6,9 @@ Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `mi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
@@ -21,13 +22,13 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.shipped import PROGRAM, minimize_program, proof_dockerfile
 from chainbuild.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.trials import read_trial
+from chainbuild.values import replace
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
 """The args that the chain sets, and nobody else."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """What a user asked for, parsed; `repository` is where REPO's images go in the chain registry."""
 
     root: Path

@@ -8,9 +8,10 @@ that its Dockerfile names. `layer-<platform>-args` and `layer-test` beside a pla
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
@@ -40,8 +41,7 @@ def read(request: Request) -> Layers:
     return layers
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Base:
+class _Base(Struct, frozen=True, kw_only=True):
     """How a step gets what it stands on: the image input (None: nothing), and whether another one was put there."""
 
     image: ImageInput | None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts
 from chainbuild.dockerfile.results import normal_context_name
@@ -22,6 +23,7 @@ from chainbuild.layouts.foundation import find_foundation
 from chainbuild.model import HandedFile
 from chainbuild.references import Platform
 from chainbuild.shipped import PROGRAM, shipped
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 PRODUCTION: Final = "PRODUCTION_IMAGE"
@@ -44,8 +46,7 @@ _GIVEN: Final = "chainbuild.invalid/"
 _GIVEN_ARGS: Final = (BASE, PRODUCTION, MINIMIZED)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageFile:
+class StageFile(Struct, frozen=True, kw_only=True):
     """The Dockerfile of a stage. `own`: it is the tree's; `target` is the stage of it that is built (None: the last)."""
 
     kind: str
@@ -63,8 +64,7 @@ class StageFile:
         return (named or stages[-1]).line if stages else 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageFiles:
+class StageFiles(Struct, frozen=True, kw_only=True):
     """Both stages. `handed` is what production takes from its context of what minimize made."""
 
     minimize: StageFile

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.command_line import Words
 from chainbuild.dockerfile import parse
@@ -29,8 +30,7 @@ _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y
 _UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoundLayer:
+class FoundLayer(Struct, frozen=True, kw_only=True):
     """A folder with a plain Dockerfile, and what that stands on."""
 
     folder: str
@@ -46,8 +46,7 @@ class FoundLayer:
         return reference.repository.rpartition("/")[2] if reference else ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Guess:
+class Guess(Struct, frozen=True, kw_only=True):
     """What a folder has."""
 
     root: Path

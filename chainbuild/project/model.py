@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from chainbuild.model import BuildArg
 from chainbuild.references import ImageReference
 from chainbuild.trust.keys import PublicKey
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerEntry:
+class LayerEntry(Struct, frozen=True, kw_only=True):
     """A layer of the file. `image` may have no tag; `base` is an image or an earlier layer's name (None: nothing is said)."""
 
     name: str
@@ -26,8 +26,7 @@ class LayerEntry:
     line: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScienceEntry:
+class ScienceEntry(Struct, frozen=True, kw_only=True):
     """Where the science and compatibility layers are, and below which repository their images go."""
 
     root: Path
@@ -35,8 +34,7 @@ class ScienceEntry:
     line: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Project:
+class Project(Struct, frozen=True, kw_only=True):
     """The file's settings. Folders are absolute; names and durations are words, known to be right ones."""
 
     path: Path

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
+from msgspec import Struct, field
 
 from chainbuild.errors import Problem
 from chainbuild.project.rules import PROJECT, ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
@@ -45,8 +45,7 @@ for _name, _pattern, _first in (
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Content:
+class Content(Struct, frozen=True, kw_only=True):
     """What the file says: plain values (`values`), and the line that each of them stands in."""
 
     values: Mapping[str, Any] = field(default_factory=dict)

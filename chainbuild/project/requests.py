@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from chainbuild.command_line import (
     Collector,
@@ -31,11 +32,11 @@ from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
 from chainbuild.session import environment
 from chainbuild.shipped import shipped
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Typed:
+class Typed(Struct, frozen=True, kw_only=True):
     """What was typed beside a project. None (and empty) is what was not typed."""
 
     platform: str | None = None

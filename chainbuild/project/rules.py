@@ -7,14 +7,14 @@ there, whether a name is an image's) the reader checks besides.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.references import Platform
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Text:
+class Text(Struct, frozen=True, kw_only=True):
     """A text that is not empty. `what` is how people call it; `pattern` is anchored, and the same in every dialect.
 
     `blank`: its key may stand without a value, too, which waits for a person.
@@ -27,28 +27,24 @@ class Text:
     blank: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True, kw_only=True):
     """`true` or `false`."""
 
     default: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Count:
+class Count(Struct, frozen=True, kw_only=True):
     """A whole number."""
 
     least: int
     most: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArgValue:
+class ArgValue(Struct, frozen=True, kw_only=True):
     """The value of a build argument: any scalar, taken as it is written; none at all is the environment's."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Many:
+class Many(Struct, frozen=True, kw_only=True):
     """A list that is not empty, unless it may be `empty`; `alone`: one item may stand without the list.
 
     Texts in it are all different.
@@ -59,24 +55,21 @@ class Many:
     empty: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
+class Named(Struct, frozen=True, kw_only=True):
     """A table under names of one's own."""
 
     key: Text
     value: Rule
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OneOf:
+class OneOf(Struct, frozen=True, kw_only=True):
     """A text, or a table."""
 
     text: Text
     table: Named
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Key:
+class Key(Struct, frozen=True, kw_only=True):
     """A key of a table, with what it is for."""
 
     rule: Rule
@@ -84,8 +77,7 @@ class Key:
     needed: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """A table of known keys; of `any_of`, where there are some, one has to be there."""
 
     what: str

@@ -13,8 +13,9 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import DamagedContentError, LoginNeededError, RegistryBusyError, RegistryError, UnreachableError
 from chainbuild.keys import Components
@@ -28,6 +29,7 @@ from chainbuild.registry.images import put_tag
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
+from chainbuild.values import replace
 
 SCHEMA: Final = "chainbuild.index/2"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.index.v2+json"
@@ -40,8 +42,7 @@ _STEPS_A_PAGE: Final = 50
 _LEAST_PAGES: Final = 3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Document:
+class _Document(Struct, frozen=True, kw_only=True):
     """An index: records by key, and marks of the statements of what was asked (see `asked.writing`) by tag."""
 
     records: dict[str, Record] = field(default_factory=dict)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import WrongUseError
 from chainbuild.keys import Components
@@ -21,8 +22,7 @@ UNSIGNED_ARTIFACT_TYPE: Final = "application/vnd.chainbuild.record.v1+json"
 """The artifact type of records from before they were signed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """A step's result. `seconds` is what the build took; `built_at` is seconds since the epoch.
 
     `family` is what the step is called whatever the run's TAG (see `model.Step.family`).
@@ -123,8 +123,7 @@ class Record:
             raise ValueError(f"not a record: {error!r}") from error
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lookup:
+class Lookup(Struct, frozen=True, kw_only=True):
     """What a name of the registry holds. `refusal` says why a record that is there does not count.
 
     `envelope` is the signed form of `record`, `signer` the trusted key that signed it.
@@ -133,6 +132,6 @@ class Lookup:
     record: Record | None = None
     refusal: str = ""
     signer: TrustedKey | None = None
-    envelope: Envelope | None = field(default=None, repr=False)
+    envelope: Envelope | None = None
     repository: str = ""
     """Where the image is, if the record says so (a copy does)."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, WrongUseError
 from chainbuild.keys import Components
@@ -228,8 +229,7 @@ class RecordStore:
         return ImageReference(self.chain.host, path)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True, kw_only=True):
     """A record in the repository of copies as it claims to be: its manifest, its blobs with their sizes in bytes."""
 
     record: Record

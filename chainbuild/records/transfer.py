@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.records.record import Lookup
 from chainbuild.records.store import RecordStore
@@ -17,8 +18,7 @@ from chainbuild.registry.referrers import copy_attached
 _AT_ONCE: Final = 8
 
 
-@dataclass(slots=True)
-class Transfer:
+class Transfer(Struct):
     """What became of the records. `refused` has the reasons for those that were left behind, by step or key."""
 
     copied: list[str] = field(default_factory=list)

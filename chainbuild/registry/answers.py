@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.registry.transport import Response, TransportError
@@ -42,8 +43,7 @@ def is_busy(status: int) -> bool:
     return status in _BUSY or (500 <= status <= 599 and status not in _PERMANENT)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True, kw_only=True):
     """What a registry says in an error's body: the code of its first error, and a line to quote. Both may be empty."""
 
     code: str = ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit, Message
@@ -32,8 +33,7 @@ _OTHERS_START_SECONDS: Final = 2.0
 Whose = Literal["own", "open", "other user", "foreign"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """A port of this machine as a user has it: the data, the leases, the compose project and the login."""
 
     port: int
@@ -48,8 +48,7 @@ class Place:
         return f"localhost:{self.port}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Joined:
+class Joined(Struct, frozen=True, kw_only=True):
     """A registry that a run came to. If it is the user's own, the reply's connection is still open."""
 
     reply: Reply

@@ -7,8 +7,9 @@ the empty config. Registries older than 1.1 (docker-registry 2.8) store it like 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.references import Digest, ImageReference
@@ -21,14 +22,13 @@ _EMPTY: Final = b"{}"
 _EMBEDDED: Final = 32 << 10
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
+class Artifact(Struct, frozen=True, kw_only=True):
     """An artifact that was read: its type, its content (the first blob), its annotations."""
 
     digest: Digest
     artifact_type: str
     media_type: str
-    content: bytes = field(repr=False)
+    content: bytes
     annotations: tuple[tuple[str, str], ...] = ()
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import NotFoundInRegistryError, WrongUseError
 from chainbuild.records.record import Record
@@ -32,8 +33,7 @@ Nothing else knows of that manifest, and as long as it lies there its layers do.
 _AT_ONCE: Final = 8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """A manifest of a repository: the tags that point at it, the blobs (digest to bytes) and manifests that it needs."""
 
     digest: Digest
@@ -43,8 +43,7 @@ class Held:
     record: Record | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Garbage:
+class Garbage(Struct, frozen=True, kw_only=True):
     """What of one repository can go, manifests with their tags; and what stays."""
 
     repository: ImageReference
@@ -73,8 +72,7 @@ class Garbage:
         return sum(freed.values())
 
 
-@dataclass(slots=True)
-class _Repository:
+class _Repository(Struct):
     """One repository as it stands."""
 
     place: ImageReference

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError
@@ -14,8 +15,7 @@ from chainbuild.references import Digest, Platform
 from chainbuild.registry.oci import canonical, digest_of, read_digest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Healthcheck:
+class Healthcheck(Struct, frozen=True, kw_only=True):
     """HEALTHCHECK in Docker's form: `test` starts with NONE, CMD or CMD-SHELL; times in nanoseconds (0: default)."""
 
     test: tuple[str, ...]
@@ -33,11 +33,10 @@ class _Keep:
 _KEEP: Final = _Keep()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True, kw_only=True):
     """An image config. `entrypoint` and `cmd` are None where it sets none; `raw` has also the fields unknown here."""
 
-    raw: bytes = field(repr=False)
+    raw: bytes
     platform: Platform
     diff_ids: tuple[Digest, ...]
     created: str = ""
@@ -228,8 +227,7 @@ def _write_healthcheck(healthcheck: Healthcheck | None) -> dict[str, Any] | None
     return {key: value for key, value in body.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class _Reader(Struct, frozen=True):
     """Typed reading of the wire form; null is the same as absent."""
 
     where: str

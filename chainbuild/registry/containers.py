@@ -9,9 +9,10 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
 from chainbuild.registry import engine
@@ -28,8 +29,7 @@ _FORMAT: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Container:
+class Container(Struct, frozen=True, kw_only=True):
     """A container of a registry. `ours` if it has chainbuild's label; the other texts are empty if it has not.
 
     `owner` is the user who started it, in words (empty: by hand, or by an earlier version of chainbuild).

@@ -11,9 +11,10 @@ import posixpath
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Final, cast
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError
@@ -21,6 +22,7 @@ from chainbuild.references import ImageReference
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.tar import Member, TarError, members
+from chainbuild.values import replace
 
 WHITEOUT: Final = ".wh."
 """How the name of a member begins that takes away what lower layers have (OCI image spec, layer, "Whiteouts")."""
@@ -28,8 +30,7 @@ _AT_ONCE: Final = 4
 _BUFFER: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where a file comes from: the number of its layer, from 0; its size in bytes there."""
 
     layer: int

@@ -15,9 +15,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
 from chainbuild.registry.login import USER, Login
@@ -34,8 +35,7 @@ RunLogin = Callable[[str, str], str]
 """Runs `docker login` for an endpoint with a password on its stdin; returns what went wrong, or nothing."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True, kw_only=True):
     """Where Docker has the login: in the user's own config (`docker`) or in chainbuild's copy of it (`copy`).
 
     `new` if this call put it there. `why` says why the user's config was not used.

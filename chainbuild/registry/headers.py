@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit
+
+from msgspec import Struct
 
 from chainbuild import limits
 
@@ -73,8 +74,7 @@ def address_of(text: str, base: str) -> str:
 # ---- WWW-Authenticate ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Struct, frozen=True):
     """One way in which a server accepts a login (RFC 9110, 11.3): the scheme in lower case, and its parameters."""
 
     scheme: str

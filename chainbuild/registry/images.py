@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotAnImageError, NotFoundInRegistryError
@@ -22,14 +23,14 @@ from chainbuild.registry.oci import (
 )
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Body
+from chainbuild.values import replace
 
 _DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 # Transfers of one image at a time: a few hide the latency; more only share the same line.
 _TRANSFERS: Final = 4
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteImage:
+class RemoteImage(Struct, frozen=True, kw_only=True):
     """An image of one platform in a registry. `reference` is pinned by the digest of the image's own manifest."""
 
     reference: ImageReference

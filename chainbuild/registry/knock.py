@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.registry.answers import is_registry
@@ -15,8 +16,7 @@ _PING_SECONDS: Final = 5.0
 Answer = Literal["registry", "nothing", "something else"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """What answered on the port. `presence` is the connection that was asked through; it is open until it is closed."""
 
     answer: Answer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.references import Digest
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
@@ -16,8 +17,7 @@ from chainbuild.registry.transport import CHUNK
 _LEVEL: Final = 4
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """A compressed layer in a file: `digest` is that of the file, `diff_id` that of the tar in it."""
 
     path: Path

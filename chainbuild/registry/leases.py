@@ -18,9 +18,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.userdirs import private_folder, read_private, state_home, write_private
@@ -33,8 +35,7 @@ _LONGEST_FILE: Final = 4096
 _LONGEST_COMMAND: Final = 200
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True, kw_only=True):
     """A process that holds a lease or the mutex. `started` is in seconds since the epoch; `data` is the registry's folder."""
 
     pid: int
@@ -47,8 +48,7 @@ class Holder:
         return f"pid {self.pid} since {since}: {self.command}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True, kw_only=True):
     """The note that a run started the registry on the port, so that the last run stops it.
 
     `container` is the container's id; empty until the run that wrote the mark has seen the container.

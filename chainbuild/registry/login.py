@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
+
 from chainbuild.registry.credentials import Credentials
 from chainbuild.userdirs import data_home, private_folder, read_private, write_private
 
@@ -56,8 +58,7 @@ class Login:
         return f"chainbuild registry of {owner()}, login {self.id}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Realm:
+class Realm(Struct, frozen=True, kw_only=True):
     """What a managed registry says about itself to everybody: its owner in words, and the public name of its login."""
 
     owner: str

@@ -12,10 +12,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit
@@ -36,8 +37,7 @@ _GLANCE_SECONDS: Final = 15.0
 Kind = Literal["none", "run", "person", "foreign", "other-user", "blocked"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RegistryStatus:
+class RegistryStatus(Struct, frozen=True, kw_only=True):
     """What is on the port.
 
     `kind`: `none`; `run` (the last run stops it); `person` (it runs until `down`); `foreign` (a registry that is not

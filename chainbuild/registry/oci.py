@@ -11,8 +11,9 @@ import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, RegistryError, WrongUseError
@@ -46,8 +47,7 @@ def canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Descriptor:
+class Descriptor(Struct, frozen=True, kw_only=True):
     """What points at content: media type, digest, size in bytes; in an index also the platform."""
 
     media_type: str
@@ -79,13 +79,12 @@ class Descriptor:
         return dict(self.annotations).get(key, "")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RawManifest:
+class RawManifest(Struct, frozen=True, kw_only=True):
     """A manifest or an index as a registry serves it: bytes whose digest was checked."""
 
     media_type: str
     digest: Digest
-    raw: bytes = field(repr=False)
+    raw: bytes
 
     @property
     def is_index(self) -> bool:
@@ -98,13 +97,12 @@ class RawManifest:
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """An image manifest: its config and its layers, lowest first. Artifacts have the same form."""
 
     media_type: str
     digest: Digest
-    raw: bytes = field(repr=False)
+    raw: bytes
     config: Descriptor
     layers: tuple[Descriptor, ...]
     artifact_type: str = ""
@@ -184,13 +182,12 @@ class Manifest:
         return cls.parse(canonical(document))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Index:
+class Index(Struct, frozen=True, kw_only=True):
     """An image index (manifest list): a manifest per platform, and maybe attestations."""
 
     media_type: str
     digest: Digest
-    raw: bytes = field(repr=False)
+    raw: bytes
     manifests: tuple[Descriptor, ...]
     annotations: tuple[tuple[str, str], ...] = ()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from chainbuild import limits
@@ -19,6 +18,7 @@ from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import copy_image, read_index
 from chainbuild.registry.oci import Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 MADE_BY: Final = "io.github.chainbuild.attached"
 """The annotation of what chainbuild attached; what others attached is never replaced."""

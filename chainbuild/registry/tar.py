@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import IO, Final, Literal
+
+from msgspec import Struct
 
 from chainbuild import limits
 
@@ -44,8 +45,7 @@ class TarError(ValueError):
     """The stream is not a tar, or is damaged."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class Member(Struct, frozen=True, kw_only=True):
     """What a tar has of one path. `size` is that of the content that `chunks` gives.
 
     Names are decoded with surrogate escapes (PEP 383). `chunks` is valid until the next member is asked for.
@@ -61,8 +61,7 @@ class Member:
     chunks: Callable[[], Iterator[bytes]]
 
 
-@dataclass(slots=True)
-class _Header:
+class _Header(Struct):
     """The header of a member with all that belongs to it. `stored` is the size of its content in the stream."""
 
     info: tarfile.TarInfo

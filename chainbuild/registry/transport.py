@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from msgspec import Struct
+
 from chainbuild import limits
 from chainbuild.registry.headers import whole_number
 from chainbuild.registry.watch import Watch, under, watched
@@ -38,12 +40,11 @@ class TransportError(Exception):
         self.fault: Fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """What a request sends: `size` bytes, which `chunks()` gives anew at each call (so a request can be retried)."""
 
     size: int
-    chunks: Callable[[], Iterable[bytes]] = field(repr=False)
+    chunks: Callable[[], Iterable[bytes]]
 
     @classmethod
     def of(cls, data: bytes) -> Body:

@@ -25,9 +25,10 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import NotReadyError
 from chainbuild.events import Emit, Message
@@ -55,8 +56,7 @@ _COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
-@dataclass(kw_only=True, slots=True)
-class TakenOver:
+class TakenOver(Struct, kw_only=True):
     """What was added to the user's data, and what was left out."""
 
     blobs: int = 0

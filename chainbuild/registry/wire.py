@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import (
@@ -21,6 +22,7 @@ from chainbuild.registry.auth import Authorizer, Scope
 from chainbuild.registry.credentials import Lookup
 from chainbuild.registry.headers import address_of, origin, whole_number
 from chainbuild.registry.transport import Body, Request, Response, Transport, TransportError
+from chainbuild.values import replace
 
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -35,8 +37,7 @@ _HINTS: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True, kw_only=True):
     """One call of the client: all requests that it takes share its time. `deadline` is of the wire's clock."""
 
     method: str

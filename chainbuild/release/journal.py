@@ -12,9 +12,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal
+
+from msgspec import Struct
 
 from chainbuild.errors import BusyError, WrongUseError
 from chainbuild.release.model import ReleasePlan
@@ -26,8 +27,7 @@ _LARGEST: Final = 16 << 20
 """Bytes of a journal: far more than any release writes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Journal:
+class Journal(Struct, frozen=True, kw_only=True):
     """A journal that is held by this process, for what it does.
 
     `begun` is when names began to move by the same and did not all arrive, in seconds since the epoch; 0: not so.

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.comparison.compare import compare, trail_or_nothing
 from chainbuild.comparison.model import Change, Comparison, size_words
@@ -22,6 +23,7 @@ from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.model import Difference, PlannedImage
 from chainbuild.trials import VERDICT
+from chainbuild.values import replace
 from chainbuild.wording import escaped, share, size
 
 MUCH_LARGER: Final = 1.2
@@ -29,8 +31,7 @@ MUCH_LARGER: Final = 1.2
 _HEX: Final = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """An image of the chain registry as it is now, by platform, with how it was made; and what its names mean now.
 
     `replaced` is what the first of its names that means something means, and `previous` that by platform.

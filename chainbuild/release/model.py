@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import Problem
 from chainbuild.references import Digest, ImageReference, Platform
@@ -16,8 +17,7 @@ from chainbuild.release.rules import RELEASE
 SHOWN_SCHEMA: Final = "chainbuild.release/1"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Warned:
+class Warned(Struct, frozen=True, kw_only=True):
     """A warning; `accepted` is the reason why somebody found it fine, empty while nobody did."""
 
     says: str
@@ -25,8 +25,7 @@ class Warned:
     line: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """What changes on a platform, in words; `to` is what it was compared with."""
 
     to: str = ""
@@ -38,8 +37,7 @@ class Difference:
     files: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedImage:
+class PlannedImage(Struct, frozen=True, kw_only=True):
     """An image of a plan. `name` is what the chain registry calls it; platforms are under the plan's own spelling.
 
     `replaces` has None for a name that means nothing yet. `key` is how the file writes the image's name; `lines` are
@@ -91,8 +89,7 @@ class PlannedImage:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleasePlan:
+class ReleasePlan(Struct, frozen=True, kw_only=True):
     """A plan as it was read from `path`, which people are told as `shown`."""
 
     path: Path

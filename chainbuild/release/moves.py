@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
 from chainbuild.records.store import RecordStore
@@ -15,13 +16,13 @@ from chainbuild.registry.pool import Registries
 from chainbuild.release.deciding import undecided
 from chainbuild.release.looking import Look, digest_now, errors_of, index_of, look_at, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan
+from chainbuild.values import replace
 
 _AT_ONCE: Final = 4
 _UPDATE: Final = "Look at it again: chainbuild release update {name}, and review the difference."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Move:
+class Move(Struct, frozen=True, kw_only=True):
     """A name and what it is to mean: `after`, where it means `before` now (None: nothing).
 
     `source` is the image's repository in the chain registry, `index` what the name will point at, with its images there.

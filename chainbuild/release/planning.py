@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -19,6 +18,7 @@ from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
 from chainbuild.release.rules import OPEN, RELEASE
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 _PLACES: Final = re.compile(r"\{([^{}]*)\}")

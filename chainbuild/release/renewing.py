@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import yaml
+from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.project.nodes import compose
@@ -24,8 +24,7 @@ _ENDS: Final = re.compile("(\r\n|[\n\r\x85\u2028\u2029])")
 _BLOCK: Final = "Write one key a line, as chainbuild release create does."
 
 
-@dataclass(frozen=True, slots=True)
-class _Edit:
+class _Edit(Struct, frozen=True):
     """Lines `first` to `last` (not included; counted from 0) become `lines`."""
 
     first: int

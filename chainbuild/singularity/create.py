@@ -6,9 +6,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.errors import BuildFailedError, ChainbuildError, WrongUseError
@@ -30,8 +31,7 @@ _CACHE_FOLDER: Final = "chainbuild"
 LogPath = Callable[[str], Path | None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True, kw_only=True):
     """What is done with a wanted image: `there` is its SIF where that is of the same digest."""
 
     wanted: Wanted
@@ -43,8 +43,7 @@ class Planned:
         return "unchanged" if self.there else "asked for"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """The SIF files that there are now, in order; and what failed, by the name that the run called it."""
 
     made: tuple[Sif, ...]
@@ -126,8 +125,7 @@ def _find_tool(session: Session, environ: Mapping[str, str], *, helper: bool) ->
 # ---- one conversion -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Work:
+class _Work(Struct, frozen=True, kw_only=True):
     """Where a run works: `temporary` to unpack in, `layouts` on the disk of the blobs, `output` on that of the shelf."""
 
     temporary: Path

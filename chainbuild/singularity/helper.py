@@ -14,9 +14,10 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.bases import find_all
 from chainbuild.build_order import BuildOrder
@@ -93,8 +94,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """Whose the files are that a container makes. `mapped`: the engine is rootless, its root is the user."""
 
     user: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.bases import FoundImage
 from chainbuild.errors import (
@@ -30,8 +31,7 @@ from chainbuild.singularity.names import SifName, is_glob, matches, short_name, 
 _NO_IMAGE: Final = (NotFoundInRegistryError, NotAnImageError, DamagedContentError, LoginNeededError)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """An image of one platform that a SIF file is wanted of. `source` is its name as people type it."""
 
     name: SifName

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 
@@ -17,8 +18,7 @@ _MOVING_TAG: Final = "latest"
 _TAG_LENGTH: Final = 128
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class SifName:
+class SifName(Struct, frozen=True, kw_only=True, order=True):
     """The name of a SIF file: that of its image, `repository:tag`, without the chain registry's host.
 
     Where one name means images of several platforms, each tag ends in the platform, as those of results do.

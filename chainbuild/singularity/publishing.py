@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.errors import ChainbuildError, NotReadyError
@@ -15,8 +16,7 @@ from chainbuild.singularity.shelf import Shelf, Sif, sha256_of
 State = Literal["published", "differs", "not published"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Compared:
+class Compared(Struct, frozen=True, kw_only=True):
     """A SIF file against what is published under its name (`checksum` empty: nothing)."""
 
     sif: Sif
@@ -41,8 +41,7 @@ def compare(place: Place, sifs: Sequence[Sif]) -> tuple[Compared, ...]:
     return tuple(Compared(sif=one, checksum=there.get(one.file, "")) for one in sifs)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
+class Published(Struct, frozen=True, kw_only=True):
     """What was uploaded, and what failed, by the name that the run called it."""
 
     uploaded: tuple[Sif, ...]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotReadyError, WrongUseError
@@ -24,8 +25,7 @@ FACTS: Final = ".json"
 _LINE: Final = re.compile(r"([0-9a-f]{64})(?:[ \t][ *]?(.*))?")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sif:
+class Sif(Struct, frozen=True, kw_only=True):
     """A SIF file and what is known of it. `image` is what it was made from, `digest` that image's manifest."""
 
     name: SifName

@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
 from chainbuild.wording import size
@@ -25,8 +26,7 @@ _PACKED: Final = 1.2
 _LEAST: Final = 8 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
+class Places(Struct, frozen=True, kw_only=True):
     """The folders that a conversion works in. `cache`: where layers stay for the next time; None for nowhere."""
 
     temporary: Path
@@ -62,8 +62,7 @@ def find_places(environ: Mapping[str, str]) -> Places:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Need:
+class Need(Struct, frozen=True, kw_only=True):
     """Bytes that are needed in a folder, for what, and which variable or flag names another folder."""
 
     folder: Path

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from chainbuild.errors import BuildFailedError
 from chainbuild.references import Platform
@@ -23,8 +24,7 @@ _LEVEL: Final = re.compile(r"(INFO|WARNING|FATAL|ERROR|VERBOSE|DEBUG)\s*:\s*")
 TellLine = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Conversion:
+class Conversion(Struct, frozen=True, kw_only=True):
     """One SIF file that is to be made.
 
     `layout` is the OCI layout's name in the folder `layouts` (the SIF tells of it: it is no path of this machine);

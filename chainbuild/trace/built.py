@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from chainbuild.bases import FoundImage
 from chainbuild.errors import NotFoundInRegistryError, NotReadyError, WrongUseError
@@ -29,8 +30,7 @@ from chainbuild.trials import read_trial
 SCHEMA = "chainbuild.traced/1"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True, kw_only=True):
     """A chain's last image and its result, and what is traced: a command, or the production test at `test`."""
 
     step: StepId
@@ -43,8 +43,7 @@ class Subject:
     """The option's list of paths that need not be there."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Findings:
+class Findings(Struct, frozen=True, kw_only=True):
     """What tracing a subject showed. `file` is the args file for the platform, `content` what it becomes with the line.
 
     `content` is None if there is nothing to add, or the file has it already.
@@ -55,7 +54,7 @@ class Findings:
     missing: tuple[MissingPath, ...]
     file: Path
     line: str = ""
-    content: bytes | None = field(default=None, repr=False)
+    content: bytes | None = None
 
     @property
     def passed(self) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import NotProvenError
 from chainbuild.events import Emit, Verdict
@@ -37,8 +38,7 @@ _DOUBT: Final = "warning: "
 _TESTS_NOTE: Final = "traced_tests"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Traced:
+class Traced(Struct, frozen=True, kw_only=True):
     """What a record keeps of the proof: its verdict, and by which tests it was given."""
 
     verdicts: Mapping[str, str] = field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import ChainbuildError
@@ -12,8 +13,7 @@ from chainbuild.errors import ChainbuildError
 _KINDS: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Package:
+class Package(Struct, frozen=True, kw_only=True):
     """The package that a path is of, in the chain's image; without a name if there is none."""
 
     kind: str = ""
@@ -30,8 +30,7 @@ class Package:
         return f"{_KINDS.get(self.kind, self.kind)} {self.name} {self.version}".rstrip() if self.name else "no package"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TracedTest:
+class TracedTest(Struct, frozen=True, kw_only=True):
     """How a test ended in the chain's image (`status`), and in the production image (`produced`, empty if not run there).
 
     A status is an exit code, `late`, `skipped` (it did not pass in the production image) or `none`. `paths` is how many
@@ -62,8 +61,7 @@ class TracedTest:
         return _ending(self.produced)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MissingPath:
+class MissingPath(Struct, frozen=True, kw_only=True):
     """A path of the chain's image that the production image does not have, and which tests and which program used it.
 
     `action` is `opened`, `listed`, `entered` or `executed`.
@@ -82,8 +80,7 @@ class MissingPath:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Addition:
+class Addition(Struct, frozen=True, kw_only=True):
     """A word for `ADDITIONAL_FILES`: a pattern, the package it is of, and the missing paths that it brings."""
 
     path: str
@@ -92,8 +89,7 @@ class Addition:
     brings: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TraceReport:
+class TraceReport(Struct, frozen=True, kw_only=True):
     """What was traced: how many different paths count, the tests, what is missing, and what to keep for that."""
 
     paths: int

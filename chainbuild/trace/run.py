@@ -13,9 +13,10 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.build_order import BuildOrder
 from chainbuild.errors import BuildFailedError, ChainbuildError
@@ -51,8 +52,7 @@ class NotTraceableError(ChainbuildError):
     passing = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TraceTarget:
+class TraceTarget(Struct, frozen=True, kw_only=True):
     """A test or a command that is traced. With `program` that file is run, else `command`.
 
     `in_production`: it is run in the production image, too. `only_if_it_passes` there is it traced.

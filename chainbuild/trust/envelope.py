@@ -12,8 +12,9 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
 from chainbuild.trust.keys import PublicKey, SigningKey
@@ -27,21 +28,19 @@ class EnvelopeError(ValueError):
     """The bytes are not a DSSE envelope."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True, kw_only=True):
     """One signature. `key_id` is the id of the key that it claims; `key` that key, if the envelope holds it."""
 
     key_id: str
-    value: bytes = field(repr=False)
+    value: bytes
     key: PublicKey | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True, kw_only=True):
     """An envelope as it was read: nothing in it is verified yet."""
 
     payload_type: str
-    payload: bytes = field(repr=False)
+    payload: bytes
     signatures: tuple[Signature, ...]
 
     @classmethod

@@ -16,14 +16,16 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
 from chainbuild.trust.envelope import Envelope, EnvelopeError
 from chainbuild.trust.keys import PublicKey, SigningKey
 from chainbuild.userdirs import config_home, data_home, private_folder, read_private, write_private
+from chainbuild.values import replace
 
 SIGNING_KEY: Final = "CHAINBUILD_SIGNING_KEY"
 TRUSTED_KEYS: Final = "CHAINBUILD_TRUSTED_KEYS"
@@ -42,8 +44,7 @@ class UntrustedError(Exception):
         self.why = why
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrustedKey:
+class TrustedKey(Struct, frozen=True, kw_only=True):
     """A key that counts, what people call it, and where it is named."""
 
     key: PublicKey
@@ -51,8 +52,7 @@ class TrustedKey:
     source: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True, kw_only=True):
     """A statement that a trusted key has signed."""
 
     payload: bytes

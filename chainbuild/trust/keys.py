@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from chainbuild.errors import WrongUseError
 
 if TYPE_CHECKING:
@@ -31,8 +33,7 @@ SHORT: Final = 12
 """How many hex digits of a key's id people see."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(Struct, frozen=True):
     """An Ed25519 public key."""
 
     raw: bytes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.log_tail import LogTail
@@ -13,8 +14,7 @@ from chainbuild.wording import past
 State = Literal["waiting", "running", "done", "reused", "failed", "skipped"]
 
 
-@dataclass(kw_only=True, slots=True)
-class Row:
+class Row(Struct, kw_only=True):
     """A step and what is known of it now. Times are seconds since the epoch or seconds, sizes bytes."""
 
     step: str
@@ -81,8 +81,7 @@ class Row:
         self.tails[event.vertex] = tail
 
 
-@dataclass(kw_only=True, slots=True)
-class Board:
+class Board(Struct, kw_only=True):
     """All steps of a run in the plan's order. Not thread-safe: a view guards it."""
 
     rows: dict[str, Row] = field(default_factory=dict)

@@ -6,8 +6,9 @@ then whole groups in which nothing happens now, then the log lines. What is runn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.summary import STATE_STYLES
@@ -21,8 +22,7 @@ _LONGEST_LOG_LINE: Final = 2000
 _SHORTEST_DOING: Final = 10
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Detail:
+class _Detail(Struct, frozen=True, kw_only=True):
     """How much is shown: finished and waiting rows per group (None: all), log lines, groups at rest."""
 
     finished: int | None = None
@@ -41,8 +41,7 @@ _DETAILS: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """The room and the moment to draw for."""
 
     width: int
@@ -81,8 +80,7 @@ def _most_telling(lines: list[Line], count: int) -> list[Line]:
     return [lines[index] for index in kept]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Painter:
+class _Painter(Struct, frozen=True, kw_only=True):
     width: int
     names: int
     frame: Frame

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
@@ -20,8 +21,7 @@ _COLUMNS: Final = (
 _ACTION_STYLES: Final[dict[str, Style]] = {"reuse": "good"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlanRow:
+class PlanRow(Struct, frozen=True, kw_only=True):
     """A step of a plan: `action` is the plan's word (`build`, `reuse`, …), `command` the argv that would be run.
 
     `inherited` says which of its arguments options below asked for; `arguments` are all that was asked of a stage.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.ui.terminal import Line, Span
 from chainbuild.wording import cells, escaped
@@ -14,8 +15,7 @@ _GAP: Final = 2
 _NARROWEST_NOTE: Final = 24
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """A heading and whether the values stand right (numbers)."""
 
     heading: str

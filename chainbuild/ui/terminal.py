@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TextIO
 
+from msgspec import Struct
+
 from chainbuild.wording import inert
 
 Style = Literal["", "bold", "dim", "good", "bad", "warn", "busy"]
@@ -61,8 +63,7 @@ SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER: Final = "|/-\\"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A piece of a line in one style. (By position: there are many of these in the layout.)"""
 
     text: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from chainbuild.registry.images import RemoteImage, platforms_of, read_index, re
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 from tests.engine.conftest import OWN, Done, Place, laid, push_files
 from tests.engine.faulty import KINDS, UPLOADS, Exchange, Proxy, proxied
 from tests.support.keys import record_store
@@ -347,5 +347,5 @@ def test_build_whose_uploads_lose_their_answers_ends_well(
 
 def test_pace_of_the_suite_is_the_product_s_with_lower_numbers() -> None:
     """What is lowered here is nothing but numbers."""
-    assert replace(PACE, **{name: getattr(limits.Pace(), name) for name in Pace.__slots__}) == limits.Pace()
+    assert replace(PACE, **{name: getattr(limits.Pace(), name) for name in Pace.__struct_fields__}) == limits.Pace()
     assert len(KINDS) + len(UPLOADS) >= 100

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import copy_image, resolve
 from chainbuild.registry.knock import ask
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 from .conftest import (
     OWN,

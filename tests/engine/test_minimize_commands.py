@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from chainbuild.values import replace
 
 from .conftest import OWN, Done, Lay, Place
 

@@ -6,9 +6,10 @@ Each option is built by a command of its own first, on the result of the one bel
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+
+from chainbuild.values import replace
 
 from .conftest import OTHER, OWN, Done, Lay, Place
 

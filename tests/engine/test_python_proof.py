@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from chainbuild.values import replace
 
 from .conftest import OWN, Done, Lay, Place, write_tree
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ import pytest
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import copy_image
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 from .conftest import OWN, Lay, Place, RegistryContainer, container_output, write_tree
 

@@ -8,7 +8,6 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from chainbuild.references import ChainRegistry
 from chainbuild.registry.images import copy_image
 from chainbuild.registry.integrity import is_intact
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 from tests.support.keys import signing_key
 
 from .conftest import OWN, Done, Lay, Place, RegistryContainer, write_tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from chainbuild.registry.images import read_index
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.referrers import referrers_tag, subject_of
+from chainbuild.values import replace
 
 from .conftest import OTHER, OWN, Done, Lay, Place, push_files
 

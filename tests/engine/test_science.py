@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from chainbuild.errors import ChainbuildError
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 from .conftest import OWN, Done, Lay, Place, container_output, eventually, kill
 

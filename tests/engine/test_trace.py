@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from chainbuild.values import replace
 
 from .conftest import OTHER, OWN, Done, Lay, Place, write_tree
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import IO, Any
 
 import pytest
@@ -20,6 +19,7 @@ from chainbuild.provenance import LABELS
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import copy_image
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 from .conftest import OWN, Lay, Place, docker
 

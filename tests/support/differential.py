@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from chainbuild.dockerfile.rewrite import pin_images
 from chainbuild.errors import WrongUseError
 from chainbuild.orders import order_for
+from chainbuild.values import replace
 from tests.support.plain_builds import Build, build_all, move
 from tests.support.reuse_pairs import (
     CHANGES,

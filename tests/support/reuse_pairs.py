@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from chainbuild.layouts.images import named_images, named_uses
 from chainbuild.model import BuildArg, ImageInput, Step, StepKind
 from chainbuild.plan import ImageFacts
 from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
 
 HERE: Final = Platform.of_this_machine()
 WHEN: Final = 1_577_836_800

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -20,6 +19,7 @@ from chainbuild.registry import images, local
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.layer import Layer, pack_layer
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeRegistry
 

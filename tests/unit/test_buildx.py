@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from chainbuild.events import Event
 from chainbuild.model import Secret
 from chainbuild.orders import order_for, shown_path, stage_args
 from chainbuild.progress import Failure
+from chainbuild.values import replace
 from tests.unit.test_progress import ERROR, log, vertex
 from tests.unit.world import AMD64, ARM64, THREE_STEPS, World
 

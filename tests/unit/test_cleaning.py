@@ -186,7 +186,7 @@ def run_as(world: World, tag: str, *, cpu: str, platforms: Any = (AMD64,)) -> No
     request = world.request
 
     def tagged(*arguments: Any) -> Any:
-        from dataclasses import replace
+        from chainbuild.values import replace
 
         return replace(request(*arguments), tag=tag)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from chainbuild.command_line import RunRequest, Words, read_wishes
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.references import ChainRegistry
+from chainbuild.values import replace
 from tests.unit.world import THREE_STEPS, World
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +19,7 @@ from chainbuild.errors import BuildFailedError, NotReadyError
 from chainbuild.events import Emit
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.session import Session, Settings
+from chainbuild.values import replace
 from tests.unit.world import AMD64, ARM64, CHAIN, FakeStore, World
 
 

@@ -230,7 +230,7 @@ def test_a_bug_ends_the_run_at_once(world: World) -> None:
 
 
 def test_the_error_of_a_failed_build_knows_the_log(world: World, tmp_path: Path) -> None:
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     world.driver.fails[BASE] = failed(BASE)
     execution = world.execution()
@@ -622,7 +622,7 @@ def test_the_machine_s_fault_is_a_failure_too(world: World) -> None:
 
 
 def test_staging_tags_are_tags_however_long_the_names(world: World) -> None:
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     step = next(iter(world.graph()))
     long = staging_reference(replace(step, name="10-" + "x" * 300))

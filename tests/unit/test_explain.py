@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from chainbuild import journal
 from chainbuild.buildx import BuildxDriver
@@ -128,7 +128,7 @@ def words(root: Path) -> Words:
 def test_the_words_of_the_last_run_come_back(tmp_path: Path) -> None:
     remember_words(tmp_path, words(tmp_path))
     assert last_words(tmp_path) == words(tmp_path)
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     remember_words(tmp_path, replace(words(tmp_path), context=None))
     assert last_words(tmp_path).context is None

@@ -244,7 +244,7 @@ def test_an_answer_that_is_none_is_a_bug(raw: bytes, modules: list[str]) -> None
     ],
 )  # fmt: skip
 def test_the_switch(step: Step, said: str | None, default: str | None, wanted: bool) -> None:
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     args = (BuildArg(name="PROVE_IMPORTS", value=said),) if said is not None else ()
     declared = "ARG PROVE_IMPORTS" if default is None else f"ARG PROVE_IMPORTS={default}"

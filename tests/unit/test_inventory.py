@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.ui.terminal import Terminal
 from chainbuild.ui.trails import show_trail, trail_as_json
+from chainbuild.values import replace
 from tests.support.keys import record_store, store_record
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World
 

@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from chainbuild.layers import LayerWords, lookalikes, read_layer
 from chainbuild.layouts.science import words
 from chainbuild.references import ImageReference
 from chainbuild.session import Session
+from chainbuild.values import replace
 from tests.unit.world import AMD64, CHAIN, FakeDriver, FakeStore, World, failed
 
 OS = "FROM fat:1\nRUN install gcc\n"

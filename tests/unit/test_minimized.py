@@ -184,7 +184,7 @@ def test_without_the_steps_records_or_with_an_older_report_there_is_nothing_by_s
     result = chain(world)
     found = minimized_of(world.records, result)
     older = {**REPORT, "packages": [{key: row[key] for key in row if key != "paths"} for row in REPORT["packages"]]}
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     assert by_step(world.records, replace(found, report=older)) == []
     assert by_step(world.records, replace(found, record=replace(found.record, parents={}))) == []

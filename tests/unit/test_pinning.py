@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from chainbuild.orders import order_for
 from chainbuild.pinning import copy_for_builder, leaves_its_folder
 from chainbuild.references import ImageReference
 from chainbuild.triggers import with_trigger_images
+from chainbuild.values import replace
 from tests.unit.world import AMD64, ARM64, World
 
 PINNED = "localhost:5000/x@sha256:"

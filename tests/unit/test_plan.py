@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from chainbuild.plan_json import SCHEMA, plan_as_json
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.sources import Checked
+from chainbuild.values import replace
 from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.retrial import Failures, Retrial, of_image, of_options, run_retrials
 from chainbuild.session import Session, Settings
+from chainbuild.values import replace
 from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 
 BLAS, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/production"

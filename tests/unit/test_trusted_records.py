@@ -136,7 +136,7 @@ def other_repository(world: World, repo: str) -> None:
     before = world.request
 
     def request(*args: object, **how: object) -> object:
-        from dataclasses import replace
+        from chainbuild.values import replace
 
         return replace(
             before(*args, **how),  # type: ignore[arg-type]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 # A string is taken whole, so that what looks like a comment in it stays.
 _TOKEN: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|//[^\n]*|[{}\[\]]')
 _COLON: Final = re.compile(r"\s*:")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommentedObject:
+class CommentedObject(Struct, frozen=True, kw_only=True):
     """An object: its values, the line of each key, and the keys that stand twice. Numbers are texts, as written."""
 
     values: Mapping[str, Any]

@@ -7,14 +7,16 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, MANIFEST, TEST, CompatLayer, Described
 from chainbuild.ordering import circle, in_order
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 VARIABLE: Final = "SCISERVER_IMAGE"
@@ -99,8 +101,7 @@ def check_dockerfile(layer: CompatLayer, problems: list[Problem]) -> None:
         problems.append(Problem(path=layer.shown, line=last, message="its last instruction is not finished", hint=hint))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Merged:
+class Merged(Struct, frozen=True, kw_only=True):
     """A merged Dockerfile; `origins` tell from which of its lines on which layer's stands in it."""
 
     text: str

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem
 from chainbuild.layouts.science.manifests import DOCKERFILE, ScienceLayer
 from chainbuild.ordering import circle, in_order
+from chainbuild.values import replace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forest:
+class Forest(Struct, frozen=True, kw_only=True):
     """The layers in an order in which each comes after all that it stands on.
 
     `below` has for each target those that it stands on, directly; `finals` the final target of each `image:version`.

@@ -7,8 +7,9 @@ name in it is replaced by what the tree makes, in the copy of the file that the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, find_facts
 from chainbuild.errors import Problem
@@ -17,6 +18,7 @@ from chainbuild.layouts.science.manifests import Described
 from chainbuild.layouts.science.versions import version_of_build
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
 SCI: Final = "sci"
@@ -27,8 +29,7 @@ WAYS_OUT: Final = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OldVersion:
+class OldVersion(Struct, frozen=True, kw_only=True):
     """A FROM of a version that no layer of the tree builds any more."""
 
     target: str
@@ -56,8 +57,7 @@ class OldVersion:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Base:
+class Base(Struct, frozen=True, kw_only=True):
     """An image that a Dockerfile reads: `target` is the layer that it is (empty: an image from outside).
 
     `fixed`: it is a layer of the tree, but one build of it, by digest; the layer comes first all the same.
@@ -73,8 +73,7 @@ class Base:
         return bool(self.target) and not self.fixed
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bases:
+class Bases(Struct, frozen=True, kw_only=True):
     """All images that a Dockerfile reads on one platform; `parent` is the name of the one that its result stands on."""
 
     bases: tuple[Base, ...]
@@ -89,8 +88,7 @@ class Bases:
         return tuple(dict.fromkeys((*(base.target for base in self.bases if base.target), *meant)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
+class Named(Struct, frozen=True, kw_only=True):
     """The parts of a name that could be a layer's: `prefix/kind/name:tag@digest`."""
 
     prefix: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.joining import FILES
@@ -21,6 +22,7 @@ from chainbuild.plan import Lenience
 from chainbuild.references import ImageReference, Platform
 from chainbuild.scratch import scratch_folder
 from chainbuild.trials import read_trial
+from chainbuild.values import replace
 
 LABEL: Final = "org.sciserver"
 FILES_OPTION: Final = "files"
@@ -28,8 +30,7 @@ FILES_OPTION: Final = "files"
 _NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """What a run is about, as the core takes it."""
 
     graph: Graph

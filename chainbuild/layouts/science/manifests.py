@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
@@ -25,8 +26,7 @@ _SCIENCE_KEYS: Final = ("image", "version", "target", "compat")
 _COMPAT_KEYS: Final = ("includes",)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Described:
+class Described(Struct, frozen=True, kw_only=True):
     """What a science layer's manifest says, without its Dockerfile: also of one that is no more in the tree."""
 
     folder: str
@@ -54,8 +54,7 @@ class Described:
         return f"{self.folder}/{MANIFEST}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScienceLayer:
+class ScienceLayer(Struct, frozen=True, kw_only=True):
     """A science layer of the tree."""
 
     said: Described
@@ -68,8 +67,7 @@ class ScienceLayer:
         return self.said.target
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompatLayer:
+class CompatLayer(Struct, frozen=True, kw_only=True):
     """A compat layer of the tree: a Dockerfile without FROM, files, and the layers that come before it."""
 
     name: str

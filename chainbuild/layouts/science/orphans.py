@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem, RegistryBusyError, RegistryError, UnreachableError
 from chainbuild.git import Git, Span
@@ -20,8 +21,7 @@ _RELEASED: Final = "released-"
 _GIVEN_UP: Final = "orphan-"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True, kw_only=True):
     """An `image:version` that had a final layer and has none."""
 
     release: str
@@ -140,8 +140,7 @@ def _tag(prefix: str, release: str) -> str:
     return f"{prefix}{image}-{version}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Orphan:
+class Orphan(Struct, frozen=True, kw_only=True):
     """A released version that gets no compat updates; `heirs` are the versions of its image that do."""
 
     release: str

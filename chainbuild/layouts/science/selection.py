@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.git import Git, Span
@@ -15,8 +16,7 @@ from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, CompatLayer
 from chainbuild.wording import perhaps_you_meant
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What the user asked for. `include` and `ignore` are folders below the root, as `science/a` or `compat/b`."""
 
     ref: Span | None = None
@@ -30,8 +30,7 @@ class Wanted:
         return self.ref is None and not self.include
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """The layers that get names: science targets, and the `image:version` of compat images.
 
     `ignored` are the folders whose own changes start nothing.

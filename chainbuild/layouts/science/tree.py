@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.joining import can_be_joined
@@ -37,8 +38,7 @@ Spot = tuple[str, str]
 """A science target or an `image:version`, and an OCI platform."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where a tree's images go: REPO, its repository in the chain registry, and where its old versions are found."""
 
     repo: ImageReference
@@ -46,8 +46,7 @@ class Place:
     released: ImageReference
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True, kw_only=True):
     """The tree. `science_bases` and `compat_bases` tell what each layer and each final image reads, per platform."""
 
     root: Path

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import total_ordering
 from typing import Final
+
+from msgspec import Struct
 
 _VERSION: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _BUILD: Final = re.compile(
@@ -14,8 +15,7 @@ _BUILD: Final = re.compile(
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """A version as it is written. 2.10 comes after 2.9; 2 and 2.0 are the same number under two names."""
 
     text: str
@@ -46,8 +46,7 @@ def is_version(text: str) -> bool:
     return bool(_VERSION.fullmatch(text))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """The commit that a tree is at: how many commits it has below it (itself counted), its short hash, edits on top."""
 
     count: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.command_line import Collector, CommonWords, parse_platforms, parse_repository, settings_of, wishes_of
 from chainbuild.errors import Problem, WrongUseError
@@ -21,8 +22,7 @@ from chainbuild.session import Settings
 DEFAULT_REPO: Final = "compute-images"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScienceWords(CommonWords):
+class ScienceWords(CommonWords, frozen=True, kw_only=True):
     """A run over science and compat layers, as the user typed it."""
 
     platform: str = ""
@@ -34,8 +34,7 @@ class ScienceWords(CommonWords):
     allow_orphan: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScienceRequest:
+class ScienceRequest(Struct, frozen=True, kw_only=True):
     """A run, read. `allowed` are the orphans that the user allows; `state` is None where git knows nothing."""
 
     settings: Settings

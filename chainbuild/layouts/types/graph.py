@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.foundation import find_foundation
@@ -23,6 +24,7 @@ from chainbuild.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.scratch import scratch_folder
 from chainbuild.trials import read_trial
+from chainbuild.values import replace
 
 OPTION: Final = "types"
 LABEL: Final = "org.casa-distro.image"
@@ -41,8 +43,7 @@ class Purpose(StrEnum):
     """Everything is taken as it stands; only what was chosen gets names, in the registries that it is published to."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What is to be done: with which images, for what, on which platforms."""
 
     chosen: frozenset[str]
@@ -54,8 +55,7 @@ class Wanted:
     secrets: tuple[Secret, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """What a run is about, as the core takes it; and the image that each step makes."""
 
     graph: Graph

@@ -8,8 +8,9 @@ python -m chainbuild.layouts.types.manifest > docs/casa_distro_docker.schema.jso
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem
 from chainbuild.project.nodes import Content, read_nodes
@@ -61,8 +62,7 @@ IMAGE_TYPE: Final = Table(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """An entry of `image_sources` as it is written: nothing is rendered yet."""
 
     index: int
@@ -72,8 +72,7 @@ class Source:
     parameters: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """What a file says; `shown` is its path for people."""
 
     shown: str

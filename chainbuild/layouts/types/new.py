@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.types.dependencies import relative_path
@@ -18,8 +19,7 @@ from chainbuild.wording import perhaps_you_meant
 _SYSTEM: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewType:
+class NewType(Struct, frozen=True, kw_only=True):
     """An image type that is to be: its folder, the image that it stands on, and what its image is called."""
 
     folder: Path

@@ -7,7 +7,8 @@ registry of ours, or anything at all once the folder's dependencies say so: `FRO
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.images import named_images
@@ -16,10 +17,10 @@ from chainbuild.layouts.types.tree import Catalogue, Image
 from chainbuild.model import ImageInput
 from chainbuild.ordering import circle, in_order
 from chainbuild.references import DOCKER_HUB, ChainRegistry, ImageReference, Platform
+from chainbuild.values import replace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Read:
+class Read(Struct, frozen=True, kw_only=True):
     """An image that a Dockerfile reads; `image` is the id of the one of ours that it is (empty: it is from outside).
 
     `fixed`: one of ours, but one build of it, by digest.
@@ -30,8 +31,7 @@ class Read:
     fixed: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Relations:
+class Relations(Struct, frozen=True, kw_only=True):
     """The order of all images, and for each what it comes after and what its Dockerfile reads.
 
     `below` has by id what `dependencies` stand for; `reads` by (id, OCI platform). `loose` are dependencies that no

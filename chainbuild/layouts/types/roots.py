@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem
 from chainbuild.layouts.types.manifest import MANIFEST
@@ -19,8 +20,7 @@ DEFAULT_REPOSITORY: Final = "casa_distro"
 """The default repository, below the user's home."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Root:
+class Root(Struct, frozen=True, kw_only=True):
     """A folder that image types are looked for in. `what` it is, for people; `needed`: somebody named it."""
 
     what: str
@@ -30,8 +30,7 @@ class Root:
     built_in: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True, kw_only=True):
     """An image type's folder. `spot` is its place in every root: `casa-dev/ubuntu-22.04`."""
 
     spot: str

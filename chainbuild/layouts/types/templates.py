@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from chainbuild import limits
 from chainbuild.wording import perhaps_you_meant
@@ -20,8 +21,7 @@ _LONGEST_NAME: Final = 64
 _USE: Final = re.compile(r"%?%\((?P<name>[^()\s]+)\)(?P<kind>[A-Za-z]?)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wrong:
+class Wrong(Struct, frozen=True, kw_only=True):
     """What is wrong with a text, `line` counted from 1 in it; and a way out."""
 
     line: int
@@ -29,8 +29,7 @@ class Wrong:
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parameters:
+class Parameters(Struct, frozen=True, kw_only=True):
     """Parameters with no parameters in their values any more. `broken` are those that could not be had."""
 
     values: Mapping[str, str]

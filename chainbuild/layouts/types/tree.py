@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from chainbuild import limits
 from chainbuild.dockerfile import Dockerfile, parse
@@ -25,8 +26,7 @@ from chainbuild.layouts.types.templates import Parameters, Wrong, render, resolv
 from chainbuild.references import DOCKER_HUB, ImageReference
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Template:
+class Template(Struct, frozen=True, kw_only=True):
     """A template file of an image, rendered: `name` is that of the file that it becomes."""
 
     name: str
@@ -34,8 +34,7 @@ class Template:
     content: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+class Image(Struct, frozen=True, kw_only=True):
     """An image that an image type's folder makes."""
 
     folder: Folder
@@ -89,8 +88,7 @@ class Image:
         return self.manifest.problem(message, hint, "image_sources", self.source.index, *place)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True, kw_only=True):
     """What there is: the images by their ids, in the order of spots; the roots; and the folders that are shadowed."""
 
     roots: tuple[Root, ...]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from chainbuild.errors import Problem
 from chainbuild.layouts.types.relations import Relations, host_of, name_in
@@ -17,8 +18,7 @@ FLAGS: Final = {True: "--public", False: "--private"}
 VARIABLES: Final = {True: "CHAINBUILD_PUBLIC_REGISTRY", False: "CHAINBUILD_PRIVATE_REGISTRY"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
+class Places(Struct, frozen=True, kw_only=True):
     """The registries: where steps hand images to each other, and where images of each visibility are published."""
 
     chain: ChainRegistry

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 import chainbuild
 from chainbuild.command_line import (
@@ -29,8 +30,7 @@ from chainbuild.run import Wishes
 from chainbuild.session import Settings, environment
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TypesWords(CommonWords):
+class TypesWords(CommonWords, frozen=True, kw_only=True):
     """A run over image types, as the user typed it."""
 
     purpose: Purpose = Purpose.CREATE
@@ -44,8 +44,7 @@ class TypesWords(CommonWords):
     casa_version: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TypesRequest:
+class TypesRequest(Struct, frozen=True, kw_only=True):
     """A run, read."""
 
     settings: Settings
@@ -57,8 +56,7 @@ class TypesRequest:
     allow_private_base: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """The image types and how they stand on each other, without a wish: what `types list` tells."""
 
     catalogue: Catalogue

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
 
@@ -26,8 +27,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _KNOWN: Final = "A folder, sftp://[USER@]HOST[:PORT]/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """A place. `path` is decoded for a folder and SFTP (relative to the home folder there without a leading `/`).
 
     For WebDAV it is the path of the URL as it was written, for ORAS the repository that all others are under.

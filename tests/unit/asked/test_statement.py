@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -24,6 +23,7 @@ from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.referrers import attach, referrers
 from chainbuild.trust.envelope import MEDIA_TYPE
+from chainbuild.values import replace
 from tests.support.keys import keyring, signing_key
 from tests.unit.registry.fake_registry import FakeRegistry
 

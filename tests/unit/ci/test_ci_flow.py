@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from chainbuild.ci.jobs import JobKind, Split, make_jobs
@@ -11,6 +9,7 @@ from chainbuild.layouts import numbered
 from chainbuild.model import Graph
 from chainbuild.plan import until
 from chainbuild.registry.images import read_index
+from chainbuild.values import replace
 from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 OPTIONS = ("stock", "graphics")

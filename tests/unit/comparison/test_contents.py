@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from chainbuild import limits
 from chainbuild.comparison.contents import Contents, Entry, LayeredRoot, read_contents
 from chainbuild.errors import LimitError, RegistryError
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 from tests.unit.comparison.layers import Content, add, dpkg, layer, status_d
 from tests.unit.registry.fake_registry import FakeRegistry
 

@@ -24,7 +24,7 @@ def world(tmp_path: Path) -> World:
 
 def wrong(world: World, files: Mapping[str, str], **request: object) -> list[str]:
     """`path:line: message` of every problem of a tree."""
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     world.write(files)
     with pytest.raises(WrongUseError) as caught:
@@ -158,7 +158,7 @@ def test_the_command_line_wins_over_a_file(world: World) -> None:
 
 
 def test_bare_keys_take_the_environment_s_value(world: World) -> None:
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     world.write({**THREE_STEPS, "stock/blas-amd64-args": "CPU\n"})
     graph = numbered.read(replace(world.request(), environ={"CPU": "ZEN3"}))
@@ -186,7 +186,7 @@ def test_images_that_a_dockerfile_names_are_inputs(world: World) -> None:
 
 
 def test_the_context_is_the_folder_around_the_options_or_what_is_said(world: World, tmp_path: Path) -> None:
-    from dataclasses import replace
+    from chainbuild.values import replace
 
     world.write(THREE_STEPS)
     graph = numbered.read(replace(world.request(), context=tmp_path / "src"))

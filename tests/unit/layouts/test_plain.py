@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from chainbuild.layouts import plain
 from chainbuild.layouts.layer import Layer, Layers, Request, layer_name
 from chainbuild.model import BuildArg, Graph, Secret, StepKind
 from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.values import replace
 from tests.unit.world import AMD64, ARM64, CHAIN
 
 OS = "FROM cern/slc6-base:latest\nRUN yum install gcc\n"

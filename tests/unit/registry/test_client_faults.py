@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -26,6 +25,7 @@ from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.oci import OCI_MANIFEST, digest_of
 from chainbuild.registry.transport import Body, Request, Response, TransportError
+from chainbuild.values import replace
 from tests.unit.registry.fake_registry import Answer, FakeRegistry
 
 HTML = {"Content-Type": "text/html"}

@@ -7,7 +7,6 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pytest
 from backports import zstd
@@ -18,6 +17,7 @@ from chainbuild.references import ImageReference
 from chainbuild.registry.contents import Origin, origins
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 from tests.unit.registry.fake_registry import DEFAULT_HOST, FakeRegistry
 
 PLACE = ImageReference(DEFAULT_HOST, "team/app")

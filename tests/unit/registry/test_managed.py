@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from chainbuild.registry.containers import Container
 from chainbuild.registry.knock import Reply
 from chainbuild.registry.leases import Leases
 from chainbuild.registry.managed import ManagedRegistry
+from chainbuild.values import replace
 
 _sleep = time.sleep
 BOB = "bob (uid 1002)"

@@ -10,7 +10,6 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from chainbuild import limits
 from chainbuild.registry import transport as module
 from chainbuild.registry.transport import Body, PlainTransport, PooledTransport, Request, Transport, TransportError
 from chainbuild.registry.watch import Watch, WatchError, watched
+from chainbuild.values import replace
 
 QUICK = limits.Pace(answer=0.2, commit=0.2, silence=0.1, grace=0.2, error=0.1, leftover=0.05, rate=1 << 20)
 OK = b"HTTP/1.1 200 OK\r\n"

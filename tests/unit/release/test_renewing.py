@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew, with_comments
 from chainbuild.release.rules import WRITTEN
 from chainbuild.release.writing import plan_text
+from chainbuild.values import replace
 from tests.unit.release.test_reader import A, B, planned_images
 
 AMD64 = Platform.parse("amd64")

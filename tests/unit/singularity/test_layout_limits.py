@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from chainbuild.references import ImageReference
 from chainbuild.registry.oci import OCI_LAYER_ZSTD, Descriptor, digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.singularity.layout import BlobStore
+from chainbuild.values import replace
 from tests.unit.registry.fake_registry import DEFAULT_HOST, FakeRegistry
 
 PLACE = ImageReference(DEFAULT_HOST, "team/app")

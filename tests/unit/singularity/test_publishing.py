@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from chainbuild.singularity.places.oras import SIF_CONFIG, SIF_LAYER, OrasPlace
 from chainbuild.singularity.places.webdav import WebdavPlace
 from chainbuild.singularity.publishing import compare, publish
 from chainbuild.singularity.shelf import Shelf, Sif
+from chainbuild.values import replace
 from tests.unit.registry.fake_registry import Answer, FakeRegistry, FakeResponse
 from tests.unit.singularity.conftest import sif_of
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryErro
 from chainbuild.references import ImageReference
 from chainbuild.session import Session, Settings
 from chainbuild.trace.built import Subject, subject_of_image, subjects_of_options
+from chainbuild.values import replace
 from tests.unit.trace.test_trace_proof import missing, row
 from tests.unit.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, TRACE, FakeStore, World
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +33,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.run import build_run, plan_run
 from chainbuild.science import check_releases, keep_releases, prepared
 from chainbuild.session import Settings
+from chainbuild.values import replace
 from tests.support.keys import record_store
 from tests.unit.registry.fake_registry import FakeRegistry
 from tests.unit.world import AMD64, ARM64, CHAIN, FakeDriver, FakeStore

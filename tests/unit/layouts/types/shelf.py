@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +29,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.run import build_run, plan_run
 from chainbuild.session import Settings
 from chainbuild.types import Renewed, check_published, prepared, renewed, run_of
+from chainbuild.values import replace
 from tests.support.keys import record_store
 from tests.unit.layouts.science.grove import FakeSession, LoadingStore, ScienceDriver
 from tests.unit.registry.fake_registry import FakeRegistry

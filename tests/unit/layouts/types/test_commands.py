@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +13,7 @@ import pytest
 from chainbuild.buildx import BuildxDriver
 from chainbuild.cli import run, types_running
 from chainbuild.layouts.types import roots
+from chainbuild.values import replace
 from tests.unit.world import CHAIN
 
 from .shelf import PRIVATE, PUBLIC, Shelf

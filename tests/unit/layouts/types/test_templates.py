@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild import limits
 from chainbuild.layouts.types.templates import Parameters, names_in, render, resolve_parameters
+from chainbuild.values import replace
 
 NAMES = ("a", "b", "c", "casa_version")
 names = st.sampled_from(NAMES)
