@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.keys import Components
+from chainbuild.labels import identity_of
 from chainbuild.model import Step
-from chainbuild.provenance import identity_of, read_trail
+from chainbuild.provenance import read_trail
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference, Platform

@@ -24,9 +24,9 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.events import Emit, Message
+from chainbuild.labels import TRAIL_LABEL
 from chainbuild.local_store import LocalStore
 from chainbuild.model import ImageInput
-from chainbuild.provenance import TRAIL_LABEL
 from chainbuild.records.store import RecordStore
 from chainbuild.records.tags import local_tag
 from chainbuild.references import SCRATCH, ImageReference, Platform

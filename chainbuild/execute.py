@@ -27,11 +27,12 @@ from chainbuild.errors import (
 from chainbuild.handing import with_handed
 from chainbuild.joining import FILES, join
 from chainbuild.keys import Components
+from chainbuild.labels import identity_of
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
 from chainbuild.orders import order_for, stage_args, staging_reference
 from chainbuild.outcome import DEADLINE, Outcome, StepResult
 from chainbuild.plan import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
-from chainbuild.provenance import Breadcrumb, Trail, identity_of, read_trail
+from chainbuild.provenance import Breadcrumb, Trail, read_trail
 from chainbuild.records.record import Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve

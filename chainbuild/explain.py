@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -17,8 +16,7 @@ from chainbuild.records.record import Record
 from chainbuild.run import plan_run
 from chainbuild.session import Session
 from chainbuild.stage_args import Argument, stage_arguments
-from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import duration, escaped, moment, perhaps_you_meant
+from chainbuild.wording import perhaps_you_meant
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -87,24 +85,3 @@ def explain(request: RunRequest, session: Session, step: Step) -> Explanation:
 def _dockerfile_diff(last: Record, now: Components) -> tuple[str, ...]:
     before, after = last.components.dockerfile.splitlines(), now.dockerfile.splitlines()
     return tuple(difflib.unified_diff(before, after, "last built", "now", lineterm=""))
-
-
-def show(explanations: Sequence[Explanation], out: Terminal) -> None:
-    """Print explanations for people."""
-    lines: list[Line | str] = []
-    for one in explanations:
-        decision, last = one.decision, one.decision.last
-        lines.append((Span(f"{decision.step.id}: "), Span(decision.action, "bold"), Span(f", {decision.reason}")))
-        lines += [f"  asked for: {escaped(argument.told)}" for argument in one.arguments if argument.told]
-        if last is None:
-            lines.append("  it has no record in the chain registry")
-            continue
-        when = moment(last.built_at)
-        lines.append(f"  last built {when} in {duration(last.seconds)}: {last.image} ({last.key})")
-        if decision.components:
-            lines.append(f"  key now: {decision.components.key}")
-        if not one.differences and not decision.reuse:
-            lines.append("  nothing of its own differs")
-        lines += [f"  {escaped(text)}" for text in one.differences]
-        lines += [f"    {escaped(text)}" for text in one.diff]
-    out.write(lines)

@@ -12,11 +12,11 @@ from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.facts import declared_args
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.images import all_images
-from chainbuild.layouts.stage_files import PRODUCTION, uses_program
+from chainbuild.layouts.stage_files import PRODUCTION, proof_dockerfile, uses_program
 from chainbuild.model import Ask, Chain, Graph, ImageInput, Step, StepId, StepKind
 from chainbuild.orders import shown_path
 from chainbuild.references import Platform
-from chainbuild.shipped import PROGRAM, proof_dockerfile, shipped
+from chainbuild.shipped import PROGRAM, shipped
 from chainbuild.stage_args import args_for, merge, packages_for_scratch
 from chainbuild.values import replace
 

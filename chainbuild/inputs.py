@@ -16,8 +16,8 @@ from chainbuild.dockerfile import Dockerfile, Facts, LocalSources, ParentConfig,
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.ignorefile import IgnoreFile, find_ignore, parse_ignore
-from chainbuild.keys import UNKNOWN, Components
-from chainbuild.model import Step, StepKind
+from chainbuild.keys import Components
+from chainbuild.model import UNKNOWN, Step, StepKind
 from chainbuild.orders import shown_path
 from chainbuild.plan import ImageFacts
 from chainbuild.references import Platform

@@ -13,12 +13,11 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from chainbuild.model import UNKNOWN
 from chainbuild.records.tags import key_tag
 
 SCHEMA: Final = "k2"
 """What a key is made of. It moves whenever the same components would mean something else, or there are other ones."""
-UNKNOWN: Final = "unknown: "
-"""How the identity of remote content begins that could not be asked for; the reason follows."""
 SHOWN_CHANGES: Final = 3
 """How many changed lines or files a reason names before it only counts."""
 

@@ -9,23 +9,20 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from chainbuild.command_line import (
-    Collector,
-    CommonWords,
-    RunRequest,
-    parse_platforms,
-    read_build_args,
-    read_build_contexts,
-    read_context,
-    read_secrets,
-    settings_of,
-    wishes_of,
-)
+from chainbuild.command_line import CommonWords, RunRequest, settings_of, wishes_of
 from chainbuild.errors import ChainbuildError, RegistryError, WrongUseError
 from chainbuild.events import Emit, Event, Message
 from chainbuild.layouts import plain
 from chainbuild.layouts.layer import Layer, Layers, Request, Standing, layer_name
 from chainbuild.model import Graph
+from chainbuild.option_values import (
+    Collector,
+    parse_platforms,
+    read_build_args,
+    read_build_contexts,
+    read_context,
+    read_secrets,
+)
 from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session, environment

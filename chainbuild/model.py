@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,6 +16,8 @@ StepId = str
 """`platform/option/NN-descriptor`; the stages are `platform/option/minimize` and `platform/option/production`."""
 
 
+UNKNOWN: Final = "unknown: "
+"""How the identity of remote content begins that could not be asked for; the reason follows."""
 CHAIN_IMAGE = "BASE_IMAGE"
 """The image input that a step of a chain stands on, and that the stages take the chain's result from."""
 
@@ -281,3 +284,15 @@ def dependents(graph: Iterable[Step], failed: Iterable[StepId]) -> frozenset[Ste
         if hit.intersection(step.needs):
             hit.add(step.id)
     return frozenset(hit.difference(failed))
+
+
+class Lenience(Struct, frozen=True, kw_only=True):
+    """What is no reason to build a step that the registry has, and the `flag` that said so.
+
+    `outside`: that an image which nobody builds here has moved; `own`: changes of its Dockerfile, args and files. Other
+    content of a step that it stands on always is a reason.
+    """
+
+    outside: bool = False
+    own: bool = False
+    flag: str

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.keys import Components, changes
-from chainbuild.model import Graph, Step, StepId
+from chainbuild.model import Graph, Lenience, Step, StepId
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.values import replace
@@ -103,18 +103,6 @@ class Renewal(Struct, frozen=True, kw_only=True):
     refresh_after: float | None = None
     since: float = 0.0
     """When this run began (seconds since the epoch): what it made itself is renewed already."""
-
-
-class Lenience(Struct, frozen=True, kw_only=True):
-    """What is no reason to build a step that the registry has, and the `flag` that said so.
-
-    `outside`: that an image which nobody builds here has moved; `own`: changes of its Dockerfile, args and files. Other
-    content of a step that it stands on always is a reason.
-    """
-
-    outside: bool = False
-    own: bool = False
-    flag: str
 
 
 class Decision(Struct, frozen=True, kw_only=True):

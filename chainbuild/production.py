@@ -29,9 +29,10 @@ from chainbuild.runtime_config import carried_over
 from chainbuild.scratch import scratch_folder
 from chainbuild.step_warnings import OF_TESTS, read_report_warnings
 from chainbuild.switches import is_on, switches
+from chainbuild.test_files import VERDICT, has_passed
 from chainbuild.tools_image import Contexts
 from chainbuild.trace.proof import TraceProof, trace_stands
-from chainbuild.trials import VERDICT, has_passed, run_trial
+from chainbuild.trials import run_trial
 from chainbuild.values import replace
 from chainbuild.wording import plural
 

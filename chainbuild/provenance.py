@@ -12,14 +12,11 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.git_view import run_git
+from chainbuild.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, _stamped
 from chainbuild.model import Stamp
 from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
 
-LABELS: Final = "io.github.chainbuild."
-TRAIL_LABEL: Final = f"{LABELS}trail"
-STAMPS_LABEL: Final = f"{LABELS}stamps"
-"""The names of the labels that an image was given after it was built, or has from an image that was."""
 VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
 """Who may have an image: `public` or `private`. An image type says it; any image may."""
 PRIVATE: Final = "private"
@@ -55,15 +52,6 @@ def with_stamps(config: ImageConfig, stamps: Iterable[Stamp], now: float) -> Ima
     )
 
 
-def _stamped(config: ImageConfig) -> frozenset[str]:
-    """The names of the stamped labels; none where that cannot be read."""
-    try:
-        found = json.loads(config.label(STAMPS_LABEL) or "[]")
-    except (ValueError, RecursionError):
-        return frozenset()
-    return frozenset(name for name in found if isinstance(name, str)) if isinstance(found, list) else frozenset()
-
-
 def read_trail(config: ImageConfig) -> Trail:
     """The trail in the labels; empty where there is none or it cannot be read."""
     try:
@@ -75,15 +63,6 @@ def read_trail(config: ImageConfig) -> Trail:
         return tuple(Breadcrumb(step=step, key=key) for step, key in pairs) if well else ()
     except (ValueError, TypeError, AttributeError, RecursionError):
         return ()
-
-
-def identity_of(config: ImageConfig) -> str:
-    """The content identity without what an image says of its own making: a comment in a Dockerfile is no content."""
-    stamped = _stamped(config)
-    labels = {name: value for name, value in config.labels if not name.startswith(LABELS) and name not in stamped}
-    if len(labels) != len(config.labels):
-        config = config.with_changes(labels=labels)
-    return str(config.content_identity)
 
 
 def tree_notes(root: Path) -> Mapping[str, str]:

@@ -26,8 +26,9 @@ from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.session import Session
+from chainbuild.test_files import VERDICT, read_trial
 from chainbuild.tools_image import pinned_contexts
-from chainbuild.trials import VERDICT, read_trial, run_trial
+from chainbuild.trials import run_trial
 from chainbuild.values import replace
 
 _STAGE: Final = "production"

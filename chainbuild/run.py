@@ -18,13 +18,14 @@ from chainbuild.execute import Execution, Tools
 from chainbuild.generations import Generations, GraphFor
 from chainbuild.inheritance import with_inherited
 from chainbuild.inputs import InputReader
-from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Step, StepId, StepKind
+from chainbuild.labels import identity_of
+from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Lenience, Step, StepId, StepKind
 from chainbuild.orders import STAGE_VARIABLES, order_for, stage_args, staging_reference
 from chainbuild.outcome import Outcome, StepResult
-from chainbuild.plan import Decider, Decision, ImageFacts, Lenience, Plan, Renewal, make_plan, taken_before
+from chainbuild.plan import Decider, Decision, ImageFacts, Plan, Renewal, make_plan, taken_before
 from chainbuild.preflight import check_builders
 from chainbuild.production import StageFinisher, proofs_stand
-from chainbuild.provenance import identity_of, tree_notes
+from chainbuild.provenance import tree_notes
 from chainbuild.publish import publish_indexes, push_results, stale_where_pushed
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.record import Record

@@ -9,10 +9,11 @@ from chainbuild.command_line import RunRequest
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.science.graph import Layout, laid_out
 from chainbuild.layouts.science.manifests import COMPAT
-from chainbuild.layouts.science.orphans import Orphan, Releases, find_orphans, lost_releases, orphan_problems
+from chainbuild.layouts.science.orphans import lost_releases, orphan_problems
 from chainbuild.layouts.science.words import ScienceRequest
 from chainbuild.outcome import Outcome
 from chainbuild.references import ImageReference, Platform
+from chainbuild.science_releases import Orphan, Releases, find_orphans
 from chainbuild.session import Session
 from chainbuild.values import replace
 

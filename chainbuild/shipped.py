@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from chainbuild.dockerfile import Dockerfile, parse
-
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -33,16 +31,6 @@ def proof_path() -> Path:
     return shipped("utilities/Dockerfile-verify")
 
 
-def proof_dockerfile() -> Dockerfile:
-    """The Dockerfile of the proof, read."""
-    return parse(proof_path().read_bytes(), "utilities/Dockerfile-verify")
-
-
 def singularity_path() -> Path:
     """The Dockerfile of the image that makes SIF files."""
     return shipped("utilities/Dockerfile-singularity")
-
-
-def singularity_dockerfile() -> Dockerfile:
-    """The Dockerfile of the image that makes SIF files, read."""
-    return parse(singularity_path().read_bytes(), "utilities/Dockerfile-singularity")

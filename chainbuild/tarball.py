@@ -42,9 +42,9 @@ def without_links_to_self(path: Path) -> int:
         with _unpacked(path) as source, aside.open("wb") as target:
             if _is_gzip(path):
                 with gzip.GzipFile("", "wb", _LEVEL, target, 0) as packed:
-                    _copy(source, cast(IO[bytes], packed), ranges)
+                    _copy_without(source, cast(IO[bytes], packed), ranges)
             else:
-                _copy(source, target, ranges)
+                _copy_without(source, target, ranges)
         shutil.copystat(path, aside)
         aside.replace(path)
     return len(ranges)
@@ -65,7 +65,7 @@ def _links_to_self(path: Path) -> list[Range]:
     return found
 
 
-def _copy(source: IO[bytes], target: IO[bytes], without: list[Range]) -> None:
+def _copy_without(source: IO[bytes], target: IO[bytes], without: list[Range]) -> None:
     at = 0
     for start, end in without:
         for piece in _pieces(source, start - at):

@@ -11,37 +11,27 @@ without network. A script for `sh` runs in images without a shell, too: chainbui
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
 import time
 from pathlib import Path
 from typing import Final, Protocol
 
-from msgspec import Struct
-
 from chainbuild.brought_shell import BUSYBOX, bring_shell, can_stand_in, interpreter, shell_dockerfile, was_not_started
 from chainbuild.build_order import BuildOrder
 from chainbuild.buildx import BuildResult
-from chainbuild.durations import parse_duration
-from chainbuild.errors import BuildFailedError, NotProvenError, Problem, WrongUseError
+from chainbuild.errors import BuildFailedError, NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.model import Step
 from chainbuild.orders import shown_path
-from chainbuild.records.record import Record
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.scratch import scratch_folder
+from chainbuild.test_files import VERDICT, Trial, read_trial, verdict_of
 from chainbuild.tools_image import Contexts
 
-VERDICT: Final = "test"
-TIME_LIMIT: Final = 300.0
-"""Seconds that a test may take when it does not ask for more. Under emulation everything takes ten times as long."""
 _SHOWN: Final = 20
 _MOUNT: Final = "/.chainbuild-test"
-_ASKS_IN_LINES: Final = 20
-_ASK = re.compile(rb"^\s*(?:#|//|--|;)+\s*chainbuild:\s*(?P<words>.*?)\s*$")
 
 
 class Builder(Protocol):
@@ -49,45 +39,6 @@ class Builder(Protocol):
 
     def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
         """Build."""
-
-
-class Trial(Struct, frozen=True, kw_only=True):
-    """A test as it was read: its digest names it in verdicts; `seconds` is its time limit."""
-
-    path: Path
-    digest: str
-    network: bool = False
-    seconds: float = TIME_LIMIT
-
-
-def read_trial(path: Path, shown: str = "") -> tuple[Trial, tuple[Problem, ...]]:
-    """Read what a test asks for, and what is wrong with that."""
-    shown = shown or str(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="A test is a readable file.")
-        return Trial(path=path, digest=""), (problem,)
-    network, seconds = False, TIME_LIMIT
-    problems: list[Problem] = []
-    for number, line in enumerate(raw.split(b"\n")[:_ASKS_IN_LINES], start=1):
-        ask = _ASK.match(line)
-        words = ask["words"].decode("utf-8", "replace").split() if ask else []
-        try:
-            if words == ["network"]:
-                network = True
-            elif len(words) == 2 and words[0] == "timeout":
-                seconds = parse_duration(words[1])
-            elif ask:
-                raise WrongUseError(f"a test cannot ask for {' '.join(words)!r}")
-        except WrongUseError as error:
-            hint = "It can ask for: network; timeout 10m."
-            problems += [Problem(path=shown, line=number, message=one.message, hint=hint) for one in error.problems]
-    if not raw.startswith((b"#!", b"\x7fELF")):
-        hint = "Begin it with #!/bin/sh, or whatever runs it."
-        problems.append(Problem(path=shown, line=1, message="neither a script with a #! line nor a program", hint=hint))
-    digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    return Trial(path=path, digest=digest, network=network, seconds=seconds), tuple(problems)
 
 
 def run_trial(
@@ -210,13 +161,3 @@ def _missing_hint(script: bytes) -> str:
     return (
         f"The image lacks its interpreter {name}. A test for #!/bin/sh runs in every image: chainbuild brings a shell."
     )
-
-
-def has_passed(step: Step, record: Record) -> bool:
-    """Whether a step has no test, or its recorded image has passed it as it is now."""
-    return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_trial(step.test)[0])
-
-
-def verdict_of(trial: Trial) -> str:
-    """What a record says of a test that passed; another test's verdict differs."""
-    return f"passed {trial.digest}"

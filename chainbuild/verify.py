@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from chainbuild.attachments import attached_bill, exact_name
 from chainbuild.bases import FoundImage
+from chainbuild.layouts.stage_files import proof_dockerfile
 from chainbuild.proof import Report, look
 from chainbuild.references import ImageReference, Platform
 from chainbuild.session import Session
-from chainbuild.shipped import proof_dockerfile
 from chainbuild.tools_image import pinned_contexts
 
 

@@ -17,10 +17,11 @@ from msgspec import Struct
 from chainbuild.ci import circleci, github, gitlab
 from chainbuild.ci.jobs import Split, make_jobs
 from chainbuild.ci.pipeline import Pipeline, Runner, Vendor
-from chainbuild.command_line import Collector, RunRequest, Words, parse_platforms, read_wishes
+from chainbuild.command_line import RunRequest, Words, read_wishes
 from chainbuild.durations import parse_duration
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph, StepId
+from chainbuild.option_values import Collector, parse_platforms
 from chainbuild.references import ImageReference, Platform
 from chainbuild.wording import duration
 

@@ -30,9 +30,9 @@ def doctor(
     json: flags.Json = False,
 ) -> int:
     """Check what this machine has, and each builder by building a tiny image through it."""
-    from chainbuild.command_line import Collector, parse_platforms
     from chainbuild.doctor import Finding, examine_builders, examine_machine
     from chainbuild.errors import ChainbuildError, ExitCode, WrongUseError
+    from chainbuild.option_values import Collector, parse_platforms
     from chainbuild.references import Platform
     from chainbuild.ui import stdout
     from chainbuild.ui.terminal import Span

@@ -23,8 +23,8 @@ def images(
     json: flags.Json = False,
 ) -> int:
     """List the chain registry's images: repository, tag, platform, id, age, size, and what each adds over its base."""
-    from chainbuild.command_line import parse_repository
     from chainbuild.inventory import list_images
+    from chainbuild.option_values import parse_repository
     from chainbuild.ui import stdout
     from chainbuild.ui.tables import Column, table
     from chainbuild.ui.terminal import Span

@@ -7,8 +7,8 @@ from pathlib import Path
 from chainbuild.bootstrap import bootstrap
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly
-from chainbuild.command_line import Collector, parse_platforms
 from chainbuild.errors import WrongUseError
+from chainbuild.option_values import Collector, parse_platforms
 from chainbuild.references import ImageReference, Platform
 from chainbuild.ui import stdout
 from chainbuild.wording import duration, size

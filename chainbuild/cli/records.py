@@ -87,8 +87,8 @@ def adopt(
     """
     from chainbuild.cli.settings import settings_from
     from chainbuild.cli.speaking import open_quietly
-    from chainbuild.command_line import parse_repository
     from chainbuild.errors import WrongUseError
+    from chainbuild.option_values import parse_repository
     from chainbuild.records.unsigned import adopt_unsigned
     from chainbuild.references import ImageReference
     from chainbuild.registry.tree_data import repositories_from_trees

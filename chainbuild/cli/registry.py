@@ -121,8 +121,8 @@ def gc(
 ) -> int:
     """Show, then delete, what no kept image, index, record or parent needs. Refuses while a run needs the registry."""
     from chainbuild.cleaning import find_all_garbage
-    from chainbuild.command_line import parse_repository
     from chainbuild.errors import WrongUseError
+    from chainbuild.option_values import parse_repository
     from chainbuild.references import Digest
     from chainbuild.registry.collect import Garbage, collect, is_readable
     from chainbuild.session import managed_registry

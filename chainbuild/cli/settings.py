@@ -15,8 +15,9 @@ def settings_from(*, root: Path, registry: str | None, port: int, builders: Sequ
     Errors: `WrongUseError` with everything that is wrong with them.
     """
     # Late: a command's --help needs neither the tree's reader nor the plan.
-    from chainbuild.command_line import Collector, read_settings
+    from chainbuild.command_line import read_settings
     from chainbuild.errors import WrongUseError
+    from chainbuild.option_values import Collector
 
     project = find_project(root) if root.is_dir() else None
     root = project.parent if project else root

@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.speaking import open_quietly
-from chainbuild.command_line import Collector, parse_platforms
 from chainbuild.errors import ChainbuildError, ExitCode, Problem, WrongUseError
 from chainbuild.logs import LogFiles
+from chainbuild.option_values import Collector, parse_platforms
 from chainbuild.session import open_session
 from chainbuild.singularity.create import Outcome, Planned, create_sifs, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images

@@ -9,15 +9,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.command_line import Collector, Words, parse_platforms, read_settings, read_wishes
+from chainbuild.command_line import Words, read_settings, read_wishes
 from chainbuild.errors import ExitCode, WrongUseError
 from chainbuild.journal import last_words
 from chainbuild.logs import LogFiles
 from chainbuild.model import Graph
+from chainbuild.option_values import Collector, parse_platforms
 from chainbuild.references import ImageReference, Platform
 from chainbuild.retrial import Retrial, of_image, of_options, run_retrials
 from chainbuild.session import Session, Settings, open_session
-from chainbuild.trials import read_trial
+from chainbuild.test_files import read_trial
 from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
 from chainbuild.values import replace
 

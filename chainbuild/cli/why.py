@@ -36,9 +36,10 @@ def why(
     from chainbuild.cli.project import unsaid_run
     from chainbuild.command_line import Words, read_wishes
     from chainbuild.errors import WrongUseError
-    from chainbuild.explain import explain, show, steps_named
+    from chainbuild.explain import explain, steps_named
     from chainbuild.project.requests import Typed
     from chainbuild.ui import stdout
+    from chainbuild.ui.explanations import show
 
     if words and len(words) != 6:
         raise WrongUseError(

@@ -12,7 +12,7 @@ from chainbuild.comparison.model import Change, Comparison, Sizes, differences
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.inventory import Crumb, trail_of
 from chainbuild.keys import Components, changes
-from chainbuild.provenance import LABELS
+from chainbuild.labels import LABELS
 from chainbuild.records.store import RecordStore
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage

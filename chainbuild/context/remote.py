@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 from msgspec import Struct
 
 from chainbuild.git_view import ask_remote
-from chainbuild.keys import UNKNOWN
+from chainbuild.model import UNKNOWN
 from chainbuild.registry.transport import PooledTransport, Request, Response, Transport, TransportError
 
 _COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")

@@ -16,12 +16,12 @@ from chainbuild.dockerfile.facts import declared_args, is_undeclared
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
 from chainbuild.layouts.images import DOCKER_IMAGE, all_images, image_contexts
-from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, read_stage_files
+from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.references import ImageReference, Platform
-from chainbuild.shipped import PROGRAM, minimize_program, proof_dockerfile
+from chainbuild.shipped import PROGRAM, minimize_program
 from chainbuild.stage_args import args_for, merge, packages_for_scratch, place_of
-from chainbuild.trials import read_trial
+from chainbuild.test_files import read_trial
 from chainbuild.values import replace
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})

@@ -23,7 +23,7 @@ from chainbuild.layouts.images import DOCKER_IMAGE, image_contexts, named_images
 from chainbuild.layouts.layer import Layer, Layers, Piece, Request, Standing, read_pieces
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepKind
 from chainbuild.references import ImageReference, Platform
-from chainbuild.trials import read_trial
+from chainbuild.test_files import read_trial
 
 NOTHING: Final = "scratch"
 """The base of a layer that stands on nothing, for one that comes after others."""

@@ -15,14 +15,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts
+from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.ignorefile import find_ignore
 from chainbuild.layouts.folder import BASE, LEFT_OVER, STAGES, Tree
 from chainbuild.layouts.foundation import find_foundation
 from chainbuild.model import HandedFile
 from chainbuild.references import Platform
-from chainbuild.shipped import PROGRAM, shipped
+from chainbuild.shipped import PROGRAM, proof_path, shipped
 from chainbuild.values import replace
 from chainbuild.wording import perhaps_you_meant
 
@@ -278,3 +278,8 @@ class _Checker:
 
 def _markers() -> Mapping[str, str]:
     return {arg: f"{_GIVEN}{arg.lower()}" for arg in _GIVEN_ARGS}
+
+
+def proof_dockerfile() -> Dockerfile:
+    """The Dockerfile of the proof, read."""
+    return parse(proof_path().read_bytes(), "utilities/Dockerfile-verify")

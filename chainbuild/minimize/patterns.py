@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED_CHARACTER = re.compile(r"\\(.)", re.DOTALL)
 
 
 def literal(path: str) -> str:
@@ -14,6 +14,6 @@ def literal(path: str) -> str:
 
 def unescaped(part: str) -> tuple[str, bool]:
     """One part of a shell pattern as `fnmatch` reads it, and whether it has a wildcard; without one, the plain name."""
-    if not any(sign in _ESCAPED.sub("", part) for sign in "*?["):
-        return _ESCAPED.sub(r"\1", part), False
-    return _ESCAPED.sub(lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], part), True
+    if not any(sign in _ESCAPED_CHARACTER.sub("", part) for sign in "*?["):
+        return _ESCAPED_CHARACTER.sub(r"\1", part), False
+    return _ESCAPED_CHARACTER.sub(lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], part), True

@@ -15,7 +15,8 @@ import yaml
 from msgspec import Struct, field
 
 from chainbuild.errors import Problem
-from chainbuild.project.rules import PROJECT, ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
+from chainbuild.project.keys import PROJECT
+from chainbuild.project.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
 from chainbuild.wording import perhaps_you_meant
 
 Place = tuple[str | int, ...]

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from chainbuild.command_line import Collector, parse_repository, read_build_contexts, read_secrets
 from chainbuild.durations import parse_duration
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer import layer_name
 from chainbuild.model import BuildArg
+from chainbuild.option_values import Collector, parse_repository, read_build_contexts, read_secrets
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
 from chainbuild.project.nodes import Content, read_nodes
 from chainbuild.references import ChainRegistry, ImageReference, Platform

@@ -8,19 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from chainbuild.command_line import (
-    Collector,
-    RunRequest,
-    Words,
-    cut,
-    options_request,
-    parse_platforms,
-    read_build_args,
-    read_build_contexts,
-    read_secrets,
-    settings_of,
-    wishes_of,
-)
+from chainbuild.command_line import RunRequest, Words, cut, options_request, settings_of, wishes_of
 from chainbuild.dockerfile import Dockerfile, parse, unknown_args
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.generations import GraphFor
@@ -28,6 +16,7 @@ from chainbuild.layers import LayerRun
 from chainbuild.layouts import numbered, plain
 from chainbuild.layouts.layer import Layer, Layers, Request
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepId
+from chainbuild.option_values import Collector, parse_platforms, read_build_args, read_build_contexts, read_secrets
 from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
 from chainbuild.session import environment

@@ -5,32 +5,19 @@ python -m chainbuild.project.schema > docs/chainbuild.schema.json
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from chainbuild.json_schema import as_text, schema_of
+from chainbuild.project.keys import PROJECT
 from chainbuild.project.place import FILE_NAME
-from chainbuild.project.rules import (
-    PROJECT,
-    ArgValue,
-    Count,
-    Flag,
-    Key,
-    Many,
-    Named,
-    OneOf,
-    Rule,
-    Table,
-    Text,
-)
 from chainbuild.scratch import write_whole
 from chainbuild.tree_folder import make_own_folder
 
 SCHEMA_PLACE: Final = ".chainbuild/chainbuild.schema.json"
 """Where a project's copy of the schema lies, from its folder: that of the version that was last used there."""
-_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema() -> dict[str, Any]:
@@ -38,19 +25,9 @@ def schema() -> dict[str, Any]:
     return schema_of(PROJECT, FILE_NAME, "What chainbuild does in a folder, without flags.")
 
 
-def schema_of(rules: Table, title: str, description: str) -> dict[str, Any]:
-    """The document for a file of these rules."""
-    return {"$schema": _DIALECT, "title": title, "description": description} | _table(rules)
-
-
 def schema_text() -> str:
     """The schema as it is published."""
     return as_text(schema())
-
-
-def as_text(document: dict[str, Any]) -> str:
-    """A schema as it is published."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def put_schema(root: Path) -> None:
@@ -60,64 +37,6 @@ def put_schema(root: Path) -> None:
         make_own_folder(root)
         if path.is_symlink() or not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_whole(path, text.encode())
-
-
-def _of(rule: Rule) -> dict[str, Any]:
-    match rule:
-        case Text():
-            return _text(rule)
-        case Flag():
-            return {"type": "boolean", "default": rule.default}
-        case Count():
-            most = {"maximum": rule.most} if rule.most is not None else {}
-            return {"type": "integer", "minimum": rule.least} | most
-        case ArgValue():
-            return {"type": ["string", "number", "boolean", "null"]}
-        case Many():
-            item = _of(rule.item)
-            unique = {"uniqueItems": True} if isinstance(rule.item, Text) else {}
-            least = {} if rule.empty else {"minItems": 1}
-            several = {"type": "array", "items": item} | least | unique
-            return {"anyOf": [item, several]} if rule.alone else several
-        case Named():
-            return {
-                "type": "object",
-                "propertyNames": {key: value for key, value in _text(rule.key).items() if key != "type"},
-                "additionalProperties": _of(rule.value),
-            }
-        case OneOf():
-            return {"anyOf": [_text(rule.text), _of(rule.table)]}
-        case Table():
-            return _table(rule)
-
-
-def _text(rule: Text) -> dict[str, Any]:
-    document: dict[str, Any] = {"type": ["string", "null"] if rule.blank else "string", "minLength": 1}
-    if rule.pattern:
-        document["pattern"] = rule.pattern
-    if rule.choices:
-        document["enum"] = list(rule.choices)
-    if rule.examples:
-        document["examples"] = list(rule.examples)
-    return document
-
-
-def _table(rule: Table) -> dict[str, Any]:
-    needed = [name for name, key in rule.keys.items() if key.needed]
-    document: dict[str, Any] = {
-        "type": "object",
-        "properties": {name: _key(key) for name, key in rule.keys.items()},
-        "additionalProperties": False,
-    }
-    if needed:
-        document["required"] = needed
-    if rule.any_of:
-        document["anyOf"] = [{"required": [name]} for name in rule.any_of]
-    return document
-
-
-def _key(key: Key) -> dict[str, Any]:
-    return {"description": key.about} | _of(key.rule)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, WrongUseError
 from chainbuild.keys import Components
-from chainbuild.provenance import identity_of
+from chainbuild.labels import identity_of
 from chainbuild.records.index import clear_index
 from chainbuild.records.record import PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE, Lookup, Record
 from chainbuild.records.seen import SeenRecords

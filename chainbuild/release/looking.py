@@ -22,7 +22,7 @@ from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.model import Difference, PlannedImage
-from chainbuild.trials import VERDICT
+from chainbuild.test_files import VERDICT
 from chainbuild.values import replace
 from chainbuild.wording import escaped, share, size
 

@@ -21,13 +21,14 @@ from msgspec import Struct
 
 from chainbuild.bases import find_all
 from chainbuild.build_order import BuildOrder
+from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
 from chainbuild.events import Message, StepFailed, StepFinished, StepStarted
 from chainbuild.layouts.images import named_images
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import resolve
 from chainbuild.session import Session
-from chainbuild.shipped import singularity_dockerfile, singularity_path
+from chainbuild.shipped import singularity_path
 from chainbuild.singularity.tool import Conversion, TellLine, build_words, run_tool
 
 REPOSITORY: Final = "chainbuild/singularity-helper"
@@ -206,3 +207,8 @@ def _engine_is_rootless() -> bool:
     except ValueError:
         return False
     return isinstance(found, list) and any(str(one).startswith("name=rootless") for one in found)
+
+
+def singularity_dockerfile() -> Dockerfile:
+    """The Dockerfile of the image that makes SIF files, read."""
+    return parse(singularity_path().read_bytes(), "utilities/Dockerfile-singularity")

@@ -12,20 +12,20 @@ from chainbuild.bases import FoundImage
 from chainbuild.errors import NotFoundInRegistryError, NotReadyError, WrongUseError
 from chainbuild.events import Message
 from chainbuild.inventory import Crumb, trail_of
+from chainbuild.layouts.stage_files import proof_dockerfile
 from chainbuild.minimize.lists import Word
 from chainbuild.model import Chain, Graph, StepId
 from chainbuild.orders import shown_path, staging_reference
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.session import Session
-from chainbuild.shipped import proof_dockerfile
 from chainbuild.switches import switches
+from chainbuild.test_files import read_trial
 from chainbuild.tools_image import pinned_contexts
 from chainbuild.trace.lines import args_file, with_words
 from chainbuild.trace.proof import IGNORE, line_for, notes_on
 from chainbuild.trace.report import MissingPath, TraceReport
 from chainbuild.trace.run import NotTraceableError, TraceTarget, trace
-from chainbuild.trials import read_trial
 
 SCHEMA = "chainbuild.traced/1"
 

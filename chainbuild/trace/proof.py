@@ -22,7 +22,7 @@ from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.step_warnings import OF_TESTS, StepWarning
 from chainbuild.switches import is_on, switches, value_of
-from chainbuild.trials import Trial, read_trial
+from chainbuild.test_files import Trial, read_trial
 from chainbuild.wording import plural
 
 if TYPE_CHECKING:

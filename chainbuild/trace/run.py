@@ -28,8 +28,8 @@ from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.scratch import scratch_folder
 from chainbuild.shipped import PROGRAM, minimize_program, shipped
+from chainbuild.test_files import TIME_LIMIT, Trial
 from chainbuild.trace.report import TraceReport, read_trace_report
-from chainbuild.trials import TIME_LIMIT, Trial
 
 SLOWER: Final = 2
 """How much more time than alone a test gets under strace."""

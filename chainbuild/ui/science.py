@@ -7,10 +7,10 @@ from typing import Final
 
 from chainbuild.layouts.science.graph import FILES_OPTION, Layout
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE
-from chainbuild.layouts.science.orphans import Orphan
 from chainbuild.layouts.science.versions import State
 from chainbuild.model import Chain, StepId
 from chainbuild.plan import Decision, Plan
+from chainbuild.science_releases import Orphan
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal

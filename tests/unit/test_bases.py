@@ -17,9 +17,9 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.events import Event, Message
+from chainbuild.labels import TRAIL_LABEL
 from chainbuild.local_store import LocalImage
 from chainbuild.model import ImageInput
-from chainbuild.provenance import TRAIL_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage
 from tests.unit.world import AMD64, ARM64, FakeStore, World

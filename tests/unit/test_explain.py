@@ -14,10 +14,11 @@ from chainbuild import journal
 from chainbuild.buildx import BuildxDriver
 from chainbuild.command_line import RunRequest, Words
 from chainbuild.errors import WrongUseError
-from chainbuild.explain import Explanation, explain, show, steps_named
+from chainbuild.explain import Explanation, explain, steps_named
 from chainbuild.journal import last_words, remember_words
 from chainbuild.run import Wishes
 from chainbuild.session import Session, Settings
+from chainbuild.ui.explanations import show
 from chainbuild.ui.terminal import Terminal
 from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
 

@@ -10,16 +10,10 @@ import pytest
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.inventory import list_images, trail_of
+from chainbuild.labels import TRAIL_LABEL, identity_of
 from chainbuild.layouts import plain
 from chainbuild.layouts.layer import Layer, Request
-from chainbuild.provenance import (
-    TRAIL_LABEL,
-    Breadcrumb,
-    identity_of,
-    read_trail,
-    tree_notes,
-    with_trail,
-)
+from chainbuild.provenance import Breadcrumb, read_trail, tree_notes, with_trail
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.config import ImageConfig

@@ -13,8 +13,8 @@ import pytest
 from chainbuild.attachments import attach_report, attached_bill, attached_report
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.keys import Components
+from chainbuild.labels import TRAIL_LABEL
 from chainbuild.minimized import by_step, minimized_of
-from chainbuild.provenance import TRAIL_LABEL
 from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import RemoteImage, resolve

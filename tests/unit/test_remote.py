@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.context.remote import GitAddress, RemoteContent
-from chainbuild.keys import UNKNOWN
+from chainbuild.model import UNKNOWN
 from chainbuild.registry.transport import Request, Response, TransportError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

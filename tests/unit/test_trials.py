@@ -15,7 +15,8 @@ from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, W
 from chainbuild.events import Emit, StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
-from chainbuild.trials import TIME_LIMIT, read_trial, run_trial
+from chainbuild.test_files import TIME_LIMIT, read_trial
+from chainbuild.trials import run_trial
 from tests.unit.world import ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
 BLAS, VENV, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/30-venv", "amd64/stock/production"

@@ -29,13 +29,13 @@ from chainbuild.events import Emit, Event, StepReused, StepSkipped
 from chainbuild.execute import Execution, Tools
 from chainbuild.inheritance import with_inherited
 from chainbuild.inputs import InputReader
+from chainbuild.labels import identity_of
 from chainbuild.layouts import numbered
 from chainbuild.local_store import LocalImage, LocalStore
 from chainbuild.model import BuildArg, Graph, Secret, Step
 from chainbuild.outcome import Outcome
 from chainbuild.plan import Decider, Plan, Renewal, make_plan, taken_before
 from chainbuild.production import StageFinisher, proofs_stand
-from chainbuild.provenance import identity_of
 from chainbuild.publish import publish_indexes
 from chainbuild.records.index import RecordIndex
 from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform

@@ -17,11 +17,10 @@ from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TE
 from chainbuild.layouts.science.selection import Selection
 from chainbuild.layouts.science.tree import Place, Tree, merged_name
 from chainbuild.layouts.science.versions import State
-from chainbuild.model import Chain, Graph, ImageInput, Stamp, Step, StepId, StepKind
-from chainbuild.plan import Lenience
+from chainbuild.model import Chain, Graph, ImageInput, Lenience, Stamp, Step, StepId, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.scratch import scratch_folder
-from chainbuild.trials import read_trial
+from chainbuild.test_files import read_trial
 from chainbuild.values import replace
 
 LABEL: Final = "org.sciserver"

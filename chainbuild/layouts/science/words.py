@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.command_line import Collector, CommonWords, parse_platforms, parse_repository, settings_of, wishes_of
+from chainbuild.command_line import CommonWords, settings_of, wishes_of
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.git import Git, Span
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE
@@ -15,6 +15,7 @@ from chainbuild.layouts.science.orphans import Lost, lost_since, orphan_problems
 from chainbuild.layouts.science.selection import Selection, Wanted, changed_folders, folders_named, select
 from chainbuild.layouts.science.tree import Place, Tree, read_tree
 from chainbuild.layouts.science.versions import State
+from chainbuild.option_values import Collector, parse_platforms, parse_repository
 from chainbuild.references import DOCKER_HUB, ImageReference, Platform
 from chainbuild.run import Wishes
 from chainbuild.session import Settings

@@ -18,12 +18,11 @@ from chainbuild.layouts.types.relations import Read, Relations
 from chainbuild.layouts.types.roots import shown
 from chainbuild.layouts.types.tree import Catalogue, Image
 from chainbuild.layouts.types.visibility import Places
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Secret, Stamp, Step, StepId, StepKind
-from chainbuild.plan import Lenience
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Lenience, Secret, Stamp, Step, StepId, StepKind
 from chainbuild.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.scratch import scratch_folder
-from chainbuild.trials import read_trial
+from chainbuild.test_files import read_trial
 from chainbuild.values import replace
 
 OPTION: Final = "types"

@@ -13,9 +13,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from chainbuild.errors import Problem
+from chainbuild.json_schema import as_text, schema_of
 from chainbuild.project.nodes import Content, read_nodes
 from chainbuild.project.rules import ArgValue, Key, Many, Named, Table, Text
-from chainbuild.project.schema import as_text, schema_of
 from chainbuild.provenance import PRIVATE
 
 MANIFEST: Final = "casa_distro_docker.yaml"

@@ -8,15 +8,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 import chainbuild
-from chainbuild.command_line import (
-    Collector,
-    CommonWords,
-    parse_platforms,
-    read_build_args,
-    read_secrets,
-    settings_of,
-    wishes_of,
-)
+from chainbuild.command_line import CommonWords, settings_of, wishes_of
 from chainbuild.dockerfile import unknown_args
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.types.graph import Purpose, Wanted
@@ -25,6 +17,7 @@ from chainbuild.layouts.types.roots import search_order
 from chainbuild.layouts.types.selection import select
 from chainbuild.layouts.types.tree import Catalogue, read_catalogue
 from chainbuild.layouts.types.visibility import Places, check_chain, check_places, check_publication
+from chainbuild.option_values import Collector, parse_platforms, read_build_args, read_secrets
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.run import Wishes
 from chainbuild.session import Settings, environment

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from chainbuild.errors import WrongUseError
+from chainbuild.json_schema import as_text
 from chainbuild.project.nodes import read_nodes
-from chainbuild.project.schema import as_text
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.release.deciding import undecided
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned

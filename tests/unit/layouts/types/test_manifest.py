@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from chainbuild.json_schema import as_text
 from chainbuild.layouts.types.dependencies import place_of
 from chainbuild.layouts.types.manifest import IMAGE_TYPE, MANIFEST, read_manifest, schema
 from chainbuild.project.nodes import read_nodes
-from chainbuild.project.schema import as_text
 from tests.unit.project.test_shape import anything, near
 
 DOCUMENTED = """\
