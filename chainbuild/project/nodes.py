@@ -1,6 +1,6 @@
 """From a YAML text to plain values with their lines; everything that is wrong with its shape is told.
 
-What it may say is a table of rules: `chainbuild.yaml`'s (`PROJECT`) unless told otherwise.
+What it may say is a table of rules (see `rules`), for example `PROJECT` for `chainbuild.yaml`.
 
 Scalars are read as YAML 1.2's core schema says (a bare `on` or `1:30` is a text), as editors do that know the schema.
 """
@@ -15,7 +15,6 @@ import yaml
 from msgspec import Struct, field
 
 from chainbuild.errors import Problem
-from chainbuild.project.keys import PROJECT
 from chainbuild.project.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
 from chainbuild.wording import perhaps_you_meant
 
@@ -63,7 +62,7 @@ class Content(Struct, frozen=True, kw_only=True):
 FILL_IT: Final = "chainbuild init --force writes one from what it finds in the folder."
 
 
-def read_nodes(raw: bytes, path: str, rules: Table = PROJECT, *, if_empty: str = FILL_IT) -> Content:
+def read_nodes(raw: bytes, path: str, rules: Table, *, if_empty: str = FILL_IT) -> Content:
     """Read the file's bytes. What is wrong is in `problems`, and then `values` is what is right.
 
     `if_empty` is what to do about a file with nothing in it.

@@ -34,9 +34,10 @@ def registry_data_of_tree(folder: Path) -> Path | None:
         return None
     # Late: few trees set it.
     from chainbuild.errors import Problem, WrongUseError
+    from chainbuild.project.keys import PROJECT
     from chainbuild.project.nodes import read_nodes
 
-    content = read_nodes(raw, str(path))
+    content = read_nodes(raw, str(path), PROJECT)
     problems = [problem for problem in content.problems if _DATA_KEY in problem.message]
     text = content.values.get(_DATA_KEY)
     if problems or not isinstance(text, str):

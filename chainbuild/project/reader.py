@@ -12,6 +12,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer import layer_name
 from chainbuild.model import BuildArg
 from chainbuild.option_values import Collector, parse_repository, read_build_contexts, read_secrets
+from chainbuild.project.keys import PROJECT
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
 from chainbuild.project.nodes import Content, read_nodes
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -29,7 +30,7 @@ def read_project(path: Path, environ: Mapping[str, str]) -> Project:
     """
     shown = _shown(path)
     try:
-        content = read_nodes(path.read_bytes(), shown)
+        content = read_nodes(path.read_bytes(), shown, PROJECT)
     except OSError as error:
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}")]) from error
     reader = _Reader(path.resolve(), shown, content, environ)
@@ -46,7 +47,7 @@ def read_trusted_keys(path: Path) -> Mapping[str, PublicKey]:
     """
     shown = _shown(path)
     try:
-        content = read_nodes(path.read_bytes(), shown)
+        content = read_nodes(path.read_bytes(), shown, PROJECT)
     except OSError:
         return {}
     reader = _Reader(path.resolve(), shown, content, {})

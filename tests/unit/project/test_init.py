@@ -13,6 +13,7 @@ from chainbuild.cli import run
 from chainbuild.command_line import Words
 from chainbuild.journal import remember_words
 from chainbuild.project.guess import _quoted, look, write
+from chainbuild.project.keys import PROJECT
 from chainbuild.project.nodes import read_nodes
 from chainbuild.project.reader import read_project
 from chainbuild.project.requests import Typed, merged_words, read_run
@@ -126,5 +127,5 @@ def test_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Cn"]), min_size=1))
 def test_every_text_is_written_as_one(text: str) -> None:
-    content = read_nodes(f"options: [{_quoted(text)}]\n".encode(), "x")
+    content = read_nodes(f"options: [{_quoted(text)}]\n".encode(), "x", PROJECT)
     assert content.values["options"] == [text]

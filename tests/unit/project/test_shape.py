@@ -56,11 +56,13 @@ load: true
 
 def told(text: str | bytes) -> list[str]:
     raw = text if isinstance(text, bytes) else text.encode()
-    return [f"{one.where.removeprefix(FILE)}: {one.message} | {one.hint}" for one in read_nodes(raw, FILE).problems]
+    return [
+        f"{one.where.removeprefix(FILE)}: {one.message} | {one.hint}" for one in read_nodes(raw, FILE, PROJECT).problems
+    ]
 
 
 def test_a_whole_file() -> None:
-    content = read_nodes(WHOLE.encode(), FILE)
+    content = read_nodes(WHOLE.encode(), FILE, PROJECT)
     assert not content.problems
     assert set(content.values) == set(PROJECT.keys)
     assert set(content.values["layers"][1]) == set(PROJECT.keys["layers"].rule.item.keys)  # type: ignore[union-attr]
@@ -162,7 +164,7 @@ def test_every_key_is_explained() -> None:
 def agree(document: Any) -> bool:
     """Whether the document is a right one, after making sure that the reader and the schema say the same of it."""
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=False)
-    problems = read_nodes(text.encode(), FILE).problems
+    problems = read_nodes(text.encode(), FILE, PROJECT).problems
     errors = [error.message for error in validator().iter_errors(document)]
     assert bool(problems) == bool(errors), (text, problems, errors)
     return not problems
@@ -252,7 +254,7 @@ def test_editors_find_the_schema_of_the_examples(repository_root: Path) -> None:
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         place = first.removeprefix("# yaml-language-server: $schema=")
         assert (path.parent / place).resolve() == repository_root / "docs/chainbuild.schema.json"
-        assert not read_nodes(path.read_bytes(), str(path)).problems
+        assert not read_nodes(path.read_bytes(), str(path), PROJECT).problems
 
 
 def test_every_key_is_in_the_documentation(repository_root: Path) -> None:
