@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import measure
-from chainbuild.bases import FoundImage
 from chainbuild.events import Event, Message
-from chainbuild.inventory import Listed, list_images
-from chainbuild.provenance import Breadcrumb, read_trail
+from chainbuild.execution.session import Session, Settings, open_session
+from chainbuild.images.inventory import Listed, list_images
+from chainbuild.images.provenance import Breadcrumb, read_trail
+from chainbuild.images.resolver import FoundImage
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
-from chainbuild.session import Session, Settings, open_session
 
 PORT = "CHAINBUILD_REGISTRY_PORT"
 

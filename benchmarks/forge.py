@@ -9,12 +9,12 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from chainbuild.bases import BaseFinder, find_all
-from chainbuild.command_line import RunRequest
-from chainbuild.inputs import InputReader
-from chainbuild.local_store import LocalStore
+from chainbuild.execution.session import keyring_of
+from chainbuild.images.local_store import LocalStore
+from chainbuild.images.resolver import BaseFinder, find_all
 from chainbuild.model import Step
-from chainbuild.plan import Decider, ImageFacts
+from chainbuild.planning.inputs import InputReader
+from chainbuild.planning.planner import Decider, ImageFacts
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
@@ -24,7 +24,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.session import keyring_of
+from chainbuild.requests.build import RunRequest
 
 _WRITERS = 8
 

@@ -17,7 +17,7 @@ from benchmarks import chains, measure
 from benchmarks.images import unpacked
 from chainbuild.minimize.trim import SWITCHES
 from chainbuild.references import Platform
-from chainbuild.wording import size
+from chainbuild.text import size
 
 LIMIT = 300_000_000
 _RUN = """\

@@ -10,9 +10,9 @@ from benchmarks import measure
 from benchmarks.forge import forge_records, put_base
 from benchmarks.service import registry
 from benchmarks.trees import OPTION, ChainTree, chain_tree
-from chainbuild.command_line import Words, read_wishes
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.pool import Registries
+from chainbuild.requests.build import Words, read_wishes
 
 SIZES = (10, 100, 1000, 5000)
 REPO = "bench/plan"

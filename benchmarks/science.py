@@ -10,10 +10,10 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.forge import forge_records, put_base
 from benchmarks.service import registry
-from chainbuild.layouts.science.words import ScienceWords, read_words
+from chainbuild.operations.science import prepared
 from chainbuild.references import ImageReference
 from chainbuild.registry.pool import Registries
-from chainbuild.science import prepared
+from chainbuild.requests.science import ScienceWords, read_words
 
 SIZES = (100, 1000)
 REPO = "bench/science"

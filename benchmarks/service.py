@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from benchmarks.measure import run, say
 from chainbuild.events import Event, Message
-from chainbuild.registry.knock import ask
-from chainbuild.registry.managed import REGISTRY_IMAGE, ensure_image
+from chainbuild.local_registry.ports import ask
+from chainbuild.local_registry.service import REGISTRY_IMAGE, ensure_image
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import chains, measure
 from benchmarks.images import bytes_in, unpacked
 from chainbuild.minimize.trim import SWITCHES
-from chainbuild.wording import size
+from chainbuild.text import size
 
 ALL = "all of them"
 

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, LimitError
-from chainbuild.wording import binary_size
+from chainbuild.text import binary_size
 
 Unit = Literal["bytes", "entries", "levels", "pages", "names", "members", "layers", "steps"]
 

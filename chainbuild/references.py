@@ -13,8 +13,8 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
+from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
-from chainbuild.wording import perhaps_you_meant
 
 DOCKER_HUB: Final = "docker.io"
 RECORDS_REPOSITORY: Final = "chainbuild-records"

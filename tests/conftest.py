@@ -153,7 +153,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def registry_image(engine: str) -> str:
     """The registry's image, pulled or built from the distribution's package, as the product makes it."""
-    from chainbuild.registry.managed import REGISTRY_IMAGE, ensure_image
+    from chainbuild.local_registry.service import REGISTRY_IMAGE, ensure_image
 
     with _alone("registry-image"):
         ensure_image(lambda event: None)
@@ -190,11 +190,11 @@ def base_images(registry_host: str) -> str:
     side by side, and stay in the local store under a name of the tests, so that only a machine's first session waits
     for them. One that `chainbuild bootstrap` left under the real name may be of an earlier version, and is not taken.
     """
-    from chainbuild.bootstrap import bootstrap
-    from chainbuild.debian import INPUTS_LABEL
+    from chainbuild.distro import oci_layout as local
+    from chainbuild.distro.bootstrap import bootstrap
+    from chainbuild.distro.debian import INPUTS_LABEL
     from chainbuild.errors import ChainbuildError
     from chainbuild.references import ImageReference, Platform
-    from chainbuild.registry import local
     from chainbuild.registry.images import copy_image, resolve
     from chainbuild.registry.pool import Registries
     from tests.support.keys import record_store
@@ -235,7 +235,7 @@ def _name_like_the_real_one() -> None:
 
 
 def _base_request() -> Any:
-    from chainbuild.debian import read_request
+    from chainbuild.distro.debian import read_request
     from chainbuild.references import ImageReference
 
     # The certificates of a machine whose proxy needs them: what is fetched in containers goes through it, too.
@@ -244,7 +244,7 @@ def _base_request() -> Any:
 
 def _handed_over(registries: Any, local_name: str, place: Any, platforms: Any) -> bool:
     """Whether the local store has the image for all platforms; then they are in the registry, under one index."""
-    from chainbuild.buildx import hand_over
+    from chainbuild.builder.buildx import hand_over
     from chainbuild.errors import ChainbuildError
     from chainbuild.registry.images import put_index, resolve
 

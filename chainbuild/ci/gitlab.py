@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from chainbuild.ci import script
+from chainbuild.ci import pipeline as script
 from chainbuild.ci.jobs import Job, JobKind
 from chainbuild.ci.pipeline import Pipeline, Vendor
 

@@ -1,4 +1,8 @@
-"""The job graph of a workflow, the same for every vendor: which job does what, standing on what, after which. Pure.
+"""The jobs of a workflow: the steps of a graph, grouped by what they took last time.
+
+What the steps of a graph took last time, from the records in the chain registry.
+
+The job graph of a workflow, the same for every vendor: which job does what, standing on what, after which. Pure.
 
 A *build* job does an option on one platform, or a part of it; an *index* job puts results into the option's index.
 
@@ -12,14 +16,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from itertools import groupby
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from chainbuild.model import Chain, Graph, Step, StepId
+from chainbuild.records.record import Lookup
 from chainbuild.references import ImageReference, Platform
-from chainbuild.wording import duration
+from chainbuild.text import duration
+
+_AT_ONCE: Final = 8
+
+
+class LastRecords(Protocol):
+    """What is asked of the records; `records.store.RecordStore` is the real one."""
+
+    def last(self, repository: ImageReference, family: str) -> Lookup:
+        """The newest record of a step."""
+
+
+def recorded_seconds(graph: Graph, records: LastRecords) -> dict[StepId, float]:
+    """The seconds of every step that has a record.
+
+    Errors: `UnreachableError`, `LoginNeededError`: a registry that does not answer is not one without records.
+    """
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        found = pool.map(lambda step: (step.id, records.last(step.repository, step.family).record), graph)
+        return {step: record.seconds for step, record in found if record is not None}
+
 
 JobId = str
 """Unique in a workflow: a letter, then letters, digits, `_` and `-`. A name that every vendor takes."""

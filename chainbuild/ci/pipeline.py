@@ -1,15 +1,92 @@
-"""A workflow before it is any vendor's: jobs, machines and the command lines that the jobs run."""
+"""A workflow before a vendor's syntax: its jobs, their commands, and the text around the YAML.
+
+The text of a workflow: what it is and how it was made, then its YAML.
+
+Lines of shell that the vendors' workflows have in common. Every word in them is checked and quoted.
+
+A workflow before it is any vendor's: jobs, machines and the command lines that the jobs run.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import shlex
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import yaml
 from msgspec import Struct
 
 from chainbuild.ci.jobs import Job, JobGraph, JobKind
+from chainbuild.errors import ExitCode
 from chainbuild.references import ChainRegistry, Platform
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML for people: scripts as they are written, nothing by reference, lists set in."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, indentless=False)
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def document(vendor: Vendor, pipeline: Pipeline) -> str:
+    """The whole file."""
+    body = yaml.dump(
+        vendor.write(pipeline), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True, indent=2
+    )
+    notes = [line for note in pipeline.graph.notes for line in textwrap.wrap(f"Note: {note}.", 118)]
+    header = [f"{vendor.title}: {vendor.path}. Written by chainbuild; change the tree or the words, and run it again:"]
+    return "".join(f"# {line}\n" for line in [*header, pipeline.made_by, *notes]) + "\n" + body
+
+
+DEADLINE: Final = int(ExitCode.DEADLINE)
+BINARIES: Final = "$HOME/.local/bin"
+"""Where pipx puts commands."""
+USER: Final = "CHAINBUILD_REGISTRY_USER"
+PASSWORD: Final = "CHAINBUILD_REGISTRY_PASSWORD"  # noqa: S105  # the name of the variable
+
+
+CREATE_BUILDER: Final = "docker buildx create --name chainbuild --driver docker-container --bootstrap --use"
+"""Makes a builder that gives layers reproducible times, which the engine's own builder does not."""
+
+
+def emulate(architecture: str) -> tuple[str, ...]:
+    """What lets the machine run programs of that architecture, where there is one."""
+    return (f"docker run --privileged --rm tonistiigi/binfmt --install {architecture}",) if architecture else ()
+
+
+def command(words: Iterable[str]) -> str:
+    """A command line, quoted."""
+    return shlex.join(words)
+
+
+def lines(*parts: str) -> str:
+    """A script; one of several lines ends in a newline, so that YAML shows it as it is."""
+    return "\n".join(parts) + ("\n" if len(parts) > 1 else "")
+
+
+def login(host: str, *, user: str = USER, password: str = PASSWORD) -> str:
+    """Log in with a name and a password out of these variables; neither is ever in an argument that others see."""
+    return f'printf \'%s\' "${password}" | docker login {shlex.quote(host)} --username "${user}" --password-stdin'
+
+
+def have_pipx(install: str) -> tuple[str, ...]:
+    """What makes sure of pipx on Debian and Ubuntu, where the install command is one of pipx."""
+    if not install.startswith("pipx "):
+        return ()
+    return ("command -v pipx > /dev/null || { sudo apt-get update && sudo apt-get install --yes pipx; }",)
+
 
 MARGIN: Final = 1800
 """Seconds between a run's deadline and the end of its job: for the machine's set-up, and a step that takes longer."""

@@ -10,34 +10,34 @@ import typer
 from typer.core import TyperGroup
 
 import chainbuild
-from chainbuild.cli import (
+from chainbuild.cli.commands import (  # fmt: skip
     bootstrap,
     build,
     ci,
     diff,
     doctor,
     init,
-    inventory,
     layer,
     minimize,
     records,
     registry,
     release,
-    retrial,
     sbom,
     science,
     shell,
     singularity,
     trust,
-    types,
     verify,
     why,
-)  # fmt: skip
-from chainbuild.cli.options import with_registry_flags
+)
+from chainbuild.cli.commands import image_types as types
+from chainbuild.cli.commands import images as inventory
+from chainbuild.cli.commands import test as retrial
+from chainbuild.cli.flags import with_registry_flags
 from chainbuild.errors import WrongUseError
-from chainbuild.project.place import find_project
+from chainbuild.project.location import find_project
 from chainbuild.references import Platform
-from chainbuild.wording import perhaps_you_meant
+from chainbuild.text import perhaps_you_meant
 
 GROUPS: dict[str, tuple[str, ...]] = {}
 """The commands by what they are for, as `--help` lists them."""

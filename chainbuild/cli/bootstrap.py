@@ -1,50 +1,43 @@
-"""`chainbuild bootstrap`: a base image from the distribution's own packages."""
+"""`bootstrap` as the command does it: parsed, made, and told where the images are."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from chainbuild.cli.output import open_quietly
+from chainbuild.cli.settings import settings_from
+from chainbuild.distro.bootstrap import bootstrap
+from chainbuild.errors import WrongUseError
+from chainbuild.parsing.option_values import Collector, parse_platforms
+from chainbuild.references import ImageReference, Platform
+from chainbuild.text import duration, size
+from chainbuild.ui import stdout
 
-from chainbuild.cli import options as flags
 
-
-def bootstrap(
-    image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="debian:SUITE or debian:SUITE-slim, as debian:bookworm-slim.")
-    ],
-    *,
-    platform: Annotated[
-        str, typer.Option("--platform", help="amd64, aarch64, …; this machine's where not given.")
-    ] = "",
-    package: Annotated[
-        list[str] | None, typer.Option("--package", metavar="PACKAGE", help="More packages; several with commas.")
-    ] = None,
-    suite: Annotated[
-        str | None, typer.Option("--suite", help="The distribution's suite, for a base under a name of your own.")
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="With documentation and locales, even where it is called slim.")
-    ] = False,
-    machine_certificates: Annotated[
-        bool,
-        typer.Option(
-            "--machine-certificates",
-            help="Add this machine's own CA certificates (/usr/local/share/ca-certificates); the image's labels list them.",
-        ),
-    ] = False,
-    no_load: flags.NoLoad = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,
-    root: flags.Root = Path(),
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-) -> int:
-    """Make a base image from the distribution's packages, where no registry has one or one's own is wanted."""
-    from chainbuild.cli.making import make_base
-
-    packages = tuple(name for text in package or () for name in text.split(",") if name)
-    return make_base(
-        image, platform, include=packages, suite=suite, full=full,
-        certificates=machine_certificates, load=not no_load, refresh=refresh, root=root, registry=registry, port=registry_port,
-    )  # fmt: skip
+def make_base(
+    image: str, platform: str, *, include: tuple[str, ...], suite: str | None, full: bool,
+    certificates: bool, load: bool, refresh: bool, root: Path, registry: str | None, port: int,
+) -> int:  # fmt: skip
+    """Make a base image; gives the exit code."""
+    settings = settings_from(root=root, registry=registry, port=port)
+    collector = Collector()
+    reference = collector.parsed("IMAGE", ImageReference.parse, image, ImageReference("docker.io", "library/debian"))
+    own = Platform.of_this_machine()
+    platforms = parse_platforms(platform, collector) if platform else (own,)
+    if collector.problems:
+        raise WrongUseError(collector.problems)
+    with open_quietly(settings, json=False) as session:
+        made = bootstrap(
+            reference, platforms, records=session.records, emit=session.emit,
+            include=include, suite=suite, variant="full" if full else None, certificates=certificates, load=load,
+            refresh=refresh,
+        )  # fmt: skip
+    stdout().write(
+        [
+            f"{one.registry_name} for {one.platform}: {size(one.size)}, "
+            + (f"made in {duration(one.seconds)}" if one.made else "there already")
+            + (f"; local as {one.local_name}" if one.local_name else "")
+            for one in made
+        ]
+    )
+    return 0

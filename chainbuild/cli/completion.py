@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from chainbuild.command_line import Words
     from chainbuild.model import Graph
+    from chainbuild.requests.build import Words
 
 _VARIABLE = "_CHAINBUILD_COMPLETE"
 _BASH, _OTHERS = "COMP_WORDS", "_TYPER_COMPLETE_ARGS"
@@ -66,7 +66,7 @@ def _root(ctx: typer.Context) -> Path:
 
 
 def _last(ctx: typer.Context) -> Words:
-    from chainbuild.journal import last_words
+    from chainbuild.requests.last_run import last_words
 
     return last_words(_root(ctx))
 
@@ -82,7 +82,7 @@ def platforms(_: typer.Context, incomplete: str) -> list[str]:
 @_quiet
 def options(ctx: typer.Context, incomplete: str) -> list[str]:
     """The tree's folders with numbered Dockerfiles, behind those that are already in the list."""
-    from chainbuild.project.guess import look
+    from chainbuild.operations.init import look
 
     return _listed(look(_root(ctx)).options, incomplete)
 
@@ -105,7 +105,7 @@ def steps(ctx: typer.Context, _: str) -> list[str]:
 @_quiet
 def numbers(ctx: typer.Context, _: str) -> list[str]:
     """The numbers of the tree's steps (a flag without its value hides the words before it: which option is not known)."""
-    from chainbuild.project.guess import look
+    from chainbuild.operations.init import look
 
     root = _root(ctx)
     files = (path for name in look(root).options for path in (root / name).glob("[0-9]*-Dockerfile-*"))
@@ -120,6 +120,6 @@ def images(ctx: typer.Context, _: str) -> list[str]:
 
 def _graph(ctx: typer.Context) -> Graph:
     from chainbuild.cli.project import unsaid_run
-    from chainbuild.project.requests import Typed
+    from chainbuild.requests.project_runs import Typed
 
     return unsaid_run(_root(ctx), Typed()).graph

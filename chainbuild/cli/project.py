@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from chainbuild.cli.options import mode_of
-from chainbuild.command_line import RunRequest, Words, read_wishes
+from chainbuild.cli.flags import mode_of
 from chainbuild.errors import WrongUseError
-from chainbuild.project.place import FILE_NAME, find_project
+from chainbuild.project.location import FILE_NAME, find_project
+from chainbuild.requests.build import RunRequest, Words, read_wishes
 from chainbuild.values import replace
 
 if TYPE_CHECKING:
-    from chainbuild.layers import LayerRun
-    from chainbuild.layouts.science.words import ScienceRequest
     from chainbuild.project.model import Project
-    from chainbuild.project.requests import Typed
+    from chainbuild.requests.layer import LayerRun
+    from chainbuild.requests.project_runs import Typed
+    from chainbuild.requests.science import ScienceRequest
     from chainbuild.ui import Mode
 
 
@@ -48,8 +48,8 @@ def show_of(typed: Mapping[str, Any]) -> Show:
 
 def run_words(words: Words, show: Show, *, tests: bool) -> int:
     """Build or plan what six words say."""
-    from chainbuild.journal import remember_words
-    from chainbuild.project.requests import without_tests
+    from chainbuild.requests.last_run import remember_words
+    from chainbuild.requests.project_runs import without_tests
 
     request = read_wishes(words)
     if not tests:
@@ -62,9 +62,9 @@ def run_words(words: Words, show: Show, *, tests: bool) -> int:
 def run_project(folder: Path, typed: Typed, show: Show) -> int:
     """Build or plan the project that a folder is in: its layers and options, then its science layers."""
     from chainbuild.errors import ExitCode
-    from chainbuild.journal import remember_words
-    from chainbuild.project.requests import merged_words, read_run
     from chainbuild.project.schema import put_schema
+    from chainbuild.requests.last_run import remember_words
+    from chainbuild.requests.project_runs import merged_words, read_run
 
     project = load_project(folder)
     if project is None:
@@ -87,8 +87,8 @@ def run_project(folder: Path, typed: Typed, show: Show) -> int:
 
 
 def _science(project: Project, typed: Typed) -> ScienceRequest:
-    from chainbuild.layouts.science.words import ScienceWords, read_words
-    from chainbuild.project.requests import merged_words
+    from chainbuild.requests.project_runs import merged_words
+    from chainbuild.requests.science import ScienceWords, read_words
 
     if project.science is None:
         raise ValueError(f"{project.shown} has no science layers")
@@ -105,7 +105,7 @@ def _science(project: Project, typed: Typed) -> ScienceRequest:
 
 
 def _run_science(request: ScienceRequest, show: Show) -> int:
-    from chainbuild.cli.science_running import build_science, plan_science
+    from chainbuild.cli.science import build_science, plan_science
 
     if show.dry_run:
         return plan_science(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)
@@ -114,8 +114,8 @@ def _run_science(request: ScienceRequest, show: Show) -> int:
 
 def load_project(folder: Path) -> Project | None:
     """The project that a folder is in; None where it is in none. Errors: `WrongUseError` with all that is wrong with it."""
+    from chainbuild.execution.session import environment
     from chainbuild.project.reader import read_project
-    from chainbuild.session import environment
 
     if not folder.is_dir():
         raise WrongUseError(f"--root: there is no folder {str(folder)!r}", hint="It is the folder of the project.")
@@ -128,8 +128,8 @@ def unsaid_run(folder: Path, typed: Typed) -> RunRequest:
 
     Errors: `WrongUseError` where nothing was run here and there is no project.
     """
-    from chainbuild.journal import last_words
-    from chainbuild.project.requests import read_run
+    from chainbuild.requests.last_run import last_words
+    from chainbuild.requests.project_runs import read_run
 
     project = load_project(folder)
     if project is not None and project.layers:
@@ -149,9 +149,9 @@ def run_layers(run: LayerRun, show: Show) -> int:
 
 
 def _run(request: RunRequest, show: Show, layers: LayerRun | None = None) -> int:
-    from chainbuild.cli import running
-    from chainbuild.cli.speaking import open_quietly, say, say_nothing
-    from chainbuild.layers import tell_standings
+    from chainbuild.cli import runner as running
+    from chainbuild.cli.output import open_quietly, say, say_nothing
+    from chainbuild.requests.layer import tell_standings
 
     standings = layers.standings if layers else ()
     if not show.dry_run:

@@ -1,140 +1,189 @@
-"""`chainbuild release create | update | show | publish | apply | rollback`: what is to be released, and doing it."""
+"""What the commands of `chainbuild release` do: open what is needed, hand it on, tell what came of it."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+from msgspec import Struct
 
-from chainbuild.cli import options as flags
+from chainbuild.cli.output import make_folder, open_quietly, own_folder, say, say_nothing, write_result
+from chainbuild.cli.settings import settings_from
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.events import Message
+from chainbuild.references import ImageReference
+from chainbuild.release.model import ReleasePlan
+from chainbuild.release.page import page
+from chainbuild.release.planning import undecided
+from chainbuild.release.reader import parse_plan, read_plan, shown_path
+from chainbuild.release.rules import FILE_NAME
+from chainbuild.text import plural
+from chainbuild.ui import stdout
+from chainbuild.ui.releases import show_moves, show_plan
 
-app = typer.Typer(no_args_is_help=True, help="Plan a release, have it reviewed, and publish it by digest.")
+if TYPE_CHECKING:
+    from chainbuild.execution.session import Session
+    from chainbuild.release.promotions import Move
 
-PlanFile = Annotated[
-    Path | None,
-    typer.Option("--plan", "-f", metavar="FILE", help="The plan; release_plan.yaml where not given.", dir_okay=False),
-]
-
-
-@app.command()
-def create(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[IMAGE|GLOB…]", help="Of what was built; all of it where not given.", show_default=False
-        ),
-    ] = None,
-    *,
-    plan: PlanFile = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option("--to", metavar="NAME:TAG", help="A name that each gets; {repo}, {name}, {tag} are its own."),
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What the release is called; today's date else.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write it over a plan that is there.")] = False,
-    root: flags.Root = Path(),
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    json: flags.Json = False,
-) -> int:
-    """Write a plan of what was built: digests, names, what they replace, the difference, tests, warnings."""
-    from chainbuild.cli.releasing import Where, create_plan
-
-    where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
-    called = name or time.strftime("%Y-%m-%d")
-    return create_plan(where, tuple(images or ()), to=tuple(to or ()), name=called, force=force)
+MOVES_SCHEMA = "chainbuild.release-moves/1"
 
 
-@app.command()
-def update(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[IMAGE|GLOB…]", help="Of the plan, or built and not in it yet; all of the plan where not given.",
-            show_default=False,
-        ),
-    ] = None,
-    *,
-    plan: PlanFile = None,
-    root: flags.Root = Path(),
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    json: flags.Json = False,
-) -> int:  # fmt: skip
-    """Look again at images of the plan; keep everything else, comments and decisions included."""
-    from chainbuild.cli.releasing import Where, update_plan
+class Where(Struct, frozen=True, kw_only=True):
+    """The flags that all of the commands have."""
 
-    where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
-    return update_plan(where, tuple(images or ()))
+    root: Path
+    plan: Path | None
+    registry: str | None = None
+    port: int = 5000
+    json: bool = False
 
+    @property
+    def path(self) -> Path:
+        """The plan's file."""
+        return self.root / (self.plan or FILE_NAME)
 
-@app.command()
-def show(
-    *,
-    plan: PlanFile = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page instead.", dir_okay=False)
-    ] = None,
-    root: flags.Root = Path(),
-    json: flags.Json = False,
-) -> int:
-    """Show the plan, and what is left to decide. No registry is asked."""
-    from chainbuild.cli.releasing import Where, show_the_plan
-
-    return show_the_plan(Where(root=root, plan=plan, json=json), html=html)
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session with the chain registry."""
+        with open_quietly(
+            settings_from(root=self.root, registry=self.registry, port=self.port), json=self.json
+        ) as session:
+            yield session
 
 
-@app.command()
-def publish(
-    *,
-    plan: PlanFile = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where index.html and the plan go.", file_okay=False),
-    ] = None,
-    root: flags.Root = Path(),
-    json: flags.Json = False,
-) -> int:
-    """Write the plan as a page, with the plan itself beside it, into a folder to put on the web."""
-    from chainbuild.cli.releasing import Where, publish_plan
+def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], name: str, force: bool) -> int:
+    """`release create`."""
+    from chainbuild.release.planning import built_images, chosen, each_its_own, planned, targets
+    from chainbuild.release.writing import plan_text
 
-    return publish_plan(Where(root=root, plan=plan, json=json), output)
-
-
-@app.command()
-def apply(
-    *,
-    plan: PlanFile = None,
-    dry_run: flags.DryRun = False,
-    root: flags.Root = Path(),
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    json: flags.Json = False,
-) -> int:
-    """Release what was decided on, by digest; go on where an interrupted apply stopped.
-
-    Refused while anything is open, missing, or changed since it was reviewed.
-    """
-    from chainbuild.cli.releasing import Where, apply_plan
-
-    where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
-    return apply_plan(where, dry_run=dry_run)
+    shown = shown_path(where.path)
+    if where.path.exists() and not force:
+        hint = "chainbuild release update renews it; --force writes a new one over it."
+        raise WrongUseError([Problem(path=shown, message="there is a plan already", hint=hint)])
+    targets(to, ImageReference.parse("any/image:1"))  # what is wrong with them is told before anything is asked
+    with where.session() as session:
+        names = chosen(built_images(session.records, patterns), patterns)
+        if not names:
+            raise WrongUseError(
+                "nothing was built that could be released", hint="chainbuild images lists what is there."
+            )
+        gets = {one: targets(to, one) for one in names}
+        each_its_own(gets)
+        images = [planned(session.records, one, gets[one], session.emit) for one in names]
+    raw = plan_text(name, images).encode("utf-8")
+    plan = parse_plan(raw, where.path, shown)
+    write_result(where.path, raw)
+    return _told(where, plan, f"{shown}: {plural(len(images), 'image')}")
 
 
-@app.command()
-def rollback(
-    *,
-    plan: PlanFile = None,
-    dry_run: flags.DryRun = False,
-    root: flags.Root = Path(),
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    json: flags.Json = False,
-) -> int:
-    """Let the names that the plan moved mean again what they meant before it."""
-    from chainbuild.cli.releasing import Where, roll_back
+def update_plan(where: Where, patterns: Sequence[str]) -> int:
+    """`release update`."""
+    from chainbuild.release.planning import update
 
-    where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
-    return roll_back(where, dry_run=dry_run)
+    before = read_plan(where.path)
+    raw = where.path.read_bytes()
+    with where.session() as session:
+        text = update(session.records, before, raw, patterns, session.emit)
+    plan = parse_plan(text, where.path, before.shown)
+    if text == raw:
+        return _told(where, plan, f"{plan.shown}: nothing is new")
+    if where.path.read_bytes() != raw:
+        raise WrongUseError(
+            [Problem(path=plan.shown, message="it was edited meanwhile; nothing was changed", hint="Update it again.")]
+        )
+    write_result(where.path, text)
+    old = {image.name: image.as_json() for image in before.images}
+    new = [str(image.name) for image in plan.images if old.get(image.name) != image.as_json()]
+    return _told(where, plan, f"{plan.shown}: {', '.join(new)}")
+
+
+def _told(where: Where, plan: ReleasePlan, text: str) -> int:
+    left = undecided(plan)
+    if where.json:
+        stdout().write_json(_document(plan, left))
+    else:
+        more = f"; {plural(len(left), 'thing')} to decide: chainbuild release show" if left else ""
+        stdout().write([text + more])
+    return 0
+
+
+def _document(plan: ReleasePlan, left: Sequence[Problem]) -> dict[str, Any]:
+    rows = [{"path": one.path, "line": one.line, "message": one.message, "hint": one.hint} for one in left]
+    return {**plan.as_json(), "open": rows}
+
+
+def show_the_plan(where: Where, *, html: Path | None) -> int:
+    """`release show`."""
+    plan = read_plan(where.path)
+    left = undecided(plan)
+    if html:
+        write_result(html, page(plan, left).encode("utf-8"))
+    if where.json:
+        stdout().write_json(_document(plan, left))
+    elif html:
+        stdout().write([str(html)])
+    else:
+        show_plan(plan, left, stdout())
+    return 0
+
+
+def publish_plan(where: Where, output: Path | None) -> int:
+    """`release publish`."""
+    plan = read_plan(where.path)
+    left = undecided(plan)
+    folder = output or own_folder(where.root, "releases", f"{where.path.stem}-page")
+    make_folder(folder)
+    write_result(folder / FILE_NAME, where.path.read_bytes())
+    write_result(folder / "index.html", page(plan, left, source=FILE_NAME).encode("utf-8"))
+    if where.json:
+        stdout().write_json(
+            {"schema": "chainbuild.release-page/1", "page": str(folder / "index.html"), "plan": str(folder / FILE_NAME)}
+        )
+    else:
+        stdout().write([str(folder / "index.html")])
+    return 0
+
+
+def apply_plan(where: Where, *, dry_run: bool) -> int:
+    """`release apply`."""
+    from chainbuild.release.applying import begun_at, journal_path, move_names, open_journal, put_contents
+    from chainbuild.release.promotions import prepare
+
+    plan = read_plan(where.path)
+    with where.session() as session:
+        if dry_run:
+            begun = begun_at(journal_path(plan), "apply") > 0
+            return _moved(where, prepare(session.records, plan, begun=begun), dry_run=True)
+        with open_journal(plan, "apply") as journal:
+            moves = prepare(session.records, plan, begun=journal.begun > 0)
+            put_contents(session.registries, moves, session.emit)
+            move_names(session.registries, moves, journal, session.emit)
+    return _moved(where, moves, dry_run=False)
+
+
+def roll_back(where: Where, *, dry_run: bool) -> int:
+    """`release rollback`."""
+    from chainbuild.release.applying import move_names, open_journal
+    from chainbuild.release.promotions import prepare_return
+
+    plan = read_plan(where.path)
+    tell = say_nothing if where.json else say
+    with where.session() as session:
+        moves, stay = prepare_return(session.registries, plan)
+        if stay:
+            names = ", ".join(map(str, stay))
+            tell(Message(text=f"{names}: meant nothing before this plan, and {'stay' if len(stay) > 1 else 'stays'}"))
+        if not dry_run:
+            with open_journal(plan, "rollback") as journal:
+                move_names(session.registries, moves, journal, session.emit)
+    return _moved(where, moves, dry_run=dry_run)
+
+
+def _moved(where: Where, moves: Sequence[Move], *, dry_run: bool) -> int:
+    if where.json:
+        stdout().write_json({"schema": MOVES_SCHEMA, "dry_run": dry_run, "names": [move.as_json() for move in moves]})
+        return 0
+    show_moves(moves, stdout(), only_planned=dry_run)
+    return 0

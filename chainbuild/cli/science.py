@@ -1,140 +1,58 @@
-"""`chainbuild science`: trees of science layers with compat layers on top."""
+"""The commands of `chainbuild science` as they are done: the same views, logs and errors as every run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-
-from chainbuild.cli import options as flags
-
-if TYPE_CHECKING:
-    from chainbuild.layouts.science.words import ScienceRequest
-
-app = typer.Typer(help="Trees of science layers, with compat layers on the final ones.", no_args_is_help=True)
-
-Root = Annotated[
-    Path,
-    typer.Option(
-        "--root",
-        "-C",
-        help="The folder that science/ and compat/ are in.",
-        file_okay=False,
-        show_default="this folder",
-    ),
-]
-Repo = Annotated[
-    str,
-    typer.Option("--repo", metavar="REPO", help="Where sci/… and rel/… go, as ghcr.io/acme/compute-images."),
-]
-Ref = Annotated[
-    str | None,
-    typer.Option("--ref", metavar="REV|RANGE", help="Only what git says changed since then, and what stands on it."),
-]
-Untracked = Annotated[bool, typer.Option("--untracked", help="With --ref: files that git does not know count, too.")]
-Include = Annotated[
-    list[str] | None,
-    typer.Option("--include", metavar="DIR", help="Only this layer and what stands on it; may be given again."),
-]
-Ignore = Annotated[
-    list[str] | None,
-    typer.Option("--ignore", metavar="DIR", help="This layer's own changes start nothing; may be given again."),
-]
-AllowOrphan = Annotated[
-    list[str] | None,
-    typer.Option("--allow-orphan", metavar="IMAGE:VERSION", help="This version is given up; may be given again."),
-]
+from chainbuild.cli.output import open_quietly
+from chainbuild.cli.runner import run_build
+from chainbuild.errors import ExitCode
+from chainbuild.execution.pipeline import commands, plan_run
+from chainbuild.operations.science import check_releases, keep_releases, orphans, prepared
+from chainbuild.requests.science import ScienceRequest
+from chainbuild.ui import Mode, stdout
 
 
-@app.command("plan")
-def plan(
-    *,
-    root: Root = Path(),
-    repo: Repo = "",
-    platform: flags.Platforms = "",
-    ref: Ref = None,
-    untracked: Untracked = False,
-    include: Include = None,
-    ignore: Ignore = None,
-    allow_orphan: AllowOrphan = None,
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    builder: flags.Builders = None,
-    refresh: flags.Refresh = False,
-    refresh_after: flags.RefreshAfter = None,
-    verbose: flags.Verbose = 0,
-    json: flags.Json = False,
-    fail_if_build: flags.FailIfBuild = False,
-) -> int:
-    """Say what would be built, and why: final images; -v the science layers; -vv the merged Dockerfiles."""
-    request = _read(locals())
-    from chainbuild.cli.science_running import plan_science
+def plan_science(request: ScienceRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
+    """Say what would be done."""
+    with prepared(request) as (layout, run):
+        with open_quietly(run.settings, json=as_json) as session:
+            check_releases(request, session)
+            planned = plan_run(run.graph, session, run.wishes)
+            invocations = commands(planned, session)
+        if as_json:
+            from chainbuild.planning.plan_json import plan_as_json
 
-    return plan_science(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
+            stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+        else:
+            from chainbuild.ui.science import show_science_plan
+
+            show_science_plan(planned.plan, layout, request.state, invocations, stdout(), verbosity=verbosity)
+    return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
 
 
-@app.command("build")
-def build(
-    *,
-    root: Root = Path(),
-    repo: Repo = "",
-    platform: flags.Platforms = "",
-    ref: Ref = None,
-    untracked: Untracked = False,
-    include: Include = None,
-    ignore: Ignore = None,
-    allow_orphan: AllowOrphan = None,
-    push: Annotated[bool, typer.Option("--push", help="Send what is released to REPO's own registry.")] = False,
-    no_load: flags.NoLoad = False,
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    builder: flags.Builders = None,
-    no_cache: flags.NoCache = False,
-    refresh: flags.Refresh = False,
-    refresh_after: flags.RefreshAfter = None,
-    jobs: flags.Jobs = None,
-    keep_going: flags.KeepGoing = False,
-    deadline: flags.Deadline = None,
-    verbose: flags.Verbose = 0,
-    plain: flags.Plain = False,
-    json: flags.Json = False,
-    dry_run: flags.DryRun = False,
-) -> int:
-    """Build what the registry lacks; when all of it is there, all of it gets its names."""
-    request = _read(locals())
-    from chainbuild.cli.science_running import build_science, plan_science
-
-    if dry_run:
-        return plan_science(request, as_json=json, verbosity=verbose, fail_if_build=False)
-    return build_science(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose)
+def build_science(request: ScienceRequest, *, mode: Mode, verbosity: int) -> int:
+    """Build and release."""
+    with prepared(request) as (layout, run):
+        return run_build(
+            run,
+            mode=mode,
+            verbosity=verbosity,
+            before=lambda session: check_releases(request, session),
+            after=lambda session, outcome: keep_releases(request, session, layout, outcome),
+        )
 
 
-@app.command("orphans")
-def orphans(
-    *,
-    root: Root = Path(),
-    repo: Repo = "",
-    registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
-    json: flags.Json = False,
-) -> int:
-    """List the released versions that no final layer here stands for: they get no compat updates any more."""
-    from chainbuild.cli.science_running import list_orphans
+def list_orphans(request: ScienceRequest, *, as_json: bool) -> int:
+    """List what gets no compat updates."""
+    with open_quietly(request.settings, json=as_json) as session:
+        found = orphans(request, session)
+    if as_json:
+        listed = [
+            {"image": str(one.place), "release": one.release, "heirs": list(one.heirs), "given_up": one.given_up}
+            for one in found
+        ]
+        stdout().write_json({"schema": "chainbuild.orphans/1", "orphans": listed})
+    else:
+        from chainbuild.ui.science import show_orphans
 
-    # What the tree orphans is to be listed, and is no error here.
-    return list_orphans(_read(locals(), orphans_are_errors=False), as_json=json)
-
-
-_OWN = ("repo", "platform", "ref", "untracked", "push")
-_LISTS = ("include", "ignore", "allow_orphan")
-
-
-def _read(typed: Mapping[str, Any], *, orphans_are_errors: bool = True) -> ScienceRequest:
-    """What was typed, read: the parameters of a command by their names."""
-    from chainbuild.layouts.science.words import ScienceWords, read_words
-
-    given = flags.words_of(typed, *_OWN) | {name: tuple(typed.get(name) or ()) for name in _LISTS}
-    words = ScienceWords(**given, port=typed["registry_port"], load=not typed.get("no_load"))
-    return read_words(words, orphans_are_errors=orphans_are_errors)
+        show_orphans(found, stdout())
+    return 0

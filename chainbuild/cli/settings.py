@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from chainbuild.project.place import find_project
-from chainbuild.session import Settings
+from chainbuild.execution.session import Settings
+from chainbuild.project.location import find_project
 
 
 def settings_from(*, root: Path, registry: str | None, port: int, builders: Sequence[str] | None = None) -> Settings:
@@ -15,9 +15,9 @@ def settings_from(*, root: Path, registry: str | None, port: int, builders: Sequ
     Errors: `WrongUseError` with everything that is wrong with them.
     """
     # Late: a command's --help needs neither the tree's reader nor the plan.
-    from chainbuild.command_line import read_settings
     from chainbuild.errors import WrongUseError
-    from chainbuild.option_values import Collector
+    from chainbuild.parsing.option_values import Collector
+    from chainbuild.requests.build import read_settings
 
     project = find_project(root) if root.is_dir() else None
     root = project.parent if project else root

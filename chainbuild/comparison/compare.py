@@ -10,14 +10,14 @@ from typing import Final
 from chainbuild.comparison.contents import Contents, Entry, read_contents
 from chainbuild.comparison.model import Change, Comparison, Sizes, differences
 from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.inventory import Crumb, trail_of
-from chainbuild.keys import Components, changes
-from chainbuild.labels import LABELS
+from chainbuild.images.inventory import Crumb, trail_of
+from chainbuild.records.keys import Components, changes
+from chainbuild.records.labels import LABELS
 from chainbuild.records.store import RecordStore
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage
+from chainbuild.text import size
 from chainbuild.values import replace
-from chainbuild.wording import size
 
 Trail = Sequence[Crumb]
 RECORDS: Final = "records"

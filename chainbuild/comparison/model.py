@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from chainbuild.registry.images import RemoteImage
-from chainbuild.wording import plural, size
+from chainbuild.text import plural, size
 
 SCHEMA: Final = "chainbuild.diff/1"
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import NotReadyError
-from chainbuild.scratch import scratch_folder
-from chainbuild.userdirs import cache_home, private_folder
+from chainbuild.host.folders import scratch_folder
+from chainbuild.host.user_folders import cache_home, private_folder
 
 _MOST_LINKS: Final = 500
 _KEPT_SECONDS: Final = 86_400.0

@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
 from msgspec import Struct
 
-from chainbuild.git_view import ask_remote
+from chainbuild.host.git import ask_remote
 from chainbuild.model import UNKNOWN
 from chainbuild.registry.transport import PooledTransport, Request, Response, Transport, TransportError
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
+from chainbuild.context.dockerignore import BadPatternError, check_pattern, read_set, set_regex
 from chainbuild.context.files import Kind
-from chainbuild.globs import Token, compile_glob
-from chainbuild.ignorefile import BadPatternError, check_pattern, read_set, set_regex
+from chainbuild.context.globs import Token, compile_glob
 
 _MOST_STEPS: Final = 100_000
 

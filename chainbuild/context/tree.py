@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from chainbuild.context.dockerignore import IgnoreFile, Parents
 from chainbuild.context.files import (
     UNREADABLE,
     ContentDigests,
@@ -28,7 +29,6 @@ from chainbuild.context.files import (
 from chainbuild.context.search import Finder, has_wildcards, literal
 from chainbuild.dockerfile.results import LocalSources
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.ignorefile import IgnoreFile, Parents
 
 _NOTHING_IGNORED: Final = IgnoreFile()
 

@@ -10,26 +10,11 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
-from chainbuild.dockerfile.froms import froms, mount_fields
 from chainbuild.dockerfile.grammar import declarations, heredoc_word
-from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Instruction, Place
-from chainbuild.dockerfile.results import (
-    DEFAULT_PATH,
-    Facts,
-    How,
-    ImageUse,
-    LocalSources,
-    ParentConfig,
-    RemoteSource,
-)
-from chainbuild.dockerfile.scope import Scope
-from chainbuild.dockerfile.stages import (
-    NUMBER,
-    Origin,
-    ResolvedStage,
-    StageGraph,
-    image_use,
-)
+from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Instruction, Place, Scope
+from chainbuild.dockerfile.results import DEFAULT_PATH, Facts, How, ImageUse, LocalSources, ParentConfig, RemoteSource
+from chainbuild.dockerfile.stages import NUMBER, Origin, ResolvedStage, StageGraph, image_use
+from chainbuild.dockerfile.words import froms, mount_fields
 from chainbuild.errors import Problem
 
 _MAIN: Final = ""

@@ -27,7 +27,7 @@ from chainbuild.dockerfile.results import (
 from chainbuild.dockerfile.stages import references, resolve_stages
 from chainbuild.errors import Problem
 from chainbuild.references import Platform
-from chainbuild.wording import perhaps_you_meant
+from chainbuild.text import perhaps_you_meant
 
 __all__ = [
     "BaseArg",

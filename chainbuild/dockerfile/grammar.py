@@ -18,8 +18,8 @@ from chainbuild.dockerfile.lines import Lines, LogicalLine, frontend, parser_dir
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Flag, Heredoc, Instruction, Stage
 from chainbuild.dockerfile.words import BLANKS, NotStringsError, json_words, quoted_words, split_instruction
 from chainbuild.errors import Problem
+from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
-from chainbuild.wording import perhaps_you_meant
 
 KEYWORDS: Final = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",

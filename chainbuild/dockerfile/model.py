@@ -1,4 +1,9 @@
-"""What a Dockerfile says, as values: directives, stages, instructions; nothing is evaluated here."""
+"""What a Dockerfile says, as values, and the variables of a stage.
+
+The variables of a stage, and how far they are known.
+
+What a Dockerfile says, as values: directives, stages, instructions; nothing is evaluated here.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,32 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from chainbuild.dockerfile.expansion import Expanded
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.errors import Problem
+
+
+class Scope(Struct):
+    """The variables of a stage at one line. `open`: an image that was not looked into may have set more of them."""
+
+    env: dict[str, str]
+    uncertain: set[str]
+    open: bool
+
+    def copy(self) -> Scope:
+        return Scope(dict(self.env), set(self.uncertain), self.open)
+
+    def doubtful(self, expanded: Expanded) -> bool:
+        return bool(expanded.looked_up & self.uncertain) or (self.open and bool(expanded.missing))
+
+    def doubt_all(self) -> None:
+        """Any variable may have been set."""
+        self.uncertain.update(self.env)
+        self.open = True
+
+    def set(self, name: str, value: str, *, doubtful: bool) -> None:
+        self.env[name] = value
+        (self.uncertain.add if doubtful else self.uncertain.discard)(name)
 
 
 class Place(Struct, frozen=True, order=True):

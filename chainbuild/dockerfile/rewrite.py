@@ -13,11 +13,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.dockerfile.froms import csv_fields
 from chainbuild.dockerfile.grammar import parse
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.dockerfile.model import Dockerfile, Instruction, Place
-from chainbuild.dockerfile.words import Span, split_instruction
+from chainbuild.dockerfile.words import Span, csv_fields, split_instruction
 from chainbuild.values import replace
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_./:@\[\]-]+")

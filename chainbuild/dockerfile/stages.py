@@ -13,13 +13,13 @@ from typing import Final, Literal
 from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
-from chainbuild.dockerfile.froms import froms
 from chainbuild.dockerfile.grammar import parse_trigger
 from chainbuild.dockerfile.model import Dockerfile, Instruction, Place, Stage
 from chainbuild.dockerfile.results import LATE_ARGS, PLATFORM_ARGS, ImageUse, ParentConfig, normal_context_name
+from chainbuild.dockerfile.words import froms
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.ordering import circle, in_order
 from chainbuild.references import ImageReference, Platform
+from chainbuild.toposort import circle, in_order
 from chainbuild.values import replace
 
 OriginKind = Literal["stage", "image", "context", "scratch"]

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from chainbuild.args_files import read_args
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args, is_undeclared
+from chainbuild.dockerfile.images import DOCKER_IMAGE, all_images, image_contexts
 from chainbuild.errors import WrongUseError
-from chainbuild.layouts.folder import BASE, STAGES, Numbered, Tree, read_option
-from chainbuild.layouts.images import DOCKER_IMAGE, all_images, image_contexts
+from chainbuild.host.package_data import PROGRAM, minimize_program
+from chainbuild.layouts.numbered_folder import BASE, STAGES, Numbered, Tree, read_option
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
+from chainbuild.layouts.test_files import read_trial
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
+from chainbuild.parsing.args_files import read_args
+from chainbuild.parsing.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.references import ImageReference, Platform
-from chainbuild.shipped import PROGRAM, minimize_program
-from chainbuild.stage_args import args_for, merge, packages_for_scratch, place_of
-from chainbuild.test_files import read_trial
 from chainbuild.values import replace
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})

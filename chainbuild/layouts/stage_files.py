@@ -15,16 +15,16 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, parse
+from chainbuild.dockerfile.images import find_foundation
 from chainbuild.dockerfile.results import normal_context_name
-from chainbuild.ignorefile import find_ignore
-from chainbuild.layouts.folder import BASE, LEFT_OVER, STAGES, Tree
-from chainbuild.layouts.foundation import find_foundation
+from chainbuild.host.package_data import PROGRAM, proof_path, shipped
+from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, Tree
 from chainbuild.model import HandedFile
 from chainbuild.references import Platform
-from chainbuild.shipped import PROGRAM, proof_path, shipped
+from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
-from chainbuild.wording import perhaps_you_meant
 
 PRODUCTION: Final = "PRODUCTION_IMAGE"
 MINIMIZED: Final = "MINIMIZED_IMAGE"

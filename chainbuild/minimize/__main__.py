@@ -17,13 +17,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from chainbuild.minimize.closure import Seed, close, elf_files, runs_or_loads, top_folders
 from chainbuild.minimize.discover import Environment, Wishes
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.lists import Word, words_in
-from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.loader import Loader, Seed, close, elf_files, is_secure, runs_or_loads, top_folders
 from chainbuild.minimize.page import page
 from chainbuild.minimize.problems import errors, warnings
 from chainbuild.minimize.pythons import document as python_document
@@ -33,12 +32,11 @@ from chainbuild.minimize.root import Root, shown
 from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.search import Search, Settings
-from chainbuild.minimize.stamp import stamp
 from chainbuild.minimize.startup import Runtime, startup
-from chainbuild.minimize.streaming import write_json
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
 from chainbuild.minimize.whose import answers
+from chainbuild.minimize.write import stamp, write_json
 
 CLOSURE_SCHEMA = "chainbuild.closure/1"
 _SHOWN_WARNINGS = 50

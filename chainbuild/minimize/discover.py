@@ -11,12 +11,12 @@ from itertools import islice
 
 from chainbuild.minimize.abi import abi_of, is_c_library
 from chainbuild.minimize.applying import Applier, Trigger
-from chainbuild.minimize.closure import Seed, close, runs_or_loads, top_folders
 from chainbuild.minimize.constants import Constants, calls, constants_of, paths_in_text
 from chainbuild.minimize.datapaths import DataPaths
 from chainbuild.minimize.elf import ET_DYN, ET_EXEC, Elf
 from chainbuild.minimize.environment import keep_wanted
 from chainbuild.minimize.ground import Discovery, Environment, Ground, Opened, Places, Wishes
+from chainbuild.minimize.loader import Seed, close, runs_or_loads, top_folders
 from chainbuild.minimize.packages import Ownership
 from chainbuild.minimize.root import base, join, parent
 from chainbuild.minimize.scripts import PROGRAM_FOLDERS, lacking_interpreters

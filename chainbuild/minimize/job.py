@@ -9,12 +9,11 @@ from typing import Any
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.account import Account, accounts, links_to_files
 from chainbuild.minimize.account import sizes as owner_sizes
-from chainbuild.minimize.closure import Closure, Seed, runs_or_loads, top_folders
 from chainbuild.minimize.discover import Discovery, Environment, Places, Wishes, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
-from chainbuild.minimize.loader import Loader, is_secure
+from chainbuild.minimize.loader import Closure, Loader, Seed, is_secure, runs_or_loads, top_folders
 from chainbuild.minimize.nearest import nearest
 from chainbuild.minimize.pack import Packing
 from chainbuild.minimize.packages import Ownership, owned

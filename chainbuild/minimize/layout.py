@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import is_c_library
-from chainbuild.minimize.ldconf import configured_folders
+from chainbuild.minimize.ldcache import configured_folders
 from chainbuild.minimize.notices import Notice
 from chainbuild.minimize.root import Node, Overlay, Tree, base, open_file, parent, shown
 from chainbuild.minimize.select import Kept, Selection

@@ -1,4 +1,8 @@
-"""Lists in the arguments of the stages: words that are separated by commas or white space.
+"""Lists of paths and patterns in arguments of the stages.
+
+Shell patterns of paths: their parts as `fnmatch` reads them, and paths as patterns of themselves alone.
+
+Lists in the arguments of the stages: words that are separated by commas or white space.
 
 A backslash before a comma or white space makes it a part of the word; before anything else it stays, for the shell
 pattern that the word may be. A word that begins with ``?`` may name nothing; one that begins with ``!`` takes back the
@@ -10,6 +14,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_ESCAPED_CHARACTER = re.compile(r"\\(.)", re.DOTALL)
+
+
+def literal(path: str) -> str:
+    """The pattern that means this path and no other."""
+    return "".join(f"\\{c}" if c in "*?[\\" else c for c in path)
+
+
+def unescaped(part: str) -> tuple[str, bool]:
+    """One part of a shell pattern as `fnmatch` reads it, and whether it has a wildcard; without one, the plain name."""
+    if not any(sign in _ESCAPED_CHARACTER.sub("", part) for sign in "*?["):
+        return _ESCAPED_CHARACTER.sub(r"\1", part), False
+    return _ESCAPED_CHARACTER.sub(lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], part), True
+
 
 _WORD = re.compile(r"(?:\\.|[^\s,\\])+", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\s,])|(\\.)", re.DOTALL)

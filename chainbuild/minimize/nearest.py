@@ -10,7 +10,7 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chainbuild.minimize.patterns import literal, unescaped
+from chainbuild.minimize.lists import literal, unescaped
 from chainbuild.minimize.root import Tree, base, join
 
 MOST = 3

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import Abi, is_c_library
-from chainbuild.minimize.closure import Closure, Seed, close
 from chainbuild.minimize.constants import calls
 from chainbuild.minimize.elf import Elf
-from chainbuild.minimize.ldconf import LD_SO_CONF, configured_folders, musl_folders, musl_path_file
-from chainbuild.minimize.loader import BadVersion, Loaded, Loader, Missing, Process
+from chainbuild.minimize.ldcache import LD_SO_CONF, configured_folders, musl_folders, musl_path_file
+from chainbuild.minimize.loader import BadVersion, Closure, Loaded, Loader, Missing, Process, Seed, close
 from chainbuild.minimize.root import Node, Overlay, Tree, base, join, parent
 from chainbuild.minimize.search import Found, Search, Settings, asker_of
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from chainbuild.minimize.closure import Closure
 from chainbuild.minimize.job import Outcome
+from chainbuild.minimize.loader import Closure
 from chainbuild.minimize.notices import rows
 from chainbuild.minimize.problems import errors, warnings
 from chainbuild.minimize.root import Node
-from chainbuild.minimize.streaming import Rows
 from chainbuild.minimize.trim import SWITCHES
+from chainbuild.minimize.write import Rows
 
 MINIMIZE_SCHEMA = "chainbuild.minimize/2"
 READABLE_SCHEMAS = ("chainbuild.minimize/1", MINIMIZE_SCHEMA)

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from chainbuild.minimize.patterns import unescaped
+from chainbuild.minimize.lists import unescaped
 
 MAX_HOPS = 40
 """How many symbolic links one look-up may pass, the kernel's own limit (path_resolution(7))."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chainbuild.minimize.patterns import literal
+from chainbuild.minimize.lists import literal
 from chainbuild.minimize.root import base, parent
 
 BIG = 32 << 20

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from chainbuild.minimize.packages import Ownership, Package, owned
 from chainbuild.minimize.root import Root, Tree, open_file
-from chainbuild.minimize.streaming import Rows, digest_of
+from chainbuild.minimize.write import Rows, digest_of
 
 _NOTHING = "NOASSERTION"
 _CHUNK = 1 << 20

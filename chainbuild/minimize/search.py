@@ -13,8 +13,15 @@ from dataclasses import dataclass
 
 from chainbuild.minimize.abi import Abi, loadable
 from chainbuild.minimize.elf import DF_1_NODEFLIB, Elf, ElfProblem, ElfReader
-from chainbuild.minimize.ldcache import HWCAPS, CacheEntry, read_cache
-from chainbuild.minimize.ldconf import built_in_folders, configured_folders, ldconfig_built_in, musl_folders
+from chainbuild.minimize.ldcache import (
+    HWCAPS,
+    CacheEntry,
+    built_in_folders,
+    configured_folders,
+    ldconfig_built_in,
+    musl_folders,
+    read_cache,
+)
 from chainbuild.minimize.root import Tree, base, join, parent
 
 _LEGACY_HWCAPS = frozenset(

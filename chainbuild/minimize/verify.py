@@ -14,17 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chainbuild.minimize.abi import Abi, abi_of
-from chainbuild.minimize.closure import runs_or_loads
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import same_content
-from chainbuild.minimize.loader import Loader, Process, is_secure
+from chainbuild.minimize.loader import Loader, Process, is_secure, runs_or_loads
 from chainbuild.minimize.notices import Notice, rows
 from chainbuild.minimize.pack import best_version
 from chainbuild.minimize.packages import owned
 from chainbuild.minimize.root import Root, base, join, parent, shown, size_of
 from chainbuild.minimize.search import Found, Search, Settings, asker_of, is_musl
 
-VERIFY_SCHEMA = "chainbuild.verify/1"
+VERIFY_SCHEMA = "chainbuild.operations.verify/1"
 _LEFT = ("/proc", "/sys", "/dev", "/usr/lib/debug", "/usr/lib/modules", "/lib/modules")
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 
@@ -63,7 +62,7 @@ class Verdict:
         return [one for one in self.findings if one.severity == "error"]
 
     def document(self) -> dict[str, Any]:
-        """The report, ``chainbuild.verify/1``."""
+        """The report, ``chainbuild.operations.verify/1``."""
         return {
             "schema": VERIFY_SCHEMA,
             "ok": not self.errors,

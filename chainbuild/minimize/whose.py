@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chainbuild.minimize.lists import literal
 from chainbuild.minimize.packages import Ownership, owned
-from chainbuild.minimize.patterns import literal
 from chainbuild.minimize.pythons import STARTS
 from chainbuild.minimize.root import Root, base, join, parent
 from chainbuild.minimize.select import is_wide

@@ -1,22 +1,110 @@
-"""Writes the result as a tree: contents, modes, owners, extended attributes, hard links, times, holes in files.
+"""Write the minimized tree so that the builder copies it as it is.
+
+What a builder does not look at when it decides whether it has copied a tree before: times and hard links.
+
+BuildKit takes a COPY from its cache where names, modes, owners, attributes and contents are the same, and gives the times
+of files that it copied then. A tree that is copied together with an empty folder called by its stamp is copied as it is.
+
+Documents that are larger than the memory they are written with: rows that come into being as they are written.
+
+Writes the result as a tree: contents, modes, owners, extended attributes, hard links, times, holes in files.
 
 Two runs over the same input give the same tree. A time later than ``SOURCE_DATE_EPOCH``, where that is given, is
 set to it (as https://reproducible-builds.org/specs/source-date-epoch/ has it); others stay.
 """
 
-# Paths here are strings of an image, which may hold bytes that are no text
-# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH114, PTH123, PTH211
-
 from __future__ import annotations
 
+# Paths here are strings of an image, which may hold bytes that are no text
+# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH114, PTH123, PTH211
 import errno
+
+# Paths here are strings of an image, which may hold bytes that are no text
+# ruff: noqa: PTH118, PTH208
+import hashlib
+import json
 import os
 import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from chainbuild.minimize.notices import Notice
 from chainbuild.minimize.root import Node, Tree, open_file, parent, shown
 from chainbuild.minimize.strip import strip_file
+
+
+def stamp(folder: str) -> str:
+    """A digest, in hex, of the times (in seconds, as layers have them) and the hard links of ``folder`` and all below it.
+
+    OSError where something cannot be looked at.
+    """
+    digest = hashlib.sha256()
+    links: dict[tuple[int, int], bytes] = {}
+    todo = [os.fsencode(folder)]
+    top = len(todo[0])
+    while todo:
+        path = todo.pop()
+        status = os.lstat(path)
+        name = path[top:]
+        first, is_folder = b"", stat.S_ISDIR(status.st_mode)
+        if not is_folder and status.st_nlink > 1:
+            first = links.setdefault((status.st_dev, status.st_ino), name)
+        digest.update(b"%d %d %d " % (len(name), len(first), int(status.st_mtime)) + name + first)
+        if is_folder:
+            todo.extend(sorted((os.path.join(path, entry) for entry in os.listdir(path)), reverse=True))
+    return digest.hexdigest()
+
+
+class Rows(list[Any]):
+    """A list of a JSON document whose rows are made anew each time it is gone through, and are never all there.
+
+    It is a list for :mod:`json` alone, which takes nothing else: an empty one, as far as ``len`` and indexing go.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._make())
+
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list) and [*self] == [*other]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+
+def write_json(document: dict[str, Any], path: str) -> None:
+    """Writes ``document`` to the file ``path``, or to standard output for ``-``, a piece at a time."""
+    if path == "-":
+        _write(document, sys.stdout.write)
+        return
+    with Path(path).open("w", encoding="ascii") as stream:
+        _write(document, stream.write)
+
+
+def _write(document: dict[str, Any], write: Callable[[str], object]) -> None:
+    for piece in json.JSONEncoder(indent=1, ensure_ascii=True).iterencode(document):
+        write(piece)
+    write("\n")
+
+
+def digest_of(document: dict[str, Any]) -> str:
+    """The SHA-256, in hexadecimal, of ``document`` as ``json.dumps`` with sorted keys writes it."""
+    sums = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(document):
+        sums.update(piece.encode("ascii"))
+    return sums.hexdigest()
+
 
 _CHUNK = 1 << 20
 

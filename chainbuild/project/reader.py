@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from chainbuild.durations import parse_duration
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.layer import layer_name
+from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.model import BuildArg
-from chainbuild.option_values import Collector, parse_repository, read_build_contexts, read_secrets
-from chainbuild.project.keys import PROJECT
+from chainbuild.parsing.option_values import Collector, parse_repository, read_build_contexts, read_secrets
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
-from chainbuild.project.nodes import Content, read_nodes
+from chainbuild.project.schema import PROJECT
 from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.text import parse_duration, perhaps_you_meant
 from chainbuild.trust.keys import PublicKey
-from chainbuild.wording import perhaps_you_meant
+from chainbuild.yamlspec.nodes import Content, read_nodes
 
 T = TypeVar("T")
 _NUMBERED: Final = "[0-9]*-Dockerfile-*"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from chainbuild.errors import WrongUseError
-from chainbuild.keys import Components
+from chainbuild.records.keys import Components
 from chainbuild.references import Digest
 from chainbuild.step_warnings import StepWarnings
 from chainbuild.trust.envelope import Envelope

@@ -18,18 +18,16 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, WrongUseError
-from chainbuild.keys import Components
-from chainbuild.labels import identity_of
-from chainbuild.records.index import clear_index
+from chainbuild.records.index import SeenRecords, clear_index
+from chainbuild.records.keys import Components
+from chainbuild.records.labels import identity_of
 from chainbuild.records.record import PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE, Lookup, Record
-from chainbuild.records.seen import SeenRecords
 from chainbuild.records.tags import image_record_tag, last_tag
 from chainbuild.references import ChainRegistry, Digest, ImageReference, check_repository
-from chainbuild.registry.artifacts import put_artifact, read_artifact
+from chainbuild.registry.artifacts import copy_attached, put_artifact, read_artifact
 from chainbuild.registry.images import RemoteImage, copy_image, read_config
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.referrers import copy_attached
 from chainbuild.trust.envelope import MEDIA_TYPE, Envelope, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
 

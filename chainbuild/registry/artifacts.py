@@ -1,20 +1,32 @@
-"""Small OCI artifacts: what chainbuild remembers, beside the images that it is about.
+"""Small OCI artifacts, and those that refer to an image.
+
+Small OCI artifacts: what chainbuild remembers, beside the images that it is about.
 
 The form is that of the image spec 1.1, "Guidelines for Artifact Usage": an image manifest with an `artifactType` and
 the empty config. Registries older than 1.1 (docker-registry 2.8) store it like any manifest.
+
+What is attached to an image: artifacts whose manifests name it as their subject (OCI distribution spec 1.1).
+
+A registry that lists referrers itself is asked for the list. For all others (docker-registry 2.8) the spec has the
+referrers tag schema: an index under the tag `sha256-<hex>` of the subject, which clients keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gzip
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.errors import NotFoundInRegistryError
+from chainbuild import limits
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.oci import OCI_EMPTY, Descriptor, Manifest
+from chainbuild.registry.images import copy_image, read_index
+from chainbuild.registry.oci import OCI_EMPTY, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 _EMPTY: Final = b"{}"
 # Contents up to this many bytes are also embedded in the manifest (descriptor `data`): one request reads them. Base64
@@ -85,3 +97,171 @@ def read_artifact(registries: Registries, reference: ImageReference, *artifact_t
         content=content,
         annotations=manifest.annotations,
     )
+
+
+MADE_BY: Final = "io.github.chainbuild.attached"
+"""The annotation of what chainbuild attached; what others attached is never replaced."""
+SLOT: Final = "io.github.chainbuild.slot"
+"""The annotation that tells documents of one type apart: one takes the place of that with the same slot alone."""
+_INLINE: Final = "io.github.chainbuild.content"
+# A list of what is attached has such content in itself: one request reads it. Longer content is fetched.
+_LONGEST_INLINE: Final = 8 << 10
+_TAG: Final = "sha256-"
+_HEX: Final = frozenset("0123456789abcdef")
+_GZIP: Final = "+gzip"
+
+
+def referrers_tag(subject: Digest) -> str:
+    """The tag of the referrers tag schema."""
+    return str(subject).replace(":", "-")[:128]
+
+
+def subject_of(tag: str) -> Digest | None:
+    """The manifest that a tag of the referrers tag schema is about; None for any other tag."""
+    name = tag.removeprefix(_TAG)
+    return Digest(f"sha256:{name}") if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name) else None
+
+
+def attach(
+    registries: Registries,
+    image: ImageReference,
+    *,
+    artifact_type: str,
+    media_type: str,
+    content: bytes,
+    title: str,
+    slot: str = "",
+    inline: bool = False,
+) -> Digest:
+    """Attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
+
+    It takes the place of what chainbuild attached of that type (and `slot`) before. The same content gives the same
+    digest. `inline`: short text is in the list of what is attached, too, where nothing but its own signature proves it.
+    """
+    subject = _subject(registries, image)
+    place = ImageReference(image.registry, image.repository)
+    marks = {MADE_BY: "1"}
+    if slot:
+        marks[SLOT] = slot
+    if inline and len(content) <= _LONGEST_INLINE:
+        marks[_INLINE] = content.decode("utf-8")
+    digest = put_artifact(
+        registries,
+        place,
+        artifact_type=artifact_type,
+        # Neither a time nor a name is in it.
+        content=gzip.compress(content, 6, mtime=0),
+        media_type=f"{media_type}{_GZIP}",
+        annotations={**marks, "org.opencontainers.image.title": f"{title}.gz"},
+        subject=subject,
+    )
+    client = registries.client(place)
+    if client.referrers(place.repository, subject.digest) is None:
+        there = client.manifest(place.repository, digest).descriptor
+        row = replace(there, artifact_type=artifact_type, annotations=tuple(marks.items()))
+        _list(registries, place.with_tag(referrers_tag(subject.digest)), row)
+    elif slot:
+        _drop_former(registries, place.with_digest(subject.digest), artifact_type, digest)
+    return digest
+
+
+def _drop_former(registries: Registries, image: ImageReference, artifact_type: str, newest: Digest) -> None:
+    """Delete what a newer document takes the place of, where the registry keeps the list itself and lets us."""
+    rows = {row.digest: row for row in referrers(registries, image, artifact_type)}
+    client = registries.client(image)
+    for digest, row in rows.items():
+        if newest in rows and digest != newest and _same_made(row, rows[newest]):
+            with suppress(RegistryError):
+                client.delete_manifest(image.repository, digest)
+
+
+def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
+    """The document of that type that is attached to the image which the reference's digest names; None without one.
+
+    What chainbuild attached comes before what others did, and then the last of a list. Errors: `DamagedContentError`
+    where it is damaged; `LimitError` where it is too large, stored or unpacked.
+    """
+    rows = [row for row in referrers(registries, image, artifact_type) if row.artifact_type == artifact_type]
+    if not rows:
+        return None
+    return content_of(registries, image, ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1])
+
+
+def content_of(registries: Registries, image: ImageReference, row: Descriptor, *, inline: bool = False) -> bytes | None:
+    """The document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
+
+    Errors: as `attached`.
+    """
+    if inline and (text := row.annotation(_INLINE)):
+        return text.encode("utf-8", "replace")
+    client = registries.client(image)
+    raw = client.manifest(image.repository, row.digest)
+    manifest = Manifest.of(raw, where=str(image))
+    if not manifest.layers:
+        return None
+    blob = manifest.layers[0]
+    what = f"what is attached to it ({row.artifact_type})"
+    limits.ATTACHED.check(blob.size, what, str(image))
+    stored = client.stream(image.repository, blob.digest, size=blob.size)
+    content = limits.read_all(stored, limits.ATTACHED, what, str(image))
+    if not blob.media_type.endswith(_GZIP):
+        return content
+    return limits.inflate(content, limits.ATTACHED_UNPACKED, what, str(image))
+
+
+def referrers(
+    registries: Registries, image: ImageReference, artifact_type: str = "", *, tag_first: bool = False
+) -> tuple[Descriptor, ...]:
+    """Descriptors of everything that is attached to the manifest which the reference's digest names, in list order.
+
+    `tag_first` saves a request at a registry that most likely has no list of its own.
+    """
+    if image.digest is None:
+        raise ValueError("only what a digest names has referrers")
+    place = ImageReference(image.registry, image.repository)
+    if tag_first and (there := read_index(registries, place.with_tag(referrers_tag(image.digest)))) is not None:
+        return there.manifests
+    found = registries.client(place).referrers(place.repository, image.digest, artifact_type)
+    if found is not None:
+        return Index.of(found, where=str(image)).manifests
+    index = None if tag_first else read_index(registries, place.with_tag(referrers_tag(image.digest)))
+    return index.manifests if index else ()
+
+
+def copy_attached(registries: Registries, source: ImageReference, destination: ImageReference) -> None:
+    """Copy what is attached to an image along with the image itself, which the destination's repository holds already."""
+    if source.digest is None:
+        raise ValueError("only what a digest names has referrers")
+    rows = referrers(registries, source)
+    target = ImageReference(destination.registry, destination.repository)
+    taker = registries.client(target)
+    for row in rows:
+        copy_image(registries, ImageReference(source.registry, source.repository).with_digest(row.digest), target)
+    if rows and taker.referrers(target.repository, source.digest) is None:
+        for row in rows:
+            _list(registries, target.with_tag(referrers_tag(source.digest)), row)
+
+
+def _subject(registries: Registries, image: ImageReference) -> Descriptor:
+    if image.digest is None:
+        raise ValueError("only what a digest names has referrers")
+    there = registries.client(image).head(image.repository, image.digest)
+    if there is None:
+        raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
+    return Descriptor(media_type=there.media_type, digest=there.digest, size=there.size)
+
+
+def _list(registries: Registries, tag: ImageReference, row: Descriptor) -> None:
+    """Have the index under the tag tell of the artifact, instead of what chainbuild attached of its type before."""
+    before = read_index(registries, tag)
+    kept: Iterable[Descriptor] = before.manifests if before else ()
+    kept = [one for one in kept if one.digest != row.digest and not _same_made(one, row)]
+    index = Index.make([*kept, row])
+    if before is None or before.digest != index.digest:
+        registries.client(tag).put_manifest(tag.repository, tag.tag_or_latest, index.raw, index.media_type)
+
+
+def _same_made(one: Descriptor, other: Descriptor) -> bool:
+    made: Mapping[str, str] = dict(one.annotations)
+    both = MADE_BY in made and MADE_BY in dict(other.annotations)
+    return both and (one.artifact_type, one.annotation(SLOT)) == (other.artifact_type, other.annotation(SLOT))

@@ -27,8 +27,7 @@ from chainbuild.errors import (
 )
 from chainbuild.references import DOCKER_HUB, Digest, check_repository
 from chainbuild.registry.answers import is_page
-from chainbuild.registry.auth import Scope, is_this_machine, scope_of
-from chainbuild.registry.credentials import Lookup, from_docker_config
+from chainbuild.registry.auth import Lookup, Scope, from_docker_config, is_this_machine, scope_of
 from chainbuild.registry.headers import next_link, whole_number
 from chainbuild.registry.oci import (
     ACCEPTED_TYPES,
@@ -41,7 +40,7 @@ from chainbuild.registry.oci import (
 )
 from chainbuild.registry.transport import Body, PlainTransport, PooledTransport, Response, Transport, TransportError
 from chainbuild.registry.wire import Wire, shown
-from chainbuild.wording import escaped, plural
+from chainbuild.text import escaped, plural
 
 _PAGE: Final = 1000
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -1,4 +1,9 @@
-"""Images in registries: found, copied, tagged, joined to an index, given another config."""
+"""Images in registries: find, copy, tag, join to an index, change the config, check against records.
+
+Images in registries: found, copied, tagged, joined to an index, given another config.
+
+Whether the registry still holds every part of an image: a manifest can outlive its blobs.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,11 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild import limits
-from chainbuild.errors import NotAnImageError, NotFoundInRegistryError
+from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.oci import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Index,
-    Manifest,
-    RawManifest,
-)
+from chainbuild.registry.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Index, Manifest, RawManifest
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Body
 from chainbuild.values import replace
@@ -305,3 +302,17 @@ def _copy_blobs(
     with ThreadPoolExecutor(max_workers=min(_TRANSFERS, len(needed))) as threads:
         for _ in threads.map(copy, needed.values()):
             pass
+
+
+def is_intact(registries: Registries, reference: ImageReference, platform: Platform) -> bool:
+    """Whether manifest and config can be read and are for the platform, and every layer's blob is there.
+
+    The layers' content is not read: whoever pulls them checks their digests. What is damaged, or no image, is not intact.
+    Errors: every other `RegistryError`: a registry that does not answer clearly has not lost anything.
+    """
+    try:
+        image = resolve(registries, reference, platform)
+        client = registries.client(reference)
+        return all(client.has_blob(reference.repository, layer.digest, size=layer.size) for layer in image.layers)
+    except (NotFoundInRegistryError, DamagedContentError, NotAnImageError):
+        return False

@@ -9,8 +9,8 @@ from typing import Self
 
 from chainbuild.limits import Pace
 from chainbuild.references import ImageReference
+from chainbuild.registry.auth import Lookup, from_docker_config
 from chainbuild.registry.client import Notice, RegistryClient
-from chainbuild.registry.credentials import Lookup, from_docker_config
 from chainbuild.registry.transport import Transport
 
 

@@ -18,8 +18,7 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.registry.answers import is_busy, is_page, is_registry, meaning, statement
-from chainbuild.registry.auth import Authorizer, Scope
-from chainbuild.registry.credentials import Lookup
+from chainbuild.registry.auth import Authorizer, Lookup, Scope
 from chainbuild.registry.headers import address_of, origin, whole_number
 from chainbuild.registry.transport import Body, Request, Response, Transport, TransportError
 from chainbuild.values import replace

@@ -13,7 +13,7 @@ from chainbuild.errors import Problem
 from chainbuild.references import Platform
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan
 from chainbuild.release.rules import OPEN, RELEASE, SKIP
-from chainbuild.wording import escaped, plural
+from chainbuild.text import escaped, plural
 
 _FOLDED: Final = 12
 """From how many lines on a part can be folded away, and is."""

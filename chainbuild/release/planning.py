@@ -1,25 +1,66 @@
-"""Makes a plan of what was built, and renews one: what people wrote stays, what they decided on must be the same."""
+"""Make a release plan, and list what is still undecided in one.
+
+What people still have to decide in a plan. Pure: the registries are asked elsewhere.
+
+Makes a plan of what was built, and renews one: what people wrote stays, what they decided on must be the same.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
 from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
 from chainbuild.events import Emit, Message
-from chainbuild.inventory import Listed, list_images
-from chainbuild.provenance import read_trail
+from chainbuild.images.inventory import Listed, list_images
+from chainbuild.images.provenance import read_trail
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference
-from chainbuild.release.looking import Look, differences, errors_of, look_at, same_digests, tests_of, warnings_of
+from chainbuild.release.inspection import Look, differences, errors_of, look_at, same_digests, tests_of, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
 from chainbuild.release.rules import OPEN, RELEASE
+from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
-from chainbuild.wording import perhaps_you_meant
+
+_UPDATE = "Run chainbuild release update, and look at the difference."
+
+
+def undecided(plan: ReleasePlan) -> tuple[Problem, ...]:
+    """Everything that people have to do before the plan can be applied, as far as the file alone tells."""
+    return tuple(problem for image in plan.images for problem in _of(plan, image))
+
+
+def _of(plan: ReleasePlan, image: PlannedImage) -> Iterator[Problem]:
+    if image.decision == OPEN:
+        yield plan.problem(
+            image, "decision", "nobody has decided", "Write decision: release, or decision: skip."
+        )  # fmt: skip
+    if not image.is_released:
+        return
+    if not image.to:
+        yield plan.problem(image, "to", "it gets no name", "Write the full names below to:, as - ghcr.io/acme/tools:1.")
+    if not image.digests:
+        yield plan.problem(image, "digests", "it has no digest", _UPDATE)
+    for name in image.to:
+        if name not in image.replaces:
+            yield plan.problem(image, str(name), f"nobody has looked at what {name} is now", _UPDATE)
+    for error in image.errors:
+        yield plan.problem(
+            image, "errors", error, "Mend it and run chainbuild release update, or write decision: skip."
+        )
+    for warning in image.warnings:
+        if not warning.accepted:
+            yield Problem(
+                path=plan.shown,
+                line=warning.line or image.line_of("warnings"),
+                message=f"{image.name}: {warning.says}",
+                hint="Mend it and run chainbuild release update, or say why it is fine: accepted: REASON.",
+            )
+
 
 _PLACES: Final = re.compile(r"\{([^{}]*)\}")
 

@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.project.nodes import Content, read_nodes
+from chainbuild.records.garbage import is_readable
 from chainbuild.references import Digest, ImageReference, Platform
-from chainbuild.registry.collect import is_readable
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned
 from chainbuild.release.rules import NOTHING, PLAN
+from chainbuild.yamlspec.nodes import Content, read_nodes
 
 T = TypeVar("T")
 _CREATE: Final = "chainbuild release create --force writes one from what was built."

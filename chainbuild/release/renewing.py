@@ -14,10 +14,10 @@ import yaml
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.project.nodes import compose
 from chainbuild.release.model import PlannedImage
 from chainbuild.release.rules import WRITTEN
 from chainbuild.release.writing import REASON_HERE, image_lines, key_lines
+from chainbuild.yamlspec.nodes import compose
 
 _ENDS: Final = re.compile("(\r\n|[\n\r\x85\u2028\u2029])")
 """What ends a line for the reader of YAML, which counts them."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from chainbuild.json_schema import as_text, schema_of
-from chainbuild.project.rules import Key, Many, Named, Rule, Table, Text
+from chainbuild.yamlspec.json_schema import as_text, schema_of
+from chainbuild.yamlspec.rules import Key, Many, Named, Rule, Table, Text
 
 SCHEMA: Final = "chainbuild.release-plan/1"
 FILE_NAME: Final = "release_plan.yaml"

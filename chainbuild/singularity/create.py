@@ -13,14 +13,14 @@ from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.errors import BuildFailedError, ChainbuildError, WrongUseError
+from chainbuild.execution.session import Session
+from chainbuild.host.folders import scratch_folder
 from chainbuild.references import Digest
-from chainbuild.scratch import scratch_folder
-from chainbuild.session import Session
 from chainbuild.singularity import sif as header
+from chainbuild.singularity.collection import Shelf, Sif, sha256_of
 from chainbuild.singularity.images import Wanted
 from chainbuild.singularity.layout import BlobStore, write_layout
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.shelf import Shelf, Sif, sha256_of
 from chainbuild.singularity.space import Places, check_space, needs
 from chainbuild.singularity.tool import Conversion, Tool, find_on_path, words_of
 

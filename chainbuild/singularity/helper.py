@@ -19,16 +19,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.bases import find_all
-from chainbuild.build_order import BuildOrder
+from chainbuild.builder.build_spec import BuildOrder
 from chainbuild.dockerfile import Dockerfile, parse
+from chainbuild.dockerfile.images import named_images
 from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
 from chainbuild.events import Message, StepFailed, StepFinished, StepStarted
-from chainbuild.layouts.images import named_images
+from chainbuild.execution.session import Session
+from chainbuild.host.package_data import singularity_path
+from chainbuild.images.resolver import find_all
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import resolve
-from chainbuild.session import Session
-from chainbuild.shipped import singularity_path
 from chainbuild.singularity.tool import Conversion, TellLine, build_words, run_tool
 
 REPOSITORY: Final = "chainbuild/singularity-helper"

@@ -9,7 +9,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.bases import FoundImage
 from chainbuild.errors import (
     ChainbuildError,
     DamagedContentError,
@@ -21,10 +20,11 @@ from chainbuild.errors import (
     RegistryError,
     WrongUseError,
 )
+from chainbuild.execution.session import Session
+from chainbuild.images.resolver import FoundImage
+from chainbuild.records.garbage import is_readable
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.collect import is_readable
 from chainbuild.registry.images import RemoteImage, platforms_of
-from chainbuild.session import Session
 from chainbuild.singularity.names import SifName, is_glob, matches, short_name, sif_name, split_words
 
 # What is looked for next elsewhere, and told there if nothing has it. Some registries want a login for unknown names.

@@ -10,8 +10,8 @@ from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.errors import ChainbuildError, NotReadyError
+from chainbuild.singularity.collection import Shelf, Sif, sha256_of
 from chainbuild.singularity.places import Place
-from chainbuild.singularity.shelf import Shelf, Sif, sha256_of
 
 State = Literal["published", "differs", "not published"]
 

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
-from chainbuild.wording import size
+from chainbuild.text import size
 
 # Apptainer's words come first, and then those of Singularity, which Apptainer takes as well.
 _TEMPORARY: Final = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from chainbuild.errors import BuildFailedError
 from chainbuild.references import Platform
-from chainbuild.wording import visible
+from chainbuild.text import visible
 
 PROGRAMS: Final = ("apptainer", "singularity")
 _TAIL: Final = 30

@@ -22,9 +22,9 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
+from chainbuild.host.user_folders import config_home, data_home, private_folder, read_private, write_private
 from chainbuild.trust.envelope import Envelope, EnvelopeError
 from chainbuild.trust.keys import PublicKey, SigningKey
-from chainbuild.userdirs import config_home, data_home, private_folder, read_private, write_private
 from chainbuild.values import replace
 
 SIGNING_KEY: Final = "CHAINBUILD_SIGNING_KEY"

@@ -8,8 +8,8 @@ from typing import Literal
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.log_tail import LogTail
-from chainbuild.wording import past
+from chainbuild.builder.progress import LogTail
+from chainbuild.text import past
 
 State = Literal["waiting", "running", "done", "reused", "failed", "skipped"]
 

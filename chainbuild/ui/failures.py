@@ -20,9 +20,9 @@ from chainbuild.errors import (
     NotProvenError,
     WrongUseError,
 )
+from chainbuild.text import escaped, plural, visible_lines
 from chainbuild.ui.summary import failure_lines
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import escaped, plural, visible_lines
 
 SCHEMA: Final = "chainbuild.error/1"
 _FINDINGS_SHOWN: Final = 40

@@ -10,10 +10,10 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from chainbuild.text import cells, clip, duration, escaped, going_on, plural, size, visible
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.summary import STATE_STYLES
 from chainbuild.ui.terminal import ASCII_SPINNER, SPINNER, Line, Span, plain_text, to_ascii
-from chainbuild.wording import cells, clip, duration, escaped, going_on, plural, size, visible
 
 _MARKS: Final = {"waiting": "·", "done": "✓", "reused": "↺", "failed": "✗", "skipped": "⊘"}
 _FRAMES_PER_SECOND: Final = 4

@@ -8,9 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
-from chainbuild.wording import duration, escaped, plural
 
 _COLUMNS: Final = (
     Column(heading="step"),

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from chainbuild.errors import Problem
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan
-from chainbuild.release.moves import Move
+from chainbuild.release.promotions import Move
 from chainbuild.release.rules import OPEN, RELEASE
+from chainbuild.text import escaped, plural
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style, Terminal
-from chainbuild.wording import escaped, plural
 
 _STYLES: dict[str, Style] = {OPEN: "warn", RELEASE: "good"}
 

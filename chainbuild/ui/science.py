@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chainbuild.layouts.science.graph import FILES_OPTION, Layout
-from chainbuild.layouts.science.manifests import COMPAT, SCIENCE
-from chainbuild.layouts.science.versions import State
+from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
 from chainbuild.model import Chain, StepId
-from chainbuild.plan import Decision, Plan
-from chainbuild.science_releases import Orphan
+from chainbuild.operations.science import Orphan
+from chainbuild.planning.planner import Decision, Plan
+from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal
-from chainbuild.wording import duration, escaped, plural
 
 INTERMEDIATE: Final = 1
 """The verbosity from which science layers, unchanged images and second names are shown."""

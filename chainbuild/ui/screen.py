@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.segment import ControlType, Segment
 from rich.style import Style as RichStyle
 
+from chainbuild.text import cells, inert
 from chainbuild.ui.terminal import plain_text
-from chainbuild.wording import cells, inert
 
 if TYPE_CHECKING:
     from typing import TextIO

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild import events
+from chainbuild.text import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
 from chainbuild.ui.board import Board, Row
-from chainbuild.ui.happenings import warning_lines
+from chainbuild.ui.event_lines import warning_lines
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Line, Span, Style
-from chainbuild.wording import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
 
 STATE_STYLES: Final[dict[str, Style]] = {
     "done": "good",

@@ -8,8 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.text import cells, escaped
 from chainbuild.ui.terminal import Line, Span
-from chainbuild.wording import cells, escaped
 
 _GAP: Final = 2
 _NARROWEST_NOTE: Final = 24

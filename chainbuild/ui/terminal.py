@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TextIO
 
 from msgspec import Struct
 
-from chainbuild.wording import inert
+from chainbuild.text import inert
 
 Style = Literal["", "bold", "dim", "good", "bad", "warn", "busy"]
 

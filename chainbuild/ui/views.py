@@ -12,19 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from chainbuild import events
+from chainbuild.text import duration, going_on, visible
 from chainbuild.ui.board import Board
-from chainbuild.ui.happenings import happening, log_line, prefix
+from chainbuild.ui.event_lines import happening, log_line, prefix
 from chainbuild.ui.layout import Frame, live_lines
-from chainbuild.ui.summary import (
-    closing_lines,
-    failure_lines,
-    opening_lines,
-    result_lines,
-    step_table,
-    summed_warnings,
-)
+from chainbuild.ui.summary import closing_lines, failure_lines, opening_lines, result_lines, step_table, summed_warnings
 from chainbuild.ui.terminal import Line, Span, Terminal
-from chainbuild.wording import duration, going_on, visible
 
 if TYPE_CHECKING:
     from chainbuild.ui.screen import Screen

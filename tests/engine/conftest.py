@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
+from chainbuild.records.garbage import is_readable
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
-from chainbuild.registry.collect import is_readable
-from chainbuild.registry.credentials import Credentials
+from chainbuild.registry.auth import Credentials
 from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import SIGNING_KEY
@@ -437,7 +437,7 @@ class RegistryContainer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        from chainbuild.registry.knock import ask
+        from chainbuild.local_registry.ports import ask
 
         docker("start", self.container)
         eventually(lambda: ask(self.host) == "registry", f"the registry at {self.host}")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.bootstrap import Bootstrapped, bootstrap
+from chainbuild.distro import oci_layout as local
+from chainbuild.distro.bootstrap import Bootstrapped, bootstrap
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.events import Event, Message
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry import local
 from chainbuild.registry.images import read_index, resolve
 from chainbuild.registry.pool import Registries
 from tests.support.keys import record_store

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.minimize.closure import elf_files, runs_or_loads
 from chainbuild.minimize.elf import Elf, ElfReader
-from chainbuild.minimize.loader import Loader, Process, is_secure
+from chainbuild.minimize.loader import Loader, Process, elf_files, is_secure, runs_or_loads
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.search import Search, Settings
 from chainbuild.references import Platform

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from chainbuild.context import ContextTree
+from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import ParentConfig, find_facts, parse
-from chainbuild.ignorefile import find_ignore
 from chainbuild.references import Platform
-from tests.unit.test_context import MISSING, missing_tree
+from tests.unit.context.test_context import MISSING, missing_tree
 
 HERE = Platform.of_this_machine()
 TREE = (

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chainbuild.registry.knock import ask
-from tests.unit.minimize.elf_builder import AMD64, ARM64, library
+from chainbuild.local_registry.ports import ask
+from tests.support.elf_builder import AMD64, ARM64, library
 
 from .conftest import CASES, OTHER, OWN, Lay, descendants, docker, free_port, push_files
 

@@ -15,12 +15,11 @@ import pytest
 
 from chainbuild import limits
 from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
-from chainbuild.inventory import list_images
+from chainbuild.images.inventory import list_images
 from chainbuild.limits import Limit, Pace
+from chainbuild.records.garbage import find_garbage
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.collect import find_garbage
-from chainbuild.registry.images import RemoteImage, platforms_of, read_index, resolve
-from chainbuild.registry.integrity import is_intact
+from chainbuild.registry.images import RemoteImage, is_intact, platforms_of, read_index, resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from chainbuild.command_line import Words
+from chainbuild.requests.build import Words
 
 from .conftest import OWN, Lay, Place, docker, write_tree
 

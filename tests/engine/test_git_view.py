@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import NotReadyError, WrongUseError
-from chainbuild.git import Git, Span
-from chainbuild.git_view import find_repository, run_git
-from chainbuild.provenance import tree_notes
+from chainbuild.host.git import Git, Span, find_repository, run_git
+from chainbuild.images.provenance import tree_notes
 
 from .conftest import write_tree
 
@@ -268,7 +267,7 @@ def test_view_of_sha256_repository(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["HEAD", "config", "index", "packed-refs", "info/exclude", "commondir"])
 def test_fifo_in_git_folder_does_not_block(root: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("chainbuild.git_view._SECONDS", 2.0)
+    monkeypatch.setattr("chainbuild.host.git._SECONDS", 2.0)
     path = root / ".git" / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)

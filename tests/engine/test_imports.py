@@ -16,7 +16,7 @@ SESSION = """
     from chainbuild.cli import running
     from chainbuild.session import Session
     from chainbuild.buildx import BuildxDriver
-    from tests.unit.world import FakeStore, THREE_STEPS, World
+    from tests.support.world import FakeStore, THREE_STEPS, World
 
     world = World(Path.cwd())
     world.write(THREE_STEPS)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from chainbuild.local_registry.ports import ask
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import copy_image, resolve
-from chainbuild.registry.knock import ask
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
 

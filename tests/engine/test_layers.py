@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.shell import Visit, container_command
+from chainbuild.operations.shell import Visit, container_command
 from tests.engine.conftest import COMMAND, OWN, Lay, Place, docker
 
 COMPILE = ". /release_setup.sh && gcc -O2 -o /tmp/AnalysisPayload AnalysisPayload.c -lkinematics"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from chainbuild.host.package_data import minimize_program, shipped
 from chainbuild.references import Platform
-from chainbuild.shipped import minimize_program, shipped
 from tests.support.programs import PROGRAMS, Program, with_line
 
 from .conftest import OTHER, OWN, PATIENCE, docker

@@ -18,10 +18,14 @@ from typing import Any
 
 import pytest
 
+from chainbuild.distro import oci_layout as local
+from chainbuild.distro.layer_tar import pack_layer
 from chainbuild.errors import BusyError, NotFoundInRegistryError, NotReadyError, RegistryError, UnreachableError
 from chainbuild.events import Event, Message
+from chainbuild.local_registry import containers
+from chainbuild.local_registry.ports import ask
+from chainbuild.local_registry.service import ManagedRegistry, RegistryStatus, shipped_compose_file
 from chainbuild.references import ImageReference, Platform
-from chainbuild.registry import containers, local
 from chainbuild.registry.artifacts import put_artifact, read_artifact
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import (
@@ -34,9 +38,6 @@ from chainbuild.registry.images import (
     replace_config,
     resolve,
 )
-from chainbuild.registry.knock import ask
-from chainbuild.registry.layer import pack_layer
-from chainbuild.registry.managed import ManagedRegistry, RegistryStatus, shipped_compose_file
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor, digest_of
 from chainbuild.registry.pool import Registries
 

@@ -14,8 +14,7 @@ import pytest
 
 from chainbuild.records.tags import index_tag
 from chainbuild.references import ChainRegistry
-from chainbuild.registry.images import copy_image
-from chainbuild.registry.integrity import is_intact
+from chainbuild.registry.images import copy_image, is_intact
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
 from tests.support.keys import signing_key

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.git import EMPTY_TREE, Git, Head
+from chainbuild.host.git import EMPTY_TREE, Git, Head
 
 from .conftest import write_tree
 

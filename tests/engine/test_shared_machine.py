@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.registry import compose, containers
-from chainbuild.registry.knock import ask
+from chainbuild.local_registry import compose, containers
+from chainbuild.local_registry.ports import ask
 
 from .conftest import OWN, PATIENCE, Done, Lay, Place, docker, eventually, free_port, push_files, write_tree
 
@@ -270,7 +270,7 @@ class User:
     def hold(self) -> subprocess.Popen[str]:
         """A run of this user that has the registry when this returns, and gives it back when its stdin closes."""
         program = (
-            "import sys; from chainbuild.registry.managed import ManagedRegistry\n"
+            "import sys; from chainbuild.local_registry.service import ManagedRegistry\n"
             "sys.argv[0] = 'chainbuild'\n"
             f"with ManagedRegistry({self.port}).lease(lambda event: print(event, file=sys.stderr)) as endpoint:\n"
             "    print(endpoint, flush=True); sys.stdin.read()\n"

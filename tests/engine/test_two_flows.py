@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import pytest
 
-from chainbuild.labels import LABELS
+from chainbuild.records.labels import LABELS
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import copy_image
 from chainbuild.registry.pool import Registries

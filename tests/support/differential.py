@@ -10,9 +10,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from chainbuild.builder.build_spec import order_for
 from chainbuild.dockerfile.rewrite import pin_images
 from chainbuild.errors import WrongUseError
-from chainbuild.orders import order_for
 from chainbuild.values import replace
 from tests.support.plain_builds import Build, build_all, move
 from tests.support.reuse_pairs import (

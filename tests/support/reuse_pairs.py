@@ -17,13 +17,13 @@ from typing import Final
 from hypothesis import strategies as st
 
 from chainbuild.context import ContextTree
+from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import find_facts, parse
+from chainbuild.dockerfile.images import named_images, named_uses
 from chainbuild.errors import WrongUseError
-from chainbuild.ignorefile import find_ignore
-from chainbuild.inputs import InputReader
-from chainbuild.layouts.images import named_images, named_uses
 from chainbuild.model import BuildArg, ImageInput, Step, StepKind
-from chainbuild.plan import ImageFacts
+from chainbuild.planning.inputs import InputReader
+from chainbuild.planning.planner import ImageFacts
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 

@@ -15,9 +15,9 @@ from msgspec import Struct
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, MANIFEST, TEST, CompatLayer, Described
-from chainbuild.ordering import circle, in_order
+from chainbuild.text import perhaps_you_meant
+from chainbuild.toposort import circle, in_order
 from chainbuild.values import replace
-from chainbuild.wording import perhaps_you_meant
 
 VARIABLE: Final = "SCISERVER_IMAGE"
 _DEFINITIONS: Final = frozenset({MANIFEST, DOCKERFILE, TEST})

@@ -12,14 +12,13 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, find_facts
+from chainbuild.dockerfile.images import named_images
 from chainbuild.errors import Problem
-from chainbuild.layouts.images import named_images
-from chainbuild.layouts.science.manifests import Described
-from chainbuild.layouts.science.versions import version_of_build
+from chainbuild.layouts.science.manifests import Described, version_of_build
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
+from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
-from chainbuild.wording import perhaps_you_meant
 
 SCI: Final = "sci"
 REL: Final = "rel"

@@ -10,17 +10,16 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.joining import FILES
+from chainbuild.host.folders import scratch_folder
+from chainbuild.images.compose_layers import FILES
 from chainbuild.layouts.science.compat import VARIABLE, Merged, merge_files
 from chainbuild.layouts.science.from_lines import REL, SCI, Base, Bases
-from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TEST, CompatLayer, Described
-from chainbuild.layouts.science.selection import Selection
+from chainbuild.layouts.science.layer_graph import Selection
+from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TEST, CompatLayer, Described, State
 from chainbuild.layouts.science.tree import Place, Tree, merged_name
-from chainbuild.layouts.science.versions import State
+from chainbuild.layouts.test_files import read_trial
 from chainbuild.model import Chain, Graph, ImageInput, Lenience, Stamp, Step, StepId, StepKind
 from chainbuild.references import ImageReference, Platform
-from chainbuild.scratch import scratch_folder
-from chainbuild.test_files import read_trial
 from chainbuild.values import replace
 
 LABEL: Final = "org.sciserver"

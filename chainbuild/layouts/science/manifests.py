@@ -1,8 +1,18 @@
-"""The two kinds of `sciserver-image.json`: what a science layer and a compat layer say of themselves."""
+"""Manifests of science layers: JSON with comments, and the versions in it.
+
+Versions of images: numbers with dots, compared as numbers.
+
+JSON with `#` and `//` comments, and the line on which each key of the outermost object stands.
+
+The two kinds of `sciserver-image.json`: what a science layer and a compat layer say of themselves.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from functools import total_ordering
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +20,138 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.science.commented_json import CommentedJsonError, CommentedObject, parse_object
-from chainbuild.layouts.science.versions import Version, is_version
 from chainbuild.references import check_repository
-from chainbuild.wording import perhaps_you_meant
+from chainbuild.text import perhaps_you_meant
+
+_VERSION: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_BUILD: Final = re.compile(
+    r"(?P<version>[0-9]+(?:\.[0-9]+)*)-(?P<count>[0-9]+)-(?P<commit>[0-9a-f]{4,64})(?P<dirty>-dirty)?"
+)
+
+
+@total_ordering
+class Version(Struct, frozen=True):
+    """A version as it is written. 2.10 comes after 2.9; 2 and 2.0 are the same number under two names."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not is_version(self.text):
+            raise ValueError(f"{self.text!r} is not a version")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers, without zeros at the end."""
+        found = [int(part) for part in self.text.split(".")]
+        while len(found) > 1 and found[-1] == 0:
+            found.pop()
+        return tuple(found)
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Version):
+            return NotImplemented
+        return (self.numbers, self.text) < (other.numbers, other.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def is_version(text: str) -> bool:
+    """Whether it is numbers with dots."""
+    return bool(_VERSION.fullmatch(text))
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """The commit that a tree is at: how many commits it has below it (itself counted), its short hash, edits on top."""
+
+    count: int
+    commit: str
+    dirty: bool = False
+
+    def name(self, version: Version | str) -> str:
+        """What a build of a version at this commit is called: `2.4-32-f90dbd6`, marked where there are edits."""
+        return f"{version}-{self.count}-{self.commit}{'-dirty' if self.dirty else ''}"
+
+
+def version_of_build(tag: str) -> str | None:
+    """The version in the tag of one build (`2.4` of `2.4-32-f90dbd6`); None where the tag is not of that form."""
+    match = _BUILD.fullmatch(tag)
+    return match["version"] if match else None
+
+
+# A string is taken whole, so that what looks like a comment in it stays.
+_TOKEN: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|//[^\n]*|[{}\[\]]')
+_COLON: Final = re.compile(r"\s*:")
+
+
+class CommentedObject(Struct, frozen=True, kw_only=True):
+    """An object: its values, the line of each key, and the keys that stand twice. Numbers are texts, as written."""
+
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    twice: tuple[tuple[str, int], ...] = ()
+
+
+class CommentedJsonError(ValueError):
+    """What is wrong with the text, and on which line (from 1)."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def parse_object(raw: bytes) -> CommentedObject:
+    """Read an object. Errors: `CommentedJsonError`."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CommentedJsonError("it is not UTF-8 text", raw.count(b"\n", 0, error.start) + 1) from error
+    plain = without_comments(text)
+    try:
+        # Numbers stay what was written: 2.10 is not 2.1.
+        values = json.loads(plain, parse_float=str, parse_int=str)
+    except json.JSONDecodeError as error:
+        raise CommentedJsonError(f"not JSON: {error.msg[0].lower()}{error.msg[1:]}", error.lineno) from error
+    except RecursionError as error:
+        raise CommentedJsonError("not JSON: it is nested too deeply", 1) from error
+    if not isinstance(values, dict):
+        raise CommentedJsonError("it is not a JSON object", 1)
+    places = _keys(plain)
+    lines: dict[str, int] = {}
+    twice: list[tuple[str, int]] = []
+    for key, line in places:
+        if key in lines:
+            twice.append((key, line))
+        lines[key] = line
+    return CommentedObject(values=values, lines=lines, twice=tuple(twice))
+
+
+def without_comments(text: str) -> str:
+    """The text with blanks for its comments: every line and column stays where it was."""
+
+    def blank(match: re.Match[str]) -> str:
+        token = match[0]
+        return " " * len(token) if token[0] in "#/" else token
+
+    return _TOKEN.sub(blank, text)
+
+
+def _keys(text: str) -> list[tuple[str, int]]:
+    """The keys of the outermost object, with their lines."""
+    found: list[tuple[str, int]] = []
+    depth, line, last = 0, 1, 0
+    for match in _TOKEN.finditer(text):
+        line += text.count("\n", last, match.start())
+        last = match.start()
+        word = match[0]
+        if word in {"{", "["}:
+            depth += 1
+        elif word in {"}", "]"}:
+            depth -= 1
+        elif depth == 1 and _COLON.match(text, match.end()):
+            found.append((str(json.loads(word)), line))
+    return found
+
 
 MANIFEST: Final = "sciserver-image.json"
 DOCKERFILE: Final = "Dockerfile"

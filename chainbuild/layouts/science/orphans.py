@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from chainbuild.errors import Problem
-from chainbuild.git import Git, Span
-from chainbuild.layouts.science.forest import Forest
+from chainbuild.host.git import Git, Span
 from chainbuild.layouts.science.from_lines import WAYS_OUT, OldVersion
+from chainbuild.layouts.science.layer_graph import Forest
 from chainbuild.layouts.science.manifests import MANIFEST, SCIENCE, Described, describe
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.joining import can_be_joined
+from chainbuild.images.compose_layers import can_be_joined
 from chainbuild.layouts.science.compat import (
     Merged,
     check_dockerfile,
@@ -17,8 +17,8 @@ from chainbuild.layouts.science.compat import (
     order_of,
     unknown_compat,
 )
-from chainbuild.layouts.science.forest import Forest, grow
 from chainbuild.layouts.science.from_lines import SCI, Bases, OldVersion, Reader, on_final
+from chainbuild.layouts.science.layer_graph import Forest, grow
 from chainbuild.layouts.science.manifests import (
     COMPAT,
     DOCKERFILE,

@@ -13,10 +13,10 @@ from pathlib import Path
 from chainbuild.minimize.lists import words_in
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.scripts import DEFAULT_PATH
-from chainbuild.minimize.streaming import write_json
 from chainbuild.minimize.trace.accesses import CALLS
 from chainbuild.minimize.trace.missing import Variables
 from chainbuild.minimize.trace.report import Traced, trace_report
+from chainbuild.minimize.write import write_json
 
 
 def main(arguments: list[str] | None = None) -> int:

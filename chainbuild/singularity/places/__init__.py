@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from chainbuild.singularity.collection import Sif
 from chainbuild.singularity.places.address import Address, parse_address
-from chainbuild.singularity.shelf import Sif
 
 Told = Callable[[int, int], None]
 """`(bytes that are there, of how many)`."""

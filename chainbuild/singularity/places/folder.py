@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chainbuild.errors import NotReadyError
+from chainbuild.host.folders import write_whole
 from chainbuild.registry.transport import read_chunks
-from chainbuild.scratch import write_whole
+from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, checksum_of
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places import Told
-from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, checksum_of
 
 
 class FolderPlace:

@@ -14,8 +14,7 @@ from urllib.parse import quote, unquote
 from chainbuild import limits
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError, RegistryError, UnreachableError
 from chainbuild.registry.answers import is_busy
-from chainbuild.registry.auth import is_this_machine
-from chainbuild.registry.credentials import Credentials
+from chainbuild.registry.auth import Credentials, is_this_machine
 from chainbuild.registry.transport import (
     Body,
     PooledTransport,
@@ -26,10 +25,10 @@ from chainbuild.registry.transport import (
     read_chunks,
 )
 from chainbuild.registry.wire import shown
+from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, read_checksum
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import Address
-from chainbuild.singularity.shelf import CHECKSUM, FACTS, Sif, read_checksum
 
 _HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
 _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'

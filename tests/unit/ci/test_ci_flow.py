@@ -7,10 +7,10 @@ import pytest
 from chainbuild.ci.jobs import JobKind, Split, make_jobs
 from chainbuild.layouts import numbered
 from chainbuild.model import Graph
-from chainbuild.plan import until
+from chainbuild.planning.planner import until
 from chainbuild.registry.images import read_index
 from chainbuild.values import replace
-from tests.unit.world import AMD64, ARM64, STEP, THREE_STEPS, World
+from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 OPTIONS = ("stock", "graphics")
 

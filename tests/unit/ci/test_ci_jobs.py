@@ -8,12 +8,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.ci.jobs import JobGraph, JobKind, Split, cut, make_jobs
-from chainbuild.ci.recorded import recorded_seconds
+from chainbuild.ci.jobs import JobGraph, JobKind, Split, cut, make_jobs, recorded_seconds
 from chainbuild.model import Graph
 from chainbuild.references import Platform
+from tests.support.world import THREE_STEPS, World
 from tests.unit.ci.graphs import PLATFORMS, graph_of, graphs
-from tests.unit.world import THREE_STEPS, World
 
 AMD64, ARM64, ARMV7 = PLATFORMS[:3]
 

@@ -18,14 +18,13 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chainbuild.ci.document import document
 from chainbuild.ci.jobs import Job, JobKind, Split, make_jobs
-from chainbuild.ci.pipeline import Pipeline
-from chainbuild.ci.words import VENDORS, CiWords, read_pipeline
+from chainbuild.ci.pipeline import Pipeline, document
 from chainbuild.cli import run
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph
 from chainbuild.references import ChainRegistry, Platform
+from chainbuild.requests.ci import VENDORS, CiWords, read_pipeline
 from tests.unit.ci.graphs import graph_of, graphs
 
 SCHEMAS = {"github": "github-workflows", "gitlab": "gitlab-ci", "circleci": "circle-ci"}

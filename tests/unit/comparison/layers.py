@@ -10,7 +10,7 @@ from typing import Any
 
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
-from tests.unit.registry.fake_registry import FakeRegistry
+from tests.support.fake_registry import FakeRegistry
 
 Content = bytes | str | None | tuple[int, bytes]
 """A file's bytes (and its mode), a symbolic link's target, or None: a folder. A hard link is `=/target`."""

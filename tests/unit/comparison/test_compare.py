@@ -13,12 +13,12 @@ from chainbuild.comparison.model import Comparison
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import RemoteImage, copy_image, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.ui.comparisons import show_comparison
+from chainbuild.ui.reports import show_comparison
 from chainbuild.ui.terminal import Terminal
+from tests.support.fake_registry import FakeRegistry
 from tests.support.keys import record_store
+from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, World
 from tests.unit.comparison.layers import Content, add, distribution, dpkg, status_d
-from tests.unit.registry.fake_registry import FakeRegistry
-from tests.unit.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, World
 
 HERE = ChainRegistry(CHAIN)
 

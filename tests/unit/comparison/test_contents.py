@@ -14,8 +14,8 @@ from chainbuild.comparison.contents import Contents, Entry, LayeredRoot, read_co
 from chainbuild.errors import LimitError, RegistryError
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
+from tests.support.fake_registry import FakeRegistry
 from tests.unit.comparison.layers import Content, add, dpkg, layer, status_d
-from tests.unit.registry.fake_registry import FakeRegistry
 
 
 def read(*layers: Mapping[str, Content]) -> Contents:

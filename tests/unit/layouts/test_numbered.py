@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import WrongUseError
+from chainbuild.host.package_data import PROGRAM
 from chainbuild.layouts import numbered
 from chainbuild.model import BuildArg, Graph, Secret, StepKind, dependents
 from chainbuild.references import ImageReference
-from chainbuild.shipped import PROGRAM
-from tests.unit.world import AMD64, ARM64, STAGES, STEP, THREE_STEPS, World
+from tests.support.world import AMD64, ARM64, STAGES, STEP, THREE_STEPS, World
 
 
 @pytest.fixture

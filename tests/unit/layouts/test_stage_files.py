@@ -10,7 +10,7 @@ import pytest
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.stage_files import HANDED, TARBALL
 from chainbuild.model import Chain
-from tests.unit.world import STAGES, STEP, World
+from tests.support.world import STAGES, STEP, World
 
 MINIMIZE = "utilities/Dockerfile-minimize"
 PRODUCTION = "utilities/Dockerfile-production"

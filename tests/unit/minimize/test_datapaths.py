@@ -14,7 +14,7 @@ from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.notices import fixes, texts
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program
+from tests.support.elf_builder import GLIBC, library, plant, program
 
 STATUS = b"".join(
     b"Package: %s\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n" % name

@@ -13,7 +13,7 @@ from chainbuild.minimize.plugins import libraries_in
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.scripts import interpreters_of
-from tests.unit.minimize.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
+from tests.support.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 OPENS = b"\0libplug.so.2\0"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader, VersionNeed, read_elf
 from chainbuild.minimize.root import Root
-from tests.unit.minimize.elf_builder import CORE, EXEC, PIE, REL, build_elf, plant
+from tests.support.elf_builder import CORE, EXEC, PIE, REL, build_elf, plant
 
 WHOLE = build_elf(
     needed=("liba.so.1", "libb.so"),

@@ -10,7 +10,7 @@ import pytest
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.packages import owned
 from chainbuild.minimize.root import Root
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program, with_sections
+from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 SITE = "/opt/venv/lib/python3.11/site-packages"

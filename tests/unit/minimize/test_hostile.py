@@ -20,7 +20,7 @@ from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program, with_sections
+from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 EVERYTHING = {

@@ -10,7 +10,7 @@ from chainbuild.minimize.abi import Abi
 from chainbuild.minimize.elf import ElfReader
 from chainbuild.minimize.ldcache import CacheEntry, build_cache, compare_names, encode_cache, parse_cache
 from chainbuild.minimize.root import Root
-from tests.unit.minimize.elf_builder import ARM64, GLIBC, I386, library, plant
+from tests.support.elf_builder import ARM64, GLIBC, I386, library, plant
 
 AMD64 = Abi(name="amd64", bits=64, little=True, machine=62)
 BUILT_IN = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chainbuild.minimize import nearest as module
 from chainbuild.minimize.nearest import MOST, nearest
 from chainbuild.minimize.root import Root
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 TREE: dict[str, bytes | str | None] = {
     "/usr/share/magic/magic.mgc": b"",

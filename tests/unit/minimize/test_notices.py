@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from chainbuild.minimize.lists import words_in
 from chainbuild.minimize.notices import Notice, fix_line, fixes, rows, texts
 from chainbuild.minimize.root import Root
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 
 def test_rows_have_the_keys_that_the_host_reads():

@@ -15,7 +15,7 @@ from chainbuild.minimize.ldcache import read_cache
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.verify import verify
-from tests.unit.minimize.elf_builder import ARM64, GLIBC, LD_SO, LIBC, LOADER, library, plant, program
+from tests.support.elf_builder import ARM64, GLIBC, LD_SO, LIBC, LOADER, library, plant, program
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 STD_OLD = library("libstdc++.so.6", "libc.so.6", defines=("CXX_1",))

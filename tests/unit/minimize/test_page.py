@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.minimize.__main__ import main
-from chainbuild.minimize.page import page
-from chainbuild.minimize.treemap import Box, split, squarify
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program
+from chainbuild.minimize.page import Box, page, split, squarify
+from tests.support.elf_builder import GLIBC, library, plant, program
 
 SIZES = st.lists(st.integers(1, 10**11), min_size=1, max_size=60).map(lambda sizes: sorted(sizes, reverse=True))
 

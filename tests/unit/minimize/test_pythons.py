@@ -9,7 +9,7 @@ import pytest
 from chainbuild.minimize.pythons import pythons
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.whose import answers
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 ELF = b"\x7fELF"
 SITE = "/opt/venv/lib/python3.11/site-packages"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainbuild.minimize.root import Node, Overlay, Root, shown
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 TREE: dict[str, bytes | str | None] = {
     "/usr/lib/a.so": b"a",

@@ -13,7 +13,7 @@ from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.packages import Package, owned
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.sbom import System, image_sbom, package_url
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program, with_sections
+from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 SITE = "/opt/venv/lib/python3.11/site-packages"

@@ -12,7 +12,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.sbom import image_sbom
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 from tests.unit.minimize.test_sbom import CHAIN, run
 
 NAME = "team/atom@sha256:" + "ab" * 32

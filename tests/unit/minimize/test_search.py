@@ -6,12 +6,11 @@ import pytest
 
 from chainbuild.minimize.abi import abi_of, is_c_library
 from chainbuild.minimize.elf import DF_1_NODEFLIB, Elf, ElfReader
-from chainbuild.minimize.ldcache import CacheEntry, encode_cache
-from chainbuild.minimize.ldconf import built_in_folders, configured_folders
+from chainbuild.minimize.ldcache import CacheEntry, built_in_folders, configured_folders, encode_cache
 from chainbuild.minimize.loader import Loader
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.search import Search, Settings
-from tests.unit.minimize.elf_builder import (
+from tests.support.elf_builder import (
     ARM,
     ARM64,
     GLIBC,

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from chainbuild.minimize.stamp import stamp
+from chainbuild.minimize.write import stamp
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.startup import Runtime, Startup, startup
-from tests.unit.minimize.elf_builder import ARM64, LOADER, plant, program
+from tests.support.elf_builder import ARM64, LOADER, plant, program
 
 TREE: dict[str, Any] = {
     "/etc/passwd": b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n",

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from chainbuild.minimize.streaming import Rows, digest_of, write_json
+from chainbuild.minimize.write import Rows, digest_of, write_json
 
 DOCUMENTS = [
     {},

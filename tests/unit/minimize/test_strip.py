@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chainbuild.minimize.elf import Elf, read_elf
 from chainbuild.minimize.strip import strip_file
-from tests.unit.minimize.elf_builder import REL, library, program, with_sections
+from tests.support.elf_builder import REL, library, program, with_sections
 
 PLAIN = program("liba.so.1", "libc.so.6", runpath="$ORIGIN/../lib")
 

@@ -15,7 +15,7 @@ from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.rules import BIG, Rule, Rules, filled
 from chainbuild.minimize.surroundings import SURROUNDINGS
-from tests.unit.minimize.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
+from tests.support.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 BARE = {"/etc/hostname": b""}

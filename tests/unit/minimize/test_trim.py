@@ -11,7 +11,7 @@ from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.trim import SWITCHES, Trim
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program, with_sections
+from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
 SITE = "/opt/venv/lib/python3.11/site-packages"
 STD = "/usr/lib/python3.11"

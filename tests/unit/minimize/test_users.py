@@ -16,7 +16,7 @@ from chainbuild.minimize.problems import errors
 from chainbuild.minimize.report import minimize_report
 from chainbuild.minimize.root import MAX_TEXT, Overlay, Root
 from chainbuild.minimize.users import Brought, bring_users, read_users
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 BASE = {
     "/etc/passwd": b"root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www:/var/www:/usr/sbin/nologin\n",

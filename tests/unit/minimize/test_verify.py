@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chainbuild.minimize.verify import package_folder, verify
-from tests.unit.minimize.elf_builder import ARM64, CORE, GLIBC, I386, LIBC, REL, build_elf, library, plant, program
+from tests.support.elf_builder import ARM64, CORE, GLIBC, I386, LIBC, REL, build_elf, library, plant, program
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 SITE = "/opt/venv/lib/python3.11/site-packages"

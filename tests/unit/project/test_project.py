@@ -10,17 +10,17 @@ import pytest
 
 from chainbuild.cli.project import load_project, unsaid_run
 from chainbuild.cli.settings import settings_from
-from chainbuild.command_line import Words
 from chainbuild.errors import WrongUseError
-from chainbuild.journal import remember_words
-from chainbuild.layers import LayerRun
+from chainbuild.project.location import find_project
 from chainbuild.project.model import Project
-from chainbuild.project.place import find_project
 from chainbuild.project.reader import read_project
-from chainbuild.project.requests import Typed, merged_words, read_run
 from chainbuild.references import ImageReference, Platform
-from tests.unit.layouts.test_plain import shown
-from tests.unit.world import THREE_STEPS
+from chainbuild.requests.build import Words
+from chainbuild.requests.last_run import remember_words
+from chainbuild.requests.layer import LayerRun
+from chainbuild.requests.project_runs import Typed, merged_words, read_run
+from tests.support.world import THREE_STEPS
+from tests.unit.layouts.test_layers import shown
 
 HERE = Platform.of_this_machine().name
 RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"

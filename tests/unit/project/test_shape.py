@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from chainbuild import references
-from chainbuild.project.keys import _PLATFORMS, LAYER, PROJECT
-from chainbuild.project.nodes import read_nodes
-from chainbuild.project.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
-from chainbuild.project.schema import SCHEMA_PLACE, put_schema, schema, schema_text
+from chainbuild.project.schema import _PLATFORMS, LAYER, PROJECT, SCHEMA_PLACE, put_schema, schema, schema_text
+from chainbuild.yamlspec.nodes import read_nodes
+from chainbuild.yamlspec.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
 
 FILE = "chainbuild.yaml"
 WHOLE = """\

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from chainbuild.registry.pool import Registries
-from tests.unit.registry.fake_registry import FakeRegistry
+from tests.support.fake_registry import FakeRegistry
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.registry.answers import Meaning, is_busy, is_page, is_registry, meaning, statement
-from tests.unit.registry.fake_registry import Answer, FakeResponse
+from tests.support.fake_registry import Answer, FakeResponse
 
 JSON = {"content-type": "application/json; charset=utf-8"}
 API = {"docker-distribution-api-version": "registry/2.0"}

@@ -12,11 +12,11 @@ import pytest
 
 from chainbuild.errors import LoginNeededError, NotFoundInRegistryError, RegistryError, UnreachableError
 from chainbuild.references import Digest
+from chainbuild.registry.auth import Credentials
 from chainbuild.registry.client import RegistryClient
-from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.oci import OCI_INDEX, OCI_MANIFEST, digest_of
 from chainbuild.registry.transport import Body, TransportError
-from tests.unit.registry.fake_registry import Answer, FakeRegistry
+from tests.support.fake_registry import Answer, FakeRegistry
 
 SECRET = "pa55word-of-tests"
 TOKEN = "t0ken-of-tests"

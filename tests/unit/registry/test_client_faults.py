@@ -20,13 +20,12 @@ from chainbuild.errors import (
 )
 from chainbuild.limits import Limit
 from chainbuild.references import Digest
-from chainbuild.registry.auth import is_this_machine
+from chainbuild.registry.auth import Credentials, is_this_machine
 from chainbuild.registry.client import RegistryClient
-from chainbuild.registry.credentials import Credentials
 from chainbuild.registry.oci import OCI_MANIFEST, digest_of
 from chainbuild.registry.transport import Body, Request, Response, TransportError
 from chainbuild.values import replace
-from tests.unit.registry.fake_registry import Answer, FakeRegistry
+from tests.support.fake_registry import Answer, FakeRegistry
 
 HTML = {"Content-Type": "text/html"}
 PLAIN = {"Content-Type": "text/plain"}

@@ -18,7 +18,7 @@ from chainbuild.registry.contents import Origin, origins
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
-from tests.unit.registry.fake_registry import DEFAULT_HOST, FakeRegistry
+from tests.support.fake_registry import DEFAULT_HOST, FakeRegistry
 
 PLACE = ImageReference(DEFAULT_HOST, "team/app")
 TAR = "application/vnd.oci.image.layer.v1.tar"

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from chainbuild import limits
-from chainbuild.attachments import attach_bill, attached_bill
-from chainbuild.bases import BaseFinder
 from chainbuild.errors import (
     DamagedContentError,
     LimitError,
@@ -22,24 +20,25 @@ from chainbuild.errors import (
     RegistryError,
     UnreachableError,
 )
-from chainbuild.inventory import list_images
+from chainbuild.images.attachments import attach_bill, attached_bill
+from chainbuild.images.inventory import list_images
+from chainbuild.images.resolver import BaseFinder
 from chainbuild.limits import Limit
 from chainbuild.model import Graph
-from chainbuild.plan import make_plan
+from chainbuild.planning.planner import make_plan
 from chainbuild.records.index import RecordIndex
 from chainbuild.records.record import PAYLOAD_TYPE
 from chainbuild.records.tags import index_tag
 from chainbuild.references import Digest, ImageReference, Platform
-from chainbuild.registry.artifacts import put_artifact, read_artifact
+from chainbuild.registry.artifacts import attached, put_artifact, read_artifact
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import copy_image, read_config, read_index, resolve
 from chainbuild.registry.oci import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, Descriptor, Index, Manifest, canonical, digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.referrers import attached
 from chainbuild.registry.transport import TransportError
+from tests.support.fake_registry import Answer, FakeRegistry
 from tests.support.keys import record_store, signing_key
-from tests.unit.registry.fake_registry import Answer, FakeRegistry
-from tests.unit.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
+from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 
 PLACE = ImageReference(CHAIN, REPOSITORY)
 

@@ -5,18 +5,10 @@ import pytest
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.artifacts import put_artifact, read_artifact
-from chainbuild.registry.images import (
-    copy_image,
-    platforms_of,
-    put_index,
-    put_tag,
-    read_index,
-    replace_config,
-    resolve,
-)
+from chainbuild.registry.images import copy_image, platforms_of, put_index, put_tag, read_index, replace_config, resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
-from tests.unit.registry.fake_registry import FakeRegistry
+from tests.support.fake_registry import FakeRegistry
 
 AMD64, ARM64, ARMV7 = (Platform.parse(name) for name in ("amd64", "aarch64", "armv7"))
 

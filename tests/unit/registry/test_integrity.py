@@ -8,9 +8,9 @@ from chainbuild import limits
 from chainbuild.errors import LoginNeededError, RegistryError, UnreachableError
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.artifacts import put_artifact
-from chainbuild.registry.integrity import is_intact
+from chainbuild.registry.images import is_intact
 from chainbuild.registry.pool import Registries
-from tests.unit.registry.fake_registry import Answer, FakeRegistry
+from tests.support.fake_registry import Answer, FakeRegistry
 
 AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
 NAME = ImageReference.parse("localhost:5000/a:1")

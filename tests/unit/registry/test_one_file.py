@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
+from chainbuild.registry.contents import save_file
 from chainbuild.registry.images import RemoteImage
-from chainbuild.registry.one_file import save_file
 from chainbuild.registry.pool import Registries
-from tests.unit.registry.fake_registry import FakeRegistry
+from tests.support.fake_registry import FakeRegistry
 
 Entry = tuple[str, str, str]
 """(kind, path, the content or what a link leads to)"""

@@ -15,18 +15,19 @@ from typing import Any
 
 import pytest
 
-from chainbuild.buildx import BuildxDriver
-from chainbuild.cli import run, speaking
-from chainbuild.provenance import VISIBILITY_LABEL
+from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.cli import output as speaking
+from chainbuild.cli import run
+from chainbuild.execution.session import Session
+from chainbuild.images.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import put_tag, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Request, Response, Transport
-from chainbuild.release.looking import look_at, warnings_of
-from chainbuild.session import Session
+from chainbuild.release.inspection import look_at, warnings_of
 from tests.support.keys import store_record
+from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 from tests.unit.comparison.layers import layer
-from tests.unit.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 
 PUBLIC = "ghcr.io/acme/atom"
 
@@ -198,7 +199,7 @@ def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None
 
 
 def test_what_was_reviewed_is_released_by_digest_with_what_is_attached_to_it(release: Releasing) -> None:
-    from chainbuild.attachments import attach_bill, attached_bill
+    from chainbuild.images.attachments import attach_bill, attached_bill
 
     name = ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64")
     image = resolve(release.world.registries, name, AMD64)
@@ -381,7 +382,7 @@ def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
 
 
 def test_two_at_once_are_one_too_many(release: Releasing) -> None:
-    from chainbuild.release.journal import open_journal
+    from chainbuild.release.applying import open_journal
     from chainbuild.release.reader import read_plan
 
     release.create()

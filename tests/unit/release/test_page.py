@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 
 from chainbuild.cli import run
-from chainbuild.release.deciding import undecided
 from chainbuild.release.model import PlannedImage, ReleasePlan
 from chainbuild.release.page import page
+from chainbuild.release.planning import undecided
 from chainbuild.ui.releases import show_plan
 from chainbuild.ui.terminal import Terminal
 from tests.unit.release.test_reader import GOOD, A, parse, planned_images

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
-from chainbuild.layouts import plain
-from chainbuild.layouts.layer import Layer, Request
-from chainbuild.publish import publish_indexes
+from chainbuild.execution.publish import publish_indexes
+from chainbuild.layouts import layers as plain
+from chainbuild.layouts.layer_folder import Layer, Request
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.release.planning import built_images, chosen, each_its_own, name_in, targets
-from tests.unit.world import AMD64, CHAIN, STEP, THREE_STEPS, World
+from tests.support.world import AMD64, CHAIN, STEP, THREE_STEPS, World
 
 NAME = ImageReference.parse("acme/tools:v1-stock")
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from chainbuild.errors import WrongUseError
-from chainbuild.json_schema import as_text
-from chainbuild.project.nodes import read_nodes
 from chainbuild.references import Digest, ImageReference, Platform
-from chainbuild.release.deciding import undecided
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned
+from chainbuild.release.planning import undecided
 from chainbuild.release.reader import parse_plan, read_plan
 from chainbuild.release.rules import FILE_NAME, PLAN, schema
 from chainbuild.release.writing import plan_text, scalar
+from chainbuild.yamlspec.json_schema import as_text
+from chainbuild.yamlspec.nodes import read_nodes
 from tests.unit.project.test_shape import anything, near
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64

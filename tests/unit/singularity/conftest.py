@@ -7,14 +7,14 @@ from typing import Any, cast
 import pytest
 
 from chainbuild.events import Event
+from chainbuild.execution.session import Session, Settings
 from chainbuild.references import ChainRegistry, Digest
 from chainbuild.registry.pool import Registries
-from chainbuild.session import Session, Settings
+from chainbuild.singularity.collection import Sif, sha256_of
 from chainbuild.singularity.names import SifName
-from chainbuild.singularity.shelf import Sif, sha256_of
+from tests.support.fake_registry import FakeRegistry
 from tests.support.keys import record_store
-from tests.unit.registry.fake_registry import FakeRegistry
-from tests.unit.world import FakeStore
+from tests.support.world import FakeStore
 
 
 @pytest.fixture

@@ -11,18 +11,18 @@ from backports import zstd
 
 from chainbuild import events
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
+from chainbuild.execution.session import Session
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_LAYER_ZSTD, Descriptor, digest_of
-from chainbuild.session import Session
 from chainbuild.singularity import create
 from chainbuild.singularity.create import Outcome, create_sifs, layer_sizes, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images
 from chainbuild.singularity.sif import architecture
 from chainbuild.singularity.space import Places
 from chainbuild.singularity.tool import Conversion, TellLine
-from tests.unit.registry.fake_registry import FakeRegistry
+from tests.support.fake_registry import FakeRegistry
 from tests.unit.singularity.test_sif import a_sif
 
 OWN = Platform.of_this_machine()

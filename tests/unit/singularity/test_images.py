@@ -6,10 +6,10 @@ import pytest
 
 from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError, WrongUseError
+from chainbuild.execution.session import Session
 from chainbuild.references import Platform
-from chainbuild.session import Session
 from chainbuild.singularity.images import Wanted, find_images
-from tests.unit.registry.fake_registry import Answer, FakeRegistry
+from tests.support.fake_registry import Answer, FakeRegistry
 
 OWN = Platform.of_this_machine()
 OTHER = Platform.parse("aarch64" if OWN.name == "amd64" else "amd64")

@@ -15,7 +15,7 @@ from chainbuild.registry.oci import OCI_LAYER_ZSTD, Descriptor, digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.singularity.layout import BlobStore
 from chainbuild.values import replace
-from tests.unit.registry.fake_registry import DEFAULT_HOST, FakeRegistry
+from tests.support.fake_registry import DEFAULT_HOST, FakeRegistry
 
 PLACE = ImageReference(DEFAULT_HOST, "team/app")
 CONTENT = bytes(4 << 20)

@@ -17,19 +17,19 @@ from chainbuild.errors import (
     RegistryError,
     WrongUseError,
 )
-from chainbuild.registry.credentials import Credentials
+from chainbuild.registry.auth import Credentials
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Request, Response
+from chainbuild.singularity.collection import Shelf, Sif
 from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import parse_address
 from chainbuild.singularity.places.folder import FolderPlace
 from chainbuild.singularity.places.oras import SIF_CONFIG, SIF_LAYER, OrasPlace
 from chainbuild.singularity.places.webdav import WebdavPlace
 from chainbuild.singularity.publishing import compare, publish
-from chainbuild.singularity.shelf import Shelf, Sif
 from chainbuild.values import replace
-from tests.unit.registry.fake_registry import Answer, FakeRegistry, FakeResponse
+from tests.support.fake_registry import Answer, FakeRegistry, FakeResponse
 from tests.unit.singularity.conftest import sif_of
 
 

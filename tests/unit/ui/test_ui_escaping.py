@@ -16,24 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chainbuild
-from chainbuild import wording
-from chainbuild.buildx import BuildxDriver
-from chainbuild.cli import inventory as inventory_command
-from chainbuild.cli import registry as registry_command
-from chainbuild.cli import run, speaking
+from chainbuild import text as wording
+from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.cli import output as speaking
+from chainbuild.cli import run
+from chainbuild.cli.commands import images as inventory_command
+from chainbuild.cli.commands import registry as registry_command
 from chainbuild.comparison.model import Change
 from chainbuild.errors import ChainbuildError, Problem, RegistryError, WrongUseError
 from chainbuild.events import Message
-from chainbuild.registry.leases import Holder, Leases
-from chainbuild.registry.managed import RegistryStatus
+from chainbuild.execution.session import Session
+from chainbuild.local_registry.leases import Holder, Leases
+from chainbuild.local_registry.service import RegistryStatus
 from chainbuild.registry.pool import Registries
-from chainbuild.session import Session
-from chainbuild.ui.comparisons import change_line
 from chainbuild.ui.failures import show_error
+from chainbuild.ui.reports import change_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal, plain_text
 from tests.support.keys import record_store
-from tests.unit.world import CHAIN, THREE_STEPS, FakeStore, World
+from tests.support.world import CHAIN, THREE_STEPS, FakeStore, World
 
 HOSTILE = "start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\udcff"
 SHOWN = r"start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\xff"
@@ -215,9 +216,9 @@ class Managed:
 
 
 def managed(monkeypatch: pytest.MonkeyPatch, status: RegistryStatus) -> None:
-    monkeypatch.setattr("chainbuild.session.managed_registry", lambda _: Managed(status))
-    monkeypatch.setattr("chainbuild.registry.docker_login.find_stored", lambda *_: "")
-    monkeypatch.setattr("chainbuild.registry.login.ensure_login", lambda: None)
+    monkeypatch.setattr("chainbuild.execution.session.managed_registry", lambda _: Managed(status))
+    monkeypatch.setattr("chainbuild.local_registry.login.find_stored", lambda *_: "")
+    monkeypatch.setattr("chainbuild.local_registry.login.ensure_login", lambda: None)
 
 
 STATUS = RegistryStatus(
@@ -274,7 +275,7 @@ WRITERS: dict[str, Callable[[str], bool]] = {
     "sys.stdout.write": lambda name: name in {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write"},
 }
 # What prints only words of our own: the version, and schemas that `python -m` writes for the documentation.
-ALLOWED = {"cli/app.py", "layouts/types/manifest.py", "release/rules.py", "project/schema.py"}
+ALLOWED = {"cli/app.py", "layouts/image_types/manifest.py", "release/rules.py", "project/schema.py"}
 
 
 def test_no_module_writes_to_a_terminal_past_the_one_that_escapes() -> None:

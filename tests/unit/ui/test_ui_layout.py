@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from chainbuild import events
+from chainbuild.text import cells
 from chainbuild.ui.board import Board
 from chainbuild.ui.layout import Frame, live_lines
 from chainbuild.ui.screen import Drawing, Screen
 from chainbuild.ui.terminal import Terminal, plain_text
 from chainbuild.ui.views import LiveView
-from chainbuild.wording import cells
 
 DIGEST = "sha256:" + "ab" * 32
 

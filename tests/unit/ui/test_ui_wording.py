@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild import wording
+from chainbuild import text as wording
 
 
 @pytest.mark.parametrize(

@@ -18,25 +18,25 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from chainbuild.bases import BaseFinder
-from chainbuild.build_order import BuildOrder
-from chainbuild.command_line import RunRequest
+from chainbuild.builder.build_spec import BuildOrder
 from chainbuild.events import Event, Message, RunFinished, StepReused
-from chainbuild.git import Git
+from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.pipeline import build_run, plan_run
+from chainbuild.execution.session import Settings
+from chainbuild.host.git import Git
+from chainbuild.images.resolver import BaseFinder
 from chainbuild.layouts.science.graph import Layout
-from chainbuild.layouts.science.words import ScienceRequest, ScienceWords, read_words
-from chainbuild.outcome import Outcome
-from chainbuild.plan import Plan
+from chainbuild.operations.science import check_releases, keep_releases, prepared
+from chainbuild.planning.planner import Plan
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.run import build_run, plan_run
-from chainbuild.science import check_releases, keep_releases, prepared
-from chainbuild.session import Settings
+from chainbuild.requests.build import RunRequest
+from chainbuild.requests.science import ScienceRequest, ScienceWords, read_words
 from chainbuild.values import replace
+from tests.support.fake_registry import FakeRegistry
 from tests.support.keys import record_store
-from tests.unit.registry.fake_registry import FakeRegistry
-from tests.unit.world import AMD64, ARM64, CHAIN, FakeDriver, FakeStore
+from tests.support.world import AMD64, ARM64, CHAIN, FakeDriver, FakeStore
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -216,7 +216,10 @@ class Grove:
         self.events.clear()
         with self.laid(**words) as (request, layout, run):
             check_releases(request, self.session)
-            with patch("chainbuild.run.check_builders"), patch("chainbuild.run.tree_notes", return_value={}):
+            with (
+                patch("chainbuild.execution.pipeline.check_builders"),
+                patch("chainbuild.execution.pipeline.tree_notes", return_value={}),
+            ):
                 outcome = build_run(run.graph, self.session, run.wishes)
             keep_releases(request, self.session, layout, outcome)
         return outcome

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.layouts.science.commented_json import CommentedJsonError, parse_object, without_comments
+from chainbuild.layouts.science.manifests import CommentedJsonError, parse_object, without_comments
 
 DOCUMENT = b"""{
   # image is name given to the final build image in a series. This need not be

@@ -12,13 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.science.compat import (
-    check_dockerfile,
-    check_includes,
-    merge_files,
-    merged_dockerfile,
-    order_of,
-)
+from chainbuild.layouts.science.compat import check_dockerfile, check_includes, merge_files, merged_dockerfile, order_of
 from chainbuild.layouts.science.manifests import CompatLayer
 
 from .grove import Grove

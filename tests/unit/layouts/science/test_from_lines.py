@@ -9,7 +9,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.layouts.science.from_lines import Bases, Reader
 from chainbuild.layouts.science.manifests import describe
 from chainbuild.references import ImageReference
-from tests.unit.world import AMD64, ARM64
+from tests.support.world import AMD64, ARM64
 
 from .grove import Grove
 

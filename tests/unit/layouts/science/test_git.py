@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.git import Git, Span
+from chainbuild.host.git import Git, Span
 
 HASH = "a" * 40
 

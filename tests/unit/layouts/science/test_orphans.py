@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.layouts.science.words import ScienceWords, read_words
-from chainbuild.science import orphans
+from chainbuild.operations.science import orphans
+from chainbuild.requests.science import ScienceWords, read_words
 
 from .grove import Grove
 

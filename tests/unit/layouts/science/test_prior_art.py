@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import BuildFailedError, WrongUseError
-from chainbuild.layouts.science.versions import Version
-from chainbuild.scratch import scratch_folder
+from chainbuild.host.folders import scratch_folder
+from chainbuild.layouts.science.manifests import Version
 
 from .grove import Grove
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.layouts.science.versions import State, Version, is_version, version_of_build
+from chainbuild.layouts.science.manifests import State, Version, is_version, version_of_build
 
 versions = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 

@@ -16,7 +16,7 @@ from chainbuild.minimize.lists import Word, as_list, words_in
 from chainbuild.minimize.packages import owned
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.trace.folders import Folders, is_wide, pattern_of
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 Files = Mapping[str, Any]
 

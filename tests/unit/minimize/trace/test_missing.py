@@ -12,7 +12,7 @@ import pytest
 from chainbuild.minimize.root import Root
 from chainbuild.minimize.trace.accesses import Access
 from chainbuild.minimize.trace.missing import Comparer, Variables, is_noise
-from tests.unit.minimize.elf_builder import GLIBC, library, plant, program
+from tests.support.elf_builder import GLIBC, library, plant, program
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 Files = Mapping[str, Any]

@@ -12,7 +12,7 @@ from chainbuild.minimize.root import Root
 from chainbuild.minimize.trace import __main__ as command
 from chainbuild.minimize.trace import report as module
 from chainbuild.minimize.trace.report import Traced, is_ignored, trace_report
-from tests.unit.minimize.elf_builder import plant
+from tests.support.elf_builder import plant
 
 START = (
     '8 execve("/.chainbuild-tracer/loader", ["loader"], 0x1 /* 3 vars */) = 0\n'

@@ -1,0 +1,1 @@
+"""One build: its specification, the builder that does it, its progress and its failures."""

@@ -1,0 +1,275 @@
+"""The build driver: one resolved step in, one image in a registry out. The only module that imports python_on_whales."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.builders import Builder, inspect_builder
+from chainbuild.builder.failures import NO_HISTORY, build_error, is_of_cache, is_transient
+from chainbuild.builder.progress import Progress
+from chainbuild.context.link import linked_context
+from chainbuild.errors import ChainbuildError
+from chainbuild.events import Emit
+from chainbuild.host.folders import scratch_folder
+from chainbuild.references import Digest, Platform
+from chainbuild.values import replace
+
+EPOCH: Final = 1767225600
+"""2026-01-01 UTC, in seconds since 1970: what the times of files that a build makes become.
+
+Only newer times are rewritten. A date as late as that leaves packages' own files their times, by which compiled Python
+files are told from stale ones.
+"""
+
+# Variables of the user's by which buildx itself makes another image of the same order: as a build argument, as labels. An
+# arg of that name, in an args file or on the command line, is in the step's key; the environment is not.
+_DECIDING_VARIABLES: Final = ("SOURCE_DATE_EPOCH", "BUILDX_GIT_LABELS")
+
+_TRIES: Final = 4
+_PAUSE: Final = 0.5
+
+
+class BuildResult(Struct, frozen=True, kw_only=True):
+    """What a build gave: the manifest's digest (an export has none), and the wall-clock time in seconds."""
+
+    digest: Digest | None
+    seconds: float
+
+
+class BuildxDriver:
+    """Builds through `docker buildx build`, with a builder per platform where the user named one."""
+
+    def __init__(self, *, builders: Mapping[str, str] | None = None, no_cache: bool = False) -> None:
+        """`builders` maps an OCI platform, or "" for every other one, to a builder's name."""
+        self._builders = dict(builders or {})
+        self._no_cache = no_cache
+        self._known: dict[str | None, Builder] = {}
+
+    @cached_property
+    def _docker(self) -> Any:
+        for name in _DECIDING_VARIABLES:
+            os.environ.pop(name, None)
+        # Late: the import takes longer than a whole run that builds nothing.
+        from python_on_whales import DockerClient
+
+        return DockerClient()
+
+    def builder_for(self, platform: Platform) -> str | None:
+        """The name of the builder for a platform; None for the one that Docker has in use."""
+        return self._builders.get(platform.oci) or self._builders.get("") or None
+
+    def arguments(self, order: BuildOrder, file: Path | None = None) -> dict[str, Any]:
+        """The build as python_on_whales takes it. `file` is what the builder gets instead of the Dockerfile itself."""
+        compression, level = order.compression
+        if order.export is not None:
+            output = {"type": "local", "dest": str(order.export)}
+        elif not order.image:
+            output = {"type": "cacheonly"}
+        else:
+            output = {
+                "type": "image",
+                "name": order.image,
+                # BuildKit takes the empty word for true, buildx for nothing to do: else, with the engine's own builder, it
+                # pushes what BuildKit has pushed once more.
+                "push": "",
+                # Nor does every step's image stay in the engine's store, where no one asked for it.
+                "store": "false",
+                "oci-mediatypes": "true",
+                "compression": compression,
+                "compression-level": str(level),
+            }
+        args = dict(order.args)
+        builder = self._known.get(self.builder_for(order.platform))
+        if order.image and builder is not None and builder.rewrites_times:
+            output["rewrite-timestamp"] = "true"
+            args.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
+        return {
+            "context_path": str(order.context),
+            "file": str(file or order.dockerfile),
+            "platforms": [order.platform.oci],
+            "build_args": args,
+            "build_contexts": dict(order.contexts),
+            "secrets": [secret.spec for secret in order.secrets],
+            "target": order.target,
+            "builder": self.builder_for(order.platform),
+            "cache": not (self._no_cache or order.no_cache),
+            # One image is one manifest: attestations would make it an index, which neither a parent nor a record is.
+            "provenance": False,
+            "output": output,
+        }
+
+    def command(self, order: BuildOrder) -> tuple[str, ...]:
+        """The exact invocation, for `plan -v` and for people who want to repeat it.
+
+        A copy of the Dockerfile does not exist yet: in its place stands what is in it.
+        """
+        pins = ", ".join(f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in order.pins)
+        arguments = self.arguments(order, Path(f"<{order.shown} with {pins}>") if pins else None)
+        argv = ["docker", "buildx", "build", "--progress", "rawjson"]
+        for key, value in arguments["build_args"].items():
+            argv += ["--build-arg", f"{key}={value}"]
+        for key, value in arguments["build_contexts"].items():
+            argv += ["--build-context", f"{key}={value}"]
+        if arguments["builder"]:
+            argv += ["--builder", arguments["builder"]]
+        argv += ["--file", arguments["file"]]
+        if not arguments["cache"]:
+            argv.append("--no-cache")
+        argv += ["--output", ",".join(f"{key}={value}" for key, value in arguments["output"].items())]
+        argv += ["--platform", order.platform.oci, "--provenance=false"]
+        for secret in order.secrets:
+            argv += ["--secret", secret.spec]
+        if order.target:
+            argv += ["--target", order.target]
+        return (*argv, arguments["context_path"])
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        """Build it and push it (or export it), telling what happens.
+
+        Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` where the machine is at
+        fault (no emulation, no space).
+        """
+        from python_on_whales.exceptions import DockerException
+
+        started = time.monotonic()
+        for tries_left in reversed(range(_TRIES)):
+            progress = Progress(order.step, emit)
+            try:
+                digest = self._tried(order, progress)
+                break
+            except DockerException as error:
+                failure = progress.failure()
+                if NO_HISTORY.fullmatch(failure.error):
+                    if order.export is not None and progress.exported:
+                        digest = None
+                        break
+                    if order.image and progress.exported and progress.pushed:
+                        digest = Digest(progress.pushed)
+                        break
+                if tries_left and is_transient(failure):
+                    order = replace(order, no_cache=order.no_cache or is_of_cache(failure))
+                    time.sleep(_PAUSE)
+                    continue
+                raise build_error(order, failure, error.return_code) from None
+        return BuildResult(digest=digest, seconds=time.monotonic() - started)
+
+    def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
+        with scratch_folder() as scratch, linked_context(order.context, _sent(order)) as context:
+            metadata = scratch / "metadata.json"
+            file = _written_copy(order, scratch) if order.source is not None else None
+            arguments = self.arguments(order, file) | {"context_path": str(context)}
+            lines = self._docker.buildx.build(
+                **arguments, progress="rawjson", stream_logs=True, metadata_file=str(metadata)
+            )
+            with _time_limit(order.seconds, str(metadata)):
+                for line in lines:
+                    progress.feed(line)
+            return _digest(metadata) if order.image else None
+
+    def stop(self) -> None:
+        """Make the builds that are running end soon."""
+        stop_children()
+
+    def inspect(self, platform: Platform) -> Builder:
+        """The builder that would build for a platform.
+
+        Errors: `NotReadyError` where it does not exist or does not answer.
+        """
+        name = self.builder_for(platform)
+        if name not in self._known:
+            self._known[name] = inspect_builder(name)
+        return self._known[name]
+
+
+def _sent(order: BuildOrder) -> str:
+    """The order's `sent`, with what is written into the copy of its Dockerfile."""
+    return " ".join((order.sent, *(pin.reference for pin in order.pins))) if order.sent else ""
+
+
+def _written_copy(order: BuildOrder, scratch: Path) -> Path:
+    """The copy of the Dockerfile that the builder gets, with its pins in it."""
+    from chainbuild.builder.build_spec import copy_for_builder
+    from chainbuild.dockerfile.rewrite import pin_images
+
+    source = pin_images(order.source or b"", {pin.place: pin.reference for pin in order.pins})
+    folder = scratch / "dockerfile"
+    folder.mkdir()
+    return copy_for_builder(source, order.ignore, order.dockerfile, folder)
+
+
+def stop_children(having: str = "") -> None:
+    """Ask the builds that this process started to stop (buildx cancels a build on SIGINT).
+
+    `having`: only the one with that text in its command line.
+    """
+    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=False)
+    for child in _children(done.stdout, str(os.getpid()), having):
+        try:
+            os.kill(child, signal.SIGINT)
+        except OSError:
+            continue
+
+
+def _children(table: str, parent: str, having: str) -> Iterator[int]:
+    for line in table.splitlines():
+        fields = line.split(None, 2)
+        if len(fields) == 3 and fields[1] == parent and having in fields[2]:
+            yield int(fields[0])
+
+
+@contextmanager
+def _time_limit(seconds: float | None, having: str) -> Iterator[None]:
+    """Stop the child with that text in its command line when the time is over."""
+    timer = threading.Timer(seconds, stop_children, args=(having,)) if seconds is not None else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()
+
+
+def _digest(metadata: Path) -> Digest:
+    try:
+        return Digest(json.loads(metadata.read_bytes())["containerimage.digest"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ChainbuildError(
+            f"buildx did not say which image it made ({error})",
+            hint="buildx 0.13 or newer is needed: docker buildx version.",
+        ) from error
+
+
+def hand_over(local_name: str, platform: Platform, destination: str) -> None:
+    """Push an image of the local store to a registry, one platform of it.
+
+    A build of nothing but FROM does it: the engine's own builder sees the local store, picks the platform, and writes a
+    plain manifest, where `docker push` sends whatever the name holds.
+    """
+    with scratch_folder() as scratch:
+        dockerfile = scratch / "Dockerfile"
+        dockerfile.write_text("ARG IMAGE\nFROM ${IMAGE}\n", encoding="utf-8")
+        order = BuildOrder(
+            step=f"hand over {local_name}",
+            dockerfile=dockerfile,
+            shown=local_name,
+            context=scratch,
+            platform=platform,
+            args=(("IMAGE", local_name),),
+            image=destination,
+        )
+        BuildxDriver(builders={"": "default"}).build(order, lambda _: None)

@@ -1,0 +1,84 @@
+"""Whether the machine can build what is asked, before anything is started: engine, buildx, platforms."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.builder.failures import emulation_hint
+from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
+from chainbuild.references import Platform
+
+BUILDX_NEEDED: Final = (0, 13)
+"""The first buildx with `--progress=rawjson`."""
+
+
+def check_builders(driver: BuildxDriver, platforms: Iterable[Platform]) -> None:
+    """Check what building for these platforms needs; everything that is missing is told at once.
+
+    Errors: `NotReadyError`.
+    """
+    if not shutil.which("docker"):
+        raise NotReadyError(
+            "there is no docker command on PATH",
+            hint="script/setup installs one on Debian; else docs.docker.com/get-docker.",
+        )
+    wanted = sorted(platforms)
+    with ThreadPoolExecutor() as pool:
+        version = pool.submit(buildx_problem)
+        looks = [pool.submit(_check_builder, driver, platform) for platform in wanted]
+    missing = list(dict.fromkeys(text for look in (version, *looks) if (text := look.result())))
+    if missing:
+        raise NotReadyError("\n".join(missing))
+
+
+def buildx_problem() -> str:
+    """What is wrong with buildx, and what mends it; empty where it is well."""
+    done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, check=False)
+    match = re.search(r"\bv?(\d+)\.(\d+)", done.stdout)
+    if done.returncode or not match:
+        return (
+            "docker has no buildx\n    Install the plugin: apt-get install docker-buildx (Debian 13), docker-buildx-plugin"
+            " (Docker's own packages)."
+        )
+    if (int(match[1]), int(match[2])) < BUILDX_NEEDED:
+        return f"buildx {match[0]} is too old; 0.13 or newer is needed\n    See github.com/docker/buildx/releases."
+    return ""
+
+
+def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
+    try:
+        builder = driver.inspect(platform)
+    except ChainbuildError as error:
+        engine = engine_problem()
+        return engine or str(error)
+    if any(means(text, platform) for text in builder.platforms):
+        return ""
+    return f"the builder {builder.name} does not run {platform.oci} programs\n    {emulation_hint(platform)}"
+
+
+def means(text: str, platform: Platform) -> bool:
+    """Whether a builder's word is that platform; builders also list platforms that nobody here knows."""
+    try:
+        return Platform.parse(text).same_as(platform)
+    except WrongUseError:
+        return False
+
+
+def engine_problem() -> str:
+    """What is wrong with the engine, and what mends it; empty where it answers."""
+    done = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.strip().splitlines()
+    return (
+        f"no Docker Engine answers: {said[-1] if said else 'docker version failed'}\n"
+        "    Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian."
+    )

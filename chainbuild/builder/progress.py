@@ -1,0 +1,239 @@
+"""The builder's progress (`rawjson`) as events, and the end of what each instruction printed.
+
+The end of what an instruction printed, with what it complained of before that: a parallel make goes on after its error.
+
+What buildx says while it builds (`--progress=rawjson`), as events and, where it fails, as facts of the failure.
+
+The stream is BuildKit's SolveStatus: JSON objects one after the other, pretty-printed by some versions of buildx and a
+line each by others; what is not JSON is the client's own text, among it the excerpt of the failing Dockerfile.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from msgspec import Struct, field
+
+from chainbuild.events import Emit, LogLine, Message, StepProgress
+
+TAIL_LINES: Final = 30
+"""So many lines are shown at most."""
+_COMPLAINTS: Final = 8
+
+
+class LogTail:
+    """Takes the lines of one instruction; holds the last ones, and the last that went to stderr."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last: deque[str] = deque(maxlen=TAIL_LINES)
+        self._complaints: deque[tuple[int, str]] = deque(maxlen=TAIL_LINES)
+
+    def add(self, text: str, *, stderr: bool) -> None:
+        """Take the next line."""
+        if stderr:
+            self._complaints.append((self._count, text))
+        self._last.append(text)
+        self._count += 1
+
+    def lines(self) -> tuple[str, ...]:
+        """The last lines; in front of them, where they would else be lost, what went to stderr earlier."""
+        ending = TAIL_LINES - _COMPLAINTS - 1
+        earlier = [one for one in self._complaints if one[0] < self._count - ending]
+        if self._count <= TAIL_LINES or not earlier:
+            return tuple(self._last)
+        shown = earlier[-_COMPLAINTS:]
+        left_out = self._count - ending - shown[-1][0] - 1
+        gap = (f"… {left_out} lines …",) if left_out else ()
+        return (*(text for _, text in shown), *gap, *tuple(self._last)[-ending:])
+
+
+# BuildKit's util/progress/logs: it passes on 2 MiB of an instruction's output, and 200 KiB a second.
+_CLIPPED = re.compile(r"\[output clipped, log limit (?P<limit>.+) reached\]")
+_LIFT = "BUILDKIT_STEP_LOG_MAX_SIZE=-1 and BUILDKIT_STEP_LOG_MAX_SPEED=-1 in the environment of its daemon"
+_EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
+_RULE = re.compile(r"^-{10,}$")
+_PUSHED = re.compile(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
+_PHASES = ("exporting ", "pushing ")
+
+
+class JsonStream:
+    """Cuts a stream of lines into JSON values and other text."""
+
+    def __init__(self) -> None:
+        self._open: list[str] = []
+
+    def feed(self, line: str) -> dict[str, Any] | str | None:
+        """A value that this line completes, a line of other text, or nothing yet."""
+        text = line.rstrip("\r\n")
+        if not self._open:
+            if not text.startswith("{"):
+                return text
+            value = _decoded(text)
+            if value is not None:
+                return value
+            self._open = [text]
+            return None
+        self._open.append(text)
+        # A pretty-printed object ends with a brace in the first column; nothing inside it can.
+        if text != "}":
+            return None
+        whole = self.rest()
+        value = _decoded(whole)
+        return whole if value is None else value
+
+    def rest(self) -> str:
+        """What a value that never ended has held back."""
+        whole, self._open = "\n".join(self._open), []
+        return whole
+
+
+def _decoded(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class _Vertex(Struct):
+    """An instruction, as BuildKit calls it."""
+
+    name: str = ""
+    error: str = ""
+    partial: dict[int, bytes] = field(default_factory=dict)
+    tail: LogTail = field(default_factory=LogTail)
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """What the stream said of a failed build: the instruction, its place in the Dockerfile, its last lines."""
+
+    vertex: str
+    error: str
+    line: int
+    tail: tuple[str, ...]
+    text: str
+    """Everything that was not JSON: the client's own words."""
+
+
+class Progress:
+    """Follows one build and tells of it; keeps what an error message needs."""
+
+    def __init__(self, step: str, emit: Emit) -> None:
+        self._step = step
+        self._emit = emit
+        self._stream = JsonStream()
+        self._vertices: dict[str, _Vertex] = {}
+        self._text: list[str] = []
+        self._doing = ""
+        self._clipped = False
+        self.pushed = ""
+        """The digest of the manifest that the registry has taken; empty before that."""
+        self.exported = False
+        """Whether everything that was to come out of the build has come out of it."""
+
+    def feed(self, line: str) -> None:
+        """Take one line of buildx's output."""
+        value = self._stream.feed(line)
+        if isinstance(value, str):
+            if value:
+                self._text.append(value)
+                self._emit(LogLine(step=self._step, vertex="", text=value, stream="stderr"))
+        elif value is not None:
+            self._status(value)
+
+    def _status(self, value: Mapping[str, Any]) -> None:
+        for raw in value.get("vertexes") or ():
+            vertex = self._vertices.setdefault(raw["digest"], _Vertex())
+            vertex.name = raw.get("name", vertex.name)
+            vertex.error = raw.get("error", "") or vertex.error
+            if raw.get("started") and not raw.get("completed") and not vertex.name.startswith("[internal]"):
+                self._now(vertex.name)
+            if raw.get("completed"):
+                self._flush(vertex)
+                self.exported |= vertex.name.startswith("exporting to ") and not vertex.error
+        for raw in value.get("statuses") or ():
+            if raw.get("completed") and (match := _PUSHED.fullmatch(str(raw.get("id")))):
+                self.pushed = match["digest"]
+            if raw.get("total") or raw.get("current"):
+                what = raw.get("name") or raw.get("id") or ""
+                self._emit(
+                    StepProgress(
+                        step=self._step,
+                        doing=str(what)[:200],
+                        current=int(raw.get("current") or 0),
+                        total=int(raw.get("total") or 0),
+                    )
+                )
+            elif raw.get("started") and not raw.get("completed") and str(raw.get("id")).startswith(_PHASES):
+                # Parts of the export, which have no count.
+                self._now(str(raw["id"])[:200])
+        for raw in value.get("logs") or ():
+            self._log(self._vertices.setdefault(raw["vertex"], _Vertex()), raw)
+        for raw in value.get("warnings") or ():
+            text = base64.b64decode(raw.get("short") or b"").decode("utf-8", "replace")
+            self._emit(LogLine(step=self._step, vertex="", text=f"warning: {text}", stream="stderr"))
+
+    def _now(self, doing: str) -> None:
+        if doing != self._doing:
+            self._doing = doing
+            self._emit(StepProgress(step=self._step, doing=doing))
+
+    def _log(self, vertex: _Vertex, raw: Mapping[str, Any]) -> None:
+        stream = int(raw.get("stream") or 1)
+        data = vertex.partial.pop(stream, b"") + base64.b64decode(raw.get("data") or b"")
+        *lines, rest = data.split(b"\n")
+        if rest:
+            vertex.partial[stream] = rest
+        for line in lines:
+            self._line(vertex, line, stream)
+
+    def _flush(self, vertex: _Vertex) -> None:
+        for stream, rest in vertex.partial.items():
+            self._line(vertex, rest, stream)
+        vertex.partial.clear()
+
+    def _line(self, vertex: _Vertex, line: bytes, stream: int) -> None:
+        text = line.decode("utf-8", "replace")
+        clipped = _CLIPPED.fullmatch(text)
+        if clipped:
+            text = f"==== the builder dropped output here (its limit: {clipped['limit']}); {_LIFT} lift the limit"
+            if not self._clipped:
+                self._clipped = True
+                warning = (
+                    f"{self._step}: the builder dropped a part of the output (its limit: {clipped['limit']}); {_LIFT}"
+                )
+                self._emit(Message(level="warning", text=f"{warning} lift the limit"))
+        vertex.tail.add(text, stderr=stream == 2)
+        self._emit(
+            LogLine(step=self._step, vertex=vertex.name, text=text, stream="stderr" if stream == 2 else "stdout")
+        )
+
+    def failure(self) -> Failure:
+        """What is known of why the build failed; the stream has ended."""
+        if rest := self._stream.rest():
+            self._text.append(rest)
+        for vertex in self._vertices.values():
+            self._flush(vertex)
+        failed = next(self._failed(), _Vertex())
+        line = 0
+        for number, text in enumerate(self._text[:-1]):
+            match = _EXCERPT.match(text)
+            if match and _RULE.match(self._text[number + 1]):
+                line = int(match["line"])
+        error = failed.error or next(
+            (text.removeprefix("ERROR: ") for text in reversed(self._text) if text.startswith("ERROR: ")),
+            self._text[-1] if self._text else "",
+        )
+        return Failure(vertex=failed.name, error=error, line=line, tail=failed.tail.lines(), text="\n".join(self._text))
+
+    def _failed(self) -> Iterator[_Vertex]:
+        """Vertices with an error of their own, before those that were only cancelled with them."""
+        with_error = [vertex for vertex in self._vertices.values() if vertex.error]
+        yield from (vertex for vertex in with_error if "context canceled" not in vertex.error)
+        yield from with_error

@@ -1,0 +1,68 @@
+"""`chainbuild doctor`: what the commands need, looked at, with what mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from chainbuild.cli import flags
+from chainbuild.cli.output import open_quietly
+from chainbuild.cli.settings import settings_from
+from chainbuild.ui.terminal import Style
+
+_STYLES: Final[dict[str, Style]] = {"ok": "good", "note": "dim", "wrong": "bad"}
+
+
+def doctor(
+    *,
+    platform: Annotated[
+        str, typer.Option("--platform", help="Platforms whose builders are tried; this machine's where not given.")
+    ] = "",
+    base: Annotated[
+        str, typer.Option("--base", help="An image to run a program of, in the test build (as debian:bookworm-slim).")
+    ] = "scratch",
+    root: flags.Root = Path(),
+    builder: flags.Builders = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Check what this machine has, and each builder by building a tiny image through it."""
+    from chainbuild.errors import ChainbuildError, ExitCode, WrongUseError
+    from chainbuild.operations.doctor import Finding, examine_builders, examine_machine
+    from chainbuild.parsing.option_values import Collector, parse_platforms
+    from chainbuild.references import Platform
+    from chainbuild.ui import stdout
+    from chainbuild.ui.terminal import Span
+
+    collector = Collector()
+    platforms = parse_platforms(platform, collector) if platform else (Platform.of_this_machine(),)
+    if collector.problems:
+        raise WrongUseError(collector.problems)
+    settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
+    out = stdout()
+    findings: list[Finding] = []
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not json:
+            out.write([(Span(f"{finding.state:<6}", _STYLES[finding.state]), Span(finding.told))])
+            if finding.mend:
+                out.write([f"      {finding.mend}"])
+
+    for finding in examine_machine(settings):
+        tell(finding)
+    if not any(finding.state == "wrong" for finding in findings):
+        try:
+            with open_quietly(settings, json=json) as session:
+                for finding in examine_builders(session, platforms, base=base):
+                    tell(finding)
+        except ChainbuildError as error:
+            tell(Finding(what="registry", state="wrong", told=error.message, mend=error.hint))
+    if json:
+        from msgspec.structs import asdict
+
+        out.write_json({"schema": "chainbuild.operations.doctor/1", "findings": [asdict(one) for one in findings]})
+    return int(ExitCode.NOT_READY if any(one.state == "wrong" for one in findings) else ExitCode.DONE)

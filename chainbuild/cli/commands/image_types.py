@@ -1,0 +1,251 @@
+"""`chainbuild types`: image types, and the images that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chainbuild.cli import flags
+
+if TYPE_CHECKING:
+    from chainbuild.requests.image_types import TypesRequest
+
+app = typer.Typer(
+    help="Image types: TYPE/SYSTEM folders of a repository, of yours, and built in.", no_args_is_help=True
+)
+
+Globs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[GLOB]…", help="Images by name:tag, as 'casa-dev:*'; all but the built-in ones where not given."
+    ),
+]
+Repository = Annotated[
+    Path | None,
+    typer.Option(
+        "--repository",
+        metavar="DIR",
+        help="Image types are in its share/docker.",
+        file_okay=False,
+        show_default="$CASA_DEFAULT_REPOSITORY, else ~/casa_distro",
+    ),
+]
+Public = Annotated[
+    str | None,
+    typer.Option(
+        "--public",
+        metavar="HOST[/PATH]",
+        envvar="CHAINBUILD_PUBLIC_REGISTRY",
+        help="Where public images are published, as ghcr.io/acme or docker.io/acme.",
+    ),
+]
+Private = Annotated[
+    str | None,
+    typer.Option(
+        "--private",
+        metavar="HOST[/PATH]",
+        envvar="CHAINBUILD_PRIVATE_REGISTRY",
+        help="Where private images are published.",
+    ),
+]
+Version = Annotated[
+    str | None,
+    typer.Option(
+        "--casa-version", metavar="TEXT", help="The value of the parameter casa_version.", show_default="chainbuild's"
+    ),
+]
+NoDeps = Annotated[
+    bool, typer.Option("--no-deps", help="Build no dependencies: what the images stand on has to be there.")
+]
+
+
+@app.command("list")
+def list_(
+    globs: Globs = None,
+    *,
+    repository: Repository = None,
+    public: Public = None,
+    private: Private = None,
+    casa_version: Version = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    verbose: flags.Verbose = 0,
+    json: flags.Json = False,
+) -> int:
+    """List the images in the order in which they are built, where they come from, and what is shadowed."""
+    from chainbuild.cli.image_types import list_types
+    from chainbuild.requests.image_types import TypesWords, read_look
+
+    words = TypesWords(
+        root=Path(), globs=globs or (), repository=repository, public=public, private=private,
+        casa_version=casa_version, registry=registry, port=registry_port,
+    )  # fmt: skip
+    return list_types(read_look(words), as_json=json, verbosity=verbose)
+
+
+@app.command("plan")
+def plan(
+    globs: Globs = None,
+    *,
+    repository: Repository = None,
+    platform: flags.Platforms = "",
+    no_deps: NoDeps = False,
+    root: flags.Root = Path(),
+    public: Public = None,
+    private: Private = None,
+    casa_version: Version = None,
+    build_arg: flags.BuildArgs = None,
+    secret: flags.Secrets = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    builder: flags.Builders = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
+    verbose: flags.Verbose = 0,
+    json: flags.Json = False,
+    fail_if_build: flags.FailIfBuild = False,
+) -> int:
+    """Say what `create` would do, and why."""
+    request = _read("create", locals())
+    from chainbuild.cli.image_types import plan_types
+
+    return plan_types(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
+
+
+@app.command("create")
+def create(
+    globs: Globs = None,
+    *,
+    repository: Repository = None,
+    platform: flags.Platforms = "",
+    no_deps: NoDeps = False,
+    root: flags.Root = Path(),
+    public: Public = None,
+    private: Private = None,
+    casa_version: Version = None,
+    build_arg: flags.BuildArgs = None,
+    secret: flags.Secrets = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    builder: flags.Builders = None,
+    no_cache: flags.NoCache = False,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
+    jobs: flags.Jobs = None,
+    keep_going: flags.KeepGoing = False,
+    deadline: flags.Deadline = None,
+    no_load: flags.NoLoad = False,
+    verbose: flags.Verbose = 0,
+    plain: flags.Plain = False,
+    json: flags.Json = False,
+    dry_run: flags.DryRun = False,
+) -> int:
+    """Build images, and those of their dependencies that the chain registry lacks."""
+    request = _read("create", locals())
+    from chainbuild.cli.image_types import create_types, plan_types
+
+    if dry_run:
+        return plan_types(request, as_json=json, verbosity=verbose, fail_if_build=False)
+    return create_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose)
+
+
+@app.command("update")
+def update(
+    globs: Globs = None,
+    *,
+    repository: Repository = None,
+    platform: flags.Platforms = "",
+    root: flags.Root = Path(),
+    public: Public = None,
+    private: Private = None,
+    casa_version: Version = None,
+    build_arg: flags.BuildArgs = None,
+    secret: flags.Secrets = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    builder: flags.Builders = None,
+    no_cache: flags.NoCache = False,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
+    jobs: flags.Jobs = None,
+    keep_going: flags.KeepGoing = False,
+    deadline: flags.Deadline = None,
+    no_load: flags.NoLoad = False,
+    verbose: flags.Verbose = 0,
+    plain: flags.Plain = False,
+    json: flags.Json = False,
+    dry_run: flags.DryRun = False,
+) -> int:
+    """Renew images that are out of date, and what they stand on: pulled where they are published so, else built."""
+    request = _read("update", locals())
+    from chainbuild.cli.image_types import update_types
+
+    return update_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose, dry_run=dry_run)
+
+
+@app.command("publish")
+def publish(
+    globs: Globs = None,
+    *,
+    repository: Repository = None,
+    platform: flags.Platforms = "",
+    allow_private_base: Annotated[
+        bool, typer.Option("--allow-private-base", help="A public image may be made of private ones.")
+    ] = False,
+    root: flags.Root = Path(),
+    public: Public = None,
+    private: Private = None,
+    casa_version: Version = None,
+    build_arg: flags.BuildArgs = None,
+    secret: flags.Secrets = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    verbose: flags.Verbose = 0,
+    plain: flags.Plain = False,
+    json: flags.Json = False,
+    dry_run: flags.DryRun = False,
+) -> int:
+    """Push public images to the public registry and private ones to the private one, as `create` made them."""
+    request = _read("publish", locals())
+    from chainbuild.cli.image_types import publish_types
+
+    return publish_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose, dry_run=dry_run)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME/SYSTEM.", show_default=False)],
+    *,
+    from_: Annotated[
+        str, typer.Option("--from", metavar="TYPE/SYSTEM", help="The image type that it stands on.", show_default=False)
+    ],
+    system: Annotated[str, typer.Option("--system", help="Its system; that of --from where not given.")] = "",
+    repository: Repository = None,
+    casa_version: Version = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the files instead of writing them.")] = False,
+) -> int:
+    """Write a new image type of your own, in ~/.config/casa-distro/docker."""
+    from chainbuild.cli.image_types import make_new
+    from chainbuild.requests.image_types import TypesWords, read_look
+
+    look = read_look(TypesWords(root=Path(), repository=repository, casa_version=casa_version))
+    return make_new(look, name, from_, system, dry_run=dry_run)
+
+
+_OWN = ("repository", "public", "private", "casa_version", "platform", "no_deps", "allow_private_base")
+
+
+def _read(purpose: str, typed: Mapping[str, Any]) -> TypesRequest:
+    """What was typed, read: the parameters of a command by their names."""
+    from chainbuild.layouts.image_types.graph import Purpose
+    from chainbuild.requests.image_types import TypesWords, read_words
+
+    return read_words(
+        TypesWords(
+            **flags.words_of(typed, *_OWN), purpose=Purpose(purpose), globs=typed["globs"] or (),
+            port=typed["registry_port"], load=not typed.get("no_load"),
+        )
+    )  # fmt: skip

@@ -1,0 +1,102 @@
+"""`chainbuild images` and `chainbuild inspect`: what the chain registry holds, and how an image was made."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import completion, flags
+from chainbuild.cli.output import open_quietly
+from chainbuild.cli.settings import settings_from
+
+
+def images(
+    repository: Annotated[str, typer.Argument(metavar="[REPO]", help="Only this repository.", show_default=False)] = "",
+    *,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """List the chain registry's images: repository, tag, platform, id, age, size, and what each adds over its base."""
+    from chainbuild.images.inventory import list_images
+    from chainbuild.parsing.option_values import parse_repository
+    from chainbuild.text import duration, perhaps_you_meant, size
+    from chainbuild.ui import stdout
+    from chainbuild.ui.tables import Column, table
+    from chainbuild.ui.terminal import Span
+
+    settings = settings_from(root=root, registry=registry, port=registry_port)
+    with open_quietly(settings, json=json) as session:
+        place = session.chain.place(parse_repository(repository)).repository if repository else ""
+        rows = list_images(session.records, place)
+        others = session.registries.client(session.chain.host).repositories() if place and not rows else ()
+    if json:
+        document = {
+            "schema": "chainbuild.images/1",
+            "images": [
+                {
+                    "image": str(row.reference), "repository": row.reference.name, "tag": row.reference.tag_or_latest,
+                    "platform": row.platform.oci, "digest": str(row.image.digest),
+                    "index": row.is_index, "size": row.image.size, "added": row.added if row.added >= 0 else None,
+                    "built_at": row.built_at or None,
+                }
+                for row in rows
+            ],
+        }  # fmt: skip
+        stdout().write_json(document)
+        return 0
+    now = time.time()
+    columns = (
+        Column(heading="repository"), Column(heading="tag"), Column(heading="platform"), Column(heading="id"),
+        Column(heading="age", right=True), Column(heading="size", right=True), Column(heading="added", right=True),
+    )  # fmt: skip
+    lines = [
+        (
+            Span(row.reference.familiar_name), Span(row.reference.tag_or_latest), Span(row.platform.name),
+            Span(row.image.digest.short), Span(duration(now - row.built_at) if row.built_at else ""),
+            Span(size(row.image.size)), Span(size(row.added) if row.added >= 0 else ""),
+        )
+        for row in rows
+    ]  # fmt: skip
+    out = stdout()
+    none = f"the chain registry has no images{f' of {repository}' if repository else ''}"
+    if near := perhaps_you_meant(place, others, str):
+        none += f". {near.rstrip()}"
+    out.write(table(columns, lines, out.width) if lines else [none])
+    return 0
+
+
+def inspect(
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", autocompletion=completion.images, help="An image of the chain registry, or any other."
+        ),
+    ],
+    *,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Say how an image was made: every step with its key, Dockerfile, args, parent, commit and time."""
+    from chainbuild.images.inventory import trail_of
+    from chainbuild.references import ImageReference, Platform
+    from chainbuild.ui import stdout
+    from chainbuild.ui.reports import show_trail, trail_as_json
+
+    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    settings = settings_from(root=root, registry=registry, port=registry_port)
+    with open_quietly(settings, json=json) as session:
+        found = session.finder().find_result(ImageReference.parse(image), wanted)
+        crumbs = trail_of(session.records, found.image)
+    if json:
+        stdout().write_raw(trail_as_json(found.image, crumbs) + "\n")
+    else:
+        show_trail(found.image, crumbs, stdout())
+    return 0

@@ -1,0 +1,130 @@
+"""`chainbuild records copy | adopt`: records of other registries, and of earlier versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chainbuild.cli import flags
+from chainbuild.cli.output import print_lines
+from chainbuild.text import escaped
+
+if TYPE_CHECKING:
+    from chainbuild.execution.session import Session
+
+app = typer.Typer(
+    no_args_is_help=True, help="Take records along to another registry, or sign those of earlier versions."
+)
+
+MANAGED = "managed"
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="managed, or HOST[/PATH] of a chain registry.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="managed, or HOST[/PATH] of a chain registry.")],
+    repositories: Annotated[
+        list[str] | None, typer.Argument(metavar="[REPO…]", help="Only these repositories.", show_default=False)
+    ] = None,
+    *,
+    root: flags.Root = Path(),
+    registry_port: flags.Port = 5000,
+    dry_run: flags.DryRun = False,
+    json: flags.Json = False,
+) -> int:
+    """Copy records and their images from one chain registry to another, so that nothing is built again there.
+
+    Only what is missing is sent. A record is copied if its signature is by a key that you trust and its image fits it;
+    it gets your signature, too. Example: chainbuild records copy managed ghcr.io/acme acme/tools
+    """
+    from chainbuild.errors import WrongUseError
+    from chainbuild.records.transfer import copy_records
+    from chainbuild.text import plural
+    from chainbuild.ui import stderr, stdout
+
+    if source == target:
+        raise WrongUseError(
+            "FROM and TO are the same registry", hint="As in: chainbuild records copy managed ghcr.io/acme"
+        )
+    with _open(source, root, registry_port, json=json) as here, _open(target, root, registry_port, json=json) as there:
+        result = copy_records(
+            here.records,
+            there.records,
+            only=frozenset(repositories or ()),
+            dry_run=dry_run,
+            tell=(lambda _: None) if json else lambda text: print_lines(escaped(text)),
+        )
+    if json:
+        document = {"copied": result.copied, "present": result.present, "refused": result.refused, "dry_run": dry_run}
+        stdout().write_json({"schema": "chainbuild.records-copy/1", **document})
+        return 0
+    stderr().write([f"left behind: {escaped(name)}: {escaped(why)}" for name, why in result.refused.items()])
+    done = "would be copied" if dry_run else "copied"
+    print_lines(f"{plural(len(result.copied), 'record')} {done}, {result.present} already there")
+    return 0
+
+
+@app.command()
+def adopt(
+    repositories: Annotated[
+        list[str] | None, typer.Argument(metavar="[REPO…]", help="Only these repositories.", show_default=False)
+    ] = None,
+    *,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    dry_run: flags.DryRun = False,
+) -> int:
+    """Sign the records of chainbuild before 0.2, which have no signature and are not reused as they are.
+
+    Do it only for a registry that nobody but you could write to: you vouch for what is there. Each record is held
+    against its image first. What was taken over from the `registry` folder of a tree is signed only if you name its
+    REPO. Example: chainbuild records adopt
+    """
+    from chainbuild.cli.output import open_quietly
+    from chainbuild.cli.settings import settings_from
+    from chainbuild.errors import WrongUseError
+    from chainbuild.execution.session import registry_data
+    from chainbuild.local_registry.tree_data import repositories_from_trees
+    from chainbuild.parsing.option_values import parse_repository
+    from chainbuild.records.transfer import adopt_unsigned
+    from chainbuild.references import ImageReference
+    from chainbuild.text import plural
+
+    if registry and not repositories:
+        raise WrongUseError(
+            "adopting records of a shared registry needs a REPO", hint="As in: chainbuild records adopt acme/tools"
+        )
+    settings = settings_from(root=root, registry=registry, port=registry_port)
+    signed = 0
+    with open_quietly(settings, json=False) as session:
+        places = [session.chain.place(parse_repository(name)) for name in repositories or ()] or [
+            ImageReference(session.chain.host, name)
+            for name in session.registries.client(session.chain.host).repositories()
+        ]
+        foreign = repositories_from_trees(registry_data(settings.root)) if not (registry or repositories) else {}
+        for place in places:
+            if folder := foreign.get(place.repository):
+                print_lines(f"left behind: {place.repository}: it came with {escaped(folder)}; name it to sign it")
+                continue
+            for step, why in adopt_unsigned(session.records, place, dry_run=dry_run):
+                signed += not why
+                if why:
+                    print_lines(f"left behind: {place.repository}: {escaped(step)}: {escaped(why)}")
+    print_lines(f"{plural(signed, 'record')} {'would be signed' if dry_run else 'signed'}")
+    return 0
+
+
+@contextmanager
+def _open(text: str, root: Path, port: int, *, json: bool) -> Iterator[Session]:
+    """Open a registry by the word that the user gave for it."""
+    from chainbuild.cli.output import open_quietly
+    from chainbuild.cli.settings import settings_from
+
+    settings = settings_from(root=root, registry=None if text == MANAGED else text, port=port)
+    with open_quietly(settings, json=json) as session:
+        yield session

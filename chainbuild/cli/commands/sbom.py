@@ -1,0 +1,47 @@
+"""`chainbuild sbom`: the bill of materials of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import completion, flags
+from chainbuild.cli.settings import settings_from
+
+
+def sbom(
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", autocompletion=completion.images, help="An image of any registry, or of the local store."
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where it goes; stdout where not given.")
+    ] = None,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    builder: flags.Builders = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: Annotated[bool, typer.Option("--json", help="Errors as JSON too: the document always is.")] = False,
+) -> int:
+    """Give an image's bill of materials, as SPDX 2.3: the one that is attached to it, else one that is made natively."""
+    from chainbuild.cli.output import open_quietly, write_result
+    from chainbuild.operations.verify import bill_of
+    from chainbuild.references import ImageReference, Platform
+    from chainbuild.ui import stdout
+
+    named = ImageReference.parse(image)
+    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
+    with open_quietly(settings, json=json) as session:
+        document = bill_of(session, named, wanted)
+    if output is None:
+        stdout().write_document(document.decode("utf-8"))
+    else:
+        write_result(output, document)
+    return 0

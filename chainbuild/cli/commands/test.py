@@ -1,0 +1,53 @@
+"""`chainbuild test`: tests of images, run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import completion, flags
+
+
+def again(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OPTION|IMAGE",
+            autocompletion=completion.options,
+            help="Folders of the tree (with commas), or any image.",
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PLATFORM REPO TAG]", help="Of an OPTION; those of the last run here where not given."),
+    ] = None,
+    *,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform", help="Of an IMAGE; this machine's where not given. Of an OPTION: instead of PLATFORM."
+        ),
+    ] = None,
+    test_file: Annotated[
+        Path | None, typer.Option("--with", metavar="FILE", help="The test to run in an IMAGE, whatever made that.")
+    ] = None,
+    root: flags.Root = Path(),
+    builder: flags.Builders = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    verbose: flags.Verbose = 0,
+    plain: flags.Plain = False,
+    json: flags.Json = False,
+) -> int:
+    """Run the tests of an option's steps again, in the images that the chain registry has; or the test of an image."""
+    from chainbuild.cli.retest import Asked, run_again
+
+    return run_again(
+        Asked(
+            target=target, words=tuple(words or ()), platform=platform, test=test_file, root=root,
+            builders=tuple(builder or ()), registry=registry, port=registry_port,
+        ),
+        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""`chainbuild verify`: the proof that production images pass, for any image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import completion, flags
+from chainbuild.cli.settings import settings_from
+
+
+def verify(
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", autocompletion=completion.images, help="An image of any registry, or of the local store."
+        ),
+    ],
+    *,
+    platform: flags.OnePlatform = None,
+    root: flags.Root = Path(),
+    builder: flags.Builders = None,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = 5000,
+    json: flags.Json = False,
+) -> int:
+    """Check natively that an image has its libraries and symbol versions, and that its configuration can start."""
+    from chainbuild.cli.output import open_quietly
+    from chainbuild.errors import ExitCode
+    from chainbuild.operations.verify import verify_image
+    from chainbuild.references import ImageReference, Platform
+    from chainbuild.text import escaped
+    from chainbuild.ui import stdout
+
+    named = ImageReference.parse(image)
+    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
+    with open_quietly(settings, json=json) as session:
+        report = verify_image(session, named, wanted)
+    if json:
+        stdout().write_raw(report.as_json(str(named), wanted.name) + "\n")
+    else:
+        lines = [f"warning: {escaped(str(one))}" for one in report.warnings]
+        lines += [f"error: {escaped(text)}" for text in report.all_errors]
+        starts = (
+            f"; starts {report.configuration.summary}"
+            if report.configuration and not report.configuration.faults
+            else ""
+        )
+        stdout().write(
+            [*lines, f"{named} for {wanted}: {escaped(report.summary)}{escaped(starts)} ({report.seconds:.1f} s)"]
+        )
+    return int(ExitCode.NOT_PROVEN if report.all_errors else ExitCode.DONE)

@@ -1,0 +1,63 @@
+"""`chainbuild why`: one step, compared with its last record, in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chainbuild.cli import completion, flags
+from chainbuild.cli.output import open_quietly
+
+
+def why(
+    step: Annotated[
+        str,
+        typer.Argument(
+            metavar="STEP", autocompletion=completion.steps, help="As 20-openblas, or amd64/stock/20-openblas."
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PLATFORM REPO TAG BASE OPTION PRODUCTION]",
+            help="Where not given: those of the last run here, or chainbuild.yaml's project.",
+        ),
+    ] = None,
+    *,
+    root: flags.Root = Path(),
+    registry: flags.Registry = None,
+    registry_port: flags.PortOrProject = None,
+    json: flags.Json = False,
+) -> int:
+    """Say why a step would be built: everything that differs from its last record."""
+    from chainbuild.cli.project import unsaid_run
+    from chainbuild.errors import WrongUseError
+    from chainbuild.operations.why import explain, steps_named
+    from chainbuild.requests.build import Words, read_wishes
+    from chainbuild.requests.project_runs import Typed
+    from chainbuild.ui import stdout
+    from chainbuild.ui.reports import show
+
+    if words and len(words) != 6:
+        raise WrongUseError(
+            "why takes a step, and either nothing or all six words of a run", hint="See chainbuild why -h."
+        )
+    if words:
+        platform, repo, tag, base, option, production = words
+        typed = Words(
+            platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root,
+            registry=registry, port=registry_port or 5000,
+        )  # fmt: skip
+        request = read_wishes(typed)
+    else:
+        request = unsaid_run(root, Typed(registry=registry, port=registry_port))
+    wanted = steps_named(request.graph, step)
+    with open_quietly(request.settings, json=json) as session:
+        told = [explain(request, session, one) for one in wanted]
+    if json:
+        stdout().write_json({"schema": "chainbuild.why/1", "steps": [one.as_json() for one in told]})
+    else:
+        show(told, stdout())
+    return 0

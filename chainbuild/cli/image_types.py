@@ -1,0 +1,121 @@
+"""The commands of `chainbuild types` as they are done: the same views, logs and errors as every run."""
+
+from __future__ import annotations
+
+from chainbuild.cli.output import open_quietly
+from chainbuild.cli.runner import run_build
+from chainbuild.errors import ExitCode
+from chainbuild.execution.pipeline import Planned, commands, plan_run
+from chainbuild.execution.session import Session, environment
+from chainbuild.layouts.image_types.graph import Layout
+from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
+from chainbuild.requests.image_types import Look, TypesRequest
+from chainbuild.ui import Mode, stderr, stdout
+
+
+def list_types(look: Look, *, as_json: bool, verbosity: int) -> int:
+    """List what there is."""
+    from chainbuild.ui.image_types import show_types, types_as_json
+
+    if as_json:
+        stdout().write_raw(types_as_json(look) + "\n")
+    else:
+        show_types(look, stdout(), verbosity=verbosity)
+    return 0
+
+
+def plan_types(request: TypesRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
+    """Say what would be built."""
+    _warn(request, quiet=as_json)
+    with prepared(request) as (layout, run), open_quietly(run.settings, json=as_json) as session:
+        planned = plan_run(run.graph, session, run.wishes)
+        _show(planned, layout, session, as_json=as_json, verbosity=verbosity)
+    return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
+
+
+def create_types(request: TypesRequest, *, mode: Mode, verbosity: int) -> int:
+    """Build."""
+    _warn(request, quiet=mode == "json")
+    with prepared(request) as (_, run):
+        return run_build(run, mode=mode, verbosity=verbosity)
+
+
+def update_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
+    """Pull what is published as it would be built, and build the rest."""
+    _warn(request, quiet=mode == "json")
+    with prepared(request) as (whole, _):
+        with open_quietly(request.settings, json=mode == "json") as session:
+            found = renewed(request, whole, session, pull=not dry_run)
+            if dry_run:
+                reasons = {step: f"published as {image.reference.name}" for step, image in found.published.items()}
+                _show(found.planned, found.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons)
+        if mode != "json" and not dry_run:
+            stderr().write([
+                f"{found.layout.images[one.step.id].id} for {one.step.platform}: {one.reason}"
+                for one in found.planned.plan.builds
+            ])  # fmt: skip
+        if mode != "json":
+            stderr().write([f"{name} was never created: chainbuild types create '{name}'" for name in found.never])
+        if dry_run:
+            return int(ExitCode.DONE)
+        if not found.layout.graph.chains:
+            stderr().write(["nothing to update"])
+            return int(ExitCode.DONE)
+        return run_build(run_of(request, found.layout), mode=mode, verbosity=verbosity)
+
+
+def publish_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
+    """Push what was created, as it is."""
+    with prepared(request) as (layout, run):
+        if not dry_run:
+            return run_build(
+                run, mode=mode, verbosity=verbosity, before=lambda session: _check(request, layout, session)
+            )
+        with open_quietly(run.settings, json=mode == "json") as session:
+            check_published(request, layout, session)
+        from chainbuild.ui.image_types import publication_as_json, show_publication
+
+        if mode == "json":
+            stdout().write_raw(publication_as_json(request, layout) + "\n")
+        else:
+            show_publication(request, layout, stdout())
+    return int(ExitCode.DONE)
+
+
+def make_new(look: Look, name: str, below: str, system: str, *, dry_run: bool) -> int:
+    """Write a new image type."""
+    from chainbuild.layouts.image_types.roots import user_folder
+    from chainbuild.layouts.image_types.template import new_type, write_new
+
+    new = new_type(look.catalogue, user_folder(environment()), name, below, system)
+    if dry_run:
+        stdout().write_document(f"{new.manifest}\n{new.dockerfile}")
+        return 0
+    for path in write_new(new):
+        stdout().write([str(path)])
+    stderr().write([f"stands on {new.below.id}; edit its Dockerfile, then: chainbuild types create {new.name}"])
+    return 0
+
+
+def _check(request: TypesRequest, layout: Layout, session: Session) -> None:
+    check_published(request, layout, session)
+
+
+def _warn(request: TypesRequest, *, quiet: bool) -> None:
+    if not quiet:
+        stderr().write([f"warning: {text}" for text in warnings(request)])
+
+
+def _show(
+    planned: Planned, layout: Layout, session: Session, *, as_json: bool, verbosity: int,
+    pulls: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    invocations = commands(planned, session)
+    if as_json:
+        from chainbuild.planning.plan_json import plan_as_json
+
+        stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+        return
+    from chainbuild.ui.image_types import show_types_plan
+
+    show_types_plan(planned.plan, layout, invocations, stdout(), verbosity=verbosity, pulls=pulls or {})

@@ -1,0 +1,155 @@
+"""What `chainbuild test` was asked for, read; and its run, with the views, logs and exit codes of any run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.errors import ExitCode, WrongUseError
+from chainbuild.execution.logs import LogFiles
+from chainbuild.execution.session import Session, Settings, open_session
+from chainbuild.layouts.test_files import read_trial
+from chainbuild.model import Graph
+from chainbuild.operations.retest import Retrial, of_image, of_options, run_retrials
+from chainbuild.parsing.option_values import Collector, parse_platforms
+from chainbuild.references import ImageReference, Platform
+from chainbuild.requests.build import Words, read_settings, read_wishes
+from chainbuild.requests.last_run import last_words
+from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
+from chainbuild.values import replace
+
+_ANY_IMAGE = "debian"
+"""What a tree is read with where only the names of its images matter: neither BASE nor PRODUCTION is in them."""
+_PORT: Final = 5000
+"""The managed registry's, unless another one is typed."""
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """The command's words and flags as they were typed."""
+
+    target: str
+    words: tuple[str, ...] = ()
+    platform: str | None = None
+    test: Path | None = None
+    root: Path = Path()
+    builders: tuple[str, ...] = ()
+    registry: str | None = None
+    port: int = _PORT
+
+    @property
+    def is_option(self) -> bool:
+        """Whether the target is a folder of the tree; a name with a tag is an image."""
+        return ":" not in self.target and (self.root / self.target.split(",")[0].strip()).is_dir()
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What is to be tested: a graph, or an image of a platform with a test of one's own (None: that of its step)."""
+
+    settings: Settings
+    graph: Graph | None = None
+    image: ImageReference | None = None
+    platform: Platform | None = None
+    test: Path | None = None
+
+    def retrials(self, session: Session) -> tuple[Retrial, ...]:
+        """The tests, each with its image. Errors: those of finding them."""
+        if self.graph is not None:
+            return of_options(session, self.graph)
+        if self.image is None or self.platform is None:
+            raise ValueError("nothing is wanted")
+        found = session.finder().find_result(self.image, self.platform)
+        return (of_image(session, found, self.platform, self.test),)
+
+
+def read_asked(asked: Asked) -> Wanted:
+    """Read the words. Errors: `WrongUseError` with everything that is wrong with them and with the tree."""
+    return _options(asked) if asked.is_option else _image(asked)
+
+
+def _options(asked: Asked) -> Wanted:
+    if asked.test:
+        raise WrongUseError("--with goes with an IMAGE", hint="Each step of an OPTION has its own test.")
+    if len(asked.words) not in {0, 3}:
+        raise WrongUseError(
+            "an OPTION takes either nothing or all of PLATFORM REPO TAG",
+            hint=f"As in chainbuild test {asked.target} amd64,aarch64 chainbuild/atom build-base.",
+        )
+    if asked.words:
+        platform, repo, tag = asked.words
+        words = Words(
+            platform=platform, repo=repo, tag=tag, base=_ANY_IMAGE, production=_ANY_IMAGE, option=asked.target,
+            root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders,
+        )  # fmt: skip
+    else:
+        words = _like_the_last_run(asked)
+    request = read_wishes(replace(words, platform=asked.platform or words.platform))
+    return Wanted(settings=request.settings, graph=request.graph)
+
+
+def _like_the_last_run(asked: Asked) -> Words:
+    try:
+        last = last_words(asked.root)
+    except WrongUseError as error:
+        hint = f"Give the run's words: chainbuild test {asked.target} PLATFORM REPO TAG."
+        raise WrongUseError(error.problems[0].message, hint=hint) from None
+    return replace(
+        last,
+        option=asked.target,
+        root=asked.root,
+        registry=asked.registry or last.registry,
+        port=last.port if asked.port == _PORT else asked.port,
+        builders=asked.builders or last.builders,
+        first=None,
+        only=None,
+        until=None,
+        deadline=None,
+    )
+
+
+def _image(asked: Asked) -> Wanted:
+    collector = Collector()
+    settings = read_settings(
+        collector, root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders
+    )
+    nothing = ImageReference("docker.io", "library/debian")
+    if asked.words:
+        collector.say(
+            f"{asked.target!r} is no folder of the tree, and an IMAGE takes no more words",
+            "See chainbuild test --help.",
+        )
+    image = collector.parsed("IMAGE", ImageReference.parse, asked.target, nothing)
+    platforms = parse_platforms(asked.platform, collector) if asked.platform else (Platform.of_this_machine(),)
+    if len(platforms) > 1:
+        collector.say("an IMAGE is tested on one platform at a time", "Name one with --platform.")
+    if asked.test:
+        collector.problems += read_trial(asked.test)[1]
+    if collector.problems:
+        raise WrongUseError(collector.problems)
+    return Wanted(settings=settings, image=image, platform=platforms[0], test=asked.test)
+
+
+def run_again(asked: Asked, *, mode: Mode, verbosity: int) -> int:
+    """Test; gives the exit code of the first failure, which is told when the views have ended."""
+    wanted = read_asked(asked)
+    folder = wanted.settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
+    try:
+        with files, view, open_session(wanted.settings, tell(view.emit, files.emit)) as session:
+            retrials = wanted.retrials(session)
+            failures = run_retrials(session, retrials, log_folder=folder, log_path=files.path_of)
+    except BaseException as error:  # noqa: BLE001  # told by the same words as a failed test
+        return int(
+            show_error(
+                error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails(),
+                log_folder=folder if folder.is_dir() else None,
+            )
+        )  # fmt: skip
+    code = ExitCode.DONE
+    for failure in failures.values():
+        told = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails())
+        code = code or told
+    return int(code)

@@ -1,0 +1,130 @@
+"""The engine's own image store: images that go into it from here, or out of it into a registry."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from chainbuild.distro.layer_tar import Layer
+from chainbuild.errors import NotReadyError, RegistryError
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.oci import OCI_CONFIG, OCI_INDEX, Descriptor, Manifest
+
+_SECONDS: Final = 600
+
+
+def label(name: str, key: str) -> str:
+    """The label of the local image of that name; empty where there is no such image, label or engine."""
+    try:
+        done = _docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{key}"}}}}', name)
+    except NotReadyError:
+        return ""
+    found = done.stdout.strip() if done.returncode == 0 else ""
+    return "" if found == "<no value>" else found
+
+
+def push(name: str, target: ImageReference) -> None:
+    """Send the local image to a registry under the target's name. Errors: `RegistryError`."""
+    there = str(target)
+    _must(_docker("tag", name, there), f"tagging {name}")
+    try:
+        _must(_docker("push", "--quiet", there), f"pushing {there}")
+    finally:
+        _docker("rmi", "--no-prune", there)
+
+
+def pull(source: ImageReference, name: str, platforms: Sequence[Platform]) -> None:
+    """Fetch an image from a registry for these platforms and give it a local name.
+
+    A store that holds one platform to a name (any but containerd's) keeps the build machine's own. Errors:
+    `RegistryError`, `NotReadyError`.
+    """
+    own = Platform.of_this_machine()
+    # The machine's own comes last: it is the one that a classic store keeps.
+    ordered = sorted(platforms, key=lambda platform: platform.same_as(own))
+    if not holds_platforms():
+        ordered = ordered[-1:]
+    there = str(source)
+    for platform in ordered:
+        _must(_docker("pull", "--quiet", "--platform", platform.oci, there), f"pulling {there} for {platform}")
+    _must(_docker("tag", there, name), f"tagging {there}")
+    if there != name:
+        _docker("rmi", "--no-prune", there)
+
+
+def holds_platforms() -> bool:
+    """Whether the engine's store keeps several platforms under one name (containerd's does, the classic does not)."""
+    done = _docker("info", "--format", "{{json .DriverStatus}}")
+    return "io.containerd.snapshotter" in done.stdout
+
+
+def load(layer: Layer, config: ImageConfig, name: ImageReference) -> None:
+    """Put an image of one layer into the local store. Errors: `NotReadyError`."""
+    with tempfile.NamedTemporaryFile(prefix="chainbuild-load-", suffix=".tar") as file:
+        write_archive(Path(file.name), layer, config, name)
+        done = _docker("load", "--quiet", "--input", file.name)
+    if done.returncode != 0:
+        raise NotReadyError(f"the engine does not take the image: {done.stderr.strip()}")
+
+
+def write_archive(path: Path, layer: Layer, config: ImageConfig, name: ImageReference) -> None:
+    """An archive that `docker load` takes: an OCI image layout, and Docker's older `manifest.json` beside it."""
+    manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=(layer.descriptor,))
+    full = f"{name.name}:{name.tag_or_latest}"
+    entry: dict[str, Any] = {
+        "mediaType": manifest.media_type,
+        "digest": manifest.digest.value,
+        "size": len(manifest.raw),
+        "annotations": {"io.containerd.image.name": full, "org.opencontainers.image.ref.name": name.tag_or_latest},
+    }
+    older = {
+        "Config": f"blobs/sha256/{config.digest.hex}",
+        "RepoTags": [f"{name.familiar_name}:{name.tag_or_latest}"],
+        "Layers": [f"blobs/sha256/{layer.digest.hex}"],
+    }
+    documents = {
+        "oci-layout": {"imageLayoutVersion": "1.0.0"},
+        "index.json": {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]},
+        "manifest.json": [older],
+    }
+    with tarfile.open(path, "w") as archive:
+        for member, document in documents.items():
+            _add(archive, member, json.dumps(document).encode())
+        _add(archive, f"blobs/sha256/{config.digest.hex}", config.raw)
+        _add(archive, f"blobs/sha256/{manifest.digest.hex}", manifest.raw)
+        archive.add(layer.path, f"blobs/sha256/{layer.digest.hex}")
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise NotReadyError("there is no docker command", hint="Install Docker, or run script/setup.") from error
+    except subprocess.TimeoutExpired as error:
+        raise NotReadyError(f"docker {arguments[0]} did not end in {_SECONDS} s") from error
+
+
+def _must(done: subprocess.CompletedProcess[str], doing: str) -> None:
+    if done.returncode != 0:
+        raise RegistryError(f"{doing}: {done.stderr.strip()[-500:] or done.returncode}")

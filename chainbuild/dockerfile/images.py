@@ -1,0 +1,299 @@
+"""The images that a Dockerfile names: the base of its last stage, and every other one.
+
+What a Dockerfile stands on: the FROM at the bottom of its last stage, and how another base can be put there.
+
+The file is never edited. Where the FROM is nothing but one ARG, the base comes in as that build argument; where it names
+an image in any other way, that word is replaced in the copy of the file that the builder gets.
+
+The images that a Dockerfile names itself: they are found and pinned like a parent is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.dockerfile import Dockerfile, Facts, ImageUse, base_arg_used, find_facts
+from chainbuild.dockerfile.expansion import ExpansionError, expand
+from chainbuild.dockerfile.results import normal_context_name
+from chainbuild.dockerfile.stages import references, resolve_stages
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.model import ImageInput
+from chainbuild.references import ImageReference, Platform
+from chainbuild.text import perhaps_you_meant
+
+# Stands for a value while it is looked whether a FROM is nothing but that value. No image can be called so.
+_MARK: Final = "!"
+
+
+class Foundation(Struct, frozen=True, kw_only=True):
+    """The FROM that the last stage stands on in the end.
+
+    `written` is its text in the file, `reference` what that becomes (empty where an ARG has no value); `arg` is the ARG
+    that it consists of (empty: none, or more than that), `declared` the line of that ARG before the first FROM (0: none).
+    """
+
+    line: int
+    written: str
+    reference: str
+    arg: str = ""
+    declared: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is `FROM scratch`."""
+        return self.reference == "scratch" and not self.arg
+
+
+def find_foundation(
+    dockerfile: Dockerfile,
+    *,
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    target: str | None = None,
+) -> Foundation | None:
+    """The foundation of a build with these args; None where the file has no FROM (which is told elsewhere)."""
+    if not dockerfile.stages:
+        return None
+    graph = resolve_stages(
+        dockerfile,
+        args=args,
+        target=target,
+        target_platform=platform,
+        build_platform=build_platform,
+        contexts=frozenset(),
+        parents={},
+    )
+    lowest = graph.stages[graph.target]
+    while lowest.origin.kind == "stage":
+        lowest = graph.stages[lowest.origin.index]
+    stage = lowest.stage
+    arg = _whole(stage.base, dockerfile.escape)
+    return Foundation(
+        line=stage.line,
+        written=stage.base,
+        reference=_expanded(stage.base, graph.scope.env, dockerfile.escape),
+        arg=arg,
+        declared=base_arg_used(dockerfile, arg).declared if arg else 0,
+    )
+
+
+def _whole(text: str, escape: str) -> str:
+    """The variable that a text consists of, whatever default stands in it; empty where there is none or more."""
+    names = references(text, escape)
+    if len(names) != 1:
+        return ""
+    (name,) = names
+    return name if _expanded(text, {name: _MARK}, escape) == _MARK else ""
+
+
+def _expanded(text: str, values: Mapping[str, str], escape: str) -> str:
+    try:
+        return expand(text, values, escape=escape).text
+    except ExpansionError:
+        return ""
+
+
+def check_base_arg(dockerfile: Dockerfile, name: str) -> Problem | None:
+    """What is wrong with taking the ARG of that name for the base; None where a FROM uses it."""
+    if base_arg_used(dockerfile, name):
+        return None
+    declared = sorted({arg.name for arg in dockerfile.global_args})
+    hint = perhaps_you_meant(name, declared, str) + (
+        f"ARGs before the first FROM: {', '.join(declared)}." if declared else "No ARG stands before the first FROM."
+    )
+    line = dockerfile.stages[0].line if dockerfile.stages else 0
+    return Problem(path=dockerfile.path, line=line, message=f"no FROM uses the ARG {name}", hint=hint)
+
+
+# Stands for an image that the chain gives, while a Dockerfile is only read. No image can be called so (RFC 6761).
+PARENT: Final = "chainbuild.invalid/parent"
+DOCKER_IMAGE: Final = "docker-image://"
+_ELSEWHERE: Final = (Platform.parse("s390x"), Platform.parse("riscv64"))
+
+
+class NamedUse(Struct, frozen=True, kw_only=True):
+    """A place where a Dockerfile names an image itself, and the image input that this is."""
+
+    use: ImageUse
+    input_name: str
+    on_builder: bool
+
+
+class NamedUses(Struct, frozen=True, kw_only=True):
+    """All of them. `foreign`: only a frontend of its own knows what the Dockerfile means."""
+
+    uses: tuple[NamedUse, ...]
+    foreign: bool = False
+
+
+def named_uses(
+    dockerfile: Dockerfile,
+    *,
+    given: Iterable[str],
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    contexts: Collection[str] = (),
+    target: str | None = None,
+    facts: Facts | None = None,
+) -> NamedUses:
+    """Where a build for `platform` reads images from outside, but for those that the args `given` bring.
+
+    `facts` are those of exactly this build, if the caller has them already.
+    """
+    values = dict(args) | dict.fromkeys(given, PARENT)
+
+    def found(builder: Platform) -> Facts:
+        return find_facts(
+            dockerfile, args=values, target_platform=platform, build_platform=builder, contexts=contexts, target=target
+        )
+
+    # A stage that moves with the builder's platform is found by moving it: BuildKit's rules decide what
+    # `--platform=$BUILDPLATFORM` means, however it is written.
+    here = facts or found(build_platform)
+    named = [use for use in here.images if not use.reference.startswith(PARENT)]
+    far = next(other for other in _ELSEWHERE if not other.same_as(build_platform))
+    moves = any(stage.platform for stage in dockerfile.stages)
+    elsewhere = {(use.line, use.place): use.platform for use in found(far).images} if named and moves else {}
+    uses = []
+    for use in named:
+        on_builder = elsewhere.get((use.line, use.place), use.platform) != use.platform
+        uses.append(NamedUse(use=use, input_name=_input_name(use, platform, on_builder), on_builder=on_builder))
+    return NamedUses(uses=tuple(uses), foreign=here.foreign)
+
+
+def _input_name(use: ImageUse, platform: Platform, on_builder: bool) -> str:
+    """A name for the reference on that platform: one Dockerfile may read an image for several."""
+    if on_builder:
+        return f"{use.reference} on the builder's platform"
+    return use.reference if use.platform == platform.oci else f"{use.reference} for {use.platform}"
+
+
+def named_images(
+    dockerfile: Dockerfile,
+    *,
+    given: Iterable[str],
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    contexts: Collection[str] = (),
+    target: str | None = None,
+    facts: Facts | None = None,
+) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
+    """The images from outside that a build for `platform` reads, each once, but for those that the args `given` bring.
+
+    `facts` are those of exactly this build, if the caller has them already.
+    """
+    found = named_uses(
+        dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
+        target=target, facts=facts,
+    )  # fmt: skip
+    inputs: dict[str, ImageInput] = {}
+    problems = list(_clashes(dockerfile, found))
+    for named in found.uses:
+        use = named.use
+        if named.input_name in inputs:
+            continue
+        try:
+            reference = ImageReference.parse(use.reference)
+        except WrongUseError as error:
+            problems += [
+                Problem(path=dockerfile.path, line=use.line, message=one.message, hint=one.hint)
+                for one in error.problems
+            ]
+            continue
+        os, architecture, *variant = use.platform.split("/")
+        inputs[named.input_name] = ImageInput(
+            name=named.input_name,
+            source=reference,
+            platform=Platform.from_oci(os, architecture, *variant),
+            as_context=True,
+            on_builder=named.on_builder,
+            reference="" if named.input_name == use.reference else use.reference,
+            origin=f"{dockerfile.path}:{use.line}",
+        )
+    return tuple(inputs.values()), tuple(problems)
+
+
+def all_images(
+    own: Iterable[ImageInput],
+    dockerfiles: Iterable[Dockerfile],
+    *,
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    contexts: Collection[str] = (),
+    target: str | None = None,
+) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
+    """The images of a step: its `own` (those that args bring, and named contexts), and what its Dockerfiles name.
+
+    `target` is a stage of the first Dockerfile.
+    """
+    inputs = {image.name: image for image in own}
+    given = [image.name for image in inputs.values() if not image.as_context]
+    problems: list[Problem] = []
+    for dockerfile in dockerfiles:
+        named, wrong = named_images(
+            dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
+            target=target,
+        )  # fmt: skip
+        target = None
+        problems += wrong
+        for image in named:
+            inputs.setdefault(image.name, image)
+    return tuple(inputs.values()), tuple(problems)
+
+
+def _clashes(dockerfile: Dockerfile, found: NamedUses) -> Iterator[Problem]:
+    """Images that can only be pinned by a named context, which would also replace a stage of that name."""
+    lines = {stage.name: stage.line for stage in dockerfile.stages if stage.name}
+    names: dict[str, str] = {}
+    for named in found.uses:
+        use = named.use
+        stage = normal_context_name(use.reference)
+        if found.foreign and names.setdefault(use.reference, named.input_name) != named.input_name:
+            yield Problem(
+                path=dockerfile.path, line=use.line, message=f"{use.reference!r} is read for several platforms",
+                hint="With a frontend of its own a Dockerfile can read an image for one platform only.",
+            )  # fmt: skip
+        if stage not in lines or (use.place and not found.foreign):
+            continue
+        why = "an ONBUILD trigger" if use.place is None else "another frontend"
+        yield Problem(
+            path=dockerfile.path, line=lines[stage],
+            message=f"the stage {stage!r} is called like the image {use.reference!r}, which {why} reads (line {use.line})",
+            hint="Give the stage another name: the image could only be pinned in a way that replaces the stage.",
+        )  # fmt: skip
+
+
+def image_contexts(
+    contexts: Mapping[str, str], platform: Platform
+) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
+    """The named contexts that are images (`docker-image://…`): they are found and pinned, too."""
+    inputs: list[ImageInput] = []
+    problems: list[Problem] = []
+    for name, place in contexts.items():
+        if not place.startswith(DOCKER_IMAGE):
+            continue
+        try:
+            reference = ImageReference.parse(place.removeprefix(DOCKER_IMAGE))
+        except WrongUseError as error:
+            problems += [
+                Problem(message=f"--build-context {name}: {one.message}", hint=one.hint) for one in error.problems
+            ]
+            continue
+        inputs.append(
+            ImageInput(
+                name=name,
+                source=reference,
+                platform=platform,
+                as_context=True,
+                asked=True,
+                origin=f"--build-context {name}",
+            )
+        )
+    return tuple(inputs), tuple(problems)

@@ -1,0 +1,1 @@
+"""Runs: the plan is executed, results are proven, recorded and published."""

@@ -1,0 +1,218 @@
+"""The files of a run: every line that a step printed, and a journal of all events. For people, never for decisions.
+
+<root>/.chainbuild/logs/<run-id>/amd64-stock-20-openblas.log
+<root>/.chainbuild/logs/<run-id>/events.jsonl
+<root>/.chainbuild/logs/latest -> <run-id>
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from msgspec import Struct
+
+from chainbuild import events
+from chainbuild.host.folders import OWN_FOLDER, make_own_folder, open_own_file
+from chainbuild.text import duration
+
+JOURNAL: Final = "events.jsonl"
+LATEST: Final = "latest"
+KEPT_RUNS: Final = 20
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME: Final = 160
+
+
+class _StepLog(Struct, kw_only=True):
+    path: Path
+    started_at: float
+    vertex: str = ""
+    file: IO[str] | None = None
+
+
+class LogFiles:
+    """A listener that writes a run's files into `folder`. Thread-safe; used in a `with`, or closed by `close`.
+
+    Nothing is made before the first event. Files are written a line at a time, so that they are whole whatever ends the
+    process and can be followed with `tail -f`. When the disk does not take them, writing ends and `trouble` says why: a
+    build is worth more than its log.
+    """
+
+    def __init__(self, folder: Path, *, kept_runs: int = KEPT_RUNS) -> None:
+        self.folder = folder
+        self.trouble = ""
+        self._kept_runs = kept_runs
+        self._lock = threading.RLock()
+        self._journal: IO[str] | None = None
+        self._steps: dict[str, _StepLog] = {}
+        self._names: dict[str, str] = {}
+        self._closed = False
+
+    def emit(self, event: events.Event) -> None:
+        """Write an event down; from any thread."""
+        with self._lock:
+            if self._closed or self.trouble:
+                return
+            try:
+                self._write(event)
+            except OSError as error:
+                self.trouble = f"the logs in {self.folder} are not complete: {error.strerror or error}"
+                self.close()
+
+    def path_of(self, step: str) -> Path:
+        """The log file of a step, whether or not it is there yet."""
+        with self._lock:
+            if step not in self._names:
+                self._names[step] = _free_name(step, {name.lower() for name in self._names.values()})
+            return self.folder / self._names[step]
+
+    def close(self) -> None:
+        """Close everything; events that come later are dropped."""
+        with self._lock:
+            self._closed = True
+            for log in self._steps.values():
+                _close(log.file)
+                log.file = None
+            _close(self._journal)
+            self._journal = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, event: events.Event) -> None:
+        if self._journal is None:
+            self._journal = self._open_folder()
+        self._journal.write(event.as_json_line() + "\n")
+        match event:
+            case events.StepStarted():
+                log = self._open(event.step, event.at)
+                self._note(log, event.at, f"==== {event.activity}")
+                log.vertex = ""
+            case events.LogLine():
+                self._line(event)
+            case events.StepFinished():
+                self._note_and_close(event.step, event.at, f"==== done in {duration(event.seconds)}: {event.digest}")
+            case events.StepFailed():
+                self._note_and_close(
+                    event.step, event.at, f"==== failed after {duration(event.seconds)}: {event.message}"
+                )
+            case events.StepWarnings() if not event.reused:
+                log = self._open(event.step, event.at)
+                for warning in event.warnings:
+                    self._note(log, event.at, f"==== warning: {warning}")
+                if (more := event.total - len(event.warnings)) > 0:
+                    self._note(log, event.at, f"==== {more} warnings more")
+            case events.Verdict():
+                word = "passed" if event.passed else "NOT PASSED"
+                log = self._open(event.step, event.at)
+                self._note(log, event.at, f"==== {event.proof} {word}: {event.summary}")
+                for finding in event.findings:
+                    self._note(log, event.at, finding)
+            case _:
+                return
+
+    def _line(self, event: events.LogLine) -> None:
+        log = self._open(event.step, event.at)
+        if event.vertex != log.vertex:
+            log.vertex = event.vertex
+            self._note(log, event.at, f"---- {event.vertex}")
+        self._note(log, event.at, event.text)
+
+    def _note(self, log: _StepLog, at: float, text: str) -> None:
+        if log.file is not None:
+            stamp = f"{max(at - log.started_at, 0.0):10.3f}  "
+            log.file.write("".join(f"{stamp}{line}\n" for line in text.split("\n")))
+
+    def _note_and_close(self, step: str, at: float, text: str) -> None:
+        """Also where nothing was printed: a step that was worked on has a file."""
+        log = self._open(step, at)
+        self._note(log, at, text)
+        _close(log.file)
+        log.file = None
+
+    def _open(self, step: str, at: float) -> _StepLog:
+        log = self._steps.get(step)
+        if log is None:
+            log = self._steps[step] = _StepLog(path=self.path_of(step), started_at=at)
+        if log.file is None:
+            log.file = _open_lines(log.path)
+        return log
+
+    def _open_folder(self) -> IO[str]:
+        # Logs hold what builds print: they are the user's. Earlier runs' are below the same folder.
+        logs = self.folder.parent
+        if logs.parent.name == OWN_FOLDER:
+            make_own_folder(logs.parent.parent, logs.name, self.folder.name, mode=0o700)
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        journal = _open_lines(self.folder / JOURNAL)
+        _point_latest(self.folder)
+        prune(self.folder.parent, keep=self._kept_runs)
+        return journal
+
+
+def prune(logs: Path, *, keep: int = KEPT_RUNS) -> tuple[Path, ...]:
+    """Remove all but the newest `keep` runs under `logs`; returns what was removed.
+
+    Only folders with a journal are runs; the journal of a run that goes on is always among the newest. What cannot be
+    removed stays.
+    """
+    runs = []
+    with contextlib.suppress(OSError):
+        for folder in logs.iterdir():
+            with contextlib.suppress(OSError):
+                if not folder.is_symlink():
+                    runs.append(((folder / JOURNAL).stat().st_mtime_ns, folder.name, folder))
+    old = [folder for _, _, folder in sorted(runs, reverse=True)[max(keep, 1) :]]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
+    return tuple(old)
+
+
+def file_name(step: str) -> str:
+    """The name of a step's log: its id with `-` between the parts and nothing that a file system or a shell minds."""
+    name = _UNSAFE.sub("_", step.replace("/", "-")).lstrip(".-")[:_LONGEST_NAME]
+    return f"{name or 'step'}.log"
+
+
+def _free_name(step: str, taken: set[str]) -> str:
+    """Two ids may give one name (`a/b-c` and `a-b/c`, or by letter case on macOS): the later gets a number."""
+    name, number = file_name(step), 2
+    while name.lower() in taken:
+        name, number = f"{file_name(step).removesuffix('.log')}~{number}.log", number + 1
+    return name
+
+
+def _open_lines(path: Path) -> IO[str]:
+    """Appending, a line at a time, and exactly what is written: a carriage return stays one."""
+    return open_own_file(path, append=True, newline="")
+
+
+def _point_latest(folder: Path) -> None:
+    """Make `latest` point at the folder, in one rename; a file system without links does without it."""
+    latest = folder.parent / LATEST
+    aside = folder.parent / f".{LATEST}-{os.getpid()}-{threading.get_ident()}"
+    with contextlib.suppress(OSError):
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(folder.name, target_is_directory=True)
+        aside.replace(latest)
+    with contextlib.suppress(OSError):
+        aside.unlink(missing_ok=True)
+
+
+def _close(file: IO[str] | None) -> None:
+    if file is not None:
+        with contextlib.suppress(OSError):
+            file.close()

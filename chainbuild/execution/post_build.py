@@ -1,0 +1,249 @@
+"""What turns a built production image into the one that gets the name: its runtime configuration, and the proof."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.dockerfile import parse
+from chainbuild.events import Emit, Verdict
+from chainbuild.execution.executor import Finished
+from chainbuild.host.folders import scratch_folder
+from chainbuild.images.attachments import attach_bill, attach_report, exact_name
+from chainbuild.images.provenance import Trail, with_stamps, with_trail
+from chainbuild.images.runtime_config import carried_over
+from chainbuild.images.tools_image import Contexts
+from chainbuild.layouts.test_files import VERDICT, has_passed
+from chainbuild.model import CHAIN_IMAGE, Step, StepKind
+from chainbuild.proof.chain_files import Owned, Question, whose
+from chainbuild.proof.configuration import SWITCH as CONFIGURATION_SWITCH
+from chainbuild.proof.configuration import VERDICT as CONFIGURATION
+from chainbuild.proof.configuration import Configuration, Judgement, doubtful_fields, judge
+from chainbuild.proof.image_tests import run_trial
+from chainbuild.proof.imports import SWITCH as IMPORTS_SWITCH
+from chainbuild.proof.imports import VERDICT as IMPORTS
+from chainbuild.proof.imports import ImportProof
+from chainbuild.proof.libraries import Builder, Report, look, require
+from chainbuild.proof.switches import is_on, switches
+from chainbuild.proof.trace.proof import TraceProof, trace_stands
+from chainbuild.records.garbage import BUILT_AS
+from chainbuild.records.record import Record
+from chainbuild.registry.images import RemoteImage, replace_config
+from chainbuild.registry.pool import Registries
+from chainbuild.step_warnings import OF_TESTS, read_report_warnings
+from chainbuild.text import plural
+from chainbuild.values import replace
+
+
+class StageFinisher:
+    """Finishes the stages' images; every other step is finished when it is built."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        builder: Builder,
+        emit: Emit,
+        *,
+        clock: Callable[[], float] = time.time,
+        contexts: Contexts | None = None,
+    ) -> None:
+        """`contexts` finds the image that chainbuild's own programs run in (see `tools_image`)."""
+        self._clock = clock
+        self._contexts = contexts
+        self._registries = registries
+        self._builder = builder
+        self._emit = emit
+        self._trace = TraceProof(builder, emit)
+
+    def finish(
+        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
+    ) -> Finished:
+        """Count what minimize left; give production the chain's runtime configuration, and prove it; stamp the stamped.
+
+        Errors: `NotProvenError`.
+        """
+        if step.kind is StepKind.MINIMIZE:
+            return self._counted(order, built)
+        finished = Finished(image=built)
+        if step.stamps:
+            finished = self._stamped(step, order, built, trail)
+        if step.kind is StepKind.PRODUCE:
+            finished = self._proven(step, order, built, inputs, trail)
+        if step.test is None:
+            return finished
+        verdict = run_trial(self._builder, self._emit, step, finished.image, contexts=self._contexts)
+        return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
+
+    def verdict_stands(self, step: Step, record: Record) -> bool:
+        """Whether there is no test, or the image has passed it: what did not change is not tested again."""
+        return proofs_stand(step, record)
+
+    def tested(self, step: Step, image: RemoteImage, record: Record, inputs: Mapping[str, RemoteImage]) -> Record:
+        """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
+        if not trace_stands(step, record):
+            contexts = {
+                one.written: f"docker-image://{inputs[one.name].reference.pinned}"
+                for one in step.images
+                if one.as_context
+            }
+            traced = self._trace.prove(step, image, inputs[CHAIN_IMAGE], contexts)
+            record = replace(
+                record,
+                verdicts={**record.verdicts, **traced.verdicts},
+                notes={**record.notes, **traced.notes},
+                warnings=record.warnings.with_kind(OF_TESTS, traced.warnings),
+            )
+        if has_passed(step, record):
+            return record
+        verdict = run_trial(self._builder, self._emit, step, image, contexts=self._contexts)
+        return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
+
+    def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:
+        dockerfile = parse(order.dockerfile.read_bytes(), order.shown)
+        if not any(stage.name == "report" for stage in dockerfile.stages):
+            return Finished(image=built)
+        with scratch_folder() as scratch:
+            self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
+            path = scratch / "report.json"
+            if path.is_symlink() or not path.is_file():
+                return Finished(image=built)  # a stage of the tree's own, which is only called so
+            report = path.read_bytes()
+        try:
+            document = json.loads(report)
+            sizes = document["sizes"]
+            minimized, chain = int(sizes["minimized"]), int(sizes["chain"])
+            warnings = read_report_warnings(document)
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
+            return Finished(image=built)
+        attach_report(self._registries, built.reference, report)
+        return Finished(
+            image=built,
+            unpacked=minimized,
+            notes={"chain_bytes": str(chain)},
+            warnings=warnings,
+        )
+
+    def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
+        config = with_stamps(with_trail(built.config, trail), step.stamps, self._clock())
+        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
+        return Finished(image=image, notes={BUILT_AS: str(built.digest)})
+
+    def _proven(
+        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
+    ) -> Finished:
+        config = carried_over(
+            chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
+        )
+        config = with_trail(config, trail)
+        # The staging tag of the built image: the name is given later, to what is proven.
+        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
+        values = switches(step, order.dockerfile.read_bytes())
+        report = self._prove(step, order, image)
+        self._emit(
+            Verdict(
+                step=step.id,
+                proof="libraries",
+                passed=not report.errors,
+                summary=report.summary,
+                findings=(*report.errors, *(f"warning: {one}" for one in report.warnings if report.errors)),
+            )
+        )
+        configuration = report.configuration if is_on(values, CONFIGURATION_SWITCH) else None
+        judged = self._judged(step, order, image, inputs, configuration) if configuration else Judgement()
+        require(report, str(step.reference), step.platform.name, judged.errors)
+        verdicts = {"libraries": report.summary}
+        if configuration:
+            verdicts[CONFIGURATION] = configuration.summary
+        warnings = report.warnings + judged.warnings
+        if is_on(values, IMPORTS_SWITCH):
+            proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
+            if imported := proof.prove(report.pythons):
+                verdicts[IMPORTS] = imported
+                warnings += proof.warnings
+        if report.bill:
+            attach_bill(self._registries, image.reference, report.bill)
+        traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(order))
+        notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
+        return Finished(
+            image=image,
+            verdicts={**verdicts, **traced.verdicts},
+            warnings=warnings + traced.warnings,
+            unpacked=report.unpacked,
+            notes={**notes, **traced.notes},
+        )
+
+    def _judged(
+        self,
+        step: Step,
+        order: BuildOrder,
+        image: RemoteImage,
+        inputs: Mapping[str, RemoteImage],
+        configuration: Configuration,
+    ) -> Judgement:
+        """What is wrong with the configuration, and emit the verdict. Errors: those of a build."""
+        chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
+
+        def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
+            contexts = _image_contexts(order)
+            return whose(self._builder, self._emit, step, chain.reference.pinned, questions, contexts)
+
+        judged = judge(
+            configuration,
+            ask,
+            doubtful=doubtful_fields(image.config, chain=chain.config, production=production.config),
+            platform=step.platform.name,
+        )
+        wrong = f"{plural(len(judged.errors), 'reason')} not to start"
+        self._emit(
+            Verdict(
+                step=step.id,
+                proof=CONFIGURATION,
+                passed=not judged.errors,
+                summary=wrong if judged.errors else configuration.summary,
+                findings=judged.errors,
+            )
+        )
+        return judged
+
+    def _import_proof(self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage) -> ImportProof:
+        """What proves the image's Python."""
+        return ImportProof(
+            self._builder,
+            self._emit,
+            step,
+            image=image.reference.pinned,
+            chain=chain.reference.pinned,
+            contexts=_image_contexts(order),
+        )
+
+    def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
+        return look(
+            self._builder,
+            self._emit,
+            step=step.id,
+            platform=step.platform,
+            image=image.reference.pinned,
+            config=image.config,
+            baseline=dict(order.args)["PRODUCTION_IMAGE"],
+            contexts=_image_contexts(order),
+            library_path=dict(image.config.env).get("LD_LIBRARY_PATH", ""),
+            python_path=dict(image.config.env).get("PYTHONPATH", ""),
+            name=exact_name(image),
+        )
+
+
+def proofs_stand(step: Step, record: Record) -> bool:
+    """Whether a recorded image has passed its tests as they are now, and was traced by them."""
+    return has_passed(step, record) and trace_stands(step, record)
+
+
+def _image_contexts(order: BuildOrder) -> dict[str, str]:
+    """The images that the proof's Dockerfile names, pinned."""
+    asked = {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
+    return {name: f"docker-image://{pinned}" for name, pinned in order.images} | asked
+
+
+def _tag_of(image: str) -> str:
+    return image.rpartition(":")[2]

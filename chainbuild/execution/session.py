@@ -1,0 +1,171 @@
+"""One run's company: the chain registry (with a lease, where it is the managed one), the clients, the builder.
+
+This is where the parts are put together; they know each other only by what they are handed here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+
+from chainbuild.errors import WrongUseError
+from chainbuild.events import Emit, Message
+from chainbuild.host.package_data import shipped
+from chainbuild.images.local_store import LocalStore
+from chainbuild.images.resolver import BaseFinder
+from chainbuild.local_registry.service import ManagedRegistry, default_data_folder
+from chainbuild.project.location import registry_data_of_tree
+from chainbuild.records.index import SeenRecords
+from chainbuild.records.store import RecordStore
+from chainbuild.references import ChainRegistry, Platform
+from chainbuild.registry.auth import from_docker_config
+from chainbuild.registry.pool import Registries
+from chainbuild.trust.keyring import KeyRing
+from chainbuild.trust.keys import PublicKey
+
+if TYPE_CHECKING:
+    from chainbuild.builder.buildx import BuildxDriver
+
+COMPOSE_FILE: Final = "docker-compose-registry.yml"
+DATA_VARIABLE: Final = "CHAINBUILD_REGISTRY_DATA"
+COMPOSE_VARIABLE: Final = "CHAINBUILD_REGISTRY_COMPOSE"
+"""The flags --registry-data and --registry-compose set these for the rest of the process."""
+_LARGEST_COMPOSE_FILE: Final = 1 << 20
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What a run is set to, besides what it builds."""
+
+    root: Path
+    registry: ChainRegistry | None = None
+    """The chain registry; None for the managed one."""
+    port: int = 5000
+    builders: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    """The keys that the project file names; they count for a registry other than the managed one."""
+
+    @property
+    def chain(self) -> ChainRegistry:
+        """The chain registry's place."""
+        return self.registry or ChainRegistry(f"localhost:{self.port}")
+
+
+def managed_registry(settings: Settings) -> ManagedRegistry:
+    """Return the user's managed registry, with the data folder and the compose file that the settings name.
+
+    The compose file of a tree counts only if the user names it: whoever starts it gives it root's rights.
+
+    Errors: `WrongUseError` if a file or folder that was named is not there or not allowed.
+    """
+    named = os.environ.get(COMPOSE_VARIABLE)
+    compose_file = Path(named).absolute() if named else None
+    if compose_file and not compose_file.is_file():
+        raise WrongUseError(f"--registry-compose: no such file: {named}", hint="Name a compose file, or omit the flag.")
+    return ManagedRegistry(settings.port, registry_data(settings.root), compose_file=compose_file)
+
+
+def registry_data(root: Path) -> Path:
+    """Return the data folder of the managed registry: the user's choice, else the tree's, else the user's one place."""
+    chosen = os.environ.get(DATA_VARIABLE)
+    if chosen:
+        return Path(chosen).absolute()
+    return registry_data_of_tree(root) or default_data_folder()
+
+
+def differing_compose_file(root: Path) -> Path | None:
+    """Return the tree's own compose file for the registry if it is another one than the shipped one and not in use."""
+    own = root / COMPOSE_FILE
+    try:
+        if os.environ.get(COMPOSE_VARIABLE) or not own.is_file() or own.stat().st_size > _LARGEST_COMPOSE_FILE:
+            return None
+        return own if own.read_bytes() != shipped(COMPOSE_FILE).read_bytes() else None
+    except OSError:
+        return None
+
+
+def keyring_of(settings: Settings) -> KeyRing:
+    """Return the keys that count for the settings' registry."""
+    return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """What a command works with while the chain registry is there."""
+
+    settings: Settings
+    registries: Registries
+    records: RecordStore
+    local: LocalStore
+    emit: Emit
+    driver: BuildxDriver
+
+    @property
+    def chain(self) -> ChainRegistry:
+        """The chain registry's place."""
+        return self.settings.chain
+
+    def finder(self) -> BaseFinder:
+        """What finds the images that nobody builds."""
+        return BaseFinder(self.records, self.local, self.emit, hand_over=_hand_over)
+
+
+def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
+    from chainbuild.builder.buildx import hand_over
+
+    hand_over(local_name, platform, destination)
+
+
+@contextmanager
+def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> Iterator[Session]:
+    """Have the chain registry as long as the `with` lasts.
+
+    If the command is `building`, the data that earlier versions kept in the tree is taken over.
+
+    Errors: `NotReadyError` if the managed registry cannot start; `BusyError` if another user's run has its port.
+    """
+    from chainbuild.builder.buildx import BuildxDriver
+
+    managed = None if settings.registry else managed_registry(settings)
+    if managed is not None and building:
+        _prepare_for_building(settings.root, emit)
+    lease = managed.lease(emit) if managed is not None else nullcontext()
+    credentials = managed.credentials if managed is not None else from_docker_config
+
+    def notice(text: str) -> None:
+        emit(Message(level="warning", text=text))
+
+    with lease, Registries(credentials=credentials, notice=notice) as registries:
+        if managed is not None and building:
+            _take_over(settings.root, managed, emit)
+        yield Session(
+            settings=settings,
+            registries=registries,
+            records=RecordStore(registries, keyring_of(settings), settings.chain, SeenRecords.of(settings.chain)),
+            local=LocalStore(),
+            emit=emit,
+            driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),
+        )
+
+
+def _take_over(root: Path, managed: ManagedRegistry, emit: Emit) -> None:
+    # A glance first: most trees have no such folder, and the import takes time.
+    if managed.is_own and (root / "registry" / "docker").is_dir():
+        from chainbuild.local_registry.tree_data import take_over
+
+        take_over(root, managed.data, emit, shown="registry/ of this tree")
+
+
+def _prepare_for_building(root: Path, emit: Emit) -> None:
+    if ignored := differing_compose_file(root):
+        text = f"{ignored.name} of this tree is not used (--registry-compose {ignored.name} uses it)"
+        emit(Message(text=text))
+
+
+def environment() -> Mapping[str, str]:
+    """The environment, for what may ask for it (bare keys of args files, `--secret env=`)."""
+    return dict(os.environ)

@@ -1,0 +1,1 @@
+"""Images as chainbuild knows them: how references are resolved, and what images say of themselves."""

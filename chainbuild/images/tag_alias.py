@@ -1,0 +1,63 @@
+"""An image that was published elsewhere, taken as a step's result: its breadcrumb trail says which key it was built for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.images.provenance import read_trail
+from chainbuild.model import Step
+from chainbuild.records.keys import Components
+from chainbuild.records.labels import identity_of
+from chainbuild.records.record import Record
+from chainbuild.records.store import RecordStore
+from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.images import RemoteImage, copy_image, put_tag, resolve
+from chainbuild.registry.pool import Registries
+
+
+def published_as(registries: Registries, reference: ImageReference, platform: Platform, key: str) -> RemoteImage | None:
+    """The image of that name where it was built for exactly this key; None where there is none, or another one.
+
+    Errors: `LoginNeededError`, `UnreachableError`.
+    """
+    try:
+        image = resolve(registries, reference, platform)
+    except NotFoundInRegistryError:
+        return None
+    trail = read_trail(image.config)
+    return image if trail and trail[-1].key == key else None
+
+
+def adopt(
+    records: RecordStore,
+    step: Step,
+    components: Components,
+    image: RemoteImage,
+    *,
+    parents: Mapping[str, str],
+) -> Record:
+    """Copy an image into the chain registry and record it as what the step's build gave. `parents` as in `Record`."""
+    bare = ImageReference(step.repository.registry, step.repository.repository)
+    copy_image(records.registries, image.reference, bare)
+    record = Record(
+        key=components.key,
+        step=step.id,
+        family=step.family,
+        image=image.digest,
+        identity=identity_of(image.config),
+        env=tuple(f"{name}={value}" for name, value in image.config.env),
+        on_build=image.config.on_build,
+        size=image.size,
+        added=image.size,
+        seconds=0.0,
+        built_at=time.time(),
+        components=components,
+        notes={"taken from": str(image.reference)},
+        parents=parents,
+    )
+    # The record comes last but for the name, as after a build.
+    records.write(step.repository, record)
+    put_tag(records.registries, step.reference, image.digest)
+    return record

@@ -1,0 +1,235 @@
+"""From the catalogue and a wish to the Graph: every image a chain of one step, each after what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct, field
+
+from chainbuild.dockerfile.images import find_foundation
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.host.folders import scratch_folder
+from chainbuild.images.provenance import VISIBILITY_LABEL
+from chainbuild.layouts.image_types.contexts import check_secrets, write_context
+from chainbuild.layouts.image_types.manifest import DOCKERFILE, TEST
+from chainbuild.layouts.image_types.relations import Read, Relations
+from chainbuild.layouts.image_types.roots import shown
+from chainbuild.layouts.image_types.selection import Places
+from chainbuild.layouts.image_types.tree import Catalogue, Image
+from chainbuild.layouts.test_files import read_trial
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Lenience, Secret, Stamp, Step, StepId, StepKind
+from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
+
+OPTION: Final = "types"
+LABEL: Final = "org.casa-distro.image"
+"""The label that says what an image is."""
+_NOTHING: Final = ImageReference("docker.io", "library/scratch")
+
+
+class Purpose(StrEnum):
+    """What the images are wanted for, which decides about what they depend on."""
+
+    CREATE = "create"
+    """Dependencies are taken as they stand, and built where the registry lacks them."""
+    UPDATE = "update"
+    """Dependencies are renewed as well."""
+    PUBLISH = "publish"
+    """Everything is taken as it stands; only what was chosen gets names, in the registries that it is published to."""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What is to be done: with which images, for what, on which platforms."""
+
+    chosen: frozenset[str]
+    purpose: Purpose
+    platforms: tuple[Platform, ...]
+    build_platform: Platform
+    dependencies: bool = True
+    build_args: tuple[BuildArg, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+
+
+class Layout(Struct, frozen=True, kw_only=True):
+    """What a run is about, as the core takes it; and the image that each step makes."""
+
+    graph: Graph
+    lenient: Mapping[StepId, Lenience] = field(default_factory=dict)
+    images: Mapping[StepId, Image] = field(default_factory=dict)
+
+
+@contextmanager
+def laid_out(catalogue: Catalogue, relations: Relations, places: Places, wanted: Wanted) -> Iterator[Layout]:
+    """The graph, as long as the `with` lasts: the contexts lie in a folder of their own for that time.
+
+    Errors: `WrongUseError` with everything that is wrong with the images of the graph.
+    """
+    with scratch_folder() as scratch:
+        yield _Writer(catalogue, relations, places, wanted, scratch).layout()
+
+
+class _Writer:
+    def __init__(
+        self, catalogue: Catalogue, relations: Relations, places: Places, wanted: Wanted, scratch: Path
+    ) -> None:
+        self._catalogue = catalogue
+        self._relations = relations
+        self._places = places
+        self._wanted = wanted
+        self._scratch = scratch
+        self._contexts: dict[str, Path] = {}
+        self._problems: list[Problem] = []
+
+    def layout(self) -> Layout:
+        """The chains in the order of dependencies."""
+        spots = self._spots()
+        chains: list[Chain] = []
+        lenient: dict[StepId, Lenience] = {}
+        images: dict[StepId, Image] = {}
+        for name in self._relations.order:
+            image = self._catalogue.images[name]
+            for platform in (one for one, names in spots.items() if name in names):
+                chain = self._chain(image, platform)
+                chains.append(chain)
+                images[chain.last.id] = image
+                lenience = self._lenience(name, platform)
+                if lenience:
+                    lenient[chain.last.id] = lenience
+        if self._problems:
+            raise WrongUseError(self._problems)
+        publishes = self._wanted.purpose is Purpose.PUBLISH
+        graph = Graph(repo=_NOTHING, chains=tuple(chains), together=publishes, exact=publishes)
+        return Layout(graph=graph, lenient=lenient, images=images)
+
+    def _names(self) -> frozenset[str]:
+        wanted = self._wanted
+        if not wanted.dependencies:
+            return wanted.chosen
+        if wanted.purpose is Purpose.PUBLISH:
+            return self._relations.with_bases(wanted.chosen)
+        return self._relations.with_dependencies(wanted.chosen)
+
+    def _spots(self) -> dict[Platform, set[str]]:
+        """The images of each platform; of one that nobody asked for, those that something reads for it."""
+        names = self._names()
+        spots = {platform: set(names) for platform in self._wanted.platforms}
+        todo = [(name, platform) for platform in self._wanted.platforms for name in names]
+        while todo and self._wanted.dependencies:
+            name, platform = todo.pop()
+            for read in self._relations.reads_of(name, platform):
+                there = self._spelled(read.wanted.platform)
+                if read.image and not read.fixed and read.image not in spots.setdefault(there, set()):
+                    spots[there].add(read.image)
+                    todo.append((read.image, there))
+        return spots
+
+    def _spelled(self, platform: Platform) -> Platform:
+        """The platform as the user spells it, where the run is about it."""
+        return next((one for one in self._wanted.platforms if one.same_as(platform)), platform)
+
+    def _asked(self, name: str, platform: Platform) -> bool:
+        return name in self._wanted.chosen and any(one.same_as(platform) for one in self._wanted.platforms)
+
+    def _lenience(self, name: str, platform: Platform) -> Lenience | None:
+        asked, purpose = self._asked(name, platform), self._wanted.purpose
+        if purpose is Purpose.PUBLISH:
+            return Lenience(outside=True, own=not asked, flag="publish")
+        if purpose is Purpose.CREATE and not asked:
+            return Lenience(outside=True, own=True, flag="a dependency")
+        return None
+
+    # Chains -----------------------------------------------------------------------------------------------------------
+
+    def _chain(self, image: Image, platform: Platform) -> Chain:
+        step = self._step(image, platform)
+        asked, publishes = self._asked(image.id, platform), self._wanted.purpose is Purpose.PUBLISH
+        here = platform.same_as(self._wanted.build_platform)
+        return Chain(
+            option=OPTION,
+            platform=platform,
+            base=next((one.source for one in step.images if one.name == step.parent), _NOTHING),
+            steps=(step,),
+            result_tag=step.tag,
+            named=asked or not publishes,
+            repo=(self._places.target(image) if publishes else None) or ImageReference.parse(image.name),
+            also=image.aliases,
+            local_tag=None if not asked else image.tag if here else "",
+        )
+
+    def _step(self, image: Image, platform: Platform) -> Step:
+        context = self._context(image)
+        reads = self._relations.reads_of(image.id, platform)
+        tag = f"{image.tag}-{platform.name}"
+        if len(tag) > 128:
+            hint = "A tag has 128 characters at most: shorten it."
+            self._problems.append(image.problem(f"{tag!r} is too long for a tag", hint, "tags"))
+        check_secrets(image, platform, self._problems)
+        step = Step(
+            id=f"{platform.name}/{OPTION}/{image.id}",
+            kind=StepKind.BUILD,
+            name=f"{image.name.replace('/', '-')}-{image.tag}",
+            option=OPTION,
+            number=0,
+            platform=platform,
+            dockerfile=context / DOCKERFILE if image.made_dockerfile else image.folder.path / DOCKERFILE,
+            context=context,
+            args=tuple(arg for arg in self._wanted.build_args if _declares(image, arg.name)),
+            images=tuple(self._input(read) for read in reads),
+            secrets=self._wanted.secrets,
+            identity=image.id,
+            stamps=(Stamp(name=LABEL, value=image.id), Stamp(name=VISIBILITY_LABEL, value=image.source.visibility)),
+            repository=self._places.chain.place(ImageReference.parse(image.name)),
+            tag=tag,
+            parent=self._parent(image, platform, reads),
+            test=self._test(image),
+        )
+        return replace(step, text=image.raw, shown=image.dockerfile.path) if image.made_dockerfile else step
+
+    def _context(self, image: Image) -> Path:
+        if image.id not in self._contexts:
+            folder = self._scratch / str(len(self._contexts))
+            self._contexts[image.id] = folder
+            try:
+                write_context(image, folder)
+            except WrongUseError as error:
+                self._problems += error.problems
+        return self._contexts[image.id]
+
+    def _test(self, image: Image) -> Path | None:
+        path = image.folder.path / TEST
+        if not path.is_file():
+            return None
+        self._problems += read_trial(path, shown(path))[1]
+        return path
+
+    def _parent(self, image: Image, platform: Platform, reads: tuple[Read, ...]) -> str:
+        args = {arg.name: arg.value for arg in self._wanted.build_args}
+        foundation = find_foundation(
+            image.dockerfile, args=args, platform=platform, build_platform=self._wanted.build_platform
+        )
+        name = foundation.reference if foundation else ""
+        return next((read.wanted.name for read in reads if name and read.wanted.written == name), "")
+
+    def _input(self, read: Read) -> ImageInput:
+        """What the tree makes takes the place of its name; the Dockerfile is not edited."""
+        if not read.image:
+            return read.wanted
+        other = self._catalogue.images[read.image]
+        place = self._places.chain.place(ImageReference.parse(other.name))
+        wanted = read.wanted
+        if read.fixed and isinstance(wanted.source, ImageReference) and wanted.source.digest:
+            known = any(wanted.source.registry == registry.host for registry in self._places.all)
+            return wanted if known else replace(wanted, source=place.with_digest(wanted.source.digest))
+        if not self._wanted.dependencies and not self._asked(read.image, wanted.platform):
+            return replace(wanted, source=place.with_tag(other.tag))
+        return replace(wanted, source=f"{self._spelled(wanted.platform).name}/{OPTION}/{other.id}")
+
+
+def _declares(image: Image, name: str) -> bool:
+    from chainbuild.dockerfile import unknown_args
+
+    return not unknown_args([name], [image.dockerfile], path="")

@@ -1,0 +1,269 @@
+"""All image types as they are: folders read, names and templates rendered, what is wrong told whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from chainbuild import limits
+from chainbuild.dockerfile import Dockerfile, parse
+from chainbuild.errors import LimitError, Problem, WrongUseError
+from chainbuild.layouts.image_types.dependencies import check_dependencies, lies_beneath
+from chainbuild.layouts.image_types.manifest import (
+    DOCKERFILE,
+    MANIFEST,
+    PREDEFINED,
+    PUBLIC,
+    TEMPLATE,
+    Manifest,
+    Source,
+    read_manifest,
+)
+from chainbuild.layouts.image_types.roots import Folder, Root, find_folders, shown
+from chainbuild.layouts.image_types.templates import Parameters, Wrong, render, resolve_parameters
+from chainbuild.references import DOCKER_HUB, ImageReference
+
+
+class Template(Struct, frozen=True, kw_only=True):
+    """A template file of an image, rendered: `name` is that of the file that it becomes."""
+
+    name: str
+    shown: str
+    content: bytes
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """An image that an image type's folder makes."""
+
+    folder: Folder
+    manifest: Manifest
+    source: Source
+    name: str
+    tags: tuple[str, ...]
+    parameters: Mapping[str, str]
+    dockerfile: Dockerfile
+    raw: bytes
+    """The Dockerfile's own bytes, rendered."""
+    templates: tuple[Template, ...] = ()
+
+    @property
+    def tag(self) -> str:
+        """The tag that it is built under."""
+        return self.tags[-1]
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Its other tags."""
+        return self.tags[:-1]
+
+    @property
+    def id(self) -> str:
+        """`name:tag`; no other image has it."""
+        return f"{self.name}:{self.tag}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """`name:tag` for every tag of it."""
+        return tuple(f"{self.name}:{tag}" for tag in self.tags)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is published for everybody."""
+        return self.source.visibility == PUBLIC
+
+    @property
+    def spot(self) -> str:
+        """Where its folder is in its root, `casa-dev/ubuntu-22.04`."""
+        return self.folder.spot
+
+    @property
+    def made_dockerfile(self) -> bool:
+        """Whether its Dockerfile is rendered, and so no file of the tree."""
+        return any(one.name == DOCKERFILE for one in self.templates)
+
+    def problem(self, message: str, hint: str, *place: str | int) -> Problem:
+        """What is wrong with a value of its entry."""
+        return self.manifest.problem(message, hint, "image_sources", self.source.index, *place)
+
+
+class Catalogue(Struct, frozen=True, kw_only=True):
+    """What there is: the images by their ids, in the order of spots; the roots; and the folders that are shadowed."""
+
+    roots: tuple[Root, ...]
+    images: Mapping[str, Image] = field(default_factory=dict)
+    shadowed: tuple[Folder, ...] = ()
+
+    @property
+    def by_name(self) -> Mapping[str, Image]:
+        """The images by `name:tag`, aliases as well."""
+        return {name: image for image in self.images.values() for name in image.ids}
+
+    def beneath(self, place: str) -> tuple[Image, ...]:
+        """The images of the image types at a place, and below it; `` is every place."""
+        return tuple(image for image in self.images.values() if lies_beneath(image.spot, place))
+
+
+def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
+    """Read every image type. `version` is the value of `casa_version`.
+
+    Errors: `WrongUseError` with everything that is wrong with any of them.
+    """
+    problems: list[Problem] = []
+    folders = find_folders(roots, problems)
+    images: list[Image] = []
+    expanded = 0
+    spots = {folder.spot for folder in folders}
+    for folder in folders:
+        manifest = None if folder.shadowed_by else _read_manifest(folder, problems)
+        if manifest:
+            check_dependencies(folder.spot, manifest, spots, problems)
+            for source in manifest.sources:
+                image = _read_image(folder, manifest, source, version, problems)
+                if image:
+                    images.append(image)
+                    expanded += sum(map(len, image.parameters.values()))
+                    expanded += sum(len(template.content) for template in image.templates)
+                if expanded > limits.TEMPLATES.value:
+                    message = f"its images exceed the limit on {limits.TEMPLATES.name}, {limits.TEMPLATES.shown}"
+                    problems.append(Problem(path=manifest.shown, message=message, hint="Write shorter parameters."))
+                    raise WrongUseError(problems)
+    _check_names(images, problems)
+    if problems:
+        raise WrongUseError(problems)
+    shadowed = tuple(folder for folder in folders if folder.shadowed_by)
+    return Catalogue(roots=roots, images={image.id: image for image in images}, shadowed=shadowed)
+
+
+def _read_manifest(folder: Folder, problems: list[Problem]) -> Manifest | None:
+    path = folder.path / MANIFEST
+    try:
+        return read_manifest(limits.read_file(path), shown(path), problems)
+    except LimitError as error:
+        problems.append(Problem(path=shown(path), message=error.message, hint="Is that a manifest?"))
+        return None
+    except OSError as error:
+        problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint="Is it readable?"))
+        return None
+
+
+def _read_image(
+    folder: Folder, manifest: Manifest, source: Source, version: str, problems: list[Problem]
+) -> Image | None:
+    before = len(problems)
+    given = {PREDEFINED: version} | dict(source.parameters)
+    parameters, wrong = resolve_parameters(given)
+    here = ("image_sources", source.index)
+    problems += [
+        manifest.problem(one.message, one.hint, *here, "template_files_parameters", name) for name, one in wrong.items()
+    ]
+    name = _rendered_name(manifest, source, parameters, problems)
+    tags = _rendered_tags(manifest, source, parameters, problems)
+    templates = _render_templates(folder.path, parameters, problems)
+    found = _dockerfile(folder, manifest, templates, problems)
+    if len(problems) > before or found is None:
+        return None
+    raw, path = found
+    dockerfile = parse(raw, path)
+    problems += dockerfile.problems
+    return Image(
+        folder=folder, manifest=manifest, source=source, name=name, tags=tags, parameters=parameters.values,
+        dockerfile=dockerfile, raw=raw, templates=templates,
+    )  # fmt: skip
+
+
+def _rendered_name(manifest: Manifest, source: Source, parameters: Parameters, problems: list[Problem]) -> str:
+    place = ("image_sources", source.index, "name")
+    name, wrong = render(source.name, parameters)
+    problems += [manifest.problem(one.message, one.hint, *place) for one in wrong]
+    if wrong:
+        return name
+    try:
+        parsed = ImageReference.parse(name)
+    except WrongUseError as error:
+        problems += [manifest.problem(f"name: {one.message}", one.hint, *place) for one in error.problems]
+        return name
+    if parsed.registry != DOCKER_HUB or name.startswith(f"{DOCKER_HUB}/") or parsed.tag or parsed.digest:
+        hint = "It is a name alone; the tags are in tags, and the registry is a setting, by visibility."
+        problems.append(manifest.problem(f"name: {name!r} has a registry, a tag or a digest", hint, *place))
+    return name
+
+
+def _rendered_tags(
+    manifest: Manifest, source: Source, parameters: Parameters, problems: list[Problem]
+) -> tuple[str, ...]:
+    tags: list[str] = []
+    for index, text in enumerate(source.tags):
+        place = ("image_sources", source.index, "tags", index)
+        tag, wrong = render(text, parameters)
+        problems += [manifest.problem(one.message, one.hint, *place) for one in wrong]
+        if wrong:
+            continue
+        try:
+            ImageReference(DOCKER_HUB, "any").with_tag(tag)
+        except WrongUseError as error:
+            problems += [manifest.problem(f"tags: {one.message}", one.hint, *place) for one in error.problems]
+        if tag in tags:
+            problems.append(manifest.problem(f"tags: {tag!r} is there twice", "Keep one of the two.", *place))
+        tags.append(tag)
+    return tuple(tags)
+
+
+def _render_templates(folder: Path, parameters: Parameters, problems: list[Problem]) -> tuple[Template, ...]:
+    """The template files of the folder itself; those of folders in it are somebody else's."""
+    templates: list[Template] = []
+    for path in sorted(folder.glob(f"*{TEMPLATE}")):
+        if not path.is_file() or path.name == TEMPLATE:
+            continue
+        name = path.name.removesuffix(TEMPLATE)
+        if (folder / name).exists() or (folder / name).is_symlink():
+            hint = "Keep one of the two: the image would get only one."
+            problems.append(Problem(path=shown(path), message=f"{name} is there as well", hint=hint))
+        try:
+            text = limits.read_file(path).decode("utf-8")
+        except (OSError, UnicodeDecodeError, LimitError) as error:
+            hint = "A template is a UTF-8 text."
+            problems.append(Problem(path=shown(path), message=f"cannot be read: {error}", hint=hint))
+            continue
+        rendered, wrong = render(text, parameters)
+        problems += [_in_file(path, one) for one in wrong]
+        templates.append(Template(name=name, shown=shown(path), content=rendered.encode()))
+    return tuple(templates)
+
+
+def _in_file(path: Path, wrong: Wrong) -> Problem:
+    return Problem(path=shown(path), line=wrong.line, message=wrong.message, hint=wrong.hint)
+
+
+def _dockerfile(
+    folder: Folder, manifest: Manifest, templates: Iterable[Template], problems: list[Problem]
+) -> tuple[bytes, str] | None:
+    """The bytes of an image's Dockerfile, and its path for people."""
+    made = next((one for one in templates if one.name == DOCKERFILE), None)
+    if made:
+        return made.content, made.shown
+    path = folder.path / DOCKERFILE
+    try:
+        return limits.read_file(path), shown(path)
+    except LimitError as error:
+        problems.append(Problem(path=shown(path), message=error.message, hint="Is that a Dockerfile?"))
+    except FileNotFoundError:
+        hint = f"An image type has a {DOCKERFILE}, or a {DOCKERFILE}{TEMPLATE}."
+        problems.append(Problem(path=manifest.shown, message=f"there is no {DOCKERFILE} beside it", hint=hint))
+    except OSError as error:
+        problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint="Is it readable?"))
+    return None
+
+
+def _check_names(images: Iterable[Image], problems: list[Problem]) -> None:
+    """A `name:tag` is one image's, whichever root it comes from."""
+    taken: dict[str, Image] = {}
+    for image in images:
+        for name in image.ids:
+            other = taken.setdefault(name, image)
+            if other is not image:
+                where = f"{other.manifest.shown}:{other.manifest.content.line('image_sources', other.source.index)}"
+                problems.append(
+                    image.problem(f"{name} is an image of {where} already", "Give one of them another name or tag.")
+                )

@@ -1,0 +1,313 @@
+"""Layers: a folder with one plain `Dockerfile`, or with `NN-Dockerfile-<descriptor>` files, is one image on a base.
+
+Each layer has a full name of its own. It stands on the image or the earlier layer that it is told to, else on the one
+that its Dockerfile names. `layer-<platform>-args` and `layer-test` beside a plain Dockerfile are what
+`<descriptor>-<platform>-args` and `<descriptor>-test` are beside a numbered one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.dockerfile import Dockerfile, unknown_args
+from chainbuild.dockerfile.facts import declared_args
+from chainbuild.dockerfile.images import DOCKER_IMAGE, Foundation, find_foundation, image_contexts, named_images
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts.layer_folder import Layer, Layers, Piece, Request, Standing, read_pieces
+from chainbuild.layouts.numbered_folder import BASE, Tree
+from chainbuild.layouts.test_files import read_trial
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepKind
+from chainbuild.parsing.args_files import read_args
+from chainbuild.references import ImageReference, Platform
+
+NOTHING: Final = "scratch"
+"""The base of a layer that stands on nothing, for one that comes after others."""
+
+
+def read(request: Request) -> Layers:
+    """Translate the layers' folders into the Graph that was asked for.
+
+    Errors: `WrongUseError` with every problem of every folder, args file and Dockerfile at once.
+    """
+    reader = _Reader(request)
+    layers = reader.layers()
+    if reader.tree.problems:
+        raise WrongUseError(reader.tree.problems)
+    return layers
+
+
+class _Base(Struct, frozen=True, kw_only=True):
+    """How a step gets what it stands on: the image input (None: nothing), and whether another one was put there."""
+
+    image: ImageInput | None
+    told: Standing
+
+
+class _Reader:
+    """Reads the folders for one request and collects what is wrong on the way."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.tree = Tree(request.root)
+        self._last: dict[tuple[str, str], Step] = {}
+        """The step that a layer ends in, by layer and platform."""
+
+    def layers(self) -> Layers:
+        self._check_names()
+        read = [(layer, read_pieces(self.tree, layer, self.request.platforms)) for layer in self.request.layers]
+        self._check_build_args(read)
+        chains: list[Chain] = []
+        standings: dict[str, Standing] = {}
+        for platform in self.request.platforms:
+            for layer, pieces in read:
+                chain = self._chain(layer, pieces, platform, standings)
+                if chain:
+                    chains.append(chain)
+        repo = self.request.layers[0].image
+        graph = Graph(repo=ImageReference(repo.registry, repo.repository), chains=tuple(chains))
+        return Layers(graph=graph, standings=tuple(standings.values()))
+
+    # Reading and checking ---------------------------------------------------------------------------------------------
+
+    def _wrong(self, layer: Layer, message: str, hint: str) -> None:
+        self.tree.problems.append(Problem(path=layer.path, line=layer.line, message=message, hint=hint))
+
+    def _check_names(self) -> None:
+        names: dict[str, Layer] = {}
+        images: dict[str, Layer] = {}
+        for layer in self.request.layers:
+            if layer.name in names:
+                self._wrong(layer, f"two layers are called {layer.name!r}", "Give one of them another name.")
+            image = f"{layer.image.name}:{layer.image.tag_or_latest}"
+            if image in images:
+                text = f"the layers {images[image].name!r} and {layer.name!r} would both be {layer.image}"
+                self._wrong(layer, text, "Give one of them another image or tag.")
+            if isinstance(layer.base, str) and layer.base not in names:
+                later = any(other.name == layer.base for other in self.request.layers)
+                text = f"the layer {layer.name!r} stands on {layer.base!r}, which "
+                text += "comes after it" if later else "is no layer"
+                self._wrong(layer, text, "A layer stands on an image or on an earlier layer.")
+            names.setdefault(layer.name, layer)
+            images.setdefault(image, layer)
+            self._check_tags(layer)
+
+    def _check_tags(self, layer: Layer) -> None:
+        try:
+            for platform in self.request.platforms:
+                layer.image.with_tag(f"{layer.image.tag_or_latest}-{platform.name}")
+        except WrongUseError:
+            text = f"{layer.image}: with the platform behind it, the tag is too long"
+            self._wrong(layer, text, "A tag has 128 characters at most.")
+
+    def _check_build_args(self, read: Iterable[tuple[Layer, tuple[Piece, ...]]]) -> None:
+        every: list[Dockerfile] = []
+        for layer, pieces in read:
+            files = [piece.facts for piece in pieces]
+            every += files
+            for arg in layer.build_args if files else ():
+                path, _, line = arg.origin.rpartition(":")
+                where = (path, int(line)) if line.isdecimal() else (arg.origin, 0)
+                self.tree.problems += unknown_args([arg.name], files, path=where[0], line=where[1])
+        for arg in self.request.build_args if every else ():
+            self.tree.problems += unknown_args([arg.name], every, path=arg.origin)
+
+    # Building the graph -----------------------------------------------------------------------------------------------
+
+    def _chain(
+        self, layer: Layer, pieces: tuple[Piece, ...], platform: Platform, standings: dict[str, Standing]
+    ) -> Chain | None:
+        request = self.request
+        result_tag = f"{layer.image.tag_or_latest}-{platform.name}"
+        steps: list[Step] = []
+        for piece in pieces:
+            args = self._args(layer, piece, platform)
+            if steps:
+                base = _Base(
+                    image=ImageInput(name=BASE, source=steps[-1].id, platform=platform),
+                    told=Standing(layer=layer.name, base=None, how=""),
+                )
+            else:
+                found = self._base(layer, piece, args, platform)
+                if found is None:
+                    return None
+                base = found
+                standings.setdefault(layer.name, base.told)
+            last = piece is pieces[-1]
+            tag = result_tag if last else f"{layer.image.tag_or_latest}-{layer.name}-{piece.name}-{platform.name}"
+            steps.append(self._step(layer, piece, args, base, platform, tag))
+        if not steps:
+            return None
+        self._last[layer.name, platform.oci] = steps[-1]
+        return Chain(
+            option=layer.name,
+            platform=platform,
+            base=_base_of(steps[0]),
+            steps=tuple(steps),
+            result_tag=result_tag,
+            named=True,
+            local_tag=layer.image.tag_or_latest if platform.same_as(request.build_platform) else "",
+            repo=ImageReference(layer.image.registry, layer.image.repository),
+        )
+
+    def _base(self, layer: Layer, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:
+        """What a layer's first step stands on; None where that is a problem, which is kept."""
+        values = {arg.name: arg.value for arg in args}
+        foundation = find_foundation(
+            piece.facts, args=values, platform=platform, build_platform=self.request.build_platform
+        )
+        if foundation is None:
+            return None
+        arg = layer.base_arg or foundation.arg
+        given = next((one for one in args if one.name == arg), None)
+        stays = foundation.is_nothing and isinstance(layer.base, ImageReference) and str(layer.base) == NOTHING
+        if layer.base is not None and not stays:
+            if given:
+                self._wrong(layer, f"the arg {arg} is the base, which is given already", f"Leave the arg {arg} out.")
+                return None
+            return self._put(layer, piece, foundation, arg, platform)
+        return self._as_written(layer, piece, foundation, arg, given, platform)
+
+    def _put(self, layer: Layer, piece: Piece, foundation: Foundation, arg: str, platform: Platform) -> _Base | None:
+        """The base that somebody gave, in the place of the Dockerfile's own."""
+        where = f"{piece.facts.path}:{foundation.line}"
+        if arg and not layer.base_arg and not foundation.declared:
+            self.tree.problem(
+                piece.path, f"FROM uses {arg}, but no ARG before it declares it",
+                f"Write ARG {arg} before the first FROM.", line=foundation.line,
+            )  # fmt: skip
+            return None
+        if not arg and (foundation.is_nothing or not foundation.reference):
+            self.tree.problem(
+                piece.path, f"FROM {foundation.written} has no place for a base",
+                "Write ARG BASEIMAGE before it, and FROM ${BASEIMAGE}.", line=foundation.line,
+            )  # fmt: skip
+            return None
+        if layer.base is None:
+            return None
+        source: ImageReference | str = layer.base
+        if isinstance(layer.base, str):
+            if (layer.base, platform.oci) not in self._last:
+                return None
+            source = self._last[layer.base, platform.oci].id
+        by = layer.base_said or "as the layer before it"
+        how = f"{by}, as ARG {arg}" if arg else f"{by}, instead of {foundation.reference} at {where}"
+        image = ImageInput(
+            name=arg or foundation.reference,
+            source=source,
+            platform=platform,
+            as_context=not arg,
+            origin=f"{layer.path}:{layer.line}" if layer.path else by,
+        )
+        return _Base(image=image, told=Standing(layer=layer.name, base=layer.base, how=how))
+
+    def _as_written(
+        self, layer: Layer, piece: Piece, foundation: Foundation, arg: str, given: BuildArg | None, platform: Platform
+    ) -> _Base | None:
+        """The base that the Dockerfile names itself, or that a build arg names."""
+        where = f"{piece.facts.path}:{foundation.declared or foundation.line}"
+        if foundation.is_nothing:
+            return _Base(image=None, told=Standing(layer=layer.name, base=None, how=f"FROM scratch at {where}"))
+        if not foundation.reference:
+            self.tree.problem(
+                piece.path, f"FROM {foundation.written} names no image, and no base is given",
+                "Give one with --base IMAGE, or as base: of the layer in chainbuild.yaml.", line=foundation.line,
+            )  # fmt: skip
+            return None
+        try:
+            reference = ImageReference.parse(foundation.reference)
+        except WrongUseError as error:
+            for problem in error.problems:
+                self.tree.problem(piece.path, problem.message, problem.hint, line=foundation.line)
+            return None
+        if given:
+            how = f"arg {arg} of {given.origin}"
+        else:
+            how = f"the default of ARG {arg} at {where}" if arg else f"FROM at {where}"
+        image = ImageInput(
+            name=arg or foundation.reference, source=reference, platform=platform, as_context=not arg, origin=where
+        )
+        told = Standing(layer=layer.name, base=reference, how=how, by_default=given is None)
+        return _Base(image=image, told=told)
+
+    def _step(
+        self, layer: Layer, piece: Piece, args: tuple[BuildArg, ...], base: _Base, platform: Platform, tag: str
+    ) -> Step:
+        request = self.request
+        inputs = [base.image] if base.image else []
+        taken = {one.name for one in inputs}
+        args = tuple(arg for arg in args if arg.name not in taken)
+        named = dict(request.build_contexts)
+        from_contexts, problems = image_contexts(named, platform)
+        self.tree.problems += problems
+        others, more = named_images(
+            piece.facts,
+            given=[one.name for one in inputs if not one.as_context],
+            args={arg.name: arg.value for arg in args},
+            platform=platform,
+            build_platform=request.build_platform,
+            contexts=tuple(named),
+        )
+        self.tree.problems += more
+        for one in (*from_contexts, *others):
+            if one.name not in taken and one.written not in taken:
+                inputs.append(one)
+                taken.add(one.name)
+        return Step(
+            id=f"{platform.name}/{layer.name}/{piece.name}",
+            kind=StepKind.BUILD,
+            name=piece.name,
+            option=layer.name,
+            number=piece.number,
+            platform=platform,
+            dockerfile=piece.path,
+            context=layer.context or layer.folder,
+            context_can_change=True,
+            args=args,
+            images=tuple(inputs),
+            contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
+            secrets=request.secrets,
+            test=self._test(layer, piece) if layer.tests else None,
+            repository=request.registry.place(layer.image),
+            tag=tag,
+            parent=base.image.name if base.image else "",
+        )
+
+    def _test(self, layer: Layer, piece: Piece) -> Path | None:
+        path = layer.folder / f"{piece.taker}-test"
+        if not path.is_file():
+            return None
+        self.tree.problems += read_trial(path, self.tree.shown(path))[1]
+        return path
+
+    def _args(self, layer: Layer, piece: Piece, platform: Platform) -> tuple[BuildArg, ...]:
+        """The args of a Dockerfile: its args file's, then the layer's own, then the ones that are said for all."""
+        declared = declared_args(piece.facts)
+        said: dict[str, BuildArg] = {}
+        present = [
+            path
+            for spelling in platform.spellings
+            if (path := layer.folder / f"{piece.taker}-{spelling}-args").is_file()
+        ]
+        if len(present) > 1:
+            text = f"{present[0].name} is for the same platform, {platform.oci}"
+            self.tree.problem(present[1], text, "Keep one of the two files.")
+        if present:
+            args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
+            self.tree.problems += problems
+            for arg in args:
+                where, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")
+                self.tree.problems += unknown_args([arg.name], [piece.facts], path=where, line=int(line))
+            said |= {arg.name: arg for arg in args}
+        for arg in (*layer.build_args, *self.request.build_args):
+            if arg.name in declared or not unknown_args([arg.name], (), path=""):
+                said[arg.name] = arg
+        return tuple(said.values())
+
+
+def _base_of(first: Step) -> ImageReference | str:
+    """What a chain's first step stands on; a chain that stands on nothing says so with its own name for it."""
+    return first.image(first.parent).source if first.parent else "scratch"

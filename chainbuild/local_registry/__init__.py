@@ -1,0 +1,1 @@
+"""The managed chain registry on localhost: its service, leases, login and data."""

@@ -1,0 +1,284 @@
+"""The containers of managed registries, and the one place that runs `docker` for them.
+
+The containers of managed registries: what the engine says of them, and what is done to one of them, by its id.
+
+An id never means another container that came in the place of the one that was looked at.
+
+How the managed registry calls `docker`: apart from the tree, with an end, and with messages that help.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from chainbuild.errors import NotReadyError
+
+if TYPE_CHECKING:
+    import subprocess
+
+LABEL: Final = "org.chainbuild.registry"
+_STARTING_SECONDS: Final = 60.0
+_KEPT: Final = "-kept"
+_TAKEN: Final = "-taken-by-"
+_LABELS: Final = ("", ".owner", ".data", ".started-by", ".command")
+_FORMAT: Final = (
+    "[{{json .ID}},{{json .Names}},{{json .State}},{{json .CreatedAt}},"
+    + ",".join(f'{{{{json (.Label "{LABEL}{name}")}}}}' for name in _LABELS)
+    + "]"
+)
+
+
+class Container(Struct, frozen=True, kw_only=True):
+    """A container of a registry. `ours` if it has chainbuild's label; the other texts are empty if it has not.
+
+    `owner` is the user who started it, in words (empty: by hand, or by an earlier version of chainbuild).
+    """
+
+    id: str
+    name: str
+    ours: bool
+    state: str = "running"
+    created: str = ""
+    """When, as the engine writes it: `2026-11-26 10:26:13 +0000 UTC`."""
+    owner: str = ""
+    data: str = ""
+    started_by: str = ""
+    command: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it runs until a person stops it."""
+        return self.started_by != "run" or self.name.endswith(_KEPT)
+
+    def is_left_over(self, owner: str) -> bool:
+        """Return whether it does not run and nobody is about to start it; `owner` is this user, who is not."""
+        if self.state in {"exited", "dead"}:
+            return True
+        return self.state == "created" and (self.owner == owner or self.age > _STARTING_SECONDS)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created; none if the engine's time cannot be read."""
+        return _age(self.created)
+
+    @property
+    def being_taken(self) -> bool:
+        """Whether another user is just deciding whether it may be removed (see `neighbours`)."""
+        return _TAKEN in self.name
+
+
+def container_on(port: int) -> Container | None:
+    """Return the running container that publishes a port; None if there is none (or no engine that answers)."""
+    return next(iter(_containers("--filter", f"publish={port}") or ()), None)
+
+
+def containers_for(port: int) -> tuple[Container, ...]:
+    """Return chainbuild's containers for a port, those that have stopped or are just starting among them.
+
+    Errors: `NotReadyError` if no engine answers.
+    """
+    found = _containers("--all", "--filter", f"label={LABEL}={port}")
+    if found is None:
+        raise docker_error("no Docker Engine answers", run_docker(["docker", "version"]))
+    return found
+
+
+def containers_with(data: Path) -> tuple[Container, ...]:
+    """Return the running containers of chainbuild with that data folder, whatever their port."""
+    return _containers("--filter", f"label={LABEL}.data={data}") or ()
+
+
+def _containers(*filters: str) -> tuple[Container, ...] | None:
+    done = run_docker(["docker", "ps", "--no-trunc", *filters, "--format", _FORMAT])
+    if done.returncode != 0:
+        return None
+    found = []
+    for line in done.stdout.splitlines():
+        identity, names, state, created, label, owner, data, started_by, command = json.loads(line)
+        found.append(
+            Container(
+                id=identity, name=names.partition(",")[0], ours=bool(label), state=state, created=created,
+                owner=_one_line(owner), data=data, started_by=started_by, command=_one_line(command),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _age(created: str) -> float:
+    """Return the seconds since a time that the engine wrote; none if it cannot be read."""
+    from datetime import datetime
+
+    try:
+        return time.time() - datetime.strptime(created[:25], "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _one_line(label: str) -> str:
+    """Return a label as it may be shown: other users write them, too."""
+    return "".join(letter if letter.isprintable() else "?" for letter in label)[:300]
+
+
+# ---- one container, by its id -------------------------------------------------------------------------------------------
+
+
+def remove(container: str) -> None:
+    """Stop and remove a container. Errors: `NotReadyError`."""
+    done = run_docker(["docker", "rm", "--force", "--volumes", container], finish=True)
+    if done.returncode != 0 and not any(
+        sign in done.stderr.lower() for sign in ("no such container", "already in progress")
+    ):
+        raise docker_error("the registry does not stop", done)
+
+
+def keep(container: Container) -> None:
+    """Note at the container itself, for other users, that it runs until a person stops it. Errors: `NotReadyError`."""
+    if not container.kept and not rename(container.id, container.name + _KEPT):
+        raise NotReadyError(f"could not rename the container {container.name}", hint="See: docker ps.")
+
+
+def rename(container: str, name: str) -> bool:
+    """Rename a container; False if that failed."""
+    return run_docker(["docker", "rename", container, name], finish=True).returncode == 0
+
+
+def name_of(container: str) -> str:
+    """Return a container's name; empty if there is no such container."""
+    done = run_docker(["docker", "inspect", "--format", "{{.Name}}", container])
+    return done.stdout.strip().removeprefix("/") if done.returncode == 0 else ""
+
+
+def taken_name(container: Container) -> str:
+    """Return the name for a container while this process decides whether it may be removed."""
+    return f"{container.name}{_TAKEN}{os.geteuid()}-{os.getpid()}"
+
+
+def connections(container: str) -> int | None:
+    """Return how many connections from outside a registry's container has; None if that cannot be seen."""
+    done = run_docker(["docker", "exec", container, "cat", "/proc/net/tcp", "/proc/net/tcp6"])
+    return count_connections(done.stdout) if "local_address" in done.stdout else None
+
+
+def count_connections(tables: str, port: int = 5000) -> int:
+    """Count the established connections to a port from other addresses than loopback (proc(5), /proc/net/tcp)."""
+    count = 0
+    for line in tables.splitlines():
+        fields = line.split()
+        if len(fields) < 4 or fields[3] != "01" or fields[1].rpartition(":")[2] != f"{port:04X}":
+            continue
+        count += not _is_loopback(fields[2].rpartition(":")[0])
+    return count
+
+
+def _is_loopback(address: str) -> bool:
+    """Return whether an address of /proc/net/tcp or tcp6 is 127.0.0.0/8, ::ffff:127.0.0.0/104 or ::1.
+
+    Each group of eight digits is a word in the machine's byte order.
+    """
+    words = [bytes.fromhex(address[start : start + 8]) for start in range(0, len(address), 8)]
+    ordered = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    if len(ordered) == 4:
+        return ordered[0] == 127
+    return ordered == bytes(15) + b"\1" or (ordered[:12] == bytes(10) + b"\xff\xff" and ordered[12] == 127)
+
+
+def collect_blobs(container: str) -> None:
+    """Let a registry delete the blobs that no manifest needs, and forget that it had them.
+
+    The program is called `registry` in the published image and `docker-registry` in Debian's. It answers from a cache
+    of what it once had, so it is started again afterwards. Errors: `NotReadyError` with its own words.
+    """
+    for program in ("docker-registry", "registry"):
+        done = run_docker(["docker", "exec", container, program, "garbage-collect", "/etc/docker/registry/config.yml"])
+        if done.returncode == 0:
+            break
+    else:
+        raise docker_error("the registry could not collect its garbage", done)
+    restart(container)
+
+
+def restart(container: str) -> None:
+    """Start a registry again, so that it reads its data anew. Errors: `NotReadyError`."""
+    done = run_docker(["docker", "restart", "--time", "5", container], finish=True)
+    if done.returncode != 0:
+        raise docker_error("the registry could not be started again", done)
+
+
+COMMAND_SECONDS: Final = 120
+
+
+def run_docker(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = COMMAND_SECONDS,
+    finish: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a session of its own: a Ctrl-C is for chainbuild, which ends what it began in order.
+
+    `finish`: an interrupt waits until the command has ended (a second one does not). A container that is half made when
+    its maker is killed comes up all the same, later, and is nobody's then.
+    """
+    # Late: a run that finds the registry up starts no process.
+    import subprocess
+
+    try:
+        with subprocess.Popen(
+            argv,
+            env=environment,
+            # Never the tree: no program that is started here looks for files in it.
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except KeyboardInterrupt:
+                if finish:
+                    process.communicate(timeout=seconds)
+                raise
+            finally:
+                if process.poll() is None:
+                    process.kill()
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+    except FileNotFoundError as error:
+        raise NotReadyError("there is no docker command", hint="Install Docker, or run script/setup.") from error
+    except subprocess.TimeoutExpired as error:
+        shown = " ".join(argv[:3])
+        return subprocess.CompletedProcess(error.cmd, 124, "", f"{shown} did not end in {seconds:.0f} s")
+
+
+def neutral_environment() -> dict[str, str]:
+    """Return an environment in which compose reads its file and nothing else: no `.env` of the current folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
+    return kept | {"COMPOSE_DISABLE_ENV_FILE": "1"}
+
+
+def docker_error(what: str, done: subprocess.CompletedProcess[str]) -> NotReadyError:
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    said = "\n".join(lines[-4:]) or f"exit code {done.returncode}"
+    lowered = said.lower()
+    hint = "See: docker compose version; docker info"
+    if "cannot connect to the docker daemon" in lowered or "is the docker daemon running" in lowered:
+        what, hint = "no Docker Engine answers", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
+    elif "permission denied" in lowered and "docker" in lowered:
+        what, hint = "no right to use the Docker Engine", "Add yourself to the docker group, or use a rootless engine."
+    elif "unknown shorthand flag" in lowered or "is not a docker command" in lowered:
+        what, hint = "docker compose is not installed", "apt-get install docker-compose-plugin, or script/setup."
+    elif "address pools" in lowered:
+        what, hint = "the Docker Engine has no more addresses for networks", "Remove unused ones: docker network prune."
+    elif "no space left" in lowered:
+        what, hint = "no space left", "docker system df; docker builder prune"
+    return NotReadyError(f"{what}: {said}", hint=hint)

@@ -1,0 +1,410 @@
+"""The data that earlier versions kept in `registry/` of a tree, taken over once into the user's one place.
+
+The folder may have come with a foreign tree, so nothing in it is believed: links and special files are not followed, names
+must be those of the distribution's storage layout, each blob is copied and held against its digest, and only what is new
+is added: no tag that exists changes its meaning. Names that Docker Hub's own images have (`debian`) are left out,
+because other trees would take them for the real ones. Records from there carry no signature, so they decide nothing.
+
+The tree's folder stays as it is. A take-over that is interrupted is completed by the next one; a marker in the user's
+data says that it was done, and which repositories got something from where.
+
+The layout is that of the distribution project's filesystem driver (registry/storage/paths.go):
+`blobs/sha256/AB/ABCD…/data`, and below `repositories/NAME` the links `_layers/sha256/HEX/link`,
+`_manifests/revisions/sha256/HEX/link`, `_manifests/tags/TAG/current/link` and `…/TAG/index/sha256/HEX/link`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct, field
+
+from chainbuild.errors import NotReadyError
+from chainbuild.events import Emit, Message
+from chainbuild.host.user_folders import private_folder, read_private, write_private
+from chainbuild.local_registry.login import OWN_FOLDER
+from chainbuild.text import plural, size
+
+TREE_FOLDER: Final = "registry"
+_STORE: Final = ("docker", "registry", "v2")
+_MARKERS: Final = "taken-over"
+_ASIDE: Final = "taking-over"
+_LOCK_SECONDS: Final = 600.0
+_MOST_MARKER_BYTES: Final = 64_000_000
+_SPARE_BYTES: Final = 1_000_000_000
+"""What must stay free on the disk."""
+_MOST_ENTRIES: Final = 2_000_000
+_LONGEST_NAME: Final = 255
+_LINK_BYTES: Final = 71
+_CHUNK: Final = 1 << 20
+_CLONE: Final = 0x40049409
+"""ioctl_ficlone(2): a copy that shares its blocks until one of the two is changed."""
+
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+class TakenOver(Struct, kw_only=True):
+    """What was added to the user's data, and what was left out."""
+
+    blobs: int = 0
+    bytes: int = 0
+    tags: int = 0
+    repositories: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+    """Repositories whose names belong to Docker Hub's own images."""
+    damaged: int = 0
+    """Blobs that are not what their digest says, or cannot be read."""
+
+
+class _TooManyError(Exception):
+    """More entries than any registry of a tree has."""
+
+
+def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOver | None:
+    """Add what `registry/` of a tree holds to the data folder of the user's registry; None if there is nothing to do.
+
+    Needs a lease on the registry with that data. What cannot be taken over now is a warning, not an error: the next run
+    that builds tries again.
+    """
+    source = tree / TREE_FOLDER
+    marker = data / OWN_FOLDER / _MARKERS / hashlib.sha256(os.fsencode(os.path.realpath(source))).hexdigest()[:32]
+    if marker.exists() or _is_within(data, source):
+        return None
+    root = _Folder.open(source)
+    if root is None:
+        return None
+    with closing(root), root.below(*_STORE) as store:
+        if store is None:
+            return None
+        try:
+            with _alone(data, emit):
+                if marker.exists():
+                    return None
+                done = _Taking(store, data, emit, shown or str(source)).run()
+                private_folder(marker.parent)
+                document = {"from": str(source), "at": time.time(), "repositories": sorted(done.repositories)}
+                write_private(marker, json.dumps(document).encode())
+        except (OSError, NotReadyError, _TooManyError) as error:
+            text = f"the images in {source} could not be taken over: {getattr(error, 'message', None) or error}"
+            emit(Message(level="warning", text=text))
+            return None
+    _tell(done, source, data, emit)
+    return done
+
+
+def repositories_from_trees(data: Path) -> dict[str, str]:
+    """The repositories of a data folder that got something from a tree's `registry/`, with that folder's path."""
+    found: dict[str, str] = {}
+    folder = data / OWN_FOLDER / _MARKERS
+    for marker in sorted(folder.iterdir()) if folder.is_dir() else ():
+        with suppress(OSError, ValueError, KeyError, TypeError, NotReadyError):
+            document = json.loads(read_private(marker, _MOST_MARKER_BYTES) or b"")
+            found |= {str(name): str(document["from"]) for name in document["repositories"]}
+    return found
+
+
+def _is_within(data: Path, source: Path) -> bool:
+    """Return whether the user has put the registry's data into this very folder."""
+    place, folder = Path(os.path.realpath(data)), Path(os.path.realpath(source))
+    return place == folder or folder in place.parents or place in folder.parents
+
+
+def _tell(done: TakenOver, source: Path, data: Path, emit: Emit) -> None:
+    if done.left_out:
+        names = ", ".join(sorted(done.left_out)[:5])
+        emit(Message(text=f"left out, because other trees would take them for Docker Hub's: {names}"))
+    if done.damaged:
+        text = f"{plural(done.damaged, 'blob')} in {source} could not be read or did not match the digest: left out"
+        emit(Message(level="warning", text=text))
+    taken = (
+        f"took over {plural(done.tags, 'tag')} of {plural(len(done.repositories), 'repository', 'repositories')} and "
+        f"{plural(done.blobs, 'blob')} ({size(done.bytes)})"
+    )
+    command = "rm -r" if _is_own(source / _STORE[0]) else "sudo rm -r"
+    if not done.blobs and not done.tags:
+        return
+    text = f"{taken} from {source} into {data}. The old folder is no longer used; to delete it: {command} {source}"
+    emit(Message(text=text))
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except OSError:
+        return True
+
+
+@contextmanager
+def _alone(data: Path, emit: Emit) -> Iterator[None]:
+    """Let one process at a time add to the data. Errors: `NotReadyError` if another one takes too long."""
+    path = private_folder(data / OWN_FOLDER) / f"{_ASIDE}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        began, said = time.monotonic(), False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() - began > _LOCK_SECONDS:
+                    raise NotReadyError("another run is taking over images") from None
+                if not said:
+                    said = True
+                    emit(Message(text="waiting for another run that takes over the images of a tree"))
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(handle)
+
+
+class _Taking:
+    """One take-over: blobs first, then the links that need them, tags last."""
+
+    def __init__(self, store: _Folder, data: Path, emit: Emit, shown: str) -> None:
+        self._store = store
+        self._target = data.joinpath(*_STORE)
+        self._aside = data / OWN_FOLDER / _ASIDE
+        self._emit = emit
+        self._shown = shown
+        self._entries = 0
+        self._done = TakenOver()
+
+    def run(self) -> TakenOver:
+        """Take everything over. Errors: `OSError`, `NotReadyError`."""
+        # What a killed one left.
+        shutil.rmtree(self._aside, ignore_errors=True)
+        private_folder(self._aside)
+        try:
+            missing = [(digest, length) for digest, length in self._blobs() if not self._has(digest)]
+            self._check_space(sum(length for _, length in missing))
+            if missing:
+                total = size(sum(length for _, length in missing))
+                self._emit(Message(text=f"taking over the images in {self._shown} ({total})"))
+            for digest, _ in missing:
+                self._take_blob(digest)
+            with self._store.below("repositories") as repositories:
+                if repositories is not None:
+                    self._repositories(repositories, "")
+        finally:
+            shutil.rmtree(self._aside, ignore_errors=True)
+        return self._done
+
+    def _check_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self._aside).free
+        if needed + _SPARE_BYTES > free:
+            raise NotReadyError(f"{size(needed)} are needed, and {size(free)} are free on the disk of {self._aside}")
+
+    def _counted(self, names: Iterator[str]) -> Iterator[str]:
+        for name in names:
+            self._entries += 1
+            if self._entries > _MOST_ENTRIES:
+                raise _TooManyError(f"more than {_MOST_ENTRIES} entries")
+            yield name
+
+    # Blobs ------------------------------------------------------------------------------------------------------------
+
+    def _blobs(self) -> Iterator[tuple[str, int]]:
+        """The digests (hexadecimal) that the tree's folder has, and how long they are."""
+        with self._store.below("blobs", "sha256") as folder:
+            for start in self._counted(folder.names()) if folder else ():
+                with folder.below(start) if folder else _nothing() as prefix:
+                    for digest in self._counted(prefix.names()) if prefix else ():
+                        if _HEX.fullmatch(digest) and digest.startswith(start) and len(start) == 2:
+                            with prefix.below(digest) if prefix else _nothing() as place:
+                                length = place.length("data") if place else None
+                            if length is not None:
+                                yield digest, length
+
+    def _blob_path(self, digest: str) -> Path:
+        return self._target / "blobs" / "sha256" / digest[:2] / digest / "data"
+
+    def _has(self, digest: str) -> bool:
+        return self._blob_path(digest).exists()
+
+    def _take_blob(self, digest: str) -> None:
+        copy = self._aside / digest
+        with self._store.below("blobs", "sha256", digest[:2], digest) as place:
+            found = place.copy("data", copy) if place else ""
+        if found != digest:
+            self._done.damaged += 1
+            copy.unlink(missing_ok=True)
+            return
+        self._done.blobs += 1
+        self._done.bytes += copy.stat().st_size
+        target = self._blob_path(digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy.replace(target)
+
+    # Names ------------------------------------------------------------------------------------------------------------
+
+    def _repositories(self, folder: _Folder, name: str) -> None:
+        for entry in self._counted(folder.names()):
+            if entry in {"_layers", "_manifests"}:
+                continue
+            below = f"{name}/{entry}" if name else entry
+            if len(below) > _LONGEST_NAME or not _COMPONENT.fullmatch(entry):
+                continue
+            with folder.below(entry) as repository:
+                if repository is not None:
+                    self._repository(repository, below)
+                    self._repositories(repository, below)
+
+    def _repository(self, folder: _Folder, name: str) -> None:
+        with folder.below("_manifests") as manifests:
+            if manifests is None:
+                return
+            if "/" not in name or name.startswith("library/"):
+                self._done.left_out.add(name)
+                return
+            target = self._target / "repositories" / name
+            with folder.below("_layers", "sha256") as layers:
+                self._links(layers, target / "_layers" / "sha256")
+            with manifests.below("revisions", "sha256") as revisions:
+                self._links(revisions, target / "_manifests" / "revisions" / "sha256")
+            with manifests.below("tags") as tags:
+                for tag in self._counted(tags.names()) if tags else ():
+                    if tags and _TAG.fullmatch(tag):
+                        with tags.below(tag) as place:
+                            self._tag(place, name, tag)
+
+    def _links(self, folder: _Folder | None, target: Path) -> None:
+        """Add the links of a folder whose blobs are there by now."""
+        for digest in self._counted(folder.names()) if folder else ():
+            if folder and _HEX.fullmatch(digest) and self._has(digest) and not (target / digest / "link").exists():
+                with folder.below(digest) as place:
+                    if place and place.link("link") == digest:
+                        self._write_link(target / digest / "link", digest)
+
+    def _tag(self, folder: _Folder | None, name: str, tag: str) -> None:
+        target = self._target / "repositories" / name / "_manifests"
+        if folder is None or (target / "tags" / tag / "current" / "link").exists():
+            return
+        with folder.below("current") as current:
+            digest = current.link("link") if current else ""
+        if not digest or not (target / "revisions" / "sha256" / digest / "link").exists():
+            return
+        with folder.below("index", "sha256") as index:
+            self._links(index, target / "tags" / tag / "index" / "sha256")
+        self._write_link(target / "tags" / tag / "index" / "sha256" / digest / "link", digest)
+        self._write_link(target / "tags" / tag / "current" / "link", digest)
+        self._done.tags += 1
+        self._done.repositories.add(name)
+
+    def _write_link(self, path: Path, digest: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._aside / "link"
+        aside.write_text(f"sha256:{digest}", encoding="ascii")
+        aside.replace(path)
+
+
+# ---- a folder that is not believed --------------------------------------------------------------------------------------
+
+
+class _Folder:
+    """A folder of the tree, held open: what is reached through it cannot be led elsewhere by a link."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    @classmethod
+    def open(cls, path: Path | str, at: int | None = None) -> _Folder | None:
+        """Open a real folder; None if it is missing, a link or anything else."""
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            return cls(os.open(path, flags, dir_fd=at))
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+    @contextmanager
+    def below(self, *names: str) -> Iterator[_Folder | None]:
+        """Open a folder some levels down."""
+        opened: list[_Folder] = []
+        try:
+            here: _Folder | None = self
+            for name in names:
+                here = here.child(name) if here else None
+                if here:
+                    opened.append(here)
+            yield here
+        finally:
+            for one in opened:
+                one.close()
+
+    def child(self, name: str) -> _Folder | None:
+        """Open a folder in this one; None as in `open`."""
+        return _Folder.open(name, self._handle)
+
+    def names(self) -> Iterator[str]:
+        """The names in the folder, as they come."""
+        with os.scandir(self._handle) as entries:
+            for entry in entries:
+                yield entry.name
+
+    def length(self, name: str) -> int | None:
+        """The length of a regular file in bytes; None if it is none."""
+        with suppress(OSError):
+            status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                return status.st_size
+        return None
+
+    def link(self, name: str) -> str:
+        """The digest (hexadecimal) in a file that holds one; nothing if it holds anything else."""
+        handle = self._regular(name)
+        if handle is None:
+            return ""
+        with os.fdopen(handle, "rb") as file:
+            algorithm, _, digest = file.read(_LINK_BYTES + 1).decode("ascii", "replace").partition(":")
+        return digest if algorithm == "sha256" and _HEX.fullmatch(digest) else ""
+
+    def copy(self, name: str, target: Path) -> str:
+        """Copy a regular file to a place of the user's own and return the SHA-256 of the copy. Errors: `OSError`."""
+        handle = self._regular(name)
+        if handle is None:
+            return ""
+        running = hashlib.sha256()
+        with os.fdopen(handle, "rb") as file, target.open("x+b") as copy:
+            try:
+                fcntl.ioctl(copy.fileno(), _CLONE, file.fileno())
+            except OSError:
+                while chunk := file.read(_CHUNK):
+                    running.update(chunk)
+                    copy.write(chunk)
+            else:
+                # Hashed afterwards: the original may change meanwhile, the copy may not.
+                while chunk := copy.read(_CHUNK):
+                    running.update(chunk)
+            copy.flush()
+            os.fsync(copy.fileno())
+        return running.hexdigest()
+
+    def _regular(self, name: str) -> int | None:
+        try:
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
+        except OSError:
+            return None
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+        return None
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None

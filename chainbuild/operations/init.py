@@ -1,0 +1,233 @@
+"""`chainbuild init`: what a folder has, found and written down as a `chainbuild.yaml` that a person goes on with."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.dockerfile import parse
+from chainbuild.dockerfile.images import Foundation, find_foundation
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.layer_folder import layer_name
+from chainbuild.project.schema import SCHEMA_PLACE
+from chainbuild.references import ImageReference, Platform
+from chainbuild.requests.build import Words
+from chainbuild.requests.last_run import last_words
+
+_NUMBERED: Final = re.compile(r"(?P<number>[0-9]+)-Dockerfile-[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SCIENCE: Final = "sciserver-image.json"
+_BASE: Final = "debian:bookworm-slim"
+_HEAD: Final = """\
+# What chainbuild does in this folder. `chainbuild plan` says what that would be, `chainbuild` does it.
+# Flags win over what stands here. Every key: docs/project-file.md.
+"""
+_PLAIN: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9._/@+-]|:(?=[A-Za-z0-9]))*")
+_WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_UNFIT: Final = re.compile(r"[^a-z0-9]+")
+
+
+class FoundLayer(Struct, frozen=True, kw_only=True):
+    """A folder with a plain Dockerfile, and what that stands on."""
+
+    folder: str
+    foundation: Foundation | None
+
+    @property
+    def last_part(self) -> str:
+        """The last part of the name of what it stands on; empty where it has none that can be read."""
+        try:
+            reference = ImageReference.parse(self.foundation.reference) if self.foundation else None
+        except WrongUseError:
+            return ""
+        return reference.repository.rpartition("/")[2] if reference else ""
+
+
+class Guess(Struct, frozen=True, kw_only=True):
+    """What a folder has."""
+
+    root: Path
+    options: tuple[str, ...] = ()
+    layers: tuple[FoundLayer, ...] = ()
+    science: int = 0
+    """How many science and compatibility layers there are."""
+    words: Words | None = None
+    """Those of the last run here."""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What was found, for people."""
+        lines = [f"option {name}: numbered Dockerfiles" for name in self.options]
+        for layer in self.layers:
+            written = f", FROM {layer.foundation.written}" if layer.foundation else ""
+            lines.append(f"layer {layer.folder}: a plain Dockerfile{written}")
+        if self.science:
+            lines.append(f"science: {self.science} folders with {_SCIENCE}")
+        if self.words:
+            lines.append("the words of the last run here")
+        return tuple(lines)
+
+
+def look(root: Path) -> Guess:
+    """Look into a folder, one level deep."""
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    options = [one.name for one in folders if any(_NUMBERED.fullmatch(entry.name) for entry in one.iterdir())]
+    science = len([*root.glob(f"science/*/{_SCIENCE}"), *root.glob(f"compat/*/{_SCIENCE}")])
+    plain = [one.name for one in folders if (one / "Dockerfile").is_file() and one.name not in options]
+    plain += ["."] if (root / "Dockerfile").is_file() else []
+    try:
+        words = last_words(root)
+    except WrongUseError:
+        words = None
+    if words:
+        # The order of the last run, and then what it left out.
+        typed = [name for name in words.option.split(",") if name in options]
+        options = [*typed, *(name for name in options if name not in typed)]
+    found = (FoundLayer(folder=name, foundation=_foundation(root / name)) for name in plain)
+    return Guess(root=root, options=tuple(options), layers=_stacked(tuple(found)), science=science, words=words)
+
+
+def _foundation(folder: Path) -> Foundation | None:
+    here = Platform.of_this_machine()
+    try:
+        facts = parse((folder / "Dockerfile").read_bytes(), "Dockerfile")
+    except OSError:
+        return None
+    return find_foundation(facts, args={}, platform=here, build_platform=here)
+
+
+def _stacked(layers: tuple[FoundLayer, ...]) -> tuple[FoundLayer, ...]:
+    """Each after the one whose folder is called like what it stands on; in the order of their names otherwise."""
+    by_name = {_last(layer.folder): layer for layer in layers}
+    done: dict[str, FoundLayer] = {}
+
+    def put(layer: FoundLayer, above: tuple[str, ...]) -> None:
+        below = by_name.get(layer.last_part)
+        if below and below.folder not in (*above, layer.folder):
+            put(below, (*above, layer.folder))
+        done.setdefault(layer.folder, layer)
+
+    for layer in layers:
+        put(layer, ())
+    return tuple(done.values())
+
+
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def write(guess: Guess) -> str:
+    """The file's text."""
+    parts = [
+        f"# yaml-language-server: $schema={SCHEMA_PLACE}\n",
+        _HEAD,
+        _platforms(guess),
+    ]
+    parts += [_options(guess)] if guess.options else []
+    parts += [_layers(guess)] if guess.layers else []
+    parts += [_science(guess)] if guess.science else []
+    parts.append(_how(guess))
+    return "\n".join(part for part in parts if part)
+
+
+def _platforms(guess: Guess) -> str:
+    names = guess.words.platform.split(",") if guess.words else [Platform.of_this_machine().name]
+    return f"platforms: [{', '.join(_quoted(name.strip()) for name in names)}]\n"
+
+
+def _options(guess: Guess) -> str:
+    words = guess.words
+    repo = words.repo if words else f"{_team(guess)}/{_name(guess)}"
+    lines = [
+        f"repo: {_quoted(repo)}  # of the options' images: REPO:TAG-OPTION",
+        f"tag: {_quoted(words.tag if words else 'v1')}",
+        f"base: {_quoted(words.base if words else _BASE)}  # what the first option stands on",
+        f"production: {_quoted(words.production if words else _BASE)}  # what the slim images stand on",
+        "options:  # in this order: each stands on the result of the one before",
+        *(f"  - {_quoted(name)}" for name in guess.options),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _layers(guess: Guess) -> str:
+    lines = ["layers:  # each is one image"]
+    before = ""
+    for layer in guess.layers:
+        own = layer_name(guess.root / layer.folder)
+        lines += [
+            f"  - folder: {_quoted(layer.folder)}",
+            f"    image: {_quoted(f'{_team(guess)}/{_safe(own)}:latest')}",
+        ]
+        foundation = layer.foundation
+        reference = foundation.reference if foundation else ""
+        if before and layer.last_part == before:
+            lines.append(f"    # stands on the layer before it, instead of {reference}")
+        elif foundation and foundation.is_nothing:
+            lines.append("    base: scratch  # as its Dockerfile says: it stands on nothing")
+        elif reference:
+            lines.append(f"    base: {_quoted(reference)}")
+        else:
+            lines.append(
+                f"    base: {_BASE}  # its FROM {foundation.written if foundation else ''} has no value of its own"
+            )
+        if foundation and foundation.arg:
+            lines.append(f"    base-arg: {foundation.arg}")
+        before = _last(layer.folder)
+    return "\n".join(lines) + "\n"
+
+
+def _science(guess: Guess) -> str:
+    return f"science:\n  repo: {_quoted(_team(guess))}  # below it: sci/TARGET and rel/IMAGE\n"
+
+
+def _how(guess: Guess) -> str:
+    words = guess.words
+    said: list[str] = []
+    if words and words.registry:
+        said.append(f"registry: {_quoted(words.registry)}")
+    if words and words.port != 5000:
+        said.append(f"registry-port: {words.port}")
+    if words and words.refresh_after:
+        said.append(f"refresh-after: {_quoted(words.refresh_after)}")
+    if words and words.build_args:
+        pairs = [text.partition("=") for text in words.build_args]
+        said += [
+            "build-args:",
+            *(f"  {name}: {_quoted(value)}" if sign else f"  {name}:" for name, sign, value in pairs),
+        ]
+    more = [
+        "# registry: ghcr.io/acme        # the chain registry; without it one is run on localhost while it is needed",
+        "# builders: {aarch64: far}      # buildx builders",
+        "# refresh-after: 7d             # build again what is older, although nothing changed",
+        "# build-args: {KEY: value}      # for every Dockerfile that declares them",
+        "# tests: true                   # whether tests of images are run",
+        "# push: false                   # send results to their own registries",
+    ]
+    keys = {line.partition(":")[0] for line in said}
+    return "\n".join([*said, *(line for line in more if line[2:].partition(":")[0] not in keys)]) + "\n"
+
+
+def _team(guess: Guess) -> str:
+    """The first part of REPO, as it was last typed, else as the folder around this one is called."""
+    first, slash, _ = (guess.words.repo if guess.words else "").rpartition("/")
+    return first if slash else _safe(guess.root.resolve().name)
+
+
+def _name(guess: Guess) -> str:
+    return _safe(guess.root.resolve().name)
+
+
+def _safe(text: str) -> str:
+    """The text as a part of a repository's name."""
+    return _UNFIT.sub("-", text.lower()).strip("-") or "project"
+
+
+def _quoted(text: str) -> str:
+    """The text as a YAML scalar that every reader takes for a text; JSON's strings are YAML's, too."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,172 @@
+"""The commands around runs of science images: releases, orphans, and checks.
+
+Which image versions of science images were released or given up, and which have no compat updates.
+
+What `chainbuild science` does around the three lines of every run: orphans are told before, releases kept after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.errors import RegistryBusyError, RegistryError, UnreachableError, WrongUseError
+from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.session import Session
+from chainbuild.layouts.science.from_lines import REL
+from chainbuild.layouts.science.graph import Layout, laid_out
+from chainbuild.layouts.science.layer_graph import Forest
+from chainbuild.layouts.science.manifests import COMPAT, is_version
+from chainbuild.layouts.science.orphans import lost_releases, orphan_problems
+from chainbuild.references import Digest, ImageReference, Platform
+from chainbuild.registry.images import put_tag
+from chainbuild.registry.pool import Registries
+from chainbuild.requests.build import RunRequest
+from chainbuild.requests.science import ScienceRequest
+from chainbuild.values import replace
+
+_RELEASED: Final = "released-"
+
+
+_GIVEN_UP: Final = "orphan-"
+
+
+class Releases:
+    """Which image versions were released from a repository, and which of them were given up. Tags remember it."""
+
+    def __init__(self, registries: Registries, place: ImageReference) -> None:
+        """`place` is REPO's repository in the chain registry."""
+        self._registries = registries
+        self._place = place
+        self._tags: frozenset[str] | None = None
+
+    def released(self) -> frozenset[str]:
+        """Every `image:version` that ever got its name."""
+        return self._remembered(_RELEASED)
+
+    def given_up(self) -> frozenset[str]:
+        """Those that were given up and not released again since."""
+        return frozenset(
+            release
+            for release in self._remembered(_GIVEN_UP)
+            if self._digest(_GIVEN_UP, release) == self._digest(_RELEASED, release)
+        )
+
+    def release(self, release: str, image: Digest) -> None:
+        """Remember that it was released."""
+        put_tag(self._registries, self._place.with_tag(_tag(_RELEASED, release)), image)
+
+    def give_up(self, release: str) -> None:
+        """Remember that it was given up, where it was ever released."""
+        digest = self._digest(_RELEASED, release)
+        if digest is not None:
+            put_tag(self._registries, self._place.with_tag(_tag(_GIVEN_UP, release)), digest)
+
+    def _digest(self, prefix: str, release: str) -> Digest | None:
+        there = self._registries.client(self._place).head(self._place.repository, _tag(prefix, release))
+        return there.digest if there else None
+
+    def _remembered(self, prefix: str) -> frozenset[str]:
+        tags = (tag.removeprefix(prefix) for tag in self._all() if tag.startswith(prefix))
+        parts = (tag.rpartition("-") for tag in tags)
+        return frozenset(f"{image}:{version}" for image, _, version in parts if image and is_version(version))
+
+    def _all(self) -> frozenset[str]:
+        if self._tags is None:
+            self._tags = frozenset(self._registries.client(self._place).tags(self._place.repository))
+        return self._tags
+
+
+def _tag(prefix: str, release: str) -> str:
+    image, _, version = release.rpartition(":")
+    return f"{prefix}{image}-{version}"
+
+
+class Orphan(Struct, frozen=True, kw_only=True):
+    """A released version that gets no compat updates; `heirs` are the versions of its image that do."""
+
+    release: str
+    place: ImageReference
+    heirs: tuple[str, ...]
+    given_up: bool
+
+
+def find_orphans(
+    registries: Registries, places: Iterable[ImageReference], forest: Forest, given_up: Iterable[str]
+) -> tuple[Orphan, ...]:
+    """The orphans among what the repositories below each place (`{repo}`) hold as `rel/image:version`."""
+    known = frozenset(given_up)
+    images = {layer.said.image for layer in forest.layers}
+    found: list[Orphan] = []
+    for place in places:
+        client = registries.client(place)
+        below = f"{place.repository}/{REL}/"
+        named: set[str] = set()
+        # Public registries mostly refuse their catalog: there, the images of the tree are what is known.
+        try:
+            named = {name.removeprefix(below) for name in client.repositories() if name.startswith(below)}
+        except (UnreachableError, RegistryBusyError):
+            raise
+        except RegistryError:
+            pass
+        for image in sorted(named | images):
+            for tag in sorted(client.tags(f"{below}{image}")):
+                release = f"{image}:{tag}"
+                if not is_version(tag) or release in forest.finals:
+                    continue
+                heirs = tuple(one.rpartition(":")[2] for one in forest.finals if one.rpartition(":")[0] == image)
+                name = ImageReference(place.registry, f"{below}{image}", tag)
+                found.append(Orphan(release=release, place=name, heirs=heirs, given_up=release in known))
+    return tuple(found)
+
+
+@contextmanager
+def prepared(request: ScienceRequest) -> Iterator[tuple[Layout, RunRequest]]:
+    """The layout and the run that it is, as long as the `with` lasts."""
+    with ExitStack() as stack:
+
+        def lay_out(platforms: Sequence[Platform]) -> Layout:
+            place = laid_out(request.tree, request.selection, request.place, tuple(platforms), request.state)
+            return stack.enter_context(place)
+
+        layout = lay_out(request.platforms)
+        wishes = replace(request.wishes, lenient=layout.lenient, graph_for=lambda platforms: lay_out(platforms).graph)
+        yield layout, RunRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
+
+
+def check_releases(request: ScienceRequest, session: Session) -> None:
+    """What was released from this repository still has a final layer, or was given up.
+
+    Errors: `WrongUseError`.
+    """
+    releases = Releases(session.registries, request.place.home)
+    lost = lost_releases(request.tree.forest, releases.released())
+    if not lost:
+        return
+    problems = orphan_problems((), lost, request.allowed | releases.given_up())
+    if problems:
+        raise WrongUseError(problems)
+
+
+def keep_releases(request: ScienceRequest, session: Session, layout: Layout, outcome: Outcome) -> None:
+    """Remember what is released now, and what was given up."""
+    if not outcome.succeeded:
+        return
+    releases = Releases(session.registries, request.place.home)
+    released = {chain.last.identity: chain.result.id for chain in layout.graph.chains if chain.option == COMPAT}
+    for release, step in released.items():
+        releases.release(release, outcome.results[step].record.image)
+    for release in sorted(request.allowed):
+        releases.give_up(release)
+
+
+def orphans(request: ScienceRequest, session: Session) -> tuple[Orphan, ...]:
+    """The released versions that get no compat updates: those of the chain registry, and of REPO's own."""
+    given_up = Releases(session.registries, request.place.home).given_up()
+    places = dict.fromkeys(
+        ImageReference(place.registry, place.repository) for place in (request.place.home, request.place.released)
+    )
+    return find_orphans(session.registries, places, request.tree.forest, given_up)

@@ -1,0 +1,38 @@
+"""The proof for any image, wherever it is."""
+
+from __future__ import annotations
+
+from chainbuild.execution.session import Session
+from chainbuild.images.attachments import attached_bill, exact_name
+from chainbuild.images.resolver import FoundImage
+from chainbuild.images.tools_image import pinned_contexts
+from chainbuild.layouts.stage_files import proof_dockerfile
+from chainbuild.proof.libraries import Report, look
+from chainbuild.references import ImageReference, Platform
+
+
+def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
+    """Look into an image of a registry or of the local store. Errors: those of finding it."""
+    return look_at(session, session.finder().find_result(named, platform), platform)
+
+
+def bill_of(session: Session, named: ImageReference, platform: Platform) -> bytes:
+    """The bill of materials of an image: what is attached to it, else made by looking into it. Errors: those of both."""
+    found = session.finder().find_result(named, platform)
+    return attached_bill(session.registries, found.image.reference) or look_at(session, found, platform).bill
+
+
+def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
+    """Look into an image that was found."""
+    contexts = pinned_contexts(session.finder(), proof_dockerfile(), platform)
+    return look(
+        session.driver,
+        session.emit,
+        step=f"verify {found.named}",
+        platform=platform,
+        image=found.pinned,
+        config=found.image.config,
+        contexts=contexts,
+        library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
+        name=exact_name(found.image),
+    )

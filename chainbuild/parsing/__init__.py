@@ -1,0 +1,1 @@
+"""Values and args files, parsed with every problem collected."""

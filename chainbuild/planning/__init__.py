@@ -1,0 +1,1 @@
+"""What would be done to every step, and why."""

@@ -1,0 +1,47 @@
+"""A plan as versioned JSON, for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from chainbuild.model import StepId
+from chainbuild.parsing.stage_args import stage_arguments
+from chainbuild.planning.planner import Plan
+
+SCHEMA: Final = "chainbuild.planning.planner/1"
+
+
+def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
+    """The plan's document: `steps` in order, `publishes`, and the seconds that the builds took last time."""
+    arguments = stage_arguments(plan.graph)
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "steps": [
+                {
+                    "step": decision.step.id,
+                    "platform": decision.step.platform.oci,
+                    "option": decision.step.option,
+                    "action": decision.action,
+                    "reason": decision.reason,
+                    "image": str(decision.step.reference),
+                    "key": decision.components.key if decision.components else None,
+                    "digest": str(decision.reuse.image) if decision.reuse else None,
+                    "built_at": decision.reuse.built_at if decision.reuse else None,
+                    "from": decision.source.repository if decision.source else None,
+                    "warning": decision.warning or None,
+                    "expected_seconds": decision.expected_seconds,
+                    "needs": list(decision.step.needs),
+                    "arguments": [argument.as_json() for argument in arguments.get(decision.step.id, ())],
+                    "command": list(commands.get(decision.step.id, ())) or None,
+                }
+                for decision in plan.decisions
+            ],
+            "publishes": [{"name": name, "what": what} for name, what in plan.publishes],
+            "builds": len(plan.builds),
+            "expected_seconds": plan.expected_seconds,
+        },
+        indent=2,
+    )

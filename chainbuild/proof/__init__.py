@@ -1,0 +1,1 @@
+"""What an image has to pass before it gets its name."""

@@ -1,0 +1,164 @@
+"""Which file of the chain's image is missing in production, and the package that owns it.
+
+What an import that failed says is missing: read from the words of loaders, of the system and of Python. Pure.
+
+Where the chain's image has what is missing in the production image, and of which package: looked for natively.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.buildx import BuildResult
+from chainbuild.errors import ChainbuildError
+from chainbuild.events import Emit
+from chainbuild.host.folders import scratch_folder
+from chainbuild.host.package_data import PROGRAM, minimize_program, proof_path
+from chainbuild.model import Step
+
+Kind = Literal["library", "module", "path"]
+_MOST_LETTERS: Final = 20_000
+
+# glibc: `libGL.so.1: cannot open shared object file: No such file or directory`, after a program's name and a colon where
+# it is told of the program itself. musl: `Error loading shared library libGL.so.1: No such file or directory (needed by …)`.
+_GLIBC = re.compile(r"(?P<name>[^\s:'\"()]+): cannot open shared object file: No such file")
+_MUSL = re.compile(r"Error loading shared library (?P<name>[^\s:'\"()]+): No such file")
+_MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
+# As Python's own errors and most programs write it: `[Errno 2] No such file or directory: '/usr/share/x'`.
+_PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
+
+
+class Missing(Struct, frozen=True, kw_only=True):
+    """`library` is a name that a loader looked for, or its path; `module` a dotted name; `path` an absolute path."""
+
+    kind: Kind
+    name: str
+
+
+class Raised(Struct, frozen=True, kw_only=True):
+    """An exception: its type and message, and what it says is missing, where it has a field for that."""
+
+    type: str
+    message: str
+    module: str = ""
+    file: str = ""
+
+    def __str__(self) -> str:
+        """One line, as Python ends a traceback with."""
+        first = next((line.strip() for line in self.message.splitlines() if line.strip()), "")
+        kind = " ".join(self.type.split())
+        return f"{kind}: {first}" if first else kind
+
+
+def missing_files(errors: Iterable[Raised], said: str = "") -> tuple[Missing, ...]:
+    """What is missing, the first cause first. `errors` begin with what was raised, then what that came of.
+
+    `said` is what was printed: a loader that ends the process raises nothing.
+    """
+    found: dict[Missing, None] = {}
+    for error in reversed(tuple(errors)):
+        if error.module:
+            found.setdefault(Missing(kind="module", name=error.module))
+        if error.file.startswith("/"):
+            found.setdefault(Missing(kind="path", name=error.file))
+        found.update(dict.fromkeys(in_words(error.message)))
+    found.update(dict.fromkeys(in_words(said)))
+    return tuple(found)
+
+
+def in_words(text: str) -> Iterator[Missing]:
+    """What a text says is missing, in its order by kind."""
+    text = text[-_MOST_LETTERS:]
+    for pattern in (_GLIBC, _MUSL):
+        for match in pattern.finditer(text):
+            yield Missing(kind="library", name=match["name"])
+    for match in _MODULE.finditer(text):
+        name = match["name"].strip(".")
+        if all(part.isidentifier() for part in name.split(".")):
+            yield Missing(kind="module", name=name)
+    for match in _PATH.finditer(text):
+        yield Missing(kind="path", name=match["name"])
+
+
+class Builder(Protocol):
+    """What runs the look; `buildx.BuildxDriver` is the real one."""
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        """Build and export."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What is looked for, as `minimize/whose.py` has it. `folders` are for modules of Python."""
+
+    kind: Literal["library", "path", "module", "folder"]
+    name: str
+    folders: tuple[str, ...] = ()
+
+
+class Owned(Struct, frozen=True, kw_only=True):
+    """A file of the chain's image and its package; what no package owns has none."""
+
+    path: str
+    kind: str = ""
+    package: str = ""
+    version: str = ""
+    type: str = ""
+    """What it is after links: `file`, `dir`, `special`, or empty if it leads nowhere."""
+
+    def __str__(self) -> str:
+        kinds = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
+        if not self.package:
+            return f"{self.path}, of no package"
+        return f"{self.path}, of {kinds.get(self.kind, self.kind)} {self.package} {self.version}".rstrip()
+
+
+def whose(
+    builder: Builder, emit: Emit, step: Step, image: str, questions: Iterable[Question], contexts: Mapping[str, str]
+) -> tuple[tuple[Owned, ...], ...]:
+    """Return the files of a pinned image that each question may mean, a few of each.
+
+    `contexts` replace the images that the proof's Dockerfile names, pinned. Errors: those of a build.
+    """
+    asked = [asdict(question) for question in questions]
+    with scratch_folder() as scratch:
+        context, out = scratch / "context", scratch / "out"
+        context.mkdir()
+        out.mkdir()
+        (context / "questions.json").write_text(json.dumps(asked), encoding="ascii")
+        order = BuildOrder(
+            step=step.id,
+            dockerfile=proof_path(),
+            shown=proof_path().name,
+            context=context,
+            platform=step.platform,
+            args=(("IMAGE", image), ("PRODUCTION_IMAGE", "scratch")),
+            contexts=(*contexts.items(), (PROGRAM, str(minimize_program()))),
+            target="whose",
+            export=out,
+        )
+        builder.build(order, emit)
+        return read_whose((out / "whose.json").read_bytes())
+
+
+def read_whose(raw: bytes) -> tuple[tuple[Owned, ...], ...]:
+    """The files that were found, for each question (`chainbuild.whose/1`)."""
+    try:
+        return tuple(
+            tuple(
+                Owned(
+                    type=str(file.get("type", "")),
+                    **{key: str(file[key]) for key in ("path", "kind", "package", "version")},
+                )
+                for file in answer["files"]
+            )
+            for answer in json.loads(raw)["answers"]
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChainbuildError(f"the look into the chain's image gave no answer ({error!r})") from error

@@ -1,0 +1,169 @@
+"""Tests of built images: `<descriptor>-test` beside a Dockerfile runs in the step's image, `production-test` in the result.
+
+A test is any executable file: a script with a `#!` line, or a program for the image's platform. It runs through the
+builder that built the image, on its platform, in a container that is thrown away, with the image's ENV, USER and WORKDIR,
+without network. A script for `sh` runs in images without a shell, too: chainbuild brings one from outside (see
+`brought_shell`). Comments in its first lines may ask for more:
+
+    # chainbuild: network
+    # chainbuild: timeout 10m
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+from chainbuild.builder.build_spec import BuildOrder, shown_path
+from chainbuild.builder.buildx import BuildResult
+from chainbuild.errors import BuildFailedError, NotProvenError
+from chainbuild.events import Emit, Verdict
+from chainbuild.host.folders import scratch_folder
+from chainbuild.images.tools_image import Contexts
+from chainbuild.layouts.test_files import VERDICT, Trial, read_trial, verdict_of
+from chainbuild.model import Step
+from chainbuild.proof.borrowed_shell import (
+    BUSYBOX,
+    bring_shell,
+    can_stand_in,
+    interpreter,
+    shell_dockerfile,
+    was_not_started,
+)
+from chainbuild.references import Platform
+from chainbuild.registry.images import RemoteImage
+
+_SHOWN: Final = 20
+_MOUNT: Final = "/.chainbuild-test"
+
+
+class Builder(Protocol):
+    """What runs the test; `buildx.BuildxDriver` is the real one."""
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        """Build."""
+
+
+def run_trial(
+    builder: Builder,
+    emit: Emit,
+    step: Step,
+    image: RemoteImage,
+    *,
+    contexts: Contexts | None = None,
+    again: bool = False,
+) -> str:
+    """Run a step's test in an image of it; return the verdict that a record keeps. `again`: also what passed before.
+
+    `contexts` finds the images from which a shell is brought, if the image has none (see `tools_image`).
+    Errors: `NotProvenError` with the test's last lines if it fails or takes too long.
+    """
+    if step.test is None:
+        raise ValueError(f"{step.id} has no test")
+    trial, _ = read_trial(step.test)
+    started = time.monotonic()
+    with scratch_folder() as scratch:
+        run = _Run(builder, emit, step, image, trial, scratch, again=again)
+        try:
+            shell = run.test(contexts)
+        except BuildFailedError as error:
+            raise _failed(emit, step, trial, error, time.monotonic() - run.started, run.hint) from error
+    took = time.monotonic() - started
+    summary = f"{step.test.name} passed in {took:.1f} s{', with a shell from outside the image' if shell else ''}"
+    emit(Verdict(step=step.id, proof=VERDICT, passed=True, summary=summary))
+    return verdict_of(trial)
+
+
+def _failed(emit: Emit, step: Step, trial: Trial, error: BuildFailedError, took: float, hint: str) -> NotProvenError:
+    """Emit the verdict on a test that did not pass; return the error."""
+    late = took >= trial.seconds
+    why = f"took longer than {trial.seconds:.0f} s" if late else "failed"
+    if late:
+        hint = "Give it more: # chainbuild: timeout 10m in its first lines."
+    findings = error.log_tail[-_SHOWN:]
+    emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=f"{trial.path.name} {why}", findings=findings))
+    return NotProvenError(
+        f"{step.reference}: its test {trial.path.name} {why}",
+        where=shown_path(trial.path),
+        hint=hint,
+        findings=findings,
+    )
+
+
+class _Run:
+    """One test in one image, with the files that its container gets in `scratch`."""
+
+    def __init__(
+        self, builder: Builder, emit: Emit, step: Step, image: RemoteImage, trial: Trial, scratch: Path, *, again: bool
+    ) -> None:
+        self._builder = builder
+        self._emit = emit
+        self._step = step
+        self._image = image
+        self._trial = trial
+        self._again = again
+        self._scratch = scratch
+        self._context = scratch / "context"
+        self._context.mkdir()
+        self._program = self._context / "test"
+        shutil.copyfile(trial.path, self._program)
+        self._program.chmod(0o755)
+        self.started = 0.0
+        """When the test itself began, by the monotonic clock."""
+        self.hint = ""
+        """What to do about the failure, if it is known."""
+
+    def test(self, contexts: Contexts | None) -> bool:
+        """Run it; return whether a shell was brought. Errors: `BuildFailedError`."""
+        try:
+            self._start(f"{_MOUNT}/test")
+        except BuildFailedError as error:
+            if not was_not_started(error.log_tail, f"{_MOUNT}/test"):
+                raise
+            script = self._program.read_bytes()
+            if contexts is None or not can_stand_in(script):
+                self.hint = _missing_hint(script)
+                raise
+            own = Platform.of_this_machine()
+            bring_shell(
+                self._builder, self._emit, self._step.id, self._step.platform, contexts(shell_dockerfile(), own),
+                self._context,
+            )  # fmt: skip
+            (self._context / BUSYBOX).chmod(0o755)
+            self._start(f"{_MOUNT}/{BUSYBOX}", "sh", f"{_MOUNT}/test")
+            return True
+        return False
+
+    def _start(self, *command: str) -> None:
+        dockerfile = self._scratch / "Dockerfile"
+        network = "default" if self._trial.network else "none"
+        dockerfile.write_text(
+            "ARG IMAGE\n"
+            "FROM ${IMAGE}\n"
+            f"RUN --network={network} --mount=type=bind,target={_MOUNT} {json.dumps(command)}\n",
+            encoding="utf-8",
+        )
+        order = BuildOrder(
+            step=self._step.id,
+            dockerfile=dockerfile,
+            shown=self._trial.path.name,
+            context=self._context,
+            platform=self._step.platform,
+            args=(("IMAGE", self._image.reference.pinned),),
+            seconds=self._trial.seconds,
+            no_cache=self._again,
+        )
+        self.started = time.monotonic()
+        self._builder.build(order, self._emit)
+
+
+def _missing_hint(script: bytes) -> str:
+    name = interpreter(script)
+    if not name:
+        return "The image lacks the program's loader: link the test statically, or write it for #!/bin/sh."
+    return (
+        f"The image lacks its interpreter {name}. A test for #!/bin/sh runs in every image: chainbuild brings a shell."
+    )

@@ -1,0 +1,193 @@
+"""The proof of an image: every ELF file has its libraries and symbol versions in the image, and its configuration can start.
+
+The look into the image runs natively, in a build stage on the builder's own platform, whatever platform the image is
+for; its report comes back as a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.buildx import BuildResult
+from chainbuild.errors import ChainbuildError, NotProvenError
+from chainbuild.events import Emit
+from chainbuild.host.folders import scratch_folder
+from chainbuild.host.package_data import PROGRAM, minimize_program, proof_path
+from chainbuild.model import StepId
+from chainbuild.proof.configuration import Configuration, read_configuration, settings_of
+from chainbuild.references import Platform
+from chainbuild.registry.config import ImageConfig
+from chainbuild.step_warnings import StepWarning
+from chainbuild.text import plural
+from chainbuild.values import replace
+
+REPORT = "report.json"
+BILL = "sbom.spdx.json"
+SHOWN_FINDINGS = 20
+
+
+SCHEMA = "chainbuild.proof.libraries/1"
+
+
+class Builder(Protocol):
+    """What runs the look; `buildx.BuildxDriver` is the real one."""
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        """Build and export."""
+
+
+class Python(Struct, frozen=True, kw_only=True):
+    """A Python environment of the image and what is to be imported in it, as `minimize/pythons.py` has it."""
+
+    start: str
+    missing: str
+    folders: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What the look found: lines for people, how many files were looked at, unpacked bytes of the image."""
+
+    errors: tuple[str, ...]
+    warnings: tuple[StepWarning, ...]
+    checked: int
+    unpacked: int
+    seconds: float
+    bill: bytes = b""
+    """The bill of materials of the whole image, as SPDX 2.3 JSON; empty where none was made."""
+    pythons: tuple[Python, ...] = ()
+    configuration: Configuration | None = None
+    """What was found of the image's configuration; None if the look was by an earlier program."""
+
+    @property
+    def all_errors(self) -> tuple[str, ...]:
+        """What is wrong with the libraries and with the configuration."""
+        faults = self.configuration.faults if self.configuration else ()
+        return (*self.errors, *(fault.text for fault in faults))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if self.errors:
+            return f"{len(self.errors)} of what {self.checked} ELF files need is not in the image"
+        return f"{self.checked} ELF files have all that they need"
+
+    def as_json(self, image: str, platform: str) -> str:
+        """The report as a JSON document."""
+        document = {
+            "schema": SCHEMA, "image": image, "platform": platform, "errors": self.all_errors,
+            "configuration": self.configuration.summary if self.configuration else "",
+            "warnings": [str(one) for one in self.warnings],
+            "checked": self.checked, "unpacked": self.unpacked, "seconds": self.seconds,
+        }  # fmt: skip
+        return json.dumps(document, indent=2)
+
+
+def look(
+    builder: Builder,
+    emit: Emit,
+    *,
+    step: StepId,
+    platform: Platform,
+    image: str,
+    config: ImageConfig,
+    baseline: str = "scratch",
+    contexts: Mapping[str, str] | None = None,
+    library_path: str = "",
+    python_path: str = "",
+    name: str = "image",
+) -> Report:
+    """Run the look into `image`, whose configuration is `config`; what `baseline` has too is that image's own affair.
+
+    `contexts` replace the images that the proof's Dockerfile names, pinned; `name` is what the bill of materials calls
+    the image. Errors: those of a build.
+    """
+    dockerfile = proof_path()
+    with scratch_folder() as scratch:
+        context, out = scratch / "context", scratch / "out"
+        context.mkdir()
+        out.mkdir()
+        (context / "configuration.json").write_bytes(settings_of(config))
+        builder.build(
+            BuildOrder(
+                step=step,
+                dockerfile=dockerfile,
+                shown=dockerfile.name,
+                context=context,
+                platform=platform,
+                args=(
+                    ("IMAGE", image),
+                    ("PRODUCTION_IMAGE", baseline),
+                    ("LIBRARY_PATH", library_path),
+                    ("PYTHON_PATH", python_path),
+                    ("IMAGE_NAME", name),
+                ),
+                contexts=(*(contexts or {}).items(), (PROGRAM, str(minimize_program()))),
+                export=out,
+            ),
+            emit,
+        )
+        report = read_report((out / REPORT).read_bytes())
+        bill = out / BILL
+        return replace(report, bill=bill.read_bytes()) if bill.is_file() else report
+
+
+def read_report(raw: bytes) -> Report:
+    """Read the look's report (`chainbuild.operations.verify/1`). Errors: `ChainbuildError` where it is none (a bug)."""
+    try:
+        document: dict[str, Any] = json.loads(raw)
+        findings = [(str(item["severity"]), item) for item in document["findings"]]
+        return Report(
+            errors=tuple(str(item["message"]) for severity, item in findings if severity == "error"),
+            warnings=tuple(
+                StepWarning(kind=str(item.get("kind", "")), text=str(item["message"]), path=str(item.get("path", "")))
+                for severity, item in findings
+                if severity != "error"
+            ),
+            checked=int(document["elf"]["checked"]),
+            unpacked=int(document["bytes"]),
+            seconds=float(document["seconds"]),
+            pythons=tuple(
+                Python(
+                    start=str(one["start"]),
+                    missing=str(one["missing"]),
+                    folders=tuple(str(path) for path in one["folders"]),
+                    modules=tuple(str(name) for name in one["modules"]),
+                )
+                for one in document.get("pythons", ())
+            ),
+            configuration=read_configuration(document.get("configuration")),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChainbuildError(f"the look into the image gave no report ({error!r})") from error
+
+
+def require(report: Report, image: str, platform: str, configuration: tuple[str, ...] = ()) -> None:
+    """Refuse an image that is not proven: by its libraries, or by what is wrong with its configuration.
+
+    `platform` is as in names of args files. Errors: `NotProvenError` with all of it.
+    """
+    errors = (*report.errors, *configuration)
+    if not errors:
+        return
+    more = len(errors) - SHOWN_FINDINGS
+    reasons = [report.summary] if report.errors else []
+    hints = []
+    if report.errors:
+        hints.append(
+            "Bring what is missing (ADDITIONAL_LIB_LOCATIONS, ADDITIONAL_FILES, PRODUCTION_PACKAGES), or take a PRODUCTION"
+            " image as new as the BASE."
+        )
+    if configuration:
+        reasons.append(f"its configuration cannot start ({plural(len(configuration), 'reason')})")
+        hints.append(f"PROVE_CONFIGURATION=0 in production-{platform}-args turns off the check of the configuration.")
+    raise NotProvenError(
+        f"{image} is not proven: {'; '.join(reasons)}",
+        hint=" ".join(hints),
+        findings=(*errors[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ())),
+    )

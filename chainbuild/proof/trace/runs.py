@@ -1,0 +1,225 @@
+"""Run tests in the chain's image under strace, through the builder, and compare what they opened with another image.
+
+Everything is one build of `utilities/Dockerfile-trace`, with stages for the tests in it. Each test runs in a container of
+its own that is thrown away, one after the other, with the image's ENV, USER and WORKDIR. strace comes in by a mount and runs
+natively, on the builder's platform: of an emulated program it sees what its emulator asks the kernel for, which is what the
+program asked for. So one tracer serves all platforms, and neither image is changed nor has to have anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.errors import BuildFailedError, ChainbuildError
+from chainbuild.events import Emit
+from chainbuild.host.folders import scratch_folder
+from chainbuild.host.package_data import PROGRAM, minimize_program, shipped
+from chainbuild.layouts.test_files import TIME_LIMIT, Trial
+from chainbuild.minimize.scripts import interpreters_of
+from chainbuild.model import StepId
+from chainbuild.proof.libraries import Builder
+from chainbuild.proof.trace.report import TraceReport, read_trace_report
+from chainbuild.references import Platform
+from chainbuild.registry.images import RemoteImage
+
+SLOWER: Final = 2
+"""How much more time than alone a test gets under strace."""
+_PLACE: Final = "# TESTS\n"
+_TRACER: Final = "/.chainbuild-tracer"
+_RESULTS: Final = "/.chainbuild-trace"
+_PROGRAM: Final = "/.chainbuild-test"
+_SPARE_SECONDS: Final = 1800.0
+"""What pulling images, installing strace and comparing may take at most."""
+_FIRST_LINE: Final = 256
+_KILLED: Final = re.compile(r"exit code: (?:137|143)\b")
+
+
+class NotTraceableError(ChainbuildError):
+    """The builder does not let programs be traced, or strace cannot be had; the message says why.
+
+    `passing`: another try may end otherwise.
+    """
+
+    passing = False
+
+
+class TraceTarget(Struct, frozen=True, kw_only=True):
+    """A test or a command that is traced. With `program` that file is run, else `command`.
+
+    `in_production`: it is run in the production image, too. `only_if_it_passes` there is it traced.
+    """
+
+    name: str
+    program: Path | None = None
+    command: tuple[str, ...] = ()
+    network: bool = False
+    seconds: float = TIME_LIMIT
+    in_production: bool = False
+    only_if_it_passes: bool = False
+
+    @classmethod
+    def of_trial(cls, trial: Trial, *, in_production: bool = False, only_if_it_passes: bool = False) -> TraceTarget:
+        """Return the test of a step that `trials.read_trial` read."""
+        return cls(
+            name=trial.path.name,
+            program=trial.path,
+            network=trial.network,
+            seconds=trial.seconds,
+            in_production=in_production or only_if_it_passes,
+            only_if_it_passes=only_if_it_passes,
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is executed in the container."""
+        return self.command if self.program is None else (f"{_PROGRAM}/test",)
+
+    @property
+    def starts(self) -> str:
+        """The interpreter of the program, if it is a script: the kernel opens it, which no call shows."""
+        if self.program is None:
+            return ""
+        with self.program.open("rb") as stream:
+            return next(iter(interpreters_of(stream.read(_FIRST_LINE))), "")
+
+
+def trace(
+    builder: Builder,
+    emit: Emit,
+    tests: Sequence[TraceTarget],
+    *,
+    step: StepId,
+    platform: Platform,
+    chain: RemoteImage,
+    production: RemoteImage,
+    contexts: Mapping[str, str] | None = None,
+    ignore: str = "",
+) -> TraceReport:
+    """Trace the tests in `chain` and report what `production` does not have.
+
+    `contexts` replace the images that the Dockerfile names, pinned; `ignore` is a list of patterns of paths that do not
+    count. Errors: `NotTraceableError` if strace cannot be had or does not work there; those of a build.
+    """
+    env = dict(chain.config.env)
+    with scratch_folder() as scratch:
+        context = scratch / "context"
+        context.mkdir()
+        _write_context(context, tests, chain.config.working_dir or "/")
+        dockerfile = scratch / "Dockerfile-trace"
+        dockerfile.write_text(dockerfile_for(tests), encoding="utf-8")
+        out = scratch / "out"
+        out.mkdir()
+        order = BuildOrder(
+            step=step,
+            dockerfile=dockerfile,
+            shown="the traced proof",
+            context=context,
+            platform=platform,
+            args=(
+                ("CHAIN_IMAGE", chain.reference.pinned),
+                ("PRODUCTION_IMAGE", production.reference.pinned),
+                ("LIBRARY_PATH", env.get("LD_LIBRARY_PATH", "")),
+                ("SEARCH_PATH", env.get("PATH", "")),
+                ("IGNORE", ignore),
+            ),
+            contexts=(*(contexts or {}).items(), (PROGRAM, str(minimize_program()))),
+            export=out,
+            seconds=_SPARE_SECONDS + sum(test.seconds * (1 + SLOWER) for test in tests),
+        )
+        try:
+            builder.build(order, emit)
+        except BuildFailedError as error:
+            raise _explained(error) from error
+        return read_trace_report((out / "trace.json").read_bytes())
+
+
+def _explained(error: BuildFailedError) -> ChainbuildError:
+    """The error of a build, or what it means if it is that of the tracer: a test alone fails no build."""
+    if "minimize.trace" in error.message or not any(sign in error.message for sign in ("strace", _TRACER)):
+        return error
+    lines = [line.strip() for line in error.log_tail if line.strip()]
+    if _TRACER in error.message:
+        if _KILLED.search(error.message):
+            return error
+        why, passing = "strace does not start in the containers of this platform", False
+    else:
+        why, passing = "strace cannot be installed in the tools image", True
+    told = NotTraceableError(f"{why} ({lines[-1]})" if lines else why)
+    told.passing = passing
+    return told
+
+
+def _write_context(context: Path, tests: Sequence[TraceTarget], folder: str) -> None:
+    rows = []
+    for number, test in enumerate(tests):
+        rows.append(
+            {
+                "name": test.name,
+                "results": f"/results/{number}",
+                "produced": f"/results/{number}-produced" if test.in_production else "",
+                "starts": test.starts,
+                "folder": folder,
+            }
+        )
+        if test.program is not None:
+            program = context / str(number) / "test"
+            program.parent.mkdir(mode=0o755)
+            shutil.copyfile(test.program, program)
+            program.chmod(0o755)
+    (context / "tests.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def dockerfile_for(tests: Sequence[TraceTarget]) -> str:
+    """Return the Dockerfile that runs the tests. Nothing of it comes from the builder's cache but what they run with."""
+    text = shipped("utilities/Dockerfile-trace").read_text(encoding="utf-8")
+    before, place, after = text.partition(_PLACE)
+    if not place:
+        raise ValueError("Dockerfile-trace has no place for the tests")
+    return f"{before}{''.join(_stages(tests))}{after}"
+
+
+def _stages(tests: Sequence[TraceTarget]) -> Iterator[str]:
+    nonce = uuid.uuid4().hex
+    previous, results = "", ["FROM scratch AS results\n"]
+    for number, test in enumerate(tests):
+        if test.in_production:
+            stage = f"produced-{number}"
+            yield _stage(test, stage, number, "production", ("plain", _seconds(test.seconds), nonce), _after(previous))
+            results.append(f"COPY --from={stage} {_RESULTS}/ /{number}-produced/\n")
+            previous = stage
+        stage = f"traced-{number}"
+        words = ("trace", _seconds(test.seconds * SLOWER), nonce)
+        yield _stage(test, stage, number, "chain", words, _after(previous, decides=test.only_if_it_passes))
+        results.append(f"COPY --from={stage} {_RESULTS}/ /{number}/\n")
+        previous = stage
+    yield "".join(results)
+
+
+def _seconds(seconds: float) -> str:
+    return str(max(1, round(seconds)))
+
+
+def _after(previous: str, *, decides: bool = False) -> str:
+    """The mount by which a test waits for the one before it, whose status decides whether it is run (see `run.sh`)."""
+    target = "/.chainbuild-produced" if decides else "/.chainbuild-before"
+    return f" --mount=type=bind,from={previous},source={_RESULTS},target={target}" if previous else ""
+
+
+def _stage(test: TraceTarget, stage: str, number: int, image: str, words: tuple[str, ...], after: str) -> str:
+    program = f" --mount=type=bind,source={number},target={_PROGRAM}" if test.program is not None else ""
+    shell = (f"{_TRACER}/loader", "--library-path", f"{_TRACER}/lib", f"{_TRACER}/sh", f"{_TRACER}/run")
+    return (
+        f"FROM {image} AS {stage}\n"
+        "COPY --from=tracer /results/ /\n"
+        f"RUN --network={'default' if test.network else 'none'} --mount=type=bind,from=tracer,source=/tracer,target={_TRACER}"
+        f"{program}{after} {json.dumps((*shell, *words, *test.words))}\n"
+    )

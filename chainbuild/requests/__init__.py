@@ -1,0 +1,1 @@
+"""Command-line options and the project file, made into one request per kind of run."""

@@ -1,0 +1,249 @@
+"""From the words of a command line to values: everything that is wrong with them is told at once, with the tree's own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from chainbuild.errors import WrongUseError
+from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.session import Settings, environment
+from chainbuild.layouts import numbered
+from chainbuild.model import Graph
+from chainbuild.parsing.option_values import (
+    Collector,
+    _comma_list,
+    parse_platforms,
+    parse_repository,
+    read_build_args,
+    read_build_contexts,
+    read_context,
+    read_secrets,
+)
+from chainbuild.planning.generations import GraphFor
+from chainbuild.planning.planner import Renewal, until
+from chainbuild.project.location import FILE_NAME
+from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.text import parse_duration
+from chainbuild.trust.keys import PublicKey
+from chainbuild.values import replace
+
+
+class CommonWords(Struct, frozen=True, kw_only=True):
+    """What every kind of run may be told, as the user typed it."""
+
+    root: Path
+    context: Path | None = None
+    registry: str | None = None
+    port: int = 5000
+    builders: Sequence[str] = ()
+    no_cache: bool = False
+    build_args: Sequence[str] = ()
+    build_contexts: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    refresh: bool = False
+    refresh_after: str | None = None
+    deadline: str | None = None
+    jobs: int | None = None
+    keep_going: bool = False
+    strict: bool = False
+    load: bool = True
+    push: bool = False
+    replace_index: bool = False
+    fail_if_stale_index: bool = False
+
+
+class Words(CommonWords, frozen=True, kw_only=True):
+    """A run of options as the user typed it."""
+
+    platform: str
+    repo: str
+    tag: str
+    base: str
+    option: str
+    production: str
+    first: int | None = None
+    only: int | None = None
+    until: int | None = None
+
+
+class RunRequest(Struct, frozen=True, kw_only=True):
+    """A run, read: what is built, with what settings, and how."""
+
+    graph: Graph
+    settings: Settings
+    wishes: Wishes
+
+
+def read_wishes(words: Words) -> RunRequest:
+    """Read the command line and the tree.
+
+    Errors: `WrongUseError` with every problem of the command line, the tree, the args files and the Dockerfiles.
+    """
+    collector = Collector()
+    settings = settings_of(words, collector)
+    wishes = _wishes(words, collector)
+    request = options_request(words, settings, collector)
+    graph: Graph | None = None
+    try:
+        graph = numbered.read(request)
+        graph = cut(graph, words, collector)
+    except WrongUseError as error:
+        collector.problems += error.problems
+    if collector.problems or graph is None:
+        raise WrongUseError(collector.problems)
+    return RunRequest(graph=graph, settings=settings, wishes=replace(wishes, graph_for=_graph_for(request)))
+
+
+def _graph_for(request: numbered.Request) -> GraphFor:
+    """Read the same request for other platforms."""
+    return lambda platforms: numbered.read(replace(request, platforms=tuple(platforms)))
+
+
+def settings_of(words: CommonWords, collector: Collector) -> Settings:
+    """The settings that the words say; what is wrong with them goes to the collector."""
+    return read_settings(
+        collector,
+        root=words.root,
+        registry=words.registry,
+        port=words.port,
+        builders=words.builders,
+        no_cache=words.no_cache,
+    )
+
+
+def wishes_of(words: CommonWords, collector: Collector, *, first: int | None = None) -> Wishes:
+    """How the run is to be done; what is wrong with the words goes to the collector."""
+    deadline = collector.parsed("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
+    age = collector.parsed("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
+    started = time.monotonic()
+    return Wishes(
+        jobs=words.jobs,
+        keep_going=words.keep_going,
+        strict=words.strict,
+        load=words.load,
+        push=words.push,
+        replace_index=words.replace_index,
+        refuse_stale_index=words.fail_if_stale_index,
+        first=first,
+        seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
+        renewal=Renewal(refresh=words.refresh, refresh_after=age, since=time.time()),
+    )
+
+
+def _wishes(words: Words, collector: Collector) -> Wishes:
+    first = words.only if words.only is not None else words.first
+    if words.only is not None and (words.first is not None or words.until is not None):
+        collector.say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
+    elif words.first is not None and words.until is not None and words.first > words.until:
+        collector.say(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
+    if (first is not None or words.until is not None) and "," in words.option:
+        collector.say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
+    return wishes_of(words, collector, first=first)
+
+
+def cut(graph: Graph, words: Words, collector: Collector) -> Graph:
+    last = words.only if words.only is not None else words.until
+    numbers = sorted({step.number for chain in graph.chains for step in chain.steps})
+    for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
+        if number is not None and number not in numbers:
+            known = ", ".join(str(one) for one in numbers)
+            collector.say(f"{flag} {number}: no step has that number", f"Steps here: {known}.")
+    return graph if collector.problems or last is None else until(graph, last)
+
+
+def read_settings(
+    collector: Collector,
+    *,
+    root: Path,
+    registry: str | None,
+    port: int,
+    builders: Sequence[str] = (),
+    no_cache: bool = False,
+) -> Settings:
+    """The settings; what is wrong with them goes to the collector."""
+    by_platform: dict[str, str] = {}
+    for text in builders:
+        name, equals, builder = text.partition("=")
+        key = collector.parsed("--builder", lambda word: Platform.parse(word).oci, name, "?") if equals else ""
+        if key in by_platform:
+            collector.say(f"--builder: {name if equals else 'the builder for all'} is said twice", "Name one.")
+        by_platform[key] = builder if equals else name
+        if not by_platform[key]:
+            collector.say(f"--builder {text!r} names no builder", "See what is there with: docker buildx ls.")
+    chain = (
+        collector.parsed("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
+    )
+    if not root.is_dir():
+        collector.say(f"--root: there is no folder {str(root)!r}", "It is the folder around the options.")
+    return Settings(
+        root=root.resolve(),
+        registry=chain,
+        port=port,
+        builders=by_platform,
+        no_cache=no_cache,
+        trusted_keys=_trusted_keys(root, collector) if chain else {},
+    )
+
+
+def _trusted_keys(root: Path, collector: Collector) -> Mapping[str, PublicKey]:
+    """The keys that the tree's own project file trusts; they count for a registry other than the managed one."""
+    path = root / FILE_NAME
+    if not path.is_file():
+        return {}
+    # Late: most trees have no such file, and its reader takes time to import.
+    from chainbuild.project.reader import read_trusted_keys
+
+    try:
+        return read_trusted_keys(path)
+    except WrongUseError as error:
+        collector.problems += error.problems
+        return {}
+
+
+def options_request(words: Words, settings: Settings, collector: Collector) -> numbered.Request:
+    here = Platform.of_this_machine()
+    scratch = ImageReference("docker.io", "library/debian", "latest")
+    environ = environment()
+    repo = collector.parsed("REPO", parse_repository, words.repo, scratch)
+    collector.parsed("TAG", scratch.with_tag, words.tag, scratch)
+    return numbered.Request(
+        root=settings.root,
+        platforms=parse_platforms(words.platform, collector) or (here,),
+        repo=repo,
+        repository=collector.parsed("REPO", lambda _: settings.chain.place(repo), words.repo, scratch),
+        tag=words.tag,
+        base=collector.parsed("BASE", ImageReference.parse, words.base, scratch),
+        options=_options(words.option, collector),
+        production=collector.parsed("PRODUCTION", ImageReference.parse, words.production, scratch),
+        build_platform=here,
+        context=read_context(words.context, collector),
+        build_args=read_build_args(words.build_args, environ, collector, reserved=numbered.CHAINS_ARGS),
+        build_contexts=read_build_contexts(words.build_contexts, collector),
+        secrets=read_secrets(words.secrets, environ, collector),
+        environ=environ,
+    )
+
+
+def _options(text: str, collector: Collector) -> tuple[str, ...]:
+    options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
+    for name in sorted({name for name in options if options.count(name) > 1}):
+        collector.say(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")
+    for name in [name for name in dict.fromkeys(options) if not _can_be_a_path(name)]:
+        collector.say(
+            f"OPTION: {name!r} cannot be the name of a folder", "An option is a folder of numbered Dockerfiles."
+        )
+    return tuple(name for name in dict.fromkeys(options) if _can_be_a_path(name))
+
+
+def _can_be_a_path(text: str) -> bool:
+    """Return whether the file system can be asked for it: half of a surrogate pair is no text."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,64 @@
+"""What was typed last in a tree, for commands that speak about that run.
+
+It is the user's, not the tree's: it holds the values of build args, and a tree could bring words of its own along, with
+which a later command would look elsewhere. So it is in the user's state folder, under a name that is made of the
+tree's path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec.structs import asdict
+
+from chainbuild.errors import NotReadyError, WrongUseError
+from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
+from chainbuild.requests.build import Words
+
+_FOLDER: Final = "last-words"
+_EARLIER: Final = Path(".chainbuild") / "last-words.json"
+"""Where earlier versions kept them, readable by everybody."""
+
+
+def remember_words(root: Path, words: Words) -> None:
+    """Write the words down. A disk that cannot be written to does not matter."""
+    document = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(words).items()}
+    with suppress(NotReadyError):
+        private_folder(state_home())
+        path = _path(root)
+        private_folder(path.parent)
+        write_private(path, json.dumps(document, indent=2).encode(), durable=False)
+    with suppress(OSError):
+        if not (root / _EARLIER).parent.is_symlink():
+            (root / _EARLIER).unlink(missing_ok=True)
+
+
+def last_words(root: Path) -> Words:
+    """The words of the last run in the tree.
+
+    Errors: `WrongUseError` where there are none.
+    """
+    try:
+        document: dict[str, Any] = json.loads(read_private(_path(root)) or b"")
+        document = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in document.items()
+            if name in Words.__struct_fields__
+        }
+        context = document.get("context")
+        return Words(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})
+    except (NotReadyError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise WrongUseError(
+            "nothing was run here yet",
+            hint="Give the run's words: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
+        ) from None
+
+
+def _path(root: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
+    return state_home() / _FOLDER / f"{name}.json"

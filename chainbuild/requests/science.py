@@ -1,0 +1,129 @@
+"""From the words of `chainbuild science` to values: the tree read, what is selected of it, and where git says it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.session import Settings
+from chainbuild.host.git import Git, Span
+from chainbuild.layouts.science.layer_graph import Selection, Wanted, changed_folders, folders_named, select
+from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
+from chainbuild.layouts.science.orphans import Lost, lost_since, orphan_problems
+from chainbuild.layouts.science.tree import Place, Tree, read_tree
+from chainbuild.parsing.option_values import Collector, parse_platforms, parse_repository
+from chainbuild.references import DOCKER_HUB, ImageReference, Platform
+from chainbuild.requests.build import CommonWords, settings_of, wishes_of
+
+DEFAULT_REPO: Final = "compute-images"
+
+
+class ScienceWords(CommonWords, frozen=True, kw_only=True):
+    """A run over science and compat layers, as the user typed it."""
+
+    platform: str = ""
+    repo: str = ""
+    ref: str | None = None
+    untracked: bool = False
+    include: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    allow_orphan: Sequence[str] = ()
+
+
+class ScienceRequest(Struct, frozen=True, kw_only=True):
+    """A run, read. `allowed` are the orphans that the user allows; `state` is None where git knows nothing."""
+
+    settings: Settings
+    wishes: Wishes
+    tree: Tree
+    selection: Selection
+    place: Place
+    platforms: tuple[Platform, ...]
+    allowed: frozenset[str]
+    state: State | None
+
+
+def read_words(words: ScienceWords, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
+    """Read the command line and the tree.
+
+    Errors: `WrongUseError` with everything that is wrong with the command line and the tree, then with every orphan that
+    the tree itself and git tell of.
+    """
+    collector = Collector()
+    settings = settings_of(words, collector)
+    wishes = wishes_of(words, collector)
+    here = Platform.of_this_machine()
+    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
+    place = _place(words, settings, collector)
+    allowed = _allowed(words.allow_orphan, collector)
+    git = git or Git(settings.root)
+    span = collector.parsed("--ref", git.span, words.ref, None) if words.ref else None
+    if words.untracked and not words.ref:
+        collector.say("--untracked goes with --ref", "Without it, every folder here is looked at.")
+    if words.ref and words.include:
+        collector.say("--include goes instead of --ref", "Name folders, or let git say what has changed.")
+    if collector.problems:
+        raise WrongUseError(collector.problems)
+    tree = read_tree(settings.root, platforms, place, build_platform=here, allowed=allowed)
+    wanted = _wanted(words, tree, span, collector)
+    if collector.problems:
+        raise WrongUseError(collector.problems)
+    if orphans_are_errors:
+        spans = (span,) if span else git.recent()
+        _check_orphans(tree, tuple(one for since in spans for one in lost_since(tree.forest, git, since)), allowed)
+    selection = select(tree.forest, tree.compat, wanted, changed_folders(tree.forest, tree.compat, wanted, git))
+    return ScienceRequest(
+        settings=settings, wishes=wishes, tree=tree, selection=selection, place=place,
+        platforms=platforms, allowed=allowed, state=_state(git),
+    )  # fmt: skip
+
+
+def _place(words: ScienceWords, settings: Settings, collector: Collector) -> Place:
+    fallback = ImageReference.parse(DEFAULT_REPO)
+    repo = collector.parsed("--repo", parse_repository, words.repo or DEFAULT_REPO, fallback)
+    home = collector.parsed("--repo", lambda _: settings.chain.place(repo), words.repo or DEFAULT_REPO, fallback)
+    if words.push and not words.repo:
+        collector.say(
+            "--push needs --repo", "Name the repository that the images are sent to: --repo ghcr.io/acme/compute."
+        )
+    # What has no registry of its own is only in the chain registry.
+    return Place(repo=repo, home=home, released=home if repo.registry == DOCKER_HUB else repo)
+
+
+def _allowed(texts: Sequence[str], collector: Collector) -> frozenset[str]:
+    for text in texts:
+        image, colon, version = text.rpartition(":")
+        if not (image and colon and version):
+            collector.say(f"--allow-orphan {text!r} is not IMAGE:VERSION", "As in --allow-orphan nist-basic:1.0.")
+    return frozenset(texts)
+
+
+def _wanted(words: ScienceWords, tree: Tree, span: Span | None, collector: Collector) -> Wanted:
+    folders = [f"{SCIENCE}/{layer.path.name}" for layer in tree.forest.layers]
+    folders += [f"{COMPAT}/{name}" for name in tree.compat]
+    named: dict[str, tuple[str, ...]] = {}
+    for flag, texts in (("--include", words.include), ("--ignore", words.ignore)):
+        try:
+            named[flag] = folders_named(flag, texts, tree.root, folders)
+        except WrongUseError as error:
+            collector.problems += error.problems
+    return Wanted(
+        ref=span, untracked=words.untracked, include=named.get("--include", ()), ignore=named.get("--ignore", ())
+    )
+
+
+def _check_orphans(tree: Tree, lost: tuple[Lost, ...], allowed: frozenset[str]) -> None:
+    problems: tuple[Problem, ...] = orphan_problems(tree.old, lost, allowed)
+    if problems:
+        raise WrongUseError(problems)
+
+
+def _state(git: Git) -> State | None:
+    head = git.head()
+    if head is None:
+        return None
+    return State(count=head.count, commit=head.short, dirty=git.dirty((SCIENCE, COMPAT)))

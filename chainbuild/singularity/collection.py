@@ -1,0 +1,144 @@
+"""A folder of SIF files: each with its checksum beside it (as sha256sum takes it) and what it was made from.
+
+A file counts only with both, and both are written after it, the checksum last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from chainbuild import limits
+from chainbuild.errors import NotReadyError, WrongUseError
+from chainbuild.host.folders import write_whole
+from chainbuild.references import Digest
+from chainbuild.singularity.names import SUFFIX, SifName
+
+SCHEMA: Final = "chainbuild.sif/1"
+CHECKSUM: Final = ".sha256"
+FACTS: Final = ".json"
+_LINE: Final = re.compile(r"([0-9a-f]{64})(?:[ \t][ *]?(.*))?")
+
+
+class Sif(Struct, frozen=True, kw_only=True):
+    """A SIF file and what is known of it. `image` is what it was made from, `digest` that image's manifest."""
+
+    name: SifName
+    image: str
+    digest: Digest
+    platform: str
+    size: int
+    sha256: str
+    tool: str = ""
+    """What made it, as `apptainer 1.4.5`."""
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.name.file
+
+    @property
+    def checksum(self) -> bytes:
+        """The checksum file: what `sha256sum --check` takes."""
+        return f"{self.sha256}  {self.file}\n".encode()
+
+    @property
+    def facts(self) -> bytes:
+        """The file that says what it was made from."""
+        document = {
+            "schema": SCHEMA, "file": self.file, "repository": self.name.repository, "tag": self.name.tag,
+            "image": self.image, "digest": str(self.digest), "platform": self.platform, "size": self.size,
+            "sha256": self.sha256, "tool": self.tool,
+        }  # fmt: skip
+        return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def read_checksum(text: str) -> str:
+    """The sha256 of a checksum file's first line; empty where it has none."""
+    found = _LINE.fullmatch(text.partition("\n")[0].strip().lower())
+    return found[1] if found else ""
+
+
+def checksum_of(path: Path) -> str:
+    """The sha256 in a checksum file; empty where it has none. Errors: `OSError`."""
+    return read_checksum(limits.read_head(path, limits.SIDECAR).decode("utf-8", "replace"))
+
+
+def parse_facts(raw: bytes) -> Sif | None:
+    """Read what a SIF was made from; None where that cannot be read."""
+    try:
+        document: dict[str, Any] = json.loads(raw)
+        if document["schema"] != SCHEMA:
+            return None
+        texts = [document[key] for key in ("repository", "tag", "image", "platform", "sha256", "tool")]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(document["size"], int):
+            return None
+        repository, tag, image, platform, sha256, tool = texts
+        return Sif(
+            name=SifName(repository=repository, tag=tag),
+            image=image,
+            digest=Digest(document["digest"]),
+            platform=platform,
+            size=document["size"],
+            sha256=sha256,
+            tool=tool,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, WrongUseError):
+        return None
+
+
+class Shelf:
+    """The SIF files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: SifName) -> Path:
+        """Where a SIF file is, or would be."""
+        return self.folder / name.file
+
+    def find(self, name: SifName) -> Sif | None:
+        """A SIF file that is whole, by what stands beside it; None for any other."""
+        return self._read(self.path(name))
+
+    def all(self) -> tuple[Sif, ...]:
+        """Every SIF file that is whole, in the order of names."""
+        return tuple(found for path in sorted(self.folder.glob(f"*{SUFFIX}")) if (found := self._read(path)))
+
+    def put(self, made: Path, sif: Sif) -> None:
+        """Take a file that was made, on this folder's disk. Errors: `NotReadyError` where the folder does not take it."""
+        path = self.path(sif.name)
+        try:
+            _beside(path, CHECKSUM).unlink(missing_ok=True)
+            made.replace(path)
+            write_whole(_beside(path, FACTS), sif.facts)
+            write_whole(_beside(path, CHECKSUM), sif.checksum)
+        except OSError as error:
+            raise NotReadyError(
+                f"it cannot be written: {error.strerror}", where=str(path), hint="Name another folder with --folder."
+            ) from error
+
+    def _read(self, path: Path) -> Sif | None:
+        try:
+            sif = parse_facts(limits.read_head(_beside(path, FACTS), limits.SIDECAR))
+            checksum = checksum_of(_beside(path, CHECKSUM))
+            size = path.stat().st_size
+        except OSError:
+            return None
+        whole = sif is not None and sif.file == path.name and sif.size == size and sif.sha256 == checksum
+        return sif if whole else None
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

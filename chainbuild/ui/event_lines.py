@@ -1,0 +1,86 @@
+"""Events as lines that one reads from top to bottom: what the plain view prints, and the live view above itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from chainbuild import events
+from chainbuild.step_warnings import SHOWN
+from chainbuild.text import duration, escaped, going_on, short_digest, size, visible, visible_lines
+from chainbuild.ui.board import Board, Row
+from chainbuild.ui.terminal import Line, Span, Style
+
+
+def happening(event: events.Event, board: Board) -> Sequence[Line]:
+    """What is said of an event in a log that one reads from top to bottom."""
+    match event:
+        case events.Message():
+            head = "" if event.level == "info" else f"{event.level}: "
+            style: Style = "bad" if event.level == "error" else "warn" if event.level == "warning" else ""
+            first, *more = visible_lines(event.text)
+            return [(Span(head, style), Span(first)), *_indented(more)]
+        case events.StepStarted():
+            row = board.row(event.step)
+            expected = f", takes about {duration(row.expected)}" if row.expected else ""
+            return [(*prefix(event.step), Span(f"{going_on(event.activity)}{expected}"))]
+        case events.StepFinished():
+            row = board.row(event.step)
+            return [
+                (
+                    *prefix(event.step),
+                    Span(f"{duration(row.seconds)} ", "dim"),
+                    Span(row.done_word, "good"),
+                    Span(f"{_sizes(row)} {short_digest(event.digest)}"),
+                )
+            ]
+        case events.StepReused():
+            saved = f", saved {duration(event.saved_seconds)}" if event.saved_seconds else ""
+            row = board.row(event.step)
+            text = f"{_sizes(row)}{saved} {short_digest(event.digest)}"
+            return [(*prefix(event.step), Span("reused", "good"), Span(text))]
+        case events.StepFailed():
+            first, *more = visible_lines(event.message)
+            failed = (Span(f"{duration(event.seconds)} ", "dim"), Span("FAILED ", "bad"))
+            return [(*prefix(event.step), *failed, Span(first)), *_indented(more)]
+        case events.StepSkipped():
+            return [(*prefix(event.step), Span("skipped: ", "warn"), Span(escaped(event.reason)))]
+        case events.Verdict():
+            word = Span("passed", "good") if event.passed else Span("NOT PASSED", "bad")
+            verdict = (Span(f"{escaped(event.proof)} "), word, Span(f": {escaped(event.summary)}"))
+            return [(*prefix(event.step), *verdict), *_indented(escaped(line) for line in event.findings)]
+        case events.StepWarnings():
+            return [(*prefix(event.step), *line) for line in warning_lines(event)]
+        case _:
+            return ()
+
+
+def warning_lines(event: events.StepWarnings) -> list[Line]:
+    """The first warnings of a step, a line each, and where the others are."""
+    lines: list[Line] = [
+        (Span("warning: ", "warn"), Span(" ".join(visible_lines(str(one))))) for one in event.warnings[:SHOWN]
+    ]
+    more = event.total - len(lines)
+    if more > 0:
+        lines.append((Span("warning: ", "warn"), Span(f"and {more} more: chainbuild inspect {escaped(event.image)}")))
+    return lines
+
+
+def log_line(event: events.LogLine, row: Row) -> Line:
+    """A line that the build printed, with whose it is."""
+    elapsed = duration(row.elapsed(event.at))
+    return (*prefix(event.step), Span(f"{elapsed} │ ", "dim"), Span(visible(event.text)))
+
+
+def prefix(step: str) -> Line:
+    """Whose line it is: `[amd64/stock/20-openblas] `."""
+    return (Span(f"[{escaped(step)}] ", "dim"),)
+
+
+def _indented(texts: Iterable[str]) -> list[Line]:
+    return [(Span(f"    {text}"),) for text in texts]
+
+
+def _sizes(row: Row) -> str:
+    if not row.size:
+        return ""
+    return f", {size(row.size)}" + (f" ({size(row.added)} added)" if row.added else "")

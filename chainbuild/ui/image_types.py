@@ -1,0 +1,152 @@
+"""Image types as people read them: what there is, what would be done, and what goes where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from chainbuild.layouts.image_types.graph import Layout
+from chainbuild.layouts.image_types.roots import shown
+from chainbuild.model import StepId
+from chainbuild.planning.planner import Plan
+from chainbuild.requests.image_types import Look, TypesRequest
+from chainbuild.text import duration, escaped, plural
+from chainbuild.ui.plans import command_line
+from chainbuild.ui.tables import Column, table
+from chainbuild.ui.terminal import Span, Terminal
+
+LIST_SCHEMA: Final = "chainbuild.operations.image_types/1"
+PUBLICATION_SCHEMA: Final = "chainbuild.publication/1"
+_LIST: Final = (
+    Column(heading="image"),
+    Column(heading="aliases"),
+    Column(heading="visibility"),
+    Column(heading="from"),
+    Column(heading="stands on"),
+)
+_PLAN: Final = (
+    Column(heading="image"),
+    Column(heading="action"),
+    Column(heading="takes", right=True),
+    Column(heading="why"),
+)
+_PUBLICATION: Final = (Column(heading="image"), Column(heading="visibility"), Column(heading="goes to"))
+
+
+def show_types(look: Look, out: Terminal, *, verbosity: int) -> None:
+    """Print the images in their order; what is shadowed; with a `verbosity` of 1 where image types are looked for."""
+    catalogue, relations = look.catalogue, look.relations
+    rows: list[Sequence[Span] | None] = []
+    for name in (one for one in relations.order if one in look.chosen):
+        image = catalogue.images[name]
+        style = "" if image.is_public else "warn"
+        rows.append((
+            Span(name),
+            Span(", ".join(image.aliases), "dim"),
+            Span(image.source.visibility, style),  # type: ignore[arg-type]
+            Span(f"{image.folder.root.what}: {image.spot}"),
+            Span(", ".join(relations.below[name])),
+        ))  # fmt: skip
+    out.write(table(_LIST, rows, out.width))
+    if catalogue.shadowed:
+        out.write([()])
+    for folder in catalogue.shadowed:
+        out.write([f"{shown(folder.path)} is shadowed by {shown(folder.shadowed_by or folder.path)}"])
+    if verbosity:
+        out.write([(), (Span("looked in, the first one wins", "bold"),)])
+        for root in catalogue.roots:
+            there = "" if root.folder.is_dir() else "  (not there)"
+            out.write([f"  {root.what}  {root.folder}{there}"])
+    for problem in relations.loose:
+        out.write([(Span(f"warning: {problem.where}: {problem.message}. {problem.hint}", "warn"),)])
+
+
+def types_as_json(look: Look) -> str:
+    """The same as a document."""
+    catalogue, relations = look.catalogue, look.relations
+    images: list[dict[str, Any]] = []
+    for name in (one for one in relations.order if one in look.chosen):
+        image = catalogue.images[name]
+        images.append({
+            "image": name,
+            "name": image.name,
+            "tag": image.tag,
+            "aliases": list(image.aliases),
+            "visibility": image.source.visibility,
+            "type": image.spot,
+            "root": image.folder.root.what,
+            "folder": str(image.folder.path),
+            "dependencies": list(relations.below[name]),
+            "reads": list(relations.read_by(name)),
+            "parameters": dict(image.parameters),
+        })  # fmt: skip
+    document = {
+        "schema": LIST_SCHEMA,
+        "images": images,
+        "shadowed": [
+            {"folder": str(one.path), "by": str(one.shadowed_by), "type": one.spot} for one in catalogue.shadowed
+        ],
+        "roots": [
+            {"what": root.what, "folder": str(root.folder), "there": root.folder.is_dir()} for root in catalogue.roots
+        ],
+        "warnings": [str(problem) for problem in relations.loose],
+    }
+    return json.dumps(document, indent=2)
+
+
+def show_types_plan(
+    plan: Plan,
+    layout: Layout,
+    commands: Mapping[StepId, tuple[str, ...]],
+    out: Terminal,
+    *,
+    verbosity: int,
+    pulls: Mapping[StepId, str],
+) -> None:
+    """Print a plan; `pulls` are the steps whose images are taken from where they are published, with why."""
+    several = len({decision.step.platform.oci for decision in plan.decisions}) > 1
+    rows: list[Sequence[Span] | None] = []
+    for decision in plan.decisions:
+        step = decision.step
+        name = layout.images[step.id].id + (f" ({step.platform})" if several else "")
+        action = "pull" if step.id in pulls else decision.action
+        reason = decision.reason + (f"; {pulls[step.id]}" if step.id in pulls else "")
+        seconds = decision.expected_seconds
+        takes = "" if decision.reuse or seconds is None or step.id in pulls else f"~{duration(seconds)}"
+        style = "good" if action != "build" else "busy"
+        rows.append((Span(name), Span(action, style), Span(takes), Span(escaped(reason))))  # type: ignore[arg-type]
+        if verbosity:
+            rows += [(Span(f"    also {alias}", "dim"),) for alias in layout.images[step.id].aliases]
+            if step.id in commands and step.id not in pulls:
+                rows.append((Span("    runs  ", "dim"), Span(command_line(commands[step.id]))))
+    out.write([*table(_PLAN, rows, out.width), ()])
+    builds = sum(1 for decision in plan.builds if decision.step.id not in pulls)
+    counts = [plural(builds, "build"), f"{len(plan.decisions) - len(plan.builds)} reused"]
+    if pulls:
+        counts.insert(1, f"{len(pulls)} pulled")
+    out.write([(Span(", ".join(counts), "bold"),)])
+
+
+def _goes(request: TypesRequest, layout: Layout) -> list[tuple[str, str, str]]:
+    """(image, visibility, where it goes) of what would be published, once for all platforms."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for chain in layout.graph.chains:
+        image = layout.images[chain.last.id]
+        target = request.places.target(image)
+        if chain.named and target:
+            for tag in image.tags:
+                found[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
+    return list(found.values())
+
+
+def show_publication(request: TypesRequest, layout: Layout, out: Terminal) -> None:
+    """Print what would go where."""
+    rows = [tuple(Span(text) for text in row) for row in _goes(request, layout)]
+    out.write(table(_PUBLICATION, rows, out.width))
+
+
+def publication_as_json(request: TypesRequest, layout: Layout) -> str:
+    """The same as a document."""
+    goes = [{"image": image, "visibility": kind, "to": to} for image, kind, to in _goes(request, layout)]
+    return json.dumps({"schema": PUBLICATION_SCHEMA, "images": goes}, indent=2)

@@ -1,0 +1,175 @@
+"""Reports for people: why a step is built, how two images differ, and where an image comes from.
+
+Why a step would be built or reused, for people.
+
+What changed between two images, as people read it.
+
+An image's trail as people and programs read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from chainbuild.comparison.model import Change, Comparison, size_words
+from chainbuild.images.inventory import Crumb
+from chainbuild.operations.why import Explanation
+from chainbuild.records.record import Record
+from chainbuild.registry.images import RemoteImage
+from chainbuild.text import duration, escaped, moment, size
+from chainbuild.ui.terminal import Line, Span, Style, Terminal
+
+
+def show(explanations: Sequence[Explanation], out: Terminal) -> None:
+    """Print explanations for people."""
+    lines: list[Line | str] = []
+    for one in explanations:
+        decision, last = one.decision, one.decision.last
+        lines.append((Span(f"{decision.step.id}: "), Span(decision.action, "bold"), Span(f", {decision.reason}")))
+        lines += [f"  asked for: {escaped(argument.told)}" for argument in one.arguments if argument.told]
+        if last is None:
+            lines.append("  it has no record in the chain registry")
+            continue
+        when = moment(last.built_at)
+        lines.append(f"  last built {when} in {duration(last.seconds)}: {last.image} ({last.key})")
+        if decision.components:
+            lines.append(f"  key now: {decision.components.key}")
+        if not one.differences and not decision.reuse:
+            lines.append("  nothing of its own differs")
+        lines += [f"  {escaped(text)}" for text in one.differences]
+        lines += [f"    {escaped(text)}" for text in one.diff]
+    out.write(lines)
+
+
+_SHOWN: Final = 20
+"""How many files of a part are named before the rest is counted."""
+_MARKS: Final[dict[str, tuple[str, Style]]] = {
+    "added": ("+", "good"),
+    "removed": ("-", "bad"),
+    "changed": ("~", "warn"),
+}
+
+
+def show_comparison(found: Comparison, out: Terminal, *, every_file: bool = False) -> None:
+    """Print what changed, part by part; `every_file` names all files instead of the first few of each package."""
+    lines: list[Line | str] = [
+        (Span(f"{_name(found.before)} → {_name(found.after)}", "bold"),),
+        f"  {found.after.platform.oci}, {size_words(found)}",
+    ]
+    for heading, changes in (
+        ("packages", found.packages), ("Python distributions", found.python),
+        ("configuration", found.configuration), ("steps", found.steps),
+    ):  # fmt: skip
+        if changes:
+            lines += [(), (Span(f"{heading}: {_counts(changes)}", "bold"),), *map(change_line, changes)]
+    if found.files:
+        lines += [(), (Span(f"files: {_counts(found.files)}", "bold"),), *_file_lines(found.files, every_file)]
+    if found.same:
+        lines.append("  no difference in packages, distributions, files, configuration and steps")
+    out.write(lines)
+
+
+def _name(image: RemoteImage) -> str:
+    place = image.reference
+    return f"{place.familiar_name}{f':{place.tag}' if place.tag else ''} ({image.digest.short})"
+
+
+def change_line(change: Change) -> Line:
+    """One change, with a mark that says which kind it is."""
+    mark, style = _MARKS[change.kind]
+    return (Span("  "), Span(mark, style), Span(f" {escaped(str(change))}"))
+
+
+def _counts(changes: Sequence[Change]) -> str:
+    counts = Counter(change.kind for change in changes)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in _MARKS if counts[kind])
+
+
+def _file_lines(changes: Iterable[Change], every_file: bool) -> list[Line | str]:
+    by_owner: dict[str, list[Change]] = {}
+    for change in changes:
+        by_owner.setdefault(change.owner, []).append(change)
+    lines: list[Line | str] = []
+    # What is nobody's comes first: a package's files are told by its version already.
+    for owner, mine in sorted(by_owner.items()):
+        if owner and not every_file:
+            lines.append(f"    of {escaped(owner)}: {_counts(mine)}")
+            continue
+        if owner:
+            lines.append(f"    of {escaped(owner)}:")
+        shown = mine if every_file else mine[:_SHOWN]
+        lines += map(change_line, shown)
+        if len(mine) > len(shown):
+            lines.append(f"    and {len(mine) - len(shown)} more; --files names all")
+    return lines
+
+
+SCHEMA: Final = "chainbuild.inspect/1"
+
+
+def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> None:
+    """Print the image and then every step, the lowest first."""
+    lines: list[Line | str] = [
+        (Span(str(image.reference), "bold"),),
+        f"  platform {image.platform.oci}, {size(image.size)} compressed in {len(image.layers)} layers",
+    ]
+    steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
+    for crumb in crumbs:
+        lines += [(), (Span(escaped(crumb.step), "bold"),), f"  key         {crumb.key}"]
+        lacking = crumb.refusal or "its record is no longer in the chain registry"
+        lines += _facts(crumb, crumb.record, steps) if crumb.record else [f"  {escaped(lacking)}"]
+    out.write(lines)
+
+
+def _facts(crumb: Crumb, record: Record, steps: Mapping[str, str]) -> list[Line | str]:
+    notes = record.notes
+    commit = notes.get("commit", "")
+    if commit and notes.get("dirty") == "yes":
+        commit += " and uncommitted changes"
+    when = moment(record.built_at)
+    facts = {
+        "image": str(record.image),
+        "Dockerfile": notes.get("dockerfile", ""),
+        "args": " ".join(f"{name}={value}" for name, value in record.components.args.items()),
+        "stands on": ", ".join(
+            # What nobody here made is known by its content, not by a digest: layers and configuration.
+            f"{name} {steps.get(identity) or f'of content {identity[7:19]}'}"
+            for name, identity in record.components.images.items()
+        ),
+        "commit": commit,
+        "built": f"{when} in {duration(record.seconds)}",
+        "signed by": crumb.signer,
+        "adds": size(max(record.added, 0)),
+        "proven": "; ".join(f"{proof}: {said}" for proof, said in record.verdicts.items()),
+    }
+    lines: list[Line | str] = [f"  {name:<11} {escaped(text)}" for name, text in facts.items() if text]
+    for number, warning in enumerate(record.warnings.first):
+        lines.append(f"  {'' if number else 'warnings':<11} {escaped(str(warning))}")
+    if (more := record.warnings.total - len(record.warnings.first)) > 0:
+        lines.append(f"  {'':<11} and {more} more (chainbuild minimize report has all of the stage)")
+    return lines
+
+
+def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
+    """The trail's document."""
+    document = {
+        "schema": SCHEMA,
+        "image": str(image.reference),
+        "platform": image.platform.oci,
+        "digest": str(image.digest),
+        "size": image.size,
+        "trail": [
+            {
+                "step": crumb.step,
+                "key": crumb.key,
+                "record": crumb.record.as_json() if crumb.record else None,
+                "signer": crumb.signer or None,
+                "refusal": crumb.refusal or None,
+            }
+            for crumb in crumbs
+        ],
+    }
+    return json.dumps(document, indent=2)

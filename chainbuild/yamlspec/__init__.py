@@ -1,0 +1,1 @@
+"""YAML files with line numbers: rules, their reader, and JSON schemas made from them."""

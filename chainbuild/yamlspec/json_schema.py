@@ -1,0 +1,78 @@
+"""JSON schemas (draft 2020-12) made from the rules that the readers of YAML files follow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from chainbuild.yamlspec.rules import ArgValue, Count, Flag, Key, Many, Named, OneOf, Rule, Table, Text
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema_of(rules: Table, title: str, description: str) -> dict[str, Any]:
+    """The document for a file of these rules."""
+    return {"$schema": _DIALECT, "title": title, "description": description} | _table(rules)
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """A schema as it is published."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _of(rule: Rule) -> dict[str, Any]:
+    match rule:
+        case Text():
+            return _text(rule)
+        case Flag():
+            return {"type": "boolean", "default": rule.default}
+        case Count():
+            most = {"maximum": rule.most} if rule.most is not None else {}
+            return {"type": "integer", "minimum": rule.least} | most
+        case ArgValue():
+            return {"type": ["string", "number", "boolean", "null"]}
+        case Many():
+            item = _of(rule.item)
+            unique = {"uniqueItems": True} if isinstance(rule.item, Text) else {}
+            least = {} if rule.empty else {"minItems": 1}
+            several = {"type": "array", "items": item} | least | unique
+            return {"anyOf": [item, several]} if rule.alone else several
+        case Named():
+            return {
+                "type": "object",
+                "propertyNames": {key: value for key, value in _text(rule.key).items() if key != "type"},
+                "additionalProperties": _of(rule.value),
+            }
+        case OneOf():
+            return {"anyOf": [_text(rule.text), _of(rule.table)]}
+        case Table():
+            return _table(rule)
+
+
+def _text(rule: Text) -> dict[str, Any]:
+    document: dict[str, Any] = {"type": ["string", "null"] if rule.blank else "string", "minLength": 1}
+    if rule.pattern:
+        document["pattern"] = rule.pattern
+    if rule.choices:
+        document["enum"] = list(rule.choices)
+    if rule.examples:
+        document["examples"] = list(rule.examples)
+    return document
+
+
+def _table(rule: Table) -> dict[str, Any]:
+    needed = [name for name, key in rule.keys.items() if key.needed]
+    document: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: _key(key) for name, key in rule.keys.items()},
+        "additionalProperties": False,
+    }
+    if needed:
+        document["required"] = needed
+    if rule.any_of:
+        document["anyOf"] = [{"required": [name]} for name in rule.any_of]
+    return document
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {"description": key.about} | _of(key.rule)

@@ -1,0 +1,307 @@
+"""From a YAML text to plain values with their lines; everything that is wrong with its shape is told.
+
+What it may say is a table of rules (see `rules`), for example `PROJECT` for `chainbuild.yaml`.
+
+Scalars are read as YAML 1.2's core schema says (a bare `on` or `1:30` is a text), as editors do that know the schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import yaml
+from msgspec import Struct, field
+
+from chainbuild.errors import Problem
+from chainbuild.text import perhaps_you_meant
+from chainbuild.yamlspec.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
+
+Place = tuple[str | int, ...]
+"""The keys and indexes that lead to a value."""
+
+_TAG: Final = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the scalars of version 1.2's core schema (section 10.3.2 of its specification)."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # its base's is none
+
+
+for _name, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+):
+    _Loader.add_implicit_resolver(
+        _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [*_first, *([""] * (_name == "null"))]
+    )
+
+
+class Content(Struct, frozen=True, kw_only=True):
+    """What the file says: plain values (`values`), and the line that each of them stands in."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def line(self, *place: str | int) -> int:
+        """The line of a value, or of the nearest one around it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+
+FILL_IT: Final = "chainbuild init --force writes one from what it finds in the folder."
+
+
+def read_nodes(raw: bytes, path: str, rules: Table, *, if_empty: str = FILL_IT) -> Content:
+    """Read the file's bytes. What is wrong is in `problems`, and then `values` is what is right.
+
+    `if_empty` is what to do about a file with nothing in it.
+    """
+    try:
+        node = compose(raw)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        return Content(problems=(Problem(path=path, line=line, message="not UTF-8 text", hint="Save it as UTF-8."),))
+    except yaml.YAMLError as error:
+        return Content(problems=(_syntax(error, path),))
+    except RecursionError:
+        return Content(
+            problems=(Problem(path=path, line=1, message="not YAML: nested too deeply", hint="Write less."),)
+        )
+    shape = _Shape(path)
+    values = shape.read(rules, node, ()) if node is not None else shape.empty(if_empty)
+    return Content(values=values or {}, lines=shape.lines, problems=tuple(shape.problems))
+
+
+def compose(raw: bytes) -> yaml.Node | None:
+    """The file's nodes, with the places that they stand in. Errors: `UnicodeDecodeError`, `yaml.YAMLError`."""
+    return yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
+
+
+def _syntax(error: yaml.YAMLError, path: str) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    return Problem(
+        path=path,
+        line=mark.line + 1 if mark else 0,
+        message=f"not YAML: {said}",
+        hint="Look at the indentation and the quotes there.",
+    )
+
+
+_NOTHING: Final = object()
+"""What was read of a value with the wrong shape."""
+
+
+class _Shape:
+    """Holds a tree of nodes against the rules."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lines: dict[Place, int] = {}
+        self.problems: list[Problem] = []
+
+    def empty(self, hint: str) -> dict[str, Any]:
+        self.say(1, "it is empty", hint)
+        return {}
+
+    def say(self, line: int, message: str, hint: str) -> None:
+        self.problems.append(Problem(path=self.path, line=line, message=message, hint=hint))
+
+    def read(self, rule: Rule, node: yaml.Node, place: Place) -> Any:
+        """The value of a node; what of it has the wrong shape is left out and told."""
+        self.lines[place] = node.start_mark.line + 1
+        readers: dict[type, Callable[[Any, yaml.Node, Place], Any]] = {
+            Text: self._text,
+            Flag: self._flag,
+            Count: self._count,
+            ArgValue: self._arg,
+            Many: self._many,
+            Named: self._named,
+            OneOf: self._one_of,
+            Table: self._table,
+        }
+        return readers[type(rule)](rule, node, place)
+
+    # Scalars ----------------------------------------------------------------------------------------------------------
+
+    def _mismatch(self, node: yaml.Node, place: Place, wanted: str, hint: str = "") -> object:
+        self.say(
+            node.start_mark.line + 1, f"{_named(place)}: expected {wanted}, found {_kind(node)}", hint or _how(wanted)
+        )
+        return _NOTHING
+
+    def _text(self, rule: Text, node: yaml.Node, place: Place) -> Any:
+        if rule.blank and _is(node, "null"):
+            return None
+        if not _is(node, "str"):
+            hint = f'Write it in quotes: "{node.value}".' if _is(node, "int", "float", "bool") else ""
+            return self._mismatch(node, place, rule.what, hint)
+        return node.value if self._fits(rule, node.value, node, place) else _NOTHING
+
+    def _fits(self, rule: Text, value: str, node: yaml.Node, place: Place) -> bool:
+        line = node.start_mark.line + 1
+        if not value:
+            self.say(line, f"{_named(place)} is empty", f"It is {rule.what}.")
+        elif rule.choices and value not in rule.choices:
+            self.say(line, f"{_named(place)}: {value!r} is not {rule.what}", _nearest(value, rule.choices))
+        elif rule.pattern and not re.search(rule.pattern, value):
+            example = f" As in {rule.examples[0]}." if rule.examples else ""
+            self.say(line, f"{_named(place)}: {value!r} is not {rule.what}", f"It is like {rule.pattern}.{example}")
+        else:
+            return True
+        return False
+
+    def _flag(self, _rule: Flag, node: yaml.Node, place: Place) -> Any:
+        if not _is(node, "bool"):
+            return self._mismatch(node, place, "true or false")
+        return node.value.lower() == "true"
+
+    def _count(self, rule: Count, node: yaml.Node, place: Place) -> Any:
+        number = _number(node)
+        if number is None or number != number // 1:
+            return self._mismatch(node, place, "a whole number")
+        if number < rule.least or (rule.most is not None and number > rule.most):
+            most = f" to {rule.most}" if rule.most is not None else " or more"
+            self.say(
+                node.start_mark.line + 1, f"{_named(place)}: {node.value} is out of range", f"It is {rule.least}{most}."
+            )
+            return _NOTHING
+        return int(number)
+
+    def _arg(self, _rule: ArgValue, node: yaml.Node, place: Place) -> Any:
+        if _is(node, "null"):
+            return None
+        if not _is(node, "str", "int", "float", "bool"):
+            return self._mismatch(node, place, "the value of an arg", "An arg is a line of text.")
+        return node.value
+
+    # Collections ------------------------------------------------------------------------------------------------------
+
+    def _many(self, rule: Many, node: yaml.Node, place: Place) -> Any:
+        if not isinstance(node, yaml.SequenceNode) or not _is(node, "seq"):
+            if rule.alone and _is(node, "str"):
+                value = self.read(rule.item, node, place)
+                self.lines[*place, 0] = node.start_mark.line + 1
+                return [None if value is _NOTHING else value]
+            return self._mismatch(node, place, "a list", "A list is written as [one, two], or with a dash a line.")
+        if not node.value and not rule.empty:
+            self.say(node.start_mark.line + 1, f"{_named(place)} is an empty list", "Leave the key out.")
+        values: list[Any] = []
+        for index, child in enumerate(node.value):
+            value = self.read(rule.item, child, (*place, index))
+            if isinstance(rule.item, Text) and value is not _NOTHING and value in values:
+                self.say(
+                    child.start_mark.line + 1, f"{_named(place)}: {value!r} is there twice", "Keep one of the two."
+                )
+            values.append(value)
+        # Each at its place: lines are found by it.
+        return [None if value is _NOTHING else value for value in values]
+
+    def _entries(self, node: yaml.Node, place: Place, what: str) -> list[tuple[str, yaml.Node, yaml.Node]] | None:
+        """The keys of a mapping, each once, with key and value nodes; None where it is no mapping."""
+        if not isinstance(node, yaml.MappingNode) or not _is(node, "map"):
+            self._mismatch(node, place, what, "Write its keys below it, indented: key: value.")
+            return None
+        entries: dict[str, tuple[str, yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self.say(line, f"a key of {what} is {_kind(key)}", "Keys are words.")
+            elif key.value in entries:
+                before = entries[key.value][1].start_mark.line + 1
+                self.say(line, f"{key.value!r} is said twice; before in line {before}", "Keep one of the two.")
+            else:
+                entries[key.value] = (key.value, key, value)
+        return list(entries.values())
+
+    def _named(self, rule: Named, node: yaml.Node, place: Place) -> Any:
+        values: dict[str, Any] = {}
+        for name, key, child in self._entries(node, place, "a table") or ():
+            self._fits(rule.key, name, key, place)
+            value = self.read(rule.value, child, (*place, name))
+            self.lines[*place, name] = key.start_mark.line + 1
+            if value is not _NOTHING:
+                values[name] = value
+        return values
+
+    def _one_of(self, rule: OneOf, node: yaml.Node, place: Place) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self._named(rule.table, node, place)
+        if not _is(node, "str"):
+            return self._mismatch(node, place, f"{rule.text.what}, or one for each")
+        return self._text(rule.text, node, place)
+
+    def _table(self, rule: Table, node: yaml.Node, place: Place) -> Any:
+        entries = self._entries(node, place, rule.what)
+        if entries is None:
+            return _NOTHING if place else {}
+        values: dict[str, Any] = {}
+        for name, key, child in entries:
+            line = key.start_mark.line + 1
+            if name not in rule.keys:
+                self.say(line, f"{rule.what} has no key {name!r}", _nearest(name, rule.keys))
+                continue
+            value = self.read(rule.keys[name].rule, child, (*place, name))
+            self.lines[*place, name] = line
+            if value is not _NOTHING:
+                values[name] = value
+        said = {name for name, _, _ in entries}
+        here = node.start_mark.line + 1
+        for name in (name for name, key in rule.keys.items() if key.needed and name not in said):
+            self.say(here, f"{rule.what} needs {name!r}", rule.keys[name].about)
+        if rule.any_of and not said.intersection(rule.any_of):
+            self.say(here, f"{rule.what} needs one of: {', '.join(rule.any_of)}", rule.keys[rule.any_of[0]].about)
+        return values
+
+
+def _is(node: yaml.Node, *kinds: str) -> bool:
+    return node.tag in {_TAG + kind for kind in kinds}
+
+
+def _number(node: yaml.Node) -> float | None:
+    if not _is(node, "int", "float"):
+        return None
+    text = node.value.lower()
+    try:
+        return float(int(text, 0)) if text.startswith(("0o", "0x")) else float(text)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _kind(node: yaml.Node) -> str:
+    if _is(node, "int", "float"):
+        return f"a number ({node.value})"
+    kinds = {"str": "a text", "bool": "true or false", "null": "nothing", "seq": "a list", "map": "a table"}
+    return kinds.get(node.tag.removeprefix(_TAG), f"a {node.tag}")
+
+
+def _named(place: Place) -> str:
+    """A place as people read it: `layers[1].base`."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def _how(wanted: str) -> str:
+    return f"Give {wanted}."
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    words = list(known)
+    same = word.lower().replace("_", "-")
+    # A word in the other spelling is nearer than any other.
+    spelled = next((one for one in words if one.replace("_", "-") == same), same)
+    shown = ", ".join(words[:24]) + (", …" if len(words) > 24 else "")
+    return f"{perhaps_you_meant(spelled, words)}Known: {shown}."

@@ -1,0 +1,423 @@
+"""A small world for tests of plans and runs: trees in a folder, a registry in memory, and a builder that is a function.
+
+    world = World(tmp_path)
+    world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN one\n"})
+    outcome = world.run()                  # plans and executes with the real parts, but for the builder
+    assert world.driver.built == ["amd64/stock/10-base", …]
+
+The builder's image is a function of the Dockerfile's bytes, the args and the images that it is given, so that the same
+inputs give the same content and other ones give another.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.buildx import BuildResult
+from chainbuild.context.remote import RemoteContent
+from chainbuild.errors import BuildFailedError
+from chainbuild.events import Emit, Event, StepReused, StepSkipped
+from chainbuild.execution.executor import Execution, Tools
+from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.pipeline import _external_facts
+from chainbuild.execution.post_build import StageFinisher, proofs_stand
+from chainbuild.execution.publish import publish_indexes
+from chainbuild.images.local_store import LocalImage, LocalStore
+from chainbuild.images.resolver import EMPTY, BaseFinder, Found, empty_image, find_all
+from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
+from chainbuild.layouts import numbered
+from chainbuild.model import BuildArg, Graph, Secret, Step
+from chainbuild.planning.inheritance import with_inherited
+from chainbuild.planning.inputs import InputReader
+from chainbuild.planning.planner import Decider, Plan, Renewal, make_plan, taken_before
+from chainbuild.records.garbage import is_readable
+from chainbuild.records.index import RecordIndex
+from chainbuild.records.labels import identity_of
+from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.registry.images import resolve
+from chainbuild.registry.oci import digest_of
+from chainbuild.registry.pool import Registries
+from tests.support.fake_registry import FakeHost, FakeRegistry
+from tests.support.keys import record_store
+
+AMD64, ARM64 = Platform.parse("amd64"), Platform.parse("aarch64")
+CHAIN = "localhost:5000"
+REPOSITORY = "team/atom"
+
+STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN make\n"
+STAGES = {
+    "utilities/Dockerfile-minimize": (
+        "ARG BASE_IMAGE\nARG PRODUCTION_IMAGE\nFROM ${BASE_IMAGE} AS chain\nFROM ${PRODUCTION_IMAGE} AS production\n"
+        "FROM scratch AS minimized\nARG ADDITIONAL_FILES=\nCOPY --from=chain /opt /opt\n"
+    ),
+    "utilities/Dockerfile-production": (
+        "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${MINIMIZED_IMAGE} AS minimized\nFROM ${PRODUCTION_IMAGE}\n"
+        "COPY --from=minimized / /\n"
+    ),
+}
+THREE_STEPS = {
+    "stock/10-Dockerfile-base": STEP,
+    "stock/20-Dockerfile-blas": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG CPU\nRUN make CPU=$CPU\n",
+    "stock/20-notes.txt": "for people",
+    "stock/blas-amd64-args": "CPU=HASWELL\n",
+    "stock/blas-aarch64-args": "CPU=ARMV8\n",
+    "stock/30-Dockerfile-venv": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY src/ /src/\nRUN make venv\n",
+    "src/setup.py": "setup()\n",
+    **STAGES,
+}
+GOOD_PROOF = {"findings": [], "elf": {"checked": 3}, "bytes": 1000, "seconds": 0.1}
+TRACE = "Dockerfile-trace"
+
+
+def good_trace(names: Iterable[str]) -> dict[str, Any]:
+    """The report of tests that passed, and whose paths are all there."""
+    rows = [
+        {"name": name, "status": "0", "produced": "", "traced": True, "paths": 7, "cut": False, "said": ""}
+        for name in names
+    ]
+    return {"paths": 7, "tests": rows, "missing": [], "words": [], "ignored": []}
+
+
+@dataclass
+class FakeDriver:
+    """Builds in memory. `fails` are steps with what they raise, `during` is called while a step builds."""
+
+    registries: Registries
+    fake: FakeRegistry
+    orders: list[BuildOrder] = field(default_factory=list)
+    fails: dict[str, BaseException] = field(default_factory=dict)
+    during: Callable[[BuildOrder], None] = lambda _: None
+    proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
+    content: Callable[[BuildOrder], str] | None = None
+    """What an image's own layer is, in this encoding."""
+    encoding: str = "utf-8"
+    has_report: bool = True
+    """Whether the minimize stage's target `report` has a report."""
+    fails_tests: dict[str, BaseException] = field(default_factory=dict)
+    """The steps whose tests fail, with what the builder raises."""
+    texts: list[str] = field(default_factory=list)
+    """The Dockerfiles by which tests were run."""
+    bill: bytes = b""
+    """The bill of materials that a proof makes besides."""
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    """What the report of traced tests says; by default that all passed and nothing is missing."""
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the images of steps have in their config besides, by step id."""
+    stopped: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def built(self) -> list[str]:
+        """The steps that were built, in the order in which they began."""
+        return [order.step for order in self.orders if order.export is None and order.image]
+
+    @property
+    def traced(self) -> list[str]:
+        """The steps whose images were traced, in order."""
+        return [order.step for order in self.orders if order.dockerfile.name == TRACE]
+
+    @property
+    def tested(self) -> list[str]:
+        """The steps whose tests were run, in order."""
+        return [order.step for order in self.tests]
+
+    @property
+    def tests(self) -> list[BuildOrder]:
+        """The orders that were only run: tests of images."""
+        return [order for order in self.orders if order.export is None and not order.image]
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        with self.lock:
+            self.orders.append(order)
+        self.during(order)
+        if order.export is None and not order.image:
+            self.texts.append(order.dockerfile.read_text())
+            if order.step in self.fails_tests:
+                raise self.fails_tests[order.step]
+            return BuildResult(digest=None, seconds=0.1)
+        if order.step in self.fails:
+            raise self.fails[order.step]
+        if order.export is not None and order.dockerfile.name == TRACE:
+            tests = json.loads((order.context / "tests.json").read_bytes())
+            (order.export / "trace.json").write_text(
+                json.dumps(good_trace(one["name"] for one in tests) | dict(self.trace))
+            )
+            return BuildResult(digest=None, seconds=0.1)
+        if order.export is not None:
+            report = dict(self.proof) | {"sizes": {"minimized": 10, "chain": 1000}}
+            if self.has_report or order.target != "report":
+                (order.export / "report.json").write_text(json.dumps(report))
+            if self.bill:
+                (order.export / "sbom.spdx.json").write_bytes(self.bill)
+            return BuildResult(digest=None, seconds=0.1)
+        return BuildResult(digest=self._push(order).digest, seconds=1.0)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def _push(self, order: BuildOrder) -> Any:
+        args = dict(order.args)
+        given = args.get("PRODUCTION_IMAGE") if "MINIMIZED_IMAGE" in args else args.get("BASE_IMAGE")
+        parent = self._resolved(given, order.platform)
+        if self.content:
+            text = self.content(order)
+        else:
+            arguments = {name: self._content(value, order.platform) for name, value in sorted(args.items())}
+            dockerfile = _without_comments(order.dockerfile.read_text())
+            copied = [
+                path.read_text() for path in sorted((order.context / "src").glob("*")) if "COPY src" in dockerfile
+            ]
+            text = json.dumps([dockerfile, arguments, copied])
+        config = parent.config
+        layers = [*(self._blob(parent.reference, layer) for layer in parent.layers), text.encode(self.encoding)]
+        with self.lock:
+            return self.fake.add_image(
+                order.image,
+                order.platform,
+                layers=layers,
+                **{"env": config.env, "cmd": config.cmd, "entrypoint": config.entrypoint, "labels": config.labels}
+                | self.changes.get(order.step, {}),
+            )
+
+    def _blob(self, reference: ImageReference, layer: Any) -> bytes:
+        return self.fake.host(reference.registry).blobs[reference.repository, str(layer.digest)]
+
+    def _resolved(self, pinned: str | None, platform: Platform) -> Any:
+        assert pinned is not None
+        if pinned == EMPTY:
+            return empty_image(platform).image
+        assert "@sha256:" in pinned, "a parent is a digest"
+        return resolve(self.registries, ImageReference.parse(pinned), platform)
+
+    def _content(self, value: str, platform: Platform) -> str:
+        if "@sha256:" not in value:
+            return value
+        return identity_of(self._resolved(value, platform).config)
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+
+
+class FakeStore(LocalStore):
+    """A local store with these images."""
+
+    def __init__(self, images: Mapping[str, LocalImage] | None = None) -> None:
+        self.images = dict(images or {})
+
+    def find(self, name: str) -> LocalImage | None:
+        return self.images.get(name)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.images)
+
+
+class World:
+    """A tree, a registry with a base and a production image, and a builder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.fake = FakeRegistry()
+        self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.records = record_store(self.registries, CHAIN)
+        self.driver = FakeDriver(self.registries, self.fake)
+        self.events: list[Event] = []
+        self.now = 1_000_000.0
+        self.tag = "v1"
+        self.base_name = "fat:1"
+        self.notices: list[str] = []
+        """What people are told of what was asked of the stages."""
+        self.build_args: tuple[BuildArg, ...] = ()
+        self.build_contexts: tuple[tuple[str, str], ...] = ()
+        self.secrets: tuple[Secret, ...] = ()
+        self.production = "slim:1"
+        self.remotes = RemoteContent(run_git=lambda *_: (1, "", "unit tests ask nobody"))
+        self.base("first")
+        for platform in (AMD64, ARM64):
+            self.fake.add_image(
+                f"docker.io/library/slim:{platform.name}",
+                platform,
+                layers=[b"slim"],
+                cmd=["sh"],
+                env=[("PATH", "/bin")],
+            )
+        self._index("slim")
+        self.fake.host("docker.io")
+
+    def base(self, content: str, **changes: Any) -> None:
+        """Let `fat:1` be an index over images of that content; `debian:bookworm-slim` is what proofs run on."""
+        for platform in (AMD64, ARM64):
+            for name in ("fat", "debian"):
+                self.fake.add_image(
+                    f"docker.io/library/{name}:{platform.name}", platform, layers=[content.encode()], **changes
+                )
+        self._index("fat")
+        self._index("debian", "bookworm-slim")
+
+    def _index(self, name: str, tag: str = "1") -> None:
+        images = [
+            resolve(self.registries, ImageReference.parse(f"{name}:{platform.name}"), platform)
+            for platform in (AMD64, ARM64)
+        ]
+        self.fake.add_index(f"docker.io/library/{name}:{tag}", images)
+
+    @property
+    def host(self) -> FakeHost:
+        """The chain registry."""
+        return self.fake.host(CHAIN)
+
+    def write(self, files: Mapping[str, str | None]) -> None:
+        """Write files of the tree; None takes one away."""
+        for name, text in files.items():
+            path = self.root / name
+            if text is None:
+                path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def request(
+        self, platforms: Sequence[Platform] = (AMD64,), options: Sequence[str] = ("stock",)
+    ) -> numbered.Request:
+        return numbered.Request(
+            root=self.root,
+            platforms=tuple(platforms),
+            repo=ImageReference.parse(REPOSITORY),
+            repository=ChainRegistry(CHAIN).place(ImageReference.parse(REPOSITORY)),
+            tag=self.tag,
+            base=ImageReference.parse(self.base_name),
+            options=tuple(options),
+            production=ImageReference.parse(self.production),
+            build_platform=AMD64,
+            build_args=self.build_args,
+            build_contexts=self.build_contexts,
+            secrets=self.secrets,
+        )
+
+    def graph(self, platforms: Sequence[Platform] = (AMD64,), options: Sequence[str] = ("stock",)) -> Graph:
+        return numbered.read(self.request(platforms, options))
+
+    def inherited(self, graph: Graph) -> Graph:
+        """The graph with what was asked of the stages up to its base images, as a run makes it."""
+        reader = AskedReader(self.records, self.found(graph), self.notices.append)
+        return with_inherited(graph, reader.asks_of, build_platform=AMD64)
+
+    def found(self, graph: Graph) -> Found:
+        def no_hand_over(name: str, platform: Platform, destination: str) -> None:
+            raise AssertionError(f"{name} was handed over")
+
+        finder = BaseFinder(self.records, FakeStore(), self.events.append, hand_over=no_hand_over)
+        return find_all(finder, graph.external_images)
+
+    def decider(
+        self, graph: Graph, found: Found, *, renewal: Renewal | None = None, first: int | None = None
+    ) -> Decider:
+        return Decider(
+            self.records,
+            InputReader(AMD64, remotes=self.remotes.fresh()),
+            lambda step: _external_facts(step, found),
+            renewal=renewal,
+            taken=taken_before(graph, first) if first is not None else None,
+            clock=lambda: self.now,
+            passed=proofs_stand,
+        )
+
+    def plan(self, graph: Graph | None = None, **how: Any) -> Plan:
+        graph = graph or self.graph()
+        return make_plan(graph, self.decider(graph, self.found(graph), **how))
+
+    def execution(
+        self,
+        graph: Graph | None = None,
+        *,
+        jobs: int = 1,
+        keep_going: bool = False,
+        seconds_left: Callable[[], float] | None = None,
+        strict: bool = False,
+        between: Callable[[], None] = lambda: None,
+        before_name: Callable[[Step, Digest], None] = lambda _step, _image: None,
+        **how: Any,
+    ) -> Execution:
+        graph = graph or self.graph()
+        found = self.found(graph)
+        decider = self.decider(graph, found, **how)
+        plan = make_plan(graph, decider)
+        between()
+        tools = Tools(
+            driver=self.driver,
+            registries=self.registries,
+            records=self.records,
+            decider=decider,
+            finisher=StageFinisher(self.registries, self.driver, self.events.append),
+            found=found,
+            emit=self.events.append,
+            clock=lambda: self.now,
+            before_name=before_name,
+        )
+        return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
+
+    def run_noting(self, graph: Graph | None = None) -> Outcome:
+        """Run with what lower options asked, and note at the images what was asked up to them, as the command does."""
+        graph = self.inherited(graph or self.graph())
+        index = RecordIndex(self.registries, graph.chains, self.records.keyring)
+        notes = AskedNotes(
+            graph, self.registries, self.records.keyring, index, notice=self.notices.append, clock=lambda: self.now
+        )
+        outcome = self.run(graph, before_name=notes.note)
+        for chain in graph.chains:
+            records = [outcome.results[step.id].record for step in chain.all_steps if step.id in outcome.results]
+            index.update(chain, records, notes.made(chain))
+        return outcome
+
+    def run(self, graph: Graph | None = None, **how: Any) -> Outcome:
+        """Plan, execute, and put what is there into the indexes."""
+        graph = graph or self.graph()
+        outcome = self.execution(graph, **how).run()
+        finished = [chain for chain in graph.chains if chain.production and chain.result.id in outcome.results]
+        publish_indexes(self.registries, finished, outcome)
+        return outcome
+
+    def begin_again(self) -> None:
+        """Forget what was seen, not what the registry holds."""
+        self.driver.orders.clear()
+        self.driver.fails.clear()
+        self.driver.fails_tests.clear()
+        self.driver.texts.clear()
+        self.events.clear()
+        self.fake.log.clear()
+
+    @property
+    def reused(self) -> list[str]:
+        return [event.step for event in self.events if isinstance(event, StepReused)]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return {event.step: event.reason for event in self.events if isinstance(event, StepSkipped)}
+
+    def tags(self, host: FakeHost | None = None) -> dict[str, str]:
+        """The readable tags of the chain registry's repository, with what they point at."""
+        tags = (host or self.host).tags
+        return {tag: digest for (_, tag), digest in tags.items() if is_readable(tag)}
+
+    def identities(self) -> dict[str, str]:
+        """The readable tags with the content behind them."""
+        contents = {}
+        for tag in self.tags():
+            reference = ImageReference(CHAIN, REPOSITORY, tag)
+            platform = ARM64 if tag.endswith("aarch64") else AMD64
+            contents[tag] = str(resolve(self.registries, reference, platform).config.content_identity)
+        return contents
+
+
+def failed(step: str) -> BuildFailedError:
+    return BuildFailedError(f"{step}: RUN make failed: exit code: 2", where="10-Dockerfile-base:3")
+
+
+def fake_digest(text: str) -> str:
+    return digest_of(text.encode()).value

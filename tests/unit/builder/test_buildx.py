@@ -1,0 +1,388 @@
+"""Orders as buildx's command lines, and buildx's failures as errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildOrder, Pin, order_for, shown_path, stage_args
+from chainbuild.builder.builders import Builder
+from chainbuild.builder.buildx import EPOCH, BuildxDriver, _children
+from chainbuild.builder.failures import is_transient
+from chainbuild.builder.progress import Failure
+from chainbuild.dockerfile.model import Place
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
+from chainbuild.events import Event
+from chainbuild.model import Secret
+from chainbuild.values import replace
+from tests.support.world import AMD64, ARM64, THREE_STEPS, World
+from tests.unit.builder.test_progress import ERROR, log, vertex
+
+ORDER = BuildOrder(
+    step="amd64/stock/10-base",
+    dockerfile=Path("/tree/stock/10-Dockerfile-base"),
+    shown="stock/10-Dockerfile-base",
+    context=Path("/tree"),
+    platform=AMD64,
+    args=(("CPU", "ZEN 3 $(id)"), ("BASE_IMAGE", "localhost:5000/a@sha256:1")),
+    image="localhost:5000/team/atom:k1-staging",
+)
+
+REWRITES = Builder(name="far", driver="remote", platforms=("linux/arm64",), status="running", buildkit=(0, 20))
+
+
+def test_a_plain_order() -> None:
+    assert BuildxDriver().command(ORDER) == (
+        "docker", "buildx", "build", "--progress", "rawjson",
+        "--build-arg", "CPU=ZEN 3 $(id)",
+        "--build-arg", "BASE_IMAGE=localhost:5000/a@sha256:1",
+        "--file", "/tree/stock/10-Dockerfile-base",
+        "--output",
+        "type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=zstd,compression-level=1",
+        "--platform", "linux/amd64",
+        "--provenance=false",
+        "/tree",
+    )  # fmt: skip
+
+
+def test_an_order_with_everything() -> None:
+    order = replace(
+        ORDER,
+        contexts=(("golang:1.22", "docker-image://docker.io/library/golang@sha256:2"), ("sources", "/elsewhere")),
+        secrets=(Secret(id="token", spec="id=token,src=/run/token"), Secret(id="key", spec="id=key,env=KEY")),
+        target="slim",
+        platform=ARM64,
+        compression=RESULT_COMPRESSION,
+    )
+    driver = BuildxDriver(builders={"linux/arm64": "far", "": "near"}, no_cache=True)
+    driver._known["far"] = REWRITES
+    assert driver.command(order) == (
+        "docker", "buildx", "build", "--progress", "rawjson",
+        "--build-arg", "CPU=ZEN 3 $(id)",
+        "--build-arg", "BASE_IMAGE=localhost:5000/a@sha256:1",
+        "--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}",
+        "--build-context", "golang:1.22=docker-image://docker.io/library/golang@sha256:2",
+        "--build-context", "sources=/elsewhere",
+        "--builder", "far",
+        "--file", "/tree/stock/10-Dockerfile-base",
+        "--no-cache",
+        "--output",
+        ("type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=gzip,compression-level=6,"
+        "rewrite-timestamp=true"),
+        "--platform", "linux/arm64",
+        "--provenance=false",
+        "--secret", "id=token,src=/run/token",
+        "--secret", "id=key,env=KEY",
+        "--target", "slim",
+        "/tree",
+    )  # fmt: skip
+
+
+def test_an_export_pushes_nothing() -> None:
+    command = BuildxDriver().command(replace(ORDER, image="", export=Path("/out")))
+    assert command[command.index("--output") + 1] == "type=local,dest=/out"
+    assert not any("registry" in word for word in command)
+
+
+def test_a_user_s_own_source_date_epoch_wins() -> None:
+    driver = BuildxDriver(builders={"": "far"})
+    driver._known["far"] = REWRITES
+    order = replace(ORDER, args=(("SOURCE_DATE_EPOCH", "7"),))
+    assert driver.arguments(order)["build_args"] == {"SOURCE_DATE_EPOCH": "7"}
+
+
+@pytest.mark.parametrize(
+    ("builder", "rewrites"),
+    [
+        (Builder(name="b", driver="docker-container", platforms=(), status="running", buildkit=(0, 13)), True),
+        (Builder(name="b", driver="docker-container", platforms=(), status="running", buildkit=(0, 12)), False),
+        (Builder(name="b", driver="docker", platforms=(), status="running", buildkit=(0, 20)), False),
+    ],
+)
+def test_times_are_rewritten_where_the_builder_can(builder: Builder, rewrites: bool) -> None:
+    driver = BuildxDriver()
+    driver._known[None] = builder
+    arguments = driver.arguments(ORDER)
+    assert ("rewrite-timestamp" in arguments["output"]) is rewrites
+    assert ("SOURCE_DATE_EPOCH" in arguments["build_args"]) is rewrites
+    assert "SOURCE_DATE_EPOCH" not in driver.arguments(replace(ORDER, image="", export=Path("/out")))["build_args"]
+
+
+def test_builders_by_platform() -> None:
+    driver = BuildxDriver(builders={"linux/arm64": "far"})
+    assert (driver.builder_for(ARM64), driver.builder_for(AMD64)) == ("far", None)
+    assert BuildxDriver(builders={"": "near"}).builder_for(AMD64) == "near"
+
+
+# Orders of steps ------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_becomes_an_order(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write(THREE_STEPS)
+    world.run()
+    step = world.graph().by_id["amd64/stock/20-blas"]
+    order = order_for(step, {"BASE_IMAGE": "localhost:5000/a@sha256:1"}, image="x:y", extra={"CPU": "no", "MORE": "1"})
+    assert dict(order.args) == {"CPU": "HASWELL", "MORE": "1", "BASE_IMAGE": "localhost:5000/a@sha256:1"}
+    assert (order.platform, order.image, order.target) == (AMD64, "x:y", None)
+    assert order.compression[0] == "zstd"
+    production = world.graph().by_id["amd64/stock/production"]
+    pinned = {image.name: f"localhost:5000/{place}@sha256:1" for place, image in enumerate(production.images)}
+    assert order_for(production, pinned).compression[0] == "gzip"
+    minimize = world.graph().by_id["amd64/stock/minimize"]
+    assert stage_args(minimize, {"LD_LIBRARY_PATH": "/x", "PATH": "", "HOME": "/"}) == {"LIBRARY_PATH": "/x"}
+    assert stage_args(minimize, {}, "app") == {"IMAGE_USER": "app"}
+    assert stage_args(step, {}, "app") == {}
+
+
+def test_paths_are_shown_as_people_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(tmp_path / "stock/x") == "stock/x"
+    assert shown_path(tmp_path.parent / "x") == str(tmp_path.parent / "x")
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+
+
+class FakeBuildx:
+    """What python_on_whales would give: lines, then an exception or a metadata file."""
+
+    def __init__(self, lines: list[str], *, code: int = 0, digest: str = "", written: bool = True) -> None:
+        self.lines, self.code, self.digest, self.written = lines, code, digest, written
+        self.buildx = self
+        self.given: dict[str, Any] = {}
+
+    def build(self, **given: Any) -> Iterator[str]:
+        from python_on_whales.exceptions import DockerException
+
+        self.given = given
+        for line in self.lines:
+            yield from (text + "\n" for text in line.split("\n"))
+        if self.code:
+            raise DockerException(["docker", "buildx", "build"], self.code)
+        if self.written:
+            Path(given["metadata_file"]).write_text(json.dumps({"containerimage.digest": self.digest}))
+
+
+def driver_with(docker: FakeBuildx) -> BuildxDriver:
+    driver = BuildxDriver()
+    driver.__dict__["_docker"] = docker
+    return driver
+
+
+def failure(*parts: dict[str, Any] | str, code: int = 1, order: BuildOrder = ORDER) -> ChainbuildError:
+    lines = [part if isinstance(part, str) else json.dumps(part) for part in parts]
+    with pytest.raises(ChainbuildError) as caught:
+        driver_with(FakeBuildx(lines, code=code)).build(order, lambda _: None)
+    return caught.value
+
+
+EXCERPT = "10-Dockerfile-base:3\n--------------------\n   3 | >>> RUN make\n--------------------"
+
+
+def test_a_build_gives_its_digest() -> None:
+    digest = "sha256:" + "a" * 64
+    docker = FakeBuildx([json.dumps(vertex()), json.dumps(log("one\n"))], digest=digest)
+    events: list[Event] = []
+    result = driver_with(docker).build(ORDER, events.append)
+    assert str(result.digest) == digest
+    assert events
+    assert docker.given["provenance"] is False
+    assert docker.given["stream_logs"] is True
+    assert (
+        driver_with(FakeBuildx([])).build(replace(ORDER, image="", export=Path("/out")), lambda _: None).digest is None
+    )
+
+
+def test_context_of_a_build_with_other_pins_is_sent_under_another_name(tmp_path: Path) -> None:
+    """Copies of one Dockerfile for two platforms may have one size and one time: a builder would take them for the same."""
+
+    def sent_as(reference: str) -> str:
+        docker = FakeBuildx([], digest="sha256:" + "a" * 64)
+        pin = Pin(place=Place(1), word="old", reference=reference)
+        order = replace(ORDER, context=tmp_path, sent="1", source=b"FROM old", pins=(pin,))
+        driver_with(docker).build(order, lambda _: None)
+        return Path(docker.given["context_path"]).name
+
+    assert sent_as("x@sha256:1") == sent_as("x@sha256:1")
+    assert sent_as("x@sha256:1") != sent_as("x@sha256:2")
+
+
+@pytest.mark.parametrize("docker", [FakeBuildx([], digest="no digest"), FakeBuildx([], written=False)])
+def test_a_buildx_that_does_not_say_what_it_made(docker: FakeBuildx) -> None:
+    with pytest.raises(ChainbuildError) as caught:
+        driver_with(docker).build(ORDER, lambda _: None)
+    assert "buildx" in str(caught.value) or "is not a digest" in str(caught.value)
+
+
+def test_a_run_that_fails() -> None:
+    error = failure(vertex(), log("compiling\nno rule\n"), vertex(error=ERROR), EXCERPT)
+    assert isinstance(error, BuildFailedError)
+    assert error.message == "amd64/stock/10-base: RUN make failed: exit code: 2"
+    assert error.where == "stock/10-Dockerfile-base:3"
+    assert error.log_tail == ("compiling", "no rule")
+
+
+def test_what_fails_before_any_instruction() -> None:
+    error = failure('ERROR: failed to build: no builder "x" found')
+    assert isinstance(error, BuildFailedError)
+    assert error.message == 'amd64/stock/10-base: the build failed: failed to build: no builder "x" found'
+    assert error.where == "stock/10-Dockerfile-base"
+    assert error.log_tail
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "write /var/lib/x: no space left on device",
+        "cc: error: No space left on device",
+        "mkdir /x: disk quota exceeded",
+    ],
+)
+def test_no_space(said: str) -> None:
+    for error in (failure(vertex(), log(said + "\n"), vertex(error=ERROR)), failure(f"ERROR: {said}")):
+        assert isinstance(error, NotReadyError)
+        assert "no space left" in error.message
+        assert "docker buildx prune" in error.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "exec /bin/sh: exec format error",
+        "exec /usr/bin/bash: exec format error",
+        "standard_init_linux.go:228: exec user process caused: exec format error",
+        'exec user process caused: "exec format error"',
+        "exec container process `/bin/sh`: Exec format error",
+    ],
+)
+def test_no_emulation(said: str) -> None:
+    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
+    assert isinstance(error, NotReadyError)
+    assert "does not run linux/arm64 programs" in error.message
+    assert "tonistiigi/binfmt --install arm64" in error.hint
+    assert "--builder aarch64=NAME" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "transient"),
+    [
+        ("failed to commit j1wa to kp8t during finalize: snapshot j1wa does not exist: not found", True),
+        ("failed to solve: not found", True),
+        ('image "localhost:5000/a:1": already exists', True),
+        ('process "/bin/sh -c make" did not complete successfully: exit code: 2', False),
+        ("docker.io/library/nothing:1: not found", False),
+    ],
+)  # fmt: skip
+def test_what_a_second_try_may_mend(said: str, transient: bool) -> None:
+    assert is_transient(Failure(vertex="exporting to image", error=said, line=0, tail=(), text="")) is transient
+
+
+def test_a_damaged_cache_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill of the client left an entry without its snapshot: each try that takes it from the cache fails the same way."""
+    monkeypatch.setattr("chainbuild.builder.buildx._PAUSE", 0)
+    damaged = "ERROR: failed to solve: failed to stat active key during commit: snapshot j1wa does not exist: not found"
+
+    class Damaged(FakeBuildx):
+        def build(self, **given: Any) -> Iterator[str]:
+            self.lines, self.code = ([damaged], 1) if given["cache"] else ([], 0)
+            return super().build(**given)
+
+    digest = "sha256:" + "a" * 64
+    assert str(driver_with(Damaged([], digest=digest)).build(ORDER, lambda _: None).digest) == digest
+
+
+@pytest.mark.parametrize("said", ["/bin/sh: 1: ./tool: Exec format error", "bash: ./tool: Exec format error"])
+def test_a_program_of_another_platform_is_the_dockerfile_s_affair(said: str) -> None:
+    assert isinstance(failure(vertex(), log(said + "\n"), vertex(error=ERROR)), BuildFailedError)
+
+
+def test_a_qemu_crash_is_called_that() -> None:
+    error = failure(
+        vertex(),
+        log("compiling\nqemu: uncaught target signal 11 (Segmentation fault) - core dumped\n"),
+        vertex(error=ERROR),
+        EXCERPT,
+        order=replace(ORDER, platform=ARM64),
+    )
+    assert isinstance(error, BuildFailedError)
+    assert "QEMU crashed while it ran 'RUN make'" in error.message
+    assert error.where == "stock/10-Dockerfile-base:3"
+    assert "--builder aarch64=NAME" in error.hint
+    assert error.log_tail[0] == "compiling"
+
+
+@pytest.mark.parametrize(
+    ("said", "crashed"),
+    [
+        ("qemu: uncaught target signal 11 (Segmentation fault) - core dumped", True),
+        ("qemu: unhandled CPU exception 0x2 - aborting", True),
+        ("qemu: fatal: Trying to execute code outside RAM", True),
+        ("qemu-aarch64: QEMU internal SIGSEGV {code=MAPERR, addr=0x20}", True),
+        ("qemu-aarch64-static: /build/tcg/tcg.c:3340: tcg_gen: Assertion `x' failed.", True),
+        ("qemu-arm: mmap of /lib/x.so: Invalid argument", True),
+        ("/bin/sh: line 1:    12 Segmentation fault      (core dumped) make", False),
+        ("Segmentation fault (core dumped) /usr/bin/qemu-aarch64 /bin/make", True),
+        ("Segmentation fault (core dumped)", False),
+        ("qemu-aarch64: warning: TCG doesn't support requested feature: Invalid argument", False),
+        ("qemu-aarch64: Could not open '/lib/ld-linux.so': No such file or directory", False),
+        ("qemu: Unsupported syscall: 435", False),
+        ("gcc: Invalid argument", False),
+        ("Setting up qemu-user-static", False),
+    ],
+)
+def test_a_word_of_qemu_s_is_no_crash(said: str, crashed: bool) -> None:
+    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
+    assert isinstance(error, BuildFailedError)
+    assert ("QEMU crashed" in error.message) is crashed
+
+
+@pytest.mark.parametrize("said", ["401 Unauthorized", "push access denied: requested access to the resource is denied"])
+def test_a_registry_that_wants_a_login(said: str) -> None:
+    assert "docker login" in failure(f"ERROR: failed to solve: failed to push x: {said}").hint
+
+
+@pytest.mark.parametrize("said", ["unknown flag: parents", "unknown flag: --exclude (did you mean --include?)"])
+def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
+    error = failure(f"ERROR: failed to solve: dockerfile parse error on line 3: {said}")
+    assert "'# syntax=docker/dockerfile:1' as the first line" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "packages", "hint"),
+    [
+        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
+        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES needs apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "", "The image has no shell"),
+        ("/bin/sh: 1: apt-get: not found", "", ""),
+        ("E: Unable to locate package tiny", "tiny", ""),
+    ],
+)
+def test_image_without_apt_or_shell_has_a_hint(said: str, packages: str, hint: str) -> None:
+    order = replace(ORDER, args=(("PRODUCTION_PACKAGES", packages),))
+    found = failure(vertex(), log(f"{said}\n"), vertex(error=ERROR), order=order).hint
+    assert found.startswith(hint)
+    assert bool(found) == bool(hint)
+
+
+def test_a_builder_that_does_not_reach_the_chain_registry() -> None:
+    error = failure(
+        'ERROR: failed to solve: dial tcp [::1]:5000: connect: connection refused: Head "http://localhost:5000"'
+    )
+    assert "network=host" in error.hint
+
+
+@pytest.mark.parametrize("code", [130, 143, -2, -15])
+def test_a_build_that_was_cancelled(code: int) -> None:
+    assert failure("ERROR: canceled", code=code).message == "amd64/stock/10-base: the build was cancelled"
+
+
+def test_children_are_found_in_a_process_table() -> None:
+    table = "  1 0 init\n 20 7 docker buildx build /a\n 21 8 docker buildx\n\n 22 7 docker buildx build /b\nnonsense\n"
+    assert list(_children(table, "7", "")) == [20, 22]
+    assert list(_children(table, "7", "/b")) == [22]

@@ -1,0 +1,211 @@
+"""buildx's rawjson as events, and what is known of a failure."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.builder.progress import TAIL_LINES, Failure, JsonStream, Progress
+from chainbuild.events import Event, LogLine, Message, StepProgress
+
+RUN = "[2/3] RUN make"
+
+
+def encoded(data: str | bytes) -> str:
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+def vertex(name: str = RUN, digest: str = "sha256:1", **more: Any) -> dict[str, Any]:
+    return {"vertexes": [{"digest": digest, "name": name, "started": "2026-01-01T00:00:00Z", **more}]}
+
+
+def log(data: str | bytes, digest: str = "sha256:1", stream: int = 1) -> dict[str, Any]:
+    return {"logs": [{"vertex": digest, "stream": stream, "data": encoded(data), "timestamp": "2026-01-01T00:00:00Z"}]}
+
+
+def fed(*parts: dict[str, Any] | str, indent: int | None = None) -> tuple[list[Event], Failure]:
+    events: list[Event] = []
+    progress = Progress("amd64/stock/10-base", events.append)
+    for part in parts:
+        text = part if isinstance(part, str) else json.dumps(part, indent=indent)
+        for line in text.split("\n"):
+            progress.feed(f"{line}\n")
+    return events, progress.failure()
+
+
+def lines(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, LogLine)]
+
+
+@pytest.mark.parametrize("indent", [None, 2, 4])
+def test_log_lines_whether_pretty_printed_or_not(indent: int | None) -> None:
+    events, _ = fed(vertex(), log("one\ntwo\n"), log("err\n", stream=2), indent=indent)
+    assert [(event.vertex, event.text, event.stream) for event in events if isinstance(event, LogLine)] == [
+        (RUN, "one", "stdout"),
+        (RUN, "two", "stdout"),
+        (RUN, "err", "stderr"),
+    ]
+
+
+def test_half_lines_wait_for_their_other_half() -> None:
+    events, _ = fed(vertex(), log("on"), log("e\ntw"), log("E", stream=2), log("o\n"), log("RR\n", stream=2))
+    assert lines(events) == ["one", "two", "ERR"]
+
+
+def test_half_lines_of_two_instructions_are_not_mixed() -> None:
+    events, _ = fed(vertex(digest="a"), vertex(digest="b", name="B"), log("x", "a"), log("y", "b"), log("1\n", "a"))
+    assert lines(events) == ["x1", "y"]
+
+
+def test_the_last_half_line_comes_when_its_instruction_ends() -> None:
+    events: list[Event] = []
+    progress = Progress("s", events.append)
+    progress.feed(json.dumps(vertex()))
+    progress.feed(json.dumps(log("no end")))
+    assert lines(events) == []
+    progress.feed(json.dumps(vertex(completed="2026-01-01T00:00:01Z")))
+    assert lines(events) == ["no end"]
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
+    events, _ = fed(vertex(), log(b"caf\xe9\n"), log("gr\u00fc".encode()[:3]), log("gr\u00fc".encode()[3:] + b"\n"))
+    assert lines(events) == ["caf\ufffd", "gr\u00fc"]
+
+
+def test_what_is_being_done_is_told_once() -> None:
+    events, _ = fed(vertex(), vertex(), vertex("[internal] load build definition", "b"), vertex("[3/3] COPY", "c"))
+    assert [event.doing for event in events if isinstance(event, StepProgress)] == [RUN, "[3/3] COPY"]
+
+
+def test_transfers() -> None:
+    status = {"id": "sha256:layer", "vertex": "sha256:1", "name": "pushing", "current": 5, "total": 10}
+    events, _ = fed({"statuses": [status, {"id": "x", "vertex": "v"}]})
+    assert [(event.doing, event.current, event.total) for event in events if isinstance(event, StepProgress)] == [
+        ("pushing", 5, 10)
+    ]
+
+
+def test_the_parts_of_an_export_are_told() -> None:
+    began = {"id": "pushing layers", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
+    ended = {**began, "completed": "2026-01-01T00:00:01Z"}
+    other = {"id": "resolve docker.io/x", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
+    events, _ = fed({"statuses": [began, other]}, {"statuses": [began]}, {"statuses": [ended]})
+    assert [event.doing for event in events if isinstance(event, StepProgress)] == ["pushing layers"]
+
+
+def test_warnings_are_lines() -> None:
+    events, _ = fed({"warnings": [{"vertex": "v", "level": 1, "short": encoded("JSONArgsRecommended: x")}]})
+    assert lines(events) == ["warning: JSONArgsRecommended: x"]
+
+
+CLIENT = """\
+ERROR: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 2
+------
+ > [2/3] RUN make:
+0.1 no rule
+------
+10-Dockerfile-base:3
+--------------------
+   1 |     ARG BASE_IMAGE
+   2 |     FROM ${BASE_IMAGE}
+   3 | >>> RUN make
+   4 |
+--------------------
+"""
+ERROR = 'process "/bin/sh -c make" did not complete successfully: exit code: 2'
+
+
+def test_a_failure_has_the_instruction_its_line_and_its_last_words() -> None:
+    output = "".join(f"line {number}\n" for number in range(100))
+    _, failure = fed(vertex(), log(output), vertex(error=ERROR, completed="2026-01-01T00:00:01Z"), CLIENT)
+    assert failure.vertex == RUN
+    assert failure.error == ERROR
+    assert failure.line == 3
+    assert len(failure.tail) == TAIL_LINES
+    assert failure.tail[-1] == "line 99"
+    assert failure.text.startswith("ERROR: failed to solve")
+
+
+def test_the_instruction_that_failed_is_told_not_one_that_was_cancelled_with_it() -> None:
+    _, failure = fed(
+        vertex("[a 1/1] RUN sleep", "a"),
+        vertex("[b 1/1] RUN false", "b"),
+        vertex("[a 1/1] RUN sleep", "a", error="context canceled"),
+        vertex("[b 1/1] RUN false", "b", error="exit code: 1"),
+    )
+    assert failure.vertex == "[b 1/1] RUN false"
+
+
+def test_the_client_s_own_error_serves_where_no_instruction_failed() -> None:
+    _, failure = fed("#0 building", "ERROR: failed to build: no builder 'x' found", "------")
+    assert failure.error == "failed to build: no builder 'x' found"
+    assert (failure.vertex, failure.line) == ("", 0)
+
+
+def test_nothing_was_said() -> None:
+    assert fed()[1] == Failure(vertex="", error="", line=0, tail=(), text="")
+
+
+def test_a_half_line_at_the_end_is_in_the_tail() -> None:
+    _, failure = fed(vertex(), log("qemu: uncaught target signal 11"))
+    assert failure.tail == ()
+    _, failure = fed(vertex(), log("dying"), vertex(error="exit code: 139"))
+    assert failure.tail == ("dying",)
+
+
+def test_text_that_begins_like_json_is_kept() -> None:
+    events, failure = fed("{not json", "and more", "}", "after")
+    assert lines(events) == ["{not json\nand more\n}", "after"]
+    _, failure = fed("{never ends", "ERROR: x")
+    assert failure.text == "{never ends\nERROR: x"
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8))
+def test_however_output_is_cut_the_lines_are_the_same(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    cut, _ = fed(vertex(), *(log(piece) for piece in pieces), vertex(completed="x"))
+    at_once, _ = fed(vertex(), log(whole), vertex(completed="x"))
+    assert lines(cut) == lines(at_once)
+
+
+VALUES = st.dictionaries(
+    st.text(max_size=5),
+    st.none() | st.integers() | st.text(max_size=8) | st.lists(st.text(max_size=5), max_size=2),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(VALUES, st.sampled_from([None, 2]))))
+def test_any_values_come_out_of_the_stream(values: list[tuple[dict[str, Any], int | None]]) -> None:
+    stream = JsonStream()
+    found = [
+        value
+        for written, indent in values
+        for line in json.dumps(written, indent=indent).split("\n")
+        if (value := stream.feed(line + "\n")) is not None
+    ]
+    assert found == [written for written, _ in values]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=20)))
+def test_any_text_is_taken(texts: list[str]) -> None:
+    fed(*texts)
+
+
+def test_output_that_the_builder_dropped_is_told_where_it_happened_with_the_way_out() -> None:
+    """BuildKit passes on 2 MiB of an instruction's output, and 200 KiB a second: such a log is not whole."""
+    clip = "\n[output clipped, log limit 200KiB/s reached]\n"
+    events, _ = fed(
+        vertex(), log("one\n"), log(clip), log("two\n"), log("\n[output clipped, log limit 2MiB reached]\n")
+    )
+    texts = lines(events)
+    assert texts[2].startswith("==== the builder dropped output here (its limit: 200KiB/s)")
+    assert "BUILDKIT_STEP_LOG_MAX_SIZE=-1" in texts[2]
+    assert "2MiB" in texts[5]
+    (warning,) = [event for event in events if isinstance(event, Message)]
+    assert warning.level == "warning"

@@ -1,0 +1,266 @@
+"""The command: the default one, help, unknown flags, exit codes, and errors as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import chainbuild
+from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.cli import run
+from chainbuild.cli import runner as running
+from chainbuild.cli.app import COMMANDS, app, with_default_command
+from chainbuild.errors import ExitCode
+from chainbuild.execution.session import Session
+from tests.support.world import THREE_STEPS, FakeStore, World
+
+WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what is written about a bug
+
+    @contextmanager
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
+        yield Session(
+            settings=settings,
+            registries=made.registries,
+            records=made.records,
+            local=FakeStore(),
+            emit=emit,
+            driver=BuildxDriver(),
+        )
+
+    monkeypatch.setattr(running, "open_session", open_session)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (WORDS, ["build", *WORDS]),
+        (["-C", ".", *WORDS], ["build", "-C", ".", *WORDS]),
+        (["plan", *WORDS], ["plan", *WORDS]),
+        (["registry", "up"], ["registry", "up"]),
+        (["--help"], ["--help"]),
+        (["-h"], ["-h"]),
+        (["--version"], ["--version"]),
+        ([], ["--help"]),
+    ],
+)
+def test_build_is_the_default_command(arguments: list[str], expected: list[str]) -> None:
+    assert with_default_command(arguments) == expected
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"chainbuild {chainbuild.__version__}\n"
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in COMMANDS:
+        assert re.search(rf"^\s+{command}\b", out, re.MULTILINE), command
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Usage: chainbuild")
+    assert command in out
+
+
+def test_help_of_build_names_every_flag_of_the_issue(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["build", "--help"])
+    out = capsys.readouterr().out
+    for flag in (
+        "--build-arg", "--build-context", "--secret", "--builder", "--no-cache", "--registry", "--registry-port", "--context",
+        "--root", "--from", "--only", "--until", "--refresh", "--refresh-after", "--jobs", "--keep-going", "--deadline",
+        "--push", "--no-load", "--json", "--plain", "--verbose",
+    ):  # fmt: skip
+        assert flag in out, flag
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["build", "--nonsense"], "--nonsense"),
+        ([*WORDS, "--nonsense"], "--nonsense"),
+        ([*WORDS, "one", "more"], "one"),
+        (["amd64"], "Missing argument"),
+        (["plan"], "Missing argument"),
+        (["registry", "nonsense"], "nonsense"),
+        ([*WORDS, "--jobs", "0"], "--jobs"),
+        ([*WORDS, "--jobs", "many"], "'many' is not a whole number"),
+        (["amd65", *WORDS[1:]], "unknown platform 'amd65'"),
+        ([*WORDS[:4], "stok", "slim:1"], "Perhaps you meant 'stock'"),
+        ([*WORDS, "--registry", "x"], "not a registry's host"),
+    ],
+)
+def test_wrong_use(world: World, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == ExitCode.WRONG_USE
+    streams = capsys.readouterr()
+    assert said in streams.err
+    assert streams.out == ""
+    assert "Traceback" not in streams.err
+
+
+def test_wrong_use_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["amd65", *WORDS[1:], "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "chainbuild.error/1"
+    assert document["exit_code"] == 2
+    assert document["problems"][0]["message"] == "PLATFORM: unknown platform 'amd65'"
+
+
+@pytest.mark.parametrize("arguments", [["build", "--json", "--nonsense"], ["plan", "--json"]])
+def test_a_wrong_flag_as_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["exit_code"]) == ("chainbuild.error/1", 2)
+
+
+def test_a_plan_says_why(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *WORDS]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^  20-blas +build +never built$", out, re.MULTILINE)
+    assert world.driver.orders == []
+    assert run([*WORDS, "--dry-run"]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_a_plan_with_the_exact_invocations(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *WORDS, "-v"]) == 0
+    out = capsys.readouterr().out
+    assert "docker buildx build" in out
+    assert "@<digest of amd64/stock/10-base>" in out
+
+
+def test_a_plan_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *WORDS, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "chainbuild.planning.planner/1"
+    assert document["builds"] == 5
+    assert document["steps"][0]["command"][:3] == ["docker", "buildx", "build"]
+
+
+def test_fail_if_build(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", *WORDS, "--fail-if-build"]) == 6 == int(ExitCode.WOULD_BUILD)
+    capsys.readouterr()
+    world.run()
+    assert run(["plan", *WORDS, "--fail-if-build"]) == 0
+    assert "unchanged" in capsys.readouterr().out
+
+
+def test_a_run_that_builds_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.run()
+    assert run([*WORDS, "--no-load", "--plain"]) == 0
+    assert "team/atom:v1-stock-amd64" in capsys.readouterr().out
+
+
+def test_a_run_that_builds_nothing_as_json_is_json_lines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.run()
+    assert run([*WORDS, "--no-load", "--json"]) == 0
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [document["event"] for document in documents if document["event"].startswith("run_")] == [
+        "run_started", "run_finished"
+    ]  # fmt: skip
+    assert {document["schema"] for document in documents} == {"chainbuild.events/1"}
+
+
+def test_a_base_that_is_not_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*WORDS[:3], "none:1", *WORDS[4:]]
+    assert run([*words, "--no-load"]) == 4 == int(ExitCode.REGISTRY)
+    assert "none:1 is not in docker.io" in capsys.readouterr().err
+    assert run([*words, "--no-load", "--json"]) == 4
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["schema"], last["exit_code"]) == ("chainbuild.error/1", 4)
+
+
+def test_a_bug_is_called_one(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(running, "plan_run", broken)
+    assert run(["plan", *WORDS]) == 70 == int(ExitCode.BUG)
+    assert "this is a bug in chainbuild" in capsys.readouterr().err
+
+
+def test_an_interrupt_has_its_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "plan_run", interrupted)
+    assert run(["plan", *WORDS]) == 130 == int(ExitCode.INTERRUPTED)
+
+
+def test_exit_codes_are_unique_and_documented(pytestconfig: pytest.Config) -> None:
+    assert len({int(code) for code in ExitCode.__members__.values()}) == len(ExitCode.__members__)
+    text = (pytestconfig.rootpath / "docs/exit-codes.md").read_text()
+    documented = re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
+    assert {(int(number), name) for number, name in documented} == {(int(code), code.name) for code in ExitCode}
+
+
+# One vocabulary -------------------------------------------------------------------------------------------------------
+
+
+def flags() -> dict[str, list[Any]]:
+    """Every flag of every command, by its long name."""
+    found: dict[str, list[Any]] = {}
+
+    def walk(command: Any) -> None:
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                found.setdefault(max(parameter.opts, key=len), []).append(parameter)
+        for child in getattr(command, "commands", {}).values():
+            walk(child)
+
+    walk(get_command(app))
+    return found
+
+
+def test_a_letter_stands_for_one_word_in_all_commands() -> None:
+    words: dict[str, set[str]] = {}
+    for name, found in flags().items():
+        for parameter in found:
+            for letter in parameter.opts:
+                if len(letter) == 2:
+                    words.setdefault(letter, set()).add(name)
+    assert {letter: sorted(names) for letter, names in words.items() if len(names) > 1} == {}
+
+
+def test_a_flag_takes_a_value_in_all_commands_or_in_none() -> None:
+    kinds = {name: {one.is_flag or one.count for one in found} for name, found in flags().items()}
+    assert [name for name, kind in kinds.items() if len(kind) > 1] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "--root", "--registry-port", "--registry", "--builder", "--plain", "--verbose", "--jobs",
+        "--dry-run", "--fail-if-build", "--no-cache", "--refresh-after", "--build-arg", "--secret", "--no-load",
+    ],
+)  # fmt: skip
+def test_what_several_commands_share_is_said_in_the_same_words(name: str) -> None:
+    said = {one.help for one in flags()[name]}
+    allowed = {"--root": 2, "--registry": 2, "--dry-run": 3}
+    assert len(said) <= allowed.get(name, 1), said
+
+
+def test_every_command_is_in_a_group_of_help() -> None:
+    assert set(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]

@@ -1,0 +1,119 @@
+"""Results in REPO's own registry: the same digests, and an index that loses no platform there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import LoginNeededError, NotFoundInRegistryError
+from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.publish import publish_indexes, push_results
+from chainbuild.references import ImageReference
+from chainbuild.registry.images import platforms_of, put_index, resolve
+from tests.support.fake_registry import FakeHost
+from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
+
+THERE = ImageReference.parse("ghcr.io/acme/atom")
+HERE = ImageReference(CHAIN, REPOSITORY)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    made.fake.host("ghcr.io")
+    return made
+
+
+def there(world: World) -> FakeHost:
+    return world.fake.host("ghcr.io")
+
+
+def push(world: World, *platforms: object) -> tuple[ImageReference, ...]:
+    graph = world.graph(platforms or (AMD64,))  # type: ignore[arg-type]
+    outcome = world.run(graph)
+    assert outcome.succeeded
+    return push_results(world.registries, THERE, graph.chains, outcome)
+
+
+def test_what_is_pushed_is_what_was_proven(world: World) -> None:
+    names = push(world, AMD64, ARM64)
+    assert [str(name) for name in names] == [
+        "ghcr.io/acme/atom:v1-stock-amd64", "ghcr.io/acme/atom:v1-stock-aarch64", "ghcr.io/acme/atom:v1-stock",
+    ]  # fmt: skip
+    for tag in ("v1-stock-amd64", "v1-stock-aarch64", "v1-stock"):
+        assert there(world).tags["acme/atom", tag] == world.host.tags[REPOSITORY, tag]
+    assert {tag for _, tag in there(world).tags} == {"v1-stock-amd64", "v1-stock-aarch64", "v1-stock"}, "and no more"
+    image = resolve(world.registries, THERE.with_tag("v1-stock"), ARM64)
+    assert all(("acme/atom", str(layer.digest)) in there(world).blobs for layer in image.layers)
+
+
+def test_a_second_push_sends_nothing(world: World) -> None:
+    push(world)
+    world.begin_again()
+    push(world)
+    assert world.fake.counted("PUT") == world.fake.counted("POST") == 0
+
+
+def test_an_index_keeps_the_platforms_that_it_has_there_and_not_here(world: World) -> None:
+    theirs = world.fake.add_image("ghcr.io/acme/atom:v1-stock-riscv64", "riscv64", layers=[b"theirs"])
+    put_index(world.registries, THERE.with_tag("v1-stock"), {theirs.platform: theirs.descriptor})
+    push(world)
+    tag = THERE.with_tag("v1-stock")
+    assert {platform.oci for platform in platforms_of(world.registries, tag)} == {"linux/amd64", "linux/riscv64"}
+    assert resolve(world.registries, tag, theirs.platform).digest == theirs.digest
+    assert {platform.oci for platform in platforms_of(world.registries, HERE.with_tag("v1-stock"))} == {"linux/amd64"}
+
+
+def test_an_image_there_becomes_an_index_without_it(world: World) -> None:
+    world.fake.add_image("ghcr.io/acme/atom:v1-stock", "riscv64", layers=[b"not an index"])
+    push(world)
+    tag = THERE.with_tag("v1-stock")
+    assert [platform.oci for platform in platforms_of(world.registries, tag)] == ["linux/amd64"]
+
+
+def test_platforms_that_were_built_before_go_along(world: World) -> None:
+    world.run(world.graph((ARM64,)))
+    push(world, AMD64)
+    tag = THERE.with_tag("v1-stock")
+    assert {platform.oci for platform in platforms_of(world.registries, tag)} == {"linux/amd64", "linux/arm64"}
+
+
+def test_the_index_comes_after_every_image_that_it_names(world: World) -> None:
+    push(world, AMD64, ARM64)
+    puts = [
+        path.rpartition("/")[2]
+        for method, path in world.fake.log
+        if method == "PUT" and "/acme/atom/manifests/" in path
+    ]
+    assert puts[-1] == "v1-stock"
+    images = {there(world).tags["acme/atom", tag] for tag in ("v1-stock-amd64", "v1-stock-aarch64")}
+    tags = {"v1-stock-amd64", "v1-stock-aarch64"}
+    assert tags | images >= set(puts[:2])
+
+
+def test_a_registry_that_wants_a_login_says_so(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    there(world).require("Basic x", 'Basic realm="x"')
+    with pytest.raises(LoginNeededError):
+        push_results(world.registries, THERE, graph.chains, outcome)
+    assert there(world).tags == {}
+
+
+def test_an_index_is_only_replaced_when_that_is_asked_for(world: World) -> None:
+    world.run(world.graph((AMD64, ARM64)))
+    graph = world.graph((AMD64,))
+    outcome = world.run(graph)
+    publish_indexes(world.registries, graph.chains, outcome)
+    assert len(platforms_of(world.registries, HERE.with_tag("v1-stock"))) == 2
+    publish_indexes(world.registries, graph.chains, outcome, replace=True)
+    assert len(platforms_of(world.registries, HERE.with_tag("v1-stock"))) == 1
+
+
+def test_nothing_to_publish_is_nothing(world: World) -> None:
+    publish_indexes(world.registries, (), Outcome())
+    assert push_results(world.registries, THERE, (), Outcome()) == ()
+    with pytest.raises(NotFoundInRegistryError):
+        platforms_of(world.registries, THERE.with_tag("v1-stock"))

@@ -1,0 +1,141 @@
+"""Where image types are found, which of two is taken, and what they become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.image_types.roots import search_order
+
+from .shelf import Shelf
+
+
+def test_the_documented_order(shelf: Shelf) -> None:
+    """<repository>/share/docker, ~/.config/casa-distro/docker, ~/.casa-distro/docker, the built-in ones."""
+    roots = [(root.what, root.folder) for root in search_order(None, shelf.environ)]
+    assert roots[:3] == [("repository", shelf.repository), ("user", shelf.user), ("user (old)", shelf.old)]
+    assert roots[3][0] == "built-in"
+
+
+def test_the_repository_is_the_flags_then_the_environments_then_the_default(tmp_path: Path) -> None:
+    environ = {"HOME": "/home/me"}
+    assert search_order(None, environ)[0].folder == Path("/home/me/casa_distro/share/docker")
+    environ["CASA_DEFAULT_REPOSITORY"] = ""
+    assert search_order(None, environ)[0].folder == Path("/home/me/casa_distro/share/docker")
+    environ["CASA_DEFAULT_REPOSITORY"] = "/from/environment"
+    assert search_order(None, environ)[0].folder == Path("/from/environment/share/docker")
+    assert search_order(tmp_path, environ)[0].folder == tmp_path / "share/docker"
+
+
+def test_a_repository_that_is_named_has_to_be_there(shelf: Shelf) -> None:
+    shelf.type("a/x")
+    with pytest.raises(WrongUseError, match=r"--repository .*no/such: there is no folder '.*no/such/share/docker'"):
+        shelf.look(repository=shelf.home / "no/such")
+    shelf.environ["CASA_DEFAULT_REPOSITORY"] = str(shelf.home / "gone")
+    with pytest.raises(WrongUseError, match=r"CASA_DEFAULT_REPOSITORY=.*gone: there is no folder"):
+        shelf.look()
+    del shelf.environ["CASA_DEFAULT_REPOSITORY"]
+    assert list(shelf.look().catalogue.images) == ["a:x"], "the default one need not be there"
+
+
+def test_every_earlier_root_wins_over_every_later_one(shelf: Shelf) -> None:
+    places = [shelf.built_in, shelf.old, shelf.user, shelf.repository]
+    for number, place in enumerate(places):
+        folder = shelf.type("a/x", f"FROM debian:1\nENV PLACE={number}", root=place)
+        catalogue = shelf.look().catalogue
+        assert catalogue.images["a:x"].folder.path == folder
+        assert {one.path for one in catalogue.shadowed} == {other / "a/x" for other in places[:number]}
+        assert {one.shadowed_by for one in catalogue.shadowed} <= {folder}
+
+
+def test_a_link_to_a_root_shadows_nothing(shelf: Shelf) -> None:
+    shelf.type("a/x")
+    shelf.old.parent.mkdir(parents=True)
+    shelf.old.symlink_to(shelf.user)
+    catalogue = shelf.look().catalogue
+    assert (list(catalogue.images), catalogue.shadowed) == (["a:x"], ())
+
+
+def test_a_file_that_lies_too_deep_is_told_and_one_of_an_image_types_own_is_not(shelf: Shelf) -> None:
+    folder = shelf.type("a/x")
+    (folder / "examples").mkdir()
+    (folder / "examples" / "casa_distro_docker.yaml").write_text("image_sources: []\n")
+    assert list(shelf.look().catalogue.images) == ["a:x"]
+    shelf.type("b/systems/x")
+    with pytest.raises(WrongUseError, match=r"b/systems/x/casa_distro_docker.yaml: .* TYPE/SYSTEM"):
+        shelf.look()
+
+
+def test_a_type_without_systems(shelf: Shelf) -> None:
+    shelf.type("dev", sources=[{"name": "dev", "tags": ["one"]}, {"name": "dev", "tags": ["two"]}])
+    shelf.type("run/x", "FROM dev:two", dependencies=["../../dev"])
+    assert shelf.look().relations.below["run:x"] == ("dev:one", "dev:two")
+
+
+def test_names_tags_and_aliases_are_rendered(shelf: Shelf) -> None:
+    shelf.type(
+        "a/x",
+        dockerfile=None,
+        files={"Dockerfile.template": "FROM %(base)s\n", "etc/nginx.conf.template": "listen %(port)s\n"},
+        sources=[
+            {
+                "name": "lab-%(kind)s",
+                "tags": ["latest", "%(casa_version)s-x", "x"],
+                "template_files_parameters": {"kind": "dev", "base": "debian:%(number)s", "number": 1},
+            }
+        ],
+    )
+    image = shelf.look(casa_version="5.1").catalogue.images["lab-dev:x"]
+    assert (image.aliases, image.tag) == (("latest", "5.1-x"), "x"), "the last one builds, the others are aliases"
+    assert image.raw == b"FROM debian:1\n"
+    with shelf.laid("create") as (_, layout, _):
+        (step,) = layout.graph
+        assert sorted(path.name for path in step.context.rglob("*") if path.is_file()) == [
+            "Dockerfile", "nginx.conf.template",
+        ]  # fmt: skip
+        assert (step.context / "etc/nginx.conf.template").read_text() == "listen %(port)s\n", "somebody else's"
+        assert step.shown.endswith("a/x/Dockerfile.template")
+
+
+def test_everything_that_is_wrong_is_told_at_once_with_its_line(shelf: Shelf) -> None:
+    shelf.type(
+        "a/x",
+        dockerfile=None,
+        files={"Dockerfile.template": "FROM debian:1\nENV A=%(nme)s\n"},
+        sources=[
+            {
+                "name": "ghcr.io/acme/a",
+                "tags": ["ok", "not a tag", "%(casa_versio)s"],
+                "template_files_parameters": {"name": "x", "a": "%(b)s", "b": "%(a)s"},
+            }
+        ],
+    )
+    shelf.type("b/x", dockerfile=None)
+    shelf.type("c/x", files={"Dockerfile.template": "FROM debian:1\n"})
+    with pytest.raises(WrongUseError) as raised:
+        shelf.look()
+    told = {(problem.path.partition("docker/")[2], problem.line, problem.message) for problem in raised.value.problems}
+    assert told == {
+        ("a/x/Dockerfile.template", 2, "there is no parameter 'nme'"),
+        ("a/x/casa_distro_docker.yaml", 2, "name: 'ghcr.io/acme/a' has a registry, a tag or a digest"),
+        ("a/x/casa_distro_docker.yaml", 5, "tags: 'not a tag' is not a tag"),
+        ("a/x/casa_distro_docker.yaml", 6, "there is no parameter 'casa_versio'"),
+        ("a/x/casa_distro_docker.yaml", 9, "parameters name each other in a circle: a names b names a"),
+        ("b/x/casa_distro_docker.yaml", 0, "there is no Dockerfile beside it"),
+        ("c/x/Dockerfile.template", 0, "Dockerfile is there as well"),
+    }
+
+
+def test_a_name_is_one_images(shelf: Shelf) -> None:
+    shelf.type("a/x", name="lab", tags=["latest", "one"])
+    shelf.type("b/x", root=shelf.repository, name="lab", tags=["latest", "two"])
+    with pytest.raises(WrongUseError, match=r"lab:latest is an image of .*a/x/casa_distro_docker.yaml:\d already"):
+        shelf.look()
+
+
+def test_no_image_types_at_all(shelf: Shelf) -> None:
+    with pytest.raises(WrongUseError, match="there are no image types") as raised:
+        shelf.look()
+    assert str(shelf.user) in str(raised.value)

@@ -1,0 +1,136 @@
+"""`chainbuild types` as it is typed: what it prints and how it ends, without an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.cli import image_types as types_running
+from chainbuild.cli import run
+from chainbuild.layouts.image_types import roots
+from chainbuild.values import replace
+from tests.support.world import CHAIN
+
+from .shelf import PRIVATE, PUBLIC, Shelf
+
+
+@pytest.fixture
+def lab(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    monkeypatch.setenv("HOME", str(shelf.home))
+    for name in ("CASA_DEFAULT_REPOSITORY", "CHAINBUILD_PUBLIC_REGISTRY", "CHAINBUILD_PRIVATE_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(shelf.home)
+
+    @contextmanager
+    def session(*_: Any, **__: Any) -> Iterator[Any]:
+        yield replace(shelf.session, driver=BuildxDriver())
+
+    monkeypatch.setattr(types_running, "open_quietly", session)
+    shelf.type("run/x", tags=["latest", "x"])
+    shelf.type("run/x", root=shelf.old)
+    shelf.type("app/x", "FROM run:x", dependencies=["../../run"], visibility="private")
+    shelf.type("leak/x", "FROM app:x", dependencies=["../../app"])
+    with patch.object(roots, "shipped", lambda _: shelf.built_in):
+        yield shelf
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
+    assert run(["types", *words]) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_the_list(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = said(capsys, "list", "-v")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["run:x", "app:x", "leak:x"]
+    assert ".casa-distro/docker/run/x is shadowed by .config/casa-distro/docker/run/x" in out
+    assert out.index("repository") < out.index("user (old)") < out.index("built-in")
+    document = json.loads(said(capsys, "list", "--json", "app*,run:latest")[0])
+    assert [one["image"] for one in document["images"]] == ["run:x", "app:x"]
+    assert document["images"][1]["dependencies"] == ["run:x"]
+    assert [one["type"] for one in document["shadowed"]] == ["run/x"]
+    assert [one["what"] for one in document["roots"]] == ["repository", "user", "user (old)", "built-in"]
+
+
+def test_what_is_wrong_is_told_with_its_line(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab.user / "app/x/casa_distro_docker.yaml").write_text("dependencies: [../../rum]\nimage_source: []\n")
+    _, err = said(capsys, "list", code=2)
+    assert ".config/casa-distro/docker/app/x/casa_distro_docker.yaml:1: dependency '../../rum' matches nothing" in err
+    assert "yaml:2: an image type has no key 'image_source'" in err
+    assert "Perhaps you meant 'image_sources'." in err
+    assert "Traceback" not in err
+
+
+def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--registry", CHAIN, "--platform", "amd64"]
+    out, err = said(capsys, "plan", "-v", *words)
+    assert "leak:x  build   never built" in out
+    assert "also latest" in out
+    assert "leak:x is public and made of a private image (leak:x of app:x)" in err
+    assert "3 builds, 0 reused" in out
+    said(capsys, "plan", "app", "--fail-if-build", *words, code=6)
+    document = json.loads(said(capsys, "create", "--dry-run", "--json", "app", *words)[0])
+    assert [step["step"] for step in document["steps"]] == ["amd64/types/run:x", "amd64/types/app:x"]
+    assert {"name": f"{CHAIN}/run:latest", "what": f"the same as {CHAIN}/run:x"} in document["publishes"]
+
+
+def test_an_update_that_finds_nothing(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = said(capsys, "update", "app", "--registry", CHAIN, "--platform", "amd64")
+    assert err.splitlines() == ["app:x was never created: chainbuild types create 'app:x'", "nothing to update"]
+
+
+def test_an_update_that_pulls(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.create("run")
+    lab.publish("run")
+    host = lab.fake.host(CHAIN)
+    for held in (host.tags, host.manifests, host.blobs):
+        held.clear()
+    words = ["--registry", CHAIN, "--platform", "amd64", "--public", PUBLIC]
+    out, _ = said(capsys, "update", "run", "--dry-run", *words)
+    assert f"run:x  pull    never built; published as {PUBLIC}/run" in out
+    assert "0 builds, 1 pulled, 0 reused" in out
+
+
+def test_what_would_be_published(
+    lab: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--registry", CHAIN, "--platform", "amd64", "--dry-run"]
+    monkeypatch.setenv("CHAINBUILD_PUBLIC_REGISTRY", PUBLIC)
+    lab.create()
+    _, err = said(capsys, "publish", *words, code=2)
+    assert "leak:x is public and made of a private image" in err
+    assert "no private registry is set, and app:x would go there" in err
+    words += ["--private", PRIVATE]
+    out, _ = said(capsys, "publish", "run,app", *words)
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["run:latest", "public", f"{PUBLIC}/run:latest"],
+        ["run:x", "public", f"{PUBLIC}/run:x"],
+        ["app:x", "private", f"{PRIVATE}/app:x"],
+    ]
+    document = json.loads(said(capsys, "publish", "leak", "--allow-private-base", "--json", *words)[0])
+    assert document["images"] == [{"image": "leak:x", "visibility": "public", "to": f"{PUBLIC}/leak:x"}]
+
+
+def test_places_that_do_not_fit(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = said(capsys, "publish", "--public", "ghcr.io/a", "--private", "ghcr.io/a/b", code=2)
+    assert "the private registry ghcr.io/a/b is a part of the public one, ghcr.io/a" in err
+    _, err = said(capsys, "plan", "--public", "acme", code=2)
+    assert "--public: 'acme' is not a registry's host" in err
+
+
+def test_a_new_one(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = said(capsys, "new", "mine", "--from", "run/x", "--dry-run")
+    assert "  - ../../run/x\n" in out
+    assert "\nFROM run:x\n" in out
+    assert not (lab.user / "mine").exists()
+    out, err = said(capsys, "new", "mine/y", "--from", "run/x")
+    assert out.split() == [str(lab.user / "mine/y" / name) for name in ("casa_distro_docker.yaml", "Dockerfile")]
+    assert "chainbuild types create mine" in err
+    assert "mine:y" in said(capsys, "list")[0]

@@ -1,0 +1,114 @@
+"""The bugs of the tool that this layout takes the place of: each has a test that names it."""
+
+from __future__ import annotations
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.references import ImageReference
+from chainbuild.registry.images import resolve
+from tests.support.world import AMD64, CHAIN
+
+from .shelf import PRIVATE, PUBLIC, Shelf
+
+
+def test_bug_the_order_mixes_dependencies_with_the_alphabet(shelf: Shelf) -> None:
+    """A comparison that is by dependency for some and by name for others is none: c before b, b before a, a before c."""
+    shelf.type("a/x", "FROM c:x", dependencies=["../../c"])
+    shelf.type("b/x")
+    shelf.type("c/x")
+    shelf.type("0/x", "FROM z:x", name="zero", dependencies=["../../z"])
+    shelf.type("z/x", "FROM a:x", dependencies=["../../a"])
+    shelf.create()
+    order = list(shelf.look().relations.order)
+    assert order == ["b:x", "c:x", "a:x", "z:x", "zero:x"]
+    assert [name for name in shelf.built if name != "b:x"] == ["c:x", "a:x", "z:x", "zero:x"]
+
+
+@pytest.mark.timeout(60)
+def test_bug_cycles_are_unseen(shelf: Shelf) -> None:
+    shelf.type("a/x", "FROM b:x", dependencies=["../../b"])
+    shelf.type("b/x", "FROM c:x", dependencies=["../../c"])
+    shelf.type("c/x", "FROM a:x", dependencies=["../../a"])
+    with pytest.raises(WrongUseError, match="in a circle: a:x on b:x on c:x on a:x"):
+        shelf.look()
+
+
+def test_bug_an_unmatched_dependency_is_silently_ignored(shelf: Shelf) -> None:
+    shelf.type("a/x", dependencies=["../../nothing"])
+    with pytest.raises(WrongUseError, match=r"dependency '../../nothing' matches nothing"):
+        shelf.look()
+
+
+def test_bug_an_unmatched_from_is_silently_ignored(shelf: Shelf) -> None:
+    shelf.type("dev/x")
+    shelf.type("a/x", "FROM dev:y", dependencies=["../../dev"])
+    with pytest.raises(WrongUseError, match="dev has no tag 'y' here"):
+        shelf.look()
+    shelf.type("a/x", "FROM dev:x")
+    with pytest.raises(WrongUseError, match="has no dependency on dev/x"):
+        shelf.look()
+
+
+def test_bug_visibility_is_read_by_nothing(shelf: Shelf) -> None:
+    shelf.type("a/x", visibility="private")
+    shelf.type("b/x", visibility="public")
+    shelf.create()
+    shelf.publish()
+    assert (shelf.tags(PRIVATE), shelf.tags(PUBLIC)) == ({"a:x", "a:x-amd64"}, {"acme/b:x", "acme/b:x-amd64"})
+
+
+def test_bug_shadowing_does_not_happen_and_a_type_is_there_twice(shelf: Shelf) -> None:
+    shelf.type("a/x", "FROM debian:1\nRUN mine")
+    shelf.type("a/x", "FROM debian:1\nRUN theirs", root=shelf.built_in)
+    shelf.create("a")
+    assert shelf.built == ["a:x"]
+    (order,) = shelf.driver.orders
+    assert order.dockerfile.read_text() == "FROM debian:1\nRUN mine\n"
+    assert [one.path for one in shelf.look().catalogue.shadowed] == [shelf.built_in / "a/x"]
+
+
+def test_bug_a_literal_percent_sign_breaks_templates(shelf: Shelf) -> None:
+    text = "FROM %(base)s\nRUN date +%Y-%m-%d && echo 100% && printf '%s %%\\n' %(base)s\n"
+    shelf.type("a/x", dockerfile=None, files={"Dockerfile.template": text},
+               template_files_parameters={"base": "debian:1"})  # fmt: skip
+    raw = shelf.look().catalogue.images["a:x"].raw
+    assert raw == b"FROM debian:1\nRUN date +%Y-%m-%d && echo 100% && printf '%s %%\\n' debian:1\n"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("dockerfile", ["from debian:1", "\n\n# FROM x\nfrom\tdebian:1 as a", "ARG A\nfRoM debian:1"])
+def test_bug_a_from_in_lower_case_hangs_it(shelf: Shelf, dockerfile: str) -> None:
+    shelf.type("a/x", dockerfile)
+    assert shelf.actions() == {"a:x": "build"}
+
+
+@pytest.mark.timeout(60)
+def test_bug_a_dockerfile_without_from_hangs_it(shelf: Shelf) -> None:
+    shelf.type("a/x", "# nothing")
+    with pytest.raises(WrongUseError, match="a/x/Dockerfile"):
+        shelf.look()
+
+
+@pytest.mark.parametrize("line", ["COPY svn.secret /root/", "ADD ./svn.secret /root/", 'COPY ["svn.secret", "/root/"]'])
+def test_bug_a_secret_file_was_copied_into_images(shelf: Shelf, line: str) -> None:
+    shelf.type("a/x", f"FROM debian:1\n{line}", files={"svn.secret": "hush"})
+    with pytest.raises(WrongUseError) as raised, shelf.laid("create"):
+        pass
+    (problem,) = raised.value.problems
+    assert problem.where.endswith("a/x/Dockerfile:2")
+    assert problem.message == "svn.secret would be in a layer of the image"
+    assert "RUN --mount=type=secret,id=svn" in problem.hint
+    shelf.type("a/x", "FROM debian:1\nCOPY . /root/", files={"svn.secret": "hush", "code": "x"})
+    shelf.create()
+    image = resolve(shelf.registries, ImageReference.parse(f"{CHAIN}/a:x"), AMD64)
+    content = shelf.fake.host(CHAIN).blobs["a", str(image.layers[-1].digest)]
+    assert b"code" in content
+    assert b"hush" not in content
+
+
+def test_bug_repeated_rendering_never_ends(shelf: Shelf) -> None:
+    """A parameter that names itself, directly or not, was put in for ever."""
+    shelf.type("a/x", template_files_parameters={"a": "x%(a)s"})
+    with pytest.raises(WrongUseError, match="parameters name each other in a circle: a names a"):
+        shelf.look()

@@ -1,0 +1,251 @@
+"""Image types planned, created and updated: dependencies, reasons, names, and images that are pulled instead of built."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import NotFoundInRegistryError, WrongUseError
+from chainbuild.references import ImageReference
+from chainbuild.registry.images import resolve
+from tests.support.world import AMD64, CHAIN
+
+from .shelf import Shelf
+
+
+@pytest.fixture
+def lab(shelf: Shelf) -> Shelf:
+    """`app` on `dev` on `run`, and `other` alone."""
+    shelf.type("run/x", "FROM debian:1\nCOPY hello /bin/", tags=["latest", "x"], files={"hello": "hello\n"})
+    shelf.type("dev/x", "FROM run:x\nRUN make", dependencies=["../../run"])
+    shelf.type("app/x", "FROM dev:x\nRUN install", dependencies=["../../dev/x"], visibility="private")
+    shelf.type("other/x")
+    return shelf
+
+
+def test_create_brings_the_dependencies_that_the_registry_lacks(lab: Shelf) -> None:
+    assert lab.actions("app") == {"run:x": "build", "dev:x": "build", "app:x": "build"}
+    lab.create("app")
+    assert lab.built == ["run:x", "dev:x", "app:x"]
+    assert lab.store.loaded == ["app:x"], "what was not asked for is not put into the local store"
+    lab.create("app")
+    assert lab.built == []
+
+
+def test_dependencies_that_are_there_are_taken_as_they_stand(lab: Shelf) -> None:
+    lab.create("dev")
+    lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "x"])
+    assert lab.reasons("app") == {
+        "run:x": "taken as it stands (a dependency)", "dev:x": "unchanged", "app:x": "never built",
+    }  # fmt: skip
+    assert lab.actions("dev", "run") == {"run:x": "build", "dev:x": "build"}
+
+
+def test_a_path_brings_all_beneath_it_also_what_no_from_names(lab: Shelf) -> None:
+    lab.type("run/y")
+    assert list(lab.actions("dev")) == ["run:x", "run:y", "dev:x"]
+
+
+def test_without_dependencies_they_have_to_be_there(lab: Shelf) -> None:
+    with pytest.raises(NotFoundInRegistryError, match=f"{CHAIN}/dev:x is not in {CHAIN}") as raised:
+        lab.plan("app", no_deps=True)
+    assert raised.value.where.endswith("app/x/Dockerfile:1")
+    lab.create("dev")
+    lab.create("app", no_deps=True)
+    assert lab.built == ["app:x"]
+    assert lab.actions("app") == {"run:x": "reuse", "dev:x": "reuse", "app:x": "reuse"}, "the key is the same"
+
+
+def test_the_last_tag_is_built_and_the_others_are_aliases_that_move(lab: Shelf) -> None:
+    lab.create("run")
+    names = lab.fake.host(CHAIN).tags
+    assert lab.tags(CHAIN) == {"run:x", "run:x-amd64", "run:latest"}
+    assert names["run", "latest"] == names["run", "x"]
+    assert lab.store.loaded == ["run:x", "run:latest"]
+    before = names["run", "latest"]
+    lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "newest", "x"])
+    lab.create("run")
+    assert names["run", "latest"] == names["run", "newest"] == names["run", "x"] != before
+
+
+def test_two_platforms(lab: Shelf) -> None:
+    lab.create("dev", platform="amd64,aarch64")
+    assert sorted(lab.built) == ["dev:x", "dev:x", "run:x", "run:x"]
+    assert {"dev:x", "dev:x-amd64", "dev:x-aarch64"} <= lab.tags(CHAIN)
+    assert sorted(one for one in lab.store.loaded if one.startswith("dev:")) in (
+        ["dev:x", "dev:x-aarch64"], ["dev:x", "dev:x-amd64"],
+    )  # fmt: skip
+
+
+def test_a_stage_of_another_platform_stands_on_the_image_of_that(lab: Shelf) -> None:
+    text = "FROM --platform=linux/arm64 run:x AS far\nFROM debian:1\nCOPY --from=far /a /a"
+    lab.type("cross/x", text, dependencies=["../../run"])
+    plan = lab.plan("cross")
+    assert [step.step.id for step in plan.decisions] == [
+        "amd64/types/run:x", "aarch64/types/run:x", "amd64/types/cross:x",
+    ]  # fmt: skip
+    assert plan.decisions[-1].step.needs == ("aarch64/types/run:x",)
+
+
+def test_what_the_build_sees(lab: Shelf) -> None:
+    folder = lab.type(
+        "tool/x",
+        dockerfile=None,
+        dependencies=["../../dev"],
+        files={
+            "Dockerfile.template": "FROM %(base)s\nCOPY . /opt/\n",
+            "conf.ini.template": "a = 100 %\n",
+            "start": "#!/bin/sh\n",
+            "token.secret": "hush",
+            "deep/other.secret": "hush",
+            "layer-test": "#!/bin/sh\n",
+        },
+        template_files_parameters={"base": "dev:x"},
+    )
+    (folder / "start").chmod(0o755)
+    (folder / "conf.ini.template").chmod(0o640)
+    (folder / "layer-test").chmod(0o755)
+    (folder / "link").symlink_to("start")
+    with lab.laid("create", "tool") as (_, layout, _):
+        step = tuple(layout.graph)[-1]
+        found = sorted(str(path.relative_to(step.context)) for path in step.context.rglob("*") if not path.is_dir())
+        assert found == ["Dockerfile", "conf.ini", "link", "start"]
+        assert (step.context / "conf.ini").read_text() == "a = 100 %\n"
+        assert oct((step.context / "conf.ini").stat().st_mode & 0o777) == "0o640"
+        assert os.access(step.context / "start", os.X_OK)
+        assert (step.context / "link").is_symlink()
+        assert step.test == folder / "layer-test"
+        context = step.context
+    assert not context.exists()
+
+
+def test_each_image_of_a_folder_has_templates_of_its_own(shelf: Shelf) -> None:
+    shelf.type(
+        "a/x",
+        "FROM debian:1\nCOPY conf /",
+        files={"conf.template": "%(level)s"},
+        sources=[{"name": "a", "tags": [tag], "template_files_parameters": {"level": tag}} for tag in ("one", "two")],
+    )
+    with shelf.laid("create") as (_, layout, _):
+        assert [(step.context / "conf").read_text() for step in layout.graph] == ["one", "two"]
+    shelf.create()
+    assert shelf.built == ["a:one", "a:two"]
+
+
+def test_a_change_of_a_parameter_is_a_reason(lab: Shelf) -> None:
+    def write(level: str) -> None:
+        lab.type(
+            "tool/x", "FROM debian:1\nCOPY conf.ini /etc/", files={"conf.ini.template": "level = %(level)s\n"},
+            template_files_parameters={"level": level},
+        )  # fmt: skip
+
+    write("1")
+    lab.create("tool")
+    write("2")
+    assert lab.reasons("tool") == {"tool:x": "file conf.ini changed"}
+
+
+def test_args_that_nobody_declares(lab: Shelf) -> None:
+    lab.type("tool/x", "FROM debian:1\nARG LEVEL\nRUN $LEVEL")
+    assert lab.actions("tool", build_args=["LEVEL=2"]) == {"tool:x": "build"}
+    with pytest.raises(WrongUseError, match="no Dockerfile declares the arg LEVLE"):
+        lab.request("create", "tool", build_args=["LEVLE=2"])
+
+
+# Update ---------------------------------------------------------------------------------------------------------------
+
+
+def test_update_renews_what_is_there_with_all_that_it_stands_on(lab: Shelf) -> None:
+    lab.create("app")
+    lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "x"])
+    assert lab.reasons("app", purpose="update") == {
+        "run:x": "Dockerfile changed (line 2); file hello removed",
+        "dev:x": "parent run-x: Dockerfile changed (line 2); file hello removed",
+        "app:x": "parent run-x: Dockerfile changed (line 2); file hello removed",
+    }
+    found = lab.update("app")
+    assert lab.built == ["run:x", "dev:x", "app:x"]
+    assert found.never == ()
+
+
+def test_update_renews_what_stands_on_a_base_that_moved(lab: Shelf) -> None:
+    lab.create()
+    lab.base("debian:1", "second")
+    reasons = lab.reasons(purpose="update")
+    assert reasons["run:x"].startswith("base image debian:1 moved from ")
+    lab.update()
+    assert sorted(lab.built) == ["app:x", "dev:x", "other:x", "run:x"]
+
+
+def test_update_makes_nothing_new(lab: Shelf) -> None:
+    lab.create("dev")
+    found = lab.update()
+    assert lab.built == []
+    assert found.never == ("app:x", "other:x")
+    assert lab.update("other").never == ("other:x",)
+
+
+def other_machine(lab: Shelf) -> None:
+    """The same home with an empty chain registry; the other registries stay."""
+    host = lab.fake.host(CHAIN)
+    for held in (host.tags, host.manifests, host.blobs):
+        held.clear()
+
+
+def test_update_pulls_what_is_published_as_it_would_be_built(lab: Shelf) -> None:
+    lab.create("app", "run", "dev")
+    lab.publish("run", "dev", "app")
+    other_machine(lab)
+    shown = lab.update("app", pull=False)
+    assert list(shown.published) == ["amd64/types/run:x"], "what stands on it is known when that is here"
+    lab.update("app")
+    assert lab.built == []
+    assert [text.split(" ")[1] for text in lab.said if text.startswith("pulled ")] == ["run:x", "dev:x", "app:x"]
+    assert lab.actions("app") == {"run:x": "reuse", "dev:x": "reuse", "app:x": "reuse"}
+    assert "app:x" in lab.tags(CHAIN)
+
+
+def test_what_is_published_otherwise_is_not_pulled(lab: Shelf) -> None:
+    lab.create("run", "dev")
+    lab.publish("run", "dev")
+    other_machine(lab)
+    lab.type("dev/x", "FROM run:x\nRUN otherwise", dependencies=["../../run"])
+    found = lab.update("dev")
+    assert (list(found.published), lab.built, found.never) == (["amd64/types/run:x"], [], ("dev:x",))
+
+
+def test_a_registry_that_is_away_is_no_reason_to_fail(lab: Shelf) -> None:
+    lab.create("dev")
+    lab.type("run/x", "FROM debian:1\nRUN changed", tags=["x"])
+    lab.fake.host("public.example:5000").down = True
+    lab.update("dev")
+    assert lab.built == ["run:x", "dev:x"]
+    assert any("was not asked" in text for text in lab.said)
+
+
+# The example ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_example(shelf: Shelf, repository_root: Path) -> None:
+    shelf.base("debian:bookworm-slim", "slim")
+    words = {"repository": repository_root / "examples/types", "casa_version": "5.1"}
+    assert list(shelf.actions(**words)) == [
+        "lab-run:debian-12", "lab-run:static", "lab-dev:debian-12", "lab-dev:debian-12-debug", "lab-analysis:debian-12",
+    ]  # fmt: skip
+    shelf.create(**words)
+    assert "lab-dev:5.1-debian-12" in shelf.tags(CHAIN)
+    image = resolve(shelf.registries, ImageReference.parse(f"{CHAIN}/lab-analysis:debian-12"), AMD64)
+    assert image.config.label("org.casa-distro.visibility") == "private"
+    shelf.publish(**words)
+    assert shelf.tags("private.example:5000") == {"lab-analysis:debian-12", "lab-analysis:debian-12-amd64"}
+    assert "acme/lab-run:latest" in shelf.tags("public.example:5000")
+
+
+def test_the_built_in_ones_are_right(shelf: Shelf, repository_root: Path) -> None:
+    shelf.built_in = repository_root / "utilities" / "types"
+    look = shelf.look()
+    assert list(look.relations.order) == ["casa-run:debian-12", "casa-dev:debian-12"]
+    assert json.loads(json.dumps(look.relations.loose)) == []

@@ -1,0 +1,82 @@
+"""Globs over `name:tag`."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.image_types.selection import globs_in, matches, select
+
+from .shelf import Shelf
+
+globs = st.text("abx:*?[]-!/,", max_size=8)
+
+
+@pytest.fixture
+def three(shelf: Shelf) -> Shelf:
+    shelf.type("dev/x", tags=["latest", "x"])
+    shelf.type("dev/y", tags=["y"])
+    shelf.type("run/x", root=shelf.built_in)
+    return shelf
+
+
+def test_without_globs_all_but_the_built_in_ones(three: Shelf) -> None:
+    catalogue = three.look().catalogue
+    assert select(catalogue, ()) == ("dev:x", "dev:y")
+    assert select(catalogue, ["*"]) == ("dev:x", "dev:y", "run:x")
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (["dev:*"], ("dev:x", "dev:y")),
+        (["dev"], ("dev:x", "dev:y")),
+        (["*:x"], ("dev:x", "run:x")),
+        (["dev:latest"], ("dev:x",)),
+        (["dev:y,run:*"], ("dev:y", "run:x")),
+        (["dev:y", "run:x, dev:y"], ("dev:y", "run:x")),
+        (["run/*"], ("run:x",)),
+        (["dev:[!x]"], ("dev:y",)),
+        (["d?v:x"], ("dev:x",)),
+    ],
+)
+def test_what_is_chosen(three: Shelf, words: list[str], chosen: tuple[str, ...]) -> None:
+    assert select(three.look().catalogue, words) == chosen
+
+
+def test_a_glob_that_matches_nothing_is_no_empty_plan(three: Shelf) -> None:
+    with pytest.raises(WrongUseError) as raised:
+        select(three.look().catalogue, ["dev:z", "DEV:x,run:*"])
+    assert [problem.message for problem in raised.value.problems] == [
+        "'DEV:x' matches no image", "'dev:z' matches no image",
+    ]  # fmt: skip
+    assert "Perhaps you meant 'dev:" in raised.value.problems[1].hint
+    with pytest.raises(WrongUseError, match="the globs are empty"):
+        select(three.look().catalogue, [","])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(globs, max_size=3))
+def test_any_words_choose_something_or_are_told(three: Shelf, words: list[str]) -> None:
+    if not hasattr(three, "catalogue"):
+        three.catalogue = three.look().catalogue  # type: ignore[attr-defined]
+    catalogue = three.catalogue  # type: ignore[attr-defined]
+    parts = globs_in(words)
+    assert all(part and "," not in part for part in parts)
+    images = catalogue.images.values()
+    for part in parts:
+        for image in images:
+            said = (*image.ids, image.name, image.spot)
+            assert matches(image, part) == any(re.match(translate(part), one) for one in said)
+    try:
+        chosen = select(catalogue, words)
+    except WrongUseError:
+        assert (words and not parts) or any(not any(matches(one, part) for one in images) for part in parts)
+    else:
+        assert chosen
+        assert list(chosen) == [name for name in catalogue.images if name in chosen]

@@ -1,0 +1,156 @@
+"""The template language."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild import limits
+from chainbuild.layouts.image_types.templates import Parameters, names_in, render, resolve_parameters
+from chainbuild.values import replace
+
+NAMES = ("a", "b", "c", "casa_version")
+names = st.sampled_from(NAMES)
+# Whatever can stand around a use: percent signs and brackets most of all.
+plain = st.text("%()sx d\n{}é", max_size=6)
+
+
+def _is_plain(text: str) -> bool:
+    return "%(" not in text
+
+
+pieces = st.lists(st.tuples(plain.filter(_is_plain), names), max_size=5)
+
+
+def resolved(**given: str) -> Parameters:
+    parameters, wrong = resolve_parameters(given)
+    assert not wrong
+    return parameters
+
+
+@given(pieces, st.fixed_dictionaries({name: plain.filter(_is_plain) for name in NAMES}))
+def test_every_use_becomes_its_value_and_nothing_else_changes(
+    parts: list[tuple[str, str]], values: dict[str, str]
+) -> None:
+    # "%" before a use is the sign that it is none: two texts are put together with something between them.
+    text = "".join(f"{one.rstrip('%')}%({name})s" for one, name in parts)
+    rendered, wrong = render(text, resolved(**values))
+    assert not wrong
+    assert rendered == "".join(f"{one.rstrip('%')}{values[name]}" for one, name in parts)
+
+
+@given(st.text("%()sab \n", max_size=30))
+def test_any_text_is_rendered_or_told(text: str) -> None:
+    rendered, wrong = render(text, resolved(a="1", b="2"))
+    if "%(" not in text:
+        assert (rendered, wrong) == (text, ())
+    for one in wrong:
+        assert 1 <= one.line <= text.count("\n") + 1
+        assert one.message
+        assert one.hint
+
+
+@given(st.text(max_size=30))
+def test_a_text_can_always_be_written_so_that_it_comes_out(text: str) -> None:
+    """`%%(` for every `%(` that would be a use: the escape loses nothing."""
+    written = text.replace("%(", "%%(")
+    if "%%(" in text:
+        return
+    assert render(written, resolved(a="1"))[1] == ()
+    assert render("%%(a)s", resolved(a="1"))[0] == "%(a)s"
+
+
+@given(st.dictionaries(names, st.lists(names, max_size=3), max_size=4))
+def test_parameters_name_parameters_unless_in_a_circle(uses: dict[str, list[str]]) -> None:
+    given_ = {name: f"<{name}{''.join(f'%({other})s' for other in others)}>" for name, others in uses.items()}
+    parameters, wrong = resolve_parameters(given_)
+
+    def value(name: str, path: tuple[str, ...] = ()) -> str | None:
+        if name in path or name not in uses:
+            return None
+        inner = [value(other, (*path, name)) for other in uses[name]]
+        return None if None in inner else f"<{name}{''.join(one or '' for one in inner)}>"
+
+    expected = {name: found for name in uses if (found := value(name)) is not None}
+    assert parameters.values == expected
+    assert parameters.broken == set(uses) - set(expected)
+    assert bool(wrong) == bool(parameters.broken)
+
+
+def test_a_circle_is_spelled_out() -> None:
+    _, wrong = resolve_parameters({"a": "%(b)s", "b": "x%(a)s", "c": "%(a)s"})
+    assert [one.message for one in wrong.values()] == ["parameters name each other in a circle: a names b names a"]
+
+
+def test_a_name_that_is_none_is_told_with_the_nearest_and_its_line() -> None:
+    _, (wrong,) = render("one\n%(casa_verson)s\n", resolved(casa_version="5", x="1"))
+    assert (wrong.line, wrong.message) == (2, "there is no parameter 'casa_verson'")
+    assert "Perhaps you meant %(casa_version)s." in wrong.hint
+    assert "%%(casa_verson)s" in wrong.hint
+
+
+def test_only_s_is_a_use() -> None:
+    text = "%(asctime)d %(message)-8s 50%% of %d, 100 % (a)s"
+    assert render(text, resolved(a="1")) == (text, ())
+    _, (wrong,) = render("%(a)d", resolved(a="1"))
+    assert wrong.hint == "Write %(a)s."
+    assert names_in("%(a)s %%(b)s %(c)d %(a)s") == ("a",)
+
+
+def test_values_are_not_read_twice() -> None:
+    """A value that looks like a use after it was put in is text: nothing is rendered until it is stable."""
+    assert render("%(a)s", resolved(a="%%(b)s", b="1"))[0] == "%(b)s"
+
+
+# ---- parameters that mean harm ----------------------------------------------------------------------------------------
+
+
+def multiplying(levels: int, times: int) -> dict[str, str]:
+    """`p0` is ten letters, and each other parameter the one before it, several times."""
+    return {"p0": "0123456789"} | {f"p{level}": f"%(p{level - 1})s" * times for level in range(1, levels + 1)}
+
+
+def test_parameters_that_multiply_name_the_limit() -> None:
+    """Ten lines of ten uses each expand to a hundred gigabytes."""
+    parameters, wrong = resolve_parameters(multiplying(10, 10))
+    assert sum(map(len, parameters.values.values())) <= limits.TEMPLATE.value
+    (one,) = wrong.values()
+    assert "the expanded size of a template allows, 4 MiB" in one.message
+    assert one.hint
+    assert parameters.broken == {f"p{level}" for level in range(6, 11)}
+
+
+def test_parameters_of_the_limit_together_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TEMPLATE", replace(limits.TEMPLATE, value=100))
+    _, wrong = resolve_parameters(dict.fromkeys("abc", "x" * 40))
+    assert list(wrong) == ["c"]
+
+
+@pytest.mark.parametrize("depth", [33, 400, 5000])
+def test_parameters_that_use_each_other_deeply_name_the_limit(depth: int) -> None:
+    """Each use is a call: a few hundred of them end in RecursionError."""
+    given_ = {f"p{level}": f"%(p{level + 1})s" for level in range(depth)} | {f"p{depth}": "end"}
+    parameters, wrong = resolve_parameters(given_)
+    assert wrong
+    assert "the depth of parameters in parameters, 32 levels" in next(iter(wrong.values())).message
+    assert "p0" in parameters.broken
+    assert parameters.values[f"p{depth}"] == "end"
+
+
+def test_parameters_as_deep_as_the_limit_are_resolved() -> None:
+    given_ = {f"p{level}": f"%(p{level + 1})s" for level in range(31)} | {"p31": "end"}
+    assert resolved(**given_).values["p0"] == "end"
+
+
+def test_render_of_a_text_that_multiplies_names_the_limit() -> None:
+    text, wrong = render("%(a)s" * 5000, resolved(a="x" * 1000))
+    assert text == ""
+    assert "4 MiB" in wrong[-1].message
+
+
+def test_render_of_a_text_with_very_many_mistakes_stops_at_some() -> None:
+    """Each mistake looks for the nearest name: half a million of them would take hours."""
+    _, wrong = render("%(nothing)s\n" * 300_000, resolved(**{f"name{number}": "" for number in range(200)}))
+    assert len(wrong) == 50
+    assert wrong[-1].line == 50

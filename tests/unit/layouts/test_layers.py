@@ -1,0 +1,292 @@
+"""Layers: inline folders become a graph, or all of their problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts import layers as plain
+from chainbuild.layouts.layer_folder import Layer, Layers, Request, layer_name
+from chainbuild.model import BuildArg, Graph, Secret, StepKind
+from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.values import replace
+from tests.support.world import AMD64, ARM64, CHAIN
+
+OS = "FROM cern/slc6-base:latest\nRUN yum install gcc\n"
+RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"
+STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG CPU\nRUN make\n"
+
+
+def layer(root: Path, name: str, **changed: Any) -> Layer:
+    image = ImageReference.parse(changed.pop("image", f"meehan/{name}:latest"))
+    base = changed.pop("base", None)
+    if base and ("/" in base or ":" in base):
+        base = ImageReference.parse(base)
+    return replace(Layer(name=name, folder=root / name, image=image, base=base), **changed)
+
+
+def request(root: Path, *layers: Layer, **changed: Any) -> Request:
+    made = Request(root=root, layers=layers, platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64)
+    return replace(made, **changed)
+
+
+def write(root: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def read(root: Path, files: Mapping[str, str], *layers: Layer, **changed: Any) -> Layers:
+    write(root, files)
+    return plain.read(request(root, *layers, **changed))
+
+
+def wrong(root: Path, files: Mapping[str, str], *layers: Layer, **changed: Any) -> list[str]:
+    write(root, files)
+    with pytest.raises(WrongUseError) as caught:
+        plain.read(request(root, *layers, **changed))
+    assert all(problem.hint for problem in caught.value.problems)
+    return [str(problem).replace(str(root), "ROOT") for problem in caught.value.problems]
+
+
+def shown(graph: Graph) -> str:
+    """A graph as a person reads it; `=>` is a named context, `<-` a build argument."""
+    lines = []
+    for step in graph:
+        args = "".join(f" {arg.name}={arg.value}" for arg in step.args)
+        images = " ".join(f"{one.name}{'=>' if one.as_context else '<-'}{one.source}" for one in step.images)
+        lines.append(f"{step.id} [{step.repository.repository}:{step.tag}] {images}{args}")
+    return "\n".join(lines)
+
+
+# What a layer stands on -----------------------------------------------------------------------------------------------
+
+
+def test_what_its_dockerfile_says(tmp_path: Path) -> None:
+    layers = read(tmp_path, {"os/Dockerfile": OS}, layer(tmp_path, "os"))
+    assert shown(layers.graph) == "amd64/os/os [meehan/os:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest"
+    (standing,) = layers.standings
+    assert (str(standing.base), standing.how, standing.by_default) == (
+        "cern/slc6-base:latest",
+        "FROM at os/Dockerfile:1",
+        True,
+    )
+
+
+def test_the_default_of_its_arg(tmp_path: Path) -> None:
+    layers = read(tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release"))
+    assert (
+        shown(layers.graph)
+        == "amd64/release/release [meehan/release:latest-amd64] BASEIMAGE<-atlas/slc6-atlasos:latest"
+    )
+    assert layers.standings[0].how == "the default of ARG BASEIMAGE at release/Dockerfile:1"
+    assert layers.standings[0].by_default
+
+
+def test_a_base_of_ones_own_comes_in_as_the_arg(tmp_path: Path) -> None:
+    layers = read(
+        tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release", base="meehan/slc6-atlasos:latest")
+    )
+    assert "BASEIMAGE<-meehan/slc6-atlasos:latest" in shown(layers.graph)
+    assert layers.standings[0].how == "--base, as ARG BASEIMAGE"
+    assert not layers.standings[0].by_default
+    step = next(iter(layers.graph))
+    assert step.parent == "BASEIMAGE"
+    assert [arg.name for arg in step.args] == []
+
+
+def test_an_image_that_is_named_is_replaced_without_an_edit(tmp_path: Path) -> None:
+    layers = read(tmp_path, {"os/Dockerfile": OS}, layer(tmp_path, "os", base="debian:12"))
+    assert "cern/slc6-base:latest=>debian:12" in shown(layers.graph)
+    assert layers.standings[0].how == "--base, instead of cern/slc6-base:latest at os/Dockerfile:1"
+    assert (tmp_path / "os/Dockerfile").read_text() == OS
+
+
+FROMS = [
+    # what stands there, what a base comes in as
+    ("FROM $BASEIMAGE", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
+    ("FROM ${BASEIMAGE:-c/d}", "ARG BASEIMAGE", "BASEIMAGE<-own/base:1"),
+    ("from --platform=linux/amd64 ${BASEIMAGE} as it", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
+    ("FROM debian:${SUITE}", "ARG SUITE=bookworm", "debian:bookworm=>own/base:1"),
+    ("FROM ${NAME}:${TAG}", "ARG NAME=a/b\nARG TAG=1", "a/b:1=>own/base:1"),
+    ("FROM ${IMAGE}", "ARG TAG=1\nARG IMAGE=a/b:${TAG}", "IMAGE<-own/base:1"),
+    ("FROM a/b@sha256:" + "1" * 64, "", "a/b@sha256:" + "1" * 64 + "=>own/base:1"),
+    ("FROM ${BASEIMAGE} AS build\nRUN make\nFROM build AS more\nFROM more", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
+    ("FROM golang:1 AS tool\nFROM ${BASEIMAGE}\nCOPY --from=tool /t /t", "ARG BASEIMAGE=a/b:1",
+     "BASEIMAGE<-own/base:1 golang:1=>golang:1"),
+    ("FROM ${BASEIMAGE} AS tool\nFROM ${BASEIMAGE}\nCOPY --from=tool /t /t", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("froms", "args", "expected"), FROMS, ids=[one[0][:40] for one in FROMS])
+def test_how_a_base_gets_in(tmp_path: Path, froms: str, args: str, expected: str) -> None:
+    layers = read(tmp_path, {"one/Dockerfile": f"{args}\n{froms}\n"}, layer(tmp_path, "one", base="own/base:1"))
+    assert shown(layers.graph) == f"amd64/one/one [meehan/one:latest-amd64] {expected}"
+
+
+def test_an_arg_that_is_named(tmp_path: Path) -> None:
+    text = "ARG REGISTRY=atlas\nARG IMAGE=slc6\nFROM ${REGISTRY}/${IMAGE}\n"
+    layers = read(tmp_path, {"one/Dockerfile": text}, layer(tmp_path, "one", base="own/base:1", base_arg="IMAGE"))
+    assert "IMAGE<-own/base:1" in shown(layers.graph)
+
+
+def test_the_base_as_a_build_arg_is_a_base_too(tmp_path: Path) -> None:
+    said = (BuildArg(name="BASEIMAGE", value="meehan/slc6-atlasos", origin="--build-arg"),)
+    layers = read(tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release"), build_args=said)
+    assert shown(layers.graph).endswith("BASEIMAGE<-meehan/slc6-atlasos")
+    assert layers.standings[0].how == "arg BASEIMAGE of --build-arg"
+    assert not layers.standings[0].by_default
+
+
+def test_nothing(tmp_path: Path) -> None:
+    layers = read(tmp_path, {"one/Dockerfile": "FROM scratch\nCOPY a /\n", "one/a": ""}, layer(tmp_path, "one"))
+    (step,) = layers.graph
+    assert (step.images, step.parent, layers.standings[0].base) == ((), "", None)
+
+
+WRONG = [
+    ("ARG BASEIMAGE\nFROM ${BASEIMAGE}\n", {},
+     ":2: FROM ${BASEIMAGE} names no image, and no base is given", "--base IMAGE"),
+    ("FROM ${BASEIMAGE}\n", {"base": "a/b:1"},
+     ":1: FROM uses BASEIMAGE, but no ARG before it declares it", "Write ARG BASEIMAGE"),
+    ("FROM scratch\n", {"base": "a/b:1"}, ":1: FROM scratch has no place for a base", "ARG BASEIMAGE"),
+    ("ARG BASEIMAGE=A/B\nFROM ${BASEIMAGE}\n", {}, "'B' is not a repository's name", "lower case"),
+    ("ARG BASEIMAGE=a/b\nFROM ${BASEIMAGE}\n", {"base_arg": "BASE_IMAGE"},
+     ":2: no FROM uses the ARG BASE_IMAGE", "Perhaps you meant BASEIMAGE."),
+    ("ARG BASEIMAGE=a/b\nFROM debian\n", {"base_arg": "BASEIMAGE"},
+     ":2: no FROM uses the ARG BASEIMAGE", "ARGs before the first FROM: BASEIMAGE."),
+    ("FROM debian\n", {"base_arg": "X"}, ":1: no FROM uses the ARG X", "No ARG stands before"),
+    ("RUN make\n", {}, ":1: ", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "changed", "message", "hint"), WRONG, ids=[f"{one[0]}{one[1]}" for one in WRONG])
+def test_what_is_wrong_with_a_from(tmp_path: Path, text: str, changed: dict[str, Any], message: str, hint: str) -> None:
+    told = wrong(tmp_path, {"one/Dockerfile": text}, layer(tmp_path, "one", **changed))
+    assert any(message in one and hint in one for one in told), told
+
+
+def test_a_base_and_its_arg_are_one_too_many(tmp_path: Path) -> None:
+    said = (BuildArg(name="BASEIMAGE", value="a/b", origin="--build-arg"),)
+    told = wrong(tmp_path, {"r/Dockerfile": RELEASE}, layer(tmp_path, "r", base="c/d:1"), build_args=said)
+    assert told == ["the arg BASEIMAGE is the base, which is given already\n    Leave the arg BASEIMAGE out."]
+
+
+# Several layers -------------------------------------------------------------------------------------------------------
+
+TWO = {"os/Dockerfile": OS, "release/Dockerfile": RELEASE}
+
+
+def test_layers_stand_on_each_other(tmp_path: Path) -> None:
+    layers = read(tmp_path, TWO, layer(tmp_path, "os"), layer(tmp_path, "release", base="os"), platforms=(AMD64, ARM64))
+    assert (
+        shown(layers.graph)
+        == """\
+amd64/os/os [meehan/os:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest
+amd64/release/release [meehan/release:latest-amd64] BASEIMAGE<-amd64/os/os
+aarch64/os/os [meehan/os:latest-aarch64] cern/slc6-base:latest=>cern/slc6-base:latest
+aarch64/release/release [meehan/release:latest-aarch64] BASEIMAGE<-aarch64/os/os"""
+    )
+    assert [chain.index_tag for chain in layers.graph.chains] == ["latest"] * 4
+    assert [str(chain.repo) for chain in layers.graph.chains] == ["meehan/os", "meehan/release"] * 2
+    # The local store has NAME:TAG for this machine, as docker build -t makes it.
+    assert [chain.local_tag for chain in layers.graph.chains] == ["latest", "latest", "", ""]
+    assert all(chain.named and chain.has_names for chain in layers.graph.chains)
+
+
+def test_a_base_by_a_later_or_no_layer(tmp_path: Path) -> None:
+    first = layer(tmp_path, "release", base="os", path="chainbuild.yaml", line=4)
+    told = wrong(tmp_path, TWO, first, layer(tmp_path, "os"))
+    assert told[0].startswith("chainbuild.yaml:4: the layer 'release' stands on 'os', which comes after it")
+    told = wrong(tmp_path, TWO, layer(tmp_path, "release", base="oss"))
+    assert told[0].startswith("the layer 'release' stands on 'oss', which is no layer")
+
+
+def test_names_are_each_one_s_own(tmp_path: Path) -> None:
+    one = layer(tmp_path, "os")
+    told = wrong(tmp_path, TWO, one, replace(layer(tmp_path, "release", image="meehan/os"), name="os"))
+    assert [text.partition("\n")[0] for text in told] == [
+        "the layers 'os' and 'os' would both be meehan/os", "two layers are called 'os'"
+    ]  # fmt: skip
+    told = wrong(tmp_path, TWO, layer(tmp_path, "os", image=f"meehan/os:{'t' * 125}"))
+    assert "with the platform behind it, the tag is too long" in told[0]
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+def test_numbered_dockerfiles_are_one_layer(tmp_path: Path) -> None:
+    files = {
+        "tools/10-Dockerfile-a": STEP, "tools/20-Dockerfile-b": STEP, "tools/b-amd64-args": "CPU=ZEN\n",
+        "tools/b-test": "#!/bin/sh\ntrue\n",
+    }  # fmt: skip
+    layers = read(tmp_path, files, layer(tmp_path, "tools", base="debian:12"))
+    assert (
+        shown(layers.graph)
+        == """\
+amd64/tools/10-a [meehan/tools:latest-tools-10-a-amd64] BASE_IMAGE<-debian:12
+amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZEN"""
+    )
+    assert layers.graph.by_id["amd64/tools/20-b"].test == tmp_path / "tools/b-test"
+    told = wrong(tmp_path, files, layer(tmp_path, "tools", base="debian:12", base_arg="BASEIMAGE"))
+    assert "numbered Dockerfiles take their base as BASE_IMAGE" in told[0]
+    assert "names no image, and no base is given" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]
+
+
+def test_the_parts_of_a_step(tmp_path: Path) -> None:
+    files = {
+        "r/Dockerfile": RELEASE + "ARG CPU\n", "r/layer-x86_64-args": "CPU=ZEN\n", "r/layer-test": "#!/bin/sh\ntrue\n",
+    }  # fmt: skip
+    said = layer(tmp_path, "r", build_args=(BuildArg(name="RELEASE", value="22", origin="chainbuild.yaml:5"),))
+    secret = Secret(id="token", spec="id=token,env=T")
+    layers = read(
+        tmp_path, files, said, build_args=(BuildArg(name="CPU", value="OLD", origin="--build-arg"),),
+        build_contexts=(("src", "/src"), ("tool", "docker-image://golang:1")), secrets=(secret,),
+    )  # fmt: skip
+    (step,) = layers.graph
+    assert step.kind is StepKind.BUILD
+    assert (step.context, step.dockerfile) == (tmp_path / "r", tmp_path / "r/Dockerfile")
+    assert {arg.name: arg.value for arg in step.args} == {"CPU": "OLD", "RELEASE": "22"}
+    assert step.test == tmp_path / "r/layer-test"
+    assert dict(step.contexts) == {"src": "/src"}
+    assert step.image("tool").asked
+    assert step.secrets == (secret,)
+    (bare,) = plain.read(request(tmp_path, replace(said, tests=False, context=tmp_path))).graph
+    assert (bare.test, bare.context) == (None, tmp_path)
+
+
+BOTH = "A layer is built from one Dockerfile, or from NN-Dockerfile-<descriptor> files."
+
+
+def test_what_is_wrong_with_folders_and_args_is_told_at_once(tmp_path: Path) -> None:
+    files = {
+        "both/Dockerfile": OS, "both/10-Dockerfile-a": STEP, "none/inside/Dockerfile": OS, "r/Dockerfile": RELEASE,
+        "r/layer-amd64-args": "RELEAS=1\n", "r/layer-x86_64-args": "RELEASE=1\n", "r/layer-test": "no script\n",
+    }  # fmt: skip
+    said = (BuildArg(name="RELEAZE", value="1", origin="chainbuild.yaml:9"),)
+    told = wrong(
+        tmp_path, files, layer(tmp_path, "both"), layer(tmp_path, "none"), layer(tmp_path, "gone"),
+        layer(tmp_path, "r", build_args=said), build_args=(BuildArg(name="NOBODY", value="", origin="--build-arg"),),
+    )  # fmt: skip
+    assert told == [
+        "there is no folder 'ROOT/gone'\n    A layer is a folder with a Dockerfile.",
+        "--build-arg: no Dockerfile declares the arg NOBODY\n    Write 'ARG NOBODY' in the Dockerfile that uses it.",
+        f"both: has both a plain Dockerfile and numbered ones (10-Dockerfile-a, …)\n    {BOTH}",
+        "chainbuild.yaml:9: no Dockerfile declares the arg RELEAZE\n    Perhaps you meant RELEASE.",
+        "none: has no Dockerfile\n    These folders in it have one: inside.",
+        "r/layer-amd64-args:1: no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE.",
+        "r/layer-test:1: neither a script with a #! line nor a program\n    Begin it with #!/bin/sh, or whatever runs it.",
+        "r/layer-x86_64-args: layer-amd64-args is for the same platform, linux/amd64\n    Keep one of the two files.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("slc6-atlasos", "slc6-atlasos"), ("My Layer", "My-Layer"), ("...", "layer"), ("é", "layer")]
+)
+def test_what_a_layer_is_called(tmp_path: Path, folder: str, name: str) -> None:
+    assert layer_name(tmp_path / folder) == name

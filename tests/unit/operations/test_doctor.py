@@ -1,0 +1,201 @@
+"""What doctor finds, with fakes for the machine, the builders and the registry."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.builders import Builder
+from chainbuild.builder.buildx import BuildResult, BuildxDriver
+from chainbuild.errors import BuildFailedError, NotReadyError
+from chainbuild.events import Emit
+from chainbuild.execution.session import Session, Settings
+from chainbuild.operations import doctor
+from chainbuild.operations.doctor import Finding, examine_builders, examine_machine
+from chainbuild.references import ChainRegistry, Platform
+from chainbuild.values import replace
+from tests.support.world import AMD64, ARM64, CHAIN, FakeStore, World
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+BUILDER = Builder(
+    name="default", driver="docker", platforms=("linux/amd64", "linux/arm64", "linux/mars"), status="running"
+)
+
+
+def states(findings: list[Finding]) -> dict[str, str]:
+    return {finding.what: finding.state for finding in findings}
+
+
+# The machine ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
+    def examine(
+        *,
+        commands: tuple[str, ...] = ("docker", "git", "mmdebstrap", "sftp", "apptainer"),
+        compose: bool = True,
+        registry: str = "",
+        engine: str = "",
+        buildx: str = "",
+        free: int = 10**11,
+    ) -> list[Finding]:
+        def answer(argv: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+            if argv[0] not in commands:
+                raise FileNotFoundError(argv[0])
+            code = 0 if compose or argv[:2] != ["docker", "compose"] else 1
+            return subprocess.CompletedProcess(argv, code, stdout=f"{tmp_path}\n", stderr="")
+
+        def told(text: str) -> Callable[[], str]:
+            def ask() -> str:
+                answer(["docker"])
+                return text
+
+            return ask
+
+        monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in commands else None)
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(10**12, 10**12 - free, free))
+        monkeypatch.setattr(subprocess, "run", answer)
+        monkeypatch.setattr(doctor, "engine_problem", told(engine))
+        monkeypatch.setattr(doctor, "buildx_problem", told(buildx))
+        chain = ChainRegistry.parse(registry) if registry else None
+        return list(examine_machine(Settings(root=tmp_path, registry=chain)))
+
+    return examine
+
+
+def test_a_machine_that_has_everything(machine: Callable[..., list[Finding]]) -> None:
+    findings = machine()
+    names = ["docker", "engine", "buildx", "compose", "space", "git", "mmdebstrap", "sftp", "apptainer"]
+    assert states(findings) == dict.fromkeys(names, "ok")
+    assert not any(finding.mend for finding in findings)
+
+
+def test_without_docker_the_rest_is_still_told(machine: Callable[..., list[Finding]]) -> None:
+    findings = machine(commands=())
+    notes = dict.fromkeys(["git", "mmdebstrap", "sftp", "apptainer"], "note")
+    assert states(findings) == {"docker": "wrong", "space": "ok", **notes}
+    assert "script/setup" in findings[0].mend
+
+
+def test_compose_is_needed_where_the_registry_is_the_managed_one(machine: Callable[..., list[Finding]]) -> None:
+    finding = {one.what: one for one in machine(compose=False)}["compose"]
+    assert finding.state == "wrong"
+    assert "docker-compose-plugin" in finding.mend
+    assert "compose" not in states(machine(compose=False, registry="ghcr.io/acme"))
+
+
+def test_an_engine_that_does_not_answer(machine: Callable[..., list[Finding]]) -> None:
+    findings = {finding.what: finding for finding in machine(engine="no engine: refused\n    Start it.")}
+    assert findings["engine"] == Finding(what="engine", state="wrong", told="no engine: refused", mend="Start it.")
+
+
+def test_a_disk_that_is_nearly_full(machine: Callable[..., list[Finding]]) -> None:
+    space = next(finding for finding in machine(free=4_000_000_000) if finding.what == "space")
+    assert (space.state, space.told.split(" at ")[0]) == ("wrong", "4 GB free")
+    assert "prune" in space.mend
+
+
+# Builders -------------------------------------------------------------------------------------------------------------
+
+
+class FakeBuilders:
+    """A driver whose builders are these, and whose builds go into the registry in memory."""
+
+    def __init__(self, world: World, builder: Builder | Exception = BUILDER, *, fails: bool = False) -> None:
+        self.world, self.builder, self.fails = world, builder, fails
+        self.texts: list[str] = []
+
+    def inspect(self, platform: Platform) -> Builder:
+        if isinstance(self.builder, Exception):
+            raise self.builder
+        return self.builder
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        self.texts.append(order.dockerfile.read_text())
+        if self.fails:
+            raise BuildFailedError("doctor: it failed", hint="mend it")
+        return BuildResult(digest=self.world.fake.add_image(order.image, order.platform).digest, seconds=2.0)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def examine(world: World, driver: FakeBuilders, *platforms: Platform, base: str = "debian") -> list[Finding]:
+    settings = Settings(root=world.root, registry=ChainRegistry(CHAIN))
+    session = Session(
+        settings=settings, registries=world.registries, records=world.records, local=FakeStore(), emit=world.events.append,
+        driver=cast("BuildxDriver", driver),
+    )  # fmt: skip
+    world.fake.host(CHAIN)
+    return list(examine_builders(session, platforms, base=base))
+
+
+def test_every_builder_is_tried(world: World) -> None:
+    driver = FakeBuilders(world)
+    registry, native, emulated = examine(world, driver, AMD64, ARM64)
+    assert (registry.state, registry.told) == ("ok", f"the chain registry answers at {CHAIN}")
+    assert native.told == (
+        "default (docker) ran a program for linux/amd64 natively and pushed it to the chain registry in 2.0 s"
+    )
+    assert "linux/arm64 under emulation" in emulated.told
+    assert all("RUN uname" in text for text in driver.texts)
+
+
+def test_without_a_base_nothing_is_run(world: World) -> None:
+    driver = FakeBuilders(world)
+    finding = examine(world, driver, AMD64, base="scratch")[1]
+    assert "built an image" in finding.told
+    assert "RUN" not in driver.texts[0]
+
+
+@pytest.mark.parametrize("first", ["linux/mars", "linux/amd64/v3", "linux/arm64/v8"])
+def test_a_builder_may_name_platforms_that_nobody_here_knows(world: World, first: str) -> None:
+    driver = FakeBuilders(world, replace(BUILDER, platforms=(first, "linux/arm64")))
+    finding = examine(world, driver, ARM64)[1]
+    assert finding.state == "ok"
+    assert ("natively" in finding.told) is (first == "linux/arm64/v8")
+
+
+def test_a_builder_that_does_not_run_the_platform(world: World) -> None:
+    driver = FakeBuilders(world, replace(BUILDER, platforms=("linux/amd64",)))
+    finding = examine(world, driver, ARM64)[1]
+    assert finding.state == "wrong"
+    assert "does not run linux/arm64; it runs linux/amd64" in finding.told
+    assert "binfmt" in finding.mend
+    assert driver.texts == []
+
+
+@pytest.mark.parametrize("platforms", [(), ("linux/mars",)])
+def test_a_builder_that_runs_nothing_that_is_known(world: World, platforms: tuple[str, ...]) -> None:
+    driver = FakeBuilders(world, replace(BUILDER, platforms=platforms))
+    assert examine(world, driver, AMD64)[1].state == "wrong"
+
+
+def test_a_builder_that_does_not_answer_or_does_not_build(world: World) -> None:
+    silent = examine(world, FakeBuilders(world, NotReadyError("far does not answer", hint="docker buildx ls")), AMD64)[
+        1
+    ]
+    assert (silent.state, silent.told, silent.mend) == ("wrong", "far does not answer", "docker buildx ls")
+    failing = examine(world, FakeBuilders(world, fails=True), AMD64)[1]
+    assert (failing.state, failing.told, failing.mend) == ("wrong", "doctor: it failed", "mend it")
+
+
+def test_a_registry_that_does_not_answer(world: World) -> None:
+    world.host.down = True
+    driver = FakeBuilders(world, NotReadyError("no"))
+    assert [finding.state for finding in examine(world, driver, AMD64)] == ["wrong", "wrong"]

@@ -1,0 +1,309 @@
+"""`chainbuild test`: which tests run again in which images, what becomes of their verdicts, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.cli import retest as testing
+from chainbuild.cli import run
+from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
+from chainbuild.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, Verdict
+from chainbuild.execution.session import Session, Settings
+from chainbuild.images.resolver import BaseFinder
+from chainbuild.model import Graph
+from chainbuild.operations.retest import Failures, Retrial, of_image, of_options, run_retrials
+from chainbuild.records.record import Record
+from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
+from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
+
+BLAS, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/production"
+TESTS = {"stock/blas-test": "#!/bin/sh\ntrue\n", "stock/production-test": "#!/bin/sh\nproduction\n"}
+PLACE = ImageReference(CHAIN, REPOSITORY)
+WORDS = ["amd64", REPOSITORY, "v1"]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path / "tree")
+    made.write(THREE_STEPS | TESTS)
+    return made
+
+
+def session_of(world: World, emit: Any = None) -> Session:
+    return Session(
+        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=FakeStore(),
+        emit=emit or world.events.append, driver=world.driver,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def built(world: World, graph: Graph | None = None) -> None:
+    assert world.run(graph).succeeded
+    world.begin_again()
+
+
+def again(world: World, graph: Graph | None = None) -> Failures:
+    session = session_of(world)
+    return run_retrials(session, of_options(session, graph or world.graph()))
+
+
+def one_image(world: World, name: str, test: Path | None = None, platform: Platform = AMD64) -> Retrial:
+    session = session_of(world)
+    finder: BaseFinder = session.finder()
+    return of_image(session, finder.find_result(ImageReference.parse(name), platform), platform, test)
+
+
+def newest(world: World, family: str = "stock-20-blas-amd64") -> Record:
+    record = world.records.last(PLACE, family).record
+    assert record is not None
+    return record
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_test_of_an_option_runs_in_the_images_that_are_there(world: World) -> None:
+    built(world)
+    assert again(world) == {}
+    assert world.driver.tested == [BLAS, PRODUCTION]
+    assert world.driver.built == []
+    assert all(order.no_cache for order in world.driver.orders), "what passed before counts for nothing"
+    images = {dict(order.args)["IMAGE"] for order in world.driver.orders}
+    assert images == {f"{CHAIN}/{REPOSITORY}@{newest(world, name).image}" for name in (
+        "stock-20-blas-amd64", "stock-production-amd64")}  # fmt: skip
+
+
+def test_it_is_told_as_a_run_is(world: World) -> None:
+    built(world)
+    again(world)
+    kinds = [type(event) for event in world.events]
+    assert (kinds[0], kinds[-1]) == (RunStarted, RunFinished)
+    assert [event.step for event in world.events if isinstance(event, StepFinished)] == [BLAS, PRODUCTION]
+    assert [event.passed for event in world.events if isinstance(event, Verdict)] == [True, True]
+    (started,) = [event for event in world.events if isinstance(event, RunStarted)]
+    assert [(one.step, one.action) for one in started.steps] == [(BLAS, "test"), (PRODUCTION, "test")]
+
+
+def test_platforms_are_tested_each_in_its_own_image(world: World) -> None:
+    graph = world.graph((AMD64, ARM64))
+    built(world, graph)
+    assert again(world, graph) == {}
+    assert sorted(world.driver.tested) == sorted([BLAS, PRODUCTION, *(
+        f"aarch64/stock/{name}" for name in ("20-blas", "production"))])  # fmt: skip
+
+
+def test_a_failure_stops_no_other_test_and_the_record_says_so(world: World) -> None:
+    built(world)
+    before = newest(world)
+    world.driver.fails_tests[BLAS] = BuildFailedError("no", log_tail=("expected 4, got 5",))
+    failures = again(world)
+    assert world.driver.tested == [BLAS, PRODUCTION]
+    assert [type(one).__name__ for one in failures.values()] == ["NotProvenError"]
+    assert failures[BLAS].exit_code is ExitCode.NOT_PROVEN
+    assert [event.step for event in world.events if isinstance(event, StepFailed)] == [BLAS]
+    after = newest(world)
+    assert after.verdicts["test"] == before.verdicts["test"].replace("passed", "failed")
+    assert replace(after, verdicts=before.verdicts) == before
+    assert world.records.read(PLACE, before.key) == after
+
+
+def test_what_failed_is_tested_by_the_next_run_and_what_passes_again_is_not(world: World) -> None:
+    built(world)
+    world.driver.fails_tests[BLAS] = BuildFailedError("no")
+    again(world)
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.tested == [BLAS]
+    world.begin_again()
+    world.driver.fails_tests[BLAS] = BuildFailedError("no")
+    again(world)
+    world.begin_again()
+    again(world)
+    assert newest(world).verdicts["test"].startswith("passed")
+    world.begin_again()
+    world.run()
+    assert world.driver.orders == []
+
+
+def test_a_verdict_that_stands_is_not_written_again(world: World) -> None:
+    built(world)
+    again(world)
+    assert world.fake.counted("PUT") == 0
+
+
+def test_a_test_that_changed_is_the_one_that_runs(world: World) -> None:
+    built(world)
+    world.write({"stock/blas-test": "#!/bin/sh\nanother\n"})
+    again(world)
+    world.begin_again()
+    world.run()
+    assert world.driver.orders == [], "the new test's verdict is in the record"
+
+
+def test_the_record_of_an_older_image_gets_the_verdict_and_does_not_become_the_newest(world: World) -> None:
+    built(world)
+    old = newest(world)
+    tagged = world.host.tags[REPOSITORY, "v1-stock-20-blas-amd64"]
+    world.write({"stock/blas-amd64-args": "CPU=OTHER\n"})
+    built(world)
+    new = newest(world)
+    world.host.tags[REPOSITORY, "v1-stock-20-blas-amd64"] = tagged
+    world.driver.fails_tests[BLAS] = BuildFailedError("no")
+    again(world)
+    assert newest(world) == new
+    read = world.records.read(PLACE, old.key)
+    assert read is not None
+    assert read.verdicts["test"].startswith("failed")
+
+
+def test_images_that_are_not_there_are_told_together_and_nothing_runs(world: World) -> None:
+    with pytest.raises(NotFoundInRegistryError) as caught:
+        again(world)
+    assert "v1-stock-20-blas-amd64" in caught.value.message
+    assert "v1-stock-amd64" in caught.value.message
+    assert world.driver.orders == []
+
+
+def test_an_option_without_tests_has_nothing_to_run(world: World) -> None:
+    world.write(dict.fromkeys(TESTS))
+    with pytest.raises(WrongUseError, match="no step of stock has a test"):
+        again(world)
+
+
+# One image ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tag", "step", "test"),
+    [("v1-stock-amd64", PRODUCTION, "production-test"), ("v1-stock-20-blas-amd64", BLAS, "blas-test")],
+)
+def test_an_image_has_the_test_that_its_provenance_names(world: World, tag: str, step: str, test: str) -> None:
+    built(world)
+    for name in (f"{CHAIN}/{REPOSITORY}:{tag}", f"{REPOSITORY}:{tag}"):
+        retrial = one_image(world, name)
+        assert retrial.step.test is not None
+        assert (retrial.step.id, retrial.step.test.name) == (step, test)
+        assert retrial.record is not None
+        assert retrial.record.step == step
+    world.driver.fails_tests[step] = BuildFailedError("no")
+    assert list(run_retrials(session_of(world), [retrial])) == [step]
+    family = "stock-production-amd64" if step == PRODUCTION else "stock-20-blas-amd64"
+    assert newest(world, family).verdicts["test"].startswith("failed")
+
+
+def test_a_step_without_a_test_in_the_tree_is_told(world: World) -> None:
+    built(world)
+    with pytest.raises(WrongUseError) as caught:
+        one_image(world, f"{REPOSITORY}:v1-stock-10-base-amd64")
+    assert "is stock/10-base" in caught.value.message
+    assert "base-test" in caught.value.message
+    assert "--with FILE" in caught.value.problems[0].hint
+
+
+def test_an_image_that_nobody_knows_needs_a_test_of_one_s_own(world: World, tmp_path: Path) -> None:
+    world.fake.add_image(f"{CHAIN}/theirs:1", "amd64")
+    with pytest.raises(NotFoundInRegistryError) as caught:
+        one_image(world, "theirs:1")
+    assert "--with FILE" in caught.value.hint
+    test = tmp_path / "mine"
+    test.write_text("#!/bin/sh\n")
+    retrial = one_image(world, f"{CHAIN}/theirs:1", test)
+    assert retrial.step.id == f"amd64/{CHAIN}/theirs:1"
+    assert run_retrials(session_of(world), [retrial]) == {}
+    assert world.driver.tested == [retrial.step.id]
+
+
+def test_a_test_of_one_s_own_says_nothing_in_the_record(world: World, tmp_path: Path) -> None:
+    built(world)
+    test = tmp_path / "mine"
+    test.write_text("#!/bin/sh\n")
+    retrial = one_image(world, f"{REPOSITORY}:v1-stock-amd64", test)
+    world.driver.fails_tests[retrial.step.id] = BuildFailedError("no")
+    assert len(run_retrials(session_of(world), [retrial])) == 1
+    assert world.fake.counted("PUT") == 0
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(world.root)
+
+    @contextmanager
+    def open_session(settings: Settings, emit: Any) -> Iterator[Session]:
+        def both(event: Event) -> None:
+            world.events.append(event)
+            emit(event)
+
+        yield replace(session_of(world, both), settings=settings)
+
+    monkeypatch.setattr(testing, "open_session", open_session)
+    built(world)
+    return world
+
+
+def test_an_option_by_its_words(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["test", "stock", *WORDS, "--plain"]) == 0
+    assert command.driver.tested == [BLAS, PRODUCTION]
+    assert "test passed: blas-test passed" in capsys.readouterr().err
+    assert (command.root / ".chainbuild" / "logs" / "latest").is_symlink()
+
+
+def test_an_option_like_the_last_run(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["test", "stock"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing was run here yet" in said
+    assert "chainbuild test stock PLATFORM REPO TAG" in said
+    from chainbuild.requests.build import Words
+    from chainbuild.requests.last_run import remember_words
+
+    words = Words(
+        platform="amd64,aarch64", repo=REPOSITORY, tag="v1", base="fat:1", option="other", production="slim:1",
+        root=command.root, only=20,
+    )  # fmt: skip
+    remember_words(command.root, words)
+    assert run(["test", "stock", "--platform", "amd64", "--plain"]) == 0
+    assert command.driver.tested == [BLAS, PRODUCTION]
+
+
+def test_a_failed_test_has_the_exit_code_of_a_failed_test(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+    command.driver.fails_tests[BLAS] = BuildFailedError("no", log_tail=("expected 4, got 5",))
+    assert run(["test", "stock", *WORDS, "--json"]) == 5 == int(ExitCode.NOT_PROVEN)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["passed"] for line in lines if line.get("event") == "verdict"] == [False, True]
+    assert (lines[-1]["schema"], lines[-1]["exit_code"]) == ("chainbuild.error/1", 5)
+    assert lines[-1]["findings"] == ["expected 4, got 5"]
+
+
+def test_an_image_by_its_name(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["test", f"{REPOSITORY}:v1-stock-amd64", "--platform", "amd64", "--plain"]) == 0
+    assert command.driver.tested == [PRODUCTION]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stock", "amd64", REPOSITORY], ["either nothing or all of PLATFORM REPO TAG"]),
+        (["stock", *WORDS, "--with", "x"], ["--with goes with an IMAGE"]),
+        (["stock", "amd46", REPOSITORY, "no tag"], ["amd46", "'no tag' is not a tag"]),
+        (["stock,extras", *WORDS], ["there is no folder"]),
+        (["Not An Image", "more", "--platform", "amd46", "--with", "none", "--builder", "amd64="], [
+            "Not An Image", "no folder of the tree", "amd46", "none: cannot be read", "names no builder",
+        ]),
+        (["theirs:1", "--platform", "amd64,aarch64"], ["one platform at a time"]),
+    ],
+)  # fmt: skip
+def test_everything_that_is_wrong_is_told_at_once(
+    command: World, arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["test", *arguments]) == ExitCode.WRONG_USE
+    err = capsys.readouterr().err
+    assert [text for text in said if text not in err] == []
+    assert command.driver.orders == []

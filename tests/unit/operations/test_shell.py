@@ -1,0 +1,187 @@
+"""A shell in an image: the container's command line, where the image comes from, and what is said where it is nowhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.cli import output as speaking
+from chainbuild.cli import run
+from chainbuild.errors import NotFoundInRegistryError
+from chainbuild.execution.session import Session, Settings
+from chainbuild.images import local_store
+from chainbuild.images.local_store import LocalImage
+from chainbuild.operations.shell import Visit, container_command, fetch, mount_point
+from chainbuild.references import ImageReference, Platform
+from chainbuild.requests import layer as layers
+from tests.support.world import AMD64, ARM64, CHAIN, FakeStore, World
+
+
+def visit(folder: str = "/home/me/payload", **changed: Any) -> Visit:
+    return Visit(**{"folder": Path(folder), "user": 1000, "group": 100, "terminal": False, "name": "me", **changed})
+
+
+def test_a_shell_as_oneself_where_one_is() -> None:
+    argv = container_command("meehan/analysisbase:latest", visit(terminal=True))
+    assert argv == (
+        "docker", "run", "--rm", "--interactive", "--pull", "never", "--tty",
+        "--mount", "type=bind,source=/home/me/payload,target=/home/me/payload", "--workdir", "/home/me/payload",
+        "--user", "1000:100",
+        "--tmpfs", "/chainbuild-home:exec,mode=0700,uid=1000,gid=100", "--env", "HOME=/chainbuild-home",
+        "--env", "USER=me", "--env", "LOGNAME=me",
+        "--entrypoint", "/bin/sh", "meehan/analysisbase:latest", "-c",
+        "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi",
+    )  # fmt: skip
+
+
+def test_a_command_is_words_and_no_text_for_a_shell() -> None:
+    argv = container_command("a:1", visit(), ["sh", "-c", "echo '$(x)'; y"], platform=ARM64)
+    assert argv[argv.index("--entrypoint") :] == ("--entrypoint", "sh", "a:1", "-c", "echo '$(x)'; y")
+    assert "--tty" not in argv
+    assert argv[argv.index("--platform") + 1] == "linux/arm64"
+
+
+def test_root_has_its_home_in_every_image() -> None:
+    argv = container_command("a:1", visit(user=0, group=0, name="root"))
+    assert "--tmpfs" not in argv
+    assert not any(word.startswith("HOME=") for word in argv)
+    assert argv[argv.index("--user") + 1] == "0:0"
+    assert "--env" not in container_command("a:1", visit(user=0))
+    assert "USER=" not in " ".join(container_command("a:1", visit(name="")))
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"),
+    [
+        ("/home/me/x", "/home/me/x"), ("/work", "/work"), ("/opt/x", "/opt/x"), ("/usr/src/x", "/usr/src/x"),
+        ("/", "/work"), ("/usr", "/work"), ("/tmp", "/work"), ("/home", "/work"), ("/dev/shm/x", "/work"),
+        ("/proc/1/cwd", "/work"),
+    ],
+)  # fmt: skip
+def test_the_folder_is_at_its_own_path_where_that_hides_nothing(folder: str, place: str) -> None:
+    assert mount_point(Path(folder)) == place
+
+
+def test_a_path_may_hold_what_separates_fields() -> None:
+    argv = container_command("a:1", visit('/x/a,b "c":d'))
+    assert argv[argv.index("--mount") + 1] == 'type=bind,"source=/x/a,b ""c"":d","target=/x/a,b ""c"":d"'
+
+
+# Where the image comes from -------------------------------------------------------------------------------------------
+
+
+class Store(FakeStore):
+    """A local store that says what was put into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[tuple[str, str, str]] = []
+
+    def load(self, pinned: str, digest: object, platform: Platform, name: str) -> None:
+        self.loaded.append((pinned.partition("@")[0], platform.oci, name))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.fake.add_image(f"{CHAIN}/meehan/analysisbase:latest", AMD64)
+    return made
+
+
+def session(world: World, store: Store) -> Session:
+    return Session(
+        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=store,
+        emit=world.events.append, driver=world.driver,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_an_image_of_the_chain_registry_is_fetched_under_its_name(world: World) -> None:
+    store = Store()
+    assert (
+        fetch(session(world, store), ImageReference.parse("meehan/analysisbase"), AMD64, ())
+        == "meehan/analysisbase:latest"
+    )
+    assert store.loaded == [(f"{CHAIN}/meehan/analysisbase", "linux/amd64", "meehan/analysisbase:latest")]
+
+
+def test_an_image_that_is_nowhere_is_told_with_those_that_are_like_it(world: World) -> None:
+    names = tuple(
+        ImageReference.parse(text) for text in ("meehan/analysisbase:latest", "debian:12", "x/analysisbase:2")
+    )
+    with pytest.raises(NotFoundInRegistryError) as caught:
+        fetch(session(world, Store()), ImageReference.parse("analysisbase"), AMD64, names)
+    assert "analysisbase for linux/amd64 is neither in the local image store nor in the chain registry" in str(
+        caught.value
+    )
+    assert "Perhaps you meant meehan/analysisbase:latest or x/analysisbase:2." in caught.value.hint
+    with pytest.raises(NotFoundInRegistryError) as caught:
+        fetch(session(world, Store()), ImageReference.parse("meehan/analysisbas:latest"), AMD64, names)
+    assert "Perhaps you meant meehan/analysisbase:latest or " in caught.value.hint
+    with pytest.raises(NotFoundInRegistryError) as caught:
+        fetch(session(world, Store()), ImageReference.parse("meehan/analysisbase"), ARM64, names)
+    assert "for linux/arm64" in str(caught.value)
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """What docker was started with."""
+    started: list[list[str]] = []
+
+    def execvp(_program: str, argv: list[str]) -> None:
+        started.append(list(argv))
+        raise SystemExit(0)
+
+    @contextmanager
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
+        yield session(world, Store())
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "execvp", execvp)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/docker")
+    monkeypatch.setattr(speaking, "open_session", open_session)
+    monkeypatch.setattr(layers, "local_names", lambda: ())
+    here = LocalImage(id="x", platform=AMD64, size=1, repo_digests=())
+    monkeypatch.setattr(
+        local_store.LocalStore, "find", lambda _, name: here if name in {"mine:1", "acme/os:v2"} else None
+    )
+    return started
+
+
+def test_the_local_store_s_image_comes_first(gone: list[list[str]]) -> None:
+    assert run(["shell", "mine:1", "--", "ls", "-l", "--all"]) == 0
+    assert gone[0][-4:] == ["ls", "mine:1", "-l", "--all"]
+    assert "--tty" not in gone[0]
+
+
+def test_else_the_chain_registry_s(gone: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert run(["shell", "meehan/analysisbase", "--platform", "amd64"]) == 0
+    assert "meehan/analysisbase:latest" in gone[0]
+    assert run(["shell", "nowhere/at/all", "--platform", "amd64"]) == 4
+
+
+def test_a_layer_by_its_name(gone: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "os").mkdir()
+    (tmp_path / "chainbuild.yaml").write_text("tag: v2\nlayers: [{folder: os, image: acme/os}]\n")
+    assert run(["shell", "os", "--", "true"]) == 0
+    assert "acme/os:v2" in gone[0]
+    (tmp_path / "chainbuild.yaml").write_text("layers: 7\n")
+    assert run(["shell", "mine:1", "--", "true"]) == 0
+
+
+def test_without_docker(
+    gone: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert run(["shell", "mine:1"]) == 3
+    assert "there is no docker command on PATH" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""`why`: which steps are meant, what differs from the last record, and the words of the run before."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import asdict
+
+from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.errors import WrongUseError
+from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.session import Session, Settings
+from chainbuild.operations.why import Explanation, explain, steps_named
+from chainbuild.requests import last_run as journal
+from chainbuild.requests.build import RunRequest, Words
+from chainbuild.requests.last_run import last_words, remember_words
+from chainbuild.ui.reports import show
+from chainbuild.ui.terminal import Terminal
+from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
+
+BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    return made
+
+
+def why(world: World, step: str, options: Sequence[str] = ("stock",)) -> Explanation:
+    graph, settings = world.graph(options=options), Settings(root=world.root)
+    session = Session(
+        settings=settings,
+        registries=world.registries,
+        records=world.records,
+        local=FakeStore(),
+        emit=world.events.append,
+        driver=BuildxDriver(),
+    )
+    return explain(RunRequest(graph=graph, settings=settings, wishes=Wishes()), session, graph.by_id[step])
+
+
+def shown(explanation: Explanation) -> str:
+    stream = io.StringIO()
+    show([explanation], Terminal(stream=stream))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("20-blas", [BLAS, "aarch64/stock/20-blas"]),
+        (BLAS, [BLAS]),
+        ("stock/production", ["amd64/stock/production", "aarch64/stock/production"]),
+    ],
+)
+def test_a_step_is_named_by_its_id_or_the_end_of_it(world: World, name: str, found: list[str]) -> None:
+    assert [step.id for step in steps_named(world.graph((AMD64, ARM64)), name)] == found
+
+
+@pytest.mark.parametrize("name", ["20-blass", "blas", ""])
+def test_a_step_that_is_not_there(world: World, name: str) -> None:
+    with pytest.raises(WrongUseError) as caught:
+        steps_named(world.graph(), name)
+    assert BLAS in caught.value.problems[0].hint
+
+
+def test_a_step_that_was_never_built(world: World) -> None:
+    explanation = why(world, BLAS)
+    assert (explanation.differences, explanation.diff) == ((), ())
+    assert shown(explanation) == f"{BLAS}: build, never built\n  it has no record in the chain registry\n"
+
+
+def test_a_step_that_is_reused(world: World) -> None:
+    world.run()
+    explanation = why(world, BLAS)
+    document = explanation.as_json()
+    assert (document["action"], document["reason"], document["differences"]) == ("reuse", "unchanged", [])
+    assert document["key"] == document["last"]["key"]
+    assert "last built 1970-01-12 13:46 UTC" in shown(explanation)
+
+
+def test_everything_that_differs_is_told_in_full(world: World) -> None:
+    world.write({f"src/{number}.py": "1" for number in range(10)})
+    world.run()
+    world.write({f"src/{number}.py": "2" for number in range(10)})
+    world.write({"stock/30-Dockerfile-venv": THREE_STEPS["stock/30-Dockerfile-venv"] + "RUN more \x1b[31m\n"})
+    explanation = why(world, VENV)
+    assert len(explanation.differences) == 11
+    assert explanation.diff[-1] == "+RUN more \x1b[31m"
+    assert "\x1b" not in shown(explanation)
+
+
+def test_a_parent_that_is_yet_to_be_built_is_the_reason_and_nothing_of_its_own_differs(world: World) -> None:
+    world.run()
+    world.write({"stock/10-Dockerfile-base": THREE_STEPS["stock/10-Dockerfile-base"] + "RUN more\n"})
+    explanation = why(world, VENV)
+    assert explanation.decision.reason == "parent 10-base: Dockerfile changed (line 4)"
+    assert explanation.differences == ()
+    assert "nothing of its own differs" in shown(explanation)
+    world.write({"src/setup.py": "setup(2)\n"})
+    assert why(world, VENV).differences == ("file src/setup.py changed",)
+
+
+def test_stage_tells_what_options_below_asked_for(world: World) -> None:
+    world.write({"stock/minimize-amd64-args": "ADDITIONAL_FILES=/srv\n", "top/10-Dockerfile-top": STEP})
+    explanation = why(world, "amd64/top/minimize", ("stock", "top"))
+    assert "  asked for: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
+    assert explanation.as_json()["arguments"] == [
+        {"name": "ADDITIONAL_FILES", "value": "/srv", "inherited": [{"value": "/srv", "from": "stock"}]}
+    ]
+
+
+# The words of the last run --------------------------------------------------------------------------------------------
+
+
+def words(root: Path) -> Words:
+    return Words(
+        platform="amd64", repo="team/atom", tag="v1", base="fat:1", option="stock", production="slim:1", root=root,
+        context=root / "context", builders=("far",), port=5001, first=20, refresh_after="7d", load=False,
+    )  # fmt: skip
+
+
+def test_the_words_of_the_last_run_come_back(tmp_path: Path) -> None:
+    remember_words(tmp_path, words(tmp_path))
+    assert last_words(tmp_path) == words(tmp_path)
+    from chainbuild.values import replace
+
+    remember_words(tmp_path, replace(words(tmp_path), context=None))
+    assert last_words(tmp_path).context is None
+
+
+def test_last_words_of_a_newer_version_are_read_as_far_as_known(tmp_path: Path) -> None:
+    remember_words(tmp_path, words(tmp_path))
+    path = journal._path(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": 1}))
+    assert last_words(tmp_path) == words(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "7", "{}", '{"root": "."}', '{"root": 7}', "\x00", "[" * 10_000])
+def test_last_words_damaged_are_none(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        remember_words(tmp_path, words(tmp_path))
+        journal._path(tmp_path).write_text(content)
+    with pytest.raises(WrongUseError) as caught:
+        last_words(tmp_path)
+    assert "nothing was run here yet" in caught.value.message
+
+
+def test_last_words_that_a_tree_brings_along_do_not_count(tmp_path: Path) -> None:
+    """A foreign tree could have a later command look into other folders and registries."""
+    (tmp_path / ".chainbuild").mkdir()
+    document = asdict(words(tmp_path)) | {"root": "/etc", "context": "/root"}
+    (tmp_path / ".chainbuild/last-words.json").write_text(json.dumps(document))
+    with pytest.raises(WrongUseError, match="nothing was run here yet"):
+        last_words(tmp_path)
+
+
+def test_last_words_are_the_users_alone(tmp_path: Path) -> None:
+    """They hold the values of build args; earlier versions kept them in the tree, readable by everybody."""
+    (tmp_path / ".chainbuild").mkdir()
+    (tmp_path / ".chainbuild/last-words.json").write_text("{}")
+    remember_words(tmp_path, words(tmp_path))
+    assert list((tmp_path / ".chainbuild").iterdir()) == []
+    assert not journal._path(tmp_path).is_relative_to(tmp_path)
+    assert journal._path(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_tree_that_cannot_be_written_to_is_none_the_worse(tmp_path: Path) -> None:
+    (tmp_path / ".chainbuild").write_text("a file")
+    remember_words(tmp_path, words(tmp_path))
+    assert (tmp_path / ".chainbuild").read_text() == "a file"

@@ -1,0 +1,88 @@
+"""Indexes that several runs fill: what stays in one belongs to the present tree, or the run says that it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import StaleIndexError
+from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.publish import publish_indexes
+from chainbuild.model import Graph
+from chainbuild.planning.generations import Generations
+from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    return made
+
+
+def generations(world: World) -> Generations:
+    return Generations(world.records, world.graph, world.plan)
+
+
+def publish(world: World, graph: Graph, outcome: Outcome, *, refuse: bool = False) -> tuple[str, ...]:
+    return publish_indexes(world.registries, graph.chains, outcome, generations=generations(world), refuse_stale=refuse)
+
+
+def run(world: World, platform: object) -> tuple[Graph, Outcome]:
+    graph = world.graph([platform])  # type: ignore[list-item]
+    return graph, world.execution(graph).run()
+
+
+def test_index_filled_platform_by_platform_is_current(world: World) -> None:
+    assert publish(world, *run(world, ARM64)) == ()
+    assert publish(world, *run(world, AMD64)) == ()
+
+
+def test_index_that_keeps_an_image_of_other_inputs_says_so(world: World) -> None:
+    """A run for one platform leaves the other one's old image: on the commit before, without a word."""
+    publish(world, *run(world, ARM64))
+    world.write({"stock/10-Dockerfile-base": STEP + "RUN more\n"})
+    (text,) = publish(world, *run(world, AMD64))
+    assert "v1-stock keeps linux/arm64 of 1970-01-12 13:46 UTC" in text
+    assert "built from other inputs (production: parent 10-base: Dockerfile changed (line 4))" in text
+
+
+def test_change_that_concerns_one_platform_alone_leaves_the_other_current(world: World) -> None:
+    publish(world, *run(world, ARM64))
+    world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
+    assert publish(world, *run(world, AMD64)) == ()
+    world.write({"stock/blas-aarch64-args": "CPU=OTHER\n"})
+    (text,) = publish(world, *run(world, AMD64))
+    assert 'arg CPU changed from "ARMV8" to "OTHER"' in text
+
+
+def test_stale_index_can_be_an_error_and_is_left_alone(world: World) -> None:
+    publish(world, *run(world, ARM64))
+    before = world.tags()["v1-stock"]
+    world.write({"stock/10-Dockerfile-base": STEP + "RUN more\n"})
+    graph, outcome = run(world, AMD64)
+    with pytest.raises(StaleIndexError) as caught:
+        publish(world, graph, outcome, refuse=True)
+    assert "linux/arm64" in str(caught.value)
+    assert world.tags()["v1-stock"] == before
+    publish_indexes(
+        world.registries, graph.chains, outcome, replace=True, generations=generations(world), refuse_stale=True
+    )
+
+
+def test_image_that_nothing_is_known_of_is_not_called_current(world: World) -> None:
+    publish(world, *run(world, ARM64))
+    world.host.tags = {key: value for key, value in world.host.tags.items() if not key[1].startswith("k1-")}
+    (text,) = publish(world, *run(world, AMD64))
+    assert "linux/arm64" in text
+    assert "never built" in text
+
+
+def test_tree_that_has_nothing_for_the_other_platform_cannot_tell(world: World) -> None:
+    publish(world, *run(world, ARM64))
+    graph, outcome = run(world, AMD64)
+    (text,) = publish_indexes(
+        world.registries, graph.chains, outcome, generations=Generations(world.records, None, world.plan)
+    )
+    assert "is not known" in text

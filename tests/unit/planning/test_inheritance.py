@@ -1,0 +1,270 @@
+"""What lower options asked of the stages holds above them: in one command, and through the images of earlier ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import WrongUseError
+from chainbuild.execution.publish import push_results
+from chainbuild.model import Graph
+from chainbuild.parsing.stage_args import stage_arguments
+from chainbuild.planning.plan_json import plan_as_json
+from chainbuild.records.garbage import collect, find_garbage
+from chainbuild.records.keys import changes
+from chainbuild.references import ImageReference
+from chainbuild.registry.images import resolve
+from tests.support.keys import keyring, record_store, signing_key
+from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, World
+
+FILES = "ADDITIONAL_FILES"
+OPTIONS = {
+    "stock/10-Dockerfile-base": STEP,
+    "stock/minimize-amd64-args": f"{FILES}=/stock\n",
+    "graphics/10-Dockerfile-window": STEP,
+    "graphics/minimize-amd64-args": f"{FILES}=/graphics\n",
+    "extras/10-Dockerfile-more": STEP,
+    **STAGES,
+}
+# Each option's image is another one.
+OPTIONS = {path: text.replace("make", f"make {path}") for path, text in OPTIONS.items()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(OPTIONS)
+    return made
+
+
+def files_of(graph: Graph, stage: str) -> str:
+    return {arg.name: arg.value for arg in graph.by_id[stage].args}.get(FILES, "")
+
+
+def on(world: World, base: str, option: str) -> Graph:
+    """The graph of one option on a base image, with what was asked up to that."""
+    world.base_name = base
+    return world.inherited(world.graph(options=[option]))
+
+
+def named(tag: str) -> str:
+    return f"{CHAIN}/{REPOSITORY}:{tag}"
+
+
+def test_lists_of_lower_options_hold_above_them_in_one_command(world: World) -> None:
+    graph = world.inherited(world.graph(options=["stock", "graphics", "extras"]))
+    assert files_of(graph, "amd64/stock/minimize") == "/stock"
+    assert files_of(graph, "amd64/graphics/minimize") == "/stock /graphics"
+    assert files_of(graph, "amd64/extras/minimize") == "/stock /graphics"
+
+
+def test_result_of_an_earlier_command_brings_what_it_asked(world: World) -> None:
+    together = world.graph(options=["stock", "graphics", "extras"])
+    world.run_noting(world.graph(options=["stock"]))
+    world.run_noting(on(world, named("v1-stock-amd64"), "graphics"))
+    split = on(world, named("v1-graphics-amd64"), "extras")
+    assert files_of(split, "amd64/extras/minimize") == files_of(together, "amd64/extras/minimize") == "/stock /graphics"
+    assert world.notices == []
+
+
+def test_inherited_packages_are_refused_for_scratch(world: World) -> None:
+    path = "utilities/Dockerfile-production"
+    declaring = STAGES[path].replace("FROM ", "ARG PRODUCTION_PACKAGES=\nFROM ", 1)
+    world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=tini\n", path: declaring})
+    world.run_noting(world.graph(options=["stock"]))
+    world.production = "scratch"
+    with pytest.raises(WrongUseError) as raised:
+        on(world, named("v1-stock-amd64"), "graphics")
+    assert "scratch, which has no apt" in str(raised.value)
+
+
+@pytest.mark.parametrize("tag", ["v1-stock-amd64", "v1-stock-minimized-amd64", "v1-stock-10-base-amd64", "v1-stock"])
+def test_every_image_of_an_option_brings_what_it_asked(world: World, tag: str) -> None:
+    world.write({"stock/20-Dockerfile-next": STEP.replace("make", "make next")})
+    world.run_noting(world.graph(options=["stock"]))
+    assert files_of(on(world, named(tag), "extras"), "amd64/extras/minimize") == "/stock"
+    digest = world.tags()[tag]
+    assert files_of(on(world, f"{CHAIN}/{REPOSITORY}@{digest}", "extras"), "amd64/extras/minimize") == "/stock"
+
+
+def test_base_that_is_no_image_of_chainbuild_asks_for_nothing_and_costs_no_request(world: World) -> None:
+    graph = world.graph(options=["extras"])
+    world.found(graph)
+    before = len(world.fake.log)
+    world.found(graph)
+    looked = len(world.fake.log) - before
+    world.fake.log.clear()
+    world.inherited(graph)
+    assert len(world.fake.log) == looked
+    assert world.notices == []
+
+
+def test_changed_asks_of_a_reused_chain_hold_at_once(world: World) -> None:
+    """Only a list of the stages changes: the steps are reused, and what the result brings is what was asked last."""
+    world.run_noting(world.graph(options=["stock"]))
+    world.now += 100
+    world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
+    world.run_noting(world.graph(options=["stock"]))
+    assert files_of(on(world, named("v1-stock-10-base-amd64"), "extras"), "amd64/extras/minimize") == "/other"
+    world.base_name = "fat:1"
+    world.now += 100
+    world.write({"stock/minimize-amd64-args": None})
+    world.run_noting(world.graph(options=["stock"]))
+    assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
+    assert world.notices == []
+
+
+def test_two_tags_of_one_image_bring_what_each_asked(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.tag, world.now = "v2", world.now + 100
+    world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
+    world.run_noting(world.graph(options=["stock"]))
+    digest = world.tags()["v1-stock-10-base-amd64"]
+    assert world.tags()["v2-stock-10-base-amd64"] == digest
+    for tag, asked in (("v1", "/stock"), ("v2", "/other")):
+        graph = on(world, named(f"{tag}-stock-10-base-amd64"), "extras")
+        assert files_of(graph, "amd64/extras/minimize") == asked
+    assert world.notices == []
+    by_digest = on(world, f"{CHAIN}/{REPOSITORY}@{digest}", "extras")
+    assert files_of(by_digest, "amd64/extras/minimize") == "/other"
+    (notice,) = world.notices
+    assert "v1-stock-10-base-amd64, v2-stock-10-base-amd64 are the same image" in notice
+
+
+def test_statement_of_an_untrusted_key_does_not_count_and_is_told(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.records = record_store(world.registries, CHAIN, number=2)
+    assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
+    assert world.notices
+    assert all("does not count" in notice for notice in world.notices)
+    assert all(f"chainbuild trust add {signing_key().public}" in notice for notice in world.notices)
+    world.notices.clear()
+    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
+
+
+def test_statement_of_another_key_beside_a_trusted_one_is_no_warning(world: World) -> None:
+    mine = world.records
+    world.run_noting(world.graph(options=["stock"]))
+    world.records = record_store(world.registries, CHAIN, number=2)
+    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    world.tag = "v2"
+    world.run_noting(world.graph(options=["stock"]))
+    world.records = mine
+    assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
+    assert world.notices == []
+
+
+def test_image_without_a_statement_is_told(world: World) -> None:
+    world.run(world.graph(options=["stock"]))
+    assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
+    (notice,) = world.notices
+    assert "no statement of its options' stage arguments is attached" in notice
+
+
+def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World) -> None:
+    world.run_noting(world.graph(options=["stock", "graphics"]))
+    world.begin_again()
+    world.run_noting(world.graph(options=["stock", "graphics"]))
+    assert world.driver.built == []
+    assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
+
+
+def test_run_of_another_key_that_trusts_the_first_asks_nothing_either(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    world.begin_again()
+    world.run_noting(world.graph(options=["stock"]))
+    assert world.driver.built == []
+    assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
+
+
+def test_newest_of_two_keys_statements_about_a_tag_counts(world: World) -> None:
+    """One image, one TAG, and two users who trust each other take turns."""
+    keyrings = [keyring(1, trusts=(signing_key(2).public,)), keyring(2, trusts=(signing_key(1).public,))]
+    for turn, asked in enumerate(("/one", "/two", "/one", "/two")):
+        world.records.keyring = keyrings[turn % 2]
+        world.base_name, world.now = "fat:1", world.now + 100
+        world.write({"stock/minimize-amd64-args": f"{FILES}={asked}\n"})
+        world.run_noting(world.graph(options=["stock"]))
+        graph = on(world, named("v1-stock-10-base-amd64"), "extras")
+        assert files_of(graph, "amd64/extras/minimize") == asked
+    assert world.notices == []
+
+
+def test_word_that_takes_back_nothing_of_an_earlier_command_is_a_problem(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.write({"extras/minimize-amd64-args": f"{FILES}=!/stock /extras\n"})
+    graph = on(world, named("v1-stock-amd64"), "extras")
+    assert files_of(graph, "amd64/extras/minimize") == "/extras"
+    world.write({"extras/minimize-amd64-args": f"# nothing\n{FILES}=!/nothing\n"})
+    with pytest.raises(WrongUseError) as caught:
+        on(world, named("v1-stock-amd64"), "extras")
+    (problem,) = caught.value.problems
+    assert problem.where == "extras/minimize-amd64-args:2"
+    assert problem.hint == "Inherited are: /stock."
+
+
+def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
+    world.run_noting(world.graph(options=["stock", "graphics"]))
+    graph = on(world, named("v1-graphics-amd64"), "extras")
+    (argument,) = stage_arguments(graph)["amd64/extras/minimize"]
+    assert argument.told == f"{FILES}=/stock (from stock); {FILES}=/graphics (from graphics)"
+    plan = world.plan(graph)
+    assert '"from": "graphics"' in plan_as_json(plan, {})
+    without = world.graph(options=["extras"])
+    outcome, other = world.run(graph), world.run(without)
+    keys = [done.results["amd64/extras/minimize"].record for done in (outcome, other)]
+    assert changes(keys[1].components, keys[0].components) == (f'arg {FILES} added ("/stock /graphics")',)
+
+
+def test_pushed_result_brings_what_it_asked(world: World) -> None:
+    graph = world.graph(options=["stock"])
+    outcome = world.run_noting(graph)
+    elsewhere = ImageReference.parse("registry.example/team/atom")
+    push_results(world.registries, elsewhere, graph.chains, outcome)
+    for name in ("v1-stock-amd64", "v1-stock"):
+        graph = on(world, f"registry.example/team/atom:{name}", "extras")
+        assert files_of(graph, "amd64/extras/minimize") == "/stock"
+    assert world.notices == []
+
+
+def test_garbage_collection_keeps_statements_with_their_images(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    world.tag, world.now = "v2", world.now + 100
+    world.write({"stock/10-Dockerfile-base": STEP + "RUN other\n"})
+    world.run_noting(world.graph(options=["stock"]))
+    repository = ImageReference(CHAIN, REPOSITORY)
+    gone = [tag for tag in world.tags() if tag.startswith("v1-")]
+    statements = len(attached_lists(world))
+    collect(world.registries, find_garbage(world.registries, repository, dropped=gone))
+    assert len(attached_lists(world)) == statements / 2
+    assert files_of(on(world, named("v2-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
+    assert world.notices == []
+
+
+def attached_lists(world: World) -> list[str]:
+    """The tags that list what is attached to an image."""
+    return [tag for _, tag in world.host.tags if tag.startswith("sha256-")]
+
+
+def test_layer_on_a_result_brings_what_the_result_asked(world: World) -> None:
+    world.run_noting(world.graph(options=["stock"]))
+    result = resolve(world.registries, ImageReference.parse(named("v1-stock-amd64")), AMD64)
+    layers = [world.host.blobs[REPOSITORY, str(layer.digest)] for layer in result.layers]
+    labels = dict(result.config.labels)
+    world.fake.add_image(f"{REPOSITORY}:mine", AMD64, layers=[*layers, b"more"], labels=labels)
+    assert files_of(on(world, named("mine"), "extras"), "amd64/extras/minimize") == "/stock"
+
+
+def test_platforms_inherit_their_own(world: World) -> None:
+    world.write({"stock/minimize-aarch64-args": f"{FILES}=/arm\n"})
+    graph = world.inherited(world.graph((AMD64, ARM64), ("stock", "extras")))
+    assert files_of(graph, "amd64/extras/minimize") == "/stock"
+    assert files_of(graph, "aarch64/extras/minimize") == "/arm"
+    world.run_noting(world.graph((AMD64, ARM64), ("stock",)))
+    world.base_name = named("v1-stock")
+    split = world.inherited(world.graph((AMD64, ARM64), ("extras",)))
+    assert files_of(split, "amd64/extras/minimize") == "/stock"
+    assert files_of(split, "aarch64/extras/minimize") == "/arm"

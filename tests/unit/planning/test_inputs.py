@@ -1,0 +1,153 @@
+"""What decides a step: chainbuild's own data in a context does not, the content of a layout does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chainbuild.context.dockerignore import parse_ignore
+from chainbuild.errors import WrongUseError
+from chainbuild.planning.inputs import without_own_data
+from chainbuild.records.keys import Components
+from tests.support.world import STEP, THREE_STEPS, World
+
+VENV = "amd64/stock/30-venv"
+COPY = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
+REGISTRY = "registry/docker/registry/v2/blobs/x"
+LOG = ".chainbuild/logs/run.log"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    return made
+
+
+def components(world: World, step: str = VENV) -> Components:
+    graph = world.graph()
+    decider = world.decider(graph, world.found(graph))
+    from chainbuild.planning.planner import ImageFacts
+
+    known = {one.id: ImageFacts(identity=f"sha256:{one.id}") for one in graph}
+    return decider.components(graph.by_id[step], known)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "own"),
+    [
+        ("", ("registry", ".chainbuild")),
+        ("registry\n.chainbuild\n", ()),
+        ("registry/\n.chainbuild/\n", ()),
+        ("registry/*\n.chainbuild/**\n", ()),
+        ("**/registry\n.*\n", ()),
+        ("*\n!stock\n", ()),
+        ("registry\n", (".chainbuild",)),
+        (".chainbuild/*.json\nregistry\n", (".chainbuild",)),
+        ("registry\n.chainbuild\n!.chainbuild/logs\n", (".chainbuild",)),
+        ("*\n!registry\n", ("registry",)),
+    ],
+)
+def test_own_data_is_ignored_whatever_the_ignore_file_says(world: World, ignore: str, own: tuple[str, ...]) -> None:
+    world.write({REGISTRY: "blob", LOG: "log", ".chainbuild/last-words.json": "{}"})
+    found, told = without_own_data(parse_ignore(ignore.encode()), world.root)
+    assert told == own
+    for path in (REGISTRY, LOG, ".chainbuild/last-words.json"):
+        assert found.ignores(path)
+    assert found.ignores("src/setup.py") is parse_ignore(ignore.encode()).ignores("src/setup.py")
+
+
+def test_a_folder_of_the_user_s_that_is_called_registry_is_theirs(world: World) -> None:
+    world.write({"registry/list.txt": "mine"})
+    ignore = parse_ignore(b"")
+    assert without_own_data(ignore, world.root) == (ignore, ())
+
+
+@pytest.mark.parametrize("source", [".", "./", "/"])
+def test_a_copy_of_the_whole_context_would_take_it_in(world: World, source: str) -> None:
+    world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all\n", REGISTRY: "blob", LOG: "log"})
+    with pytest.raises(WrongUseError) as caught:
+        components(world)
+    (problem,) = caught.value.problems
+    assert "it copies the whole context, and with it registry/ and .chainbuild/" in problem.message
+    assert problem.hint == "Add to .dockerignore the lines: registry, .chainbuild."
+    world.write({".dockerignore": "registry\n.chainbuild\n"})
+    assert not [name for name in components(world).files if name.startswith(("registry", ".chainbuild"))]
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [("*", "registry/ and .chainbuild/"), ("reg*", "registry/"), ("registry/docker", "registry/")],
+)
+def test_so_would_one_by_a_pattern(world: World, source: str, names: str) -> None:
+    world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all/\n", REGISTRY: "blob", LOG: "log"})
+    with pytest.raises(WrongUseError) as caught:
+        components(world)
+    assert f"it copies files below {names}" in caught.value.problems[0].message
+
+
+def test_a_copy_of_something_else_does_not(world: World) -> None:
+    world.write({REGISTRY: "blob", LOG: "log"})
+    assert list(components(world).files) == ["src", "src/setup.py"]
+
+
+def test_in_doubt_nothing_is_refused_and_own_data_decides_nothing(world: World) -> None:
+    """A frontend that may read anything counts the whole context, but for what changes with every run."""
+    text = f"# syntax=example.com/another/frontend:1\n{COPY}"
+    world.write({"stock/30-Dockerfile-venv": text, REGISTRY: "one", LOG: "1", ".dockerignore": "src\n"})
+    before = components(world)
+    assert "src/setup.py" in before.files, "such a frontend may read what is ignored"
+    world.write({REGISTRY: "two", LOG: "2", "registry/docker/more": "3"})
+    assert components(world).key == before.key
+
+
+def test_a_change_of_own_data_changes_no_key(world: World) -> None:
+    world.write({".dockerignore": "registry\n.chainbuild\n", "stock/30-Dockerfile-venv": f"{COPY}COPY . /all\n"})
+    before = components(world).key
+    world.write({REGISTRY: "blob", LOG: "log"})
+    assert components(world).key == before
+
+
+# Layouts --------------------------------------------------------------------------------------------------------------
+
+
+def with_layout(world: World, place: str) -> Components:
+    world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY --from=tools /bin/tool /bin/\n"})
+    world.build_contexts = (("tools", f"oci-layout://{place}"),)
+    return components(world)
+
+
+def layout(folder: Path, digest: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [{"digest": digest}]}))
+    return str(folder)
+
+
+def test_a_layout_counts_by_what_it_holds_not_by_where_it_lies(world: World, tmp_path: Path) -> None:
+    one, moved = layout(tmp_path / "one", "sha256:1"), layout(tmp_path / "moved", "sha256:1")
+    first = with_layout(world, one)
+    assert with_layout(world, moved).key == first.key
+    assert str(tmp_path) not in json.dumps(first.as_json())
+    layout(tmp_path / "one", "sha256:2")
+    assert with_layout(world, one).key != first.key
+
+
+def test_a_layout_s_tag_and_digest_count(world: World, tmp_path: Path) -> None:
+    place = layout(tmp_path / "one", "sha256:1")
+    keys = {with_layout(world, f"{place}{more}").key for more in ("", ":latest", ":v2", "@sha256:" + "3" * 64)}
+    assert len(keys) == 3, "no tag is latest"
+    pinned = with_layout(world, f"{place}@sha256:{'3' * 64}").key
+    layout(tmp_path / "one", "sha256:2")
+    assert with_layout(world, f"{place}@sha256:{'3' * 64}").key == pinned
+
+
+def test_a_layout_that_cannot_be_read_counts_by_its_words(world: World) -> None:
+    assert with_layout(world, "/nowhere").contexts == {"tools": "oci-layout:///nowhere"}
+
+
+def test_a_layout_that_the_step_does_not_use_decides_nothing(world: World, tmp_path: Path) -> None:
+    world.build_contexts = (("tools", f"oci-layout://{layout(tmp_path / 'one', 'sha256:1')}"),)
+    assert components(world, "amd64/stock/10-base").contexts == {}
+    assert STEP in components(world, "amd64/stock/10-base").dockerfile

@@ -1,0 +1,382 @@
+"""Tests of built images: what they ask for, when they run, and that nothing that fails one gets a record or a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.buildx import BuildResult
+from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
+from chainbuild.events import Emit, StepFailed, StepFinished, StepReused, StepStarted, Verdict
+from chainbuild.layouts.test_files import TIME_LIMIT, read_trial
+from chainbuild.proof.borrowed_shell import can_stand_in, was_not_started
+from chainbuild.proof.image_tests import run_trial
+from chainbuild.references import ImageReference
+from chainbuild.registry.images import resolve
+from tests.support.world import ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
+
+BLAS, VENV, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/30-venv", "amd64/stock/production"
+BLAS_TEST, PRODUCTION_TEST = "stock/blas-test", "stock/production-test"
+PLACE = ImageReference(CHAIN, REPOSITORY)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS | {BLAS_TEST: "#!/bin/sh\ntrue\n"})
+    return made
+
+
+def failing(*said: str) -> BuildFailedError:
+    return BuildFailedError("the test failed", log_tail=said)
+
+
+def verdicts(world: World) -> list[tuple[str, bool]]:
+    return [
+        (event.step, event.passed) for event in world.events if isinstance(event, Verdict) and event.proof == "test"
+    ]
+
+
+# What a test asks for -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "seconds"),
+    [
+        ("#!/bin/sh\n", False, TIME_LIMIT),
+        ("#!/bin/sh\n# chainbuild: network\n", True, TIME_LIMIT),
+        ("#!/bin/sh\n#chainbuild:timeout 10m\n", False, 600),
+        ("#!/usr/bin/env node\n// chainbuild: network\r\n// chainbuild: timeout 1h30m\r\n", True, 5400),
+        ("#!/usr/bin/lua\n-- chainbuild: timeout 45s\n", False, 45),
+        ("#!/bin/sh\necho chainbuild: network\n", False, TIME_LIMIT),
+        ("#!/bin/sh\n" + "\n" * 18 + "# chainbuild: network\n", True, TIME_LIMIT),
+        ("#!/bin/sh\n" + "\n" * 19 + "# chainbuild: network\n", False, TIME_LIMIT),
+        ("\x7fELF\n", False, TIME_LIMIT),
+    ],
+)
+def test_asks_stand_in_the_first_lines(tmp_path: Path, text: str, network: bool, seconds: float) -> None:
+    (tmp_path / "a-test").write_text(text, newline="")
+    trial, problems = read_trial(tmp_path / "a-test")
+    assert problems == ()
+    assert (trial.network, trial.seconds) == (network, seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("#!/bin/sh\n# chainbuild: root\n", 2, "a test cannot ask for 'root'"),
+        ("#!/bin/sh\n\n# chainbuild:\n", 3, "a test cannot ask for ''"),
+        ("#!/bin/sh\n# chainbuild: timeout soon\n", 2, "'soon' is not a duration"),
+        ("#!/bin/sh\n# chainbuild: timeout\n", 2, "cannot ask for 'timeout'"),
+        ("#!/bin/sh\n# chainbuild: network please\n", 2, "cannot ask for 'network please'"),
+        ("echo no interpreter\n", 1, "neither a script with a #! line nor a program"),
+        ("", 1, "neither a script with a #! line nor a program"),
+    ],
+)
+def test_a_test_that_is_wrong_is_told_with_the_rest_of_the_tree(world: World, text: str, line: int, said: str) -> None:
+    world.write({BLAS_TEST: text, "stock/nope-args": "A=1\n"})
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    told = [(problem.path, problem.line, problem.message) for problem in caught.value.problems]
+    assert any(path == BLAS_TEST and at == line and said in message for path, at, message in told)
+    assert any(path == "stock/nope-args" for path, _, _ in told)
+
+
+def test_a_test_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a-test").mkdir()
+    _, problems = read_trial(tmp_path / "a-test", "stock/a-test")
+    assert [(problem.path, problem.message) for problem in problems] == [
+        ("stock/a-test", "cannot be read: Is a directory")
+    ]
+
+
+def test_equal_tests_are_one_test_wherever_they_lie(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    assert read_trial(tmp_path / "one")[0].digest == read_trial(tmp_path / "two")[0].digest
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("blass-test", "blas-test"), ("prodution-test", "production-test"), ("minimize-test", "")]
+)
+def test_a_test_that_no_step_has_is_an_error(world: World, name: str, near: str) -> None:
+    world.write({f"stock/{name}": "#!/bin/sh\n"})
+    with pytest.raises(WrongUseError) as caught:
+        world.graph()
+    (problem,) = caught.value.problems
+    assert problem.path == f"stock/{name}"
+    assert "no step has this test" in problem.message
+    assert near in problem.hint
+
+
+def test_every_step_has_its_own_test(world: World) -> None:
+    world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
+    tests = {step.id: step.test.name for step in world.graph() if step.test}
+    assert tests == {BLAS: "blas-test", PRODUCTION: "production-test"}
+
+
+# How it is run --------------------------------------------------------------------------------------------------------
+
+
+def test_it_runs_in_the_image_that_was_built_without_network(world: World) -> None:
+    outcome = world.run()
+    (order,) = world.driver.tests
+    assert outcome.succeeded
+    assert dict(order.args) == {"IMAGE": f"{CHAIN}/{REPOSITORY}@{outcome.results[BLAS].record.image}"}
+    assert (order.platform, order.seconds, order.target, order.secrets) == (
+        world.graph().by_id[BLAS].platform, TIME_LIMIT, None, (),
+    )  # fmt: skip
+    assert "RUN --network=none --mount=type=bind,target=/.chainbuild-test " in world.driver.texts[0]
+    assert verdicts(world) == [(BLAS, True)]
+
+
+def test_it_gets_what_it_asks_for(world: World) -> None:
+    world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: network\n# chainbuild: timeout 10m\n"})
+    world.run()
+    assert "--network=default" in world.driver.texts[0]
+    assert world.driver.tests[0].seconds == 600
+
+
+def test_what_the_builder_gets_is_the_file_executable_and_alone(world: World) -> None:
+    seen: list[tuple[list[str], str, int]] = []
+
+    def look(order: BuildOrder) -> None:
+        if order in world.driver.tests:
+            context: Path = order.context
+            file = context / "test"
+            names = [path.name for path in context.iterdir()]
+            seen.append((names, file.read_text(), file.stat().st_mode & 0o777))
+
+    world.driver.during = look
+    world.run()
+    assert seen == [(["test"], "#!/bin/sh\ntrue\n", 0o755)]
+
+
+def test_production_s_test_runs_in_what_gets_the_name_after_its_proof(world: World) -> None:
+    world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
+    outcome = world.run()
+    record = outcome.results[PRODUCTION].record
+    assert dict(world.driver.tests[-1].args)["IMAGE"].endswith(str(record.image))
+    assert list(record.verdicts) == ["libraries", "trace", "test"]
+    proofs = [event.proof for event in world.events if isinstance(event, Verdict) and event.step == PRODUCTION]
+    assert proofs == ["libraries", "trace", "test"]
+
+
+# A failure ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_fails_its_test_gets_neither_record_nor_name(world: World) -> None:
+    world.driver.fails_tests[BLAS] = failing("expected 4", "got 5")
+    outcome = world.run()
+    error = outcome.failures[BLAS]
+    assert isinstance(error, NotProvenError)
+    assert error.findings == ("expected 4", "got 5")
+    assert error.message == f"{CHAIN}/{REPOSITORY}:v1-stock-20-blas-amd64: its test blas-test failed"
+    assert error.where.endswith(BLAS_TEST)
+    assert error.hint == ""
+    assert "v1-stock-20-blas-amd64" not in world.tags()
+    assert world.records.last(PLACE, "stock-20-blas-amd64").record is None
+    assert verdicts(world) == [(BLAS, False)]
+    assert [event.step for event in world.events if isinstance(event, StepFailed)] == [BLAS]
+    assert set(outcome.skipped) == {VENV, "amd64/stock/minimize", PRODUCTION}
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.built[0] == BLAS
+
+
+def test_a_production_image_that_fails_its_test_leaves_the_names_where_they_were(world: World) -> None:
+    world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
+    world.run()
+    before = {tag: world.tags()[tag] for tag in ("v1-stock-amd64", "v1-stock")}
+    world.begin_again()
+    world.write({"src/setup.py": "broken\n"})
+    world.driver.fails_tests[PRODUCTION] = failing("no such module")
+    assert list(world.run().failures) == [PRODUCTION]
+    assert {tag: world.tags()[tag] for tag in before} == before
+
+
+def test_a_test_that_takes_too_long_says_how_it_gets_more(world: World) -> None:
+    world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: timeout 0s\n"})
+    world.driver.fails_tests[BLAS] = failing()
+    error = world.run().failures[BLAS]
+    assert "its test blas-test took longer than 0 s" in error.message
+    assert "# chainbuild: timeout" in error.hint
+
+
+def test_a_machine_that_cannot_run_a_test_says_so(world: World) -> None:
+    world.driver.fails_tests[BLAS] = NotReadyError("this machine does not run linux/amd64 programs")
+    outcome = world.run()
+    assert isinstance(outcome.failures[BLAS], NotReadyError)
+    assert "v1-stock-20-blas-amd64" not in world.tags()
+    assert verdicts(world) == []
+
+
+# When it is run again -------------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_image_is_not_tested_again(world: World) -> None:
+    world.run()
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.orders == []
+
+
+def test_a_test_is_no_part_of_the_key_and_a_changed_one_runs_without_a_build(world: World) -> None:
+    first = world.run().results
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
+    reasons = {decision.step.id: (decision.action, decision.reason) for decision in world.plan().decisions}
+    assert reasons[BLAS] == ("reuse", "unchanged; its test, which it has not passed yet, is run")
+    assert reasons[PRODUCTION] == ("reuse", "unchanged; it is traced by the tests of its chain as they are now")
+    outcome = world.run()
+    assert world.driver.built == []
+    assert world.driver.tested == [BLAS]
+    record = outcome.results[BLAS].record
+    assert (record.key, record.image) == (first[BLAS].record.key, first[BLAS].record.image)
+    assert record.verdicts != first[BLAS].record.verdicts
+    told = [type(event) for event in world.events if getattr(event, "step", "") == BLAS]
+    assert told == [StepStarted, Verdict, StepReused]
+    assert not any(isinstance(event, StepFinished) for event in world.events)
+    world.begin_again()
+    world.run()
+    assert world.driver.orders == [], "the verdict of the new test is in the record"
+
+
+def test_a_new_test_of_an_old_image_runs_and_one_that_is_gone_does_not(world: World) -> None:
+    world.write({BLAS_TEST: None})
+    world.run()
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\n"})
+    world.run()
+    assert (world.driver.built, world.driver.tested) == ([], [BLAS])
+    world.begin_again()
+    world.write({BLAS_TEST: None})
+    assert world.run().succeeded
+    assert world.driver.orders == []
+
+
+def test_a_reused_image_that_fails_its_changed_test_keeps_its_record_and_fails_again(world: World) -> None:
+    world.run()
+    record = world.records.last(PLACE, "stock-20-blas-amd64").record
+    for _ in range(2):
+        world.begin_again()
+        world.write({BLAS_TEST: "#!/bin/sh\nstricter\n"})
+        world.driver.fails_tests[BLAS] = failing("too loose")
+        outcome = world.run()
+        assert isinstance(outcome.failures[BLAS], NotProvenError)
+        assert VENV in outcome.skipped
+        assert world.driver.built == []
+        assert world.records.last(PLACE, "stock-20-blas-amd64").record == record
+
+
+def test_a_failed_test_of_a_reused_image_gives_no_name_under_another_tag(world: World) -> None:
+    world.run()
+    world.host.tags = {key: value for key, value in world.host.tags.items() if key[1].startswith("k1-")}
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\nstricter\n"})
+    world.driver.fails_tests[BLAS] = failing()
+    world.run()
+    assert set(world.tags()) == {"v1-stock-10-base-amd64"}
+
+
+def test_a_step_that_is_taken_as_it_stands_is_tested_too(world: World) -> None:
+    world.run()
+    world.begin_again()
+    world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
+    assert world.run(first=30).succeeded
+    assert (world.driver.built, world.driver.tested) == ([], [BLAS])
+
+
+# Images without a shell -----------------------------------------------------------------------------------------------
+
+NOT_STARTED = "exec /.chainbuild-test/test: no such file or directory"
+
+
+class Shelless:
+    """A builder whose images have no interpreter: a test starts there only if a shell is brought along."""
+
+    def __init__(self, world: World, *said: str) -> None:
+        self.world = world
+        self.said = said or (NOT_STARTED,)
+        self.orders: list[BuildOrder] = []
+        self.commands: list[str] = []
+        self.contexts: list[list[str]] = []
+
+    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+        self.orders.append(order)
+        if order.export is not None:
+            (order.export / "busybox").write_bytes(b"\x7fELF")
+            return BuildResult(digest=None, seconds=0.1)
+        command = order.dockerfile.read_text().splitlines()[-1].partition("[")[2]
+        self.commands.append(command)
+        self.contexts.append(sorted(path.name for path in order.context.iterdir()))
+        if not command.startswith('"/.chainbuild-test/busybox"'):
+            raise failing(*self.said)
+        return BuildResult(digest=None, seconds=0.1)
+
+
+def run_in_bare_image(world: World, builder: Shelless) -> str:
+    step = world.graph((ARM64,)).by_id["aarch64/stock/20-blas"]
+    image = resolve(world.registries, ImageReference.parse("fat:1"), ARM64)
+    contexts = {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
+    return run_trial(builder, world.events.append, step, image, contexts=lambda *_: contexts)
+
+
+def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World) -> None:
+    """A test could not run in a production image like scratch or distroless."""
+    builder = Shelless(world)
+    verdict = run_in_bare_image(world, builder)
+    assert verdict.startswith("passed sha256:")
+    assert builder.commands == [
+        '"/.chainbuild-test/test"]',
+        '"/.chainbuild-test/busybox", "sh", "/.chainbuild-test/test"]',
+    ]
+    # It lies beside the test, in the mount: nothing of it is in the image.
+    assert builder.contexts == [["test"], ["busybox", "test"]]
+    (brought,) = [order for order in builder.orders if order.export is not None]
+    assert dict(brought.args) == {"ARCHITECTURE": "arm64"}
+    assert dict(brought.contexts) == {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
+    (summary,) = [event.summary for event in world.events if isinstance(event, Verdict)]
+    assert summary.endswith("with a shell from outside the image")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("#!/bin/bash\n", "lacks its interpreter /bin/bash"),
+        ("#!/usr/bin/env python3\n", "lacks its interpreter python3"),
+        ("\x7fELF", "link the test statically"),
+    ],
+)
+def test_other_interpreters_are_not_brought(world: World, text: str, hint: str) -> None:
+    world.write({BLAS_TEST: text})
+    builder = Shelless(world)
+    with pytest.raises(NotProvenError) as caught:
+        run_in_bare_image(world, builder)
+    assert hint in caught.value.hint
+    assert len(builder.commands) == 1
+
+
+@pytest.mark.parametrize("said", ["sh: 1: nope: not found", "/data: no such file or directory", ""])
+def test_other_failures_bring_no_shell(world: World, said: str) -> None:
+    builder = Shelless(world, said)
+    with pytest.raises(NotProvenError) as caught:
+        run_in_bare_image(world, builder)
+    assert caught.value.hint == ""
+    assert len(builder.commands) == 1
+
+
+@given(st.lists(st.text(max_size=200), max_size=20))
+def test_log_of_a_test_is_read_in_bounded_time(log: list[str]) -> None:
+    assert was_not_started((*log, NOT_STARTED), "/.chainbuild-test/test")
+
+
+@pytest.mark.parametrize(
+    "name", ["/bin/sh", "/usr/bin/sh", "/bin/dash", "/bin/busybox", "/usr/bin/env sh", "/bin/bash"]
+)
+def test_busybox_stands_in_for_posix_shells_only(name: str) -> None:
+    assert can_stand_in(f"#!{name}\n".encode()) is (name not in {"/bin/bash", "/bin/busybox"})

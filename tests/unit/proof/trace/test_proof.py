@@ -1,0 +1,322 @@
+"""When production images are traced, by which tests, and what becomes of what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.errors import BuildFailedError, NotProvenError
+from chainbuild.events import Verdict
+from chainbuild.execution.outcome import Outcome
+from chainbuild.proof.trace.runs import TraceTarget, dockerfile_for
+from chainbuild.registry.images import resolve
+from chainbuild.requests.project_runs import without_tests
+from tests.support.world import AMD64, THREE_STEPS, TRACE, World, failed
+
+PRODUCTION = "amd64/stock/production"
+PRODUCTION_TEST, BLAS_TEST, VENV_TEST = "stock/production-test", "stock/blas-test", "stock/venv-test"
+ARGS = "stock/production-amd64-args"
+STAGE = "utilities/Dockerfile-production"
+DECLARING = THREE_STEPS[STAGE].replace("FROM ${MINIMIZED", "ARG PROVE_TRACE=1\nARG TRACE_IGNORE=\nFROM ${MINIMIZED", 1)
+NONE = {"kind_of_package": "", "package": "", "version": ""}
+MAGIC = {"kind_of_package": "deb", "package": "libmagic-mgc", "version": "5.44"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS | {STAGE: DECLARING, PRODUCTION_TEST: "#!/bin/sh\ntrue\n"})
+    return made
+
+
+def row(name: str = "production-test", **changes: Any) -> dict[str, Any]:
+    usual = {"name": name, "status": "0", "produced": "", "traced": True, "paths": 7, "cut": False, "said": ""}
+    return usual | changes
+
+
+def missing(*tests: str) -> dict[str, Any]:
+    """Two paths that tests use and the image does not have."""
+    of = {"tests": list(tests or ("production-test",)), "kind": "opened", "program": "/usr/bin/file"}
+    return {
+        "missing": [{"path": "/srv/a", **of, **NONE}, {"path": "/usr/lib/file/magic.mgc", **of, **MAGIC}],
+        "words": [
+            {"path": "/srv/a", "pattern": "/srv/a", "brings": ["/srv/a"], **NONE},
+            {"path": "/usr/lib/file", "pattern": "/usr/lib/file", "brings": ["/usr/lib/file/magic.mgc"], **MAGIC},
+        ],
+    }
+
+
+def verdicts(world: World) -> list[Verdict]:
+    return [event for event in world.events if isinstance(event, Verdict) and event.proof == "trace"]
+
+
+def doubts(outcome: Outcome) -> tuple[str, ...]:
+    """What the record of the production image warns of."""
+    return tuple(one.text for one in outcome.results[PRODUCTION].record.warnings.first)
+
+
+def error_of(outcome: Outcome) -> NotProvenError:
+    error = outcome.failures[PRODUCTION]
+    assert isinstance(error, NotProvenError)
+    return error
+
+
+def traced_files(world: World) -> list[dict[str, str]]:
+    """What each traced run got: its files with their contents, by name."""
+    found: list[dict[str, str]] = []
+
+    def look(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            files = {str(one.relative_to(order.context)): one for one in order.context.rglob("*") if one.is_file()}
+            found.append({name: path.read_text() for name, path in files.items()})
+
+    world.driver.during = look
+    return found
+
+
+def test_chain_is_traced_once_and_the_record_keeps_it(world: World) -> None:
+    seen = traced_files(world)
+    outcome = world.run()
+    record = outcome.results[PRODUCTION].record
+    assert record.verdicts["trace"] == "7 paths"
+    assert [(event.passed, event.summary) for event in verdicts(world)] == [(True, "7 paths")]
+    (files,) = seen
+    assert files["0/test"] == "#!/bin/sh\ntrue\n"
+    (test,) = json.loads(files["tests.json"])
+    assert (test["name"], test["starts"], test["produced"]) == ("production-test", "/bin/sh", "")
+    (order,) = [order for order in world.driver.orders if order.dockerfile.name == TRACE]
+    args = dict(order.args)
+    assert args["PRODUCTION_IMAGE"].endswith(str(record.image))
+    assert args["CHAIN_IMAGE"].endswith(str(outcome.results["amd64/stock/30-venv"].record.image))
+    world.begin_again()
+    assert world.run().succeeded
+    assert world.driver.orders == []
+
+
+def test_missing_paths_give_no_name_and_the_line_to_add(world: World) -> None:
+    world.driver.trace = missing()
+    outcome = world.run()
+    error = error_of(outcome)
+    assert error.findings == (
+        "/srv/a, of no package: opened by /usr/bin/file (production-test)",
+        "/usr/lib/file/magic.mgc, of the Debian package libmagic-mgc 5.44: opened by /usr/bin/file (production-test)",
+    )
+    assert "Add to minimize-amd64-args: ADDITIONAL_FILES=/srv/a /usr/lib/file" in error.hint
+    assert "chainbuild minimize trace stock --write" in error.hint
+    assert PRODUCTION not in outcome.results
+    assert "v1-stock-amd64" not in world.tags()
+    assert world.driver.tested == [], "what is not proven is not tested"
+
+
+def test_changed_test_is_traced_again_without_a_build(world: World) -> None:
+    world.run()
+    world.begin_again()
+    world.write({PRODUCTION_TEST: "#!/bin/sh\nother\n"})
+    outcome = world.run()
+    assert world.driver.built == []
+    assert (world.driver.traced, world.driver.tested) == ([PRODUCTION], [PRODUCTION])
+    assert set(outcome.results[PRODUCTION].record.verdicts) == {"libraries", "trace", "test"}
+    world.begin_again()
+    world.write({PRODUCTION_TEST: "#!/bin/sh\nthird\n"})
+    world.driver.trace = missing()
+    assert "not proven" in error_of(world.run()).message
+
+
+@pytest.mark.parametrize("value", ["0", "off"])
+def test_switch_turns_the_proof_off(world: World, value: str) -> None:
+    world.write({ARGS: f"PROVE_TRACE={value}\n"})
+    outcome = world.run()
+    assert world.driver.traced == []
+    assert list(outcome.results[PRODUCTION].record.verdicts) == ["libraries", "test"]
+
+
+def test_chain_without_tests_is_not_traced(world: World) -> None:
+    world.write({PRODUCTION_TEST: None})
+    assert world.run().succeeded
+    assert world.driver.traced == []
+
+
+def test_run_without_tests_is_not_traced(world: World) -> None:
+    assert world.run(without_tests(world.graph())).succeeded
+    assert world.driver.traced == []
+
+
+def test_tests_of_steps_stand_in_for_a_production_test(world: World) -> None:
+    world.write({PRODUCTION_TEST: None, BLAS_TEST: "#!/bin/sh\n", VENV_TEST: "#!/bin/sh\n"})
+    seen = traced_files(world)
+    outcome = world.run()
+    (tests,) = [json.loads(files["tests.json"]) for files in seen]
+    assert [(test["name"], test["produced"]) for test in tests] == [
+        ("blas-test", "/results/0-produced"), ("venv-test", "/results/1-produced"),
+    ]  # fmt: skip
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 2 tests"
+
+
+def test_all_tests_are_traced_if_asked_for(world: World) -> None:
+    world.write({BLAS_TEST: "#!/bin/sh\n", ARGS: "PROVE_TRACE=all\nTRACE_IGNORE=/srv/*\n"})
+    seen = traced_files(world)
+    world.run()
+    (tests,) = [json.loads(files["tests.json"]) for files in seen]
+    assert [(test["name"], bool(test["produced"])) for test in tests] == [
+        ("blas-test", True),
+        ("production-test", False),
+    ]
+    (order,) = [order for order in world.driver.orders if order.dockerfile.name == TRACE]
+    assert dict(order.args)["IGNORE"] == "/srv/*"
+
+
+def test_ignored_paths_are_counted_in_the_verdict(world: World) -> None:
+    world.driver.trace = {"ignored": ["/srv/a"]}
+    world.run()
+    assert verdicts(world)[0].findings == ("1 missing path left out by TRACE_IGNORE",)
+
+
+def test_test_that_fails_in_the_chain_proves_nothing_and_warns(world: World) -> None:
+    world.driver.trace = {"tests": [row(status="1")], **missing()}
+    outcome = world.run()
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "not traced"
+    (verdict,) = verdicts(world)
+    assert verdict.passed
+    assert verdict.findings == ()
+    assert doubts(outcome) == (
+        (
+            "production-test fails (exit code 1) in the chain's image, so it proves nothing; until then it used"
+            " /srv/a, /usr/lib/file/magic.mgc, which are not in this one"
+        ),
+    )
+
+
+def test_what_a_failing_test_uses_alone_fails_nothing(world: World) -> None:
+    world.driver.trace = {"tests": [row(status="late"), row("venv-test")], **missing("production-test")}
+    outcome = world.run()
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 1 test"
+    assert "production-test takes too long in the chain's image" in doubts(outcome)[0]
+
+
+def test_strace_that_does_not_work_warns_with_its_words(world: World) -> None:
+    world.driver.trace = {"tests": [row(traced=False, said="strace: ptrace: Operation not permitted\n")]}
+    outcome = world.run()
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "not traced"
+    assert doubts(outcome) == ("production-test is not traced: strace: ptrace: Operation not permitted",)
+
+
+def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
+    world.driver.trace = {"tests": [row("blas-test", status="skipped", traced=False, produced="1"), row()]}
+    world.run()
+    assert verdicts(world)[0].findings == ("blas-test does not pass in this image, so it is a test of the chain alone",)
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (
+            "x: RUN command -v strace >/dev/null || { apt-get update failed: exit code: 100",
+            "strace cannot be installed",
+        ),
+        ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "strace does not start in the containers"),
+    ],
+)
+def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why: str) -> None:
+    def refuse(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            raise BuildFailedError(message, log_tail=("no such host", ""))
+
+    world.driver.during = refuse
+    outcome = world.run()
+    assert outcome.succeeded
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "not traced"
+    (finding,) = doubts(outcome)
+    assert why in finding
+    assert "(no such host)" in finding
+
+
+def test_strace_that_could_not_be_installed_is_tried_again_by_the_next_run(world: World) -> None:
+    def refuse(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            raise BuildFailedError("x: RUN command -v strace failed: exit code: 100", log_tail=("no such host",))
+
+    world.driver.during = refuse
+    assert doubts(world.run())
+    world.begin_again()
+    world.driver.during = lambda _: None
+    outcome = world.run()
+    assert world.driver.built == []
+    assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths"
+    assert doubts(outcome) == ()
+
+
+def test_test_that_was_killed_is_a_failure_and_no_warning(world: World) -> None:
+    def kill(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 137')
+
+    world.driver.during = kill
+    assert isinstance(world.run().failures[PRODUCTION], BuildFailedError)
+
+
+def test_chain_image_that_lost_a_layer_is_mended_before_a_changed_test_reads_it(world: World) -> None:
+    outcome = world.run()
+    last = outcome.results["amd64/stock/30-venv"]
+    image = resolve(world.registries, last.step.repository.with_digest(last.record.image), AMD64)
+    world.host.forget(image.layers[-1].digest)
+    world.begin_again()
+    world.write({PRODUCTION_TEST: "#!/bin/sh\nother\n"})
+    outcome = world.run()
+    assert outcome.succeeded
+    assert world.driver.built == ["amd64/stock/30-venv"]
+    assert world.driver.traced == [PRODUCTION]
+
+
+def test_doubts_about_a_test_that_is_gone_are_no_warnings_any_more(world: World) -> None:
+    world.driver.trace = {"tests": [row(status="1")], **missing()}
+    assert doubts(world.run())
+    world.begin_again()
+    (world.root / PRODUCTION_TEST).unlink()
+    assert world.run(strict=True).succeeded
+
+
+def test_build_that_fails_otherwise_is_a_failure(world: World) -> None:
+    def refuse(order: BuildOrder) -> None:
+        if order.dockerfile.name == TRACE:
+            raise failed(order.step)
+
+    world.driver.during = refuse
+    assert isinstance(world.run().failures[PRODUCTION], BuildFailedError)
+
+
+# The Dockerfile -------------------------------------------------------------------------------------------------------
+
+
+def test_each_test_has_a_stage_without_network_that_runs_the_tracer(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("#!/bin/sh\n")
+    tests = (
+        TraceTarget(name="t", program=tmp_path / "t", seconds=5, only_if_it_passes=True, in_production=True),
+        TraceTarget(name="ls", command=("ls", 'a"b', "$x"), network=True),
+    )
+    text = dockerfile_for(tests)
+    stages = text[text.index("FROM production AS produced-0") : text.index("FROM tools AS comparison")]
+    runs = [line for line in stages.splitlines() if line.startswith("RUN")]
+    assert [line.split()[1] for line in runs] == ["--network=none", "--network=none", "--network=default"]
+    words = [json.loads(line[line.index("[") :]) for line in runs]
+    assert [one[4:7] for one in words] == [
+        ["/.chainbuild-tracer/run", "plain", "5"],
+        ["/.chainbuild-tracer/run", "trace", "10"],
+        ["/.chainbuild-tracer/run", "trace", "600"],
+    ]
+    assert words[0][-1] == "/.chainbuild-test/test"
+    assert words[2][-3:] == ["ls", 'a"b', "$x"], "no shell ever reads them"
+    assert "source=/.chainbuild-trace,target=/.chainbuild-produced" in runs[1], (
+        "it is run if it passes in the other image"
+    )
+    assert [line for line in stages.splitlines() if line.startswith("COPY --from=traced")] == [
+        "COPY --from=traced-0 /.chainbuild-trace/ /0/", "COPY --from=traced-1 /.chainbuild-trace/ /1/",
+    ]  # fmt: skip
+
+
+def test_each_run_is_done_anew() -> None:
+    tests = (TraceTarget(name="ls", command=("ls",)),)
+    assert dockerfile_for(tests) != dockerfile_for(tests)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chainbuild.errors import UnreachableError
+from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.pipeline import _external_facts
+from chainbuild.model import Graph
+from chainbuild.planning.inputs import InputReader
+from chainbuild.planning.planner import Decider, Plan, Renewal, make_plan
+from chainbuild.records.index import RecordIndex, read_index
+from chainbuild.records.record import Record
+from chainbuild.records.tags import image_tag, index_tag
+from chainbuild.registry.transport import TransportError
+from tests.support.fake_registry import Answer
+from tests.support.keys import signing_key
+from tests.support.world import AMD64, ARM64, REPOSITORY, THREE_STEPS, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.write(THREE_STEPS)
+    return made
+
+
+def index_of(world: World, graph: Graph) -> RecordIndex:
+    return RecordIndex(world.registries, graph.chains, world.records.keyring)
+
+
+def own_index_tag(option: str, platform: str) -> str:
+    return index_tag(signing_key().public.id, option, platform)
+
+
+def keep(world: World, graph: Graph, outcome: Outcome, index: RecordIndex | None = None) -> None:
+    index = index or index_of(world, graph)
+    for chain in graph.chains:
+        index.update(chain, [outcome.results[step.id].record for step in chain.all_steps])
+
+
+def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
+    graph = world.graph()
+    found = world.found(graph)
+    world.fake.log.clear()
+    decider = Decider(
+        world.records,
+        InputReader(AMD64),
+        lambda step: _external_facts(step, found),
+        renewal=renewal,
+        clock=lambda: world.now,
+        index=index_of(world, graph),
+    )
+    return make_plan(graph, decider)
+
+
+def actions(made: Plan) -> list[tuple[str, str]]:
+    return [(decision.step.name, decision.reason) for decision in made.decisions]
+
+
+def built(world: World) -> dict[str, Record]:
+    graph = world.graph()
+    outcome = world.run(graph)
+    keep(world, graph, outcome)
+    return {step.name: outcome.results[step.id].record for step in graph}
+
+
+def test_a_plan_with_a_book_says_what_a_plan_without_one_says(world: World) -> None:
+    built(world)
+    without = world.plan()
+    assert plan(world).decisions == without.decisions
+
+
+def test_the_number_of_requests_does_not_grow_with_the_chain(world: World) -> None:
+    built(world)
+    plan(world)
+    few = len(world.fake.log)
+    world.write(
+        {f"stock/{number}-Dockerfile-s{number}": THREE_STEPS["stock/10-Dockerfile-base"] for number in range(40, 60)}
+    )
+    built(world)
+    assert not plan(world).builds
+    assert len(world.fake.log) == few == 2
+
+
+def test_a_deleted_image_is_noticed(world: World) -> None:
+    records = built(world)
+    world.host.forget(records["20-blas"].image)
+    told = dict(actions(plan(world)))
+    assert told["10-base"] == "unchanged"
+    assert told["20-blas"] == "its image was deleted from the registry"
+    assert told["30-venv"].startswith("parent 20-blas")
+
+
+def test_a_deleted_record_is_noticed(world: World) -> None:
+    records = built(world)
+    # Both tags of the record point at one manifest.
+    world.host.forget(world.host.tags[REPOSITORY, records["20-blas"].key])
+    assert dict(actions(plan(world)))["20-blas"] == "never built"
+
+
+def test_a_record_that_was_written_anew_outdates_the_book(world: World) -> None:
+    old = built(world)
+    world.now += 1000
+    world.driver.content = lambda order: f"other content of {order.step}"
+    world.run(renewal=Renewal(refresh=True, since=world.now))
+    reused = {decision.step.name: decision.reuse for decision in plan(world).decisions}
+    first = reused["10-base"]
+    assert first is not None
+    assert first.image != old["10-base"].image
+
+
+def test_an_unchanged_book_is_not_sent_again(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    keep(world, graph, outcome)
+    world.fake.log.clear()
+    keep(world, graph, outcome)
+    assert world.fake.counted("PUT") == 0
+    assert world.fake.counted("POST") == 0
+
+
+def test_a_run_of_some_steps_keeps_what_the_book_tells_of_the_others(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    keep(world, graph, outcome)
+    world.now += 1000
+    record = outcome.results["amd64/stock/10-base"].record
+    index_of(world, graph).update(graph.chains[0], [record])
+    assert not plan(world).builds
+    assert len(world.fake.log) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"schema":"chainbuild.index/1","records":[]}',
+        b'{"schema":"chainbuild.index/2"}',
+        b'{"schema":"chainbuild.index/2","records":[{}]}',
+    ],
+)
+def test_what_is_no_book_is_none(content: bytes) -> None:
+    with pytest.raises(ValueError):
+        read_index(content)
+
+
+def test_a_damaged_book_costs_requests_and_nothing_else(world: World) -> None:
+    built(world)
+    world.host.damage(world.host.tags[REPOSITORY, own_index_tag("stock", "amd64")])
+    assert not plan(world).builds
+
+
+def test_a_registry_that_lists_only_some_of_its_tags(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(world)
+    world.host.page = 1
+    assert not plan(world).builds
+    assert world.fake.counted("GET", "tags/list") == 3
+
+
+def test_a_registry_that_may_only_be_read_gets_no_book_and_that_is_no_error(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    index = index_of(world, graph)
+    assert not any(index.lookup(step.repository, outcome.results[step.id].record.components) for step in graph)
+    world.fake.answers = [Answer.error(403, "DENIED")] * 20
+    keep(world, graph, outcome, index)
+    world.fake.answers = []
+    assert (REPOSITORY, own_index_tag("stock", "amd64")) not in world.host.tags
+
+
+def test_a_registry_that_goes_away_is_told(world: World) -> None:
+    graph = world.graph()
+    outcome = world.run(graph)
+    world.fake.answers = [TransportError("refused", "refuses connections")] * 20
+    index = index_of(world, graph)
+    record = outcome.results["amd64/stock/10-base"].record
+    with pytest.raises(UnreachableError):
+        index.lookup(graph.chains[0].steps[0].repository, record.components)
+
+
+def test_platforms_have_books_of_their_own(world: World) -> None:
+    graph = world.graph((AMD64, ARM64))
+    keep(world, graph, world.run(graph))
+    tags = {tag for _, tag in world.host.tags if tag.startswith("k1-index-")}
+    assert tags == {own_index_tag("stock", "amd64"), own_index_tag("stock", "aarch64")}
+
+
+def test_tags_fit_a_registry(world: World) -> None:
+    records = built(world)
+    assert len(image_tag(records["10-base"].image)) <= 128
+    assert len(own_index_tag("o" * 200, "aarch64")) == 128
+    assert own_index_tag("o" * 200, "aarch64") != own_index_tag("o" * 200, "amd64")

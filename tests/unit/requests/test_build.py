@@ -1,0 +1,166 @@
+"""From words to values: everything that is wrong with a command line is told at once, with the tree's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.references import ChainRegistry
+from chainbuild.requests.build import RunRequest, Words, read_wishes
+from chainbuild.values import replace
+from tests.support.world import THREE_STEPS, World
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Words:
+    World(tmp_path).write(THREE_STEPS)
+    return Words(
+        platform="amd64", repo="team/atom", tag="v1", base="fat:1", option="stock", production="slim:1", root=tmp_path
+    )
+
+
+def read(words: Words, **changed: Any) -> RunRequest:
+    return read_wishes(replace(words, **changed))
+
+
+def problems(words: Words, **changed: Any) -> tuple[Problem, ...]:
+    with pytest.raises(WrongUseError) as caught:
+        read(words, **changed)
+    assert all(problem.message for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def test_a_plain_run(words: Words, tmp_path: Path) -> None:
+    request = read(words)
+    assert next(step.id for step in request.graph) == "amd64/stock/10-base"
+    assert str(request.graph.repo) == "team/atom"
+    assert request.settings.root == tmp_path
+    assert str(request.settings.chain) == "localhost:5000"
+    wishes = request.wishes
+    assert (wishes.jobs, wishes.keep_going, wishes.load, wishes.push) == (None, False, True, False)
+    assert wishes.first is None
+    assert wishes.seconds_left is None
+    assert not wishes.renewal.refresh
+    assert next(iter(request.graph)).repository.name == "localhost:5000/team/atom"
+
+
+def test_a_run_with_everything(words: Words, tmp_path: Path) -> None:
+    (tmp_path / "token.txt").write_text("t")
+    request = read(
+        words, platform="amd64, aarch64", registry="ghcr.io/org", builders=["near", "arm64=far"], no_cache=True,
+        build_args=["CPU=ZEN"], build_contexts=[f"sources={tmp_path / 'src'}", "more=https://example.com/x.git"],
+        secrets=[f"id=token,src={tmp_path / 'token.txt'}"], refresh_after="7d", deadline="4h30m", jobs=3, keep_going=True,
+        load=False, push=True, replace_index=True,
+    )  # fmt: skip
+    assert [chain.platform.name for chain in request.graph.chains] == ["amd64", "aarch64"]
+    assert request.settings.registry == ChainRegistry("ghcr.io", "org")
+    assert request.settings.builders == {"": "near", "linux/arm64": "far"}
+    step = request.graph.by_id["amd64/stock/20-blas"]
+    assert step.repository.name == "ghcr.io/org/team/atom"
+    assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "ZEN")]
+    assert dict(step.contexts) == {"sources": str(tmp_path / "src"), "more": "https://example.com/x.git"}
+    assert [secret.id for secret in step.secrets] == ["token"]
+    assert request.wishes.renewal.refresh_after == 7 * 86400
+    assert request.wishes.seconds_left is not None
+    assert 16000 < request.wishes.seconds_left() <= 16200
+
+
+def test_from_only_and_until(words: Words) -> None:
+    assert read(words, first=20).wishes.first == 20
+    cut = read(words, until=20)
+    assert [step.name for step in cut.graph] == ["10-base", "20-blas"]
+    only = read(words, only=20)
+    assert [step.name for step in only.graph] == ["10-base", "20-blas"]
+    assert only.wishes.first == 20
+    assert [step.name for step in read(words, first=20, until=20).graph] == ["10-base", "20-blas"]
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"platform": "amd65"}, "PLATFORM: unknown platform 'amd65'", "Perhaps you meant 'amd64'"),
+    ({"platform": "amd64,"}, "PLATFORM: 'amd64,' has an empty entry", ""),
+    ({"platform": "amd64,x86_64"}, "PLATFORM: 'x86_64' and 'amd64' are the same platform", ""),
+    ({"repo": "Team/Atom"}, "REPO: 'Team/Atom'", ""),
+    ({"repo": "team/atom:1"}, "REPO: 'team/atom:1' has a tag or digest", "TAG is the next"),
+    ({"tag": "a b"}, "TAG: 'a b' is not a tag", ""),
+    ({"tag": "-x"}, "TAG: '-x' is not a tag", ""),
+    ({"tag": "t" * 129}, "TAG: ", ""),
+    ({"base": "fat:"}, "BASE: 'fat:': '' is not a tag", ""),
+    ({"base": "fat@sha256:12"}, "BASE: 'sha256:12' is not a digest", ""),
+    ({"production": "Slim"}, "PRODUCTION: 'Slim' is not a repository's name", "lower case: 'slim'"),
+    ({"option": "stok"}, "option 'stok': there is no folder", "Perhaps you meant 'stock'"),
+    ({"option": "stock,stock/"}, "OPTION: 'stock' is named twice", ""),
+    ({"option": "stock,./stock"}, "options 'stock' and './stock' have the same name", ""),
+    ({"option": ""}, "OPTION: '' has an empty entry", ""),
+    ({"registry": "ghcr"}, "--registry: 'ghcr' is not a registry's host", ""),
+    ({"builders": ["a", "b"]}, "--builder: the builder for all is said twice", ""),
+    ({"builders": ["amd64=a", "x86_64=b"]}, "--builder: x86_64 is said twice", ""),
+    ({"builders": ["amd65=a"]}, "--builder: unknown platform 'amd65'", ""),
+    ({"builders": ["amd64="]}, "--builder 'amd64=' names no builder", ""),
+    ({"build_args": ["A B=1"]}, "--build-arg: 'A B=1' is not KEY=VALUE", ""),
+    ({"build_args": ["NOT_SET_ANYWHERE"]}, "--build-arg: NOT_SET_ANYWHERE has no value", ""),
+    ({"build_args": ["NOBODY=1"]}, "no Dockerfile declares the arg NOBODY", ""),
+    ({"build_args": ["CPUU=1"]}, "no Dockerfile declares the arg CPUU", "Perhaps you meant CPU."),
+    ({"build_args": ["BASE_IMAGE=x"]}, "--build-arg BASE_IMAGE belongs to the chain", ""),
+    ({"build_contexts": ["sources"]}, "--build-context 'sources' is not NAME=PLACE", ""),
+    ({"build_contexts": ["a=/nowhere"]}, "--build-context a: there is no folder '/nowhere'", ""),
+    ({"secrets": ["src=/x"]}, "--secret without an id", ""),
+    ({"secrets": ["id=t,src=/nowhere"]}, "--secret t: there is no file '/nowhere'", ""),
+    ({"secrets": ["id=t,env=NOT_SET_ANYWHERE"]}, "--secret t: the environment does not set NOT_SET_ANYWHERE", ""),
+    ({"first": 25}, "--from 25: no step has that number", "Steps here: 10, 20, 30."),
+    ({"until": 5}, "--until 5: no step has that number", ""),
+    ({"only": 5}, "--only 5: no step has that number", ""),
+    ({"only": 10, "first": 10}, "--only goes with neither --from nor --until", ""),
+    ({"first": 30, "until": 10}, "--from 30 comes after --until 10", ""),
+    ({"refresh_after": "soon"}, "--refresh-after: 'soon' is not a duration", ""),
+    ({"deadline": "4 hours"}, "--deadline: '4 hours' is not a duration", ""),
+    ({"context": Path("/nowhere")}, "--context: there is no folder '/nowhere'", ""),
+]
+
+
+@pytest.mark.parametrize(("changed", "message", "hint"), WRONG, ids=[f"{c}"[:60] for c, _, _ in WRONG])
+def test_what_is_wrong_is_told_in_words(words: Words, changed: dict[str, Any], message: str, hint: str) -> None:
+    found = problems(words, **changed)
+    matching = [problem for problem in found if problem.message.startswith(message)]
+    assert matching, found
+    assert hint in matching[0].hint
+
+
+def test_a_missing_root(words: Words) -> None:
+    found = problems(words, root=Path("/nowhere"))
+    assert any(problem.message == "--root: there is no folder '/nowhere'" for problem in found)
+
+
+def test_a_file_is_no_context(words: Words, tmp_path: Path) -> None:
+    (found,) = problems(words, build_contexts=[f"a={tmp_path / 'src/setup.py'}"])
+    assert "there is no folder" in found.message
+
+
+def test_step_numbers_belong_to_one_option(words: Words, tmp_path: Path) -> None:
+    World(tmp_path).write({"extras/10-Dockerfile-more": THREE_STEPS["stock/10-Dockerfile-base"]})
+    found = problems(words, option="stock,extras", first=10)
+    assert [problem.message for problem in found] == ["--from, --only and --until need a single OPTION"]
+
+
+def test_everything_is_told_at_once_with_the_tree_s_own(words: Words, tmp_path: Path) -> None:
+    (tmp_path / "stock/40-Dockerfile-bad").write_text("FROM debian\n")
+    (tmp_path / "stock/blas-amd64-args").write_text("CPU ZEN\n")
+    found = problems(
+        words, platform="amd64,amd65", repo="Team", tag="a b", base="fat:", production="Slim", deadline="x",
+        builders=["amd64="], build_args=["A B=1"], secrets=["src=x"], registry="ghcr",
+    )  # fmt: skip
+    said = "\n".join(str(problem) for problem in found)
+    for part in (
+        "PLATFORM:", "REPO:", "TAG:", "BASE:", "PRODUCTION:", "--deadline:", "--builder", "--build-arg:", "--secret",
+        "--registry:", "stock/40-Dockerfile-bad:1:", "stock/blas-amd64-args:1:",
+    ):  # fmt: skip
+        assert part in said, part
+    assert len(found) == len(set(found))
+
+
+def test_bare_build_args_take_the_environment_s_value(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPU", "FROM-ENVIRONMENT")
+    step = read(words, build_args=["CPU"]).graph.by_id["amd64/stock/20-blas"]
+    assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "FROM-ENVIRONMENT")]

@@ -1,0 +1,307 @@
+"""`chainbuild layer` and `chainbuild` in a project: from words to runs, what is told beforehand, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.cli import output as speaking
+from chainbuild.cli import run
+from chainbuild.cli import runner as running
+from chainbuild.cli import science as science_running
+from chainbuild.errors import WrongUseError
+from chainbuild.execution import pipeline as run_module
+from chainbuild.execution.session import Session
+from chainbuild.references import ImageReference
+from chainbuild.requests import layer as layers
+from chainbuild.requests import science as words
+from chainbuild.requests.layer import LayerWords, lookalikes, read_layer
+from chainbuild.values import replace
+from tests.support.world import AMD64, CHAIN, FakeDriver, FakeStore, World, failed
+
+OS = "FROM fat:1\nRUN install gcc\n"
+RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"
+PROJECT = """\
+platforms: amd64
+layers:
+  - {folder: slc6-atlasos, image: "meehan/slc6-atlasos:latest"}
+  - {folder: slc6-analysisbase, image: meehan/analysisbase}
+"""
+
+
+class LayerDriver(FakeDriver):
+    """Finds the base where layers get it: in an ARG of any name, or in the place of the name in its FROM."""
+
+    def _push(self, order: BuildOrder) -> Any:
+        args = dict(order.args)
+        places = [pin.reference for pin in order.pins]
+        base = args.get("BASEIMAGE") or next(place for place in places if "@sha256:" in place)
+        return super()._push(replace(order, args=(*args.items(), ("BASE_IMAGE", base))))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    made.driver = LayerDriver(made.registries, made.fake)
+    made.write({"slc6-atlasos/Dockerfile": OS, "slc6-analysisbase/Dockerfile": RELEASE})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(layers, "local_names", lambda: tuple(made.__dict__.get("names", ())))
+    monkeypatch.setattr(run_module, "check_builders", lambda *_: None)
+    monkeypatch.setattr(run_module, "tree_notes", lambda _: {})
+    made.fake.host(CHAIN)
+
+    @contextmanager
+    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
+        # A builder of the tests' own that knows how to say what it would do, too.
+        made.driver.__dict__.setdefault("command", lambda order: ("docker", "buildx", "build"))
+        yield Session(
+            settings=settings,
+            registries=made.registries,
+            records=made.records,
+            local=FakeStore(),
+            emit=emit,
+            driver=made.driver,  # type: ignore[arg-type]
+        )
+
+    monkeypatch.setattr(running, "open_session", open_session)
+    monkeypatch.setattr(speaking, "open_session", open_session)
+    return made
+
+
+def readable(world: World) -> list[str]:
+    return sorted(f"{name}:{tag}" for name, tag in world.host.tags if not tag.startswith("k1-"))
+
+
+# One layer ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_words_of_a_layer(tmp_path: Path, world: World) -> None:
+    words = LayerWords(
+        root=tmp_path, folder=tmp_path / "slc6-analysisbase", image="meehan/analysisbase", base="meehan/slc6-atlasos",
+        platform="amd64,aarch64", registry="ghcr.io/org", build_args=("RELEASE=22",), jobs=2,
+    )  # fmt: skip
+    made = read_layer(words)
+    assert [chain.result_tag for chain in made.request.graph.chains] == ["latest-amd64", "latest-aarch64"]
+    step = next(iter(made.request.graph))
+    assert step.repository.name == "ghcr.io/org/meehan/analysisbase"
+    assert str(step.image("BASEIMAGE").source) == "meehan/slc6-atlasos"
+    assert [(arg.name, arg.value) for arg in step.args] == [("RELEASE", "22")]
+    assert made.request.wishes.jobs == 2
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"image": "Meehan/x"}, ""),
+    ({"image": "a/B"}, "--tag: 'a/B' is not a repository's name"),
+    ({"image": "a/b@sha256:" + "1" * 64}, "--tag: 'a/b@sha256:"),
+    ({"base": "a b"}, "--base: 'a b' is not a repository's name"),
+    ({"platform": "amd65"}, "PLATFORM: unknown platform 'amd65'"),
+    (
+        {"build_args": ("RELEAS=1",)},
+        "--build-arg: no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE.",
+    ),
+    ({"base_arg": "BASE_IMAGE"}, "no FROM uses the ARG BASE_IMAGE\n    Perhaps you meant BASEIMAGE."),
+    ({"context": Path("/nowhere")}, "--context: there is no folder '/nowhere'"),
+    ({"folder": Path("nowhere")}, "there is no folder "),
+    ({"deadline": "soon", "base": "a b"}, "--deadline: 'soon' is not a duration"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), WRONG, ids=[str(one[0])[:50] for one in WRONG])
+def test_what_is_wrong_with_them(world: World, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    words = LayerWords(root=tmp_path, folder=tmp_path / "slc6-analysisbase", image="meehan/analysisbase")
+    if not message:
+        read_layer(replace(words, **changed))
+        return
+    with pytest.raises(WrongUseError) as caught:
+        read_layer(replace(words, **changed))
+    assert message in str(caught.value)
+
+
+def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--platform", "amd64", "--no-load", "--plain"]
+    assert run(["layer", "slc6-atlasos", "--tag", "meehan/slc6-atlasos:latest", *words]) == 0
+    told = capsys.readouterr()
+    assert "slc6-atlasos stands on fat:1, " in told.err
+    assert "(FROM at slc6-atlasos/Dockerfile:1)" in told.err
+    assert "localhost:5000/meehan/slc6-atlasos:latest-amd64" in told.out
+    base = f"{CHAIN}/meehan/slc6-atlasos:latest"
+    more = ["--base", base, "--build-arg", "RELEASE=21.2.75"]
+    assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words]) == 0
+    assert f"slc6-analysisbase stands on {base}, " in capsys.readouterr().err
+    assert readable(world) == [
+        "meehan/analysisbase:latest", "meehan/analysisbase:latest-amd64", "meehan/slc6-atlasos:latest",
+        "meehan/slc6-atlasos:latest-amd64",
+    ]  # fmt: skip
+    order = world.driver.orders[-1]
+    assert dict(order.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
+    assert dict(order.args)["RELEASE"] == "21.2.75"
+    # Nothing is built twice.
+    built = len(world.driver.orders)
+    assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
+    assert len(world.driver.orders) == built
+    texts = [json.loads(line).get("text", "") for line in capsys.readouterr().out.splitlines()]
+    assert any(text.startswith("slc6-analysisbase stands on") for text in texts)
+
+
+def test_a_default_that_points_upstream_although_one_s_own_is_here(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.fake.add_image("docker.io/atlas/slc6-atlasos:latest", AMD64)
+    world.__dict__["names"] = (ImageReference.parse("meehan/slc6-atlasos:latest"), ImageReference.parse("debian:12"))
+    words = ["layer", "slc6-analysisbase", "-t", "meehan/analysisbase:1", "--platform", "amd64", "-n"]
+    assert run(words) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 1
+    assert "atlas/slc6-atlasos:latest is only what the Dockerfile of slc6-analysisbase says" in warned[0]
+    assert "--base meehan/slc6-atlasos:latest builds on that one" in warned[0]
+    # Who has said what it stands on is not warned.
+    assert run([*words, "--build-arg", "BASEIMAGE=atlas/slc6-atlasos:latest"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_chain_registry_s_images_are_one_s_own_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fake.add_image(f"{CHAIN}/meehan/slc6-atlasos:latest", AMD64)
+    words = ["layer", "slc6-analysisbase", "-t", "meehan/analysisbase:1", "--platform", "amd64", "-n"]
+    assert run(words) == 4  # there is no atlas/slc6-atlasos anywhere, and that is told after the warning
+    told = capsys.readouterr().err
+    assert told.index(f"--base {CHAIN}/meehan/slc6-atlasos:latest") < told.index(
+        "error: atlas/slc6-atlasos:latest is not in"
+    )
+
+
+def test_lookalikes() -> None:
+    names = [ImageReference.parse(text) for text in (
+        "meehan/slc6-atlasos:old", "meehan/slc6-atlasos:latest", "atlas/slc6-atlasos:other", "me/slc6-atlasos-x:latest",
+        "localhost:5000/atlas/slc6-atlasos:latest", "localhost:5000/me/slc6-atlasos:latest", "meehan/slc6-atlasos:latest",
+    )]  # fmt: skip
+    found = lookalikes(ImageReference.parse("atlas/slc6-atlasos"), names)
+    assert [str(one) for one in found] == [
+        "meehan/slc6-atlasos:latest", "localhost:5000/me/slc6-atlasos:latest", "meehan/slc6-atlasos:old"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["slc6-atlasos"], "slc6-atlasos: which name is the image to get?"),
+        (["slc6-atlasos", "-t", "a/b", "--alone"], "--alone is for a layer of chainbuild.yaml"),
+        (["slc6-atlaso", "-t", "a/b"], "there is no folder"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_use_of_layer(world: World, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["layer", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+# A project ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_project_is_the_default_command(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: chainbuild")
+    world.write({"chainbuild.yaml": PROJECT})
+    monkeypatch.chdir(tmp_path / "slc6-atlasos")
+    assert run(["plan"]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"^  slc6-analysisbase +build +never built$", told.out, re.MULTILINE)
+    base = "the layer slc6-atlasos, meehan/slc6-atlasos:latest (as the layer before it, as ARG BASEIMAGE)"
+    assert f"slc6-analysisbase stands on {base}" in told.err
+    assert not world.driver.orders
+    assert run(["--no-load"]) == 0
+    assert "meehan/analysisbase:latest-amd64" in capsys.readouterr().out
+    assert [order.step for order in world.driver.orders] == [
+        "amd64/slc6-atlasos/slc6-atlasos", "amd64/slc6-analysisbase/slc6-analysisbase"
+    ]  # fmt: skip
+    assert run(["plan", "--fail-if-build"]) == 0
+    assert (tmp_path / ".chainbuild/chainbuild.schema.json").is_file()
+
+
+def test_layers_of_a_project_by_name_or_folder(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.write({"chainbuild.yaml": PROJECT})
+    assert run(["layer", "slc6-atlasos", "--no-load"]) == 0
+    assert [order.step for order in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
+    assert run(["layer", "./slc6-analysisbase/", "--alone", "--no-load"]) == 0
+    assert [order.step for order in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
+    # Alone or in the chain, it is the same image: nothing is left to do.
+    assert run(["plan", "--fail-if-build"]) == 0
+    capsys.readouterr()
+    assert run(["layer", "slc6-atlaso"]) == 2
+    assert "Perhaps you meant 'slc6-atlasos'" in capsys.readouterr().err
+    assert run(["layer", "slc6-atlasos", "--base", "x:1"]) == 2
+    assert "--base: chainbuild.yaml says that for its layers" in capsys.readouterr().err
+
+
+def test_a_project_that_is_wrong_is_told_whole(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.write({"chainbuild.yaml": PROJECT + "refresh_after: 7d\ntag: [x]\n"})
+    assert run([]) == 2
+    told = capsys.readouterr().err
+    assert "chainbuild.yaml:5: a project has no key 'refresh_after'" in told
+    assert "Perhaps you meant 'refresh-after'" in told
+    assert "chainbuild.yaml:6: tag: expected a tag" in told
+    assert run(["plan", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert [problem["line"] for problem in document["problems"]] == [5, 6]
+
+
+def test_words_and_flags_for_words(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan"]) == 2
+    assert "chainbuild init writes one" in capsys.readouterr().err
+    assert run(["build", "amd64", "a/b"]) == 2
+    assert "Missing arguments: TAG BASE OPTION PRODUCTION" in capsys.readouterr().err
+    assert run(["amd64", "a/b", "t", "b:1", "o", "p:1", "--platform", "aarch64"]) == 2
+    assert "--platform: PLATFORM is given as a word already" in capsys.readouterr().err
+
+
+def test_release_names_of_a_failed_chain_stay_where_they_are(world: World) -> None:
+    world.write({"chainbuild.yaml": PROJECT})
+    world.driver.fails["amd64/slc6-analysisbase/slc6-analysisbase"] = failed("release")
+    assert run(["--no-load", "--plain"]) == 1
+    # The base layer is whole, and is an image of its own.
+    assert readable(world) == ["meehan/slc6-atlasos:latest", "meehan/slc6-atlasos:latest-amd64"]
+
+
+def test_science_layers_come_after_the_rest_and_are_read_before_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    science = "science: {root: slc6-atlasos, repo: acme}\npush: true\njobs: 3\nbuilders: far\n"
+    world.write({"chainbuild.yaml": PROJECT + science})
+
+    def heard(what: Any, result: Any) -> Any:
+        told.append(what)
+        return result
+
+    monkeypatch.setattr(words, "read_words", lambda said: heard(said, said))
+    monkeypatch.setattr(science_running, "build_science", lambda said, **how: heard(how, 5))
+    monkeypatch.setattr(science_running, "plan_science", lambda said, **how: heard(how, 6))
+    monkeypatch.setattr(run_module, "push_results", lambda *_, **__: ())
+    assert run(["--no-load", "--plain", "--platform", "amd64"]) == 5
+    said, how = told
+    assert (said.root, said.repo, said.platform) == (world.root / "slc6-atlasos", "acme", "amd64")
+    assert (said.push, said.load, said.jobs, said.builders) == (True, False, 3, ("far",))
+    assert how["mode"] == "plain"
+    assert run(["plan", "--fail-if-build"]) == 6
+    assert told[-1]["fail_if_build"]
+    told.clear()
+    world.driver.fails["amd64/slc6-atlasos/slc6-atlasos"] = failed("os")
+    assert run(["--no-load", "--refresh"]) == 1
+    assert len(told) == 1, "read, and not begun"
+
+
+def test_a_project_of_science_layers_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write({"chainbuild.yaml": "science: {}\n"})
+    monkeypatch.setattr(words, "read_words", lambda said: said)
+    monkeypatch.setattr(science_running, "build_science", lambda said, **how: 0)
+    assert run([]) == 0

@@ -1,0 +1,99 @@
+"""The order of the packages: each imports only what is below it, and no two files import each other."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import chainbuild
+
+ROOT = Path(chainbuild.__file__).parent
+LEVELS: tuple[frozenset[str], ...] = tuple(
+    frozenset(names.split())
+    for names in (
+        "errors minimize step_warnings toposort values",
+        "events host text",
+        "limits references trust yamlspec",
+        "model registry",
+        "dockerfile parsing",
+        "context records",
+        "builder ci distro images",
+        "comparison layouts local_registry",
+        "planning project proof release",
+        "execution",
+        "requests singularity",
+        "operations",
+        "ui",
+        "cli",
+    )
+)
+"""The lowest first. What stands in one line imports nothing of that line."""
+
+
+def level_of(part: str) -> int:
+    return next(level for level, parts in enumerate(LEVELS) if part in parts)
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
+
+
+def imports(module: str, *, late: bool) -> Iterator[str]:
+    """The modules of chainbuild that a module imports; `late`: also in functions. What only types need does not count."""
+    waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "chainbuild":
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif late or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_every_part_of_the_top_level_has_one_level() -> None:
+    parts = {name.split(".")[1] for name in MODULES if "." in name}
+    assert sorted(part for level in LEVELS for part in level) == sorted(parts)
+
+
+def test_packages_import_only_packages_below_them() -> None:
+    wrong = [
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in imports(module, late=True)
+        if other != "chainbuild"
+        and module != "chainbuild"
+        and module.split(".")[1] != other.split(".")[1]
+        and level_of(other.split(".")[1]) >= level_of(module.split(".")[1])
+    ]
+    assert wrong == []
+
+
+def test_no_files_import_each_other() -> None:
+    graph = {module: set(imports(module, late=False)) - {module} for module in MODULES}
+    while free := {module for module, others in graph.items() if not others}:
+        graph = {module: others - free for module, others in graph.items() if module not in free}
+    assert sorted(graph) == []
+
+
+def test_minimize_imports_nothing_of_the_other_packages() -> None:
+    own = [module for module in MODULES if module.startswith("chainbuild.minimize")]
+    outside = [(module, other) for module in own for other in imports(module, late=True) if "minimize" not in other]
+    assert outside == []
+
+
+def test_architecture_page_shows_the_tree_as_it_is() -> None:
+    docs = ROOT.parent / "docs"
+    page = runpy.run_path(str(docs / "architecture_tree.py"))["page"]()
+    assert page == (docs / "architecture.md").read_text(encoding="utf-8"), "run: python docs/architecture_tree.py"
+    assert all(part in page for level in LEVELS for part in level)
