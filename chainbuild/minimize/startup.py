@@ -120,7 +120,7 @@ class Startup:
     has_apt: bool = False
 
     def document(self) -> dict[str, Any]:
-        """The part ``configuration`` of the report ``chainbuild.operations.verify/1``."""
+        """The part ``configuration`` of the report ``chainbuild.verify/1``."""
         return {
             "summary": self.summary,
             "faults": [asdict(one) for one in self.faults],

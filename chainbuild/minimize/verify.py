@@ -23,7 +23,7 @@ from chainbuild.minimize.packages import owned
 from chainbuild.minimize.root import Root, base, join, parent, shown, size_of
 from chainbuild.minimize.search import Found, Search, Settings, asker_of, is_musl
 
-VERIFY_SCHEMA = "chainbuild.operations.verify/1"
+VERIFY_SCHEMA = "chainbuild.verify/1"
 _LEFT = ("/proc", "/sys", "/dev", "/usr/lib/debug", "/usr/lib/modules", "/lib/modules")
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 
@@ -62,7 +62,7 @@ class Verdict:
         return [one for one in self.findings if one.severity == "error"]
 
     def document(self) -> dict[str, Any]:
-        """The report, ``chainbuild.operations.verify/1``."""
+        """The report, ``chainbuild.verify/1``."""
         return {
             "schema": VERIFY_SCHEMA,
             "ok": not self.errors,

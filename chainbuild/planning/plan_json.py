@@ -10,7 +10,7 @@ from chainbuild.model import StepId
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.planning.planner import Plan
 
-SCHEMA: Final = "chainbuild.planning.planner/1"
+SCHEMA: Final = "chainbuild.plan/1"
 
 
 def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:

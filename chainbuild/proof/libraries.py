@@ -31,7 +31,7 @@ BILL = "sbom.spdx.json"
 SHOWN_FINDINGS = 20
 
 
-SCHEMA = "chainbuild.proof.libraries/1"
+SCHEMA = "chainbuild.proof/1"
 
 
 class Builder(Protocol):
@@ -138,7 +138,7 @@ def look(
 
 
 def read_report(raw: bytes) -> Report:
-    """Read the look's report (`chainbuild.operations.verify/1`). Errors: `ChainbuildError` where it is none (a bug)."""
+    """Read the look's report (`chainbuild.verify/1`). Errors: `ChainbuildError` where it is none (a bug)."""
     try:
         document: dict[str, Any] = json.loads(raw)
         findings = [(str(item["severity"]), item) for item in document["findings"]]

@@ -16,7 +16,7 @@ from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal
 
-LIST_SCHEMA: Final = "chainbuild.operations.image_types/1"
+LIST_SCHEMA: Final = "chainbuild.types/1"
 PUBLICATION_SCHEMA: Final = "chainbuild.publication/1"
 _LIST: Final = (
     Column(heading="image"),

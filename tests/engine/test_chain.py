@@ -220,7 +220,7 @@ def test_plan_says_all_and_does_nothing(lay: Lay, nothing_image: str) -> None:
     as_json = place.run("plan", *place.words("chain", "--json", "--fail-if-build"))
     assert as_json.code == 6, as_json.told()
     document = json.loads(as_json.out)
-    assert document["schema"] == "chainbuild.planning.planner/1"
+    assert document["schema"] == "chainbuild.plan/1"
     assert place.tags(machine=True) == []
     assert list(place.temporary.iterdir()) == []
     assert not (place.root / ".chainbuild").exists()

@@ -70,7 +70,7 @@ def test_an_image_that_has_all_it_needs_and_one_of_another_platform_that_does_no
     as_json = verify(place, name, "--platform", OTHER, "--json")
     assert as_json.code == 5
     document = json.loads(as_json.out)
-    assert document["schema"] == "chainbuild.proof.libraries/1"
+    assert document["schema"] == "chainbuild.proof/1"
     assert document["platform"] == OTHER
     assert len(document["errors"]) >= 2
     assert document["checked"] >= 3

@@ -64,5 +64,5 @@ def doctor(
     if json:
         from msgspec.structs import asdict
 
-        out.write_json({"schema": "chainbuild.operations.doctor/1", "findings": [asdict(one) for one in findings]})
+        out.write_json({"schema": "chainbuild.doctor/1", "findings": [asdict(one) for one in findings]})
     return int(ExitCode.NOT_READY if any(one.state == "wrong" for one in findings) else ExitCode.DONE)

@@ -154,7 +154,7 @@ def test_a_plan_with_the_exact_invocations(world: World, capsys: pytest.CaptureF
 def test_a_plan_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", *WORDS, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["schema"] == "chainbuild.planning.planner/1"
+    assert document["schema"] == "chainbuild.plan/1"
     assert document["builds"] == 5
     assert document["steps"][0]["command"][:3] == ["docker", "buildx", "build"]
 

@@ -554,7 +554,7 @@ def test_the_plan_as_json(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     plan = built.plan()
     document = json.loads(plan_as_json(plan, {BLAS: ("docker", "buildx", "build")}))
-    assert document["schema"] == SCHEMA == "chainbuild.planning.planner/1"
+    assert document["schema"] == SCHEMA == "chainbuild.plan/1"
     assert document["builds"] == 4
     assert document["publishes"] == [
         {"name": "localhost:5000/team/atom:v1-stock-amd64", "what": "the result of stock for amd64"},

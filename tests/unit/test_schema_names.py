@@ -1,0 +1,27 @@
+"""Names of JSON documents: what programs rely on does not move with the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import chainbuild
+
+NAMED = re.compile(r"chainbuild\.[\w.-]+/\d+")
+PUBLIC = {
+    "plan", "events", "error", "why", "images", "inspect", "proof", "explained", "removed", "report", "traced", "types",
+    "publication", "diff", "release", "release-moves", "release-page", "sifs", "sif-plan", "sif-list", "sif-uploads", "sif",
+    "orphans", "doctor", "registry-status",
+}  # fmt: skip
+
+
+def test_public_schemas_keep_their_names() -> None:
+    root = Path(chainbuild.__file__).parent
+    found = {name for path in root.rglob("*.py") for name in NAMED.findall(path.read_text(encoding="utf-8"))}
+    assert {f"chainbuild.{name}/1" for name in PUBLIC} <= found
+    assert [name for name in sorted(found) if name.count(".") > 1] == []
+
+
+def test_public_schemas_are_in_the_documentation(repository_root: Path) -> None:
+    page = (repository_root / "docs/json.md").read_text(encoding="utf-8")
+    assert sorted(name for name in PUBLIC if f"`chainbuild.{name}/1`" not in page) == []
