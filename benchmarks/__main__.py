@@ -91,9 +91,13 @@ def _of_a_registry(words: argparse.ArgumentParser) -> None:
 
 def _minimize(asked: argparse.Namespace) -> Tables:
     settings = minimize.Settings(
-        rounds=asked.rounds, images=tuple(asked.images), repository=asked.repo, production=asked.production,
-        emulate=not asked.no_emulation, port=asked.registry_port,
-    )  # fmt: skip
+        rounds=asked.rounds,
+        images=tuple(asked.images),
+        repository=asked.repo,
+        production=asked.production,
+        emulate=not asked.no_emulation,
+        port=asked.registry_port,
+    )
     return {"minimize": minimize.table(minimize.measured(settings))}
 
 

@@ -12,8 +12,8 @@ from benchmarks import measure
 from chainbuild.events import Event, Message
 from chainbuild.execution.session import Session, Settings, open_session
 from chainbuild.images.inventory import Listed, list_images
-from chainbuild.images.provenance import Breadcrumb, read_trail
-from chainbuild.images.resolver import FoundImage
+from chainbuild.images.provenance import ProvenanceStep, read_provenance
+from chainbuild.images.resolver import ResolvedImage
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.records.tags import is_machine_tag
@@ -70,11 +70,11 @@ def finished(session: Session, repository: str, production: str) -> tuple[Finish
     """
     newest: dict[tuple[str, str], Finished] = {}
     place = session.chain.place(ImageReference.parse(repository))
-    bare: dict[str, FoundImage] = {}
+    bare: dict[str, ResolvedImage] = {}
     for row in list_images(session.records, place.repository):
         if row.is_index or is_machine_tag(row.reference.tag or ""):
             continue
-        trail = read_trail(row.image.config)
+        trail = read_provenance(row.image.config)
         if not trail or not trail[-1].step.endswith("/production"):
             continue
         platform = row.image.platform
@@ -89,7 +89,7 @@ def finished(session: Session, repository: str, production: str) -> tuple[Finish
     return tuple(sorted(newest.values(), key=lambda one: (order.get(one.option, 9), one.option, one.platform.oci)))
 
 
-def _finished(store: RecordStore, row: Listed, last: Breadcrumb, bare: FoundImage) -> Finished | None:
+def _finished(store: RecordStore, row: Listed, last: ProvenanceStep, bare: ResolvedImage) -> Finished | None:
     place = ImageReference(row.reference.registry, row.reference.repository)
     production = store.read(place, last.key)
     minimized = _parent(store, place, production, "MINIMIZED_IMAGE")
@@ -101,9 +101,14 @@ def _finished(store: RecordStore, row: Listed, last: Breadcrumb, bare: FoundImag
         measure.say(f"{row.reference}: it was not made on {bare.named} as that is now; it is left out")
         return None
     return Finished(
-        option=last.step.split("/")[1], platform=row.image.platform, chain=chain, minimized=minimized,
-        production=production, chain_image=place.with_digest(chain.image).pinned, bare_image=bare.image.reference.pinned,
-    )  # fmt: skip
+        option=last.step.split("/")[1],
+        platform=row.image.platform,
+        chain=chain,
+        minimized=minimized,
+        production=production,
+        chain_image=place.with_digest(chain.image).pinned,
+        bare_image=bare.image.reference.pinned,
+    )
 
 
 def _parent(store: RecordStore, place: ImageReference, record: Record | None, name: str) -> Record | None:
@@ -114,9 +119,19 @@ def _parent(store: RecordStore, place: ImageReference, record: Record | None, na
 def pack(one: Finished, root: Path, bare: Path, output: Path, *more: str) -> list[str]:
     """The argv of the minimize stage's program for an option, over its chain's image in `root`; `more` wins."""
     return [
-        "-m", "chainbuild.minimize", "pack", str(root), "--production", str(bare), "--output", str(output / "out"),
-        "--report", str(output / "report.json"), *one.settings, *more,
-    ]  # fmt: skip
+        "-m",
+        "chainbuild.minimize",
+        "pack",
+        str(root),
+        "--production",
+        str(bare),
+        "--output",
+        str(output / "out"),
+        "--report",
+        str(output / "report.json"),
+        *one.settings,
+        *more,
+    ]
 
 
 def _tell(event: Event) -> None:

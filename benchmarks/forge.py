@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from chainbuild.execution.session import keyring_of
 from chainbuild.images.local_store import LocalStore
-from chainbuild.images.resolver import BaseFinder, find_all
+from chainbuild.images.resolver import ImageResolver, find_all
 from chainbuild.model import Step
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Decider, ImageFacts
+from chainbuild.planning.planner import ImageFacts, Planner
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
@@ -24,7 +24,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import RunRequest
+from chainbuild.requests.build import BuildRequest
 
 _WRITERS = 8
 
@@ -34,11 +34,11 @@ def put_base(registries: Registries, reference: ImageReference) -> None:
     put_image(registries, reference, ImageConfig.make(Platform.of_this_machine(), ()), ())
 
 
-def forge_records(request: RunRequest, registries: Registries) -> int:
+def forge_records(request: BuildRequest, registries: Registries) -> int:
     """Store an image and a record for every step of the request's graph; gives how many."""
     settings = request.settings
     records = RecordStore(registries, keyring_of(settings), settings.chain)
-    finder = BaseFinder(records, LocalStore(), lambda _: None, hand_over=_nothing)
+    finder = ImageResolver(records, LocalStore(), lambda _: None, hand_over=_nothing)
     found = find_all(finder, request.graph.external_images)
 
     def external(step: Step) -> dict[str, ImageFacts]:
@@ -49,7 +49,7 @@ def forge_records(request: RunRequest, registries: Registries) -> int:
         }
         return {name: ImageFacts(identity=str(config.content_identity)) for name, config in there.items()}
 
-    decider = Decider(records, InputReader(Platform.of_this_machine()), external)
+    decider = Planner(records, InputReader(Platform.of_this_machine()), external)
     known: dict[str, ImageFacts] = {}
     made: list[tuple[Step, Record, Manifest]] = []
     for step in request.graph:
@@ -58,9 +58,17 @@ def forge_records(request: RunRequest, registries: Registries) -> int:
         manifest = _image_of(registries, step)
         known[step.id] = ImageFacts(identity=identity)
         record = Record(
-            key=components.key, step=step.id, family=step.family, image=manifest.digest, identity=identity, size=0,
-            added=0, seconds=1.0, built_at=time.time(), components=components,
-        )  # fmt: skip
+            key=components.key,
+            step=step.id,
+            family=step.family,
+            image=manifest.digest,
+            identity=identity,
+            size=0,
+            added=0,
+            seconds=1.0,
+            built_at=time.time(),
+            components=components,
+        )
         made.append((step, record, manifest))
     with ThreadPoolExecutor(max_workers=_WRITERS) as threads:
         for _ in threads.map(lambda one: _store(records, *one), made):

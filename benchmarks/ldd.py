@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import measure
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 
 _RESOLVED = re.compile(r"^\s+(?:\S+ => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
 _MISSING = re.compile(r"^\s+(?P<name>\S+) => not found")
@@ -60,9 +60,15 @@ def compared(what: str, image: str, platform: str, root: Path, *, emulated: bool
         shown = f"{measure.shown(our_times[-1])} by chainbuild, {measure.shown(took)} by ldd"
         measure.say(f"{what} ({platform}), round {turn + 1}: {len(ours)} files: {shown}")
     return Comparison(
-        what=what, platform=platform, emulated=emulated, ours=ours, theirs=theirs, missing=missing,
-        our_times=tuple(our_times), their_times=tuple(their_times),
-    )  # fmt: skip
+        what=what,
+        platform=platform,
+        emulated=emulated,
+        ours=ours,
+        theirs=theirs,
+        missing=missing,
+        our_times=tuple(our_times),
+        their_times=tuple(their_times),
+    )
 
 
 def natively(root: Path) -> tuple[Needs, float]:
@@ -76,8 +82,22 @@ def natively(root: Path) -> tuple[Needs, float]:
 
 def by_ldd(image: str, platform: str, root: Path, files: list[str]) -> tuple[Needs, frozenset[str], float]:
     """What `ldd` says, the names that it does not find, and how long it takes. Errors: `RunFailedError`."""
-    argv = ["docker", "run", "--rm", "--interactive", "--network", "none", "--platform", platform,
-            "--entrypoint", "xargs", image, "-d", "\\n", "ldd"]  # fmt: skip
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--interactive",
+        "--network",
+        "none",
+        "--platform",
+        platform,
+        "--entrypoint",
+        "xargs",
+        image,
+        "-d",
+        "\\n",
+        "ldd",
+    ]
     began = time.perf_counter()
     # ldd fails where one of its files is no dynamic one; which one it says among the rest.
     done = subprocess.run(
@@ -86,11 +106,11 @@ def by_ldd(image: str, platform: str, root: Path, files: list[str]) -> tuple[Nee
     took = time.perf_counter() - began
     if done.returncode not in {0, 123}:
         raise measure.RunFailedError(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stderr[-500:]}")
-    needs, missing = read_ldd(done.stdout, files, Root(str(root)))
+    needs, missing = read_ldd(done.stdout, files, RootFileSystem(str(root)))
     return needs, missing, took
 
 
-def read_ldd(text: str, files: list[str], root: Root) -> tuple[Needs, frozenset[str]]:
+def read_ldd(text: str, files: list[str], root: RootFileSystem) -> tuple[Needs, frozenset[str]]:
     """What `ldd FILE…` printed: what each file needs, as real paths of the root, and the names that were not found."""
     asked = set(files)
     needs: dict[str, set[str]] = {path: set() for path in files}

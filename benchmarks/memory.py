@@ -84,10 +84,27 @@ def _peak(what: str, root: Path, bare: Path, flags: list[str]) -> Peak:
         everything = [word for switch in SWITCHES for word in (f"--{switch.replace('_', '-')}", "1")]
         began = time.perf_counter()
         measure.run(
-            [sys.executable, "-c", _RUN, "pack", root, "--production", bare, "--output", f"{folder}/out", *flags,
-             *everything, "--keep-dlopen", "1", "--sbom", f"{folder}/sbom.json", "--report", f"{folder}/report.json"],
+            [
+                sys.executable,
+                "-c",
+                _RUN,
+                "pack",
+                root,
+                "--production",
+                bare,
+                "--output",
+                f"{folder}/out",
+                *flags,
+                *everything,
+                "--keep-dlopen",
+                "1",
+                "--sbom",
+                f"{folder}/sbom.json",
+                "--report",
+                f"{folder}/report.json",
+            ],
             cwd=measure.REPOSITORY,
-        )  # fmt: skip
+        )
         took = time.perf_counter() - began
         unit = 1 if sys.platform == "darwin" else 1024
         peak = int(Path(f"{folder}/report.json.peak").read_text()) * unit

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import chains, ldd, measure, proven, rivals
 from benchmarks.images import bytes_in, platform_of, unpacked
 from chainbuild.minimize.elf import Elf, ElfReader
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.references import Platform
 
 OPTION = "stock"
@@ -70,12 +70,16 @@ def measured(settings: Settings) -> Measured:
     """Measure. Errors: `RunFailedError`."""
     own = Platform.of_this_machine()
     if settings.images:
-        return Measured(times=tuple(_times(Subject(
-            what=f"`{image}`", image=image, bare="", platform=platform_of(image)
-        ), settings.rounds) for image in settings.images))  # fmt: skip
+        return Measured(
+            times=tuple(
+                _times(Subject(what=f"`{image}`", image=image, bare="", platform=platform_of(image)), settings.rounds)
+                for image in settings.images
+            )
+        )
     with chains.registry(settings.port) as session:
-        there = [one for one in chains.finished(session, settings.repository, settings.production)
-                 if one.option == OPTION]  # fmt: skip
+        there = [
+            one for one in chains.finished(session, settings.repository, settings.production) if one.option == OPTION
+        ]
         natively = [_subject(one) for one in there if one.platform.same_as(own)]
         others = [_subject(one) for one in there if not one.platform.same_as(own)]
         with _small(settings.production) if not natively else _given(natively[0]) as subject:
@@ -88,10 +92,15 @@ def measured(settings: Settings) -> Measured:
 def _subject(one: chains.Finished) -> Subject:
     variables = dict(line.partition("=")[::2] for line in one.chain.env)
     return Subject(
-        what=f"`{one.option}`", image=one.chain_image, bare=one.bare_image, platform=one.platform.oci,
-        flags=tuple(one.settings), additional=one.additional_files,
-        library_path=variables.get("LD_LIBRARY_PATH", ""), expected=one.minimized.unpacked,
-    )  # fmt: skip
+        what=f"`{one.option}`",
+        image=one.chain_image,
+        bare=one.bare_image,
+        platform=one.platform.oci,
+        flags=tuple(one.settings),
+        additional=one.additional_files,
+        library_path=variables.get("LD_LIBRARY_PATH", ""),
+        expected=one.minimized.unpacked,
+    )
 
 
 @contextmanager
@@ -145,26 +154,41 @@ def _native(subject: Subject, rounds: int) -> Measured:
 
 def _pack(subject: Subject, root: Path, bare: Path, into: Path) -> None:
     measure.run(
-        [sys.executable, "-m", "chainbuild.minimize", "pack", root, "--production", bare, "--output", into / "out",
-         "--report", into / "report.json", *subject.flags],
+        [
+            sys.executable,
+            "-m",
+            "chainbuild.minimize",
+            "pack",
+            root,
+            "--production",
+            bare,
+            "--output",
+            into / "out",
+            "--report",
+            into / "report.json",
+            *subject.flags,
+        ],
         cwd=measure.REPOSITORY,
-    )  # fmt: skip
+    )
 
 
 def _task(subject: Subject, root: Path) -> rivals.Task:
     files, _ = proven.packaged_files(subject.image, (*proven.DOCUMENTED, *subject.additional))
-    reader, tree = ElfReader(), Root(str(root))
+    reader, tree = ElfReader(), RootFileSystem(str(root))
     found = {path: reader.read(tree, path) for path in sorted(files)}
     elf_files = {path: elf for path, elf in found.items() if isinstance(elf, Elf) and elf.dynamic}
     links = (path for path, node in _links(tree) if node)
     return rivals.Task(
-        image=subject.image, root=root, library_path=subject.library_path,
-        files=tuple(sorted({*files, *links})), elf_files=tuple(elf_files),
+        image=subject.image,
+        root=root,
+        library_path=subject.library_path,
+        files=tuple(sorted({*files, *links})),
+        elf_files=tuple(elf_files),
         programs=tuple(path for path, elf in elf_files.items() if elf.executable),
-    )  # fmt: skip
+    )
 
 
-def _links(tree: Root) -> Iterator[tuple[str, bool]]:
+def _links(tree: RootFileSystem) -> Iterator[tuple[str, bool]]:
     """The links among the packaged files that lead somewhere."""
     for pattern in proven.DOCUMENTED:
         for top in tree.glob(pattern):

@@ -12,7 +12,7 @@ from benchmarks.service import registry
 from benchmarks.trees import OPTION, ChainTree, chain_tree
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import Words, read_wishes
+from chainbuild.requests.build import RunOptions, read_build_request
 
 SIZES = (10, 100, 1000, 5000)
 REPO = "bench/plan"
@@ -49,20 +49,37 @@ def measured(sizes: tuple[int, ...] = SIZES, rounds: int = 3) -> tuple[Point, ..
 def _tree(folder: Path, steps: int, endpoint: str, base: ImageReference, registries: Registries) -> ChainTree:
     tree = chain_tree(folder / str(steps), steps)
     tree.write()
-    words = Words(
-        platform=Platform.of_this_machine().name, repo=f"{REPO}-{steps}", tag="plan", base=str(base), option=OPTION,
-        production=str(base), root=tree.root, registry=endpoint, until=tree.numbers[-1],
-    )  # fmt: skip
-    made = forge_records(read_wishes(words), registries)
+    words = RunOptions(
+        platform=Platform.of_this_machine().name,
+        repo=f"{REPO}-{steps}",
+        tag="plan",
+        base=str(base),
+        option=OPTION,
+        production=str(base),
+        root=tree.root,
+        registry=endpoint,
+        until=tree.numbers[-1],
+    )
+    made = forge_records(read_build_request(words), registries)
     measure.say(f"{made} records of a chain of {steps} steps are in the registry")
     return tree
 
 
 def _words(tree: ChainTree, endpoint: str, base: ImageReference) -> tuple[str | Path, ...]:
     return (
-        Platform.of_this_machine().name, f"{REPO}-{len(tree.sizes)}", "plan", str(base), OPTION, str(base),
-        "--root", tree.root, "--registry", endpoint, "--until", str(tree.numbers[-1]),
-    )  # fmt: skip
+        Platform.of_this_machine().name,
+        f"{REPO}-{len(tree.sizes)}",
+        "plan",
+        str(base),
+        OPTION,
+        str(base),
+        "--root",
+        tree.root,
+        "--registry",
+        endpoint,
+        "--until",
+        str(tree.numbers[-1]),
+    )
 
 
 def table(points: tuple[Point, ...]) -> str:

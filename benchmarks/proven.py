@@ -19,11 +19,17 @@ from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.images import bytes_in
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 
 DOCUMENTED = (
-    "/usr/local/lib", "/usr/local/include", "/usr/local/bin", "/opt/venv", "/usr/lib/python*", "/usr/bin/python*", "/etc/ssl",
-)  # fmt: skip
+    "/usr/local/lib",
+    "/usr/local/include",
+    "/usr/local/bin",
+    "/opt/venv",
+    "/usr/lib/python*",
+    "/usr/bin/python*",
+    "/etc/ssl",
+)
 """As docs/stages.md has them."""
 
 _LIST = """\
@@ -74,7 +80,7 @@ def proven(image: str, bare_image: str, folders: tuple[Path, Path, Path], additi
     report = json.loads((made / "report.json").read_bytes())
     opened = [row["file"] for row in report["opened"] if row["state"] == "kept"]
     files, targets = packaged_files(image, (*DOCUMENTED, *additional, *opened))
-    there = Root(str(bare))
+    there = RootFileSystem(str(bare))
     linked = {path for path in targets - files if Path(f"{root}{path}").is_file() and there.resolve(path) is None}
     libraries = _libraries(image, sorted(files | linked), _names_in(bare_image), there) - files - linked
     necessary = files | linked | libraries
@@ -89,12 +95,13 @@ def proven(image: str, bare_image: str, folders: tuple[Path, Path, Path], additi
         records=sum(row["bytes"] for row in rows if row["reason"].startswith(("record of", "licence of"))),
         loader=sum(row["bytes"] for row in rows if row["reason"].startswith("written by chainbuild")),
         other=sum(
-            row["bytes"] for row in rows
+            row["bytes"]
+            for row in rows
             if not row["reason"].startswith(("record of", "licence of", "written by chainbuild"))
             and row.get("source", row["path"]) not in necessary
         ),
         lost=tuple(sorted(necessary - sources)),
-    )  # fmt: skip
+    )
 
 
 def packaged_files(image: str, patterns: tuple[str, ...]) -> tuple[set[str], set[str]]:
@@ -104,7 +111,7 @@ def packaged_files(image: str, patterns: tuple[str, ...]) -> tuple[set[str], set
     return {one[1:] for one in entries if one[0] == "F"}, {one[1:] for one in entries if one[0] == "L"}
 
 
-def _libraries(image: str, files: list[str], names: frozenset[str], there: Root) -> set[str]:
+def _libraries(image: str, files: list[str], names: frozenset[str], there: RootFileSystem) -> set[str]:
     text = _inside(image, "sh", "-c", "xargs -d '\\n' ldd 2>/dev/null; exit 0", text="\n".join(files))
     wanted = {match["path"] for match in _LDD.finditer(text) if match["name"] not in names}
     wanted |= {match["path"] for match in _ALONE.finditer(text) if there.resolve(match["path"]) is None}

@@ -53,8 +53,10 @@ class Result:
 def results(task: Task, folder: Path, own: Callable[[Path], None]) -> tuple[Result, ...]:
     """Every tool's result; `own` runs chainbuild into a folder. A tool that cannot be had or fails is told as such."""
     ways: tuple[tuple[str, Callable[[Task, Path], Result]], ...] = (
-        ("lddtree (pax-utils)", _lddtree), ("exodus-bundler", _exodus), ("lddcollect", _lddcollect),
-    )  # fmt: skip
+        ("lddtree (pax-utils)", _lddtree),
+        ("exodus-bundler", _exodus),
+        ("lddcollect", _lddcollect),
+    )
     (folder / "own").mkdir()
     began = time.perf_counter()
     own(folder / "own")
@@ -88,21 +90,38 @@ def _lddtree(task: Task, folder: Path) -> Result:
     _from_pypi("pyelftools", folder / "python")
     measure.run(["apt-get", "download", "pax-utils"], cwd=folder)
     measure.run(["dpkg", "-x", next(folder.glob("pax-utils*.deb")), folder / "pax"])
-    argv = ["xargs", "-d", "\\n", sys.executable, str(folder / "pax/usr/bin/lddtree"), "--root", str(task.root),
-            "--copy-to-tree", str(folder / "out"), "--copy-non-elfs"]  # fmt: skip
+    argv = [
+        "xargs",
+        "-d",
+        "\\n",
+        sys.executable,
+        str(folder / "pax/usr/bin/lddtree"),
+        "--root",
+        str(task.root),
+        "--copy-to-tree",
+        str(folder / "out"),
+        "--copy-non-elfs",
+    ]
     began = time.perf_counter()
     done = subprocess.run(
-        argv, input="\n".join(task.files), capture_output=True, text=True, check=False,
+        argv,
+        input="\n".join(task.files),
+        capture_output=True,
+        text=True,
+        check=False,
         env={"PYTHONPATH": str(folder / "python"), "LD_LIBRARY_PATH": "", "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    )
     took = time.perf_counter() - began
     if not (folder / "out").is_dir():
         raise measure.RunFailedError(done.stderr[-300:] or "it wrote nothing")
     out = folder / "out"
     return Result(
-        name="lddtree (pax-utils)", size=bytes_in(out), seconds=took, errors=_proof(out, task.library_path),
+        name="lddtree (pax-utils)",
+        size=bytes_in(out),
+        seconds=took,
+        errors=_proof(out, task.library_path),
         note="links become copies",
-    )  # fmt: skip
+    )
 
 
 def _exodus(task: Task, folder: Path) -> Result:
@@ -133,10 +152,33 @@ def _lddcollect(task: Task, folder: Path) -> Result:
 
 def _in_container(task: Task, folder: Path, script: str, code: str, text: str) -> float:
     (folder / "out").mkdir()
-    argv = ["docker", "run", "--rm", "--interactive", "--network", "none", "--workdir", "/",
-            "--tmpfs", "/tmp:exec", "--volume", f"{folder / 'python'}:/rivals:ro", "--volume", f"{folder / 'out'}:/out",
-            "--env", "PYTHONPATH=/rivals", "--env", f"TOPS={' '.join(DOCUMENTED)}", "--env", f"CODE={code}",
-            "--entrypoint", "sh", task.image, "-c", script]  # fmt: skip
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--interactive",
+        "--network",
+        "none",
+        "--workdir",
+        "/",
+        "--tmpfs",
+        "/tmp:exec",
+        "--volume",
+        f"{folder / 'python'}:/rivals:ro",
+        "--volume",
+        f"{folder / 'out'}:/out",
+        "--env",
+        "PYTHONPATH=/rivals",
+        "--env",
+        f"TOPS={' '.join(DOCUMENTED)}",
+        "--env",
+        f"CODE={code}",
+        "--entrypoint",
+        "sh",
+        task.image,
+        "-c",
+        script,
+    ]
     began = time.perf_counter()
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if done.returncode:

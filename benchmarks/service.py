@@ -24,9 +24,19 @@ def registry(*, in_memory: bool = False) -> Iterator[str]:
     endpoint = f"localhost:{port}"
     data = ("--tmpfs" if in_memory else "--volume", "/var/lib/registry")
     container = run(
-        ["docker", "run", "--detach", "--rm", "--label", "chainbuild.bench=registry",
-         "--publish", f"127.0.0.1:{port}:5000", *data, REGISTRY_IMAGE]
-    ).strip()  # fmt: skip
+        [
+            "docker",
+            "run",
+            "--detach",
+            "--rm",
+            "--label",
+            "chainbuild.bench=registry",
+            "--publish",
+            f"127.0.0.1:{port}:5000",
+            *data,
+            REGISTRY_IMAGE,
+        ]
+    ).strip()
     try:
         limit = time.monotonic() + 60
         while ask(endpoint) != "registry":

@@ -100,11 +100,19 @@ class Chainbuild:
         words = (Platform.of_this_machine().name, run.repository, "bench", run.base, OPTION, run.base)
         return measure.seconds(
             measure.chainbuild(
-                *words, "--root", tree.root, "--registry", run.endpoint, "--build-arg", f"BUST={run.bust}",
-                "--until", str(tree.numbers[-1]), *self.flags,
+                *words,
+                "--root",
+                tree.root,
+                "--registry",
+                run.endpoint,
+                "--build-arg",
+                f"BUST={run.bust}",
+                "--until",
+                str(tree.numbers[-1]),
+                *self.flags,
             ),
             cwd=tree.root,
-        )  # fmt: skip
+        )
 
 
 def _bake_file(tree: ChainTree, run: Run) -> dict[str, object]:

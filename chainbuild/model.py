@@ -99,7 +99,7 @@ class Secret:
     spec: str = field(repr=False)
 
 
-class Stamp(Struct, frozen=True, kw_only=True):
+class PostBuildLabel(Struct, frozen=True, kw_only=True):
     """What an image is told of its own making after it is built: a label, or (`variable`) an environment variable.
 
     It is no part of the key, so that a commit or a clock in it starts no build; `clock`: its value is the time of the
@@ -138,7 +138,7 @@ class Step(Struct, frozen=True, kw_only=True):
     """Of a production step: the tests of the chain's steps, by which its image is proven too (see `trace`)."""
     identity: str = ""
     """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
-    stamps: tuple[Stamp, ...] = ()
+    stamps: tuple[PostBuildLabel, ...] = ()
     text: bytes | None = None
     """The Dockerfile itself, where it is made and no file of the tree: it is written to `dockerfile` for a build."""
     shown: str = ""
@@ -201,7 +201,7 @@ class Chain(Struct, frozen=True, kw_only=True):
     also: tuple[str, ...] = ()
     """More tags of the index, and of the result in the local store, that move with it."""
     alias_label: str = ""
-    """The label by which an image says which alias it has had: one that stands gets no second one (see `Stamp`)."""
+    """The label by which an image says which alias it has had: one that stands gets no second one (see `PostBuildLabel`)."""
     local_tag: str | None = ""
     """Its tag in the local store, where that is not the result's; None: it is not put there."""
 
@@ -286,7 +286,7 @@ def dependents(graph: Iterable[Step], failed: Iterable[StepId]) -> frozenset[Ste
     return frozenset(hit.difference(failed))
 
 
-class Lenience(Struct, frozen=True, kw_only=True):
+class ChangeTolerance(Struct, frozen=True, kw_only=True):
     """What is no reason to build a step that the registry has, and the `flag` that said so.
 
     `outside`: that an image which nobody builds here has moved; `own`: changes of its Dockerfile, args and files. Other

@@ -56,23 +56,23 @@ class StepWarning(Struct, frozen=True, kw_only=True):
         return cls(**found)
 
 
-class StepWarnings(Struct, frozen=True, kw_only=True):
+class WarningList(Struct, frozen=True, kw_only=True):
     """The warnings of a step: the first ones, and how many there are in all."""
 
     first: tuple[StepWarning, ...] = ()
     total: int = 0
 
     @classmethod
-    def of(cls, warnings: Iterable[StepWarning]) -> StepWarnings:
+    def of(cls, warnings: Iterable[StepWarning]) -> WarningList:
         """Return the warnings, each once, cut to what a record holds."""
         each = tuple(dict.fromkeys(warnings))
         return cls(first=tuple(StepWarning(**one.as_json()) for one in each[:KEPT]), total=len(each))
 
-    def with_kind(self, kind: str, warnings: Iterable[StepWarning]) -> StepWarnings:
+    def with_kind(self, kind: str, warnings: Iterable[StepWarning]) -> WarningList:
         """Return them with other warnings of a kind, as a proof gives that was made anew."""
         others = tuple(one for one in self.first if one.kind != kind)
-        found = StepWarnings.of((*others, *warnings))
-        return StepWarnings(first=found.first, total=found.total + self.total - len(self.first))
+        found = WarningList.of((*others, *warnings))
+        return WarningList(first=found.first, total=found.total + self.total - len(self.first))
 
     def __bool__(self) -> bool:
         return self.total > 0
@@ -82,7 +82,7 @@ class StepWarnings(Struct, frozen=True, kw_only=True):
         return {"total": self.total, "first": [one.as_json() for one in self.first]}
 
     @classmethod
-    def read(cls, document: object) -> StepWarnings:
+    def read(cls, document: object) -> WarningList:
         """Read such an object; None is no warnings. Errors: `ValueError` if it is something else."""
         if document is None:
             return cls()

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Collection, Iterable, Mapping
 
 
-def in_order(below: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def topological_order(below: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Kahn's order of the keys; what is free comes in the order of names, so that a tree has one order.
 
     `below` has for each name those that it stands on; names that are no keys do not count. What is in a circle, and what
@@ -31,8 +31,8 @@ def in_order(below: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def circle(below: Mapping[str, Iterable[str]], order: Collection[str]) -> tuple[str, ...]:
-    """One circle, spelled out with its first name again at the end; `order` is what `in_order` gave of the same.
+def find_cycle(below: Mapping[str, Iterable[str]], order: Collection[str]) -> tuple[str, ...]:
+    """One circle, spelled out with its first name again at the end; `order` is what `topological_order` gave of the same.
 
     Empty where there is none.
     """

@@ -220,9 +220,13 @@ def base_images(registry_host: str) -> str:
             return str(place)
         reference = ImageReference.parse(LOCAL_BASE)
         bootstrap(
-            reference, platforms, records=record_store(registries, registry_host), emit=print, suite=SUITE,
+            reference,
+            platforms,
+            records=record_store(registries, registry_host),
+            emit=print,
+            suite=SUITE,
             certificates=True,
-        )  # fmt: skip
+        )
         copy_image(registries, ImageReference.parse(f"{registry_host}/{LOCAL_BASE}"), place)
         _name_like_the_real_one()
     return str(place)

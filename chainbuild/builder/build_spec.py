@@ -23,7 +23,7 @@ from msgspec import Struct, field
 from chainbuild.context.dockerignore import own_ignore
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import DOCKER_IMAGE, NamedUse, named_uses
-from chainbuild.dockerfile.model import Place
+from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.dockerfile.rewrite import image_words
 from chainbuild.errors import WrongUseError
 from chainbuild.host.package_data import shipped
@@ -40,12 +40,12 @@ RESULT_COMPRESSION: Final = ("gzip", 6)
 class Pin(Struct, frozen=True, kw_only=True):
     """A word of a Dockerfile that names an image, and the pinned reference that the builder gets in its place."""
 
-    place: Place
+    place: ImageWordPosition
     word: str
     reference: str
 
 
-class BuildOrder(Struct, frozen=True, kw_only=True):
+class BuildSpec(Struct, frozen=True, kw_only=True):
     """Everything that one call of buildx needs, with every image pinned by digest."""
 
     step: StepId
@@ -108,10 +108,10 @@ def order_for(
     sent: str = "",
     extra: Mapping[str, str] | None = None,
     build_platform: Platform | None = None,
-) -> BuildOrder:
+) -> BuildSpec:
     """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
 
-    `sent` is as in `BuildOrder`. `extra` are args that follow from the inputs, and so need no place in the step's key.
+    `sent` is as in `BuildSpec`. `extra` are args that follow from the inputs, and so need no place in the step's key.
     `build_platform` is this machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs
     were read, or is gone.
     """
@@ -129,7 +129,7 @@ def order_for(
     named = pin_step(step, raw, pinned, shown=shown, build_platform=build_platform)
     copied = bool(named.pins) or leaves_its_folder(step.dockerfile)
     contexts.update(named.contexts)
-    return BuildOrder(
+    return BuildSpec(
         step=step.id,
         dockerfile=step.dockerfile,
         shown=shown,

@@ -16,7 +16,7 @@ REWRITES_SINCE: Final = (0, 13)
 """The first BuildKit with `rewrite-timestamp`."""
 
 
-class Builder(Struct, frozen=True, kw_only=True):
+class BuilderInfo(Struct, frozen=True, kw_only=True):
     """A buildx builder as it is: its driver, the platforms that it runs, and the buildx that speaks to it."""
 
     name: str
@@ -31,7 +31,7 @@ class Builder(Struct, frozen=True, kw_only=True):
         return self.driver in REPRODUCIBLE_DRIVERS and self.buildkit >= REWRITES_SINCE
 
 
-def inspect_builder(name: str | None) -> Builder:
+def inspect_builder(name: str | None) -> BuilderInfo:
     """The builder of that name; None: the one that Docker has in use.
 
     Errors: `NotReadyError` where it does not exist or does not answer.
@@ -58,7 +58,7 @@ def inspect_builder(name: str | None) -> Builder:
             hint=f"Make a builder of it: docker buildx create --name {name}-builder {name}.",
         )
     version = re.search(r"v?(\d+)\.(\d+)", values.get("BuildKit version") or values.get("Buildkit") or "")
-    return Builder(
+    return BuilderInfo(
         name=values.get("Name", name or "default"),
         driver=values.get("Driver", ""),
         platforms=tuple(part.strip().rstrip("*") for part in platforms.split(",") if part.strip()),

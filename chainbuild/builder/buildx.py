@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildOrder
-from chainbuild.builder.builders import Builder, inspect_builder
+from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.builders import BuilderInfo, inspect_builder
 from chainbuild.builder.failures import NO_HISTORY, build_error, is_of_cache, is_transient
 from chainbuild.builder.progress import Progress
 from chainbuild.context.link import linked_context
@@ -56,7 +56,7 @@ class BuildxDriver:
         """`builders` maps an OCI platform, or "" for every other one, to a builder's name."""
         self._builders = dict(builders or {})
         self._no_cache = no_cache
-        self._known: dict[str | None, Builder] = {}
+        self._known: dict[str | None, BuilderInfo] = {}
 
     @cached_property
     def _docker(self) -> Any:
@@ -71,7 +71,7 @@ class BuildxDriver:
         """The name of the builder for a platform; None for the one that Docker has in use."""
         return self._builders.get(platform.oci) or self._builders.get("") or None
 
-    def arguments(self, order: BuildOrder, file: Path | None = None) -> dict[str, Any]:
+    def arguments(self, order: BuildSpec, file: Path | None = None) -> dict[str, Any]:
         """The build as python_on_whales takes it. `file` is what the builder gets instead of the Dockerfile itself."""
         compression, level = order.compression
         if order.export is not None:
@@ -111,7 +111,7 @@ class BuildxDriver:
             "output": output,
         }
 
-    def command(self, order: BuildOrder) -> tuple[str, ...]:
+    def command(self, order: BuildSpec) -> tuple[str, ...]:
         """The exact invocation, for `plan -v` and for people who want to repeat it.
 
         A copy of the Dockerfile does not exist yet: in its place stands what is in it.
@@ -136,7 +136,7 @@ class BuildxDriver:
             argv += ["--target", order.target]
         return (*argv, arguments["context_path"])
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build it and push it (or export it), telling what happens.
 
         Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` where the machine is at
@@ -166,7 +166,7 @@ class BuildxDriver:
                 raise build_error(order, failure, error.return_code) from None
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
 
-    def _tried(self, order: BuildOrder, progress: Progress) -> Digest | None:
+    def _tried(self, order: BuildSpec, progress: Progress) -> Digest | None:
         with scratch_folder() as scratch, linked_context(order.context, _sent(order)) as context:
             metadata = scratch / "metadata.json"
             file = _written_copy(order, scratch) if order.source is not None else None
@@ -183,7 +183,7 @@ class BuildxDriver:
         """Make the builds that are running end soon."""
         stop_children()
 
-    def inspect(self, platform: Platform) -> Builder:
+    def inspect(self, platform: Platform) -> BuilderInfo:
         """The builder that would build for a platform.
 
         Errors: `NotReadyError` where it does not exist or does not answer.
@@ -194,12 +194,12 @@ class BuildxDriver:
         return self._known[name]
 
 
-def _sent(order: BuildOrder) -> str:
+def _sent(order: BuildSpec) -> str:
     """The order's `sent`, with what is written into the copy of its Dockerfile."""
     return " ".join((order.sent, *(pin.reference for pin in order.pins))) if order.sent else ""
 
 
-def _written_copy(order: BuildOrder, scratch: Path) -> Path:
+def _written_copy(order: BuildSpec, scratch: Path) -> Path:
     """The copy of the Dockerfile that the builder gets, with its pins in it."""
     from chainbuild.builder.build_spec import copy_for_builder
     from chainbuild.dockerfile.rewrite import pin_images
@@ -263,7 +263,7 @@ def hand_over(local_name: str, platform: Platform, destination: str) -> None:
     with scratch_folder() as scratch:
         dockerfile = scratch / "Dockerfile"
         dockerfile.write_text("ARG IMAGE\nFROM ${IMAGE}\n", encoding="utf-8")
-        order = BuildOrder(
+        order = BuildSpec(
             step=f"hand over {local_name}",
             dockerfile=dockerfile,
             shown=local_name,

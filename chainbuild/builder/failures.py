@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.progress import Failure
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
 from chainbuild.references import Platform
@@ -45,7 +45,7 @@ def is_of_cache(failure: Failure) -> bool:
     return bool(_LOST_SNAPSHOT.search(f"{failure.error}\n{failure.text}"))
 
 
-def build_error(order: BuildOrder, failure: Failure, return_code: int) -> ChainbuildError:
+def build_error(order: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
     """What a failed build is told as: whose fault it is, where, and the way out."""
     said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
     where = order.where(failure.line or 0)
@@ -105,7 +105,7 @@ def _last_cause(error: str) -> str:
     return text or "buildx said nothing more"
 
 
-def _hint(order: BuildOrder, said: str) -> str:
+def _hint(order: BuildSpec, said: str) -> str:
     if dict(order.args).get("PRODUCTION_PACKAGES") and (_NO_APT.search(said) or _NO_SHELL.search(said)):
         return (
             "PRODUCTION_PACKAGES needs apt, which this PRODUCTION image does not have. Name the files in ADDITIONAL_FILES"

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, cast
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.context.files import ContextFile
 from chainbuild.errors import BuildFailedError, LimitError, NotAnImageError, NotFoundInRegistryError, NotReadyError
 from chainbuild.events import Emit, Message
@@ -42,12 +42,12 @@ _IGNORE: Final = ".dockerignore"
 @contextmanager
 def with_handed(
     step: Step,
-    order: BuildOrder,
+    order: BuildSpec,
     files: Iterable[ContextFile],
     images: Mapping[str, RemoteImage],
     registries: Registries,
     emit: Emit,
-) -> Iterator[BuildOrder]:
+) -> Iterator[BuildSpec]:
     """Have the order of a step with what is handed to it, as long as the `with` lasts.
 
     `files` are those of its context that it can read. Errors: `BuildFailedError` if an image does not have what is to be

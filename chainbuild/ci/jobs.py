@@ -100,14 +100,14 @@ class Part(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class Split(Struct, frozen=True, kw_only=True):
+class JobSplit(Struct, frozen=True, kw_only=True):
     """How options are cut: `most` seconds a job, from what the steps took last time, as far as it is known."""
 
     most: float
     seconds: Mapping[StepId, float]
 
 
-def make_jobs(graph: Graph, runner_of: Callable[[Platform], Hashable], split: Split | None = None) -> JobGraph:
+def make_jobs(graph: Graph, runner_of: Callable[[Platform], Hashable], split: JobSplit | None = None) -> JobGraph:
     """The jobs of a graph.
 
     `runner_of` gives the kind of machine that a platform is built on: equal for those that one machine can look at.
@@ -115,7 +115,7 @@ def make_jobs(graph: Graph, runner_of: Callable[[Platform], Hashable], split: Sp
     return _Maker(graph, runner_of, split).made()
 
 
-def cut(chain: Chain, split: Split | None) -> tuple[Part, ...]:
+def cut(chain: Chain, split: JobSplit | None) -> tuple[Part, ...]:
     """A chain's parts, in order: each as long as fits into `split.most`, but never less than one step's number.
 
     Steps of the same number cannot be told apart by `--until`, so they stay together, and so do the stages.
@@ -138,7 +138,7 @@ def cut(chain: Chain, split: Split | None) -> tuple[Part, ...]:
 class _Maker:
     """Makes the jobs of one graph."""
 
-    def __init__(self, graph: Graph, runner_of: Callable[[Platform], Hashable], split: Split | None) -> None:
+    def __init__(self, graph: Graph, runner_of: Callable[[Platform], Hashable], split: JobSplit | None) -> None:
         self._graph = graph
         self._runner_of = runner_of
         self._split = split

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import chainbuild
-from chainbuild.cli.commands import (  # fmt: skip
+from chainbuild.cli.commands import (
     bootstrap,
     build,
     ci,
@@ -89,41 +89,45 @@ def _put(name: str, what: Callable[..., int] | typer.Typer, said: str) -> str:
     return name
 
 
-GROUPS.update({
-    "Make images": (
-        _put("build", build.build, "A chain and the slim production image that it ends in; the word may be left out."),
-        _put("plan", build.plan, "What build with the same words would do, and why."),
-        _put("layer", layer.layer, "A folder with a plain Dockerfile, on a base of one's own."),
-        _put("science", science.app, "Trees of science and compatibility layers."),
-        _put("types", types.app, "Image types: TYPE/SYSTEM folders, published by visibility."),
-        _put("init", init.init, "Write a chainbuild.yaml from what is in the folder."),
-    ),
-    "Look at images": (
-        _put("why", why.why, "Why a step would be built: what differs from its last record."),
-        _put("images", inventory.images, "What the chain registry holds."),
-        _put("inspect", inventory.inspect, "How an image was made, step by step."),
-        _put("diff", diff.diff, "What changed between two images: packages, files, size, configuration, steps."),
-        _put("shell", shell.shell, "A shell in an image, as yourself, in this folder."),
-        _put("minimize", minimize.app, "What a slim image is made of, why, and what was left out."),
-        _put("sbom", sbom.sbom, "An image's bill of materials, as SPDX."),
-    ),
-    "Prove images": (
-        _put("verify", verify.verify, "Check that every ELF file of an image has its libraries."),
-        _put("test", retrial.again, "Run the tests of built images again."),
-    ),
-    "Release images": (
-        _put("release", release.app, "Plans of releases: reviewed, applied by digest, rolled back."),
-        _put("singularity", singularity.app, "Images as SIF files, made and published."),
-    ),
-    "Machines": (
-        _put("doctor", doctor.doctor, "What this machine and its builders lack."),
-        _put("registry", registry.app, "The chain registry: up, down, status, ls, gc."),
-        _put("records", records.app, "Records of other registries, and of earlier versions."),
-        _put("trust", trust.app, "Whose records count."),
-        _put("bootstrap", bootstrap.bootstrap, "A base image from the distribution's packages."),
-        _put("ci", ci.ci, "Print a CI workflow for the tree."),
-    ),
-})  # fmt: skip
+GROUPS.update(
+    {
+        "Make images": (
+            _put(
+                "build", build.build, "A chain and the slim production image that it ends in; the word may be left out."
+            ),
+            _put("plan", build.plan, "What build with the same words would do, and why."),
+            _put("layer", layer.layer, "A folder with a plain Dockerfile, on a base of one's own."),
+            _put("science", science.app, "Trees of science and compatibility layers."),
+            _put("types", types.app, "Image types: TYPE/SYSTEM folders, published by visibility."),
+            _put("init", init.init, "Write a chainbuild.yaml from what is in the folder."),
+        ),
+        "Look at images": (
+            _put("why", why.why, "Why a step would be built: what differs from its last record."),
+            _put("images", inventory.images, "What the chain registry holds."),
+            _put("inspect", inventory.inspect, "How an image was made, step by step."),
+            _put("diff", diff.diff, "What changed between two images: packages, files, size, configuration, steps."),
+            _put("shell", shell.shell, "A shell in an image, as yourself, in this folder."),
+            _put("minimize", minimize.app, "What a slim image is made of, why, and what was left out."),
+            _put("sbom", sbom.sbom, "An image's bill of materials, as SPDX."),
+        ),
+        "Prove images": (
+            _put("verify", verify.verify, "Check that every ELF file of an image has its libraries."),
+            _put("test", retrial.again, "Run the tests of built images again."),
+        ),
+        "Release images": (
+            _put("release", release.app, "Plans of releases: reviewed, applied by digest, rolled back."),
+            _put("singularity", singularity.app, "Images as SIF files, made and published."),
+        ),
+        "Machines": (
+            _put("doctor", doctor.doctor, "What this machine and its builders lack."),
+            _put("registry", registry.app, "The chain registry: up, down, status, ls, gc."),
+            _put("records", records.app, "Records of other registries, and of earlier versions."),
+            _put("trust", trust.app, "Whose records count."),
+            _put("bootstrap", bootstrap.bootstrap, "A base image from the distribution's packages."),
+            _put("ci", ci.ci, "Print a CI workflow for the tree."),
+        ),
+    }
+)
 COMMANDS = frozenset(name for names in GROUPS.values() for name in names)
 _WORDS = 6
 """PLATFORM REPO TAG BASE OPTION PRODUCTION: with as many words, a first one that is wrong is a wrong platform."""

@@ -8,19 +8,29 @@ from chainbuild.cli.output import open_quietly
 from chainbuild.cli.settings import settings_from
 from chainbuild.distro.bootstrap import bootstrap
 from chainbuild.errors import WrongUseError
-from chainbuild.parsing.option_values import Collector, parse_platforms
+from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.references import ImageReference, Platform
 from chainbuild.text import duration, size
 from chainbuild.ui import stdout
 
 
 def make_base(
-    image: str, platform: str, *, include: tuple[str, ...], suite: str | None, full: bool,
-    certificates: bool, load: bool, refresh: bool, root: Path, registry: str | None, port: int,
-) -> int:  # fmt: skip
+    image: str,
+    platform: str,
+    *,
+    include: tuple[str, ...],
+    suite: str | None,
+    full: bool,
+    certificates: bool,
+    load: bool,
+    refresh: bool,
+    root: Path,
+    registry: str | None,
+    port: int,
+) -> int:
     """Make a base image; gives the exit code."""
     settings = settings_from(root=root, registry=registry, port=port)
-    collector = Collector()
+    collector = ProblemCollector()
     reference = collector.parsed("IMAGE", ImageReference.parse, image, ImageReference("docker.io", "library/debian"))
     own = Platform.of_this_machine()
     platforms = parse_platforms(platform, collector) if platform else (own,)
@@ -28,10 +38,17 @@ def make_base(
         raise WrongUseError(collector.problems)
     with open_quietly(settings, json=False) as session:
         made = bootstrap(
-            reference, platforms, records=session.records, emit=session.emit,
-            include=include, suite=suite, variant="full" if full else None, certificates=certificates, load=load,
+            reference,
+            platforms,
+            records=session.records,
+            emit=session.emit,
+            include=include,
+            suite=suite,
+            variant="full" if full else None,
+            certificates=certificates,
+            load=load,
             refresh=refresh,
-        )  # fmt: skip
+        )
     stdout().write(
         [
             f"{one.registry_name} for {one.platform}: {size(one.size)}, "

@@ -14,7 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from chainbuild.model import Graph
-    from chainbuild.requests.build import Words
+    from chainbuild.requests.build import RunOptions
 
 _VARIABLE = "_CHAINBUILD_COMPLETE"
 _BASH, _OTHERS = "COMP_WORDS", "_TYPER_COMPLETE_ARGS"
@@ -65,10 +65,10 @@ def _root(ctx: typer.Context) -> Path:
     return Path(ctx.params.get("root") or ".")
 
 
-def _last(ctx: typer.Context) -> Words:
-    from chainbuild.requests.last_run import last_words
+def _last(ctx: typer.Context) -> RunOptions:
+    from chainbuild.requests.last_run import load_last_run
 
-    return last_words(_root(ctx))
+    return load_last_run(_root(ctx))
 
 
 @_quiet

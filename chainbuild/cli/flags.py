@@ -200,9 +200,18 @@ _MANY: Final = {
 }
 """What a run calls the flags that may be given again."""
 _ALIKE: Final = (
-    "root", "context", "registry", "no_cache", "refresh", "refresh_after", "jobs", "keep_going", "deadline",
-    "replace_index", "fail_if_stale_index",
-)  # fmt: skip
+    "root",
+    "context",
+    "registry",
+    "no_cache",
+    "refresh",
+    "refresh_after",
+    "jobs",
+    "keep_going",
+    "deadline",
+    "replace_index",
+    "fail_if_stale_index",
+)
 
 
 def with_registry_flags(command: Callable[..., int]) -> Callable[..., int]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from chainbuild.cli.output import open_quietly
 from chainbuild.cli.runner import run_build
 from chainbuild.errors import ExitCode
-from chainbuild.execution.pipeline import Planned, commands, plan_run
+from chainbuild.execution.pipeline import PlannedRun, commands, plan_run
 from chainbuild.execution.session import Session, environment
-from chainbuild.layouts.image_types.graph import Layout
+from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
-from chainbuild.requests.image_types import Look, TypesRequest
+from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
 from chainbuild.ui import Mode, stderr, stdout
 
 
-def list_types(look: Look, *, as_json: bool, verbosity: int) -> int:
+def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> int:
     """List what there is."""
     from chainbuild.ui.image_types import show_types, types_as_json
 
@@ -24,7 +24,7 @@ def list_types(look: Look, *, as_json: bool, verbosity: int) -> int:
     return 0
 
 
-def plan_types(request: TypesRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
+def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Say what would be built."""
     _warn(request, quiet=as_json)
     with prepared(request) as (layout, run), open_quietly(run.settings, json=as_json) as session:
@@ -33,14 +33,14 @@ def plan_types(request: TypesRequest, *, as_json: bool, verbosity: int, fail_if_
     return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
 
 
-def create_types(request: TypesRequest, *, mode: Mode, verbosity: int) -> int:
+def create_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int) -> int:
     """Build."""
     _warn(request, quiet=mode == "json")
     with prepared(request) as (_, run):
         return run_build(run, mode=mode, verbosity=verbosity)
 
 
-def update_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
+def update_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
     """Pull what is published as it would be built, and build the rest."""
     _warn(request, quiet=mode == "json")
     with prepared(request) as (whole, _):
@@ -50,10 +50,12 @@ def update_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: 
                 reasons = {step: f"published as {image.reference.name}" for step, image in found.published.items()}
                 _show(found.planned, found.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons)
         if mode != "json" and not dry_run:
-            stderr().write([
-                f"{found.layout.images[one.step.id].id} for {one.step.platform}: {one.reason}"
-                for one in found.planned.plan.builds
-            ])  # fmt: skip
+            stderr().write(
+                [
+                    f"{found.layout.images[one.step.id].id} for {one.step.platform}: {one.reason}"
+                    for one in found.planned.plan.builds
+                ]
+            )
         if mode != "json":
             stderr().write([f"{name} was never created: chainbuild types create '{name}'" for name in found.never])
         if dry_run:
@@ -64,7 +66,7 @@ def update_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: 
         return run_build(run_of(request, found.layout), mode=mode, verbosity=verbosity)
 
 
-def publish_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
+def publish_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
     """Push what was created, as it is."""
     with prepared(request) as (layout, run):
         if not dry_run:
@@ -82,7 +84,7 @@ def publish_types(request: TypesRequest, *, mode: Mode, verbosity: int, dry_run:
     return int(ExitCode.DONE)
 
 
-def make_new(look: Look, name: str, below: str, system: str, *, dry_run: bool) -> int:
+def make_new(look: ImageTypesOverview, name: str, below: str, system: str, *, dry_run: bool) -> int:
     """Write a new image type."""
     from chainbuild.layouts.image_types.roots import user_folder
     from chainbuild.layouts.image_types.template import new_type, write_new
@@ -97,19 +99,24 @@ def make_new(look: Look, name: str, below: str, system: str, *, dry_run: bool) -
     return 0
 
 
-def _check(request: TypesRequest, layout: Layout, session: Session) -> None:
+def _check(request: ImageTypesRequest, layout: ImageTypesLayout, session: Session) -> None:
     check_published(request, layout, session)
 
 
-def _warn(request: TypesRequest, *, quiet: bool) -> None:
+def _warn(request: ImageTypesRequest, *, quiet: bool) -> None:
     if not quiet:
         stderr().write([f"warning: {text}" for text in warnings(request)])
 
 
 def _show(
-    planned: Planned, layout: Layout, session: Session, *, as_json: bool, verbosity: int,
+    planned: PlannedRun,
+    layout: ImageTypesLayout,
+    session: Session,
+    *,
+    as_json: bool,
+    verbosity: int,
     pulls: dict[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     invocations = commands(planned, session)
     if as_json:
         from chainbuild.planning.plan_json import plan_as_json

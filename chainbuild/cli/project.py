@@ -12,7 +12,7 @@ from msgspec import Struct
 from chainbuild.cli.flags import mode_of
 from chainbuild.errors import WrongUseError
 from chainbuild.project.location import FILE_NAME, find_project
-from chainbuild.requests.build import RunRequest, Words, read_wishes
+from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
 from chainbuild.values import replace
 
 if TYPE_CHECKING:
@@ -46,16 +46,16 @@ def show_of(typed: Mapping[str, Any]) -> Show:
     return Show(verbosity=typed["verbose"], **{name: typed[name] for name in _SHOWN})
 
 
-def run_words(words: Words, show: Show, *, tests: bool) -> int:
+def run_words(words: RunOptions, show: Show, *, tests: bool) -> int:
     """Build or plan what six words say."""
-    from chainbuild.requests.last_run import remember_words
+    from chainbuild.requests.last_run import save_last_run
     from chainbuild.requests.project_runs import without_tests
 
-    request = read_wishes(words)
+    request = read_build_request(words)
     if not tests:
         request = replace(request, graph=without_tests(request.graph))
     if not show.dry_run:
-        remember_words(request.settings.root, words)
+        save_last_run(request.settings.root, words)
     return _run(request, show)
 
 
@@ -63,7 +63,7 @@ def run_project(folder: Path, typed: Typed, show: Show) -> int:
     """Build or plan the project that a folder is in: its layers and options, then its science layers."""
     from chainbuild.errors import ExitCode
     from chainbuild.project.schema import put_schema
-    from chainbuild.requests.last_run import remember_words
+    from chainbuild.requests.last_run import save_last_run
     from chainbuild.requests.project_runs import merged_words, read_run
 
     project = load_project(folder)
@@ -79,7 +79,7 @@ def run_project(folder: Path, typed: Typed, show: Show) -> int:
         put_schema(project.root)
         if project.options and not project.layers:
             args = [f"{arg.name}={arg.value}" for arg in project.build_args]
-            remember_words(project.root, replace(merged_words(project, typed), build_args=(*args, *typed.build_args)))
+            save_last_run(project.root, replace(merged_words(project, typed), build_args=(*args, *typed.build_args)))
     code = run_layers(run, show) if run else int(ExitCode.DONE)
     if science is None or code not in {ExitCode.DONE, ExitCode.WOULD_BUILD}:
         return code
@@ -88,20 +88,31 @@ def run_project(folder: Path, typed: Typed, show: Show) -> int:
 
 def _science(project: Project, typed: Typed) -> ScienceRequest:
     from chainbuild.requests.project_runs import merged_words
-    from chainbuild.requests.science import ScienceWords, read_words
+    from chainbuild.requests.science import ScienceOptions, read_words
 
     if project.science is None:
         raise ValueError(f"{project.shown} has no science layers")
     words = merged_words(project, typed)
     return read_words(
-        ScienceWords(
-            root=project.science.root, repo=project.science.repo or "", platform=words.platform, registry=words.registry,
-            port=words.port, builders=words.builders, no_cache=words.no_cache, refresh=words.refresh,
-            refresh_after=words.refresh_after, deadline=words.deadline, jobs=words.jobs, keep_going=words.keep_going,
-            load=words.load, push=words.push, replace_index=words.replace_index,
+        ScienceOptions(
+            root=project.science.root,
+            repo=project.science.repo or "",
+            platform=words.platform,
+            registry=words.registry,
+            port=words.port,
+            builders=words.builders,
+            no_cache=words.no_cache,
+            refresh=words.refresh,
+            refresh_after=words.refresh_after,
+            deadline=words.deadline,
+            jobs=words.jobs,
+            keep_going=words.keep_going,
+            load=words.load,
+            push=words.push,
+            replace_index=words.replace_index,
             fail_if_stale_index=words.fail_if_stale_index,
         )
-    )  # fmt: skip
+    )
 
 
 def _run_science(request: ScienceRequest, show: Show) -> int:
@@ -123,12 +134,12 @@ def load_project(folder: Path) -> Project | None:
     return read_project(path, environment()) if path else None
 
 
-def unsaid_run(folder: Path, typed: Typed) -> RunRequest:
+def unsaid_run(folder: Path, typed: Typed) -> BuildRequest:
     """The run that is meant where no words are given: the last one here; the project's, where that has layers.
 
     Errors: `WrongUseError` where nothing was run here and there is no project.
     """
-    from chainbuild.requests.last_run import last_words
+    from chainbuild.requests.last_run import load_last_run
     from chainbuild.requests.project_runs import read_run
 
     project = load_project(folder)
@@ -136,7 +147,7 @@ def unsaid_run(folder: Path, typed: Typed) -> RunRequest:
         # Such a run is not remembered as words: what is, is older.
         return read_run(project, typed).request
     try:
-        return read_wishes(last_words(folder))
+        return read_build_request(load_last_run(folder))
     except WrongUseError:
         if project is None or not project.options:
             raise
@@ -148,7 +159,7 @@ def run_layers(run: LayerRun, show: Show) -> int:
     return _run(run.request, show, run)
 
 
-def _run(request: RunRequest, show: Show, layers: LayerRun | None = None) -> int:
+def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> int:
     from chainbuild.cli import runner as running
     from chainbuild.cli.output import open_quietly, say, say_nothing
     from chainbuild.requests.layer import tell_standings

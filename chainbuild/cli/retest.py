@@ -12,13 +12,13 @@ from msgspec import Struct
 from chainbuild.errors import ExitCode, WrongUseError
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.session import Session, Settings, open_session
-from chainbuild.layouts.test_files import read_trial
+from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import Graph
-from chainbuild.operations.retest import Retrial, of_image, of_options, run_retrials
-from chainbuild.parsing.option_values import Collector, parse_platforms
+from chainbuild.operations.retest import Retest, of_image, of_options, run_retests
+from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import Words, read_settings, read_wishes
-from chainbuild.requests.last_run import last_words
+from chainbuild.requests.build import RunOptions, read_build_request, read_settings
+from chainbuild.requests.last_run import load_last_run
 from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
 from chainbuild.values import replace
 
@@ -28,7 +28,7 @@ _PORT: Final = 5000
 """The managed registry's, unless another one is typed."""
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class RetestOptions(Struct, frozen=True, kw_only=True):
     """The command's words and flags as they were typed."""
 
     target: str
@@ -46,7 +46,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         return ":" not in self.target and (self.root / self.target.split(",")[0].strip()).is_dir()
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class RetestRequest(Struct, frozen=True, kw_only=True):
     """What is to be tested: a graph, or an image of a platform with a test of one's own (None: that of its step)."""
 
     settings: Settings
@@ -55,7 +55,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     platform: Platform | None = None
     test: Path | None = None
 
-    def retrials(self, session: Session) -> tuple[Retrial, ...]:
+    def retrials(self, session: Session) -> tuple[Retest, ...]:
         """The tests, each with its image. Errors: those of finding them."""
         if self.graph is not None:
             return of_options(session, self.graph)
@@ -65,12 +65,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
         return (of_image(session, found, self.platform, self.test),)
 
 
-def read_asked(asked: Asked) -> Wanted:
+def read_asked(asked: RetestOptions) -> RetestRequest:
     """Read the words. Errors: `WrongUseError` with everything that is wrong with them and with the tree."""
     return _options(asked) if asked.is_option else _image(asked)
 
 
-def _options(asked: Asked) -> Wanted:
+def _options(asked: RetestOptions) -> RetestRequest:
     if asked.test:
         raise WrongUseError("--with goes with an IMAGE", hint="Each step of an OPTION has its own test.")
     if len(asked.words) not in {0, 3}:
@@ -80,19 +80,27 @@ def _options(asked: Asked) -> Wanted:
         )
     if asked.words:
         platform, repo, tag = asked.words
-        words = Words(
-            platform=platform, repo=repo, tag=tag, base=_ANY_IMAGE, production=_ANY_IMAGE, option=asked.target,
-            root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders,
-        )  # fmt: skip
+        words = RunOptions(
+            platform=platform,
+            repo=repo,
+            tag=tag,
+            base=_ANY_IMAGE,
+            production=_ANY_IMAGE,
+            option=asked.target,
+            root=asked.root,
+            registry=asked.registry,
+            port=asked.port,
+            builders=asked.builders,
+        )
     else:
         words = _like_the_last_run(asked)
-    request = read_wishes(replace(words, platform=asked.platform or words.platform))
-    return Wanted(settings=request.settings, graph=request.graph)
+    request = read_build_request(replace(words, platform=asked.platform or words.platform))
+    return RetestRequest(settings=request.settings, graph=request.graph)
 
 
-def _like_the_last_run(asked: Asked) -> Words:
+def _like_the_last_run(asked: RetestOptions) -> RunOptions:
     try:
-        last = last_words(asked.root)
+        last = load_last_run(asked.root)
     except WrongUseError as error:
         hint = f"Give the run's words: chainbuild test {asked.target} PLATFORM REPO TAG."
         raise WrongUseError(error.problems[0].message, hint=hint) from None
@@ -110,8 +118,8 @@ def _like_the_last_run(asked: Asked) -> Words:
     )
 
 
-def _image(asked: Asked) -> Wanted:
-    collector = Collector()
+def _image(asked: RetestOptions) -> RetestRequest:
+    collector = ProblemCollector()
     settings = read_settings(
         collector, root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders
     )
@@ -126,13 +134,13 @@ def _image(asked: Asked) -> Wanted:
     if len(platforms) > 1:
         collector.say("an IMAGE is tested on one platform at a time", "Name one with --platform.")
     if asked.test:
-        collector.problems += read_trial(asked.test)[1]
+        collector.problems += read_image_test(asked.test)[1]
     if collector.problems:
         raise WrongUseError(collector.problems)
-    return Wanted(settings=settings, image=image, platform=platforms[0], test=asked.test)
+    return RetestRequest(settings=settings, image=image, platform=platforms[0], test=asked.test)
 
 
-def run_again(asked: Asked, *, mode: Mode, verbosity: int) -> int:
+def run_again(asked: RetestOptions, *, mode: Mode, verbosity: int) -> int:
     """Test; gives the exit code of the first failure, which is told when the views have ended."""
     wanted = read_asked(asked)
     folder = wanted.settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
@@ -140,14 +148,18 @@ def run_again(asked: Asked, *, mode: Mode, verbosity: int) -> int:
     try:
         with files, view, open_session(wanted.settings, tell(view.emit, files.emit)) as session:
             retrials = wanted.retrials(session)
-            failures = run_retrials(session, retrials, log_folder=folder, log_path=files.path_of)
+            failures = run_retests(session, retrials, log_folder=folder, log_path=files.path_of)
     except BaseException as error:  # noqa: BLE001  # told by the same words as a failed test
         return int(
             show_error(
-                error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails(),
+                error,
+                out=stdout(),
+                err=stderr(),
+                as_json=mode == "json",
+                shown_tails=view.shown_tails(),
                 log_folder=folder if folder.is_dir() else None,
             )
-        )  # fmt: skip
+        )
     code = ExitCode.DONE
     for failure in failures.values():
         told = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails())

@@ -9,21 +9,21 @@ from collections.abc import Callable
 from chainbuild.cli.output import say, say_nothing
 from chainbuild.errors import ExitCode
 from chainbuild.execution.logs import LogFiles
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import build_run, commands, plan_run
 from chainbuild.execution.session import Session, open_session
 from chainbuild.parsing.stage_args import stage_arguments
-from chainbuild.requests.build import RunRequest
+from chainbuild.requests.build import BuildRequest
 from chainbuild.ui import Mode, PlanRow, make_view, show_error, show_plan, stderr, stdout, tell
 
 
 def run_build(
-    request: RunRequest,
+    request: BuildRequest,
     *,
     mode: Mode,
     verbosity: int,
     before: Callable[[Session], None] = lambda _: None,
-    after: Callable[[Session, Outcome], None] = lambda _session, _outcome: None,
+    after: Callable[[Session, RunOutcome], None] = lambda _session, _outcome: None,
 ) -> int:
     """Build; gives the exit code of the first failure, which is told when the views have ended.
 
@@ -42,16 +42,20 @@ def run_build(
     except BaseException as error:  # noqa: BLE001  # told by the same words as a step's failure
         return int(
             show_error(
-                error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails(),
+                error,
+                out=stdout(),
+                err=stderr(),
+                as_json=mode == "json",
+                shown_tails=view.shown_tails(),
                 log_folder=folder if folder.is_dir() else None,
             )
-        )  # fmt: skip
+        )
     if files.trouble:
         stderr().write([f"warning: the logs are not whole: {files.trouble}"])
     return _told(outcome, mode, view.shown_tails())
 
 
-def _told(outcome: Outcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
+def _told(outcome: RunOutcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
     code = ExitCode.DONE
     for error in outcome.failures.values():
         told = show_error(error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
@@ -63,7 +67,7 @@ def _told(outcome: Outcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> in
     return int(code)
 
 
-def run_plan(request: RunRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
+def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Say what would be done."""
     with open_session(request.settings, say_nothing if as_json else say) as session:
         planned = plan_run(request.graph, session, request.wishes)

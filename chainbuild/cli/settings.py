@@ -16,12 +16,12 @@ def settings_from(*, root: Path, registry: str | None, port: int, builders: Sequ
     """
     # Late: a command's --help needs neither the tree's reader nor the plan.
     from chainbuild.errors import WrongUseError
-    from chainbuild.parsing.option_values import Collector
+    from chainbuild.parsing.option_values import ProblemCollector
     from chainbuild.requests.build import read_settings
 
     project = find_project(root) if root.is_dir() else None
     root = project.parent if project else root
-    collector = Collector()
+    collector = ProblemCollector()
     settings = read_settings(collector, root=root, registry=registry, port=port, builders=builders or ())
     if collector.problems:
         raise WrongUseError(collector.problems)

@@ -16,9 +16,9 @@ from chainbuild.cli.settings import settings_from
 from chainbuild.errors import ChainbuildError, ExitCode, Problem, WrongUseError
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.session import open_session
-from chainbuild.parsing.option_values import Collector, parse_platforms
-from chainbuild.singularity.collection import Shelf, Sif
-from chainbuild.singularity.create import Outcome, Planned, create_sifs, open_shelf, plan_sifs
+from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
+from chainbuild.singularity.collection import Collection, Sif
+from chainbuild.singularity.create import PlannedSif, SifOutcome, create_sifs, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images
 from chainbuild.singularity.names import chosen, split_words
 from chainbuild.singularity.places import open_place
@@ -30,7 +30,7 @@ from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class CreateOptions(Struct, frozen=True, kw_only=True):
     """The words and flags of `create` as they were typed."""
 
     words: tuple[str, ...]
@@ -45,9 +45,9 @@ class Asked(Struct, frozen=True, kw_only=True):
     port: int = 5000
 
 
-def run_create(asked: Asked, *, mode: Mode, verbosity: int) -> int:
+def run_create(asked: CreateOptions, *, mode: Mode, verbosity: int) -> int:
     """Make SIF files; gives the exit code of the first failure, which is told when the views have ended."""
-    collector = Collector()
+    collector = ProblemCollector()
     settings = settings_from(root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders)
     platforms = parse_platforms(asked.platform, collector) if asked.platform else ()
     if collector.problems:
@@ -65,16 +65,26 @@ def run_create(asked: Asked, *, mode: Mode, verbosity: int) -> int:
         with files, view, open_session(settings, tell(view.emit, files.emit)) as session:
             planned = plan_sifs(shelf, find_images(session, asked.words, platforms), refresh=asked.refresh)
             outcome = create_sifs(
-                session, shelf, planned, places, environ=environ, helper=asked.helper, log_folder=folder,
+                session,
+                shelf,
+                planned,
+                places,
+                environ=environ,
+                helper=asked.helper,
+                log_folder=folder,
                 log_path=files.path_of,
-            )  # fmt: skip
+            )
     except BaseException as error:  # noqa: BLE001  # told by the same words as a failure
         return int(
             show_error(
-                error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails(),
+                error,
+                out=stdout(),
+                err=stderr(),
+                as_json=mode == "json",
+                shown_tails=view.shown_tails(),
                 log_folder=folder if folder.is_dir() else None,
             )
-        )  # fmt: skip
+        )
     _show_made(outcome, shelf, as_json=mode == "json")
     return _failed(outcome.failures, mode, view.shown_tails())
 
@@ -87,7 +97,7 @@ def _failed(failures: Mapping[str, ChainbuildError], mode: Mode, shown: frozense
     return int(code)
 
 
-def _show_made(outcome: Outcome, shelf: Shelf, *, as_json: bool) -> None:
+def _show_made(outcome: SifOutcome, shelf: Collection, *, as_json: bool) -> None:
     if as_json:
         rows = [json.loads(one.facts) | {"path": str(shelf.path(one.name))} for one in outcome.made]
         stdout().write_json({"schema": "chainbuild.sifs/1", "files": rows}, in_stream=True)
@@ -95,26 +105,32 @@ def _show_made(outcome: Outcome, shelf: Shelf, *, as_json: bool) -> None:
         stdout().write([str(shelf.path(one.name)) for one in outcome.made])
 
 
-def _show_plan(planned: tuple[Planned, ...], shelf: Shelf, *, as_json: bool) -> None:
+def _show_plan(planned: tuple[PlannedSif, ...], shelf: Collection, *, as_json: bool) -> None:
     if as_json:
         rows = [
             {
-                "action": "reuse" if one.there else "convert", "reason": one.reason, "image": one.wanted.source,
-                "digest": str(one.wanted.image.digest), "platform": one.wanted.platform.oci,
+                "action": "reuse" if one.there else "convert",
+                "reason": one.reason,
+                "image": one.wanted.source,
+                "digest": str(one.wanted.image.digest),
+                "platform": one.wanted.platform.oci,
                 "path": str(shelf.path(one.wanted.name)),
             }
             for one in planned
-        ]  # fmt: skip
+        ]
         stdout().write_json({"schema": "chainbuild.sif-plan/1", "files": rows}, in_stream=True)
         return
     columns = tuple(Column(heading=text) for text in ("action", "file", "platform", "digest", "why"))
     lines = [
         (
-            Span("reuse" if one.there else "convert", "good" if one.there else "busy"), Span(one.wanted.name.file),
-            Span(one.wanted.platform.name), Span(short_digest(str(one.wanted.image.digest))), Span(one.reason),
+            Span("reuse" if one.there else "convert", "good" if one.there else "busy"),
+            Span(one.wanted.name.file),
+            Span(one.wanted.platform.name),
+            Span(short_digest(str(one.wanted.image.digest))),
+            Span(one.reason),
         )
         for one in planned
-    ]  # fmt: skip
+    ]
     out = stdout()
     out.write(table(columns, lines, out.width))
 
@@ -122,11 +138,11 @@ def _show_plan(planned: tuple[Planned, ...], shelf: Shelf, *, as_json: bool) -> 
 # Published ------------------------------------------------------------------------------------------------------------
 
 
-def _shelved(names: tuple[str, ...], folder: Path) -> tuple[Shelf, tuple[Sif, ...]]:
+def _shelved(names: tuple[str, ...], folder: Path) -> tuple[Collection, tuple[Sif, ...]]:
     """The folder's SIF files that the words mean: images' names, files' names, patterns. Errors: `WrongUseError`."""
     if not folder.is_dir():
         raise WrongUseError(f"{folder} is no folder", hint="Name the folder of the SIF files with --folder.")
-    shelf = Shelf(folder.absolute())
+    shelf = Collection(folder.absolute())
     sifs, words = shelf.all(), split_words(names)
     taken = [one for one in sifs if chosen(words, (str(one.name),)) or chosen(words, (one.file,))]
     lost = [word for word in words if not any(chosen((word,), (str(one.name), one.file)) for one in sifs)]
@@ -148,7 +164,7 @@ def run_list(names: tuple[str, ...], folder: Path, to: str | None, *, as_json: b
     if place:
         with closing(place):
             states = {one.sif.file: one.state for one in compare(place, sifs)}
-            held = {one.file for one in Shelf(folder).all()}
+            held = {one.file for one in Collection(folder).all()}
             only_there = () if names else tuple(name for name in place.files() or () if name not in held)
     if as_json:
         rows = [json.loads(one.facts) | ({"state": states[one.file]} if place else {}) for one in sifs]
@@ -158,12 +174,26 @@ def run_list(names: tuple[str, ...], folder: Path, to: str | None, *, as_json: b
     texts = ("file", "platform", "size", "image", "digest", *(("published",) if place else ()))
     lines = [
         (
-            Span(one.file), Span(one.platform), Span(size(one.size)), Span(one.image),
-            Span(short_digest(str(one.digest))), *((_shown(states[one.file]),) if place else ()),
+            Span(one.file),
+            Span(one.platform),
+            Span(size(one.size)),
+            Span(one.image),
+            Span(short_digest(str(one.digest))),
+            *((_shown(states[one.file]),) if place else ()),
         )
         for one in sifs
-    ]  # fmt: skip
-    lines += [(Span(name), Span(""), Span(""), Span(""), Span(""), Span("only there", "warn")) for name in only_there]
+    ]
+    lines += [
+        (
+            Span(name),
+            Span(""),
+            Span(""),
+            Span(""),
+            Span(""),
+            Span("only there", "warn"),
+        )
+        for name in only_there
+    ]
     out = stdout()
     columns = tuple(Column(heading=text, right=text == "size") for text in texts)
     out.write(table(columns, lines, out.width) if lines else [f"{folder} has no SIF files"])
@@ -203,11 +233,13 @@ def _show_uploads(compared: tuple[Compared, ...], *, as_json: bool) -> int:
     else:
         lines = [
             (
-                Span("keep" if one.state == "published" else "upload"), Span(one.sif.file), Span(size(one.sif.size)),
+                Span("keep" if one.state == "published" else "upload"),
+                Span(one.sif.file),
+                Span(size(one.sif.size)),
                 _shown(one.state),
             )
             for one in compared
-        ]  # fmt: skip
+        ]
         columns = tuple(Column(heading=text, right=text == "size") for text in ("action", "file", "size", "published"))
         out = stdout()
         out.write(table(columns, lines, out.width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chainbuild.cli.output import open_quietly, print_lines
-from chainbuild.cli.retest import Asked, Wanted, read_asked
+from chainbuild.cli.retest import RetestOptions, RetestRequest, read_asked
 from chainbuild.errors import ExitCode
 from chainbuild.execution.session import Session
 from chainbuild.operations.trace import (
@@ -21,7 +21,7 @@ from chainbuild.text import escaped
 from chainbuild.ui import stdout
 
 
-def run_trace(asked: Asked, command: tuple[str, ...], *, write: bool, json: bool) -> int:
+def run_trace(asked: RetestOptions, command: tuple[str, ...], *, write: bool, json: bool) -> int:
     """Trace a command, or the production test, in every image; return the exit code. Nothing is written if one fails."""
     wanted = read_asked(asked)
     with open_quietly(wanted.settings, json=json) as session:
@@ -42,7 +42,7 @@ def _is_written(findings: Findings, write: bool) -> bool:
     return write and findings.content is not None
 
 
-def _subjects(session: Session, wanted: Wanted, command: tuple[str, ...]) -> tuple[Subject, ...]:
+def _subjects(session: Session, wanted: RetestRequest, command: tuple[str, ...]) -> tuple[Subject, ...]:
     if wanted.graph is not None:
         return subjects_of_options(session, wanted.graph, command)
     if wanted.image is None or wanted.platform is None:

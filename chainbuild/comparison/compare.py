@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from chainbuild.comparison.contents import Contents, Entry, read_contents
-from chainbuild.comparison.model import Change, Comparison, Sizes, differences
+from chainbuild.comparison.model import Change, Comparison, ImageSizes, differences
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.images.inventory import Crumb, trail_of
 from chainbuild.records.keys import Components, changes
@@ -43,8 +43,8 @@ def compare(records: RecordStore, before: RemoteImage, after: RemoteImage) -> Co
     )
 
 
-def _sizes(image: RemoteImage, contents: Contents) -> Sizes:
-    return Sizes(compressed=image.size, unpacked=contents.unpacked, layers=len(image.layers))
+def _sizes(image: RemoteImage, contents: Contents) -> ImageSizes:
+    return ImageSizes(compressed=image.size, unpacked=contents.unpacked, layers=len(image.layers))
 
 
 def versions(contents: Contents, *kinds: str) -> dict[str, str]:

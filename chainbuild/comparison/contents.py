@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.minimize.packages import Ownership, owned
-from chainbuild.minimize.root import Node, Root, join, parent
+from chainbuild.minimize.root import Node, RootFileSystem, join, parent
 from chainbuild.references import Digest
 from chainbuild.registry.contents import WHITEOUT, absolute, layer_members
 from chainbuild.registry.images import RemoteImage
@@ -51,7 +51,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     data: bytes | None = None
 
 
-class LayeredRoot(Root):
+class LayeredRoot(RootFileSystem):
     """A root file system that exists as layers only. `name` is what errors call it.
 
     Errors: `LimitError` where its files and the folders above them, which are held in memory, are too many.

@@ -58,7 +58,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Ch
     )
 
 
-class Sizes(Struct, frozen=True, kw_only=True):
+class ImageSizes(Struct, frozen=True, kw_only=True):
     """How big an image is: `compressed` as registries store it, `unpacked` what its files take; bytes."""
 
     compressed: int
@@ -71,7 +71,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     before: RemoteImage
     after: RemoteImage
-    sizes: tuple[Sizes, Sizes]
+    sizes: tuple[ImageSizes, ImageSizes]
     packages: tuple[Change, ...]
     python: tuple[Change, ...]
     files: tuple[Change, ...]
@@ -88,11 +88,14 @@ class Comparison(Struct, frozen=True, kw_only=True):
         images = (self.before, self.after)
         told = [
             {
-                "image": str(image.reference), "digest": str(image.digest), "compressed": size.compressed,
-                "unpacked": size.unpacked, "layers": size.layers,
+                "image": str(image.reference),
+                "digest": str(image.digest),
+                "compressed": size.compressed,
+                "unpacked": size.unpacked,
+                "layers": size.layers,
             }
             for image, size in zip(images, self.sizes, strict=True)
-        ]  # fmt: skip
+        ]
         parts = ("packages", "python", "files", "configuration", "steps")
         changes = {part: [change.as_json() for change in getattr(self, part)] for part in parts}
         return {

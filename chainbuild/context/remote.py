@@ -30,7 +30,7 @@ from msgspec import Struct
 
 from chainbuild.host.git import ask_remote
 from chainbuild.model import UNKNOWN
-from chainbuild.registry.transport import PooledTransport, Request, Response, Transport, TransportError
+from chainbuild.registry.transport import HttpRequest, HttpResponse, PooledTransport, Transport, TransportError
 
 _COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _SCHEME: Final = re.compile(r"([A-Za-z0-9]+)://")
@@ -145,7 +145,7 @@ class RemoteContent:
         except (ValueError, LookupError) as error:
             return f"{UNKNOWN}the address cannot be asked ({error})"
 
-    def _send(self, method: str, address: str, headers: Mapping[str, str], token: str | None) -> Response:
+    def _send(self, method: str, address: str, headers: Mapping[str, str], token: str | None) -> HttpResponse:
         first = urlsplit(address)
         for _ in range(_MOST_REDIRECTS + 1):
             parts = urlsplit(address)
@@ -155,7 +155,7 @@ class RemoteContent:
             own = token if (parts.scheme, parts.netloc) == (first.scheme, first.netloc) else None
             whole = {**headers, "Authorization": f"Bearer {own}"} if own else dict(headers)
             response = self._transport.send(
-                Request(
+                HttpRequest(
                     method=method,
                     url=urlunsplit(parts._replace(fragment="")),
                     headers=whole,
@@ -209,7 +209,7 @@ def _matching(out: str, ref: str) -> Iterator[str]:
             yield commit
 
 
-def _digest(response: Response) -> str:
+def _digest(response: HttpResponse) -> str:
     running, size = hashlib.sha256(), 0
     limit = time.monotonic() + _WHOLE_SECONDS
     try:

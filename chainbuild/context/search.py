@@ -14,7 +14,7 @@ from chainbuild.context.globs import Token, compile_glob
 _MOST_STEPS: Final = 100_000
 
 
-class Folders(Protocol):
+class FolderIndex(Protocol):
     """What the search needs of a tree."""
 
     def listing(self, folder: str) -> Mapping[str, Kind]:
@@ -27,7 +27,7 @@ class Folders(Protocol):
 class Finder:
     """Finds what a source pattern means, through symbolic links: theirs are part of what is found."""
 
-    def __init__(self, tree: Folders) -> None:
+    def __init__(self, tree: FolderIndex) -> None:
         self.tree = tree
         self.found: set[str] = set()
         self.ends: set[str] = set()

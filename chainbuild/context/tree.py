@@ -33,7 +33,7 @@ from chainbuild.errors import Problem, WrongUseError
 _NOTHING_IGNORED: Final = IgnoreFile()
 
 
-class Selection(Struct, frozen=True, kw_only=True):
+class ContextSelection(Struct, frozen=True, kw_only=True):
     """What a step can read, sorted by path; what is wrong with it; and the sources that a builder will not find.
 
     Those are required sources that do not exist, that only lead to what does not, or that are ignored.
@@ -71,12 +71,12 @@ class ContextTree:
         self._views: dict[IgnoreFile, _View] = {}
         self._digest_of: dict[tuple[IgnoreFile, LocalSources], str] = {}
 
-    def select(self, ignore: IgnoreFile, sources: LocalSources) -> Selection:
+    def select(self, ignore: IgnoreFile, sources: LocalSources) -> ContextSelection:
         """What a step with these sources can read."""
         return self._view(_NOTHING_IGNORED if sources.past_ignore else ignore).select(sources)
 
     def missing(self, ignore: IgnoreFile, patterns: Iterable[str]) -> tuple[str, ...]:
-        """Those of some required sources that a builder will not find (see `Selection`). No file is read."""
+        """Those of some required sources that a builder will not find (see `ContextSelection`). No file is read."""
         view = self._view(ignore)
         return tuple(pattern for pattern in patterns if view.is_missing(pattern))
 
@@ -160,9 +160,14 @@ class ContextTree:
             return ContextFile(path=path, kind=kind, mode=stat.S_IMODE(found.st_mode), digest=UNREADABLE)
         mode = 0o777 if kind == "symlink" else stat.S_IMODE(found.st_mode)
         return ContextFile(
-            path=path, kind=kind, mode=mode, digest=digest, target=target, attributes=attributes,
+            path=path,
+            kind=kind,
+            mode=mode,
+            digest=digest,
+            target=target,
+            attributes=attributes,
             changed=found.st_ctime_ns,
-        )  # fmt: skip
+        )
 
 
 class _State(Struct, frozen=True):
@@ -180,15 +185,15 @@ class _View(Struct):
     ignore: IgnoreFile
     states: dict[str, _State] = field(default_factory=lambda: {"": _State(ignored=False, parents=(), closed=False)})
     below: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    selections: dict[LocalSources, Selection] = field(default_factory=dict)
+    selections: dict[LocalSources, ContextSelection] = field(default_factory=dict)
 
-    def select(self, sources: LocalSources) -> Selection:
+    def select(self, sources: LocalSources) -> ContextSelection:
         known = self.selections.get(sources)
         if known is None:
             known = self.selections[sources] = self._select(sources)
         return known
 
-    def _select(self, sources: LocalSources) -> Selection:
+    def _select(self, sources: LocalSources) -> ContextSelection:
         chosen: set[str] = set()
         for pattern in (".",) if sources.everything else sources.patterns:
             if pattern == ".":
@@ -203,7 +208,7 @@ class _View(Struct):
         files = [entry for path in sorted(chosen) if (entry := self.tree.file(path))]
         looked_at = {"", *chosen} if sources.everything else chosen
         problems = tuple(problem for path in sorted(looked_at) if (problem := self.tree.problem(path)))
-        return Selection(files=tuple(files), problems=problems, missing=tuple(missing))
+        return ContextSelection(files=tuple(files), problems=problems, missing=tuple(missing))
 
     def is_missing(self, pattern: str) -> bool:
         """Whether a builder does not find a source.

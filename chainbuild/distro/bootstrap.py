@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from chainbuild.distro import oci_layout as local
-from chainbuild.distro.debian import CA_CERTIFICATES, INPUTS_LABEL, Request, Variant, read_request
+from chainbuild.distro.debian import CA_CERTIFICATES, INPUTS_LABEL, PackageRequest, Variant, read_request
 from chainbuild.distro.mmdebstrap import Workshop
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.events import Emit, Message
@@ -102,7 +102,7 @@ def bootstrap(
 
 
 def _made(
-    registries: Registries, target: ImageReference, request: Request, platforms: tuple[Platform, ...], emit: Emit
+    registries: Registries, target: ImageReference, request: PackageRequest, platforms: tuple[Platform, ...], emit: Emit
 ) -> dict[str, tuple[images.RemoteImage, float]]:
     """Make the images from packages and push them without a tag; return them with the seconds that each took."""
     found: dict[str, tuple[images.RemoteImage, float]] = {}
@@ -132,7 +132,7 @@ def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:
 
 
 def _standing(
-    records: RecordStore, target: ImageReference, request: Request, wanted: Mapping[str, Platform]
+    records: RecordStore, target: ImageReference, request: PackageRequest, wanted: Mapping[str, Platform]
 ) -> dict[str, images.RemoteImage]:
     """What the registry has of these platforms, made from the same inputs by somebody who is trusted."""
     found: dict[str, images.RemoteImage] = {}

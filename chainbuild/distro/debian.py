@@ -45,7 +45,7 @@ _INHERITED: Final = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 Variant = Literal["slim", "full"]
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class PackageRequest(Struct, frozen=True, kw_only=True):
     """What is to be made, checked: the inputs that decide an image, without the platform."""
 
     distribution: str
@@ -97,7 +97,7 @@ def read_request(
     variant: Variant | None = None,
     suite: str | None = None,
     certificates: bool = False,
-) -> Request:
+) -> PackageRequest:
     """Return what a name and the flags ask for, on this machine. Errors: `WrongUseError`, `NotReadyError`.
 
     `certificates`: put the machine's own CA certificates into the image. Only a package that reads them (ca-certificates)
@@ -121,7 +121,7 @@ def read_request(
             f"this machine is {machine.get('PRETTY_NAME', 'no Debian')}: its mirror has no {distribution} packages",
             hint=f"Bootstrap on a {distribution} machine, or in a container of one.",
         )
-    return Request(
+    return PackageRequest(
         distribution=distribution,
         suite=found,
         variant=variant or ("slim" if slim else "full"),

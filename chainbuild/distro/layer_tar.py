@@ -17,7 +17,7 @@ from chainbuild.registry.transport import CHUNK
 _LEVEL: Final = 4
 
 
-class Layer(Struct, frozen=True, kw_only=True):
+class PackedLayer(Struct, frozen=True, kw_only=True):
     """A compressed layer in a file: `digest` is that of the file, `diff_id` that of the tar in it."""
 
     path: Path
@@ -51,7 +51,7 @@ class _Counting:
         self._file.close()
 
 
-def pack_layer(tar: Path, target: Path) -> Layer:
+def pack_layer(tar: Path, target: Path) -> PackedLayer:
     """Compress a tar into `target`; no time and no name is in the gzip header, so the same tar gives the same bytes."""
     running, out = hashlib.sha256(), _Counting(target)
     try:
@@ -62,7 +62,7 @@ def pack_layer(tar: Path, target: Path) -> Layer:
                 packed.write(chunk)
     finally:
         out.close()
-    return Layer(
+    return PackedLayer(
         path=target,
         digest=Digest(f"sha256:{out.digest.hexdigest()}"),
         diff_id=Digest(f"sha256:{running.hexdigest()}"),

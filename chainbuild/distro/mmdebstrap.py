@@ -17,8 +17,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, Self
 
-from chainbuild.distro.debian import CERTIFICATES_LABEL, INPUTS_LABEL, Request
-from chainbuild.distro.layer_tar import Layer, pack_layer
+from chainbuild.distro.debian import CERTIFICATES_LABEL, INPUTS_LABEL, PackageRequest
+from chainbuild.distro.layer_tar import PackedLayer, pack_layer
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.references import Platform
@@ -103,7 +103,9 @@ class Workshop:
             return
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def make(self, request: Request, platforms: Sequence[Platform]) -> dict[str, tuple[Layer, ImageConfig, float]]:
+    def make(
+        self, request: PackageRequest, platforms: Sequence[Platform]
+    ) -> dict[str, tuple[PackedLayer, ImageConfig, float]]:
         """A layer and a config per platform, made side by side. Errors: `NotReadyError`."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -127,7 +129,7 @@ class Workshop:
                     process.terminate()
                 raise
 
-    def _mirror_date(self, request: Request) -> int:
+    def _mirror_date(self, request: PackageRequest) -> int:
         """The newest date of the suite's releases, in seconds since the epoch: files get no newer time than that.
 
         Errors: `NotReadyError` where the mirror does not have the suite, or does not answer.
@@ -149,7 +151,9 @@ class Workshop:
             newest = max([newest, *(int(parsedate_to_datetime(date).timestamp()) for date in dates)])
         return newest
 
-    def _make_one(self, request: Request, platform: Platform, epoch: int) -> tuple[Layer, ImageConfig, float]:
+    def _make_one(
+        self, request: PackageRequest, platform: Platform, epoch: int
+    ) -> tuple[PackedLayer, ImageConfig, float]:
         began = time.monotonic()
         folder = self._folder / debian_architecture(platform)
         (folder / "tmp").mkdir(parents=True)
@@ -200,7 +204,7 @@ def add_folder(tar: Path, name: str, epoch: int) -> None:
         file.addfile(entry)
 
 
-def mmdebstrap_argv(request: Request, platform: Platform, tar: Path, stage: Path) -> list[str]:
+def mmdebstrap_argv(request: PackageRequest, platform: Platform, tar: Path, stage: Path) -> list[str]:
     """The command that makes a root; hooks are fixed texts of ours, and paths in them are quoted for its own parser."""
     argv = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--architectures={debian_architecture(platform)}"]
     if request.include:
@@ -220,7 +224,7 @@ def mmdebstrap_argv(request: Request, platform: Platform, tar: Path, stage: Path
     return [*argv, request.suite, str(tar), *request.sources]
 
 
-def _stage(request: Request, folder: Path) -> Path:
+def _stage(request: PackageRequest, folder: Path) -> Path:
     """What is put over the root: early the machine's extra certificates, late what only later layers shall meet."""
     stage = folder / "stage"
     for name, data in request.certificates:
@@ -245,7 +249,7 @@ def _stage(request: Request, folder: Path) -> Path:
     return stage
 
 
-def _config(request: Request, platform: Platform, layer: Layer, epoch: int) -> ImageConfig:
+def _config(request: PackageRequest, platform: Platform, layer: PackedLayer, epoch: int) -> ImageConfig:
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     history = [{"created": created, "created_by": request.command}]
     config = ImageConfig.make(platform, (layer.diff_id,), created=created, history=history)

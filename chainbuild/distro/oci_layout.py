@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from chainbuild.distro.layer_tar import Layer
+from chainbuild.distro.layer_tar import PackedLayer
 from chainbuild.errors import NotReadyError, RegistryError
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
@@ -65,7 +65,7 @@ def holds_platforms() -> bool:
     return "io.containerd.snapshotter" in done.stdout
 
 
-def load(layer: Layer, config: ImageConfig, name: ImageReference) -> None:
+def load(layer: PackedLayer, config: ImageConfig, name: ImageReference) -> None:
     """Put an image of one layer into the local store. Errors: `NotReadyError`."""
     with tempfile.NamedTemporaryFile(prefix="chainbuild-load-", suffix=".tar") as file:
         write_archive(Path(file.name), layer, config, name)
@@ -74,7 +74,7 @@ def load(layer: Layer, config: ImageConfig, name: ImageReference) -> None:
         raise NotReadyError(f"the engine does not take the image: {done.stderr.strip()}")
 
 
-def write_archive(path: Path, layer: Layer, config: ImageConfig, name: ImageReference) -> None:
+def write_archive(path: Path, layer: PackedLayer, config: ImageConfig, name: ImageReference) -> None:
     """An archive that `docker load` takes: an OCI image layout, and Docker's older `manifest.json` beside it."""
     manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=(layer.descriptor,))
     full = f"{name.name}:{name.tag_or_latest}"

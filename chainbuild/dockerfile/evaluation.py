@@ -11,9 +11,9 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
 from chainbuild.dockerfile.grammar import declarations, heredoc_word
-from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Instruction, Place, Scope
+from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, ImageWordPosition, Instruction, Scope
 from chainbuild.dockerfile.results import DEFAULT_PATH, Facts, How, ImageUse, LocalSources, ParentConfig, RemoteSource
-from chainbuild.dockerfile.stages import NUMBER, Origin, ResolvedStage, StageGraph, image_use
+from chainbuild.dockerfile.stages import NUMBER, FromTarget, ResolvedStage, StageGraph, image_use
 from chainbuild.dockerfile.words import froms, mount_fields
 from chainbuild.errors import Problem
 
@@ -51,9 +51,13 @@ class _Reads(Struct):
         reasons = tuple(dict.fromkeys((*doubts, *self.doubts)))
         patterns = (".",) if "." in self.patterns else tuple(sorted(self.patterns))
         return LocalSources(
-            patterns=patterns, required=tuple(sorted(self.required)), everything=bool(reasons) or "." in self.patterns,
-            doubts=reasons, with_parents=self.with_parents, past_ignore=foreign,
-        )  # fmt: skip
+            patterns=patterns,
+            required=tuple(sorted(self.required)),
+            everything=bool(reasons) or "." in self.patterns,
+            doubts=reasons,
+            with_parents=self.with_parents,
+            past_ignore=foreign,
+        )
 
 
 class _Evaluation(Struct):
@@ -241,11 +245,13 @@ class _Evaluation(Struct):
         if required and pattern != ".":
             reads.required.setdefault(pattern, line)
 
-    def origins(self, found: Instruction, resolved: ResolvedStage) -> list[Origin]:
+    def origins(self, found: Instruction, resolved: ResolvedStage) -> list[FromTarget]:
         """What the `--from` or the mounts' `from=` of an instruction mean; notes the images."""
         return [self.origin(name, how, place, found, resolved) for name, how, place in froms(found)]
 
-    def origin(self, name: str, how: How, place: Place | None, found: Instruction, resolved: ResolvedStage) -> Origin:
+    def origin(
+        self, name: str, how: How, place: ImageWordPosition | None, found: Instruction, resolved: ResolvedStage
+    ) -> FromTarget:
         number = NUMBER.fullmatch(name)
         origin = self.graph.find(name, "COPY --from" if how == "COPY --from" else "RUN --mount")
         if how == "COPY --from" and number and not 0 <= int(name) < len(self.graph.stages):
@@ -259,10 +265,8 @@ class _Evaluation(Struct):
                 hint = "Give the stage a name: FROM … AS name."
                 self.wrong(found.line, f"from={name}: a mount does not know stages by their numbers", hint)
             self.images.append(
-                ImageUse(
-                    reference=name, platform=self.graph.target_platform, line=found.line, how=how, place=place
-                )
-            )  # fmt: skip
+                ImageUse(reference=name, platform=self.graph.target_platform, line=found.line, how=how, place=place)
+            )
         elif origin.kind == "stage":
             self.check_order(origin, name, found, resolved)
         return origin
@@ -270,7 +274,7 @@ class _Evaluation(Struct):
     def wrong(self, line: int, message: str, hint: str) -> None:
         self.problems.append(Problem(path=self.dockerfile.path, line=line, message=message, hint=hint))
 
-    def check_order(self, origin: Origin, name: str, found: Instruction, resolved: ResolvedStage) -> None:
+    def check_order(self, origin: FromTarget, name: str, found: Instruction, resolved: ResolvedStage) -> None:
         if origin.index < resolved.stage.index:
             return
         said = "is this stage itself" if origin.index == resolved.stage.index else "comes later"
@@ -281,7 +285,7 @@ class _Evaluation(Struct):
         origins = iter(self.origins(found, resolved))
         for value in found.flag_values("mount"):
             fields = mount_fields(value)
-            origin = next(origins) if fields.get("from") else Origin(kind="context", name=_MAIN)
+            origin = next(origins) if fields.get("from") else FromTarget(kind="context", name=_MAIN)
             texts = {key: self.expand(text, found.line, scope) for key, text in fields.items() if key != "from"}
             kind, kind_in_doubt = texts.get("type", ("bind", False))
             source, in_doubt = texts.get("source", ("", False))
@@ -327,20 +331,24 @@ class _Evaluation(Struct):
             (*self.doubts, *(doubt for sources in (main, *named.values()) for doubt in sources.doubts))
         )
         return Facts(
-            reachable=self.graph.reachable, images=tuple(dict.fromkeys(self.images)), sources=main,
+            reachable=self.graph.reachable,
+            images=tuple(dict.fromkeys(self.images)),
+            sources=main,
             named_sources=tuple(sorted(named.items(), key=lambda item: item[0])),
-            remotes=tuple(dict.fromkeys(self.remotes)), declared_args=declared,
+            remotes=tuple(dict.fromkeys(self.remotes)),
+            declared_args=declared,
             unreachable_args={name: line for name, line in unreachable.items() if name not in declared},
-            secrets=tuple(sorted(self.secrets)), ssh=tuple(sorted(self.ssh)),
+            secrets=tuple(sorted(self.secrets)),
+            ssh=tuple(sorted(self.ssh)),
             onbuild=self.graph.stages[target].onbuild if 0 <= target < len(self.graph.stages) else (),
-            build_platform_counts=self.build_platform_counts(), foreign=self.foreign,
+            build_platform_counts=self.build_platform_counts(),
+            foreign=self.foreign,
             source_lines={
-                (name, pattern): line
-                for name, reads in self.reads.items() for pattern, line in reads.required.items()
+                (name, pattern): line for name, reads in self.reads.items() for pattern, line in reads.required.items()
             },
             doubts=tuple(every_doubt),
             problems=(*self.graph.problems, *self.problems),
-        )  # fmt: skip
+        )
 
     def build_platform_counts(self) -> bool:
         texts = [arg.default or "" for arg in self.dockerfile.global_args]

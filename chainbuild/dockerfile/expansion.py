@@ -145,8 +145,11 @@ class _Lexer:
         result: list[str] = []
         words = _Words()
         special: dict[str, Callable[[], str]] = {
-            "$": self.dollar, "<": self.heredoc, "'": self.single_quote, '"': self.double_quote
-        }  # fmt: skip
+            "$": self.dollar,
+            "<": self.heredoc,
+            "'": self.single_quote,
+            '"': self.double_quote,
+        }
         while char := self.peek():
             if char == stop:
                 self.at += 1

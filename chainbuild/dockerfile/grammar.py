@@ -22,9 +22,25 @@ from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
 KEYWORDS: Final = (
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
-    "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
-)  # fmt: skip
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+)
 _TAKES_HEREDOC: Final = frozenset({"ADD", "COPY", "RUN"})
 _TAKES_JSON: Final = frozenset({"ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "SHELL", "VOLUME"})
 _READS: Final = frozenset({"ADD", "COPY", "FROM", "RUN"})
@@ -135,11 +151,19 @@ class _Reader(Struct):
             else:
                 trigger = replace(self._instruction(rest, line), pieces=())
         return Instruction(
-            keyword=keyword, line=number, end_line=line.end, text=text,
+            keyword=keyword,
+            line=number,
+            end_line=line.end,
+            text=text,
             original="\n".join(self.lines.lines[line.start : line.end]),
-            flags=tuple(Flag(name=flag.name, value=flag.value) for flag in split.flags), rest=rest, words=words,
-            json=is_json, trigger=trigger, pieces=line.pieces, older=older,
-        )  # fmt: skip
+            flags=tuple(Flag(name=flag.name, value=flag.value) for flag in split.flags),
+            rest=rest,
+            words=words,
+            json=is_json,
+            trigger=trigger,
+            pieces=line.pieces,
+            older=older,
+        )
 
     def _heredocs(self, line: LogicalLine) -> tuple[Heredoc, ...]:
         """The here-documents that the joined line opens; their bodies start at the cursor."""
@@ -248,19 +272,27 @@ def _assemble(reader: _Reader, instructions: tuple[Instruction, ...]) -> Dockerf
     if not stages:
         reader.wrong(0, "there is no FROM", "A Dockerfile starts from an image, or from 'scratch'.")
     return Dockerfile(
-        path=reader.path, syntax=reader.syntax, escape=reader.lines.escape, check=reader.check,
+        path=reader.path,
+        syntax=reader.syntax,
+        escape=reader.lines.escape,
+        check=reader.check,
         global_args=tuple(global_args),
         stages=tuple(_stage(index, head, body) for index, (head, body) in enumerate(stages)),
         problems=tuple(reader.problems),
-    )  # fmt: skip
+    )
 
 
 def _stage(index: int, head: Instruction, body: list[Instruction]) -> Stage:
     name = head.words[2].lower() if len(head.words) == 3 and head.words[1].lower() == "as" else ""
     return Stage(
-        index=index, name=name, base=head.words[0] if head.words else "", platform=head.flag("platform") or "",
-        line=head.line, instructions=tuple(body), head=head,
-    )  # fmt: skip
+        index=index,
+        name=name,
+        base=head.words[0] if head.words else "",
+        platform=head.flag("platform") or "",
+        line=head.line,
+        instructions=tuple(body),
+        head=head,
+    )
 
 
 def _check_shape(reader: _Reader, found: Instruction) -> None:

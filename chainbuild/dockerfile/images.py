@@ -28,7 +28,7 @@ from chainbuild.text import perhaps_you_meant
 _MARK: Final = "!"
 
 
-class Foundation(Struct, frozen=True, kw_only=True):
+class BaseImage(Struct, frozen=True, kw_only=True):
     """The FROM that the last stage stands on in the end.
 
     `written` is its text in the file, `reference` what that becomes (empty where an ARG has no value); `arg` is the ARG
@@ -54,7 +54,7 @@ def find_foundation(
     platform: Platform,
     build_platform: Platform,
     target: str | None = None,
-) -> Foundation | None:
+) -> BaseImage | None:
     """The foundation of a build with these args; None where the file has no FROM (which is told elsewhere)."""
     if not dockerfile.stages:
         return None
@@ -72,7 +72,7 @@ def find_foundation(
         lowest = graph.stages[lowest.origin.index]
     stage = lowest.stage
     arg = _whole(stage.base, dockerfile.escape)
-    return Foundation(
+    return BaseImage(
         line=stage.line,
         written=stage.base,
         reference=_expanded(stage.base, graph.scope.env, dockerfile.escape),
@@ -189,9 +189,15 @@ def named_images(
     `facts` are those of exactly this build, if the caller has them already.
     """
     found = named_uses(
-        dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
-        target=target, facts=facts,
-    )  # fmt: skip
+        dockerfile,
+        given=given,
+        args=args,
+        platform=platform,
+        build_platform=build_platform,
+        contexts=contexts,
+        target=target,
+        facts=facts,
+    )
     inputs: dict[str, ImageInput] = {}
     problems = list(_clashes(dockerfile, found))
     for named in found.uses:
@@ -238,9 +244,14 @@ def all_images(
     problems: list[Problem] = []
     for dockerfile in dockerfiles:
         named, wrong = named_images(
-            dockerfile, given=given, args=args, platform=platform, build_platform=build_platform, contexts=contexts,
+            dockerfile,
+            given=given,
+            args=args,
+            platform=platform,
+            build_platform=build_platform,
+            contexts=contexts,
             target=target,
-        )  # fmt: skip
+        )
         target = None
         problems += wrong
         for image in named:
@@ -257,17 +268,20 @@ def _clashes(dockerfile: Dockerfile, found: NamedUses) -> Iterator[Problem]:
         stage = normal_context_name(use.reference)
         if found.foreign and names.setdefault(use.reference, named.input_name) != named.input_name:
             yield Problem(
-                path=dockerfile.path, line=use.line, message=f"{use.reference!r} is read for several platforms",
+                path=dockerfile.path,
+                line=use.line,
+                message=f"{use.reference!r} is read for several platforms",
                 hint="With a frontend of its own a Dockerfile can read an image for one platform only.",
-            )  # fmt: skip
+            )
         if stage not in lines or (use.place and not found.foreign):
             continue
         why = "an ONBUILD trigger" if use.place is None else "another frontend"
         yield Problem(
-            path=dockerfile.path, line=lines[stage],
+            path=dockerfile.path,
+            line=lines[stage],
             message=f"the stage {stage!r} is called like the image {use.reference!r}, which {why} reads (line {use.line})",
             hint="Give the stage another name: the image could only be pinned in a way that replaces the stage.",
-        )  # fmt: skip
+        )
 
 
 def image_contexts(

@@ -39,7 +39,7 @@ class Scope(Struct):
         (self.uncertain.add if doubtful else self.uncertain.discard)(name)
 
 
-class Place(Struct, frozen=True, order=True):
+class ImageWordPosition(Struct, frozen=True, order=True):
     """Where a Dockerfile names an image: the line of the instruction and which of its flags; -1 is the word of a FROM."""
 
     line: int

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, field
 
-from chainbuild.dockerfile.model import Place
+from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.errors import Problem
 
 PLATFORM_ARGS: Final = frozenset(
@@ -39,7 +39,7 @@ class ImageUse(Struct, frozen=True, kw_only=True, order=True):
     platform: str
     line: int
     how: How
-    place: Place | None = None
+    place: ImageWordPosition | None = None
 
 
 class LocalSources(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from chainbuild.dockerfile.grammar import parse
 from chainbuild.dockerfile.lines import Piece
-from chainbuild.dockerfile.model import Dockerfile, Instruction, Place
+from chainbuild.dockerfile.model import Dockerfile, ImageWordPosition, Instruction
 from chainbuild.dockerfile.words import Span, csv_fields, split_instruction
 from chainbuild.values import replace
 
@@ -37,7 +37,7 @@ class Edit(Struct, frozen=True, order=True):
 class ImageWord(Struct, frozen=True):
     """A word that names an image or a stage: what it says, and the ranges of its characters in the file."""
 
-    place: Place
+    place: ImageWordPosition
     text: str
     edits: tuple[Edit, ...]
     """The edits that take the word away."""
@@ -85,12 +85,12 @@ def _in_file(pieces: tuple[Piece, ...], start: int, end: int) -> Iterator[Span]:
             yield place + low - begin, place + high - begin
 
 
-def image_words(dockerfile: Dockerfile) -> Mapping[Place, ImageWord]:
+def image_words(dockerfile: Dockerfile) -> Mapping[ImageWordPosition, ImageWord]:
     """Every word of the file that may name an image: of FROM, `COPY --from=` and `RUN --mount=from=`.
 
     Those of ONBUILD are not among them: they become a part of an image's configuration.
     """
-    words: dict[Place, ImageWord] = {}
+    words: dict[ImageWordPosition, ImageWord] = {}
     for stage in dockerfile.stages:
         for found in (stage.head, *stage.instructions) if stage.head else stage.instructions:
             for word in _words_of(found, dockerfile.escape):
@@ -104,10 +104,10 @@ def _words_of(found: Instruction, escape: str) -> Iterator[ImageWord]:
     split = split_instruction(found.text, escape)
     if found.keyword == "FROM":
         for start, end in split.rest_words():
-            yield _word(found, Place(found.line), found.text[start:end], [(start, end)])
+            yield _word(found, ImageWordPosition(found.line), found.text[start:end], [(start, end)])
             return
     for index, flag in enumerate(split.flags):
-        place = Place(found.line, index)
+        place = ImageWordPosition(found.line, index)
         if found.keyword == "COPY" and flag.name == "from" and flag.value:
             yield _word(found, place, flag.value, flag.value_spans())
         elif found.keyword == "RUN" and flag.name == "mount" and flag.value:
@@ -116,7 +116,7 @@ def _words_of(found: Instruction, escape: str) -> Iterator[ImageWord]:
                 yield _word(found, place, value[low:high], spans[low:high])
 
 
-def _word(found: Instruction, place: Place, text: str, spans: Iterable[Span]) -> ImageWord:
+def _word(found: Instruction, place: ImageWordPosition, text: str, spans: Iterable[Span]) -> ImageWord:
     return ImageWord(place, text, edits_for(found, spans))
 
 
@@ -131,7 +131,7 @@ def _from_field(mount: str) -> Iterator[Span]:
         yield last
 
 
-def pin_images(raw: bytes, pins: Mapping[Place, str]) -> bytes:
+def pin_images(raw: bytes, pins: Mapping[ImageWordPosition, str]) -> bytes:
     """Return the Dockerfile with the image words at the given places replaced by other references.
 
     Errors: `KeyError` if there is no image word at a place; `ValueError` for a reference that would have to be quoted.

@@ -14,12 +14,12 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
 from chainbuild.dockerfile.grammar import parse_trigger
-from chainbuild.dockerfile.model import Dockerfile, Instruction, Place, Stage
+from chainbuild.dockerfile.model import Dockerfile, ImageWordPosition, Instruction, Stage
 from chainbuild.dockerfile.results import LATE_ARGS, PLATFORM_ARGS, ImageUse, ParentConfig, normal_context_name
 from chainbuild.dockerfile.words import froms
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.references import ImageReference, Platform
-from chainbuild.toposort import circle, in_order
+from chainbuild.toposort import find_cycle, topological_order
 from chainbuild.values import replace
 
 OriginKind = Literal["stage", "image", "context", "scratch"]
@@ -28,7 +28,7 @@ NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 _NEVER_REPLACED: Final = frozenset({"scratch", "context"})
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class FromTarget(Struct, frozen=True, kw_only=True):
     """What a FROM or a `from=` means: a stage by `index`, an image or a named context by `name`, or nothing."""
 
     kind: OriginKind
@@ -40,7 +40,7 @@ class ResolvedStage(Struct, frozen=True, kw_only=True):
     """A stage with its origin, its platform (OCI string) and its instructions after the triggers of its base."""
 
     stage: Stage
-    origin: Origin
+    origin: FromTarget
     platform: str
     instructions: tuple[Instruction, ...]
     onbuild: tuple[str, ...]
@@ -78,23 +78,23 @@ class StageGraph(Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
     doubts: tuple[str, ...]
 
-    def find(self, name: str, how: Literal["COPY --from", "RUN --mount"]) -> Origin:
+    def find(self, name: str, how: Literal["COPY --from", "RUN --mount"]) -> FromTarget:
         """What `--from=name` or `from=name` means. A mount knows no stages by their numbers."""
         if how == "COPY --from" and NUMBER.fullmatch(name):
             index = int(name)
-            return self._stage(index) if 0 <= index < len(self.stages) else Origin(kind="scratch", index=index)
+            return self._stage(index) if 0 <= index < len(self.stages) else FromTarget(kind="scratch", index=index)
         found = self.by_name.get(name.lower())
         if found is not None:
             return self._stage(found)
         if name == "scratch":
-            return Origin(kind="scratch")
+            return FromTarget(kind="scratch")
         if normal_context_name(name) in self.contexts:
-            return Origin(kind="context", name=normal_context_name(name))
-        return Origin(kind="image", name=name)
+            return FromTarget(kind="context", name=normal_context_name(name))
+        return FromTarget(kind="image", name=name)
 
-    def _stage(self, index: int) -> Origin:
+    def _stage(self, index: int) -> FromTarget:
         replaced_by = self.stages[index].replaced_by
-        return Origin(kind="context", name=replaced_by) if replaced_by else Origin(kind="stage", index=index)
+        return FromTarget(kind="context", name=replaced_by) if replaced_by else FromTarget(kind="stage", index=index)
 
 
 def references(text: str, escape: str = "\\") -> frozenset[str]:
@@ -127,9 +127,17 @@ def resolve_stages(
     chosen = resolver.choose(target)
     scope = GlobalScope(env=resolver.env, older=resolver.older, unclear=frozenset(resolver.unclear))
     graph = StageGraph(
-        stages=tuple(resolver.stages), by_name=resolver.by_name, target=chosen, reachable=(), scope=scope,
-        parents=parents, contexts=contexts, target_platform=target_platform.oci, problems=(), doubts=(),
-    )  # fmt: skip
+        stages=tuple(resolver.stages),
+        by_name=resolver.by_name,
+        target=chosen,
+        reachable=(),
+        scope=scope,
+        parents=parents,
+        contexts=contexts,
+        target_platform=target_platform.oci,
+        problems=(),
+        doubts=(),
+    )
     reachable = _reach(graph, chosen)
     resolver.circles(graph, frozenset(reachable))
     lines = {0, *(graph.stages[index].stage.line for index in reachable)}
@@ -164,7 +172,7 @@ def image_use(resolved: ResolvedStage) -> ImageUse | None:
         return None
     line = resolved.stage.line
     return ImageUse(
-        reference=resolved.origin.name, platform=resolved.platform, line=line, how="FROM", place=Place(line)
+        reference=resolved.origin.name, platform=resolved.platform, line=line, how="FROM", place=ImageWordPosition(line)
     )
 
 
@@ -272,10 +280,15 @@ class _Resolver(Struct):
             platform = self.stages[origin.index].platform
         self.stages.append(
             ResolvedStage(
-                stage=stage, origin=origin, platform=platform, instructions=(*instructions, *stage.instructions),
-                onbuild=_with_bodies(stage, own), replaced_by=replaced_by, unseen_parent=unseen,
+                stage=stage,
+                origin=origin,
+                platform=platform,
+                instructions=(*instructions, *stage.instructions),
+                onbuild=_with_bodies(stage, own),
+                replaced_by=replaced_by,
+                unseen_parent=unseen,
             )
-        )  # fmt: skip
+        )
         if stage.name:
             self.by_name[stage.name] = stage.index
 
@@ -289,34 +302,36 @@ class _Resolver(Struct):
             return False
         return True
 
-    def origin(self, stage: Stage, base: str, platform: str) -> tuple[Origin, tuple[str, ...], bool]:
+    def origin(self, stage: Stage, base: str, platform: str) -> tuple[FromTarget, tuple[str, ...], bool]:
         """What the stage starts from, the triggers that this brings, and whether there may be unseen ones."""
         index = self.by_name.get(base)
         if index is not None and self.stages[index].replaced_by:
             return self.from_replaced(stage, self.stages[index], platform)
         if index is not None:
-            return Origin(kind="stage", index=index), self.stages[index].onbuild, False
+            return FromTarget(kind="stage", index=index), self.stages[index].onbuild, False
         if base == "scratch":
-            return Origin(kind="scratch"), (), False
+            return FromTarget(kind="scratch"), (), False
         if not base:
             said = f" ({stage.base!r} is empty after expansion)" if stage.base else ""
             self.wrong(stage.line, f"FROM names no image{said}", "Give the ARG before the first FROM a value.")
-            return Origin(kind="scratch"), (), False
+            return FromTarget(kind="scratch"), (), False
         name = normal_context_name(base)
         if name in self.contexts:
-            return self.from_outside(Origin(kind="context", name=name), platform)
-        return self.from_outside(Origin(kind="image", name=base), platform)
+            return self.from_outside(FromTarget(kind="context", name=name), platform)
+        return self.from_outside(FromTarget(kind="image", name=base), platform)
 
-    def from_outside(self, origin: Origin, platform: str) -> tuple[Origin, tuple[str, ...], bool]:
+    def from_outside(self, origin: FromTarget, platform: str) -> tuple[FromTarget, tuple[str, ...], bool]:
         config = self.parents.get((origin.name, platform))
         return origin, config.onbuild if config else (), config is None
 
-    def from_replaced(self, stage: Stage, below: ResolvedStage, platform: str) -> tuple[Origin, tuple[str, ...], bool]:
+    def from_replaced(
+        self, stage: Stage, below: ResolvedStage, platform: str
+    ) -> tuple[FromTarget, tuple[str, ...], bool]:
         """A stage on one that a named context replaces.
 
         Releases before 0.17 run the triggers of the context's image, later ones those that the replaced stage has.
         """
-        origin, triggers, unseen = self.from_outside(Origin(kind="context", name=below.replaced_by), platform)
+        origin, triggers, unseen = self.from_outside(FromTarget(kind="context", name=below.replaced_by), platform)
         both = tuple(dict.fromkeys((*triggers, *below.onbuild)))
         if both:
             text = f"line {stage.line}: which ONBUILD triggers run depends on the release of BuildKit"
@@ -347,7 +362,7 @@ class _Resolver(Struct):
                     origin = graph.find(name, how)
                     if index not in reachable and origin.kind == "stage":
                         reads.setdefault(str(index), {}).setdefault(str(origin.index), found.line)
-        path = circle(reads, in_order(reads)) if reads else ()
+        path = find_cycle(reads, topological_order(reads)) if reads else ()
         if path:
             hint = "A stage takes files from the stages above it."
             self.wrong(reads[path[0]][path[1]], "stages take files from each other in a circle", hint)

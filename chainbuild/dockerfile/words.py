@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NoReturn
 from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import SPACE
-from chainbuild.dockerfile.model import Instruction, Place
+from chainbuild.dockerfile.model import ImageWordPosition, Instruction
 
 
 def csv_fields(line: str) -> Iterator[Span]:
@@ -51,10 +51,12 @@ def mount_fields(value: str) -> dict[str, str]:
     return fields
 
 
-def froms(found: Instruction) -> tuple[tuple[str, Literal["COPY --from", "RUN --mount"], Place | None], ...]:
+def froms(
+    found: Instruction,
+) -> tuple[tuple[str, Literal["COPY --from", "RUN --mount"], ImageWordPosition | None], ...]:
     """The names that an instruction takes files from, by which means, and where they stand (None: in a trigger)."""
     how: Literal["COPY --from", "RUN --mount"] = "COPY --from" if found.keyword == "COPY" else "RUN --mount"
-    named: list[tuple[str, Literal["COPY --from", "RUN --mount"], Place | None]] = []
+    named: list[tuple[str, Literal["COPY --from", "RUN --mount"], ImageWordPosition | None]] = []
     for index, flag in enumerate(found.flags if found.keyword in {"COPY", "RUN"} else ()):
         name = ""
         if found.keyword == "COPY" and flag.name == "from":
@@ -62,7 +64,7 @@ def froms(found: Instruction) -> tuple[tuple[str, Literal["COPY --from", "RUN --
         elif found.keyword == "RUN" and flag.name == "mount":
             name = mount_fields(flag.value or "").get("from", "")
         if name:
-            named.append((name, how, Place(found.line, index) if found.pieces else None))
+            named.append((name, how, ImageWordPosition(found.line, index) if found.pieces else None))
     return tuple(named)
 
 
@@ -96,7 +98,7 @@ class FlagWord(Struct, frozen=True):
         return self.spans[self.word.find("=") + 1 :]
 
 
-class Split(Struct, frozen=True):
+class SplitInstruction(Struct, frozen=True):
     """An instruction's parts. `rest` is what follows the flags; `start` is where it begins, `flags_start` where they do."""
 
     keyword: str
@@ -111,19 +113,19 @@ class Split(Struct, frozen=True):
             yield self.start + match.start(), self.start + match.end()
 
 
-def split_instruction(text: str, escape: str = "\\") -> Split:
+def split_instruction(text: str, escape: str = "\\") -> SplitInstruction:
     """Divide a joined line into its keyword (upper case), its flags, and the rest."""
     begin = len(text) - len(text.lstrip(SPACE))
     stripped = text.strip(SPACE)
     match = BLANKS.search(stripped)
     if match is None:
-        return Split(stripped.upper(), (), "", begin + len(stripped), begin + len(stripped))
+        return SplitInstruction(stripped.upper(), (), "", begin + len(stripped), begin + len(stripped))
     keyword = stripped[: match.start()].upper()
     start = begin + match.end()
     flags, at, body = _flags(stripped[match.end() :], escape)
     cut = len(body) - len(body.lstrip(SPACE))
     moved = tuple(FlagWord(flag.word, tuple((start + low, start + high) for low, high in flag.spans)) for flag in flags)
-    return Split(keyword, moved, body.strip(SPACE), start + at + cut, start)
+    return SplitInstruction(keyword, moved, body.strip(SPACE), start + at + cut, start)
 
 
 def _flags(body: str, escape: str) -> tuple[tuple[FlagWord, ...], int, str]:

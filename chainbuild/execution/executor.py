@@ -13,24 +13,24 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.build_spec import BuildOrder, order_for, stage_args, staging_reference
+from chainbuild.builder.build_spec import BuildSpec, order_for, stage_args, staging_reference
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
-from chainbuild.execution.outcome import DEADLINE, Outcome, StepResult
+from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
 from chainbuild.images.compose_layers import FILES, join
-from chainbuild.images.provenance import Breadcrumb, Trail, read_trail
+from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
 from chainbuild.images.resolver import EMPTY, Found
 from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
-from chainbuild.planning.planner import Decider, Decision, ImageFacts, Plan, digest_note, facts_of
+from chainbuild.planning.planner import Decision, ImageFacts, Plan, Planner, digest_note, facts_of
 from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage, is_intact, put_tag, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.step_warnings import OF_TESTS, StepWarning, StepWarnings
+from chainbuild.step_warnings import OF_TESTS, StepWarning, WarningList
 from chainbuild.text import plural
 from chainbuild.values import replace
 
@@ -42,7 +42,7 @@ STOP_SECONDS = 10.0
 class Driver(Protocol):
     """What executes orders; `buildx.BuildxDriver` is the real one."""
 
-    def build(self, order: BuildOrder, emit: events.Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: events.Emit) -> BuildResult:
         """Build and push (or export)."""
 
     def stop(self) -> None:
@@ -59,7 +59,7 @@ class RecordWriter(Protocol):
         """Copy a recorded image and its record from another repository of the chain registry."""
 
 
-class Finished(Struct, frozen=True, kw_only=True):
+class FinishedImage(Struct, frozen=True, kw_only=True):
     """An image that is ready for its name: proofs passed, unpacked bytes where somebody counted them, and notes."""
 
     image: RemoteImage
@@ -69,12 +69,12 @@ class Finished(Struct, frozen=True, kw_only=True):
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-class Finisher(Protocol):
+class PostBuild(Protocol):
     """What is done to a step's image between its build and its name."""
 
     def finish(
-        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
-    ) -> Finished:
+        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+    ) -> FinishedImage:
         """Give it what the builder cannot, and prove it. Errors: `NotProvenError`."""
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
@@ -84,14 +84,14 @@ class Finisher(Protocol):
         """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
 
 
-class Tools(Struct, frozen=True, kw_only=True):
+class ExecutionServices(Struct, frozen=True, kw_only=True):
     """What a run works with; each part is replaced by a simple one in tests."""
 
     driver: Driver
     registries: Registries
     records: RecordWriter
-    decider: Decider
-    finisher: Finisher
+    decider: Planner
+    finisher: PostBuild
     found: Found
     emit: events.Emit
     log_path: Callable[[StepId], Path | None] = lambda _: None
@@ -102,13 +102,13 @@ class Tools(Struct, frozen=True, kw_only=True):
     """What is done with a step's finished image, which is in the step's repository, before it gets its readable name."""
 
 
-class Execution:
+class Executor:
     """One run over a graph."""
 
     def __init__(
         self,
         plan: Plan,
-        tools: Tools,
+        tools: ExecutionServices,
         *,
         jobs: int = 1,
         keep_going: bool = False,
@@ -129,9 +129,9 @@ class Execution:
         self._keep_going = keep_going
         self._repair = threading.RLock()
         self._stopping = False
-        self.outcome = Outcome()
+        self.outcome = RunOutcome()
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """Run every step; failures are in the outcome. An exception that is no `ChainbuildError` ends the run at once."""
         waiting = dict(self._steps)
         running: dict[Future[StepResult], Step] = {}
@@ -274,10 +274,8 @@ class Execution:
             return
         image = str(step.reference)
         self._emit(
-            events.StepWarnings(
-                step=step.id, image=image, warnings=warnings.first, total=warnings.total, reused=reused
-            )
-        )  # fmt: skip
+            events.StepWarnings(step=step.id, image=image, warnings=warnings.first, total=warnings.total, reused=reused)
+        )
         if self._strict:
             raise NotProvenError(
                 f"{image} has {plural(warnings.total, 'warning')}, which --strict does not allow",
@@ -352,7 +350,7 @@ class Execution:
             built_at=tools.clock(),
             components=components,
             verdicts=finished.verdicts,
-            warnings=StepWarnings.of(finished.warnings),
+            warnings=WarningList.of(finished.warnings),
             notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished.notes},
             parents={
                 image.name: self.outcome.results[image.source].record.key
@@ -381,7 +379,7 @@ class Execution:
             return "could not all be asked for"
         return "changed while it was built" if now.key != components.key else ""
 
-    def _made(self, step: Step, order: BuildOrder, images: Mapping[str, RemoteImage]) -> RemoteImage:
+    def _made(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
         """The step's image as it comes out of the builder, or out of the registry where that can do it alone."""
         staging = staging_reference(step)
         # What the base's ONBUILD lines would do, a builder has to do.
@@ -395,7 +393,7 @@ class Execution:
             raise ChainbuildError(f"{step.id}: the builder made no image")
         return resolve(self._tools.registries, staging.with_digest(built.digest), step.platform)
 
-    def _trail(self, step: Step, key: str) -> Trail:
+    def _trail(self, step: Step, key: str) -> Provenance:
         """What the step stands on, the lowest first, and itself; a base that was made so brings its own trail."""
         below = set(step.needs)
         for other in reversed(self._steps.values()):
@@ -406,12 +404,14 @@ class Execution:
             for other in (*(self._steps[need] for need in below), step)
             for image in other.images
             if image.name == CHAIN_IMAGE and isinstance(image.source, ImageReference)
-            for crumb in read_trail(self._tools.found[str(image.source), image.platform.oci].image.config)
+            for crumb in read_provenance(self._tools.found[str(image.source), image.platform.oci].image.config)
         ]
         crumbs = [
-            Breadcrumb(step=need, key=self.outcome.results[need].record.key) for need in self._steps if need in below
+            ProvenanceStep(step=need, key=self.outcome.results[need].record.key)
+            for need in self._steps
+            if need in below
         ]
-        return tuple(dict.fromkeys((*bases, *crumbs, Breadcrumb(step=step.id, key=key))))
+        return tuple(dict.fromkeys((*bases, *crumbs, ProvenanceStep(step=step.id, key=key))))
 
     def _inputs(self, step: Step) -> tuple[dict[str, str], dict[str, RemoteImage]]:
         """What the builder is given for each image input, and the images behind them."""

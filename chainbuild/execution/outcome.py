@@ -25,7 +25,7 @@ class StepResult(Struct, frozen=True, kw_only=True):
         return self.step.reference.with_digest(self.record.image)
 
 
-class Outcome(Struct):
+class RunOutcome(Struct):
     """How a run ended: what is there, what failed and what was never tried."""
 
     results: dict[StepId, StepResult] = field(default_factory=dict)

@@ -13,8 +13,8 @@ from msgspec import Struct, field
 from chainbuild import events
 from chainbuild.builder.build_spec import STAGE_VARIABLES, order_for, stage_args, staging_reference
 from chainbuild.builder.preflight import check_builders
-from chainbuild.execution.executor import Execution, Tools
-from chainbuild.execution.outcome import Outcome, StepResult
+from chainbuild.execution.executor import ExecutionServices, Executor
+from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
 from chainbuild.execution.session import Session
@@ -22,11 +22,11 @@ from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.images.tools_image import pinned_contexts
-from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Lenience, Step, StepId, StepKind
+from chainbuild.model import CHAIN_IMAGE, Chain, ChangeTolerance, Graph, ImageInput, Step, StepId, StepKind
 from chainbuild.planning.generations import Generations, GraphFor
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Decider, Decision, ImageFacts, Plan, Renewal, make_plan, taken_before
+from chainbuild.planning.planner import Decision, ImageFacts, Plan, Planner, Renewal, make_plan, taken_before
 from chainbuild.planning.trigger_images import with_trigger_images
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of
@@ -37,7 +37,7 @@ from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace
 
 
-class Wishes(Struct, frozen=True, kw_only=True):
+class ExecutionOptions(Struct, frozen=True, kw_only=True):
     """How a run is to be done."""
 
     jobs: int | None = None
@@ -47,7 +47,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     """Warnings of the minimize stage and of the proofs are errors."""
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
-    lenient: Mapping[StepId, Lenience] = field(default_factory=dict)
+    lenient: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
     """Steps for which some changes are no reason to build."""
     first: int | None = None
     """`--from`: steps below this number are taken as they stand."""
@@ -63,17 +63,17 @@ class Wishes(Struct, frozen=True, kw_only=True):
     """Reads the same request for other platforms."""
 
 
-class Planned(Struct, frozen=True, kw_only=True):
+class PlannedRun(Struct, frozen=True, kw_only=True):
     """A plan and what it was made with."""
 
     plan: Plan
     found: Found
-    decider: Decider
+    decider: Planner
     index: RecordIndex
     asked: AskedReader
 
 
-def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
+def plan_run(graph: Graph, session: Session, wishes: ExecutionOptions) -> PlannedRun:
     """Find what the graph stands on, and decide for every step."""
     finder = session.finder()
     here = Platform.of_this_machine()
@@ -85,7 +85,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
     graph = with_trigger_images(graph, found, build_platform=here)
     found |= find_all(finder, _not_in(found, graph))
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
-    decider = Decider(
+    decider = Planner(
         session.records,
         InputReader(here),
         lambda step: _external_facts(step, found),
@@ -95,7 +95,7 @@ def plan_run(graph: Graph, session: Session, wishes: Wishes) -> Planned:
         index=index,
         passed=proofs_stand,
     )
-    return Planned(plan=make_plan(graph, decider), found=found, decider=decider, index=index, asked=asked)
+    return PlannedRun(plan=make_plan(graph, decider), found=found, decider=decider, index=index, asked=asked)
 
 
 def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
@@ -131,11 +131,11 @@ def _env(config: ImageConfig) -> tuple[str, ...]:
 def build_run(
     graph: Graph,
     session: Session,
-    wishes: Wishes,
+    wishes: ExecutionOptions,
     *,
     log_folder: Path | None = None,
     log_path: Callable[[StepId], Path | None] = lambda _: None,
-) -> Outcome:
+) -> RunOutcome:
     """Plan, execute, publish; the end is told as `RunFinished`. Failures are in the outcome."""
     started = time.monotonic()
     planned = plan_run(graph, session, wishes)
@@ -154,7 +154,7 @@ def build_run(
     notes = AskedNotes(
         graph, session.registries, session.records.keyring, planned.index, notice=session.registries.notice
     )
-    tools = Tools(
+    tools = ExecutionServices(
         driver=session.driver,
         registries=session.registries,
         records=session.records,
@@ -169,7 +169,7 @@ def build_run(
         before_name=notes.note,
     )
     platforms = {chain.platform.oci for chain in graph.chains}
-    execution = Execution(
+    execution = Executor(
         plan,
         tools,
         jobs=wishes.jobs or len(platforms),
@@ -186,7 +186,7 @@ def build_run(
     return outcome
 
 
-def _update_index(graph: Graph, index: RecordIndex, outcome: Outcome, notes: AskedNotes) -> None:
+def _update_index(graph: Graph, index: RecordIndex, outcome: RunOutcome, notes: AskedNotes) -> None:
     """Write the records of the run into the indexes of its chains, and which statements of what was asked there are."""
     for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
@@ -204,7 +204,9 @@ def _announced(decision: Decision) -> events.PlannedStep:
     )
 
 
-def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wishes) -> tuple[events.ImageResult, ...]:
+def _name_results(
+    graph: Graph, session: Session, outcome: RunOutcome, wishes: ExecutionOptions
+) -> tuple[events.ImageResult, ...]:
     """Give the results that there are their names beyond the chain registry's: index, REPO's registry, local store."""
     finished = [chain for chain in graph.chains if chain.has_names and chain.result.id in outcome.results]
     if graph.together and not outcome.succeeded:
@@ -245,7 +247,7 @@ def _name_results(graph: Graph, session: Session, outcome: Outcome, wishes: Wish
     return tuple(results)
 
 
-def _generations(session: Session, wishes: Wishes) -> Generations:
+def _generations(session: Session, wishes: ExecutionOptions) -> Generations:
     """What tells whether images of other platforms are those of the present tree."""
 
     def plan_of(graph: Graph) -> Plan:
@@ -256,7 +258,7 @@ def _generations(session: Session, wishes: Wishes) -> Generations:
     return Generations(session.records, wishes.graph_for, plan_of)
 
 
-def _told(chain: Chain, result: StepResult, outcome: Outcome, local_name: str) -> events.ImageResult:
+def _told(chain: Chain, result: StepResult, outcome: RunOutcome, local_name: str) -> events.ImageResult:
     minimized = outcome.results.get(chain.minimize.id) if chain.minimize else None
     # Without a production stage the last image is the result: there is nothing to compare it with.
     last = outcome.results.get(chain.last.id) if chain.production else None
@@ -282,7 +284,7 @@ def _chain_env(step: Step, known: Mapping[StepId, Record | None]) -> Mapping[str
     return {name: f"<{name} of {source}>" for name in STAGE_VARIABLES} if source else {}
 
 
-def commands(planned: Planned, session: Session) -> Mapping[StepId, tuple[str, ...]]:
+def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str, ...]]:
     """The exact invocation of the builder for every step that would be built.
 
     The digest of an image that is not built yet cannot be known; its place holds the step's name.

@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.dockerfile import parse
 from chainbuild.events import Emit, Verdict
-from chainbuild.execution.executor import Finished
+from chainbuild.execution.executor import FinishedImage
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.attachments import attach_bill, attach_report, exact_name
-from chainbuild.images.provenance import Trail, with_stamps, with_trail
+from chainbuild.images.provenance import Provenance, with_post_build_labels, with_provenance
 from chainbuild.images.runtime_config import carried_over
 from chainbuild.images.tools_image import Contexts
 from chainbuild.layouts.test_files import VERDICT, has_passed
@@ -21,7 +21,7 @@ from chainbuild.proof.chain_files import Owned, Question, whose
 from chainbuild.proof.configuration import SWITCH as CONFIGURATION_SWITCH
 from chainbuild.proof.configuration import VERDICT as CONFIGURATION
 from chainbuild.proof.configuration import Configuration, Judgement, doubtful_fields, judge
-from chainbuild.proof.image_tests import run_trial
+from chainbuild.proof.image_tests import run_image_test
 from chainbuild.proof.imports import SWITCH as IMPORTS_SWITCH
 from chainbuild.proof.imports import VERDICT as IMPORTS
 from chainbuild.proof.imports import ImportProof
@@ -58,22 +58,22 @@ class StageFinisher:
         self._trace = TraceProof(builder, emit)
 
     def finish(
-        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
-    ) -> Finished:
+        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+    ) -> FinishedImage:
         """Count what minimize left; give production the chain's runtime configuration, and prove it; stamp the stamped.
 
         Errors: `NotProvenError`.
         """
         if step.kind is StepKind.MINIMIZE:
             return self._counted(order, built)
-        finished = Finished(image=built)
+        finished = FinishedImage(image=built)
         if step.stamps:
             finished = self._stamped(step, order, built, trail)
         if step.kind is StepKind.PRODUCE:
             finished = self._proven(step, order, built, inputs, trail)
         if step.test is None:
             return finished
-        verdict = run_trial(self._builder, self._emit, step, finished.image, contexts=self._contexts)
+        verdict = run_image_test(self._builder, self._emit, step, finished.image, contexts=self._contexts)
         return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
@@ -97,18 +97,18 @@ class StageFinisher:
             )
         if has_passed(step, record):
             return record
-        verdict = run_trial(self._builder, self._emit, step, image, contexts=self._contexts)
+        verdict = run_image_test(self._builder, self._emit, step, image, contexts=self._contexts)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
-    def _counted(self, order: BuildOrder, built: RemoteImage) -> Finished:
+    def _counted(self, order: BuildSpec, built: RemoteImage) -> FinishedImage:
         dockerfile = parse(order.dockerfile.read_bytes(), order.shown)
         if not any(stage.name == "report" for stage in dockerfile.stages):
-            return Finished(image=built)
+            return FinishedImage(image=built)
         with scratch_folder() as scratch:
             self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
             path = scratch / "report.json"
             if path.is_symlink() or not path.is_file():
-                return Finished(image=built)  # a stage of the tree's own, which is only called so
+                return FinishedImage(image=built)  # a stage of the tree's own, which is only called so
             report = path.read_bytes()
         try:
             document = json.loads(report)
@@ -116,27 +116,27 @@ class StageFinisher:
             minimized, chain = int(sizes["minimized"]), int(sizes["chain"])
             warnings = read_report_warnings(document)
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
-            return Finished(image=built)
+            return FinishedImage(image=built)
         attach_report(self._registries, built.reference, report)
-        return Finished(
+        return FinishedImage(
             image=built,
             unpacked=minimized,
             notes={"chain_bytes": str(chain)},
             warnings=warnings,
         )
 
-    def _stamped(self, step: Step, order: BuildOrder, built: RemoteImage, trail: Trail) -> Finished:
-        config = with_stamps(with_trail(built.config, trail), step.stamps, self._clock())
+    def _stamped(self, step: Step, order: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
+        config = with_post_build_labels(with_provenance(built.config, trail), step.stamps, self._clock())
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
-        return Finished(image=image, notes={BUILT_AS: str(built.digest)})
+        return FinishedImage(image=image, notes={BUILT_AS: str(built.digest)})
 
     def _proven(
-        self, step: Step, order: BuildOrder, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Trail
-    ) -> Finished:
+        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+    ) -> FinishedImage:
         config = carried_over(
             chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
         )
-        config = with_trail(config, trail)
+        config = with_provenance(config, trail)
         # The staging tag of the built image: the name is given later, to what is proven.
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
         values = switches(step, order.dockerfile.read_bytes())
@@ -166,7 +166,7 @@ class StageFinisher:
             attach_bill(self._registries, image.reference, report.bill)
         traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(order))
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
-        return Finished(
+        return FinishedImage(
             image=image,
             verdicts={**verdicts, **traced.verdicts},
             warnings=warnings + traced.warnings,
@@ -177,7 +177,7 @@ class StageFinisher:
     def _judged(
         self,
         step: Step,
-        order: BuildOrder,
+        order: BuildSpec,
         image: RemoteImage,
         inputs: Mapping[str, RemoteImage],
         configuration: Configuration,
@@ -207,7 +207,7 @@ class StageFinisher:
         )
         return judged
 
-    def _import_proof(self, step: Step, order: BuildOrder, image: RemoteImage, chain: RemoteImage) -> ImportProof:
+    def _import_proof(self, step: Step, order: BuildSpec, image: RemoteImage, chain: RemoteImage) -> ImportProof:
         """What proves the image's Python."""
         return ImportProof(
             self._builder,
@@ -218,7 +218,7 @@ class StageFinisher:
             contexts=_image_contexts(order),
         )
 
-    def _prove(self, step: Step, order: BuildOrder, image: RemoteImage) -> Report:
+    def _prove(self, step: Step, order: BuildSpec, image: RemoteImage) -> Report:
         return look(
             self._builder,
             self._emit,
@@ -239,7 +239,7 @@ def proofs_stand(step: Step, record: Record) -> bool:
     return has_passed(step, record) and trace_stands(step, record)
 
 
-def _image_contexts(order: BuildOrder) -> dict[str, str]:
+def _image_contexts(order: BuildSpec) -> dict[str, str]:
     """The images that the proof's Dockerfile names, pinned."""
     asked = {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
     return {name: f"docker-image://{pinned}" for name, pinned in order.images} | asked

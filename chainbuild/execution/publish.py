@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.errors import StaleIndexError
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.model import Chain
 from chainbuild.planning.generations import Generations, StaleImage
 from chainbuild.references import Digest, ImageReference, Platform
@@ -26,7 +26,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 def publish_indexes(
     registries: Registries,
     chains: Iterable[Chain],
-    outcome: Outcome,
+    outcome: RunOutcome,
     *,
     replace: bool = False,
     generations: Generations | None = None,
@@ -118,7 +118,7 @@ def stale_where_pushed(
     return tuple(str(one) for one in stale)
 
 
-def _in_place(registries: Registries, chains: Iterable[Chain], outcome: Outcome) -> dict[Chain, RemoteImage]:
+def _in_place(registries: Registries, chains: Iterable[Chain], outcome: RunOutcome) -> dict[Chain, RemoteImage]:
     """The results, in the repositories in which they get their names."""
     images: dict[Chain, RemoteImage] = {}
     for chain in chains:
@@ -160,9 +160,14 @@ class _Push(Struct, frozen=True):
 
 
 def push_results(
-    registries: Registries, repo: ImageReference, chains: Iterable[Chain], outcome: Outcome, *,
-    together: bool = False, exact: bool = False,
-) -> tuple[ImageReference, ...]:  # fmt: skip
+    registries: Registries,
+    repo: ImageReference,
+    chains: Iterable[Chain],
+    outcome: RunOutcome,
+    *,
+    together: bool = False,
+    exact: bool = False,
+) -> tuple[ImageReference, ...]:
     """Copy the chains' results and then their indexes to REPO's own registry, by digest; gives their names there.
 
     What is attached to a result (its bill of materials) goes with it. An index comes after every image that it names, and

@@ -17,7 +17,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.host.package_data import shipped
 from chainbuild.images.local_store import LocalStore
-from chainbuild.images.resolver import BaseFinder
+from chainbuild.images.resolver import ImageResolver
 from chainbuild.local_registry.service import ManagedRegistry, default_data_folder
 from chainbuild.project.location import registry_data_of_tree
 from chainbuild.records.index import SeenRecords
@@ -109,9 +109,9 @@ class Session(Struct, frozen=True, kw_only=True):
         """The chain registry's place."""
         return self.settings.chain
 
-    def finder(self) -> BaseFinder:
+    def finder(self) -> ImageResolver:
         """What finds the images that nobody builds."""
-        return BaseFinder(self.records, self.local, self.emit, hand_over=_hand_over)
+        return ImageResolver(self.records, self.local, self.emit, hand_over=_hand_over)
 
 
 def _hand_over(local_name: str, platform: Platform, destination: str) -> None:

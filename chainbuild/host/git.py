@@ -47,7 +47,7 @@ class Head(Struct, frozen=True, kw_only=True):
     count: int
 
 
-class Span(Struct, frozen=True, kw_only=True):
+class CommitRange(Struct, frozen=True, kw_only=True):
     """From what to what a tree is compared: commits, or trees; `newer` is None for the files as they lie there."""
 
     older: str
@@ -78,7 +78,7 @@ class Git:
         """Whether anything below these paths is not as it was committed; a file that git does not know is so."""
         return bool(self._run(["status", "--porcelain", "--", *paths]))
 
-    def span(self, text: str) -> Span:
+    def span(self, text: str) -> CommitRange:
         """What `REV`, `A..B` or `A...B` means. A single revision goes to the files as they lie there.
 
         `HEAD^` of a first commit is the tree without files. Errors: `WrongUseError`.
@@ -88,18 +88,20 @@ class Git:
             base = self._run(["merge-base", self.commit(older, text), self.commit(newer, text)])
             if not base:
                 raise WrongUseError(f"{text!r}: the two have no commit in common", hint="Use two dots.")
-            return Span(older=base.strip(), newer=self.commit(newer, text), said=text)
+            return CommitRange(older=base.strip(), newer=self.commit(newer, text), said=text)
         if ".." in text:
             older, newer = (part or "HEAD" for part in text.split("..", 1))
-            return Span(older=self.commit(older, text), newer=self.commit(newer, text), said=text)
-        return Span(older=self.commit(text, text), newer=None, said=text)
+            return CommitRange(older=self.commit(older, text), newer=self.commit(newer, text), said=text)
+        return CommitRange(older=self.commit(text, text), newer=None, said=text)
 
-    def recent(self) -> tuple[Span, ...]:
+    def recent(self) -> tuple[CommitRange, ...]:
         """What the last commit changed and what was edited since; then the edits alone. Nothing where it is no git tree."""
         head = self._run(["rev-parse", "--verify", "--quiet", "HEAD"])
         if not head:
             return ()
-        return Span(older=self._before("HEAD") or EMPTY_TREE, newer=None), Span(older=head.strip(), newer=None)
+        return CommitRange(older=self._before("HEAD") or EMPTY_TREE, newer=None), CommitRange(
+            older=head.strip(), newer=None
+        )
 
     def commit(self, text: str, whole: str) -> str:
         """The full hash of a revision. Errors: `WrongUseError`."""
@@ -123,7 +125,7 @@ class Git:
         found = self._run(["rev-parse", "--verify", "--quiet", f"{commit}^1"])
         return found.strip() if found else None
 
-    def changed(self, span: Span, paths: Sequence[str]) -> tuple[str, ...]:
+    def changed(self, span: CommitRange, paths: Sequence[str]) -> tuple[str, ...]:
         """The files below these paths that differ, those that went away with them."""
         ends = [span.older, *([span.newer] if span.newer else [])]
         how = ("--name-only", "--no-ext-diff", "--no-textconv", "--no-renames", "--relative", "-z")
@@ -137,7 +139,7 @@ class Git:
         said = self._run(["ls-files", "--others", "--exclude-standard", "-z", "--", *paths])
         return tuple(_entries(said or ""))
 
-    def before(self, span: Span, path: str) -> bytes | None:
+    def before(self, span: CommitRange, path: str) -> bytes | None:
         """Return what a file was at the older end; None if it was not there.
 
         Errors: `WrongUseError` if it was there, but this clone does not have its content.
@@ -167,20 +169,39 @@ _LARGEST_FILE: Final = 1 << 20
 # Settings of a repository that change what counts as a change or how its objects are stored, and no more.
 _SETTINGS: Final = frozenset(
     {
-        "core.repositoryformatversion", "core.filemode", "core.symlinks", "core.ignorecase", "core.precomposeunicode",
-        "core.autocrlf", "core.eol", "core.safecrlf", "core.checkstat", "core.trustctime", "core.sparsecheckout",
-        "core.sparsecheckoutcone", "extensions.objectformat", "extensions.refstorage",
+        "core.repositoryformatversion",
+        "core.filemode",
+        "core.symlinks",
+        "core.ignorecase",
+        "core.precomposeunicode",
+        "core.autocrlf",
+        "core.eol",
+        "core.safecrlf",
+        "core.checkstat",
+        "core.trustctime",
+        "core.sparsecheckout",
+        "core.sparsecheckoutcone",
+        "extensions.objectformat",
+        "extensions.refstorage",
     }
-)  # fmt: skip
+)
 _SECTION: Final = re.compile(r"\s*\[\s*([A-Za-z0-9.-]+)\s*(\"(?:[^\"\\]|\\.)*\")?\s*\]\s*(.*)")
 _SETTING: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?)?\s*(?:[#;].*)?")
 
 # Set here, over the user's own configuration: what would write, ask, fetch, or start something for a mere look.
 _OVERRIDES: Final = (
-    "core.quotePath=false", "core.fsmonitor=false", f"core.hooksPath={os.devnull}", "core.pager=cat",
-    "core.untrackedCache=false", "diff.ignoreSubmodules=dirty", "log.showSignature=false",
-    "submodule.recurse=false", "status.submoduleSummary=false", "protocol.allow=never", "credential.helper=",
-)  # fmt: skip
+    "core.quotePath=false",
+    "core.fsmonitor=false",
+    f"core.hooksPath={os.devnull}",
+    "core.pager=cat",
+    "core.untrackedCache=false",
+    "diff.ignoreSubmodules=dirty",
+    "log.showSignature=false",
+    "submodule.recurse=false",
+    "status.submoduleSummary=false",
+    "protocol.allow=never",
+    "credential.helper=",
+)
 _KEPT_VARIABLES: Final = ("GIT_CONFIG_", "GIT_EXEC_PATH")
 
 
@@ -243,9 +264,14 @@ def ask_remote(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[
     }
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd="/", env=environ | dict(variables), stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=_REMOTE_SECONDS, check=False,
-        )  # fmt: skip
+            ["git", *arguments],
+            cwd="/",
+            env=environ | dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_REMOTE_SECONDS,
+            check=False,
+        )
     except OSError:
         return 1, "", "there is no git command"
     except subprocess.TimeoutExpired:

@@ -26,9 +26,7 @@ def exact_name(image: RemoteImage) -> str:
 
 def attach_bill(registries: Registries, image: ImageReference, document: bytes) -> None:
     """Attach an SPDX document to the image of that digest."""
-    attach(
-        registries, image, artifact_type=BILL_TYPE, media_type=BILL_TYPE, content=document, title="sbom.spdx.json"
-    )  # fmt: skip
+    attach(registries, image, artifact_type=BILL_TYPE, media_type=BILL_TYPE, content=document, title="sbom.spdx.json")
 
 
 def attached_bill(registries: Registries, image: ImageReference) -> bytes | None:
@@ -45,9 +43,13 @@ def attached_bill(registries: Registries, image: ImageReference) -> bytes | None
 def attach_report(registries: Registries, image: ImageReference, document: bytes) -> None:
     """Attach the report of the minimize stage to the minimized image of that digest."""
     attach(
-        registries, image, artifact_type=REPORT_TYPE, media_type="application/json", content=document,
+        registries,
+        image,
+        artifact_type=REPORT_TYPE,
+        media_type="application/json",
+        content=document,
         title="report.json",
-    )  # fmt: skip
+    )
 
 
 def attached_report(registries: Registries, image: ImageReference) -> bytes | None:

@@ -109,10 +109,16 @@ class _State(Struct):
     @classmethod
     def of(cls, config: ImageConfig) -> _State:
         return cls(
-            env=dict(config.env), labels=dict(config.labels), cmd=config.cmd, entrypoint=config.entrypoint,
-            user=config.user, stop_signal=config.stop_signal, ports=set(config.exposed_ports),
-            volumes=set(config.volumes), shell=config.shell or _SHELL,
-        )  # fmt: skip
+            env=dict(config.env),
+            labels=dict(config.labels),
+            cmd=config.cmd,
+            entrypoint=config.entrypoint,
+            user=config.user,
+            stop_signal=config.stop_signal,
+            ports=set(config.exposed_ports),
+            volumes=set(config.volumes),
+            shell=config.shell or _SHELL,
+        )
 
     def take(self, found: Instruction, escape: str) -> None:
         words = _Words(self.env, escape)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
-from chainbuild.images.provenance import Breadcrumb, read_trail
+from chainbuild.images.provenance import ProvenanceStep, read_provenance
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.record import Record
@@ -138,7 +138,7 @@ def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
     """
     place = image.reference if records.chain.holds(image.reference) else records.chain.place(image.reference)
     place = ImageReference(place.registry, place.repository)
-    crumbs = read_trail(image.config) or _trail_from_records(records.registries, records, place, image)
+    crumbs = read_provenance(image.config) or _trail_from_records(records.registries, records, place, image)
     if not crumbs:
         raise NotFoundInRegistryError(
             f"nothing is known of how {image.reference} was made",
@@ -160,7 +160,7 @@ def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
     return tuple(ImageReference(place.registry, "/".join(parts[:count])) for count in range(len(parts), 0, -1))
 
 
-def _crumb(store: RecordStore, places: Iterable[ImageReference], crumb: Breadcrumb) -> Crumb:
+def _crumb(store: RecordStore, places: Iterable[ImageReference], crumb: ProvenanceStep) -> Crumb:
     refusal = ""
     for place in places:
         found = store.look_up(place, crumb.key)
@@ -173,7 +173,7 @@ def _crumb(store: RecordStore, places: Iterable[ImageReference], crumb: Breadcru
 
 def _trail_from_records(
     registries: Registries, store: RecordStore, place: ImageReference, image: RemoteImage
-) -> tuple[Breadcrumb, ...]:
+) -> tuple[ProvenanceStep, ...]:
     tags = registries.client(place).tags(place.repository)
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         records = {
@@ -183,13 +183,13 @@ def _trail_from_records(
         }
     own = next((record for record in records.values() if record.image == image.digest), None)
     met: set[str] = set()
-    seen: dict[str, Breadcrumb] = {}
+    seen: dict[str, ProvenanceStep] = {}
     # Parents first; by hand, because a chain may be longer than Python's stack.
     todo = [(own, False)] if own else []
     while todo:
         record, parents_are_told = todo.pop()
         if parents_are_told:
-            seen[record.key] = Breadcrumb(step=record.step, key=record.key)
+            seen[record.key] = ProvenanceStep(step=record.step, key=record.key)
         elif record.key not in met:
             met.add(record.key)
             todo.append((record, True))

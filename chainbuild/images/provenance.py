@@ -12,7 +12,7 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.host.git import run_git
-from chainbuild.model import Stamp
+from chainbuild.model import PostBuildLabel
 from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, _stamped
 from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
@@ -22,25 +22,25 @@ VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
 PRIVATE: Final = "private"
 
 
-class Breadcrumb(Struct, frozen=True, kw_only=True):
+class ProvenanceStep(Struct, frozen=True, kw_only=True):
     """A step that an image stands on, and the key under which its record lies."""
 
     step: str
     key: str
 
 
-Trail = tuple[Breadcrumb, ...]
+Provenance = tuple[ProvenanceStep, ...]
 """The lowest step first, the image's own last."""
 
 
-def with_trail(config: ImageConfig, trail: Trail) -> ImageConfig:
+def with_provenance(config: ImageConfig, trail: Provenance) -> ImageConfig:
     """The config with the trail in its labels (and none that it inherited)."""
     labels = {name: text for name, text in config.labels if not name.startswith(LABELS) or name == STAMPS_LABEL}
     text = json.dumps([[crumb.step, crumb.key] for crumb in trail], separators=(",", ":"))
     return config.with_changes(labels={**labels, TRAIL_LABEL: text})
 
 
-def with_stamps(config: ImageConfig, stamps: Iterable[Stamp], now: float) -> ImageConfig:
+def with_post_build_labels(config: ImageConfig, stamps: Iterable[PostBuildLabel], now: float) -> ImageConfig:
     """The config with what the image is told of its own making; `now` is in seconds since the epoch."""
     said = {stamp: f"{now}" if stamp.clock else stamp.value for stamp in stamps}
     labels = {stamp.name: value for stamp, value in said.items() if not stamp.variable}
@@ -52,7 +52,7 @@ def with_stamps(config: ImageConfig, stamps: Iterable[Stamp], now: float) -> Ima
     )
 
 
-def read_trail(config: ImageConfig) -> Trail:
+def read_provenance(config: ImageConfig) -> Provenance:
     """The trail in the labels; empty where there is none or it cannot be read."""
     try:
         found = json.loads(config.label(TRAIL_LABEL) or "[]")
@@ -60,7 +60,7 @@ def read_trail(config: ImageConfig) -> Trail:
             return ()
         pairs = [(step, key) for step, key in found if isinstance(step, str) and is_key(key)]
         well = isinstance(found, list) and len(pairs) == len(found)
-        return tuple(Breadcrumb(step=step, key=key) for step, key in pairs) if well else ()
+        return tuple(ProvenanceStep(step=step, key=key) for step, key in pairs) if well else ()
     except (ValueError, TypeError, AttributeError, RecursionError):
         return ()
 

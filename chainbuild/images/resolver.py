@@ -41,7 +41,7 @@ HandOver = Callable[[str, Platform, str], None]
 """`(local name, platform, destination)`: push a local image of one platform into the chain registry."""
 
 
-class FoundImage(Struct, frozen=True, kw_only=True):
+class ResolvedImage(Struct, frozen=True, kw_only=True):
     """An image that is there: what the user called it, its content, and the pinned name that a builder gets."""
 
     named: ImageReference
@@ -61,7 +61,7 @@ class FoundImage(Struct, frozen=True, kw_only=True):
         return self.image.reference.with_digest(digest).pinned
 
 
-def empty_image(platform: Platform) -> FoundImage:
+def empty_image(platform: Platform) -> ResolvedImage:
     """Return `scratch` for a platform: no layer, and the configuration that BuildKit starts `FROM scratch` with."""
     config = ImageConfig.make(platform, ()).with_changes(env=[("PATH", _DEFAULT_PATH)], working_dir="/")
     manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=(), media_type=OCI_MANIFEST)
@@ -72,19 +72,19 @@ def empty_image(platform: Platform) -> FoundImage:
         manifest=manifest,
         config=config,
     )
-    return FoundImage(named=SCRATCH, image=image)
+    return ResolvedImage(named=SCRATCH, image=image)
 
 
-Found = Mapping[tuple[str, str], FoundImage]
+Found = Mapping[tuple[str, str], ResolvedImage]
 """Found images by (the reference as named, the OCI platform)."""
 
 
-def find_all(finder: BaseFinder, images: Iterable[ImageInput]) -> Found:
+def find_all(finder: ImageResolver, images: Iterable[ImageInput]) -> Found:
     """Find every image; all that are missing are told in one error.
 
     Errors: `RegistryError` (or the kind of the only problem).
     """
-    found: dict[tuple[str, str], FoundImage] = {}
+    found: dict[tuple[str, str], ResolvedImage] = {}
     missing: list[ChainbuildError] = []
     for wanted in images:
         if isinstance(wanted.source, str):
@@ -100,7 +100,7 @@ def find_all(finder: BaseFinder, images: Iterable[ImageInput]) -> Found:
     return found
 
 
-class BaseFinder:
+class ImageResolver:
     """Finds images where they are; hands local ones over (or, in a dry run, only says so)."""
 
     def __init__(self, records: RecordStore, local: LocalStore, emit: Emit, *, hand_over: HandOver) -> None:
@@ -111,7 +111,7 @@ class BaseFinder:
         self._emit = emit
         self._hand_over = hand_over
 
-    def find(self, named: ImageReference, platform: Platform, origin: str = "") -> FoundImage:
+    def find(self, named: ImageReference, platform: Platform, origin: str = "") -> ResolvedImage:
         """The image for that platform.
 
         Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do; `RegistryBusyError`
@@ -120,7 +120,7 @@ class BaseFinder:
         if named.is_scratch:
             return empty_image(platform)
         try:
-            return FoundImage(named=named, image=resolve(self._registries, named, platform))
+            return ResolvedImage(named=named, image=resolve(self._registries, named, platform))
         except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
             if self._chain.holds(named):
                 raise _with_hint(
@@ -135,14 +135,14 @@ class BaseFinder:
         if copy and silent and not distrust:
             note = f"{named}: {named.registry} does not answer; using the chain registry's copy"
             self._emit(Message(text=f"{note} ({copy.digest.short})"))
-            return FoundImage(named=named, image=copy, note=note)
+            return ResolvedImage(named=named, image=copy, note=note)
         handed = self._from_local_store(named, platform)
         if handed:
             return handed
         # A layer that was built here under a name without a registry: Docker Hub, whose name that is, knows nothing of it.
         if copy and not silent and not distrust and copy.config.label(TRAIL_LABEL):
             note = f"{named}: {named.registry} does not have it; using the chain registry's ({copy.digest.short})"
-            return FoundImage(named=named, image=copy, note=note)
+            return ResolvedImage(named=named, image=copy, note=note)
         if copy and silent:
             # Anybody who can write to the registry may have put it there: it does not stand in for another registry's.
             hint = (
@@ -166,15 +166,15 @@ class BaseFinder:
             return found.refusal or "no trusted key has signed for it"
         return self._records.misfit(place, found.record)
 
-    def find_result(self, named: ImageReference, platform: Platform) -> FoundImage:
+    def find_result(self, named: ImageReference, platform: Platform) -> ResolvedImage:
         """An image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
         if not named.is_scratch and not self._chain.holds(named):
             copy = self._copy_in_chain(named, platform)
             if copy:
-                return FoundImage(named=named, image=copy)
+                return ResolvedImage(named=named, image=copy)
         return self.find(named, platform)
 
-    def find_at_hand(self, named: ImageReference, platform: Platform) -> FoundImage:
+    def find_at_hand(self, named: ImageReference, platform: Platform) -> ResolvedImage:
         """An image that a person names to take: of the chain registry, else of the local store, else of its own registry.
 
         Errors: as `find`.
@@ -182,7 +182,7 @@ class BaseFinder:
         if not named.is_scratch and not self._chain.holds(named):
             copy = self._copy_in_chain(named, platform)
             if copy:
-                return FoundImage(named=named, image=copy)
+                return ResolvedImage(named=named, image=copy)
             try:
                 handed = self._from_local_store(named, platform)
             except NotReadyError:
@@ -205,7 +205,7 @@ class BaseFinder:
             self._registries.notice(f"the chain registry's {place} cannot be used: {error}")
             return None
 
-    def _from_local_store(self, named: ImageReference, platform: Platform) -> FoundImage | None:
+    def _from_local_store(self, named: ImageReference, platform: Platform) -> ResolvedImage | None:
         local = self._local.find(str(named))
         if local is None:
             return None
@@ -222,7 +222,7 @@ class BaseFinder:
                 self._send(str(named), platform, destination)
                 image = resolve(self._registries, destination, platform)
                 self._records.vouch(place, image, step)
-            return FoundImage(named=named, image=image, note=note, from_local_store=True)
+            return ResolvedImage(named=named, image=image, note=note, from_local_store=True)
         except ChainbuildError:
             # A store may hold several platforms under one name and shows one: only the attempt tells.
             if local.platform.same_as(platform):

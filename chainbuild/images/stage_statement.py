@@ -39,7 +39,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Statement:
+class StageStatement:
     """What was asked of the stages up to an image, for one of its tags; `at` is in seconds since the epoch.
 
     `signer` is the id of the key that signed it; empty if nobody has yet.
@@ -52,7 +52,7 @@ class Statement:
     signer: str = field(default="", compare=False)
 
 
-def payload_of(statements: Sequence[Statement]) -> bytes:
+def payload_of(statements: Sequence[StageStatement]) -> bytes:
     """Return the document of statements about one image that ask for the same: the bytes that are signed."""
     first, newest = statements[0], {one.tag: one.at for one in sorted(statements, key=lambda one: one.at)}
     tags = sorted(newest.items(), key=lambda item: (item[1], item[0]))[-limits.ASKED_TAGS.value :]
@@ -67,7 +67,7 @@ def payload_of(statements: Sequence[Statement]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def read_payload(raw: bytes, signer: str = "") -> tuple[Statement, ...]:
+def read_payload(raw: bytes, signer: str = "") -> tuple[StageStatement, ...]:
     """Read the statements of a document. Errors: `ValueError` on anything else."""
     try:
         document = limits.read_object(raw, "the statement")
@@ -79,7 +79,7 @@ def read_payload(raw: bytes, signer: str = "") -> tuple[Statement, ...]:
         raise ValueError(f"not a statement of what was asked: {error!r}") from error
     except ValueError as error:
         raise ValueError(f"not a statement of what was asked: {error}") from error
-    return tuple(Statement(image=image, tag=tag, at=at, asks=asks, signer=signer) for tag, at in tags)
+    return tuple(StageStatement(image=image, tag=tag, at=at, asks=asks, signer=signer) for tag, at in tags)
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -92,17 +92,17 @@ class Refusal(Struct, frozen=True, kw_only=True):
 class Statements(Struct, frozen=True, kw_only=True):
     """The statements about an image that count, and the refused ones."""
 
-    trusted: tuple[Statement, ...] = ()
+    trusted: tuple[StageStatement, ...] = ()
     refused: tuple[Refusal, ...] = ()
 
-    def about(self, tags: Iterable[str]) -> Statement | None:
+    def about(self, tags: Iterable[str]) -> StageStatement | None:
         """Return the newest one about one of these tags."""
         wanted = frozenset(tags)
         return max((one for one in self.trusted if one.tag in wanted), key=lambda one: one.at, default=None)
 
 
 def attach_statement(
-    registries: Registries, image: ImageReference, statement: Statement, keyring: KeyRing, others: Statements
+    registries: Registries, image: ImageReference, statement: StageStatement, keyring: KeyRing, others: Statements
 ) -> None:
     """Sign a statement and attach it to the image of that digest.
 
@@ -134,7 +134,7 @@ def read_statements(registries: Registries, image: ImageReference, keyring: KeyR
     rows = [
         row for row in referrers(registries, image, PAYLOAD_TYPE, tag_first=local) if row.artifact_type == PAYLOAD_TYPE
     ]
-    trusted: list[Statement] = []
+    trusted: list[StageStatement] = []
     refused: list[Refusal] = []
     # The newest come last.
     for row in rows[-limits.ASKED_DOCUMENTS.value :]:

@@ -25,11 +25,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, RegistryError
-from chainbuild.images.provenance import read_trail
-from chainbuild.images.resolver import Found, FoundImage
+from chainbuild.images.provenance import read_provenance
+from chainbuild.images.resolver import Found, ResolvedImage
 from chainbuild.images.stage_statement import (
     Refusal,
-    Statement,
+    StageStatement,
     Statements,
     attach_statement,
     payload_of,
@@ -71,9 +71,9 @@ class AskedReader:
             self._known[key] = self._asks(found, chain.platform)
         return self._known[key]
 
-    def _asks(self, found: FoundImage, platform: Platform) -> tuple[Ask, ...]:
+    def _asks(self, found: ResolvedImage, platform: Platform) -> tuple[Ask, ...]:
         named, image = found.named, found.image
-        trail = read_trail(image.config)
+        trail = read_provenance(image.config)
         results = [crumb for crumb in trail if crumb.step.endswith(f"/{_PRODUCTION}")]
         # The tags of steps and minimized images end with the platform; they have no trail.
         looks_made = self._records.chain.holds(image.reference) and (
@@ -151,7 +151,7 @@ class AskedReader:
         self.used[_seen_name(chosen)] = chosen.at
         return chosen.asks
 
-    def _is_older(self, named: ImageReference, statement: Statement) -> bool:
+    def _is_older(self, named: ImageReference, statement: StageStatement) -> bool:
         if not self._records.seen.is_before(_seen_name(statement), statement.at):
             return False
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(statement.at))
@@ -179,7 +179,7 @@ def _place(reference: ImageReference) -> ImageReference:
     return ImageReference(reference.registry, reference.repository)
 
 
-def _seen_name(statement: Statement) -> str:
+def _seen_name(statement: StageStatement) -> str:
     return f"asked {statement.image} {statement.tag}"
 
 
@@ -249,7 +249,7 @@ class AskedNotes:
             # A run that is killed after this leaves no index that tells of a statement which is not there.
             self._index.forget(chain)
         at = max(self._clock(), there.at + 0.001 if there else 0.0)
-        statement = Statement(image=image, tag=step.tag, at=at, asks=chain.asks)
+        statement = StageStatement(image=image, tag=step.tag, at=at, asks=chain.asks)
         attach_statement(self._registries, place, statement, self._keyring, others)
 
     def made(self, chain: Chain) -> Mapping[str, str]:
@@ -261,5 +261,5 @@ class AskedNotes:
 
 def _mark(chain: Chain, step: Step, image: Digest) -> str:
     """Return a digest of what a statement says."""
-    text = payload_of([Statement(image=image, tag=step.tag, at=0.0, asks=chain.asks)])
+    text = payload_of([StageStatement(image=image, tag=step.tag, at=0.0, asks=chain.asks)])
     return hashlib.sha256(_SCHEMA.encode() + text).hexdigest()[:32]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.images.provenance import read_trail
+from chainbuild.images.provenance import read_provenance
 from chainbuild.model import Step
 from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
@@ -26,7 +26,7 @@ def published_as(registries: Registries, reference: ImageReference, platform: Pl
         image = resolve(registries, reference, platform)
     except NotFoundInRegistryError:
         return None
-    trail = read_trail(image.config)
+    trail = read_provenance(image.config)
     return image if trail and trail[-1].key == key else None
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.dockerfile.images import named_images
 from chainbuild.host.package_data import PROGRAM
-from chainbuild.images.resolver import BaseFinder, find_all
+from chainbuild.images.resolver import ImageResolver, find_all
 from chainbuild.references import Platform
 
 Contexts = Callable[[Dockerfile, Platform], Mapping[str, str]]
 """What finds the images that a Dockerfile names itself; see `pinned_contexts`."""
 
 
-def pinned_contexts(finder: BaseFinder, dockerfile: Dockerfile, platform: Platform) -> Mapping[str, str]:
+def pinned_contexts(finder: ImageResolver, dockerfile: Dockerfile, platform: Platform) -> Mapping[str, str]:
     """Return named contexts, `docker-image://` and a digest, for the images that one of chainbuild's Dockerfiles names.
 
     The images that come in as its args `IMAGE` and `PRODUCTION_IMAGE` are not among them. Errors: those of finding images.

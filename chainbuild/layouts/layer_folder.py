@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.dockerfile.images import check_base_arg
 from chainbuild.errors import Problem
-from chainbuild.layouts.numbered_folder import BASE, Numbered, Tree, read_option
+from chainbuild.layouts.numbered_folder import BASE, ChainFolder, Numbered, read_option
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 
@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"[0-9]+-Dockerfile-[^~#]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-class Layer(Struct, frozen=True, kw_only=True):
+class LayerFolder(Struct, frozen=True, kw_only=True):
     """A folder that becomes an image, as somebody asked for it; `path` and `line` are where it is said."""
 
     name: str
@@ -42,11 +42,11 @@ class Layer(Struct, frozen=True, kw_only=True):
     line: int = 0
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class LayerRequest(Struct, frozen=True, kw_only=True):
     """Layers to be built, each after the ones that it stands on; `registry` is where their images go."""
 
     root: Path
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerFolder, ...]
     platforms: tuple[Platform, ...]
     registry: ChainRegistry
     build_platform: Platform
@@ -57,7 +57,7 @@ class Request(Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class LayerBase(Struct, frozen=True, kw_only=True):
     """What a layer stands on, for people: an image or the name of a layer (None: nothing), and who says so.
 
     `by_default`: nobody but the Dockerfile does.
@@ -73,7 +73,7 @@ class Layers(Struct, frozen=True, kw_only=True):
     """The graph, and what each layer stands on (on the first platform)."""
 
     graph: Graph
-    standings: tuple[Standing, ...]
+    standings: tuple[LayerBase, ...]
 
 
 def layer_name(folder: Path) -> str:
@@ -91,7 +91,7 @@ class Piece(Struct, frozen=True, kw_only=True):
     facts: Dockerfile
 
 
-def read_pieces(tree: Tree, layer: Layer, platforms: tuple[Platform, ...]) -> tuple[Piece, ...]:
+def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform, ...]) -> tuple[Piece, ...]:
     """The Dockerfiles of a layer, in order; everything that is wrong with the folder goes to the tree."""
     folder = layer.folder
     if not folder.is_dir():
@@ -128,7 +128,7 @@ def read_pieces(tree: Tree, layer: Layer, platforms: tuple[Platform, ...]) -> tu
     return (Piece(number=0, name=layer.name, taker=TAKER, path=plain, facts=facts),)
 
 
-def _numbered(tree: Tree, item: Numbered, layer: Layer) -> Piece:
+def _numbered(tree: ChainFolder, item: Numbered, layer: LayerFolder) -> Piece:
     if layer.base_arg not in {"", BASE}:
         tree.problem(
             item.path, f"numbered Dockerfiles take their base as {BASE}", f"Leave the name {layer.base_arg} out."

@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args
-from chainbuild.dockerfile.images import DOCKER_IMAGE, Foundation, find_foundation, image_contexts, named_images
+from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_foundation, image_contexts, named_images
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.layer_folder import Layer, Layers, Piece, Request, Standing, read_pieces
-from chainbuild.layouts.numbered_folder import BASE, Tree
-from chainbuild.layouts.test_files import read_trial
+from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece, read_pieces
+from chainbuild.layouts.numbered_folder import BASE, ChainFolder
+from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepKind
 from chainbuild.parsing.args_files import read_args
 from chainbuild.references import ImageReference, Platform
@@ -28,7 +28,7 @@ NOTHING: Final = "scratch"
 """The base of a layer that stands on nothing, for one that comes after others."""
 
 
-def read(request: Request) -> Layers:
+def read(request: LayerRequest) -> Layers:
     """Translate the layers' folders into the Graph that was asked for.
 
     Errors: `WrongUseError` with every problem of every folder, args file and Dockerfile at once.
@@ -44,15 +44,15 @@ class _Base(Struct, frozen=True, kw_only=True):
     """How a step gets what it stands on: the image input (None: nothing), and whether another one was put there."""
 
     image: ImageInput | None
-    told: Standing
+    told: LayerBase
 
 
 class _Reader:
     """Reads the folders for one request and collects what is wrong on the way."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: LayerRequest) -> None:
         self.request = request
-        self.tree = Tree(request.root)
+        self.tree = ChainFolder(request.root)
         self._last: dict[tuple[str, str], Step] = {}
         """The step that a layer ends in, by layer and platform."""
 
@@ -61,7 +61,7 @@ class _Reader:
         read = [(layer, read_pieces(self.tree, layer, self.request.platforms)) for layer in self.request.layers]
         self._check_build_args(read)
         chains: list[Chain] = []
-        standings: dict[str, Standing] = {}
+        standings: dict[str, LayerBase] = {}
         for platform in self.request.platforms:
             for layer, pieces in read:
                 chain = self._chain(layer, pieces, platform, standings)
@@ -73,12 +73,12 @@ class _Reader:
 
     # Reading and checking ---------------------------------------------------------------------------------------------
 
-    def _wrong(self, layer: Layer, message: str, hint: str) -> None:
+    def _wrong(self, layer: LayerFolder, message: str, hint: str) -> None:
         self.tree.problems.append(Problem(path=layer.path, line=layer.line, message=message, hint=hint))
 
     def _check_names(self) -> None:
-        names: dict[str, Layer] = {}
-        images: dict[str, Layer] = {}
+        names: dict[str, LayerFolder] = {}
+        images: dict[str, LayerFolder] = {}
         for layer in self.request.layers:
             if layer.name in names:
                 self._wrong(layer, f"two layers are called {layer.name!r}", "Give one of them another name.")
@@ -95,7 +95,7 @@ class _Reader:
             images.setdefault(image, layer)
             self._check_tags(layer)
 
-    def _check_tags(self, layer: Layer) -> None:
+    def _check_tags(self, layer: LayerFolder) -> None:
         try:
             for platform in self.request.platforms:
                 layer.image.with_tag(f"{layer.image.tag_or_latest}-{platform.name}")
@@ -103,7 +103,7 @@ class _Reader:
             text = f"{layer.image}: with the platform behind it, the tag is too long"
             self._wrong(layer, text, "A tag has 128 characters at most.")
 
-    def _check_build_args(self, read: Iterable[tuple[Layer, tuple[Piece, ...]]]) -> None:
+    def _check_build_args(self, read: Iterable[tuple[LayerFolder, tuple[Piece, ...]]]) -> None:
         every: list[Dockerfile] = []
         for layer, pieces in read:
             files = [piece.facts for piece in pieces]
@@ -118,7 +118,7 @@ class _Reader:
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
-        self, layer: Layer, pieces: tuple[Piece, ...], platform: Platform, standings: dict[str, Standing]
+        self, layer: LayerFolder, pieces: tuple[Piece, ...], platform: Platform, standings: dict[str, LayerBase]
     ) -> Chain | None:
         request = self.request
         result_tag = f"{layer.image.tag_or_latest}-{platform.name}"
@@ -128,7 +128,7 @@ class _Reader:
             if steps:
                 base = _Base(
                     image=ImageInput(name=BASE, source=steps[-1].id, platform=platform),
-                    told=Standing(layer=layer.name, base=None, how=""),
+                    told=LayerBase(layer=layer.name, base=None, how=""),
                 )
             else:
                 found = self._base(layer, piece, args, platform)
@@ -153,7 +153,7 @@ class _Reader:
             repo=ImageReference(layer.image.registry, layer.image.repository),
         )
 
-    def _base(self, layer: Layer, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:
+    def _base(self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:
         """What a layer's first step stands on; None where that is a problem, which is kept."""
         values = {arg.name: arg.value for arg in args}
         foundation = find_foundation(
@@ -171,20 +171,26 @@ class _Reader:
             return self._put(layer, piece, foundation, arg, platform)
         return self._as_written(layer, piece, foundation, arg, given, platform)
 
-    def _put(self, layer: Layer, piece: Piece, foundation: Foundation, arg: str, platform: Platform) -> _Base | None:
+    def _put(
+        self, layer: LayerFolder, piece: Piece, foundation: BaseImage, arg: str, platform: Platform
+    ) -> _Base | None:
         """The base that somebody gave, in the place of the Dockerfile's own."""
         where = f"{piece.facts.path}:{foundation.line}"
         if arg and not layer.base_arg and not foundation.declared:
             self.tree.problem(
-                piece.path, f"FROM uses {arg}, but no ARG before it declares it",
-                f"Write ARG {arg} before the first FROM.", line=foundation.line,
-            )  # fmt: skip
+                piece.path,
+                f"FROM uses {arg}, but no ARG before it declares it",
+                f"Write ARG {arg} before the first FROM.",
+                line=foundation.line,
+            )
             return None
         if not arg and (foundation.is_nothing or not foundation.reference):
             self.tree.problem(
-                piece.path, f"FROM {foundation.written} has no place for a base",
-                "Write ARG BASEIMAGE before it, and FROM ${BASEIMAGE}.", line=foundation.line,
-            )  # fmt: skip
+                piece.path,
+                f"FROM {foundation.written} has no place for a base",
+                "Write ARG BASEIMAGE before it, and FROM ${BASEIMAGE}.",
+                line=foundation.line,
+            )
             return None
         if layer.base is None:
             return None
@@ -202,20 +208,28 @@ class _Reader:
             as_context=not arg,
             origin=f"{layer.path}:{layer.line}" if layer.path else by,
         )
-        return _Base(image=image, told=Standing(layer=layer.name, base=layer.base, how=how))
+        return _Base(image=image, told=LayerBase(layer=layer.name, base=layer.base, how=how))
 
     def _as_written(
-        self, layer: Layer, piece: Piece, foundation: Foundation, arg: str, given: BuildArg | None, platform: Platform
+        self,
+        layer: LayerFolder,
+        piece: Piece,
+        foundation: BaseImage,
+        arg: str,
+        given: BuildArg | None,
+        platform: Platform,
     ) -> _Base | None:
         """The base that the Dockerfile names itself, or that a build arg names."""
         where = f"{piece.facts.path}:{foundation.declared or foundation.line}"
         if foundation.is_nothing:
-            return _Base(image=None, told=Standing(layer=layer.name, base=None, how=f"FROM scratch at {where}"))
+            return _Base(image=None, told=LayerBase(layer=layer.name, base=None, how=f"FROM scratch at {where}"))
         if not foundation.reference:
             self.tree.problem(
-                piece.path, f"FROM {foundation.written} names no image, and no base is given",
-                "Give one with --base IMAGE, or as base: of the layer in chainbuild.yaml.", line=foundation.line,
-            )  # fmt: skip
+                piece.path,
+                f"FROM {foundation.written} names no image, and no base is given",
+                "Give one with --base IMAGE, or as base: of the layer in chainbuild.yaml.",
+                line=foundation.line,
+            )
             return None
         try:
             reference = ImageReference.parse(foundation.reference)
@@ -230,11 +244,11 @@ class _Reader:
         image = ImageInput(
             name=arg or foundation.reference, source=reference, platform=platform, as_context=not arg, origin=where
         )
-        told = Standing(layer=layer.name, base=reference, how=how, by_default=given is None)
+        told = LayerBase(layer=layer.name, base=reference, how=how, by_default=given is None)
         return _Base(image=image, told=told)
 
     def _step(
-        self, layer: Layer, piece: Piece, args: tuple[BuildArg, ...], base: _Base, platform: Platform, tag: str
+        self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], base: _Base, platform: Platform, tag: str
     ) -> Step:
         request = self.request
         inputs = [base.image] if base.image else []
@@ -276,14 +290,14 @@ class _Reader:
             parent=base.image.name if base.image else "",
         )
 
-    def _test(self, layer: Layer, piece: Piece) -> Path | None:
+    def _test(self, layer: LayerFolder, piece: Piece) -> Path | None:
         path = layer.folder / f"{piece.taker}-test"
         if not path.is_file():
             return None
-        self.tree.problems += read_trial(path, self.tree.shown(path))[1]
+        self.tree.problems += read_image_test(path, self.tree.shown(path))[1]
         return path
 
-    def _args(self, layer: Layer, piece: Piece, platform: Platform) -> tuple[BuildArg, ...]:
+    def _args(self, layer: LayerFolder, piece: Piece, platform: Platform) -> tuple[BuildArg, ...]:
         """The args of a Dockerfile: its args file's, then the layer's own, then the ones that are said for all."""
         declared = declared_args(piece.facts)
         said: dict[str, BuildArg] = {}

@@ -15,9 +15,9 @@ from chainbuild.dockerfile.facts import declared_args, is_undeclared
 from chainbuild.dockerfile.images import DOCKER_IMAGE, all_images, image_contexts
 from chainbuild.errors import WrongUseError
 from chainbuild.host.package_data import PROGRAM, minimize_program
-from chainbuild.layouts.numbered_folder import BASE, STAGES, Numbered, Tree, read_option
+from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, read_option
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
-from chainbuild.layouts.test_files import read_trial
+from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
 from chainbuild.parsing.args_files import read_args
 from chainbuild.parsing.stage_args import args_for, merge, packages_for_scratch, place_of
@@ -28,7 +28,7 @@ CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
 """The args that the chain sets, and nobody else."""
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class NumberedRequest(Struct, frozen=True, kw_only=True):
     """What a user asked for, parsed; `repository` is where REPO's images go in the chain registry."""
 
     root: Path
@@ -47,7 +47,7 @@ class Request(Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(request: Request) -> Graph:
+def read(request: NumberedRequest) -> Graph:
     """Translate the tree into the Graph that was asked for.
 
     Errors: `WrongUseError` with every problem of every option, args file and Dockerfile at once.
@@ -62,9 +62,9 @@ def read(request: Request) -> Graph:
 class _Reader:
     """Reads one tree for one request and collects what is wrong on the way."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: NumberedRequest) -> None:
         self.request = request
-        self.tree = Tree(request.root)
+        self.tree = ChainFolder(request.root)
 
     def graph(self) -> Graph:
         request = self.request
@@ -332,7 +332,7 @@ class _Reader:
         path = folder / f"{taker}-test"
         if not path.is_file():
             return None
-        self.tree.problems.extend(read_trial(path, self.tree.shown(path))[1])
+        self.tree.problems.extend(read_image_test(path, self.tree.shown(path))[1])
         return path
 
     def _args_of(

@@ -36,7 +36,7 @@ class Numbered(Struct, frozen=True, kw_only=True):
     facts: Dockerfile
 
 
-class Tree:
+class ChainFolder:
     """The folder around the options: reads files and collects what is wrong on the way."""
 
     def __init__(self, root: Path) -> None:
@@ -69,7 +69,7 @@ class Tree:
         return dockerfile
 
 
-def read_option(tree: Tree, name: str, platforms: Iterable[Platform]) -> tuple[Numbered, ...]:
+def read_option(tree: ChainFolder, name: str, platforms: Iterable[Platform]) -> tuple[Numbered, ...]:
     """The numbered Dockerfiles of an option, in order; everything that is wrong with the folder goes to the tree."""
     folder = tree.root / name
     if not folder.is_dir():
@@ -113,7 +113,7 @@ def read_option(tree: Tree, name: str, platforms: Iterable[Platform]) -> tuple[N
     return tuple(found)
 
 
-def _missing_option(tree: Tree, name: str, folder: Path) -> None:
+def _missing_option(tree: ChainFolder, name: str, folder: Path) -> None:
     try:
         present = sorted(
             entry.name
@@ -127,7 +127,7 @@ def _missing_option(tree: Tree, name: str, folder: Path) -> None:
     tree.problem(None, f"option {name!r}: there is no folder {str(folder)!r}", hint)
 
 
-def _check_descriptors(tree: Tree, found: Iterable[Numbered]) -> None:
+def _check_descriptors(tree: ChainFolder, found: Iterable[Numbered]) -> None:
     seen: dict[str, Numbered] = {}
     for item in found:
         if item.descriptor in STAGES:
@@ -146,7 +146,7 @@ def _check_descriptors(tree: Tree, found: Iterable[Numbered]) -> None:
 
 
 def _check_args_files(
-    tree: Tree, folder: Path, names: Iterable[str], found: Iterable[Numbered], platforms: Iterable[Platform]
+    tree: ChainFolder, folder: Path, names: Iterable[str], found: Iterable[Numbered], platforms: Iterable[Platform]
 ) -> None:
     """Every `*-args` file must be one that a Dockerfile or stage takes on some platform."""
     takers = [item.descriptor for item in found] + list(STAGES)
@@ -168,7 +168,7 @@ def _check_args_files(
         )
 
 
-def _check_tests(tree: Tree, folder: Path, names: Iterable[str], found: Iterable[Numbered]) -> None:
+def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], found: Iterable[Numbered]) -> None:
     """Every `*-test` file must be one that a Dockerfile or production has."""
     takers = [*(item.descriptor for item in found), "production"]
     for file_name in names:
@@ -183,7 +183,7 @@ def _check_tests(tree: Tree, folder: Path, names: Iterable[str], found: Iterable
         )
 
 
-def _check_base_argument(tree: Tree, item: Numbered) -> None:
+def _check_base_argument(tree: ChainFolder, item: Numbered) -> None:
     if not base_arg_used(item.facts, BASE):
         tree.problem(
             item.path,

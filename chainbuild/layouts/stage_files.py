@@ -20,7 +20,7 @@ from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, p
 from chainbuild.dockerfile.images import find_foundation
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.host.package_data import PROGRAM, proof_path, shipped
-from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, Tree
+from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, ChainFolder
 from chainbuild.model import HandedFile
 from chainbuild.references import Platform
 from chainbuild.text import perhaps_you_meant
@@ -73,7 +73,7 @@ class StageFiles(Struct, frozen=True, kw_only=True):
 
 
 def read_stage_files(
-    tree: Tree, *, platform: Platform, build_platform: Platform, contexts: Collection[str] = ()
+    tree: ChainFolder, *, platform: Platform, build_platform: Platform, contexts: Collection[str] = ()
 ) -> StageFiles | None:
     """Find the stages of a tree and read them; what is wrong with them goes to the tree. None if one cannot be read.
 
@@ -99,7 +99,7 @@ def uses_program(dockerfile: Dockerfile, *, platform: Platform, build_platform: 
     return any(name == normal_context_name(PROGRAM) for name, _ in facts.named_sources)
 
 
-def _own_stages(tree: Tree) -> dict[str, Path]:
+def _own_stages(tree: ChainFolder) -> dict[str, Path]:
     folder = tree.root / FOLDER
     try:
         names = sorted(entry.name for entry in folder.iterdir())
@@ -126,7 +126,7 @@ def _own_stages(tree: Tree) -> dict[str, Path]:
     return found
 
 
-def _read(tree: Tree, kind: str, own: Path | None) -> StageFile | None:
+def _read(tree: ChainFolder, kind: str, own: Path | None) -> StageFile | None:
     default = shipped(f"{FOLDER}/Dockerfile-{kind}")
     path = own or default
     facts = tree.read_dockerfile(path)
@@ -139,7 +139,7 @@ def _read(tree: Tree, kind: str, own: Path | None) -> StageFile | None:
     )
 
 
-def _target(tree: Tree, path: Path, facts: Dockerfile) -> str | None:
+def _target(tree: ChainFolder, path: Path, facts: Dockerfile) -> str | None:
     """Return the stage that a comment `# chainbuild: target NAME` in the first lines names."""
     try:
         lines = path.read_bytes().split(b"\n")[:_ASKS_IN_LINES]
@@ -166,7 +166,9 @@ def _target(tree: Tree, path: Path, facts: Dockerfile) -> str | None:
 class _Checker:
     """Checks that each stage reads what it is given, and that the two fit."""
 
-    def __init__(self, tree: Tree, platform: Platform, build_platform: Platform, contexts: Collection[str]) -> None:
+    def __init__(
+        self, tree: ChainFolder, platform: Platform, build_platform: Platform, contexts: Collection[str]
+    ) -> None:
         self.tree = tree
         self.platform = platform
         self.build_platform = build_platform
@@ -240,9 +242,11 @@ class _Checker:
         ignore = find_ignore(production.path.parent, production.path)
         if ignore.ignores(TARBALL):
             self.tree.problem(
-                production.path, f"{TARBALL} is left out by the ignore file of {FOLDER}/",
-                f"Add the line !{TARBALL} to it.", line=line,
-            )  # fmt: skip
+                production.path,
+                f"{TARBALL} is left out by the ignore file of {FOLDER}/",
+                f"Add the line !{TARBALL} to it.",
+                line=line,
+            )
 
     def _facts(self, file: StageFile) -> Facts:
         markers = _markers()

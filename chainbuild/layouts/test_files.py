@@ -27,7 +27,7 @@ _ASKS_IN_LINES: Final = 20
 _ASK = re.compile(rb"^\s*(?:#|//|--|;)+\s*chainbuild:\s*(?P<words>.*?)\s*$")
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class ImageTest(Struct, frozen=True, kw_only=True):
     """A test as it was read: its digest names it in verdicts; `seconds` is its time limit."""
 
     path: Path
@@ -36,14 +36,14 @@ class Trial(Struct, frozen=True, kw_only=True):
     seconds: float = TIME_LIMIT
 
 
-def read_trial(path: Path, shown: str = "") -> tuple[Trial, tuple[Problem, ...]]:
+def read_image_test(path: Path, shown: str = "") -> tuple[ImageTest, tuple[Problem, ...]]:
     """Read what a test asks for, and what is wrong with that."""
     shown = shown or str(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
         problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="A test is a readable file.")
-        return Trial(path=path, digest=""), (problem,)
+        return ImageTest(path=path, digest=""), (problem,)
     network, seconds = False, TIME_LIMIT
     problems: list[Problem] = []
     for number, line in enumerate(raw.split(b"\n")[:_ASKS_IN_LINES], start=1):
@@ -63,14 +63,14 @@ def read_trial(path: Path, shown: str = "") -> tuple[Trial, tuple[Problem, ...]]
         hint = "Begin it with #!/bin/sh, or whatever runs it."
         problems.append(Problem(path=shown, line=1, message="neither a script with a #! line nor a program", hint=hint))
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    return Trial(path=path, digest=digest, network=network, seconds=seconds), tuple(problems)
+    return ImageTest(path=path, digest=digest, network=network, seconds=seconds), tuple(problems)
 
 
 def has_passed(step: Step, record: Record) -> bool:
     """Whether a step has no test, or its recorded image has passed it as it is now."""
-    return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_trial(step.test)[0])
+    return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_image_test(step.test)[0])
 
 
-def verdict_of(trial: Trial) -> str:
+def verdict_of(trial: ImageTest) -> str:
     """What a record says of a test that passed; another test's verdict differs."""
     return f"passed {trial.digest}"

@@ -35,7 +35,7 @@ _OTHERS_START_SECONDS: Final = 2.0
 Whose = Literal["own", "open", "other user", "foreign"]
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class RegistryInstance(Struct, frozen=True, kw_only=True):
     """A port of this machine as a user has it: the data, the leases, the compose project and the login."""
 
     port: int
@@ -60,7 +60,7 @@ class Joined(Struct, frozen=True, kw_only=True):
 class Arrival:
     """One way to a registry. Everything needs the mutex of the port."""
 
-    def __init__(self, place: Place, emit: Emit) -> None:
+    def __init__(self, place: RegistryInstance, emit: Emit) -> None:
         self._place = place
         self._emit = emit
 

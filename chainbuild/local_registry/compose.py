@@ -182,11 +182,32 @@ def _own_files(data: Path, user: str, emit: Emit) -> None:
         return
     emit(Message(text=f"taking over the files in {data}, which belong to another user"))
     argv = [
-        "docker", "run", "--rm", "--network", "none", "--user", "0:0", "--cap-drop", "ALL", "--cap-add", "CHOWN",
-        "--cap-add", "DAC_READ_SEARCH", "--security-opt", "no-new-privileges", "--pull", "never",
-        "--mount", f'type=bind,"source={data}",target=/data', "--entrypoint", "chown",
-        REGISTRY_IMAGE, "-hR", user, "/data/docker",
-    ]  # fmt: skip
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        "0:0",
+        "--cap-drop",
+        "ALL",
+        "--cap-add",
+        "CHOWN",
+        "--cap-add",
+        "DAC_READ_SEARCH",
+        "--security-opt",
+        "no-new-privileges",
+        "--pull",
+        "never",
+        "--mount",
+        f'type=bind,"source={data}",target=/data',
+        "--entrypoint",
+        "chown",
+        REGISTRY_IMAGE,
+        "-hR",
+        user,
+        "/data/docker",
+    ]
     done = run_docker(argv, seconds=_BUILD_SECONDS)
     if done.returncode != 0:
         raise docker_error(f"the files in {data} belong to another user", done)

@@ -105,10 +105,17 @@ def _containers(*filters: str) -> tuple[Container, ...] | None:
         identity, names, state, created, label, owner, data, started_by, command = json.loads(line)
         found.append(
             Container(
-                id=identity, name=names.partition(",")[0], ours=bool(label), state=state, created=created,
-                owner=_one_line(owner), data=data, started_by=started_by, command=_one_line(command),
+                id=identity,
+                name=names.partition(",")[0],
+                ours=bool(label),
+                state=state,
+                created=created,
+                owner=_one_line(owner),
+                data=data,
+                started_by=started_by,
+                command=_one_line(command),
             )
-        )  # fmt: skip
+        )
     return tuple(found)
 
 

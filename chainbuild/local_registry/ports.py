@@ -34,7 +34,7 @@ from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import user_name
 from chainbuild.local_registry import containers
 from chainbuild.registry.answers import is_registry
-from chainbuild.registry.transport import PlainTransport, Request, TransportError
+from chainbuild.registry.transport import HttpRequest, PlainTransport, TransportError
 from chainbuild.text import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -237,7 +237,7 @@ def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
 def knock(endpoint: str, seconds: float = _PING_SECONDS) -> Reply:
     """Ask what is at `host:port`, and keep the connection open."""
     transport = PlainTransport(connect_seconds=seconds)
-    request = Request(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
+    request = HttpRequest(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
     try:
         response = transport.send(request)
         response.end_within(seconds)

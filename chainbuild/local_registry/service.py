@@ -25,7 +25,7 @@ from chainbuild.local_registry import compose, containers, ports
 from chainbuild.local_registry import login as docker_login
 from chainbuild.local_registry import login as logins
 from chainbuild.local_registry import ports as knock
-from chainbuild.local_registry.arrival import POLL_SECONDS, READY_SECONDS, Arrival, Joined, Place, say, warn
+from chainbuild.local_registry.arrival import POLL_SECONDS, READY_SECONDS, Arrival, Joined, RegistryInstance, say, warn
 from chainbuild.local_registry.leases import Holder, Lease, Leases, Mark, all_leases, default_folder
 from chainbuild.registry.auth import Credentials, from_docker_config
 from chainbuild.text import escaped
@@ -108,11 +108,16 @@ class ManagedRegistry:
         self.is_own = False
         """Whether the registry that a lease is held on is this user's: the login is for it, and its data is in `data`."""
         self._compose = compose.Compose(
-            compose_file or shipped_compose_file(), port, self.data,
-            private=self._private / str(port), own_file=compose_file is not None,
-        )  # fmt: skip
+            compose_file or shipped_compose_file(),
+            port,
+            self.data,
+            private=self._private / str(port),
+            own_file=compose_file is not None,
+        )
         self._login = lru_cache(maxsize=1)(logins.ensure_login)
-        self._place = Place(port=port, data=self.data, leases=self._leases, project=self._compose, login=self._login)
+        self._place = RegistryInstance(
+            port=port, data=self.data, leases=self._leases, project=self._compose, login=self._login
+        )
 
     # ---- for runs -----------------------------------------------------------------------------------------------------
 

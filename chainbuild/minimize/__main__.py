@@ -17,21 +17,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from chainbuild.minimize.discover import Environment, Wishes
+from chainbuild.minimize.discover import Environment, MinimizeArgs
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.explain import Explainer, removed, size_in_words
 from chainbuild.minimize.job import Order, pack
-from chainbuild.minimize.lists import Word, words_in
+from chainbuild.minimize.lists import ListWord, words_in
 from chainbuild.minimize.loader import Loader, Seed, close, elf_files, is_secure, runs_or_loads, top_folders
 from chainbuild.minimize.page import page
 from chainbuild.minimize.problems import errors, warnings
 from chainbuild.minimize.pythons import document as python_document
 from chainbuild.minimize.pythons import pythons
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS, minimize_report, saved
-from chainbuild.minimize.root import Root, shown
+from chainbuild.minimize.root import RootFileSystem, shown
 from chainbuild.minimize.sbom import image_sbom
 from chainbuild.minimize.scripts import DEFAULT_PATH
-from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.search import Search, SearchSettings
 from chainbuild.minimize.startup import Runtime, startup
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
@@ -173,7 +173,7 @@ def _removed(options: argparse.Namespace) -> int:
     return 0
 
 
-def _texts(words: Iterable[Word]) -> tuple[str, ...]:
+def _texts(words: Iterable[ListWord]) -> tuple[str, ...]:
     return tuple(word.text for word in words if not word.taken_back)
 
 
@@ -195,7 +195,7 @@ def _html(options: argparse.Namespace) -> int:
 
 
 def _sbom(options: argparse.Namespace) -> int:
-    document, unreadable = image_sbom(Root(options.root), options.name, _epoch())
+    document, unreadable = image_sbom(RootFileSystem(options.root), options.name, _epoch())
     write_json(document, options.output)
     for path in unreadable:
         print(f"error: {shown(path)} cannot be read", file=sys.stderr)
@@ -229,7 +229,7 @@ def _pack(options: argparse.Namespace) -> int:
             users=options.keep_users,
             image_user=options.image_user,
             sbom=bool(options.sbom),
-            wishes=Wishes(
+            wishes=MinimizeArgs(
                 keep_dlopen=options.keep_dlopen,
                 keep_plugins=options.keep_plugins,
                 keep_surroundings=options.keep_surroundings,
@@ -266,9 +266,11 @@ def _pack(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     verdict = verify(options.root, baseline=options.baseline, library_path=options.library_path)
-    report = verdict.document() | {"pythons": python_document(pythons(Root(options.root), options.python_path))}
+    report = verdict.document() | {
+        "pythons": python_document(pythons(RootFileSystem(options.root), options.python_path))
+    }
     if options.configuration is not None:
-        started = startup(Root(options.root), Runtime.read(options.configuration))
+        started = startup(RootFileSystem(options.root), Runtime.read(options.configuration))
         report["configuration"] = started.document()
     if options.report:
         write_json(report, options.report)
@@ -295,14 +297,14 @@ def _stamp(options: argparse.Namespace) -> int:
 
 def _whose(options: argparse.Namespace) -> int:
     questions = json.loads(Path(options.questions).read_text(encoding="utf-8"))
-    write_json(answers(Root(options.root), questions), options.output)
+    write_json(answers(RootFileSystem(options.root), questions), options.output)
     return 0
 
 
 def _closure(options: argparse.Namespace) -> int:
     start = time.monotonic()
-    tree, reader = Root(options.root), ElfReader()
-    loader = Loader(Search(tree, reader, Settings(library_path=options.library_path)))
+    tree, reader = RootFileSystem(options.root), ElfReader()
+    loader = Loader(Search(tree, reader, SearchSettings(library_path=options.library_path)))
     tops, nothing = top_folders(tree, options.paths or ["/*"])
     seeds = []
     for path, elf in elf_files(tree, reader, tops):

@@ -50,46 +50,114 @@ class Abi:
 
 _ABIS = (
     Abi(
-        name="amd64", bits=64, little=True, machine=EM_X86_64, loaders=("/lib64/ld-linux-x86-64.so.2",),
-        musl="x86_64", triplet="x86_64-linux-gnu", platform="x86_64", cache_flags=0x0303,
+        name="amd64",
+        bits=64,
+        little=True,
+        machine=EM_X86_64,
+        loaders=("/lib64/ld-linux-x86-64.so.2",),
+        musl="x86_64",
+        triplet="x86_64-linux-gnu",
+        platform="x86_64",
+        cache_flags=0x0303,
     ),
     Abi(
-        name="x32", bits=32, little=True, machine=EM_X86_64, loaders=("/libx32/ld-linux-x32.so.2",),
-        musl="x32", triplet="x86_64-linux-gnux32", platform="x86_64", cache_flags=0x0803,
+        name="x32",
+        bits=32,
+        little=True,
+        machine=EM_X86_64,
+        loaders=("/libx32/ld-linux-x32.so.2",),
+        musl="x32",
+        triplet="x86_64-linux-gnux32",
+        platform="x86_64",
+        cache_flags=0x0803,
     ),
     Abi(
-        name="i386", bits=32, little=True, machine=EM_386, loaders=("/lib/ld-linux.so.2",),
-        musl="i386", triplet="i386-linux-gnu", platform="i686", cache_flags=0x0003,
+        name="i386",
+        bits=32,
+        little=True,
+        machine=EM_386,
+        loaders=("/lib/ld-linux.so.2",),
+        musl="i386",
+        triplet="i386-linux-gnu",
+        platform="i686",
+        cache_flags=0x0003,
     ),
     Abi(
-        name="arm64", bits=64, little=True, machine=EM_AARCH64, loaders=("/lib/ld-linux-aarch64.so.1",),
-        musl="aarch64", triplet="aarch64-linux-gnu", platform="aarch64", cache_flags=0x0A03,
+        name="arm64",
+        bits=64,
+        little=True,
+        machine=EM_AARCH64,
+        loaders=("/lib/ld-linux-aarch64.so.1",),
+        musl="aarch64",
+        triplet="aarch64-linux-gnu",
+        platform="aarch64",
+        cache_flags=0x0A03,
     ),
     Abi(
-        name="armhf", bits=32, little=True, machine=EM_ARM, loaders=("/lib/ld-linux-armhf.so.3",),
-        musl="armhf", triplet="arm-linux-gnueabihf", platform="v7l", cache_flags=0x0903,
+        name="armhf",
+        bits=32,
+        little=True,
+        machine=EM_ARM,
+        loaders=("/lib/ld-linux-armhf.so.3",),
+        musl="armhf",
+        triplet="arm-linux-gnueabihf",
+        platform="v7l",
+        cache_flags=0x0903,
     ),
     Abi(
-        name="armel", bits=32, little=True, machine=EM_ARM, loaders=("/lib/ld-linux.so.3",),
-        musl="arm", triplet="arm-linux-gnueabi", platform="v5l", cache_flags=0x0B03,
+        name="armel",
+        bits=32,
+        little=True,
+        machine=EM_ARM,
+        loaders=("/lib/ld-linux.so.3",),
+        musl="arm",
+        triplet="arm-linux-gnueabi",
+        platform="v5l",
+        cache_flags=0x0B03,
     ),
     Abi(
-        name="riscv64", bits=64, little=True, machine=EM_RISCV, loaders=("/lib/ld-linux-riscv64-lp64d.so.1",),
-        musl="riscv64", triplet="riscv64-linux-gnu", cache_flags=0x1003,
+        name="riscv64",
+        bits=64,
+        little=True,
+        machine=EM_RISCV,
+        loaders=("/lib/ld-linux-riscv64-lp64d.so.1",),
+        musl="riscv64",
+        triplet="riscv64-linux-gnu",
+        cache_flags=0x1003,
     ),
     Abi(
-        name="ppc64el", bits=64, little=True, machine=EM_PPC64, loaders=("/lib64/ld64.so.2",),
-        musl="powerpc64le", triplet="powerpc64le-linux-gnu", platform="power8", cache_flags=0x0503,
+        name="ppc64el",
+        bits=64,
+        little=True,
+        machine=EM_PPC64,
+        loaders=("/lib64/ld64.so.2",),
+        musl="powerpc64le",
+        triplet="powerpc64le-linux-gnu",
+        platform="power8",
+        cache_flags=0x0503,
     ),
     Abi(
-        name="s390x", bits=64, little=False, machine=EM_S390, loaders=("/lib/ld64.so.1",),
-        musl="s390x", triplet="s390x-linux-gnu", platform="z900", cache_flags=0x0403,
+        name="s390x",
+        bits=64,
+        little=False,
+        machine=EM_S390,
+        loaders=("/lib/ld64.so.1",),
+        musl="s390x",
+        triplet="s390x-linux-gnu",
+        platform="z900",
+        cache_flags=0x0403,
     ),
     Abi(
-        name="loong64", bits=64, little=True, machine=EM_LOONGARCH, musl="loongarch64",
-        loaders=("/lib64/ld-linux-loongarch-lp64d.so.1",), triplet="loongarch64-linux-gnu", cache_flags=0x1203,
+        name="loong64",
+        bits=64,
+        little=True,
+        machine=EM_LOONGARCH,
+        musl="loongarch64",
+        loaders=("/lib64/ld-linux-loongarch-lp64d.so.1",),
+        triplet="loongarch64-linux-gnu",
+        cache_flags=0x1203,
     ),
-)  # fmt: skip
+)
 
 _BY_KEY = {(abi.bits, abi.little, abi.machine): abi for abi in _ABIS}
 _BY_NAME = {abi.name: abi for abi in _ABIS}
@@ -111,9 +179,7 @@ def abi_of(elf: Elf) -> Abi:
     if known is not None:
         return known
     order = "little" if elf.little else "big"
-    return Abi(
-        name=f"machine-{elf.machine}-{elf.bits}-{order}", bits=elf.bits, little=elf.little, machine=elf.machine
-    )  # fmt: skip
+    return Abi(name=f"machine-{elf.machine}-{elf.bits}-{order}", bits=elf.bits, little=elf.little, machine=elf.machine)
 
 
 def loadable(elf: Elf, abi: Abi) -> bool:

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.packages import Ownership
-from chainbuild.minimize.root import Root
-from chainbuild.minimize.select import Selection
+from chainbuild.minimize.root import RootFileSystem
+from chainbuild.minimize.select import KeptFiles
 
 STATES = ("kept", "production", "trimmed", "left")
 _LARGEST = 5
@@ -27,7 +27,11 @@ class Account:
 
 
 def accounts(
-    chain: Root, production: Root, ownership: Ownership, kept: dict[str, int], trimmed: frozenset[str]
+    chain: RootFileSystem,
+    production: RootFileSystem,
+    ownership: Ownership,
+    kept: dict[str, int],
+    trimmed: frozenset[str],
 ) -> dict[str, Account]:
     """The accounts of all owners; ``kept`` has the bytes that are kept of each path of the chain's image.
 
@@ -60,7 +64,7 @@ def accounts(
     return dict(sorted(result.items()))
 
 
-def sizes(root: Root, ownership: Ownership) -> dict[str, int]:
+def sizes(root: RootFileSystem, ownership: Ownership) -> dict[str, int]:
     """The bytes of everything in ``root`` by owner, hard links once."""
     result: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
@@ -78,7 +82,7 @@ def sizes(root: Root, ownership: Ownership) -> dict[str, int]:
 def _enter(
     result: dict[str, Account],
     ownership: Ownership,
-    production: Root,
+    production: RootFileSystem,
     path: str,
     size: int,
     kept: dict[str, int],
@@ -110,7 +114,7 @@ def folder_owner(path: str) -> str:
     return "dir:/" + "/".join(parts[:2])
 
 
-def links_to_files(chain: Root, selection: Selection) -> dict[str, str]:
+def links_to_files(chain: RootFileSystem, selection: KeptFiles) -> dict[str, str]:
     """By path the regular file that each link of ``chain`` leads to in the end, but for what is kept; sorted."""
     found: dict[str, str] = {}
     for path, node in chain.walk("/", skip=_SKIP):

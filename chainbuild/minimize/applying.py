@@ -65,7 +65,7 @@ class Applier:
                     folder = parent(pattern)
                     self.ground.note(
                         trigger.path, folder, folder, "surroundings", rule.tells_what, "left", rule=rule.name
-                    )  # fmt: skip
+                    )
 
     def _rules_of(self, trigger: Trigger) -> Iterator[tuple[Rule, dict[str, str]]]:
         elf = trigger.elf

@@ -19,20 +19,37 @@ from chainbuild.minimize.root import base, join, parent
 from chainbuild.minimize.select import is_wide
 
 NOISE = (
-    ("the kernel and the container engine", r"/(?:proc|sys|dev|run)/.*", r"/var/(?:run|lock)(?:/.*)?",
-     r"/etc/(?:hosts|hostname|resolv\.conf|mtab|fstab|machine-id)", r"/var/lib/dbus/machine-id"),
+    (
+        "the kernel and the container engine",
+        r"/(?:proc|sys|dev|run)/.*",
+        r"/var/(?:run|lock)(?:/.*)?",
+        r"/etc/(?:hosts|hostname|resolv\.conf|mtab|fstab|machine-id)",
+        r"/var/lib/dbus/machine-id",
+    ),
     ("temporary files, caches, homes and mount points", r"/(?:tmp|var/tmp|var/cache|root|home|mnt|media|boot)(?:/.*)?"),
     ("accounts", r"/etc/(?:passwd|group|shadow|gshadow|shells|login\.defs|subuid|subgid)-?"),
     ("documentation", r"/usr/(?:local/)?share/(?:doc|doc-base|man|info|lintian|bug|help|gtk-doc)(?:/.*)?"),
-    ("what only builds use", r"/usr/(?:local/)?(?:include|src)(?:/.*)?", r"/usr/lib/(?:debug|gcc|gcc-cross|cmake)(?:/.*)?",
-     r"/usr/(?:local/)?bin/(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|cpp|ld|as|ar|nm|ranlib|strip|objcopy|objdump|make|gdb)(?:-[\d.]+)?",
-     r".*/(?:pkgconfig|include)(?:/.*)?", r".*\.(?:h|hpp|c|cc|cpp|o|a|la|pc|cmake|debug|gcda)", r"/build/.*"),
-    ("package managers", r"/var/(?:lib|cache)/(?:dpkg|apt|debconf)(?:/.*)?", r"/etc/(?:apt|dpkg)(?:/.*)?",
-     r"/usr/(?:bin|lib|share)/(?:apt|dpkg)[^/]*(?:/.*)?"),
-    ("shells, which an image may be meant not to have",
-     r"(?:/usr)?/bin/(?:sh|bash|dash|ash|csh|tcsh|zsh|ksh|env|false|true|login|su)"),
+    (
+        "what only builds use",
+        r"/usr/(?:local/)?(?:include|src)(?:/.*)?",
+        r"/usr/lib/(?:debug|gcc|gcc-cross|cmake)(?:/.*)?",
+        r"/usr/(?:local/)?bin/(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|cpp|ld|as|ar|nm|ranlib|strip|objcopy|objdump|make|gdb)(?:-[\d.]+)?",
+        r".*/(?:pkgconfig|include)(?:/.*)?",
+        r".*\.(?:h|hpp|c|cc|cpp|o|a|la|pc|cmake|debug|gcda)",
+        r"/build/.*",
+    ),
+    (
+        "package managers",
+        r"/var/(?:lib|cache)/(?:dpkg|apt|debconf)(?:/.*)?",
+        r"/etc/(?:apt|dpkg)(?:/.*)?",
+        r"/usr/(?:bin|lib|share)/(?:apt|dpkg)[^/]*(?:/.*)?",
+    ),
+    (
+        "shells, which an image may be meant not to have",
+        r"(?:/usr)?/bin/(?:sh|bash|dash|ash|csh|tcsh|zsh|ksh|env|false|true|login|su)",
+    ),
     ("translations", r"/usr/(?:local/)?share/locale(?:/.*)?"),
-)  # fmt: skip
+)
 """Paths that are not reported: what they are, and regular expressions. Libraries are no data in programs, whose loader
 follows their names; in a script or in settings they are."""
 

@@ -15,15 +15,15 @@ from chainbuild.minimize.constants import Constants, calls, constants_of, paths_
 from chainbuild.minimize.datapaths import DataPaths
 from chainbuild.minimize.elf import ET_DYN, ET_EXEC, Elf
 from chainbuild.minimize.environment import keep_wanted
-from chainbuild.minimize.ground import Discovery, Environment, Ground, Opened, Places, Wishes
+from chainbuild.minimize.ground import Discovery, Environment, Ground, MinimizeArgs, Opened, SearchGround
 from chainbuild.minimize.loader import Seed, close, runs_or_loads, top_folders
 from chainbuild.minimize.packages import Ownership
 from chainbuild.minimize.root import base, join, parent
 from chainbuild.minimize.scripts import PROGRAM_FOLDERS, lacking_interpreters
 from chainbuild.minimize.search import is_musl
-from chainbuild.minimize.select import Selection
+from chainbuild.minimize.select import KeptFiles
 
-__all__ = ["Discovery", "Environment", "Opened", "Places", "Wishes", "discover", "services_in"]
+__all__ = ["Discovery", "Environment", "MinimizeArgs", "Opened", "SearchGround", "discover", "services_in"]
 
 _ROUNDS = 32
 _NSSWITCH = "/etc/nsswitch.conf"
@@ -31,7 +31,7 @@ _BUILT_IN_SINCE = "GLIBC_2.34"  # the C library has the services files and dns i
 _MOST_TEXT = 256 << 10
 
 
-def discover(places: Places, selection: Selection, wishes: Wishes, ownership: Ownership) -> Discovery:
+def discover(places: SearchGround, selection: KeptFiles, wishes: MinimizeArgs, ownership: Ownership) -> Discovery:
     """Adds to ``selection``, and to what files need in the eyes of the reader, what ``wishes`` ask for.
 
     ``ownership`` is the chain's.
@@ -40,7 +40,7 @@ def discover(places: Places, selection: Selection, wishes: Wishes, ownership: Ow
 
 
 class _Work:
-    def __init__(self, places: Places, selection: Selection, wishes: Wishes, ownership: Ownership) -> None:
+    def __init__(self, places: SearchGround, selection: KeptFiles, wishes: MinimizeArgs, ownership: Ownership) -> None:
         self.places = places
         self.ground = Ground(places, selection, wishes)
         self.applier = Applier(self.ground)
@@ -162,9 +162,7 @@ class _Work:
         more = False
         for name in names:
             if not is_c_library(name) and base(name) != base(path):
-                more |= self.ground.open(
-                    path, elf, name, "dlopen", "named in its data", keep=self.wishes.keep_dlopen
-                )  # fmt: skip
+                more |= self.ground.open(path, elf, name, "dlopen", "named in its data", keep=self.wishes.keep_dlopen)
         return more
 
     def _name_services(self, path: str, elf: Elf) -> bool:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from chainbuild.minimize.root import Node, Tree, open_file
+from chainbuild.minimize.root import FileTree, Node, open_file
 
 MAGIC = b"\x7fELF"
 ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
@@ -26,8 +26,12 @@ _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _PF_X, _PF_W = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
 _DT_FLAGS_1, _DT_VERDEF, _DT_VERDEFNUM, _DT_VERNEED, _DT_VERNEEDNUM = (
-    0x6FFFFFFB, 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF,
-)  # fmt: skip
+    0x6FFFFFFB,
+    0x6FFFFFFC,
+    0x6FFFFFFD,
+    0x6FFFFFFE,
+    0x6FFFFFFF,
+)
 _VER_FLG_BASE, _VER_FLG_WEAK = 1, 2
 
 _PAGE = 4096
@@ -344,7 +348,7 @@ class ElfReader:
         self._known[node.host] = replace(elf, needed=elf.needed + more)
         return bool(more)
 
-    def read(self, tree: Tree, path: str) -> Elf | ElfProblem | None:
+    def read(self, tree: FileTree, path: str) -> Elf | ElfProblem | None:
         """What lies at ``path``, which is free of links; None when it is no ELF file, or none at all."""
         node = tree.entry(path)
         return None if node is None else self.read_node(node)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chainbuild.minimize.ground import Environment, Ground
-from chainbuild.minimize.root import Root, join
+from chainbuild.minimize.root import RootFileSystem, join
 from chainbuild.minimize.rules import BIG
 
 _LOCALES = "/usr/lib/locale"
@@ -24,7 +24,7 @@ _CHUNK = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedPath:
     """A file or folder of the chain's image, and why; ``big`` if it is only brought by name."""
 
     path: str
@@ -33,21 +33,21 @@ class Wanted:
     big: bool = False
 
 
-def wanted(chain: Root, environment: Environment) -> Iterator[Wanted]:
+def wanted(chain: RootFileSystem, environment: Environment) -> Iterator[WantedPath]:
     """What the variables name, as far as the chain's image has it."""
     for variable, name in (("LC_ALL", environment.lc_all), ("LANG", environment.lang)):
         why = f"the locale {name}, which {variable} of the chain's image names"
         for path in locale_paths(chain, name):
             node = chain.stat(path)
             big = path == _ARCHIVE and node is not None and node.size > BIG
-            yield Wanted(path=path, why=why, rule="locale", big=big)
+            yield WantedPath(path=path, why=why, rule="locale", big=big)
     zone = environment.time_zone.removeprefix(":").removeprefix(f"{_ZONES}/")
     if _ZONE.fullmatch(zone) and chain.is_file(join(_ZONES, zone)):
         why = f"the time zone {zone}, which TZ of the chain's image names"
-        yield Wanted(path=join(_ZONES, zone), why=why, rule="time-zone")
+        yield WantedPath(path=join(_ZONES, zone), why=why, rule="time-zone")
 
 
-def locale_paths(chain: Root, name: str) -> Iterator[str]:
+def locale_paths(chain: RootFileSystem, name: str) -> Iterator[str]:
     """Where the chain's image has the locale ``name``: a folder, else the archive if that has it; none for C and POSIX."""
     match = _NAME.fullmatch(name)
     if match is None or name in ("C", "POSIX"):
@@ -70,7 +70,7 @@ def _spellings(match: re.Match[str]) -> Iterator[str]:
     yield f"{language}{modifier}"
 
 
-def _archive_has(chain: Root, names: list[str]) -> bool:
+def _archive_has(chain: RootFileSystem, names: list[str]) -> bool:
     """Whether one of ``names`` stands in the archive's table of names."""
     found = chain.resolve(_ARCHIVE)
     node = None if found is None else chain.entry(found)

@@ -12,13 +12,13 @@ from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.layout import same_content
 from chainbuild.minimize.loader import Loader
-from chainbuild.minimize.root import Root
-from chainbuild.minimize.search import Found, Search, Settings, asker_of
-from chainbuild.minimize.select import Selection, keep_also
+from chainbuild.minimize.root import RootFileSystem
+from chainbuild.minimize.search import Found, Search, SearchSettings, asker_of
+from chainbuild.minimize.select import KeptFiles, keep_also
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
+class MinimizeArgs:
     """What is kept of what is found; what is not is reported.
 
     ``keep_data`` has the packages whose data is kept that programs name, of which those in ``optional_data`` may be unknown;
@@ -76,11 +76,11 @@ class Discovery:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
+class SearchGround:
     """Where is looked: the two trees, the settings of the image, and what else is looked at."""
 
-    chain: Root
-    production: Root
+    chain: RootFileSystem
+    production: RootFileSystem
     reader: ElfReader
     library_path: str
     search_path: str
@@ -91,7 +91,7 @@ class Places:
 class Ground:
     """The state of one discovery."""
 
-    def __init__(self, places: Places, selection: Selection, wishes: Wishes) -> None:
+    def __init__(self, places: SearchGround, selection: KeptFiles, wishes: MinimizeArgs) -> None:
         self.places = places
         self.chain, self.production, self.reader = places.chain, places.production, places.reader
         self.selection = selection
@@ -101,8 +101,8 @@ class Ground:
         self.other = self._loader(self.production)
         self._same_libc: dict[str, bool] = {}
 
-    def _loader(self, tree: Root) -> Loader:
-        settings = Settings(library_path=self.places.library_path, cache=tree is self.chain, fresh=True)
+    def _loader(self, tree: RootFileSystem) -> Loader:
+        settings = SearchSettings(library_path=self.places.library_path, cache=tree is self.chain, fresh=True)
         return Loader(Search(tree, self.reader, settings))
 
     def renew(self) -> None:
@@ -131,7 +131,7 @@ class Ground:
             there = self.provided("libc.so.6", elf)
             here = self.loader.search.find(
                 "libc.so.6", abi_of(elf), self.loader.interpreter_for(elf), asker_of("/", elf)
-            )  # fmt: skip
+            )
             one = None if there is None else self.production.entry(there.file)
             other = self.chain.entry(here.file) if isinstance(here, Found) else None
             self._same_libc[name] = one is None or (other is not None and same_content(one.host, other.host))
@@ -145,9 +145,7 @@ class Ground:
         self, asker: str, name: str, file: str, kind: str, why: str, state: str, *, rule: str = "", size: int = 0
     ) -> None:
         """Remember that something is opened; the first of the same asker and name counts."""
-        row = Opened(
-            asker=asker, name=name, file=file, kind=kind, why=why, state=state, rule=rule, bytes=size
-        )  # fmt: skip
+        row = Opened(asker=asker, name=name, file=file, kind=kind, why=why, state=state, rule=rule, bytes=size)
         self.discovery.opened.setdefault((asker, name), row)
 
     def open(self, path: str, elf: Elf, name: str, kind: str, why: str, *, keep: bool, rule: str = "") -> bool:

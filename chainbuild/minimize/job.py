@@ -9,7 +9,7 @@ from typing import Any
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.account import Account, accounts, links_to_files
 from chainbuild.minimize.account import sizes as owner_sizes
-from chainbuild.minimize.discover import Discovery, Environment, Places, Wishes, discover
+from chainbuild.minimize.discover import Discovery, Environment, MinimizeArgs, SearchGround, discover
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
 from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
@@ -17,14 +17,14 @@ from chainbuild.minimize.loader import Closure, Loader, Seed, is_secure, runs_or
 from chainbuild.minimize.nearest import nearest
 from chainbuild.minimize.pack import Packing
 from chainbuild.minimize.packages import Ownership, owned
-from chainbuild.minimize.records import Record, kept_packages, records
-from chainbuild.minimize.root import Node, Overlay, Root, size_of
+from chainbuild.minimize.records import StepRecord, kept_packages, records
+from chainbuild.minimize.root import Node, Overlay, RootFileSystem, size_of
 from chainbuild.minimize.sbom import Digests, digests_of, document, system_of
 from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
-from chainbuild.minimize.search import Search, Settings, is_musl
-from chainbuild.minimize.select import Selection, select
+from chainbuild.minimize.search import Search, SearchSettings, is_musl
+from chainbuild.minimize.select import KeptFiles, select
 from chainbuild.minimize.trim import Trim, Trimmed, trim
-from chainbuild.minimize.users import Brought, bring_users
+from chainbuild.minimize.users import AddedUsers, bring_users
 from chainbuild.minimize.write import Writer, Written
 
 
@@ -48,7 +48,7 @@ class Order:
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
     trim: Trim = field(default_factory=Trim)
-    wishes: Wishes = field(default_factory=Wishes)
+    wishes: MinimizeArgs = field(default_factory=MinimizeArgs)
     environment: Environment = field(default_factory=Environment)
     package_records: bool = True
     users: bool = True
@@ -59,7 +59,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
+class MinimizeSizes:
     """Bytes of regular files, hard links once."""
 
     chain: int
@@ -68,11 +68,11 @@ class Sizes:
 
 
 @dataclass(kw_only=True, slots=True)
-class Outcome:
+class MinimizeOutcome:
     """Everything that the job found out and did; :mod:`.report` puts it into words."""
 
     order: Order
-    selection: Selection
+    selection: KeptFiles
     trimmed: Trimmed
     discovery: Discovery
     ownership: Ownership
@@ -82,7 +82,7 @@ class Outcome:
     packing: Packing
     closure: Closure
     written: Written
-    sizes: Sizes
+    sizes: MinimizeSizes
     seeds: int
     analysis_seconds: float
     seconds: float
@@ -90,9 +90,9 @@ class Outcome:
     scripts: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     cache_written: bool = False
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, StepRecord] = field(default_factory=dict)
     sbom: dict[str, Any] | None = None
-    users: Brought = field(default_factory=Brought)
+    users: AddedUsers = field(default_factory=AddedUsers)
     links: dict[str, str] = field(default_factory=dict)
     """The links of the chain's image that are not kept, and the regular file that each leads to in the end."""
     nearest: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -105,10 +105,10 @@ class Outcome:
         return self.ownership.owner(source)
 
 
-def pack(order: Order) -> Outcome:
+def pack(order: Order) -> MinimizeOutcome:
     """Does ``order``. OSError only when the output folder cannot be written at all."""
     start = time.monotonic()
-    chain, production = Root(order.chain), Root(order.production)
+    chain, production = RootFileSystem(order.chain), RootFileSystem(order.production)
     reader = ElfReader()
     selection = select(chain, production, order.additional_files, order.optional_files)
     trimmed = trim(chain, selection, order.trim, order.additional_files)
@@ -117,13 +117,13 @@ def pack(order: Order) -> Outcome:
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)
-    searching = Search(chain, reader, Settings(library_path=order.library_path, fresh=True))
+    searching = Search(chain, reader, SearchSettings(library_path=order.library_path, fresh=True))
     packing = Packing(Loader(searching), production, overlay, library_path=order.library_path)
     damaged: dict[str, str] = {}
     seeds = _seeds(order, layout, packing, selection, damaged)
     closure = packing.settle(seeds)
     cache_written = _renew_cache(packing, reader)
-    users = bring_users(chain, overlay, order.image_user) if order.users else Brought()
+    users = bring_users(chain, overlay, order.image_user) if order.users else AddedUsers()
     files = sorted(where for where, kept in layout.placed.items() if kept.node.kind == "file")
     scripts = missing_interpreters(overlay, files, order.search_path)
     analysed = time.monotonic()
@@ -132,7 +132,7 @@ def pack(order: Order) -> Outcome:
     wrong = bool(layout.conflicts or users.conflicts or selection.unmatched or discovery.unknown_packages)
     written, written_records = _write(paperwork, overlay, wrong=wrong)
     gone = frozenset(trimmed.files)
-    return Outcome(
+    return MinimizeOutcome(
         order=order,
         selection=selection,
         trimmed=trimmed,
@@ -144,7 +144,7 @@ def pack(order: Order) -> Outcome:
         packing=packing,
         closure=closure,
         written=written,
-        sizes=Sizes(chain=size_of(chain), production=size_of(production), minimized=written.bytes),
+        sizes=MinimizeSizes(chain=size_of(chain), production=size_of(production), minimized=written.bytes),
         seeds=len(seeds),
         analysis_seconds=analysed - start,
         seconds=time.monotonic() - start,
@@ -160,8 +160,8 @@ def pack(order: Order) -> Outcome:
     )
 
 
-def _places(order: Order, chain: Root, production: Root, reader: ElfReader) -> Places:
-    return Places(
+def _places(order: Order, chain: RootFileSystem, production: RootFileSystem, reader: ElfReader) -> SearchGround:
+    return SearchGround(
         chain=chain,
         production=production,
         reader=reader,
@@ -172,12 +172,10 @@ def _places(order: Order, chain: Root, production: Root, reader: ElfReader) -> P
     )
 
 
-def _write(paperwork: _Paperwork, overlay: Overlay, *, wrong: bool) -> tuple[Written, dict[str, Record]]:
+def _write(paperwork: _Paperwork, overlay: Overlay, *, wrong: bool) -> tuple[Written, dict[str, StepRecord]]:
     """Writes what is laid out, and then the records, which hold checksums of it; nothing if there are errors."""
     order = paperwork.order
-    writer = Writer(
-        order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip
-    )  # fmt: skip
+    writer = Writer(order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip)
     if wrong:
         writer.write({})
         return writer.finish(), {}
@@ -195,8 +193,8 @@ class _Paperwork:
     def __init__(
         self,
         order: Order,
-        chain: Root,
-        production: Root,
+        chain: RootFileSystem,
+        production: RootFileSystem,
         owners: tuple[Ownership, Ownership],
         sources: dict[str, str],
     ) -> None:
@@ -217,7 +215,7 @@ class _Paperwork:
                 self._known[path] = None
         return self._known[path]
 
-    def records(self, overlay: Overlay) -> dict[str, Record]:
+    def records(self, overlay: Overlay) -> dict[str, StepRecord]:
         """What is written for scanners beside what is laid out in ``overlay``."""
         if not self.order.package_records:
             return {}
@@ -251,7 +249,7 @@ def kept_bytes(layout: Layout, packing: Packing, written: Written) -> dict[str, 
 
 
 def _seeds(
-    order: Order, layout: Layout, packing: Packing, selection: Selection, damaged: dict[str, str]
+    order: Order, layout: Layout, packing: Packing, selection: KeptFiles, damaged: dict[str, str]
 ) -> list[tuple[Seed, str]]:
     """Every ELF file that is kept, and those in the additional locations, each with its path in the result."""
     chain, reader = packing.chain.search.tree, packing.chain.search.reader

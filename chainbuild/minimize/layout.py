@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from chainbuild.minimize.abi import is_c_library
 from chainbuild.minimize.ldcache import configured_folders
 from chainbuild.minimize.notices import Notice
-from chainbuild.minimize.root import Node, Overlay, Tree, base, open_file, parent, shown
-from chainbuild.minimize.select import Kept, Selection
+from chainbuild.minimize.root import FileTree, Node, Overlay, base, open_file, parent, shown
+from chainbuild.minimize.select import Kept, KeptFiles
 
 _USUAL_FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
 _CHUNK = 1 << 20
@@ -24,7 +24,7 @@ class Layout:
     conflicts: list[Notice] = field(default_factory=list)
 
 
-def lay_out(selection: Selection, production: Tree, *, library_path: str) -> Layout:
+def lay_out(selection: KeptFiles, production: FileTree, *, library_path: str) -> Layout:
     """The layout of ``selection`` over ``production``; its own C library keeps the only one that is searched."""
     layout = Layout()
     searched = _searched(production, library_path)
@@ -66,7 +66,7 @@ def lay_over(layout: Layout, overlay: Overlay) -> None:
         overlay.add(where, kept.node)
 
 
-def _searched(production: Tree, library_path: str) -> dict[str, bool]:
+def _searched(production: FileTree, library_path: str) -> dict[str, bool]:
     """The folders that loaders search by default, if the production image has a C library at all."""
     folders = [*configured_folders(production), *library_path.split(":"), *_USUAL_FOLDERS]
     real = {production.place_folder(folder) or folder for folder in folders if folder.startswith("/")}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from chainbuild.minimize.abi import Abi, abi_of
 from chainbuild.minimize.elf import EM_386, EM_AARCH64, EM_ARM, EM_X86_64, Elf, ElfReader
-from chainbuild.minimize.root import Tree, join, parent
+from chainbuild.minimize.root import FileTree, join, parent
 
 LD_SO_CONF = "/etc/ld.so.conf"
 _MAX_DEPTH = 16
@@ -26,7 +26,7 @@ _BUILT_IN = re.compile(rb"(?:/[A-Za-z0-9_./+-]{1,200}/\x00){2,8}")
 _MUSL_DEFAULT = ("/lib", "/usr/local/lib", "/usr/lib")
 
 
-def configured_folders(tree: Tree, conf: str = LD_SO_CONF) -> tuple[str, ...]:
+def configured_folders(tree: FileTree, conf: str = LD_SO_CONF) -> tuple[str, ...]:
     """The folders that ``ldconfig`` takes from ``conf`` and what it includes, in order (ldconfig(8)).
 
     The text is as it stands in the files; folders need not exist, and one may come more than once.
@@ -36,7 +36,7 @@ def configured_folders(tree: Tree, conf: str = LD_SO_CONF) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _parse(tree: Tree, conf: str, found: list[str], seen: set[str], depth: int) -> None:
+def _parse(tree: FileTree, conf: str, found: list[str], seen: set[str], depth: int) -> None:
     where = tree.resolve(conf)
     content = None if where is None or where in seen or depth > _MAX_DEPTH else tree.read(where)
     if where is None or content is None:
@@ -56,7 +56,7 @@ def _parse(tree: Tree, conf: str, found: list[str], seen: set[str], depth: int) 
             found.append(line.partition("=")[0].rstrip())
 
 
-def built_in_folders(tree: Tree, loader: str, abi: Abi) -> tuple[str, ...]:
+def built_in_folders(tree: FileTree, loader: str, abi: Abi) -> tuple[str, ...]:
     """The folders that glibc's loader at ``loader`` searches last, read from the loader's own bytes.
 
     The list is a run of strings that end in a slash, compiled into it (``system_dirs`` in elf/dl-load.c); where
@@ -73,13 +73,13 @@ def built_in_folders(tree: Tree, loader: str, abi: Abi) -> tuple[str, ...]:
     return (*usual, "/lib", "/usr/lib")
 
 
-def ldconfig_built_in(tree: Tree, loader_folders: tuple[str, ...]) -> tuple[str, ...]:
+def ldconfig_built_in(tree: FileTree, loader_folders: tuple[str, ...]) -> tuple[str, ...]:
     """The folders that ``ldconfig`` adds after those of its configuration."""
     wide = tuple(folder for folder in loader_folders if folder.endswith("/lib64") and tree.is_folder(folder))
     return (*wide, "/lib", "/usr/lib")
 
 
-def musl_folders(tree: Tree, abi: Abi) -> tuple[str, ...]:
+def musl_folders(tree: FileTree, abi: Abi) -> tuple[str, ...]:
     """musl's search path: ``/etc/ld-musl-ARCH.path`` (newlines or colons) or what is built in."""
     content = tree.read(musl_path_file(abi))
     if content is None:
@@ -115,7 +115,7 @@ class CacheEntry:
     hwcaps: str = ""
 
 
-def read_cache(tree: Tree) -> tuple[CacheEntry, ...] | None:
+def read_cache(tree: FileTree) -> tuple[CacheEntry, ...] | None:
     """The entries of the tree's cache in the order of the file; None when there is none that glibc would take."""
     content = tree.read(LD_SO_CACHE, _MAX_CACHE)
     if content is None:
@@ -176,7 +176,7 @@ def _hwcaps_names(data: bytes, order: str, at: int) -> list[str]:
     return []
 
 
-def build_cache(tree: Tree, reader: ElfReader, abi: Abi, loader_folders: tuple[str, ...]) -> tuple[CacheEntry, ...]:
+def build_cache(tree: FileTree, reader: ElfReader, abi: Abi, loader_folders: tuple[str, ...]) -> tuple[CacheEntry, ...]:
     """The entries that the ``ldconfig`` of ``abi`` would write for ``tree``, in the order of the file.
 
     Unlike ``ldconfig`` this makes no links: a library that lies there under another name than its SONAME is
@@ -201,7 +201,7 @@ def build_cache(tree: Tree, reader: ElfReader, abi: Abi, loader_folders: tuple[s
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    tree: Tree
+    tree: FileTree
     reader: ElfReader
     abi: Abi
 
@@ -331,7 +331,7 @@ def encode_cache(entries: tuple[CacheEntry, ...], *, little: bool) -> bytes:
     extension_at = at + len(pool) + padding
     header = _MAGIC + struct.pack(
         order + "IIB3xI12x", len(entries), len(pool), _LITTLE if little else _BIG, extension_at
-    )  # fmt: skip
+    )
     return header + b"".join(rows) + pool + b"\0" * padding + _extension(order, extension_at, level_offsets)
 
 

@@ -37,7 +37,7 @@ EVERYTHING = "*"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Word:
+class ListWord:
     """A word of a list; ``text`` is without its prefix and without the backslashes that are the list's own."""
 
     text: str
@@ -50,9 +50,9 @@ class Word:
         return ("!" if self.taken_back else "?" if self.optional else "") + text
 
 
-def words_in(value: str) -> tuple[Word, ...]:
+def words_in(value: str) -> tuple[ListWord, ...]:
     """The words of a list, in order, each once; of words of the same text the one that must name something counts."""
-    found: dict[tuple[str, bool], Word] = {}
+    found: dict[tuple[str, bool], ListWord] = {}
     for written in _WORD.findall(value):
         taken_back, optional = written.startswith("!"), written.startswith("?")
         text = _ESCAPED.sub(r"\1\2", written[1:] if taken_back or optional else written)
@@ -60,10 +60,10 @@ def words_in(value: str) -> tuple[Word, ...]:
             continue
         known = found.get((text, taken_back))
         if known is None or (known.optional and not optional):
-            found[text, taken_back] = Word(text=text, optional=optional, taken_back=taken_back)
+            found[text, taken_back] = ListWord(text=text, optional=optional, taken_back=taken_back)
     return tuple(found.values())
 
 
-def as_list(words: Iterable[Word], separator: str = " ") -> str:
+def as_list(words: Iterable[ListWord], separator: str = " ") -> str:
     """A list that `words_in` reads back."""
     return separator.join(map(str, words))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import Abi, abi_of
 from chainbuild.minimize.elf import ET_DYN, ET_EXEC, Elf, ElfProblem, ElfReader
-from chainbuild.minimize.root import Node, Tree, base, parent
+from chainbuild.minimize.root import FileTree, Node, base, parent
 from chainbuild.minimize.search import Asker, Found, Search, asker_of, is_musl, musl_itself
 
 
@@ -45,7 +45,7 @@ class Closure:
     """Files that are needed (seeds are not among them unless something needs them) and how each came in."""
 
     files: dict[str, Link] = field(default_factory=dict)
-    missing: dict[tuple[str, str], Missing] = field(default_factory=dict)
+    missing: dict[tuple[str, str], MissingLibrary] = field(default_factory=dict)
 
     def add(self, process: Process) -> None:
         """Takes in what one process has loaded. The first need that brought a file is the one that is kept."""
@@ -66,7 +66,7 @@ class Closure:
         return tuple(reversed(links))
 
 
-def elf_files(tree: Tree, reader: ElfReader, paths: Iterable[str]) -> Iterator[tuple[str, Elf | ElfProblem]]:
+def elf_files(tree: FileTree, reader: ElfReader, paths: Iterable[str]) -> Iterator[tuple[str, Elf | ElfProblem]]:
     """The ELF files among ``paths`` (free of links) and below them, each once."""
     seen: set[str] = set()
     for top in paths:
@@ -96,7 +96,7 @@ def close(loader: Loader, seeds: Iterable[Seed]) -> tuple[Closure, dict[str, Pro
     return closure, processes
 
 
-def top_folders(tree: Tree, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
+def top_folders(tree: FileTree, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
     """What shell patterns name in ``tree``, links followed, and the patterns that name nothing."""
     found: dict[str, None] = {}
     empty: list[str] = []
@@ -141,7 +141,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Missing:
+class MissingLibrary:
     """A need that nothing meets."""
 
     asker: Loaded
@@ -169,7 +169,7 @@ class Process:
     interpreter_found: bool
     objects: list[Loaded] = field(default_factory=list)
     names: dict[str, Loaded] = field(default_factory=dict)
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[MissingLibrary] = field(default_factory=list)
     bad_versions: list[BadVersion] = field(default_factory=list)
     unversioned: list[tuple[Loaded, Loaded]] = field(default_factory=list)
 
@@ -249,12 +249,17 @@ class Loader:
             if above is None:
                 above = asker.askers_above
             found = self.search.find(
-                name, process.abi, process.interpreter, asker_of(asker.path, asker.elf), above,
-                flags_1=asker.elf.flags_1, secure=secure,
-            )  # fmt: skip
+                name,
+                process.abi,
+                process.interpreter,
+                asker_of(asker.path, asker.elf),
+                above,
+                flags_1=asker.elf.flags_1,
+                secure=secure,
+            )
             if not isinstance(found, Found):
                 process.missing.append(
-                    Missing(asker=asker, name=name, searched=found.searched, stopped_at=found.stopped_at)
+                    MissingLibrary(asker=asker, name=name, searched=found.searched, stopped_at=found.stopped_at)
                 )
                 continue
             same = files.get(found.file)
@@ -262,9 +267,14 @@ class Loader:
                 _know(process, same, name)
                 continue
             loaded = Loaded(
-                path=found.path, file=found.file, elf=found.elf, name=name, loader=asker, rule=found.rule,
+                path=found.path,
+                file=found.file,
+                elf=found.elf,
+                name=name,
+                loader=asker,
+                rule=found.rule,
                 variants=found.variants,
-            )  # fmt: skip
+            )
             files[found.file] = loaded
             process.objects.append(loaded)
             _know(process, loaded, name)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chainbuild.minimize.lists import literal, unescaped
-from chainbuild.minimize.root import Tree, base, join
+from chainbuild.minimize.root import FileTree, base, join
 
 MOST = 3
 """How many paths are suggested for a pattern."""
@@ -21,7 +21,7 @@ _LONGEST = 256
 _SKIP = frozenset(("/proc", "/sys", "/dev"))
 
 
-def nearest(tree: Tree, patterns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def nearest(tree: FileTree, patterns: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return for each pattern that matches nothing up to three paths of `tree`, the likeliest first.
 
     The longest folder of the pattern that exists is looked at for names that are close to the part after it. What has the
@@ -46,7 +46,7 @@ class _Close:
     names: tuple[str, ...] = ()
 
 
-def _close(tree: Tree, pattern: str) -> _Close:
+def _close(tree: FileTree, pattern: str) -> _Close:
     parts = [part for part in pattern.split("/") if part]
     folder, depth = "/", 0
     while depth < len(parts):
@@ -67,7 +67,7 @@ def _close(tree: Tree, pattern: str) -> _Close:
     return _Close(folder=folder, whole=tuple(whole[:MOST]), names=() if whole else tuple(close))
 
 
-def _elsewhere(tree: Tree, patterns: list[str]) -> dict[str, list[str]]:
+def _elsewhere(tree: FileTree, patterns: list[str]) -> dict[str, list[str]]:
     """Where files and folders of the last names of the patterns are, those with the shortest paths first."""
     wanted = {pattern: unescaped(base(pattern.rstrip("/"))) for pattern in patterns}
     wanted = {pattern: name for pattern, name in wanted.items() if _plain(name[0])}

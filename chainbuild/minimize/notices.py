@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from chainbuild.minimize.lists import Word, as_list, words_in
+from chainbuild.minimize.lists import ListWord, as_list, words_in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ def fixes(reported: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def fix_line(argument: str, paths: Iterable[str]) -> str:
     """Return the line `ARGUMENT=PATH PATH`, each path written so that it is read back as the pattern of that path alone."""
-    return f"{argument}={as_list(Word(text=_pattern(path)) for path in paths)}"
+    return f"{argument}={as_list(ListWord(text=_pattern(path)) for path in paths)}"
 
 
 def _pattern(path: str) -> str:

@@ -15,9 +15,9 @@ from chainbuild.minimize.abi import Abi, is_c_library
 from chainbuild.minimize.constants import calls
 from chainbuild.minimize.elf import Elf
 from chainbuild.minimize.ldcache import LD_SO_CONF, configured_folders, musl_folders, musl_path_file
-from chainbuild.minimize.loader import BadVersion, Closure, Loaded, Loader, Missing, Process, Seed, close
-from chainbuild.minimize.root import Node, Overlay, Tree, base, join, parent
-from chainbuild.minimize.search import Found, Search, Settings, asker_of
+from chainbuild.minimize.loader import BadVersion, Closure, Loaded, Loader, MissingLibrary, Process, Seed, close
+from chainbuild.minimize.root import FileTree, Node, Overlay, base, join, parent
+from chainbuild.minimize.search import Found, Search, SearchSettings, asker_of
 
 LIBRARY_HOME = "/usr/local/lib"
 _OWN_CONF = "/etc/ld.so.conf.d/00-chainbuild.conf"
@@ -27,7 +27,7 @@ _ROUNDS = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Brought:
+class AddedLibrary:
     """A library that comes along: its path in the result, the file it is in the chain's image, who needed it."""
 
     path: str
@@ -51,15 +51,15 @@ class Problems:
 class Packing:
     """The work of bringing libraries; ``overlay`` is the result as it grows."""
 
-    def __init__(self, chain: Loader, production: Tree, overlay: Overlay, *, library_path: str) -> None:
+    def __init__(self, chain: Loader, production: FileTree, overlay: Overlay, *, library_path: str) -> None:
         self.chain = chain
         self.production = production
         self.overlay = overlay
         self.result = Loader(
-            Search(overlay, chain.search.reader, Settings(library_path=library_path, cache=False, fresh=True))
+            Search(overlay, chain.search.reader, SearchSettings(library_path=library_path, cache=False, fresh=True))
         )
         self.home = production.place_folder(LIBRARY_HOME) or LIBRARY_HOME
-        self.brought: dict[str, Brought] = {}
+        self.brought: dict[str, AddedLibrary] = {}
         self.from_production: dict[str, set[str]] = {}
         self.problems = Problems()
         self._ensured: set[str] = set()
@@ -116,7 +116,7 @@ class Packing:
                     return False
         return True
 
-    def _anywhere(self, missing: Missing, process: Process) -> Loaded | None:
+    def _anywhere(self, missing: MissingLibrary, process: Process) -> Loaded | None:
         """For a need that only the production image's own library has: what the chain's image would take for it."""
         elf = missing.asker.elf
         found = self.chain.search.find(
@@ -199,9 +199,9 @@ class Packing:
             node = found
             self.places[source] = where
         self.overlay.add(where, node)
-        self.brought[where] = Brought(
+        self.brought[where] = AddedLibrary(
             path=where, source=source, name=name, needed_by=asker, reason=reason, node=node
-        )  # fmt: skip
+        )
         return True
 
     def _put_home_first(self) -> None:
@@ -256,7 +256,7 @@ class Packing:
                 self.problems.versions.setdefault((bad.asker.file, bad.name, bad.version), _provides(bad))
 
     @staticmethod
-    def _missing_there(missing: Missing, there: Process) -> bool:
+    def _missing_there(missing: MissingLibrary, there: Process) -> bool:
         return any(one.name == missing.name for one in there.missing)
 
 

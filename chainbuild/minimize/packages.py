@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chainbuild.minimize.root import Root, base, join, parent
+from chainbuild.minimize.root import RootFileSystem, base, join, parent
 
 DPKG = "/var/lib/dpkg"
 _APK = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
@@ -69,7 +69,7 @@ class Ownership:
         return key if package is None else package.source.partition(" ")[0] or package.name
 
 
-def owned(tree: Root) -> Ownership:
+def owned(tree: RootFileSystem) -> Ownership:
     """Everything that the records of ``tree`` say. Where two packages claim a file, the distribution's has it."""
     result = Ownership()
     _read_dpkg(tree, result)
@@ -90,11 +90,11 @@ def paragraphs(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield raw, fields
 
 
-def _text(tree: Root, path: str, limit: int = _LIMIT) -> str:
+def _text(tree: RootFileSystem, path: str, limit: int = _LIMIT) -> str:
     return (tree.read(path, limit) or b"").decode("utf-8", "surrogateescape")
 
 
-def _claim(tree: Root, result: Ownership, key: str, path: str) -> None:
+def _claim(tree: RootFileSystem, result: Ownership, key: str, path: str) -> None:
     """Notes that ``path``, as a record writes it, is a file of the package ``key``."""
     where = tree.resolve(path, follow=False)
     node = None if where is None else tree.entry(where)
@@ -110,7 +110,7 @@ def _claim(tree: Root, result: Ownership, key: str, path: str) -> None:
         claims.append(key)
 
 
-def _read_dpkg(tree: Root, result: Ownership) -> None:
+def _read_dpkg(tree: RootFileSystem, result: Ownership) -> None:
     # Each list is read once, however often a status file repeats its package.
     lists: set[str] = set()
     for raw, fields in paragraphs(_text(tree, f"{DPKG}/status")):
@@ -158,7 +158,7 @@ def _debian(raw: str, fields: dict[str, str]) -> Package | None:
     )
 
 
-def _read_apk(tree: Root, result: Ownership) -> None:
+def _read_apk(tree: RootFileSystem, result: Ownership) -> None:
     database = next((path for path in _APK if tree.is_file(path)), None)
     for raw in _text(tree, database).split("\n\n") if database else ():
         fields: dict[str, str] = {}
@@ -188,7 +188,7 @@ def _read_apk(tree: Root, result: Ownership) -> None:
             _claim(tree, result, package.key, path)
 
 
-def _read_python(tree: Root, result: Ownership) -> None:
+def _read_python(tree: RootFileSystem, result: Ownership) -> None:
     for home in dict.fromkeys(path for pattern in _PYTHON_HOMES for path in tree.glob(pattern)):
         for record in tree.names(home):
             where = join(home, record)

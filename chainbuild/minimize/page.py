@@ -326,9 +326,7 @@ def _label(name: str, size: int, state: str, where: Box) -> str:
 
 
 def _sides(box: Box) -> str:
-    return (
-        f'x="{_number(box.x)}" y="{_number(box.y)}" width="{_number(box.width)}" height="{_number(box.height)}"'
-    )  # fmt: skip
+    return f'x="{_number(box.x)}" y="{_number(box.y)}" width="{_number(box.width)}" height="{_number(box.height)}"'
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from chainbuild.minimize.explain import size_in_words
 from chainbuild.minimize.ground import Opened
-from chainbuild.minimize.job import Outcome
+from chainbuild.minimize.job import MinimizeOutcome
 from chainbuild.minimize.notices import Notice, fix_line
 from chainbuild.minimize.root import base, shown
 from chainbuild.minimize.verify import package_folder
@@ -16,7 +16,7 @@ _MOST_NAMES = 20
 _MOST_PATHS = 4
 
 
-def errors(outcome: Outcome) -> list[Notice]:
+def errors(outcome: MinimizeOutcome) -> list[Notice]:
     """Return what makes the result wrong; the stage fails with it."""
     return [
         *_patterns(outcome),
@@ -27,7 +27,7 @@ def errors(outcome: Outcome) -> list[Notice]:
     ]
 
 
-def warnings(outcome: Outcome) -> list[Notice]:
+def warnings(outcome: MinimizeOutcome) -> list[Notice]:
     """Return what a person should look at; whether the image works for it is decided by verify."""
     return [
         *_libraries(outcome),
@@ -40,7 +40,7 @@ def warnings(outcome: Outcome) -> list[Notice]:
     ]
 
 
-def _patterns(outcome: Outcome) -> Iterator[Notice]:
+def _patterns(outcome: MinimizeOutcome) -> Iterator[Notice]:
     for argument, pattern in outcome.selection.unmatched:
         near = outcome.nearest.get(pattern, ())
         hint = f"; nearest: {listed(near)}" if near else ""
@@ -51,7 +51,7 @@ def _patterns(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="pattern", text=text, path=near[0] if near else "")
 
 
-def _packages(outcome: Outcome) -> Iterator[Notice]:
+def _packages(outcome: MinimizeOutcome) -> Iterator[Notice]:
     known = sorted({package.name for package in outcome.ownership.packages.values()})
     for name in outcome.discovery.unknown_packages:
         near = difflib.get_close_matches(name, known)
@@ -60,13 +60,13 @@ def _packages(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="pattern", text=text)
 
 
-def _users(outcome: Outcome) -> Iterator[Notice]:
+def _users(outcome: MinimizeOutcome) -> Iterator[Notice]:
     for text, path in outcome.users.left:
         fix = fix_line("ADDITIONAL_FILES", [path]) if path else ""
         yield Notice(kind="user", text=text, path=path, package=outcome.owner(path) if path else "", fix=fix)
 
 
-def _libraries(outcome: Outcome) -> Iterator[Notice]:
+def _libraries(outcome: MinimizeOutcome) -> Iterator[Notice]:
     problems, owner = outcome.packing.problems, outcome.owner
     beside = {(package_folder(path), base(path)) for path in outcome.layout.placed}
     for where, missing in (("chain's image", problems.missing_in_chain), ("result", problems.missing_in_result)):
@@ -80,14 +80,14 @@ def _libraries(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="version", text=text, path=asker, package=owner(asker))
 
 
-def _interpreters(outcome: Outcome) -> Iterator[Notice]:
+def _interpreters(outcome: MinimizeOutcome) -> Iterator[Notice]:
     for path, name in sorted({**outcome.packing.problems.interpreters, **outcome.scripts}.items()):
         text = f"{shown(path)} needs the interpreter {shown(name)}, which the production image does not have"
         fix = "KEEP_INTERPRETERS=1" if path in outcome.scripts else ""
         yield Notice(kind="interpreter", text=text, path=path, package=outcome.owner(path), fix=fix)
 
 
-def _opened(outcome: Outcome) -> Iterator[Notice]:
+def _opened(outcome: MinimizeOutcome) -> Iterator[Notice]:
     left = [one for one in outcome.discovery.rows() if one.state == "left"]
     for one in left:
         if one.kind in ("plugin", "nss", "surroundings"):
@@ -101,7 +101,7 @@ def _opened(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="dlopen", text=text, fix="KEEP_DLOPEN=1")
 
 
-def _data(outcome: Outcome) -> Iterator[Notice]:
+def _data(outcome: MinimizeOutcome) -> Iterator[Notice]:
     """A line for each package of which data is named and left out, the largest first."""
     by_package: dict[str, list[Opened]] = {}
     for one in outcome.discovery.rows():
@@ -118,7 +118,7 @@ def _data(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="data", text=text, path=rows[0].file, package=owner if package is not None else "", fix=fix)
 
 
-def _left_out(outcome: Outcome) -> Iterator[Notice]:
+def _left_out(outcome: MinimizeOutcome) -> Iterator[Notice]:
     selection = outcome.selection
     lines = [(path, f"{shown(path)} is left out: {why}") for path, why in sorted(outcome.layout.dropped.items())]
     lines += [
@@ -134,11 +134,9 @@ def _left_out(outcome: Outcome) -> Iterator[Notice]:
         yield Notice(kind="link", text=text, path=path, package=outcome.owner(path))
 
 
-def _unreadable(outcome: Outcome) -> Iterator[Notice]:
+def _unreadable(outcome: MinimizeOutcome) -> Iterator[Notice]:
     for path, why in sorted(outcome.damaged.items()):
-        yield Notice(
-            kind="damaged", text=f"{shown(path)} is damaged: {why}", path=path, package=outcome.owner(path)
-        )  # fmt: skip
+        yield Notice(kind="damaged", text=f"{shown(path)} is damaged: {why}", path=path, package=outcome.owner(path))
     for path, why in outcome.unreadable:
         yield Notice(kind="unreadable", text=f"{shown(path)} cannot be read: {why}", path=path)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from chainbuild.minimize.root import MAX_HOPS, Root, base, join, parent
+from chainbuild.minimize.root import MAX_HOPS, RootFileSystem, base, join, parent
 
 SKIPPED = frozenset(
     {"__init__", "__main__", "benchmarks", "conftest", "doc", "docs", "example", "examples", "setup", "test", "tests"}
@@ -56,7 +56,7 @@ class _Places:
     environments: list[str] = field(default_factory=list)
 
 
-def pythons(tree: Root, python_path: str = "") -> tuple[Python, ...]:
+def pythons(tree: RootFileSystem, python_path: str = "") -> tuple[Python, ...]:
     """The environments of ``tree``, sorted by path; ``python_path`` is the image's ``PYTHONPATH``, which all of them have.
 
     One without modules has :data:`STARTS` alone. A name that is no text is no module's: nothing imports it.
@@ -75,7 +75,7 @@ def document(found: Iterable[Python]) -> list[dict[str, Any]]:
     return [asdict(one) for one in found]
 
 
-def _search(tree: Root) -> _Places:
+def _search(tree: RootFileSystem) -> _Places:
     """Where interpreters and virtual environments are: one walk over names, which looks at no file."""
     places = _Places()
     todo = ["/"]
@@ -98,7 +98,7 @@ def _search(tree: Root) -> _Places:
     return places
 
 
-def _installed(tree: Root, start: str, more: tuple[str, ...]) -> Python | None:
+def _installed(tree: RootFileSystem, start: str, more: tuple[str, ...]) -> Python | None:
     home = parent(parent(start))
     if tree.is_file(join(home, _SETTINGS)) or tree.read(start, 4) != b"\x7fELF":
         return None  # the copy that a virtual environment may have, or a script
@@ -112,7 +112,7 @@ def _installed(tree: Root, start: str, more: tuple[str, ...]) -> Python | None:
     return _python(tree, start, "", [*libraries, *extensions], packages, more)
 
 
-def _virtual(tree: Root, home: str, more: tuple[str, ...]) -> Python | None:
+def _virtual(tree: RootFileSystem, home: str, more: tuple[str, ...]) -> Python | None:
     settings = (tree.read(join(home, _SETTINGS)) or b"").decode("utf-8", "replace")
     said = _SETTINGS_VERSION.search(settings)
     libraries = _libraries(tree, home, f"python{said['version']}" if said else None)
@@ -127,7 +127,7 @@ def _virtual(tree: Root, home: str, more: tuple[str, ...]) -> Python | None:
 
 
 def _python(
-    tree: Root, start: str, missing: str, libraries: list[str], packages: list[str], more: tuple[str, ...]
+    tree: RootFileSystem, start: str, missing: str, libraries: list[str], packages: list[str], more: tuple[str, ...]
 ) -> Python | None:
     if not start.isprintable():
         return None
@@ -144,7 +144,7 @@ def _python(
     )
 
 
-def _libraries(tree: Root, home: str, name: str | None) -> list[str]:
+def _libraries(tree: RootFileSystem, home: str, name: str | None) -> list[str]:
     """The folders below ``home`` that hold a standard library, or what a virtual environment has instead of one.
 
     ``name`` is what they are called, where that is known, but for the ``t`` of interpreters without a global lock.
@@ -157,7 +157,7 @@ def _libraries(tree: Root, home: str, name: str | None) -> list[str]:
     ]
 
 
-def _missing_end(tree: Root, path: str) -> str:
+def _missing_end(tree: RootFileSystem, path: str) -> str:
     """What a path leads to in the end when nothing is there; empty when something is."""
     here = path
     for _ in range(MAX_HOPS):
@@ -171,7 +171,7 @@ def _missing_end(tree: Root, path: str) -> str:
     return here
 
 
-def _extensions(tree: Root, folder: str) -> Iterator[str]:
+def _extensions(tree: RootFileSystem, folder: str) -> Iterator[str]:
     """The extension modules of a standard library, but for those that only its own tests need."""
     if base(folder) != "lib-dynload" or not tree.is_folder(folder):
         return
@@ -181,7 +181,7 @@ def _extensions(tree: Root, folder: str) -> Iterator[str]:
             yield module
 
 
-def _modules(tree: Root, home: str, minor: str) -> set[str]:
+def _modules(tree: RootFileSystem, home: str, minor: str) -> set[str]:
     """What is imported of a folder of packages; ``minor`` is the interpreter's version, where it is known."""
     names = set[str]()
     for entry in tree.names(home):
@@ -197,7 +197,7 @@ def _modules(tree: Root, home: str, minor: str) -> set[str]:
     return {name for name in names if _is_wanted(name)}
 
 
-def _recorded(tree: Root, record: str, home: str, minor: str) -> Iterator[str]:
+def _recorded(tree: RootFileSystem, record: str, home: str, minor: str) -> Iterator[str]:
     """What the record of a distribution says that it brings, whether it is there or not."""
     if not tree.is_folder(record):
         return
@@ -232,7 +232,7 @@ def _paths(record: str) -> Iterator[str]:
         return
 
 
-def _is_package(tree: Root, home: str, package: tuple[str, ...]) -> bool:
+def _is_package(tree: RootFileSystem, home: str, package: tuple[str, ...]) -> bool:
     return tree.is_file(join(home, "/".join((*package, "__init__.py"))))
 
 
@@ -256,5 +256,5 @@ def _is_name(name: str) -> bool:
     return name.isidentifier() and name.isprintable()
 
 
-def _text(tree: Root, path: str) -> str:
+def _text(tree: RootFileSystem, path: str) -> str:
     return (tree.read(path, _RECORD_LIMIT) or b"").decode("utf-8", "surrogateescape")

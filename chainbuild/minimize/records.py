@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chainbuild.minimize.packages import DPKG, Ownership
-from chainbuild.minimize.root import Node, Root, Tree
+from chainbuild.minimize.root import FileTree, Node, RootFileSystem
 from chainbuild.minimize.sbom import Digests
 
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class StepRecord:
     """Something that is written for a package: what, and why."""
 
     node: Node
@@ -38,20 +38,20 @@ def kept_packages(ownership: Ownership, sources: dict[str, str]) -> dict[str, li
 
 
 def records(
-    chain: Root,
-    laid: Tree,
+    chain: RootFileSystem,
+    laid: FileTree,
     ownership: Ownership,
     there: Ownership,
     kept: dict[str, list[str]],
     digests: Callable[[str], Digests | None],
-) -> dict[str, Record]:
+) -> dict[str, StepRecord]:
     """What is to be written, by path in the result: paragraphs, checksums and licences of the Debian packages.
 
     ``laid`` is the result without them: nothing in it is replaced, and its links are followed. ``there`` is what the
     production image has of packages, ``digests`` gives the checksums of a file of the result. A result that says nowhere
     of which distribution it is gets the chain's os-release(5), without which scanners do not know whose the packages are.
     """
-    result: dict[str, Record] = {}
+    result: dict[str, StepRecord] = {}
     for key, paths in kept.items():
         package = ownership.packages[key]
         known = there.packages.get(key)
@@ -71,24 +71,22 @@ def records(
             (f"{DPKG}/status.d/{name}.md5sums", "".join(lines)),
         ):
             data = text.encode("utf-8", "surrogateescape")
-            _lay(result, laid, path, Record(node=Node(kind="file", data=data, size=len(data)), reason=why))
+            _lay(result, laid, path, StepRecord(node=Node(kind="file", data=data, size=len(data)), reason=why))
         licence = f"/usr/share/doc/{package.name}/copyright"
         source = chain.resolve(licence)
         node = None if source is None else chain.entry(source)
         if source is not None and node is not None and node.kind == "file":
-            _lay(
-                result, laid, licence, Record(node=node, reason=f"licence of {package.name}", source=source)
-            )  # fmt: skip
+            _lay(result, laid, licence, StepRecord(node=node, reason=f"licence of {package.name}", source=source))
     if result and not any(laid.is_file(path) for path in _OS_RELEASE):
         source = next((path for path in map(chain.resolve, _OS_RELEASE) if path is not None), None)
         node = None if source is None else chain.entry(source)
         if source is not None and node is not None and node.kind == "file":
             why = "the distribution of the packages, which the production image does not say"
-            _lay(result, laid, _OS_RELEASE[0], Record(node=node, reason=why, source=source))
+            _lay(result, laid, _OS_RELEASE[0], StepRecord(node=node, reason=why, source=source))
     return result
 
 
-def _lay(result: dict[str, Record], laid: Tree, path: str, record: Record) -> None:
+def _lay(result: dict[str, StepRecord], laid: FileTree, path: str, record: StepRecord) -> None:
     where = laid.place(path)
     if where is not None and where not in result and laid.entry(where) is None:
         result[where] = record

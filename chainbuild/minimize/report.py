@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from chainbuild.minimize.job import Outcome
+from chainbuild.minimize.job import MinimizeOutcome
 from chainbuild.minimize.loader import Closure
 from chainbuild.minimize.notices import rows
 from chainbuild.minimize.problems import errors, warnings
@@ -19,7 +19,7 @@ READABLE_SCHEMAS = ("chainbuild.minimize/1", MINIMIZE_SCHEMA)
 """What can be read. In version 1 `errors`, `warnings` and `nothing` are lists of strings, and links have no `target`."""
 
 
-def minimize_report(outcome: Outcome) -> dict[str, Any]:
+def minimize_report(outcome: MinimizeOutcome) -> dict[str, Any]:
     """The report of a pack job; lists are sorted, so that only the seconds differ between two runs."""
     packing, selection = outcome.packing, outcome.selection
     problems = packing.problems
@@ -75,7 +75,7 @@ def minimize_report(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _libraries(outcome: Outcome) -> list[dict[str, Any]]:
+def _libraries(outcome: MinimizeOutcome) -> list[dict[str, Any]]:
     return [
         {
             "path": one.path,
@@ -90,7 +90,7 @@ def _libraries(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def _taken(outcome: Outcome) -> dict[str, Any]:
+def _taken(outcome: MinimizeOutcome) -> dict[str, Any]:
     return {
         "trimmed": [
             {"path": path, "switch": switch.upper(), "bytes": size}
@@ -105,7 +105,7 @@ def _taken(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def saved(outcome: Outcome) -> dict[str, dict[str, int]]:
+def saved(outcome: MinimizeOutcome) -> dict[str, dict[str, int]]:
     """What each switch that is on took out: files and bytes."""
     sums = {name: [0, 0] for name in SWITCHES if getattr(outcome.order.trim, name)}
     for switch, size in outcome.trimmed.files.values():
@@ -117,7 +117,7 @@ def saved(outcome: Outcome) -> dict[str, dict[str, int]]:
     return {name.upper(): {"files": files, "bytes": size} for name, (files, size) in sums.items()}
 
 
-def _files(outcome: Outcome) -> Iterator[dict[str, Any]]:
+def _files(outcome: MinimizeOutcome) -> Iterator[dict[str, Any]]:
     for where, node in sorted(outcome.packing.overlay.added.items()):
         kept = outcome.layout.placed.get(where)
         brought = outcome.packing.brought.get(where)
@@ -147,7 +147,7 @@ def _files(outcome: Outcome) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _packages(outcome: Outcome) -> list[dict[str, Any]]:
+def _packages(outcome: MinimizeOutcome) -> list[dict[str, Any]]:
     rows = []
     for key, account in outcome.accounts.items():
         package = outcome.ownership.packages.get(key)
@@ -164,7 +164,7 @@ def _packages(outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
-def _bytes(outcome: Outcome, path: str, node: Node) -> int:
+def _bytes(outcome: MinimizeOutcome, path: str, node: Node) -> int:
     stripped = outcome.written.stripped.get(path)
     if stripped is not None:
         return stripped[1]

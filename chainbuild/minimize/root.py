@@ -84,7 +84,7 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw)
 
 
-class Tree(ABC):
+class FileTree(ABC):
     """Look-ups by image path over what a subclass says lies where."""
 
     def __init__(self) -> None:
@@ -293,7 +293,7 @@ class Tree(ABC):
         return sorted(set(found))
 
 
-class Root(Tree):
+class RootFileSystem(FileTree):
     """The root file system at the folder ``host`` of this machine."""
 
     def __init__(self, host: str) -> None:
@@ -319,10 +319,10 @@ class Root(Tree):
             return []
 
 
-class Overlay(Tree):
+class Overlay(FileTree):
     """``lower`` with things laid over it, as the image will be once a layer is added."""
 
-    def __init__(self, lower: Tree) -> None:
+    def __init__(self, lower: FileTree) -> None:
         super().__init__()
         self.lower = lower
         self.added: dict[str, Node] = {}
@@ -382,7 +382,7 @@ def open_file(host: str) -> int:
     return descriptor
 
 
-def size_of(tree: Root) -> int:
+def size_of(tree: RootFileSystem) -> int:
     """The bytes of the regular files of ``tree``, hard links once; nothing below its /proc, /sys and /dev."""
     total = 0
     seen: set[tuple[int, int]] = set()

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chainbuild.minimize.packages import Ownership, Package, owned
-from chainbuild.minimize.root import Root, Tree, open_file
+from chainbuild.minimize.root import FileTree, RootFileSystem, open_file
 from chainbuild.minimize.write import Rows, digest_of
 
 _NOTHING = "NOASSERTION"
@@ -61,14 +61,14 @@ def digests_of(host: str) -> Digests:
     return Digests(raw=b"".join(one.digest() for one in sums))
 
 
-def system_of(tree: Tree) -> System:
+def system_of(tree: FileTree) -> System:
     """What the image's os-release says."""
     text = tree.read("/etc/os-release") or tree.read("/usr/lib/os-release") or b""
     values = dict(re.findall(r"^(ID|VERSION_ID)=[\"']?([\w.-]*)", text.decode("utf-8", "replace"), re.MULTILINE))
     return System(name=values.get("ID", ""), version=values.get("VERSION_ID", ""))
 
 
-def image_sbom(root: Root, name: str, epoch: int | None) -> tuple[dict[str, Any], list[str]]:
+def image_sbom(root: RootFileSystem, name: str, epoch: int | None) -> tuple[dict[str, Any], list[str]]:
     """The document about everything in ``root``, and the paths that could not be read."""
     digests: dict[str, Digests] = {}
     unreadable: list[str] = []

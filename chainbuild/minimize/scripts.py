@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 
-from chainbuild.minimize.root import Tree, base, join, parent
+from chainbuild.minimize.root import FileTree, base, join, parent
 
 DEFAULT_PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAM_FOLDERS = frozenset(("bin", "sbin", "libexec", "git-core"))
@@ -17,7 +17,7 @@ _WITH_VALUE = frozenset(("-u", "--unset", "-C", "--chdir"))
 
 
 def missing_interpreters(
-    tree: Tree,
+    tree: FileTree,
     paths: Iterable[str],
     search_path: str = DEFAULT_PATH,
     *,
@@ -28,7 +28,7 @@ def missing_interpreters(
 
 
 def lacking_interpreters(
-    tree: Tree,
+    tree: FileTree,
     paths: Iterable[str],
     search_path: str = DEFAULT_PATH,
     *,

@@ -22,12 +22,36 @@ from chainbuild.minimize.ldcache import (
     musl_folders,
     read_cache,
 )
-from chainbuild.minimize.root import Tree, base, join, parent
+from chainbuild.minimize.root import FileTree, base, join, parent
 
 _LEGACY_HWCAPS = frozenset(
-    ("tls", "haswell", "xeon_phi", "avx512_1", "x86_64", "i586", "i686", "sse2", "cmov", "atomics",
-     "neon", "vfp", "v5l", "v6l", "v7l", "v8l", "power7", "power8", "power9", "altivec", "z900", "z13", "z14", "z15")
-)  # fmt: skip
+    (
+        "tls",
+        "haswell",
+        "xeon_phi",
+        "avx512_1",
+        "x86_64",
+        "i586",
+        "i686",
+        "sse2",
+        "cmov",
+        "atomics",
+        "neon",
+        "vfp",
+        "v5l",
+        "v6l",
+        "v7l",
+        "v8l",
+        "power7",
+        "power8",
+        "power9",
+        "altivec",
+        "z900",
+        "z13",
+        "z14",
+        "z15",
+    )
+)
 """Folders of processor features that glibc before 2.37 looks into (removed there in favour of glibc-hwcaps)."""
 
 _MUSL_OWN = re.compile(r"lib(?:c|pthread|rt|m|dl|util|xnet)\.so(?:\..*)?|lib(?:c|pthread|rt|m|dl|util|xnet)\.")
@@ -78,7 +102,7 @@ class NotFound:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class SearchSettings:
     """How a tree is searched, apart from what is in it.
 
     ``library_path`` is the value of ``LD_LIBRARY_PATH``. With ``fresh`` the configuration's folders are searched as
@@ -93,7 +117,7 @@ class Settings:
 class Search:
     """Look-ups of libraries in one tree; remembers its answers until :meth:`changed`."""
 
-    def __init__(self, tree: Tree, reader: ElfReader, settings: Settings) -> None:
+    def __init__(self, tree: FileTree, reader: ElfReader, settings: SearchSettings) -> None:
         self.tree = tree
         self.reader = reader
         self.settings = settings
@@ -118,9 +142,16 @@ class Search:
         return self._built_in[key]
 
     def find(
-        self, name: str, abi: Abi, loader: str, asker: Asker, above: tuple[Asker, ...] = (),
-        *, flags_1: int = 0, secure: bool = False,
-    ) -> Found | NotFound:  # fmt: skip
+        self,
+        name: str,
+        abi: Abi,
+        loader: str,
+        asker: Asker,
+        above: tuple[Asker, ...] = (),
+        *,
+        flags_1: int = 0,
+        secure: bool = False,
+    ) -> Found | NotFound:
         """The library that a process run by ``loader`` opens for ``name``.
 
         ``asker`` needs it and ``above`` are those that loaded the asker, nearest first, the program last.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from chainbuild.minimize.root import Node, Root, Tree, join, parent
+from chainbuild.minimize.root import FileTree, Node, RootFileSystem, join, parent
 
 KEPT_BY_DEFAULT = (
     "/usr/local/lib",
@@ -46,7 +46,7 @@ class Kept:
 
 
 @dataclass(kw_only=True, slots=True)
-class Selection:
+class KeptFiles:
     """What is kept, by path, and what is not although something pointed at it."""
 
     kept: dict[str, Kept] = field(default_factory=dict)
@@ -61,14 +61,14 @@ class Selection:
 
 
 def select(
-    chain: Root, production: Tree, additional: Iterable[str] = (), optional: Collection[str] = frozenset()
-) -> Selection:
+    chain: RootFileSystem, production: FileTree, additional: Iterable[str] = (), optional: Collection[str] = frozenset()
+) -> KeptFiles:
     """The selection of ``chain`` for ``production``: the documented folders and the patterns in ``additional``.
 
     What a kept link leads to is kept too, as far as ``production`` does not have it, and so are the links on the way to
     what is kept, so that it is found by the same path. Patterns in ``optional`` may match nothing.
     """
-    selection = Selection()
+    selection = KeptFiles()
     links: list[str] = []
     for pattern in KEPT_BY_DEFAULT:
         for path in chain.glob(pattern):
@@ -87,9 +87,9 @@ def select(
 
 
 def keep_also(
-    chain: Root,
-    production: Tree,
-    selection: Selection,
+    chain: RootFileSystem,
+    production: FileTree,
+    selection: KeptFiles,
     path: str,
     reason: str,
     because: str,
@@ -114,7 +114,7 @@ def keep_also(
 
 
 def _keep_passage(
-    chain: Root, production: Tree, selection: Selection, link: str, reason: str, because: str = ""
+    chain: RootFileSystem, production: FileTree, selection: KeptFiles, link: str, reason: str, because: str = ""
 ) -> None:
     """Keeps a link to a folder as a part of a path: what else is in that folder is not kept for it."""
     node = chain.entry(link)
@@ -122,7 +122,7 @@ def _keep_passage(
         selection.kept[link] = Kept(path=link, node=node, reason=reason, because=because)
 
 
-def _follow_all(chain: Root, production: Tree, selection: Selection, links: list[str]) -> None:
+def _follow_all(chain: RootFileSystem, production: FileTree, selection: KeptFiles, links: list[str]) -> None:
     done: set[str] = set()
     folders: set[str] = set()
     while links:
@@ -135,13 +135,13 @@ def _follow_all(chain: Root, production: Tree, selection: Selection, links: list
 
 
 def _keep(
-    chain: Root,
-    selection: Selection,
+    chain: RootFileSystem,
+    selection: KeptFiles,
     links: list[str],
     top: str,
     reason: str,
     because: str = "",
-    unless: Tree | None = None,
+    unless: FileTree | None = None,
     leave: Callable[[str], bool] | None = None,
 ) -> None:
     for path, node in chain.walk(top, leave=leave):
@@ -155,7 +155,9 @@ def _keep(
             links.append(path)
 
 
-def _follow(chain: Root, production: Tree, selection: Selection, todo: tuple[list[str], set[str]], link: str) -> None:
+def _follow(
+    chain: RootFileSystem, production: FileTree, selection: KeptFiles, todo: tuple[list[str], set[str]], link: str
+) -> None:
     """Keeps what the kept ``link`` points at, one step; a link found there is followed in its turn.
 
     ``todo`` has the links that are still to be followed, and the folders that links have led to.

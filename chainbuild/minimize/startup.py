@@ -16,7 +16,7 @@ from typing import Any
 
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.elf import Elf, ElfReader
-from chainbuild.minimize.root import Node, Root, join, parent, shown
+from chainbuild.minimize.root import Node, RootFileSystem, join, parent, shown
 from chainbuild.minimize.scripts import interpreters_of
 from chainbuild.minimize.users import Users, read_users
 
@@ -83,7 +83,7 @@ class Runtime:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class StartupFault:
     """What keeps a container from starting by ``field`` (an instruction's name), in words.
 
     ``kind`` is ``user``, ``group``, ``program``, ``interpreter``, ``permission``, ``machine``, ``format`` or ``folder``.
@@ -98,7 +98,7 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Absent:
+class AbsentFile:
     """What the configuration names and the image does not have, which may be right.
 
     ``kind`` is ``argument`` (a path among the arguments), ``file`` (one that is relative to WORKDIR, if it is a file) or
@@ -115,8 +115,8 @@ class Startup:
     """The findings on one configuration; ``summary`` says what is started and as whom."""
 
     summary: str = ""
-    faults: list[Fault] = field(default_factory=list)
-    absent: list[Absent] = field(default_factory=list)
+    faults: list[StartupFault] = field(default_factory=list)
+    absent: list[AbsentFile] = field(default_factory=list)
     has_apt: bool = False
 
     def document(self) -> dict[str, Any]:
@@ -136,13 +136,13 @@ class _Identity:
     called: str = "root"
 
 
-def startup(tree: Root, runtime: Runtime) -> Startup:
+def startup(tree: RootFileSystem, runtime: Runtime) -> Startup:
     """Check the configuration against ``tree``."""
     return _Check(tree, runtime).done()
 
 
 class _Check:
-    def __init__(self, tree: Root, runtime: Runtime) -> None:
+    def __init__(self, tree: RootFileSystem, runtime: Runtime) -> None:
         self.tree, self.runtime = tree, runtime
         self.reader = ElfReader()
         self.result = Startup(has_apt=tree.is_file("/usr/bin/apt-get"))
@@ -164,7 +164,7 @@ class _Check:
         return self.result
 
     def _fault(self, field_: str, kind: str, text: str, path: str = "", sought: tuple[str, ...] = ()) -> None:
-        fault = Fault(field=field_, kind=kind, text=f"{field_}: {text}", path=path, sought=sought)
+        fault = StartupFault(field=field_, kind=kind, text=f"{field_}: {text}", path=path, sought=sought)
         if fault not in self.result.faults:
             self.result.faults.append(fault)
 
@@ -218,7 +218,7 @@ class _Check:
         for field_, word in words[1:_MOST_WORDS]:
             for kind, path in self._paths_in(word):
                 if self.tree.resolve(path) is None and not self._is_made(path):
-                    absent = Absent(field=field_, kind=kind, path=path)
+                    absent = AbsentFile(field=field_, kind=kind, path=path)
                     if absent not in self.result.absent:
                         self.result.absent.append(absent)
 
@@ -261,8 +261,13 @@ class _Check:
             self._fault(field_, "permission", problem, candidates[0])
         else:
             kind = "interpreter" if of else "program"
-            self._fault(field_, kind, f"{needs} is not in the image" if not of else needs + ", which is not in the image",
-                        of, tuple(candidates))  # fmt: skip
+            self._fault(
+                field_,
+                kind,
+                f"{needs} is not in the image" if not of else needs + ", which is not in the image",
+                of,
+                tuple(candidates),
+            )
 
     def _candidates(self, word: str) -> list[str]:
         if not word or "\0" in word:
@@ -318,7 +323,7 @@ class _Check:
             if node is not None and node.kind != "dir":
                 self._fault(field_, "folder", f"{shown(path)} is no folder", path)
             elif node is None or not self.tree.names(self.tree.resolve(path) or path):
-                self.result.absent.append(Absent(field=field_, kind="folder", path=path))
+                self.result.absent.append(AbsentFile(field=field_, kind="folder", path=path))
 
 
 def _is_id(text: str) -> bool:

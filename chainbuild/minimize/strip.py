@@ -54,7 +54,7 @@ class _Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StripPlan:
     """How the stripped file is made: parts copied from the original, and bytes put over the result afterwards.
 
     ``parts`` are (offset there, offset here, length); ``size`` is the size of the result.
@@ -92,7 +92,7 @@ def strip_file(source: str, target: str) -> bool:
         os.close(reading)
 
 
-def plan_for(descriptor: int) -> Plan | None:
+def plan_for(descriptor: int) -> StripPlan | None:
     """How the file open at ``descriptor`` is stripped; None when it has nothing to give or stays as it is."""
     try:
         return _plan(descriptor)
@@ -100,7 +100,7 @@ def plan_for(descriptor: int) -> Plan | None:
         return None
 
 
-def _plan(descriptor: int) -> Plan | None:
+def _plan(descriptor: int) -> StripPlan | None:
     status = os.fstat(descriptor)
     head = os.pread(descriptor, 64, 0)
     if not stat.S_ISREG(status.st_mode) or len(head) < 64 or head[:4] != MAGIC:
@@ -157,9 +157,10 @@ def _kept(sections: list[_Section], names_at: int) -> list[_Section]:
     gone = {
         one.index
         for one in sections
-        if not one.mapped and one.index != names_at
+        if not one.mapped
+        and one.index != names_at
         and (one.kind in (_SHT_SYMTAB, _SHT_SYMTAB_SHNDX) or one.name.startswith(_DEBUG_NAMES))
-    }  # fmt: skip
+    }
     tables = {one.fields[6] for one in sections if one.index in gone and one.kind == _SHT_SYMTAB}
     still = {one.fields[6] for one in sections if one.index not in gone}
     for index in tables - still - {names_at}:
@@ -214,7 +215,7 @@ def _finished(
     table: tuple[int, bytes],
     kept: list[_Section],
     formats: tuple[struct.Struct, struct.Struct, bytes, int],
-) -> Plan:
+) -> StripPlan:
     section, layout, head, names_at = formats
     number = {one.index: position for position, one in enumerate(kept)}
     for one in kept:
@@ -227,7 +228,7 @@ def _finished(
     fields = list(layout.unpack_from(head, 16))
     fields[5], fields[11], fields[12] = at, len(kept), number[names_at]
     patches = ((table[0], table[1]), (at, rows), (16, layout.pack(*fields)))
-    return Plan(parts=tuple(parts), patches=patches, size=at + len(rows))
+    return StripPlan(parts=tuple(parts), patches=patches, size=at + len(rows))
 
 
 def _renumbered(number: dict[int, int], index: int) -> int:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 
-from chainbuild.minimize.root import Root, base, join, parent
-from chainbuild.minimize.select import Kept, Selection
+from chainbuild.minimize.root import RootFileSystem, base, join, parent
+from chainbuild.minimize.select import Kept, KeptFiles
 
 _HEADERS = (".h", ".hh", ".hpp", ".hxx", ".h++", ".inl", ".ipp", ".tcc", ".tpp", ".cuh", ".pxd", ".pxi")
 _PACKAGES = re.compile(r"(?P<home>.*/(?:site|dist)-packages)/(?P<rest>.+)")
@@ -57,7 +57,7 @@ class Trimmed:
     spared: dict[str, str] = field(default_factory=dict)
 
 
-def trim(chain: Root, selection: Selection, wishes: Trim, additional: Iterable[str] = ()) -> Trimmed:
+def trim(chain: RootFileSystem, selection: KeptFiles, wishes: Trim, additional: Iterable[str] = ()) -> Trimmed:
     """Takes out of ``selection`` what ``wishes`` name, but nothing that the patterns in ``additional`` do."""
     trimmed = Trimmed()
     rules = _rules(chain, selection, wishes, trimmed)
@@ -83,7 +83,7 @@ def trim(chain: Root, selection: Selection, wishes: Trim, additional: Iterable[s
 _Rule = Callable[[str, Kept], bool]
 
 
-def _rules(chain: Root, selection: Selection, wishes: Trim, trimmed: Trimmed) -> list[tuple[str, _Rule]]:
+def _rules(chain: RootFileSystem, selection: KeptFiles, wishes: Trim, trimmed: Trimmed) -> list[tuple[str, _Rule]]:
     rules: list[tuple[str, _Rule]] = []
     if wishes.drop_headers:
         rules.append(("drop_headers", _is_header))
@@ -131,7 +131,7 @@ def _source_of(path: str) -> str:
     return join(parent(folder), f"{stem}.py")
 
 
-def _is_pip(chain: Root, path: str, kept: Kept) -> bool:
+def _is_pip(chain: RootFileSystem, path: str, kept: Kept) -> bool:
     inside = _PACKAGES.fullmatch(path)
     if inside is not None and _PIP.fullmatch(inside["rest"]):
         return True
@@ -158,7 +158,7 @@ def _is_test(path: str, spared: dict[str, str], trimmed: Trimmed) -> bool:
     return True
 
 
-def _packages_that_import_tests(chain: Root, selection: Selection) -> dict[str, str]:
+def _packages_that_import_tests(chain: RootFileSystem, selection: KeptFiles) -> dict[str, str]:
     """Python packages that import a ``test`` or ``tests`` module from outside such folders, with who does."""
     having: set[str] = set()
     sources: dict[str, list[str]] = {}
@@ -188,7 +188,7 @@ def _is_translation(path: str, _: Kept) -> bool:
     return not re.match(r"(?:en|C|POSIX)(?:$|[_.@-])", language)
 
 
-def _take_links(chain: Root, selection: Selection, trimmed: Trimmed, safe: frozenset[str]) -> None:
+def _take_links(chain: RootFileSystem, selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
     """Takes links, and links to links, whose target was taken."""
     for path, kept in list(selection.kept.items()):
         if kept.node.kind == "link" and path not in trimmed.files and not _inside(path, safe):
@@ -197,7 +197,7 @@ def _take_links(chain: Root, selection: Selection, trimmed: Trimmed, safe: froze
                 trimmed.files[path] = (trimmed.files[target][0], 0)
 
 
-def _take_empty_folders(selection: Selection, trimmed: Trimmed, safe: frozenset[str]) -> None:
+def _take_empty_folders(selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
     held: dict[str, int] = {}
     for path in selection.kept:
         held[parent(path)] = held.get(parent(path), 0) + 1

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from chainbuild.minimize.root import MAX_TEXT, Node, Overlay, Root, Tree, join, shown
+from chainbuild.minimize.root import MAX_TEXT, FileTree, Node, Overlay, RootFileSystem, join, shown
 
 PASSWD, GROUP, SHADOW, GSHADOW = "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"
 _SKELETON = "/etc/skel"
@@ -56,7 +56,7 @@ class Users:
 
 
 @dataclass(kw_only=True, slots=True)
-class Brought:
+class AddedUsers:
     """What was brought: users, groups and the files that changed, each with why.
 
     ``conflicts`` make the result wrong. ``left`` are lines about what was left out, each with a path to keep or ``""``.
@@ -69,7 +69,7 @@ class Brought:
     left: list[tuple[str, str]] = field(default_factory=list)
 
 
-def read_users(tree: Tree) -> Users:
+def read_users(tree: FileTree) -> Users:
     """The users and groups that /etc/passwd and /etc/group of ``tree`` name."""
     found = Users()
     for fields in _lines(tree, PASSWD, 7):
@@ -85,7 +85,7 @@ def read_users(tree: Tree) -> Users:
     return found
 
 
-def bring_users(chain: Root, overlay: Overlay, image_user: str) -> Brought:
+def bring_users(chain: RootFileSystem, overlay: Overlay, image_user: str) -> AddedUsers:
     """Add the users and groups that ``chain`` has and the result in ``overlay`` lacks, by name.
 
     ``image_user`` is the chain's ``USER``: its ids must not be another's in the production image, and its home folder comes
@@ -93,12 +93,12 @@ def bring_users(chain: Root, overlay: Overlay, image_user: str) -> Brought:
     of that user only, and none if that is root or a number that nobody has.
     """
     if any(overlay.resolve(path) in overlay.added for path in (PASSWD, GROUP)):
-        return Brought()  # the user keeps the chain's files as they are
+        return AddedUsers()  # the user keeps the chain's files as they are
     return _Bringing(chain, overlay, image_user).done()
 
 
 class _Bringing:
-    def __init__(self, chain: Root, overlay: Overlay, image_user: str) -> None:
+    def __init__(self, chain: RootFileSystem, overlay: Overlay, image_user: str) -> None:
         self.chain, self.overlay = chain, overlay
         self.there, self.here = read_users(chain), read_users(overlay)
         name, _, group = image_user.partition(":")
@@ -107,9 +107,9 @@ class _Bringing:
         self.user = user if user is not None and user.uid != 0 else None
         self.group = self.there.groups.get(group)
         self.bare = overlay.resolve(PASSWD) is None
-        self.result = Brought()
+        self.result = AddedUsers()
 
-    def done(self) -> Brought:
+    def done(self) -> AddedUsers:
         if self.bare and self.user is None and self.group is None:
             return self.result
         for path in (PASSWD, GROUP, SHADOW, GSHADOW):
@@ -247,7 +247,7 @@ class _Bringing:
             self.result.left.append((text, user.home))
 
 
-def _lines(tree: Tree, path: str, count: int) -> list[list[str]]:
+def _lines(tree: FileTree, path: str, count: int) -> list[list[str]]:
     """The lines of an account file that have the right form: ``count`` fields, a usable name, nothing unprintable."""
     found = []
     data = tree.read(path) or b""

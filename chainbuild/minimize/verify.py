@@ -20,8 +20,8 @@ from chainbuild.minimize.loader import Loader, Process, is_secure, runs_or_loads
 from chainbuild.minimize.notices import Notice, rows
 from chainbuild.minimize.pack import best_version
 from chainbuild.minimize.packages import owned
-from chainbuild.minimize.root import Root, base, join, parent, shown, size_of
-from chainbuild.minimize.search import Found, Search, Settings, asker_of, is_musl
+from chainbuild.minimize.root import RootFileSystem, base, join, parent, shown, size_of
+from chainbuild.minimize.search import Found, Search, SearchSettings, asker_of, is_musl
 
 VERIFY_SCHEMA = "chainbuild.verify/1"
 _LEFT = ("/proc", "/sys", "/dev", "/usr/lib/debug", "/usr/lib/modules", "/lib/modules")
@@ -44,7 +44,7 @@ class Finding:
 
 
 @dataclass(kw_only=True, slots=True)
-class Verdict:
+class VerifyResult:
     """The findings on one root, and what was counted; ``size`` in bytes, as :func:`.root.size_of` has it."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Verdict:
                 yield Notice(kind=one.kind, text=one.message, path=one.path, package=self.owners.get(one.path, ""))
 
 
-def verify(host: str, *, baseline: str | None = None, library_path: str = "") -> Verdict:
+def verify(host: str, *, baseline: str | None = None, library_path: str = "") -> VerifyResult:
     """The verdict on the root file system at ``host``.
 
     What is wrong in the same words with an identical file of ``baseline`` is that image's own affair: a warning.
@@ -103,16 +103,20 @@ def verify(host: str, *, baseline: str | None = None, library_path: str = "") ->
         verdict.findings = [_against(one, known, host, baseline) for one in verdict.findings]
     verdict.findings.sort(key=lambda one: (one.severity, one.path, one.kind, one.subject))
     if verdict.findings:
-        ownership = owned(Root(host))
+        ownership = owned(RootFileSystem(host))
         verdict.owners = {one.path: ownership.owner(one.path) for one in verdict.findings}
-    verdict.size = size_of(Root(host))
+    verdict.size = size_of(RootFileSystem(host))
     verdict.seconds = time.monotonic() - start
     return verdict
 
 
 def _against(one: Finding, known: set[tuple[str, str, str]], host: str, baseline: str) -> Finding:
     same = (one.kind, one.path, one.subject) in known
-    if one.severity != "error" or not same or not same_content(Root(host).host + one.path, baseline + one.path):
+    if (
+        one.severity != "error"
+        or not same
+        or not same_content(RootFileSystem(host).host + one.path, baseline + one.path)
+    ):
         return one
     message = f"{one.message} (as in the production image itself)"
     return Finding(
@@ -122,17 +126,17 @@ def _against(one: Finding, known: set[tuple[str, str, str]], host: str, baseline
 
 class _Inspection:
     def __init__(self, host: str, library_path: str) -> None:
-        self.tree = Root(host)
+        self.tree = RootFileSystem(host)
         self.reader = ElfReader()
-        self.loader = Loader(Search(self.tree, self.reader, Settings(library_path=library_path)))
-        self.after_ldconfig = Search(self.tree, self.reader, Settings(library_path=library_path, fresh=True))
-        self.result = Verdict()
+        self.loader = Loader(Search(self.tree, self.reader, SearchSettings(library_path=library_path)))
+        self.after_ldconfig = Search(self.tree, self.reader, SearchSettings(library_path=library_path, fresh=True))
+        self.result = VerifyResult()
         self.objects: dict[str, Elf] = {}
         self.by_name: dict[str, list[str]] = {}
         self.met: set[tuple[str, str]] = set()
         """Needs (file, name) that were met in the process of some program."""
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> VerifyResult:
         """Looks at everything."""
         self._collect()
         abis = self._abis()
@@ -197,10 +201,8 @@ class _Inspection:
         if elf.executable and elf.interpreter is not None and not process.interpreter_found:
             message = f"{shown(path)} needs the interpreter {shown(process.interpreter)}: not found"
             self.result.findings.append(
-                Finding(
-                    severity="error", kind="interpreter", path=path, subject=process.interpreter, message=message
-                )
-            )  # fmt: skip
+                Finding(severity="error", kind="interpreter", path=path, subject=process.interpreter, message=message)
+            )
             return  # without it nothing is searched, and every library would be said to be missing
         for missing in process.missing:
             asker = missing.asker.file
@@ -222,10 +224,14 @@ class _Inspection:
                 message += self._hint(missing.name, process, path, elf)
             self.result.findings.append(
                 Finding(
-                    severity=severity, kind="library", path=asker, subject=missing.name, message=message,
+                    severity=severity,
+                    kind="library",
+                    path=asker,
+                    subject=missing.name,
+                    message=message,
                     searched=missing.searched,
                 )
-            )  # fmt: skip
+            )
         for bad in process.bad_versions:
             asker = bad.asker.file
             key = ("version", asker, f"{bad.version} {bad.name}")

@@ -18,7 +18,7 @@ from typing import Any
 from chainbuild.minimize.lists import literal
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.pythons import STARTS
-from chainbuild.minimize.root import Root, base, join, parent
+from chainbuild.minimize.root import RootFileSystem, base, join, parent
 from chainbuild.minimize.select import is_wide
 
 WHOSE_SCHEMA = "chainbuild.whose/1"
@@ -29,7 +29,7 @@ _PYTHON = re.compile(r"python3(\.[0-9]+t?)?")
 _OF_PYTHON = re.compile(r"python3(\.[0-9]+t?)?|(site|dist)-packages")
 
 
-def answers(tree: Root, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def answers(tree: RootFileSystem, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The document: for each question the files that it may mean, each with its package's kind, name and version."""
     asked = [(str(one["kind"]), str(one["name"]), [str(path) for path in one.get("folders", ())]) for one in questions]
     by_name, homes = _named(tree, {name for kind, name, _ in asked if kind == "library" and "/" not in name})
@@ -52,7 +52,7 @@ def answers(tree: Root, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any
     return {"schema": WHOSE_SCHEMA, "answers": found}
 
 
-def _home(tree: Root, path: str) -> str:
+def _home(tree: RootFileSystem, path: str) -> str:
     """The folder of an installed Python instead of its interpreter; any other path, and one of the system, as it is."""
     real = tree.resolve(path) or path
     home = parent(parent(real))
@@ -61,7 +61,7 @@ def _home(tree: Root, path: str) -> str:
     return home if any(tree.glob(f"{literal(home)}/lib/python3*/{STARTS}")) else path
 
 
-def _named(tree: Root, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:
+def _named(tree: RootFileSystem, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:
     """The files of these names anywhere, and Python's folders; what has the shortest path first.
 
     So the system's library comes before one that a package has for itself.
@@ -91,7 +91,7 @@ def _nearest(path: str) -> tuple[int, str]:
     return path.count("/"), path
 
 
-def _module(tree: Root, name: str, folders: Iterable[str]) -> list[str]:
+def _module(tree: RootFileSystem, name: str, folders: Iterable[str]) -> list[str]:
     """The file of a module, else the folder of a package."""
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):
@@ -110,7 +110,7 @@ def _module(tree: Root, name: str, folders: Iterable[str]) -> list[str]:
     return []
 
 
-def _described(tree: Root, ownership: Ownership, path: str) -> dict[str, str]:
+def _described(tree: RootFileSystem, ownership: Ownership, path: str) -> dict[str, str]:
     """A file with its package: the record may be of the name, or of the file that it is a link to."""
     real = tree.resolve(path, follow=False) or path
     key = ownership.owner(real) or ownership.owner(tree.resolve(path) or "")

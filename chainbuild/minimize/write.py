@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from chainbuild.minimize.notices import Notice
-from chainbuild.minimize.root import Node, Tree, open_file, parent, shown
+from chainbuild.minimize.root import FileTree, Node, open_file, parent, shown
 from chainbuild.minimize.strip import strip_file
 
 
@@ -128,7 +128,9 @@ class Writer:
     its folders as they are. With ``strip`` ELF files are written without debug information and symbol tables.
     """
 
-    def __init__(self, output: str, lower: Tree, origin: Tree, *, epoch: int | None, strip: bool = False) -> None:
+    def __init__(
+        self, output: str, lower: FileTree, origin: FileTree, *, epoch: int | None, strip: bool = False
+    ) -> None:
         self.output = output.rstrip("/")
         self.lower = lower
         self.origin = origin

@@ -9,27 +9,27 @@ from msgspec import Struct, field
 
 from chainbuild.errors import Problem, RegistryError, WrongUseError
 from chainbuild.events import Message
-from chainbuild.execution.pipeline import Planned, plan_run
+from chainbuild.execution.pipeline import PlannedRun, plan_run
 from chainbuild.execution.session import Session
 from chainbuild.images.provenance import PRIVATE, VISIBILITY_LABEL
 from chainbuild.images.tag_alias import adopt, published_as
-from chainbuild.layouts.image_types.graph import Layout, Purpose, laid_out
+from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose, laid_out
 from chainbuild.layouts.image_types.selection import ALLOW, private_bases
 from chainbuild.model import StepId
 from chainbuild.planning.planner import Decision
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
-from chainbuild.requests.build import RunRequest
-from chainbuild.requests.image_types import TypesRequest
+from chainbuild.requests.build import BuildRequest
+from chainbuild.requests.image_types import ImageTypesRequest
 from chainbuild.values import replace
 
 
 @contextmanager
-def prepared(request: TypesRequest) -> Iterator[tuple[Layout, RunRequest]]:
+def prepared(request: ImageTypesRequest) -> Iterator[tuple[ImageTypesLayout, BuildRequest]]:
     """The layout and the run that it is, as long as the `with` lasts."""
     with ExitStack() as stack:
 
-        def lay_out(platforms: Sequence[Platform]) -> Layout:
+        def lay_out(platforms: Sequence[Platform]) -> ImageTypesLayout:
             wanted = replace(request.wanted, platforms=tuple(platforms))
             return stack.enter_context(laid_out(request.catalogue, request.relations, request.places, wanted))
 
@@ -39,14 +39,14 @@ def prepared(request: TypesRequest) -> Iterator[tuple[Layout, RunRequest]]:
         yield layout, replace(run, wishes=wishes)
 
 
-def run_of(request: TypesRequest, layout: Layout) -> RunRequest:
+def run_of(request: ImageTypesRequest, layout: ImageTypesLayout) -> BuildRequest:
     """The run of a layout."""
     publishes = request.wanted.purpose is Purpose.PUBLISH
     wishes = replace(request.wishes, lenient=layout.lenient, push=publishes, load=request.wishes.load and not publishes)
-    return RunRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
+    return BuildRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
 
 
-def warnings(request: TypesRequest) -> tuple[str, ...]:
+def warnings(request: ImageTypesRequest) -> tuple[str, ...]:
     """What people may want to know before anything is done."""
     told = [f"{one.where}: {one.message}. {one.hint}" for one in request.relations.loose]
     for name in sorted(request.wanted.chosen):
@@ -66,15 +66,15 @@ def warnings(request: TypesRequest) -> tuple[str, ...]:
 class Renewed(Struct, frozen=True, kw_only=True):
     """What an update found: the layout without what was never created, and the steps that are there elsewhere."""
 
-    layout: Layout
-    planned: Planned
+    layout: ImageTypesLayout
+    planned: PlannedRun
     published: Mapping[StepId, RemoteImage] = field(default_factory=dict)
     """What is published as these steps would be built."""
     never: tuple[str, ...] = ()
     """The chosen images that were never created."""
 
 
-def renewed(request: TypesRequest, layout: Layout, session: Session, *, pull: bool) -> Renewed:
+def renewed(request: ImageTypesRequest, layout: ImageTypesLayout, session: Session, *, pull: bool) -> Renewed:
     """Look at what is out of date. `pull`: what is published already is taken from there into the chain registry.
 
     Errors: those of the chain registry; a registry that images are published to may be away.
@@ -105,7 +105,9 @@ def renewed(request: TypesRequest, layout: Layout, session: Session, *, pull: bo
     return _cut(request, layout, planned, published)
 
 
-def _published(request: TypesRequest, layout: Layout, session: Session, decision: Decision) -> RemoteImage | None:
+def _published(
+    request: ImageTypesRequest, layout: ImageTypesLayout, session: Session, decision: Decision
+) -> RemoteImage | None:
     image = layout.images[decision.step.id]
     target = request.places.target(image)
     if target is None or decision.components is None or request.wishes.renewal.refresh:
@@ -119,7 +121,7 @@ def _published(request: TypesRequest, layout: Layout, session: Session, decision
         return None
 
 
-def _parents(planned: Planned, decision: Decision) -> Mapping[str, str]:
+def _parents(planned: PlannedRun, decision: Decision) -> Mapping[str, str]:
     known = {one.step.id: one.reuse for one in planned.plan.decisions}
     return {
         image.name: record.key
@@ -128,7 +130,9 @@ def _parents(planned: Planned, decision: Decision) -> Mapping[str, str]:
     }
 
 
-def _cut(request: TypesRequest, layout: Layout, planned: Planned, published: Mapping[StepId, RemoteImage]) -> Renewed:
+def _cut(
+    request: ImageTypesRequest, layout: ImageTypesLayout, planned: PlannedRun, published: Mapping[StepId, RemoteImage]
+) -> Renewed:
     """An update renews: what was never here, and is published nowhere, is left to `create`."""
     there = {
         layout.images[one.step.id].id
@@ -154,7 +158,7 @@ def _cut(request: TypesRequest, layout: Layout, planned: Planned, published: Map
 # Publish --------------------------------------------------------------------------------------------------------------
 
 
-def check_published(request: TypesRequest, layout: Layout, session: Session) -> Planned:
+def check_published(request: ImageTypesRequest, layout: ImageTypesLayout, session: Session) -> PlannedRun:
     """What is published is what the image types say now, and none of it is made of an image that says it is private.
 
     Errors: `WrongUseError`.
@@ -169,7 +173,7 @@ def check_published(request: TypesRequest, layout: Layout, session: Session) -> 
     return planned
 
 
-def _not_there(layout: Layout, decision: Decision) -> Problem:
+def _not_there(layout: ImageTypesLayout, decision: Decision) -> Problem:
     image = layout.images[decision.step.id]
     state = "is out of date" if decision.last else "is not created"
     return image.problem(
@@ -178,7 +182,7 @@ def _not_there(layout: Layout, decision: Decision) -> Problem:
     )
 
 
-def _said_private(layout: Layout, planned: Planned) -> list[Problem]:
+def _said_private(layout: ImageTypesLayout, planned: PlannedRun) -> list[Problem]:
     """Images from outside under whatever name: their own labels say what they are."""
     problems: list[Problem] = []
     # An image of ours between the two does not make it public.

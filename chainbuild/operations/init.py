@@ -10,13 +10,13 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.images import Foundation, find_foundation
+from chainbuild.dockerfile.images import BaseImage, find_foundation
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.project.schema import SCHEMA_PLACE
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import Words
-from chainbuild.requests.last_run import last_words
+from chainbuild.requests.build import RunOptions
+from chainbuild.requests.last_run import load_last_run
 
 _NUMBERED: Final = re.compile(r"(?P<number>[0-9]+)-Dockerfile-[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SCIENCE: Final = "sciserver-image.json"
@@ -30,11 +30,11 @@ _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y
 _UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 
-class FoundLayer(Struct, frozen=True, kw_only=True):
+class ScannedLayer(Struct, frozen=True, kw_only=True):
     """A folder with a plain Dockerfile, and what that stands on."""
 
     folder: str
-    foundation: Foundation | None
+    foundation: BaseImage | None
 
     @property
     def last_part(self) -> str:
@@ -46,15 +46,15 @@ class FoundLayer(Struct, frozen=True, kw_only=True):
         return reference.repository.rpartition("/")[2] if reference else ""
 
 
-class Guess(Struct, frozen=True, kw_only=True):
+class ProjectScan(Struct, frozen=True, kw_only=True):
     """What a folder has."""
 
     root: Path
     options: tuple[str, ...] = ()
-    layers: tuple[FoundLayer, ...] = ()
+    layers: tuple[ScannedLayer, ...] = ()
     science: int = 0
     """How many science and compatibility layers there are."""
-    words: Words | None = None
+    words: RunOptions | None = None
     """Those of the last run here."""
 
     @property
@@ -71,7 +71,7 @@ class Guess(Struct, frozen=True, kw_only=True):
         return tuple(lines)
 
 
-def look(root: Path) -> Guess:
+def look(root: Path) -> ProjectScan:
     """Look into a folder, one level deep."""
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     options = [one.name for one in folders if any(_NUMBERED.fullmatch(entry.name) for entry in one.iterdir())]
@@ -79,18 +79,18 @@ def look(root: Path) -> Guess:
     plain = [one.name for one in folders if (one / "Dockerfile").is_file() and one.name not in options]
     plain += ["."] if (root / "Dockerfile").is_file() else []
     try:
-        words = last_words(root)
+        words = load_last_run(root)
     except WrongUseError:
         words = None
     if words:
         # The order of the last run, and then what it left out.
         typed = [name for name in words.option.split(",") if name in options]
         options = [*typed, *(name for name in options if name not in typed)]
-    found = (FoundLayer(folder=name, foundation=_foundation(root / name)) for name in plain)
-    return Guess(root=root, options=tuple(options), layers=_stacked(tuple(found)), science=science, words=words)
+    found = (ScannedLayer(folder=name, foundation=_foundation(root / name)) for name in plain)
+    return ProjectScan(root=root, options=tuple(options), layers=_stacked(tuple(found)), science=science, words=words)
 
 
-def _foundation(folder: Path) -> Foundation | None:
+def _foundation(folder: Path) -> BaseImage | None:
     here = Platform.of_this_machine()
     try:
         facts = parse((folder / "Dockerfile").read_bytes(), "Dockerfile")
@@ -99,12 +99,12 @@ def _foundation(folder: Path) -> Foundation | None:
     return find_foundation(facts, args={}, platform=here, build_platform=here)
 
 
-def _stacked(layers: tuple[FoundLayer, ...]) -> tuple[FoundLayer, ...]:
+def _stacked(layers: tuple[ScannedLayer, ...]) -> tuple[ScannedLayer, ...]:
     """Each after the one whose folder is called like what it stands on; in the order of their names otherwise."""
     by_name = {_last(layer.folder): layer for layer in layers}
-    done: dict[str, FoundLayer] = {}
+    done: dict[str, ScannedLayer] = {}
 
-    def put(layer: FoundLayer, above: tuple[str, ...]) -> None:
+    def put(layer: ScannedLayer, above: tuple[str, ...]) -> None:
         below = by_name.get(layer.last_part)
         if below and below.folder not in (*above, layer.folder):
             put(below, (*above, layer.folder))
@@ -122,7 +122,7 @@ def _last(folder: str) -> str:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def write(guess: Guess) -> str:
+def write(guess: ProjectScan) -> str:
     """The file's text."""
     parts = [
         f"# yaml-language-server: $schema={SCHEMA_PLACE}\n",
@@ -136,12 +136,12 @@ def write(guess: Guess) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _platforms(guess: Guess) -> str:
+def _platforms(guess: ProjectScan) -> str:
     names = guess.words.platform.split(",") if guess.words else [Platform.of_this_machine().name]
     return f"platforms: [{', '.join(_quoted(name.strip()) for name in names)}]\n"
 
 
-def _options(guess: Guess) -> str:
+def _options(guess: ProjectScan) -> str:
     words = guess.words
     repo = words.repo if words else f"{_team(guess)}/{_name(guess)}"
     lines = [
@@ -155,7 +155,7 @@ def _options(guess: Guess) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _layers(guess: Guess) -> str:
+def _layers(guess: ProjectScan) -> str:
     lines = ["layers:  # each is one image"]
     before = ""
     for layer in guess.layers:
@@ -182,11 +182,11 @@ def _layers(guess: Guess) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _science(guess: Guess) -> str:
+def _science(guess: ProjectScan) -> str:
     return f"science:\n  repo: {_quoted(_team(guess))}  # below it: sci/TARGET and rel/IMAGE\n"
 
 
-def _how(guess: Guess) -> str:
+def _how(guess: ProjectScan) -> str:
     words = guess.words
     said: list[str] = []
     if words and words.registry:
@@ -213,13 +213,13 @@ def _how(guess: Guess) -> str:
     return "\n".join([*said, *(line for line in more if line[2:].partition(":")[0] not in keys)]) + "\n"
 
 
-def _team(guess: Guess) -> str:
+def _team(guess: ProjectScan) -> str:
     """The first part of REPO, as it was last typed, else as the folder around this one is called."""
     first, slash, _ = (guess.words.repo if guess.words else "").rpartition("/")
     return first if slash else _safe(guess.root.resolve().name)
 
 
-def _name(guess: Guess) -> str:
+def _name(guess: ProjectScan) -> str:
     return _safe(guess.root.resolve().name)
 
 

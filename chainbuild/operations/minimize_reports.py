@@ -18,7 +18,7 @@ from chainbuild.model import CHAIN_IMAGE, StepId
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
-from chainbuild.registry.contents import Origin, origins
+from chainbuild.registry.contents import FileOrigin, origins
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor, Manifest
 
@@ -108,7 +108,7 @@ def by_step(records: RecordStore, minimized: Minimized) -> list[dict[str, Any]]:
     for package in packages:
         for state, paths in package["paths"].items():
             for path in paths:
-                origin = found.get(path, Origin(0, 0))
+                origin = found.get(path, FileOrigin(0, 0))
                 bytes_of = sums.setdefault((_place(steps, origin.layer), package["package"]), dict.fromkeys(STATES, 0))
                 size = min(kept.get(path, origin.size), origin.size) if state == "kept" else origin.size
                 bytes_of[state] += size

@@ -21,11 +21,11 @@ from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegis
 from chainbuild.execution.executor import STOP_SECONDS
 from chainbuild.execution.session import Session
 from chainbuild.images.inventory import Crumb, trail_of
-from chainbuild.images.resolver import FoundImage
+from chainbuild.images.resolver import ResolvedImage
 from chainbuild.images.tools_image import pinned_contexts
-from chainbuild.layouts.test_files import VERDICT, read_trial
+from chainbuild.layouts.test_files import VERDICT, read_image_test
 from chainbuild.model import Graph, Step, StepId, StepKind
-from chainbuild.proof.image_tests import run_trial
+from chainbuild.proof.image_tests import run_image_test
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
@@ -34,7 +34,7 @@ from chainbuild.values import replace
 _STAGE: Final = "production"
 
 
-class Retrial(Struct, frozen=True, kw_only=True):
+class Retest(Struct, frozen=True, kw_only=True):
     """A test that is to be run in an image. `record` is the image's, where it stands and is to have the verdict."""
 
     step: Step
@@ -42,7 +42,7 @@ class Retrial(Struct, frozen=True, kw_only=True):
     record: Record | None = None
 
 
-def of_options(session: Session, graph: Graph) -> tuple[Retrial, ...]:
+def of_options(session: Session, graph: Graph) -> tuple[Retest, ...]:
     """Every test of the graph's steps, in the image under the step's name in the chain registry.
 
     Errors: `WrongUseError` where no step has a test; `NotFoundInRegistryError` with every image that is not there.
@@ -54,7 +54,7 @@ def of_options(session: Session, graph: Graph) -> tuple[Retrial, ...]:
             f"no step of {options} has a test",
             hint="A test is <descriptor>-test beside a Dockerfile, or production-test.",
         )
-    found: list[Retrial] = []
+    found: list[Retest] = []
     missing: list[NotFoundInRegistryError] = []
     for step in steps:
         try:
@@ -62,7 +62,7 @@ def of_options(session: Session, graph: Graph) -> tuple[Retrial, ...]:
         except NotFoundInRegistryError as error:
             missing.append(error)
             continue
-        found.append(Retrial(step=step, image=image, record=_record_of(session, step, image)))
+        found.append(Retest(step=step, image=image, record=_record_of(session, step, image)))
     if missing:
         raise NotFoundInRegistryError(
             "\n".join(error.message for error in missing),
@@ -71,7 +71,7 @@ def of_options(session: Session, graph: Graph) -> tuple[Retrial, ...]:
     return tuple(found)
 
 
-def of_image(session: Session, found: FoundImage, platform: Platform, test: Path | None) -> Retrial:
+def of_image(session: Session, found: ResolvedImage, platform: Platform, test: Path | None) -> Retest:
     """The test that an image's provenance names, from the tree; or any other one, of any image.
 
     Errors: `WrongUseError` where the tree has no such test, or it is wrong; `NotFoundInRegistryError` where nothing is
@@ -86,14 +86,14 @@ def of_image(session: Session, found: FoundImage, platform: Platform, test: Path
                 error.message, hint="Name a test yourself: chainbuild test IMAGE --with FILE."
             ) from None
     step = _step(session, found, platform, crumb, test)
-    _, problems = read_trial(step.test, shown_path(step.test)) if step.test else (None, ())
+    _, problems = read_image_test(step.test, shown_path(step.test)) if step.test else (None, ())
     if problems:
         raise WrongUseError(problems)
     # The verdict of a test that is not the step's own says nothing that a run could go by.
-    return Retrial(step=step, image=found.image, record=crumb.record if crumb and test is None else None)
+    return Retest(step=step, image=found.image, record=crumb.record if crumb and test is None else None)
 
 
-def _step(session: Session, found: FoundImage, platform: Platform, crumb: Crumb | None, test: Path | None) -> Step:
+def _step(session: Session, found: ResolvedImage, platform: Platform, crumb: Crumb | None, test: Path | None) -> Step:
     named, root = found.named, session.settings.root
     _, option, name = crumb.step.split("/", 2) if crumb and crumb.step.count("/") >= 2 else ("", "", "")
     place = found.image.reference
@@ -138,9 +138,9 @@ def _record_of(session: Session, step: Step, image: RemoteImage) -> Record | Non
 Failures = dict[StepId, ChainbuildError]
 
 
-def run_retrials(
+def run_retests(
     session: Session,
-    retrials: Sequence[Retrial],
+    retrials: Sequence[Retest],
     *,
     log_folder: Path | None = None,
     log_path: Callable[[StepId], Path | None] = lambda _: None,
@@ -149,11 +149,11 @@ def run_retrials(
     started = time.monotonic()
     session.emit(events.RunStarted(steps=tuple(_announced(one) for one in retrials), log_folder=log_folder))
     failures: Failures = {}
-    by_platform: dict[str, list[Retrial]] = {}
+    by_platform: dict[str, list[Retest]] = {}
     for one in retrials:
         by_platform.setdefault(one.step.platform.oci, []).append(one)
 
-    def run_all(mine: Iterable[Retrial]) -> None:
+    def run_all(mine: Iterable[Retest]) -> None:
         for one in mine:
             try:
                 _run(session, one, log_path(one.step.id))
@@ -177,21 +177,21 @@ def run_retrials(
     return {one.step.id: failures[one.step.id] for one in retrials if one.step.id in failures}
 
 
-def _announced(one: Retrial) -> events.PlannedStep:
+def _announced(one: Retest) -> events.PlannedStep:
     return events.PlannedStep(step=one.step.id, action="test", reason="asked for", image=str(one.image.reference))
 
 
-def _run(session: Session, one: Retrial, log_path: Path | None) -> None:
+def _run(session: Session, one: Retest, log_path: Path | None) -> None:
     step, started = one.step, time.monotonic()
     session.emit(events.StepStarted(step=step.id, activity="test", log_path=log_path))
     try:
         contexts = partial(pinned_contexts, session.finder())
-        verdict = run_trial(session.driver, session.emit, step, one.image, contexts=contexts, again=True)
+        verdict = run_image_test(session.driver, session.emit, step, one.image, contexts=contexts, again=True)
     except ChainbuildError as error:
         seconds = time.monotonic() - started
         session.emit(events.StepFailed(step=step.id, seconds=seconds, message=error.message))
         if isinstance(error, NotProvenError):
-            _keep(session, one, f"failed {read_trial(step.test)[0].digest}" if step.test else "failed")
+            _keep(session, one, f"failed {read_image_test(step.test)[0].digest}" if step.test else "failed")
         raise
     _keep(session, one, verdict)
     session.emit(
@@ -206,7 +206,7 @@ def _run(session: Session, one: Retrial, log_path: Path | None) -> None:
     )
 
 
-def _keep(session: Session, one: Retrial, verdict: str) -> None:
+def _keep(session: Session, one: Retest, verdict: str) -> None:
     """Let the image's record have the verdict. Nothing is sent where it has it already.
 
     A record that is not the newest of its step does not become it: only what is built does.

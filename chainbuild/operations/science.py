@@ -14,17 +14,17 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import RegistryBusyError, RegistryError, UnreachableError, WrongUseError
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.session import Session
 from chainbuild.layouts.science.from_lines import REL
-from chainbuild.layouts.science.graph import Layout, laid_out
-from chainbuild.layouts.science.layer_graph import Forest
+from chainbuild.layouts.science.graph import ScienceLayout, laid_out
+from chainbuild.layouts.science.layer_graph import LayerGraph
 from chainbuild.layouts.science.manifests import COMPAT, is_version
 from chainbuild.layouts.science.orphans import lost_releases, orphan_problems
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import put_tag
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import RunRequest
+from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.science import ScienceRequest
 from chainbuild.values import replace
 
@@ -95,7 +95,7 @@ class Orphan(Struct, frozen=True, kw_only=True):
 
 
 def find_orphans(
-    registries: Registries, places: Iterable[ImageReference], forest: Forest, given_up: Iterable[str]
+    registries: Registries, places: Iterable[ImageReference], forest: LayerGraph, given_up: Iterable[str]
 ) -> tuple[Orphan, ...]:
     """The orphans among what the repositories below each place (`{repo}`) hold as `rel/image:version`."""
     known = frozenset(given_up)
@@ -124,17 +124,17 @@ def find_orphans(
 
 
 @contextmanager
-def prepared(request: ScienceRequest) -> Iterator[tuple[Layout, RunRequest]]:
+def prepared(request: ScienceRequest) -> Iterator[tuple[ScienceLayout, BuildRequest]]:
     """The layout and the run that it is, as long as the `with` lasts."""
     with ExitStack() as stack:
 
-        def lay_out(platforms: Sequence[Platform]) -> Layout:
+        def lay_out(platforms: Sequence[Platform]) -> ScienceLayout:
             place = laid_out(request.tree, request.selection, request.place, tuple(platforms), request.state)
             return stack.enter_context(place)
 
         layout = lay_out(request.platforms)
         wishes = replace(request.wishes, lenient=layout.lenient, graph_for=lambda platforms: lay_out(platforms).graph)
-        yield layout, RunRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
+        yield layout, BuildRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
 
 
 def check_releases(request: ScienceRequest, session: Session) -> None:
@@ -151,7 +151,7 @@ def check_releases(request: ScienceRequest, session: Session) -> None:
         raise WrongUseError(problems)
 
 
-def keep_releases(request: ScienceRequest, session: Session, layout: Layout, outcome: Outcome) -> None:
+def keep_releases(request: ScienceRequest, session: Session, layout: ScienceLayout, outcome: RunOutcome) -> None:
     """Remember what is released now, and what was given up."""
     if not outcome.succeeded:
         return

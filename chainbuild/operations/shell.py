@@ -25,10 +25,31 @@ OTHERWISE: Final = "/work"
 
 # bash is nicer, and not everywhere. Nothing of anybody's goes into this text.
 _SHELL: Final = ("/bin/sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi")
-_SYSTEM: Final = frozenset({
-    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/media", "/mnt", "/opt", "/proc",
-    "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",  # noqa: S108  # names in the container
-})  # fmt: skip
+_SYSTEM: Final = frozenset(
+    {
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/srv",
+        "/sys",
+        "/tmp",  # noqa: S108  # names in the container
+        "/usr",
+        "/var",
+    }
+)
 _NEVER_BELOW: Final = ("/dev", "/proc", "/sys")
 
 

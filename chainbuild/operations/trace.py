@@ -13,11 +13,11 @@ from chainbuild.errors import NotFoundInRegistryError, NotReadyError, WrongUseEr
 from chainbuild.events import Message
 from chainbuild.execution.session import Session
 from chainbuild.images.inventory import Crumb, trail_of
-from chainbuild.images.resolver import FoundImage
+from chainbuild.images.resolver import ResolvedImage
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.layouts.stage_files import proof_dockerfile
-from chainbuild.layouts.test_files import read_trial
-from chainbuild.minimize.lists import Word
+from chainbuild.layouts.test_files import read_image_test
+from chainbuild.minimize.lists import ListWord
 from chainbuild.model import Chain, Graph, StepId
 from chainbuild.proof.switches import switches
 from chainbuild.proof.trace.args_lines import args_file, with_words
@@ -129,7 +129,7 @@ def _last_result(
     return staged
 
 
-def subject_of_image(session: Session, found: FoundImage, platform: Platform, command: Sequence[str]) -> Subject:
+def subject_of_image(session: Session, found: ResolvedImage, platform: Platform, command: Sequence[str]) -> Subject:
     """Return what to trace for a chain's result, by its provenance.
 
     Errors: `NotFoundInRegistryError` if nothing is known of the image; `WrongUseError` if it is no result, or the tree has no
@@ -185,7 +185,7 @@ def _before_minimize(crumbs: Sequence[Crumb]) -> Crumb | None:
 def _target(command: Sequence[str], test: Path | None) -> TraceTarget:
     if command or test is None:
         return TraceTarget(name=command[0], command=tuple(command), in_production=True)
-    trial, problems = read_trial(test, shown_path(test))
+    trial, problems = read_image_test(test, shown_path(test))
     if problems:
         raise WrongUseError(problems)
     return TraceTarget.of_trial(trial, in_production=True)
@@ -217,7 +217,7 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
     if not additions:
         return Findings(subject=subject, report=report, missing=report.missing, file=file)
     raw = file.read_bytes() if file.is_file() else b""
-    content = with_words(raw, [Word(text=one.pattern) for one in additions], shown_path(file))
+    content = with_words(raw, [ListWord(text=one.pattern) for one in additions], shown_path(file))
     return Findings(
         subject=subject,
         report=report,

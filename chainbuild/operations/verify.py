@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chainbuild.execution.session import Session
 from chainbuild.images.attachments import attached_bill, exact_name
-from chainbuild.images.resolver import FoundImage
+from chainbuild.images.resolver import ResolvedImage
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.layouts.stage_files import proof_dockerfile
 from chainbuild.proof.libraries import Report, look
@@ -22,7 +22,7 @@ def bill_of(session: Session, named: ImageReference, platform: Platform) -> byte
     return attached_bill(session.registries, found.image.reference) or look_at(session, found, platform).bill
 
 
-def look_at(session: Session, found: FoundImage, platform: Platform) -> Report:
+def look_at(session: Session, found: ResolvedImage, platform: Platform) -> Report:
     """Look into an image that was found."""
     contexts = pinned_contexts(session.finder(), proof_dockerfile(), platform)
     return look(

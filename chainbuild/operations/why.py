@@ -11,11 +11,11 @@ from chainbuild.errors import WrongUseError
 from chainbuild.execution.pipeline import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.model import Graph, Step
-from chainbuild.parsing.stage_args import Argument, stage_arguments
+from chainbuild.parsing.stage_args import StageArgument, stage_arguments
 from chainbuild.planning.planner import Decision, facts_of
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.record import Record
-from chainbuild.requests.build import RunRequest
+from chainbuild.requests.build import BuildRequest
 from chainbuild.text import perhaps_you_meant
 
 
@@ -28,7 +28,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     decision: Decision
     differences: tuple[str, ...]
     diff: tuple[str, ...]
-    arguments: tuple[Argument, ...] = ()
+    arguments: tuple[StageArgument, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The explanation's document."""
@@ -58,7 +58,7 @@ def steps_named(graph: Graph, name: str) -> tuple[Step, ...]:
     return found
 
 
-def explain(request: RunRequest, session: Session, step: Step) -> Explanation:
+def explain(request: BuildRequest, session: Session, step: Step) -> Explanation:
     """Plan the run and compare the step with its last record."""
     planned = plan_run(request.graph, session, request.wishes)
     by_id = {decision.step.id: decision for decision in planned.plan.decisions}

@@ -14,7 +14,7 @@ from chainbuild.references import ImageReference, Platform
 T = TypeVar("T")
 
 
-class Collector:
+class ProblemCollector:
     """Parses one word after the other and keeps what is wrong instead of stopping at it."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ def parse_repository(text: str) -> ImageReference:
     return reference
 
 
-def parse_platforms(text: str, collector: Collector) -> tuple[Platform, ...]:
+def parse_platforms(text: str, collector: ProblemCollector) -> tuple[Platform, ...]:
     """A comma list of platforms; what is wrong with it goes to the collector."""
     platforms: list[Platform] = []
     here = Platform.of_this_machine()
@@ -63,14 +63,14 @@ def parse_platforms(text: str, collector: Collector) -> tuple[Platform, ...]:
     return tuple(platforms)
 
 
-def _comma_list(what: str, text: str, collector: Collector) -> tuple[str, ...]:
+def _comma_list(what: str, text: str, collector: ProblemCollector) -> tuple[str, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
         collector.say(f"{what}: {text!r} has an empty entry", "As in one or one,two.")
     return tuple(word for word in words if word)
 
 
-def read_context(context: Path | None, collector: Collector) -> Path | None:
+def read_context(context: Path | None, collector: ProblemCollector) -> Path | None:
     """`--context`, absolute."""
     if context is None:
         return None
@@ -80,7 +80,7 @@ def read_context(context: Path | None, collector: Collector) -> Path | None:
 
 
 def read_build_args(
-    texts: Sequence[str], environ: Mapping[str, str], collector: Collector, *, reserved: Collection[str] = ()
+    texts: Sequence[str], environ: Mapping[str, str], collector: ProblemCollector, *, reserved: Collection[str] = ()
 ) -> tuple[BuildArg, ...]:
     """`--build-arg KEY=VALUE`, several; `reserved` are those that a chain sets itself."""
     args: dict[str, BuildArg] = {}
@@ -95,7 +95,7 @@ def read_build_args(
     return tuple(args.values())
 
 
-def read_build_contexts(texts: Sequence[str], collector: Collector) -> tuple[tuple[str, str], ...]:
+def read_build_contexts(texts: Sequence[str], collector: ProblemCollector) -> tuple[tuple[str, str], ...]:
     """`--build-context NAME=PLACE`, several; folders become absolute."""
     pairs: dict[str, str] = {}
     for text in texts:
@@ -115,7 +115,7 @@ def read_build_contexts(texts: Sequence[str], collector: Collector) -> tuple[tup
     return tuple(pairs.items())
 
 
-def read_secrets(texts: Sequence[str], environ: Mapping[str, str], collector: Collector) -> tuple[Secret, ...]:
+def read_secrets(texts: Sequence[str], environ: Mapping[str, str], collector: ProblemCollector) -> tuple[Secret, ...]:
     """`--secret id=NAME,…`, several. Whether a value is there is looked at; it is not read."""
     secrets: dict[str, Secret] = {}
     for text in texts:

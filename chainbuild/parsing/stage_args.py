@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import Problem
-from chainbuild.minimize.lists import EVERYTHING, Word, as_list, words_in
+from chainbuild.minimize.lists import EVERYTHING, ListWord, as_list, words_in
 from chainbuild.model import Ask, BuildArg, Chain, Graph, Step, StepId
 from chainbuild.values import replace
 
@@ -30,7 +30,7 @@ _ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
 _ENVIRONMENT: Final = " (environment)"
 
 
-class Merged(Struct, frozen=True, kw_only=True):
+class MergedStageArgs(Struct, frozen=True, kw_only=True):
     """What holds for the stages, and what is wrong with the option's own args."""
 
     asks: tuple[Ask, ...]
@@ -42,7 +42,7 @@ def has_commas(value: str) -> bool:
     return "," in _ESCAPED.sub("", value)
 
 
-def merge(inherited: Sequence[Ask], own: Sequence[BuildArg], option: str) -> Merged:
+def merge(inherited: Sequence[Ask], own: Sequence[BuildArg], option: str) -> MergedStageArgs:
     """Add an option's own stage args to the asks that it inherits.
 
     Arguments keep the order in which they were first asked for; so do the words of a list.
@@ -59,7 +59,7 @@ def merge(inherited: Sequence[Ask], own: Sequence[BuildArg], option: str) -> Mer
             asks += _list(below, arg, option, problems)
         else:
             asks.append(Ask(name=name, value=arg.value, option=option, origin=arg.origin))
-    return Merged(asks=tuple(asks), problems=tuple(problems))
+    return MergedStageArgs(asks=tuple(asks), problems=tuple(problems))
 
 
 def _list(below: Sequence[Ask], arg: BuildArg, option: str, problems: list[Problem]) -> list[Ask]:
@@ -76,7 +76,7 @@ def _list(below: Sequence[Ask], arg: BuildArg, option: str, problems: list[Probl
             if not gone:
                 problems.append(_takes_nothing(arg, word, list(before)))
         elif word.optional and arg.name == PACKAGES:
-            hint = f"Write {Word(text=word.text)}: a package that is named must exist."
+            hint = f"Write {ListWord(text=word.text)}: a package that is named must exist."
             problems.append(_problem(arg, f"{arg.name}: {str(word)!r}: a package cannot be optional", hint))
     for word in words:
         # Where one must name something and the other may name nothing, the first one counts.
@@ -97,8 +97,8 @@ def _switched(kept: Mapping[str, Ask], own: Collection[str]) -> dict[str, Ask]:
     return {text: ask for text, ask in kept.items() if text != "0" or not own}
 
 
-def _takes_nothing(arg: BuildArg, word: Word, inherited: Sequence[str]) -> Problem:
-    there = as_list(Word(text=text) for text in inherited)
+def _takes_nothing(arg: BuildArg, word: ListWord, inherited: Sequence[str]) -> Problem:
+    there = as_list(ListWord(text=text) for text in inherited)
     hint = f"Inherited are: {there}." if there else "No option below asks for any: leave it out."
     return _problem(arg, f"{arg.name}: {str(word)!r} takes back nothing", hint)
 
@@ -130,9 +130,11 @@ def args_for(
         origin = ", ".join(dict.fromkeys(ask.origin or f"from {ask.option}" for ask in mine))
         value = mine[-1].value
         if name in LISTS:
-            words: Iterable[Word] = (_as_inherited(word, ask, option) for ask in mine for word in words_in(ask.value))
+            words: Iterable[ListWord] = (
+                _as_inherited(word, ask, option) for ask in mine for word in words_in(ask.value)
+            )
             if plain or name == PACKAGES:
-                words = (Word(text=word.text) for word in words)
+                words = (ListWord(text=word.text) for word in words)
             value = as_list(words, "," if commas else " ")
         args.append(BuildArg(name=name, value=value, origin=origin))
     return tuple(args)
@@ -155,7 +157,7 @@ def packages_for_scratch(args: Iterable[BuildArg]) -> list[Problem]:
     ]
 
 
-def _as_inherited(word: Word, ask: Ask, option: str) -> Word:
+def _as_inherited(word: ListWord, ask: Ask, option: str) -> ListWord:
     if ask.name in _BELOW and _is_inherited(ask, option) and word.text not in {"0", "1"}:
         return replace(word, optional=True)
     return word
@@ -165,7 +167,7 @@ def _is_inherited(ask: Ask, option: str) -> bool:
     return ask.option != option or not ask.origin
 
 
-class Argument(Struct, frozen=True, kw_only=True):
+class StageArgument(Struct, frozen=True, kw_only=True):
     """An argument of a stage as a plan shows it: the value that the stage gets, and what of that is inherited.
 
     `inherited` is (the value or the words, the option that asked for them), lowest option first.
@@ -186,9 +188,9 @@ class Argument(Struct, frozen=True, kw_only=True):
         return {"name": self.name, "value": self.value, "inherited": inherited}
 
 
-def arguments_of(chain: Chain, stage: Step) -> tuple[Argument, ...]:
+def arguments_of(chain: Chain, stage: Step) -> tuple[StageArgument, ...]:
     """Return what a stage of a chain gets of what was asked for."""
-    found: list[Argument] = []
+    found: list[StageArgument] = []
     for arg in stage.args:
         asks = [ask for ask in chain.asks if ask.name == arg.name]
         if not asks:
@@ -198,11 +200,11 @@ def arguments_of(chain: Chain, stage: Step) -> tuple[Argument, ...]:
             if _is_inherited(ask, chain.option) and (ask.value or ask.name not in LISTS):
                 by_option.setdefault(ask.option, []).append(ask.value)
         inherited = tuple((" ".join(values), option) for option, values in by_option.items())
-        found.append(Argument(name=arg.name, value=arg.value, inherited=inherited))
+        found.append(StageArgument(name=arg.name, value=arg.value, inherited=inherited))
     return tuple(found)
 
 
-def stage_arguments(graph: Graph) -> Mapping[StepId, tuple[Argument, ...]]:
+def stage_arguments(graph: Graph) -> Mapping[StepId, tuple[StageArgument, ...]]:
     """Return the arguments of every stage of a graph."""
     return {
         stage.id: arguments_of(chain, stage)

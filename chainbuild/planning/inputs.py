@@ -19,7 +19,7 @@ from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.package_data import minimize_program
 from chainbuild.model import UNKNOWN, Step, StepKind
-from chainbuild.planning.missing_sources import Checked, Source, Submodules, is_there, problems_of
+from chainbuild.planning.missing_sources import Checked, RequiredSource, Submodules, is_there, problems_of
 from chainbuild.planning.planner import ImageFacts
 from chainbuild.records.keys import Components
 from chainbuild.references import Platform
@@ -127,7 +127,7 @@ class InputReader:
         shown = step.shown or shown_path(step.dockerfile)
         keywords = _keywords(parse(raw, shown))
         local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
-        sources: list[Source] = []
+        sources: list[RequiredSource] = []
         warnings: list[str] = []
         for prefix, root, taken in _readable(step, facts, local):
             ignore = IgnoreFile() if taken.past_ignore else _ignore_for(step, prefix, root)
@@ -139,11 +139,17 @@ class InputReader:
             for pattern in patterns:
                 written = facts.source_lines.get((name, pattern), 0)
                 path, line = _origin(step, shown, written)
-                source = Source(
-                    path=path, line=line, instruction=keywords.get(written, "COPY"), pattern=pattern, root=root, context=name,
+                source = RequiredSource(
+                    path=path,
+                    line=line,
+                    instruction=keywords.get(written, "COPY"),
+                    pattern=pattern,
+                    root=root,
+                    context=name,
                     movable=not prefix and step.context_can_change,
-                    missing=pattern in missing, ignored=pattern in ignored,
-                )  # fmt: skip
+                    missing=pattern in missing,
+                    ignored=pattern in ignored,
+                )
                 sources.append(source)
                 warnings += [
                     f"{path}:{line}: {source.instruction} {pattern}: the submodule {one} in it is not checked out (git"

@@ -24,7 +24,7 @@ _PARENTS: Final = 3
 """How many folders above the context are looked into for what is missing."""
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class RequiredSource(Struct, frozen=True, kw_only=True):
     """A file or folder that a build refuses to do without: `pattern` below `root`, as `path:line` names it.
 
     `instruction` is `COPY`, `ADD` or `RUN --mount`; `context` the name of a named context, empty for the main one.
@@ -45,7 +45,7 @@ class Source(Struct, frozen=True, kw_only=True):
 class Checked(Struct, frozen=True, kw_only=True):
     """The sources of a step, and what people should know of them although it is not certain to be wrong."""
 
-    sources: tuple[Source, ...] = ()
+    sources: tuple[RequiredSource, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -82,7 +82,7 @@ def problems_of(checked: Iterable[Checked], submodules: Submodules) -> tuple[Pro
     return tuple(_problem(source, submodules, parents) for source in bad)
 
 
-def _problem(source: Source, submodules: Submodules, parents: Mapping[Path, str]) -> Problem:
+def _problem(source: RequiredSource, submodules: Submodules, parents: Mapping[Path, str]) -> Problem:
     where = f"the build context ({_shown(source.root)})"
     if source.context:
         where = f"the named context {source.context} ({_shown(source.root)})"
@@ -103,7 +103,7 @@ def _problem(source: Source, submodules: Submodules, parents: Mapping[Path, str]
     return Problem(path=source.path, line=source.line, message=message, hint=hint)
 
 
-def _neighbours(source: Source) -> list[str]:
+def _neighbours(source: RequiredSource) -> list[str]:
     folder, _ = posixpath.split(source.pattern)
     try:
         names = [entry.name for entry in os.scandir(source.root / folder)]
@@ -112,7 +112,7 @@ def _neighbours(source: Source) -> list[str]:
     return [posixpath.join(folder, name) for name in names[:1000]]
 
 
-def _parent_with(root: Path, sources: Sequence[Source]) -> str:
+def _parent_with(root: Path, sources: Sequence[RequiredSource]) -> str:
     """Return a folder above a context's that has everything that is taken from it; empty if there is none."""
     patterns = tuple(dict.fromkeys(source.pattern for source in sources))
     if any("**" in pattern for pattern in patterns):

@@ -1,6 +1,6 @@
 """What would be done to every step, and why: a Graph and what the registry holds become a Plan.
 
-The same decision (`Decider.decide`) is taken again for each step while a plan is executed, when its parents are known:
+The same decision (`Planner.decide`) is taken again for each step while a plan is executed, when its parents are known:
 a parent that was built and has the content that it had before changes nothing below it.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.model import Graph, Lenience, Step, StepId
+from chainbuild.model import ChangeTolerance, Graph, Step, StepId
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
@@ -49,7 +49,7 @@ class Records(Protocol):
         """Return what speaks against a record when it is held against its image; empty if nothing does."""
 
 
-class Index(Protocol):
+class RecordCache(Protocol):
     """What the registry held a moment ago, known in a few requests; `records.index.RecordIndex` is the real one."""
 
     def lookup(self, repository: ImageReference, components: Components) -> Record | None:
@@ -157,7 +157,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         return sum(decision.expected_seconds or 0.0 for decision in self.builds)
 
 
-class Decider:
+class Planner:
     """Decides for one step at a time."""
 
     def __init__(
@@ -168,16 +168,16 @@ class Decider:
         *,
         renewal: Renewal | None = None,
         taken: Mapping[StepId, str] | None = None,
-        lenient: Mapping[StepId, Lenience] | None = None,
+        lenient: Mapping[StepId, ChangeTolerance] | None = None,
         clock: Callable[[], float] = time.time,
-        index: Index | None = None,
+        index: RecordCache | None = None,
         passed: Callable[[Step, Record], bool] = lambda _step, _record: True,
     ) -> None:
         """`external` gives the facts of the images of a step that are no steps, by input name.
 
         `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `index` is
-        asked before the records are, until the decider is made `fresh`. `lenient`: see `Lenience`. `passed` tells whether
-        a recorded image has passed the step's test as it is now.
+        asked before the records are, until the planner is made `fresh`. `lenient`: see `ChangeTolerance`. `passed` tells
+        whether a recorded image has passed the step's test as it is now.
         """
         self._records = records
         self._inputs = inputs
@@ -189,9 +189,9 @@ class Decider:
         self._index = index
         self._passed = passed
 
-    def fresh(self) -> Decider:
+    def fresh(self) -> Planner:
         """One that looks at every file and record again: between a plan and its execution hours may pass."""
-        return Decider(
+        return Planner(
             self._records,
             self._inputs.fresh(),
             self._external,
@@ -361,7 +361,7 @@ class Decider:
         return Decision(step=step, reuse=None, reason=f"parent {_cause(first)}", last=last)
 
 
-def _alike(step: Step, before: Components, now: Components, lenience: Lenience) -> bool:
+def _alike(step: Step, before: Components, now: Components, lenience: ChangeTolerance) -> bool:
     """Whether all that differs is what lenience is for."""
     outside = {image.name for image in step.images if isinstance(image.source, ImageReference)}
 
@@ -392,7 +392,7 @@ def until(graph: Graph, number: int) -> Graph:
     return replace(graph, chains=tuple(chains))
 
 
-def make_plan(graph: Graph, decider: Decider) -> Plan:
+def make_plan(graph: Graph, decider: Planner) -> Plan:
     """Decide for every step, in order.
 
     Errors: `WrongUseError` with every problem of all steps: what cannot be read, and what is not there to be taken.

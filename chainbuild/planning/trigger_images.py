@@ -109,6 +109,10 @@ def _inputs(step: Step, facts: Facts, problems: list[Problem]) -> Iterator[Image
             problems.append(Problem(path=shown, line=stages[stage], message=message, hint=hint))
             continue
         yield ImageInput(
-            name=use.reference, source=source, platform=step.platform, as_context=True, by_trigger=True,
+            name=use.reference,
+            source=source,
+            platform=step.platform,
+            as_context=True,
+            by_trigger=True,
             origin=f"{shown}:{use.line}",
-        )  # fmt: skip
+        )

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.model import BuildArg
-from chainbuild.parsing.option_values import Collector, parse_repository, read_build_contexts, read_secrets
+from chainbuild.parsing.option_values import ProblemCollector, parse_repository, read_build_contexts, read_secrets
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
 from chainbuild.project.schema import PROJECT
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -133,9 +133,9 @@ class _Reader:
         text: str | None = self._value(*place)
         return text if text and self._parsed(parse, text, *place) is not None else None
 
-    def _collected(self, place: tuple[str | int, ...], flag: str, read: Callable[[Collector], object]) -> None:
+    def _collected(self, place: tuple[str | int, ...], flag: str, read: Callable[[ProblemCollector], object]) -> None:
         """What a reader of flags finds wrong, told with the file's line instead of the flag."""
-        collector = Collector()
+        collector = ProblemCollector()
         read(collector)
         for problem in collector.problems:
             self._say(place, problem.message.replace(flag, _last_key(place[:1]) + ":", 1), problem.hint)
@@ -296,9 +296,10 @@ class _Reader:
         names = {other.get("name") or layer_name(self.root / other["folder"]) for other in later if other.get("folder")}
         if text in names:
             self._say(
-                ("layers", index, "base"), f"base: the layer {text!r} does not come before this one",
+                ("layers", index, "base"),
+                f"base: the layer {text!r} does not come before this one",
                 "A layer stands on an earlier layer, or on an image.",
-            )  # fmt: skip
+            )
             return None
         return self._parsed(ImageReference.parse, text, "layers", index, "base")
 

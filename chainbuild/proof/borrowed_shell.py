@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.events import Emit
@@ -45,7 +45,7 @@ COPY --from=tools /unpacked/bin/busybox /busybox
 class Builder(Protocol):
     """What unpacks the package; `buildx.BuildxDriver` is the real one."""
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
@@ -86,7 +86,7 @@ def bring_shell(
     empty = folder.parent / "empty"
     empty.mkdir(exist_ok=True)
     builder.build(
-        BuildOrder(
+        BuildSpec(
             step=step,
             dockerfile=dockerfile,
             shown=_NAME,

@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
@@ -35,7 +35,7 @@ _MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
 _PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
 
 
-class Missing(Struct, frozen=True, kw_only=True):
+class MissingObject(Struct, frozen=True, kw_only=True):
     """`library` is a name that a loader looked for, or its path; `module` a dotted name; `path` an absolute path."""
 
     kind: Kind
@@ -57,40 +57,40 @@ class Raised(Struct, frozen=True, kw_only=True):
         return f"{kind}: {first}" if first else kind
 
 
-def missing_files(errors: Iterable[Raised], said: str = "") -> tuple[Missing, ...]:
+def missing_files(errors: Iterable[Raised], said: str = "") -> tuple[MissingObject, ...]:
     """What is missing, the first cause first. `errors` begin with what was raised, then what that came of.
 
     `said` is what was printed: a loader that ends the process raises nothing.
     """
-    found: dict[Missing, None] = {}
+    found: dict[MissingObject, None] = {}
     for error in reversed(tuple(errors)):
         if error.module:
-            found.setdefault(Missing(kind="module", name=error.module))
+            found.setdefault(MissingObject(kind="module", name=error.module))
         if error.file.startswith("/"):
-            found.setdefault(Missing(kind="path", name=error.file))
+            found.setdefault(MissingObject(kind="path", name=error.file))
         found.update(dict.fromkeys(in_words(error.message)))
     found.update(dict.fromkeys(in_words(said)))
     return tuple(found)
 
 
-def in_words(text: str) -> Iterator[Missing]:
+def in_words(text: str) -> Iterator[MissingObject]:
     """What a text says is missing, in its order by kind."""
     text = text[-_MOST_LETTERS:]
     for pattern in (_GLIBC, _MUSL):
         for match in pattern.finditer(text):
-            yield Missing(kind="library", name=match["name"])
+            yield MissingObject(kind="library", name=match["name"])
     for match in _MODULE.finditer(text):
         name = match["name"].strip(".")
         if all(part.isidentifier() for part in name.split(".")):
-            yield Missing(kind="module", name=name)
+            yield MissingObject(kind="module", name=name)
     for match in _PATH.finditer(text):
-        yield Missing(kind="path", name=match["name"])
+        yield MissingObject(kind="path", name=match["name"])
 
 
 class Builder(Protocol):
     """What runs the look; `buildx.BuildxDriver` is the real one."""
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
@@ -132,7 +132,7 @@ def whose(
         context.mkdir()
         out.mkdir()
         (context / "questions.json").write_text(json.dumps(asked), encoding="ascii")
-        order = BuildOrder(
+        order = BuildSpec(
             step=step.id,
             dockerfile=proof_path(),
             shown=proof_path().name,

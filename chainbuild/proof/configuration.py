@@ -29,7 +29,7 @@ Ask = Callable[[Sequence[Question]], Sequence[tuple[Owned, ...]]]
 """What looks into the chain's image: the files for each question."""
 
 
-class Fault(Struct, frozen=True, kw_only=True):
+class ConfigurationFault(Struct, frozen=True, kw_only=True):
     """What keeps a container from starting, as `minimize/startup.py` has it: `field` is an instruction's name.
 
     `sought` are the paths at which the chain's image may have what is missing.
@@ -42,7 +42,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     sought: tuple[str, ...] = ()
 
 
-class Absent(Struct, frozen=True, kw_only=True):
+class MissingFile(Struct, frozen=True, kw_only=True):
     """A path that the configuration names and the image does not have: `argument`, `file` or `folder`."""
 
     field: str
@@ -54,8 +54,8 @@ class Configuration(Struct, frozen=True, kw_only=True):
     """What the look found of the configuration. `has_apt`: packages can be installed in the image."""
 
     summary: str
-    faults: tuple[Fault, ...] = ()
-    absent: tuple[Absent, ...] = ()
+    faults: tuple[ConfigurationFault, ...] = ()
+    absent: tuple[MissingFile, ...] = ()
     has_apt: bool = False
 
 
@@ -82,13 +82,15 @@ def read_configuration(document: Mapping[str, Any] | None) -> Configuration | No
     return Configuration(
         summary=str(document["summary"]),
         faults=tuple(
-            Fault(
+            ConfigurationFault(
                 **{key: str(row[key]) for key in ("field", "kind", "text", "path")},
                 sought=tuple(map(str, row["sought"])),
             )
             for row in document["faults"]
         ),
-        absent=tuple(Absent(**{key: str(row[key]) for key in ("field", "kind", "path")}) for row in document["absent"]),
+        absent=tuple(
+            MissingFile(**{key: str(row[key]) for key in ("field", "kind", "path")}) for row in document["absent"]
+        ),
         has_apt=bool(document["apt"]),
     )
 
@@ -142,11 +144,11 @@ def judge(configuration: Configuration, ask: Ask, *, doubtful: frozenset[str], p
     return Judgement(errors=tuple(dict.fromkeys(errors)), warnings=tuple(warnings))
 
 
-def _question(absent: Absent) -> Question:
+def _question(absent: MissingFile) -> Question:
     return Question(kind="folder" if absent.kind == "folder" else "path", name=absent.path)
 
 
-def _of_fault(fault: Fault, file: Owned | None, has_apt: bool, platform: str) -> StepWarning:
+def _of_fault(fault: ConfigurationFault, file: Owned | None, has_apt: bool, platform: str) -> StepWarning:
     if file is not None:
         fix = _fix(file, has_apt, platform)
         text = f"{fault.text}; the chain's image has {file}"
@@ -159,7 +161,7 @@ def _of_fault(fault: Fault, file: Owned | None, has_apt: bool, platform: str) ->
     return StepWarning(kind=fault.kind, text=text, path=fault.path, fix=fix)
 
 
-def _of_folder(one: Absent, files: Sequence[Owned], platform: str) -> StepWarning:
+def _of_folder(one: MissingFile, files: Sequence[Owned], platform: str) -> StepWarning:
     names = ", ".join(file.path for file in files)
     text = f"{one.field}: {one.path} is empty or missing in the image; the chain's image has {names} there"
     fix = f"{fix_line(_FILES, [one.path])} in minimize-{platform}-args"

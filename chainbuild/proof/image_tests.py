@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 from typing import Final, Protocol
 
-from chainbuild.builder.build_spec import BuildOrder, shown_path
+from chainbuild.builder.build_spec import BuildSpec, shown_path
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.errors import BuildFailedError, NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.tools_image import Contexts
-from chainbuild.layouts.test_files import VERDICT, Trial, read_trial, verdict_of
+from chainbuild.layouts.test_files import VERDICT, ImageTest, read_image_test, verdict_of
 from chainbuild.model import Step
 from chainbuild.proof.borrowed_shell import (
     BUSYBOX,
@@ -43,11 +43,11 @@ _MOUNT: Final = "/.chainbuild-test"
 class Builder(Protocol):
     """What runs the test; `buildx.BuildxDriver` is the real one."""
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build."""
 
 
-def run_trial(
+def run_image_test(
     builder: Builder,
     emit: Emit,
     step: Step,
@@ -63,7 +63,7 @@ def run_trial(
     """
     if step.test is None:
         raise ValueError(f"{step.id} has no test")
-    trial, _ = read_trial(step.test)
+    trial, _ = read_image_test(step.test)
     started = time.monotonic()
     with scratch_folder() as scratch:
         run = _Run(builder, emit, step, image, trial, scratch, again=again)
@@ -77,7 +77,9 @@ def run_trial(
     return verdict_of(trial)
 
 
-def _failed(emit: Emit, step: Step, trial: Trial, error: BuildFailedError, took: float, hint: str) -> NotProvenError:
+def _failed(
+    emit: Emit, step: Step, trial: ImageTest, error: BuildFailedError, took: float, hint: str
+) -> NotProvenError:
     """Emit the verdict on a test that did not pass; return the error."""
     late = took >= trial.seconds
     why = f"took longer than {trial.seconds:.0f} s" if late else "failed"
@@ -97,7 +99,15 @@ class _Run:
     """One test in one image, with the files that its container gets in `scratch`."""
 
     def __init__(
-        self, builder: Builder, emit: Emit, step: Step, image: RemoteImage, trial: Trial, scratch: Path, *, again: bool
+        self,
+        builder: Builder,
+        emit: Emit,
+        step: Step,
+        image: RemoteImage,
+        trial: ImageTest,
+        scratch: Path,
+        *,
+        again: bool,
     ) -> None:
         self._builder = builder
         self._emit = emit
@@ -129,9 +139,13 @@ class _Run:
                 raise
             own = Platform.of_this_machine()
             bring_shell(
-                self._builder, self._emit, self._step.id, self._step.platform, contexts(shell_dockerfile(), own),
+                self._builder,
+                self._emit,
+                self._step.id,
+                self._step.platform,
+                contexts(shell_dockerfile(), own),
                 self._context,
-            )  # fmt: skip
+            )
             (self._context / BUSYBOX).chmod(0o755)
             self._start(f"{_MOUNT}/{BUSYBOX}", "sh", f"{_MOUNT}/test")
             return True
@@ -146,7 +160,7 @@ class _Run:
             f"RUN --network={network} --mount=type=bind,target={_MOUNT} {json.dumps(command)}\n",
             encoding="utf-8",
         )
-        order = BuildOrder(
+        order = BuildSpec(
             step=self._step.id,
             dockerfile=dockerfile,
             shown=self._trial.path.name,

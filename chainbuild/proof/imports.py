@@ -16,15 +16,15 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import minimize_program
 from chainbuild.model import Step
-from chainbuild.proof.chain_files import Missing, Owned, Question, Raised, missing_files, whose
-from chainbuild.proof.libraries import SHOWN_FINDINGS, Python
+from chainbuild.proof.chain_files import MissingObject, Owned, Question, Raised, missing_files, whose
+from chainbuild.proof.libraries import SHOWN_FINDINGS, PythonEnvironment
 from chainbuild.references import Platform
 from chainbuild.step_warnings import StepWarning
 from chainbuild.text import plural
@@ -46,7 +46,7 @@ _OF_THE_IMAGE: Final = re.compile(
 class Builder(Protocol):
     """What runs the imports; `buildx.BuildxDriver` is the real one."""
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
@@ -106,7 +106,7 @@ class ImportProof:
         self.warnings: tuple[StepWarning, ...] = ()
         """What fails in the chain's image as well."""
 
-    def prove(self, pythons: Iterable[Python]) -> str:
+    def prove(self, pythons: Iterable[PythonEnvironment]) -> str:
         """The verdict that a record keeps; empty where there is no Python to prove.
 
         Errors: `NotProvenError` with what does not import, the missing files and their packages.
@@ -134,7 +134,7 @@ class ImportProof:
             return summary
         raise self._refuse(pythons, broken, len(answers))
 
-    def _refuse(self, pythons: tuple[Python, ...], broken: list[Answer], asked: int) -> NotProvenError:
+    def _refuse(self, pythons: tuple[PythonEnvironment, ...], broken: list[Answer], asked: int) -> NotProvenError:
         """Tell what does not import, and what it lacks; gives the error."""
         files = self._files({python.start: python for python in pythons}, broken)
         findings = tuple(_told(broken, files))
@@ -155,7 +155,9 @@ class ImportProof:
             findings=findings,
         )
 
-    def _files(self, by_start: Mapping[str, Python], broken: list[Answer]) -> dict[Answer, tuple[Owned, ...]]:
+    def _files(
+        self, by_start: Mapping[str, PythonEnvironment], broken: list[Answer]
+    ) -> dict[Answer, tuple[Owned, ...]]:
         """The files of the chain's image that each of the answers lacks, as far as they are known."""
         blamed = {one: _blamed(one, by_start[one.start]) for one in broken}
         asked = list(dict.fromkeys((one.start, missing) for one in broken for missing in blamed[one]))
@@ -166,7 +168,7 @@ class ImportProof:
 
     # Running ----------------------------------------------------------------------------------------------------------
 
-    def _imports(self, python: Python, modules: tuple[str, ...], image: str) -> tuple[Answer, ...]:
+    def _imports(self, python: PythonEnvironment, modules: tuple[str, ...], image: str) -> tuple[Answer, ...]:
         """Import the modules in an image. Errors: those of a build that are not the image's."""
         native = self._step.platform.same_as(Platform.of_this_machine())
         seconds = MODULE_SECONDS if native else EMULATED_SECONDS
@@ -182,7 +184,7 @@ class ImportProof:
             dockerfile.write_text(_dockerfile(python.start, seconds), encoding="utf-8")
             out = scratch / "out"
             out.mkdir()
-            order = BuildOrder(
+            order = BuildSpec(
                 step=self._step.id,
                 dockerfile=dockerfile,
                 shown="the proof of Python",
@@ -203,7 +205,7 @@ class ImportProof:
             return tuple(read_answers((out / "answers").read_bytes(), python.start, modules))
 
     def _whose(
-        self, by_start: Mapping[str, Python], asked: Iterable[tuple[str, Missing]]
+        self, by_start: Mapping[str, PythonEnvironment], asked: Iterable[tuple[str, MissingObject]]
     ) -> tuple[tuple[Owned, ...], ...]:
         """Where the chain's image has what is missing in an environment, for each that is asked."""
         questions = [
@@ -257,10 +259,10 @@ def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Ans
 # Telling --------------------------------------------------------------------------------------------------------------
 
 
-def _blamed(answer: Answer, python: Python) -> tuple[Missing, ...]:
+def _blamed(answer: Answer, python: PythonEnvironment) -> tuple[MissingObject, ...]:
     """What a failed import lacks, the likeliest first."""
     if answer.outcome == _NOT_STARTED and python.missing:
-        return (Missing(kind="path", name=python.missing),)
+        return (MissingObject(kind="path", name=python.missing),)
     return missing_files(answer.errors, "" if answer.errors else answer.said)
 
 

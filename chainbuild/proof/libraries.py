@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.errors import ChainbuildError, NotProvenError
 from chainbuild.events import Emit
@@ -37,11 +37,11 @@ SCHEMA = "chainbuild.proof/1"
 class Builder(Protocol):
     """What runs the look; `buildx.BuildxDriver` is the real one."""
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
-class Python(Struct, frozen=True, kw_only=True):
+class PythonEnvironment(Struct, frozen=True, kw_only=True):
     """A Python environment of the image and what is to be imported in it, as `minimize/pythons.py` has it."""
 
     start: str
@@ -60,7 +60,7 @@ class Report(Struct, frozen=True, kw_only=True):
     seconds: float
     bill: bytes = b""
     """The bill of materials of the whole image, as SPDX 2.3 JSON; empty where none was made."""
-    pythons: tuple[Python, ...] = ()
+    pythons: tuple[PythonEnvironment, ...] = ()
     configuration: Configuration | None = None
     """What was found of the image's configuration; None if the look was by an earlier program."""
 
@@ -80,11 +80,16 @@ class Report(Struct, frozen=True, kw_only=True):
     def as_json(self, image: str, platform: str) -> str:
         """The report as a JSON document."""
         document = {
-            "schema": SCHEMA, "image": image, "platform": platform, "errors": self.all_errors,
+            "schema": SCHEMA,
+            "image": image,
+            "platform": platform,
+            "errors": self.all_errors,
             "configuration": self.configuration.summary if self.configuration else "",
             "warnings": [str(one) for one in self.warnings],
-            "checked": self.checked, "unpacked": self.unpacked, "seconds": self.seconds,
-        }  # fmt: skip
+            "checked": self.checked,
+            "unpacked": self.unpacked,
+            "seconds": self.seconds,
+        }
         return json.dumps(document, indent=2)
 
 
@@ -114,7 +119,7 @@ def look(
         out.mkdir()
         (context / "configuration.json").write_bytes(settings_of(config))
         builder.build(
-            BuildOrder(
+            BuildSpec(
                 step=step,
                 dockerfile=dockerfile,
                 shown=dockerfile.name,
@@ -153,7 +158,7 @@ def read_report(raw: bytes) -> Report:
             unpacked=int(document["bytes"]),
             seconds=float(document["seconds"]),
             pythons=tuple(
-                Python(
+                PythonEnvironment(
                     start=str(one["start"]),
                     missing=str(one["missing"]),
                     folders=tuple(str(path) for path in one["folders"]),

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from chainbuild.errors import WrongUseError
 from chainbuild.records.keys import Components
 from chainbuild.references import Digest
-from chainbuild.step_warnings import StepWarnings
+from chainbuild.step_warnings import WarningList
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.keyring import TrustedKey
 
@@ -48,7 +48,7 @@ class Record(Struct, frozen=True, kw_only=True):
     unpacked: int = 0
     builder: str = ""
     verdicts: Mapping[str, str] = field(default_factory=dict)
-    warnings: StepWarnings = field(default_factory=StepWarnings)
+    warnings: WarningList = field(default_factory=WarningList)
     notes: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
 
@@ -114,7 +114,7 @@ class Record(Struct, frozen=True, kw_only=True):
                 built_at=float(document["built_at"]),
                 builder=str(document["builder"]),
                 verdicts={str(key): str(value) for key, value in document["verdicts"].items()},
-                warnings=StepWarnings.read(document.get("warnings")),
+                warnings=WarningList.read(document.get("warnings")),
                 notes={str(key): str(value) for key, value in document["notes"].items()},
                 parents={str(key): str(value) for key, value in document["parents"].items()},
                 components=components,

@@ -25,7 +25,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from chainbuild import limits
-from chainbuild.registry.transport import Response, TransportError
+from chainbuild.registry.transport import HttpResponse, TransportError
 
 Meaning = Literal["absent", "perhaps absent", "login", "busy", "refused"]
 
@@ -43,25 +43,25 @@ def is_busy(status: int) -> bool:
     return status in _BUSY or (500 <= status <= 599 and status not in _PERMANENT)
 
 
-class Statement(Struct, frozen=True, kw_only=True):
+class ErrorBody(Struct, frozen=True, kw_only=True):
     """What a registry says in an error's body: the code of its first error, and a line to quote. Both may be empty."""
 
     code: str = ""
     quote: str = ""
 
 
-def statement(response: Response) -> Statement:
+def statement(response: HttpResponse) -> ErrorBody:
     """Read the specification's error document ("Error Codes"), never more than the limit; a page of HTML says nothing."""
     try:
         raw = limits.read_start(response.chunks(), limits.ERROR_BODY)
         first = json.loads(raw)["errors"][0]
         code, message = first.get("code", ""), first.get("message", "")
     except (TransportError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Statement()
+        return ErrorBody()
     finally:
         response.close()
     code = code if isinstance(code, str) else ""
-    return Statement(code=code.upper()[:64], quote=f"{code}: {message}".strip(": ")[:_LONGEST_QUOTE])
+    return ErrorBody(code=code.upper()[:64], quote=f"{code}: {message}".strip(": ")[:_LONGEST_QUOTE])
 
 
 def meaning(status: int, headers: Mapping[str, str], code: str, *, has_body: bool) -> Meaning:

@@ -67,7 +67,7 @@ def put_artifact(
     )
     return client.put_manifest(
         reference.repository, reference.tag or manifest.digest, manifest.raw, manifest.media_type
-    )  # fmt: skip
+    )
 
 
 def read_artifact(registries: Registries, reference: ImageReference, *artifact_types: str) -> Artifact | None:

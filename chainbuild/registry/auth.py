@@ -29,7 +29,7 @@ from chainbuild.errors import LoginNeededError, RegistryBusyError, RegistryError
 from chainbuild.references import DOCKER_HUB
 from chainbuild.registry.answers import is_busy
 from chainbuild.registry.headers import Challenge, address_of, challenges, is_secret_header
-from chainbuild.registry.transport import Body, Request
+from chainbuild.registry.transport import Body, HttpRequest
 
 # Docker keeps the hub's login under this name since before registries had hosts.
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -120,9 +120,7 @@ def run_helper(helper: str, server: str) -> str | None:
         raise LoginNeededError(f"{helper!r} is not a credential helper's name", where="Docker's config")
     argv = [f"docker-credential-{helper}", "get"]
     try:
-        done = subprocess.run(
-            argv, input=server.encode(), capture_output=True, timeout=_HELPER_SECONDS, check=False
-        )  # fmt: skip
+        done = subprocess.run(argv, input=server.encode(), capture_output=True, timeout=_HELPER_SECONDS, check=False)
     except FileNotFoundError as error:
         raise LoginNeededError(
             f"Docker's config names the credential helper {argv[0]}, which is not there",
@@ -184,7 +182,7 @@ def _mapping(config: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 Scope = tuple[str, ...]
-Ask = Callable[[Request], tuple[int, bytes]]
+Ask = Callable[[HttpRequest], tuple[int, bytes]]
 """Sends a request to a token server and returns the status and the body, both within limits."""
 _BY_PREFERENCE: Final = ("bearer", "basic")
 
@@ -291,7 +289,7 @@ class Authorizer:
         if credentials is not None and credentials.identity_token:
             form = [*query[:1], ("scope", " ".join(scopes)), ("grant_type", "refresh_token")]
             form += [("client_id", "chainbuild"), ("refresh_token", credentials.identity_token)]
-            request = Request(
+            request = HttpRequest(
                 method="POST",
                 url=realm,
                 headers={"Content-Type": "application/x-www-form-urlencoded"},
@@ -300,7 +298,7 @@ class Authorizer:
         else:
             joint = "&" if parts.query else "?"
             headers = {"Authorization": credentials.basic} if credentials is not None else {}
-            request = Request(method="GET", url=f"{realm}{joint}{urlencode(query)}", headers=headers)
+            request = HttpRequest(method="GET", url=f"{realm}{joint}{urlencode(query)}", headers=headers)
         status, answer = ask(request)
         server = f"the token server of {self._host}, {parts.netloc},"
         if is_busy(status):

@@ -38,7 +38,7 @@ from chainbuild.registry.oci import (
     digest_of,
     read_digest,
 )
-from chainbuild.registry.transport import Body, PlainTransport, PooledTransport, Response, Transport, TransportError
+from chainbuild.registry.transport import Body, HttpResponse, PlainTransport, PooledTransport, Transport, TransportError
 from chainbuild.registry.wire import Wire, shown
 from chainbuild.text import escaped, plural
 
@@ -469,7 +469,7 @@ def _with_query(url: str, key: str, value: str) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{key}={quote(value, safe=':')}"
 
 
-def _media_type(response: Response) -> str:
+def _media_type(response: HttpResponse) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip()
 
 
@@ -497,7 +497,7 @@ def _not_a_registry(url: str, what: str) -> RegistryError:
     )
 
 
-def _check(found: str, digest: Digest, url: str, response: Response) -> None:
+def _check(found: str, digest: Digest, url: str, response: HttpResponse) -> None:
     if found != digest.hex:
         if is_page(response.headers):
             # Not the registry's content, so it says nothing about that.

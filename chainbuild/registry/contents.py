@@ -111,14 +111,14 @@ _AT_ONCE: Final = 4
 _BUFFER: Final = 1 << 20
 
 
-class Origin(Struct, frozen=True):
+class FileOrigin(Struct, frozen=True):
     """Where a file comes from: the number of its layer, from 0; its size in bytes there."""
 
     layer: int
     size: int
 
 
-def origins(registries: Registries, place: ImageReference, layers: tuple[Descriptor, ...]) -> dict[str, Origin]:
+def origins(registries: Registries, place: ImageReference, layers: tuple[Descriptor, ...]) -> dict[str, FileOrigin]:
     """By path (`/usr/bin/x`, free of links above it) the layer that has the newest version of each regular file.
 
     It also tells of files that a later layer deletes: whoever asks knows what the image has. A hard link has the size of
@@ -126,11 +126,11 @@ def origins(registries: Registries, place: ImageReference, layers: tuple[Descrip
     """
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
         listings = threads.map(lambda layer: _listing(registries, place, layer), layers)
-        found: dict[str, Origin] = {}
+        found: dict[str, FileOrigin] = {}
         files = limits.Budget(limits.ALL_MEMBERS, "the image", str(place))
         for number, listing in enumerate(listings):
             files.spend(len(listing))
-            found |= {path: Origin(number, size) for path, size in listing.items()}
+            found |= {path: FileOrigin(number, size) for path, size in listing.items()}
     return found
 
 

@@ -132,9 +132,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
         if kind not in MANIFEST_TYPES or "config" not in document:
             if document.get("schemaVersion") == 1:
                 raise RegistryError(
-                    "the manifest has Docker's schema 1, which nothing makes any more", where=where,
+                    "the manifest has Docker's schema 1, which nothing makes any more",
+                    where=where,
                     hint="Push the image again with any Docker newer than 1.10.",
-                )  # fmt: skip
+                )
             raise DamagedContentError(f"not an image manifest (media type {kind[:100]!r})", where=where)
         subject = document.get("subject")
         layers = _list(document, "layers", where)

@@ -32,8 +32,13 @@ _OLD_SPARSE: Final = b"S"
 _FILES: Final = frozenset({b"0", b"\0", b"7", _OLD_SPARSE})
 # Types without content, whatever size their header has. Unknown types are special, and may have some.
 _BARE: Final[dict[bytes, Kind]] = {
-    b"1": "hard", b"2": "link", b"3": "special", b"4": "special", b"5": "dir", b"6": "special",
-}  # fmt: skip
+    b"1": "hard",
+    b"2": "link",
+    b"3": "special",
+    b"4": "special",
+    b"5": "dir",
+    b"6": "special",
+}
 _LONGEST_NUMBER: Final = 24
 _EMPTY: Final = b"\0" * _BLOCK
 

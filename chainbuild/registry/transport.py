@@ -66,7 +66,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class HttpRequest:
     """One HTTP request. `url` is absolute; `headers` may hold credentials and are never shown.
 
     `answer_seconds` is how long the headers of the answer may take; by default as long as `pace` says.
@@ -90,7 +90,7 @@ class Request:
         return Watch(self.pace, self.usual_seconds if self.answer_seconds is None else self.answer_seconds)
 
 
-class Response(Protocol):
+class HttpResponse(Protocol):
     """One HTTP response. `headers` has lower-case names. It is read to its end or closed."""
 
     status: int
@@ -112,7 +112,7 @@ class Response(Protocol):
 class Transport(Protocol):
     """Sends requests; safe to use from several threads. Errors: `TransportError`."""
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         """Send, and return as soon as the response's head is there."""
         ...
 
@@ -160,7 +160,7 @@ class PlainTransport:
         self._idle: dict[str, list[Any]] = {}
         self._lock = threading.Lock()
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         import http.client
 
         parts = _split(request.url)
@@ -227,7 +227,7 @@ def _plain_connection() -> type[Any]:
     return watched(http.client.HTTPConnection)
 
 
-def _exchange(connection: Any, watch: Watch, request: Request, target: str, headers: Mapping[str, str]) -> Any:
+def _exchange(connection: Any, watch: Watch, request: HttpRequest, target: str, headers: Mapping[str, str]) -> Any:
     under(watch)
     if connection.sock is None:
         connection.connect()
@@ -374,7 +374,7 @@ class PooledTransport:
         self._pools: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         import http.client
 
         import urllib3

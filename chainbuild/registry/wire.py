@@ -20,7 +20,7 @@ from chainbuild.errors import (
 from chainbuild.registry.answers import is_busy, is_page, is_registry, meaning, statement
 from chainbuild.registry.auth import Authorizer, Lookup, Scope
 from chainbuild.registry.headers import address_of, origin, whole_number
-from chainbuild.registry.transport import Body, Request, Response, Transport, TransportError
+from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
 from chainbuild.values import replace
 
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -90,7 +90,7 @@ class Wire:
         body: Body | None = None,
         fine: tuple[int, ...],
         patient: bool = True,
-    ) -> Response:
+    ) -> HttpResponse:
         """Send with authorization, follow redirects, and raise unless the status is one of `fine`.
 
         `patient`: repeat what failed for a passing reason. Errors: `NotFoundInRegistryError` only if the registry said so
@@ -112,7 +112,9 @@ class Wire:
             error = self._error(call, last, response, is_there=True)
         raise error or NotFoundInRegistryError(f"{method} {shown(url)}: 404")
 
-    def _followed(self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None) -> tuple[Response, str]:
+    def _followed(
+        self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None
+    ) -> tuple[HttpResponse, str]:
         """Send, and follow redirects. Returns the last answer and its address."""
         response = self._authorized(call, url, headers, body)
         for _ in range(_MOST_REDIRECTS):
@@ -129,7 +131,7 @@ class Wire:
 
     def fetch(
         self, url: str, scope: Scope, limit: limits.Limit, *, headers: Mapping[str, str] | None = None
-    ) -> tuple[Response, bytes]:
+    ) -> tuple[HttpResponse, bytes]:
         """GET a document that is held in memory; a connection that breaks in its middle is tried once more.
 
         Errors: as `call`; `LimitError`; `UnreachableError` if it does not come to its end.
@@ -144,14 +146,14 @@ class Wire:
         response = self.call("GET", url, scope, headers=headers, fine=(200,))
         return response, self.document(response, url, limit)
 
-    def document(self, response: Response, url: str, limit: limits.Limit) -> bytes:
+    def document(self, response: HttpResponse, url: str, limit: limits.Limit) -> bytes:
         """Read a body into memory. Errors: `LimitError`; `UnreachableError` if it does not come to its end."""
         try:
             return _read(response, url, limit)
         except TransportError as error:
             raise _incomplete(url, error) from error
 
-    def location(self, response: Response, url: str) -> str:
+    def location(self, response: HttpResponse, url: str) -> str:
         """Return the address that an answer to `url` names. Errors: `RegistryError` if there is none that can be asked."""
         return self.address(response.headers.get("location", ""), url, f"{response.status} with a Location")
 
@@ -172,7 +174,7 @@ class Wire:
     def _is_ours(self, url: str) -> bool:
         return origin(url) == origin(self.base)
 
-    def _authorized(self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None) -> Response:
+    def _authorized(self, call: _Call, url: str, headers: Mapping[str, str], body: Body | None) -> HttpResponse:
         ours = self._is_ours(url)
         known = self._authorizer.header(call.scope) if ours else ""
         response = self._send(call, url, headers, known, body)
@@ -187,19 +189,19 @@ class Wire:
 
     def _send(
         self, call: _Call, url: str, headers: Mapping[str, str], authorization: str, body: Body | None
-    ) -> Response:
+    ) -> HttpResponse:
         whole = {"User-Agent": "chainbuild", **headers}
         if authorization:
             whole["Authorization"] = authorization
-        request = Request(method=call.method, url=url, headers=whole, body=body, pace=self.pace)
+        request = HttpRequest(method=call.method, url=url, headers=whole, body=body, pace=self.pace)
         return self._patiently(call, request) if call.patient else self._once(call, request)
 
-    def _ask(self, call: _Call, request: Request) -> tuple[int, bytes]:
+    def _ask(self, call: _Call, request: HttpRequest) -> tuple[int, bytes]:
         """Ask a token server."""
         response = self._patiently(call, replace(request, pace=self.pace))
         return response.status, self.document(response, request.url, limits.TOKEN)
 
-    def _patiently(self, call: _Call, request: Request) -> Response:
+    def _patiently(self, call: _Call, request: HttpRequest) -> HttpResponse:
         """Send; repeat what may be repeated if the answer, or its absence, is a passing one and there is time left."""
         for wait in self.pace.waits:
             try:
@@ -217,13 +219,13 @@ class Wire:
             response.close()
         return self._once(call, request)
 
-    def _once(self, call: _Call, request: Request) -> Response:
+    def _once(self, call: _Call, request: HttpRequest) -> HttpResponse:
         try:
             return self._try(call, request)
         except TransportError as error:
             raise self._unreachable(request, error) from error
 
-    def _try(self, call: _Call, request: Request) -> Response:
+    def _try(self, call: _Call, request: HttpRequest) -> HttpResponse:
         left = call.deadline - self.clock()
         if left <= 0:
             raise TransportError("timeout", f"no answer within {self.pace.call:g} s")
@@ -239,11 +241,11 @@ class Wire:
 
     # ---- errors -----------------------------------------------------------------------------------------------------
 
-    def _unreachable(self, request: Request, error: TransportError) -> UnreachableError:
+    def _unreachable(self, request: HttpRequest, error: TransportError) -> UnreachableError:
         hint = _HINTS.get(error.fault, "Try again; see the registry's log where it is yours.")
         return UnreachableError(f"{request.method} {shown(request.url)}: {self._scrub(str(error))}", hint=hint)
 
-    def _error(self, call: _Call, url: str, response: Response, *, is_there: bool = False) -> RegistryError | None:
+    def _error(self, call: _Call, url: str, response: HttpResponse, *, is_there: bool = False) -> RegistryError | None:
         """Return the error that a status means, with what the registry itself says about it.
 
         None: a 404 that is not clear, although a registry answers there. `is_there`: that is known already.
@@ -281,7 +283,7 @@ class Wire:
     def _confirm(self, call: _Call) -> bool:
         """Whether a registry answers at all. Errors: `UnreachableError`, `RegistryBusyError` if that cannot be told."""
         url = f"{self.base}/v2/"
-        request = Request(method="GET", url=url, headers={"User-Agent": "chainbuild"}, pace=self.pace)
+        request = HttpRequest(method="GET", url=url, headers={"User-Agent": "chainbuild"}, pace=self.pace)
         response = self._patiently(call, request)
         if is_busy(response.status):
             response.close()
@@ -299,7 +301,7 @@ class Wire:
         return self._authorizer.scrub(text)
 
 
-def _read(response: Response, url: str, limit: limits.Limit) -> bytes:
+def _read(response: HttpResponse, url: str, limit: limits.Limit) -> bytes:
     what = f"GET {shown(url)}: the answer"
     try:
         limit.check(whole_number(response.headers.get("content-length", "")) or 0, what)

@@ -31,7 +31,7 @@ MUCH_LARGER: Final = 1.2
 _HEX: Final = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class ImageState(Struct, frozen=True, kw_only=True):
     """An image of the chain registry as it is now, by platform, with how it was made; and what its names mean now.
 
     `replaced` is what the first of its names that means something means, and `previous` that by platform.
@@ -54,7 +54,7 @@ def look_at(
     name: ImageReference,
     to: Iterable[ImageReference],
     reviewed: PlannedImage | None = None,
-) -> Look:
+) -> ImageState:
     """Look at an image and at the names that it is to get.
 
     `reviewed` is the same image as a plan has it: where it is still the same, a name that means it now was moved by the
@@ -73,7 +73,7 @@ def look_at(
         now = digest_now(records.registries, target)
         replaces[target] = known.get(target, now) if now == index.digest else now
     replaced = next((target.with_digest(digest) for target, digest in replaces.items() if digest), None)
-    return Look(
+    return ImageState(
         images=images,
         trails={platform: trail_or_nothing(records, image) for platform, image in images.items()},
         replaces=replaces,
@@ -114,7 +114,7 @@ def _by_platform(registries: Registries, name: ImageReference) -> dict[Platform,
 # What differs ---------------------------------------------------------------------------------------------------------
 
 
-def differences(records: RecordStore, look: Look, emit: Emit) -> dict[str, Difference]:
+def differences(records: RecordStore, look: ImageState, emit: Emit) -> dict[str, Difference]:
     """What changes on each platform, in words. Every layer of both images is read, unless they are the same.
 
     Errors: `RegistryError`.
@@ -166,7 +166,7 @@ def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
 # What to think of -----------------------------------------------------------------------------------------------------
 
 
-def tests_of(look: Look) -> dict[str, tuple[str, ...]]:
+def tests_of(look: ImageState) -> dict[str, tuple[str, ...]]:
     """What the proofs and tests of the image's steps said, by platform, the lowest step first."""
     return {
         platform.name: tuple(
@@ -183,7 +183,7 @@ def _shorter(match: re.Match[str]) -> str:
     return match[1]
 
 
-def errors_of(look: Look) -> tuple[str, ...]:
+def errors_of(look: ImageState) -> tuple[str, ...]:
     """What keeps the image from being released, whatever anybody says: its tests failed."""
     return tuple(
         f"{platform}: the {proof} of {crumb.step.partition('/')[2]} failed"
@@ -195,12 +195,12 @@ def errors_of(look: Look) -> tuple[str, ...]:
     )
 
 
-def warnings_of(look: Look) -> tuple[str, ...]:
+def warnings_of(look: ImageState) -> tuple[str, ...]:
     """What somebody should find fine before the image is released."""
     return tuple(_warnings(look))
 
 
-def _warnings(look: Look) -> Iterator[str]:
+def _warnings(look: ImageState) -> Iterator[str]:
     for platform, trail in look.trails.items():
         records = [crumb.record for crumb in trail if crumb.record]
         if not trail:
@@ -225,5 +225,5 @@ def _warnings(look: Look) -> Iterator[str]:
         yield f"what it replaces has {', '.join(gone)}, and this does not"
 
 
-def _has(look: Look, platform: Platform) -> bool:
+def _has(look: ImageState, platform: Platform) -> bool:
     return any(other.same_as(platform) for other in look.images)

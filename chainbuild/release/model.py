@@ -78,15 +78,20 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
             "replaces": {str(name): str(digest) if digest else None for name, digest in self.replaces.items()},
             "differences": {
                 platform: {
-                    "to": one.to, "size": one.size, "packages": list(one.packages), "python": list(one.python),
-                    "configuration": list(one.configuration), "steps": list(one.steps), "files": one.files,
+                    "to": one.to,
+                    "size": one.size,
+                    "packages": list(one.packages),
+                    "python": list(one.python),
+                    "configuration": list(one.configuration),
+                    "steps": list(one.steps),
+                    "files": one.files,
                 }
                 for platform, one in self.differences.items()
             },
             "tests": {platform: list(lines) for platform, lines in self.tests.items()},
             "errors": list(self.errors),
             "warnings": [{"says": one.says, "accepted": one.accepted} for one in self.warnings],
-        }  # fmt: skip
+        }
 
 
 class ReleasePlan(Struct, frozen=True, kw_only=True):

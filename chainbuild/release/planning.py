@@ -15,10 +15,18 @@ from typing import Final
 from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.images.inventory import Listed, list_images
-from chainbuild.images.provenance import read_trail
+from chainbuild.images.provenance import read_provenance
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference
-from chainbuild.release.inspection import Look, differences, errors_of, look_at, same_digests, tests_of, warnings_of
+from chainbuild.release.inspection import (
+    ImageState,
+    differences,
+    errors_of,
+    look_at,
+    same_digests,
+    tests_of,
+    warnings_of,
+)
 from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
@@ -36,9 +44,7 @@ def undecided(plan: ReleasePlan) -> tuple[Problem, ...]:
 
 def _of(plan: ReleasePlan, image: PlannedImage) -> Iterator[Problem]:
     if image.decision == OPEN:
-        yield plan.problem(
-            image, "decision", "nobody has decided", "Write decision: release, or decision: skip."
-        )  # fmt: skip
+        yield plan.problem(image, "decision", "nobody has decided", "Write decision: release, or decision: skip.")
     if not image.is_released:
         return
     if not image.to:
@@ -104,7 +110,7 @@ def _repository(chain: ChainRegistry, pattern: str) -> str:
 
 
 def _was_made(row: Listed) -> bool:
-    return not row.is_index and (row.built_at > 0 or bool(read_trail(row.image.config)))
+    return not row.is_index and (row.built_at > 0 or bool(read_provenance(row.image.config)))
 
 
 def name_in(chain: ChainRegistry, reference: ImageReference) -> ImageReference:
@@ -194,9 +200,7 @@ def planned(
     return _filled(records, bare, look, emit)
 
 
-def _filled(
-    records: RecordStore, image: PlannedImage, look: Look, emit: Emit
-) -> PlannedImage:  # fmt: skip
+def _filled(records: RecordStore, image: PlannedImage, look: ImageState, emit: Emit) -> PlannedImage:
     accepted = {one.says: one.accepted for one in image.warnings}
     return replace(
         image,
@@ -209,9 +213,7 @@ def _filled(
     )
 
 
-def renewed(
-    records: RecordStore, image: PlannedImage, emit: Emit
-) -> PlannedImage:  # fmt: skip
+def renewed(records: RecordStore, image: PlannedImage, emit: Emit) -> PlannedImage:
     """The image as it is now. What people wrote stays, but what was decided on and has changed is open again.
 
     Errors: `RegistryError`.
@@ -244,10 +246,7 @@ def update(
     gone: list[Problem] = []
     for name in meant:
         try:
-            now[name] = (
-                renewed(records, mine[name], emit) if name in mine
-                else planned(records, name, (), emit)
-            )  # fmt: skip
+            now[name] = renewed(records, mine[name], emit) if name in mine else planned(records, name, (), emit)
         except NotFoundInRegistryError as error:
             if name not in mine:
                 raise
@@ -256,9 +255,11 @@ def update(
     if gone:
         raise WrongUseError(gone)
     text = renew(
-        raw, plan.shown, {image.key: image for image in now.values() if image.key},
+        raw,
+        plan.shown,
+        {image.key: image for image in now.values() if image.key},
         [image for image in now.values() if not image.key],
-    )  # fmt: skip
+    )
     _check(plan, text, now)
     return text
 

@@ -13,7 +13,7 @@ from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
-from chainbuild.release.inspection import Look, digest_now, errors_of, index_of, look_at, warnings_of
+from chainbuild.release.inspection import ImageState, digest_now, errors_of, index_of, look_at, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan
 from chainbuild.release.planning import undecided
 from chainbuild.values import replace
@@ -67,7 +67,7 @@ def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> 
     return tuple(sorted(moves, key=lambda move: move.before is not None))
 
 
-def _look(records: RecordStore, image: PlannedImage) -> Look | NotFoundInRegistryError:
+def _look(records: RecordStore, image: PlannedImage) -> ImageState | NotFoundInRegistryError:
     try:
         return look_at(records, image.name, image.to, image)
     except NotFoundInRegistryError as error:
@@ -78,7 +78,7 @@ def _moves_of(
     records: RecordStore,
     plan: ReleasePlan,
     image: PlannedImage,
-    look: Look | NotFoundInRegistryError,
+    look: ImageState | NotFoundInRegistryError,
     *,
     begun: bool,
 ) -> tuple[list[Move], list[Problem]]:
@@ -106,20 +106,26 @@ def _moves_of(
         if now not in {index.digest, before}:
             problems.append(
                 plan.problem(
-                    image, str(name), f"{name} is {_short(now)} now, and was {_short(before)} when this was reviewed",
+                    image,
+                    str(name),
+                    f"{name} is {_short(now)} now, and was {_short(before)} when this was reviewed",
                     _UPDATE.format(name=image.name),
                 )
-            )  # fmt: skip
+            )
         moves.append(
             Move(
-                name=name, before=before, after=index.digest, done=now == index.digest, source=source,
+                name=name,
+                before=before,
+                after=index.digest,
+                done=now == index.digest,
+                source=source,
                 index=index,
             )
-        )  # fmt: skip
+        )
     return moves, problems
 
 
-def _changed(plan: ReleasePlan, image: PlannedImage, look: Look) -> Iterator[Problem]:
+def _changed(plan: ReleasePlan, image: PlannedImage, look: ImageState) -> Iterator[Problem]:
     """What is not as it was when the plan was written."""
     there = {platform.oci: digest for platform, digest in look.digests.items()}
     reviewed = {platform.oci: (platform, digest) for platform, digest in image.digests.items()}

@@ -27,9 +27,7 @@ def read_plan(path: Path) -> ReleasePlan:
         raw = path.read_bytes()
     except OSError as error:
         hint = "chainbuild release create writes one." if isinstance(error, FileNotFoundError) else ""
-        raise WrongUseError(
-            [Problem(path=shown, message=f"cannot be read: {error.strerror}", hint=hint)]
-        ) from error  # fmt: skip
+        raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}", hint=hint)]) from error
     return parse_plan(raw, path, shown)
 
 

@@ -107,9 +107,7 @@ def _edits(
     if value.value != image.decision and not any(edit.first <= value.start_mark.line < edit.last for edit in edits):
         at = value.start_mark
         line = lines[at.line]
-        edits.append(
-            _Edit(at.line, at.line + 1, [line[: at.column] + image.decision + line[value.end_mark.column :]])
-        )  # fmt: skip
+        edits.append(_Edit(at.line, at.line + 1, [line[: at.column] + image.decision + line[value.end_mark.column :]]))
     return edits, []
 
 

@@ -9,7 +9,7 @@ import sys
 from typing import Any, Final
 
 from chainbuild.yamlspec.json_schema import as_text, schema_of
-from chainbuild.yamlspec.rules import Key, Many, Named, Rule, Table, Text
+from chainbuild.yamlspec.rules import KeyRule, ListRule, MapRule, Rule, TableRule, TextRule
 
 SCHEMA: Final = "chainbuild.release-plan/1"
 FILE_NAME: Final = "release_plan.yaml"
@@ -21,58 +21,62 @@ RELEASE: Final = "release"
 SKIP: Final = "skip"
 
 _DIGEST: Final = r"sha256:[0-9a-f]{64}"
-_LINES: Final[Rule] = Many(item=Text(what="a line"), empty=True)
-_PLATFORM: Final = Text(what="a platform", examples=("amd64",))
+_LINES: Final[Rule] = ListRule(item=TextRule(what="a line"), empty=True)
+_PLATFORM: Final = TextRule(what="a platform", examples=("amd64",))
 
-DIFFERENCE: Final = Table(
+DIFFERENCE: Final = TableRule(
     what="a difference",
     keys={
-        "to": Key(rule=Text(what="an image"), about="What it was compared with."),
-        "size": Key(rule=Text(what="a size"), about="Compressed, unpacked, layers."),
-        "packages": Key(rule=_LINES, about="Packages that came, went or have another version."),
-        "python": Key(rule=_LINES, about="Python distributions that came, went or have another version."),
-        "configuration": Key(rule=_LINES, about="What containers get otherwise."),
-        "steps": Key(rule=_LINES, about="The steps that were made from something else, and what that is."),
-        "files": Key(rule=Text(what="numbers of files"), about="How many files came, went or are other ones."),
+        "to": KeyRule(rule=TextRule(what="an image"), about="What it was compared with."),
+        "size": KeyRule(rule=TextRule(what="a size"), about="Compressed, unpacked, layers."),
+        "packages": KeyRule(rule=_LINES, about="Packages that came, went or have another version."),
+        "python": KeyRule(rule=_LINES, about="Python distributions that came, went or have another version."),
+        "configuration": KeyRule(rule=_LINES, about="What containers get otherwise."),
+        "steps": KeyRule(rule=_LINES, about="The steps that were made from something else, and what that is."),
+        "files": KeyRule(rule=TextRule(what="numbers of files"), about="How many files came, went or are other ones."),
     },
 )
 
-IMAGE: Final = Table(
+IMAGE: Final = TableRule(
     what="an image of the plan",
     keys={
-        "decision": Key(
-            rule=Text(what="a decision", choices=(OPEN, RELEASE, SKIP)),
+        "decision": KeyRule(
+            rule=TextRule(what="a decision", choices=(OPEN, RELEASE, SKIP)),
             needed=True,
             about="open until somebody decides; then release or skip.",
         ),
-        "to": Key(
-            rule=Many(item=Text(what="an image's name", examples=("ghcr.io/acme/tools:2026.11",)), empty=True),
+        "to": KeyRule(
+            rule=ListRule(item=TextRule(what="an image's name", examples=("ghcr.io/acme/tools:2026.11",)), empty=True),
             about="The full names that it gets.",
         ),
-        "note": Key(rule=Text(what="a note", blank=True), about="What people should know."),
-        "digests": Key(
-            rule=Named(key=_PLATFORM, value=Text(what="a digest", pattern=f"^{_DIGEST}$")),
+        "note": KeyRule(rule=TextRule(what="a note", blank=True), about="What people should know."),
+        "digests": KeyRule(
+            rule=MapRule(key=_PLATFORM, value=TextRule(what="a digest", pattern=f"^{_DIGEST}$")),
             needed=True,
             about="What is released, by platform.",
         ),
-        "replaces": Key(
-            rule=Named(
-                key=Text(what="an image's name"),
-                value=Text(what="a digest, or nothing", pattern=f"^({NOTHING}|{_DIGEST})$"),
+        "replaces": KeyRule(
+            rule=MapRule(
+                key=TextRule(what="an image's name"),
+                value=TextRule(what="a digest, or nothing", pattern=f"^({NOTHING}|{_DIGEST})$"),
             ),
             about="What each of the names means now.",
         ),
-        "differences": Key(rule=Named(key=_PLATFORM, value=DIFFERENCE), about="What changes, by platform."),
-        "tests": Key(rule=Named(key=_PLATFORM, value=_LINES), about="What the tests of its steps said, by platform."),
-        "errors": Key(rule=_LINES, about="What keeps it from being released."),
-        "warnings": Key(
-            rule=Many(
-                item=Table(
+        "differences": KeyRule(rule=MapRule(key=_PLATFORM, value=DIFFERENCE), about="What changes, by platform."),
+        "tests": KeyRule(
+            rule=MapRule(key=_PLATFORM, value=_LINES), about="What the tests of its steps said, by platform."
+        ),
+        "errors": KeyRule(rule=_LINES, about="What keeps it from being released."),
+        "warnings": KeyRule(
+            rule=ListRule(
+                item=TableRule(
                     what="a warning",
                     keys={
-                        "says": Key(rule=Text(what="a warning"), needed=True, about="What somebody should look at."),
-                        "accepted": Key(
-                            rule=Text(what="a reason", blank=True), about="Why it is fine, written by who decides."
+                        "says": KeyRule(
+                            rule=TextRule(what="a warning"), needed=True, about="What somebody should look at."
+                        ),
+                        "accepted": KeyRule(
+                            rule=TextRule(what="a reason", blank=True), about="Why it is fine, written by who decides."
                         ),
                     },
                 ),
@@ -83,13 +87,15 @@ IMAGE: Final = Table(
     },
 )
 
-PLAN: Final = Table(
+PLAN: Final = TableRule(
     what="a release plan",
     keys={
-        "schema": Key(rule=Text(what="the schema", choices=(SCHEMA,)), needed=True, about=f"It is {SCHEMA}."),
-        "release": Key(rule=Text(what="the release's name", examples=("2026.11",)), needed=True, about="Any name."),
-        "images": Key(
-            rule=Named(key=Text(what="an image's name"), value=IMAGE), needed=True, about="Images by their names."
+        "schema": KeyRule(rule=TextRule(what="the schema", choices=(SCHEMA,)), needed=True, about=f"It is {SCHEMA}."),
+        "release": KeyRule(
+            rule=TextRule(what="the release's name", examples=("2026.11",)), needed=True, about="Any name."
+        ),
+        "images": KeyRule(
+            rule=MapRule(key=TextRule(what="an image's name"), value=IMAGE), needed=True, about="Images by their names."
         ),
     },
 )

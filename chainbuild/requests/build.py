@@ -10,12 +10,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.pipeline import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
 from chainbuild.model import Graph
 from chainbuild.parsing.option_values import (
-    Collector,
+    ProblemCollector,
     _comma_list,
     parse_platforms,
     parse_repository,
@@ -33,7 +33,7 @@ from chainbuild.trust.keys import PublicKey
 from chainbuild.values import replace
 
 
-class CommonWords(Struct, frozen=True, kw_only=True):
+class CommonOptions(Struct, frozen=True, kw_only=True):
     """What every kind of run may be told, as the user typed it."""
 
     root: Path
@@ -57,7 +57,7 @@ class CommonWords(Struct, frozen=True, kw_only=True):
     fail_if_stale_index: bool = False
 
 
-class Words(CommonWords, frozen=True, kw_only=True):
+class RunOptions(CommonOptions, frozen=True, kw_only=True):
     """A run of options as the user typed it."""
 
     platform: str
@@ -71,21 +71,21 @@ class Words(CommonWords, frozen=True, kw_only=True):
     until: int | None = None
 
 
-class RunRequest(Struct, frozen=True, kw_only=True):
+class BuildRequest(Struct, frozen=True, kw_only=True):
     """A run, read: what is built, with what settings, and how."""
 
     graph: Graph
     settings: Settings
-    wishes: Wishes
+    wishes: ExecutionOptions
 
 
-def read_wishes(words: Words) -> RunRequest:
+def read_build_request(words: RunOptions) -> BuildRequest:
     """Read the command line and the tree.
 
     Errors: `WrongUseError` with every problem of the command line, the tree, the args files and the Dockerfiles.
     """
-    collector = Collector()
-    settings = settings_of(words, collector)
+    collector = ProblemCollector()
+    settings = session_settings(words, collector)
     wishes = _wishes(words, collector)
     request = options_request(words, settings, collector)
     graph: Graph | None = None
@@ -96,15 +96,15 @@ def read_wishes(words: Words) -> RunRequest:
         collector.problems += error.problems
     if collector.problems or graph is None:
         raise WrongUseError(collector.problems)
-    return RunRequest(graph=graph, settings=settings, wishes=replace(wishes, graph_for=_graph_for(request)))
+    return BuildRequest(graph=graph, settings=settings, wishes=replace(wishes, graph_for=_graph_for(request)))
 
 
-def _graph_for(request: numbered.Request) -> GraphFor:
+def _graph_for(request: numbered.NumberedRequest) -> GraphFor:
     """Read the same request for other platforms."""
     return lambda platforms: numbered.read(replace(request, platforms=tuple(platforms)))
 
 
-def settings_of(words: CommonWords, collector: Collector) -> Settings:
+def session_settings(words: CommonOptions, collector: ProblemCollector) -> Settings:
     """The settings that the words say; what is wrong with them goes to the collector."""
     return read_settings(
         collector,
@@ -116,12 +116,14 @@ def settings_of(words: CommonWords, collector: Collector) -> Settings:
     )
 
 
-def wishes_of(words: CommonWords, collector: Collector, *, first: int | None = None) -> Wishes:
+def execution_options(
+    words: CommonOptions, collector: ProblemCollector, *, first: int | None = None
+) -> ExecutionOptions:
     """How the run is to be done; what is wrong with the words goes to the collector."""
     deadline = collector.parsed("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
     age = collector.parsed("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
     started = time.monotonic()
-    return Wishes(
+    return ExecutionOptions(
         jobs=words.jobs,
         keep_going=words.keep_going,
         strict=words.strict,
@@ -135,7 +137,7 @@ def wishes_of(words: CommonWords, collector: Collector, *, first: int | None = N
     )
 
 
-def _wishes(words: Words, collector: Collector) -> Wishes:
+def _wishes(words: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
     first = words.only if words.only is not None else words.first
     if words.only is not None and (words.first is not None or words.until is not None):
         collector.say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
@@ -143,10 +145,10 @@ def _wishes(words: Words, collector: Collector) -> Wishes:
         collector.say(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
     if (first is not None or words.until is not None) and "," in words.option:
         collector.say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
-    return wishes_of(words, collector, first=first)
+    return execution_options(words, collector, first=first)
 
 
-def cut(graph: Graph, words: Words, collector: Collector) -> Graph:
+def cut(graph: Graph, words: RunOptions, collector: ProblemCollector) -> Graph:
     last = words.only if words.only is not None else words.until
     numbers = sorted({step.number for chain in graph.chains for step in chain.steps})
     for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
@@ -157,7 +159,7 @@ def cut(graph: Graph, words: Words, collector: Collector) -> Graph:
 
 
 def read_settings(
-    collector: Collector,
+    collector: ProblemCollector,
     *,
     root: Path,
     registry: str | None,
@@ -190,7 +192,7 @@ def read_settings(
     )
 
 
-def _trusted_keys(root: Path, collector: Collector) -> Mapping[str, PublicKey]:
+def _trusted_keys(root: Path, collector: ProblemCollector) -> Mapping[str, PublicKey]:
     """The keys that the tree's own project file trusts; they count for a registry other than the managed one."""
     path = root / FILE_NAME
     if not path.is_file():
@@ -205,13 +207,13 @@ def _trusted_keys(root: Path, collector: Collector) -> Mapping[str, PublicKey]:
         return {}
 
 
-def options_request(words: Words, settings: Settings, collector: Collector) -> numbered.Request:
+def options_request(words: RunOptions, settings: Settings, collector: ProblemCollector) -> numbered.NumberedRequest:
     here = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/debian", "latest")
     environ = environment()
     repo = collector.parsed("REPO", parse_repository, words.repo, scratch)
     collector.parsed("TAG", scratch.with_tag, words.tag, scratch)
-    return numbered.Request(
+    return numbered.NumberedRequest(
         root=settings.root,
         platforms=parse_platforms(words.platform, collector) or (here,),
         repo=repo,
@@ -229,7 +231,7 @@ def options_request(words: Words, settings: Settings, collector: Collector) -> n
     )
 
 
-def _options(text: str, collector: Collector) -> tuple[str, ...]:
+def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
     options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
         collector.say(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")

@@ -15,13 +15,13 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.ci import circleci, github, gitlab
-from chainbuild.ci.jobs import Split, make_jobs
+from chainbuild.ci.jobs import JobSplit, make_jobs
 from chainbuild.ci.pipeline import Pipeline, Runner, Vendor
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph, StepId
-from chainbuild.parsing.option_values import Collector, parse_platforms
+from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import RunRequest, Words, read_wishes
+from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
 from chainbuild.text import duration, parse_duration
 
 VENDORS: Final[Mapping[str, Vendor]] = {
@@ -53,14 +53,16 @@ class CiWords(Struct, frozen=True, kw_only=True):
     runners: Sequence[str] = ()
 
 
-def read_pipeline(words: CiWords, recorded: Callable[[RunRequest], Mapping[StepId, float]]) -> tuple[Vendor, Pipeline]:
+def read_pipeline(
+    words: CiWords, recorded: Callable[[BuildRequest], Mapping[StepId, float]]
+) -> tuple[Vendor, Pipeline]:
     """Read the words and the tree.
 
     `recorded` gives what the steps took last time; it is asked only where `--split` is given, when all is well. Errors:
     `WrongUseError` with every problem of the words and the tree; those of `recorded`.
     """
     vendor = VENDORS[words.vendor]
-    collector = Collector()
+    collector = ProblemCollector()
     deadline = words.deadline or vendor.deadline
     seconds = collector.parsed("--deadline", parse_duration, deadline, 1.0)
     most = collector.parsed("--split", parse_duration, words.split, 1.0) if words.split else None
@@ -69,19 +71,25 @@ def read_pipeline(words: CiWords, recorded: Callable[[RunRequest], Mapping[StepI
     install = _install(words.install, collector)
     runners = _runners(words, vendor, collector)
     _check_times(vendor, runners, seconds, most, collector)
-    request: RunRequest | None = None
+    request: BuildRequest | None = None
     try:
-        request = read_wishes(
-            Words(
-                platform=words.platform, repo=words.repo, tag=words.tag, base=words.base, option=words.option,
-                production=words.production, root=words.root, registry=words.registry,
+        request = read_build_request(
+            RunOptions(
+                platform=words.platform,
+                repo=words.repo,
+                tag=words.tag,
+                base=words.base,
+                option=words.option,
+                production=words.production,
+                root=words.root,
+                registry=words.registry,
             )
-        )  # fmt: skip
+        )
     except WrongUseError as error:
         collector.problems += error.problems
     if collector.problems or request is None or request.settings.registry is None:
         raise WrongUseError(collector.problems)
-    split = Split(most=most, seconds=recorded(request)) if most is not None else None
+    split = JobSplit(most=most, seconds=recorded(request)) if most is not None else None
     graph = request.graph
     return vendor, Pipeline(
         graph=make_jobs(graph, lambda platform: runners[platform.name].labels, split),
@@ -102,18 +110,28 @@ def read_pipeline(words: CiWords, recorded: Callable[[RunRequest], Mapping[StepI
     )
 
 
-def _check_letters(words: CiWords, collector: Collector) -> None:
+def _check_letters(words: CiWords, collector: ProblemCollector) -> None:
     """A line end in any word would end the comment that holds the command."""
     typed = (
-        words.platform, words.repo, words.tag, words.base, words.option, words.production, words.registry or "",
-        str(words.root), words.split or "", words.deadline or "", words.install, *words.runners,
-    )  # fmt: skip
+        words.platform,
+        words.repo,
+        words.tag,
+        words.base,
+        words.option,
+        words.production,
+        words.registry or "",
+        str(words.root),
+        words.split or "",
+        words.deadline or "",
+        words.install,
+        *words.runners,
+    )
     for text in typed:
         if not text.isprintable():
             collector.say(f"{text!r} cannot stand in a workflow", "It has letters that cannot be shown.")
 
 
-def _check_places(words: CiWords, collector: Collector) -> None:
+def _check_places(words: CiWords, collector: ProblemCollector) -> None:
     """The places must be there for every machine of the vendor's."""
     if not words.registry:
         collector.say(
@@ -156,7 +174,7 @@ def _typed(option: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip().rstrip("/") for word in option.split(",")))
 
 
-def _install(text: str, collector: Collector) -> str:
+def _install(text: str, collector: ProblemCollector) -> str:
     """One command with its arguments, quoted: no shell program, and nothing that a vendor's templates would replace."""
     try:
         words = shlex.split(text)
@@ -168,8 +186,8 @@ def _install(text: str, collector: Collector) -> str:
     return shlex.join(words)
 
 
-def _runners(words: CiWords, vendor: Vendor, collector: Collector) -> Mapping[str, Runner]:
-    quiet = Collector()  # what is wrong with PLATFORM is told with the tree
+def _runners(words: CiWords, vendor: Vendor, collector: ProblemCollector) -> Mapping[str, Runner]:
+    quiet = ProblemCollector()  # what is wrong with PLATFORM is told with the tree
     platforms = parse_platforms(words.platform, quiet)
     own: dict[str, Runner] = {}
     for text in words.runners:
@@ -192,7 +210,7 @@ def _runners(words: CiWords, vendor: Vendor, collector: Collector) -> Mapping[st
 
 
 def _check_times(
-    vendor: Vendor, runners: Mapping[str, Runner], seconds: float, most: float | None, collector: Collector
+    vendor: Vendor, runners: Mapping[str, Runner], seconds: float, most: float | None, collector: ProblemCollector
 ) -> None:
     if any(runner.hosted for runner in runners.values()) and seconds >= vendor.limit:
         collector.say(
@@ -216,7 +234,7 @@ def _variables(graph: Graph) -> tuple[str, ...]:
 
 def _made_by(words: CiWords, install: str) -> str:
     """The exact command, with the words that are lists in their plain form."""
-    platforms = ",".join(platform.name for platform in parse_platforms(words.platform, Collector()))
+    platforms = ",".join(platform.name for platform in parse_platforms(words.platform, ProblemCollector()))
     positional = (platforms, words.repo, words.tag, words.base, ",".join(_typed(words.option)), words.production)
     flags: list[str] = []
     if words.root != Path():

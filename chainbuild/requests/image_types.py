@@ -10,19 +10,25 @@ from msgspec import Struct, field
 import chainbuild
 from chainbuild.dockerfile import unknown_args
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.pipeline import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
-from chainbuild.layouts.image_types.graph import Purpose, Wanted
+from chainbuild.layouts.image_types.graph import ImageTypesTask, Purpose
 from chainbuild.layouts.image_types.relations import Relations, relate
 from chainbuild.layouts.image_types.roots import search_order
-from chainbuild.layouts.image_types.selection import Places, check_chain, check_places, check_publication, select
+from chainbuild.layouts.image_types.selection import (
+    PublishTargets,
+    check_chain,
+    check_places,
+    check_publication,
+    select,
+)
 from chainbuild.layouts.image_types.tree import Catalogue, read_catalogue
-from chainbuild.parsing.option_values import Collector, parse_platforms, read_build_args, read_secrets
+from chainbuild.parsing.option_values import ProblemCollector, parse_platforms, read_build_args, read_secrets
 from chainbuild.references import ChainRegistry, Platform
-from chainbuild.requests.build import CommonWords, settings_of, wishes_of
+from chainbuild.requests.build import CommonOptions, execution_options, session_settings
 
 
-class TypesWords(CommonWords, frozen=True, kw_only=True):
+class ImageTypeOptions(CommonOptions, frozen=True, kw_only=True):
     """A run over image types, as the user typed it."""
 
     purpose: Purpose = Purpose.CREATE
@@ -36,19 +42,19 @@ class TypesWords(CommonWords, frozen=True, kw_only=True):
     casa_version: str | None = None
 
 
-class TypesRequest(Struct, frozen=True, kw_only=True):
+class ImageTypesRequest(Struct, frozen=True, kw_only=True):
     """A run, read."""
 
     settings: Settings
-    wishes: Wishes
+    wishes: ExecutionOptions
     catalogue: Catalogue
     relations: Relations
-    places: Places
-    wanted: Wanted
+    places: PublishTargets
+    wanted: ImageTypesTask
     allow_private_base: bool = False
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class ImageTypesOverview(Struct, frozen=True, kw_only=True):
     """The image types and how they stand on each other, without a wish: what `types list` tells."""
 
     catalogue: Catalogue
@@ -56,28 +62,28 @@ class Look(Struct, frozen=True, kw_only=True):
     chosen: tuple[str, ...] = field(default_factory=tuple)
 
 
-def read_look(words: TypesWords, environ: Mapping[str, str] | None = None) -> Look:
+def read_look(words: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
     """Read the image types. Errors: `WrongUseError` with everything that is wrong with them."""
     environ = environment() if environ is None else environ
-    collector = Collector()
-    places = _places(words, settings_of(words, collector).chain, collector)
+    collector = ProblemCollector()
+    places = _places(words, session_settings(words, collector).chain, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
     catalogue = _catalogue(words, environ)
     here = Platform.of_this_machine()
     relations = relate(catalogue, (here,), ours=places.all, build_platform=here)
-    return Look(catalogue=catalogue, relations=relations, chosen=select(catalogue, words.globs or ("*",)))
+    return ImageTypesOverview(catalogue=catalogue, relations=relations, chosen=select(catalogue, words.globs or ("*",)))
 
 
-def read_words(words: TypesWords, environ: Mapping[str, str] | None = None) -> TypesRequest:
+def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesRequest:
     """Read the command line and the image types.
 
     Errors: `WrongUseError` with everything that is wrong with the command line, then with the image types, then with
     what is wanted of them.
     """
     environ = environment() if environ is None else environ
-    collector = Collector()
-    settings, wishes = settings_of(words, collector), wishes_of(words, collector)
+    collector = ProblemCollector()
+    settings, wishes = session_settings(words, collector), execution_options(words, collector)
     here = Platform.of_this_machine()
     platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
     build_args = read_build_args(words.build_args, environ, collector)
@@ -88,29 +94,41 @@ def read_words(words: TypesWords, environ: Mapping[str, str] | None = None) -> T
     catalogue = _catalogue(words, environ)
     args = {arg.name: arg.value for arg in build_args}
     relations = relate(catalogue, platforms, ours=places.all, args=args, build_platform=here)
-    wanted = Wanted(
-        chosen=frozenset(select(catalogue, words.globs)), purpose=words.purpose, platforms=platforms,
-        build_platform=here, dependencies=not words.no_deps, build_args=build_args, secrets=secrets,
-    )  # fmt: skip
-    request = TypesRequest(
-        settings=settings, wishes=wishes, catalogue=catalogue, relations=relations, places=places, wanted=wanted,
+    wanted = ImageTypesTask(
+        chosen=frozenset(select(catalogue, words.globs)),
+        purpose=words.purpose,
+        platforms=platforms,
+        build_platform=here,
+        dependencies=not words.no_deps,
+        build_args=build_args,
+        secrets=secrets,
+    )
+    request = ImageTypesRequest(
+        settings=settings,
+        wishes=wishes,
+        catalogue=catalogue,
+        relations=relations,
+        places=places,
+        wanted=wanted,
         allow_private_base=words.allow_private_base,
-    )  # fmt: skip
+    )
     _check(request)
     return request
 
 
-def _places(words: TypesWords, chain: ChainRegistry, collector: Collector) -> Places:
+def _places(words: ImageTypeOptions, chain: ChainRegistry, collector: ProblemCollector) -> PublishTargets:
     def place(flag: str, text: str | None) -> ChainRegistry | None:
         return collector.parsed(flag, ChainRegistry.parse, text, chain) if text else None
 
-    places = Places(chain=chain, public=place("--public", words.public), private=place("--private", words.private))
+    places = PublishTargets(
+        chain=chain, public=place("--public", words.public), private=place("--private", words.private)
+    )
     if not collector.problems:
         collector.problems += check_places(places)
     return places
 
 
-def _catalogue(words: TypesWords, environ: Mapping[str, str]) -> Catalogue:
+def _catalogue(words: ImageTypeOptions, environ: Mapping[str, str]) -> Catalogue:
     roots = search_order(words.repository, environ)
     catalogue = read_catalogue(roots, version=words.casa_version or chainbuild.__version__)
     if not catalogue.images:
@@ -119,7 +137,7 @@ def _catalogue(words: TypesWords, environ: Mapping[str, str]) -> Catalogue:
     return catalogue
 
 
-def _check(request: TypesRequest) -> None:
+def _check(request: ImageTypesRequest) -> None:
     """What is wanted fits: args that somebody declares, and nothing private where everybody sees it."""
     wanted, catalogue = request.wanted, request.catalogue
     names = sorted(request.relations.with_dependencies(wanted.chosen))

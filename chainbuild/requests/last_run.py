@@ -18,14 +18,14 @@ from msgspec.structs import asdict
 
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
-from chainbuild.requests.build import Words
+from chainbuild.requests.build import RunOptions
 
 _FOLDER: Final = "last-words"
 _EARLIER: Final = Path(".chainbuild") / "last-words.json"
 """Where earlier versions kept them, readable by everybody."""
 
 
-def remember_words(root: Path, words: Words) -> None:
+def save_last_run(root: Path, words: RunOptions) -> None:
     """Write the words down. A disk that cannot be written to does not matter."""
     document = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(words).items()}
     with suppress(NotReadyError):
@@ -38,7 +38,7 @@ def remember_words(root: Path, words: Words) -> None:
             (root / _EARLIER).unlink(missing_ok=True)
 
 
-def last_words(root: Path) -> Words:
+def load_last_run(root: Path) -> RunOptions:
     """The words of the last run in the tree.
 
     Errors: `WrongUseError` where there are none.
@@ -48,10 +48,10 @@ def last_words(root: Path) -> Words:
         document = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in document.items()
-            if name in Words.__struct_fields__
+            if name in RunOptions.__struct_fields__
         }
         context = document.get("context")
-        return Words(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})
+        return RunOptions(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})
     except (NotReadyError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WrongUseError(
             "nothing was run here yet",

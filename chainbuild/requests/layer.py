@@ -13,10 +13,10 @@ from chainbuild.errors import ChainbuildError, RegistryError, WrongUseError
 from chainbuild.events import Emit, Event, Message
 from chainbuild.execution.session import Session, environment
 from chainbuild.layouts import layers as plain
-from chainbuild.layouts.layer_folder import Layer, Layers, Request, Standing, layer_name
+from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, layer_name
 from chainbuild.model import Graph
 from chainbuild.parsing.option_values import (
-    Collector,
+    ProblemCollector,
     parse_platforms,
     read_build_args,
     read_build_contexts,
@@ -25,11 +25,11 @@ from chainbuild.parsing.option_values import (
 )
 from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import CommonWords, RunRequest, settings_of, wishes_of
+from chainbuild.requests.build import BuildRequest, CommonOptions, execution_options, session_settings
 from chainbuild.values import replace
 
 
-class LayerWords(CommonWords, frozen=True, kw_only=True):
+class LayerOptions(CommonOptions, frozen=True, kw_only=True):
     """One layer as the user typed it."""
 
     folder: Path
@@ -43,27 +43,27 @@ class LayerWords(CommonWords, frozen=True, kw_only=True):
 class LayerRun(Struct, frozen=True, kw_only=True):
     """A run with layers in it, and what each of them stands on."""
 
-    request: RunRequest
-    standings: tuple[Standing, ...] = ()
+    request: BuildRequest
+    standings: tuple[LayerBase, ...] = ()
 
 
-def read_layer(words: LayerWords) -> LayerRun:
+def read_layer(words: LayerOptions) -> LayerRun:
     """Read the command line and the folder.
 
     Errors: `WrongUseError` with every problem of both.
     """
-    collector = Collector()
-    settings = settings_of(words, collector)
-    wishes = wishes_of(words, collector)
+    collector = ProblemCollector()
+    settings = session_settings(words, collector)
+    wishes = execution_options(words, collector)
     here = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/layer", "latest")
     environ = environment()
     image = collector.parsed("--tag", parse_image_name, words.image, scratch)
     base = collector.parsed("--base", ImageReference.parse, words.base, scratch) if words.base else None
-    request = Request(
+    request = LayerRequest(
         root=settings.root,
         layers=(
-            Layer(
+            LayerFolder(
                 name=layer_name(words.folder),
                 folder=words.folder.resolve(),
                 image=image,
@@ -93,7 +93,7 @@ def read_layer(words: LayerWords) -> LayerRun:
         return plain.read(replace(request, platforms=tuple(platforms))).graph
 
     return LayerRun(
-        request=RunRequest(graph=layers.graph, settings=settings, wishes=replace(wishes, graph_for=graph_for)),
+        request=BuildRequest(graph=layers.graph, settings=settings, wishes=replace(wishes, graph_for=graph_for)),
         standings=layers.standings,
     )
 
@@ -109,7 +109,7 @@ def parse_image_name(text: str) -> ImageReference:
 # What is told beforehand ----------------------------------------------------------------------------------------------
 
 
-def tell_standings(session: Session, standings: Sequence[Standing], graph: Graph, emit: Emit) -> None:
+def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Graph, emit: Emit) -> None:
     """Tell what each layer stands on, resolved, and warn where an image of one's own is overlooked."""
     own = {str(chain.repo) for chain in graph.chains if chain.repo}
     names = local_names() + registry_names(session) if any(one.by_default for one in standings) else ()
@@ -121,7 +121,7 @@ def tell_standings(session: Session, standings: Sequence[Standing], graph: Graph
                 emit(Message(level="warning", text=text))
 
 
-def _resolved(session: Session, standing: Standing, graph: Graph) -> str:
+def _resolved(session: Session, standing: LayerBase, graph: Graph) -> str:
     if standing.base is None:
         return "nothing"
     if isinstance(standing.base, str):
@@ -138,7 +138,7 @@ def _resolved(session: Session, standing: Standing, graph: Graph) -> str:
 
 
 def _overlooked(
-    standing: Standing, base: ImageReference, names: Iterable[ImageReference], own: Iterable[str]
+    standing: LayerBase, base: ImageReference, names: Iterable[ImageReference], own: Iterable[str]
 ) -> list[str]:
     near = lookalikes(base, (name for name in names if str(ImageReference(name.registry, name.repository)) not in own))
     if not near:
@@ -161,8 +161,10 @@ def local_names() -> tuple[ImageReference, ...]:
     try:
         done = subprocess.run(
             ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError:
         return ()
     return _parsed(line for line in done.stdout.splitlines() if "<none>" not in line)

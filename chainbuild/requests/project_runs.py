@@ -14,10 +14,10 @@ from chainbuild.execution.session import environment
 from chainbuild.host.package_data import shipped
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
-from chainbuild.layouts.layer_folder import Layer, Layers, Request
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepId
 from chainbuild.parsing.option_values import (
-    Collector,
+    ProblemCollector,
     parse_platforms,
     read_build_args,
     read_build_contexts,
@@ -26,7 +26,14 @@ from chainbuild.parsing.option_values import (
 from chainbuild.planning.generations import GraphFor
 from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
-from chainbuild.requests.build import RunRequest, Words, cut, options_request, settings_of, wishes_of
+from chainbuild.requests.build import (
+    BuildRequest,
+    RunOptions,
+    cut,
+    execution_options,
+    options_request,
+    session_settings,
+)
 from chainbuild.requests.layer import LayerRun
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
@@ -77,13 +84,13 @@ def read_run(project: Project, typed: Typed) -> LayerRun:
     return _Merger(project, typed).run()
 
 
-def merged_words(project: Project, typed: Typed) -> Words:
+def merged_words(project: Project, typed: Typed) -> RunOptions:
     """The project's settings as the words of a run, where nothing else was typed."""
 
     def first(*values: str | None) -> str:
         return next((value for value in values if value), "")
 
-    return Words(
+    return RunOptions(
         root=project.root,
         platform=first(typed.platform, ",".join(project.platforms), Platform.of_this_machine().name),
         repo=first(typed.repo, project.repo),
@@ -150,9 +157,9 @@ class _Merger:
         self.project = project
         self.typed = typed
         self.words = merged_words(project, typed)
-        self.collector = Collector()
+        self.collector = ProblemCollector()
         self.environ = environment()
-        self.settings = settings_of(self.words, self.collector)
+        self.settings = session_settings(self.words, self.collector)
 
     def run(self) -> LayerRun:
         self._check_words()
@@ -173,11 +180,12 @@ class _Merger:
         whole = self._as_wished(Graph(repo=repo, chains=joined))
         first = self.words.only if self.words.only is not None else self.words.first
         return LayerRun(
-            request=RunRequest(
+            request=BuildRequest(
                 graph=whole,
                 settings=self.settings,
                 wishes=replace(
-                    wishes_of(self.words, self.collector, first=first), graph_for=_graph_for(self.project, self.typed)
+                    execution_options(self.words, self.collector, first=first),
+                    graph_for=_graph_for(self.project, self.typed),
                 ),
             ),
             standings=layers.standings if layers else (),
@@ -204,11 +212,12 @@ class _Merger:
             for key in (key for key, text in needed.items() if not text):
                 self.collector.problems.append(
                     Problem(
-                        path=self.project.shown, message=f"the options need {key!r}",
+                        path=self.project.shown,
+                        message=f"the options need {key!r}",
                         hint=f"Write {key}: … in the file, or give --{key}.",
                     )
-                )  # fmt: skip
-        wishes_of(words, self.collector)
+                )
+        execution_options(words, self.collector)
 
     def _entries(self) -> tuple[LayerEntry, ...]:
         """The layers of this run: all, or one and what it stands on."""
@@ -277,7 +286,7 @@ class _Merger:
     ) -> Layers | None:
         if not entries:
             return None
-        request = Request(
+        request = LayerRequest(
             root=self.project.root,
             layers=tuple(self._layer(entry, entries) for entry in entries),
             platforms=platforms,
@@ -294,11 +303,11 @@ class _Merger:
             self.collector.problems += error.problems
             return None
 
-    def _layer(self, entry: LayerEntry, entries: Sequence[LayerEntry]) -> Layer:
+    def _layer(self, entry: LayerEntry, entries: Sequence[LayerEntry]) -> LayerFolder:
         before = entries.index(entry) - 1
         said = entry.base if entry.base is not None else entries[before].name if before >= 0 else None
         tag = entry.image.tag or self.words.tag or "latest"
-        return Layer(
+        return LayerFolder(
             name=entry.name,
             folder=entry.folder,
             image=entry.image if entry.image.tag else entry.image.with_tag(tag),

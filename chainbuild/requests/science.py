@@ -8,21 +8,21 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.pipeline import ExecutionOptions
 from chainbuild.execution.session import Settings
-from chainbuild.host.git import Git, Span
-from chainbuild.layouts.science.layer_graph import Selection, Wanted, changed_folders, folders_named, select
+from chainbuild.host.git import CommitRange, Git
+from chainbuild.layouts.science.layer_graph import LayerFilter, LayerSelection, changed_folders, folders_named, select
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
-from chainbuild.layouts.science.orphans import Lost, lost_since, orphan_problems
-from chainbuild.layouts.science.tree import Place, Tree, read_tree
-from chainbuild.parsing.option_values import Collector, parse_platforms, parse_repository
+from chainbuild.layouts.science.orphans import LostRelease, find_lost_since, orphan_problems
+from chainbuild.layouts.science.tree import ScienceRepositories, ScienceTree, read_tree
+from chainbuild.parsing.option_values import ProblemCollector, parse_platforms, parse_repository
 from chainbuild.references import DOCKER_HUB, ImageReference, Platform
-from chainbuild.requests.build import CommonWords, settings_of, wishes_of
+from chainbuild.requests.build import CommonOptions, execution_options, session_settings
 
 DEFAULT_REPO: Final = "compute-images"
 
 
-class ScienceWords(CommonWords, frozen=True, kw_only=True):
+class ScienceOptions(CommonOptions, frozen=True, kw_only=True):
     """A run over science and compat layers, as the user typed it."""
 
     platform: str = ""
@@ -38,24 +38,24 @@ class ScienceRequest(Struct, frozen=True, kw_only=True):
     """A run, read. `allowed` are the orphans that the user allows; `state` is None where git knows nothing."""
 
     settings: Settings
-    wishes: Wishes
-    tree: Tree
-    selection: Selection
-    place: Place
+    wishes: ExecutionOptions
+    tree: ScienceTree
+    selection: LayerSelection
+    place: ScienceRepositories
     platforms: tuple[Platform, ...]
     allowed: frozenset[str]
     state: State | None
 
 
-def read_words(words: ScienceWords, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
+def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
     """Read the command line and the tree.
 
     Errors: `WrongUseError` with everything that is wrong with the command line and the tree, then with every orphan that
     the tree itself and git tell of.
     """
-    collector = Collector()
-    settings = settings_of(words, collector)
-    wishes = wishes_of(words, collector)
+    collector = ProblemCollector()
+    settings = session_settings(words, collector)
+    wishes = execution_options(words, collector)
     here = Platform.of_this_machine()
     platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
     place = _place(words, settings, collector)
@@ -74,15 +74,21 @@ def read_words(words: ScienceWords, git: Git | None = None, *, orphans_are_error
         raise WrongUseError(collector.problems)
     if orphans_are_errors:
         spans = (span,) if span else git.recent()
-        _check_orphans(tree, tuple(one for since in spans for one in lost_since(tree.forest, git, since)), allowed)
+        _check_orphans(tree, tuple(one for since in spans for one in find_lost_since(tree.forest, git, since)), allowed)
     selection = select(tree.forest, tree.compat, wanted, changed_folders(tree.forest, tree.compat, wanted, git))
     return ScienceRequest(
-        settings=settings, wishes=wishes, tree=tree, selection=selection, place=place,
-        platforms=platforms, allowed=allowed, state=_state(git),
-    )  # fmt: skip
+        settings=settings,
+        wishes=wishes,
+        tree=tree,
+        selection=selection,
+        place=place,
+        platforms=platforms,
+        allowed=allowed,
+        state=_state(git),
+    )
 
 
-def _place(words: ScienceWords, settings: Settings, collector: Collector) -> Place:
+def _place(words: ScienceOptions, settings: Settings, collector: ProblemCollector) -> ScienceRepositories:
     fallback = ImageReference.parse(DEFAULT_REPO)
     repo = collector.parsed("--repo", parse_repository, words.repo or DEFAULT_REPO, fallback)
     home = collector.parsed("--repo", lambda _: settings.chain.place(repo), words.repo or DEFAULT_REPO, fallback)
@@ -91,10 +97,10 @@ def _place(words: ScienceWords, settings: Settings, collector: Collector) -> Pla
             "--push needs --repo", "Name the repository that the images are sent to: --repo ghcr.io/acme/compute."
         )
     # What has no registry of its own is only in the chain registry.
-    return Place(repo=repo, home=home, released=home if repo.registry == DOCKER_HUB else repo)
+    return ScienceRepositories(repo=repo, home=home, released=home if repo.registry == DOCKER_HUB else repo)
 
 
-def _allowed(texts: Sequence[str], collector: Collector) -> frozenset[str]:
+def _allowed(texts: Sequence[str], collector: ProblemCollector) -> frozenset[str]:
     for text in texts:
         image, colon, version = text.rpartition(":")
         if not (image and colon and version):
@@ -102,7 +108,9 @@ def _allowed(texts: Sequence[str], collector: Collector) -> frozenset[str]:
     return frozenset(texts)
 
 
-def _wanted(words: ScienceWords, tree: Tree, span: Span | None, collector: Collector) -> Wanted:
+def _wanted(
+    words: ScienceOptions, tree: ScienceTree, span: CommitRange | None, collector: ProblemCollector
+) -> LayerFilter:
     folders = [f"{SCIENCE}/{layer.path.name}" for layer in tree.forest.layers]
     folders += [f"{COMPAT}/{name}" for name in tree.compat]
     named: dict[str, tuple[str, ...]] = {}
@@ -111,12 +119,12 @@ def _wanted(words: ScienceWords, tree: Tree, span: Span | None, collector: Colle
             named[flag] = folders_named(flag, texts, tree.root, folders)
         except WrongUseError as error:
             collector.problems += error.problems
-    return Wanted(
+    return LayerFilter(
         ref=span, untracked=words.untracked, include=named.get("--include", ()), ignore=named.get("--ignore", ())
     )
 
 
-def _check_orphans(tree: Tree, lost: tuple[Lost, ...], allowed: frozenset[str]) -> None:
+def _check_orphans(tree: ScienceTree, lost: tuple[LostRelease, ...], allowed: frozenset[str]) -> None:
     problems: tuple[Problem, ...] = orphan_problems(tree.old, lost, allowed)
     if problems:
         raise WrongUseError(problems)

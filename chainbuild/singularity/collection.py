@@ -51,10 +51,17 @@ class Sif(Struct, frozen=True, kw_only=True):
     def facts(self) -> bytes:
         """The file that says what it was made from."""
         document = {
-            "schema": SCHEMA, "file": self.file, "repository": self.name.repository, "tag": self.name.tag,
-            "image": self.image, "digest": str(self.digest), "platform": self.platform, "size": self.size,
-            "sha256": self.sha256, "tool": self.tool,
-        }  # fmt: skip
+            "schema": SCHEMA,
+            "file": self.file,
+            "repository": self.name.repository,
+            "tag": self.name.tag,
+            "image": self.image,
+            "digest": str(self.digest),
+            "platform": self.platform,
+            "size": self.size,
+            "sha256": self.sha256,
+            "tool": self.tool,
+        }
         return (json.dumps(document, indent=2) + "\n").encode()
 
 
@@ -92,7 +99,7 @@ def parse_facts(raw: bytes) -> Sif | None:
         return None
 
 
-class Shelf:
+class Collection:
     """The SIF files of a folder."""
 
     def __init__(self, folder: Path) -> None:

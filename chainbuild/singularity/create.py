@@ -17,11 +17,11 @@ from chainbuild.execution.session import Session
 from chainbuild.host.folders import scratch_folder
 from chainbuild.references import Digest
 from chainbuild.singularity import sif as header
-from chainbuild.singularity.collection import Shelf, Sif, sha256_of
-from chainbuild.singularity.images import Wanted
+from chainbuild.singularity.collection import Collection, Sif, sha256_of
+from chainbuild.singularity.images import RequestedSif
 from chainbuild.singularity.layout import BlobStore, write_layout
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.space import Places, check_space, needs
+from chainbuild.singularity.space import WorkFolders, check_space, needs
 from chainbuild.singularity.tool import Conversion, Tool, find_on_path, words_of
 
 IMAGE_LABEL: Final = "io.github.chainbuild.image"
@@ -31,10 +31,10 @@ _CACHE_FOLDER: Final = "chainbuild"
 LogPath = Callable[[str], Path | None]
 
 
-class Planned(Struct, frozen=True, kw_only=True):
+class PlannedSif(Struct, frozen=True, kw_only=True):
     """What is done with a wanted image: `there` is its SIF where that is of the same digest."""
 
-    wanted: Wanted
+    wanted: RequestedSif
     there: Sif | None
 
     @property
@@ -43,34 +43,34 @@ class Planned(Struct, frozen=True, kw_only=True):
         return "unchanged" if self.there else "asked for"
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class SifOutcome(Struct, frozen=True, kw_only=True):
     """The SIF files that there are now, in order; and what failed, by the name that the run called it."""
 
     made: tuple[Sif, ...]
     failures: Mapping[str, ChainbuildError] = field(default_factory=dict)
 
 
-def plan_sifs(shelf: Shelf, wanted: Sequence[Wanted], *, refresh: bool = False) -> tuple[Planned, ...]:
+def plan_sifs(shelf: Collection, wanted: Sequence[RequestedSif], *, refresh: bool = False) -> tuple[PlannedSif, ...]:
     """What would be done."""
-    return tuple(Planned(wanted=one, there=None if refresh else _standing(shelf, one)) for one in wanted)
+    return tuple(PlannedSif(wanted=one, there=None if refresh else _standing(shelf, one)) for one in wanted)
 
 
-def _standing(shelf: Shelf, wanted: Wanted) -> Sif | None:
+def _standing(shelf: Collection, wanted: RequestedSif) -> Sif | None:
     there = shelf.find(wanted.name)
     return there if there and there.digest == wanted.image.digest else None
 
 
 def create_sifs(
     session: Session,
-    shelf: Shelf,
-    planned: Sequence[Planned],
-    places: Places,
+    shelf: Collection,
+    planned: Sequence[PlannedSif],
+    places: WorkFolders,
     *,
     environ: Mapping[str, str],
     helper: bool = False,
     log_folder: Path | None = None,
     log_path: LogPath = lambda _: None,
-) -> Outcome:
+) -> SifOutcome:
     """Make what is to be made, all of it whatever fails. `helper`: with the helper image even where a tool is on PATH.
 
     Told as a run is. Errors: `NotReadyError` before anything is begun where there is no room; those of the helper image.
@@ -96,10 +96,12 @@ def create_sifs(
                     failures[wanted.step] = error
                 work.forget(todo[number + 1 :])
     session.emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=not failures))
-    return Outcome(made=tuple(made[one.wanted.step] for one in planned if one.wanted.step in made), failures=failures)
+    return SifOutcome(
+        made=tuple(made[one.wanted.step] for one in planned if one.wanted.step in made), failures=failures
+    )
 
 
-def layer_sizes(wanted: Sequence[Wanted]) -> tuple[int, ...]:
+def layer_sizes(wanted: Sequence[RequestedSif]) -> tuple[int, ...]:
     """For each image the bytes of those layers that no image before it has; the biggest image is counted whole."""
     seen: set[Digest] = set()
     sizes: list[int] = []
@@ -134,17 +136,17 @@ class _Work(Struct, frozen=True, kw_only=True):
     blobs: BlobStore
     shared: bool
     """Whether the blobs stay there for the next time."""
-    shelf: Shelf
+    shelf: Collection
     tool: Tool
 
-    def forget(self, rest: Sequence[Wanted]) -> None:
+    def forget(self, rest: Sequence[RequestedSif]) -> None:
         """Remove the layers that none of these images has."""
         if not self.shared:
             self.blobs.keep({layer.digest for one in rest for layer in one.image.layers})
 
 
 @contextmanager
-def _workplace(session: Session, places: Places, shelf: Shelf, tool: Tool) -> Iterator[_Work]:
+def _workplace(session: Session, places: WorkFolders, shelf: Collection, tool: Tool) -> Iterator[_Work]:
     cache = places.cache / _CACHE_FOLDER if places.cache else None
     if cache:
         cache.mkdir(exist_ok=True)
@@ -155,12 +157,17 @@ def _workplace(session: Session, places: Places, shelf: Shelf, tool: Tool) -> It
     ):
         blobs = BlobStore(session.registries, cache / "blobs" if cache else fetched / "blobs")
         yield _Work(
-            temporary=temporary, layouts=fetched, output=output, blobs=blobs, shared=cache is not None, shelf=shelf,
+            temporary=temporary,
+            layouts=fetched,
+            output=output,
+            blobs=blobs,
+            shared=cache is not None,
+            shelf=shelf,
             tool=tool,
-        )  # fmt: skip
+        )
 
 
-def _create(session: Session, work: _Work, wanted: Wanted, log_path: Path | None) -> Sif:
+def _create(session: Session, work: _Work, wanted: RequestedSif, log_path: Path | None) -> Sif:
     started, step = time.monotonic(), wanted.step
     session.emit(events.StepStarted(step=step, activity="convert", log_path=log_path))
     try:
@@ -172,14 +179,18 @@ def _create(session: Session, work: _Work, wanted: Wanted, log_path: Path | None
         raise
     session.emit(
         events.StepFinished(
-            step=step, activity="convert", image=str(work.shelf.path(sif.name)), digest=str(sif.digest),
-            seconds=time.monotonic() - started, size=sif.size,
+            step=step,
+            activity="convert",
+            image=str(work.shelf.path(sif.name)),
+            digest=str(sif.digest),
+            seconds=time.monotonic() - started,
+            size=sif.size,
         )
-    )  # fmt: skip
+    )
     return sif
 
 
-def _convert(session: Session, work: _Work, wanted: Wanted) -> Sif:
+def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
     step = wanted.step
     with (
         scratch_folder(work.temporary) as temporary,
@@ -190,9 +201,13 @@ def _convert(session: Session, work: _Work, wanted: Wanted) -> Sif:
         layout = wanted.name.file.removesuffix(SUFFIX)
         labels = {IMAGE_LABEL: wanted.source, DIGEST_LABEL: str(wanted.image.digest)}
         lost = write_layout(
-            work.blobs, wanted.image, layouts / layout, labels=labels, reads_zstd=work.tool.reads_zstd,
+            work.blobs,
+            wanted.image,
+            layouts / layout,
+            labels=labels,
+            reads_zstd=work.tool.reads_zstd,
             told=events.paced(session.emit, step, "fetching layers"),
-        )  # fmt: skip
+        )
         if lost:
             text = f"{wanted.name}: no shell can set these variables of the image: {', '.join(lost)}"
             session.emit(events.Message(level="warning", text=text))
@@ -220,14 +235,19 @@ def _convert(session: Session, work: _Work, wanted: Wanted) -> Sif:
             session.emit(events.LogLine(step=step, vertex="chainbuild", text=f"marked as for {wanted.platform.oci}"))
         session.emit(events.StepProgress(step=step, doing="taking the checksum"))
         sif = Sif(
-            name=wanted.name, image=wanted.source, digest=wanted.image.digest, platform=wanted.platform.oci,
-            size=made.stat().st_size, sha256=sha256_of(made), tool=work.tool.name,
-        )  # fmt: skip
+            name=wanted.name,
+            image=wanted.source,
+            digest=wanted.image.digest,
+            platform=wanted.platform.oci,
+            size=made.stat().st_size,
+            sha256=sha256_of(made),
+            tool=work.tool.name,
+        )
         work.shelf.put(made, sif)
         return sif
 
 
-def _announced(one: Planned, shelf: Shelf) -> events.PlannedStep:
+def _announced(one: PlannedSif, shelf: Collection) -> events.PlannedStep:
     return events.PlannedStep(
         step=one.wanted.step,
         action="reuse" if one.there else "convert",
@@ -236,11 +256,11 @@ def _announced(one: Planned, shelf: Shelf) -> events.PlannedStep:
     )
 
 
-def _reused(sif: Sif, shelf: Shelf, step: str) -> events.StepReused:
+def _reused(sif: Sif, shelf: Collection, step: str) -> events.StepReused:
     return events.StepReused(step=step, image=str(shelf.path(sif.name)), digest=str(sif.digest), size=sif.size)
 
 
-def open_shelf(folder: Path) -> Shelf:
+def open_shelf(folder: Path) -> Collection:
     """The shelf of a folder, which is made. Errors: `WrongUseError` where it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -248,4 +268,4 @@ def open_shelf(folder: Path) -> Shelf:
         raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another --folder.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WrongUseError(f"{folder} cannot be written to", hint="Name another --folder.")
-    return Shelf(folder.absolute())
+    return Collection(folder.absolute())

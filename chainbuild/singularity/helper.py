@@ -19,7 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.images import named_images
 from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
@@ -66,7 +66,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
     dockerfile = singularity_path()
     inputs, _ = named_images(singularity_dockerfile(), given=(), args={}, platform=own, build_platform=own)
     bases = find_all(session.finder(), inputs)
-    order = BuildOrder(
+    order = BuildSpec(
         step=f"{own.name}/singularity/helper",
         dockerfile=dockerfile,
         shown=f"utilities/{dockerfile.name}",
@@ -132,15 +132,36 @@ class HelperTool:
         """The command line. The user that the container runs as is told to Apptainer by name, which it insists on."""
         output = f"{_OUTPUT}/{conversion.output.name}"
         return (
-            "docker", "run", "--rm", "--pull", "never", "--network", "none", *self._identity.flags,
-            "--name", container, "--label", f"{LABEL}={_here()}:{conversion.temporary}",
-            "--mount", bind(conversion.layouts, _LAYOUTS, readonly=True),
-            "--mount", bind(conversion.temporary, _WORK),
-            "--mount", bind(conversion.output.parent, _OUTPUT),
+            "docker",
+            "run",
+            "--rm",
+            "--pull",
+            "never",
+            "--network",
+            "none",
+            *self._identity.flags,
+            "--name",
+            container,
+            "--label",
+            f"{LABEL}={_here()}:{conversion.temporary}",
+            "--mount",
+            bind(conversion.layouts, _LAYOUTS, readonly=True),
+            "--mount",
+            bind(conversion.temporary, _WORK),
+            "--mount",
+            bind(conversion.output.parent, _OUTPUT),
             *self._users(conversion.temporary),
-            "--env", f"APPTAINER_TMPDIR={_WORK}", "--env", f"TMPDIR={_WORK}", "--env", f"HOME={_WORK}",
-            "--workdir", _LAYOUTS, self._image, *build_words(conversion, output),
-        )  # fmt: skip
+            "--env",
+            f"APPTAINER_TMPDIR={_WORK}",
+            "--env",
+            f"TMPDIR={_WORK}",
+            "--env",
+            f"HOME={_WORK}",
+            "--workdir",
+            _LAYOUTS,
+            self._image,
+            *build_words(conversion, output),
+        )
 
     def _users(self, folder: Path) -> tuple[str, ...]:
         user, group = self._identity.user, self._identity.group
@@ -156,8 +177,11 @@ class HelperTool:
     def _version(self) -> str:
         done = subprocess.run(
             ["docker", "run", "--rm", "--pull", "never", "--network", "none", self._image, "version"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
 
@@ -173,8 +197,11 @@ def sweep_containers() -> None:
     """Remove the containers of processes that were killed: their folder is gone, which is removed when one starts."""
     done = subprocess.run(
         ["docker", "ps", "--filter", f"label={LABEL}", "--format", f'{{{{.ID}}}}\t{{{{.Label "{LABEL}"}}}}'],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     for line in done.stdout.splitlines():
         container, _, owner = line.partition("\t")
         here, _, folder = owner.partition(":")
@@ -200,8 +227,11 @@ def _remove(container: str) -> None:
 def _engine_is_rootless() -> bool:
     done = subprocess.run(
         ["docker", "info", "--format", "{{json .SecurityOptions}}"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     try:
         found = json.loads(done.stdout or "[]")
     except ValueError:

@@ -21,7 +21,7 @@ from chainbuild.errors import (
     WrongUseError,
 )
 from chainbuild.execution.session import Session
-from chainbuild.images.resolver import FoundImage
+from chainbuild.images.resolver import ResolvedImage
 from chainbuild.records.garbage import is_readable
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of
@@ -31,7 +31,7 @@ from chainbuild.singularity.names import SifName, is_glob, matches, short_name, 
 _NO_IMAGE: Final = (NotFoundInRegistryError, NotAnImageError, DamagedContentError, LoginNeededError)
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class RequestedSif(Struct, frozen=True, kw_only=True):
     """An image of one platform that a SIF file is wanted of. `source` is its name as people type it."""
 
     name: SifName
@@ -45,13 +45,13 @@ class Wanted(Struct, frozen=True, kw_only=True):
         return f"{self.platform.name}/{self.name}"
 
 
-def find_images(session: Session, words: Sequence[str], platforms: Sequence[Platform] = ()) -> tuple[Wanted, ...]:
+def find_images(session: Session, words: Sequence[str], platforms: Sequence[Platform] = ()) -> tuple[RequestedSif, ...]:
     """The images that the words mean, each once, in the order of the words.
 
     `platforms`: those to take; without them this machine's, where an image has it, else those that it has. Errors:
     those of every word together.
     """
-    wanted: dict[str, Wanted] = {}
+    wanted: dict[str, RequestedSif] = {}
     errors: list[ChainbuildError] = []
     held: tuple[str, ...] | None = None
     for word in split_words(words):
@@ -109,7 +109,7 @@ def _nothing(word: str, held: Sequence[str]) -> WrongUseError:
     return WrongUseError(f"{word!r} matches no image of the chain registry or the local store", hint=there)
 
 
-def _add(wanted: dict[str, Wanted], found: Iterator[Wanted]) -> None:
+def _add(wanted: dict[str, RequestedSif], found: Iterator[RequestedSif]) -> None:
     for one in found:
         there = wanted.setdefault(one.name.file, one)
         if there.image.digest != one.image.digest:
@@ -119,7 +119,7 @@ def _add(wanted: dict[str, Wanted], found: Iterator[Wanted]) -> None:
             )
 
 
-def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, lenient: bool) -> Iterator[Wanted]:
+def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, lenient: bool) -> Iterator[RequestedSif]:
     """The images of a name; `lenient`: platforms that it lacks are no mistake, nor is what is no image."""
     reference = ImageReference.parse(name)
     there, whole = _platforms(session, reference)
@@ -138,14 +138,14 @@ def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, leni
     source = f"{short_name(reference, session.chain)}:{reference.tag_or_latest}"
     for platform in taken:
         try:
-            found: FoundImage = session.finder().find_at_hand(reference, platform)
+            found: ResolvedImage = session.finder().find_at_hand(reference, platform)
         except (NotFoundInRegistryError, NotAnImageError, DamagedContentError) as error:
             if not lenient:
                 raise
             if isinstance(error, DamagedContentError):
                 session.registries.notice(f"left out {reference} for {platform}: {error}")
             continue
-        yield Wanted(
+        yield RequestedSif(
             name=sif_name(reference, session.chain, platform=platform if several else None),
             source=f"{source}@{reference.digest}" if reference.digest else source,
             platform=platform,

@@ -10,8 +10,8 @@ from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.errors import ChainbuildError, NotReadyError
-from chainbuild.singularity.collection import Shelf, Sif, sha256_of
-from chainbuild.singularity.places import Place
+from chainbuild.singularity.collection import Collection, Sif, sha256_of
+from chainbuild.singularity.places import Destination
 
 State = Literal["published", "differs", "not published"]
 
@@ -35,7 +35,7 @@ class Compared(Struct, frozen=True, kw_only=True):
         return f"singularity/{self.sif.file}"
 
 
-def compare(place: Place, sifs: Sequence[Sif]) -> tuple[Compared, ...]:
+def compare(place: Destination, sifs: Sequence[Sif]) -> tuple[Compared, ...]:
     """Each file against what is published. Errors: those of the place."""
     there = place.checksums(sifs) if sifs else {}
     return tuple(Compared(sif=one, checksum=there.get(one.file, "")) for one in sifs)
@@ -48,7 +48,7 @@ class Published(Struct, frozen=True, kw_only=True):
     failures: Mapping[str, ChainbuildError] = field(default_factory=dict)
 
 
-def publish(place: Place, shelf: Shelf, compared: Sequence[Compared], emit: events.Emit) -> Published:
+def publish(place: Destination, shelf: Collection, compared: Sequence[Compared], emit: events.Emit) -> Published:
     """Upload what differs, all of it whatever fails. Told as a run is."""
     started = time.monotonic()
     emit(events.RunStarted(steps=tuple(_announced(one) for one in compared)))
@@ -71,7 +71,7 @@ def publish(place: Place, shelf: Shelf, compared: Sequence[Compared], emit: even
     return Published(uploaded=tuple(uploaded), failures=failures)
 
 
-def _upload(place: Place, shelf: Shelf, one: Compared, emit: events.Emit) -> None:
+def _upload(place: Destination, shelf: Collection, one: Compared, emit: events.Emit) -> None:
     sif, started = one.sif, time.monotonic()
     path = shelf.path(sif.name)
     emit(events.StepStarted(step=one.step, activity="upload"))
@@ -89,10 +89,14 @@ def _upload(place: Place, shelf: Shelf, one: Compared, emit: events.Emit) -> Non
     seconds = time.monotonic() - started
     emit(
         events.StepFinished(
-            step=one.step, activity="upload", image=sif.file, digest=f"sha256:{sif.sha256}", seconds=seconds,
+            step=one.step,
+            activity="upload",
+            image=sif.file,
+            digest=f"sha256:{sif.sha256}",
+            seconds=seconds,
             size=sif.size,
         )
-    )  # fmt: skip
+    )
 
 
 def _announced(one: Compared) -> events.PlannedStep:

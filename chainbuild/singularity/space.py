@@ -26,7 +26,7 @@ _PACKED: Final = 1.2
 _LEAST: Final = 8 << 20
 
 
-class Places(Struct, frozen=True, kw_only=True):
+class WorkFolders(Struct, frozen=True, kw_only=True):
     """The folders that a conversion works in. `cache`: where layers stay for the next time; None for nowhere."""
 
     temporary: Path
@@ -35,7 +35,7 @@ class Places(Struct, frozen=True, kw_only=True):
     """The variable that names the temporary folder, or would."""
 
 
-def find_places(environ: Mapping[str, str]) -> Places:
+def find_places(environ: Mapping[str, str]) -> WorkFolders:
     """The folders that the environment names, else the system's. Errors: `WrongUseError` for what is no such folder."""
     problems: list[Problem] = []
 
@@ -57,7 +57,7 @@ def find_places(environ: Mapping[str, str]) -> Places:
     _, cache = folder(_CACHE)
     if problems:
         raise WrongUseError(problems)
-    return Places(
+    return WorkFolders(
         temporary=temporary or Path(tempfile.gettempdir()), cache=cache, temporary_variable=variable or "TMPDIR"
     )
 
@@ -71,7 +71,7 @@ class Need(Struct, frozen=True, kw_only=True):
     instead: str
 
 
-def needs(layers: Sequence[int], places: Places, output: Path) -> tuple[Need, ...]:
+def needs(layers: Sequence[int], places: WorkFolders, output: Path) -> tuple[Need, ...]:
     """What converting images whose layers have these sizes (compressed bytes) takes: one after the other, all kept.
 
     How big an image is unpacked is estimated: nobody knows before it is.

@@ -103,9 +103,16 @@ def run_tool(
     """
     tail: deque[str] = deque(maxlen=_TAIL)
     with subprocess.Popen(
-        argv, cwd=folder, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace",
-    ) as process:  # fmt: skip
+        argv,
+        cwd=folder,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         try:
             for line in process.stdout or ():
                 text = visible(line.rstrip("\n"))

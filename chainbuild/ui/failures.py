@@ -97,7 +97,10 @@ def _wrong_use_lines(error: WrongUseError) -> list[Line]:
 
 def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozenset[tuple[str, ...]]) -> list[Line]:
     first, *rest = visible_lines(error.message)
-    lines: list[Line] = [(Span("error: ", "bad"), Span(first)), *((Span(f"  {line}"),) for line in rest)]
+    lines: list[Line] = [
+        (Span("error: ", "bad"), Span(first)),
+        *((Span(f"  {line}"),) for line in rest),
+    ]
     if isinstance(error, BuildFailedError):
         tail = () if _was_shown(error.log_tail, shown_tails) else error.log_tail
         lines += failure_lines("", tail, error.log_path, width, where=error.where)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from chainbuild.layouts.image_types.graph import Layout
+from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.layouts.image_types.roots import shown
 from chainbuild.model import StepId
 from chainbuild.planning.planner import Plan
-from chainbuild.requests.image_types import Look, TypesRequest
+from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
@@ -34,20 +34,22 @@ _PLAN: Final = (
 _PUBLICATION: Final = (Column(heading="image"), Column(heading="visibility"), Column(heading="goes to"))
 
 
-def show_types(look: Look, out: Terminal, *, verbosity: int) -> None:
+def show_types(look: ImageTypesOverview, out: Terminal, *, verbosity: int) -> None:
     """Print the images in their order; what is shadowed; with a `verbosity` of 1 where image types are looked for."""
     catalogue, relations = look.catalogue, look.relations
     rows: list[Sequence[Span] | None] = []
     for name in (one for one in relations.order if one in look.chosen):
         image = catalogue.images[name]
         style = "" if image.is_public else "warn"
-        rows.append((
-            Span(name),
-            Span(", ".join(image.aliases), "dim"),
-            Span(image.source.visibility, style),  # type: ignore[arg-type]
-            Span(f"{image.folder.root.what}: {image.spot}"),
-            Span(", ".join(relations.below[name])),
-        ))  # fmt: skip
+        rows.append(
+            (
+                Span(name),
+                Span(", ".join(image.aliases), "dim"),
+                Span(image.source.visibility, style),  # type: ignore[arg-type]
+                Span(f"{image.folder.root.what}: {image.spot}"),
+                Span(", ".join(relations.below[name])),
+            )
+        )
     out.write(table(_LIST, rows, out.width))
     if catalogue.shadowed:
         out.write([()])
@@ -62,25 +64,27 @@ def show_types(look: Look, out: Terminal, *, verbosity: int) -> None:
         out.write([(Span(f"warning: {problem.where}: {problem.message}. {problem.hint}", "warn"),)])
 
 
-def types_as_json(look: Look) -> str:
+def types_as_json(look: ImageTypesOverview) -> str:
     """The same as a document."""
     catalogue, relations = look.catalogue, look.relations
     images: list[dict[str, Any]] = []
     for name in (one for one in relations.order if one in look.chosen):
         image = catalogue.images[name]
-        images.append({
-            "image": name,
-            "name": image.name,
-            "tag": image.tag,
-            "aliases": list(image.aliases),
-            "visibility": image.source.visibility,
-            "type": image.spot,
-            "root": image.folder.root.what,
-            "folder": str(image.folder.path),
-            "dependencies": list(relations.below[name]),
-            "reads": list(relations.read_by(name)),
-            "parameters": dict(image.parameters),
-        })  # fmt: skip
+        images.append(
+            {
+                "image": name,
+                "name": image.name,
+                "tag": image.tag,
+                "aliases": list(image.aliases),
+                "visibility": image.source.visibility,
+                "type": image.spot,
+                "root": image.folder.root.what,
+                "folder": str(image.folder.path),
+                "dependencies": list(relations.below[name]),
+                "reads": list(relations.read_by(name)),
+                "parameters": dict(image.parameters),
+            }
+        )
     document = {
         "schema": LIST_SCHEMA,
         "images": images,
@@ -97,7 +101,7 @@ def types_as_json(look: Look) -> str:
 
 def show_types_plan(
     plan: Plan,
-    layout: Layout,
+    layout: ImageTypesLayout,
     commands: Mapping[StepId, tuple[str, ...]],
     out: Terminal,
     *,
@@ -128,7 +132,7 @@ def show_types_plan(
     out.write([(Span(", ".join(counts), "bold"),)])
 
 
-def _goes(request: TypesRequest, layout: Layout) -> list[tuple[str, str, str]]:
+def _goes(request: ImageTypesRequest, layout: ImageTypesLayout) -> list[tuple[str, str, str]]:
     """(image, visibility, where it goes) of what would be published, once for all platforms."""
     found: dict[str, tuple[str, str, str]] = {}
     for chain in layout.graph.chains:
@@ -140,13 +144,13 @@ def _goes(request: TypesRequest, layout: Layout) -> list[tuple[str, str, str]]:
     return list(found.values())
 
 
-def show_publication(request: TypesRequest, layout: Layout, out: Terminal) -> None:
+def show_publication(request: ImageTypesRequest, layout: ImageTypesLayout, out: Terminal) -> None:
     """Print what would go where."""
     rows = [tuple(Span(text) for text in row) for row in _goes(request, layout)]
     out.write(table(_PUBLICATION, rows, out.width))
 
 
-def publication_as_json(request: TypesRequest, layout: Layout) -> str:
+def publication_as_json(request: ImageTypesRequest, layout: ImageTypesLayout) -> str:
     """The same as a document."""
     goes = [{"image": image, "visibility": kind, "to": to} for image, kind, to in _goes(request, layout)]
     return json.dumps({"schema": PUBLICATION_SCHEMA, "images": goes}, indent=2)

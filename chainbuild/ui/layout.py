@@ -137,7 +137,11 @@ class _Painter(Struct, frozen=True, kw_only=True):
         mark, style = self.mark(row.state), STATE_STYLES[row.state]
         name = self.cut(escaped(row.name), self.names)
         name += " " * (self.names - cells(name))
-        left = [Span(f"  {mark} ", style), Span(name, "dim" if row.state in {"waiting", "skipped"} else ""), Span("  ")]
+        left = [
+            Span(f"  {mark} ", style),
+            Span(name, "dim" if row.state in {"waiting", "skipped"} else ""),
+            Span("  "),
+        ]
         right = self.timing(row)
         room = self.width - sum(cells(span.text) for span in (*left, *right)) - 2
         left += self.doing(row, room)
@@ -192,7 +196,10 @@ class _Painter(Struct, frozen=True, kw_only=True):
         if board.log_folder and self.width >= 100:
             parts.append(f"logs: {escaped(str(board.log_folder))}")
         head = duration(max(now - board.started_at, 0.0))
-        return (Span(head, "bold"), Span(self.cut("  " + ", ".join(parts), self.width - len(head) - 1), "dim"))
+        return (
+            Span(head, "bold"),
+            Span(self.cut("  " + ", ".join(parts), self.width - len(head) - 1), "dim"),
+        )
 
     def spread(self, left: list[Span], right: list[Span]) -> Line:
         """Left and right ends of a line, with the room between them; the last column stays free (it would wrap)."""

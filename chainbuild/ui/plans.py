@@ -51,7 +51,14 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
             shown.append((Span(escaped(head) or "steps", "bold"),))
         takes = "" if row.expected_seconds is None or row.action == "reuse" else f"~{duration(row.expected_seconds)}"
         style = _ACTION_STYLES.get(row.action, "busy")
-        shown.append((Span(f"  {escaped(name)}"), Span(row.action, style), Span(takes), Span(escaped(row.reason))))
+        shown.append(
+            (
+                Span(f"  {escaped(name)}"),
+                Span(row.action, style),
+                Span(takes),
+                Span(escaped(row.reason)),
+            )
+        )
         shown += [(Span("      asks   ", "dim"), Span(escaped(text))) for text in row.inherited]
         if verbosity >= 1:
             shown += [(Span("      gets   ", "dim"), Span(escaped(text))) for text in row.arguments]

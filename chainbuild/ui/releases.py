@@ -30,7 +30,11 @@ def show_plan(plan: ReleasePlan, left: Sequence[Problem], out: Terminal) -> None
 
 
 def _image_lines(image: PlannedImage) -> Iterable[Line | str]:
-    yield (Span(str(image.name), "bold"), Span("  "), Span(image.decision, _STYLES.get(image.decision, "dim")))
+    yield (
+        Span(str(image.name), "bold"),
+        Span("  "),
+        Span(image.decision, _STYLES.get(image.decision, "dim")),
+    )
     for name in image.to:
         before = image.replaces.get(name)
         yield f"  → {name}" + (f", which is {before.short}" if before else ", which is new")
@@ -53,9 +57,11 @@ def _difference_lines(one: Difference) -> Iterable[Line | str]:
     if one.size:
         yield f"    {escaped(one.size)}"
     for heading, lines in (
-        ("packages", one.packages), ("Python distributions", one.python), ("configuration", one.configuration),
+        ("packages", one.packages),
+        ("Python distributions", one.python),
+        ("configuration", one.configuration),
         ("steps", one.steps),
-    ):  # fmt: skip
+    ):
         if lines:
             yield f"    {heading}"
             yield from (f"      {escaped(line)}" for line in lines)
@@ -69,11 +75,13 @@ def show_moves(moves: Sequence[Move], out: Terminal, *, only_planned: bool = Fal
     columns = (Column(heading="name"), Column(heading="from"), Column(heading="to"), Column(heading=""))
     rows = [
         (
-            Span(str(move.name)), Span(move.before.short if move.before else "nothing"), Span(move.after.short),
+            Span(str(move.name)),
+            Span(move.before.short if move.before else "nothing"),
+            Span(move.after.short),
             Span("there already" if move.done else move_word, "dim" if move.done else "good"),
         )
         for move in moves
-    ]  # fmt: skip
+    ]
     left = sum(not move.done for move in moves)
     if only_planned:
         told = f"{plural(left, 'name')} to move; nothing was moved" if left else "every name is there already"

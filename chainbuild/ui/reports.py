@@ -28,7 +28,13 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
     lines: list[Line | str] = []
     for one in explanations:
         decision, last = one.decision, one.decision.last
-        lines.append((Span(f"{decision.step.id}: "), Span(decision.action, "bold"), Span(f", {decision.reason}")))
+        lines.append(
+            (
+                Span(f"{decision.step.id}: "),
+                Span(decision.action, "bold"),
+                Span(f", {decision.reason}"),
+            )
+        )
         lines += [f"  asked for: {escaped(argument.told)}" for argument in one.arguments if argument.told]
         if last is None:
             lines.append("  it has no record in the chain registry")
@@ -60,9 +66,11 @@ def show_comparison(found: Comparison, out: Terminal, *, every_file: bool = Fals
         f"  {found.after.platform.oci}, {size_words(found)}",
     ]
     for heading, changes in (
-        ("packages", found.packages), ("Python distributions", found.python),
-        ("configuration", found.configuration), ("steps", found.steps),
-    ):  # fmt: skip
+        ("packages", found.packages),
+        ("Python distributions", found.python),
+        ("configuration", found.configuration),
+        ("steps", found.steps),
+    ):
         if changes:
             lines += [(), (Span(f"{heading}: {_counts(changes)}", "bold"),), *map(change_line, changes)]
     if found.files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from chainbuild.layouts.science.graph import FILES_OPTION, Layout
+from chainbuild.layouts.science.graph import FILES_OPTION, ScienceLayout
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
 from chainbuild.model import Chain, StepId
 from chainbuild.operations.science import Orphan
@@ -32,7 +32,7 @@ _COLUMNS: Final = (
 
 def show_science_plan(
     plan: Plan,
-    layout: Layout,
+    layout: ScienceLayout,
     state: State | None,
     commands: Mapping[StepId, tuple[str, ...]],
     out: Terminal,
@@ -48,7 +48,10 @@ def show_science_plan(
     rows: list[Sequence[Span] | None] = [(Span("final images", "bold"),)]
     rows += _rows(finals, decided, verbosity, several=several)
     if verbosity >= INTERMEDIATE:
-        rows += [(Span("science layers, in this order", "bold"),), *_rows(layers, decided, verbosity, several=several)]
+        rows += [
+            (Span("science layers, in this order", "bold"),),
+            *_rows(layers, decided, verbosity, several=several),
+        ]
     if files and verbosity >= INTERMEDIATE:
         heading = Span("compat layers that are made once and joined to final layers", "bold")
         rows += [(heading,), *_rows(files, decided, verbosity, several=several)]
@@ -76,7 +79,12 @@ def _rows(
         name = _name(chain) + (f" ({chain.platform})" if several else "")
         style = "good" if decision.reuse else "busy"
         rows.append(
-            (Span(f"  {name}"), Span(decision.action, style), Span(takes), Span(escaped(decision.reason)))  # type: ignore[arg-type]
+            (
+                Span(f"  {name}"),
+                Span(decision.action, style),  # type: ignore[arg-type]
+                Span(takes),
+                Span(escaped(decision.reason)),
+            )
         )
         if verbosity >= INTERMEDIATE and chain.named:
             rows += [(Span(f"    and :{alias}, which never moves", "dim"),) for alias in chain.aliases]
@@ -89,7 +97,9 @@ def _name(chain: Chain) -> str:
     return str(chain.repo.with_tag(chain.index_tag)) if chain.repo else chain.last.id
 
 
-def _show_merged(finals: Sequence[Chain], layout: Layout, decided: Mapping[StepId, Decision], out: Terminal) -> None:
+def _show_merged(
+    finals: Sequence[Chain], layout: ScienceLayout, decided: Mapping[StepId, Decision], out: Terminal
+) -> None:
     told: set[str] = set()
     for chain in finals:
         text = layout.merged[chain.last.id].text
@@ -124,7 +134,11 @@ def show_orphans(orphans: Sequence[Orphan], out: Terminal) -> None:
         return
     columns = (Column(heading="image"), Column(heading="versions that get updates"), Column(heading=""))
     rows = [
-        (Span(str(one.place)), Span(", ".join(one.heirs) or "none"), Span("given up" if one.given_up else "", "dim"))
+        (
+            Span(str(one.place)),
+            Span(", ".join(one.heirs) or "none"),
+            Span("given up" if one.given_up else "", "dim"),
+        )
         for one in orphans
     ]
     out.write(table(columns, rows, out.width))

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from chainbuild.yamlspec.rules import ArgValue, Count, Flag, Key, Many, Named, OneOf, Rule, Table, Text
+from chainbuild.yamlspec.rules import (
+    ArgValueRule,
+    BooleanRule,
+    IntegerRule,
+    KeyRule,
+    ListRule,
+    MapRule,
+    Rule,
+    TableRule,
+    TextOrTableRule,
+    TextRule,
+)
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema_of(rules: Table, title: str, description: str) -> dict[str, Any]:
+def schema_of(rules: TableRule, title: str, description: str) -> dict[str, Any]:
     """The document for a file of these rules."""
     return {"$schema": _DIALECT, "title": title, "description": description} | _table(rules)
 
@@ -22,34 +33,34 @@ def as_text(document: dict[str, Any]) -> str:
 
 def _of(rule: Rule) -> dict[str, Any]:
     match rule:
-        case Text():
+        case TextRule():
             return _text(rule)
-        case Flag():
+        case BooleanRule():
             return {"type": "boolean", "default": rule.default}
-        case Count():
+        case IntegerRule():
             most = {"maximum": rule.most} if rule.most is not None else {}
             return {"type": "integer", "minimum": rule.least} | most
-        case ArgValue():
+        case ArgValueRule():
             return {"type": ["string", "number", "boolean", "null"]}
-        case Many():
+        case ListRule():
             item = _of(rule.item)
-            unique = {"uniqueItems": True} if isinstance(rule.item, Text) else {}
+            unique = {"uniqueItems": True} if isinstance(rule.item, TextRule) else {}
             least = {} if rule.empty else {"minItems": 1}
             several = {"type": "array", "items": item} | least | unique
             return {"anyOf": [item, several]} if rule.alone else several
-        case Named():
+        case MapRule():
             return {
                 "type": "object",
                 "propertyNames": {key: value for key, value in _text(rule.key).items() if key != "type"},
                 "additionalProperties": _of(rule.value),
             }
-        case OneOf():
+        case TextOrTableRule():
             return {"anyOf": [_text(rule.text), _of(rule.table)]}
-        case Table():
+        case TableRule():
             return _table(rule)
 
 
-def _text(rule: Text) -> dict[str, Any]:
+def _text(rule: TextRule) -> dict[str, Any]:
     document: dict[str, Any] = {"type": ["string", "null"] if rule.blank else "string", "minLength": 1}
     if rule.pattern:
         document["pattern"] = rule.pattern
@@ -60,7 +71,7 @@ def _text(rule: Text) -> dict[str, Any]:
     return document
 
 
-def _table(rule: Table) -> dict[str, Any]:
+def _table(rule: TableRule) -> dict[str, Any]:
     needed = [name for name, key in rule.keys.items() if key.needed]
     document: dict[str, Any] = {
         "type": "object",
@@ -74,5 +85,5 @@ def _table(rule: Table) -> dict[str, Any]:
     return document
 
 
-def _key(key: Key) -> dict[str, Any]:
+def _key(key: KeyRule) -> dict[str, Any]:
     return {"description": key.about} | _of(key.rule)

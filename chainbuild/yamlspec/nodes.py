@@ -16,7 +16,17 @@ from msgspec import Struct, field
 
 from chainbuild.errors import Problem
 from chainbuild.text import perhaps_you_meant
-from chainbuild.yamlspec.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
+from chainbuild.yamlspec.rules import (
+    ArgValueRule,
+    BooleanRule,
+    IntegerRule,
+    ListRule,
+    MapRule,
+    Rule,
+    TableRule,
+    TextOrTableRule,
+    TextRule,
+)
 
 Place = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
@@ -62,7 +72,7 @@ class Content(Struct, frozen=True, kw_only=True):
 FILL_IT: Final = "chainbuild init --force writes one from what it finds in the folder."
 
 
-def read_nodes(raw: bytes, path: str, rules: Table, *, if_empty: str = FILL_IT) -> Content:
+def read_nodes(raw: bytes, path: str, rules: TableRule, *, if_empty: str = FILL_IT) -> Content:
     """Read the file's bytes. What is wrong is in `problems`, and then `values` is what is right.
 
     `if_empty` is what to do about a file with nothing in it.
@@ -122,14 +132,14 @@ class _Shape:
         """The value of a node; what of it has the wrong shape is left out and told."""
         self.lines[place] = node.start_mark.line + 1
         readers: dict[type, Callable[[Any, yaml.Node, Place], Any]] = {
-            Text: self._text,
-            Flag: self._flag,
-            Count: self._count,
-            ArgValue: self._arg,
-            Many: self._many,
-            Named: self._named,
-            OneOf: self._one_of,
-            Table: self._table,
+            TextRule: self._text,
+            BooleanRule: self._flag,
+            IntegerRule: self._count,
+            ArgValueRule: self._arg,
+            ListRule: self._many,
+            MapRule: self._named,
+            TextOrTableRule: self._one_of,
+            TableRule: self._table,
         }
         return readers[type(rule)](rule, node, place)
 
@@ -141,7 +151,7 @@ class _Shape:
         )
         return _NOTHING
 
-    def _text(self, rule: Text, node: yaml.Node, place: Place) -> Any:
+    def _text(self, rule: TextRule, node: yaml.Node, place: Place) -> Any:
         if rule.blank and _is(node, "null"):
             return None
         if not _is(node, "str"):
@@ -149,7 +159,7 @@ class _Shape:
             return self._mismatch(node, place, rule.what, hint)
         return node.value if self._fits(rule, node.value, node, place) else _NOTHING
 
-    def _fits(self, rule: Text, value: str, node: yaml.Node, place: Place) -> bool:
+    def _fits(self, rule: TextRule, value: str, node: yaml.Node, place: Place) -> bool:
         line = node.start_mark.line + 1
         if not value:
             self.say(line, f"{_named(place)} is empty", f"It is {rule.what}.")
@@ -162,12 +172,12 @@ class _Shape:
             return True
         return False
 
-    def _flag(self, _rule: Flag, node: yaml.Node, place: Place) -> Any:
+    def _flag(self, _rule: BooleanRule, node: yaml.Node, place: Place) -> Any:
         if not _is(node, "bool"):
             return self._mismatch(node, place, "true or false")
         return node.value.lower() == "true"
 
-    def _count(self, rule: Count, node: yaml.Node, place: Place) -> Any:
+    def _count(self, rule: IntegerRule, node: yaml.Node, place: Place) -> Any:
         number = _number(node)
         if number is None or number != number // 1:
             return self._mismatch(node, place, "a whole number")
@@ -179,7 +189,7 @@ class _Shape:
             return _NOTHING
         return int(number)
 
-    def _arg(self, _rule: ArgValue, node: yaml.Node, place: Place) -> Any:
+    def _arg(self, _rule: ArgValueRule, node: yaml.Node, place: Place) -> Any:
         if _is(node, "null"):
             return None
         if not _is(node, "str", "int", "float", "bool"):
@@ -188,7 +198,7 @@ class _Shape:
 
     # Collections ------------------------------------------------------------------------------------------------------
 
-    def _many(self, rule: Many, node: yaml.Node, place: Place) -> Any:
+    def _many(self, rule: ListRule, node: yaml.Node, place: Place) -> Any:
         if not isinstance(node, yaml.SequenceNode) or not _is(node, "seq"):
             if rule.alone and _is(node, "str"):
                 value = self.read(rule.item, node, place)
@@ -200,7 +210,7 @@ class _Shape:
         values: list[Any] = []
         for index, child in enumerate(node.value):
             value = self.read(rule.item, child, (*place, index))
-            if isinstance(rule.item, Text) and value is not _NOTHING and value in values:
+            if isinstance(rule.item, TextRule) and value is not _NOTHING and value in values:
                 self.say(
                     child.start_mark.line + 1, f"{_named(place)}: {value!r} is there twice", "Keep one of the two."
                 )
@@ -225,7 +235,7 @@ class _Shape:
                 entries[key.value] = (key.value, key, value)
         return list(entries.values())
 
-    def _named(self, rule: Named, node: yaml.Node, place: Place) -> Any:
+    def _named(self, rule: MapRule, node: yaml.Node, place: Place) -> Any:
         values: dict[str, Any] = {}
         for name, key, child in self._entries(node, place, "a table") or ():
             self._fits(rule.key, name, key, place)
@@ -235,14 +245,14 @@ class _Shape:
                 values[name] = value
         return values
 
-    def _one_of(self, rule: OneOf, node: yaml.Node, place: Place) -> Any:
+    def _one_of(self, rule: TextOrTableRule, node: yaml.Node, place: Place) -> Any:
         if isinstance(node, yaml.MappingNode):
             return self._named(rule.table, node, place)
         if not _is(node, "str"):
             return self._mismatch(node, place, f"{rule.text.what}, or one for each")
         return self._text(rule.text, node, place)
 
-    def _table(self, rule: Table, node: yaml.Node, place: Place) -> Any:
+    def _table(self, rule: TableRule, node: yaml.Node, place: Place) -> Any:
         entries = self._entries(node, place, rule.what)
         if entries is None:
             return _NOTHING if place else {}

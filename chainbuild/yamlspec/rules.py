@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 
-class Text(Struct, frozen=True, kw_only=True):
+class TextRule(Struct, frozen=True, kw_only=True):
     """A text that is not empty. `what` is how people call it; `pattern` is anchored, and the same in every dialect.
 
     `blank`: its key may stand without a value, too, which waits for a person.
@@ -24,24 +24,24 @@ class Text(Struct, frozen=True, kw_only=True):
     blank: bool = False
 
 
-class Flag(Struct, frozen=True, kw_only=True):
+class BooleanRule(Struct, frozen=True, kw_only=True):
     """`true` or `false`."""
 
     default: bool
 
 
-class Count(Struct, frozen=True, kw_only=True):
+class IntegerRule(Struct, frozen=True, kw_only=True):
     """A whole number."""
 
     least: int
     most: int | None = None
 
 
-class ArgValue(Struct, frozen=True, kw_only=True):
+class ArgValueRule(Struct, frozen=True, kw_only=True):
     """The value of a build argument: any scalar, taken as it is written; none at all is the environment's."""
 
 
-class Many(Struct, frozen=True, kw_only=True):
+class ListRule(Struct, frozen=True, kw_only=True):
     """A list that is not empty, unless it may be `empty`; `alone`: one item may stand without the list.
 
     Texts in it are all different.
@@ -52,21 +52,21 @@ class Many(Struct, frozen=True, kw_only=True):
     empty: bool = False
 
 
-class Named(Struct, frozen=True, kw_only=True):
+class MapRule(Struct, frozen=True, kw_only=True):
     """A table under names of one's own."""
 
-    key: Text
+    key: TextRule
     value: Rule
 
 
-class OneOf(Struct, frozen=True, kw_only=True):
+class TextOrTableRule(Struct, frozen=True, kw_only=True):
     """A text, or a table."""
 
-    text: Text
-    table: Named
+    text: TextRule
+    table: MapRule
 
 
-class Key(Struct, frozen=True, kw_only=True):
+class KeyRule(Struct, frozen=True, kw_only=True):
     """A key of a table, with what it is for."""
 
     rule: Rule
@@ -74,12 +74,12 @@ class Key(Struct, frozen=True, kw_only=True):
     needed: bool = False
 
 
-class Table(Struct, frozen=True, kw_only=True):
+class TableRule(Struct, frozen=True, kw_only=True):
     """A table of known keys; of `any_of`, where there are some, one has to be there."""
 
     what: str
-    keys: Mapping[str, Key]
+    keys: Mapping[str, KeyRule]
     any_of: tuple[str, ...] = field(default=())
 
 
-Rule = Text | Flag | Count | ArgValue | Many | Named | OneOf | Table
+Rule = TextRule | BooleanRule | IntegerRule | ArgValueRule | ListRule | MapRule | TextOrTableRule | TableRule

@@ -293,9 +293,14 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
     with ExitStack() as stack:
 
         def lay(
-            case: str | None = None, files: Mapping[str, str | bytes] | None = None, *, managed: bool = False,
-            at: str | None = None, production: str | None = None, repo: str | None = None,
-        ) -> Place:  # fmt: skip
+            case: str | None = None,
+            files: Mapping[str, str | bytes] | None = None,
+            *,
+            managed: bool = False,
+            at: str | None = None,
+            production: str | None = None,
+            repo: str | None = None,
+        ) -> Place:
             spot = Path(tempfile.mkdtemp(prefix="place-", dir=folder))
             root = spot / "tree"
             if case:
@@ -458,9 +463,15 @@ def own_registry(registry_image: str) -> Iterator[Callable[..., RegistryContaine
         port = free_port()
         disk = ["--tmpfs", f"/var/lib/registry:size={size}m"] if size else []
         done = docker(
-            "run", "--detach", "--publish", f"127.0.0.1:{port}:5000", "--env", "REGISTRY_STORAGE_DELETE_ENABLED=true",
-            *disk, registry_image,
-        )  # fmt: skip
+            "run",
+            "--detach",
+            "--publish",
+            f"127.0.0.1:{port}:5000",
+            "--env",
+            "REGISTRY_STORAGE_DELETE_ENABLED=true",
+            *disk,
+            registry_image,
+        )
         assert done.returncode == 0, done.stderr
         made.append(done.stdout.strip())
         registry = RegistryContainer(container=made[-1], port=port)

@@ -88,9 +88,12 @@ class Exchange:
         self.answer(status, body, Content_Type=JSON, **headers)
 
     def pass_on(
-        self, headers: Mapping[str, str] | None = None, *, body: Callable[[bytes], bytes] = bytes,
+        self,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: Callable[[bytes], bytes] = bytes,
         drop: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write the registry's own answer, with its body or headers changed."""
         headers = headers or {}
         real = self.real()

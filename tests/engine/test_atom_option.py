@@ -99,8 +99,11 @@ COPY --from=compiled /program /usr/local/bin/program
     name = f"{place.repo}-program:1"
     built = subprocess.run(
         ["docker", "buildx", "build", "--builder", "default", "--load", "--quiet", "--tag", name, "-"],
-        input=dockerfile, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        input=dockerfile,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert built.returncode == 0, built.stderr
     done = docker("run", "--rm", *nucleus, name, "wait_for_nucleus.sh", "program")
     assert done.returncode == 0, done.stderr

@@ -56,9 +56,14 @@ def make(name: ImageReference, registry: str, said: list[str], *, refresh: bool 
 
     with Registries(credentials=lambda host: None) as registries:
         done = bootstrap(
-            name, [OWN], records=record_store(registries, registry), emit=emit, suite=suite(), refresh=refresh,
+            name,
+            [OWN],
+            records=record_store(registries, registry),
+            emit=emit,
+            suite=suite(),
+            refresh=refresh,
             certificates=True,
-        )  # fmt: skip
+        )
     assert len(done) == 1
     return done[0]
 
@@ -81,8 +86,10 @@ def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, regis
     own = sorted(path.name for path in Path("/usr/local/share/ca-certificates").glob("*.crt"))
     listed = subprocess.run(
         ["docker", "run", "--rm", str(name), "ls", "/usr/local/share/ca-certificates", "/usr/share/man"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert set(own) <= set(listed.stdout.split())
 
     again = make(name, registry_host, said)
@@ -116,15 +123,20 @@ def test_a_suite_that_the_mirror_does_not_have_is_told(needs_mmdebstrap: None, r
     with Registries(credentials=lambda host: None) as registries, pytest.raises(NotReadyError, match="nonesuch"):
         bootstrap(
             ImageReference.parse("debian:nonesuch"), [OWN], records=record_store(registries, registry_host), emit=print
-        )  # fmt: skip
+        )
 
 
 def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(WrongUseError, match="no-such-package"):
         bootstrap(
-            name, [OWN], records=record_store(registries, registry_host), emit=lambda event: None, suite=suite(),
-            include=["no-such-package"], load=False,
-        )  # fmt: skip
+            name,
+            [OWN],
+            records=record_store(registries, registry_host),
+            emit=lambda event: None,
+            suite=suite(),
+            include=["no-such-package"],
+            load=False,
+        )
 
 
 def test_a_platform_that_does_not_run_here_is_told_with_the_command(needs_mmdebstrap: None, registry_host: str) -> None:
@@ -142,7 +154,10 @@ def test_a_platform_that_does_not_run_here_is_told_with_the_command(needs_mmdebs
         pytest.raises(NotReadyError, match=missing[0]) as told,
     ):
         bootstrap(
-            ImageReference.parse(f"debian:{suite()}-slim"), [Platform.parse(missing[0])],
-            records=record_store(registries, registry_host), emit=lambda event: None, load=False,
-        )  # fmt: skip
+            ImageReference.parse(f"debian:{suite()}-slim"),
+            [Platform.parse(missing[0])],
+            records=record_store(registries, registry_host),
+            emit=lambda event: None,
+            load=False,
+        )
     assert "qemu-user-static" in told.value.hint

@@ -126,9 +126,11 @@ def test_ignore_files_hold_and_a_dockerfiles_own_comes_before_the_folders(lay: L
             "one/10-Dockerfile-folder": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY data /folder\n",
             "one/20-Dockerfile-own": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY data /own\n",
             "one/20-Dockerfile-own.dockerignore": "data/*\n!data/a\n",
-            "data/a": "a", "data/b": "b", "data/c": "c",
+            "data/a": "a",
+            "data/b": "b",
+            "data/c": "c",
         }
-    )  # fmt: skip
+    )
     place.build("one", "--until", "20")
     said = place.output("v1-one-20-own-" + OWN, "sh", "-c", "ls /folder /own")
     assert said.split() == ["/folder:", "b", "c", "/own:", "a"]
@@ -145,13 +147,25 @@ def test_contexts_and_args_of_the_command_line(lay: Lay, nothing_image: str) -> 
             "trees/one/10-Dockerfile-all": dockerfile,
             "trees/one/all-amd64-args": "FRUIT=plum\nCOLOUR=red\n",
             "trees/one/all-aarch64-args": "FRUIT=plum\nCOLOUR=red\n",
-            "elsewhere/there": "there", "context/here": "here",
+            "elsewhere/there": "there",
+            "context/here": "here",
         }
-    )  # fmt: skip
+    )
     place.build(
-        "one", "--root", "trees", "--context", "context", "--build-context", "elsewhere=elsewhere",
-        "--build-context", f"image=docker-image://{nothing_image}", "--build-arg", "FRUIT=apple", "--until", "10",
-    )  # fmt: skip
+        "one",
+        "--root",
+        "trees",
+        "--context",
+        "context",
+        "--build-context",
+        "elsewhere=elsewhere",
+        "--build-context",
+        f"image=docker-image://{nothing_image}",
+        "--build-arg",
+        "FRUIT=apple",
+        "--until",
+        "10",
+    )
     said = place.output("v1-one-10-all-" + OWN, "sh", "-c", "cat /there /here /said; ls /nothing")
     assert said == "therehereapple red\n/nothing\n"
 
@@ -231,8 +245,11 @@ def test_a_base_that_only_the_local_store_has_is_handed_over_once(lay: Lay) -> N
     local = f"{place.repo}-local:only-here"
     built = subprocess.run(
         ["docker", "buildx", "build", "--builder", "default", "--load", "--quiet", "--tag", local, "-"],
-        input=f"FROM {place.base}\nRUN echo marked > /marker\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        input=f"FROM {place.base}\nRUN echo marked > /marker\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert built.returncode == 0, built.stderr
     place.base = local
     first = place.build("one", "--until", "10")

@@ -25,8 +25,8 @@ import pytest
 
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.loader import Loader, Process, elf_files, is_secure, runs_or_loads
-from chainbuild.minimize.root import Root
-from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.root import RootFileSystem
+from chainbuild.minimize.search import Search, SearchSettings
 from chainbuild.references import Platform
 
 from .conftest import OTHER, OWN, docker
@@ -34,9 +34,19 @@ from .conftest import OTHER, OWN, docker
 pytestmark = pytest.mark.timeout(900)
 
 PACKAGES = (
-    "curl", "git", "glib-networking", "libgdk-pixbuf2.0-bin", "libglib2.0-bin", "libnss-myhostname", "libqt6network6",
-    "musl", "openssl", "python3", "libstdc++6-armhf-cross", "libstdc++6-riscv64-cross",
-)  # fmt: skip
+    "curl",
+    "git",
+    "glib-networking",
+    "libgdk-pixbuf2.0-bin",
+    "libglib2.0-bin",
+    "libnss-myhostname",
+    "libqt6network6",
+    "musl",
+    "openssl",
+    "python3",
+    "libstdc++6-armhf-cross",
+    "libstdc++6-riscv64-cross",
+)
 NARROW = {"amd64": ("lib32stdc++6", "lib32z1")}
 """Libraries of the 32-bit architecture that this machine runs as well."""
 SAMPLE = 60
@@ -51,7 +61,7 @@ class Corpus:
     """A container, its files in a folder, and what the analysis says of each of them."""
 
     container: str
-    root: Root
+    root: RootFileSystem
     processes: Mapping[str, Process]
 
     def loaded_by(self, path: str) -> frozenset[str]:
@@ -62,8 +72,12 @@ class Corpus:
 def inside(container: str, *command: str, text: str = "") -> str:
     done = subprocess.run(
         ["docker", "exec", "--interactive", container, *command],
-        input=text, capture_output=True, text=True, errors="surrogateescape", check=False,
-    )  # fmt: skip
+        input=text,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    )
     assert done.returncode in {0, 123}, done.stderr[-2000:]  # xargs' code where ldd does not know a file
     return done.stdout
 
@@ -86,13 +100,13 @@ def analysed(container: str, folder: Path) -> Corpus:
         argv = ["tar", "--extract", "--directory", str(folder), "--exclude", "dev", "--exclude", "./dev"]
         subprocess.run([*argv, "--delay-directory-restore"], stdin=exported.stdout, check=True)
     assert exported.returncode == 0
-    root = Root(str(folder))
+    root = RootFileSystem(str(folder))
     return Corpus(container=container, root=root, processes=processes_of(root))
 
 
-def processes_of(root: Root, library_path: str = "") -> dict[str, Process]:
+def processes_of(root: RootFileSystem, library_path: str = "") -> dict[str, Process]:
     reader = ElfReader()
-    loader = Loader(Search(root, reader, Settings(library_path=library_path)))
+    loader = Loader(Search(root, reader, SearchSettings(library_path=library_path)))
     found: dict[str, Process] = {}
     for path, elf in elf_files(root, reader, ["/"]):
         if isinstance(elf, Elf) and runs_or_loads(elf):
@@ -101,7 +115,7 @@ def processes_of(root: Root, library_path: str = "") -> dict[str, Process]:
     return found
 
 
-def said(text: str, files: Iterable[str], root: Root) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
+def said(text: str, files: Iterable[str], root: RootFileSystem) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
     """What `ldd FILE…` printed: the real paths that each file has loaded, and the names that were found nowhere."""
     needs: dict[str, set[str]] = {path: set() for path in files}
     missing: set[tuple[str, str]] = set()
@@ -138,8 +152,13 @@ def assert_same(corpus: Corpus, needs: Mapping[str, set[str]], missing: set[tupl
 
 def runnable(corpus: Corpus) -> list[str]:
     """The files that a glibc of this machine loads: musl's and other machines' are asked for elsewhere."""
-    other = ("/opt/musl/", "/usr/riscv64-linux-gnu/", "/usr/arm-linux-gnueabihf/", "/usr/lib/x86_64-linux-musl/",
-             "/usr/lib/aarch64-linux-musl/")  # fmt: skip
+    other = (
+        "/opt/musl/",
+        "/usr/riscv64-linux-gnu/",
+        "/usr/arm-linux-gnueabihf/",
+        "/usr/lib/x86_64-linux-musl/",
+        "/usr/lib/aarch64-linux-musl/",
+    )
     return sorted(path for path in corpus.processes if not path.startswith(other) and "ld-musl" not in path)
 
 
@@ -149,15 +168,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, base_images: str) -> Iterat
     with started(base_images, OWN) as container:
         install = "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends"
         inside(
-            container, "sh", "-c", f'{install} --yes -o Dpkg::Options::=--force-unsafe-io "$@"',
-            "sh", *PACKAGES, *NARROW.get(OWN, ()),
-        )  # fmt: skip
+            container,
+            "sh",
+            "-c",
+            f'{install} --yes -o Dpkg::Options::=--force-unsafe-io "$@"',
+            "sh",
+            *PACKAGES,
+            *NARROW.get(OWN, ()),
+        )
         # A library that better processors take from a folder of their own, as distributions with hwcaps have it.
         inside(
-            container, "sh", "-c",
+            container,
+            "sh",
+            "-c",
             "cd /usr/lib/x86_64-linux-gnu || exit 0; mkdir -p glibc-hwcaps/x86-64-v2;"
             " cp -L libz.so.1 libzstd.so.1 glibc-hwcaps/x86-64-v2 && ldconfig",
-        )  # fmt: skip
+        )
         unpack_wheel_for_musl(folder)
         copied = docker("cp", f"{folder}/musl", f"{container}:/opt/musl")
         assert copied.returncode == 0, copied.stderr
@@ -166,9 +192,24 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, base_images: str) -> Iterat
 
 def unpack_wheel_for_musl(folder: Path) -> None:
     architecture = {"amd64": "x86_64", "aarch64": "aarch64"}[OWN]
-    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-            "--only-binary", ":all:", "--platform", f"musllinux_1_2_{architecture}", "--python-version", "3.11",
-            "--dest", str(folder / "wheel"), "pillow"]  # fmt: skip
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--platform",
+        f"musllinux_1_2_{architecture}",
+        "--python-version",
+        "3.11",
+        "--dest",
+        str(folder / "wheel"),
+        "pillow",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next((folder / "wheel").glob("*.whl"))) as wheel:
@@ -196,10 +237,13 @@ def test_so_has_what_musls_loader_loads(corpus: Corpus) -> None:
     assert_same(corpus, needs, missing)
 
 
-@pytest.mark.parametrize(("triplet", "emulator", "loader", "abi"), [
-    ("riscv64-linux-gnu", "qemu-riscv64-static", "ld-linux-riscv64-lp64d.so.1", "riscv64"),
-    ("arm-linux-gnueabihf", "qemu-arm-static", "ld-linux-armhf.so.3", "armhf"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("triplet", "emulator", "loader", "abi"),
+    [
+        ("riscv64-linux-gnu", "qemu-riscv64-static", "ld-linux-riscv64-lp64d.so.1", "riscv64"),
+        ("arm-linux-gnueabihf", "qemu-arm-static", "ld-linux-armhf.so.3", "armhf"),
+    ],
+)
 def test_so_have_the_libraries_of_other_machines(
     corpus: Corpus, request: pytest.FixtureRequest, tmp_path: Path, triplet: str, emulator: str, loader: str, abi: str
 ) -> None:
@@ -209,7 +253,7 @@ def test_so_have_the_libraries_of_other_machines(
             pytest.fail(why)
         pytest.skip(why)
     shutil.copytree(f"{corpus.root.host}/usr/{triplet}/lib", tmp_path / "lib", symlinks=True)
-    root = Root(str(tmp_path))
+    root = RootFileSystem(str(tmp_path))
     processes = processes_of(root)
     assert {process.abi.name for process in processes.values()} == {abi}
     assert len(processes) > 10
@@ -239,16 +283,24 @@ def test_so_have_files_of_another_platforms_image(base_images: str, tmp_path: Pa
 
 
 KEPT = (
-    "/etc/nsswitch.conf", "/etc/passwd", "/usr/bin/curl", "/usr/bin/gdk-pixbuf-thumbnailer", "/usr/bin/getent",
-    "/usr/bin/gio", "/usr/bin/git", "/usr/bin/openssl", "/usr/lib/git-core", "/usr/lib/*/libQt6Network.so.6",
-)  # fmt: skip
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/usr/bin/curl",
+    "/usr/bin/gdk-pixbuf-thumbnailer",
+    "/usr/bin/getent",
+    "/usr/bin/gio",
+    "/usr/bin/git",
+    "/usr/bin/openssl",
+    "/usr/lib/git-core",
+    "/usr/lib/*/libQt6Network.so.6",
+)
 RUNS = {
     "libraries": ("git", "--version"),
     "many libraries": ("curl", "--version"),
     "modules of Python": ("python3", "-c", "import bz2, ctypes, curses, lzma, readline, socket, sqlite3, ssl"),
     "GIO": ("gio", "info", "/etc/passwd"),
     "name services": ("getent", "passwd", "root"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,9 +315,21 @@ class Small:
 def small(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Iterator[Small]:
     folder = tmp_path_factory.mktemp("small")
     (folder / "nothing").mkdir()
-    argv = [sys.executable, "-m", "chainbuild.minimize", "pack", corpus.root.host, "--output", str(folder / "out"),
-            "--production", str(folder / "nothing"), "--report", str(folder / "report.json"),
-            "--additional-files", " ".join(KEPT)]  # fmt: skip
+    argv = [
+        sys.executable,
+        "-m",
+        "chainbuild.minimize",
+        "pack",
+        corpus.root.host,
+        "--output",
+        str(folder / "out"),
+        "--production",
+        str(folder / "nothing"),
+        "--report",
+        str(folder / "report.json"),
+        "--additional-files",
+        " ".join(KEPT),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     packed = io.BytesIO()

@@ -22,11 +22,31 @@ from tests.unit.context.test_context import MISSING, missing_tree
 
 HERE = Platform.of_this_machine()
 TREE = (
-    "a.txt", "b.txt", "c.md", "docs/README.md", "docs/guide/one.md", "docs/guide/two.txt", "docs/img/x.png",
-    "src/main.c", "src/main.o", "src/lib/util.c", "src/lib/util.o", "src/lib/deep/er/z.c", "foo/bar/foo/bar",
-    "foo/baz", ".hidden", "dir with space/f", "a+b.txt", "x(1).txt", "é.txt", "q^r", "node_modules/p/index.js",
-    "src/node_modules/q/index.js", "[x]", "back#slash",
-)  # fmt: skip
+    "a.txt",
+    "b.txt",
+    "c.md",
+    "docs/README.md",
+    "docs/guide/one.md",
+    "docs/guide/two.txt",
+    "docs/img/x.png",
+    "src/main.c",
+    "src/main.o",
+    "src/lib/util.c",
+    "src/lib/util.o",
+    "src/lib/deep/er/z.c",
+    "foo/bar/foo/bar",
+    "foo/baz",
+    ".hidden",
+    "dir with space/f",
+    "a+b.txt",
+    "x(1).txt",
+    "é.txt",
+    "q^r",
+    "node_modules/p/index.js",
+    "src/node_modules/q/index.js",
+    "[x]",
+    "back#slash",
+)
 
 
 def make_tree(root: Path, names: tuple[str, ...] = TREE) -> Path:
@@ -207,9 +227,15 @@ SOURCES = (
 def test_sources(engine: str, tmp_path: Path, source: str) -> None:
     root = make_tree(tmp_path / "context")
     for link, target in {
-        "tofile": "src/main.c", "todir": "src/lib", "chain": "todir", "abs": "/src/lib/util.c", "linkdir": "src/lib",
-        "link2": "src/lib/deep", "up": "src/..", "holder/inner": "../a.txt",
-    }.items():  # fmt: skip
+        "tofile": "src/main.c",
+        "todir": "src/lib",
+        "chain": "todir",
+        "abs": "/src/lib/util.c",
+        "linkdir": "src/lib",
+        "link2": "src/lib/deep",
+        "up": "src/..",
+        "holder/inner": "../a.txt",
+    }.items():
         (root / link).parent.mkdir(exist_ok=True)
         (root / link).symlink_to(target)
     dockerfile = tmp_path / "Dockerfile"
@@ -322,9 +348,12 @@ def test_variables_in_sources(engine: str, tmp_path: Path, body: str, args: tupl
     dockerfile.write_text(f"FROM scratch\n{body}\n")
     given = dict(arg.split("=", 1) for arg in args)
     facts = find_facts(
-        parse(dockerfile.read_bytes(), "D"), args=given, target_platform=HERE, build_platform=HERE,
+        parse(dockerfile.read_bytes(), "D"),
+        args=given,
+        target_platform=HERE,
+        build_platform=HERE,
         parents={("x", HERE.oci): ParentConfig()},
-    )  # fmt: skip
+    )
     assert not facts.problems
     files = ContextTree(root).select(find_ignore(root), facts.sources).files
     got = contents(copied(root, dockerfile, tmp_path / "out", *(f"--build-arg={arg}" for arg in args)))

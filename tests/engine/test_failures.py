@@ -26,9 +26,13 @@ def test_a_bad_tree_is_told_whole_and_nothing_is_started(case: Path, lay: Lay) -
     place = lay(f"bad/{case.name}", managed=True)
     asked: dict[str, Any] = json.loads((case / "told.json").read_bytes())
     words = {
-        "platform": "amd64", "repo": place.repo, "tag": "v1", "base": place.base, "option": "chain",
+        "platform": "amd64",
+        "repo": place.repo,
+        "tag": "v1",
+        "base": place.base,
+        "option": "chain",
         "production": place.production,
-    } | asked.get("words", {})  # fmt: skip
+    } | asked.get("words", {})
     done = place.run(*words.values(), "--registry-port", str(place.port), *asked.get("flags", ()))
     assert done.code == 2, done.told()
     assert [text for text in asked["told"] if text not in done.err] == [], done.err

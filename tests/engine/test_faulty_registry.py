@@ -28,9 +28,17 @@ from tests.engine.faulty import KINDS, UPLOADS, Exchange, Proxy, proxied
 from tests.support.keys import record_store
 
 PACE = Pace(
-    answer=1.0, commit=1.5, silence=0.5, grace=1.0, error=0.3, leftover=0.1, call=3.0, listing=4.0, waits=(0.01, 0.02),
+    answer=1.0,
+    commit=1.5,
+    silence=0.5,
+    grace=1.0,
+    error=0.3,
+    leftover=0.1,
+    call=3.0,
+    listing=4.0,
+    waits=(0.01, 0.02),
     retry_after=0.5,
-)  # fmt: skip
+)
 # The same for a command in a process of its own.
 LOWERED = f"""
 import sys
@@ -243,9 +251,16 @@ def through(place: Place, proxy: Proxy) -> Place:
 def command(place: Place, *words: str) -> Done:
     """The real command, in a process of its own, with lower limits."""
     done = subprocess.run(
-        [sys.executable, "-c", LOWERED, *words], cwd=place.root, env=place.environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, errors="replace", check=False, timeout=HANGS,
-    )  # fmt: skip
+        [sys.executable, "-c", LOWERED, *words],
+        cwd=place.root,
+        env=place.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=HANGS,
+    )
     return Done(code=done.returncode, out=done.stdout, err=done.stderr)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from chainbuild.requests.build import Words
+from chainbuild.requests.build import RunOptions
 
 from .conftest import OWN, Lay, Place, docker, write_tree
 
@@ -158,10 +158,16 @@ def test_building_a_foreign_tree_writes_nothing_outside(foreign: Place, victim: 
 def test_last_words_of_a_foreign_tree_do_not_count(lay: Lay, victim: Path) -> None:
     """A command without words would look where the tree's author wants it to."""
     place = lay(files={"one/10-Dockerfile-a": CHAIN}, managed=True)
-    planted = Words(
-        platform=OWN, repo=place.repo, tag="v1", base=place.base, option="one", production=place.base,
-        root=victim, registry="evil.example",
-    )  # fmt: skip
+    planted = RunOptions(
+        platform=OWN,
+        repo=place.repo,
+        tag="v1",
+        base=place.base,
+        option="one",
+        production=place.base,
+        root=victim,
+        registry="evil.example",
+    )
     write_tree(place.root, {".chainbuild/last-words.json": json.dumps(asdict(planted), default=str)})
     done = place.run("why", "10-a", "--registry-port", str(place.port))
     assert done.code == 2, done.told()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import NotReadyError, WrongUseError
-from chainbuild.host.git import Git, Span, find_repository, run_git
+from chainbuild.host.git import CommitRange, Git, find_repository, run_git
 from chainbuild.images.provenance import tree_notes
 
 from .conftest import write_tree
@@ -164,7 +164,7 @@ ATTACKS: dict[str, Spoil] = {
     "submodule": submodule,
     "git file": git_file,
     "promised objects": promised,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -203,7 +203,7 @@ def test_view_says_what_git_says(root: Path) -> None:
     assert here.changed(here.recent()[1], ["."]) == ("a",)
     assert here.untracked(["."]) == ("new",)
     assert here.before(here.span("HEAD^"), "a") == b"one\n"
-    assert here.before(Span(older="HEAD", newer=None), "nothing") is None
+    assert here.before(CommitRange(older="HEAD", newer=None), "nothing") is None
     git(root, "checkout", "--quiet", "a")
     (root / "new").unlink()
     assert tree_notes(root)["dirty"] == "no"

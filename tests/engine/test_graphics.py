@@ -42,9 +42,7 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Runtime.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False
-        )  # fmt: skip
+        self.call("Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False)
         self.call("Page.navigate", url=address)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -110,8 +108,10 @@ def chromium(base_images: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     )
     build = subprocess.Popen(
         ["docker", "buildx", "build", "--builder", "default", "--load", "--quiet", "--tag", name, "-"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     assert build.stdin is not None
     build.stdin.write(dockerfile.encode())
     build.stdin.close()
@@ -161,10 +161,24 @@ def browser(chromium: tuple[subprocess.Popen[bytes], str], desktop: str) -> Iter
         " --no-first-run --remote-debugging-pipe 3<&0 4>&1 >/dev/null"
     )
     process = subprocess.Popen(
-        ["docker", "run", "--rm", "--interactive", "--name", name, "--network", f"container:{desktop}", image,
-         "sh", "-c", script],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            "docker",
+            "run",
+            "--rm",
+            "--interactive",
+            "--name",
+            name,
+            "--network",
+            f"container:{desktop}",
+            image,
+            "sh",
+            "-c",
+            script,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     yield Browser(process=process)
     docker("rm", "--force", "--volumes", name)
     process.communicate()

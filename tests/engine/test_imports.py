@@ -13,9 +13,9 @@ HEAVY = ("python_on_whales", "rich", "yaml")
 SESSION = """
     from contextlib import contextmanager
     from pathlib import Path
-    from chainbuild.cli import running
-    from chainbuild.session import Session
-    from chainbuild.buildx import BuildxDriver
+    from chainbuild.cli import runner
+    from chainbuild.execution.session import Session
+    from chainbuild.builder.buildx import BuildxDriver
     from tests.support.world import FakeStore, THREE_STEPS, World
 
     world = World(Path.cwd())
@@ -28,7 +28,7 @@ SESSION = """
             settings=settings, registries=world.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
         )
 
-    running.open_session = open_session
+    runner.open_session = open_session
 """
 WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
 
@@ -58,8 +58,11 @@ def test_nothing_heavy_is_imported(before: str, arguments: list[str], tmp_path: 
     """
     done = subprocess.run(
         [sys.executable, "-c", _dedented(program)],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "HEAVY: []"
 

@@ -33,7 +33,7 @@ from .conftest import (
     docker,
     eventually,
     session_of,
-)  # fmt: skip
+)
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -77,8 +77,13 @@ def test_a_payload_runs_in_the_result(atlas: Place, release: str) -> None:
     folder = atlas.root / "payload"
     done = subprocess.run(
         [str(COMMAND), "shell", release, *where(atlas), "--", "sh", "-c", PAYLOAD],
-        cwd=folder, env=atlas.environment(), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=folder,
+        env=atlas.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, done.stderr
     assert "Configured AnalysisBase-21.2.75 in /usr/AnalysisBase/21.2.75" in done.stdout
     assert done.stdout.endswith("5 events\n")
@@ -88,9 +93,14 @@ def test_a_payload_runs_in_the_result(atlas: Place, release: str) -> None:
 
 def test_a_shell_takes_its_commands_from_a_pipe_and_gives_its_exit_code(atlas: Place, release: str) -> None:
     done = subprocess.run(
-        [str(COMMAND), "shell", release, *where(atlas)], input="pwd; exit 7\n", cwd=atlas.root / "payload",
-        env=atlas.environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [str(COMMAND), "shell", release, *where(atlas)],
+        input="pwd; exit 7\n",
+        cwd=atlas.root / "payload",
+        env=atlas.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (7, f"{atlas.root / 'payload'}\n"), done.stderr
 
 

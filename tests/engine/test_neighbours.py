@@ -71,13 +71,19 @@ class Attack:
         """Put a record under every name that the victim's is found by."""
         record = self.record
         for name in (
-            self.repository.with_tag(record.key), self.copies.with_tag(record.key),
-            self.repository.with_tag(last_tag(record.family)), self.repository.with_tag(image_record_tag(record.image)),
-        ):  # fmt: skip
+            self.repository.with_tag(record.key),
+            self.copies.with_tag(record.key),
+            self.repository.with_tag(last_tag(record.family)),
+            self.repository.with_tag(image_record_tag(record.image)),
+        ):
             put_artifact(
-                self.registries, name, artifact_type=artifact_type, media_type=MEDIA_TYPE, content=envelope,
+                self.registries,
+                name,
+                artifact_type=artifact_type,
+                media_type=MEDIA_TYPE,
+                content=envelope,
                 annotations={REPOSITORY_ANNOTATION: self.repository.repository},
-            )  # fmt: skip
+            )
 
     def lie(self, **more: object) -> bytes:
         """The victim's record, but of the evil image, which carries a tag as if the victim had built it."""
@@ -148,9 +154,12 @@ def record_of_another_repository(attack: Attack) -> None:
 def older_record_put_back(attack: Attack) -> None:
     attack.everywhere(attack.first.raw)
     put_artifact(
-        attack.registries, attack.index_place(), artifact_type=index.PAYLOAD_TYPE, media_type=MEDIA_TYPE,
+        attack.registries,
+        attack.index_place(),
+        artifact_type=index.PAYLOAD_TYPE,
+        media_type=MEDIA_TYPE,
         content=attack.first_index,
-    )  # fmt: skip
+    )
 
 
 def lie_in_embedded_data(attack: Attack) -> None:
@@ -175,9 +184,12 @@ def index_by_a_stranger(attack: Attack) -> None:
     payload = json.dumps({"schema": index.SCHEMA, "records": [row]}).encode()
     for key in (VICTIM, STRANGER):
         put_artifact(
-            attack.registries, attack.index_place(key), artifact_type=index.PAYLOAD_TYPE, media_type=MEDIA_TYPE,
+            attack.registries,
+            attack.index_place(key),
+            artifact_type=index.PAYLOAD_TYPE,
+            media_type=MEDIA_TYPE,
             content=signed(payload, kind=index.PAYLOAD_TYPE).raw,
-        )  # fmt: skip
+        )
 
 
 def record_signed_as_an_index(attack: Attack) -> None:
@@ -193,9 +205,13 @@ def copies_lead_to_another_repository(attack: Attack) -> None:
     client = attack.registries.client(attack.repository)
     for repository in ("nothing/here", "../../etc", "a\x1b[31m", ""):
         put_artifact(
-            attack.registries, attack.copies.with_tag(record.key), artifact_type=PAYLOAD_TYPE, media_type=MEDIA_TYPE,
-            content=envelope.raw, annotations={REPOSITORY_ANNOTATION: repository},
-        )  # fmt: skip
+            attack.registries,
+            attack.copies.with_tag(record.key),
+            artifact_type=PAYLOAD_TYPE,
+            media_type=MEDIA_TYPE,
+            content=envelope.raw,
+            annotations={REPOSITORY_ANNOTATION: repository},
+        )
     there = client.head(attack.repository.repository, record.key)
     assert there is not None
     client.delete_manifest(attack.repository.repository, there.digest)
@@ -252,13 +268,28 @@ def signed_record_by_a_stranger_with_the_victim_s_beside(attack: Attack) -> None
 
 
 ATTACKS: tuple[Callable[[Attack], None], ...] = (
-    move_step_tag, move_every_readable_tag, record_by_a_stranger, record_without_signature,
-    record_with_a_signature_of_another, record_with_the_victim_s_key_id, record_of_an_older_schema,
-    older_schema_in_the_new_envelope, record_of_another_step, record_of_another_repository, older_record_put_back,
-    lie_in_embedded_data, index_by_a_stranger, record_signed_as_an_index, copies_lead_to_another_repository,
-    image_where_the_record_is, image_tag_of_a_deleted_image, garbage_everywhere, base_of_that_name,
-    signed_record_by_a_stranger_with_the_victim_s_beside, everything_deleted,
-)  # fmt: skip
+    move_step_tag,
+    move_every_readable_tag,
+    record_by_a_stranger,
+    record_without_signature,
+    record_with_a_signature_of_another,
+    record_with_the_victim_s_key_id,
+    record_of_an_older_schema,
+    older_schema_in_the_new_envelope,
+    record_of_another_step,
+    record_of_another_repository,
+    older_record_put_back,
+    lie_in_embedded_data,
+    index_by_a_stranger,
+    record_signed_as_an_index,
+    copies_lead_to_another_repository,
+    image_where_the_record_is,
+    image_tag_of_a_deleted_image,
+    garbage_everywhere,
+    base_of_that_name,
+    signed_record_by_a_stranger_with_the_victim_s_beside,
+    everything_deleted,
+)
 
 
 @pytest.fixture(scope="module")

@@ -69,9 +69,7 @@ echo $PATH
 """
 GROUND = ["opt/station/bin/report", "srv/ground"]
 SENSORS = ["opt/station/bin/report", "srv/ground", "srv/sensors/wind", "var/charts/chart"]
-DISPLAY = [
-    "opt/station/bin/report", "opt/station/panel", "srv/ground", "srv/sensors/wind", "var/charts/chart"
-]  # fmt: skip
+DISPLAY = ["opt/station/bin/report", "opt/station/panel", "srv/ground", "srv/sensors/wind", "var/charts/chart"]
 PROGRAMS = ["/usr/bin/bc", "/usr/bin/ed"]
 SEARCHED = "/opt/station/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -110,8 +108,11 @@ def test_both_platforms_get_their_own_tarball(split: tuple[Place, list[Done]]) -
 def test_tree_stays_as_it_was(split: tuple[Place, list[Done]]) -> None:
     place, _ = split
     assert sorted(path.name for path in (place.root / "utilities").iterdir()) == [
-        ".dockerignore", "01-Dockerfile-minimize", "02-Dockerfile-production", "collect.sh"
-    ]  # fmt: skip
+        ".dockerignore",
+        "01-Dockerfile-minimize",
+        "02-Dockerfile-production",
+        "collect.sh",
+    ]
 
 
 def test_one_command_reuses_all_that_the_three_commands_built(split: tuple[Place, list[Done]]) -> None:

@@ -76,9 +76,18 @@ def test_layer_whose_stage_is_named_like_its_base_keeps_the_stage(lay: Lay, tool
     text = f"FROM {tool} AS {tool}\nCOPY one /made\nFROM {tool}\nCOPY two /made2\n"
     place = lay(files={"layer/Dockerfile": text, "layer/one": "made by the stage\n", "layer/two": "2\n"})
     done = place.run(
-        "layer", "layer", "--base", place.base, "--tag", f"{place.repo}:1", "--registry", place.registry or "", "--no-load",
-        "--platform", OWN,
-    )  # fmt: skip
+        "layer",
+        "layer",
+        "--base",
+        place.base,
+        "--tag",
+        f"{place.repo}:1",
+        "--registry",
+        place.registry or "",
+        "--no-load",
+        "--platform",
+        OWN,
+    )
     assert done.code == 0, done.told()
     assert place.output(f"1-{OWN}", "cat", "/made", "/made2") == "made by the stage\n2\n"
 

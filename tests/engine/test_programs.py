@@ -64,18 +64,23 @@ def bake(tried: Tried, name: str, program: Program, args: Mapping[str, str]) -> 
         "chainbuild-minimize": str(minimize_program()),
     }
     minimize = {
-        "context": utilities, "dockerfile": f"{utilities}/Dockerfile-minimize", "platforms": [oci], "args": given,
+        "context": utilities,
+        "dockerfile": f"{utilities}/Dockerfile-minimize",
+        "platforms": [oci],
+        "args": given,
         "contexts": {**contexts, **more},
-    }  # fmt: skip
+    }
     targets["minimized"] = {**minimize, "target": "minimized"}
     report = [f"type=local,dest={tried.folder / name}"]
     targets["report"] = {**minimize, "target": "report", "output": report}
     targets["image"] = {
-        "context": utilities, "dockerfile": f"{utilities}/Dockerfile-production", "platforms": [oci],
+        "context": utilities,
+        "dockerfile": f"{utilities}/Dockerfile-production",
+        "platforms": [oci],
         "args": {"PRODUCTION_IMAGE": production, "MINIMIZED_IMAGE": "minimized-image"},
         "contexts": {**contexts, "minimized-image": "target:minimized"},
         "output": [f"type=image,name={tried.repository}:{name}"],
-    }  # fmt: skip
+    }
     file = tried.folder / f"{name}.json"
     file.write_text(json.dumps({"target": targets}), encoding="utf-8")
     done = docker("buildx", "bake", "--progress", "plain", "--file", str(file), "report", "image")
@@ -86,7 +91,7 @@ def trying(platform: str, base: str, folder: Path) -> Iterator[Tried]:
     """A place for the programs of a platform; their images are removed in the end."""
     tried = Tried(
         repository=f"chainbuild-test/programs-{uuid.uuid4().hex[:12]}", folder=folder, platform=platform, base=base
-    )  # fmt: skip
+    )
     yield tried
     names = [f"{tried.repository}:{file.stem}" for file in folder.glob("*.json")]
     if names:

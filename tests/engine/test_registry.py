@@ -196,7 +196,7 @@ def quiet(event: Event) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from chainbuild.registry.managed import ManagedRegistry
+from chainbuild.local_registry.service import ManagedRegistry
 port, data, leases = sys.argv[1:4]
 lease = ManagedRegistry(int(port), Path(data), leases_folder=Path(leases)).lease(lambda event: None)
 """
@@ -281,8 +281,10 @@ def test_only_this_machine_reaches_it(place: Place) -> None:
     place.run()
     ports = subprocess.run(
         ["docker", "ps", "--filter", f"publish={place.port}", "--format", "{{.Ports}}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     published = {text.split("->")[0].strip() for text in ports.stdout.split(",")}
     assert f"127.0.0.1:{place.port}" in published
     assert published <= {f"127.0.0.1:{place.port}", f"[::1]:{place.port}"}

@@ -131,6 +131,13 @@ def test_what_was_hard_to_write_is_there(first: Place) -> None:
         first.image(f"v1-tiny-{OWN}").reference.pinned, "-c", script, entrypoint="/bin/sh"
     ).splitlines()
     assert told == [
-        "owned 4755 33:44 1", "deep 1777 0:0 3", "z 644 0:0 3", "981173106", str((8 << 20) + 3),
-        "end", "../z", f"{many}/z", *sorted(["z", "a", "10", "9", "ü", " ", "deep", "old", "owned", "sparse"], key=str.encode),
-    ]  # fmt: skip
+        "owned 4755 33:44 1",
+        "deep 1777 0:0 3",
+        "z 644 0:0 3",
+        "981173106",
+        str((8 << 20) + 3),
+        "end",
+        "../z",
+        f"{many}/z",
+        *sorted(["z", "a", "10", "9", "ü", " ", "deep", "old", "owned", "sparse"], key=str.encode),
+    ]

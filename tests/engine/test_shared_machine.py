@@ -191,8 +191,10 @@ def test_password_is_in_no_argument_environment_log_or_message(lay: Lay) -> None
     (spy / "docker").chmod(0o755)
     log = place.home / "spy.log"
     place.environ = {
-        "PATH": f"{spy}:{os.environ['PATH']}", "SPY_LOG": str(log), "SPY_DOCKER": str(shutil.which("docker")),
-    }  # fmt: skip
+        "PATH": f"{spy}:{os.environ['PATH']}",
+        "SPY_LOG": str(log),
+        "SPY_DOCKER": str(shutil.which("docker")),
+    }
     port = ("--registry-port", str(place.port))
     told = [place.run("registry", "up", *port), place.run("registry", "status", *port, "--json")]
     told += [place.build("one", "--until", "10", "-v"), place.run("images", *port), place.run("doctor", *port)]
@@ -240,20 +242,34 @@ class User:
 
     def environment(self) -> dict[str, str]:
         return {
-            "HOME": str(self.home), "USER": self.name, "LOGNAME": self.name, "LANG": "C.UTF-8",
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(self.home),
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": self.path,
+            "PYTHONDONTWRITEBYTECODE": "1",
             "CHAINBUILD_REGISTRY_PORT": str(self.port),
-        }  # fmt: skip
+        }
 
     def start(
         self, *argv: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start any program as this user."""
         return subprocess.Popen(
-            argv, user=self.uid, group=self.gid, extra_groups=self.groups, umask=0o022, cwd=cwd or self.home,
-            env=self.environment() | dict(environ or {}), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
-        )  # fmt: skip
+            argv,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=self.groups,
+            umask=0o022,
+            cwd=cwd or self.home,
+            env=self.environment() | dict(environ or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, *argv: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Done:
         process = self.start(*argv, cwd=cwd, environ=environ)
@@ -306,9 +322,15 @@ def python_for_all(shared: Path) -> tuple[str, str]:
     def works(python: str, path: str) -> bool:
         try:
             done = subprocess.run(
-                [python, "-c", NEEDED], user=65534, group=65534, extra_groups=[], cwd="/", check=False,
-                capture_output=True, env={"PYTHONPATH": path, "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"},
-            )  # fmt: skip
+                [python, "-c", NEEDED],
+                user=65534,
+                group=65534,
+                extra_groups=[],
+                cwd="/",
+                check=False,
+                capture_output=True,
+                env={"PYTHONPATH": path, "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"},
+            )
         except OSError:
             return False
         return done.returncode == 0
@@ -352,10 +374,16 @@ def make_users(registry_image: str) -> Iterator[Callable[[int], tuple[User, User
             entry = pwd.getpwnam(name)
             users.append(
                 User(
-                    name=name, uid=entry.pw_uid, gid=entry.pw_gid, groups=[grp.getgrnam(group).gr_gid], home=home,
-                    python=python, path=path, port=port,
+                    name=name,
+                    uid=entry.pw_uid,
+                    gid=entry.pw_gid,
+                    groups=[grp.getgrnam(group).gr_gid],
+                    home=home,
+                    python=python,
+                    path=path,
+                    port=port,
                 )
-            )  # fmt: skip
+            )
         return users[0], users[1]
 
     yield make
@@ -432,7 +460,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     alice, bob = users
     run = alice.hold()
     program = (
-        "import sys; from chainbuild.registry import arrival\n"
+        "import sys; from chainbuild.local_registry import arrival\n"
         "arrival.NEIGHBOUR_SECONDS = 2.0\n"
         "sys.argv = ['chainbuild', *sys.argv[1:]]; from chainbuild.cli import main; main()"
     )
@@ -448,11 +476,14 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     # What bob can say on the port.
     for method, path in (("GET", "/v2/_catalog"), ("PUT", "/v2/x/manifests/1"), ("POST", "/v2/x/blobs/uploads/")):
         curl = bob.run(
-            bob.python, "-c",
+            bob.python,
+            "-c",
             "import http.client, sys; c = http.client.HTTPConnection('localhost', int(sys.argv[1]));"
             "c.request(sys.argv[2], sys.argv[3], body=b'{}'); print(c.getresponse().status)",
-            str(bob.port), method, path,
-        )  # fmt: skip
+            str(bob.port),
+            method,
+            path,
+        )
         assert curl.out.strip() == "401", curl.told()
     assert ask(f"localhost:{alice.port}") == "registry"
     assert run.poll() is None

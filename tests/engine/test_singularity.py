@@ -37,10 +37,13 @@ def place(lay_once: Lay) -> Place:
     ).stdout
     files = {"bin/busybox": busybox, "etc/greeting": GREETING, "etc/passwd": b"", "etc/group": b""}
     push_files(
-        f"{place.host}/{place.repo}:whole", files, entrypoint=["/bin/busybox", "cat"], cmd=["/etc/greeting"],
+        f"{place.host}/{place.repo}:whole",
+        files,
+        entrypoint=["/bin/busybox", "cat"],
+        cmd=["/etc/greeting"],
         env=[("PATH", "/bin"), ("GREETING", "good day"), ("HARD", 'say "it\'s $HOME" `twice` \\ and')],
-        labels={"org.example.what": "it's a \"label\""},
-    )  # fmt: skip
+        labels={"org.example.what": 'it\'s a "label"'},
+    )
     push_files(f"{place.host}/{place.repo}:bare", files)
     return place
 
@@ -60,9 +63,20 @@ def created(place: Place, *words: str, **environ: str) -> list[Path]:
 def apptainer(path: Path, *words: str, network: str = "none", entrypoint: str = "/usr/bin/apptainer") -> str:
     """What Apptainer says, in a container that may do what a machine's user may."""
     done = docker(
-        "run", "--rm", "--privileged", "--network", network, "--volume", f"{path.parent}:/sifs", "--workdir", "/sifs",
-        "--entrypoint", entrypoint, HELPER, *words,
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "--privileged",
+        "--network",
+        network,
+        "--volume",
+        f"{path.parent}:/sifs",
+        "--workdir",
+        "/sifs",
+        "--entrypoint",
+        entrypoint,
+        HELPER,
+        *words,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -168,9 +182,12 @@ def test_the_program_on_path_is_taken_and_the_folders_that_it_is_told(place: Pla
     docker("buildx", "build", "--builder", "default", "--provenance=false", "--output", output, str(place.root))
     assert place.image("zstd").layers[0].media_type.endswith("+zstd")
     (path,) = created(
-        place, f"{place.repo}:zstd", PATH=f"{program.parent}:{os.environ['PATH']}",
-        SINGULARITY_TMPDIR=str(tmp_path / "work"), SINGULARITY_CACHEDIR=str(tmp_path / "cache"),
-    )  # fmt: skip
+        place,
+        f"{place.repo}:zstd",
+        PATH=f"{program.parent}:{os.environ['PATH']}",
+        SINGULARITY_TMPDIR=str(tmp_path / "work"),
+        SINGULARITY_CACHEDIR=str(tmp_path / "cache"),
+    )
     assert json.loads(path.with_name(path.name + ".json").read_text())["tool"].startswith("apptainer 1.")
     assert f"{tmp_path}/work/" in (tmp_path / "calls").read_text(encoding="utf-8")
     assert list((tmp_path / "work").iterdir()) == []
@@ -195,11 +212,15 @@ def test_a_user_s_container_has_no_privileges_and_makes_the_user_s_files(place: 
     tool._identity = Identity(user=user, group=user)
     words = tool.argv(
         one := Conversion(
-            image="x:1", layout="x", layouts=folders[0], temporary=folders[1], output=folders[2] / "x.sif",
+            image="x:1",
+            layout="x",
+            layouts=folders[0],
+            temporary=folders[1],
+            output=folders[2] / "x.sif",
             platform=Platform.of_this_machine(),
         ),
         "name",
-    )  # fmt: skip
+    )
     assert {"--cap-drop", "--user", "--network"} <= set(words)
     assert not {"--privileged", "--cap-add"} & set(words)
     tool.convert(one, lambda line: None)

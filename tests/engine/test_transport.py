@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.registry.transport import Body, PlainTransport, PooledTransport, Request, Transport
+from chainbuild.registry.transport import Body, HttpRequest, PlainTransport, PooledTransport, Transport
 
 LONG = 1 << 20
 
@@ -83,16 +83,20 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("HEAD", "/there", 200), ("HEAD", "/missing", 404), ("GET", "/missing", 404), ("POST", "/uploads", 202),
-        ("PUT", "/manifest", 201), ("DELETE", "/blob", 204),
+        ("HEAD", "/there", 200),
+        ("HEAD", "/missing", 404),
+        ("GET", "/missing", 404),
+        ("POST", "/uploads", 202),
+        ("PUT", "/manifest", 201),
+        ("DELETE", "/blob", 204),
     ],
-)  # fmt: skip
+)
 def test_an_answer_that_nobody_reads_costs_no_connection(
     transport: Transport, server: Server, method: str, path: str, status: int
 ) -> None:
     for _ in range(5):
         body = Body.of(b"content") if method in ("POST", "PUT") else None
-        answer = transport.send(Request(method=method, url=server.url + path, body=body))
+        answer = transport.send(HttpRequest(method=method, url=server.url + path, body=body))
         assert answer.status == status
         answer.close()
         answer.close()
@@ -101,11 +105,11 @@ def test_an_answer_that_nobody_reads_costs_no_connection(
 
 def test_an_answer_that_is_read_to_its_end_costs_no_connection(transport: Transport, server: Server) -> None:
     for _ in range(3):
-        assert len(b"".join(transport.send(Request(method="GET", url=server.url + "/blob")).chunks())) == LONG
+        assert len(b"".join(transport.send(HttpRequest(method="GET", url=server.url + "/blob")).chunks())) == LONG
     assert len(server.connections) == 1
 
 
 def test_a_long_answer_that_nobody_wants_is_not_read(transport: Transport, server: Server) -> None:
     for _ in range(2):
-        transport.send(Request(method="GET", url=server.url + "/blob")).close()
+        transport.send(HttpRequest(method="GET", url=server.url + "/blob")).close()
     assert len(server.connections) == 2

@@ -53,9 +53,20 @@ FILES = {
 TOOLS = "RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*\n"
 # What Docker itself puts into a container's root.
 NOT_OF_THE_IMAGE = frozenset(
-    {".dockerenv", "dev", "dev/console", "dev/pts", "dev/shm", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf",
-     "proc", "sys"}
-)  # fmt: skip
+    {
+        ".dockerenv",
+        "dev",
+        "dev/console",
+        "dev/pts",
+        "dev/shm",
+        "etc/hostname",
+        "etc/hosts",
+        "etc/mtab",
+        "etc/resolv.conf",
+        "proc",
+        "sys",
+    }
+)
 
 
 @pytest.fixture(scope="module")

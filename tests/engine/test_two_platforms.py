@@ -119,7 +119,7 @@ def test_options_stand_on_each_other_and_results_go_to_repos_own_registry(
             ),
             "file": "content of the low option\n",
         },
-    )  # fmt: skip
+    )
     mine = place.repo
     place.repo = f"{there.host}/{mine}"
     done = place.build("low,high", "--push")

@@ -16,8 +16,12 @@ from tests.engine.conftest import OWN, Done, Lay, Place, RegistryContainer, cont
 pytestmark = pytest.mark.timeout(600)
 
 IN_ORDER = [
-    "lab-run:debian-12", "lab-run:static", "lab-dev:debian-12", "lab-dev:debian-12-debug", "lab-analysis:debian-12",
-]  # fmt: skip
+    "lab-run:debian-12",
+    "lab-run:static",
+    "lab-dev:debian-12",
+    "lab-dev:debian-12-debug",
+    "lab-analysis:debian-12",
+]
 LEAK = """\
 dependencies: [../../lab-analysis]
 image_sources:

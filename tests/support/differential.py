@@ -55,9 +55,12 @@ def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
 
         @seed(start)
         @settings(
-            max_examples=number, database=None, phases=(Phase.generate,), deadline=None,
+            max_examples=number,
+            database=None,
+            phases=(Phase.generate,),
+            deadline=None,
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         @given(families())
         def collect(family: tuple[Pair, ...]) -> None:
             if is_plannable(family[0].before, images):
@@ -148,10 +151,13 @@ class _Judge:
         contexts = {EXTRA: str(extra_of(spot))} if case.with_extra else {}
         return [
             Build(
-                name=name, context=context_of(spot), dockerfile=copy / "Dockerfile", args=case.args,
+                name=name,
+                context=context_of(spot),
+                dockerfile=copy / "Dockerfile",
+                args=case.args,
                 contexts=contexts | dict(order.contexts),
             )
-        ]  # fmt: skip
+        ]
 
     def verdict(self, pair: Pair, before: str | None, after: str | None, copy: str | None, same_key: bool) -> Verdict:
         """`copy` is the image of the build with pinned words, empty if there is none."""

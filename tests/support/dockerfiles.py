@@ -53,10 +53,15 @@ def lines(draw: st.DrawFn) -> str:
     from_flag, exotic = draw(_flag("from", image)), draw(st.sampled_from(["", "--link ", "--chown=é:0 "]))
     mount = draw(
         st.sampled_from(
-            [f"from={image}", f"type=bind,from={image},target=/t", f"From={image},src=a,dst=/b", f"target=/x,from={image}",
-             f'type=cache,\\"from={image}\\",target=/c']
+            [
+                f"from={image}",
+                f"type=bind,from={image},target=/t",
+                f"From={image},src=a,dst=/b",
+                f"target=/x,from={image}",
+                f'type=cache,\\"from={image}\\",target=/c',
+            ]
         )
-    )  # fmt: skip
+    )
     return draw(
         st.sampled_from(
             [
@@ -67,10 +72,14 @@ def lines(draw: st.DrawFn) -> str:
                 f"copy {from_flag} {exotic}['x', 'y']",
                 f'COPY {from_flag} ["a b", "/x"]',
                 f"RUN --mount={mount} --mount={draw(_flag('mount', mount))[8:]} make",
-                "RUN --network=none true", "ARG X=debian", "ENV A=b", "ONBUILD COPY --from=debian a b", "WORKDIR /x y",
+                "RUN --network=none true",
+                "ARG X=debian",
+                "ENV A=b",
+                "ONBUILD COPY --from=debian a b",
+                "WORKDIR /x y",
             ]
         )
-    )  # fmt: skip
+    )
 
 
 HEREDOCS = (

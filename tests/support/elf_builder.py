@@ -76,8 +76,20 @@ def build_elf(
     ident = b"\x7fELF" + bytes((2 if wide else 1, 1 if little else 2, 1)) + bytes(9)
     head = struct.pack(
         order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH"),
-        kind, machine, 1, 0, header_size, 0, flags, header_size, segment_size, segments, 0, 0, 0,
-    )  # fmt: skip
+        kind,
+        machine,
+        1,
+        0,
+        header_size,
+        0,
+        flags,
+        header_size,
+        segment_size,
+        segments,
+        0,
+        0,
+        0,
+    )
     data = bytearray(ident + head)
     for what, offset, length in table:
         if wide:

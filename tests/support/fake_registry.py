@@ -36,7 +36,7 @@ from chainbuild.registry.oci import (
     Manifest,
     digest_of,
 )
-from chainbuild.registry.transport import Request, Response, Transport, TransportError
+from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport, TransportError
 
 DEFAULT_HOST = "localhost:5000"
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
@@ -59,7 +59,7 @@ class Answer:
         body = json.dumps({"errors": [{"code": code, "message": message or code.lower(), "detail": None}]}).encode()
         return cls(
             status, body, {"content-type": "application/json", "docker-distribution-api-version": "registry/2.0"}
-        )  # fmt: skip
+        )
 
 
 class FakeResponse:
@@ -124,7 +124,7 @@ class FakeHost:
 
     # ---- the protocol ---------------------------------------------------------------------------------------------
 
-    def respond(self, request: Request, body: bytes) -> Answer:
+    def respond(self, request: HttpRequest, body: bytes) -> Answer:
         parts = urlsplit(request.url)
         path, query = unquote(parts.path), parse_qs(parts.query)
         if self.authorization and request.headers.get("Authorization") != self.authorization:
@@ -211,7 +211,7 @@ class FakeHost:
         headers["Content-Type"] = "application/octet-stream"
         return Answer(200, b"" if method == "HEAD" else raw, headers)
 
-    def _manifest(self, request: Request, repository: str, reference: str, body: bytes) -> Answer:
+    def _manifest(self, request: HttpRequest, repository: str, reference: str, body: bytes) -> Answer:
         if request.method == "PUT":
             return self._put_manifest(request, repository, reference, body)
         digest = reference if ":" in reference else self.tags.get((repository, reference), "")
@@ -234,7 +234,7 @@ class FakeHost:
         headers = {"Content-Type": media_type, "Content-Length": str(len(raw)), "Docker-Content-Digest": digest}
         return Answer(200, b"" if request.method == "HEAD" else raw, headers)
 
-    def _put_manifest(self, request: Request, repository: str, reference: str, body: bytes) -> Answer:
+    def _put_manifest(self, request: HttpRequest, repository: str, reference: str, body: bytes) -> Answer:
         media_type = request.headers.get("Content-Type", "")
         digest = digest_of(body).value
         if ":" in reference and reference != digest:
@@ -264,7 +264,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.hosts: dict[str, FakeHost] = {}
         self.log: list[tuple[str, str]] = []
-        self.requests: list[Request] = []
+        self.requests: list[HttpRequest] = []
         self.answers: list[Answer | TransportError | None] = []
         """What the next requests get; None: the real answer."""
         self.pages: dict[str, Answer] = {}
@@ -372,7 +372,7 @@ class FakeRegistry:
 
     # ---- the transport ------------------------------------------------------------------------------------------
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         body = b"".join(request.body.chunks()) if request.body is not None else b""
         if request.body is not None:
             assert len(body) == request.body.size, "a body must be as long as it says"
@@ -398,7 +398,7 @@ class _FakeTransport:
     def __init__(self, fake: FakeRegistry) -> None:
         self._fake = fake
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         return self._fake.send(request)
 
     def close(self) -> None:

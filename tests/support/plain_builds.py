@@ -52,11 +52,15 @@ def _build_some(builds: list[Build], folder: Path) -> dict[str, str | None]:
     """Build side by side in one call; what that lost because another build failed is built again alone."""
     targets = {
         build.name: {
-            "context": str(build.context), "dockerfile": str(build.dockerfile), "args": dict(build.args),
-            "contexts": dict(build.contexts), "output": [f"type=oci,dest={build.output}"], "no-cache": True,
+            "context": str(build.context),
+            "dockerfile": str(build.dockerfile),
+            "args": dict(build.args),
+            "contexts": dict(build.contexts),
+            "output": [f"type=oci,dest={build.output}"],
+            "no-cache": True,
         }
         for build in builds
-    }  # fmt: skip
+    }
     definition = folder / "bake.json"
     definition.write_text(json.dumps({"target": targets, "group": {"default": {"targets": list(targets)}}}))
     _docker("buildx", "bake", "--file", str(definition), "--progress", "quiet", "--provenance=false")

@@ -100,23 +100,112 @@ def _short(value: object) -> str:
 
 NAME = st.sampled_from(["a", "b", "c.txt", "d", "e"])
 SOURCES = st.sampled_from(
-    ["a", "b", "c.txt", "d", "d/", "d/a", "d/b", "*.txt", "d/*", "?", "[ab]", "[^a]", "e", "e/f", "e/*/a", "link", "dlink",
-     "dlink/a", "abs", "e/up", ".", "./d/../a", "/a", "../b", "$V", "${V}", "${V:-a}", "${W-b}", "d/${W%.txt}", "${G:+a}",
-     "${V%x}", "${V/a/b}", "'a'", '"$V"', "\\a", "*", "**", "d/**", "none*", "${PATH#*/}", "$G", "${N:-d}", "${TARGETSTAGE:-a}"]
-)  # fmt: skip
+    [
+        "a",
+        "b",
+        "c.txt",
+        "d",
+        "d/",
+        "d/a",
+        "d/b",
+        "*.txt",
+        "d/*",
+        "?",
+        "[ab]",
+        "[^a]",
+        "e",
+        "e/f",
+        "e/*/a",
+        "link",
+        "dlink",
+        "dlink/a",
+        "abs",
+        "e/up",
+        ".",
+        "./d/../a",
+        "/a",
+        "../b",
+        "$V",
+        "${V}",
+        "${V:-a}",
+        "${W-b}",
+        "d/${W%.txt}",
+        "${G:+a}",
+        "${V%x}",
+        "${V/a/b}",
+        "'a'",
+        '"$V"',
+        "\\a",
+        "*",
+        "**",
+        "d/**",
+        "none*",
+        "${PATH#*/}",
+        "$G",
+        "${N:-d}",
+        "${TARGETSTAGE:-a}",
+    ]
+)
 VARIABLES = st.sampled_from(
-    ["ARG V=a", "ARG V", "ARG V=b W=$V", "ARG V=$W", "ARG W=b V=a", "ARG G", "ARG G=${V:-a}", "ENV V=b", "ENV V a", "ENV N=V",
-     "ENV V=a W=$V", "ENV W=b V=${W:-a}", "ARG ${N}=b", "ARG N=V", "ENV V=", "ARG V=", "ARG TARGETARCH",
-     "ENV G=${TARGETARCH:+b}",
-     "ARG TARGETSTAGE", "ENV V='a'", 'ENV V="a" W="b"', "ARG V=a\\\n  W=b", "ARG V=a # b", "ENV V=a\\ b V=b", "ENV PATH=/a"]
-)  # fmt: skip
+    [
+        "ARG V=a",
+        "ARG V",
+        "ARG V=b W=$V",
+        "ARG V=$W",
+        "ARG W=b V=a",
+        "ARG G",
+        "ARG G=${V:-a}",
+        "ENV V=b",
+        "ENV V a",
+        "ENV N=V",
+        "ENV V=a W=$V",
+        "ENV W=b V=${W:-a}",
+        "ARG ${N}=b",
+        "ARG N=V",
+        "ENV V=",
+        "ARG V=",
+        "ARG TARGETARCH",
+        "ENV G=${TARGETARCH:+b}",
+        "ARG TARGETSTAGE",
+        "ENV V='a'",
+        'ENV V="a" W="b"',
+        "ARG V=a\\\n  W=b",
+        "ARG V=a # b",
+        "ENV V=a\\ b V=b",
+        "ENV PATH=/a",
+    ]
+)
 IGNORES = st.lists(
     st.sampled_from(
-        ["a", "b", "*.txt", "d", "d/*", "!d/a", "**/a", "!a", "e/**", "!e/f", "e/f/b", "*", "!*.txt", "/b", "[ab]", "# a",
-         "link", "!d", " a ", "d/**", "**", "!**/b", "?.txt", "/!a"]
+        [
+            "a",
+            "b",
+            "*.txt",
+            "d",
+            "d/*",
+            "!d/a",
+            "**/a",
+            "!a",
+            "e/**",
+            "!e/f",
+            "e/f/b",
+            "*",
+            "!*.txt",
+            "/b",
+            "[ab]",
+            "# a",
+            "link",
+            "!d",
+            " a ",
+            "d/**",
+            "**",
+            "!**/b",
+            "?.txt",
+            "/!a",
+        ]
     ),
     max_size=3,
-).map(tuple)  # fmt: skip
+).map(tuple)
 
 
 @st.composite
@@ -124,13 +213,23 @@ def instructions(draw: st.DrawFn, number: int, stages: tuple[str, ...]) -> str:
     """One line of a stage."""
     to, source = f"/o{number}/", draw(SOURCES)
     forms = [
-        f"COPY {source} {to}", f"COPY {source} {draw(SOURCES)} {to}", f"ADD {source} {to}", f"COPY --link {source} {to}",
-        f"COPY --chmod=750 {source} {to}", f"COPY --chown=1:2 {source} {to}", f'COPY ["{draw(NAME)}", "{to}"]',
-        f"COPY \\\n  # a comment\n  {source} \\\n  {to}", f"COPY <<EOF {draw(NAME)} {to}\n$V ${{W:-b}}\nEOF",
-        f"COPY <<'E' /h{number}\n$V\nE", f"copy {source} {to}", f"ONBUILD COPY {draw(NAME)} /on{number}/",
-        f"COPY --from={EXTRA} {draw(NAME)} {to}", f"COPY --from={EXTRA} * {to}", f"COPY --from=IMAGE_A /p {to}",
+        f"COPY {source} {to}",
+        f"COPY {source} {draw(SOURCES)} {to}",
+        f"ADD {source} {to}",
+        f"COPY --link {source} {to}",
+        f"COPY --chmod=750 {source} {to}",
+        f"COPY --chown=1:2 {source} {to}",
+        f'COPY ["{draw(NAME)}", "{to}"]',
+        f"COPY \\\n  # a comment\n  {source} \\\n  {to}",
+        f"COPY <<EOF {draw(NAME)} {to}\n$V ${{W:-b}}\nEOF",
+        f"COPY <<'E' /h{number}\n$V\nE",
+        f"copy {source} {to}",
+        f"ONBUILD COPY {draw(NAME)} /on{number}/",
+        f"COPY --from={EXTRA} {draw(NAME)} {to}",
+        f"COPY --from={EXTRA} * {to}",
+        f"COPY --from=IMAGE_A /p {to}",
         f"COPY --from=IMAGE_B:latest /p {to}",
-    ]  # fmt: skip
+    ]
     if stages:
         forms += [f"COPY --from={draw(st.sampled_from(stages))} / /s{number}/", f"COPY --from=0 / /z{number}/"]
     return draw(st.one_of(VARIABLES, st.sampled_from(forms), st.sampled_from(forms)))
@@ -337,19 +436,34 @@ def _is_in_the_way(path: Path, root: Path) -> bool:
 def image_inputs(case: Case, images: Mapping[str, str]) -> tuple[ImageInput, ...]:
     """The image inputs of the step that a case is."""
     return named_images(
-        parse(case.dockerfile(images), "Dockerfile"), given=(), args=case.args, platform=HERE, build_platform=HERE,
+        parse(case.dockerfile(images), "Dockerfile"),
+        given=(),
+        args=case.args,
+        platform=HERE,
+        build_platform=HERE,
         contexts=(EXTRA,) if case.with_extra else (),
-    )[0]  # fmt: skip
+    )[0]
 
 
 def step_of(case: Case, folder: Path, images: Mapping[str, str]) -> Step:
     """The step that a case on disk is."""
     return Step(
-        id="x", kind=StepKind.BUILD, name="x", option="o", number=1, platform=HERE, dockerfile=folder / "Dockerfile",
-        context=context_of(folder), args=tuple(BuildArg(name=name, value=value) for name, value in case.args.items()),
-        images=image_inputs(case, images), contexts=((EXTRA, str(extra_of(folder))),) if case.with_extra else (),
-        repository=ImageReference.parse("localhost:5000/x"), tag="x", target=case.target, parent="",
-    )  # fmt: skip
+        id="x",
+        kind=StepKind.BUILD,
+        name="x",
+        option="o",
+        number=1,
+        platform=HERE,
+        dockerfile=folder / "Dockerfile",
+        context=context_of(folder),
+        args=tuple(BuildArg(name=name, value=value) for name, value in case.args.items()),
+        images=image_inputs(case, images),
+        contexts=((EXTRA, str(extra_of(folder))),) if case.with_extra else (),
+        repository=ImageReference.parse("localhost:5000/x"),
+        tag="x",
+        target=case.target,
+        parent="",
+    )
 
 
 def key_of(case: Case, folder: Path, images: Mapping[str, str]) -> str:
@@ -371,9 +485,10 @@ def image_facts(case: Case, images: Mapping[str, str]) -> dict[str, ImageFacts]:
         placeholder = real.get(image.written.removesuffix(":latest"), "")
         state = 1 if placeholder and placeholder == case.moved else 0
         facts[image.name] = ImageFacts(
-            identity=f"sha256:{placeholder}{state}", env=IMAGES.get(placeholder, ()),
+            identity=f"sha256:{placeholder}{state}",
+            env=IMAGES.get(placeholder, ()),
             on_build=ON_BUILD if placeholder == "IMAGE_ON" else (),
-        )  # fmt: skip
+        )
     return facts
 
 
@@ -402,7 +517,11 @@ def is_plannable(case: Case, images: Mapping[str, str]) -> bool:
     if dockerfile.problems or facts.problems:
         return False
     uses = named_uses(
-        dockerfile, given=(), args=case.args, platform=HERE, build_platform=HERE,
+        dockerfile,
+        given=(),
+        args=case.args,
+        platform=HERE,
+        build_platform=HERE,
         contexts=(EXTRA,) if case.with_extra else (),
-    )  # fmt: skip
+    )
     return all(use.use.reference.removesuffix(":latest") in images.values() for use in uses.uses)

@@ -18,24 +18,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
-from chainbuild.execution.executor import Execution, Tools
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.executor import ExecutionServices, Executor
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import _external_facts
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes
 from chainbuild.images.local_store import LocalImage, LocalStore
-from chainbuild.images.resolver import EMPTY, BaseFinder, Found, empty_image, find_all
+from chainbuild.images.resolver import EMPTY, Found, ImageResolver, empty_image, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.layouts import numbered
 from chainbuild.model import BuildArg, Graph, Secret, Step
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Decider, Plan, Renewal, make_plan, taken_before
+from chainbuild.planning.planner import Plan, Planner, Renewal, make_plan, taken_before
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.index import RecordIndex
 from chainbuild.records.labels import identity_of
@@ -90,11 +90,11 @@ class FakeDriver:
 
     registries: Registries
     fake: FakeRegistry
-    orders: list[BuildOrder] = field(default_factory=list)
+    orders: list[BuildSpec] = field(default_factory=list)
     fails: dict[str, BaseException] = field(default_factory=dict)
-    during: Callable[[BuildOrder], None] = lambda _: None
+    during: Callable[[BuildSpec], None] = lambda _: None
     proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
-    content: Callable[[BuildOrder], str] | None = None
+    content: Callable[[BuildSpec], str] | None = None
     """What an image's own layer is, in this encoding."""
     encoding: str = "utf-8"
     has_report: bool = True
@@ -128,11 +128,11 @@ class FakeDriver:
         return [order.step for order in self.tests]
 
     @property
-    def tests(self) -> list[BuildOrder]:
+    def tests(self) -> list[BuildSpec]:
         """The orders that were only run: tests of images."""
         return [order for order in self.orders if order.export is None and not order.image]
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         with self.lock:
             self.orders.append(order)
         self.during(order)
@@ -161,7 +161,7 @@ class FakeDriver:
     def stop(self) -> None:
         self.stopped += 1
 
-    def _push(self, order: BuildOrder) -> Any:
+    def _push(self, order: BuildSpec) -> Any:
         args = dict(order.args)
         given = args.get("PRODUCTION_IMAGE") if "MINIMIZED_IMAGE" in args else args.get("BASE_IMAGE")
         parent = self._resolved(given, order.platform)
@@ -284,8 +284,8 @@ class World:
 
     def request(
         self, platforms: Sequence[Platform] = (AMD64,), options: Sequence[str] = ("stock",)
-    ) -> numbered.Request:
-        return numbered.Request(
+    ) -> numbered.NumberedRequest:
+        return numbered.NumberedRequest(
             root=self.root,
             platforms=tuple(platforms),
             repo=ImageReference.parse(REPOSITORY),
@@ -312,13 +312,13 @@ class World:
         def no_hand_over(name: str, platform: Platform, destination: str) -> None:
             raise AssertionError(f"{name} was handed over")
 
-        finder = BaseFinder(self.records, FakeStore(), self.events.append, hand_over=no_hand_over)
+        finder = ImageResolver(self.records, FakeStore(), self.events.append, hand_over=no_hand_over)
         return find_all(finder, graph.external_images)
 
     def decider(
         self, graph: Graph, found: Found, *, renewal: Renewal | None = None, first: int | None = None
-    ) -> Decider:
-        return Decider(
+    ) -> Planner:
+        return Planner(
             self.records,
             InputReader(AMD64, remotes=self.remotes.fresh()),
             lambda step: _external_facts(step, found),
@@ -343,13 +343,13 @@ class World:
         between: Callable[[], None] = lambda: None,
         before_name: Callable[[Step, Digest], None] = lambda _step, _image: None,
         **how: Any,
-    ) -> Execution:
+    ) -> Executor:
         graph = graph or self.graph()
         found = self.found(graph)
         decider = self.decider(graph, found, **how)
         plan = make_plan(graph, decider)
         between()
-        tools = Tools(
+        tools = ExecutionServices(
             driver=self.driver,
             registries=self.registries,
             records=self.records,
@@ -360,9 +360,9 @@ class World:
             clock=lambda: self.now,
             before_name=before_name,
         )
-        return Execution(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
+        return Executor(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
 
-    def run_noting(self, graph: Graph | None = None) -> Outcome:
+    def run_noting(self, graph: Graph | None = None) -> RunOutcome:
         """Run with what lower options asked, and note at the images what was asked up to them, as the command does."""
         graph = self.inherited(graph or self.graph())
         index = RecordIndex(self.registries, graph.chains, self.records.keyring)
@@ -375,7 +375,7 @@ class World:
             index.update(chain, records, notes.made(chain))
         return outcome
 
-    def run(self, graph: Graph | None = None, **how: Any) -> Outcome:
+    def run(self, graph: Graph | None = None, **how: Any) -> RunOutcome:
         """Plan, execute, and put what is there into the indexes."""
         graph = graph or self.graph()
         outcome = self.execution(graph, **how).run()

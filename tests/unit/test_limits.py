@@ -145,10 +145,20 @@ def test_read_json_wide_and_flat_is_accepted() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"a": NaN}', b"[Infinity]", b"[-Infinity]", b"[1e999]", b"[" + b"9" * 100 + b"]", b'["\\ud800"]',
-        b'["\xed\xa0\x80"]', b"\xff\xfe[\x00]\x00", b"\xef\xbb\xbf[]", b"", b"[1,]", b"[" + b"1" * 5000 + b"]",
+        b'{"a": NaN}',
+        b"[Infinity]",
+        b"[-Infinity]",
+        b"[1e999]",
+        b"[" + b"9" * 100 + b"]",
+        b'["\\ud800"]',
+        b'["\xed\xa0\x80"]',
+        b"\xff\xfe[\x00]\x00",
+        b"\xef\xbb\xbf[]",
+        b"",
+        b"[1,]",
+        b"[" + b"1" * 5000 + b"]",
     ],
-)  # fmt: skip
+)
 def test_read_json_with_what_cannot_be_used_raises(raw: bytes) -> None:
     """Numbers that are none, unpaired surrogates, other encodings: later code would fail on them far from here."""
     with pytest.raises(DamagedContentError):

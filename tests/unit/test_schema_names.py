@@ -9,10 +9,32 @@ import chainbuild
 
 NAMED = re.compile(r"chainbuild\.[\w.-]+/\d+")
 PUBLIC = {
-    "plan", "events", "error", "why", "images", "inspect", "proof", "explained", "removed", "report", "traced", "types",
-    "publication", "diff", "release", "release-moves", "release-page", "sifs", "sif-plan", "sif-list", "sif-uploads", "sif",
-    "orphans", "doctor", "registry-status",
-}  # fmt: skip
+    "plan",
+    "events",
+    "error",
+    "why",
+    "images",
+    "inspect",
+    "proof",
+    "explained",
+    "removed",
+    "report",
+    "traced",
+    "types",
+    "publication",
+    "diff",
+    "release",
+    "release-moves",
+    "release-page",
+    "sifs",
+    "sif-plan",
+    "sif-list",
+    "sif-uploads",
+    "sif",
+    "orphans",
+    "doctor",
+    "registry-status",
+}
 
 
 def test_public_schemas_keep_their_names() -> None:

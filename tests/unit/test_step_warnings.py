@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.step_warnings import KEPT, StepWarning, StepWarnings, read_report_warnings
+from chainbuild.step_warnings import KEPT, StepWarning, WarningList, read_report_warnings
 
 ONE = StepWarning(kind="interpreter", text="x needs /bin/bash", path="/x", package="deb:x:amd64", fix="KEEP=1")
 JSON = st.recursive(
@@ -21,25 +21,25 @@ ROWS = st.lists(st.fixed_dictionaries({"text": JSON, "first": JSON, "total": JSO
 
 
 def test_warnings_survive_the_record_as_they_are() -> None:
-    warnings = StepWarnings.of([ONE, StepWarning(text="other"), ONE])
+    warnings = WarningList.of([ONE, StepWarning(text="other"), ONE])
     assert (warnings.total, len(warnings.first)) == (2, 2)
-    assert StepWarnings.read(json.loads(json.dumps(warnings.as_json()))) == warnings
+    assert WarningList.read(json.loads(json.dumps(warnings.as_json()))) == warnings
 
 
 def test_record_keeps_a_bounded_number_of_bounded_warnings() -> None:
-    warnings = StepWarnings.of(StepWarning(text=f"{number} " + "x" * 10_000) for number in range(KEPT + 7))
+    warnings = WarningList.of(StepWarning(text=f"{number} " + "x" * 10_000) for number in range(KEPT + 7))
     assert (len(warnings.first), warnings.total) == (KEPT, KEPT + 7)
     assert all(len(one.text) < 1000 for one in warnings.first)
 
 
 def test_line_that_mends_it_is_kept_whole_or_not_at_all() -> None:
     long = "ADDITIONAL_FILES=" + " ".join(f"/srv/app/data/table-{number}" for number in range(30))
-    kept = StepWarnings.of([StepWarning(text="a", fix=long), StepWarning(text="b", fix=long * 10)])
+    kept = WarningList.of([StepWarning(text="a", fix=long), StepWarning(text="b", fix=long * 10)])
     assert [one.fix for one in kept.first] == [long, ""]
 
 
 def test_warnings_of_one_kind_are_replaced() -> None:
-    there = StepWarnings.of([ONE, StepWarning(kind="trace", text="old")])
+    there = WarningList.of([ONE, StepWarning(kind="trace", text="old")])
     found = there.with_kind("trace", [StepWarning(kind="trace", text="new")])
     assert ([one.text for one in found.first], found.total) == ([ONE.text, "new"], 2)
     assert there.with_kind("trace", ()).first == (ONE,)
@@ -62,8 +62,8 @@ def test_report_of_an_earlier_form_has_its_texts() -> None:
 @given(JSON | st.fixed_dictionaries({"first": ROWS, "total": JSON}))
 def test_any_document_is_warnings_or_a_value_error(document: Any) -> None:
     try:
-        found = StepWarnings.read(document)
+        found = WarningList.read(document)
     except ValueError:
         return
     assert found.total >= len(found.first)
-    assert StepWarnings.read(found.as_json()) == found
+    assert WarningList.read(found.as_json()) == found

@@ -11,10 +11,18 @@ from chainbuild.text import parse_duration
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("90s", 90), ("45m", 2700), ("4h30m", 16200), ("7d", 604800), ("2w", 1209600), ("1.5h", 5400), ("0s", 0),
-        ("1d2h3m4s", 93784), (" 4H30M ", 16200), ("0.5s", 0.5),
+        ("90s", 90),
+        ("45m", 2700),
+        ("4h30m", 16200),
+        ("7d", 604800),
+        ("2w", 1209600),
+        ("1.5h", 5400),
+        ("0s", 0),
+        ("1d2h3m4s", 93784),
+        (" 4H30M ", 16200),
+        ("0.5s", 0.5),
     ],
-)  # fmt: skip
+)
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 

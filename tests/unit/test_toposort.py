@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.toposort import circle, in_order
+from chainbuild.toposort import find_cycle, topological_order
 
 names = st.text("abcdef", min_size=1, max_size=2)
 graphs = st.dictionaries(names, st.sets(names, max_size=4), max_size=10)
@@ -15,11 +15,11 @@ graphs = st.dictionaries(names, st.sets(names, max_size=4), max_size=10)
 
 @given(graphs)
 def test_everything_comes_after_what_it_stands_on_or_a_circle_is_spelled_out(below: dict[str, set[str]]) -> None:
-    order = in_order(below)
+    order = topological_order(below)
     assert len(set(order)) == len(order)
     for place, name in enumerate(order):
         assert {base for base in below[name] if base in below} <= set(order[:place])
-    path = circle(below, order)
+    path = find_cycle(below, order)
     assert bool(path) == (len(order) < len(below))
     if path:
         assert path[0] == path[-1]
@@ -29,10 +29,10 @@ def test_everything_comes_after_what_it_stands_on_or_a_circle_is_spelled_out(bel
 
 @given(graphs)
 def test_the_order_does_not_depend_on_how_the_graph_was_written(below: dict[str, set[str]]) -> None:
-    assert in_order(dict(reversed(below.items()))) == in_order(below)
+    assert topological_order(dict(reversed(below.items()))) == topological_order(below)
 
 
 def test_what_is_free_comes_in_the_order_of_names() -> None:
-    assert in_order({"c": ["a"], "b": [], "a": ["b"], "d": ["unknown"]}) == ("b", "a", "c", "d")
-    assert circle({"a": ["b"], "b": ["a"], "c": ["a"]}, ()) == ("a", "b", "a")
-    assert circle({"a": ["a"]}, ()) == ("a", "a")
+    assert topological_order({"c": ["a"], "b": [], "a": ["b"], "d": ["unknown"]}) == ("b", "a", "c", "d")
+    assert find_cycle({"a": ["b"], "b": ["a"], "c": ["a"]}, ()) == ("a", "b", "a")
+    assert find_cycle({"a": ["a"]}, ()) == ("a", "a")

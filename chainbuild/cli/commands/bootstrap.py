@@ -45,6 +45,15 @@ def bootstrap(
 
     packages = tuple(name for text in package or () for name in text.split(",") if name)
     return make_base(
-        image, platform, include=packages, suite=suite, full=full,
-        certificates=machine_certificates, load=not no_load, refresh=refresh, root=root, registry=registry, port=registry_port,
-    )  # fmt: skip
+        image,
+        platform,
+        include=packages,
+        suite=suite,
+        full=full,
+        certificates=machine_certificates,
+        load=not no_load,
+        refresh=refresh,
+        root=root,
+        registry=registry,
+        port=registry_port,
+    )

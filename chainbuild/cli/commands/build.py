@@ -143,10 +143,10 @@ def _run(typed: Mapping[str, Any]) -> int:
         root, wishes = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests", "strict")}
         return run_project(root, Typed(**said, **how, **wishes, port=typed["registry_port"]), show)
     _check_words(words, said)
-    from chainbuild.requests.build import Words
+    from chainbuild.requests.build import RunOptions
 
     how["keep_going"] = bool(how["keep_going"])
-    given = Words(
+    given = RunOptions(
         **words,
         **how,
         port=typed["registry_port"] or 5000,

@@ -13,7 +13,7 @@ from chainbuild.cli import flags
 
 if TYPE_CHECKING:
     from chainbuild.model import StepId
-    from chainbuild.requests.build import RunRequest
+    from chainbuild.requests.build import BuildRequest
 
 
 class VendorName(StrEnum):
@@ -69,9 +69,20 @@ def ci(
     from chainbuild.ui import stderr, stdout
 
     words = CiWords(
-        vendor=vendor.value, platform=platform, repo=repo, tag=tag, base=base, option=option, production=production,
-        registry=registry, root=root, split=split, deadline=deadline, install=install, runners=runner or (),
-    )  # fmt: skip
+        vendor=vendor.value,
+        platform=platform,
+        repo=repo,
+        tag=tag,
+        base=base,
+        option=option,
+        production=production,
+        registry=registry,
+        root=root,
+        split=split,
+        deadline=deadline,
+        install=install,
+        runners=runner or (),
+    )
     found, pipeline = read_pipeline(words, _recorded)
     if pipeline.graph.notes:
         stderr().write([f"note: {note}" for note in pipeline.graph.notes])
@@ -79,7 +90,7 @@ def ci(
     return 0
 
 
-def _recorded(request: RunRequest) -> Mapping[StepId, float]:
+def _recorded(request: BuildRequest) -> Mapping[StepId, float]:
     from chainbuild.ci.jobs import recorded_seconds
     from chainbuild.cli.output import open_quietly
 

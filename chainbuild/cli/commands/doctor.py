@@ -31,21 +31,21 @@ def doctor(
 ) -> int:
     """Check what this machine has, and each builder by building a tiny image through it."""
     from chainbuild.errors import ChainbuildError, ExitCode, WrongUseError
-    from chainbuild.operations.doctor import Finding, examine_builders, examine_machine
-    from chainbuild.parsing.option_values import Collector, parse_platforms
+    from chainbuild.operations.doctor import Diagnosis, examine_builders, examine_machine
+    from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
     from chainbuild.references import Platform
     from chainbuild.ui import stdout
     from chainbuild.ui.terminal import Span
 
-    collector = Collector()
+    collector = ProblemCollector()
     platforms = parse_platforms(platform, collector) if platform else (Platform.of_this_machine(),)
     if collector.problems:
         raise WrongUseError(collector.problems)
     settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
     out = stdout()
-    findings: list[Finding] = []
+    findings: list[Diagnosis] = []
 
-    def tell(finding: Finding) -> None:
+    def tell(finding: Diagnosis) -> None:
         findings.append(finding)
         if not json:
             out.write([(Span(f"{finding.state:<6}", _STYLES[finding.state]), Span(finding.told))])
@@ -60,7 +60,7 @@ def doctor(
                 for finding in examine_builders(session, platforms, base=base):
                     tell(finding)
         except ChainbuildError as error:
-            tell(Finding(what="registry", state="wrong", told=error.message, mend=error.hint))
+            tell(Diagnosis(what="registry", state="wrong", told=error.message, mend=error.hint))
     if json:
         from msgspec.structs import asdict
 

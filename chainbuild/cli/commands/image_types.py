@@ -11,7 +11,7 @@ import typer
 from chainbuild.cli import flags
 
 if TYPE_CHECKING:
-    from chainbuild.requests.image_types import TypesRequest
+    from chainbuild.requests.image_types import ImageTypesRequest
 
 app = typer.Typer(
     help="Image types: TYPE/SYSTEM folders of a repository, of yours, and built in.", no_args_is_help=True
@@ -77,12 +77,18 @@ def list_(
 ) -> int:
     """List the images in the order in which they are built, where they come from, and what is shadowed."""
     from chainbuild.cli.image_types import list_types
-    from chainbuild.requests.image_types import TypesWords, read_look
+    from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
-    words = TypesWords(
-        root=Path(), globs=globs or (), repository=repository, public=public, private=private,
-        casa_version=casa_version, registry=registry, port=registry_port,
-    )  # fmt: skip
+    words = ImageTypeOptions(
+        root=Path(),
+        globs=globs or (),
+        repository=repository,
+        public=public,
+        private=private,
+        casa_version=casa_version,
+        registry=registry,
+        port=registry_port,
+    )
     return list_types(read_look(words), as_json=json, verbosity=verbose)
 
 
@@ -229,23 +235,26 @@ def new(
 ) -> int:
     """Write a new image type of your own, in ~/.config/casa-distro/docker."""
     from chainbuild.cli.image_types import make_new
-    from chainbuild.requests.image_types import TypesWords, read_look
+    from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
-    look = read_look(TypesWords(root=Path(), repository=repository, casa_version=casa_version))
+    look = read_look(ImageTypeOptions(root=Path(), repository=repository, casa_version=casa_version))
     return make_new(look, name, from_, system, dry_run=dry_run)
 
 
 _OWN = ("repository", "public", "private", "casa_version", "platform", "no_deps", "allow_private_base")
 
 
-def _read(purpose: str, typed: Mapping[str, Any]) -> TypesRequest:
+def _read(purpose: str, typed: Mapping[str, Any]) -> ImageTypesRequest:
     """What was typed, read: the parameters of a command by their names."""
     from chainbuild.layouts.image_types.graph import Purpose
-    from chainbuild.requests.image_types import TypesWords, read_words
+    from chainbuild.requests.image_types import ImageTypeOptions, read_words
 
     return read_words(
-        TypesWords(
-            **flags.words_of(typed, *_OWN), purpose=Purpose(purpose), globs=typed["globs"] or (),
-            port=typed["registry_port"], load=not typed.get("no_load"),
+        ImageTypeOptions(
+            **flags.words_of(typed, *_OWN),
+            purpose=Purpose(purpose),
+            globs=typed["globs"] or (),
+            port=typed["registry_port"],
+            load=not typed.get("no_load"),
         )
-    )  # fmt: skip
+    )

@@ -39,29 +39,43 @@ def images(
             "schema": "chainbuild.images/1",
             "images": [
                 {
-                    "image": str(row.reference), "repository": row.reference.name, "tag": row.reference.tag_or_latest,
-                    "platform": row.platform.oci, "digest": str(row.image.digest),
-                    "index": row.is_index, "size": row.image.size, "added": row.added if row.added >= 0 else None,
+                    "image": str(row.reference),
+                    "repository": row.reference.name,
+                    "tag": row.reference.tag_or_latest,
+                    "platform": row.platform.oci,
+                    "digest": str(row.image.digest),
+                    "index": row.is_index,
+                    "size": row.image.size,
+                    "added": row.added if row.added >= 0 else None,
                     "built_at": row.built_at or None,
                 }
                 for row in rows
             ],
-        }  # fmt: skip
+        }
         stdout().write_json(document)
         return 0
     now = time.time()
     columns = (
-        Column(heading="repository"), Column(heading="tag"), Column(heading="platform"), Column(heading="id"),
-        Column(heading="age", right=True), Column(heading="size", right=True), Column(heading="added", right=True),
-    )  # fmt: skip
+        Column(heading="repository"),
+        Column(heading="tag"),
+        Column(heading="platform"),
+        Column(heading="id"),
+        Column(heading="age", right=True),
+        Column(heading="size", right=True),
+        Column(heading="added", right=True),
+    )
     lines = [
         (
-            Span(row.reference.familiar_name), Span(row.reference.tag_or_latest), Span(row.platform.name),
-            Span(row.image.digest.short), Span(duration(now - row.built_at) if row.built_at else ""),
-            Span(size(row.image.size)), Span(size(row.added) if row.added >= 0 else ""),
+            Span(row.reference.familiar_name),
+            Span(row.reference.tag_or_latest),
+            Span(row.platform.name),
+            Span(row.image.digest.short),
+            Span(duration(now - row.built_at) if row.built_at else ""),
+            Span(size(row.image.size)),
+            Span(size(row.added) if row.added >= 0 else ""),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     out = stdout()
     none = f"the chain registry has no images{f' of {repository}' if repository else ''}"
     if near := perhaps_you_meant(place, others, str):

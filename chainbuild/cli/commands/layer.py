@@ -83,32 +83,49 @@ def _run(typed: Mapping[str, Any]) -> int:
     if typed["tag"] is None:
         bare = {"--base": typed["base"], "--base-arg": typed["base_arg"], "--context": typed["context"]}
         return _of_project(
-            typed["folder"], shared.pop("root"), shared | {
-                "platform": typed["platform"] or None, "port": typed["registry_port"], "push": typed["push"] or None,
-                "load": False if typed["no_load"] else None, "tests": False if typed["no_tests"] else None,
+            typed["folder"],
+            shared.pop("root"),
+            shared
+            | {
+                "platform": typed["platform"] or None,
+                "port": typed["registry_port"],
+                "push": typed["push"] or None,
+                "load": False if typed["no_load"] else None,
+                "tests": False if typed["no_tests"] else None,
                 "alone": typed["alone"],
-            }, show, said=[flag for flag, value in bare.items() if value is not None],
-        )  # fmt: skip
+            },
+            show,
+            said=[flag for flag, value in bare.items() if value is not None],
+        )
     return _by_hand(
-        typed["folder"], shared | {
-            "image": typed["tag"], "base": typed["base"], "base_arg": typed["base_arg"] or "",
-            "port": typed["registry_port"] or 5000, "push": typed["push"], "load": not typed["no_load"],
-            "tests": not typed["no_tests"], "platform": typed["platform"],
-        }, show, alone=typed["alone"],
-    )  # fmt: skip
+        typed["folder"],
+        shared
+        | {
+            "image": typed["tag"],
+            "base": typed["base"],
+            "base_arg": typed["base_arg"] or "",
+            "port": typed["registry_port"] or 5000,
+            "push": typed["push"],
+            "load": not typed["no_load"],
+            "tests": not typed["no_tests"],
+            "platform": typed["platform"],
+        },
+        show,
+        alone=typed["alone"],
+    )
 
 
 def _by_hand(folder: str, words: dict[str, Any], show: Show, *, alone: bool) -> int:
     from chainbuild.cli.project import run_layers
     from chainbuild.errors import WrongUseError
-    from chainbuild.requests.layer import LayerWords, read_layer
+    from chainbuild.requests.layer import LayerOptions, read_layer
 
     if alone:
         raise WrongUseError(
             "--alone is for a layer of chainbuild.yaml, named without --tag",
             hint="A folder with --tag is built alone anyway, on its base.",
         )
-    return run_layers(read_layer(LayerWords(folder=Path(folder), **words)), show)
+    return run_layers(read_layer(LayerOptions(folder=Path(folder), **words)), show)
 
 
 def _of_project(name: str, root: Path, typed: dict[str, Any], show: Show, *, said: list[str]) -> int:

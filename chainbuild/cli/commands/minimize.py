@@ -173,10 +173,10 @@ def trace(
     json: flags.Json = False,
 ) -> int:
     """Run a command in the chain's last image and list the files it uses that the result does not have."""
-    from chainbuild.cli.retest import Asked
+    from chainbuild.cli.retest import RetestOptions
     from chainbuild.cli.trace import run_trace
 
-    asked = Asked(
+    asked = RetestOptions(
         target=target,
         words=tuple(words or ()),
         platform=platform,

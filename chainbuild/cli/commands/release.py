@@ -52,7 +52,8 @@ def update(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[IMAGE|GLOB…]", help="Of the plan, or built and not in it yet; all of the plan where not given.",
+            metavar="[IMAGE|GLOB…]",
+            help="Of the plan, or built and not in it yet; all of the plan where not given.",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +63,7 @@ def update(
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
-) -> int:  # fmt: skip
+) -> int:
     """Look again at images of the plan; keep everything else, comments and decisions included."""
     from chainbuild.cli.release import Where, update_plan
 

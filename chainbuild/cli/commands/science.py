@@ -133,8 +133,8 @@ _LISTS = ("include", "ignore", "allow_orphan")
 
 def _read(typed: Mapping[str, Any], *, orphans_are_errors: bool = True) -> ScienceRequest:
     """What was typed, read: the parameters of a command by their names."""
-    from chainbuild.requests.science import ScienceWords, read_words
+    from chainbuild.requests.science import ScienceOptions, read_words
 
     given = flags.words_of(typed, *_OWN) | {name: tuple(typed.get(name) or ()) for name in _LISTS}
-    words = ScienceWords(**given, port=typed["registry_port"], load=not typed.get("no_load"))
+    words = ScienceOptions(**given, port=typed["registry_port"], load=not typed.get("no_load"))
     return read_words(words, orphans_are_errors=orphans_are_errors)

@@ -60,9 +60,12 @@ def shell(
         with open_quietly(settings, json=False) as session:
             name = fetch(session, named, wanted, (*local_names(), *registry_names(session)))
     visit = Visit(
-        folder=Path.cwd(), user=os.getuid(), group=os.getgid(), name=_user(),
+        folder=Path.cwd(),
+        user=os.getuid(),
+        group=os.getgid(),
+        name=_user(),
         terminal=sys.stdin.isatty() and sys.stdout.isatty(),
-    )  # fmt: skip
+    )
     argv = container_command(name, visit, tuple(command or ()), platform=wanted if platform else None)
     sys.stdout.flush()
     # From here on it is docker's: signals, the terminal and the exit code are the container's own.

@@ -61,15 +61,24 @@ def create(
     json: flags.Json = False,
 ) -> int:
     """Make SIF files of images, each with its checksum beside it; what did not change is skipped."""
-    from chainbuild.cli.singularity import Asked, run_create
+    from chainbuild.cli.singularity import CreateOptions, run_create
 
     return run_create(
-        Asked(
-            words=tuple(images), folder=folder, platform=platform, refresh=refresh, helper=helper, dry_run=dry_run,
-            root=root, builders=tuple(builder or ()), registry=registry, port=registry_port,
+        CreateOptions(
+            words=tuple(images),
+            folder=folder,
+            platform=platform,
+            refresh=refresh,
+            helper=helper,
+            dry_run=dry_run,
+            root=root,
+            builders=tuple(builder or ()),
+            registry=registry,
+            port=registry_port,
         ),
-        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
-    )  # fmt: skip
+        mode=flags.mode_of(json=json, plain=plain),
+        verbosity=verbose,
+    )
 
 
 @app.command("list")
@@ -101,6 +110,10 @@ def publish(
     from chainbuild.cli.singularity import run_publish
 
     return run_publish(
-        tuple(names or ()), folder, to, dry_run=dry_run,
-        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
-    )  # fmt: skip
+        tuple(names or ()),
+        folder,
+        to,
+        dry_run=dry_run,
+        mode=flags.mode_of(json=json, plain=plain),
+        verbosity=verbose,
+    )

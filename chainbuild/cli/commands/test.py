@@ -42,12 +42,19 @@ def again(
     json: flags.Json = False,
 ) -> int:
     """Run the tests of an option's steps again, in the images that the chain registry has; or the test of an image."""
-    from chainbuild.cli.retest import Asked, run_again
+    from chainbuild.cli.retest import RetestOptions, run_again
 
     return run_again(
-        Asked(
-            target=target, words=tuple(words or ()), platform=platform, test=test_file, root=root,
-            builders=tuple(builder or ()), registry=registry, port=registry_port,
+        RetestOptions(
+            target=target,
+            words=tuple(words or ()),
+            platform=platform,
+            test=test_file,
+            root=root,
+            builders=tuple(builder or ()),
+            registry=registry,
+            port=registry_port,
         ),
-        mode=flags.mode_of(json=json, plain=plain), verbosity=verbose,
-    )  # fmt: skip
+        mode=flags.mode_of(json=json, plain=plain),
+        verbosity=verbose,
+    )

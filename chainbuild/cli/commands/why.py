@@ -35,7 +35,7 @@ def why(
     from chainbuild.cli.project import unsaid_run
     from chainbuild.errors import WrongUseError
     from chainbuild.operations.why import explain, steps_named
-    from chainbuild.requests.build import Words, read_wishes
+    from chainbuild.requests.build import RunOptions, read_build_request
     from chainbuild.requests.project_runs import Typed
     from chainbuild.ui import stdout
     from chainbuild.ui.reports import show
@@ -46,11 +46,18 @@ def why(
         )
     if words:
         platform, repo, tag, base, option, production = words
-        typed = Words(
-            platform=platform, repo=repo, tag=tag, base=base, option=option, production=production, root=root,
-            registry=registry, port=registry_port or 5000,
-        )  # fmt: skip
-        request = read_wishes(typed)
+        typed = RunOptions(
+            platform=platform,
+            repo=repo,
+            tag=tag,
+            base=base,
+            option=option,
+            production=production,
+            root=root,
+            registry=registry,
+            port=registry_port or 5000,
+        )
+        request = read_build_request(typed)
     else:
         request = unsaid_run(root, Typed(registry=registry, port=registry_port))
     wanted = steps_named(request.graph, step)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from chainbuild.errors import Problem
-from chainbuild.layouts.image_types.manifest import Manifest
+from chainbuild.layouts.image_types.manifest import ImageTypeManifest
 from chainbuild.text import perhaps_you_meant
 
 _SHOWN: Final = 8
@@ -41,7 +41,7 @@ def relative_path(spot: str, other: str) -> str:
     return "../" * len(spot.split("/")) + other
 
 
-def check_dependencies(spot: str, manifest: Manifest, spots: Collection[str], problems: list[Problem]) -> None:
+def check_dependencies(spot: str, manifest: ImageTypeManifest, spots: Collection[str], problems: list[Problem]) -> None:
     """Every path of an image type's dependencies stands for another image type; `spots` are all that there are."""
     for line, path in manifest.dependencies:
         place = place_of(spot, path)

@@ -18,10 +18,21 @@ from chainbuild.layouts.image_types.contexts import check_secrets, write_context
 from chainbuild.layouts.image_types.manifest import DOCKERFILE, TEST
 from chainbuild.layouts.image_types.relations import Read, Relations
 from chainbuild.layouts.image_types.roots import shown
-from chainbuild.layouts.image_types.selection import Places
+from chainbuild.layouts.image_types.selection import PublishTargets
 from chainbuild.layouts.image_types.tree import Catalogue, Image
-from chainbuild.layouts.test_files import read_trial
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Lenience, Secret, Stamp, Step, StepId, StepKind
+from chainbuild.layouts.test_files import read_image_test
+from chainbuild.model import (
+    BuildArg,
+    Chain,
+    ChangeTolerance,
+    Graph,
+    ImageInput,
+    PostBuildLabel,
+    Secret,
+    Step,
+    StepId,
+    StepKind,
+)
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 
@@ -42,7 +53,7 @@ class Purpose(StrEnum):
     """Everything is taken as it stands; only what was chosen gets names, in the registries that it is published to."""
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class ImageTypesTask(Struct, frozen=True, kw_only=True):
     """What is to be done: with which images, for what, on which platforms."""
 
     chosen: frozenset[str]
@@ -54,16 +65,18 @@ class Wanted(Struct, frozen=True, kw_only=True):
     secrets: tuple[Secret, ...] = ()
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class ImageTypesLayout(Struct, frozen=True, kw_only=True):
     """What a run is about, as the core takes it; and the image that each step makes."""
 
     graph: Graph
-    lenient: Mapping[StepId, Lenience] = field(default_factory=dict)
+    lenient: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
     images: Mapping[StepId, Image] = field(default_factory=dict)
 
 
 @contextmanager
-def laid_out(catalogue: Catalogue, relations: Relations, places: Places, wanted: Wanted) -> Iterator[Layout]:
+def laid_out(
+    catalogue: Catalogue, relations: Relations, places: PublishTargets, wanted: ImageTypesTask
+) -> Iterator[ImageTypesLayout]:
     """The graph, as long as the `with` lasts: the contexts lie in a folder of their own for that time.
 
     Errors: `WrongUseError` with everything that is wrong with the images of the graph.
@@ -74,7 +87,7 @@ def laid_out(catalogue: Catalogue, relations: Relations, places: Places, wanted:
 
 class _Writer:
     def __init__(
-        self, catalogue: Catalogue, relations: Relations, places: Places, wanted: Wanted, scratch: Path
+        self, catalogue: Catalogue, relations: Relations, places: PublishTargets, wanted: ImageTypesTask, scratch: Path
     ) -> None:
         self._catalogue = catalogue
         self._relations = relations
@@ -84,11 +97,11 @@ class _Writer:
         self._contexts: dict[str, Path] = {}
         self._problems: list[Problem] = []
 
-    def layout(self) -> Layout:
+    def layout(self) -> ImageTypesLayout:
         """The chains in the order of dependencies."""
         spots = self._spots()
         chains: list[Chain] = []
-        lenient: dict[StepId, Lenience] = {}
+        lenient: dict[StepId, ChangeTolerance] = {}
         images: dict[StepId, Image] = {}
         for name in self._relations.order:
             image = self._catalogue.images[name]
@@ -103,7 +116,7 @@ class _Writer:
             raise WrongUseError(self._problems)
         publishes = self._wanted.purpose is Purpose.PUBLISH
         graph = Graph(repo=_NOTHING, chains=tuple(chains), together=publishes, exact=publishes)
-        return Layout(graph=graph, lenient=lenient, images=images)
+        return ImageTypesLayout(graph=graph, lenient=lenient, images=images)
 
     def _names(self) -> frozenset[str]:
         wanted = self._wanted
@@ -134,12 +147,12 @@ class _Writer:
     def _asked(self, name: str, platform: Platform) -> bool:
         return name in self._wanted.chosen and any(one.same_as(platform) for one in self._wanted.platforms)
 
-    def _lenience(self, name: str, platform: Platform) -> Lenience | None:
+    def _lenience(self, name: str, platform: Platform) -> ChangeTolerance | None:
         asked, purpose = self._asked(name, platform), self._wanted.purpose
         if purpose is Purpose.PUBLISH:
-            return Lenience(outside=True, own=not asked, flag="publish")
+            return ChangeTolerance(outside=True, own=not asked, flag="publish")
         if purpose is Purpose.CREATE and not asked:
-            return Lenience(outside=True, own=True, flag="a dependency")
+            return ChangeTolerance(outside=True, own=True, flag="a dependency")
         return None
 
     # Chains -----------------------------------------------------------------------------------------------------------
@@ -181,7 +194,10 @@ class _Writer:
             images=tuple(self._input(read) for read in reads),
             secrets=self._wanted.secrets,
             identity=image.id,
-            stamps=(Stamp(name=LABEL, value=image.id), Stamp(name=VISIBILITY_LABEL, value=image.source.visibility)),
+            stamps=(
+                PostBuildLabel(name=LABEL, value=image.id),
+                PostBuildLabel(name=VISIBILITY_LABEL, value=image.source.visibility),
+            ),
             repository=self._places.chain.place(ImageReference.parse(image.name)),
             tag=tag,
             parent=self._parent(image, platform, reads),
@@ -203,7 +219,7 @@ class _Writer:
         path = image.folder.path / TEST
         if not path.is_file():
             return None
-        self._problems += read_trial(path, shown(path))[1]
+        self._problems += read_image_test(path, shown(path))[1]
         return path
 
     def _parent(self, image: Image, platform: Platform, reads: tuple[Read, ...]) -> str:

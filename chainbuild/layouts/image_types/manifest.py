@@ -16,7 +16,7 @@ from chainbuild.errors import Problem
 from chainbuild.images.provenance import PRIVATE
 from chainbuild.yamlspec.json_schema import as_text, schema_of
 from chainbuild.yamlspec.nodes import Content, read_nodes
-from chainbuild.yamlspec.rules import ArgValue, Key, Many, Named, Table, Text
+from chainbuild.yamlspec.rules import ArgValueRule, KeyRule, ListRule, MapRule, TableRule, TextRule
 
 MANIFEST: Final = "casa_distro_docker.yaml"
 DOCKERFILE: Final = "Dockerfile"
@@ -26,43 +26,47 @@ PUBLIC: Final = "public"
 PREDEFINED: Final = "casa_version"
 EXAMPLE: Final = "It needs image_sources: a list with the name and the tags of each image."
 
-SOURCE: Final = Table(
+SOURCE: Final = TableRule(
     what="an image",
     keys={
-        "name": Key(
-            rule=Text(what="an image's name", examples=("casa-dev",)),
+        "name": KeyRule(
+            rule=TextRule(what="an image's name", examples=("casa-dev",)),
             needed=True,
             about="The image's name, without registry and tag; it may use the parameters.",
         ),
-        "tags": Key(
-            rule=Many(item=Text(what="a tag", examples=("ubuntu-22.04",))),
+        "tags": KeyRule(
+            rule=ListRule(item=TextRule(what="a tag", examples=("ubuntu-22.04",))),
             needed=True,
             about="Its tags: the last one is what is built, the others are aliases of it; they may use the parameters.",
         ),
-        "visibility": Key(
-            rule=Text(what="public or private", choices=(PUBLIC, PRIVATE)),
+        "visibility": KeyRule(
+            rule=TextRule(what="public or private", choices=(PUBLIC, PRIVATE)),
             about="Which registry it is published to; private where not given.",
         ),
-        "template_files_parameters": Key(
-            rule=Named(key=Text(what="a parameter's name", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$"), value=ArgValue()),
+        "template_files_parameters": KeyRule(
+            rule=MapRule(
+                key=TextRule(what="a parameter's name", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$"), value=ArgValueRule()
+            ),
             about="Parameters of the *.template files, used there as %(name)s; their values may use others.",
         ),
     },
 )
 
-IMAGE_TYPE: Final = Table(
+IMAGE_TYPE: Final = TableRule(
     what="an image type",
     keys={
-        "dependencies": Key(
-            rule=Many(item=Text(what="a path", examples=("../../casa-dev", "../../casa-dev/ubuntu-22.04"))),
+        "dependencies": KeyRule(
+            rule=ListRule(item=TextRule(what="a path", examples=("../../casa-dev", "../../casa-dev/ubuntu-22.04"))),
             about="Paths of image types, from this folder: each stands for every image beneath it.",
         ),
-        "image_sources": Key(rule=Many(item=SOURCE), needed=True, about="The images that are made of this folder."),
+        "image_sources": KeyRule(
+            rule=ListRule(item=SOURCE), needed=True, about="The images that are made of this folder."
+        ),
     },
 )
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class ImageSource(Struct, frozen=True, kw_only=True):
     """An entry of `image_sources` as it is written: nothing is rendered yet."""
 
     index: int
@@ -72,13 +76,13 @@ class Source(Struct, frozen=True, kw_only=True):
     parameters: tuple[tuple[str, str], ...]
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class ImageTypeManifest(Struct, frozen=True, kw_only=True):
     """What a file says; `shown` is its path for people."""
 
     shown: str
     dependencies: tuple[tuple[int, str], ...]
     """Paths with their lines."""
-    sources: tuple[Source, ...]
+    sources: tuple[ImageSource, ...]
     content: Content
 
     def problem(self, message: str, hint: str, *place: str | int) -> Problem:
@@ -86,7 +90,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint)
 
 
-def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> Manifest:
+def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> ImageTypeManifest:
     """Read a file; what is wrong with its shape goes to `problems`, and what is right is here."""
     content = read_nodes(raw, shown, IMAGE_TYPE, if_empty=EXAMPLE)
     problems += content.problems
@@ -94,7 +98,7 @@ def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> Manifest:
     sources = [
         _source(index, said) for index, said in enumerate(values.get("image_sources") or ()) if isinstance(said, dict)
     ]
-    return Manifest(
+    return ImageTypeManifest(
         shown=shown,
         dependencies=tuple(
             (content.line("dependencies", index), path)
@@ -106,13 +110,13 @@ def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> Manifest:
     )
 
 
-def _source(index: int, said: dict[str, Any]) -> Source | None:
+def _source(index: int, said: dict[str, Any]) -> ImageSource | None:
     """None where name or tags are not there, which was told."""
     tags = tuple(tag for tag in said.get("tags") or () if tag)
     if not said.get("name") or not tags:
         return None
     given = said.get("template_files_parameters") or {}
-    return Source(
+    return ImageSource(
         index=index,
         name=said["name"],
         tags=tags,

@@ -16,7 +16,7 @@ from chainbuild.layouts.image_types.dependencies import few, place_of, relative_
 from chainbuild.layouts.image_types.tree import Catalogue, Image
 from chainbuild.model import ImageInput
 from chainbuild.references import DOCKER_HUB, ChainRegistry, ImageReference, Platform
-from chainbuild.toposort import circle, in_order
+from chainbuild.toposort import find_cycle, topological_order
 from chainbuild.values import replace
 
 
@@ -96,8 +96,8 @@ def relate(
     relations = Relations(order=(), below={}, reads=reads)
     # Images of one folder need no dependencies to stand on each other.
     edges = {image: tuple(sorted(below[image].union(relations.read_by(image)))) for image in below}
-    order = in_order(edges)
-    path = circle(edges, order)
+    order = topological_order(edges)
+    path = find_cycle(edges, order)
     if path:
         reader.problems.append(_circle(catalogue, path))
     if reader.problems:
@@ -197,9 +197,11 @@ class _Reader:
                 return self._build(name, reference, below) or self._by_name.get(f"{name}:{tag}")
         name = reference.familiar_name
         covered = {self._catalogue.images[one].name for one in below}
-        spelled = name if name in self._names else next(
-            (one for one in sorted(covered) if reference.repository.endswith(f"/{one}")), None
-        )  # fmt: skip
+        spelled = (
+            name
+            if name in self._names
+            else next((one for one in sorted(covered) if reference.repository.endswith(f"/{one}")), None)
+        )
         if spelled is None:
             return None
         found = self._build(spelled, reference, below) or self._by_name.get(f"{spelled}:{tag}")

@@ -20,7 +20,7 @@ DEFAULT_REPOSITORY: Final = "casa_distro"
 """The default repository, below the user's home."""
 
 
-class Root(Struct, frozen=True, kw_only=True):
+class TypesRoot(Struct, frozen=True, kw_only=True):
     """A folder that image types are looked for in. `what` it is, for people; `needed`: somebody named it."""
 
     what: str
@@ -35,12 +35,12 @@ class Folder(Struct, frozen=True, kw_only=True):
 
     spot: str
     path: Path
-    root: Root
+    root: TypesRoot
     shadowed_by: Path | None = None
     """The folder of an earlier root that is taken instead."""
 
 
-def search_order(repository: Path | None, environ: Mapping[str, str]) -> tuple[Root, ...]:
+def search_order(repository: Path | None, environ: Mapping[str, str]) -> tuple[TypesRoot, ...]:
     """The roots, the first one wins: the repository's, the user's two, the built-in one.
 
     The repository is what `--repository` says, else what the environment does, else the default one.
@@ -54,10 +54,10 @@ def search_order(repository: Path | None, environ: Mapping[str, str]) -> tuple[R
     else:
         said, place = "", home / DEFAULT_REPOSITORY
     return (
-        Root(what="repository", folder=(place / "share" / "docker").absolute(), needed=said),
-        Root(what="user", folder=user_folder(environ)),
-        Root(what="user (old)", folder=home / ".casa-distro" / "docker"),
-        Root(what="built-in", folder=shipped(BUILT_IN), built_in=True),
+        TypesRoot(what="repository", folder=(place / "share" / "docker").absolute(), needed=said),
+        TypesRoot(what="user", folder=user_folder(environ)),
+        TypesRoot(what="user (old)", folder=home / ".casa-distro" / "docker"),
+        TypesRoot(what="built-in", folder=shipped(BUILT_IN), built_in=True),
     )
 
 
@@ -66,7 +66,7 @@ def user_folder(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("HOME") or Path.home()) / ".config" / "casa-distro" / "docker"
 
 
-def find_folders(roots: tuple[Root, ...], problems: list[Problem]) -> tuple[Folder, ...]:
+def find_folders(roots: tuple[TypesRoot, ...], problems: list[Problem]) -> tuple[Folder, ...]:
     """All image types' folders, those that are shadowed as well: in the order of spots, then of roots."""
     found: dict[str, list[Folder]] = {}
     seen: set[Path] = set()
@@ -87,7 +87,7 @@ def find_folders(roots: tuple[Root, ...], problems: list[Problem]) -> tuple[Fold
     return tuple(folder for spot in sorted(found) for folder in found[spot])
 
 
-def _folders_in(root: Root, problems: list[Problem]) -> Iterator[tuple[str, Path]]:
+def _folders_in(root: TypesRoot, problems: list[Problem]) -> Iterator[tuple[str, Path]]:
     """`TYPE/SYSTEM`, and a `TYPE` that is no more than that."""
     for depth in (1, 2, 3):
         for path in sorted(root.folder.glob("/".join(["*"] * depth + [MANIFEST]))):

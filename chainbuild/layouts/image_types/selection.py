@@ -68,7 +68,7 @@ FLAGS: Final = {True: "--public", False: "--private"}
 VARIABLES: Final = {True: "CHAINBUILD_PUBLIC_REGISTRY", False: "CHAINBUILD_PRIVATE_REGISTRY"}
 
 
-class Places(Struct, frozen=True, kw_only=True):
+class PublishTargets(Struct, frozen=True, kw_only=True):
     """The registries: where steps hand images to each other, and where images of each visibility are published."""
 
     chain: ChainRegistry
@@ -96,7 +96,7 @@ def lies_in(reference: ImageReference, place: ChainRegistry | None) -> bool:
     return place is not None and bool(name_in(place, reference))
 
 
-def check_places(places: Places) -> Iterator[Problem]:
+def check_places(places: PublishTargets) -> Iterator[Problem]:
     """The private registry is no part of the public one."""
     public, private = places.public, places.private
     if not public or not private or host_of(public.host) != host_of(private.host):
@@ -107,7 +107,7 @@ def check_places(places: Places) -> Iterator[Problem]:
         yield Problem(message=message, hint=hint)
 
 
-def check_chain(images: Iterable[Image], places: Places) -> Iterator[Problem]:
+def check_chain(images: Iterable[Image], places: PublishTargets) -> Iterator[Problem]:
     """A private image is built into the chain registry: that is no part of the public one, either."""
     for image in images:
         built = places.chain.place(ImageReference.parse(image.name))
@@ -121,7 +121,7 @@ def check_chain(images: Iterable[Image], places: Places) -> Iterator[Problem]:
 
 
 def check_publication(
-    chosen: Iterable[str], catalogue: Catalogue, relations: Relations, places: Places, *, allow: bool
+    chosen: Iterable[str], catalogue: Catalogue, relations: Relations, places: PublishTargets, *, allow: bool
 ) -> Iterator[Problem]:
     """Every image has a place to go to, no private one's is public, and no public one is made of a private one.
 
@@ -147,7 +147,7 @@ def check_publication(
         )
 
 
-def _exposures(image: Image, catalogue: Catalogue, relations: Relations, places: Places) -> Iterator[Problem]:
+def _exposures(image: Image, catalogue: Catalogue, relations: Relations, places: PublishTargets) -> Iterator[Problem]:
     for path in private_bases(image.id, catalogue, relations, places):
         yield image.problem(
             f"{image.id} is public and made of a private image: {' of '.join(path)}",
@@ -157,7 +157,7 @@ def _exposures(image: Image, catalogue: Catalogue, relations: Relations, places:
 
 
 def private_bases(
-    image: str, catalogue: Catalogue, relations: Relations, places: Places
+    image: str, catalogue: Catalogue, relations: Relations, places: PublishTargets
 ) -> tuple[tuple[str, ...], ...]:
     """The private images that an image is made of, each with the way to it: `a` of `b` of `secret`."""
     found: dict[str, tuple[str, ...]] = {}
@@ -178,6 +178,6 @@ def private_bases(
     return tuple(found[name] for name in sorted(found))
 
 
-def _is_private(wanted: ImageInput, places: Places) -> bool:
+def _is_private(wanted: ImageInput, places: PublishTargets) -> bool:
     """An image from outside that lies in the private registry."""
     return isinstance(wanted.source, ImageReference) and lies_in(wanted.source, places.private)

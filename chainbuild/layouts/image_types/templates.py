@@ -147,9 +147,7 @@ def _piece(
         hint = perhaps_you_meant(name[:_LONGEST_NAME], known, lambda near: f"%({near})s")
         hint += f"Parameters here: {', '.join(sorted(known)[:_MOST_NAMED])}. " if known else ""
         hint += f"Where the text itself is meant: %%({name})s."
-        wrong.append(
-            Wrong(line=_line(text, match.start()), message=f"there is no parameter {name!r}", hint=hint)
-        )  # fmt: skip
+        wrong.append(Wrong(line=_line(text, match.start()), message=f"there is no parameter {name!r}", hint=hint))
         return ""
     return value_of(name)
 

@@ -17,11 +17,11 @@ from chainbuild.layouts.image_types.manifest import (
     PREDEFINED,
     PUBLIC,
     TEMPLATE,
-    Manifest,
-    Source,
+    ImageSource,
+    ImageTypeManifest,
     read_manifest,
 )
-from chainbuild.layouts.image_types.roots import Folder, Root, find_folders, shown
+from chainbuild.layouts.image_types.roots import Folder, TypesRoot, find_folders, shown
 from chainbuild.layouts.image_types.templates import Parameters, Wrong, render, resolve_parameters
 from chainbuild.references import DOCKER_HUB, ImageReference
 
@@ -38,8 +38,8 @@ class Image(Struct, frozen=True, kw_only=True):
     """An image that an image type's folder makes."""
 
     folder: Folder
-    manifest: Manifest
-    source: Source
+    manifest: ImageTypeManifest
+    source: ImageSource
     name: str
     tags: tuple[str, ...]
     parameters: Mapping[str, str]
@@ -91,7 +91,7 @@ class Image(Struct, frozen=True, kw_only=True):
 class Catalogue(Struct, frozen=True, kw_only=True):
     """What there is: the images by their ids, in the order of spots; the roots; and the folders that are shadowed."""
 
-    roots: tuple[Root, ...]
+    roots: tuple[TypesRoot, ...]
     images: Mapping[str, Image] = field(default_factory=dict)
     shadowed: tuple[Folder, ...] = ()
 
@@ -105,7 +105,7 @@ class Catalogue(Struct, frozen=True, kw_only=True):
         return tuple(image for image in self.images.values() if lies_beneath(image.spot, place))
 
 
-def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
+def read_catalogue(roots: tuple[TypesRoot, ...], *, version: str) -> Catalogue:
     """Read every image type. `version` is the value of `casa_version`.
 
     Errors: `WrongUseError` with everything that is wrong with any of them.
@@ -136,7 +136,7 @@ def read_catalogue(roots: tuple[Root, ...], *, version: str) -> Catalogue:
     return Catalogue(roots=roots, images={image.id: image for image in images}, shadowed=shadowed)
 
 
-def _read_manifest(folder: Folder, problems: list[Problem]) -> Manifest | None:
+def _read_manifest(folder: Folder, problems: list[Problem]) -> ImageTypeManifest | None:
     path = folder.path / MANIFEST
     try:
         return read_manifest(limits.read_file(path), shown(path), problems)
@@ -149,7 +149,7 @@ def _read_manifest(folder: Folder, problems: list[Problem]) -> Manifest | None:
 
 
 def _read_image(
-    folder: Folder, manifest: Manifest, source: Source, version: str, problems: list[Problem]
+    folder: Folder, manifest: ImageTypeManifest, source: ImageSource, version: str, problems: list[Problem]
 ) -> Image | None:
     before = len(problems)
     given = {PREDEFINED: version} | dict(source.parameters)
@@ -168,12 +168,21 @@ def _read_image(
     dockerfile = parse(raw, path)
     problems += dockerfile.problems
     return Image(
-        folder=folder, manifest=manifest, source=source, name=name, tags=tags, parameters=parameters.values,
-        dockerfile=dockerfile, raw=raw, templates=templates,
-    )  # fmt: skip
+        folder=folder,
+        manifest=manifest,
+        source=source,
+        name=name,
+        tags=tags,
+        parameters=parameters.values,
+        dockerfile=dockerfile,
+        raw=raw,
+        templates=templates,
+    )
 
 
-def _rendered_name(manifest: Manifest, source: Source, parameters: Parameters, problems: list[Problem]) -> str:
+def _rendered_name(
+    manifest: ImageTypeManifest, source: ImageSource, parameters: Parameters, problems: list[Problem]
+) -> str:
     place = ("image_sources", source.index, "name")
     name, wrong = render(source.name, parameters)
     problems += [manifest.problem(one.message, one.hint, *place) for one in wrong]
@@ -191,7 +200,7 @@ def _rendered_name(manifest: Manifest, source: Source, parameters: Parameters, p
 
 
 def _rendered_tags(
-    manifest: Manifest, source: Source, parameters: Parameters, problems: list[Problem]
+    manifest: ImageTypeManifest, source: ImageSource, parameters: Parameters, problems: list[Problem]
 ) -> tuple[str, ...]:
     tags: list[str] = []
     for index, text in enumerate(source.tags):
@@ -237,7 +246,7 @@ def _in_file(path: Path, wrong: Wrong) -> Problem:
 
 
 def _dockerfile(
-    folder: Folder, manifest: Manifest, templates: Iterable[Template], problems: list[Problem]
+    folder: Folder, manifest: ImageTypeManifest, templates: Iterable[Template], problems: list[Problem]
 ) -> tuple[bytes, str] | None:
     """The bytes of an image's Dockerfile, and its path for people."""
     made = next((one for one in templates if one.name == DOCKERFILE), None)

@@ -16,7 +16,7 @@ from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, MANIFEST, TEST, CompatLayer, Described
 from chainbuild.text import perhaps_you_meant
-from chainbuild.toposort import circle, in_order
+from chainbuild.toposort import find_cycle, topological_order
 from chainbuild.values import replace
 
 VARIABLE: Final = "SCISERVER_IMAGE"
@@ -55,7 +55,7 @@ def check_includes(layers: Mapping[str, CompatLayer], problems: list[Problem]) -
             if name not in layers
         )
     included = {name: layer.includes for name, layer in layers.items()}
-    path = circle(included, in_order(included))
+    path = find_cycle(included, topological_order(included))
     if path:
         problems.append(
             Problem(
@@ -101,7 +101,7 @@ def check_dockerfile(layer: CompatLayer, problems: list[Problem]) -> None:
         problems.append(Problem(path=layer.shown, line=last, message="its last instruction is not finished", hint=hint))
 
 
-class Merged(Struct, frozen=True, kw_only=True):
+class MergedDockerfile(Struct, frozen=True, kw_only=True):
     """A merged Dockerfile; `origins` tell from which of its lines on which layer's stands in it."""
 
     text: str
@@ -112,7 +112,7 @@ class Merged(Struct, frozen=True, kw_only=True):
         return parse(self.text.encode("utf-8", "surrogateescape"), shown)
 
 
-def merged_dockerfile(base: str, release: str | None, layers: Iterable[CompatLayer]) -> Merged:
+def merged_dockerfile(base: str, release: str | None, layers: Iterable[CompatLayer]) -> MergedDockerfile:
     """FROM the final layer, then the compat layers' Dockerfiles in order, then the image's name as a variable.
 
     Without a `release`: the compat layers alone.
@@ -129,7 +129,7 @@ def merged_dockerfile(base: str, release: str | None, layers: Iterable[CompatLay
         lines += layer.text.removeprefix("\ufeff").removesuffix("\n").split("\n")
     if release is not None:
         lines.append(f"ENV {VARIABLE}={release}")
-    return Merged(text="\n".join(lines) + "\n", origins=tuple(origins))
+    return MergedDockerfile(text="\n".join(lines) + "\n", origins=tuple(origins))
 
 
 def _syntax(layer: CompatLayer) -> str:

@@ -56,7 +56,7 @@ class OldVersion(Struct, frozen=True, kw_only=True):
         )
 
 
-class Base(Struct, frozen=True, kw_only=True):
+class LayerImage(Struct, frozen=True, kw_only=True):
     """An image that a Dockerfile reads: `target` is the layer that it is (empty: an image from outside).
 
     `fixed`: it is a layer of the tree, but one build of it, by digest; the layer comes first all the same.
@@ -72,10 +72,10 @@ class Base(Struct, frozen=True, kw_only=True):
         return bool(self.target) and not self.fixed
 
 
-class Bases(Struct, frozen=True, kw_only=True):
+class LayerImages(Struct, frozen=True, kw_only=True):
     """All images that a Dockerfile reads on one platform; `parent` is the name of the one that its result stands on."""
 
-    bases: tuple[Base, ...]
+    bases: tuple[LayerImage, ...]
     old: tuple[OldVersion, ...] = ()
     problems: tuple[Problem, ...] = ()
     parent: str = ""
@@ -87,7 +87,7 @@ class Bases(Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys((*(base.target for base in self.bases if base.target), *meant)))
 
 
-class Named(Struct, frozen=True, kw_only=True):
+class LayerName(Struct, frozen=True, kw_only=True):
     """The parts of a name that could be a layer's: `prefix/kind/name:tag@digest`."""
 
     prefix: str
@@ -97,14 +97,14 @@ class Named(Struct, frozen=True, kw_only=True):
     fixed: bool
 
 
-def parts_of(reference: ImageReference) -> Named | None:
+def parts_of(reference: ImageReference) -> LayerName | None:
     """The parts, where the name is of that form."""
     *prefix, kind, name = ("", *reference.repository.split("/"))
     if kind not in {SCI, REL}:
         return None
     above = "/".join(part for part in prefix if part)
     host = "" if reference.registry == "docker.io" else reference.registry
-    return Named(
+    return LayerName(
         prefix="/".join(part for part in (host, above) if part),
         kind=kind,
         name=name,
@@ -143,11 +143,11 @@ class Reader:
                 if named and named.kind == SCI and named.name in self._layers:
                     self._prefixes.add(named.prefix)
 
-    def read(self, dockerfile: Dockerfile, platform: Platform) -> Bases:
+    def read(self, dockerfile: Dockerfile, platform: Platform) -> LayerImages:
         """What the Dockerfile reads on a platform."""
         inputs, problems = self._images_of(dockerfile, platform)
         told = list(problems)
-        bases: list[Base] = []
+        bases: list[LayerImage] = []
         old: list[OldVersion] = []
         for wanted in inputs:
             found = self._classified(wanted)
@@ -156,8 +156,8 @@ class Reader:
             elif isinstance(found, OldVersion) and not found.names & self._allowed:
                 old.append(found)
             else:
-                bases.append(found if isinstance(found, Base) else Base(wanted=self._rebased(wanted)))
-        return Bases(bases=tuple(bases), old=tuple(old), problems=tuple(told), parent=_parent(dockerfile, bases))
+                bases.append(found if isinstance(found, LayerImage) else LayerImage(wanted=self._rebased(wanted)))
+        return LayerImages(bases=tuple(bases), old=tuple(old), problems=tuple(told), parent=_parent(dockerfile, bases))
 
     def _images_of(
         self, dockerfile: Dockerfile, platform: Platform
@@ -172,22 +172,22 @@ class Reader:
             self._read[key] = inputs, (*problems, *facts.problems)
         return self._read[key]
 
-    def _named(self, wanted: ImageInput) -> Named | None:
+    def _named(self, wanted: ImageInput) -> LayerName | None:
         return parts_of(wanted.source) if isinstance(wanted.source, ImageReference) else None
 
-    def _classified(self, wanted: ImageInput) -> Base | OldVersion | Problem:
+    def _classified(self, wanted: ImageInput) -> LayerImage | OldVersion | Problem:
         named = self._named(wanted)
         if named is None:
-            return Base(wanted=wanted)
+            return LayerImage(wanted=wanted)
         if named.kind == REL:
             return self._compat_image(wanted, named)
         layer = self._layers.get(named.name)
         if layer is None:
             return self._unknown(wanted, named)
         if named.fixed and named.tag in {None, layer.version.text}:
-            return Base(wanted=self._rebased(wanted), target=layer.target, fixed=True)
+            return LayerImage(wanted=self._rebased(wanted), target=layer.target, fixed=True)
         if named.tag == layer.version.text:
-            return Base(wanted=wanted, target=layer.target)
+            return LayerImage(wanted=wanted, target=layer.target)
         if named.tag is None:
             hint = f"Write {SCI}/{layer.layer}."
             return _problem(wanted, f"{wanted.written} names no version, and so means :latest", hint)
@@ -196,13 +196,13 @@ class Reader:
             return _problem(wanted, f"{wanted.written} names one build of the layer", hint)
         return self._old(wanted, named, layer.image, f"Here is {SCI}/{layer.layer}. ")
 
-    def _unknown(self, wanted: ImageInput, named: Named) -> Base | OldVersion:
+    def _unknown(self, wanted: ImageInput, named: LayerName) -> LayerImage | OldVersion:
         if named.prefix not in self._prefixes:
-            return Base(wanted=wanted)
+            return LayerImage(wanted=wanted)
         hint = perhaps_you_meant(named.name, self._layers, lambda near: f"{SCI}/{self._layers[near].layer}")
         return self._old(wanted, named, named.name, hint)
 
-    def _old(self, wanted: ImageInput, named: Named, image: str, hint: str) -> OldVersion:
+    def _old(self, wanted: ImageInput, named: LayerName, image: str, hint: str) -> OldVersion:
         path, _, line = wanted.origin.rpartition(":")
         version = named.tag or ("(a digest)" if named.fixed else "latest")
         here = named.name in self._layers
@@ -210,9 +210,9 @@ class Reader:
             target=named.name, version=version, image=image, where=path, line=int(line), hint=hint, here=here
         )
 
-    def _compat_image(self, wanted: ImageInput, named: Named) -> Base | Problem:
+    def _compat_image(self, wanted: ImageInput, named: LayerName) -> LayerImage | Problem:
         if named.prefix not in self._prefixes or (not named.prefix and named.name not in self._images):
-            return Base(wanted=wanted)
+            return LayerImage(wanted=wanted)
         hint = f"Science layers stand on {SCI}/TARGET:VERSION; a compat image would bring its compat layer in twice."
         return _problem(wanted, f"{wanted.written} is a compat image", hint)
 
@@ -228,14 +228,14 @@ class Reader:
         return replace(wanted, source=source)
 
 
-def on_final(said: Described, platform: Platform, piece: Bases) -> Bases:
+def on_final(said: Described, platform: Platform, piece: LayerImages) -> LayerImages:
     """What a compat image reads: the final layer, and what the compat layers' Dockerfiles read besides."""
     name = f"{SCI}/{said.layer}"
     wanted = ImageInput(
         name=name, source=ImageReference.parse(name), platform=platform, as_context=True, origin=f"{said.manifest}:1"
     )
     others = (base for base in piece.bases if base.wanted.written != name)
-    return replace(piece, bases=(Base(wanted=wanted, target=said.target), *others), parent=name)
+    return replace(piece, bases=(LayerImage(wanted=wanted, target=said.target), *others), parent=name)
 
 
 def _problem(wanted: ImageInput, message: str, hint: str) -> Problem:
@@ -243,7 +243,7 @@ def _problem(wanted: ImageInput, message: str, hint: str) -> Problem:
     return Problem(path=path, line=int(line), message=message, hint=hint)
 
 
-def _parent(dockerfile: Dockerfile, bases: Iterable[Base]) -> str:
+def _parent(dockerfile: Dockerfile, bases: Iterable[LayerImage]) -> str:
     """The image of the last FROM that names one: what a layer's size is measured against."""
     lines = {stage.line for stage in dockerfile.stages}
     parent, last = "", 0

@@ -12,13 +12,13 @@ from msgspec import Struct
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.compose_layers import FILES
-from chainbuild.layouts.science.compat import VARIABLE, Merged, merge_files
-from chainbuild.layouts.science.from_lines import REL, SCI, Base, Bases
-from chainbuild.layouts.science.layer_graph import Selection
+from chainbuild.layouts.science.compat import VARIABLE, MergedDockerfile, merge_files
+from chainbuild.layouts.science.from_lines import REL, SCI, LayerImage, LayerImages
+from chainbuild.layouts.science.layer_graph import LayerSelection
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TEST, CompatLayer, Described, State
-from chainbuild.layouts.science.tree import Place, Tree, merged_name
-from chainbuild.layouts.test_files import read_trial
-from chainbuild.model import Chain, Graph, ImageInput, Lenience, Stamp, Step, StepId, StepKind
+from chainbuild.layouts.science.tree import ScienceRepositories, ScienceTree, merged_name
+from chainbuild.layouts.test_files import read_image_test
+from chainbuild.model import Chain, ChangeTolerance, Graph, ImageInput, PostBuildLabel, Step, StepId, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 
@@ -28,19 +28,23 @@ FILES_OPTION: Final = "files"
 _NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class ScienceLayout(Struct, frozen=True, kw_only=True):
     """What a run is about, as the core takes it."""
 
     graph: Graph
-    lenient: Mapping[StepId, Lenience]
-    merged: Mapping[StepId, Merged]
+    lenient: Mapping[StepId, ChangeTolerance]
+    merged: Mapping[StepId, MergedDockerfile]
     """The merged Dockerfile of each compat step."""
 
 
 @contextmanager
 def laid_out(
-    tree: Tree, selection: Selection, place: Place, platforms: tuple[Platform, ...], state: State | None
-) -> Iterator[Layout]:
+    tree: ScienceTree,
+    selection: LayerSelection,
+    place: ScienceRepositories,
+    platforms: tuple[Platform, ...],
+    state: State | None,
+) -> Iterator[ScienceLayout]:
     """The graph, as long as the `with` lasts: merged Dockerfiles and files lie in a folder of their own for that time.
 
     Errors: `WrongUseError` where compat layers have files that cannot be taken.
@@ -51,21 +55,26 @@ def laid_out(
 
 class _Writer:
     def __init__(
-        self, tree: Tree, selection: Selection, place: Place, platforms: tuple[Platform, ...], state: State | None,
+        self,
+        tree: ScienceTree,
+        selection: LayerSelection,
+        place: ScienceRepositories,
+        platforms: tuple[Platform, ...],
+        state: State | None,
         scratch: Path,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._tree = tree
         self._selection = selection
         self._place = place
         self._platforms = platforms
         self._state = state
         self._scratch = scratch
-        self._merged: dict[StepId, Merged] = {}
-        self._lenient: dict[StepId, Lenience] = {}
+        self._merged: dict[StepId, MergedDockerfile] = {}
+        self._lenient: dict[StepId, ChangeTolerance] = {}
         self._problems: list[Problem] = []
         self._made: set[StepId] = set()
 
-    def layout(self) -> Layout:
+    def layout(self) -> ScienceLayout:
         """Science layers in order, with all that the selected ones stand on; then the compat images."""
         forest, selection = self._tree.forest, self._selection
         releases = [one for one in forest.finals if one in selection.releases and one in self._tree.merged]
@@ -85,7 +94,7 @@ class _Writer:
         ]
         if self._problems:
             raise WrongUseError(self._problems)
-        return Layout(
+        return ScienceLayout(
             graph=Graph(repo=self._place.repo, chains=tuple(chains), together=True),
             lenient=self._lenient,
             merged=self._merged,
@@ -123,7 +132,7 @@ class _Writer:
                 todo.append(self._bases(base.target, platform))
         return {by_oci[oci]: frozenset(targets) for oci, targets in spots.items()}
 
-    def _bases(self, target: str, platform: Platform) -> Bases:
+    def _bases(self, target: str, platform: Platform) -> LayerImages:
         found = self._tree.science_bases.get((target, platform.oci))
         # A platform that nobody asked for: what the layer reads on one that somebody did is read for this one.
         return found or _moved(self._tree.science_bases[target, self._platforms[0].oci], platform)
@@ -133,7 +142,10 @@ class _Writer:
     def _science(self, said: Described, path: Path, platform: Platform) -> Chain:
         bases = self._bases(said.target, platform)
         step = self._step(
-            SCIENCE, said.target, platform, bases,
+            SCIENCE,
+            said.target,
+            platform,
+            bases,
             identity=said.layer,
             tag=f"{SCIENCE}-{said.target}-{said.version}-{platform.name}",
             dockerfile=path / DOCKERFILE,
@@ -141,7 +153,7 @@ class _Writer:
             stamps=self._stamps(f"{LABEL}.{SCIENCE}.{said.target}", self._name(said.version.text)),
             where=said.manifest,
             test=self._test((path, said.folder)),
-        )  # fmt: skip
+        )
         selected = said.target in self._selection.targets and any(one.same_as(platform) for one in self._platforms)
         self._be_lenient(step.id, ignored=said.folder in self._selection.ignored, selected=selected)
         chain = self._chain(step, bases, platform, f"{SCI}/{said.target}", said.version.text)
@@ -162,15 +174,18 @@ class _Writer:
         built = self._name(version)
         stamps = self._stamps(f"{LABEL}.{COMPAT}", f"{image}:{built}")
         step = self._step(
-            COMPAT, name, platform, bases,
+            COMPAT,
+            name,
+            platform,
+            bases,
             identity=release,
             tag=f"{COMPAT}-{name}-{platform.name}",
             dockerfile=folder / f"{name}.Dockerfile",
             context=folder / "context",
-            stamps=(*stamps, Stamp(name=VARIABLE, value=f"{image}:{built}", variable=True)),
+            stamps=(*stamps, PostBuildLabel(name=VARIABLE, value=f"{image}:{built}", variable=True)),
             where=layers[-1].manifest,
             test=self._test(*((layer.path, layer.folder) for layer in reversed(layers))),
-        )  # fmt: skip
+        )
         text = merged.text.encode("utf-8", "surrogateescape")
         step = replace(step, text=text, shown=merged_name(release), origins=merged.origins)
         if files:
@@ -199,14 +214,17 @@ class _Writer:
         piece, read = self._tree.joined[name]
         bases = read[platform.oci]
         step = self._step(
-            FILES_OPTION, name, platform, bases,
+            FILES_OPTION,
+            name,
+            platform,
+            bases,
             identity="",
             tag=f"{FILES_OPTION}-{name}-{platform.name}",
             dockerfile=self._folder(layers) / "files.Dockerfile",
             context=self._folder(layers) / "context",
             stamps=(),
             where=layers[-1].manifest,
-        )  # fmt: skip
+        )
         text = piece.text.encode("utf-8", "surrogateescape")
         step = replace(step, text=text, shown=f"Dockerfile of {COMPAT}/{name}", origins=piece.origins)
         self._be_lenient(
@@ -215,9 +233,20 @@ class _Writer:
         return Chain(option=FILES_OPTION, platform=platform, base=_NOTHING, steps=(step,))
 
     def _step(
-        self, option: str, name: str, platform: Platform, bases: Bases, *, identity: str, tag: str, dockerfile: Path,
-        context: Path, stamps: tuple[Stamp, ...], where: str, test: Path | None = None,
-    ) -> Step:  # fmt: skip
+        self,
+        option: str,
+        name: str,
+        platform: Platform,
+        bases: LayerImages,
+        *,
+        identity: str,
+        tag: str,
+        dockerfile: Path,
+        context: Path,
+        stamps: tuple[PostBuildLabel, ...],
+        where: str,
+        test: Path | None = None,
+    ) -> Step:
         if len(tag) > 128:
             hint = "A tag has 128 characters at most: shorten the name or the version."
             self._problems.append(Problem(path=where, message=f"{tag!r} is too long for a tag", hint=hint))
@@ -245,10 +274,10 @@ class _Writer:
             ((path / TEST, f"{shown}/{TEST}") for path, shown in folders if (path / TEST).is_file()), (None, "")
         )
         if path is not None:
-            self._problems += read_trial(path, shown)[1]
+            self._problems += read_image_test(path, shown)[1]
         return path
 
-    def _input(self, base: Base) -> ImageInput:
+    def _input(self, base: LayerImage) -> ImageInput:
         if not base.built_here:
             return base.wanted
         return replace(base.wanted, source=f"{self._spelled(base.wanted.platform).name}/{SCIENCE}/{base.target}")
@@ -257,7 +286,7 @@ class _Writer:
         """The platform as the user spells it, where the run is about it."""
         return next((one for one in self._platforms if one.same_as(platform)), platform)
 
-    def _chain(self, step: Step, bases: Bases, platform: Platform, path: str, version: str) -> Chain:
+    def _chain(self, step: Step, bases: LayerImages, platform: Platform, path: str, version: str) -> Chain:
         home, repo = self._place.home, self._place.repo
         clean = self._state is not None and not self._state.dirty
         return Chain(
@@ -274,17 +303,19 @@ class _Writer:
     def _name(self, version: str) -> str:
         return self._state.name(version) if self._state else version
 
-    def _stamps(self, label: str, version: str) -> tuple[Stamp, ...]:
-        return Stamp(name=f"{label}.version", value=version), Stamp(name=f"{label}.buildtime", clock=True)
+    def _stamps(self, label: str, version: str) -> tuple[PostBuildLabel, ...]:
+        return PostBuildLabel(name=f"{label}.version", value=version), PostBuildLabel(
+            name=f"{label}.buildtime", clock=True
+        )
 
     def _be_lenient(self, step: StepId, *, ignored: bool, selected: bool) -> None:
         if ignored:
-            self._lenient[step] = Lenience(own=True, outside=True, flag="--ignore")
+            self._lenient[step] = ChangeTolerance(own=True, outside=True, flag="--ignore")
         elif not selected:
-            self._lenient[step] = Lenience(outside=True, flag="not selected")
+            self._lenient[step] = ChangeTolerance(outside=True, flag="not selected")
 
 
-def _moved(bases: Bases, platform: Platform) -> Bases:
+def _moved(bases: LayerImages, platform: Platform) -> LayerImages:
     return replace(
         bases, bases=tuple(replace(base, wanted=replace(base.wanted, platform=platform)) for base in bases.bases)
     )

@@ -14,15 +14,15 @@ from pathlib import Path
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.host.git import Git, Span
+from chainbuild.host.git import CommitRange, Git
 from chainbuild.layouts.science.compat import order_of
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, CompatLayer, ScienceLayer
 from chainbuild.text import perhaps_you_meant
-from chainbuild.toposort import circle, in_order
+from chainbuild.toposort import find_cycle, topological_order
 from chainbuild.values import replace
 
 
-class Forest(Struct, frozen=True, kw_only=True):
+class LayerGraph(Struct, frozen=True, kw_only=True):
     """The layers in an order in which each comes after all that it stands on.
 
     `below` has for each target those that it stands on, directly; `finals` the final target of each `image:version`.
@@ -52,14 +52,16 @@ class Forest(Struct, frozen=True, kw_only=True):
 
 def grow(
     layers: Iterable[ScienceLayer], below: Mapping[str, tuple[str, ...]], problems: list[Problem]
-) -> Forest | None:
+) -> LayerGraph | None:
     """The forest; None where layers stand on each other in a circle. Everything that is wrong goes to `problems`."""
     by_target = {layer.target: layer for layer in layers}
-    order = in_order(below)
+    order = topological_order(below)
     if len(order) < len(by_target):
-        problems.append(_circle(by_target, circle(below, order)))
+        problems.append(_circle(by_target, find_cycle(below, order)))
         return None
-    forest = Forest(layers=tuple(by_target[target] for target in order), by_target=by_target, below=below, finals={})
+    forest = LayerGraph(
+        layers=tuple(by_target[target] for target in order), by_target=by_target, below=below, finals={}
+    )
     _check_versions(forest, problems)
     return replace(forest, finals=_finals(forest, problems))
 
@@ -73,7 +75,7 @@ def _circle(by_target: Mapping[str, ScienceLayer], path: tuple[str, ...]) -> Pro
     )
 
 
-def _check_versions(forest: Forest, problems: list[Problem]) -> None:
+def _check_versions(forest: LayerGraph, problems: list[Problem]) -> None:
     by_target = forest.by_target
     for layer in forest.layers:
         problems.extend(
@@ -88,7 +90,7 @@ def _check_versions(forest: Forest, problems: list[Problem]) -> None:
         )
 
 
-def _finals(forest: Forest, problems: list[Problem]) -> dict[str, str]:
+def _finals(forest: LayerGraph, problems: list[Problem]) -> dict[str, str]:
     """For each `image:version` the one layer that no other one of the same image and version stands on."""
     groups: dict[str, list[str]] = {}
     for layer in forest.layers:
@@ -116,15 +118,15 @@ def _finals(forest: Forest, problems: list[Problem]) -> dict[str, str]:
     return finals
 
 
-def _stands_below(forest: Forest, target: str, others: Iterable[str]) -> bool:
+def _stands_below(forest: LayerGraph, target: str, others: Iterable[str]) -> bool:
     above = forest.with_dependents([target])
     return any(other in above for other in others if other != target)
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class LayerFilter(Struct, frozen=True, kw_only=True):
     """What the user asked for. `include` and `ignore` are folders below the root, as `science/a` or `compat/b`."""
 
-    ref: Span | None = None
+    ref: CommitRange | None = None
     untracked: bool = False
     include: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -135,7 +137,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
         return self.ref is None and not self.include
 
 
-class Selection(Struct, frozen=True, kw_only=True):
+class LayerSelection(Struct, frozen=True, kw_only=True):
     """The layers that get names: science targets, and the `image:version` of compat images.
 
     `ignored` are the folders whose own changes start nothing.
@@ -146,7 +148,9 @@ class Selection(Struct, frozen=True, kw_only=True):
     ignored: frozenset[str] = frozenset()
 
 
-def select(forest: Forest, compat: Mapping[str, CompatLayer], wanted: Wanted, changed: Iterable[str]) -> Selection:
+def select(
+    forest: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, changed: Iterable[str]
+) -> LayerSelection:
     """What is selected when these folders (`science/a`, `compat/b`) have changed.
 
     What git or a person names begins nothing where it is ignored; where the registry decides, an ignored layer is looked
@@ -157,10 +161,10 @@ def select(forest: Forest, compat: Mapping[str, CompatLayer], wanted: Wanted, ch
     targets = forest.with_dependents(begun)
     with_new = {name for name in compat if any(layer.folder in starts for layer in order_of(name, compat))}
     releases = _releases(forest, targets, with_new)
-    return Selection(targets=targets, releases=releases, ignored=frozenset(wanted.ignore))
+    return LayerSelection(targets=targets, releases=releases, ignored=frozenset(wanted.ignore))
 
 
-def _releases(forest: Forest, targets: frozenset[str], compat: Iterable[str]) -> frozenset[str]:
+def _releases(forest: LayerGraph, targets: frozenset[str], compat: Iterable[str]) -> frozenset[str]:
     by_target = forest.by_target
     updated = frozenset(compat)
     return frozenset(
@@ -170,7 +174,9 @@ def _releases(forest: Forest, targets: frozenset[str], compat: Iterable[str]) ->
     )
 
 
-def changed_folders(forest: Forest, compat: Mapping[str, CompatLayer], wanted: Wanted, git: Git) -> frozenset[str]:
+def changed_folders(
+    forest: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, git: Git
+) -> frozenset[str]:
     """The layers' folders that the selection begins with. Errors: `WrongUseError`."""
     every = frozenset((*(layer.said.folder for layer in forest.layers), *(layer.folder for layer in compat.values())))
     if wanted.include:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from chainbuild.errors import Problem
-from chainbuild.host.git import Git, Span
+from chainbuild.host.git import CommitRange, Git
 from chainbuild.layouts.science.from_lines import WAYS_OUT, OldVersion
-from chainbuild.layouts.science.layer_graph import Forest
+from chainbuild.layouts.science.layer_graph import LayerGraph
 from chainbuild.layouts.science.manifests import MANIFEST, SCIENCE, Described, describe
 
 
-class Lost(Struct, frozen=True, kw_only=True):
+class LostRelease(Struct, frozen=True, kw_only=True):
     """An `image:version` that had a final layer and has none."""
 
     release: str
@@ -32,10 +32,10 @@ class Lost(Struct, frozen=True, kw_only=True):
         )
 
 
-def lost_since(forest: Forest, git: Git, span: Span) -> tuple[Lost, ...]:
+def find_lost_since(forest: LayerGraph, git: Git, span: CommitRange) -> tuple[LostRelease, ...]:
     """What the changes since a commit take the last final layer from: a layer that went, or got another version."""
     now = {layer.said.folder: layer.said for layer in forest.layers}
-    lost: dict[str, Lost] = {}
+    lost: dict[str, LostRelease] = {}
     for path in git.changed(span, (SCIENCE,)):
         folder, _, name = path.rpartition("/")
         if name != MANIFEST or folder.count("/") != 1:
@@ -48,30 +48,32 @@ def lost_since(forest: Forest, git: Git, span: Span) -> tuple[Lost, ...]:
     return tuple(lost.values())
 
 
-def _lost(before: Described, now: Described | None) -> Lost:
+def _lost(before: Described, now: Described | None) -> LostRelease:
     if now is None:
         how = f"the last layer of {before.release} was taken away"
-        return Lost(release=before.release, where=before.manifest, how=how)
+        return LostRelease(release=before.release, where=before.manifest, how=how)
     key = "version" if now.image == before.image else "image"
     line = now.lines.get(key, 0)
     how = f"it was changed in place from {before.release} to {now.release}"
-    return Lost(release=before.release, where=now.manifest, line=line, how=how)
+    return LostRelease(release=before.release, where=now.manifest, line=line, how=how)
 
 
-def lost_releases(forest: Forest, released: Iterable[str]) -> tuple[Lost, ...]:
+def lost_releases(forest: LayerGraph, released: Iterable[str]) -> tuple[LostRelease, ...]:
     """What was released and has no final layer."""
     return tuple(
-        Lost(release=release, how=f"{release} was released, and no layer here is of that image and version")
+        LostRelease(release=release, how=f"{release} was released, and no layer here is of that image and version")
         for release in sorted(released)
         if release not in forest.finals
     )
 
 
-def orphan_problems(old: Iterable[OldVersion], lost: Iterable[Lost], allowed: Iterable[str]) -> tuple[Problem, ...]:
+def orphan_problems(
+    old: Iterable[OldVersion], lost: Iterable[LostRelease], allowed: Iterable[str]
+) -> tuple[Problem, ...]:
     """A problem for each that is not allowed; one that is known by several ways is told once."""
     given_up = frozenset(allowed)
     told = [one.problem for one in dict.fromkeys(old) if not one.names & given_up]
-    by_release: dict[str, Lost] = {}
+    by_release: dict[str, LostRelease] = {}
     for one in lost:
         if one.release not in given_up:
             by_release.setdefault(one.release, one)

@@ -10,15 +10,15 @@ from msgspec import Struct
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.images.compose_layers import can_be_joined
 from chainbuild.layouts.science.compat import (
-    Merged,
+    MergedDockerfile,
     check_dockerfile,
     check_includes,
     merged_dockerfile,
     order_of,
     unknown_compat,
 )
-from chainbuild.layouts.science.from_lines import SCI, Bases, OldVersion, Reader, on_final
-from chainbuild.layouts.science.layer_graph import Forest, grow
+from chainbuild.layouts.science.from_lines import SCI, LayerImages, OldVersion, Reader, on_final
+from chainbuild.layouts.science.layer_graph import LayerGraph, grow
 from chainbuild.layouts.science.manifests import (
     COMPAT,
     DOCKERFILE,
@@ -38,7 +38,7 @@ Spot = tuple[str, str]
 """A science target or an `image:version`, and an OCI platform."""
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class ScienceRepositories(Struct, frozen=True, kw_only=True):
     """Where a tree's images go: REPO, its repository in the chain registry, and where its old versions are found."""
 
     repo: ImageReference
@@ -46,17 +46,17 @@ class Place(Struct, frozen=True, kw_only=True):
     released: ImageReference
 
 
-class Tree(Struct, frozen=True, kw_only=True):
+class ScienceTree(Struct, frozen=True, kw_only=True):
     """The tree. `science_bases` and `compat_bases` tell what each layer and each final image reads, per platform."""
 
     root: Path
-    forest: Forest
+    forest: LayerGraph
     compat: Mapping[str, CompatLayer]
-    science_bases: Mapping[Spot, Bases]
-    merged: Mapping[str, Merged]
+    science_bases: Mapping[Spot, LayerImages]
+    merged: Mapping[str, MergedDockerfile]
     """The merged Dockerfile of each `image:version` that has compat layers."""
-    compat_bases: Mapping[Spot, Bases]
-    joined: Mapping[str, tuple[Merged, Mapping[str, Bases]]]
+    compat_bases: Mapping[Spot, LayerImages]
+    joined: Mapping[str, tuple[MergedDockerfile, Mapping[str, LayerImages]]]
     """The compat layers that are put on final layers without a build: their Dockerfile alone, what it reads by platform."""
     old: tuple[OldVersion, ...]
     """What stands on a version that nobody builds any more, and is not allowed to."""
@@ -70,11 +70,11 @@ class Tree(Struct, frozen=True, kw_only=True):
 def read_tree(
     root: Path,
     platforms: tuple[Platform, ...],
-    place: Place,
+    place: ScienceRepositories,
     *,
     build_platform: Platform,
     allowed: frozenset[str] = frozenset(),
-) -> Tree:
+) -> ScienceTree:
     """Read the tree. `allowed` are `image:version` (or `target:version`) that may be stood on although nobody builds them.
 
     Errors: `WrongUseError` with everything that is wrong; orphans are no error here, they are in the tree.
@@ -93,9 +93,12 @@ def read_tree(
     if problems:
         raise WrongUseError(problems)
     reader = Reader(
-        [layer.said for layer in layers], repo=place.repo, released=place.released, allowed=allowed,
+        [layer.said for layer in layers],
+        repo=place.repo,
+        released=place.released,
+        allowed=allowed,
         build_platform=build_platform,
-    )  # fmt: skip
+    )
     reader.learn([layer.dockerfile for layer in layers], platforms[0])
     bases = _science_bases(layers, reader, platforms)
     for read in bases.values():
@@ -112,16 +115,16 @@ def read_tree(
 
 def _with_compat(
     root: Path,
-    forest: Forest,
+    forest: LayerGraph,
     compat: Mapping[str, CompatLayer],
-    science_bases: dict[Spot, Bases],
+    science_bases: dict[Spot, LayerImages],
     reader: Reader,
     platforms: tuple[Platform, ...],
-) -> Tree:
-    merged: dict[str, Merged] = {}
-    compat_bases: dict[Spot, Bases] = {}
-    joined: dict[str, tuple[Merged, Mapping[str, Bases]]] = {}
-    read: dict[Spot, Bases] = {}
+) -> ScienceTree:
+    merged: dict[str, MergedDockerfile] = {}
+    compat_bases: dict[Spot, LayerImages] = {}
+    joined: dict[str, tuple[MergedDockerfile, Mapping[str, LayerImages]]] = {}
+    read: dict[Spot, LayerImages] = {}
     for release, target in forest.finals.items():
         said = forest.by_target[target].said
         if said.compat is None:
@@ -143,10 +146,16 @@ def _with_compat(
     if problems:
         raise WrongUseError(problems)
     old = (one for found in (*science_bases.values(), *compat_bases.values()) for one in found.old)
-    return Tree(
-        root=root, forest=forest, compat=compat, science_bases=science_bases, merged=merged,
-        compat_bases=compat_bases, joined=joined, old=tuple(dict.fromkeys(old)),
-    )  # fmt: skip
+    return ScienceTree(
+        root=root,
+        forest=forest,
+        compat=compat,
+        science_bases=science_bases,
+        merged=merged,
+        compat_bases=compat_bases,
+        joined=joined,
+        old=tuple(dict.fromkeys(old)),
+    )
 
 
 def merged_name(release: str) -> str:
@@ -154,7 +163,9 @@ def merged_name(release: str) -> str:
     return f"Dockerfile of {release}"
 
 
-def _science_bases(layers: list[ScienceLayer], reader: Reader, platforms: tuple[Platform, ...]) -> dict[Spot, Bases]:
+def _science_bases(
+    layers: list[ScienceLayer], reader: Reader, platforms: tuple[Platform, ...]
+) -> dict[Spot, LayerImages]:
     return {
         (layer.target, platform.oci): reader.read(layer.dockerfile, platform)
         for platform in platforms
@@ -197,9 +208,12 @@ def _read_compat(root: Path, problems: list[Problem]) -> dict[str, CompatLayer]:
         includes, lines = read_compat_manifest(raw, f"{folder}/{MANIFEST}", problems)
         dockerfile = read_dockerfile(path, f"{folder}/{DOCKERFILE}", f"{folder}/{MANIFEST}", problems)
         layer = CompatLayer(
-            name=path.name, path=path, includes=includes, lines=lines,
+            name=path.name,
+            path=path,
+            includes=includes,
+            lines=lines,
             text=(dockerfile or b"").decode("utf-8", "surrogateescape"),
-        )  # fmt: skip
+        )
         if dockerfile is not None:
             check_dockerfile(layer, problems)
         layers[path.name] = layer

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from chainbuild.minimize.lists import words_in
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.scripts import DEFAULT_PATH
 from chainbuild.minimize.trace.accesses import CALLS
 from chainbuild.minimize.trace.missing import Variables
-from chainbuild.minimize.trace.report import Traced, trace_report
+from chainbuild.minimize.trace.report import TraceOfTest, trace_report
 from chainbuild.minimize.write import write_json
 
 
@@ -42,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     tests = json.loads(Path(options.tests).read_text(encoding="utf-8"))
     report = trace_report(
-        Root(options.root),
-        Root(options.production),
-        [Traced(**{key: str(value) for key, value in test.items()}) for test in tests],
+        RootFileSystem(options.root),
+        RootFileSystem(options.production),
+        [TraceOfTest(**{key: str(value) for key, value in test.items()}) for test in tests],
         variables=Variables(library_path=options.library_path, search_path=options.path or DEFAULT_PATH),
         ignore=[word.text for word in words_in(options.ignore) if not word.taken_back],
     )

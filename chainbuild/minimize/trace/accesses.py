@@ -24,9 +24,20 @@ MAX_PROCESSES = 100_000
 _MOST_FORKING = 64
 
 CALLS = (
-    "open", "openat", "openat2", "execve", "execveat", "chdir", "fchdir", "chroot", "pivot_root",
-    "clone", "clone3", "fork", "vfork",
-)  # fmt: skip
+    "open",
+    "openat",
+    "openat2",
+    "execve",
+    "execveat",
+    "chdir",
+    "fchdir",
+    "chroot",
+    "pivot_root",
+    "clone",
+    "clone3",
+    "fork",
+    "vfork",
+)
 """The calls that the model needs: what strace is asked for. The tracer passes over those that a machine does not have."""
 
 _FORKS = frozenset(("clone", "clone3", "fork", "vfork"))

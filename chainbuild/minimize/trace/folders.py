@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from chainbuild.minimize.packages import Ownership
-from chainbuild.minimize.root import Root, base, join, parent
+from chainbuild.minimize.root import RootFileSystem, base, join, parent
 
 MANY = 3
 """From how many missing paths on a package's folder is kept instead of the single files."""
@@ -57,7 +57,7 @@ def is_wide(folder: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Word:
+class PatternWord:
     """What to keep for some of the missing paths: a path of the chain's image, and the package that it is of.
 
     `package` is a key of `packages.Ownership`; empty if the path is of no package, or of several.
@@ -68,16 +68,16 @@ class Word:
     brings: tuple[str, ...]
 
 
-class Folders:
+class TracedFolders:
     """The folders of the chain's image by the packages that have files in them."""
 
-    def __init__(self, chain: Root, production: Root, ownership: Ownership) -> None:
+    def __init__(self, chain: RootFileSystem, production: RootFileSystem, ownership: Ownership) -> None:
         self._chain = chain
         self._production = production
         self._ownership = ownership
         self._owners: dict[str, str] | None = None
 
-    def words(self, missing: Mapping[str, str]) -> tuple[Word, ...]:
+    def words(self, missing: Mapping[str, str]) -> tuple[PatternWord, ...]:
         """The words for missing paths (with their kinds, see `missing.Lost`), in order; no word is within another."""
         chosen: dict[str, tuple[str, ...]] = {}
         homes: dict[str, list[str]] = {}
@@ -96,7 +96,7 @@ class Folders:
             if len(paths) >= MANY:
                 chosen.update((path, (*chosen[path][:-1], home)) for path in paths)
         return tuple(
-            Word(path=word, package=self._package(word), brings=tuple(paths))
+            PatternWord(path=word, package=self._package(word), brings=tuple(paths))
             for word, paths in _without_inner(chosen).items()
         )
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from chainbuild.minimize.abi import abi_of
 from chainbuild.minimize.elf import Elf, ElfReader
 from chainbuild.minimize.loader import Loader
-from chainbuild.minimize.root import Root, base, join, parent
+from chainbuild.minimize.root import RootFileSystem, base, join, parent
 from chainbuild.minimize.scripts import DEFAULT_PATH, interpreters_of
-from chainbuild.minimize.search import Asker, Found, Search, Settings
+from chainbuild.minimize.search import Asker, Found, Search, SearchSettings
 from chainbuild.minimize.trace.accesses import Access
 from chainbuild.minimize.trace.folders import is_wide
 
@@ -49,7 +49,7 @@ _FIRST_LINE = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lost:
+class LostPath:
     """A path that is missing: as the test asked for it, what happened to it, and by which program.
 
     `kind` is `opened`, `listed` (a folder was opened), `entered` or `executed`.
@@ -61,11 +61,11 @@ class Lost:
 
 
 @dataclass(kw_only=True, slots=True)
-class Comparison:
+class TraceComparison:
     """The accessed paths of the chain's image that count, and those of them that are missing, in order of paths."""
 
     counted: set[str] = field(default_factory=set)
-    missing: list[Lost] = field(default_factory=list)
+    missing: list[LostPath] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,17 +79,17 @@ class Variables:
 class Comparer:
     """Compares the accesses of a test in the root of the chain's image with the root of a production image."""
 
-    def __init__(self, chain: Root, production: Root, variables: Variables | None = None) -> None:
+    def __init__(self, chain: RootFileSystem, production: RootFileSystem, variables: Variables | None = None) -> None:
         variables = variables or Variables()
         self._chain = chain
         self._production = production
         self._reader = ElfReader()
-        self._loader = Loader(Search(production, self._reader, Settings(library_path=variables.library_path)))
+        self._loader = Loader(Search(production, self._reader, SearchSettings(library_path=variables.library_path)))
         self._programs = [folder for folder in variables.search_path.split(":") if folder.startswith("/")]
 
-    def compare(self, accesses: Iterable[Access]) -> Comparison:
+    def compare(self, accesses: Iterable[Access]) -> TraceComparison:
         """Compare all accesses of a test."""
-        result = Comparison()
+        result = TraceComparison()
         seen: set[str] = set()
         for access in accesses:
             for one in self._with_interpreters(access):
@@ -102,7 +102,7 @@ class Comparer:
                     continue
                 result.counted.add(path)
                 if self._production.resolve(path) is None and not self._elsewhere(path, kind):
-                    result.missing.append(Lost(path=path, kind=kind, program=one.program))
+                    result.missing.append(LostPath(path=path, kind=kind, program=one.program))
         result.missing.sort(key=lambda one: one.path)
         return result
 

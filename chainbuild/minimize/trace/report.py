@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from chainbuild.minimize.packages import Ownership, owned
-from chainbuild.minimize.root import Root, parent
+from chainbuild.minimize.root import RootFileSystem, parent
 from chainbuild.minimize.trace.accesses import Access, Accesses
-from chainbuild.minimize.trace.folders import Folders, pattern_of
-from chainbuild.minimize.trace.missing import Comparer, Lost, Variables
+from chainbuild.minimize.trace.folders import TracedFolders, pattern_of
+from chainbuild.minimize.trace.missing import Comparer, LostPath, Variables
 from chainbuild.minimize.trace.strace import Reading, read_calls
 
 TRACE_SCHEMA = "chainbuild.trace/1"
@@ -28,7 +28,7 @@ _MAX_MESSAGES = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Traced:
+class TraceOfTest:
     """A test: its name, the folder of its results, that of its run in the production image, and what starts it.
 
     `produced` is empty if it was not run there. `starts` is the interpreter of a script, which the kernel opens.
@@ -43,9 +43,9 @@ class Traced:
 
 
 def trace_report(
-    chain: Root,
-    production: Root,
-    tests: Iterable[Traced],
+    chain: RootFileSystem,
+    production: RootFileSystem,
+    tests: Iterable[TraceOfTest],
     *,
     variables: Variables | None = None,
     ignore: Iterable[str] = (),
@@ -54,7 +54,7 @@ def trace_report(
     comparer = Comparer(chain, production, variables)
     patterns = tuple(ignore)
     rows: list[dict[str, Any]] = []
-    lost: dict[str, Lost] = {}
+    lost: dict[str, LostPath] = {}
     by_path: dict[str, list[str]] = {}
     counted: set[str] = set()
     ignored: set[str] = set()
@@ -72,7 +72,7 @@ def trace_report(
                 by_path.setdefault(one.path, []).append(test.name)
             else:
                 row["cut"] = True
-    folders = Folders(chain, production, owned(chain) if lost else Ownership())
+    folders = TracedFolders(chain, production, owned(chain) if lost else Ownership())
     words = folders.words({path: one.kind for path, one in lost.items()})
     return {
         "schema": TRACE_SCHEMA,
@@ -101,7 +101,7 @@ def trace_report(
     }
 
 
-def _read_test(test: Traced) -> tuple[dict[str, Any], list[Access]]:
+def _read_test(test: TraceOfTest) -> tuple[dict[str, Any], list[Access]]:
     results = Path(test.results)
     reading, accesses = Reading(), Accesses(folder=test.folder)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.minimize.lists import Word, as_list, words_in
+from chainbuild.minimize.lists import ListWord, as_list, words_in
 from chainbuild.parsing.args_files import parse_args
 from chainbuild.references import Platform
 
@@ -52,7 +52,7 @@ def _sets_it(path: Path) -> bool:
     return any(_key(line) == NAME for line in text.split("\n"))
 
 
-def with_words(raw: bytes, words: Sequence[Word], shown: str) -> bytes:
+def with_words(raw: bytes, words: Sequence[ListWord], shown: str) -> bytes:
     """Return the content of an args file with these words in its `ADDITIONAL_FILES`. Words that are there are not repeated.
 
     Errors: `WrongUseError` with everything that is wrong in the file, or if the value is taken from the environment.
@@ -101,7 +101,7 @@ def _separator(lines: Iterable[str]) -> str:
     return " "
 
 
-def _extended(value: str, words: Sequence[Word], separator: str) -> str:
+def _extended(value: str, words: Sequence[ListWord], separator: str) -> str:
     present = {word.text for word in words_in(value) if not word.taken_back}
     more = as_list([word for word in words if word.text not in present], separator)
     if not more:

@@ -15,8 +15,8 @@ from msgspec import Struct, field
 
 from chainbuild.errors import NotProvenError
 from chainbuild.events import Emit, Verdict
-from chainbuild.layouts.test_files import Trial, read_trial
-from chainbuild.minimize.lists import Word, as_list
+from chainbuild.layouts.test_files import ImageTest, read_image_test
+from chainbuild.minimize.lists import ListWord, as_list
 from chainbuild.model import Step, StepKind
 from chainbuild.proof.libraries import SHOWN_FINDINGS, Builder
 from chainbuild.proof.switches import is_on, switches, value_of
@@ -38,7 +38,7 @@ _DOUBT: Final = "warning: "
 _TESTS_NOTE: Final = "traced_tests"
 
 
-class Traced(Struct, frozen=True, kw_only=True):
+class TraceVerdicts(Struct, frozen=True, kw_only=True):
     """What a record keeps of the proof: its verdict, and by which tests it was given."""
 
     verdicts: Mapping[str, str] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class TraceProof:
         self._builder = builder
         self._emit = emit
 
-    def prove(self, step: Step, image: RemoteImage, chain: RemoteImage, contexts: Mapping[str, str]) -> Traced:
+    def prove(self, step: Step, image: RemoteImage, chain: RemoteImage, contexts: Mapping[str, str]) -> TraceVerdicts:
         """Prove the image of a production step; return what its record keeps, nothing if there is no test.
 
         `chain` is the chain's last image. `contexts` replace the images that the proof's Dockerfile names, pinned. Errors:
@@ -65,7 +65,7 @@ class TraceProof:
         values = switches(step) if step.traced or step.test else {}
         trials = tests_of(step, values)
         if not trials:
-            return Traced()
+            return TraceVerdicts()
         tests = tuple(TraceTarget.of_trial(one, only_if_it_passes=one.path != step.test) for one in trials)
         kept = {_TESTS_NOTE: digest_of(trials)}
         try:
@@ -82,14 +82,14 @@ class TraceProof:
             )
         except NotTraceableError as error:
             doubts = (StepWarning(kind=OF_TESTS, text=error.message),)
-            return Traced(
+            return TraceVerdicts(
                 verdicts={VERDICT: self._passed(step, _NOT_TRACED, ())},
                 notes={} if error.passing else kept,
                 warnings=doubts,
             )
         return self._judge(step, report, kept)
 
-    def _judge(self, step: Step, report: TraceReport, kept: Mapping[str, str]) -> Traced:
+    def _judge(self, step: Step, report: TraceReport, kept: Mapping[str, str]) -> TraceVerdicts:
         judged = {test.name for test in report.tests if test.traced and test.passed}
         missing = tuple(one for one in report.missing if not judged.isdisjoint(one.tests))
         ignored = f"{plural(len(report.ignored), 'missing path')} left out by {IGNORE}"
@@ -105,7 +105,7 @@ class TraceProof:
                 StepWarning(kind=OF_TESTS, text=note.removeprefix(_DOUBT)) for note in notes if note.startswith(_DOUBT)
             )
             verdict = self._passed(step, counted if judged else _NOT_TRACED, plain)
-            return Traced(verdicts={VERDICT: verdict}, notes=kept, warnings=doubts)
+            return TraceVerdicts(verdicts={VERDICT: verdict}, notes=kept, warnings=doubts)
         summary = (
             f"{len(missing)} of {plural(report.paths, 'path')} that tests use in the chain's image are not in this one"
         )
@@ -122,7 +122,7 @@ class TraceProof:
         return summary
 
 
-def tests_of(step: Step, values: Mapping[str, str | None]) -> tuple[Trial, ...]:
+def tests_of(step: Step, values: Mapping[str, str | None]) -> tuple[ImageTest, ...]:
     """Return the tests by which a production step is proven, its own last: that one, or if there is none those of the chain.
 
     `values` are those of the build arguments. With `PROVE_TRACE=all` the chain's tests count in any case.
@@ -131,10 +131,10 @@ def tests_of(step: Step, values: Mapping[str, str | None]) -> tuple[Trial, ...]:
         return ()
     own = (step.test,) if step.test else ()
     paths = (*step.traced, *own) if value_of(values, SWITCH) == "all" or not own else own
-    return tuple(read_trial(path)[0] for path in paths)
+    return tuple(read_image_test(path)[0] for path in paths)
 
 
-def digest_of(tests: Iterable[Trial]) -> str:
+def digest_of(tests: Iterable[ImageTest]) -> str:
     """Return what stands in a record for the tests as they are now."""
     return hashlib.sha256(" ".join(test.digest for test in tests).encode("ascii")).hexdigest()
 
@@ -149,7 +149,7 @@ def trace_stands(step: Step, record: Record) -> bool:
 
 def line_for(report: TraceReport, missing: tuple[MissingPath, ...]) -> str:
     """The line for an args file that brings these paths; empty if there is none."""
-    words = [Word(text=one.pattern) for one in report.additions_for(missing)]
+    words = [ListWord(text=one.pattern) for one in report.additions_for(missing)]
     return f"ADDITIONAL_FILES={as_list(words)}" if words else ""
 
 

@@ -13,7 +13,7 @@ from chainbuild.errors import ChainbuildError
 _KINDS: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
 
 
-class Package(Struct, frozen=True, kw_only=True):
+class TracedPackage(Struct, frozen=True, kw_only=True):
     """The package that a path is of, in the chain's image; without a name if there is none."""
 
     kind: str = ""
@@ -71,7 +71,7 @@ class MissingPath(Struct, frozen=True, kw_only=True):
     action: str
     program: str
     tests: tuple[str, ...]
-    package: Package
+    package: TracedPackage
 
     def __str__(self) -> str:
         """One line for people."""
@@ -85,7 +85,7 @@ class Addition(Struct, frozen=True, kw_only=True):
 
     path: str
     pattern: str
-    package: Package
+    package: TracedPackage
     brings: tuple[str, ...]
 
 
@@ -103,9 +103,9 @@ class TraceReport(Struct, frozen=True, kw_only=True):
         paths = {one.path for one in missing}
         return tuple(one for one in self.additions if not paths.isdisjoint(one.brings))
 
-    def by_package(self) -> dict[Package, list[MissingPath]]:
+    def by_package(self) -> dict[TracedPackage, list[MissingPath]]:
         """The missing paths by package, those of no package last."""
-        found: dict[Package, list[MissingPath]] = {}
+        found: dict[TracedPackage, list[MissingPath]] = {}
         for one in sorted(self.missing, key=lambda one: (not one.package.name, one.package.name, one.path)):
             found.setdefault(one.package, []).append(one)
         return found
@@ -162,5 +162,5 @@ def _texts(rows: Any) -> tuple[str, ...]:
     return tuple(str(row) for row in rows)
 
 
-def _package(row: Mapping[str, Any]) -> Package:
-    return Package(kind=str(row["kind_of_package"]), name=str(row["package"]), version=str(row["version"]))
+def _package(row: Mapping[str, Any]) -> TracedPackage:
+    return TracedPackage(kind=str(row["kind_of_package"]), name=str(row["package"]), version=str(row["version"]))

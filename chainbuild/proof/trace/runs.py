@@ -18,12 +18,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError
 from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import PROGRAM, minimize_program, shipped
-from chainbuild.layouts.test_files import TIME_LIMIT, Trial
+from chainbuild.layouts.test_files import TIME_LIMIT, ImageTest
 from chainbuild.minimize.scripts import interpreters_of
 from chainbuild.model import StepId
 from chainbuild.proof.libraries import Builder
@@ -67,7 +67,7 @@ class TraceTarget(Struct, frozen=True, kw_only=True):
     only_if_it_passes: bool = False
 
     @classmethod
-    def of_trial(cls, trial: Trial, *, in_production: bool = False, only_if_it_passes: bool = False) -> TraceTarget:
+    def of_trial(cls, trial: ImageTest, *, in_production: bool = False, only_if_it_passes: bool = False) -> TraceTarget:
         """Return the test of a step that `trials.read_trial` read."""
         return cls(
             name=trial.path.name,
@@ -118,7 +118,7 @@ def trace(
         dockerfile.write_text(dockerfile_for(tests), encoding="utf-8")
         out = scratch / "out"
         out.mkdir()
-        order = BuildOrder(
+        order = BuildSpec(
             step=step,
             dockerfile=dockerfile,
             shown="the traced proof",

@@ -13,7 +13,7 @@ Told = Callable[[int, int], None]
 """`(bytes that are there, of how many)`."""
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """Where SIF files are published."""
 
     def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
@@ -33,7 +33,7 @@ class Place(Protocol):
         ...
 
 
-def open_place(text: str) -> Place:
+def open_place(text: str) -> Destination:
     """The place of an address. Errors: `WrongUseError`."""
     address: Address = parse_address(text)
     match address.kind:

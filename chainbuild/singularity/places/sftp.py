@@ -93,9 +93,14 @@ class SftpPlace:
         done = self._run(lines)
         if done.returncode and "rename" in done.stderr:
             # A server that is not OpenSSH's may not rename onto a file that is there.
-            again = [line for aside, target in moves for line in (
-                f"-rm {quoted(target)}", f"rename {quoted(aside)} {quoted(target)}",
-            )]  # fmt: skip
+            again = [
+                line
+                for aside, target in moves
+                for line in (
+                    f"-rm {quoted(target)}",
+                    f"rename {quoted(aside)} {quoted(target)}",
+                )
+            ]
             done = self._run(again)
         if done.returncode:
             self._run([f"-rm {quoted(aside)}" for aside, _ in moves])
@@ -112,9 +117,13 @@ class SftpPlace:
 
     def _run(self, lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.argv(), input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, errors="replace",
+            self.argv(),
+            input="".join(f"{line}\n" for line in lines),
+            capture_output=True,
+            text=True,
+            errors="replace",
             check=False,
-        )  # fmt: skip
+        )
         if done.returncode == _NO_CONNECTION or (done.returncode and "Connection closed" in done.stderr):
             raise self._unreachable(done.stderr)
         return done

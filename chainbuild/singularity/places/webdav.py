@@ -17,9 +17,9 @@ from chainbuild.registry.answers import is_busy
 from chainbuild.registry.auth import Credentials, is_this_machine
 from chainbuild.registry.transport import (
     Body,
+    HttpRequest,
+    HttpResponse,
     PooledTransport,
-    Request,
-    Response,
     Transport,
     TransportError,
     read_chunks,
@@ -120,7 +120,7 @@ class WebdavPlace:
     def _url(self, name: str) -> str:
         return f"{self._base}/{quote(name)}"
 
-    def _text(self, response: Response) -> str:
+    def _text(self, response: HttpResponse) -> str:
         try:
             raw = limits.read_start(response.chunks(), limits.WEBDAV)
         except TransportError as error:
@@ -137,13 +137,13 @@ class WebdavPlace:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         fine: tuple[int, ...] | None,
-    ) -> Response:
+    ) -> HttpResponse:
         """Send; raises unless the status is one of `fine` (None: any, but for a login that is wanted)."""
         whole = {"User-Agent": "chainbuild", **(headers or {})}
         if self._authorization:
             whole["Authorization"] = self._authorization
         try:
-            response = self._transport.send(Request(method=method, url=url, headers=whole, body=body))
+            response = self._transport.send(HttpRequest(method=method, url=url, headers=whole, body=body))
         except TransportError as error:
             raise UnreachableError(f"{method} {shown(url)}: {error}", hint="Is the address right?") from error
         if response.status in {401, 403}:

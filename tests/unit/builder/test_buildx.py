@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildOrder, Pin, order_for, shown_path, stage_args
-from chainbuild.builder.builders import Builder
+from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildSpec, Pin, order_for, shown_path, stage_args
+from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import EPOCH, BuildxDriver, _children
 from chainbuild.builder.failures import is_transient
 from chainbuild.builder.progress import Failure
-from chainbuild.dockerfile.model import Place
+from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.events import Event
 from chainbuild.model import Secret
@@ -22,7 +22,7 @@ from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, THREE_STEPS, World
 from tests.unit.builder.test_progress import ERROR, log, vertex
 
-ORDER = BuildOrder(
+ORDER = BuildSpec(
     step="amd64/stock/10-base",
     dockerfile=Path("/tree/stock/10-Dockerfile-base"),
     shown="stock/10-Dockerfile-base",
@@ -32,21 +32,29 @@ ORDER = BuildOrder(
     image="localhost:5000/team/atom:k1-staging",
 )
 
-REWRITES = Builder(name="far", driver="remote", platforms=("linux/arm64",), status="running", buildkit=(0, 20))
+REWRITES = BuilderInfo(name="far", driver="remote", platforms=("linux/arm64",), status="running", buildkit=(0, 20))
 
 
 def test_a_plain_order() -> None:
     assert BuildxDriver().command(ORDER) == (
-        "docker", "buildx", "build", "--progress", "rawjson",
-        "--build-arg", "CPU=ZEN 3 $(id)",
-        "--build-arg", "BASE_IMAGE=localhost:5000/a@sha256:1",
-        "--file", "/tree/stock/10-Dockerfile-base",
+        "docker",
+        "buildx",
+        "build",
+        "--progress",
+        "rawjson",
+        "--build-arg",
+        "CPU=ZEN 3 $(id)",
+        "--build-arg",
+        "BASE_IMAGE=localhost:5000/a@sha256:1",
+        "--file",
+        "/tree/stock/10-Dockerfile-base",
         "--output",
         "type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=zstd,compression-level=1",
-        "--platform", "linux/amd64",
+        "--platform",
+        "linux/amd64",
         "--provenance=false",
         "/tree",
-    )  # fmt: skip
+    )
 
 
 def test_an_order_with_everything() -> None:
@@ -61,25 +69,42 @@ def test_an_order_with_everything() -> None:
     driver = BuildxDriver(builders={"linux/arm64": "far", "": "near"}, no_cache=True)
     driver._known["far"] = REWRITES
     assert driver.command(order) == (
-        "docker", "buildx", "build", "--progress", "rawjson",
-        "--build-arg", "CPU=ZEN 3 $(id)",
-        "--build-arg", "BASE_IMAGE=localhost:5000/a@sha256:1",
-        "--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}",
-        "--build-context", "golang:1.22=docker-image://docker.io/library/golang@sha256:2",
-        "--build-context", "sources=/elsewhere",
-        "--builder", "far",
-        "--file", "/tree/stock/10-Dockerfile-base",
+        "docker",
+        "buildx",
+        "build",
+        "--progress",
+        "rawjson",
+        "--build-arg",
+        "CPU=ZEN 3 $(id)",
+        "--build-arg",
+        "BASE_IMAGE=localhost:5000/a@sha256:1",
+        "--build-arg",
+        f"SOURCE_DATE_EPOCH={EPOCH}",
+        "--build-context",
+        "golang:1.22=docker-image://docker.io/library/golang@sha256:2",
+        "--build-context",
+        "sources=/elsewhere",
+        "--builder",
+        "far",
+        "--file",
+        "/tree/stock/10-Dockerfile-base",
         "--no-cache",
         "--output",
-        ("type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=gzip,compression-level=6,"
-        "rewrite-timestamp=true"),
-        "--platform", "linux/arm64",
+        (
+            "type=image,name=localhost:5000/team/atom:k1-staging,push=,store=false,oci-mediatypes=true,compression=gzip,compression-level=6,"
+            "rewrite-timestamp=true"
+        ),
+        "--platform",
+        "linux/arm64",
         "--provenance=false",
-        "--secret", "id=token,src=/run/token",
-        "--secret", "id=key,env=KEY",
-        "--target", "slim",
+        "--secret",
+        "id=token,src=/run/token",
+        "--secret",
+        "id=key,env=KEY",
+        "--target",
+        "slim",
         "/tree",
-    )  # fmt: skip
+    )
 
 
 def test_an_export_pushes_nothing() -> None:
@@ -98,12 +123,12 @@ def test_a_user_s_own_source_date_epoch_wins() -> None:
 @pytest.mark.parametrize(
     ("builder", "rewrites"),
     [
-        (Builder(name="b", driver="docker-container", platforms=(), status="running", buildkit=(0, 13)), True),
-        (Builder(name="b", driver="docker-container", platforms=(), status="running", buildkit=(0, 12)), False),
-        (Builder(name="b", driver="docker", platforms=(), status="running", buildkit=(0, 20)), False),
+        (BuilderInfo(name="b", driver="docker-container", platforms=(), status="running", buildkit=(0, 13)), True),
+        (BuilderInfo(name="b", driver="docker-container", platforms=(), status="running", buildkit=(0, 12)), False),
+        (BuilderInfo(name="b", driver="docker", platforms=(), status="running", buildkit=(0, 20)), False),
     ],
 )
-def test_times_are_rewritten_where_the_builder_can(builder: Builder, rewrites: bool) -> None:
+def test_times_are_rewritten_where_the_builder_can(builder: BuilderInfo, rewrites: bool) -> None:
     driver = BuildxDriver()
     driver._known[None] = builder
     arguments = driver.arguments(ORDER)
@@ -174,7 +199,7 @@ def driver_with(docker: FakeBuildx) -> BuildxDriver:
     return driver
 
 
-def failure(*parts: dict[str, Any] | str, code: int = 1, order: BuildOrder = ORDER) -> ChainbuildError:
+def failure(*parts: dict[str, Any] | str, code: int = 1, order: BuildSpec = ORDER) -> ChainbuildError:
     lines = [part if isinstance(part, str) else json.dumps(part) for part in parts]
     with pytest.raises(ChainbuildError) as caught:
         driver_with(FakeBuildx(lines, code=code)).build(order, lambda _: None)
@@ -203,7 +228,7 @@ def test_context_of_a_build_with_other_pins_is_sent_under_another_name(tmp_path:
 
     def sent_as(reference: str) -> str:
         docker = FakeBuildx([], digest="sha256:" + "a" * 64)
-        pin = Pin(place=Place(1), word="old", reference=reference)
+        pin = Pin(place=ImageWordPosition(1), word="old", reference=reference)
         order = replace(ORDER, context=tmp_path, sent="1", source=b"FROM old", pins=(pin,))
         driver_with(docker).build(order, lambda _: None)
         return Path(docker.given["context_path"]).name
@@ -277,7 +302,7 @@ def test_no_emulation(said: str) -> None:
         ('process "/bin/sh -c make" did not complete successfully: exit code: 2', False),
         ("docker.io/library/nothing:1: not found", False),
     ],
-)  # fmt: skip
+)
 def test_what_a_second_try_may_mend(said: str, transient: bool) -> None:
     assert is_transient(Failure(vertex="exporting to image", error=said, line=0, tail=(), text="")) is transient
 

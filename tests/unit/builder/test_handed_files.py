@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.errors import BuildFailedError
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from tests.support.world import AMD64, STEP, World
 
 TREE = {
@@ -46,7 +46,7 @@ class Sent:
         self.files: dict[str, bytes] = {}
         self.context = Path()
 
-    def look(self, order: BuildOrder) -> None:
+    def look(self, order: BuildSpec) -> None:
         if order.step == PRODUCTION and order.image:
             self.context = order.context
             self.files = {
@@ -67,7 +67,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def run(world: World, minimized: bytes | None) -> tuple[Sent, Outcome]:
+def run(world: World, minimized: bytes | None) -> tuple[Sent, RunOutcome]:
     sent = Sent()
     world.driver.during = sent.look
     empty = packed().decode("latin-1")

@@ -16,12 +16,14 @@ def tail(lines: list[tuple[str, bool]]) -> tuple[str, ...]:
 
 
 def test_the_error_of_a_parallel_make_is_not_pushed_out_by_what_went_on() -> None:
-    shown = tail([
-        *((f"early {number}", False) for number in range(50)),
-        ("foo.c:1: error: no such thing", True),
-        *((f"CC {number}.o", False) for number in range(100)),
-        ("make: *** [all] Error 2", True),
-    ])  # fmt: skip
+    shown = tail(
+        [
+            *((f"early {number}", False) for number in range(50)),
+            ("foo.c:1: error: no such thing", True),
+            *((f"CC {number}.o", False) for number in range(100)),
+            ("make: *** [all] Error 2", True),
+        ]
+    )
     assert shown[0] == "foo.c:1: error: no such thing"
     assert shown[1] == "… 80 lines …"
     assert shown[2] == "CC 80.o"

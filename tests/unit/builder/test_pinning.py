@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder, Pin, copy_for_builder, leaves_its_folder, order_for
+from chainbuild.builder.build_spec import BuildSpec, Pin, copy_for_builder, leaves_its_folder, order_for
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import named_images
-from chainbuild.dockerfile.model import Place
+from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.dockerfile.rewrite import pin_images
 from chainbuild.errors import WrongUseError
 from chainbuild.model import ImageInput, Step, StepKind
@@ -24,27 +24,33 @@ PINNED = "localhost:5000/x@sha256:"
 
 def inputs(text: str, **args: str) -> tuple[ImageInput, ...]:
     dockerfile = parse(text.encode(), "D")
-    found, problems = named_images(
-        dockerfile, given=("BASE_IMAGE",), args=args, platform=AMD64, build_platform=AMD64
-    )  # fmt: skip
+    found, problems = named_images(dockerfile, given=("BASE_IMAGE",), args=args, platform=AMD64, build_platform=AMD64)
     assert not problems
     return found
 
 
-def order(folder: Path, text: str, images: tuple[ImageInput, ...] | None = None) -> BuildOrder:
+def order(folder: Path, text: str, images: tuple[ImageInput, ...] | None = None) -> BuildSpec:
     path = folder / "10-Dockerfile-x"
     path.write_text(text)
     base = ImageInput(name="BASE_IMAGE", source=ImageReference.parse("debian"), platform=AMD64)
     step = Step(
-        id="amd64/o/10-x", kind=StepKind.BUILD, name="10-x", option="o", number=10, platform=AMD64, dockerfile=path,
-        context=folder, images=(base, *(inputs(text) if images is None else images)),
-        repository=ImageReference.parse("localhost:5000/x"), tag="t",
-    )  # fmt: skip
+        id="amd64/o/10-x",
+        kind=StepKind.BUILD,
+        name="10-x",
+        option="o",
+        number=10,
+        platform=AMD64,
+        dockerfile=path,
+        context=folder,
+        images=(base, *(inputs(text) if images is None else images)),
+        repository=ImageReference.parse("localhost:5000/x"),
+        tag="t",
+    )
     pinned = {image.name: f"{PINNED}{at}" for at, image in enumerate(step.images)}
     return order_for(step, pinned, build_platform=AMD64)
 
 
-def rewritten(made: BuildOrder) -> str:
+def rewritten(made: BuildSpec) -> str:
     assert made.source is not None
     return pin_images(made.source, {pin.place: pin.reference for pin in made.pins}).decode()
 
@@ -52,20 +58,30 @@ def rewritten(made: BuildOrder) -> str:
 @pytest.mark.parametrize(
     ("text", "built"),
     [
-        ("ARG BASE_IMAGE\nFROM golang AS golang\nFROM ${BASE_IMAGE}\nCOPY --from=golang a b",
-         "ARG BASE_IMAGE\nFROM {}1 AS golang\nFROM ${BASE_IMAGE}\nCOPY --from=golang a b"),
-        ("FROM golang:latest AS golang\nFROM golang\nCOPY --from=docker.io/library/golang a b",
-         "FROM {}1 AS golang\nFROM golang\nCOPY --from={}2 a b"),
-        ("FROM golang AS Golang\nFROM scratch\nCOPY --from=GOLANG a b\nCOPY --from=golang:latest a b",
-         "FROM {}1 AS Golang\nFROM scratch\nCOPY --from=GOLANG a b\nCOPY --from={}2 a b"),
+        (
+            "ARG BASE_IMAGE\nFROM golang AS golang\nFROM ${BASE_IMAGE}\nCOPY --from=golang a b",
+            "ARG BASE_IMAGE\nFROM {}1 AS golang\nFROM ${BASE_IMAGE}\nCOPY --from=golang a b",
+        ),
+        (
+            "FROM golang:latest AS golang\nFROM golang\nCOPY --from=docker.io/library/golang a b",
+            "FROM {}1 AS golang\nFROM golang\nCOPY --from={}2 a b",
+        ),
+        (
+            "FROM golang AS Golang\nFROM scratch\nCOPY --from=GOLANG a b\nCOPY --from=golang:latest a b",
+            "FROM {}1 AS Golang\nFROM scratch\nCOPY --from=GOLANG a b\nCOPY --from={}2 a b",
+        ),
         ("FROM golang\nRUN --mount=from=golang,target=/t x", "FROM {}1\nRUN --mount=from={}1,target=/t x"),
-        ("FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a b c",
-         "FROM --platform=linux/arm64 {}1 AS a\nFROM {}2\nCOPY --from=a b c"),
-        ("FROM --platform=$BUILDPLATFORM x AS a\nFROM x\nCOPY --from=a b c",
-         "FROM --platform=$BUILDPLATFORM {}1 AS a\nFROM {}2\nCOPY --from=a b c"),
+        (
+            "FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a b c",
+            "FROM --platform=linux/arm64 {}1 AS a\nFROM {}2\nCOPY --from=a b c",
+        ),
+        (
+            "FROM --platform=$BUILDPLATFORM x AS a\nFROM x\nCOPY --from=a b c",
+            "FROM --platform=$BUILDPLATFORM {}1 AS a\nFROM {}2\nCOPY --from=a b c",
+        ),
         ("ARG V=1\nFROM x:${V}\nCOPY --from=x:1 a b", "ARG V=1\nFROM {}1\nCOPY --from={}1 a b"),
     ],
-)  # fmt: skip
+)
 def test_order_pins_words_and_leaves_stages_alone(tmp_path: Path, text: str, built: str) -> None:
     made = order(tmp_path, text)
     assert rewritten(made) == built.replace("{}", PINNED)
@@ -113,7 +129,7 @@ def test_order_of_a_file_that_names_another_image_by_now_is_an_error(tmp_path: P
 
 def test_order_follows_words_that_moved_to_other_lines(tmp_path: Path) -> None:
     made = order(tmp_path, "# a comment\n\nFROM old", images=inputs("FROM old"))
-    assert [pin.place for pin in made.pins] == [Place(3)]
+    assert [pin.place for pin in made.pins] == [ImageWordPosition(3)]
 
 
 def test_base_put_in_the_place_of_a_name_counts_for_every_platform(tmp_path: Path) -> None:
@@ -169,8 +185,9 @@ def test_trigger_of_a_base_image_makes_the_image_that_it_reads_an_input(world: W
     assert [(image.name, image.platform) for image in added] == [("debian:bookworm-slim", AMD64), ("slim:2", AMD64)]
     made = order_for(step, {image.name: f"{PINNED}{at}" for at, image in enumerate(step.images)}, build_platform=AMD64)
     assert dict(made.contexts) == {
-        "debian:bookworm-slim": f"docker-image://{PINNED}1", "slim:2": f"docker-image://{PINNED}2"
-    }  # fmt: skip
+        "debian:bookworm-slim": f"docker-image://{PINNED}1",
+        "slim:2": f"docker-image://{PINNED}2",
+    }
 
 
 def test_trigger_that_reads_a_stage_of_that_name_reads_no_image(world: World) -> None:
@@ -226,8 +243,10 @@ def test_copy_has_what_builders_look_for_beside_the_dockerfile(tmp_path: Path) -
     target.mkdir()
     copy = copy_for_builder(b"FROM new", made.ignore, made.dockerfile, target)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {
-        copy.name: b"FROM new", "10-Dockerfile-x.dockerignore": b"a\n", "10-Dockerfile-x.rego": b"package docker"
-    }  # fmt: skip
+        copy.name: b"FROM new",
+        "10-Dockerfile-x.dockerignore": b"a\n",
+        "10-Dockerfile-x.rego": b"package docker",
+    }
 
 
 @pytest.mark.parametrize(("own", "ignore"), [(None, None), ("", b""), ("b\n", b"b\n")])
@@ -265,5 +284,5 @@ def test_command_says_what_the_copy_holds(tmp_path: Path) -> None:
     made = order(tmp_path, "FROM old")
     argv = BuildxDriver().command(replace(made, shown="o/10-Dockerfile-x"))
     assert argv[argv.index("--file") + 1] == f"<o/10-Dockerfile-x with line 1: old -> {PINNED}1>"
-    pin = Pin(place=Place(1), word="old", reference="localhost:5000/x@<digest of amd64/o/5-y>")
+    pin = Pin(place=ImageWordPosition(1), word="old", reference="localhost:5000/x@<digest of amd64/o/5-y>")
     assert "<digest of amd64/o/5-y>" in BuildxDriver().command(replace(made, pins=(pin,)))[argv.index("--file") + 1]

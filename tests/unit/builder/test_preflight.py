@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from chainbuild.builder.builders import Builder
+from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.builder.preflight import check_builders
 from chainbuild.errors import NotReadyError
@@ -16,9 +16,20 @@ from tests.support.world import AMD64, ARM64
 
 # As a builder with every emulator lists them.
 EVERYTHING = (
-    "linux/amd64", "linux/amd64/v2", "linux/amd64/v3", "linux/arm64", "linux/riscv64", "linux/ppc64le", "linux/s390x",
-    "linux/386", "linux/mips64le", "linux/mips64", "linux/loong64", "linux/arm/v7", "linux/arm/v6",
-)  # fmt: skip
+    "linux/amd64",
+    "linux/amd64/v2",
+    "linux/amd64/v3",
+    "linux/arm64",
+    "linux/riscv64",
+    "linux/ppc64le",
+    "linux/s390x",
+    "linux/386",
+    "linux/mips64le",
+    "linux/mips64",
+    "linux/loong64",
+    "linux/arm/v7",
+    "linux/arm/v6",
+)
 
 
 class OneBuilder(BuildxDriver):
@@ -26,10 +37,10 @@ class OneBuilder(BuildxDriver):
         super().__init__()
         self.platforms, self.error = platforms, error
 
-    def inspect(self, platform: Platform) -> Builder:
+    def inspect(self, platform: Platform) -> BuilderInfo:
         if self.error:
             raise NotReadyError(self.error)
-        return Builder(name="default", driver="docker", platforms=self.platforms, status="running")
+        return BuilderInfo(name="default", driver="docker", platforms=self.platforms, status="running")
 
 
 class Machine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chainbuild.ci.jobs import JobKind, Split, make_jobs
+from chainbuild.ci.jobs import JobKind, JobSplit, make_jobs
 from chainbuild.layouts import numbered
 from chainbuild.model import Graph
 from chainbuild.planning.planner import until
@@ -24,7 +24,7 @@ def world(tmp_path) -> World:
 
 def test_the_jobs_of_a_workflow_build_each_step_once_and_complete_the_indexes(world):
     whole = world.graph([AMD64, ARM64], OPTIONS)
-    split = Split(most=60, seconds={step.id: 50 for step in whole if step.kind == "build"})
+    split = JobSplit(most=60, seconds={step.id: 50 for step in whole if step.kind == "build"})
     jobs = make_jobs(whole, lambda platform: "one kind", split)
     assert sum(job.kind is JobKind.BUILD for job in jobs.jobs) == 10
     for job in jobs.jobs:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.ci.jobs import JobGraph, JobKind, Split, cut, make_jobs, recorded_seconds
+from chainbuild.ci.jobs import JobGraph, JobKind, JobSplit, cut, make_jobs, recorded_seconds
 from chainbuild.model import Graph
 from chainbuild.references import Platform
 from tests.support.world import THREE_STEPS, World
@@ -65,7 +65,7 @@ def test_an_option_is_cut_where_a_job_would_be_too_long():
     graph = graph_of([AMD64], {"stock": [10, 20, 30, 40]})
     ids = [step.id for step in graph]
     seconds = dict(zip(ids, [3600, 7200, 7200, 60, 60, 30], strict=True))
-    jobs = make_jobs(graph, runner_of, Split(most=3 * 3600, seconds=seconds))
+    jobs = make_jobs(graph, runner_of, JobSplit(most=3 * 3600, seconds=seconds))
     assert (
         told(jobs)
         == """\
@@ -79,7 +79,7 @@ stock-amd64: amd64 on BASE after stock-amd64-until-20
 
 def test_what_is_not_known_counts_nothing_and_is_said_as_is_what_cannot_be_cut():
     graph = graph_of([AMD64], {"stock": [10, 20]})
-    jobs = make_jobs(graph, runner_of, Split(most=3600, seconds={"amd64/stock/20-s1": 7200.0}))
+    jobs = make_jobs(graph, runner_of, JobSplit(most=3600, seconds={"amd64/stock/20-s1": 7200.0}))
     assert [job.until for job in jobs.jobs] == [10, 20, None]
     assert jobs.notes == (
         (
@@ -93,14 +93,14 @@ def test_what_is_not_known_counts_nothing_and_is_said_as_is_what_cannot_be_cut()
 times = st.dictionaries(
     st.sampled_from([step.id for step in graph_of(PLATFORMS[:3], {"stock": range(6)})]), st.floats(0, 1e5)
 )
-splits = st.none() | st.builds(Split, most=st.floats(1, 1e5), seconds=times)
+splits = st.none() | st.builds(JobSplit, most=st.floats(1, 1e5), seconds=times)
 
 
 @given(graphs, splits, st.data())
-def test_any_graph(graph: Graph, split: Split | None, data: st.DataObject) -> None:
+def test_any_graph(graph: Graph, split: JobSplit | None, data: st.DataObject) -> None:
     if split is not None:
         known = data.draw(st.dictionaries(st.sampled_from([step.id for step in graph]), st.floats(0, 1e5)))
-        split = Split(most=split.most, seconds=known)
+        split = JobSplit(most=split.most, seconds=known)
     jobs = make_jobs(graph, runner_of, split).jobs
     names = [job.id for job in jobs] + [job.goes_on for job in jobs if job.goes_on]
     assert len(set(names)) == len(names)
@@ -149,7 +149,7 @@ def _before(jobs) -> dict[str, set[str]]:
 def test_a_part_is_only_too_long_where_it_cannot_be_cut(graph: Graph, data: st.DataObject) -> None:
     chain = graph.chains[0]
     ids = [step.id for step in chain.all_steps]
-    split = Split(
+    split = JobSplit(
         most=data.draw(st.floats(1, 100)), seconds=data.draw(st.dictionaries(st.sampled_from(ids), st.floats(0, 100)))
     )
     parts = cut(chain, split)

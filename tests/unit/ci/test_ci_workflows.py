@@ -18,7 +18,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chainbuild.ci.jobs import Job, JobKind, Split, make_jobs
+from chainbuild.ci.jobs import Job, JobKind, JobSplit, make_jobs
 from chainbuild.ci.pipeline import Pipeline, document
 from chainbuild.cli import run
 from chainbuild.errors import WrongUseError
@@ -62,9 +62,15 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def words(**changed: Any) -> CiWords:
     typed: dict[str, Any] = {
-        "vendor": "github", "platform": "amd64,aarch64", "repo": "team/atom", "tag": "base", "base": "debian:bookworm-slim",
-        "option": "stock,gl", "production": "debian:bookworm-slim", "registry": "ghcr.io/robots",
-    }  # fmt: skip
+        "vendor": "github",
+        "platform": "amd64,aarch64",
+        "repo": "team/atom",
+        "tag": "base",
+        "base": "debian:bookworm-slim",
+        "option": "stock,gl",
+        "production": "debian:bookworm-slim",
+        "registry": "ghcr.io/robots",
+    }
     return CiWords(**typed | changed)
 
 
@@ -75,13 +81,22 @@ def hours(request) -> dict[str, float]:
 
 GOLDENS: dict[str, dict[str, Any]] = {
     "github": {"option": "stock,gl"},
-    "gitlab": {"vendor": "gitlab", "registry": "registry.gitlab.com/robots/images", "platform": "amd64,armv7", "split": "2h"},
+    "gitlab": {
+        "vendor": "gitlab",
+        "registry": "registry.gitlab.com/robots/images",
+        "platform": "amd64,armv7",
+        "split": "2h",
+    },
     "circleci": {"vendor": "circleci", "registry": "quay.io/robots", "option": "stock"},
     "github-own-machines": {
-        "platform": "aarch64", "option": "gl", "registry": "registry.example.com:8443", "deadline": "20h",
-        "runners": ["arm64=self-hosted,linux,ARM64"], "install": "pip install './wheels/chainbuild.whl'",
+        "platform": "aarch64",
+        "option": "gl",
+        "registry": "registry.example.com:8443",
+        "deadline": "20h",
+        "runners": ["arm64=self-hosted,linux,ARM64"],
+        "install": "pip install './wheels/chainbuild.whl'",
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -201,15 +216,19 @@ def test_no_word_becomes_anything_but_itself(tree, text, name):
         for job in pipeline.graph.jobs:
             line = shlex.join(pipeline.build(job))
             assert shlex.split(line)[1:7] == [
-                job.platforms[0].name, pipeline.repo, "base" if name != "tag" else text,
-                str(job.base) if job.base else pipeline.base, pipeline.options[job.option], pipeline.production,
-            ]  # fmt: skip
+                job.platforms[0].name,
+                pipeline.repo,
+                "base" if name != "tag" else text,
+                str(job.base) if job.base else pipeline.base,
+                pipeline.options[job.option],
+                pipeline.production,
+            ]
 
 
 # Any graph -------------------------------------------------------------------------------------------------------------
 
 
-def pipeline_of(vendor: str, graph: Graph, split: Split | None = None) -> Pipeline:
+def pipeline_of(vendor: str, graph: Graph, split: JobSplit | None = None) -> Pipeline:
     found = VENDORS[vendor]
     runners = {chain.platform.name: found.runner(chain.platform) for chain in graph.chains}
     return Pipeline(
@@ -233,7 +252,7 @@ def pipeline_of(vendor: str, graph: Graph, split: Split | None = None) -> Pipeli
 @given(graphs, st.sampled_from(sorted(VENDORS)))
 @settings(max_examples=25, deadline=None)
 def test_any_workflow_is_valid_and_acyclic(graph, vendor):
-    pipeline = pipeline_of(vendor, graph, Split(most=10, seconds={step.id: 6 for step in graph}))
+    pipeline = pipeline_of(vendor, graph, JobSplit(most=10, seconds={step.id: 6 for step in graph}))
     edges = needs(vendor, valid(vendor, document(VENDORS[vendor], pipeline)))
     order = list(TopologicalSorter(edges).static_order())
     assert set(order) == set(edges), "a job needs one that is not there"

@@ -89,10 +89,29 @@ def test_help_of_build_names_every_flag_of_the_issue(capsys: pytest.CaptureFixtu
     run(["build", "--help"])
     out = capsys.readouterr().out
     for flag in (
-        "--build-arg", "--build-context", "--secret", "--builder", "--no-cache", "--registry", "--registry-port", "--context",
-        "--root", "--from", "--only", "--until", "--refresh", "--refresh-after", "--jobs", "--keep-going", "--deadline",
-        "--push", "--no-load", "--json", "--plain", "--verbose",
-    ):  # fmt: skip
+        "--build-arg",
+        "--build-context",
+        "--secret",
+        "--builder",
+        "--no-cache",
+        "--registry",
+        "--registry-port",
+        "--context",
+        "--root",
+        "--from",
+        "--only",
+        "--until",
+        "--refresh",
+        "--refresh-after",
+        "--jobs",
+        "--keep-going",
+        "--deadline",
+        "--push",
+        "--no-load",
+        "--json",
+        "--plain",
+        "--verbose",
+    ):
         assert flag in out, flag
 
 
@@ -178,8 +197,9 @@ def test_a_run_that_builds_nothing_as_json_is_json_lines(world: World, capsys: p
     assert run([*WORDS, "--no-load", "--json"]) == 0
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [document["event"] for document in documents if document["event"].startswith("run_")] == [
-        "run_started", "run_finished"
-    ]  # fmt: skip
+        "run_started",
+        "run_finished",
+    ]
     assert {document["schema"] for document in documents} == {"chainbuild.events/1"}
 
 
@@ -252,10 +272,22 @@ def test_a_flag_takes_a_value_in_all_commands_or_in_none() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "--root", "--registry-port", "--registry", "--builder", "--plain", "--verbose", "--jobs",
-        "--dry-run", "--fail-if-build", "--no-cache", "--refresh-after", "--build-arg", "--secret", "--no-load",
+        "--root",
+        "--registry-port",
+        "--registry",
+        "--builder",
+        "--plain",
+        "--verbose",
+        "--jobs",
+        "--dry-run",
+        "--fail-if-build",
+        "--no-cache",
+        "--refresh-after",
+        "--build-arg",
+        "--secret",
+        "--no-load",
     ],
-)  # fmt: skip
+)
 def test_what_several_commands_share_is_said_in_the_same_words(name: str) -> None:
     said = {one.help for one in flags()[name]}
     allowed = {"--root": 2, "--registry": 2, "--dry-run": 3}

@@ -9,8 +9,8 @@ import pytest
 from chainbuild.cli import run
 from chainbuild.cli.app import COMMANDS
 from chainbuild.cli.completion import say_build
-from chainbuild.requests.build import Words
-from chainbuild.requests.last_run import remember_words
+from chainbuild.requests.build import RunOptions
+from chainbuild.requests.last_run import save_last_run
 
 STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 
@@ -44,10 +44,16 @@ def offered(
 
 
 def remembered(root: Path) -> None:
-    words = Words(
-        platform="amd64", repo="team/atom", tag="v7", base="fat:1", option="extras,stock", production="slim:1", root=root
-    )  # fmt: skip
-    remember_words(root, words)
+    words = RunOptions(
+        platform="amd64",
+        repo="team/atom",
+        tag="v7",
+        base="fat:1",
+        option="extras,stock",
+        production="slim:1",
+        root=root,
+    )
+    save_last_run(root, words)
 
 
 @pytest.mark.usefixtures("tree")

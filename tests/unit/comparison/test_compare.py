@@ -44,31 +44,48 @@ def between(fake: FakeRegistry, before: RemoteImage, after: RemoteImage) -> Comp
 
 def test_packages_of_chain_images_and_of_minimized_ones_are_compared_alike(fake: FakeRegistry) -> None:
     before = add(fake, "a:1", {"/var/lib/dpkg/status": dpkg(libc6="2.36-9", perl="5.36", zlib1g="1.2")})
-    after = add(fake, "a:2", {"/var/lib/dpkg/status": dpkg(libc6="2.36-10")}, status_d("zlib1g", "1.2"),
-                status_d("curl", "8.0"))  # fmt: skip
+    after = add(
+        fake, "a:2", {"/var/lib/dpkg/status": dpkg(libc6="2.36-10")}, status_d("zlib1g", "1.2"), status_d("curl", "8.0")
+    )
     found = between(fake, before, after)
     assert [str(change) for change in found.packages] == [
-        "curl added (8.0)", "libc6 2.36-9 → 2.36-10", "perl removed (was 5.36)",
-    ]  # fmt: skip
+        "curl added (8.0)",
+        "libc6 2.36-9 → 2.36-10",
+        "perl removed (was 5.36)",
+    ]
 
 
 def test_distributions_are_told_by_their_normal_names(fake: FakeRegistry) -> None:
     before = add(fake, "a:1", distribution("Foo_Bar", "1.0") | distribution("gone", "3"))
     after = add(fake, "a:2", distribution("foo-bar", "1.1") | distribution("six", "1.16"))
     assert [str(change) for change in between(fake, before, after).python] == [
-        "foo-bar 1.0 → 1.1", "gone removed (was 3)", "six added (1.16)",
-    ]  # fmt: skip
+        "foo-bar 1.0 → 1.1",
+        "gone removed (was 3)",
+        "six added (1.16)",
+    ]
 
 
 def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistry) -> None:
     old: Files = {
-        "/same": b"1", "/longer": b"1", "/other": b"1", "/mode": (0o644, b"1"), "/link": "a", "/gone": b"1",
-        "/kind": b"1", "/lib/z": b"1",
-    }  # fmt: skip
+        "/same": b"1",
+        "/longer": b"1",
+        "/other": b"1",
+        "/mode": (0o644, b"1"),
+        "/link": "a",
+        "/gone": b"1",
+        "/kind": b"1",
+        "/lib/z": b"1",
+    }
     new: Files = {
-        "/same": b"1", "/longer": b"12", "/other": b"2", "/mode": (0o755, b"1"), "/link": "b", "/new/one": b"1",
-        "/kind": "a", "/lib/z": b"2",
-    }  # fmt: skip
+        "/same": b"1",
+        "/longer": b"12",
+        "/other": b"2",
+        "/mode": (0o755, b"1"),
+        "/link": "b",
+        "/new/one": b"1",
+        "/kind": "a",
+        "/lib/z": b"2",
+    }
     before = add(fake, "a:1", old | status_d("zlib1g", "1.2", "/lib/z"))
     after = add(fake, "a:2", new | status_d("zlib1g", "1.3", "/lib/z"))
     found = {change.name: change for change in between(fake, before, after).files}
@@ -86,15 +103,31 @@ def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistr
 
 
 def test_configuration_without_what_chainbuild_says_of_the_making(fake: FakeRegistry) -> None:
-    before = add(fake, "a:1", {"/a": b"1"}, env=[("A", "1"), ("B", "2")], cmd=["sh"],
-                 labels={"io.github.chainbuild.trail": "[]", "team": "one"})  # fmt: skip
-    after = add(fake, "a:2", {"/a": b"1"}, env=[("A", "2")], entrypoint=["run"], user="me",
-                labels={"io.github.chainbuild.trail": "[1]", "team": "one"})  # fmt: skip
+    before = add(
+        fake,
+        "a:1",
+        {"/a": b"1"},
+        env=[("A", "1"), ("B", "2")],
+        cmd=["sh"],
+        labels={"io.github.chainbuild.trail": "[]", "team": "one"},
+    )
+    after = add(
+        fake,
+        "a:2",
+        {"/a": b"1"},
+        env=[("A", "2")],
+        entrypoint=["run"],
+        user="me",
+        labels={"io.github.chainbuild.trail": "[1]", "team": "one"},
+    )
     found = between(fake, before, after)
     assert [str(change) for change in found.configuration] == [
-        'CMD removed (was ["sh"])', 'ENTRYPOINT added (["run"])', "ENV A 1 → 2", "ENV B removed (was 2)",
+        'CMD removed (was ["sh"])',
+        'ENTRYPOINT added (["run"])',
+        "ENV A 1 → 2",
+        "ENV B removed (was 2)",
         "USER added (me)",
-    ]  # fmt: skip
+    ]
     assert not found.files
 
 

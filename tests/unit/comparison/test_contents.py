@@ -54,13 +54,17 @@ def test_a_hard_link_is_the_file_that_it_links_to_wherever_that_is() -> None:
 
 def test_what_is_read_of_packages_is_what_their_records_say() -> None:
     contents = read(
-        {"/var/lib/dpkg/status": dpkg(libc6="2.36-9"), "/var/lib/dpkg/info/libc6.list": b"/lib/libc.so\n",
-         "/lib/libc.so": b"elf"},
+        {
+            "/var/lib/dpkg/status": dpkg(libc6="2.36-9"),
+            "/var/lib/dpkg/info/libc6.list": b"/lib/libc.so\n",
+            "/lib/libc.so": b"elf",
+        },
         status_d("zlib1g", "1.2", "/lib/libz.so") | {"/lib/libz.so": b"z"},
-    )  # fmt: skip
+    )
     assert {key: one.version for key, one in contents.ownership.packages.items()} == {
-        "deb:libc6:amd64": "2.36-9", "deb:zlib1g:amd64": "1.2",
-    }  # fmt: skip
+        "deb:libc6:amd64": "2.36-9",
+        "deb:zlib1g:amd64": "1.2",
+    }
     assert contents.ownership.owner("/lib/libc.so") == "deb:libc6:amd64"
     assert contents.ownership.owner("/lib/libz.so") == "deb:zlib1g:amd64"
 

@@ -65,8 +65,21 @@ def paths(root: Path, *patterns: str, ignore: str = "", parents: bool = False) -
     ],
 )
 def test_sources(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
-    make(tmp_path, "a", "d/e/f", "d/g", "l -> d/e", "l2 -> a", "l3 -> l2", "up -> d/..", "abs -> /d/g", "[[",
-         "loop -> loop", "gone -> nowhere", "out -> ../../../../etc/x")  # fmt: skip
+    make(
+        tmp_path,
+        "a",
+        "d/e/f",
+        "d/g",
+        "l -> d/e",
+        "l2 -> a",
+        "l3 -> l2",
+        "up -> d/..",
+        "abs -> /d/g",
+        "[[",
+        "loop -> loop",
+        "gone -> nowhere",
+        "out -> ../../../../etc/x",
+    )
     if patterns == ["[["]:  # no pattern at all: take every name rather than none
         assert set(paths(tmp_path, *patterns)) >= {"[[", "a", "d/e/f"}
     else:
@@ -103,13 +116,39 @@ def test_folders_above_count_with_parents(tmp_path: Path) -> None:
 
 
 MISSING = (
-    ("a", "", False), ("b", "", True), ("d/e", "", False), ("d/x", "", True), ("d", "d", True), ("d", "d/*", False),
-    ("d", "d\n!d/g", False), ("d/g", "d\n!d/g", False), ("d/e", "d\n!d/g", True), ("a", "a", True), ("empty", "", False),
-    ("empty", "empty", True), ("link", "", False), ("link", "link", True), ("link", "a", True), ("gone", "", True),
-    ("dirlink/g", "", False), ("dirlink/x", "", True), ("dirlink/g", "d/g", True), ("a/x", "", True), ("abs", "", False),
-    ("none*", "", False), ("[b]", "", False), ("*", "", True), ("*", "gone", False), ("lin*", "", False), ("go*", "", True),
-    ("lin*", "a", True), ("d/*", "", False), ("d*/g", "", False), ("g?ne", "gone", False), ("*/gone", "", False),
-)  # fmt: skip
+    ("a", "", False),
+    ("b", "", True),
+    ("d/e", "", False),
+    ("d/x", "", True),
+    ("d", "d", True),
+    ("d", "d/*", False),
+    ("d", "d\n!d/g", False),
+    ("d/g", "d\n!d/g", False),
+    ("d/e", "d\n!d/g", True),
+    ("a", "a", True),
+    ("empty", "", False),
+    ("empty", "empty", True),
+    ("link", "", False),
+    ("link", "link", True),
+    ("link", "a", True),
+    ("gone", "", True),
+    ("dirlink/g", "", False),
+    ("dirlink/x", "", True),
+    ("dirlink/g", "d/g", True),
+    ("a/x", "", True),
+    ("abs", "", False),
+    ("none*", "", False),
+    ("[b]", "", False),
+    ("*", "", True),
+    ("*", "gone", False),
+    ("lin*", "", False),
+    ("go*", "", True),
+    ("lin*", "a", True),
+    ("d/*", "", False),
+    ("d*/g", "", False),
+    ("g?ne", "gone", False),
+    ("*/gone", "", False),
+)
 """Sources, ignore files, and whether a builder refuses the COPY because the source is not there."""
 
 
@@ -253,8 +292,10 @@ def oracle(path: str, dockerfile_sources: list[str], lines: list[str]) -> bool:
 
     def regex(pattern: str) -> str:
         pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-        return "".join(pieces.get(part, part if part.startswith("[") else re.escape(part))
-                       for part in re.findall(r"\*\*/|\*\*|\*|\?|\[.*?\]|[^*?\[]", pattern.strip("/")))  # fmt: skip
+        return "".join(
+            pieces.get(part, part if part.startswith("[") else re.escape(part))
+            for part in re.findall(r"\*\*/|\*\*|\*|\?|\[.*?\]|[^*?\[]", pattern.strip("/"))
+        )
 
     parts = path.split("/")
     prefixes = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
@@ -333,9 +374,13 @@ def change(root: Path, name: str, kind: str) -> set[str]:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(NAMES, min_size=1, max_size=7, unique=True), st.lists(PATTERNS, min_size=1, max_size=3),
-    st.lists(st.sampled_from(sorted(FORMS)), min_size=3, max_size=3), st.lists(LINES, max_size=4), KINDS, st.data(),
-)  # fmt: skip
+    st.lists(NAMES, min_size=1, max_size=7, unique=True),
+    st.lists(PATTERNS, min_size=1, max_size=3),
+    st.lists(st.sampled_from(sorted(FORMS)), min_size=3, max_size=3),
+    st.lists(LINES, max_size=4),
+    KINDS,
+    st.data(),
+)
 def test_what_the_builder_sees_and_only_that_changes_the_digest(
     names: list[str], sources: list[str], forms: list[str], lines: list[str], kind: str, data: st.DataObject
 ) -> None:

@@ -18,11 +18,19 @@ from chainbuild.references import Platform
 AMD = Platform.parse("amd64")
 TOKENS = st.lists(
     st.sampled_from(
-        [Token("one", "a"), Token("one", "/"), Token("one", "[^/]"), Token("many", "[^/]"), Token("many", "."),
-         Token("folders"), Token("one", "[ab]"), Token("start")]
+        [
+            Token("one", "a"),
+            Token("one", "/"),
+            Token("one", "[^/]"),
+            Token("many", "[^/]"),
+            Token("many", "."),
+            Token("folders"),
+            Token("one", "[ab]"),
+            Token("start"),
+        ]
     ),
     max_size=9,
-)  # fmt: skip
+)
 
 
 @given(TOKENS, st.text(alphabet="ab/\n", max_size=10))
@@ -98,9 +106,17 @@ def test_expansion_with_hostile_patterns_ends(word: str) -> None:
 
 @pytest.mark.parametrize(
     ("replacement", "text"),
-    [("$0", "xax"), ("[$0]", "x[a]x"), ("$$", "x$x"), ("${0}0", "xa0x"), ("$1", "xx"), ("$name", "xx"), ("$", "x$x"),
-     ("$0a", "xx")],
-)  # fmt: skip
+    [
+        ("$0", "xax"),
+        ("[$0]", "x[a]x"),
+        ("$$", "x$x"),
+        ("${0}0", "xa0x"),
+        ("$1", "xx"),
+        ("$name", "xx"),
+        ("$", "x$x"),
+        ("$0a", "xx"),
+    ],
+)
 def test_replacement_everywhere_is_filled_as_go_does(replacement: str, text: str) -> None:
     env = {"V": "xax", "R": replacement}
     assert expand("${V//a/$R}", env).text == text

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chainbuild.context.remote import GitAddress, RemoteContent
 from chainbuild.model import UNKNOWN
-from chainbuild.registry.transport import Request, Response, TransportError
+from chainbuild.registry.transport import HttpRequest, HttpResponse, TransportError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "89abcdef0123456789abcdef0123456789abcdef"
@@ -42,9 +42,9 @@ class FakeWeb:
 
     def __init__(self, answers: Mapping[tuple[str, str], FakeResponse | TransportError]) -> None:
         self.answers = dict(answers)
-        self.asked: list[Request] = []
+        self.asked: list[HttpRequest] = []
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         self.asked.append(request)
         answer = self.answers.get((request.method, request.url), FakeResponse(status=404))
         if isinstance(answer, TransportError):
@@ -95,9 +95,18 @@ def test_git_address_is_read_as_buildkit_reads_it(text: str, remote: str, ref: s
 
 @pytest.mark.parametrize(
     "text",
-    ["https://example.com/f.tar", "https://github.com/o/r", "http://x/r.git/f", "ftp://x/r.git", "file:///r.git", "./r.git",
-     "ext::sh -c evil", "r.git", ""],
-)  # fmt: skip
+    [
+        "https://example.com/f.tar",
+        "https://github.com/o/r",
+        "http://x/r.git/f",
+        "ftp://x/r.git",
+        "file:///r.git",
+        "./r.git",
+        "ext::sh -c evil",
+        "r.git",
+        "",
+    ],
+)
 def test_git_address_is_none_for_files_and_other_protocols(text: str) -> None:
     assert GitAddress.parse(text) is None
 

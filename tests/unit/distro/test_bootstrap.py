@@ -11,8 +11,8 @@ from chainbuild.distro import bootstrap as bootstrap_module
 from chainbuild.distro import debian, mmdebstrap
 from chainbuild.distro import oci_layout as local
 from chainbuild.distro.bootstrap import bootstrap
-from chainbuild.distro.debian import INPUTS_LABEL, Request, parse_name, sources_for
-from chainbuild.distro.layer_tar import Layer, pack_layer
+from chainbuild.distro.debian import INPUTS_LABEL, PackageRequest, parse_name, sources_for
+from chainbuild.distro.layer_tar import PackedLayer, pack_layer
 from chainbuild.distro.mmdebstrap import debian_architecture, mmdebstrap_argv
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.events import Event
@@ -30,7 +30,7 @@ MIRROR = [
     ("http://mirror.example/debian/", "bookworm-updates", "Debian"),
     ("http://mirror.example/debian-security/", "bookworm-security", "Debian"),
 ]
-REQUEST = Request(
+REQUEST = PackageRequest(
     distribution="debian",
     suite="bookworm",
     variant="slim",
@@ -203,7 +203,9 @@ class FakeWorkshop:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def make(self, request: Request, platforms: tuple[Platform, ...]) -> dict[str, tuple[Layer, ImageConfig, float]]:
+    def make(
+        self, request: PackageRequest, platforms: tuple[Platform, ...]
+    ) -> dict[str, tuple[PackedLayer, ImageConfig, float]]:
         results = {}
         for platform in platforms:
             self.made.append(platform.oci)

@@ -17,7 +17,7 @@ from chainbuild.dockerfile import (
     parse,
     unknown_args,
 )
-from chainbuild.dockerfile.model import Place
+from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.references import Platform
 
 AMD, ARM = Platform.parse("amd64"), Platform.parse("arm64")
@@ -135,10 +135,12 @@ def test_images() -> None:
         TAG="9",
     )
     assert found.images == (
-        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM", place=Place(3)),
-        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM", place=Place(7)),
-        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from", place=Place(10, 0)),
-        ImageUse(reference="cached", platform="linux/arm64", line=11, how="RUN --mount", place=Place(11, 0)),
+        ImageUse(reference="tool:9", platform="linux/amd64", line=3, how="FROM", place=ImageWordPosition(3)),
+        ImageUse(reference="img", platform="linux/arm64", line=7, how="FROM", place=ImageWordPosition(7)),
+        ImageUse(reference="ext:2", platform="linux/arm64", line=10, how="COPY --from", place=ImageWordPosition(10, 0)),
+        ImageUse(
+            reference="cached", platform="linux/arm64", line=11, how="RUN --mount", place=ImageWordPosition(11, 0)
+        ),
     )
     assert found.reachable == (0, 2, 3)
     assert [problem.line for problem in found.problems] == [6]

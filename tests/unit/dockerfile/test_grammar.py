@@ -126,13 +126,38 @@ def test_the_nearest_instruction_is_offered() -> None:
 
 LINES = st.sampled_from(
     [
-        "FROM a", "FROM $X AS b", "FROM --platform=$Y b as c", "ARG X", "ARG X=${Y:-z", "ARG X=${Y:-${Z}}", "ENV a=$b c",
-        "COPY --from=b x /y", "COPY --from=$X a b", "COPY <<A b", "A", "RUN --mount=type=bind,from=9 x", "RUN x \\", "# c",
-        "RUN --mount=\"a,'b\" <<-E", "ONBUILD COPY a b", "ONBUILD ONBUILD", "ADD http://a/b git@h:x ${X%%*a*} /",
-        'COPY ["a", "\\ud800"]', "COPY ${X/a*/b} ${X//?/} /", "COPY ${{ /", "# escape=`", "# syntax=x", "  ", "<<",
-        "COPY --parents a/./b c", "RUN <<'A B' <<\"", "ARG", "ENV", "COPY $1$@ ${-} \ud800".encode("utf-8", "replace").decode(),
+        "FROM a",
+        "FROM $X AS b",
+        "FROM --platform=$Y b as c",
+        "ARG X",
+        "ARG X=${Y:-z",
+        "ARG X=${Y:-${Z}}",
+        "ENV a=$b c",
+        "COPY --from=b x /y",
+        "COPY --from=$X a b",
+        "COPY <<A b",
+        "A",
+        "RUN --mount=type=bind,from=9 x",
+        "RUN x \\",
+        "# c",
+        'RUN --mount="a,\'b" <<-E',
+        "ONBUILD COPY a b",
+        "ONBUILD ONBUILD",
+        "ADD http://a/b git@h:x ${X%%*a*} /",
+        'COPY ["a", "\\ud800"]',
+        "COPY ${X/a*/b} ${X//?/} /",
+        "COPY ${{ /",
+        "# escape=`",
+        "# syntax=x",
+        "  ",
+        "<<",
+        "COPY --parents a/./b c",
+        "RUN <<'A B' <<\"",
+        "ARG",
+        "ENV",
+        "COPY $1$@ ${-} \ud800".encode("utf-8", "replace").decode(),
     ]
-)  # fmt: skip
+)
 
 
 def evaluate(raw: bytes) -> None:

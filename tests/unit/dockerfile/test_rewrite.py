@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainbuild.dockerfile import Dockerfile, parse
-from chainbuild.dockerfile.model import Instruction, Place
+from chainbuild.dockerfile.model import ImageWordPosition, Instruction
 from chainbuild.dockerfile.rewrite import Edit, apply_edits, edits_for, image_words, pin_images
 from tests.support.dockerfiles import dockerfiles
 
@@ -21,60 +21,84 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.parametrize(
     ("before", "places", "after"),
     [
-        ("FROM golang AS golang", [Place(1)], "FROM {} AS golang"),
-        ("from\tgolang  as x", [Place(1)], "from\t{}  as x"),
-        ("ARG X\nFROM ${X:-golang}", [Place(2)], "ARG X\nFROM {}"),
-        ('FROM --platform=$BUILDPLATFORM "golang"', [Place(1)], "FROM --platform=$BUILDPLATFORM {}"),
-        ("FROM a\nFROM b\nCOPY --from=a x /", [Place(3, 0)], "FROM a\nFROM b\nCOPY --from={} x /"),
-        ("FROM a\nCOPY --link --from='b' x /", [Place(2, 1)], "FROM a\nCOPY --link --from='{}' x /"),
-        ('FROM a\nCOPY --fr"om=b" x /', [Place(2, 0)], 'FROM a\nCOPY --fr"om={}" x /'),
-        ("FROM a\nCOPY --from=b\\\\c x /", [Place(2, 0)], "FROM a\nCOPY --from={} x /"),
-        ("FROM a\nRUN --mount=type=bind,from=b,target=/t x", [Place(2, 0)],
-         "FROM a\nRUN --mount=type=bind,from={},target=/t x"),
-        ('FROM a\nRUN --mount=\\"from=b\\",target=/t x', [Place(2, 0)], 'FROM a\nRUN --mount=\\"from={}\\",target=/t x'),
-        ("FROM a\nRUN --network=none --mount=from=b,from=c x", [Place(2, 1)],
-         "FROM a\nRUN --network=none --mount=from=b,from={} x"),
-        ("FROM deb\\\nian\nRUN x", [Place(1)], "FROM \\\n{}\nRUN x"),
-        ("FROM deb\\ \n# comment\n\nian AS \\\nx\nRUN x", [Place(1)], "FROM \\ \n# comment\n\n{} AS \\\nx\nRUN x"),
-        ("FROM a\nCOPY --from=b\\\n\\\nc x /", [Place(2, 0)], "FROM a\nCOPY --from=\\\n\\\n{} x /"),
-        ("# escape=`\nFROM deb`\nian", [Place(2)], "# escape=`\nFROM `\n{}"),
-        ("\ufeffFROM a\r\nCOPY --from=a x /\r\n", [Place(1), Place(2, 0)], "\ufeffFROM {}\r\nCOPY --from={} x /\r\n"),
-        ("FROM a\nRUN <<E\nFROM a\nE\nFROM a", [Place(5)], "FROM a\nRUN <<E\nFROM a\nE\nFROM {}"),
-        ("FROM a\nCOPY --chown=é --from=b x /", [Place(2, 1)], "FROM a\nCOPY --chown=é --from={} x /"),
+        ("FROM golang AS golang", [ImageWordPosition(1)], "FROM {} AS golang"),
+        ("from\tgolang  as x", [ImageWordPosition(1)], "from\t{}  as x"),
+        ("ARG X\nFROM ${X:-golang}", [ImageWordPosition(2)], "ARG X\nFROM {}"),
+        ('FROM --platform=$BUILDPLATFORM "golang"', [ImageWordPosition(1)], "FROM --platform=$BUILDPLATFORM {}"),
+        ("FROM a\nFROM b\nCOPY --from=a x /", [ImageWordPosition(3, 0)], "FROM a\nFROM b\nCOPY --from={} x /"),
+        ("FROM a\nCOPY --link --from='b' x /", [ImageWordPosition(2, 1)], "FROM a\nCOPY --link --from='{}' x /"),
+        ('FROM a\nCOPY --fr"om=b" x /', [ImageWordPosition(2, 0)], 'FROM a\nCOPY --fr"om={}" x /'),
+        ("FROM a\nCOPY --from=b\\\\c x /", [ImageWordPosition(2, 0)], "FROM a\nCOPY --from={} x /"),
+        (
+            "FROM a\nRUN --mount=type=bind,from=b,target=/t x",
+            [ImageWordPosition(2, 0)],
+            "FROM a\nRUN --mount=type=bind,from={},target=/t x",
+        ),
+        (
+            'FROM a\nRUN --mount=\\"from=b\\",target=/t x',
+            [ImageWordPosition(2, 0)],
+            'FROM a\nRUN --mount=\\"from={}\\",target=/t x',
+        ),
+        (
+            "FROM a\nRUN --network=none --mount=from=b,from=c x",
+            [ImageWordPosition(2, 1)],
+            "FROM a\nRUN --network=none --mount=from=b,from={} x",
+        ),
+        ("FROM deb\\\nian\nRUN x", [ImageWordPosition(1)], "FROM \\\n{}\nRUN x"),
+        (
+            "FROM deb\\ \n# comment\n\nian AS \\\nx\nRUN x",
+            [ImageWordPosition(1)],
+            "FROM \\ \n# comment\n\n{} AS \\\nx\nRUN x",
+        ),
+        ("FROM a\nCOPY --from=b\\\n\\\nc x /", [ImageWordPosition(2, 0)], "FROM a\nCOPY --from=\\\n\\\n{} x /"),
+        ("# escape=`\nFROM deb`\nian", [ImageWordPosition(2)], "# escape=`\nFROM `\n{}"),
+        (
+            "\ufeffFROM a\r\nCOPY --from=a x /\r\n",
+            [ImageWordPosition(1), ImageWordPosition(2, 0)],
+            "\ufeffFROM {}\r\nCOPY --from={} x /\r\n",
+        ),
+        ("FROM a\nRUN <<E\nFROM a\nE\nFROM a", [ImageWordPosition(5)], "FROM a\nRUN <<E\nFROM a\nE\nFROM {}"),
+        ("FROM a\nCOPY --chown=é --from=b x /", [ImageWordPosition(2, 1)], "FROM a\nCOPY --chown=é --from={} x /"),
     ],
-)  # fmt: skip
-def test_pin_images_replaces_only_the_words_at_the_places(before: str, places: list[Place], after: str) -> None:
+)
+def test_pin_images_replaces_only_the_words_at_the_places(
+    before: str, places: list[ImageWordPosition], after: str
+) -> None:
     got = pin_images(before.encode(), dict.fromkeys(places, PIN))
     assert got == after.replace("{}", PIN).encode()
 
 
 def test_pin_images_of_one_name_can_get_two_references() -> None:
     raw = b"FROM --platform=linux/arm64 debian AS a\nFROM debian\n"
-    got = pin_images(raw, {Place(1): "r/a@sha256:1", Place(2): "r/b@sha256:2"})
+    got = pin_images(raw, {ImageWordPosition(1): "r/a@sha256:1", ImageWordPosition(2): "r/b@sha256:2"})
     assert got == b"FROM --platform=linux/arm64 r/a@sha256:1 AS a\nFROM r/b@sha256:2\n"
 
 
 @pytest.mark.parametrize("reference", ["", "a b", "a$b", "a,b", 'a"b', "a\\b", "<digest of x>", "a\n"])
 def test_pin_images_refuses_references_that_need_quotes(reference: str) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
-        pin_images(b"FROM a", {Place(1): reference})
+        pin_images(b"FROM a", {ImageWordPosition(1): reference})
 
 
 def test_pin_images_without_a_word_at_the_place_is_an_error() -> None:
     with pytest.raises(KeyError):
-        pin_images(b"FROM a\nRUN x", {Place(2, 0): PIN})
+        pin_images(b"FROM a\nRUN x", {ImageWordPosition(2, 0): PIN})
 
 
 def test_onbuild_triggers_are_no_image_words() -> None:
     parsed = parse(b"FROM a\nONBUILD COPY --from=b x /\nONBUILD RUN --mount=from=c,target=/c x", "D")
-    assert set(image_words(parsed)) == {Place(1)}
+    assert set(image_words(parsed)) == {ImageWordPosition(1)}
 
 
 @pytest.mark.parametrize(
     ("edits", "message"),
-    [([Edit(0, 2, ""), Edit(1, 3, "")], "overlap"), ([Edit(0, 9, "")], "overlap"), ([Edit(2, 4, "")], "number of lines"),
-     ([Edit(0, 0, "\n")], "number of lines")],
-)  # fmt: skip
+    [
+        ([Edit(0, 2, ""), Edit(1, 3, "")], "overlap"),
+        ([Edit(0, 9, "")], "overlap"),
+        ([Edit(2, 4, "")], "number of lines"),
+        ([Edit(0, 0, "\n")], "number of lines"),
+    ],
+)
 def test_apply_edits_refuses_what_is_no_edit_of_words(edits: list[Edit], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         apply_edits(b"abc\ndef", edits)
@@ -90,16 +114,16 @@ def test_edits_insert_a_flag_into_a_continued_run() -> None:
     )
 
 
-def meaning(found: Instruction, text: dict[Place, str]) -> object:
+def meaning(found: Instruction, text: dict[ImageWordPosition, str]) -> object:
     """An instruction with the words that were replaced put back."""
     flags = []
     for index, flag in enumerate(found.flags):
-        original = text.get(Place(found.line, index))
+        original = text.get(ImageWordPosition(found.line, index))
         value = flag.value.replace(PIN, original) if original is not None and flag.value else flag.value
         flags.append((flag.name, value))
     words = found.words
-    if found.keyword == "FROM" and Place(found.line) in text:
-        words = (text[Place(found.line)], *words[1:])
+    if found.keyword == "FROM" and ImageWordPosition(found.line) in text:
+        words = (text[ImageWordPosition(found.line)], *words[1:])
     rest = "" if found.keyword == "FROM" else found.rest
     return found.keyword, found.line, found.end_line, flags, words, found.json, found.heredocs, rest, found.trigger
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder, staging_reference
+from chainbuild.builder.build_spec import BuildSpec, staging_reference
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, StepWarnings, Verdict
 from chainbuild.execution.executor import DAMAGED
@@ -18,7 +18,7 @@ from chainbuild.execution.outcome import DEADLINE
 from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import platforms_of, resolve
-from chainbuild.registry.transport import Request
+from chainbuild.registry.transport import HttpRequest
 from tests.support.fake_registry import Answer
 from tests.support.keys import store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, THREE_STEPS, World, failed
@@ -139,7 +139,7 @@ def test_the_same_content_after_all_cuts_the_rest_off(world: World) -> None:
 def test_platforms_advance_side_by_side(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
-    def meet(order: BuildOrder) -> None:
+    def meet(order: BuildSpec) -> None:
         if order.step.endswith("10-base"):
             met.wait()  # only when both are being built at once
 
@@ -155,7 +155,7 @@ def test_platforms_advance_side_by_side(world: World) -> None:
 def test_no_more_steps_than_jobs_run_at_once(world: World) -> None:
     lock, running, most = threading.Lock(), 0, 0
 
-    def count(order: BuildOrder) -> None:
+    def count(order: BuildSpec) -> None:
         nonlocal running, most
         with lock:
             running += 1
@@ -210,7 +210,7 @@ def test_keep_going_finishes_what_does_not_depend_on_the_failure(world: World) -
 def test_without_keep_going_what_runs_already_ends_well(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
-    def meet(order: BuildOrder) -> None:
+    def meet(order: BuildSpec) -> None:
         if order.step.endswith("10-base"):
             met.wait()
 
@@ -324,10 +324,19 @@ def test_a_record_that_is_garbage_is_a_reason_to_build(world: World, content: by
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("image", "sha256:123"), ("image", 7), ("image", None), ("size", "many"), ("size", float("inf")),
-        ("seconds", []), ("env", None), ("verdicts", []), ("components", {}), ("components", None), ("key", "k1-0"),
+        ("image", "sha256:123"),
+        ("image", 7),
+        ("image", None),
+        ("size", "many"),
+        ("size", float("inf")),
+        ("seconds", []),
+        ("env", None),
+        ("verdicts", []),
+        ("components", {}),
+        ("components", None),
+        ("key", "k1-0"),
     ],
-)  # fmt: skip
+)
 def test_a_record_with_a_field_of_another_kind_is_a_reason_to_build(world: World, field: str, value: Any) -> None:
     record = record_of(world, PRODUCTION)
     content = json.dumps({**record.as_json(), field: value}).encode()
@@ -372,7 +381,7 @@ def test_a_record_of_another_platform_s_image_is_a_reason_to_build(world: World)
 
 
 def test_files_that_change_during_the_build_are_not_recorded(world: World) -> None:
-    def edit(order: BuildOrder) -> None:
+    def edit(order: BuildSpec) -> None:
         if order.step == VENV:
             world.write({"src/setup.py": "edited meanwhile\n"})
 
@@ -389,7 +398,7 @@ def test_files_that_change_during_the_build_are_not_recorded(world: World) -> No
 
 
 def test_files_that_change_before_their_step_begins_are_what_is_built_and_recorded(world: World) -> None:
-    def edit(order: BuildOrder) -> None:
+    def edit(order: BuildSpec) -> None:
         if order.step == BASE:
             world.write({"src/setup.py": "edited meanwhile\n"})
 
@@ -406,7 +415,7 @@ def test_tags_that_move_during_a_run_change_nothing_in_it(world: World) -> None:
     wanted = {step: result.record.identity for step, result in undisturbed.results.items()}
     world.host.tags.clear()
 
-    def move(order: BuildOrder) -> None:
+    def move(order: BuildSpec) -> None:
         world.base("moved")
         other = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:other", "amd64", layers=[b"other"])
         for tag in ("v1-stock-10-base-amd64", "v1-stock-20-blas-amd64", f"k1-staging-stock-{order.step[-7:]}-amd64"):
@@ -562,7 +571,7 @@ def cut_after(world: World, writes: int) -> Callable[[], int]:
     counted = 0
     send = type(world.fake).send
 
-    def dying(request: Request) -> Any:
+    def dying(request: HttpRequest) -> Any:
         nonlocal counted
         if request.method in {"PUT", "POST"}:
             counted += 1
@@ -601,7 +610,7 @@ def test_interrupted_between_any_two_writes_the_next_run_ends_the_same(tmp_path:
 
 
 def test_a_registry_that_stops_answering_fails_the_step_and_the_next_run_goes_on(world: World) -> None:
-    def stop(order: BuildOrder) -> None:
+    def stop(order: BuildSpec) -> None:
         if order.step == BLAS:
             world.fake.answers += [Answer.error(500, "UNKNOWN", "disk full")] * 60
 
@@ -644,9 +653,11 @@ def test_reuse_tells_what_was_saved(world: World) -> None:
 def test_the_reason_for_a_tools_image_that_moved_names_its_index(world: World) -> None:
     """A stage on the builder's platform is decided by the whole index: one digest of it twice would say nothing."""
     world.write(
-        {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM --platform=$BUILDPLATFORM fat:1 AS tools\nFROM ${BASE_IMAGE}\n"
-         "COPY --from=tools /tool /\n"}
-    )  # fmt: skip
+        {
+            "stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM --platform=$BUILDPLATFORM fat:1 AS tools\nFROM ${BASE_IMAGE}\n"
+            "COPY --from=tools /tool /\n"
+        }
+    )
     world.run()
     # The index changes, and nothing that this platform sees of it.
     world.fake.add_index("docker.io/library/fat:1", [resolve(world.registries, ImageReference.parse("fat:1"), AMD64)])

@@ -13,7 +13,7 @@ from chainbuild.builder.build_spec import order_for
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError
 from chainbuild.planning.plan_json import plan_as_json
-from chainbuild.requests.build import Words, read_wishes
+from chainbuild.requests.build import RunOptions, read_build_request
 from chainbuild.ui.failures import error_as_json
 from tests.support.world import STEP, THREE_STEPS, World, failed
 
@@ -32,8 +32,8 @@ def test_a_secret_is_seen_nowhere(value: str, from_file: bool, fails: bool) -> N
         (root / "place-of-it").write_text(value)
         patch.setenv("PLACE_OF_IT", value)
         place = f"src={root / 'place-of-it'}" if from_file else "env=PLACE_OF_IT"
-        request = read_wishes(
-            Words(
+        request = read_build_request(
+            RunOptions(
                 platform="amd64",
                 repo="team/atom",
                 tag="v1",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import LoginNeededError, NotFoundInRegistryError
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.publish import publish_indexes, push_results
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import platforms_of, put_index, resolve
@@ -40,8 +40,10 @@ def push(world: World, *platforms: object) -> tuple[ImageReference, ...]:
 def test_what_is_pushed_is_what_was_proven(world: World) -> None:
     names = push(world, AMD64, ARM64)
     assert [str(name) for name in names] == [
-        "ghcr.io/acme/atom:v1-stock-amd64", "ghcr.io/acme/atom:v1-stock-aarch64", "ghcr.io/acme/atom:v1-stock",
-    ]  # fmt: skip
+        "ghcr.io/acme/atom:v1-stock-amd64",
+        "ghcr.io/acme/atom:v1-stock-aarch64",
+        "ghcr.io/acme/atom:v1-stock",
+    ]
     for tag in ("v1-stock-amd64", "v1-stock-aarch64", "v1-stock"):
         assert there(world).tags["acme/atom", tag] == world.host.tags[REPOSITORY, tag]
     assert {tag for _, tag in there(world).tags} == {"v1-stock-amd64", "v1-stock-aarch64", "v1-stock"}, "and no more"
@@ -113,7 +115,7 @@ def test_an_index_is_only_replaced_when_that_is_asked_for(world: World) -> None:
 
 
 def test_nothing_to_publish_is_nothing(world: World) -> None:
-    publish_indexes(world.registries, (), Outcome())
-    assert push_results(world.registries, THERE, (), Outcome()) == ()
+    publish_indexes(world.registries, (), RunOutcome())
+    assert push_results(world.registries, THERE, (), RunOutcome()) == ()
     with pytest.raises(NotFoundInRegistryError):
         platforms_of(world.registries, THERE.with_tag("v1-stock"))

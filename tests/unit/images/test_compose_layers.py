@@ -87,8 +87,12 @@ def test_an_entrypoint_takes_an_inherited_cmd_away_and_an_own_one_not() -> None:
 def test_lists_grow_and_single_values_are_replaced() -> None:
     found = config_of(
         'EXPOSE 80 53/udp\nVOLUME /b ["/c"]\nUSER $ME\nLABEL a=2 "b c"=d\nSTOPSIGNAL SIGINT',
-        env=[("ME", "idies")], exposed_ports=["22/tcp"], volumes=["/a"], user="root", labels={"a": "1", "z": "1"},
-    )  # fmt: skip
+        env=[("ME", "idies")],
+        exposed_ports=["22/tcp"],
+        volumes=["/a"],
+        user="root",
+        labels={"a": "1", "z": "1"},
+    )
     assert found.exposed_ports == ("22/tcp", "53/udp", "80/tcp")
     assert set(found.volumes) >= {"/a", "/b"}
     assert (found.user, found.stop_signal) == ("idies", "SIGINT")

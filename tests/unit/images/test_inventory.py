@@ -10,9 +10,9 @@ import pytest
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.images.inventory import list_images, trail_of
-from chainbuild.images.provenance import Breadcrumb, read_trail, tree_notes, with_trail
+from chainbuild.images.provenance import ProvenanceStep, read_provenance, tree_notes, with_provenance
 from chainbuild.layouts import layers as plain
-from chainbuild.layouts.layer_folder import Layer, Request
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest
 from chainbuild.records.labels import TRAIL_LABEL, identity_of
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import put_artifact
@@ -49,8 +49,9 @@ def test_every_readable_tag_is_listed_with_what_its_record_knows(world: World) -
     listed = [(row.reference.tag_or_latest, row.platform.oci, row.is_index) for row in rows]
     assert len(listed) == 12
     assert [one for one in listed if one[0] == "v1-stock"] == [
-        ("v1-stock", "linux/amd64", True), ("v1-stock", "linux/arm64", True),
-    ]  # fmt: skip
+        ("v1-stock", "linux/amd64", True),
+        ("v1-stock", "linux/arm64", True),
+    ]
     assert not any(tag.startswith("k1-") for tag, _, _ in listed)
     blas = next(row for row in rows if row.reference.tag_or_latest == "v1-stock-20-blas-amd64")
     record = outcome.results["amd64/stock/20-blas"].record
@@ -74,25 +75,24 @@ def test_only_what_is_below_the_chain_registry_s_path_is_listed(world: World) ->
 def test_what_is_no_image_or_lost_a_part_is_left_out_and_nothing_else(world: World) -> None:
     images = [world.fake.add_image(f"{CHAIN}/a:{one.name}", one, layers=[one.name.encode()]) for one in (AMD64, ARM64)]
     world.fake.add_index(f"{CHAIN}/a:both", images, attested=True)
-    put_artifact(
-        world.registries, ImageReference(CHAIN, "a", "sbom"), artifact_type="application/x", content=b"{}"
-    )  # fmt: skip
+    put_artifact(world.registries, ImageReference(CHAIN, "a", "sbom"), artifact_type="application/x", content=b"{}")
     world.host.forget(images[0].manifest.config.digest)
     rows = list_images(world.records, "a")
     assert [(row.reference.tag_or_latest, row.platform.name) for row in rows] == [
-        ("aarch64", "aarch64"), ("both", "aarch64"),
-    ]  # fmt: skip
+        ("aarch64", "aarch64"),
+        ("both", "aarch64"),
+    ]
 
 
 def test_a_layer_of_several_steps_adds_what_all_of_them_add(world: World) -> None:
     world.write({"tools/10-Dockerfile-a": STEP, "tools/20-Dockerfile-b": STEP})
-    layer = Layer(
+    layer = LayerFolder(
         name="tools",
         folder=world.root / "tools",
         image=ImageReference.parse("acme/tools:1"),
         base=ImageReference.parse("fat:1"),
     )
-    request = Request(
+    request = LayerRequest(
         root=world.root, layers=(layer,), platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64
     )
     outcome = world.run(plain.read(request).graph)
@@ -186,27 +186,41 @@ def config(**labels: str) -> ImageConfig:
 
 
 def test_a_trail_replaces_the_one_that_was_inherited_and_leaves_other_labels() -> None:
-    trail = (Breadcrumb(step="amd64/stock/10-base", key=KEY),)
-    first = with_trail(config(team="atom"), (Breadcrumb(step="old", key=KEY), *trail))
-    again = with_trail(first, trail)
-    assert read_trail(again) == trail
+    trail = (ProvenanceStep(step="amd64/stock/10-base", key=KEY),)
+    first = with_provenance(config(team="atom"), (ProvenanceStep(step="old", key=KEY), *trail))
+    again = with_provenance(first, trail)
+    assert read_provenance(again) == trail
     assert again.label("team") == "atom"
 
 
 def test_what_an_image_says_of_its_making_is_no_content() -> None:
     plain = config(team="atom")
-    assert identity_of(with_trail(plain, (Breadcrumb(step="x", key=KEY),))) == identity_of(plain)
+    assert identity_of(with_provenance(plain, (ProvenanceStep(step="x", key=KEY),))) == identity_of(plain)
     assert identity_of(config(team="other")) != identity_of(plain)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no json", "7", "null", '"text"', "{}", '{"ab": 1}', '["ab"]', "[[1, 2]]", '[["step"]]', '[["step", "k1-x"]]',
-     f'[["step", "{KEY}", 3]]', '[["step", ["k"]]]', "[" * 100_000],
-)  # fmt: skip
+    [
+        "",
+        "no json",
+        "7",
+        "null",
+        '"text"',
+        "{}",
+        '{"ab": 1}',
+        '["ab"]',
+        "[[1, 2]]",
+        '[["step"]]',
+        '[["step", "k1-x"]]',
+        f'[["step", "{KEY}", 3]]',
+        '[["step", ["k"]]]',
+        "[" * 100_000,
+    ],
+)
 def test_a_label_that_is_no_trail_is_none(text: str) -> None:
     labelled = ImageConfig.make(AMD64, []).with_changes(labels={TRAIL_LABEL: text})
-    assert read_trail(labelled) == ()
+    assert read_provenance(labelled) == ()
 
 
 def test_notes_of_a_tree_come_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from chainbuild.errors import (
 )
 from chainbuild.events import Event, Message
 from chainbuild.images.local_store import LocalImage
-from chainbuild.images.resolver import BaseFinder, find_all
+from chainbuild.images.resolver import ImageResolver, find_all
 from chainbuild.model import ImageInput
 from chainbuild.records.labels import TRAIL_LABEL
 from chainbuild.references import ImageReference, Platform
@@ -35,7 +35,7 @@ class Place:
         self.events: list[Event] = []
         self.handed: list[tuple[str, Platform, str]] = []
         self.refuses: ChainbuildError | None = None
-        self.finder = BaseFinder(self.world.records, self.store, self.events.append, hand_over=self.hand_over)
+        self.finder = ImageResolver(self.world.records, self.store, self.events.append, hand_over=self.hand_over)
 
     def vouched(self, name: str, platform: str = "amd64", **how: Any) -> RemoteImage:
         """An image of the chain registry that this user has signed for."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chainbuild import limits
 from chainbuild.images.stage_statement import (
     PAYLOAD_TYPE,
-    Statement,
+    StageStatement,
     attach_statement,
     payload_of,
     read_payload,
@@ -42,7 +42,7 @@ class Place:
 
     def state(self, tag: str, *values: str, at: float = 1.0, number: int = 1, about: Digest | None = None) -> None:
         asks = tuple(Ask(name="ADDITIONAL_FILES", value=value, option="stock") for value in values)
-        statement = Statement(image=about or self.digest, tag=tag, at=at, asks=asks)
+        statement = StageStatement(image=about or self.digest, tag=tag, at=at, asks=asks)
         there = read_statements(self.registries, self.image, keyring(number))
         attach_statement(self.registries, self.image, statement, keyring(number), there)
 
@@ -99,7 +99,7 @@ def test_tag_that_asks_for_something_else_and_back_has_the_newest(place: Place) 
 def test_statements_of_others_do_not_get_the_users_signature(place: Place) -> None:
     place.state("theirs", "/a", number=2)
     trusted = keyring(1, trusts=(signing_key(2).public,))
-    statement = Statement(image=place.digest, tag="mine", at=2.0, asks=(replace(WORD, value="/a", commas=False),))
+    statement = StageStatement(image=place.digest, tag="mine", at=2.0, asks=(replace(WORD, value="/a", commas=False),))
     there = read_statements(place.registries, place.image, trusted)
     attach_statement(place.registries, place.image, statement, trusted, there)
     assert place.values("mine") == ["/a"]
@@ -179,7 +179,7 @@ def test_image_without_statements_has_none(place: Place) -> None:
     st.text(max_size=8),
 )
 def test_statement_is_parsed_as_it_is_written(asks: list[Ask], tag: str) -> None:
-    statement = Statement(image=IMAGE, tag=tag, at=12.5, asks=tuple(asks))
+    statement = StageStatement(image=IMAGE, tag=tag, at=12.5, asks=tuple(asks))
     assert read_payload(payload_of([statement])) == (statement,)
 
 
@@ -198,7 +198,7 @@ def test_any_bytes_are_a_statement_or_a_value_error(raw: bytes) -> None:
     st.sampled_from(["schema", "image", "tags", "asked"]),
 )
 def test_any_value_in_a_statement_is_taken_or_a_value_error(value: object, name: str) -> None:
-    document = json.loads(payload_of([Statement(image=IMAGE, tag="v1", at=1.0, asks=(WORD,))])) | {name: value}
+    document = json.loads(payload_of([StageStatement(image=IMAGE, tag="v1", at=1.0, asks=(WORD,))])) | {name: value}
     try:
         found = read_payload(json.dumps(document).encode())
     except ValueError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
-from chainbuild.layouts.layer_folder import Layer, Layers, Request, layer_name
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name
 from chainbuild.model import BuildArg, Graph, Secret, StepKind
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.values import replace
@@ -21,16 +21,18 @@ RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEA
 STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG CPU\nRUN make\n"
 
 
-def layer(root: Path, name: str, **changed: Any) -> Layer:
+def layer(root: Path, name: str, **changed: Any) -> LayerFolder:
     image = ImageReference.parse(changed.pop("image", f"meehan/{name}:latest"))
     base = changed.pop("base", None)
     if base and ("/" in base or ":" in base):
         base = ImageReference.parse(base)
-    return replace(Layer(name=name, folder=root / name, image=image, base=base), **changed)
+    return replace(LayerFolder(name=name, folder=root / name, image=image, base=base), **changed)
 
 
-def request(root: Path, *layers: Layer, **changed: Any) -> Request:
-    made = Request(root=root, layers=layers, platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64)
+def request(root: Path, *layers: LayerFolder, **changed: Any) -> LayerRequest:
+    made = LayerRequest(
+        root=root, layers=layers, platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64
+    )
     return replace(made, **changed)
 
 
@@ -41,12 +43,12 @@ def write(root: Path, files: Mapping[str, str]) -> None:
         path.write_text(text)
 
 
-def read(root: Path, files: Mapping[str, str], *layers: Layer, **changed: Any) -> Layers:
+def read(root: Path, files: Mapping[str, str], *layers: LayerFolder, **changed: Any) -> Layers:
     write(root, files)
     return plain.read(request(root, *layers, **changed))
 
 
-def wrong(root: Path, files: Mapping[str, str], *layers: Layer, **changed: Any) -> list[str]:
+def wrong(root: Path, files: Mapping[str, str], *layers: LayerFolder, **changed: Any) -> list[str]:
     write(root, files)
     with pytest.raises(WrongUseError) as caught:
         plain.read(request(root, *layers, **changed))
@@ -116,11 +118,22 @@ FROMS = [
     ("FROM ${NAME}:${TAG}", "ARG NAME=a/b\nARG TAG=1", "a/b:1=>own/base:1"),
     ("FROM ${IMAGE}", "ARG TAG=1\nARG IMAGE=a/b:${TAG}", "IMAGE<-own/base:1"),
     ("FROM a/b@sha256:" + "1" * 64, "", "a/b@sha256:" + "1" * 64 + "=>own/base:1"),
-    ("FROM ${BASEIMAGE} AS build\nRUN make\nFROM build AS more\nFROM more", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
-    ("FROM golang:1 AS tool\nFROM ${BASEIMAGE}\nCOPY --from=tool /t /t", "ARG BASEIMAGE=a/b:1",
-     "BASEIMAGE<-own/base:1 golang:1=>golang:1"),
-    ("FROM ${BASEIMAGE} AS tool\nFROM ${BASEIMAGE}\nCOPY --from=tool /t /t", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
-]  # fmt: skip
+    (
+        "FROM ${BASEIMAGE} AS build\nRUN make\nFROM build AS more\nFROM more",
+        "ARG BASEIMAGE=a/b:1",
+        "BASEIMAGE<-own/base:1",
+    ),
+    (
+        "FROM golang:1 AS tool\nFROM ${BASEIMAGE}\nCOPY --from=tool /t /t",
+        "ARG BASEIMAGE=a/b:1",
+        "BASEIMAGE<-own/base:1 golang:1=>golang:1",
+    ),
+    (
+        "FROM ${BASEIMAGE} AS tool\nFROM ${BASEIMAGE}\nCOPY --from=tool /t /t",
+        "ARG BASEIMAGE=a/b:1",
+        "BASEIMAGE<-own/base:1",
+    ),
+]
 
 
 @pytest.mark.parametrize(("froms", "args", "expected"), FROMS, ids=[one[0][:40] for one in FROMS])
@@ -150,19 +163,35 @@ def test_nothing(tmp_path: Path) -> None:
 
 
 WRONG = [
-    ("ARG BASEIMAGE\nFROM ${BASEIMAGE}\n", {},
-     ":2: FROM ${BASEIMAGE} names no image, and no base is given", "--base IMAGE"),
-    ("FROM ${BASEIMAGE}\n", {"base": "a/b:1"},
-     ":1: FROM uses BASEIMAGE, but no ARG before it declares it", "Write ARG BASEIMAGE"),
+    (
+        "ARG BASEIMAGE\nFROM ${BASEIMAGE}\n",
+        {},
+        ":2: FROM ${BASEIMAGE} names no image, and no base is given",
+        "--base IMAGE",
+    ),
+    (
+        "FROM ${BASEIMAGE}\n",
+        {"base": "a/b:1"},
+        ":1: FROM uses BASEIMAGE, but no ARG before it declares it",
+        "Write ARG BASEIMAGE",
+    ),
     ("FROM scratch\n", {"base": "a/b:1"}, ":1: FROM scratch has no place for a base", "ARG BASEIMAGE"),
     ("ARG BASEIMAGE=A/B\nFROM ${BASEIMAGE}\n", {}, "'B' is not a repository's name", "lower case"),
-    ("ARG BASEIMAGE=a/b\nFROM ${BASEIMAGE}\n", {"base_arg": "BASE_IMAGE"},
-     ":2: no FROM uses the ARG BASE_IMAGE", "Perhaps you meant BASEIMAGE."),
-    ("ARG BASEIMAGE=a/b\nFROM debian\n", {"base_arg": "BASEIMAGE"},
-     ":2: no FROM uses the ARG BASEIMAGE", "ARGs before the first FROM: BASEIMAGE."),
+    (
+        "ARG BASEIMAGE=a/b\nFROM ${BASEIMAGE}\n",
+        {"base_arg": "BASE_IMAGE"},
+        ":2: no FROM uses the ARG BASE_IMAGE",
+        "Perhaps you meant BASEIMAGE.",
+    ),
+    (
+        "ARG BASEIMAGE=a/b\nFROM debian\n",
+        {"base_arg": "BASEIMAGE"},
+        ":2: no FROM uses the ARG BASEIMAGE",
+        "ARGs before the first FROM: BASEIMAGE.",
+    ),
     ("FROM debian\n", {"base_arg": "X"}, ":1: no FROM uses the ARG X", "No ARG stands before"),
     ("RUN make\n", {}, ":1: ", ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "changed", "message", "hint"), WRONG, ids=[f"{one[0]}{one[1]}" for one in WRONG])
@@ -211,8 +240,9 @@ def test_names_are_each_one_s_own(tmp_path: Path) -> None:
     one = layer(tmp_path, "os")
     told = wrong(tmp_path, TWO, one, replace(layer(tmp_path, "release", image="meehan/os"), name="os"))
     assert [text.partition("\n")[0] for text in told] == [
-        "the layers 'os' and 'os' would both be meehan/os", "two layers are called 'os'"
-    ]  # fmt: skip
+        "the layers 'os' and 'os' would both be meehan/os",
+        "two layers are called 'os'",
+    ]
     told = wrong(tmp_path, TWO, layer(tmp_path, "os", image=f"meehan/os:{'t' * 125}"))
     assert "with the platform behind it, the tag is too long" in told[0]
 
@@ -222,9 +252,11 @@ def test_names_are_each_one_s_own(tmp_path: Path) -> None:
 
 def test_numbered_dockerfiles_are_one_layer(tmp_path: Path) -> None:
     files = {
-        "tools/10-Dockerfile-a": STEP, "tools/20-Dockerfile-b": STEP, "tools/b-amd64-args": "CPU=ZEN\n",
+        "tools/10-Dockerfile-a": STEP,
+        "tools/20-Dockerfile-b": STEP,
+        "tools/b-amd64-args": "CPU=ZEN\n",
         "tools/b-test": "#!/bin/sh\ntrue\n",
-    }  # fmt: skip
+    }
     layers = read(tmp_path, files, layer(tmp_path, "tools", base="debian:12"))
     assert (
         shown(layers.graph)
@@ -240,14 +272,20 @@ amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZE
 
 def test_the_parts_of_a_step(tmp_path: Path) -> None:
     files = {
-        "r/Dockerfile": RELEASE + "ARG CPU\n", "r/layer-x86_64-args": "CPU=ZEN\n", "r/layer-test": "#!/bin/sh\ntrue\n",
-    }  # fmt: skip
+        "r/Dockerfile": RELEASE + "ARG CPU\n",
+        "r/layer-x86_64-args": "CPU=ZEN\n",
+        "r/layer-test": "#!/bin/sh\ntrue\n",
+    }
     said = layer(tmp_path, "r", build_args=(BuildArg(name="RELEASE", value="22", origin="chainbuild.yaml:5"),))
     secret = Secret(id="token", spec="id=token,env=T")
     layers = read(
-        tmp_path, files, said, build_args=(BuildArg(name="CPU", value="OLD", origin="--build-arg"),),
-        build_contexts=(("src", "/src"), ("tool", "docker-image://golang:1")), secrets=(secret,),
-    )  # fmt: skip
+        tmp_path,
+        files,
+        said,
+        build_args=(BuildArg(name="CPU", value="OLD", origin="--build-arg"),),
+        build_contexts=(("src", "/src"), ("tool", "docker-image://golang:1")),
+        secrets=(secret,),
+    )
     (step,) = layers.graph
     assert step.kind is StepKind.BUILD
     assert (step.context, step.dockerfile) == (tmp_path / "r", tmp_path / "r/Dockerfile")
@@ -265,14 +303,24 @@ BOTH = "A layer is built from one Dockerfile, or from NN-Dockerfile-<descriptor>
 
 def test_what_is_wrong_with_folders_and_args_is_told_at_once(tmp_path: Path) -> None:
     files = {
-        "both/Dockerfile": OS, "both/10-Dockerfile-a": STEP, "none/inside/Dockerfile": OS, "r/Dockerfile": RELEASE,
-        "r/layer-amd64-args": "RELEAS=1\n", "r/layer-x86_64-args": "RELEASE=1\n", "r/layer-test": "no script\n",
-    }  # fmt: skip
+        "both/Dockerfile": OS,
+        "both/10-Dockerfile-a": STEP,
+        "none/inside/Dockerfile": OS,
+        "r/Dockerfile": RELEASE,
+        "r/layer-amd64-args": "RELEAS=1\n",
+        "r/layer-x86_64-args": "RELEASE=1\n",
+        "r/layer-test": "no script\n",
+    }
     said = (BuildArg(name="RELEAZE", value="1", origin="chainbuild.yaml:9"),)
     told = wrong(
-        tmp_path, files, layer(tmp_path, "both"), layer(tmp_path, "none"), layer(tmp_path, "gone"),
-        layer(tmp_path, "r", build_args=said), build_args=(BuildArg(name="NOBODY", value="", origin="--build-arg"),),
-    )  # fmt: skip
+        tmp_path,
+        files,
+        layer(tmp_path, "both"),
+        layer(tmp_path, "none"),
+        layer(tmp_path, "gone"),
+        layer(tmp_path, "r", build_args=said),
+        build_args=(BuildArg(name="NOBODY", value="", origin="--build-arg"),),
+    )
     assert told == [
         "there is no folder 'ROOT/gone'\n    A layer is a folder with a Dockerfile.",
         "--build-arg: no Dockerfile declares the arg NOBODY\n    Write 'ARG NOBODY' in the Dockerfile that uses it.",

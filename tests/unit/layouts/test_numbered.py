@@ -61,11 +61,17 @@ def test_platforms_and_options(world: World) -> None:
     world.write({**THREE_STEPS, "extras/1-Dockerfile-a": STEP, "extras/2-Dockerfile-b": STEP})
     graph = world.graph((AMD64, ARM64), ("stock", "extras"))
     assert [f"{chain.platform}/{chain.option}" for chain in graph.chains] == [
-        "amd64/stock", "amd64/extras", "aarch64/stock", "aarch64/extras"
-    ]  # fmt: skip
+        "amd64/stock",
+        "amd64/extras",
+        "aarch64/stock",
+        "aarch64/extras",
+    ]
     assert [str(chain.base) for chain in graph.chains] == [
-        "fat:1", "amd64/stock/production", "fat:1", "aarch64/stock/production"
-    ]  # fmt: skip
+        "fat:1",
+        "amd64/stock/production",
+        "fat:1",
+        "aarch64/stock/production",
+    ]
     by_id = graph.by_id
     assert by_id["aarch64/stock/20-blas"].args[0].value == "ARMV8"
     assert by_id["amd64/extras/1-a"].image("BASE_IMAGE").source == "amd64/stock/production"
@@ -152,8 +158,9 @@ def test_the_command_line_wins_over_a_file(world: World) -> None:
     )
     graph = world.graph().by_id
     assert {arg.name: arg.value for arg in graph["amd64/stock/20-blas"].args} == {
-        "CPU": "ZEN", "http_proxy": "http://proxy"
-    }  # fmt: skip
+        "CPU": "ZEN",
+        "http_proxy": "http://proxy",
+    }
     assert [arg.name for arg in graph["amd64/stock/10-base"].args] == ["http_proxy"]
 
 

@@ -253,9 +253,17 @@ def dangling_tag(world: World, secret: Path) -> None:
 @pytest.mark.parametrize(
     "prepare",
     [
-        linked_blob, linked_blob_folder, linked_store, linked_top, fifo_blob, fifo_link, odd_names, odd_links, dangling_tag,
+        linked_blob,
+        linked_blob_folder,
+        linked_store,
+        linked_top,
+        fifo_blob,
+        fifo_link,
+        odd_names,
+        odd_links,
+        dangling_tag,
     ],
-)  # fmt: skip
+)
 def test_take_over_of_prepared_folder_adds_nothing_and_ends(world: World, tmp_path: Path, prepare: Prepare) -> None:
     """A foreign tree may bring a folder that was made to lead elsewhere, to hang, or to confuse."""
     (tmp_path / "private").mkdir()

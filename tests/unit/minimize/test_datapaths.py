@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.constants import Constants, constants_of, paths_in_text
 from chainbuild.minimize.elf import Elf, ElfReader
-from chainbuild.minimize.ground import Wishes
+from chainbuild.minimize.ground import MinimizeArgs
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.notices import fixes, texts
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import GLIBC, library, plant, program
 
 STATUS = b"".join(
@@ -39,11 +39,11 @@ def job(tmp_path, chain=CHAIN, production=GLIBC, *, additional=(), **wishes):
         production=plant(tmp_path / "production", production),
         output=str(tmp_path / "out"),
         additional_files=additional,
-        wishes=Wishes(**wishes),
+        wishes=MinimizeArgs(**wishes),
         package_records=False,
     )
     report = minimize_report(pack(order))
-    walk = Root(order.output).walk("/")
+    walk = RootFileSystem(order.output).walk("/")
     files = {path for path, node in walk if node.kind != "dir"} - {"/etc/ld.so.cache"}
     return files, report
 
@@ -115,7 +115,7 @@ def test_command_takes_packages_a_switch_or_nothing(tmp_path, value, capsys):
     chain = plant(tmp_path / "chain", {**GLIBC, **CHAIN})
     words = ["pack", chain, "--production", plant(tmp_path / "p", GLIBC), "--output", str(tmp_path / "out")]
     assert main([*words, "--report", str(tmp_path / "r"), "--keep-data", value, "--package-records", "0"]) == 0
-    kept = {path for path, _ in Root(str(tmp_path / "out")).walk("/")} & DATA
+    kept = {path for path, _ in RootFileSystem(str(tmp_path / "out")).walk("/")} & DATA
     assert (
         kept
         == {"moon, ?none": {"/usr/share/moon/map", "/usr/share/moon/map.1"}, "1": DATA, "0": set(), "": set()}[value]
@@ -126,11 +126,25 @@ def test_command_takes_packages_a_switch_or_nothing(tmp_path, value, capsys):
 @pytest.mark.parametrize(
     "path",
     [
-        "/proc/self/maps", "/dev/null", "/tmp/x", "/var/cache/x/y", "/usr/include/x.h", "/usr/share/doc/x", "/etc/passwd",
-        "/usr/bin/gcc-12", "/usr/share/locale/x", "/bin/sh", "/var/lib/dpkg/x", "/usr/lib/x/libx.so.1", "/usr/share/x",
-        "/etc/hosts", "/usr/lib", "/usr/local/share", "/home/u/x",
+        "/proc/self/maps",
+        "/dev/null",
+        "/tmp/x",
+        "/var/cache/x/y",
+        "/usr/include/x.h",
+        "/usr/share/doc/x",
+        "/etc/passwd",
+        "/usr/bin/gcc-12",
+        "/usr/share/locale/x",
+        "/bin/sh",
+        "/var/lib/dpkg/x",
+        "/usr/lib/x/libx.so.1",
+        "/usr/share/x",
+        "/etc/hosts",
+        "/usr/lib",
+        "/usr/local/share",
+        "/home/u/x",
     ],
-)  # fmt: skip
+)
 def test_noise_is_not_reported(tmp_path, path):
     shared: dict[str, bytes | str | None] = {
         "/usr/share/x/a": b"",
@@ -173,7 +187,7 @@ def test_paths_in_scripts_and_settings_count_and_libraries_among_them(tmp_path):
 def scanned(tmp_path, data: bytes) -> Constants:
     path = tmp_path / "x"
     path.write_bytes(data)
-    elf = ElfReader().read(Root(str(tmp_path)), "/x")
+    elf = ElfReader().read(RootFileSystem(str(tmp_path)), "/x")
     assert isinstance(elf, Elf)
     return constants_of(str(path), elf)
 

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from chainbuild.minimize.discover import Wishes, services_in
+from chainbuild.minimize.discover import MinimizeArgs, services_in
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.notices import texts
 from chainbuild.minimize.plugins import libraries_in
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.scripts import interpreters_of
 from tests.support.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
 
@@ -25,10 +25,10 @@ def job(tmp_path, chain, production=GLIBC, additional=(), **wishes):
         production=plant(tmp_path / "production", production),
         output=str(tmp_path / "out"),
         additional_files=additional,
-        wishes=Wishes(**wishes),
+        wishes=MinimizeArgs(**wishes),
     )
     report = minimize_report(pack(order))
-    walk = Root(order.output).walk("/")
+    walk = RootFileSystem(order.output).walk("/")
     files = {path for path, node in walk if node.kind != "dir"} - {"/etc/ld.so.cache"}
     return files, report, [(row["name"], row["kind"], row["state"]) for row in report["opened"]]
 
@@ -90,9 +90,12 @@ GIO = {
 def test_plugins_come_with_the_library_that_loads_them_and_with_no_other(tmp_path):
     files, report, _ = job(tmp_path, GIO)
     assert files == {
-        "/usr/local/bin/x", "/usr/local/lib/libgio-2.0.so.0", "/usr/local/lib/libgnutls.so",
-        f"{LIB}/gio/modules/libtls.so", f"{LIB}/gio/modules/giomodule.cache",
-    }  # fmt: skip
+        "/usr/local/bin/x",
+        "/usr/local/lib/libgio-2.0.so.0",
+        "/usr/local/lib/libgnutls.so",
+        f"{LIB}/gio/modules/libtls.so",
+        f"{LIB}/gio/modules/giomodule.cache",
+    }
     row = next(row for row in report["files"] if row["path"].endswith("libtls.so"))
     assert row["because"] == f"{LIB}/libgio-2.0.so.0.7"
     assert row["reason"] == f"GIO modules, which {LIB}/libgio-2.0.so.0.7 loads"
@@ -133,14 +136,25 @@ def test_glvnd_and_vulkan_manifests_and_what_they_name(tmp_path):
     }
     files, _, _ = job(tmp_path, chain)
     assert files == {
-        "/usr/local/bin/gl", f"{LIB}/dri/swrast_dri.so", f"{LIB}/libvulkan_lvp.so",
-        "/usr/share/glvnd/egl_vendor.d/50_mesa.json", "/usr/share/vulkan/icd.d/lvp.json",
+        "/usr/local/bin/gl",
+        f"{LIB}/dri/swrast_dri.so",
+        f"{LIB}/libvulkan_lvp.so",
+        "/usr/share/glvnd/egl_vendor.d/50_mesa.json",
+        "/usr/share/vulkan/icd.d/lvp.json",
         "/usr/share/vulkan/icd.d/odd.json",
-        *(f"/usr/local/lib/{name}" for name in (
-            "libEGL.so.1", "libGLX.so.0", "libGLX_mesa.so.0", "libvulkan.so.1", "libEGL_mesa.so.0", "libgbm.so.1",
-            "libLLVM.so",
-        )),
-    }  # fmt: skip
+        *(
+            f"/usr/local/lib/{name}"
+            for name in (
+                "libEGL.so.1",
+                "libGLX.so.0",
+                "libGLX_mesa.so.0",
+                "libvulkan.so.1",
+                "libEGL_mesa.so.0",
+                "libgbm.so.1",
+                "libLLVM.so",
+            )
+        ),
+    }
 
 
 @pytest.mark.parametrize(
@@ -221,8 +235,10 @@ def test_interpreters_are_told_or_kept_on_request(tmp_path):
     bare = {"/lib64/ld-linux-x86-64.so.2": LD_SO}
     files, report, opened = job(tmp_path / "a", SCRIPTS, bare)
     assert opened == [
-        ("/usr/bin/env", "interpreter", "left"), ("perl", "interpreter", "left"), ("/bin/sh", "interpreter", "left"),
-    ]  # fmt: skip
+        ("/usr/bin/env", "interpreter", "left"),
+        ("perl", "interpreter", "left"),
+        ("/bin/sh", "interpreter", "left"),
+    ]
     assert len(report["scripts"]) == 3
     files, report, opened = job(tmp_path / "b", SCRIPTS, bare, keep_interpreters=True)
     assert {"/bin", "/usr/bin/sh", "/usr/bin/dash", "/usr/bin/perl", "/usr/bin/env"} <= files

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader, VersionNeed, read_elf
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import CORE, EXEC, PIE, REL, build_elf, plant
 
 WHOLE = build_elf(
@@ -169,7 +169,7 @@ def test_a_name_that_is_no_text_survives():
 
 
 def test_the_reader_remembers_and_refuses_what_is_no_file(tmp_path):
-    root = Root(plant(tmp_path / "root", {"/a": WHOLE, "/link": "a", "/text": b"hello"}))
+    root = RootFileSystem(plant(tmp_path / "root", {"/a": WHOLE, "/link": "a", "/text": b"hello"}))
     os.mkfifo(tmp_path / "root" / "pipe")
     reader = ElfReader()
     assert isinstance(reader.read(root, "/a"), Elf)

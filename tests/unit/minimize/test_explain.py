@@ -9,7 +9,7 @@ import pytest
 
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.packages import owned
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
 LIB = "/usr/lib/x86_64-linux-gnu"
@@ -63,7 +63,7 @@ CHAIN: dict[str, bytes | str | None] = {
 
 
 def test_owners(tmp_path):
-    ownership = owned(Root(plant(tmp_path, CHAIN)))
+    ownership = owned(RootFileSystem(plant(tmp_path, CHAIN)))
     assert sorted(ownership.packages) == ["deb:liba1:amd64", "deb:tool:all", "deb:tzdata:all", "pypi:one"]
     assert ownership.packages["deb:liba1:amd64"].version == "1.0-1"
     assert ownership.packages["pypi:one"].version == "1.5"
@@ -85,7 +85,7 @@ def test_owners_by_apk(tmp_path):
         b"P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nm:M <m@x>\nF:lib\nR:ld-musl-x86_64.so.1\na:0:0:755\nF:\nR:top\n\n"
     )
     tree = {"/lib/apk/db/installed": installed, "/lib/ld-musl-x86_64.so.1": b"", "/top": b""}
-    ownership = owned(Root(plant(tmp_path, tree)))
+    ownership = owned(RootFileSystem(plant(tmp_path, tree)))
     package = ownership.packages["apk:musl:x86_64"]
     assert (package.version, package.licence, package.supplier) == ("1.2.5-r0", "MIT", "M <m@x>")
     assert sorted(ownership.files) == ["/lib/ld-musl-x86_64.so.1", "/top"]
@@ -96,7 +96,7 @@ def test_owners_by_apk(tmp_path):
 )
 def test_odd_records_own_nothing(tmp_path, text):
     tree = dict.fromkeys(("/var/lib/dpkg/status", "/lib/apk/db/installed", f"{SITE}/a.dist-info/METADATA"), text)
-    assert owned(Root(plant(tmp_path, tree))).packages == {}
+    assert owned(RootFileSystem(plant(tmp_path, tree))).packages == {}
 
 
 @pytest.fixture
@@ -115,8 +115,9 @@ def test_where_every_byte_went(report):
     rows = {row["package"]: row for row in document["packages"]}
     assert rows["deb:tool:all"]["bytes"] == {"kept": 0, "production": 0, "trimmed": 0, "left": 3500}
     assert rows["deb:tool:all"]["largest"] == [
-        {"path": "/usr/bin/tool", "bytes": 3000}, {"path": "/usr/share/tool/data", "bytes": 500},
-    ]  # fmt: skip
+        {"path": "/usr/bin/tool", "bytes": 3000},
+        {"path": "/usr/share/tool/data", "bytes": 500},
+    ]
     assert rows["pypi:one"]["files"] == {"kept": 3, "production": 0, "trimmed": 1, "left": 0}
     assert rows["dir:/etc"]["files"]["production"] == 2
     assert rows["deb:liba1:amd64"]["bytes"]["left"] == 0
@@ -128,52 +129,92 @@ def test_where_every_byte_went(report):
 @pytest.mark.parametrize(
     ("wanted", "lines"),
     [
-        ("/usr/local/lib/libb.so.1", [
-            "/usr/local/lib/libb.so.1: file, * bytes, from /usr/lib/x86_64-linux-gnu/libb.so.1 of the chain's image",
-            "  /usr/local/bin/x: documented folder /usr/local/bin",
-            "    /usr/local/bin/x needs liba.so.1",
-            "      /usr/lib/x86_64-linux-gnu/liba.so.1.2 needs libb.so.1 (the production image has none)",
-        ]),
-        ("liba.so.1.2", [
-            ("/usr/local/lib/liba.so.1: file, * bytes, of deb:liba1:amd64, from"
-            " /usr/lib/x86_64-linux-gnu/liba.so.1.2 of the chain's image"),
-            "  /usr/local/bin/x: documented folder /usr/local/bin",
-            "    /usr/local/bin/x needs liba.so.1 (the production image has none)",
-        ]),
-        ("libc.so.6", [
-            "/lib/x86_64-linux-gnu/libc.so.6: the production image has it; needed by", "  /usr/local/bin/x",
-        ]),
+        (
+            "/usr/local/lib/libb.so.1",
+            [
+                "/usr/local/lib/libb.so.1: file, * bytes, from /usr/lib/x86_64-linux-gnu/libb.so.1 of the chain's image",
+                "  /usr/local/bin/x: documented folder /usr/local/bin",
+                "    /usr/local/bin/x needs liba.so.1",
+                "      /usr/lib/x86_64-linux-gnu/liba.so.1.2 needs libb.so.1 (the production image has none)",
+            ],
+        ),
+        (
+            "liba.so.1.2",
+            [
+                (
+                    "/usr/local/lib/liba.so.1: file, * bytes, of deb:liba1:amd64, from"
+                    " /usr/lib/x86_64-linux-gnu/liba.so.1.2 of the chain's image"
+                ),
+                "  /usr/local/bin/x: documented folder /usr/local/bin",
+                "    /usr/local/bin/x needs liba.so.1 (the production image has none)",
+            ],
+        ),
+        (
+            "libc.so.6",
+            [
+                "/lib/x86_64-linux-gnu/libc.so.6: the production image has it; needed by",
+                "  /usr/local/bin/x",
+            ],
+        ),
         (f"{SITE}/one/tests/t.py", [f"{SITE}/one/tests/t.py: DROP_TESTS took it out (3 bytes)"]),
-        ("libplug.so", [
-            f"{LIB}/libplug.so: left out; {LIB}/libb.so.1 loads it (named in its data)",
-        ]),
-        ("libgone.so", [
-            f"libgone.so: not in the chain's image; {LIB}/libb.so.1 needs it",
-        ]),
-        ("/usr/bin/tool", [
-            ("/usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept needs"
-            " it. ADDITIONAL_FILES can name it."),
-        ]),
-        ("/usr/bin/nothing", [
-            "/usr/bin/nothing is not in the result, and no file or link of the chain's image is called so",
-        ]),
-        (f"{LIB}/liba.so.1", [
-            f"{LIB}/liba.so.1: a link of the chain's image to {LIB}/liba.so.1.2; itself it is not in the result",
-            ("  /usr/local/lib/liba.so.1: file, * bytes, of deb:liba1:amd64, from"
-            " /usr/lib/x86_64-linux-gnu/liba.so.1.2 of the chain's image"),
-            "    /usr/local/bin/x: documented folder /usr/local/bin",
-            "      /usr/local/bin/x needs liba.so.1 (the production image has none)",
-        ]),
-        ("tool-link", [
-            "/usr/bin/tool-link: a link of the chain's image to /usr/bin/tool; itself it is not in the result",
-            ("  /usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept needs"
-            " it. ADDITIONAL_FILES can name it."),
-        ]),
-        ("/usr/local/bin/y", [
-            "/usr/local/bin/y: symbolic link, 0 bytes, to x", "  /usr/local/bin/y: documented folder /usr/local/bin",
-        ]),
+        (
+            "libplug.so",
+            [
+                f"{LIB}/libplug.so: left out; {LIB}/libb.so.1 loads it (named in its data)",
+            ],
+        ),
+        (
+            "libgone.so",
+            [
+                f"libgone.so: not in the chain's image; {LIB}/libb.so.1 needs it",
+            ],
+        ),
+        (
+            "/usr/bin/tool",
+            [
+                (
+                    "/usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept"
+                    " needs it. ADDITIONAL_FILES can name it."
+                ),
+            ],
+        ),
+        (
+            "/usr/bin/nothing",
+            [
+                "/usr/bin/nothing is not in the result, and no file or link of the chain's image is called so",
+            ],
+        ),
+        (
+            f"{LIB}/liba.so.1",
+            [
+                f"{LIB}/liba.so.1: a link of the chain's image to {LIB}/liba.so.1.2; itself it is not in the result",
+                (
+                    "  /usr/local/lib/liba.so.1: file, * bytes, of deb:liba1:amd64, from"
+                    " /usr/lib/x86_64-linux-gnu/liba.so.1.2 of the chain's image"
+                ),
+                "    /usr/local/bin/x: documented folder /usr/local/bin",
+                "      /usr/local/bin/x needs liba.so.1 (the production image has none)",
+            ],
+        ),
+        (
+            "tool-link",
+            [
+                "/usr/bin/tool-link: a link of the chain's image to /usr/bin/tool; itself it is not in the result",
+                (
+                    "  /usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept"
+                    " needs it. ADDITIONAL_FILES can name it."
+                ),
+            ],
+        ),
+        (
+            "/usr/local/bin/y",
+            [
+                "/usr/local/bin/y: symbolic link, 0 bytes, to x",
+                "  /usr/local/bin/y: documented folder /usr/local/bin",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_explain(report, capsys, wanted, lines):
     capsys.readouterr()
     code = main(["explain", str(report), wanted])

@@ -13,18 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chainbuild.minimize import problems
-from chainbuild.minimize.discover import Wishes
+from chainbuild.minimize.discover import MinimizeArgs
 from chainbuild.minimize.elf import Elf, ElfProblem, read_elf
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.trim import SWITCHES, Trim
 from chainbuild.minimize.verify import verify
 from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 EVERYTHING = {
-    "wishes": Wishes(keep_dlopen=True, keep_plugins=True, keep_interpreters=True, keep_all_data=True),
+    "wishes": MinimizeArgs(keep_dlopen=True, keep_plugins=True, keep_interpreters=True, keep_all_data=True),
     "trim": Trim(**dict.fromkeys(SWITCHES, True)),
     "sbom": True,
 }
@@ -51,7 +51,7 @@ def job(tmp_path, chain, production=GLIBC, **more):
 
 
 def files(outcome):
-    return {path for path, node in Root(outcome.order.output).walk("/") if node.kind != "dir"}
+    return {path for path, node in RootFileSystem(outcome.order.output).walk("/") if node.kind != "dir"}
 
 
 def test_data_and_surroundings_that_lead_outside_are_not_followed(tmp_path):
@@ -73,7 +73,7 @@ def test_data_and_surroundings_that_lead_outside_are_not_followed(tmp_path):
     assert errors(outcome) == []
     for path in files(outcome):
         assert "secret" not in path
-        assert b"secret words" not in (Root(outcome.order.output).read(path) or b"")
+        assert b"secret words" not in (RootFileSystem(outcome.order.output).read(path) or b"")
 
 
 def test_data_of_very_many_names_is_limited(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chainbuild.minimize.abi import Abi
 from chainbuild.minimize.elf import ElfReader
 from chainbuild.minimize.ldcache import CacheEntry, build_cache, compare_names, encode_cache, parse_cache
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import ARM64, GLIBC, I386, library, plant
 
 AMD64 = Abi(name="amd64", bits=64, little=True, machine=62)
@@ -96,7 +96,7 @@ def test_a_tree_is_listed_as_ldconfig_does(tmp_path):
         "/usr/local/lib/glibc-hwcaps/x86-64-v3/libone.so.1": library("libone.so.1"),
         "/usr/lib/libone.so.1": library("libone.so.1"),
     }
-    root = Root(plant(tmp_path / "r", tree))
+    root = RootFileSystem(plant(tmp_path / "r", tree))
     rows = [(one.name, one.path, one.flags, one.hwcaps) for one in build_cache(root, ElfReader(), AMD64, BUILT_IN)]
     local = "/usr/local/lib"
     assert rows == [

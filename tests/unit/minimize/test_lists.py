@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.minimize.lists import Word, as_list, words_in
+from chainbuild.minimize.lists import ListWord, as_list, words_in
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def test_words_are_separated_by_commas_or_white_space(value: str, texts: list[st
 
 def test_prefixes_are_read() -> None:
     assert words_in("?/a !/b /c?") == (
-        Word(text="/a", optional=True),
-        Word(text="/b", taken_back=True),
-        Word(text="/c?"),
+        ListWord(text="/a", optional=True),
+        ListWord(text="/b", taken_back=True),
+        ListWord(text="/c?"),
     )
 
 
 def test_word_that_must_name_something_counts() -> None:
-    assert words_in("?/a /a") == words_in("/a ?/a") == (Word(text="/a"),)
+    assert words_in("?/a /a") == words_in("/a ?/a") == (ListWord(text="/a"),)
 
 
 @given(st.text())

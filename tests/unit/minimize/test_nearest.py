@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chainbuild.minimize import nearest as module
 from chainbuild.minimize.nearest import MOST, nearest
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import plant
 
 TREE: dict[str, bytes | str | None] = {
@@ -25,7 +25,7 @@ TREE: dict[str, bytes | str | None] = {
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    return Root(plant(tmp_path_factory.mktemp("nearest"), TREE))
+    return RootFileSystem(plant(tmp_path_factory.mktemp("nearest"), TREE))
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,16 @@ def tree(tmp_path_factory):
         ("/usr/bin/GIT", ("/usr/bin/git", "/usr/bin/gitk")),
         ("/usr/share/misc/magic.mgc", ("/usr/share/magic/magic.mgc", "/usr/lib/file/magic.mgc")),
         ("/srv/link/magick/magic.mgc", ("/usr/share/magic/magic.mgc", "/usr/lib/file/magic.mgc")),
-        ("/usr/lib/*/sasl/libplain*", ("/usr/lib/x86_64-linux-gnu/sasl2/libplain.so",
-                                       "/usr/lib/x86_64-linux-gnu/sasl2/libplain.so.2")),
+        (
+            "/usr/lib/*/sasl/libplain*",
+            ("/usr/lib/x86_64-linux-gnu/sasl2/libplain.so", "/usr/lib/x86_64-linux-gnu/sasl2/libplain.so.2"),
+        ),
         ("/usr/lib/arm-linux-gnueabihf/x", ("/usr/lib",)),
         ("/srv/od/\\[a\\]/file", ("/srv/odd/[a]/file", "/usr/lib/file")),
         ("/none/at/all", ("/",)),
         ("/none/*", ("/",)),
     ],
-)  # fmt: skip
+)
 def test_nearest_pattern_without_match_gives_close_paths(tree, pattern, paths):
     assert nearest(tree, [pattern]) == {pattern: paths}
 
@@ -54,7 +56,7 @@ def test_nearest_several_patterns_are_answered_each(tree):
 
 def test_nearest_large_tree_is_not_searched_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MOST_ENTRIES", 5)
-    tree = Root(plant(tmp_path, {f"/a/{number}": b"" for number in range(9)} | {"/z/wanted": b""}))
+    tree = RootFileSystem(plant(tmp_path, {f"/a/{number}": b"" for number in range(9)} | {"/z/wanted": b""}))
     assert "/z/wanted" not in nearest(tree, ["/b/wanted"])["/b/wanted"]
     monkeypatch.setattr(module, "_MOST_ENTRIES", 50)
     assert "/z/wanted" in nearest(tree, ["/b/wanted"])["/b/wanted"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from chainbuild.minimize.lists import words_in
 from chainbuild.minimize.notices import Notice, fix_line, fixes, rows, texts
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import plant
 
 
@@ -23,16 +23,21 @@ def test_texts_read_the_reports_of_both_schemas():
 
 def test_fixes_of_one_argument_become_one_line():
     reported = [
-        {"fix": "KEEP_DATA=git"}, {"fix": ""}, {"fix": "ADDITIONAL_FILES=/a /b"}, {"fix": "KEEP_DATA=file"},
-        {"fix": "KEEP_DLOPEN=1"}, {"fix": "ADDITIONAL_FILES=/b /c\\,d"}, {"fix": "KEEP_DLOPEN=1"},
-    ]  # fmt: skip
+        {"fix": "KEEP_DATA=git"},
+        {"fix": ""},
+        {"fix": "ADDITIONAL_FILES=/a /b"},
+        {"fix": "KEEP_DATA=file"},
+        {"fix": "KEEP_DLOPEN=1"},
+        {"fix": "ADDITIONAL_FILES=/b /c\\,d"},
+        {"fix": "KEEP_DLOPEN=1"},
+    ]
     assert fixes(reported) == ("KEEP_DATA=git file", "ADDITIONAL_FILES=/a /b /c\\,d", "KEEP_DLOPEN=1")
 
 
 @given(st.text(alphabet="ab ,*?[]\\!\n\t\udc80é", min_size=1, max_size=12))
 def test_fix_line_of_a_path_matches_that_path(tmp_path_factory, name):
     path = f"/srv/{name}"
-    tree = Root(plant(tmp_path_factory.mktemp("f"), {path: b""}))
+    tree = RootFileSystem(plant(tmp_path_factory.mktemp("f"), {path: b""}))
     argument, _, value = fix_line("ADDITIONAL_FILES", [path]).partition("=")
     (word,) = words_in(value)
     assert argument == "ADDITIONAL_FILES"

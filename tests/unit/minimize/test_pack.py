@@ -13,7 +13,7 @@ from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.ldcache import read_cache
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.verify import verify
 from tests.support.elf_builder import ARM64, GLIBC, LD_SO, LIBC, LOADER, library, plant, program
 
@@ -46,7 +46,7 @@ def do(tmp_path):
 
 
 def files(outcome):
-    root = Root(outcome.order.output)
+    root = RootFileSystem(outcome.order.output)
     return {path: (node.target or node.kind) for path, node in root.walk("/") if node.kind != "dir"}
 
 
@@ -85,8 +85,10 @@ def test_exactly_what_is_lacking_is_brought(do):
         {"asker": f"{LIB}/liba.so.1.2", "name": "libb.so.1"},
     ]
     assert [one["path"] for one in report["from_production"]] == [
-        "/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2", f"{LIB}/libhave.so.1",
-    ]  # fmt: skip
+        "/lib/x86_64-linux-gnu/libc.so.6",
+        "/lib64/ld-linux-x86-64.so.2",
+        f"{LIB}/libhave.so.1",
+    ]
 
 
 def test_the_result_runs_by_its_own_cache(do, tmp_path):
@@ -96,9 +98,11 @@ def test_the_result_runs_by_its_own_cache(do, tmp_path):
     for path in files(outcome):
         os.makedirs(os.path.dirname(merged + path), exist_ok=True)
         os.replace(outcome.order.output + path, merged + path)
-    assert [one.path for one in read_cache(Root(merged)) or ()] == [
-        "/lib/x86_64-linux-gnu/libc.so.6", "/usr/local/lib/liba.so.1", "/lib64/ld-linux-x86-64.so.2",
-    ]  # fmt: skip
+    assert [one.path for one in read_cache(RootFileSystem(merged)) or ()] == [
+        "/lib/x86_64-linux-gnu/libc.so.6",
+        "/usr/local/lib/liba.so.1",
+        "/lib64/ld-linux-x86-64.so.2",
+    ]
     assert verify(merged).findings == []
 
 
@@ -134,7 +138,7 @@ def test_where_the_folder_is_not_searched_it_is_made_so(do):
     plain = {path: what for path, what in GLIBC.items() if "conf" not in path}
     chain = {**GLIBC, "/usr/local/bin/x": program("liba.so"), f"{LIB}/liba.so": library("liba.so")}
     outcome = do(chain, {**plain, "/etc/ld.so.conf": b"/opt/lib\n"})
-    text = Root(outcome.order.output).read("/etc/ld.so.conf")
+    text = RootFileSystem(outcome.order.output).read("/etc/ld.so.conf")
     assert text == b"/usr/local/lib\n/opt/lib\n"
     assert warnings(outcome) == []
 
@@ -185,7 +189,7 @@ def test_musl(do):
     chain = {**musl, "/usr/local/bin/x": x, "/usr/lib/liba.so": library("liba.so", "libc.musl-x86_64.so.1")}
     outcome = do(chain, {**musl, "/etc/ld-musl-x86_64.path": b"/lib\n"})
     assert set(files(outcome)) == {"/usr/local/bin/x", "/usr/local/lib/liba.so", "/etc/ld-musl-x86_64.path"}
-    assert Root(outcome.order.output).read("/etc/ld-musl-x86_64.path") == b"/lib\n/usr/local/lib\n"
+    assert RootFileSystem(outcome.order.output).read("/etc/ld-musl-x86_64.path") == b"/lib\n/usr/local/lib\n"
     assert warnings(outcome) == []
 
 
@@ -203,8 +207,11 @@ def test_additional_locations_are_looked_at_and_additional_files_kept(do):
     more |= {"optional_locations": frozenset(["/none/*"])}
     outcome = do(chain, **more)
     assert set(files(outcome)) - {"/etc/ld.so.cache"} == {
-        "/opt/app/data", "/opt/app/run", "/usr/local/lib/liba.so", "/usr/local/lib/libb.so",
-    }  # fmt: skip
+        "/opt/app/data",
+        "/opt/app/run",
+        "/usr/local/lib/liba.so",
+        "/usr/local/lib/libb.so",
+    }
     assert (errors(outcome), warnings(outcome)) == ([], [])
 
 
@@ -231,8 +238,10 @@ def test_patterns_that_match_nothing_fail_together_with_the_nearest_paths(do):
     ]
     assert files(outcome) == {}
     assert minimize_report(outcome)["nothing"][1] == {
-        "argument": "ADDITIONAL_FILES", "pattern": "/srv/table.csv", "nearest": ["/opt/other/table.csv", "/usr"],
-    }  # fmt: skip
+        "argument": "ADDITIONAL_FILES",
+        "pattern": "/srv/table.csv",
+        "nearest": ["/opt/other/table.csv", "/usr"],
+    }
 
 
 def test_links_among_the_folders_of_a_kept_path_are_kept(do):

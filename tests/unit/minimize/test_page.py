@@ -34,8 +34,9 @@ def test_areas_are_in_proportion_and_fill_the_box(sizes, width, height):
 
 def test_a_box_is_split_across_its_longer_side():
     assert split([1, 3], Box(x=0, y=0, width=8, height=2)) == [
-        Box(x=0, y=0, width=2, height=2), Box(x=2, y=0, width=6, height=2),
-    ]  # fmt: skip
+        Box(x=0, y=0, width=2, height=2),
+        Box(x=2, y=0, width=6, height=2),
+    ]
     assert split([0, 0], Box(x=0, y=0, width=1, height=2))[0].height == 0
     assert squarify([], Box(x=0, y=0, width=1, height=2)) == []
 
@@ -84,8 +85,12 @@ def test_the_page_stands_alone_and_shows_both_images(tmp_path, capsys):
     assert not {"script", "link", "img", "iframe"} & set(names)
     assert not re.search(r"https?:|url\(|@import|<script", text)
     assert {attributes["class"] for tag, attributes in tags.tags if tag == "rect"} == {
-        "kept", "production", "trimmed", "left", "frame",
-    }  # fmt: skip
+        "kept",
+        "production",
+        "trimmed",
+        "left",
+        "frame",
+    }
     assert "others" in text
     assert "&lt;script&gt;" in text
     assert "/usr/local/lib/liba.so" in text
@@ -120,8 +125,10 @@ def test_by_step_each_step_is_a_box_of_its_packages(tmp_path):
     assert pictures[2:] == ["the chain by step", "the result by step"]
     before, after = (text.split(f'aria-label="{label}"')[1].split("</svg>")[0] for label in pictures[2:])
     assert re.findall(r'class="head"[^>]*>([^<]*)<', before) == [
-        "stock/10-&lt;tools&gt;, 19.1 kB", "base image, 6.0 kB", "stock/20-app, 5.0 kB",
-    ]  # fmt: skip
+        "stock/10-&lt;tools&gt;, 19.1 kB",
+        "base image, 6.0 kB",
+        "stock/20-app, 5.0 kB",
+    ]
     assert "others of stock/10-&lt;tools&gt;" in before
     assert "production image" in after
     assert "stock/20-app, 4.0 kB" in after

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from chainbuild.minimize.pythons import pythons
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.whose import answers
 from tests.support.elf_builder import plant
 
@@ -21,7 +21,7 @@ VENV = {
 
 
 def rooted(tmp_path, files, links=(("/opt/venv/bin/python", "/usr/bin/python3.11"),)):
-    root = Root(plant(tmp_path / "root", files))
+    root = RootFileSystem(plant(tmp_path / "root", files))
     for path, target in links:
         os.makedirs(os.path.dirname(root.host + path), exist_ok=True)
         os.symlink(target, root.host + path)

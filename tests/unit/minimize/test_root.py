@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainbuild.minimize.root import Node, Overlay, Root, shown
+from chainbuild.minimize.root import Node, Overlay, RootFileSystem, shown
 from tests.support.elf_builder import plant
 
 TREE: dict[str, bytes | str | None] = {
@@ -29,7 +29,7 @@ TREE: dict[str, bytes | str | None] = {
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "secret").write_text("outside")
-    return Root(plant(tmp_path / "root", TREE))
+    return RootFileSystem(plant(tmp_path / "root", TREE))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ PARTS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "", "loop", "up", "t
 def test_no_path_leaves_the_root(tmp_path_factory, parts, absolute):
     base = tmp_path_factory.mktemp("r")
     tree = {"/a/b/up": "../../../" + "/".join(parts), "/a/top": "/" + "/".join(absolute), "/a/loop": "loop"}
-    root = Root(plant(base / "root", {**tree, "/b/c": b"x"}))
+    root = RootFileSystem(plant(base / "root", {**tree, "/b/c": b"x"}))
     for path in ("/" + "/".join(parts), "/a/b/up", "/a/top", "/" + "/".join(absolute)):
         found = root.resolve(path)
         if found is not None:

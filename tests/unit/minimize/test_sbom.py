@@ -11,7 +11,7 @@ import pytest
 
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.packages import Package, owned
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.sbom import System, image_sbom, package_url
 from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
@@ -65,7 +65,7 @@ def test_packages_are_seen_by_what_reads_status_d(tmp_path):
     assert (folder / "liba1.md5sums").read_text() == f"{there}  usr/local/lib/liba.so.1\n"
     assert (out / "usr/share/doc/liba1/copyright").read_bytes() == b"licence"
     assert not (out / "var/lib/dpkg/status").exists()
-    ownership = owned(Root(str(out)))
+    ownership = owned(RootFileSystem(str(out)))
     assert ownership.owner("/usr/local/lib/liba.so.1") == "deb:liba1:amd64"
 
 
@@ -74,7 +74,7 @@ def test_another_version_than_the_production_images_is_seen_beside_it(tmp_path):
     out, _ = run(tmp_path, production=production)
     assert sorted(os.listdir(out / "var/lib/dpkg/status.d")) == ["python", "python.md5sums"]
     (out / "var/lib/dpkg/status").write_bytes(production["/var/lib/dpkg/status"])
-    ownership = owned(Root(str(out)))
+    ownership = owned(RootFileSystem(str(out)))
     assert sorted(ownership.packages)[:3] == ["deb:liba1:amd64", "deb:python:amd64", "deb:python:amd64@3.11"]
     assert ownership.owner("/usr/bin/python3.11") == "deb:python:amd64@3.11"
 
@@ -82,10 +82,15 @@ def test_another_version_than_the_production_images_is_seen_beside_it(tmp_path):
 @pytest.mark.parametrize(
     "kept",
     [
-        "/usr/share/doc/python", "/usr/share/doc/liba1", "/usr/share/doc/liba-common", "/usr/share/doc", "/var/lib/dpkg",
-        "/var/lib/dpkg/status.d", "/usr/share/doc/liba1/copyright",
+        "/usr/share/doc/python",
+        "/usr/share/doc/liba1",
+        "/usr/share/doc/liba-common",
+        "/usr/share/doc",
+        "/var/lib/dpkg",
+        "/var/lib/dpkg/status.d",
+        "/usr/share/doc/liba1/copyright",
     ],
-)  # fmt: skip
+)
 def test_records_leave_alone_what_is_kept_where_they_would_lie(tmp_path, kept):
     """The stage failed with "File exists" if a kept folder held a licence that a record brings, too."""
     chain = {
@@ -183,7 +188,7 @@ def test_the_bill_of_materials(tmp_path, monkeypatch):
         sums["./usr/local/lib/liba.so.1"] == hashlib.sha256((out / "usr/local/lib/liba.so.1").read_bytes()).hexdigest()
     )
     assert any("odd\\xff\nname" in name for name in sums)
-    names = {path for path, node in Root(str(out)).walk("/") if node.kind == "file"}
+    names = {path for path, node in RootFileSystem(str(out)).walk("/") if node.kind == "file"}
     assert len(sums) == len(names)
 
 
@@ -194,7 +199,7 @@ def test_the_same_twice(tmp_path):
 
 def test_of_a_whole_root(tmp_path, capsys):
     root = plant(tmp_path / "r", CHAIN)
-    document, unreadable = image_sbom(Root(root), "here", None)
+    document, unreadable = image_sbom(RootFileSystem(root), "here", None)
     check(document)
     assert unreadable == []
     assert {one["name"] for one in document["packages"]} == {"here", "liba1", "python", "unused", "One_x.y"}
@@ -207,9 +212,11 @@ def test_of_a_whole_root(tmp_path, capsys):
     ("package", "url"),
     [
         (Package(kind="deb", name="g++", version="4:12~x"), "pkg:deb/debian/g%2B%2B@4:12~x?distro=debian-12"),
-        (Package(kind="apk", name="musl", version="1-r0", arch="x86_64"),
-         "pkg:apk/debian/musl@1-r0?arch=x86_64&distro=debian-12"),
+        (
+            Package(kind="apk", name="musl", version="1-r0", arch="x86_64"),
+            "pkg:apk/debian/musl@1-r0?arch=x86_64&distro=debian-12",
+        ),
     ],
-)  # fmt: skip
+)
 def test_package_urls(package, url):
     assert package_url(package, System(name="debian", version="12")) == url

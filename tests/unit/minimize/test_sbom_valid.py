@@ -10,7 +10,7 @@ from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDi
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from chainbuild.minimize.__main__ import main
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.sbom import image_sbom
 from tests.support.elf_builder import plant
 from tests.unit.minimize.test_sbom import CHAIN, run
@@ -27,7 +27,7 @@ def parsed(document: dict[str, object]) -> Document:
 
 
 def test_the_bill_of_a_whole_image_is_valid(tmp_path):
-    document, _ = image_sbom(Root(plant(tmp_path / "r", CHAIN)), NAME, 0)
+    document, _ = image_sbom(RootFileSystem(plant(tmp_path / "r", CHAIN)), NAME, 0)
     read = parsed(document)
     assert {package.name for package in read.packages} == {"team/atom", "liba1", "python", "unused", "One_x.y"}
     assert len(read.files) > len(read.packages)
@@ -39,7 +39,7 @@ def test_the_bill_of_what_was_minimized_is_valid(tmp_path):
 
 
 def test_the_bill_of_nothing_is_valid(tmp_path):
-    parsed(image_sbom(Root(plant(tmp_path / "r", {})), "nothing", None)[0])
+    parsed(image_sbom(RootFileSystem(plant(tmp_path / "r", {})), "nothing", None)[0])
 
 
 def test_an_image_that_is_named_exactly_says_which_it_is(tmp_path, capsys, monkeypatch):
@@ -56,7 +56,7 @@ def test_an_image_that_is_named_exactly_says_which_it_is(tmp_path, capsys, monke
 
 
 def test_what_the_validator_would_not_take_is_found(tmp_path):
-    document, _ = image_sbom(Root(plant(tmp_path / "r", CHAIN)), NAME, 0)
+    document, _ = image_sbom(RootFileSystem(plant(tmp_path / "r", CHAIN)), NAME, 0)
     document["packages"][0]["SPDXID"] = "no identifier"
     with pytest.raises(AssertionError, match="SPDXRef"):
         parsed(document)

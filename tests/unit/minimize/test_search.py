@@ -8,8 +8,8 @@ from chainbuild.minimize.abi import abi_of, is_c_library
 from chainbuild.minimize.elf import DF_1_NODEFLIB, Elf, ElfReader
 from chainbuild.minimize.ldcache import CacheEntry, built_in_folders, configured_folders, encode_cache
 from chainbuild.minimize.loader import Loader
-from chainbuild.minimize.root import Root
-from chainbuild.minimize.search import Search, Settings
+from chainbuild.minimize.root import RootFileSystem
+from chainbuild.minimize.search import Search, SearchSettings
 from tests.support.elf_builder import (
     ARM,
     ARM64,
@@ -29,11 +29,11 @@ MUSL_LOADER = "/lib/ld-musl-x86_64.so.1"
 
 
 def run(tmp_path, tree, path="/bin/x", *, secure=False, base=GLIBC, **settings):
-    root = Root(plant(tmp_path / "root", {**base, **tree}))
+    root = RootFileSystem(plant(tmp_path / "root", {**base, **tree}))
     reader = ElfReader()
     elf = reader.read(root, path)
     assert isinstance(elf, Elf)
-    return Loader(Search(root, reader, Settings(**settings))).run(path, elf, secure=secure)
+    return Loader(Search(root, reader, SearchSettings(**settings))).run(path, elf, secure=secure)
 
 
 def found(process, name):
@@ -167,8 +167,11 @@ def test_what_is_loaded_is_not_looked_for_again(tmp_path):
     }
     process = run(tmp_path, tree)
     assert [one.file for one in process.objects] == [
-        "/bin/x", "/lib64/ld-linux-x86-64.so.2", "/opt/first.so", "/opt/libb.so",
-    ]  # fmt: skip
+        "/bin/x",
+        "/lib64/ld-linux-x86-64.so.2",
+        "/opt/first.so",
+        "/opt/libb.so",
+    ]
 
 
 def test_one_file_under_two_names_is_one_object(tmp_path):
@@ -229,13 +232,16 @@ def test_a_set_uid_program_has_no_environment(tmp_path):
 def test_versions_are_checked_as_the_loader_does(tmp_path):
     tree = {
         "/bin/x": program(
-            "liba.so", "libc.so.6", "libold.so", runpath="/opt",
+            "liba.so",
+            "libc.so.6",
+            "libold.so",
+            runpath="/opt",
             needs={"liba.so": ("A_1", "A_9", "A_w"), "libc.so.6": ("GLIBC_2.36", "GLIBC_2.38"), "libold.so": ("O_1",)},
             weak=("A_w",),
         ),
         "/opt/liba.so": library("liba.so", defines=("A_1",)),
         "/opt/libold.so": library("libold.so"),
-    }  # fmt: skip
+    }
     process = run(tmp_path, tree)
     assert [(bad.name, bad.version) for bad in process.bad_versions] == [
         ("liba.so", "A_9"),
@@ -290,7 +296,7 @@ def test_musl_hands_runpath_down_and_is_its_own_c_library(tmp_path):
 
 
 def test_the_configuration_is_read_with_its_includes(tmp_path):
-    root = Root(
+    root = RootFileSystem(
         plant(
             tmp_path / "r",
             {
@@ -305,7 +311,7 @@ def test_the_configuration_is_read_with_its_includes(tmp_path):
 
 def test_the_loaders_own_folders_are_read_from_it(tmp_path):
     own = LD_SO + b"\0/lib/odd/\0/usr/lib/odd/\0/lib/\0/usr/lib/\0rest"
-    root = Root(plant(tmp_path / "r", {"/ld.so": own, "/none.so": LD_SO}))
+    root = RootFileSystem(plant(tmp_path / "r", {"/ld.so": own, "/none.so": LD_SO}))
     elf = ElfReader().read(root, "/none.so")
     assert isinstance(elf, Elf)
     assert built_in_folders(root, "/ld.so", abi_of(elf)) == ("/lib/odd", "/usr/lib/odd", "/lib", "/usr/lib")
@@ -317,15 +323,27 @@ MACHINES = {
     "i386": ({"bits": 32, "machine": I386}, "/lib/ld-linux.so.2", "i386-linux-gnu", "i386", "i686"),
     "arm64": ({"machine": ARM64}, "/lib/ld-linux-aarch64.so.1", "aarch64-linux-gnu", "aarch64", "aarch64"),
     "armhf": (
-        {"bits": 32, "machine": ARM, "flags": 0x400}, "/lib/ld-linux-armhf.so.3", "arm-linux-gnueabihf", "armhf", "v7l",
+        {"bits": 32, "machine": ARM, "flags": 0x400},
+        "/lib/ld-linux-armhf.so.3",
+        "arm-linux-gnueabihf",
+        "armhf",
+        "v7l",
     ),
     "armel": (
-        {"bits": 32, "machine": ARM, "flags": 0x200}, "/lib/ld-linux.so.3", "arm-linux-gnueabi", "arm", "v5l",
+        {"bits": 32, "machine": ARM, "flags": 0x200},
+        "/lib/ld-linux.so.3",
+        "arm-linux-gnueabi",
+        "arm",
+        "v5l",
     ),
     "riscv64": (
-        {"machine": RISCV64}, "/lib/ld-linux-riscv64-lp64d.so.1", "riscv64-linux-gnu", "riscv64", "",
+        {"machine": RISCV64},
+        "/lib/ld-linux-riscv64-lp64d.so.1",
+        "riscv64-linux-gnu",
+        "riscv64",
+        "",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -382,8 +400,11 @@ def test_with_a_merged_usr_each_file_is_one_by_whatever_path(tmp_path):
     process = run(tmp_path, MERGED, path="/usr/bin/x", base={})
     assert process.missing == []
     assert [one.file for one in process.objects] == [
-        "/usr/bin/x", "/usr/lib64/ld-linux-x86-64.so.2", f"{LIB}/liba.so.1.2", f"{LIB}/libc.so.6",
-    ]  # fmt: skip
+        "/usr/bin/x",
+        "/usr/lib64/ld-linux-x86-64.so.2",
+        f"{LIB}/liba.so.1.2",
+        f"{LIB}/libc.so.6",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -401,7 +422,7 @@ def test_with_a_merged_usr_each_file_is_one_by_whatever_path(tmp_path):
     ],
 )
 def test_interfaces_are_known(tmp_path, more, name):
-    elf = ElfReader().read(Root(plant(tmp_path / "r", {"/x": build_elf(**more)})), "/x")
+    elf = ElfReader().read(RootFileSystem(plant(tmp_path / "r", {"/x": build_elf(**more)})), "/x")
     assert isinstance(elf, Elf)
     assert abi_of(elf).name == name
 
@@ -409,12 +430,25 @@ def test_interfaces_are_known(tmp_path, more, name):
 @pytest.mark.parametrize(
     ("name", "belongs"),
     [
-        ("libc.so.6", True), ("libm.so.6", True), ("ld-linux-x86-64.so.2", True), ("libnss_files.so.2", True),
-        ("/lib/ld-musl-aarch64.so.1", True), ("libpthread.so.0", True), ("libc.musl-x86_64.so.1", True),
-        ("ld-linux-riscv64-lp64d.so.1", True), ("libnsl.so.1", True), ("libc-2.31.so", True),
-        ("libcrypt.so.1", False), ("libnsl.so.2", False), ("libnss3.so", False), ("libgcc_s.so.1", False),
-        ("libstdc++.so.6", False), ("libcap.so.2", False), ("libcurl.so.4", False), ("libc.so", False),
+        ("libc.so.6", True),
+        ("libm.so.6", True),
+        ("ld-linux-x86-64.so.2", True),
+        ("libnss_files.so.2", True),
+        ("/lib/ld-musl-aarch64.so.1", True),
+        ("libpthread.so.0", True),
+        ("libc.musl-x86_64.so.1", True),
+        ("ld-linux-riscv64-lp64d.so.1", True),
+        ("libnsl.so.1", True),
+        ("libc-2.31.so", True),
+        ("libcrypt.so.1", False),
+        ("libnsl.so.2", False),
+        ("libnss3.so", False),
+        ("libgcc_s.so.1", False),
+        ("libstdc++.so.6", False),
+        ("libcap.so.2", False),
+        ("libcurl.so.4", False),
+        ("libc.so", False),
     ],
-)  # fmt: skip
+)
 def test_what_is_one_piece_with_the_c_library(name, belongs):
     assert is_c_library(name) is belongs

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.minimize.__main__ import main
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.startup import Runtime, Startup, startup
 from tests.support.elf_builder import ARM64, LOADER, plant, program
 
@@ -33,9 +33,16 @@ TREE: dict[str, Any] = {
     "/app/plain": program(),
 }
 PROGRAMS = (
-    "/bin/sh", "/usr/bin/env", "/usr/bin/python3.11", "/usr/local/bin/tool",
-    "/app/run", "/app/foreign", "/app/text", "/app/lost", "/app/loop",
-)  # fmt: skip
+    "/bin/sh",
+    "/usr/bin/env",
+    "/usr/bin/python3.11",
+    "/usr/local/bin/tool",
+    "/app/run",
+    "/app/foreign",
+    "/app/text",
+    "/app/lost",
+    "/app/loop",
+)
 
 
 def check(tmp_path: Path, modes: dict[str, int] | None = None, **config: Any) -> Startup:
@@ -45,7 +52,7 @@ def check(tmp_path: Path, modes: dict[str, int] | None = None, **config: Any) ->
     for path, mode in (modes or {}).items():
         (folder / path.lstrip("/")).chmod(mode)
     document = {"architecture": "amd64", "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], **config}
-    return startup(Root(str(folder)), Runtime.read(document))
+    return startup(RootFileSystem(str(folder)), Runtime.read(document))
 
 
 def faults(found: Startup) -> list[tuple[str, str]]:
@@ -161,4 +168,4 @@ VALUES = st.none() | st.text(max_size=6) | st.lists(st.text(max_size=6) | st.int
 )
 def test_any_configuration_is_judged(tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]) -> None:
     root = plant(tmp_path_factory.mktemp("any") / "root", {"/bin/sh": program(), "/etc/passwd": b"root:x:0:0::/:/\n"})
-    json.dumps(startup(Root(root), Runtime.read(config)).document())
+    json.dumps(startup(RootFileSystem(root), Runtime.read(config)).document())

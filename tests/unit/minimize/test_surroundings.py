@@ -8,11 +8,11 @@ import runpy
 import pytest
 
 from chainbuild.minimize.environment import locale_paths
-from chainbuild.minimize.ground import Environment, Wishes
+from chainbuild.minimize.ground import Environment, MinimizeArgs
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.plugins import PLUGINS
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.rules import BIG, Rule, Rules, filled
 from chainbuild.minimize.surroundings import SURROUNDINGS
 from tests.support.elf_builder import GLIBC, LD_SO, LOADER, library, plant, program
@@ -27,12 +27,12 @@ def job(tmp_path, chain, production=GLIBC, *, additional=(), environment=None, *
         production=plant(tmp_path / "production", production),
         output=str(tmp_path / "out"),
         additional_files=additional,
-        wishes=Wishes(**wishes),
+        wishes=MinimizeArgs(**wishes),
         environment=environment or Environment(),
         package_records=False,
     )
     report = minimize_report(pack(order))
-    walk = Root(order.output).walk("/")
+    walk = RootFileSystem(order.output).walk("/")
     files = {path for path, node in walk if node.kind != "dir"} - {"/etc/ld.so.cache"}
     return files, report
 
@@ -106,11 +106,19 @@ OPENSSL = {
 def test_openssl_brings_its_folder_the_certificates_and_its_modules(tmp_path):
     files, report = job(tmp_path, OPENSSL)
     assert files == {
-        "/usr/local/bin/x", "/usr/local/lib/libssl.so.3", "/usr/local/lib/libcrypto.so.3",
-        "/usr/lib/ssl/cert.pem", "/usr/lib/ssl/certs", "/usr/lib/ssl/openssl.cnf",
-        "/etc/pki/all.pem", "/etc/pki/openssl.cnf", "/etc/pki/certs/one.pem", "/usr/share/ca-certificates/one.crt",
-        f"{LIB}/ossl-modules/legacy.so", f"{LIB}/engines-3/afalg.so",
-    }  # fmt: skip
+        "/usr/local/bin/x",
+        "/usr/local/lib/libssl.so.3",
+        "/usr/local/lib/libcrypto.so.3",
+        "/usr/lib/ssl/cert.pem",
+        "/usr/lib/ssl/certs",
+        "/usr/lib/ssl/openssl.cnf",
+        "/etc/pki/all.pem",
+        "/etc/pki/openssl.cnf",
+        "/etc/pki/certs/one.pem",
+        "/usr/share/ca-certificates/one.crt",
+        f"{LIB}/ossl-modules/legacy.so",
+        f"{LIB}/engines-3/afalg.so",
+    }
     row = next(row for row in report["files"] if row["path"] == "/usr/lib/ssl/cert.pem")
     assert row["reason"].startswith("OpenSSL's folder")
     assert row["because"] == f"{LIB}/libcrypto.so.3"
@@ -152,8 +160,10 @@ def test_surroundings_that_are_switched_off_are_told_with_the_line_that_keeps_th
     files, report = job(tmp_path, OPENSSL, keep_surroundings=False)
     assert files == {"/usr/local/bin/x", "/usr/local/lib/libssl.so.3", "/usr/local/lib/libcrypto.so.3"}
     assert fixes(report) == [
-        "ADDITIONAL_FILES=/usr/lib/ssl", f"ADDITIONAL_FILES={LIB}/engines-3", f"ADDITIONAL_FILES={LIB}/ossl-modules",
-    ]  # fmt: skip
+        "ADDITIONAL_FILES=/usr/lib/ssl",
+        f"ADDITIONAL_FILES={LIB}/engines-3",
+        f"ADDITIONAL_FILES={LIB}/ossl-modules",
+    ]
 
 
 # The unwinder ---------------------------------------------------------------------------------------------------------
@@ -314,7 +324,7 @@ def test_environment_of_the_chain_brings_the_locale_and_the_time_zone_it_names(t
 
 
 def test_locale_paths_of_a_name_that_is_none_are_empty(tmp_path):
-    root = Root(plant(tmp_path / "root", LOCALES))
+    root = RootFileSystem(plant(tmp_path / "root", LOCALES))
     assert list(locale_paths(root, "de_DE@euro")) == []
     assert list(locale_paths(root, "")) == []
     assert list(locale_paths(root, "a" * 5000)) == []

@@ -9,7 +9,7 @@ import pytest
 from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.trim import SWITCHES, Trim
 from tests.support.elf_builder import GLIBC, library, plant, program, with_sections
 
@@ -59,36 +59,71 @@ def kept(tmp_path, chain=None, additional=(), **switches):
         additional_files=additional,
     )
     outcome = pack(order)
-    return {path for path, _ in Root(order.output).walk("/")}, minimize_report(outcome)
+    return {path for path, _ in RootFileSystem(order.output).walk("/")}, minimize_report(outcome)
 
 
 @pytest.mark.parametrize(
     ("switch", "gone"),
     [
-        ("drop_headers", {
-            "/usr/local/include", "/usr/local/include/deep", "/usr/local/include/deep/a", "/usr/local/lib/pkgconfig",
-            "/usr/local/lib/pkgconfig/a.pc", f"{SITE}/one/include", f"{SITE}/one/include/one.h",
-        }),
+        (
+            "drop_headers",
+            {
+                "/usr/local/include",
+                "/usr/local/include/deep",
+                "/usr/local/include/deep/a",
+                "/usr/local/lib/pkgconfig",
+                "/usr/local/lib/pkgconfig/a.pc",
+                f"{SITE}/one/include",
+                f"{SITE}/one/include/one.h",
+            },
+        ),
         ("drop_static", {"/usr/local/lib/liba.a", "/usr/local/lib/liba-1.a"}),
-        ("drop_bytecode", {
-            f"{SITE}/one/__pycache__/__init__.cpython-311.pyc",
-            f"{SITE}/one/__pycache__/__init__.cpython-311.opt-1.pyc",
-        }),
-        ("drop_pip", {
-            f"{SITE}/pip", f"{SITE}/pip/main.py", f"{SITE}/pip-25.0.dist-info", f"{SITE}/pip-25.0.dist-info/RECORD",
-            "/opt/venv/bin/pip", f"{STD}/ensurepip", f"{STD}/ensurepip/__init__.py", "/opt/venv/bin",
-        }),
-        ("drop_tests", {
-            f"{SITE}/one/deep", f"{SITE}/one/deep/tests", f"{SITE}/one/deep/tests/test_a.py", f"{SITE}/one/tests",
-            f"{SITE}/one/tests/data.bin", f"{STD}/unittest/test", f"{STD}/unittest/test/a.py", f"{STD}/test",
-            f"{STD}/test/support", f"{STD}/test/support/__init__.py",
-        }),
-        ("drop_locales", {
-            f"{SITE}/one/locale/de", f"{SITE}/one/locale/de/LC_MESSAGES", f"{SITE}/one/locale/de/LC_MESSAGES/one.mo",
-        }),
+        (
+            "drop_bytecode",
+            {
+                f"{SITE}/one/__pycache__/__init__.cpython-311.pyc",
+                f"{SITE}/one/__pycache__/__init__.cpython-311.opt-1.pyc",
+            },
+        ),
+        (
+            "drop_pip",
+            {
+                f"{SITE}/pip",
+                f"{SITE}/pip/main.py",
+                f"{SITE}/pip-25.0.dist-info",
+                f"{SITE}/pip-25.0.dist-info/RECORD",
+                "/opt/venv/bin/pip",
+                f"{STD}/ensurepip",
+                f"{STD}/ensurepip/__init__.py",
+                "/opt/venv/bin",
+            },
+        ),
+        (
+            "drop_tests",
+            {
+                f"{SITE}/one/deep",
+                f"{SITE}/one/deep/tests",
+                f"{SITE}/one/deep/tests/test_a.py",
+                f"{SITE}/one/tests",
+                f"{SITE}/one/tests/data.bin",
+                f"{STD}/unittest/test",
+                f"{STD}/unittest/test/a.py",
+                f"{STD}/test",
+                f"{STD}/test/support",
+                f"{STD}/test/support/__init__.py",
+            },
+        ),
+        (
+            "drop_locales",
+            {
+                f"{SITE}/one/locale/de",
+                f"{SITE}/one/locale/de/LC_MESSAGES",
+                f"{SITE}/one/locale/de/LC_MESSAGES/one.mo",
+            },
+        ),
         ("strip", set()),
     ],
-)  # fmt: skip
+)
 def test_each_switch_takes_what_it_says(tmp_path, switch, gone):
     everything, report = kept(tmp_path / "all")
     assert report["saved"] == {}

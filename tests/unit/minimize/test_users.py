@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from chainbuild.minimize.job import Order, pack
 from chainbuild.minimize.problems import errors
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import MAX_TEXT, Overlay, Root
-from chainbuild.minimize.users import Brought, bring_users, read_users
+from chainbuild.minimize.root import MAX_TEXT, Overlay, RootFileSystem
+from chainbuild.minimize.users import AddedUsers, bring_users, read_users
 from tests.support.elf_builder import plant
 
 BASE = {
@@ -33,9 +33,9 @@ CHAIN = {
 
 def brought(
     tmp_path: Path, chain: dict[str, Any], production: dict[str, Any], user: str = "app"
-) -> tuple[Brought, dict[str, str]]:
-    overlay = Overlay(Root(plant(tmp_path / "production", production)))
-    result = bring_users(Root(plant(tmp_path / "chain", chain)), overlay, user)
+) -> tuple[AddedUsers, dict[str, str]]:
+    overlay = Overlay(RootFileSystem(plant(tmp_path / "production", production)))
+    result = bring_users(RootFileSystem(plant(tmp_path / "chain", chain)), overlay, user)
     files = {path: (node.data or b"").decode() for path, node in overlay.added.items() if node.kind == "file"}
     return result, files
 
@@ -53,7 +53,7 @@ def test_user_of_the_chain_is_appended_and_nothing_else_changes(tmp_path: Path) 
 
 def test_users_that_both_have_change_nothing(tmp_path: Path) -> None:
     result, files = brought(tmp_path, BASE, BASE, "www-data")
-    assert (result, files) == (Brought(), {})
+    assert (result, files) == (AddedUsers(), {})
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_users_are_left_alone_if_turned_off_or_kept_as_files(tmp_path: Path, how
         **how,
     )
     outcome = pack(order)
-    assert outcome.users == Brought()
+    assert outcome.users == AddedUsers()
     assert not (tmp_path / "out/etc/group").exists()
 
 
@@ -153,11 +153,11 @@ def test_any_account_files_keep_the_production_lines(
     tmp_path_factory: pytest.TempPathFactory, chain: bytes, production: bytes, user: str
 ) -> None:
     folder = tmp_path_factory.mktemp("users")
-    overlay = Overlay(Root(plant(folder / "production", {"/etc/passwd": production})))
-    bring_users(Root(plant(folder / "chain", {"/etc/passwd": chain, "/etc/group": chain})), overlay, user)
+    overlay = Overlay(RootFileSystem(plant(folder / "production", {"/etc/passwd": production})))
+    bring_users(RootFileSystem(plant(folder / "chain", {"/etc/passwd": chain, "/etc/group": chain})), overlay, user)
     after = overlay.read("/etc/passwd") or b""
     assert after.startswith(production)
-    assert read_users(overlay).users.items() >= read_users(Root(str(folder / "production"))).users.items()
+    assert read_users(overlay).users.items() >= read_users(RootFileSystem(str(folder / "production"))).users.items()
 
 
 def test_line_that_is_cut_at_the_limit_is_no_user(tmp_path: Path) -> None:

@@ -108,11 +108,9 @@ def test_what_no_loader_deals_with_is_left_in_peace(tmp_path):
 def test_a_second_interface_counts_once_it_has_a_loader(tmp_path):
     tree = {
         "/lib/ld-linux.so.2": library("ld-linux.so.2", bits=32, machine=I386),
-        "/usr/bin/x32": build_elf(
-            bits=32, machine=I386, needed=("liba.so",), kind=2, interpreter="/lib/ld-linux.so.2"
-        ),
+        "/usr/bin/x32": build_elf(bits=32, machine=I386, needed=("liba.so",), kind=2, interpreter="/lib/ld-linux.so.2"),
         f"{LIB}/liba.so": library("liba.so"),
-    }  # fmt: skip
+    }
     ((severity, message),) = judged(tmp_path, tree)
     assert severity == "error"
     assert message.startswith("/usr/bin/x32 needs liba.so: not found in ")
@@ -170,8 +168,10 @@ def test_the_production_images_own_faults_are_warnings(tmp_path):
     baseline = plant(tmp_path / "baseline", {**GLIBC, **fault, "/usr/bin/changed": program("libnone.so", tail=b"!")})
     found = judged(tmp_path, {**fault, "/usr/bin/new": program("libnone.so")}, baseline=baseline)
     assert [(severity, message.split()[0]) for severity, message in found] == [
-        ("error", "/usr/bin/changed"), ("error", "/usr/bin/new"), ("warning", "/usr/bin/own"),
-    ]  # fmt: skip
+        ("error", "/usr/bin/changed"),
+        ("error", "/usr/bin/new"),
+        ("warning", "/usr/bin/own"),
+    ]
     assert found[2][1].endswith("(as in the production image itself)")
 
 

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder
-from chainbuild.builder.builders import Builder
+from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import BuildResult, BuildxDriver
 from chainbuild.errors import BuildFailedError, NotReadyError
 from chainbuild.events import Emit
 from chainbuild.execution.session import Session, Settings
 from chainbuild.operations import doctor
-from chainbuild.operations.doctor import Finding, examine_builders, examine_machine
+from chainbuild.operations.doctor import Diagnosis, examine_builders, examine_machine
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, CHAIN, FakeStore, World
@@ -29,12 +29,12 @@ class Usage(NamedTuple):
     free: int
 
 
-BUILDER = Builder(
+BUILDER = BuilderInfo(
     name="default", driver="docker", platforms=("linux/amd64", "linux/arm64", "linux/mars"), status="running"
 )
 
 
-def states(findings: list[Finding]) -> dict[str, str]:
+def states(findings: list[Diagnosis]) -> dict[str, str]:
     return {finding.what: finding.state for finding in findings}
 
 
@@ -42,7 +42,7 @@ def states(findings: list[Finding]) -> dict[str, str]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Diagnosis]]:
     def examine(
         *,
         commands: tuple[str, ...] = ("docker", "git", "mmdebstrap", "sftp", "apptainer"),
@@ -51,7 +51,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
         engine: str = "",
         buildx: str = "",
         free: int = 10**11,
-    ) -> list[Finding]:
+    ) -> list[Diagnosis]:
         def answer(argv: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
             if argv[0] not in commands:
                 raise FileNotFoundError(argv[0])
@@ -76,33 +76,33 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
     return examine
 
 
-def test_a_machine_that_has_everything(machine: Callable[..., list[Finding]]) -> None:
+def test_a_machine_that_has_everything(machine: Callable[..., list[Diagnosis]]) -> None:
     findings = machine()
     names = ["docker", "engine", "buildx", "compose", "space", "git", "mmdebstrap", "sftp", "apptainer"]
     assert states(findings) == dict.fromkeys(names, "ok")
     assert not any(finding.mend for finding in findings)
 
 
-def test_without_docker_the_rest_is_still_told(machine: Callable[..., list[Finding]]) -> None:
+def test_without_docker_the_rest_is_still_told(machine: Callable[..., list[Diagnosis]]) -> None:
     findings = machine(commands=())
     notes = dict.fromkeys(["git", "mmdebstrap", "sftp", "apptainer"], "note")
     assert states(findings) == {"docker": "wrong", "space": "ok", **notes}
     assert "script/setup" in findings[0].mend
 
 
-def test_compose_is_needed_where_the_registry_is_the_managed_one(machine: Callable[..., list[Finding]]) -> None:
+def test_compose_is_needed_where_the_registry_is_the_managed_one(machine: Callable[..., list[Diagnosis]]) -> None:
     finding = {one.what: one for one in machine(compose=False)}["compose"]
     assert finding.state == "wrong"
     assert "docker-compose-plugin" in finding.mend
     assert "compose" not in states(machine(compose=False, registry="ghcr.io/acme"))
 
 
-def test_an_engine_that_does_not_answer(machine: Callable[..., list[Finding]]) -> None:
+def test_an_engine_that_does_not_answer(machine: Callable[..., list[Diagnosis]]) -> None:
     findings = {finding.what: finding for finding in machine(engine="no engine: refused\n    Start it.")}
-    assert findings["engine"] == Finding(what="engine", state="wrong", told="no engine: refused", mend="Start it.")
+    assert findings["engine"] == Diagnosis(what="engine", state="wrong", told="no engine: refused", mend="Start it.")
 
 
-def test_a_disk_that_is_nearly_full(machine: Callable[..., list[Finding]]) -> None:
+def test_a_disk_that_is_nearly_full(machine: Callable[..., list[Diagnosis]]) -> None:
     space = next(finding for finding in machine(free=4_000_000_000) if finding.what == "space")
     assert (space.state, space.told.split(" at ")[0]) == ("wrong", "4 GB free")
     assert "prune" in space.mend
@@ -114,16 +114,16 @@ def test_a_disk_that_is_nearly_full(machine: Callable[..., list[Finding]]) -> No
 class FakeBuilders:
     """A driver whose builders are these, and whose builds go into the registry in memory."""
 
-    def __init__(self, world: World, builder: Builder | Exception = BUILDER, *, fails: bool = False) -> None:
+    def __init__(self, world: World, builder: BuilderInfo | Exception = BUILDER, *, fails: bool = False) -> None:
         self.world, self.builder, self.fails = world, builder, fails
         self.texts: list[str] = []
 
-    def inspect(self, platform: Platform) -> Builder:
+    def inspect(self, platform: Platform) -> BuilderInfo:
         if isinstance(self.builder, Exception):
             raise self.builder
         return self.builder
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         self.texts.append(order.dockerfile.read_text())
         if self.fails:
             raise BuildFailedError("doctor: it failed", hint="mend it")
@@ -135,12 +135,16 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def examine(world: World, driver: FakeBuilders, *platforms: Platform, base: str = "debian") -> list[Finding]:
+def examine(world: World, driver: FakeBuilders, *platforms: Platform, base: str = "debian") -> list[Diagnosis]:
     settings = Settings(root=world.root, registry=ChainRegistry(CHAIN))
     session = Session(
-        settings=settings, registries=world.registries, records=world.records, local=FakeStore(), emit=world.events.append,
+        settings=settings,
+        registries=world.registries,
+        records=world.records,
+        local=FakeStore(),
+        emit=world.events.append,
         driver=cast("BuildxDriver", driver),
-    )  # fmt: skip
+    )
     world.fake.host(CHAIN)
     return list(examine_builders(session, platforms, base=base))
 

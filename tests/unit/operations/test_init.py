@@ -13,8 +13,8 @@ from chainbuild.cli import run
 from chainbuild.operations.init import _quoted, look, write
 from chainbuild.project.reader import read_project
 from chainbuild.project.schema import PROJECT
-from chainbuild.requests.build import Words
-from chainbuild.requests.last_run import remember_words
+from chainbuild.requests.build import RunOptions
+from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.project_runs import Typed, merged_words, read_run
 from chainbuild.yamlspec.nodes import read_nodes
 from tests.support.world import THREE_STEPS, World
@@ -73,17 +73,30 @@ def test_layers_that_stand_on_each_other_end_somewhere(here: Path) -> None:
 
 def test_the_last_run_is_taken_over(here: Path) -> None:
     World(here).write(THREE_STEPS | {"extras/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM $BASE_IMAGE\n"})
-    words = Words(
-        platform="amd64,aarch64", repo="ghcr.io/acme/tools", tag="1e5", base="fat:1", option="stock", production="slim:1",
-        root=here, registry="ghcr.io/acme", port=5200, refresh_after="7d", build_args=("CPU=0x10", "BARE"),
-    )  # fmt: skip
-    remember_words(here, words)
+    words = RunOptions(
+        platform="amd64,aarch64",
+        repo="ghcr.io/acme/tools",
+        tag="1e5",
+        base="fat:1",
+        option="stock",
+        production="slim:1",
+        root=here,
+        registry="ghcr.io/acme",
+        port=5200,
+        refresh_after="7d",
+        build_args=("CPU=0x10", "BARE"),
+    )
+    save_last_run(here, words)
     (here / "chainbuild.yaml").write_text(write(look(here)))
     project = read_project(here / "chainbuild.yaml", {"BARE": "x"})
     merged = merged_words(project, Typed())
     assert (merged.platform, merged.repo, merged.tag, merged.base, merged.production) == (
-        words.platform, words.repo, words.tag, words.base, words.production
-    )  # fmt: skip
+        words.platform,
+        words.repo,
+        words.tag,
+        words.base,
+        words.production,
+    )
     assert (merged.option, merged.registry, merged.port, merged.refresh_after) == (
         "stock,extras",
         "ghcr.io/acme",

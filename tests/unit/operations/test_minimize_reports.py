@@ -33,16 +33,24 @@ REPORT: dict[str, Any] = {
     ],
     "packages": [
         {
-            "package": "deb:a", "version": "1", "files": {}, "bytes": {}, "largest": [],
+            "package": "deb:a",
+            "version": "1",
+            "files": {},
+            "bytes": {},
+            "largest": [],
             "paths": {"kept": ["/usr/lib/liba.so"], "left": ["/usr/bin/a", "/usr/bin/hard"]},
         },
         {
-            "package": "dir:/opt", "version": "", "files": {}, "bytes": {}, "largest": [],
+            "package": "dir:/opt",
+            "version": "",
+            "files": {},
+            "bytes": {},
+            "largest": [],
             "paths": {"kept": ["/opt/app"], "trimmed": ["/opt/app.a"], "production": ["/etc/os-release"]},
         },
     ],
     "production_packages": [],
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -67,9 +75,18 @@ LAYERS = [
 def put_record(world: World, step: str, image: RemoteImage, *, added: int, parents: dict[str, str]) -> Record:
     components = Components(dockerfile=step, platform="linux/amd64")
     record = Record(
-        key=components.key, step=step, family=step, image=image.digest, identity="i", size=image.size, added=added, seconds=1,
-        built_at=1, components=components, parents=parents,
-    )  # fmt: skip
+        key=components.key,
+        step=step,
+        family=step,
+        image=image.digest,
+        identity="i",
+        size=image.size,
+        added=added,
+        seconds=1,
+        built_at=1,
+        components=components,
+        parents=parents,
+    )
     content = json.dumps(record.as_json()).encode()
     store_record(world.registries, PLACE.with_tag(record.key), content)
     return record
@@ -83,9 +100,7 @@ def chain(world: World) -> RemoteImage:
     two = world.fake.add_image(f"{name}:two", "amd64", layers=LAYERS, env=[("A", "1"), ("B", "2")])
     small = world.fake.add_image(f"{name}:minimized", "amd64", layers=[b"small"])
     first = put_record(world, "amd64/stock/10-one", one, added=one.size - base.size, parents={})
-    second = put_record(
-        world, "amd64/stock/20-two", two, added=two.size - one.size, parents={"BASE_IMAGE": first.key}
-    )  # fmt: skip
+    second = put_record(world, "amd64/stock/20-two", two, added=two.size - one.size, parents={"BASE_IMAGE": first.key})
     minimize = put_record(world, "amd64/stock/minimize", small, added=1, parents={"BASE_IMAGE": second.key})
     attach_report(world.registries, small.reference, json.dumps(REPORT).encode())
     trail = [[one.step, one.key] for one in (first, second, minimize)] + [["amd64/stock/production", minimize.key]]

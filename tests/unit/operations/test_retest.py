@@ -15,9 +15,9 @@ from chainbuild.cli import run
 from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
 from chainbuild.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, Verdict
 from chainbuild.execution.session import Session, Settings
-from chainbuild.images.resolver import BaseFinder
+from chainbuild.images.resolver import ImageResolver
 from chainbuild.model import Graph
-from chainbuild.operations.retest import Failures, Retrial, of_image, of_options, run_retrials
+from chainbuild.operations.retest import Failures, Retest, of_image, of_options, run_retests
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
@@ -38,9 +38,13 @@ def world(tmp_path: Path) -> World:
 
 def session_of(world: World, emit: Any = None) -> Session:
     return Session(
-        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=FakeStore(),
-        emit=emit or world.events.append, driver=world.driver,  # type: ignore[arg-type]
-    )  # fmt: skip
+        settings=Settings(root=world.root),
+        registries=world.registries,
+        records=world.records,
+        local=FakeStore(),
+        emit=emit or world.events.append,
+        driver=world.driver,  # type: ignore[arg-type]
+    )
 
 
 def built(world: World, graph: Graph | None = None) -> None:
@@ -50,12 +54,12 @@ def built(world: World, graph: Graph | None = None) -> None:
 
 def again(world: World, graph: Graph | None = None) -> Failures:
     session = session_of(world)
-    return run_retrials(session, of_options(session, graph or world.graph()))
+    return run_retests(session, of_options(session, graph or world.graph()))
 
 
-def one_image(world: World, name: str, test: Path | None = None, platform: Platform = AMD64) -> Retrial:
+def one_image(world: World, name: str, test: Path | None = None, platform: Platform = AMD64) -> Retest:
     session = session_of(world)
-    finder: BaseFinder = session.finder()
+    finder: ImageResolver = session.finder()
     return of_image(session, finder.find_result(ImageReference.parse(name), platform), platform, test)
 
 
@@ -75,8 +79,10 @@ def test_every_test_of_an_option_runs_in_the_images_that_are_there(world: World)
     assert world.driver.built == []
     assert all(order.no_cache for order in world.driver.orders), "what passed before counts for nothing"
     images = {dict(order.args)["IMAGE"] for order in world.driver.orders}
-    assert images == {f"{CHAIN}/{REPOSITORY}@{newest(world, name).image}" for name in (
-        "stock-20-blas-amd64", "stock-production-amd64")}  # fmt: skip
+    assert images == {
+        f"{CHAIN}/{REPOSITORY}@{newest(world, name).image}"
+        for name in ("stock-20-blas-amd64", "stock-production-amd64")
+    }
 
 
 def test_it_is_told_as_a_run_is(world: World) -> None:
@@ -94,8 +100,9 @@ def test_platforms_are_tested_each_in_its_own_image(world: World) -> None:
     graph = world.graph((AMD64, ARM64))
     built(world, graph)
     assert again(world, graph) == {}
-    assert sorted(world.driver.tested) == sorted([BLAS, PRODUCTION, *(
-        f"aarch64/stock/{name}" for name in ("20-blas", "production"))])  # fmt: skip
+    assert sorted(world.driver.tested) == sorted(
+        [BLAS, PRODUCTION, *(f"aarch64/stock/{name}" for name in ("20-blas", "production"))]
+    )
 
 
 def test_a_failure_stops_no_other_test_and_the_record_says_so(world: World) -> None:
@@ -192,7 +199,7 @@ def test_an_image_has_the_test_that_its_provenance_names(world: World, tag: str,
         assert retrial.record is not None
         assert retrial.record.step == step
     world.driver.fails_tests[step] = BuildFailedError("no")
-    assert list(run_retrials(session_of(world), [retrial])) == [step]
+    assert list(run_retests(session_of(world), [retrial])) == [step]
     family = "stock-production-amd64" if step == PRODUCTION else "stock-20-blas-amd64"
     assert newest(world, family).verdicts["test"].startswith("failed")
 
@@ -215,7 +222,7 @@ def test_an_image_that_nobody_knows_needs_a_test_of_one_s_own(world: World, tmp_
     test.write_text("#!/bin/sh\n")
     retrial = one_image(world, f"{CHAIN}/theirs:1", test)
     assert retrial.step.id == f"amd64/{CHAIN}/theirs:1"
-    assert run_retrials(session_of(world), [retrial]) == {}
+    assert run_retests(session_of(world), [retrial]) == {}
     assert world.driver.tested == [retrial.step.id]
 
 
@@ -225,7 +232,7 @@ def test_a_test_of_one_s_own_says_nothing_in_the_record(world: World, tmp_path: 
     test.write_text("#!/bin/sh\n")
     retrial = one_image(world, f"{REPOSITORY}:v1-stock-amd64", test)
     world.driver.fails_tests[retrial.step.id] = BuildFailedError("no")
-    assert len(run_retrials(session_of(world), [retrial])) == 1
+    assert len(run_retests(session_of(world), [retrial])) == 1
     assert world.fake.counted("PUT") == 0
 
 
@@ -261,14 +268,20 @@ def test_an_option_like_the_last_run(command: World, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert "nothing was run here yet" in said
     assert "chainbuild test stock PLATFORM REPO TAG" in said
-    from chainbuild.requests.build import Words
-    from chainbuild.requests.last_run import remember_words
+    from chainbuild.requests.build import RunOptions
+    from chainbuild.requests.last_run import save_last_run
 
-    words = Words(
-        platform="amd64,aarch64", repo=REPOSITORY, tag="v1", base="fat:1", option="other", production="slim:1",
-        root=command.root, only=20,
-    )  # fmt: skip
-    remember_words(command.root, words)
+    words = RunOptions(
+        platform="amd64,aarch64",
+        repo=REPOSITORY,
+        tag="v1",
+        base="fat:1",
+        option="other",
+        production="slim:1",
+        root=command.root,
+        only=20,
+    )
+    save_last_run(command.root, words)
     assert run(["test", "stock", "--platform", "amd64", "--plain"]) == 0
     assert command.driver.tested == [BLAS, PRODUCTION]
 
@@ -294,12 +307,19 @@ def test_an_image_by_its_name(command: World, capsys: pytest.CaptureFixture[str]
         (["stock", *WORDS, "--with", "x"], ["--with goes with an IMAGE"]),
         (["stock", "amd46", REPOSITORY, "no tag"], ["amd46", "'no tag' is not a tag"]),
         (["stock,extras", *WORDS], ["there is no folder"]),
-        (["Not An Image", "more", "--platform", "amd46", "--with", "none", "--builder", "amd64="], [
-            "Not An Image", "no folder of the tree", "amd46", "none: cannot be read", "names no builder",
-        ]),
+        (
+            ["Not An Image", "more", "--platform", "amd46", "--with", "none", "--builder", "amd64="],
+            [
+                "Not An Image",
+                "no folder of the tree",
+                "amd46",
+                "none: cannot be read",
+                "names no builder",
+            ],
+        ),
         (["theirs:1", "--platform", "amd64,aarch64"], ["one platform at a time"]),
     ],
-)  # fmt: skip
+)
 def test_everything_that_is_wrong_is_told_at_once(
     command: World, arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

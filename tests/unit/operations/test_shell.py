@@ -31,14 +31,33 @@ def visit(folder: str = "/home/me/payload", **changed: Any) -> Visit:
 def test_a_shell_as_oneself_where_one_is() -> None:
     argv = container_command("meehan/analysisbase:latest", visit(terminal=True))
     assert argv == (
-        "docker", "run", "--rm", "--interactive", "--pull", "never", "--tty",
-        "--mount", "type=bind,source=/home/me/payload,target=/home/me/payload", "--workdir", "/home/me/payload",
-        "--user", "1000:100",
-        "--tmpfs", "/chainbuild-home:exec,mode=0700,uid=1000,gid=100", "--env", "HOME=/chainbuild-home",
-        "--env", "USER=me", "--env", "LOGNAME=me",
-        "--entrypoint", "/bin/sh", "meehan/analysisbase:latest", "-c",
+        "docker",
+        "run",
+        "--rm",
+        "--interactive",
+        "--pull",
+        "never",
+        "--tty",
+        "--mount",
+        "type=bind,source=/home/me/payload,target=/home/me/payload",
+        "--workdir",
+        "/home/me/payload",
+        "--user",
+        "1000:100",
+        "--tmpfs",
+        "/chainbuild-home:exec,mode=0700,uid=1000,gid=100",
+        "--env",
+        "HOME=/chainbuild-home",
+        "--env",
+        "USER=me",
+        "--env",
+        "LOGNAME=me",
+        "--entrypoint",
+        "/bin/sh",
+        "meehan/analysisbase:latest",
+        "-c",
         "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi",
-    )  # fmt: skip
+    )
 
 
 def test_a_command_is_words_and_no_text_for_a_shell() -> None:
@@ -60,11 +79,18 @@ def test_root_has_its_home_in_every_image() -> None:
 @pytest.mark.parametrize(
     ("folder", "place"),
     [
-        ("/home/me/x", "/home/me/x"), ("/work", "/work"), ("/opt/x", "/opt/x"), ("/usr/src/x", "/usr/src/x"),
-        ("/", "/work"), ("/usr", "/work"), ("/tmp", "/work"), ("/home", "/work"), ("/dev/shm/x", "/work"),
+        ("/home/me/x", "/home/me/x"),
+        ("/work", "/work"),
+        ("/opt/x", "/opt/x"),
+        ("/usr/src/x", "/usr/src/x"),
+        ("/", "/work"),
+        ("/usr", "/work"),
+        ("/tmp", "/work"),
+        ("/home", "/work"),
+        ("/dev/shm/x", "/work"),
         ("/proc/1/cwd", "/work"),
     ],
-)  # fmt: skip
+)
 def test_the_folder_is_at_its_own_path_where_that_hides_nothing(folder: str, place: str) -> None:
     assert mount_point(Path(folder)) == place
 
@@ -97,9 +123,13 @@ def world(tmp_path: Path) -> World:
 
 def session(world: World, store: Store) -> Session:
     return Session(
-        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=store,
-        emit=world.events.append, driver=world.driver,  # type: ignore[arg-type]
-    )  # fmt: skip
+        settings=Settings(root=world.root),
+        registries=world.registries,
+        records=world.records,
+        local=store,
+        emit=world.events.append,
+        driver=world.driver,  # type: ignore[arg-type]
+    )
 
 
 def test_an_image_of_the_chain_registry_is_fetched_under_its_name(world: World) -> None:

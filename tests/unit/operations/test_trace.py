@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.cli import run
 from chainbuild.cli import trace as tracing
 from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
 from chainbuild.execution.session import Session, Settings
-from chainbuild.images.resolver import BaseFinder
+from chainbuild.images.resolver import ImageResolver
 from chainbuild.operations.trace import Subject, subject_of_image, subjects_of_options
 from chainbuild.references import ImageReference
 from chainbuild.values import replace
@@ -37,14 +37,18 @@ def world(tmp_path: Path) -> World:
 
 def session_of(world: World) -> Session:
     return Session(
-        settings=Settings(root=world.root), registries=world.registries, records=world.records, local=FakeStore(),
-        emit=world.events.append, driver=world.driver,  # type: ignore[arg-type]
-    )  # fmt: skip
+        settings=Settings(root=world.root),
+        registries=world.registries,
+        records=world.records,
+        local=FakeStore(),
+        emit=world.events.append,
+        driver=world.driver,  # type: ignore[arg-type]
+    )
 
 
 def image(world: World, name: str, *command: str) -> Subject:
     session = session_of(world)
-    finder: BaseFinder = session.finder()
+    finder: ImageResolver = session.finder()
     return subject_of_image(session, finder.find_result(ImageReference.parse(name), AMD64), AMD64, command)
 
 
@@ -157,7 +161,7 @@ def test_nothing_missing_is_well_and_writes_nothing(command: World, capsys: pyte
 def test_words_after_two_dashes_are_the_command(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
 
-    def look(order: BuildOrder) -> None:
+    def look(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             seen.append(order.dockerfile.read_text())
 
@@ -182,7 +186,7 @@ def test_command_that_fails_in_an_image_is_no_success(
 
 
 def test_builder_that_cannot_trace_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(order: BuildOrder) -> None:
+    def refuse(order: BuildSpec) -> None:
         raise BuildFailedError('RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255')
 
     command.driver.during = refuse

@@ -12,12 +12,12 @@ from msgspec.structs import asdict
 
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import Wishes
+from chainbuild.execution.pipeline import ExecutionOptions
 from chainbuild.execution.session import Session, Settings
 from chainbuild.operations.why import Explanation, explain, steps_named
 from chainbuild.requests import last_run as journal
-from chainbuild.requests.build import RunRequest, Words
-from chainbuild.requests.last_run import last_words, remember_words
+from chainbuild.requests.build import BuildRequest, RunOptions
+from chainbuild.requests.last_run import load_last_run, save_last_run
 from chainbuild.ui.reports import show
 from chainbuild.ui.terminal import Terminal
 from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
@@ -42,7 +42,7 @@ def why(world: World, step: str, options: Sequence[str] = ("stock",)) -> Explana
         emit=world.events.append,
         driver=BuildxDriver(),
     )
-    return explain(RunRequest(graph=graph, settings=settings, wishes=Wishes()), session, graph.by_id[step])
+    return explain(BuildRequest(graph=graph, settings=settings, wishes=ExecutionOptions()), session, graph.by_id[step])
 
 
 def shown(explanation: Explanation) -> str:
@@ -119,36 +119,47 @@ def test_stage_tells_what_options_below_asked_for(world: World) -> None:
 # The words of the last run --------------------------------------------------------------------------------------------
 
 
-def words(root: Path) -> Words:
-    return Words(
-        platform="amd64", repo="team/atom", tag="v1", base="fat:1", option="stock", production="slim:1", root=root,
-        context=root / "context", builders=("far",), port=5001, first=20, refresh_after="7d", load=False,
-    )  # fmt: skip
+def words(root: Path) -> RunOptions:
+    return RunOptions(
+        platform="amd64",
+        repo="team/atom",
+        tag="v1",
+        base="fat:1",
+        option="stock",
+        production="slim:1",
+        root=root,
+        context=root / "context",
+        builders=("far",),
+        port=5001,
+        first=20,
+        refresh_after="7d",
+        load=False,
+    )
 
 
 def test_the_words_of_the_last_run_come_back(tmp_path: Path) -> None:
-    remember_words(tmp_path, words(tmp_path))
-    assert last_words(tmp_path) == words(tmp_path)
+    save_last_run(tmp_path, words(tmp_path))
+    assert load_last_run(tmp_path) == words(tmp_path)
     from chainbuild.values import replace
 
-    remember_words(tmp_path, replace(words(tmp_path), context=None))
-    assert last_words(tmp_path).context is None
+    save_last_run(tmp_path, replace(words(tmp_path), context=None))
+    assert load_last_run(tmp_path).context is None
 
 
 def test_last_words_of_a_newer_version_are_read_as_far_as_known(tmp_path: Path) -> None:
-    remember_words(tmp_path, words(tmp_path))
+    save_last_run(tmp_path, words(tmp_path))
     path = journal._path(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": 1}))
-    assert last_words(tmp_path) == words(tmp_path)
+    assert load_last_run(tmp_path) == words(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "7", "{}", '{"root": "."}', '{"root": 7}', "\x00", "[" * 10_000])
 def test_last_words_damaged_are_none(tmp_path: Path, content: str | None) -> None:
     if content is not None:
-        remember_words(tmp_path, words(tmp_path))
+        save_last_run(tmp_path, words(tmp_path))
         journal._path(tmp_path).write_text(content)
     with pytest.raises(WrongUseError) as caught:
-        last_words(tmp_path)
+        load_last_run(tmp_path)
     assert "nothing was run here yet" in caught.value.message
 
 
@@ -158,14 +169,14 @@ def test_last_words_that_a_tree_brings_along_do_not_count(tmp_path: Path) -> Non
     document = asdict(words(tmp_path)) | {"root": "/etc", "context": "/root"}
     (tmp_path / ".chainbuild/last-words.json").write_text(json.dumps(document))
     with pytest.raises(WrongUseError, match="nothing was run here yet"):
-        last_words(tmp_path)
+        load_last_run(tmp_path)
 
 
 def test_last_words_are_the_users_alone(tmp_path: Path) -> None:
     """They hold the values of build args; earlier versions kept them in the tree, readable by everybody."""
     (tmp_path / ".chainbuild").mkdir()
     (tmp_path / ".chainbuild/last-words.json").write_text("{}")
-    remember_words(tmp_path, words(tmp_path))
+    save_last_run(tmp_path, words(tmp_path))
     assert list((tmp_path / ".chainbuild").iterdir()) == []
     assert not journal._path(tmp_path).is_relative_to(tmp_path)
     assert journal._path(tmp_path).stat().st_mode & 0o777 == 0o600
@@ -173,5 +184,5 @@ def test_last_words_are_the_users_alone(tmp_path: Path) -> None:
 
 def test_a_tree_that_cannot_be_written_to_is_none_the_worse(tmp_path: Path) -> None:
     (tmp_path / ".chainbuild").write_text("a file")
-    remember_words(tmp_path, words(tmp_path))
+    save_last_run(tmp_path, words(tmp_path))
     assert (tmp_path / ".chainbuild").read_text() == "a file"

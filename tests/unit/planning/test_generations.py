@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import StaleIndexError
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.publish import publish_indexes
 from chainbuild.model import Graph
 from chainbuild.planning.generations import Generations
@@ -25,11 +25,11 @@ def generations(world: World) -> Generations:
     return Generations(world.records, world.graph, world.plan)
 
 
-def publish(world: World, graph: Graph, outcome: Outcome, *, refuse: bool = False) -> tuple[str, ...]:
+def publish(world: World, graph: Graph, outcome: RunOutcome, *, refuse: bool = False) -> tuple[str, ...]:
     return publish_indexes(world.registries, graph.chains, outcome, generations=generations(world), refuse_stale=refuse)
 
 
-def run(world: World, platform: object) -> tuple[Graph, Outcome]:
+def run(world: World, platform: object) -> tuple[Graph, RunOutcome]:
     graph = world.graph([platform])  # type: ignore[list-item]
     return graph, world.execution(graph).run()
 

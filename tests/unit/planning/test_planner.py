@@ -16,10 +16,10 @@ from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
 from chainbuild.planning.missing_sources import Checked
 from chainbuild.planning.plan_json import SCHEMA, plan_as_json
 from chainbuild.planning.planner import (
-    Decider,
     Decision,
     ImageFacts,
     Plan,
+    Planner,
     Renewal,
     digest_note,
     facts_of,
@@ -480,9 +480,17 @@ class FakeInputs:
 
 def record(components: Components, **changed: object) -> Record:
     made = Record(
-        key=components.key, step="s", family="s", image=DIGEST, identity=f"identity of {components.dockerfile}",
-        size=10, added=1, seconds=60.0, built_at=100.0, components=components,
-    )  # fmt: skip
+        key=components.key,
+        step="s",
+        family="s",
+        image=DIGEST,
+        identity=f"identity of {components.dockerfile}",
+        size=10,
+        added=1,
+        seconds=60.0,
+        built_at=100.0,
+        components=components,
+    )
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
@@ -493,7 +501,7 @@ def graph(world: World) -> Graph:
 
 def test_the_newest_record_only_explains(graph: Graph) -> None:
     records, inputs = FakeRecords(), FakeInputs()
-    decider = Decider(records, inputs, lambda step: {"BASE_IMAGE": ImageFacts(identity="base")})  # type: ignore[arg-type]
+    decider = Planner(records, inputs, lambda step: {"BASE_IMAGE": ImageFacts(identity="base")})  # type: ignore[arg-type]
     step = next(iter(graph))
     now = decider.components(step, {})
     records.newest[step.family] = record(now)
@@ -507,7 +515,7 @@ def test_the_newest_record_only_explains(graph: Graph) -> None:
 
 def test_expected_seconds_are_those_of_the_last_time(graph: Graph) -> None:
     records = FakeRecords()
-    decider = Decider(records, FakeInputs(), lambda step: {})  # type: ignore[arg-type]
+    decider = Planner(records, FakeInputs(), lambda step: {})  # type: ignore[arg-type]
     for step in graph:
         if step.name != "30-venv":
             records.newest[step.family] = record(Components(dockerfile="other", platform="linux/amd64"))
@@ -519,7 +527,7 @@ def test_expected_seconds_are_those_of_the_last_time(graph: Graph) -> None:
 
 def test_a_fresh_decider_looks_again(graph: Graph) -> None:
     inputs = FakeInputs()
-    decider = Decider(FakeRecords(), inputs, lambda step: {}, taken={"x": "--from 1"})  # type: ignore[arg-type]
+    decider = Planner(FakeRecords(), inputs, lambda step: {}, taken={"x": "--from 1"})  # type: ignore[arg-type]
     fresh = decider.fresh()
     assert fresh._inputs is not inputs  # type: ignore[comparison-overlap]
     assert fresh._taken == {"x": "--from 1"}
@@ -532,7 +540,7 @@ def test_an_image_that_is_no_base_is_called_an_image(graph: Graph) -> None:
     before = Components(dockerfile="10-base", platform="linux/amd64", images={"golang:1.22": "sha256:" + "1" * 64})
     records = FakeRecords()
     records.newest[step.family] = record(before, notes={digest_note("golang:1.22"): "sha256:" + "3" * 64})
-    decider = Decider(
+    decider = Planner(
         records,
         FakeInputs(),  # type: ignore[arg-type]
         lambda _: {"golang:1.22": ImageFacts(identity="sha256:" + "2" * 64, digest="sha256:" + "4" * 64)},
@@ -596,5 +604,9 @@ def test_the_plan_and_the_run_say_the_same(built: World) -> None:
 def test_a_decision_has_the_plan_s_word(graph: Graph) -> None:
     words = {step.name: Decision(step=step, reuse=None, reason="").action for step in graph}
     assert words == {
-        "10-base": "build", "20-blas": "build", "30-venv": "build", "minimize": "minimize", "production": "produce"
-    }  # fmt: skip
+        "10-base": "build",
+        "20-blas": "build",
+        "30-venv": "build",
+        "minimize": "minimize",
+        "production": "produce",
+    }

@@ -15,8 +15,8 @@ from chainbuild.project.location import find_project
 from chainbuild.project.model import Project
 from chainbuild.project.reader import read_project
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import Words
-from chainbuild.requests.last_run import remember_words
+from chainbuild.requests.build import RunOptions
+from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.layer import LayerRun
 from chainbuild.requests.project_runs import Typed, merged_words, read_run
 from tests.support.world import THREE_STEPS
@@ -71,25 +71,31 @@ def test_it_is_found_from_below(here: Path) -> None:
 
 
 def test_what_it_says(here: Path) -> None:
-    text = OPTIONS + LAYERS.partition("\n")[2] + (
-        "registry: ghcr.io/acme\nregistry-port: 5001\nbuilders: {arm64: far}\ncontext: os\nbuild-args: {CPU: , A: 0x1}\n"
-        "build-contexts: {src: os, more: 'https://example.com/x.git'}\nsecrets: {one: {env: TOKEN}, two: {src: t.txt}}\n"
-        "refresh-after: 7d\ndeadline: 2h\njobs: 3\nkeep-going: true\ntests: false\npush: true\nload: false\n"
-        "science: {root: os, repo: acme}\n"
-    )  # fmt: skip
+    text = (
+        OPTIONS
+        + LAYERS.partition("\n")[2]
+        + (
+            "registry: ghcr.io/acme\nregistry-port: 5001\nbuilders: {arm64: far}\ncontext: os\nbuild-args: {CPU: , A: 0x1}\n"
+            "build-contexts: {src: os, more: 'https://example.com/x.git'}\nsecrets: {one: {env: TOKEN}, two: {src: t.txt}}\n"
+            "refresh-after: 7d\ndeadline: 2h\njobs: 3\nkeep-going: true\ntests: false\npush: true\nload: false\n"
+            "science: {root: os, repo: acme}\n"
+        )
+    )
     made = project(text, {**THREE_STEPS, **FOLDERS, "t.txt": "t"}, {"CPU": "ZEN", "TOKEN": "secret"})
     assert (made.platforms, made.repo, made.tag, made.options) == (("amd64",), "team/atom", "v1", ("stock",))
     assert (made.registry, made.port, made.builders) == ("ghcr.io/acme", 5001, ("arm64=far",))
     assert [(arg.name, arg.value, arg.origin) for arg in made.build_args] == [
-        ("CPU", "ZEN", "chainbuild.yaml:14"), ("A", "0x1", "chainbuild.yaml:14"),
-    ]  # fmt: skip
+        ("CPU", "ZEN", "chainbuild.yaml:14"),
+        ("A", "0x1", "chainbuild.yaml:14"),
+    ]
     assert made.build_contexts == (f"src={here / 'os'}", "more=https://example.com/x.git")
     assert made.secrets == ("id=one,env=TOKEN", f"id=two,src={here / 't.txt'}")
     assert (made.refresh_after, made.deadline, made.jobs, made.context) == ("7d", "2h", 3, here / "os")
     assert (made.keep_going, made.tests, made.push, made.load) == (True, False, True, False)
     assert [(layer.name, str(layer.image), layer.line) for layer in made.layers] == [
-        ("os", "meehan/slc6-atlasos:latest", 8), ("release", "meehan/analysisbase", 9),
-    ]  # fmt: skip
+        ("os", "meehan/slc6-atlasos:latest", 8),
+        ("release", "meehan/analysisbase", 9),
+    ]
     assert made.science is not None
     assert (made.science.root, made.science.repo) == (here / "os", "acme")
 
@@ -120,7 +126,7 @@ MEANT = [
     ("layers: [{folder: os, image: a/b, name: stock}]", ":6: options: 'stock' is also the name of a layer"),
     ("layers: [{folder: os, image: a/b, build-args: {NOBODY: 1}}]", ":7: no Dockerfile declares the arg NOBODY"),
     ("build-args: {CPUU: ZEN}", ":7: no Dockerfile declares the arg CPUU | Perhaps you meant CPU."),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("line", "message"), MEANT, ids=[one[0][:60] for one in MEANT])
@@ -153,8 +159,13 @@ def test_what_is_typed_wins() -> None:
     made = project(text, THREE_STEPS)
     words = merged_words(made, Typed())
     assert (words.platform, words.repo, words.tag, words.base, words.option, words.production) == (
-        "amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"
-    )  # fmt: skip
+        "amd64",
+        "team/atom",
+        "v1",
+        "fat:1",
+        "stock",
+        "slim:1",
+    )
     assert (words.registry, words.port, words.builders, words.jobs) == (
         "ghcr.io/acme",
         5000,
@@ -163,13 +174,29 @@ def test_what_is_typed_wins() -> None:
     )
     assert (words.push, words.keep_going, words.load) == (True, True, True)
     typed = Typed(
-        platform="aarch64", repo="x/y", tag="t", base="b:1", option="o", production="p:1", registry="quay.io/x", port=7,
-        builders=("arm64=mine",), jobs=9, push=False, keep_going=False, load=False,
-    )  # fmt: skip
+        platform="aarch64",
+        repo="x/y",
+        tag="t",
+        base="b:1",
+        option="o",
+        production="p:1",
+        registry="quay.io/x",
+        port=7,
+        builders=("arm64=mine",),
+        jobs=9,
+        push=False,
+        keep_going=False,
+        load=False,
+    )
     words = merged_words(made, typed)
     assert (words.platform, words.repo, words.tag, words.base, words.option, words.production) == (
-        "aarch64", "x/y", "t", "b:1", "o", "p:1"
-    )  # fmt: skip
+        "aarch64",
+        "x/y",
+        "t",
+        "b:1",
+        "o",
+        "p:1",
+    )
     assert (words.registry, words.port, words.builders, words.jobs) == ("quay.io/x", 7, ("amd64=near", "arm64=mine"), 9)
     assert (words.push, words.keep_going, words.load) == (False, False, False)
     assert merged_words(made, Typed(builders=("all",))).builders == ("all",)
@@ -332,8 +359,10 @@ def test_only_science(here: Path) -> None:
 
 def test_layers_are_meant_whatever_was_run_here_before(here: Path) -> None:
     project(LAYERS, FOLDERS)
-    words = Words(platform="amd64", repo="old/one", tag="v1", base="a:1", option="gone", production="a:1", root=here)
-    remember_words(here, words)
+    words = RunOptions(
+        platform="amd64", repo="old/one", tag="v1", base="a:1", option="gone", production="a:1", root=here
+    )
+    save_last_run(here, words)
     steps = [step.id for step in unsaid_run(here / "os", Typed(platform="amd64")).graph]
     assert steps == ["amd64/os/os", "amd64/release/release"]
 
@@ -342,8 +371,10 @@ def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
     option = {"stock/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"}
     project("repo: team/new\ntag: v2\nbase: a:1\noptions: [stock]\nproduction: a:1\nplatforms: [amd64]\n", option)
     assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/new")
-    words = Words(platform="amd64", repo="team/old", tag="v1", base="a:1", option="stock", production="a:1", root=here)
-    remember_words(here, words)
+    words = RunOptions(
+        platform="amd64", repo="team/old", tag="v1", base="a:1", option="stock", production="a:1", root=here
+    )
+    save_last_run(here, words)
     assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/old")
 
 

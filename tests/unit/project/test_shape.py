@@ -17,7 +17,17 @@ from jsonschema import Draft202012Validator
 from chainbuild import references
 from chainbuild.project.schema import _PLATFORMS, LAYER, PROJECT, SCHEMA_PLACE, put_schema, schema, schema_text
 from chainbuild.yamlspec.nodes import read_nodes
-from chainbuild.yamlspec.rules import ArgValue, Count, Flag, Many, Named, OneOf, Rule, Table, Text
+from chainbuild.yamlspec.rules import (
+    ArgValueRule,
+    BooleanRule,
+    IntegerRule,
+    ListRule,
+    MapRule,
+    Rule,
+    TableRule,
+    TextOrTableRule,
+    TextRule,
+)
 
 FILE = "chainbuild.yaml"
 WHOLE = """\
@@ -67,8 +77,11 @@ def test_a_whole_file() -> None:
     assert set(content.values["layers"][1]) == set(PROJECT.keys["layers"].rule.item.keys)  # type: ignore[union-attr]
     # Args are taken as they are written, whatever YAML would make of them.
     assert content.values["layers"][1]["build-args"] == {
-        "RELEASE": "21.2", "DEBUG": "on", "EMPTY": "", "FROM_OUTSIDE": None
-    }  # fmt: skip
+        "RELEASE": "21.2",
+        "DEBUG": "on",
+        "EMPTY": "",
+        "FROM_OUTSIDE": None,
+    }
     assert content.values["build-args"] == {"CPU": "0x10"}
     assert content.line("layers", 1, "build-args", "RELEASE") == 11
     assert content.line("jobs") == 24
@@ -86,9 +99,14 @@ WRONG = [
     ("# nothing\n", "it is empty"),
     ("- a\n", ":1: the file: expected a project, found a list"),
     ("option: stock\n", ":1: a project has no key 'option' | Perhaps you meant 'options'."),
-    ("options: stock\nrefresh_after: 7d\n", ":2: a project has no key 'refresh_after' | Perhaps you meant 'refresh-after'."),
-    ("layers:\n  - folder: a\n    image: b\n    basearg: X\n",
-     ":4: a layer has no key 'basearg' | Perhaps you meant 'base-arg'."),
+    (
+        "options: stock\nrefresh_after: 7d\n",
+        ":2: a project has no key 'refresh_after' | Perhaps you meant 'refresh-after'.",
+    ),
+    (
+        "layers:\n  - folder: a\n    image: b\n    basearg: X\n",
+        ":4: a layer has no key 'basearg' | Perhaps you meant 'base-arg'.",
+    ),
     ("repo: a\n", ":1: a project needs one of: options, layers, science"),
     ("layers:\n\n  - image: b\n", ":3: a layer needs 'folder'"),
     ("options: []\n", ":1: options is an empty list"),
@@ -119,7 +137,7 @@ WRONG = [
     ("options: a\ntag: \x07\n", "not YAML: special characters are not allowed"),
     (b"options: a\ntag: \xff\n", ":2: not UTF-8 text"),
     ("&a options: &b [*b]\n", ":1: options[0]: expected a folder, found a list"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[repr(one[0])[:50] for one in WRONG])
@@ -150,11 +168,11 @@ def test_the_schema_is_one_and_is_the_published_one(repository_root: Path) -> No
 
 def test_every_key_is_explained() -> None:
     def about(rule: Rule) -> None:
-        if isinstance(rule, Table):
+        if isinstance(rule, TableRule):
             for name, key in rule.keys.items():
                 assert re.fullmatch(r"[A-Z].*\.", key.about), name
                 about(key.rule)
-        if isinstance(rule, Many):
+        if isinstance(rule, ListRule):
             about(rule.item)
 
     about(PROJECT)
@@ -182,10 +200,32 @@ def test_the_tables_above_agree() -> None:
 
 
 # Texts that both dialects of YAML take for texts, with those that patterns are about.
-texts = st.sampled_from([
-    "", "a", "stock", "amd64", "linux/arm64", "arm64", "7d", "4h30m", "1.5h", "soon", "A b", "A,b", "v1", ".v1", "_x",
-    "BASEIMAGE", "1A", "acme/os:1", "x" * 129, "é", "a=b", "a\tb",
-])  # fmt: skip
+texts = st.sampled_from(
+    [
+        "",
+        "a",
+        "stock",
+        "amd64",
+        "linux/arm64",
+        "arm64",
+        "7d",
+        "4h30m",
+        "1.5h",
+        "soon",
+        "A b",
+        "A,b",
+        "v1",
+        ".v1",
+        "_x",
+        "BASEIMAGE",
+        "1A",
+        "acme/os:1",
+        "x" * 129,
+        "é",
+        "a=b",
+        "a\tb",
+    ]
+)
 scalars = st.one_of(texts, st.booleans(), st.none(), st.integers(-3, 70000), st.sampled_from([0.5, 2.0, 21.2, -1.0]))
 anything = st.recursive(
     scalars,
@@ -197,23 +237,23 @@ anything = st.recursive(
 def near(rule: Rule) -> st.SearchStrategy[Any]:
     """Values that a rule may take, and some that it does not."""
     match rule:
-        case Text():
+        case TextRule():
             fine = st.sampled_from(rule.choices) if rule.choices else texts
             return st.one_of(fine, texts)
-        case Flag():
+        case BooleanRule():
             return st.booleans()
-        case Count():
+        case IntegerRule():
             return st.integers(-1, 70000)
-        case ArgValue():
+        case ArgValueRule():
             return scalars
-        case Many():
+        case ListRule():
             several = st.lists(near(rule.item) | scalars, max_size=3)
             return near(rule.item) | several
-        case Named():
+        case MapRule():
             return st.dictionaries(near(rule.key).map(str), near(rule.value) | scalars, max_size=2)
-        case OneOf():
+        case TextOrTableRule():
             return near(rule.text) | near(rule.table)
-        case Table():
+        case TableRule():
             known = {name: near(key.rule) | anything for name, key in rule.keys.items()}
             needed = {name: known.pop(name) for name, key in rule.keys.items() if key.needed}
             whole = st.fixed_dictionaries(needed, optional=known)

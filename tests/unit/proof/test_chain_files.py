@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.proof.chain_files import Missing, Raised, in_words, missing_files
+from chainbuild.proof.chain_files import MissingObject, Raised, in_words, missing_files
 
 FILE_NAMES = st.from_regex(r"[A-Za-z0-9_+.-]{1,30}", fullmatch=True)
 MODULE_NAMES = st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), min_size=1, max_size=4).map(".".join)
@@ -77,19 +77,19 @@ def test_the_first_cause_comes_first() -> None:
 @given(FILE_NAMES, st.sampled_from(["", "x: ", "\n", "ImportError: "]), st.sampled_from(["", "\n", " or directory"]))
 def test_any_library_is_found_in_glibc_s_words(name: str, before: str, after: str) -> None:
     text = f"{before}{name}: cannot open shared object file: No such file{after}"
-    assert Missing(kind="library", name=name) in set(in_words(text))
+    assert MissingObject(kind="library", name=name) in set(in_words(text))
 
 
 @given(MODULE_NAMES)
 def test_any_module_is_found_in_python_s_words(name: str) -> None:
     errors = (Raised(type="ModuleNotFoundError", message=str(ModuleNotFoundError(f"No module named {name!r}"))),)
-    assert missing_files(errors) == (Missing(kind="module", name=name),)
+    assert missing_files(errors) == (MissingObject(kind="module", name=name),)
 
 
 @given(st.from_regex(r"/[^\n'\"\\]{1,60}", fullmatch=True).filter(str.isprintable))
 def test_any_path_is_found_in_the_system_s_words(path: str) -> None:
     message = str(FileNotFoundError(2, "No such file or directory", path))
-    assert list(in_words(message)) == [Missing(kind="path", name=path)]
+    assert list(in_words(message)) == [MissingObject(kind="path", name=path)]
 
 
 @given(st.lists(st.builds(Raised, type=st.text(), message=st.text(), module=st.text(), file=st.text())), st.text())

@@ -13,10 +13,10 @@ from msgspec.structs import asdict
 
 from chainbuild.proof.chain_files import Owned, Question
 from chainbuild.proof.configuration import (
-    Absent,
     Configuration,
-    Fault,
+    ConfigurationFault,
     Judgement,
+    MissingFile,
     doubtful_fields,
     judge,
     read_configuration,
@@ -25,7 +25,7 @@ from chainbuild.proof.configuration import (
 from chainbuild.references import Platform
 from chainbuild.registry.config import Healthcheck, ImageConfig
 
-TINI = Fault(
+TINI = ConfigurationFault(
     field="ENTRYPOINT", kind="program", text="ENTRYPOINT: tini is not in the image", sought=("/a/tini", "/b/tini")
 )
 OWNED = Owned(path="/b/tini", kind="deb", package="tini", version="0.19", type="file")
@@ -66,7 +66,9 @@ def test_program_that_neither_image_has_is_an_error(tmp_path: object) -> None:
 
 
 def test_missing_user_is_an_error_that_asks_nothing() -> None:
-    fault = Fault(field="USER", kind="user", text="USER: the image has no user app (/etc/passwd)", path="/etc/passwd")
+    fault = ConfigurationFault(
+        field="USER", kind="user", text="USER: the image has no user app (/etc/passwd)", path="/etc/passwd"
+    )
     result, asked = judged(Configuration(summary="", faults=(fault,)), {})
     assert asked == []
     assert "KEEP_USERS=1 in minimize-amd64-args" in result.errors[0]
@@ -92,7 +94,7 @@ def test_configuration_of_the_production_image_itself_is_a_warning() -> None:
 def test_path_that_only_the_chain_has_counts_by_its_kind(
     kind: str, file: Owned | None, errors: int, warnings: int
 ) -> None:
-    absent = Absent(field="WORKDIR" if kind == "folder" else "CMD", kind=kind, path="/app/x")
+    absent = MissingFile(field="WORKDIR" if kind == "folder" else "CMD", kind=kind, path="/app/x")
     result, asked = judged(Configuration(summary="", absent=(absent,)), {"/app/x": file} if file else {})
     assert [one.kind for one in asked] == ["folder" if kind == "folder" else "path"]
     assert (len(result.errors), len(result.warnings)) == (errors, warnings)
@@ -116,8 +118,11 @@ def test_fields_of_the_production_image_and_a_shell_of_the_base_are_doubtful() -
 def test_look_gets_no_variable_but_path() -> None:
     given = config(env=[("PATH", "/bin"), ("TOKEN", "secret")], user="app", cmd=["x"], labels={"a": "b"})
     assert json.loads(settings_of(given)) == {
-        "User": "app", "Cmd": ["x"], "Env": ["PATH=/bin"], "architecture": "arm64",
-    }  # fmt: skip
+        "User": "app",
+        "Cmd": ["x"],
+        "Env": ["PATH=/bin"],
+        "architecture": "arm64",
+    }
 
 
 def test_report_without_configuration_has_none() -> None:

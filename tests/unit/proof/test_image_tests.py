@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import Emit, StepFailed, StepFinished, StepReused, StepStarted, Verdict
-from chainbuild.layouts.test_files import TIME_LIMIT, read_trial
+from chainbuild.layouts.test_files import TIME_LIMIT, read_image_test
 from chainbuild.proof.borrowed_shell import can_stand_in, was_not_started
-from chainbuild.proof.image_tests import run_trial
+from chainbuild.proof.image_tests import run_image_test
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
 from tests.support.world import ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
@@ -60,7 +60,7 @@ def verdicts(world: World) -> list[tuple[str, bool]]:
 )
 def test_asks_stand_in_the_first_lines(tmp_path: Path, text: str, network: bool, seconds: float) -> None:
     (tmp_path / "a-test").write_text(text, newline="")
-    trial, problems = read_trial(tmp_path / "a-test")
+    trial, problems = read_image_test(tmp_path / "a-test")
     assert problems == ()
     assert (trial.network, trial.seconds) == (network, seconds)
 
@@ -88,7 +88,7 @@ def test_a_test_that_is_wrong_is_told_with_the_rest_of_the_tree(world: World, te
 
 def test_a_test_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a-test").mkdir()
-    _, problems = read_trial(tmp_path / "a-test", "stock/a-test")
+    _, problems = read_image_test(tmp_path / "a-test", "stock/a-test")
     assert [(problem.path, problem.message) for problem in problems] == [
         ("stock/a-test", "cannot be read: Is a directory")
     ]
@@ -97,7 +97,7 @@ def test_a_test_that_cannot_be_read(tmp_path: Path) -> None:
 def test_equal_tests_are_one_test_wherever_they_lie(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text("#!/bin/sh\n")
-    assert read_trial(tmp_path / "one")[0].digest == read_trial(tmp_path / "two")[0].digest
+    assert read_image_test(tmp_path / "one")[0].digest == read_image_test(tmp_path / "two")[0].digest
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,11 @@ def test_it_runs_in_the_image_that_was_built_without_network(world: World) -> No
     assert outcome.succeeded
     assert dict(order.args) == {"IMAGE": f"{CHAIN}/{REPOSITORY}@{outcome.results[BLAS].record.image}"}
     assert (order.platform, order.seconds, order.target, order.secrets) == (
-        world.graph().by_id[BLAS].platform, TIME_LIMIT, None, (),
-    )  # fmt: skip
+        world.graph().by_id[BLAS].platform,
+        TIME_LIMIT,
+        None,
+        (),
+    )
     assert "RUN --network=none --mount=type=bind,target=/.chainbuild-test " in world.driver.texts[0]
     assert verdicts(world) == [(BLAS, True)]
 
@@ -144,7 +147,7 @@ def test_it_gets_what_it_asks_for(world: World) -> None:
 def test_what_the_builder_gets_is_the_file_executable_and_alone(world: World) -> None:
     seen: list[tuple[list[str], str, int]] = []
 
-    def look(order: BuildOrder) -> None:
+    def look(order: BuildSpec) -> None:
         if order in world.driver.tests:
             context: Path = order.context
             file = context / "test"
@@ -302,11 +305,11 @@ class Shelless:
     def __init__(self, world: World, *said: str) -> None:
         self.world = world
         self.said = said or (NOT_STARTED,)
-        self.orders: list[BuildOrder] = []
+        self.orders: list[BuildSpec] = []
         self.commands: list[str] = []
         self.contexts: list[list[str]] = []
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         self.orders.append(order)
         if order.export is not None:
             (order.export / "busybox").write_bytes(b"\x7fELF")
@@ -323,7 +326,7 @@ def run_in_bare_image(world: World, builder: Shelless) -> str:
     step = world.graph((ARM64,)).by_id["aarch64/stock/20-blas"]
     image = resolve(world.registries, ImageReference.parse("fat:1"), ARM64)
     contexts = {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
-    return run_trial(builder, world.events.append, step, image, contexts=lambda *_: contexts)
+    return run_image_test(builder, world.events.append, step, image, contexts=lambda *_: contexts)
 
 
 def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World) -> None:

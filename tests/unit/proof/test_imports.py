@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.buildx import BuildResult
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Event, Verdict
 from chainbuild.model import BuildArg, Step
 from chainbuild.proof.chain_files import read_whose
 from chainbuild.proof.imports import EMULATED_SECONDS, MODULE_SECONDS, ImportProof, read_answers
-from chainbuild.proof.libraries import Python
+from chainbuild.proof.libraries import PythonEnvironment
 from chainbuild.proof.switches import is_on, switches
 from chainbuild.references import Platform
 from chainbuild.step_warnings import StepWarning
 from tests.support.world import GOOD_PROOF, World
 
 PRODUCTION = "amd64/stock/production"
-VENV = Python(start="/opt/venv/bin/python", missing="", folders=("/opt/venv/site",), modules=("a", "b", "c"))
-SYSTEM = Python(start="/usr/bin/python3.11", missing="", folders=("/usr/lib/python3.11",), modules=("_ssl",))
+VENV = PythonEnvironment(start="/opt/venv/bin/python", missing="", folders=("/opt/venv/site",), modules=("a", "b", "c"))
+SYSTEM = PythonEnvironment(start="/usr/bin/python3.11", missing="", folders=("/usr/lib/python3.11",), modules=("_ssl",))
 NO_LIBRARY = "libGL.so.1: cannot open shared object file: No such file or directory"
 
 
@@ -47,7 +47,7 @@ class Images:
     """The warnings of the last proof that ran here."""
     texts: list[str] = field(default_factory=list)
 
-    def build(self, order: BuildOrder, emit: Emit) -> BuildResult:
+    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         assert order.export is not None
         assert not order.image
         image = dict(order.args)["IMAGE"]
@@ -79,7 +79,7 @@ def step(tmp_path: Path) -> Step:
     return world.graph().by_id[PRODUCTION]
 
 
-def proven(images: Images, step: Step, *pythons: Python) -> tuple[str, list[Event]]:
+def proven(images: Images, step: Step, *pythons: PythonEnvironment) -> tuple[str, list[Event]]:
     events: list[Event] = []
     proof = ImportProof(images, events.append, step, image="new@sha256:2", chain="chain@sha256:1", contexts={})
     verdict = proof.prove(pythons)
@@ -87,7 +87,7 @@ def proven(images: Images, step: Step, *pythons: Python) -> tuple[str, list[Even
     return verdict, events
 
 
-def refused(images: Images, step: Step, *pythons: Python) -> tuple[NotProvenError, Verdict]:
+def refused(images: Images, step: Step, *pythons: PythonEnvironment) -> tuple[NotProvenError, Verdict]:
     events: list[Event] = []
     proof = ImportProof(images, events.append, step, image="new@sha256:2", chain="chain@sha256:1", contexts={})
     with pytest.raises(NotProvenError) as caught:
@@ -184,7 +184,7 @@ def test_an_interpreter_that_does_not_start_fails_all_its_modules(step: Step) ->
 
 
 def test_an_interpreter_that_is_not_there_is_named(step: Step) -> None:
-    gone = Python(start="/opt/venv/bin/python", missing="/srv/python3.11", folders=(), modules=("a",))
+    gone = PythonEnvironment(start="/opt/venv/bin/python", missing="/srv/python3.11", folders=(), modules=("a",))
     images = Images(breaks={"new@sha256:2": "OCI runtime create failed: exec: no such file"})
     refused(images, step, gone)
     assert [one["name"] for one in images.asked] == ["/srv/python3.11"]
@@ -207,7 +207,7 @@ def test_a_builder_that_fails_is_no_verdict(step: Step) -> None:
 def test_many_findings_are_counted(step: Step) -> None:
     many = tuple(f"m{number:02}" for number in range(30))
     fails = {("new@sha256:2", name): raised("ValueError", name) for name in many}
-    error, _ = refused(Images(fails=fails), step, Python(start="/p", missing="", folders=(), modules=many))
+    error, _ = refused(Images(fails=fails), step, PythonEnvironment(start="/p", missing="", folders=(), modules=many))
     assert len(error.findings) == 21
     assert error.findings[-1] == "and 10 more"
 
@@ -239,10 +239,16 @@ def test_an_answer_that_is_none_is_a_bug(raw: bytes, modules: list[str]) -> None
 @pytest.mark.parametrize(
     ("said", "default", "wanted"),
     [
-        (None, None, True), (None, "1", True), (None, "0", False), ("0", "1", False), ("1", "0", True),
-        ("off", None, False), ("", "1", True), ("of", "1", True),
+        (None, None, True),
+        (None, "1", True),
+        (None, "0", False),
+        ("0", "1", False),
+        ("1", "0", True),
+        ("off", None, False),
+        ("", "1", True),
+        ("of", "1", True),
     ],
-)  # fmt: skip
+)
 def test_the_switch(step: Step, said: str | None, default: str | None, wanted: bool) -> None:
     from chainbuild.values import replace
 
@@ -269,7 +275,7 @@ def answering(world: World, outcomes: Mapping[str, str]) -> list[str]:
     """Answer the imports by the image's repository and digest; gives the images that were asked, in order."""
     asked: list[str] = []
 
-    def during(order: BuildOrder) -> None:
+    def during(order: BuildSpec) -> None:
         if order.shown != "the proof of Python" or order.export is None:
             return
         image = dict(order.args)["IMAGE"]

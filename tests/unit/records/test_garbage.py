@@ -37,10 +37,18 @@ def record(
     components = Components(dockerfile=f"FROM {name}", platform="linux/amd64")
     step = step or f"amd64/stock/{name}"
     return Record(
-        key=components.key, step=step, family="-".join(step.split("/")), image=image.digest, identity="i", size=1, added=1,
-        seconds=1, built_at=when, components=components,
+        key=components.key,
+        step=step,
+        family="-".join(step.split("/")),
+        image=image.digest,
+        identity="i",
+        size=1,
+        added=1,
+        seconds=1,
+        built_at=when,
+        components=components,
         parents={f"P{place}": parent.key for place, parent in enumerate(parents)},
-    )  # fmt: skip
+    )
 
 
 def put_record(fake: FakeRegistry, repository: str, one: Record, *tags: str) -> Digest:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import UnreachableError
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import _external_facts
 from chainbuild.model import Graph
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Decider, Plan, Renewal, make_plan
+from chainbuild.planning.planner import Plan, Planner, Renewal, make_plan
 from chainbuild.records.index import RecordIndex, read_index
 from chainbuild.records.record import Record
 from chainbuild.records.tags import image_tag, index_tag
@@ -34,7 +34,7 @@ def own_index_tag(option: str, platform: str) -> str:
     return index_tag(signing_key().public.id, option, platform)
 
 
-def keep(world: World, graph: Graph, outcome: Outcome, index: RecordIndex | None = None) -> None:
+def keep(world: World, graph: Graph, outcome: RunOutcome, index: RecordIndex | None = None) -> None:
     index = index or index_of(world, graph)
     for chain in graph.chains:
         index.update(chain, [outcome.results[step.id].record for step in chain.all_steps])
@@ -44,7 +44,7 @@ def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
     graph = world.graph()
     found = world.found(graph)
     world.fake.log.clear()
-    decider = Decider(
+    decider = Planner(
         world.records,
         InputReader(AMD64),
         lambda step: _external_facts(step, found),

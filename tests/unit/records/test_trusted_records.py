@@ -51,9 +51,11 @@ def record_of(world: World, step: str = BASE) -> Record:
 def names_of(record: Record) -> tuple[ImageReference, ...]:
     """Everything that a record is found by."""
     return (
-        PLACE.with_tag(record.key), COPIES.with_tag(record.key), PLACE.with_tag(last_tag(record.family)),
+        PLACE.with_tag(record.key),
+        COPIES.with_tag(record.key),
+        PLACE.with_tag(last_tag(record.family)),
         PLACE.with_tag(image_record_tag(record.image)),
-    )  # fmt: skip
+    )
 
 
 def reasons(world: World) -> dict[str, str]:

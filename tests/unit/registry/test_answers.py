@@ -52,7 +52,7 @@ PLAIN = {"content-type": "text/plain; charset=utf-8"}
         ("not implemented", 501, {}, "", True, "refused"),
         ("a redirect to nowhere", 302, {}, "", True, "refused"),
     ],
-)  # fmt: skip
+)
 def test_meaning_of_an_answer_is_that_of_its_registry(
     who: str, status: int, headers: dict[str, str], code: str, has_body: bool, expected: Meaning
 ) -> None:
@@ -77,10 +77,18 @@ def test_statement_of_any_body_is_short_and_never_raises(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"<html>", b"[]", b'{"errors":[]}', b'{"errors":{}}', b'{"errors":[3]}', b'{"errors":null}', b'"errors"',
-        b'{"errors":[[' + b"[" * 50_000, b'{"errors":[{"code":{"a":1},"message":[]}]}',
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"errors":[]}',
+        b'{"errors":{}}',
+        b'{"errors":[3]}',
+        b'{"errors":null}',
+        b'"errors"',
+        b'{"errors":[[' + b"[" * 50_000,
+        b'{"errors":[{"code":{"a":1},"message":[]}]}',
     ],
-)  # fmt: skip
+)
 def test_statement_of_a_body_that_is_no_error_document_has_no_code(body: bytes) -> None:
     assert statement(FakeResponse(Answer(500, body))).code == ""
 
@@ -102,11 +110,17 @@ def test_statement_of_an_endless_body_reads_no_more_than_the_limit() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "body", "expected"),
     [
-        (200, API, b"", True), (200, {}, b"{}", True), (401, API, b"", True),
-        (401, {}, b'{"errors":[{"code":"UNAUTHORIZED"}]}', True), (200, HTML, b"<html>", False), (200, {}, b"[]", False),
-        (404, API, b"{}", False), (200, {}, b"[" * 100_000, False), (401, {}, b"", False),
+        (200, API, b"", True),
+        (200, {}, b"{}", True),
+        (401, API, b"", True),
+        (401, {}, b'{"errors":[{"code":"UNAUTHORIZED"}]}', True),
+        (200, HTML, b"<html>", False),
+        (200, {}, b"[]", False),
+        (404, API, b"{}", False),
+        (200, {}, b"[" * 100_000, False),
+        (401, {}, b"", False),
     ],
-)  # fmt: skip
+)
 def test_is_registry_of_an_answer_to_the_front_page(
     status: int, headers: dict[str, str], body: bytes, expected: bool
 ) -> None:

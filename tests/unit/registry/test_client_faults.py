@@ -23,7 +23,7 @@ from chainbuild.references import Digest
 from chainbuild.registry.auth import Credentials, is_this_machine
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.oci import OCI_MANIFEST, digest_of
-from chainbuild.registry.transport import Body, Request, Response, TransportError
+from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, TransportError
 from chainbuild.values import replace
 from tests.support.fake_registry import Answer, FakeRegistry
 
@@ -61,9 +61,13 @@ def notices() -> list[str]:
 @pytest.fixture
 def client(fake: FakeRegistry, clock: Clock, notices: list[str]) -> RegistryClient:
     return RegistryClient(
-        "localhost:5000", transport=fake.transport(), credentials=lambda _: None, sleep=clock.sleep, clock=clock,
+        "localhost:5000",
+        transport=fake.transport(),
+        credentials=lambda _: None,
+        sleep=clock.sleep,
+        clock=clock,
         notice=notices.append,
-    )  # fmt: skip
+    )
 
 
 QUESTIONS: dict[str, Callable[[RegistryClient], object]] = {
@@ -336,10 +340,10 @@ class Counted:
 
 
 class OneAnswer:
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: HttpResponse) -> None:
         self._response = response
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         return self._response
 
     def close(self) -> None:
@@ -404,7 +408,7 @@ def test_tags_of_a_slow_registry_end_with_the_time_for_lists(
     fake: FakeRegistry, client: RegistryClient, clock: Clock
 ) -> None:
     class Slow:
-        def send(self, request: Request) -> Response:
+        def send(self, request: HttpRequest) -> HttpResponse:
             clock.now += 30
             return fake.send(request)
 
@@ -413,7 +417,7 @@ def test_tags_of_a_slow_registry_end_with_the_time_for_lists(
 
     slow = RegistryClient(
         "localhost:5000", transport=Slow(), credentials=lambda _: None, sleep=clock.sleep, clock=clock
-    )  # fmt: skip
+    )
     fake.answers = [page([], link(number)) for number in range(100)]
     with pytest.raises(UnreachableError, match="did not end within 300 s"):
         slow.tags("team/app")
@@ -422,9 +426,18 @@ def test_tags_of_a_slow_registry_end_with_the_time_for_lists(
 
 @pytest.mark.parametrize(
     "following",
-    ["</v2/a", "/v2/a; rel=next", '<http://[::1>; rel="next"', '<ftp://x/>; rel="next"', '< >; rel="next"',
-     '<http://a b/>; rel="next"', "<" + "a" * 17_000, '</x>; rel="next', '<\x1b[31m>; rel="next"'],
-)  # fmt: skip
+    [
+        "</v2/a",
+        "/v2/a; rel=next",
+        '<http://[::1>; rel="next"',
+        '<ftp://x/>; rel="next"',
+        '< >; rel="next"',
+        '<http://a b/>; rel="next"',
+        "<" + "a" * 17_000,
+        '</x>; rel="next',
+        '<\x1b[31m>; rel="next"',
+    ],
+)
 def test_tags_with_a_link_that_cannot_be_followed_raise(
     fake: FakeRegistry, client: RegistryClient, following: str
 ) -> None:
@@ -479,7 +492,7 @@ def test_call_with_retries_ends_with_the_time_for_a_call(fake: FakeRegistry, clo
     """A registry that answers 503 after a minute, asks to wait, redirects and asks again, holds nobody for long."""
 
     class Slow:
-        def send(self, request: Request) -> Response:
+        def send(self, request: HttpRequest) -> HttpResponse:
             assert request.answer_seconds is not None
             clock.now += min(50, request.answer_seconds)
             return fake.send(request)
@@ -489,7 +502,7 @@ def test_call_with_retries_ends_with_the_time_for_a_call(fake: FakeRegistry, clo
 
     client = RegistryClient(
         "localhost:5000", transport=Slow(), credentials=lambda _: None, sleep=clock.sleep, clock=clock
-    )  # fmt: skip
+    )
     fake.answers = [
         Answer(307, b"", {"Location": "/v2/team/app/manifests/2"}),
         *[Answer(503, b"", {"Retry-After": "29"})] * 30,
@@ -508,9 +521,22 @@ def test_call_in_a_loop_of_redirects_ends(fake: FakeRegistry, client: RegistryCl
 
 @pytest.mark.parametrize(
     "location",
-    ["", "http://localhost:99999999/", "http://[::1", "http://a b/", "http://" + "a" * 64 + ".x/", "http://a..b/",
-     "ftp://a/", "file:///etc/passwd", "/ö", "http://user:secret@a/", "\x1b[2J", "/" + "a" * 9000, "http://:80/"],
-)  # fmt: skip
+    [
+        "",
+        "http://localhost:99999999/",
+        "http://[::1",
+        "http://a b/",
+        "http://" + "a" * 64 + ".x/",
+        "http://a..b/",
+        "ftp://a/",
+        "file:///etc/passwd",
+        "/ö",
+        "http://user:secret@a/",
+        "\x1b[2J",
+        "/" + "a" * 9000,
+        "http://:80/",
+    ],
+)
 @pytest.mark.parametrize("verb", ["GET", "upload"])
 def test_location_that_is_no_address_raises(
     fake: FakeRegistry, client: RegistryClient, location: str, verb: str
@@ -541,7 +567,7 @@ def test_document_that_breaks_once_is_read_again(fake: FakeRegistry, client: Reg
     class Breaking(FakeRegistry):
         broken = 0
 
-        def send(self, request: Request) -> Response:
+        def send(self, request: HttpRequest) -> HttpResponse:
             response = fake.send(request)
             if request.method == "GET" and not self.broken:
                 self.broken += 1
@@ -556,7 +582,7 @@ def test_document_that_breaks_once_is_read_again(fake: FakeRegistry, client: Reg
     breaking = Breaking()
     again = RegistryClient(
         "localhost:5000", transport=breaking.transport(), credentials=lambda _: None, sleep=clock.sleep
-    )  # fmt: skip
+    )
     assert again.manifest("team/app", "1").digest == image.digest
     assert len(clock.waits) == 1
 
@@ -571,7 +597,7 @@ class Losing(FakeRegistry):
         super().__init__()
         self.status, self.times, self.method = status, times, method
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         response = super().send(request)
         if request.method == self.method and self.times:
             self.times -= 1
@@ -588,7 +614,7 @@ def test_put_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock, status
     losing = Losing(status=status)
     client = RegistryClient(
         "localhost:5000", transport=losing.transport(), credentials=lambda _: None, sleep=clock.sleep
-    )  # fmt: skip
+    )
     digest = client.put_blob("team/app", CONTENT)
     assert losing.host().blobs["team/app", str(digest)] == CONTENT
     assert losing.counted("POST") == 1
@@ -598,12 +624,12 @@ def test_put_blob_sent_twice_in_one_session_is_settled_by_asking(fake: FakeRegis
     """An answer that was lost below HTTP: the request is sent again, and the session is unknown by then."""
     digest = digest_of(CONTENT)
 
-    def arrive(request: Request) -> Answer:
+    def arrive(request: HttpRequest) -> Answer:
         fake.host().blobs["team/app", str(digest)] = CONTENT
         return Answer.error(404, "BLOB_UPLOAD_UNKNOWN")
 
     class Replayed:
-        def send(self, request: Request) -> Response:
+        def send(self, request: HttpRequest) -> HttpResponse:
             if request.method == "PUT":
                 fake.answers = [arrive(request)]
             return fake.send(request)
@@ -629,7 +655,7 @@ def test_put_manifest_whose_answer_is_lost_is_settled_by_asking(clock: Clock, ti
     image = losing.add_image("team/app:old")
     client = RegistryClient(
         "localhost:5000", transport=losing.transport(), credentials=lambda _: None, sleep=clock.sleep
-    )  # fmt: skip
+    )
     assert client.put_manifest("team/app", "new", image.manifest.raw, OCI_MANIFEST) == image.digest
 
 
@@ -652,7 +678,7 @@ def test_mount_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock) -> N
     digest = losing.add_blob("team/app", CONTENT)
     client = RegistryClient(
         "localhost:5000", transport=losing.transport(), credentials=lambda _: None, sleep=clock.sleep
-    )  # fmt: skip
+    )
     assert client.mount_blob("team/other", digest, "team/app")
 
 
@@ -681,7 +707,7 @@ def login_client(fake: FakeRegistry, challenge: str = CHALLENGE) -> RegistryClie
     fake.host("ghcr.io").require("Bearer token", challenge)
     return RegistryClient(
         "ghcr.io", transport=fake.transport("ghcr.io"), credentials=lambda _: None, sleep=lambda _: None
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -701,9 +727,19 @@ def test_token_server_that_refuses_asks_for_a_login(fake: FakeRegistry, status: 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"[]", b'{"token": 3}', b'{"token": ""}', b'{"token": "a\\r\\nX-Evil: 1"}', b'{"token": "\\u00e9"}',
-     b'{"token": {"a": 1}}', b"[" * 100_000, b'{"access_token": null}'],
-)  # fmt: skip
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"token": 3}',
+        b'{"token": ""}',
+        b'{"token": "a\\r\\nX-Evil: 1"}',
+        b'{"token": "\\u00e9"}',
+        b'{"token": {"a": 1}}',
+        b"[" * 100_000,
+        b'{"access_token": null}',
+    ],
+)
 def test_token_server_without_a_usable_token_raises(fake: FakeRegistry, body: bytes) -> None:
     fake.pages["https://auth.example/token"] = Answer(200, body)
     with pytest.raises(RegistryError, match="without a token"):
@@ -718,9 +754,20 @@ def test_token_server_with_an_endless_answer_raises(fake: FakeRegistry) -> None:
 
 @pytest.mark.parametrize(
     "realm",
-    ["", "x", "ftp://a/", "http://[::1", "https://a b/", "https://auth.example:99999999/", "https://" + "a" * 70 + "/",
-     "https://user:pw@auth.example/", "https://a..b/", "\x1b[31m", "https://ö/"],
-)  # fmt: skip
+    [
+        "",
+        "x",
+        "ftp://a/",
+        "http://[::1",
+        "https://a b/",
+        "https://auth.example:99999999/",
+        "https://" + "a" * 70 + "/",
+        "https://user:pw@auth.example/",
+        "https://a..b/",
+        "\x1b[31m",
+        "https://ö/",
+    ],
+)
 def test_realm_that_is_no_address_raises(fake: FakeRegistry, realm: str) -> None:
     with pytest.raises(LoginNeededError, match="no usable token server"):
         login_client(fake, f'Bearer realm="{realm}"').ping()
@@ -740,12 +787,26 @@ def test_challenge_of_65_kb_asks_for_a_login(fake: FakeRegistry, letter: str) ->
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
-        ("localhost", True), ("127.0.0.1", True), ("127.255.255.254", True), ("::1", True),
-        ("127.evil.example", False), ("127.0.0.1.evil.example", False), ("127", False), ("127.1", False),
-        ("localhost.evil.example", False), ("evil.localhost", False), ("localhost.", False), ("xlocalhost", False),
-        ("128.0.0.1", False), ("0.0.0.0", False), ("::2", False), ("[::1]", False), ("", False), ("1e.example", False),
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.255.255.254", True),
+        ("::1", True),
+        ("127.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("127", False),
+        ("127.1", False),
+        ("localhost.evil.example", False),
+        ("evil.localhost", False),
+        ("localhost.", False),
+        ("xlocalhost", False),
+        ("128.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::2", False),
+        ("[::1]", False),
+        ("", False),
+        ("1e.example", False),
     ],
-)  # fmt: skip
+)
 def test_is_this_machine_of_a_host_is_what_its_address_says(host: str, expected: bool) -> None:
     """`127.evil.example` belongs to whoever owns that domain: no plain HTTP to it, and no login without TLS."""
     assert is_this_machine(host) == expected
@@ -756,8 +817,9 @@ def test_client_of_a_name_that_looks_like_loopback_uses_tls(fake: FakeRegistry, 
     assert RegistryClient(host, transport=fake.transport(host)).base == f"https://{host}"
     fake.host("ghcr.io").require("Bearer x", f'Bearer realm="http://{host}/token"')
     client = RegistryClient(
-        "ghcr.io", transport=fake.transport("ghcr.io"),
+        "ghcr.io",
+        transport=fake.transport("ghcr.io"),
         credentials=lambda _: Credentials(user="me", password="pa55word-of-tests"),
-    )  # fmt: skip
+    )
     with pytest.raises(LoginNeededError, match="without TLS"):
         client.ping()

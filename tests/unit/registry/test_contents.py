@@ -14,7 +14,7 @@ from backports import zstd
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, LimitError, RegistryError
 from chainbuild.references import ImageReference
-from chainbuild.registry.contents import Origin, origins
+from chainbuild.registry.contents import FileOrigin, origins
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
@@ -49,7 +49,7 @@ def tar(files: Mapping[str, bytes | str | None]) -> bytes:
     return stream.getvalue()
 
 
-def found(*layers: tuple[str, bytes]) -> dict[str, Origin]:
+def found(*layers: tuple[str, bytes]) -> dict[str, FileOrigin]:
     fake = FakeRegistry()
     rows = []
     for kind, raw in layers:
@@ -65,24 +65,24 @@ def test_a_file_is_of_the_last_layer_that_has_it(kind: str) -> None:
     lower = pack(tar({"usr": None, "usr/a": b"a" * 10, "./usr/b": b"b" * 70_000, "usr/c": b"c"}))
     upper = pack(tar({"usr/b": b"bb", "usr/.wh.c": b"", "usr/lib/.wh..wh..opq": b"", "/usr/d": b"dd"}))
     assert found((kind, lower), (kind, upper)) == {
-        "/usr/a": Origin(0, 10),
-        "/usr/b": Origin(1, 2),
-        "/usr/c": Origin(0, 1),  # it is gone from the image, and nobody will ask for it
-        "/usr/d": Origin(1, 2),
+        "/usr/a": FileOrigin(0, 10),
+        "/usr/b": FileOrigin(1, 2),
+        "/usr/c": FileOrigin(0, 1),  # it is gone from the image, and nobody will ask for it
+        "/usr/d": FileOrigin(1, 2),
     }
 
 
 def test_hard_links_have_the_size_of_their_file() -> None:
     assert found((TAR, tar({"bin/a": b"12345", "bin/b": "bin/a", "bin/c": "./bin/a"}))) == {
-        "/bin/a": Origin(0, 5),
-        "/bin/b": Origin(0, 5),
-        "/bin/c": Origin(0, 5),
+        "/bin/a": FileOrigin(0, 5),
+        "/bin/b": FileOrigin(0, 5),
+        "/bin/c": FileOrigin(0, 5),
     }
 
 
 def test_names_that_are_no_text_come_through() -> None:
     name = os.fsdecode(b"odd\xff\nname")
-    assert found((TAR, tar({name: b"x"}))) == {f"/{name}": Origin(0, 1)}
+    assert found((TAR, tar({name: b"x"}))) == {f"/{name}": FileOrigin(0, 1)}
 
 
 def test_no_layers_no_files() -> None:
@@ -145,7 +145,7 @@ def test_origins_of_a_large_layer_take_constant_memory() -> None:
     tracemalloc.start()
     try:
         rows = origins(registries, PLACE, (Descriptor(media_type=f"{TAR}+gzip", digest=digest, size=len(raw)),))
-        assert rows == {"/large": Origin(0, 64 << 20)}
+        assert rows == {"/large": FileOrigin(0, 64 << 20)}
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()

@@ -22,7 +22,7 @@ from chainbuild.errors import (
 )
 from chainbuild.images.attachments import attach_bill, attached_bill
 from chainbuild.images.inventory import list_images
-from chainbuild.images.resolver import BaseFinder
+from chainbuild.images.resolver import ImageResolver
 from chainbuild.limits import Limit
 from chainbuild.model import Graph
 from chainbuild.planning.planner import make_plan
@@ -167,15 +167,15 @@ def test_record_that_is_no_record_counts_as_none_and_says_so(world: Watched, con
 
 def embedded(content: bytes, data: object, size: int | None = None, algorithm: str = "sha256") -> dict[str, Any]:
     return {
-        "mediaType": "application/json", "digest": str(digest_of(content, algorithm)),
-        "size": len(content) if size is None else size, "data": data,
-    }  # fmt: skip
+        "mediaType": "application/json",
+        "digest": str(digest_of(content, algorithm)),
+        "size": len(content) if size is None else size,
+        "data": data,
+    }
 
 
 def artifact(config: dict[str, Any], layer: dict[str, Any]) -> bytes:
-    return canonical(
-        {"schemaVersion": 2, "artifactType": PAYLOAD_TYPE, "config": config, "layers": [layer]}
-    )  # fmt: skip
+    return canonical({"schemaVersion": 2, "artifactType": PAYLOAD_TYPE, "config": config, "layers": [layer]})
 
 
 LIES = {
@@ -216,9 +216,12 @@ def test_config_that_is_embedded_is_held_against_its_digest(fake: FakeRegistry, 
     fake.add_blob("a", real)
     other = ImageConfig.make(AMD64, []).with_changes(entrypoint=["evil"]).raw
     raw = canonical(
-        {"schemaVersion": 2, "config": embedded(real, base64.b64encode(other).decode()) | {"mediaType": OCI_CONFIG},
-         "layers": []}
-    )  # fmt: skip
+        {
+            "schemaVersion": 2,
+            "config": embedded(real, base64.b64encode(other).decode()) | {"mediaType": OCI_CONFIG},
+            "layers": [],
+        }
+    )
     manifest = Manifest.parse(raw)
     reference = ImageReference(CHAIN, "a", "1")
     assert read_config(registries.client(CHAIN), reference, manifest).entrypoint is None
@@ -247,11 +250,18 @@ def test_artifact_of_another_size_than_its_descriptor_is_damaged(fake: FakeRegis
 @pytest.mark.parametrize(
     "raw",
     [
-        b"[" * 100_000, b'{"config":' * 50_000, b'{"os":"\\ud800","architecture":"amd64"}', b'{"os":NaN}', b"\xff\xfe",
-        b'{"config":{"Labels":{"a":' + b"[" * 200 + b"]" * 200 + b"}}}", b'{"config":{"Env":[1]}}',
-        b'{"rootfs":{"diff_ids":["x"]}}', b'{"architecture":[]}', b'{"history":1e999}',
+        b"[" * 100_000,
+        b'{"config":' * 50_000,
+        b'{"os":"\\ud800","architecture":"amd64"}',
+        b'{"os":NaN}',
+        b"\xff\xfe",
+        b'{"config":{"Labels":{"a":' + b"[" * 200 + b"]" * 200 + b"}}}",
+        b'{"config":{"Env":[1]}}',
+        b'{"rootfs":{"diff_ids":["x"]}}',
+        b'{"architecture":[]}',
+        b'{"history":1e999}',
     ],
-)  # fmt: skip
+)
 def test_config_that_cannot_be_used_is_damaged(raw: bytes) -> None:
     """Depth, unpaired surrogates and infinite numbers pass json.loads, and raise where nobody expects it."""
     with pytest.raises(DamagedContentError):
@@ -359,9 +369,11 @@ def test_attached_document_that_is_no_gzip_is_damaged(
     reference = ImageReference(CHAIN, "a", "x")
     fake._put(reference, reference, digest_of(raw), "application/vnd.oci.image.manifest.v1+json", raw)
     row = Descriptor(
-        media_type="application/vnd.oci.image.manifest.v1+json", digest=digest_of(raw), size=len(raw),
+        media_type="application/vnd.oci.image.manifest.v1+json",
+        digest=digest_of(raw),
+        size=len(raw),
         artifact_type="application/spdx+json",
-    )  # fmt: skip
+    )
     made = Index.make([row])
     fake._put(tag, tag, made.digest, OCI_INDEX, made.raw)
     with pytest.raises(DamagedContentError, match="what is attached"):
@@ -375,7 +387,7 @@ class Finding:
     def __init__(self, world: Watched) -> None:
         self.world = world
         self.store = FakeStore()
-        self.finder = BaseFinder(world.records, self.store, lambda _: None, hand_over=self._hand_over)
+        self.finder = ImageResolver(world.records, self.store, lambda _: None, hand_over=self._hand_over)
         self.handed = 0
 
     def _hand_over(self, name: str, platform: Platform, destination: str) -> None:

@@ -14,12 +14,45 @@ BASE = "https://registry.example:5000/v2/team/app/blobs/uploads/"
 # What real headers are made of, and what breaks parsers of them.
 pieces = st.lists(
     st.sampled_from(
-        ["Bearer", "Basic", "realm", "rel", "next", "=", '"', "\\", ",", ";", "<", ">", " ", "\t", "/", ":", "[", "]", "@",
-         "http", "https", "//", "::1", "%", "?", "#", "..", "a" * 70, "²", "é", "\x00", "\r\n", "99999999"]
+        [
+            "Bearer",
+            "Basic",
+            "realm",
+            "rel",
+            "next",
+            "=",
+            '"',
+            "\\",
+            ",",
+            ";",
+            "<",
+            ">",
+            " ",
+            "\t",
+            "/",
+            ":",
+            "[",
+            "]",
+            "@",
+            "http",
+            "https",
+            "//",
+            "::1",
+            "%",
+            "?",
+            "#",
+            "..",
+            "a" * 70,
+            "²",
+            "é",
+            "\x00",
+            "\r\n",
+            "99999999",
+        ]
     )
     | st.text(max_size=3),
     max_size=20,
-).map("".join)  # fmt: skip
+).map("".join)
 texts = st.text(max_size=80) | pieces
 
 
@@ -67,13 +100,35 @@ def test_address_of_a_location_is_absolute(text: str, address: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "http://registry.example:99999999/x", "http://registry.example:0/x", "http://registry.example:x/y",
-        "http://registry.example:-1/y", "http://a b/", "/with space", "http://[::1", "http://[zz]/", "http://]x/",
-        "http://" + "a" * 64 + ".example/", "http://a..b/", "http://.a/", "http:///x", "http://ünï.example/",
-        "http://xn--" + "a" * 70 + "/", "ftp://a/x", "file:///etc/passwd", "javascript:1", "http://user:pw@a/x",
-        "/new\nline", "/ctrl\x1b", "/é", "http://" + "a." * 200 + "b/", "/" + "a" * 9000, "https://a/\x00",
+        "",
+        " ",
+        "http://registry.example:99999999/x",
+        "http://registry.example:0/x",
+        "http://registry.example:x/y",
+        "http://registry.example:-1/y",
+        "http://a b/",
+        "/with space",
+        "http://[::1",
+        "http://[zz]/",
+        "http://]x/",
+        "http://" + "a" * 64 + ".example/",
+        "http://a..b/",
+        "http://.a/",
+        "http:///x",
+        "http://ünï.example/",
+        "http://xn--" + "a" * 70 + "/",
+        "ftp://a/x",
+        "file:///etc/passwd",
+        "javascript:1",
+        "http://user:pw@a/x",
+        "/new\nline",
+        "/ctrl\x1b",
+        "/é",
+        "http://" + "a." * 200 + "b/",
+        "/" + "a" * 9000,
+        "https://a/\x00",
     ],
-)  # fmt: skip
+)
 def test_address_of_what_cannot_be_asked_raises_value_error(text: str) -> None:
     """Ports, hosts, brackets and letters on which urllib, http.client and the IDNA codec raise, each something else."""
     with pytest.raises(ValueError, match=r"it |its |IPv6|[Pp]ort|Invalid|netloc"):
@@ -103,11 +158,24 @@ HARBOR = 'Bearer realm="https://harbor.example/service/token",service="harbor-re
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (HARBOR, [("bearer", {"realm": "https://harbor.example/service/token", "service": "harbor-registry",
-                              "scope": "repository:a/b:pull"})]),
+        (
+            HARBOR,
+            [
+                (
+                    "bearer",
+                    {
+                        "realm": "https://harbor.example/service/token",
+                        "service": "harbor-registry",
+                        "scope": "repository:a/b:pull",
+                    },
+                )
+            ],
+        ),
         ('Basic realm="Registry Realm"', [("basic", {"realm": "Registry Realm"})]),
-        ('Basic realm="x", Bearer realm="y",service=z', [("basic", {"realm": "x"}),
-                                                         ("bearer", {"realm": "y", "service": "z"})]),
+        (
+            'Basic realm="x", Bearer realm="y",service=z',
+            [("basic", {"realm": "x"}), ("bearer", {"realm": "y", "service": "z"})],
+        ),
         ("BEARER Realm=https://a/token", [("bearer", {"realm": "https://a/token"})]),
         (r'Bearer realm="a\"b\\c"', [("bearer", {"realm": r'a"b\c'})]),
         ("Negotiate, Basic realm=a", [("negotiate", {}), ("basic", {"realm": "a"})]),
@@ -117,7 +185,7 @@ HARBOR = 'Bearer realm="https://harbor.example/service/token",service="harbor-re
         ("=", []),
         ('Bearer realm="not closed', [("bearer", {})]),
     ],
-)  # fmt: skip
+)
 def test_challenges_of_a_header_are_schemes_with_parameters(header: str, expected: list[tuple[str, dict[str, str]]]):
     assert challenges(header) == tuple(Challenge(scheme, parameters) for scheme, parameters in expected)
 

@@ -166,9 +166,7 @@ KIND = "application/vnd.example.record"
 @pytest.mark.parametrize("size", [2, 100_000])
 def test_an_artifact_reads_back(fake: FakeRegistry, registries: Registries, size: int) -> None:
     content = b"x" * size
-    digest = put_artifact(
-        registries, at("team/app:k1-0"), artifact_type=KIND, content=content, annotations={"a": "b"}
-    )  # fmt: skip
+    digest = put_artifact(registries, at("team/app:k1-0"), artifact_type=KIND, content=content, annotations={"a": "b"})
     fake.log.clear()
     found = read_artifact(registries, at("team/app:k1-0"), KIND)
     assert found is not None

@@ -25,9 +25,11 @@ def test_a_part_that_is_lost_is_noticed(fake: FakeRegistry, registries: Registri
     assert is_intact(registries, NAME, AMD64)
     assert is_intact(registries, image.reference, AMD64)
     parts = {
-        "first layer": image.layers[0].digest, "last layer": image.layers[-1].digest,
-        "config": image.manifest.config.digest, "manifest": image.digest,
-    }  # fmt: skip
+        "first layer": image.layers[0].digest,
+        "last layer": image.layers[-1].digest,
+        "config": image.manifest.config.digest,
+        "manifest": image.digest,
+    }
     fake.host().forget(parts[lost])
     assert not is_intact(registries, NAME, AMD64)
     assert not is_intact(registries, image.reference, AMD64)

@@ -121,9 +121,7 @@ def test_what_others_attached_is_read_as_it_is(fake: FakeRegistry, registries: R
             media_type="application/vnd.oci.image.manifest.v1+json", digest=digest, size=len(raw), artifact_type=KIND
         )
         index = Index.make([row])
-        registries.client(PLACE).put_manifest(
-            "team/app", referrers_tag(image.digest), index.raw, index.media_type
-        )  # fmt: skip
+        registries.client(PLACE).put_manifest("team/app", referrers_tag(image.digest), index.raw, index.media_type)
     assert attached(registries, image.reference, KIND) == b'{"plain": 1}'
 
 

@@ -21,9 +21,13 @@ from chainbuild.registry.tar import TarError, members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 KINDS = {
-    tarfile.REGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard",
-    tarfile.CHRTYPE: "special", tarfile.FIFOTYPE: "special",
-}  # fmt: skip
+    tarfile.REGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "link",
+    tarfile.LNKTYPE: "hard",
+    tarfile.CHRTYPE: "special",
+    tarfile.FIFOTYPE: "special",
+}
 Row = tuple[str, str, int, str, int, int, int, bytes]
 
 
@@ -125,9 +129,24 @@ def test_members_with_a_damaged_header_in_the_middle_raise() -> None:
 def header(name: bytes, size: int, kind: bytes, more: bytes = b"", magic: bytes = b"ustar  \0") -> bytes:
     """A header's block; `more` are its bytes from 345 on."""
     block = struct.pack(
-        "100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12s", name, b"0000644\0", b"0000000\0", b"0000000\0",
-        b"%011o\0" % size, b"00000000000\0", b" " * 8, kind, b"", magic, b"", b"", b"", b"", b"", b"",
-    )  # fmt: skip
+        "100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12s",
+        name,
+        b"0000644\0",
+        b"0000000\0",
+        b"0000000\0",
+        b"%011o\0" % size,
+        b"00000000000\0",
+        b" " * 8,
+        kind,
+        b"",
+        magic,
+        b"",
+        b"",
+        b"",
+        b"",
+        b"",
+        b"",
+    )
     block = block[:345] + more + block[345 + len(more) :]
     return block[:148] + b"%06o\0 " % sum(block[:148] + b" " * 8 + block[156:]) + block[156:]
 
@@ -157,13 +176,26 @@ def old_sparse() -> bytes:
 
 SPARSE = {
     "old GNU": old_sparse(),
-    "0.0": pax({"GNU.sparse.size": "5000", "GNU.sparse.numblocks": "1", "GNU.sparse.offset": "4998",
-                "GNU.sparse.numbytes": "2"}) + header(b"sparse", 2, b"0") + padded(b"ab"),
+    "0.0": pax(
+        {
+            "GNU.sparse.size": "5000",
+            "GNU.sparse.numblocks": "1",
+            "GNU.sparse.offset": "4998",
+            "GNU.sparse.numbytes": "2",
+        }
+    )
+    + header(b"sparse", 2, b"0")
+    + padded(b"ab"),
     "0.1": pax({"GNU.sparse.map": "0,2,100,1,200,0", "GNU.sparse.size": "200", "GNU.sparse.name": "named"})
-    + header(b"x", 3, b"0") + padded(b"abc"),
-    "1.0": pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s/n",
-                "GNU.sparse.realsize": "1000"}) + header(b"x", 512 + 3, b"0") + padded(b"1\n10\n3\n") + padded(b"abc"),
-}  # fmt: skip
+    + header(b"x", 3, b"0")
+    + padded(b"abc"),
+    "1.0": pax(
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s/n", "GNU.sparse.realsize": "1000"}
+    )
+    + header(b"x", 512 + 3, b"0")
+    + padded(b"1\n10\n3\n")
+    + padded(b"abc"),
+}
 
 
 @pytest.mark.parametrize("form", SPARSE)
@@ -286,9 +318,15 @@ def test_members_beyond_a_limit_raise_with_its_name(
 def test_members_of_a_large_file_take_constant_memory() -> None:
     """A layer with a file of 5 GiB is real: it passes through, a piece at a time."""
     size = 5 << 30
-    stream = io.BufferedReader(Endless(header(b"large", 0, b"0", magic=b"ustar  \0")[:124]
-                                       + b"\x80" + size.to_bytes(11, "big")
-                                       + header(b"large", 0, b"0")[136:148]), 1 << 20)  # fmt: skip
+    stream = io.BufferedReader(
+        Endless(
+            header(b"large", 0, b"0", magic=b"ustar  \0")[:124]
+            + b"\x80"
+            + size.to_bytes(11, "big")
+            + header(b"large", 0, b"0")[136:148]
+        ),
+        1 << 20,
+    )
     block = stream.read(148)
     whole = block + b" " * 8 + header(b"large", 0, b"0")[156:]
     whole = whole[:148] + b"%06o\0 " % sum(whole) + whole[156:]

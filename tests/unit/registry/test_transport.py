@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from chainbuild import limits
 from chainbuild.registry import transport as module
-from chainbuild.registry.transport import Body, PlainTransport, PooledTransport, Request, Transport, TransportError
+from chainbuild.registry.transport import Body, HttpRequest, PlainTransport, PooledTransport, Transport, TransportError
 from chainbuild.registry.watch import Watch, WatchError, watched
 from chainbuild.values import replace
 
@@ -100,7 +100,7 @@ def transport(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pyt
 
 
 def get(transport: Transport, method: str = "GET", pace: limits.Pace = QUICK, **more: Any) -> tuple[int, bytes]:
-    response = transport.send(Request(method=method, url=URL, pace=pace, **more))
+    response = transport.send(HttpRequest(method=method, url=URL, pace=pace, **more))
     try:
         return response.status, b"".join(response.chunks())
     finally:
@@ -134,7 +134,7 @@ WRONG = {
     "a header of 70 kB": OK + b"X-Header: " + b"a" * 70_000 + b"\r\n\r\n",
     "a header of 20 kB": OK + b"Link: " + b"a" * 20_000 + b"\r\nContent-Length: 0\r\n\r\n",
     "200 headers": OK + b"".join(b"X-%d: a\r\n" % number for number in range(200)) + b"\r\n",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -188,10 +188,11 @@ SLOW = {
     "no body": (drip(OK + b"Content-Length: 5\r\n\r\n", (), 0), "nothing more for 0.1 s"),
     "a body that drips": (drip(OK + b"Content-Length: 500\r\n\r\n", [b"x"] * 100, 0.02), "less than 1,048,576 bytes"),
     "chunks that drip": (
-        drip(OK + b"Transfer-Encoding: chunked\r\n\r\n", [b"1\r\nx\r\n"] * 100, 0.02), "less than 1,048,576 bytes",
+        drip(OK + b"Transfer-Encoding: chunked\r\n\r\n", [b"1\r\nx\r\n"] * 100, 0.02),
+        "less than 1,048,576 bytes",
     ),
     "a body without an end that drips": (drip(OK + b"\r\n", [b"x"] * 100, 0.02), "less than 1,048,576 bytes"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", SLOW)
@@ -223,7 +224,7 @@ def test_send_with_chunks_of_one_byte_returns_the_whole(transport: Transport, se
 def test_close_of_a_response_that_stalls_does_not_wait_for_it(transport: Transport, servers: Servers) -> None:
     """The rest of an answer that nobody needs is read to keep the connection, but not for long."""
     servers.answers = [drip(OK + b"Content-Length: 500\r\n\r\n", [b"x"] * 100, 0.02), OK + b"Content-Length: 0\r\n\r\n"]
-    response = transport.send(Request(method="GET", url=URL, pace=QUICK))
+    response = transport.send(HttpRequest(method="GET", url=URL, pace=QUICK))
     response.close()
     assert get(transport) == (200, b"")
     assert servers.opened == 2
@@ -270,20 +271,41 @@ def test_send_to_a_host_that_cannot_be_raises_a_transport_error(kind: type[Any],
     made = kind()
     try:
         with pytest.raises((TransportError, AssertionError)):
-            made.send(Request(method="GET", url=f"http://{host}/v2/", pace=QUICK))
+            made.send(HttpRequest(method="GET", url=f"http://{host}/v2/", pace=QUICK))
     finally:
         made.close()
 
 
 pieces = st.lists(
     st.sampled_from(
-        [OK, b"HTTP/1.1 ", b"200", b"404", b"100 Continue", b"\r\n", b"\r\n\r\n", b"Content-Length: ", b"5", b"-1", b"\xb2",
-         b"Transfer-Encoding: chunked", b"Location: ", b"0\r\n\r\n", b"5\r\nabcde\r\n", b"fffffffff", b";", b":", b" ",
-         b"\x00", b"\xff", b"Connection: keep-alive"]
+        [
+            OK,
+            b"HTTP/1.1 ",
+            b"200",
+            b"404",
+            b"100 Continue",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"Content-Length: ",
+            b"5",
+            b"-1",
+            b"\xb2",
+            b"Transfer-Encoding: chunked",
+            b"Location: ",
+            b"0\r\n\r\n",
+            b"5\r\nabcde\r\n",
+            b"fffffffff",
+            b";",
+            b":",
+            b" ",
+            b"\x00",
+            b"\xff",
+            b"Connection: keep-alive",
+        ]
     )
     | st.binary(max_size=20),
     max_size=12,
-).map(b"".join)  # fmt: skip
+).map(b"".join)
 
 
 @given(pieces, st.sampled_from(["plain", "pooled"]), st.sampled_from(["GET", "HEAD", "PUT"]))

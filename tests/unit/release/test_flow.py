@@ -23,7 +23,7 @@ from chainbuild.images.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import put_tag, resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import Request, Response, Transport
+from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport
 from chainbuild.release.inspection import look_at, warnings_of
 from tests.support.keys import store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
@@ -39,7 +39,7 @@ class Releasing:
         self.world = world
         self.capsys = capsys
         self.path = world.root / "release_plan.yaml"
-        self.refuse: Callable[[Request], None] = lambda _: None
+        self.refuse: Callable[[HttpRequest], None] = lambda _: None
         world.fake.host("ghcr.io")
         self.world.registries = Registries(transport=self._transport, credentials=lambda host: None)
         self.world.driver.registries = self.world.registries
@@ -50,7 +50,7 @@ class Releasing:
         outer = self
 
         class Watching:
-            def send(self, request: Request) -> Response:
+            def send(self, request: HttpRequest) -> HttpResponse:
                 outer.refuse(request)
                 return real.send(request)
 
@@ -317,7 +317,7 @@ def test_a_private_image_waits_for_a_reason(release: Releasing) -> None:
 
 
 def stop_at(release: Releasing, name: str, error: BaseException) -> None:
-    def refuse(request: Request) -> None:
+    def refuse(request: HttpRequest) -> None:
         if request.method == "PUT" and request.url.endswith(name):
             raise error
 
@@ -368,8 +368,11 @@ def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
     release.build("two")
     release("update")
     release.edit(f"- {PUBLIC}:1\n", f"- {PUBLIC}:stable\n")
-    put_tag(release.world.registries, ImageReference.parse(f"{PUBLIC}:stable"),
-            resolve(release.world.registries, ImageReference.parse(f"{PUBLIC}:1"), AMD64).index_digest)  # type: ignore[arg-type]  # fmt: skip
+    put_tag(
+        release.world.registries,
+        ImageReference.parse(f"{PUBLIC}:stable"),
+        resolve(release.world.registries, ImageReference.parse(f"{PUBLIC}:1"), AMD64).index_digest,  # type: ignore[arg-type]
+    )
     release("update")
     release.decide()
     stop_at(release, "manifests/stable", KeyboardInterrupt())
@@ -474,8 +477,9 @@ def test_what_is_not_in_the_plan_yet_is_added_when_it_is_named(release: Releasin
     assert "release_plan.yaml:12: team/atom:old: localhost:5000/team/atom:old is not in localhost:5000" in told
     release("update", "team/atom:v1-stock")
     assert [one["image"] for one in json.loads(release("show", "--json"))["images"]] == [
-        "team/atom:old", "team/atom:v1-stock",
-    ]  # fmt: skip
+        "team/atom:old",
+        "team/atom:v1-stock",
+    ]
 
 
 def test_the_difference_is_told_to_what_is_replaced(release: Releasing) -> None:

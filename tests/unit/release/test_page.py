@@ -20,9 +20,33 @@ from tests.unit.release.test_reader import GOOD, A, parse, planned_images
 
 EVIL = "</style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 TAGS = {
-    "html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "span", "div", "table", "tr", "th",
-    "td", "code", "br", "a", "section", "ul", "li", "details", "summary", "em",
-}  # fmt: skip
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "header",
+    "h1",
+    "h2",
+    "h3",
+    "p",
+    "span",
+    "div",
+    "table",
+    "tr",
+    "th",
+    "td",
+    "code",
+    "br",
+    "a",
+    "section",
+    "ul",
+    "li",
+    "details",
+    "summary",
+    "em",
+}
 
 
 class Look(HTMLParser):
@@ -63,7 +87,7 @@ def test_what_a_plan_holds_is_text_in_its_page() -> None:
         GOOD.replace("for the summer school", said).replace("it has none", said).replace('"2026.11"', said)
         + f"    errors: [{said}]\n    tests: {{amd64: [{said}]}}\n    differences:\n      amd64:\n"
         f"        size: {said}\n        packages: [{said}]\n        files: {said}\n        to: {said}\n"
-    )  # fmt: skip
+    )
     look = of(plan)
     assert look.text.count(EVIL) >= 9
     assert set(look.tags) <= TAGS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chainbuild.errors import WrongUseError
 from chainbuild.execution.publish import publish_indexes
 from chainbuild.layouts import layers as plain
-from chainbuild.layouts.layer_folder import Layer, Request
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.release.planning import built_images, chosen, each_its_own, name_in, targets
 from tests.support.world import AMD64, CHAIN, STEP, THREE_STEPS, World
@@ -27,16 +27,21 @@ def test_results_of_every_layout_are_found(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write({**THREE_STEPS, "layer/10-Dockerfile-a": STEP})
     world.run()
-    layer = Layer(name="layer", folder=tmp_path / "layer", image=ImageReference.parse("ghcr.io/acme/layer:2"),
-                  base=ImageReference.parse("fat:1"))  # fmt: skip
-    request = Request(
+    layer = LayerFolder(
+        name="layer",
+        folder=tmp_path / "layer",
+        image=ImageReference.parse("ghcr.io/acme/layer:2"),
+        base=ImageReference.parse("fat:1"),
+    )
+    request = LayerRequest(
         root=tmp_path, layers=(layer,), platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64
     )
     graph = plain.read(request).graph
     publish_indexes(world.registries, graph.chains, world.run(graph))
     assert list(map(str, built_images(world.records))) == [
-        "ghcr.io/acme/layer:2", "team/atom:v1-stock",
-    ]  # fmt: skip
+        "ghcr.io/acme/layer:2",
+        "team/atom:v1-stock",
+    ]
 
 
 @pytest.mark.parametrize("registry", ["localhost:5000", "ghcr.io/org", "ghcr.io/org/deep"])
@@ -49,8 +54,10 @@ def test_an_image_is_called_the_same_whichever_the_chain_registry_is(registry: s
 
 def test_names_by_templates() -> None:
     assert list(map(str, targets(["ghcr.io/{repo}:{tag}", "{repo}:1", "x/{name}:latest", "{repo}:1"], NAME))) == [
-        "ghcr.io/acme/tools:v1-stock", "acme/tools:1", "x/tools:latest",
-    ]  # fmt: skip
+        "ghcr.io/acme/tools:v1-stock",
+        "acme/tools:1",
+        "x/tools:latest",
+    ]
 
 
 PARTS = st.sampled_from(["{", "}", "repo", "{tag}", "{name}", "{repo}", ":", "/", "a", "%", "@", "-"])

@@ -63,8 +63,9 @@ def test_a_plan_is_read_whole() -> None:
     assert image.name == ImageReference.parse("acme/tools:v1-tools")
     assert image.to == (ImageReference.parse("ghcr.io/acme/tools:latest"),)
     assert {platform.oci: str(digest) for platform, digest in image.digests.items()} == {
-        "linux/amd64": A, "linux/arm64": B,
-    }  # fmt: skip
+        "linux/amd64": A,
+        "linux/arm64": B,
+    }
     assert image.replaces == {image.to[0]: None}
     assert image.warnings[0].accepted == "it has none"
     assert not undecided(parse(GOOD))
@@ -93,7 +94,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
         ("note: for", "note: &n for", 0, ""),
         ("      amd64: " + A, "      <<: {}\n      amd64: " + A, 10, ""),
     ],
-)  # fmt: skip
+)
 def test_what_a_value_may_not_be(old: str, new: str, line: int, told: str) -> None:
     assert old in GOOD
     text = GOOD.replace(old, new, 1)
@@ -106,9 +107,7 @@ def test_what_a_value_may_not_be(old: str, new: str, line: int, told: str) -> No
 def test_a_name_that_two_images_get_is_told_with_the_other_one() -> None:
     image = GOOD.partition("images:\n")[2]
     other = image.replace("v1-tools", "v1-extras")
-    assert problems(GOOD + other) == [
-        "plan.yaml:20: acme/tools:v1-tools gets the name ghcr.io/acme/tools:latest, too"
-    ]  # fmt: skip
+    assert problems(GOOD + other) == ["plan.yaml:20: acme/tools:v1-tools gets the name ghcr.io/acme/tools:latest, too"]
     twice = image.replace("acme/tools:v1-tools", "docker.io/acme/tools:v1-tools")
     assert "plan.yaml:17: docker.io/acme/tools:v1-tools is the image of line 4" in problems(GOOD + twice)
 
@@ -248,9 +247,12 @@ def test_whatever_happens_to_a_plan_s_lines_it_is_read_or_told(data: st.DataObje
         kind = data.draw(st.sampled_from(["drop", "twice", "indent", "text", "cut"]))
         line = lines[index]
         lines[index : index + 1] = {
-            "drop": [], "twice": [line, line], "indent": [f"  {line}"], "cut": [line.partition(":")[0]],
+            "drop": [],
+            "twice": [line, line],
+            "indent": [f"  {line}"],
+            "cut": [line.partition(":")[0]],
             "text": [line + data.draw(TEXTS)],
-        }[kind] or [""]  # fmt: skip
+        }[kind] or [""]
     try:
         parse("\n".join(lines))
     except WrongUseError as error:

@@ -27,8 +27,12 @@ def images(raw: bytes | str) -> dict[str, PlannedImage]:
 
 
 def renewed(text: str, *now: PlannedImage) -> str:
-    raw = renew(text.encode(), "plan.yaml", {image.key: image for image in now if image.key},
-                [image for image in now if not image.key])  # fmt: skip
+    raw = renew(
+        text.encode(),
+        "plan.yaml",
+        {image.key: image for image in now if image.key},
+        [image for image in now if not image.key],
+    )
     return raw.decode()
 
 
@@ -96,8 +100,10 @@ def test_what_is_not_renewed_stays_to_the_byte() -> None:
 
 
 def test_renewing_what_is_the_same_changes_nothing() -> None:
-    text = TEXT.replace("    replaces: {ghcr.io/acme/tools:latest: nothing}\n",
-                        "    replaces:\n      ghcr.io/acme/tools:latest: nothing\n")  # fmt: skip
+    text = TEXT.replace(
+        "    replaces: {ghcr.io/acme/tools:latest: nothing}\n",
+        "    replaces:\n      ghcr.io/acme/tools:latest: nothing\n",
+    )
     assert renewed(text, images(text)["acme/tools:v1-tools"]) == text
     for raw in (text.replace("\n", "\r\n"), "\ufeff" + text):
         assert renewed(raw, images(raw)["acme/tools:v1-tools"]) == raw
@@ -116,10 +122,14 @@ def test_what_is_added_comes_behind_the_last_image() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("    decision: open\n    digests: {amd64: " + B + "}\n", "    {decision: open, digests: {amd64: " + B + "}}\n", 27),
+        (
+            "    decision: open\n    digests: {amd64: " + B + "}\n",
+            "    {decision: open, digests: {amd64: " + B + "}}\n",
+            27,
+        ),
         ("images:\n", "images: {}\nimages2:\n", 0),
     ],
-)  # fmt: skip
+)
 def test_an_image_in_braces_cannot_be_renewed_and_is_told(old: str, new: str, line: int) -> None:
     text = TEXT.replace(old, new)
     assert text != TEXT
@@ -131,8 +141,10 @@ def test_an_image_in_braces_cannot_be_renewed_and_is_told(old: str, new: str, li
         renewed(text, images(text)["acme/tools:v1-extras"])
     assert [problem.line for problem in caught.value.problems] == [line]
     with pytest.raises(WrongUseError, match="images is written in braces"):
-        renewed("schema: chainbuild.release-plan/1\nrelease: x\nimages: {a:1: {decision: open, digests: {}}}\n",
-                PlannedImage(name=ImageReference.parse("b:1"), decision="open", digests={}))  # fmt: skip
+        renewed(
+            "schema: chainbuild.release-plan/1\nrelease: x\nimages: {a:1: {decision: open, digests: {}}}\n",
+            PlannedImage(name=ImageReference.parse("b:1"), decision="open", digests={}),
+        )
 
 
 @settings(max_examples=40)
@@ -176,5 +188,12 @@ def test_both_comments_of_a_line_that_stands_twice_are_kept() -> None:
 def test_comments_go_with_the_line_that_they_are_about() -> None:
     old = ["  a:", "    - x  # of x", "    # above y", "    - y", "  b:", "    - x  # of the other x", "  # below"]
     assert with_comments(old, ["  a:", "    - y", "    - z", "  b:", "    - x"]) == [
-        "  a:", "    # of x", "    # above y", "    - y", "    - z", "  b:", "    - x  # of the other x", "  # below",
-    ]  # fmt: skip
+        "  a:",
+        "    # of x",
+        "    # above y",
+        "    - y",
+        "    - z",
+        "  b:",
+        "    - x  # of the other x",
+        "  # below",
+    ]

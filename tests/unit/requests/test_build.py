@@ -9,31 +9,31 @@ import pytest
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.references import ChainRegistry
-from chainbuild.requests.build import RunRequest, Words, read_wishes
+from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
 from chainbuild.values import replace
 from tests.support.world import THREE_STEPS, World
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> Words:
+def words(tmp_path: Path) -> RunOptions:
     World(tmp_path).write(THREE_STEPS)
-    return Words(
+    return RunOptions(
         platform="amd64", repo="team/atom", tag="v1", base="fat:1", option="stock", production="slim:1", root=tmp_path
     )
 
 
-def read(words: Words, **changed: Any) -> RunRequest:
-    return read_wishes(replace(words, **changed))
+def read(words: RunOptions, **changed: Any) -> BuildRequest:
+    return read_build_request(replace(words, **changed))
 
 
-def problems(words: Words, **changed: Any) -> tuple[Problem, ...]:
+def problems(words: RunOptions, **changed: Any) -> tuple[Problem, ...]:
     with pytest.raises(WrongUseError) as caught:
         read(words, **changed)
     assert all(problem.message for problem in caught.value.problems)
     return caught.value.problems
 
 
-def test_a_plain_run(words: Words, tmp_path: Path) -> None:
+def test_a_plain_run(words: RunOptions, tmp_path: Path) -> None:
     request = read(words)
     assert next(step.id for step in request.graph) == "amd64/stock/10-base"
     assert str(request.graph.repo) == "team/atom"
@@ -47,14 +47,25 @@ def test_a_plain_run(words: Words, tmp_path: Path) -> None:
     assert next(iter(request.graph)).repository.name == "localhost:5000/team/atom"
 
 
-def test_a_run_with_everything(words: Words, tmp_path: Path) -> None:
+def test_a_run_with_everything(words: RunOptions, tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text("t")
     request = read(
-        words, platform="amd64, aarch64", registry="ghcr.io/org", builders=["near", "arm64=far"], no_cache=True,
-        build_args=["CPU=ZEN"], build_contexts=[f"sources={tmp_path / 'src'}", "more=https://example.com/x.git"],
-        secrets=[f"id=token,src={tmp_path / 'token.txt'}"], refresh_after="7d", deadline="4h30m", jobs=3, keep_going=True,
-        load=False, push=True, replace_index=True,
-    )  # fmt: skip
+        words,
+        platform="amd64, aarch64",
+        registry="ghcr.io/org",
+        builders=["near", "arm64=far"],
+        no_cache=True,
+        build_args=["CPU=ZEN"],
+        build_contexts=[f"sources={tmp_path / 'src'}", "more=https://example.com/x.git"],
+        secrets=[f"id=token,src={tmp_path / 'token.txt'}"],
+        refresh_after="7d",
+        deadline="4h30m",
+        jobs=3,
+        keep_going=True,
+        load=False,
+        push=True,
+        replace_index=True,
+    )
     assert [chain.platform.name for chain in request.graph.chains] == ["amd64", "aarch64"]
     assert request.settings.registry == ChainRegistry("ghcr.io", "org")
     assert request.settings.builders == {"": "near", "linux/arm64": "far"}
@@ -68,7 +79,7 @@ def test_a_run_with_everything(words: Words, tmp_path: Path) -> None:
     assert 16000 < request.wishes.seconds_left() <= 16200
 
 
-def test_from_only_and_until(words: Words) -> None:
+def test_from_only_and_until(words: RunOptions) -> None:
     assert read(words, first=20).wishes.first == 20
     cut = read(words, until=20)
     assert [step.name for step in cut.graph] == ["10-base", "20-blas"]
@@ -121,46 +132,65 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("changed", "message", "hint"), WRONG, ids=[f"{c}"[:60] for c, _, _ in WRONG])
-def test_what_is_wrong_is_told_in_words(words: Words, changed: dict[str, Any], message: str, hint: str) -> None:
+def test_what_is_wrong_is_told_in_words(words: RunOptions, changed: dict[str, Any], message: str, hint: str) -> None:
     found = problems(words, **changed)
     matching = [problem for problem in found if problem.message.startswith(message)]
     assert matching, found
     assert hint in matching[0].hint
 
 
-def test_a_missing_root(words: Words) -> None:
+def test_a_missing_root(words: RunOptions) -> None:
     found = problems(words, root=Path("/nowhere"))
     assert any(problem.message == "--root: there is no folder '/nowhere'" for problem in found)
 
 
-def test_a_file_is_no_context(words: Words, tmp_path: Path) -> None:
+def test_a_file_is_no_context(words: RunOptions, tmp_path: Path) -> None:
     (found,) = problems(words, build_contexts=[f"a={tmp_path / 'src/setup.py'}"])
     assert "there is no folder" in found.message
 
 
-def test_step_numbers_belong_to_one_option(words: Words, tmp_path: Path) -> None:
+def test_step_numbers_belong_to_one_option(words: RunOptions, tmp_path: Path) -> None:
     World(tmp_path).write({"extras/10-Dockerfile-more": THREE_STEPS["stock/10-Dockerfile-base"]})
     found = problems(words, option="stock,extras", first=10)
     assert [problem.message for problem in found] == ["--from, --only and --until need a single OPTION"]
 
 
-def test_everything_is_told_at_once_with_the_tree_s_own(words: Words, tmp_path: Path) -> None:
+def test_everything_is_told_at_once_with_the_tree_s_own(words: RunOptions, tmp_path: Path) -> None:
     (tmp_path / "stock/40-Dockerfile-bad").write_text("FROM debian\n")
     (tmp_path / "stock/blas-amd64-args").write_text("CPU ZEN\n")
     found = problems(
-        words, platform="amd64,amd65", repo="Team", tag="a b", base="fat:", production="Slim", deadline="x",
-        builders=["amd64="], build_args=["A B=1"], secrets=["src=x"], registry="ghcr",
-    )  # fmt: skip
+        words,
+        platform="amd64,amd65",
+        repo="Team",
+        tag="a b",
+        base="fat:",
+        production="Slim",
+        deadline="x",
+        builders=["amd64="],
+        build_args=["A B=1"],
+        secrets=["src=x"],
+        registry="ghcr",
+    )
     said = "\n".join(str(problem) for problem in found)
     for part in (
-        "PLATFORM:", "REPO:", "TAG:", "BASE:", "PRODUCTION:", "--deadline:", "--builder", "--build-arg:", "--secret",
-        "--registry:", "stock/40-Dockerfile-bad:1:", "stock/blas-amd64-args:1:",
-    ):  # fmt: skip
+        "PLATFORM:",
+        "REPO:",
+        "TAG:",
+        "BASE:",
+        "PRODUCTION:",
+        "--deadline:",
+        "--builder",
+        "--build-arg:",
+        "--secret",
+        "--registry:",
+        "stock/40-Dockerfile-bad:1:",
+        "stock/blas-amd64-args:1:",
+    ):
         assert part in said, part
     assert len(found) == len(set(found))
 
 
-def test_bare_build_args_take_the_environment_s_value(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bare_build_args_take_the_environment_s_value(words: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPU", "FROM-ENVIRONMENT")
     step = read(words, build_args=["CPU"]).graph.by_id["amd64/stock/20-blas"]
     assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "FROM-ENVIRONMENT")]

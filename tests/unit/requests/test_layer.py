@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.cli import output as speaking
 from chainbuild.cli import run
 from chainbuild.cli import runner as running
@@ -23,7 +23,7 @@ from chainbuild.execution.session import Session
 from chainbuild.references import ImageReference
 from chainbuild.requests import layer as layers
 from chainbuild.requests import science as words
-from chainbuild.requests.layer import LayerWords, lookalikes, read_layer
+from chainbuild.requests.layer import LayerOptions, lookalikes, read_layer
 from chainbuild.values import replace
 from tests.support.world import AMD64, CHAIN, FakeDriver, FakeStore, World, failed
 
@@ -40,7 +40,7 @@ layers:
 class LayerDriver(FakeDriver):
     """Finds the base where layers get it: in an ARG of any name, or in the place of the name in its FROM."""
 
-    def _push(self, order: BuildOrder) -> Any:
+    def _push(self, order: BuildSpec) -> Any:
         args = dict(order.args)
         places = [pin.reference for pin in order.pins]
         base = args.get("BASEIMAGE") or next(place for place in places if "@sha256:" in place)
@@ -85,10 +85,16 @@ def readable(world: World) -> list[str]:
 
 
 def test_the_words_of_a_layer(tmp_path: Path, world: World) -> None:
-    words = LayerWords(
-        root=tmp_path, folder=tmp_path / "slc6-analysisbase", image="meehan/analysisbase", base="meehan/slc6-atlasos",
-        platform="amd64,aarch64", registry="ghcr.io/org", build_args=("RELEASE=22",), jobs=2,
-    )  # fmt: skip
+    words = LayerOptions(
+        root=tmp_path,
+        folder=tmp_path / "slc6-analysisbase",
+        image="meehan/analysisbase",
+        base="meehan/slc6-atlasos",
+        platform="amd64,aarch64",
+        registry="ghcr.io/org",
+        build_args=("RELEASE=22",),
+        jobs=2,
+    )
     made = read_layer(words)
     assert [chain.result_tag for chain in made.request.graph.chains] == ["latest-amd64", "latest-aarch64"]
     step = next(iter(made.request.graph))
@@ -117,7 +123,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changed", "message"), WRONG, ids=[str(one[0])[:50] for one in WRONG])
 def test_what_is_wrong_with_them(world: World, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
-    words = LayerWords(root=tmp_path, folder=tmp_path / "slc6-analysisbase", image="meehan/analysisbase")
+    words = LayerOptions(root=tmp_path, folder=tmp_path / "slc6-analysisbase", image="meehan/analysisbase")
     if not message:
         read_layer(replace(words, **changed))
         return
@@ -138,9 +144,11 @@ def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words]) == 0
     assert f"slc6-analysisbase stands on {base}, " in capsys.readouterr().err
     assert readable(world) == [
-        "meehan/analysisbase:latest", "meehan/analysisbase:latest-amd64", "meehan/slc6-atlasos:latest",
+        "meehan/analysisbase:latest",
+        "meehan/analysisbase:latest-amd64",
+        "meehan/slc6-atlasos:latest",
         "meehan/slc6-atlasos:latest-amd64",
-    ]  # fmt: skip
+    ]
     order = world.driver.orders[-1]
     assert dict(order.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
     assert dict(order.args)["RELEASE"] == "21.2.75"
@@ -179,14 +187,24 @@ def test_the_chain_registry_s_images_are_one_s_own_too(world: World, capsys: pyt
 
 
 def test_lookalikes() -> None:
-    names = [ImageReference.parse(text) for text in (
-        "meehan/slc6-atlasos:old", "meehan/slc6-atlasos:latest", "atlas/slc6-atlasos:other", "me/slc6-atlasos-x:latest",
-        "localhost:5000/atlas/slc6-atlasos:latest", "localhost:5000/me/slc6-atlasos:latest", "meehan/slc6-atlasos:latest",
-    )]  # fmt: skip
+    names = [
+        ImageReference.parse(text)
+        for text in (
+            "meehan/slc6-atlasos:old",
+            "meehan/slc6-atlasos:latest",
+            "atlas/slc6-atlasos:other",
+            "me/slc6-atlasos-x:latest",
+            "localhost:5000/atlas/slc6-atlasos:latest",
+            "localhost:5000/me/slc6-atlasos:latest",
+            "meehan/slc6-atlasos:latest",
+        )
+    ]
     found = lookalikes(ImageReference.parse("atlas/slc6-atlasos"), names)
     assert [str(one) for one in found] == [
-        "meehan/slc6-atlasos:latest", "localhost:5000/me/slc6-atlasos:latest", "meehan/slc6-atlasos:old"
-    ]  # fmt: skip
+        "meehan/slc6-atlasos:latest",
+        "localhost:5000/me/slc6-atlasos:latest",
+        "meehan/slc6-atlasos:old",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -222,8 +240,9 @@ def test_a_project_is_the_default_command(
     assert run(["--no-load"]) == 0
     assert "meehan/analysisbase:latest-amd64" in capsys.readouterr().out
     assert [order.step for order in world.driver.orders] == [
-        "amd64/slc6-atlasos/slc6-atlasos", "amd64/slc6-analysisbase/slc6-analysisbase"
-    ]  # fmt: skip
+        "amd64/slc6-atlasos/slc6-atlasos",
+        "amd64/slc6-analysisbase/slc6-analysisbase",
+    ]
     assert run(["plan", "--fail-if-build"]) == 0
     assert (tmp_path / ".chainbuild/chainbuild.schema.json").is_file()
 

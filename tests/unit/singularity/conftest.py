@@ -50,7 +50,12 @@ def sif_of(path: Path, name: str = "team/tool:v1", **changes: Any) -> Sif:
     """What is known of a file."""
     repository, _, tag = name.rpartition(":")
     known: dict[str, Any] = {
-        "name": SifName(repository=repository, tag=tag), "image": name, "digest": Digest("sha256:" + "1" * 64),
-        "platform": "linux/amd64", "size": path.stat().st_size, "sha256": sha256_of(path), "tool": "apptainer 1.4.5",
-    }  # fmt: skip
+        "name": SifName(repository=repository, tag=tag),
+        "image": name,
+        "digest": Digest("sha256:" + "1" * 64),
+        "platform": "linux/amd64",
+        "size": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "tool": "apptainer 1.4.5",
+    }
     return Sif(**known | changes)

@@ -39,11 +39,20 @@ def test_addresses(text: str, address: Address) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "gopher://x/y", "file://elsewhere/x", "sftp://-oProxyCommand=x/y", "sftp://me:secret@host/x",
-        "https://me@host/x", "https://host/x?y=1", "sftp://host:99999/x", "sftp://host/a%0ab", "oras:///x", "sftp://a b/c",
+        "",
+        "gopher://x/y",
+        "file://elsewhere/x",
+        "sftp://-oProxyCommand=x/y",
+        "sftp://me:secret@host/x",
+        "https://me@host/x",
+        "https://host/x?y=1",
+        "sftp://host:99999/x",
+        "sftp://host/a%0ab",
+        "oras:///x",
+        "sftp://a b/c",
         "sftp://-l@host/x",
     ],
-)  # fmt: skip
+)
 def test_what_is_none_is_told_without_its_password(text: str) -> None:
     with pytest.raises(WrongUseError) as caught:
         parse_address(text)

@@ -9,23 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.singularity.collection import Shelf, parse_facts, read_checksum
+from chainbuild.singularity.collection import Collection, parse_facts, read_checksum
 from tests.unit.singularity.conftest import sif_of
 
 
-def made(folder: Path, content: bytes = b"sif", name: str = "team/tool:v1") -> Shelf:
+def made(folder: Path, content: bytes = b"sif", name: str = "team/tool:v1") -> Collection:
     path = folder / ".made"
     path.write_bytes(content)
-    Shelf(folder).put(path, sif_of(path, name))
-    return Shelf(folder)
+    Collection(folder).put(path, sif_of(path, name))
+    return Collection(folder)
 
 
 def test_a_file_comes_with_its_checksum_and_what_it_was_made_from(tmp_path: Path) -> None:
     shelf = made(tmp_path)
     (sif,) = shelf.all()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "team_tool_v1.sif", "team_tool_v1.sif.json", "team_tool_v1.sif.sha256",
-    ]  # fmt: skip
+        "team_tool_v1.sif",
+        "team_tool_v1.sif.json",
+        "team_tool_v1.sif.sha256",
+    ]
     assert (tmp_path / "team_tool_v1.sif.sha256").read_text() == f"{sif.sha256}  team_tool_v1.sif\n"
     document = json.loads((tmp_path / "team_tool_v1.sif.json").read_text())
     assert document["image"] == "team/tool:v1"
@@ -54,9 +56,20 @@ def test_no_facts_break_the_reader(raw: bytes) -> None:
     assert parse_facts(raw) is None
 
 
-@given(document=st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(
-    st.sampled_from(["schema", "repository", "tag", "image", "platform", "sha256", "tool", "size", "digest"]), inner,
-)))  # fmt: skip
+@given(
+    document=st.recursive(
+        st.none() | st.text() | st.integers(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["schema", "repository", "tag", "image", "platform", "sha256", "tool", "size", "digest"]
+                ),
+                inner,
+            )
+        ),
+    )
+)
 def test_no_document_breaks_it_either(document: object) -> None:
     if isinstance(document, dict):
         document["schema"] = "chainbuild.sif/1"

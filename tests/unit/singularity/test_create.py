@@ -17,10 +17,10 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_LAYER_ZSTD, Descriptor, digest_of
 from chainbuild.singularity import create
-from chainbuild.singularity.create import Outcome, create_sifs, layer_sizes, open_shelf, plan_sifs
+from chainbuild.singularity.create import SifOutcome, create_sifs, layer_sizes, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images
 from chainbuild.singularity.sif import architecture
-from chainbuild.singularity.space import Places
+from chainbuild.singularity.space import WorkFolders
 from chainbuild.singularity.tool import Conversion, TellLine
 from tests.support.fake_registry import FakeRegistry
 from tests.unit.singularity.test_sif import a_sif
@@ -66,11 +66,11 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> FakeTool:
     return made
 
 
-def run(session: Session, tmp_path: Path, *words: str, refresh: bool = False, cache: Path | None = None) -> Outcome:
+def run(session: Session, tmp_path: Path, *words: str, refresh: bool = False, cache: Path | None = None) -> SifOutcome:
     shelf = open_shelf(tmp_path / "sifs")
     (tmp_path / "tmp").mkdir(exist_ok=True)
     planned = plan_sifs(shelf, find_images(session, words), refresh=refresh)
-    places = Places(temporary=tmp_path / "tmp", cache=cache)
+    places = WorkFolders(temporary=tmp_path / "tmp", cache=cache)
     outcome = create_sifs(session, shelf, planned, places, environ={})
     assert list((tmp_path / "tmp").iterdir()) == []
     assert not [path for path in shelf.folder.iterdir() if path.is_dir() or path.name.startswith(".")]
@@ -92,8 +92,10 @@ def test_what_the_tool_gets_is_the_image_with_its_origin_in_its_labels(
     assert seen["layers"] == [("tar+gzip", b"one"), ("tar+gzip", b"two")]
     assert seen["config"]["config"]["Cmd"] == ["x"]
     assert seen["config"]["config"]["Labels"] == {
-        "a": "b", "io.github.chainbuild.image": "team/tool:v1", "io.github.chainbuild.digest": str(image.digest),
-    }  # fmt: skip
+        "a": "b",
+        "io.github.chainbuild.image": "team/tool:v1",
+        "io.github.chainbuild.digest": str(image.digest),
+    }
 
 
 def test_a_file_says_the_image_s_platform_whatever_the_tool_took_it_for(

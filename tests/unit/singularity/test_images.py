@@ -8,14 +8,14 @@ from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError, WrongUseError
 from chainbuild.execution.session import Session
 from chainbuild.references import Platform
-from chainbuild.singularity.images import Wanted, find_images
+from chainbuild.singularity.images import RequestedSif, find_images
 from tests.support.fake_registry import Answer, FakeRegistry
 
 OWN = Platform.of_this_machine()
 OTHER = Platform.parse("aarch64" if OWN.name == "amd64" else "amd64")
 
 
-def rows(found: tuple[Wanted, ...]) -> list[tuple[str, str]]:
+def rows(found: tuple[RequestedSif, ...]) -> list[tuple[str, str]]:
     return [(one.name.file, one.platform.name) for one in found]
 
 

@@ -20,8 +20,8 @@ from chainbuild.errors import (
 from chainbuild.registry.auth import Credentials
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import Request, Response
-from chainbuild.singularity.collection import Shelf, Sif
+from chainbuild.registry.transport import HttpRequest, HttpResponse
+from chainbuild.singularity.collection import Collection, Sif
 from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import parse_address
 from chainbuild.singularity.places.folder import FolderPlace
@@ -34,9 +34,9 @@ from tests.unit.singularity.conftest import sif_of
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
+def shelf(tmp_path: Path) -> Collection:
     """A shelf with three files."""
-    made = Shelf(tmp_path / "shelf")
+    made = Collection(tmp_path / "shelf")
     made.folder.mkdir()
     for name in ("a", "b", "c"):
         path = made.folder / ".made"
@@ -70,7 +70,7 @@ def ignore(here: int, total: int) -> None:
     assert here <= total
 
 
-def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Shelf) -> None:
+def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Collection) -> None:
     place, told = FakePlace(), list[events.Event]()
     first, second, third = shelf.all()
     place.there = {first.file: first.sha256, second.file: "0" * 64}
@@ -82,7 +82,7 @@ def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Shel
     assert list(published.failures) == [f"singularity/{second.file}"]
 
 
-def test_what_is_not_what_was_made_is_not_published(shelf: Shelf) -> None:
+def test_what_is_not_what_was_made_is_not_published(shelf: Collection) -> None:
     place = FakePlace()
     first = shelf.all()[0]
     shelf.path(first.name).write_bytes(b"x" * first.size)
@@ -93,7 +93,7 @@ def test_what_is_not_what_was_made_is_not_published(shelf: Shelf) -> None:
     assert "not what its checksum says" in str(failure)
 
 
-def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Collection, tmp_path: Path) -> None:
     there = tmp_path / "there"
     place, first = FolderPlace(there), shelf.all()[0]
     assert place.checksums([first]) == {}
@@ -113,7 +113,7 @@ def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Shelf, 
 
 
 def test_an_artifact_has_the_form_that_apptainer_takes(
-    shelf: Shelf, fake: FakeRegistry, registries: Registries
+    shelf: Collection, fake: FakeRegistry, registries: Registries
 ) -> None:
     place, first = OrasPlace(parse_address("oras://localhost:5000/sif"), registries), shelf.all()[0]
     assert str(place.reference(first.name)) == "localhost:5000/sif/team/a:v1"
@@ -129,7 +129,7 @@ def test_an_artifact_has_the_form_that_apptainer_takes(
     assert place.files() is None
 
 
-def test_an_image_is_not_overwritten(shelf: Shelf, fake: FakeRegistry, registries: Registries) -> None:
+def test_an_image_is_not_overwritten(shelf: Collection, fake: FakeRegistry, registries: Registries) -> None:
     image = fake.add_image("team/a:v1")
     place, first = OrasPlace(parse_address("oras://localhost:5000"), registries), shelf.all()[0]
     for ask in (lambda: place.checksums([first]), lambda: place.put(first, shelf.path(first.name), ignore)):
@@ -151,7 +151,7 @@ class FakeDav:
         self.log: list[str] = []
         self.logins: set[str] = set()
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: HttpRequest) -> HttpResponse:
         path = request.url.partition("//")[2].partition("/")[2]
         self.log.append(f"{request.method} /{path}")
         self.logins.add(request.headers.get("Authorization", ""))
@@ -161,7 +161,7 @@ class FakeDav:
     def close(self) -> None:
         """Nothing."""
 
-    def _answer(self, request: Request, path: str, body: bytes) -> Answer:
+    def _answer(self, request: HttpRequest, path: str, body: bytes) -> Answer:
         if request.method in self.answers:
             return Answer(self.answers[request.method], b"", {})
         match request.method:
@@ -186,7 +186,7 @@ def dav(server: FakeDav, address: str = "https://dav.example/a/b", login: Creden
     return WebdavPlace(parse_address(address), server, login or Credentials(user="me", password="secret"))
 
 
-def test_webdav_has_whole_files_and_the_checksum_last(shelf: Shelf) -> None:
+def test_webdav_has_whole_files_and_the_checksum_last(shelf: Collection) -> None:
     server, first = FakeDav(), shelf.all()[0]
     place = dav(server)
     place.put(first, shelf.path(first.name), ignore)
@@ -200,7 +200,7 @@ def test_webdav_has_whole_files_and_the_checksum_last(shelf: Shelf) -> None:
     assert server.log[-2].startswith(f"PUT /a/b/.{first.file}.sha256")
 
 
-def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Shelf) -> None:
+def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Collection) -> None:
     server, first = FakeDav(), shelf.all()[0]
     server.answers["MOVE"] = 405
     with pytest.raises(RegistryError, match="405") as caught:
@@ -209,10 +209,12 @@ def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Shelf) -> 
     assert server.files == {}
 
 
-def test_a_login_goes_over_tls_or_to_this_machine_alone(shelf: Shelf) -> None:
+def test_a_login_goes_over_tls_or_to_this_machine_alone(shelf: Collection) -> None:
     for address, sent in (
-        ("https://dav.example/a", True), ("http://dav.example/a", False), ("http://localhost:8080/a", True),
-    ):  # fmt: skip
+        ("https://dav.example/a", True),
+        ("http://dav.example/a", False),
+        ("http://localhost:8080/a", True),
+    ):
         server = FakeDav()
         dav(server, address).checksums(shelf.all())
         assert server.logins == {"Basic bWU6c2VjcmV0" if sent else ""}
@@ -227,14 +229,14 @@ def test_files_of_a_server_with_an_endless_list_are_read_to_the_limit(monkeypatc
     monkeypatch.setattr(limits, "WEBDAV", replace(limits.WEBDAV, value=2000))
 
     class Endless(FakeDav):
-        def _answer(self, request: Request, path: str, body: bytes) -> Answer:
+        def _answer(self, request: HttpRequest, path: str, body: bytes) -> Answer:
             return Answer(207, b"<href>/a/one.sif</href>" + b"x" * 1_000_000 + b"<href>/a/two.sif</href>")
 
     assert dav(Endless()).files() == ("one.sif",)
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_checksums_of_a_busy_server_raise_busy(shelf: Shelf, status: int) -> None:
+def test_checksums_of_a_busy_server_raise_busy(shelf: Collection, status: int) -> None:
     """What is published there cannot be told: everything would be uploaded again."""
     server = FakeDav()
     server.answers["GET"] = status
@@ -242,7 +244,7 @@ def test_checksums_of_a_busy_server_raise_busy(shelf: Shelf, status: int) -> Non
         dav(server).checksums(shelf.all())
 
 
-def test_checksum_beside_a_file_that_is_a_pipe_is_none(shelf: Shelf, tmp_path: Path) -> None:
+def test_checksum_beside_a_file_that_is_a_pipe_is_none(shelf: Collection, tmp_path: Path) -> None:
     first = shelf.all()[0]
     path = shelf.path(first.name)
     checksum = path.with_name(path.name + ".sha256")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import NotReadyError, WrongUseError
-from chainbuild.singularity.space import Need, Places, check_space, find_places, needs
+from chainbuild.singularity.space import Need, WorkFolders, check_space, find_places, needs
 
 MB = 1 << 20
 
@@ -17,9 +17,12 @@ def test_the_variables_of_both_programs_count_and_apptainer_s_comes_first(tmp_pa
     for folder in folders.values():
         folder.mkdir()
     environ = {
-        "APPTAINER_TMPDIR": str(folders["a"]), "SINGULARITY_TMPDIR": str(folders["s"]), "TMPDIR": str(folders["t"]),
-        "APPTAINER_CACHEDIR": str(folders["ac"]), "SINGULARITY_CACHEDIR": str(folders["sc"]),
-    }  # fmt: skip
+        "APPTAINER_TMPDIR": str(folders["a"]),
+        "SINGULARITY_TMPDIR": str(folders["s"]),
+        "TMPDIR": str(folders["t"]),
+        "APPTAINER_CACHEDIR": str(folders["ac"]),
+        "SINGULARITY_CACHEDIR": str(folders["sc"]),
+    }
     found = []
     for name in ("", "APPTAINER_TMPDIR", "SINGULARITY_TMPDIR"):
         environ.pop(name, None)
@@ -60,7 +63,7 @@ def test_folders_of_one_disk_are_taken_together_and_every_full_disk_is_told() ->
 
 
 def test_only_the_biggest_is_unpacked_at_a_time_and_all_files_stay() -> None:
-    places = Places(temporary=Path("/tmp"), cache=None)
+    places = WorkFolders(temporary=Path("/tmp"), cache=None)
     one, two = needs([100 * MB], places, Path("/out")), needs([100 * MB, 80 * MB], places, Path("/out"))
     by_what = [{need.what: need.size for need in some} for some in (one, two)]
     assert by_what[0]["unpacking"] == by_what[1]["unpacking"] > 300 * MB

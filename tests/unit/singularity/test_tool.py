@@ -21,15 +21,23 @@ OTHER = Platform.parse("aarch64" if OWN.name == "amd64" else "amd64")
 
 def conversion(platform: Platform) -> Conversion:
     return Conversion(
-        image="team/tool:v1", layout="team_tool_v1", layouts=Path("/l"), temporary=Path("/t"), output=Path("/o/x.sif"),
+        image="team/tool:v1",
+        layout="team_tool_v1",
+        layouts=Path("/l"),
+        temporary=Path("/t"),
+        output=Path("/o/x.sif"),
         platform=platform,
-    )  # fmt: skip
+    )
 
 
 def test_another_platform_is_named_and_this_one_is_not() -> None:
     assert build_words(conversion(OWN), "/o/x.sif") == (
-        "build", "--disable-cache", "--force", "/o/x.sif", "oci:team_tool_v1",
-    )  # fmt: skip
+        "build",
+        "--disable-cache",
+        "--force",
+        "/o/x.sif",
+        "oci:team_tool_v1",
+    )
     assert ("--arch", OTHER.architecture) == build_words(conversion(OTHER), "/o/x.sif")[3:5]
 
 

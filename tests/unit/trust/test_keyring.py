@@ -65,8 +65,10 @@ def test_managed_registry_counts_neither_the_tree_s_keys_nor_the_environment_s()
     shared = KeyRing(shared=True, environ=environ, project=keys)
     assert [one.name for one in managed.trusted.values()] == ["a colleague"]
     assert {one.name: one.source for one in shared.trusted.values()} == {
-        "a colleague": str(trust_file()), "ci": "chainbuild.yaml", OTHER.public.short_id: TRUSTED_KEYS,
-    }  # fmt: skip
+        "a colleague": str(trust_file()),
+        "ci": "chainbuild.yaml",
+        OTHER.public.short_id: TRUSTED_KEYS,
+    }
 
 
 def test_environment_that_cannot_be_read_is_told_by_its_entry() -> None:

@@ -170,9 +170,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             transport=made.fake.transport, credentials=lambda _: None, notice=lambda text: emit(Message(text=text))
         )
         yield Session(
-            settings=settings, registries=registries, records=record_store(registries, CHAIN), local=FakeStore(), emit=emit,
+            settings=settings,
+            registries=registries,
+            records=record_store(registries, CHAIN),
+            local=FakeStore(),
+            emit=emit,
             driver=BuildxDriver(),
-        )  # fmt: skip
+        )
 
     for module in (registry_command, inventory_command):
         monkeypatch.setattr(module, "open_quietly", open_quietly)
@@ -222,9 +226,13 @@ def managed(monkeypatch: pytest.MonkeyPatch, status: RegistryStatus) -> None:
 
 
 STATUS = RegistryStatus(
-    endpoint="localhost:5000", kind="other-user", holder=HOSTILE, data=HOSTILE, owner=HOSTILE,
+    endpoint="localhost:5000",
+    kind="other-user",
+    holder=HOSTILE,
+    data=HOSTILE,
+    owner=HOSTILE,
     holders=(Holder(pid=7, command=HOSTILE, started=0.0),),
-)  # fmt: skip
+)
 
 
 def test_registry_status_with_a_hostile_command_line_escapes_it(

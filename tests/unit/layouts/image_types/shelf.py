@@ -18,17 +18,23 @@ from unittest.mock import patch
 import yaml
 
 from chainbuild.events import Event, Message
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import build_run, plan_run
 from chainbuild.execution.session import Settings
 from chainbuild.layouts.image_types import roots
-from chainbuild.layouts.image_types.graph import Layout, Purpose
+from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose
 from chainbuild.operations.image_types import Renewed, check_published, prepared, renewed, run_of
 from chainbuild.planning.planner import Plan
 from chainbuild.references import ChainRegistry
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import RunRequest
-from chainbuild.requests.image_types import Look, TypesRequest, TypesWords, read_look, read_words
+from chainbuild.requests.build import BuildRequest
+from chainbuild.requests.image_types import (
+    ImageTypeOptions,
+    ImageTypesOverview,
+    ImageTypesRequest,
+    read_look,
+    read_words,
+)
 from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry
 from tests.support.keys import record_store
@@ -55,7 +61,7 @@ class Shelf:
         self.driver = ScienceDriver(self.registries, self.fake)
         self.store = LoadingStore()
         self.events: list[Event] = []
-        self.words = TypesWords(root=home, platform="amd64", registry=CHAIN, public=PUBLIC, private=PRIVATE)
+        self.words = ImageTypeOptions(root=home, platform="amd64", registry=CHAIN, public=PUBLIC, private=PRIVATE)
         self.base("debian:1", "first")
 
     # What there is ----------------------------------------------------------------------------------------------------
@@ -70,10 +76,16 @@ class Shelf:
         self.fake.add_index(f"{host}{repository}:{tag}", images)
 
     def type(
-        self, spot: str, dockerfile: str | None = "FROM debian:1", *, root: Path | None = None,
-        dependencies: Sequence[str] = (), sources: Sequence[Mapping[str, Any]] = (),
-        files: Mapping[str, str] | None = None, **source: Any,
-    ) -> Path:  # fmt: skip
+        self,
+        spot: str,
+        dockerfile: str | None = "FROM debian:1",
+        *,
+        root: Path | None = None,
+        dependencies: Sequence[str] = (),
+        sources: Sequence[Mapping[str, Any]] = (),
+        files: Mapping[str, str] | None = None,
+        **source: Any,
+    ) -> Path:
         """Write an image type; without `sources` one image that is called like its folder, and is public."""
         kind, _, system = spot.partition("/")
         said = sources or [{"name": kind, "tags": [system or "latest"], "visibility": "public"} | source]
@@ -89,16 +101,18 @@ class Shelf:
 
     # What is made of it -----------------------------------------------------------------------------------------------
 
-    def look(self, *globs: str, **words: Any) -> Look:
+    def look(self, *globs: str, **words: Any) -> ImageTypesOverview:
         with patch.object(roots, "shipped", lambda _: self.built_in):
             return read_look(replace(self.words, globs=globs, **words), self.environ)
 
-    def request(self, purpose: str, *globs: str, **words: Any) -> TypesRequest:
+    def request(self, purpose: str, *globs: str, **words: Any) -> ImageTypesRequest:
         with patch.object(roots, "shipped", lambda _: self.built_in):
             return read_words(replace(self.words, purpose=Purpose(purpose), globs=globs, **words), self.environ)
 
     @contextmanager
-    def laid(self, purpose: str, *globs: str, **words: Any) -> Iterator[tuple[TypesRequest, Layout, RunRequest]]:
+    def laid(
+        self, purpose: str, *globs: str, **words: Any
+    ) -> Iterator[tuple[ImageTypesRequest, ImageTypesLayout, BuildRequest]]:
         request = self.request(purpose, *globs, **words)
         with prepared(request) as (layout, run):
             yield request, layout, run
@@ -128,7 +142,7 @@ class Shelf:
         plan = self.plan(*globs, **words)
         return {decision.step.id.split("/", 2)[2]: decision.reason for decision in plan.decisions}
 
-    def create(self, *globs: str, **words: Any) -> Outcome:
+    def create(self, *globs: str, **words: Any) -> RunOutcome:
         with self.laid("create", *globs, **words) as (_, _, run):
             return self._run(run)
 
@@ -141,12 +155,12 @@ class Shelf:
                 self._run(run_of(request, found.layout), clear=False)
             return found
 
-    def publish(self, *globs: str, **words: Any) -> Outcome:
+    def publish(self, *globs: str, **words: Any) -> RunOutcome:
         with self.laid("publish", *globs, **words) as (request, layout, run):
             check_published(request, layout, self.session)
             return self._run(run)
 
-    def _run(self, run: RunRequest, *, clear: bool = True) -> Outcome:
+    def _run(self, run: BuildRequest, *, clear: bool = True) -> RunOutcome:
         if clear:
             self.driver.orders.clear()
             self.events.clear()

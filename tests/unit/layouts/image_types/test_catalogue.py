@@ -93,8 +93,9 @@ def test_names_tags_and_aliases_are_rendered(shelf: Shelf) -> None:
     with shelf.laid("create") as (_, layout, _):
         (step,) = layout.graph
         assert sorted(path.name for path in step.context.rglob("*") if path.is_file()) == [
-            "Dockerfile", "nginx.conf.template",
-        ]  # fmt: skip
+            "Dockerfile",
+            "nginx.conf.template",
+        ]
         assert (step.context / "etc/nginx.conf.template").read_text() == "listen %(port)s\n", "somebody else's"
         assert step.shown.endswith("a/x/Dockerfile.template")
 

@@ -47,8 +47,11 @@ def test_the_documents_example() -> None:
     assert manifest.dependencies == ((2, "../../casa-dev"),)
     (source,) = manifest.sources
     assert (source.name, source.tags, source.visibility, source.parameters) == (
-        "pytorch", ("ubuntu-16.04",), "public", (),
-    )  # fmt: skip
+        "pytorch",
+        ("ubuntu-16.04",),
+        "public",
+        (),
+    )
     assert not list(validator().iter_errors(yaml.safe_load(DOCUMENTED)))
 
 
@@ -64,13 +67,19 @@ def test_what_nobody_said_is_private() -> None:
         ("dependencies: [../../a]\n", [":1: an image type needs 'image_sources'"]),
         ("image_source: []\n", [":1: an image type has no key 'image_source'", ":1: an image type needs"]),
         ("image_sources:\n - name: a\n   tag: [x]\n", [":2: an image needs 'tags'", ":3: an image has no key 'tag'"]),
-        ("image_sources:\n - name: a\n   tags: [2.10]\n", [":3: image_sources[0].tags[0]: expected a tag, found a number"]),
-        ("image_sources:\n - name: a\n   tags: [x]\n   visibility: secret\n", [":4: image_sources[0].visibility: 'secret'"]),
+        (
+            "image_sources:\n - name: a\n   tags: [2.10]\n",
+            [":3: image_sources[0].tags[0]: expected a tag, found a number"],
+        ),
+        (
+            "image_sources:\n - name: a\n   tags: [x]\n   visibility: secret\n",
+            [":4: image_sources[0].visibility: 'secret'"],
+        ),
         ("image_sources:\n - name: a\n   tags: []\n", [":3: image_sources[0].tags is an empty list"]),
         ("image_sources: {name: a}\n", [":1: image_sources: expected a list"]),
         ("a: [\n", [":2: not YAML"]),
     ],
-)  # fmt: skip
+)
 def test_every_error_has_its_line(text: str, expected: list[str]) -> None:
     found = told(text)
     assert len(found) == len(expected)

@@ -70,8 +70,9 @@ def test_bug_shadowing_does_not_happen_and_a_type_is_there_twice(shelf: Shelf) -
 
 def test_bug_a_literal_percent_sign_breaks_templates(shelf: Shelf) -> None:
     text = "FROM %(base)s\nRUN date +%Y-%m-%d && echo 100% && printf '%s %%\\n' %(base)s\n"
-    shelf.type("a/x", dockerfile=None, files={"Dockerfile.template": text},
-               template_files_parameters={"base": "debian:1"})  # fmt: skip
+    shelf.type(
+        "a/x", dockerfile=None, files={"Dockerfile.template": text}, template_files_parameters={"base": "debian:1"}
+    )
     raw = shelf.look().catalogue.images["a:x"].raw
     assert raw == b"FROM debian:1\nRUN date +%Y-%m-%d && echo 100% && printf '%s %%\\n' debian:1\n"
 

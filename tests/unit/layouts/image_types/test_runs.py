@@ -39,8 +39,10 @@ def test_dependencies_that_are_there_are_taken_as_they_stand(lab: Shelf) -> None
     lab.create("dev")
     lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "x"])
     assert lab.reasons("app") == {
-        "run:x": "taken as it stands (a dependency)", "dev:x": "unchanged", "app:x": "never built",
-    }  # fmt: skip
+        "run:x": "taken as it stands (a dependency)",
+        "dev:x": "unchanged",
+        "app:x": "never built",
+    }
     assert lab.actions("dev", "run") == {"run:x": "build", "dev:x": "build"}
 
 
@@ -76,8 +78,9 @@ def test_two_platforms(lab: Shelf) -> None:
     assert sorted(lab.built) == ["dev:x", "dev:x", "run:x", "run:x"]
     assert {"dev:x", "dev:x-amd64", "dev:x-aarch64"} <= lab.tags(CHAIN)
     assert sorted(one for one in lab.store.loaded if one.startswith("dev:")) in (
-        ["dev:x", "dev:x-aarch64"], ["dev:x", "dev:x-amd64"],
-    )  # fmt: skip
+        ["dev:x", "dev:x-aarch64"],
+        ["dev:x", "dev:x-amd64"],
+    )
 
 
 def test_a_stage_of_another_platform_stands_on_the_image_of_that(lab: Shelf) -> None:
@@ -85,8 +88,10 @@ def test_a_stage_of_another_platform_stands_on_the_image_of_that(lab: Shelf) -> 
     lab.type("cross/x", text, dependencies=["../../run"])
     plan = lab.plan("cross")
     assert [step.step.id for step in plan.decisions] == [
-        "amd64/types/run:x", "aarch64/types/run:x", "amd64/types/cross:x",
-    ]  # fmt: skip
+        "amd64/types/run:x",
+        "aarch64/types/run:x",
+        "amd64/types/cross:x",
+    ]
     assert plan.decisions[-1].step.needs == ("aarch64/types/run:x",)
 
 
@@ -138,9 +143,11 @@ def test_each_image_of_a_folder_has_templates_of_its_own(shelf: Shelf) -> None:
 def test_a_change_of_a_parameter_is_a_reason(lab: Shelf) -> None:
     def write(level: str) -> None:
         lab.type(
-            "tool/x", "FROM debian:1\nCOPY conf.ini /etc/", files={"conf.ini.template": "level = %(level)s\n"},
+            "tool/x",
+            "FROM debian:1\nCOPY conf.ini /etc/",
+            files={"conf.ini.template": "level = %(level)s\n"},
             template_files_parameters={"level": level},
-        )  # fmt: skip
+        )
 
     write("1")
     lab.create("tool")
@@ -233,8 +240,12 @@ def test_the_example(shelf: Shelf, repository_root: Path) -> None:
     shelf.base("debian:bookworm-slim", "slim")
     words = {"repository": repository_root / "examples/types", "casa_version": "5.1"}
     assert list(shelf.actions(**words)) == [
-        "lab-run:debian-12", "lab-run:static", "lab-dev:debian-12", "lab-dev:debian-12-debug", "lab-analysis:debian-12",
-    ]  # fmt: skip
+        "lab-run:debian-12",
+        "lab-run:static",
+        "lab-dev:debian-12",
+        "lab-dev:debian-12-debug",
+        "lab-analysis:debian-12",
+    ]
     shelf.create(**words)
     assert "lab-dev:5.1-debian-12" in shelf.tags(CHAIN)
     image = resolve(shelf.registries, ImageReference.parse(f"{CHAIN}/lab-analysis:debian-12"), AMD64)

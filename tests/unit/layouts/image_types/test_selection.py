@@ -53,8 +53,9 @@ def test_a_glob_that_matches_nothing_is_no_empty_plan(three: Shelf) -> None:
     with pytest.raises(WrongUseError) as raised:
         select(three.look().catalogue, ["dev:z", "DEV:x,run:*"])
     assert [problem.message for problem in raised.value.problems] == [
-        "'DEV:x' matches no image", "'dev:z' matches no image",
-    ]  # fmt: skip
+        "'DEV:x' matches no image",
+        "'dev:z' matches no image",
+    ]
     assert "Perhaps you meant 'dev:" in raised.value.problems[1].hint
     with pytest.raises(WrongUseError, match="the globs are empty"):
         select(three.look().catalogue, [","])

@@ -12,13 +12,15 @@ from .shelf import Shelf
 
 @pytest.fixture
 def lab(shelf: Shelf) -> Shelf:
-    shelf.type("dev/x", sources=[{"name": "lab-dev", "tags": ["latest", "x-1"], "visibility": "public"}],
-               root=shelf.built_in)  # fmt: skip
+    shelf.type(
+        "dev/x", sources=[{"name": "lab-dev", "tags": ["latest", "x-1"], "visibility": "public"}], root=shelf.built_in
+    )
     return shelf
 
 
-@pytest.mark.parametrize(("name", "system", "spot"), [("torch", "", "torch/x"), ("torch/y", "", "torch/y"),
-                                                       ("torch", "y", "torch/y")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "system", "spot"), [("torch", "", "torch/x"), ("torch/y", "", "torch/y"), ("torch", "y", "torch/y")]
+)
 def test_what_is_written_can_be_created(lab: Shelf, name: str, system: str, spot: str) -> None:
     new = new_type(lab.look().catalogue, lab.user, name, "dev/x", system)
     assert [path.parent for path in write_new(new)] == [lab.user / spot] * 2

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.image_types.relations import host_of, name_in
-from chainbuild.layouts.image_types.selection import Places, check_places, lies_in
+from chainbuild.layouts.image_types.selection import PublishTargets, check_places, lies_in
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import resolve
 from tests.support.world import AMD64, ARM64, CHAIN
@@ -20,8 +20,13 @@ from .shelf import PRIVATE, PUBLIC, Shelf
 def lab(shelf: Shelf) -> Shelf:
     """`run` is public, `secret` on it is not, `dev` on `run` is public."""
     shelf.type("run/x", tags=["latest", "x"])
-    shelf.type("secret/x", "FROM run:x\nCOPY recipe /", dependencies=["../../run"], visibility="private",
-               files={"recipe": "the secret recipe"})  # fmt: skip
+    shelf.type(
+        "secret/x",
+        "FROM run:x\nCOPY recipe /",
+        dependencies=["../../run"],
+        visibility="private",
+        files={"recipe": "the secret recipe"},
+    )
     shelf.type("dev/x", "FROM run:x\nRUN make", dependencies=["../../run"])
     return shelf
 
@@ -47,8 +52,12 @@ def test_each_goes_where_its_visibility_says(lab: Shelf) -> None:
     lab.create()
     lab.publish()
     assert lab.tags(PUBLIC) == {
-        "acme/run:x", "acme/run:x-amd64", "acme/run:latest", "acme/dev:x", "acme/dev:x-amd64",
-    }  # fmt: skip
+        "acme/run:x",
+        "acme/run:x-amd64",
+        "acme/run:latest",
+        "acme/dev:x",
+        "acme/dev:x-amd64",
+    }
     assert lab.tags(PRIVATE) == {"secret:x", "secret:x-amd64"}
     assert not leaks(lab)
     tags = lab.fake.host("public.example:5000").tags
@@ -208,7 +217,7 @@ def test_a_private_image_is_not_built_into_the_public_registry(lab: Shelf) -> No
     ],
 )
 def test_the_private_registry_is_no_part_of_the_public_one(public: str, private: str, fits: bool) -> None:
-    places = Places(
+    places = PublishTargets(
         chain=ChainRegistry("localhost:5000"), public=ChainRegistry.parse(public), private=ChainRegistry.parse(private)
     )
     assert len(list(check_places(places))) == (0 if fits else 1)

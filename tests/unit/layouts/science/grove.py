@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.events import Event, Message, RunFinished, StepReused
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import build_run, plan_run
 from chainbuild.execution.session import Settings
 from chainbuild.host.git import Git
-from chainbuild.images.resolver import BaseFinder
-from chainbuild.layouts.science.graph import Layout
+from chainbuild.images.resolver import ImageResolver
+from chainbuild.layouts.science.graph import ScienceLayout
 from chainbuild.operations.science import check_releases, keep_releases, prepared
 from chainbuild.planning.planner import Plan
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import RunRequest
-from chainbuild.requests.science import ScienceRequest, ScienceWords, read_words
+from chainbuild.requests.build import BuildRequest
+from chainbuild.requests.science import ScienceOptions, ScienceRequest, read_words
 from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry
 from tests.support.keys import record_store
@@ -81,7 +81,7 @@ class FakeGit(Git):
 class ScienceDriver(FakeDriver):
     """Builds in memory: an image is its Dockerfile, what it stands on, and the files of its context."""
 
-    def _push(self, order: BuildOrder) -> Any:
+    def _push(self, order: BuildSpec) -> Any:
         parents = [
             resolve(self.registries, ImageReference.parse(reference), order.platform)
             for reference in dict.fromkeys(pin.reference for pin in order.pins)
@@ -97,9 +97,11 @@ class ScienceDriver(FakeDriver):
         config = {"env": parent.config.env, "labels": parent.config.labels} if parent else {}
         with self.lock:
             return self.fake.add_image(
-                order.image, order.platform, layers=[*below, json.dumps(content).encode()],
+                order.image,
+                order.platform,
+                layers=[*below, json.dumps(content).encode()],
                 **config | self.changes.get(order.step, {}),
-            )  # fmt: skip
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +119,11 @@ class FakeSession:
     def chain(self) -> ChainRegistry:
         return ChainRegistry(CHAIN)
 
-    def finder(self) -> BaseFinder:
+    def finder(self) -> ImageResolver:
         def no_hand_over(name: str, *_: object) -> None:
             raise AssertionError(f"{name} was handed over")
 
-        return BaseFinder(self.records, FakeStore(), self.emit, hand_over=no_hand_over)
+        return ImageResolver(self.records, FakeStore(), self.emit, hand_over=no_hand_over)
 
 
 class LoadingStore(FakeStore):
@@ -148,7 +150,7 @@ class Grove:
         self.git = FakeGit()
         self.store = LoadingStore()
         self.events: list[Event] = []
-        self.words = ScienceWords(root=root, platform="amd64", registry=CHAIN)
+        self.words = ScienceOptions(root=root, platform="amd64", registry=CHAIN)
         self.base("first")
 
     # The tree ---------------------------------------------------------------------------------------------------------
@@ -189,7 +191,7 @@ class Grove:
         return read_words(replace(self.words, **words), self.git)
 
     @contextmanager
-    def laid(self, **words: Any) -> Iterator[tuple[ScienceRequest, Layout, RunRequest]]:
+    def laid(self, **words: Any) -> Iterator[tuple[ScienceRequest, ScienceLayout, BuildRequest]]:
         request = self.request(**words)
         with prepared(request) as (layout, run):
             yield request, layout, run
@@ -211,7 +213,7 @@ class Grove:
             check_releases(request, self.session)
             return plan_run(run.graph, self.session, run.wishes).plan
 
-    def run(self, **words: Any) -> Outcome:
+    def run(self, **words: Any) -> RunOutcome:
         self.driver.orders.clear()
         self.events.clear()
         with self.laid(**words) as (request, layout, run):

@@ -117,13 +117,19 @@ def test_pieces_stand_in_order_and_know_where_they_come_from() -> None:
     top = CompatLayer(name="top", path=Path("top"), text='CMD ["a"]')
     merged = merged_dockerfile("sci/x:1.0", "x:1.0", [low, top])
     assert merged.text.splitlines() == [
-        "FROM sci/x:1.0", "# compat/low/Dockerfile", "ENV A=1", "COPY a /", "# compat/top/Dockerfile", 'CMD ["a"]',
+        "FROM sci/x:1.0",
+        "# compat/low/Dockerfile",
+        "ENV A=1",
+        "COPY a /",
+        "# compat/top/Dockerfile",
+        'CMD ["a"]',
         "ENV SCISERVER_IMAGE=x:1.0",
-    ]  # fmt: skip
+    ]
     lines = merged.text.splitlines()
     assert [(lines[line - 1], path) for line, path in merged.origins] == [
-        ("ENV A=1", "compat/low/Dockerfile"), ('CMD ["a"]', "compat/top/Dockerfile"),
-    ]  # fmt: skip
+        ("ENV A=1", "compat/low/Dockerfile"),
+        ('CMD ["a"]', "compat/top/Dockerfile"),
+    ]
     assert merged.parsed("x").problems == ()
 
 

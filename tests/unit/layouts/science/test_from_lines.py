@@ -6,7 +6,7 @@ import pytest
 
 from chainbuild.dockerfile import parse
 from chainbuild.errors import WrongUseError
-from chainbuild.layouts.science.from_lines import Bases, Reader
+from chainbuild.layouts.science.from_lines import LayerImages, Reader
 from chainbuild.layouts.science.manifests import describe
 from chainbuild.references import ImageReference
 from tests.support.world import AMD64, ARM64
@@ -30,7 +30,7 @@ def reader(*, allowed: tuple[str, ...] = ()) -> Reader:
     return found
 
 
-def read(text: str, **how: tuple[str, ...]) -> Bases:
+def read(text: str, **how: tuple[str, ...]) -> LayerImages:
     return reader(**how).read(parse(text.encode(), "science/x/Dockerfile"), AMD64)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.host.git import Git, Span
+from chainbuild.host.git import CommitRange, Git
 
 HASH = "a" * 40
 
@@ -42,10 +42,10 @@ def test_a_revision_is_never_an_option() -> None:
 
 def test_names_of_files_may_hold_anything() -> None:
     known, _ = git({"diff": "science/a b/\nfile\0science/ü\0"})
-    assert known.changed(Span(older=HASH, newer=None), ("science",)) == ("science/a b/\nfile", "science/ü")
+    assert known.changed(CommitRange(older=HASH, newer=None), ("science",)) == ("science/a b/\nfile", "science/ü")
 
 
 def test_what_git_cannot_compare_is_told() -> None:
     known, _ = git({})
     with pytest.raises(WrongUseError, match=r"git cannot compare a\.\.b"):
-        known.changed(Span(older=HASH, newer=HASH, said="a..b"), ())
+        known.changed(CommitRange(older=HASH, newer=HASH, said="a..b"), ())

@@ -21,10 +21,13 @@ def test_a_science_layer_is_a_chain_of_one_step(grove: Grove) -> None:
     assert top.base == low.result.id == "amd64/science/low"
     assert top.last.images == (
         ImageInput(
-            name="quay.io/any/repo/sci/low:1.0", source="amd64/science/low", platform=top.platform, as_context=True,
+            name="quay.io/any/repo/sci/low:1.0",
+            source="amd64/science/low",
+            platform=top.platform,
+            as_context=True,
             origin="science/top/Dockerfile:1",
         ),
-    )  # fmt: skip
+    )
     assert top.last.dockerfile == grove.root / "science/top/Dockerfile"
     assert top.last.context == grove.root / "science/top"
     assert str(top.repo) == "quay.io/me/test/sci/top"
@@ -97,9 +100,13 @@ def test_platforms_side_by_side(grove: Grove) -> None:
     grove.compat("c", "CMD x")
     with grove.laid(platform="amd64,aarch64") as (_, layout, _):
         assert [step.id for step in layout.graph] == [
-            "amd64/science/low", "amd64/science/top", "aarch64/science/low", "aarch64/science/top",
-            "amd64/compat/x-1.0", "aarch64/compat/x-1.0",
-        ]  # fmt: skip
+            "amd64/science/low",
+            "amd64/science/top",
+            "aarch64/science/low",
+            "aarch64/science/top",
+            "amd64/compat/x-1.0",
+            "aarch64/compat/x-1.0",
+        ]
         assert [chain.local_tag for chain in layout.graph.chains][-2:] == ["1.0-amd64", "1.0-aarch64"]
     assert grove.run(platform="amd64,aarch64").succeeded
     assert {name for name in grove.tags() if "/rel/" in name} == {

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
-from chainbuild.layouts.science.graph import Layout
+from chainbuild.layouts.science.graph import ScienceLayout
 
 from .grove import Grove
 
@@ -134,7 +134,7 @@ def test_any_forest_is_built_once_in_order_and_whole(
         assert grove.builds() == []
 
 
-def _check(layout: Layout) -> None:
+def _check(layout: ScienceLayout) -> None:
     done: set[str] = set()
     for step in layout.graph:
         assert step.id not in done, "once"

@@ -9,7 +9,7 @@ import pytest
 
 from chainbuild.errors import WrongUseError
 from chainbuild.operations.science import orphans
-from chainbuild.requests.science import ScienceWords, read_words
+from chainbuild.requests.science import ScienceOptions, read_words
 
 from .grove import Grove
 
@@ -145,7 +145,7 @@ def test_a_run_that_fails_gives_nothing_up(tree: Grove) -> None:
 
 def listed(grove: Grove, **words: Any) -> list[tuple[str, tuple[str, ...], bool]]:
     request = read_words(
-        ScienceWords(root=grove.root, registry="localhost:5000", **words),
+        ScienceOptions(root=grove.root, registry="localhost:5000", **words),
         grove.git,
         orphans_are_errors=False,
     )

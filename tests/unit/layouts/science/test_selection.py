@@ -101,8 +101,9 @@ def test_what_a_selected_layer_stands_on_is_there_too_and_gets_no_name(tree: Gro
     assert tree.builds(ref="HEAD^") == ["science/a", "science/b", "science/c", "compat/x-2.0"]
     tree.run(ref="HEAD^")
     assert {name for name in tree.tags() if "-" not in name.rpartition(":")[2]} == {
-        "compute-images/sci/c:2.0", "compute-images/rel/x:2.0",
-    }  # fmt: skip
+        "compute-images/sci/c:2.0",
+        "compute-images/rel/x:2.0",
+    }
 
 
 def test_a_moved_base_starts_nothing_that_git_does_not_tell_of(tree: Grove) -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.minimize.lists import Word, as_list, words_in
+from chainbuild.minimize.lists import ListWord, as_list, words_in
 from chainbuild.minimize.packages import owned
-from chainbuild.minimize.root import Root
-from chainbuild.minimize.trace.folders import Folders, is_wide, pattern_of
+from chainbuild.minimize.root import RootFileSystem
+from chainbuild.minimize.trace.folders import TracedFolders, is_wide, pattern_of
 from tests.support.elf_builder import plant
 
 Files = Mapping[str, Any]
@@ -43,9 +43,12 @@ class Chooser:
         self, chain: Files, missing: dict[str, str] | list[str], production: Files | None = None
     ) -> dict[str, list[str]]:
         there = Path(tempfile.mkdtemp(dir=self.folder))
-        one, other = Root(plant(there / "chain", chain)), Root(plant(there / "production", production or {}))
+        one, other = (
+            RootFileSystem(plant(there / "chain", chain)),
+            RootFileSystem(plant(there / "production", production or {})),
+        )
         kinds = missing if isinstance(missing, dict) else dict.fromkeys(missing, "opened")
-        found = Folders(one, other, owned(one)).words(kinds)
+        found = TracedFolders(one, other, owned(one)).words(kinds)
         self.packages = [word.package for word in found]
         return {word.path: list(word.brings) for word in found}
 
@@ -126,20 +129,55 @@ def test_word_within_another_word_is_left_out(words: Chooser) -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    ["/", "/usr", "/usr/lib", "/usr/share", "/usr/local/share", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/etc",
-     "/etc/alternatives", "/var/lib", "/opt", "/srv", "/home", "/home/user", "/root", "/usr/share/doc", "/usr/share/fonts",
-     "/usr/share/fonts/truetype", "/usr/lib/python3", "/usr/lib/python3/dist-packages", "/opt/venv/lib/python3.11",
-     "/opt/venv/lib/python3.11/site-packages", "/usr/libexec", "/usr/lib/jvm", "/usr/lib/x86_64-linux-gnu/pkgconfig"],
-)  # fmt: skip
+    [
+        "/",
+        "/usr",
+        "/usr/lib",
+        "/usr/share",
+        "/usr/local/share",
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib/aarch64-linux-gnu",
+        "/etc",
+        "/etc/alternatives",
+        "/var/lib",
+        "/opt",
+        "/srv",
+        "/home",
+        "/home/user",
+        "/root",
+        "/usr/share/doc",
+        "/usr/share/fonts",
+        "/usr/share/fonts/truetype",
+        "/usr/lib/python3",
+        "/usr/lib/python3/dist-packages",
+        "/opt/venv/lib/python3.11",
+        "/opt/venv/lib/python3.11/site-packages",
+        "/usr/libexec",
+        "/usr/lib/jvm",
+        "/usr/lib/x86_64-linux-gnu/pkgconfig",
+    ],
+)
 def test_folder_of_the_whole_system_is_wide(folder: str) -> None:
     assert is_wide(folder)
 
 
 @pytest.mark.parametrize(
     "folder",
-    ["/usr/share/git-core", "/usr/lib/git-core", "/opt/app", "/srv/app", "/data", "/etc/app", "/var/lib/app",
-     "/usr/lib/app/share", "/usr/lib/x86_64-linux-gnu/x", "/home/user/data", "/root/data", "/usr/share/fonts/truetype/dejavu"],
-)  # fmt: skip
+    [
+        "/usr/share/git-core",
+        "/usr/lib/git-core",
+        "/opt/app",
+        "/srv/app",
+        "/data",
+        "/etc/app",
+        "/var/lib/app",
+        "/usr/lib/app/share",
+        "/usr/lib/x86_64-linux-gnu/x",
+        "/home/user/data",
+        "/root/data",
+        "/usr/share/fonts/truetype/dejavu",
+    ],
+)
 def test_folder_of_a_program_is_not_wide(folder: str) -> None:
     assert not is_wide(folder)
 
@@ -150,7 +188,7 @@ _ODD = st.sampled_from(["a b", "a,b", "a[b]", "a*", "a?", "a\nb", "a\\", "\udcff
 
 @given(st.lists(st.one_of(_NAMES, _ODD), min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)))
 def test_pattern_names_its_path_through_a_list_and_a_line(path: str) -> None:
-    written = as_list([Word(text=pattern_of(path)), Word(text="/other")])
+    written = as_list([ListWord(text=pattern_of(path)), ListWord(text="/other")])
     assert "\n" not in written
     written.encode("utf-8")
     first, second = words_in(written)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.trace.accesses import Access
 from chainbuild.minimize.trace.missing import Comparer, Variables, is_noise
 from tests.support.elf_builder import GLIBC, library, plant, program
@@ -28,8 +28,8 @@ class Two:
     def missing(self, chain: Files, production: Files, *accesses: str | Access, **variables: str) -> dict[str, str]:
         there = Path(tempfile.mkdtemp(dir=self.folder))
         comparer = Comparer(
-            Root(plant(there / "chain", chain)),
-            Root(plant(there / "production", production)),
+            RootFileSystem(plant(there / "chain", chain)),
+            RootFileSystem(plant(there / "production", production)),
             Variables(**variables),
         )
         found = [one if isinstance(one, Access) else Access(path=one, kind="opened") for one in accesses]
@@ -80,9 +80,23 @@ def test_path_by_a_link_of_the_test_counts_by_where_it_leads(two: Two) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/proc/self/maps", "/proc", "/sys/x", "/dev/null", "/tmp/x", "/var/tmp/x", "/run/x", "//run//./x",
-     "/var/cache/fontconfig/x", "/root/.cache/x/y", "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/resolv.conf", "/etc/hosts"],
-)  # fmt: skip
+    [
+        "/proc/self/maps",
+        "/proc",
+        "/sys/x",
+        "/dev/null",
+        "/tmp/x",
+        "/var/tmp/x",
+        "/run/x",
+        "//run//./x",
+        "/var/cache/fontconfig/x",
+        "/root/.cache/x/y",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.preload",
+        "/etc/resolv.conf",
+        "/etc/hosts",
+    ],
+)
 def test_noise_never_counts(two: Two, path: str) -> None:
     assert is_noise(path)
     assert two.missing({path: b""} if path != "/proc" else {"/proc/x": b""}, {}, path) == {}

@@ -95,8 +95,11 @@ def test_thread_that_takes_over_by_execve_keeps_its_call() -> None:
     )
     calls, _ = calls_in(text)
     assert [(call.pid, call.name) for call in calls] == [
-        (12, "execve"), (8, strace.SUPERSEDED), (8, "execve"), (8, strace.EXIT),
-    ]  # fmt: skip
+        (12, "execve"),
+        (8, strace.SUPERSEDED),
+        (8, "execve"),
+        (8, strace.EXIT),
+    ]
     assert calls[2].succeeded
     assert text_of(calls[2].arguments[0]) == "/bin/x"
 
@@ -209,8 +212,11 @@ def quoted(raw: bytes, also: bytes = b"") -> bytes:
 )
 def test_any_path_is_read_back_from_what_strace_prints(path: bytes, folder: bytes, between: bytes) -> None:
     line = b'8 openat(AT_FDCWD<%s>, "%s", O_RDONLY%s) = 3<%s>\n' % (
-        quoted(folder, b"<>"), quoted(path), between.rstrip(b" "), quoted(path, b"<>"),
-    )  # fmt: skip
+        quoted(folder, b"<>"),
+        quoted(path),
+        between.rstrip(b" "),
+        quoted(path, b"<>"),
+    )
     calls = [call for call in calls_in(line)[0] if call.result == 3]
     (call,) = calls
     assert text_of(call.arguments[1]) == os.fsdecode(path)

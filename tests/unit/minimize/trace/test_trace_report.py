@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from chainbuild.minimize.root import Root
+from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.trace import __main__ as command
 from chainbuild.minimize.trace import report as module
-from chainbuild.minimize.trace.report import Traced, is_ignored, trace_report
+from chainbuild.minimize.trace.report import TraceOfTest, is_ignored, trace_report
 from tests.support.elf_builder import plant
 
 START = (
@@ -26,9 +26,9 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.chain = Root(plant(folder / "chain", CHAIN))
-        self.production = Root(plant(folder / "production", {"/bin/sh": b"", "/srv/b": b""}))
-        self.tests: list[Traced] = []
+        self.chain = RootFileSystem(plant(folder / "chain", CHAIN))
+        self.production = RootFileSystem(plant(folder / "production", {"/bin/sh": b"", "/srv/b": b""}))
+        self.tests: list[TraceOfTest] = []
 
     def test(
         self, name: str, *paths: str, status: str = "0", calls: str | None = None, produced: str = "", starts: str = ""
@@ -46,7 +46,7 @@ class Results:
             (self.folder / f"{name}-produced").mkdir()
             (self.folder / f"{name}-produced" / "status").write_text(produced)
         place = str(self.folder / f"{name}-produced") if produced else ""
-        self.tests.append(Traced(name=name, results=str(results), produced=place, starts=starts))
+        self.tests.append(TraceOfTest(name=name, results=str(results), produced=place, starts=starts))
 
     def report(self, *ignore: str) -> dict[str, Any]:
         return trace_report(self.chain, self.production, self.tests, ignore=ignore)
@@ -69,8 +69,9 @@ def test_missing_paths_name_their_tests_and_their_program(results: Results) -> N
     assert report["paths"] == 3
     assert [row["paths"] for row in report["tests"]] == [2, 2]
     assert [(word["pattern"], word["brings"]) for word in report["words"]] == [
-        ("/srv/a", ["/srv/a"]), ("/srv/c", ["/srv/c"]),
-    ]  # fmt: skip
+        ("/srv/a", ["/srv/a"]),
+        ("/srv/c", ["/srv/c"]),
+    ]
 
 
 def test_test_that_strace_did_not_trace_says_why(results: Results) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
-from chainbuild.minimize.lists import Word, words_in
+from chainbuild.minimize.lists import ListWord, words_in
 from chainbuild.parsing.args_files import parse_args
 from chainbuild.proof.trace.args_lines import NAME, args_file, replace_file, with_words
 from chainbuild.references import Platform
@@ -18,7 +18,7 @@ AMD64 = Platform.parse("amd64")
 
 
 def added(raw: bytes, *words: str) -> bytes:
-    return with_words(raw, [Word(text=word) for word in words], "stock/minimize-amd64-args")
+    return with_words(raw, [ListWord(text=word) for word in words], "stock/minimize-amd64-args")
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,14 @@ def added(raw: bytes, *words: str) -> bytes:
         (b"ADDITIONAL_FILES=", b"ADDITIONAL_FILES=/a /b"),
         (b"ADDITIONAL_FILES= ,\n", b"ADDITIONAL_FILES=/a /b\n"),
         (b"ADDITIONAL_FILES=/x,\n", b"ADDITIONAL_FILES=/x /a /b\n"),
-        (b"ADDITIONAL_FILES=/x\nADDITIONAL_LIB_LOCATIONS=/p,/q\n",
-         b"ADDITIONAL_FILES=/x,/a,/b\nADDITIONAL_LIB_LOCATIONS=/p,/q\n"),
+        (
+            b"ADDITIONAL_FILES=/x\nADDITIONAL_LIB_LOCATIONS=/p,/q\n",
+            b"ADDITIONAL_FILES=/x,/a,/b\nADDITIONAL_LIB_LOCATIONS=/p,/q\n",
+        ),
         (b"ADDITIONAL_FILES=/x\\ y /z\n", b"ADDITIONAL_FILES=/x\\ y /z /a /b\n"),
         (b"#ADDITIONAL_FILES=/x\n", b"#ADDITIONAL_FILES=/x\nADDITIONAL_FILES=/a /b\n"),
     ],
-)  # fmt: skip
+)
 def test_words_are_added_in_the_style_of_the_file(before: bytes, after: bytes) -> None:
     assert added(before, "/a", "/b") == after
 

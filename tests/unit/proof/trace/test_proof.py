@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildOrder
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.errors import BuildFailedError, NotProvenError
 from chainbuild.events import Verdict
-from chainbuild.execution.outcome import Outcome
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.proof.trace.runs import TraceTarget, dockerfile_for
 from chainbuild.registry.images import resolve
 from chainbuild.requests.project_runs import without_tests
@@ -54,12 +54,12 @@ def verdicts(world: World) -> list[Verdict]:
     return [event for event in world.events if isinstance(event, Verdict) and event.proof == "trace"]
 
 
-def doubts(outcome: Outcome) -> tuple[str, ...]:
+def doubts(outcome: RunOutcome) -> tuple[str, ...]:
     """What the record of the production image warns of."""
     return tuple(one.text for one in outcome.results[PRODUCTION].record.warnings.first)
 
 
-def error_of(outcome: Outcome) -> NotProvenError:
+def error_of(outcome: RunOutcome) -> NotProvenError:
     error = outcome.failures[PRODUCTION]
     assert isinstance(error, NotProvenError)
     return error
@@ -69,7 +69,7 @@ def traced_files(world: World) -> list[dict[str, str]]:
     """What each traced run got: its files with their contents, by name."""
     found: list[dict[str, str]] = []
 
-    def look(order: BuildOrder) -> None:
+    def look(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             files = {str(one.relative_to(order.context)): one for one in order.context.rglob("*") if one.is_file()}
             found.append({name: path.read_text() for name, path in files.items()})
@@ -151,8 +151,9 @@ def test_tests_of_steps_stand_in_for_a_production_test(world: World) -> None:
     outcome = world.run()
     (tests,) = [json.loads(files["tests.json"]) for files in seen]
     assert [(test["name"], test["produced"]) for test in tests] == [
-        ("blas-test", "/results/0-produced"), ("venv-test", "/results/1-produced"),
-    ]  # fmt: skip
+        ("blas-test", "/results/0-produced"),
+        ("venv-test", "/results/1-produced"),
+    ]
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 2 tests"
 
 
@@ -221,7 +222,7 @@ def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
     ],
 )
 def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why: str) -> None:
-    def refuse(order: BuildOrder) -> None:
+    def refuse(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise BuildFailedError(message, log_tail=("no such host", ""))
 
@@ -235,7 +236,7 @@ def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why:
 
 
 def test_strace_that_could_not_be_installed_is_tried_again_by_the_next_run(world: World) -> None:
-    def refuse(order: BuildOrder) -> None:
+    def refuse(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise BuildFailedError("x: RUN command -v strace failed: exit code: 100", log_tail=("no such host",))
 
@@ -250,7 +251,7 @@ def test_strace_that_could_not_be_installed_is_tried_again_by_the_next_run(world
 
 
 def test_test_that_was_killed_is_a_failure_and_no_warning(world: World) -> None:
-    def kill(order: BuildOrder) -> None:
+    def kill(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 137')
 
@@ -280,7 +281,7 @@ def test_doubts_about_a_test_that_is_gone_are_no_warnings_any_more(world: World)
 
 
 def test_build_that_fails_otherwise_is_a_failure(world: World) -> None:
-    def refuse(order: BuildOrder) -> None:
+    def refuse(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise failed(order.step)
 
@@ -313,8 +314,9 @@ def test_each_test_has_a_stage_without_network_that_runs_the_tracer(tmp_path: Pa
         "it is run if it passes in the other image"
     )
     assert [line for line in stages.splitlines() if line.startswith("COPY --from=traced")] == [
-        "COPY --from=traced-0 /.chainbuild-trace/ /0/", "COPY --from=traced-1 /.chainbuild-trace/ /1/",
-    ]  # fmt: skip
+        "COPY --from=traced-0 /.chainbuild-trace/ /0/",
+        "COPY --from=traced-1 /.chainbuild-trace/ /1/",
+    ]
 
 
 def test_each_run_is_done_anew() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.errors import ChainbuildError
-from chainbuild.proof.trace.report import Package, read_trace_report
+from chainbuild.proof.trace.report import TracedPackage, read_trace_report
 
 MAGIC = {"kind_of_package": "deb", "package": "libmagic-mgc", "version": "1:5.44-3"}
 NONE = {"kind_of_package": "", "package": "", "version": ""}
@@ -42,7 +42,10 @@ def test_report_has_missing_paths_by_package_and_what_brings_them() -> None:
         "/srv/a, of no package: executed by t (t)",
         "/usr/lib/file/magic.mgc, of the Debian package libmagic-mgc 1:5.44-3: opened by /usr/bin/file (t)",
     ]
-    assert list(report.by_package()) == [Package(kind="deb", name="libmagic-mgc", version="1:5.44-3"), Package()]
+    assert list(report.by_package()) == [
+        TracedPackage(kind="deb", name="libmagic-mgc", version="1:5.44-3"),
+        TracedPackage(),
+    ]
     assert [one.pattern for one in report.additions_for(report.missing[1:])] == ["/usr/lib/file"]
 
 
