@@ -49,11 +49,11 @@ def forge_records(request: BuildRequest, registries: Registries) -> int:
         }
         return {name: ImageFacts(identity=str(config.content_identity)) for name, config in there.items()}
 
-    decider = Planner(records, InputReader(Platform.of_this_machine()), external)
+    planner = Planner(records, InputReader(Platform.of_this_machine()), external)
     known: dict[str, ImageFacts] = {}
     made: list[tuple[Step, Record, Manifest]] = []
     for step in request.graph:
-        components = decider.components(step, known)
+        components = planner.components(step, known)
         identity = f"sha256:{hashlib.sha256(components.key.encode()).hexdigest()}"
         manifest = _image_of(registries, step)
         known[step.id] = ImageFacts(identity=identity)

@@ -138,7 +138,7 @@ class Step(Struct, frozen=True, kw_only=True):
     """Of a production step: the tests of the chain's steps, by which its image is proven too (see `trace`)."""
     identity: str = ""
     """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
-    stamps: tuple[PostBuildLabel, ...] = ()
+    post_build_labels: tuple[PostBuildLabel, ...] = ()
     text: bytes | None = None
     """The Dockerfile itself, where it is made and no file of the tree: it is written to `dockerfile` for a build."""
     shown: str = ""

@@ -31,7 +31,7 @@ def make_base(
     """Make a base image; gives the exit code."""
     settings = settings_from(root=root, registry=registry, port=port)
     collector = ProblemCollector()
-    reference = collector.parsed("IMAGE", ImageReference.parse, image, ImageReference("docker.io", "library/debian"))
+    reference = collector.parse("IMAGE", ImageReference.parse, image, ImageReference("docker.io", "library/debian"))
     own = Platform.of_this_machine()
     platforms = parse_platforms(platform, collector) if platform else (own,)
     if collector.problems:

@@ -28,7 +28,7 @@ def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fai
     """Say what would be built."""
     _warn(request, quiet=as_json)
     with prepared(request) as (layout, run), open_quietly(run.settings, json=as_json) as session:
-        planned = plan_run(run.graph, session, run.wishes)
+        planned = plan_run(run.graph, session, run.options)
         _show(planned, layout, session, as_json=as_json, verbosity=verbosity)
     return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
 

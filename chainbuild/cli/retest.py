@@ -125,14 +125,14 @@ def _image(asked: RetestOptions) -> RetestRequest:
     )
     nothing = ImageReference("docker.io", "library/debian")
     if asked.words:
-        collector.say(
+        collector.add(
             f"{asked.target!r} is no folder of the tree, and an IMAGE takes no more words",
             "See chainbuild test --help.",
         )
-    image = collector.parsed("IMAGE", ImageReference.parse, asked.target, nothing)
+    image = collector.parse("IMAGE", ImageReference.parse, asked.target, nothing)
     platforms = parse_platforms(asked.platform, collector) if asked.platform else (Platform.of_this_machine(),)
     if len(platforms) > 1:
-        collector.say("an IMAGE is tested on one platform at a time", "Name one with --platform.")
+        collector.add("an IMAGE is tested on one platform at a time", "Name one with --platform.")
     if asked.test:
         collector.problems += read_image_test(asked.test)[1]
     if collector.problems:

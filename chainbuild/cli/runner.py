@@ -37,7 +37,7 @@ def run_build(
             emit = tell(view.emit, files.emit)
             with open_session(settings, emit, building=True) as session:
                 before(session)
-                outcome = build_run(request.graph, session, request.wishes, log_folder=folder, log_path=files.path_of)
+                outcome = build_run(request.graph, session, request.options, log_folder=folder, log_path=files.path_of)
                 after(session, outcome)
     except BaseException as error:  # noqa: BLE001  # told by the same words as a step's failure
         return int(
@@ -70,7 +70,7 @@ def _told(outcome: RunOutcome, mode: Mode, shown: frozenset[tuple[str, ...]]) ->
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Say what would be done."""
     with open_session(request.settings, say_nothing if as_json else say) as session:
-        planned = plan_run(request.graph, session, request.wishes)
+        planned = plan_run(request.graph, session, request.options)
         invocations = commands(planned, session)
     if planned.plan.warnings and not as_json:
         stderr().write([f"warning: {text}" for text in planned.plan.warnings])

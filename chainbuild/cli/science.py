@@ -16,7 +16,7 @@ def plan_science(request: ScienceRequest, *, as_json: bool, verbosity: int, fail
     with prepared(request) as (layout, run):
         with open_quietly(run.settings, json=as_json) as session:
             check_releases(request, session)
-            planned = plan_run(run.graph, session, run.wishes)
+            planned = plan_run(run.graph, session, run.options)
             invocations = commands(planned, session)
         if as_json:
             from chainbuild.planning.plan_json import plan_as_json

@@ -47,7 +47,7 @@ class BaseImage(Struct, frozen=True, kw_only=True):
         return self.reference == "scratch" and not self.arg
 
 
-def find_foundation(
+def find_base_image(
     dockerfile: Dockerfile,
     *,
     args: Mapping[str, str],
@@ -55,7 +55,7 @@ def find_foundation(
     build_platform: Platform,
     target: str | None = None,
 ) -> BaseImage | None:
-    """The foundation of a build with these args; None where the file has no FROM (which is told elsewhere)."""
+    """The base_image of a build with these args; None where the file has no FROM (which is told elsewhere)."""
     if not dockerfile.stages:
         return None
     graph = resolve_stages(

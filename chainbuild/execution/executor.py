@@ -90,7 +90,7 @@ class ExecutionServices(Struct, frozen=True, kw_only=True):
     driver: Driver
     registries: Registries
     records: RecordWriter
-    decider: Planner
+    planner: Planner
     finisher: PostBuild
     found: Found
     emit: events.Emit
@@ -165,7 +165,7 @@ class Executor:
                 if not self._fits(step):
                     self._skip([step.id, *dependents(self._graph, [step.id])], waiting, DEADLINE)
                     continue
-                running[pool.submit(self._do, step)] = step
+                running[pool.submit(self._execute, step)] = step
 
     def _fits(self, step: Step) -> bool:
         """Whether the step can be done before the deadline, as far as its record knows."""
@@ -195,33 +195,33 @@ class Executor:
 
     # One step ---------------------------------------------------------------------------------------------------------
 
-    def _do(self, step: Step) -> StepResult:
+    def _execute(self, step: Step) -> StepResult:
         decision = self._decide(step)
         # A proof that is made again reads the parents' images, as a build does.
         proves = (
-            decision.reuse is not None
+            decision.cached_record is not None
             and bool(step.test or step.traced)
-            and not self._tools.finisher.verdict_stands(step, decision.reuse)
+            and not self._tools.finisher.verdict_stands(step, decision.cached_record)
         )
-        if (decision.reuse is None or proves) and self._mend_parents(step):
+        if (decision.cached_record is None or proves) and self._mend_parents(step):
             decision = self._decide(step)
-        if decision.reuse is not None:
-            result = StepResult(step=step, record=decision.reuse, built=False)
+        if decision.cached_record is not None:
+            result = StepResult(step=step, record=decision.cached_record, built=False)
             # What was deleted since the plan was made is a reason to build, as it was then.
             with suppress(NotFoundInRegistryError):
                 if decision.source:
-                    self._tools.records.bring(decision.source, step.repository, decision.reuse)
+                    self._tools.records.bring(decision.source, step.repository, decision.cached_record)
                 if step.id not in self._results_ids or self._stands_whole(result):
                     return self._reused(result)
             self._mend_parents(step)
-            decision = replace(self._decide(step), reuse=None, reason=DAMAGED)
+            decision = replace(self._decide(step), cached_record=None, reason=DAMAGED)
         return self._built(decision)
 
     def _decide(self, step: Step) -> Decision:
         planned = self._planned[step.id]
-        if planned.reuse is not None and not any(self.outcome.results[need].built for need in step.needs):
+        if planned.cached_record is not None and not any(self.outcome.results[need].built for need in step.needs):
             return planned
-        return self._tools.decider.fresh().decide(step, self._facts(step))
+        return self._tools.planner.with_fresh_inputs().plan_step(step, self._facts(step))
 
     def _facts(self, step: Step) -> dict[StepId, ImageFacts]:
         return {need: facts_of(self.outcome.results[need].record) for need in step.needs}
@@ -318,20 +318,20 @@ class Executor:
     def _build(self, step: Step, components: Components | None, started: float) -> Record:
         tools = self._tools
         if components is None:  # it was to be taken as it stands, and is damaged
-            components = tools.decider.fresh().components(step, self._facts(step))
+            components = tools.planner.with_fresh_inputs().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
         order = order_for(
             step,
             pinned,
             image=str(staging),
-            sent=tools.decider.fresh().sent(step, self._facts(step)),
+            sent=tools.planner.with_fresh_inputs().sent(step, self._facts(step)),
             extra=stage_args(step, *_of_chain(step, images)),
         )
-        files = tools.decider.fresh().context_files(step, self._facts(step)) if step.handed else ()
+        files = tools.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
         with with_handed(step, order, files, images, tools.registries, self._emit) as whole_order:
-            image = self._made(step, whole_order, images)
-        trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.stamps else ()
+            image = self._run_build(step, whole_order, images)
+        trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
         finished = tools.finisher.finish(step, order, image, images, trail)
         image = finished.image
         parent = images.get(step.parent)
@@ -372,14 +372,14 @@ class Executor:
     def _spoiled(self, step: Step, components: Components) -> str:
         """What keeps the step's key from telling what was built; empty: nothing has changed since before the build."""
         try:
-            now = self._tools.decider.fresh().components(step, self._facts(step))
+            now = self._tools.planner.with_fresh_inputs().components(step, self._facts(step))
         except WrongUseError:
             return "changed while it was built"
         if now.unknown_remotes:
             return "could not all be asked for"
         return "changed while it was built" if now.key != components.key else ""
 
-    def _made(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
+    def _run_build(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
         """The step's image as it comes out of the builder, or out of the registry where that can do it alone."""
         staging = staging_reference(step)
         # What the base's ONBUILD lines would do, a builder has to do.
@@ -438,11 +438,11 @@ class Executor:
                 if self._stands_whole(result):
                     # What it stands on may have been mended, and have come out with other content.
                     decision = self._decide(result.step)
-                    if decision.reuse is not None:
+                    if decision.cached_record is not None:
                         continue
                 else:
                     self._mend_parents(result.step)
-                    decision = replace(self._decide(result.step), reuse=None, reason=DAMAGED)
+                    decision = replace(self._decide(result.step), cached_record=None, reason=DAMAGED)
                 self.outcome.results[need] = self._built(decision)
                 mended = True
         return mended

@@ -26,7 +26,7 @@ from chainbuild.model import CHAIN_IMAGE, Chain, ChangeTolerance, Graph, ImageIn
 from chainbuild.planning.generations import Generations, GraphFor
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Decision, ImageFacts, Plan, Planner, Renewal, make_plan, taken_before
+from chainbuild.planning.planner import Decision, ImageFacts, Plan, Planner, Renewal, make_plan, pinned_before
 from chainbuild.planning.trigger_images import with_trigger_images
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of
@@ -47,7 +47,7 @@ class ExecutionOptions(Struct, frozen=True, kw_only=True):
     """Warnings of the minimize stage and of the proofs are errors."""
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
-    lenient: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
+    tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
     """Steps for which some changes are no reason to build."""
     first: int | None = None
     """`--from`: steps below this number are taken as they stand."""
@@ -68,12 +68,12 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
 
     plan: Plan
     found: Found
-    decider: Planner
+    planner: Planner
     index: RecordIndex
     asked: AskedReader
 
 
-def plan_run(graph: Graph, session: Session, wishes: ExecutionOptions) -> PlannedRun:
+def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> PlannedRun:
     """Find what the graph stands on, and decide for every step."""
     finder = session.finder()
     here = Platform.of_this_machine()
@@ -85,17 +85,17 @@ def plan_run(graph: Graph, session: Session, wishes: ExecutionOptions) -> Planne
     graph = with_trigger_images(graph, found, build_platform=here)
     found |= find_all(finder, _not_in(found, graph))
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
-    decider = Planner(
+    planner = Planner(
         session.records,
         InputReader(here),
         lambda step: _external_facts(step, found),
-        renewal=wishes.renewal,
-        taken=taken_before(graph, wishes.first) if wishes.first is not None else None,
-        lenient=wishes.lenient,
+        renewal=options.renewal,
+        pinned_steps=pinned_before(graph, options.first) if options.first is not None else None,
+        tolerance=options.tolerance,
         index=index,
         passed=proofs_stand,
     )
-    return PlannedRun(plan=make_plan(graph, decider), found=found, decider=decider, index=index, asked=asked)
+    return PlannedRun(plan=make_plan(graph, planner), found=found, planner=planner, index=index, asked=asked)
 
 
 def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
@@ -131,14 +131,14 @@ def _env(config: ImageConfig) -> tuple[str, ...]:
 def build_run(
     graph: Graph,
     session: Session,
-    wishes: ExecutionOptions,
+    options: ExecutionOptions,
     *,
     log_folder: Path | None = None,
     log_path: Callable[[StepId], Path | None] = lambda _: None,
 ) -> RunOutcome:
     """Plan, execute, publish; the end is told as `RunFinished`. Failures are in the outcome."""
     started = time.monotonic()
-    planned = plan_run(graph, session, wishes)
+    planned = plan_run(graph, session, options)
     plan, emit = planned.plan, session.emit
     graph = plan.graph
     for text in plan.warnings:
@@ -158,7 +158,7 @@ def build_run(
         driver=session.driver,
         registries=session.registries,
         records=session.records,
-        decider=planned.decider,
+        planner=planned.planner,
         finisher=StageFinisher(
             session.registries, session.driver, emit, contexts=partial(pinned_contexts, session.finder())
         ),
@@ -172,16 +172,16 @@ def build_run(
     execution = Executor(
         plan,
         tools,
-        jobs=wishes.jobs or len(platforms),
-        keep_going=wishes.keep_going,
-        seconds_left=wishes.seconds_left,
-        strict=wishes.strict,
+        jobs=options.jobs or len(platforms),
+        keep_going=options.keep_going,
+        seconds_left=options.seconds_left,
+        strict=options.strict,
     )
     outcome = execution.run()
     _update_index(graph, planned.index, outcome, notes)
     session.records.seen.remember(result.record for result in outcome.results.values())
     session.records.seen.remember_times(planned.asked.used)
-    results = _name_results(graph, session, outcome, wishes)
+    results = _name_results(graph, session, outcome, options)
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
 
@@ -205,7 +205,7 @@ def _announced(decision: Decision) -> events.PlannedStep:
 
 
 def _name_results(
-    graph: Graph, session: Session, outcome: RunOutcome, wishes: ExecutionOptions
+    graph: Graph, session: Session, outcome: RunOutcome, options: ExecutionOptions
 ) -> tuple[events.ImageResult, ...]:
     """Give the results that there are their names beyond the chain registry's: index, REPO's registry, local store."""
     finished = [chain for chain in graph.chains if chain.has_names and chain.result.id in outcome.results]
@@ -213,21 +213,21 @@ def _name_results(
         # A release of some images that belong together would be none.
         session.emit(events.Message(level="warning", text="no image has got a name: not all of them are there"))
         return ()
-    generations = _generations(session, wishes)
-    refuse = wishes.refuse_stale_index
+    generations = _generations(session, options)
+    refuse = options.refuse_stale_index
     texts = publish_indexes(
         session.registries,
         finished,
         outcome,
-        replace=wishes.replace_index,
+        replace=options.replace_index,
         generations=generations,
         refuse_stale=refuse,
     )
-    if wishes.push and not graph.exact:
+    if options.push and not graph.exact:
         texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
     for text in dict.fromkeys(texts):
         session.emit(events.Message(level="warning", text=text))
-    if wishes.push:
+    if options.push:
         pushed = push_results(
             session.registries, graph.repo, finished, outcome, together=graph.together, exact=graph.exact
         )
@@ -237,7 +237,7 @@ def _name_results(
     for chain in finished:
         result = outcome.results[chain.result.id]
         local_tag = chain.result_tag if chain.local_tag == "" else chain.local_tag
-        local_name = str((chain.repo or graph.repo).with_tag(local_tag)) if wishes.load and local_tag else ""
+        local_name = str((chain.repo or graph.repo).with_tag(local_tag)) if options.load and local_tag else ""
         if local_name:
             # The platform is a part of the tag where the local store gets several.
             others = chain.also if local_tag != chain.result_tag else ()
@@ -247,15 +247,15 @@ def _name_results(
     return tuple(results)
 
 
-def _generations(session: Session, wishes: ExecutionOptions) -> Generations:
+def _generations(session: Session, options: ExecutionOptions) -> Generations:
     """What tells whether images of other platforms are those of the present tree."""
 
     def plan_of(graph: Graph) -> Plan:
         # What is found on the way is said by the runs that build it.
         quiet = replace(session, emit=lambda _: None)
-        return plan_run(graph, quiet, replace(wishes, first=None, renewal=Renewal())).plan
+        return plan_run(graph, quiet, replace(options, first=None, renewal=Renewal())).plan
 
-    return Generations(session.records, wishes.graph_for, plan_of)
+    return Generations(session.records, options.graph_for, plan_of)
 
 
 def _told(chain: Chain, result: StepResult, outcome: RunOutcome, local_name: str) -> events.ImageResult:
@@ -289,7 +289,7 @@ def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str
 
     The digest of an image that is not built yet cannot be known; its place holds the step's name.
     """
-    known = {decision.step.id: decision.reuse for decision in planned.plan.decisions}
+    known = {decision.step.id: decision.cached_record for decision in planned.plan.decisions}
     told: dict[StepId, tuple[str, ...]] = {}
     for decision in planned.plan.builds:
         step = decision.step

@@ -67,7 +67,7 @@ class StageFinisher:
         if step.kind is StepKind.MINIMIZE:
             return self._counted(order, built)
         finished = FinishedImage(image=built)
-        if step.stamps:
+        if step.post_build_labels:
             finished = self._stamped(step, order, built, trail)
         if step.kind is StepKind.PRODUCE:
             finished = self._proven(step, order, built, inputs, trail)
@@ -126,7 +126,7 @@ class StageFinisher:
         )
 
     def _stamped(self, step: Step, order: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
-        config = with_post_build_labels(with_provenance(built.config, trail), step.stamps, self._clock())
+        config = with_post_build_labels(with_provenance(built.config, trail), step.post_build_labels, self._clock())
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
         return FinishedImage(image=image, notes={BUILT_AS: str(built.digest)})
 

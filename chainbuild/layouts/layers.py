@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args
-from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_foundation, image_contexts, named_images
+from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_base_image, image_contexts, named_images
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece, read_pieces
 from chainbuild.layouts.numbered_folder import BASE, ChainFolder
@@ -156,40 +156,40 @@ class _Reader:
     def _base(self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:
         """What a layer's first step stands on; None where that is a problem, which is kept."""
         values = {arg.name: arg.value for arg in args}
-        foundation = find_foundation(
+        base_image = find_base_image(
             piece.facts, args=values, platform=platform, build_platform=self.request.build_platform
         )
-        if foundation is None:
+        if base_image is None:
             return None
-        arg = layer.base_arg or foundation.arg
+        arg = layer.base_arg or base_image.arg
         given = next((one for one in args if one.name == arg), None)
-        stays = foundation.is_nothing and isinstance(layer.base, ImageReference) and str(layer.base) == NOTHING
+        stays = base_image.is_nothing and isinstance(layer.base, ImageReference) and str(layer.base) == NOTHING
         if layer.base is not None and not stays:
             if given:
                 self._wrong(layer, f"the arg {arg} is the base, which is given already", f"Leave the arg {arg} out.")
                 return None
-            return self._put(layer, piece, foundation, arg, platform)
-        return self._as_written(layer, piece, foundation, arg, given, platform)
+            return self._put(layer, piece, base_image, arg, platform)
+        return self._as_written(layer, piece, base_image, arg, given, platform)
 
     def _put(
-        self, layer: LayerFolder, piece: Piece, foundation: BaseImage, arg: str, platform: Platform
+        self, layer: LayerFolder, piece: Piece, base_image: BaseImage, arg: str, platform: Platform
     ) -> _Base | None:
         """The base that somebody gave, in the place of the Dockerfile's own."""
-        where = f"{piece.facts.path}:{foundation.line}"
-        if arg and not layer.base_arg and not foundation.declared:
+        where = f"{piece.facts.path}:{base_image.line}"
+        if arg and not layer.base_arg and not base_image.declared:
             self.tree.problem(
                 piece.path,
                 f"FROM uses {arg}, but no ARG before it declares it",
                 f"Write ARG {arg} before the first FROM.",
-                line=foundation.line,
+                line=base_image.line,
             )
             return None
-        if not arg and (foundation.is_nothing or not foundation.reference):
+        if not arg and (base_image.is_nothing or not base_image.reference):
             self.tree.problem(
                 piece.path,
-                f"FROM {foundation.written} has no place for a base",
+                f"FROM {base_image.written} has no place for a base",
                 "Write ARG BASEIMAGE before it, and FROM ${BASEIMAGE}.",
-                line=foundation.line,
+                line=base_image.line,
             )
             return None
         if layer.base is None:
@@ -200,9 +200,9 @@ class _Reader:
                 return None
             source = self._last[layer.base, platform.oci].id
         by = layer.base_said or "as the layer before it"
-        how = f"{by}, as ARG {arg}" if arg else f"{by}, instead of {foundation.reference} at {where}"
+        how = f"{by}, as ARG {arg}" if arg else f"{by}, instead of {base_image.reference} at {where}"
         image = ImageInput(
-            name=arg or foundation.reference,
+            name=arg or base_image.reference,
             source=source,
             platform=platform,
             as_context=not arg,
@@ -214,35 +214,35 @@ class _Reader:
         self,
         layer: LayerFolder,
         piece: Piece,
-        foundation: BaseImage,
+        base_image: BaseImage,
         arg: str,
         given: BuildArg | None,
         platform: Platform,
     ) -> _Base | None:
         """The base that the Dockerfile names itself, or that a build arg names."""
-        where = f"{piece.facts.path}:{foundation.declared or foundation.line}"
-        if foundation.is_nothing:
+        where = f"{piece.facts.path}:{base_image.declared or base_image.line}"
+        if base_image.is_nothing:
             return _Base(image=None, told=LayerBase(layer=layer.name, base=None, how=f"FROM scratch at {where}"))
-        if not foundation.reference:
+        if not base_image.reference:
             self.tree.problem(
                 piece.path,
-                f"FROM {foundation.written} names no image, and no base is given",
+                f"FROM {base_image.written} names no image, and no base is given",
                 "Give one with --base IMAGE, or as base: of the layer in chainbuild.yaml.",
-                line=foundation.line,
+                line=base_image.line,
             )
             return None
         try:
-            reference = ImageReference.parse(foundation.reference)
+            reference = ImageReference.parse(base_image.reference)
         except WrongUseError as error:
             for problem in error.problems:
-                self.tree.problem(piece.path, problem.message, problem.hint, line=foundation.line)
+                self.tree.problem(piece.path, problem.message, problem.hint, line=base_image.line)
             return None
         if given:
             how = f"arg {arg} of {given.origin}"
         else:
             how = f"the default of ARG {arg} at {where}" if arg else f"FROM at {where}"
         image = ImageInput(
-            name=arg or foundation.reference, source=reference, platform=platform, as_context=not arg, origin=where
+            name=arg or base_image.reference, source=reference, platform=platform, as_context=not arg, origin=where
         )
         told = LayerBase(layer=layer.name, base=reference, how=how, by_default=given is None)
         return _Base(image=image, told=told)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, parse
-from chainbuild.dockerfile.images import find_foundation
+from chainbuild.dockerfile.images import find_base_image
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.host.package_data import PROGRAM, proof_path, shipped
 from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, ChainFolder
@@ -215,7 +215,7 @@ class _Checker:
 
     def _check_files_alone(self, minimize: StageFile, production: StageFile) -> None:
         """The shipped production stage copies the whole minimized image."""
-        lowest = find_foundation(
+        lowest = find_base_image(
             minimize.facts,
             args=_markers(),
             platform=self.platform,

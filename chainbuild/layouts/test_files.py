@@ -71,6 +71,6 @@ def has_passed(step: Step, record: Record) -> bool:
     return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_image_test(step.test)[0])
 
 
-def verdict_of(trial: ImageTest) -> str:
+def verdict_of(image_test: ImageTest) -> str:
     """What a record says of a test that passed; another test's verdict differs."""
-    return f"passed {trial.digest}"
+    return f"passed {image_test.digest}"

@@ -229,7 +229,7 @@ def _pack(options: argparse.Namespace) -> int:
             users=options.keep_users,
             image_user=options.image_user,
             sbom=bool(options.sbom),
-            wishes=MinimizeArgs(
+            arguments=MinimizeArgs(
                 keep_dlopen=options.keep_dlopen,
                 keep_plugins=options.keep_plugins,
                 keep_surroundings=options.keep_surroundings,

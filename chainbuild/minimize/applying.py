@@ -106,13 +106,13 @@ class Applier:
                 more |= self._open(rule, trigger, elf, name)
             for manifest in globbed(rule.manifests):
                 more |= self._manifest(rule, trigger, elf, manifest)
-        if rule.tells and ground.wishes.keep_surroundings:
+        if rule.tells and ground.arguments.keep_surroundings:
             self._telling.append((rule, trigger))
         return more
 
     def _keeps(self, rule: Rule) -> bool:
-        wishes = self.ground.wishes
-        return wishes.keep_plugins if _kind(rule) == "plugin" else wishes.keep_surroundings
+        arguments = self.ground.arguments
+        return arguments.keep_plugins if _kind(rule) == "plugin" else arguments.keep_surroundings
 
     def _read(self, rule: Rule, trigger: Trigger) -> Iterator[str]:
         """What the rule reads out of its trigger: paths, in a form that has no `..`."""

@@ -102,9 +102,9 @@ class DataPaths:
 
     def settle(self) -> bool:
         """Keep what is wished of what is missing now; whether anything is new."""
-        wishes, more = self.ground.wishes, False
+        arguments, more = self.ground.arguments, False
         for path, named in sorted(self._missing()):
-            if wishes.keep_all_data or self._is_wished(named.data.owner):
+            if arguments.keep_all_data or self._is_wished(named.data.owner):
                 reason = f"data of {named.data.owner} that {named.askers[0]} names"
                 if self.ground.keep(path, reason, named.askers[0]):
                     self._note(path, named, "kept")
@@ -119,12 +119,12 @@ class DataPaths:
     def unknown(self) -> list[str]:
         """Packages that are wished for and are not in the chain's image."""
         names = {package.name for package in self.ownership.packages.values()} | set(self.ownership.packages)
-        return [name for name in self.ground.wishes.keep_data if name not in names]
+        return [name for name in self.ground.arguments.keep_data if name not in names]
 
     def _is_wished(self, owner: str) -> bool:
         package = self.ownership.packages.get(owner)
-        wishes = self.ground.wishes.keep_data
-        return owner in wishes or (package is not None and package.name in wishes)
+        arguments = self.ground.arguments.keep_data
+        return owner in arguments or (package is not None and package.name in arguments)
 
     def _missing(self) -> Iterator[tuple[str, _Named]]:
         """What the result lacks; a path below another one that is missing is not told twice."""

@@ -31,21 +31,23 @@ _BUILT_IN_SINCE = "GLIBC_2.34"  # the C library has the services files and dns i
 _MOST_TEXT = 256 << 10
 
 
-def discover(places: SearchGround, selection: KeptFiles, wishes: MinimizeArgs, ownership: Ownership) -> Discovery:
-    """Adds to ``selection``, and to what files need in the eyes of the reader, what ``wishes`` ask for.
+def discover(places: SearchGround, selection: KeptFiles, arguments: MinimizeArgs, ownership: Ownership) -> Discovery:
+    """Adds to ``selection``, and to what files need in the eyes of the reader, what ``arguments`` ask for.
 
     ``ownership`` is the chain's.
     """
-    return _Work(places, selection, wishes, ownership).done()
+    return _Work(places, selection, arguments, ownership).done()
 
 
 class _Work:
-    def __init__(self, places: SearchGround, selection: KeptFiles, wishes: MinimizeArgs, ownership: Ownership) -> None:
+    def __init__(
+        self, places: SearchGround, selection: KeptFiles, arguments: MinimizeArgs, ownership: Ownership
+    ) -> None:
         self.places = places
-        self.ground = Ground(places, selection, wishes)
+        self.ground = Ground(places, selection, arguments)
         self.applier = Applier(self.ground)
         self.data = DataPaths(self.ground, ownership)
-        self.selection, self.wishes = selection, wishes
+        self.selection, self.arguments = selection, arguments
         self.looked: set[str] = set()
         self.passed = 0
         """How many of the kept paths were looked at as files."""
@@ -65,7 +67,7 @@ class _Work:
         self.applier.tell()
         self.data.note()
         self.ground.discovery.unknown_packages = [
-            name for name in self.data.unknown() if name not in self.wishes.optional_data
+            name for name in self.data.unknown() if name not in self.arguments.optional_data
         ]
         return self.ground.discovery
 
@@ -162,7 +164,9 @@ class _Work:
         more = False
         for name in names:
             if not is_c_library(name) and base(name) != base(path):
-                more |= self.ground.open(path, elf, name, "dlopen", "named in its data", keep=self.wishes.keep_dlopen)
+                more |= self.ground.open(
+                    path, elf, name, "dlopen", "named in its data", keep=self.arguments.keep_dlopen
+                )
         return more
 
     def _name_services(self, path: str, elf: Elf) -> bool:
@@ -197,7 +201,7 @@ class _Work:
             if found is None:
                 continue
             state = "left"
-            if self.wishes.keep_interpreters:
+            if self.arguments.keep_interpreters:
                 ground.keep(found, f"interpreter of {script}", script)
                 state = "kept"
             real = ground.chain.resolve(found) or found

@@ -92,7 +92,7 @@ def keep_wanted(ground: Ground) -> None:
         state = "left"
         if ground.has(one.path):
             state = "kept" if real in ground.selection.kept else "production"
-        elif ground.wishes.keep_surroundings and not one.big:
+        elif ground.arguments.keep_surroundings and not one.big:
             ground.keep(one.path, one.why, "")
             state = "kept"
         node = ground.chain.stat(one.path)

@@ -91,11 +91,11 @@ class SearchGround:
 class Ground:
     """The state of one discovery."""
 
-    def __init__(self, places: SearchGround, selection: KeptFiles, wishes: MinimizeArgs) -> None:
+    def __init__(self, places: SearchGround, selection: KeptFiles, arguments: MinimizeArgs) -> None:
         self.places = places
         self.chain, self.production, self.reader = places.chain, places.production, places.reader
         self.selection = selection
-        self.wishes = wishes
+        self.arguments = arguments
         self.discovery = Discovery()
         self.loader = self._loader(self.chain)
         self.other = self._loader(self.production)

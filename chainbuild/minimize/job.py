@@ -48,7 +48,7 @@ class Order:
     search_path: str = DEFAULT_PATH
     epoch: int | None = None
     trim: Trim = field(default_factory=Trim)
-    wishes: MinimizeArgs = field(default_factory=MinimizeArgs)
+    arguments: MinimizeArgs = field(default_factory=MinimizeArgs)
     environment: Environment = field(default_factory=Environment)
     package_records: bool = True
     users: bool = True
@@ -113,7 +113,7 @@ def pack(order: Order) -> MinimizeOutcome:
     selection = select(chain, production, order.additional_files, order.optional_files)
     trimmed = trim(chain, selection, order.trim, order.additional_files)
     ownership = owned(chain)
-    discovery = discover(_places(order, chain, production, reader), selection, order.wishes, ownership)
+    discovery = discover(_places(order, chain, production, reader), selection, order.arguments, ownership)
     layout = lay_out(selection, production, library_path=order.library_path)
     overlay = Overlay(production)
     lay_over(layout, overlay)

@@ -57,10 +57,10 @@ class Trimmed:
     spared: dict[str, str] = field(default_factory=dict)
 
 
-def trim(chain: RootFileSystem, selection: KeptFiles, wishes: Trim, additional: Iterable[str] = ()) -> Trimmed:
-    """Takes out of ``selection`` what ``wishes`` name, but nothing that the patterns in ``additional`` do."""
+def trim(chain: RootFileSystem, selection: KeptFiles, arguments: Trim, additional: Iterable[str] = ()) -> Trimmed:
+    """Takes out of ``selection`` what ``arguments`` name, but nothing that the patterns in ``additional`` do."""
     trimmed = Trimmed()
-    rules = _rules(chain, selection, wishes, trimmed)
+    rules = _rules(chain, selection, arguments, trimmed)
     if not rules:
         return trimmed
     patterns = (pattern if pattern.startswith("/") else f"/{pattern}" for pattern in additional)
@@ -83,20 +83,20 @@ def trim(chain: RootFileSystem, selection: KeptFiles, wishes: Trim, additional: 
 _Rule = Callable[[str, Kept], bool]
 
 
-def _rules(chain: RootFileSystem, selection: KeptFiles, wishes: Trim, trimmed: Trimmed) -> list[tuple[str, _Rule]]:
+def _rules(chain: RootFileSystem, selection: KeptFiles, arguments: Trim, trimmed: Trimmed) -> list[tuple[str, _Rule]]:
     rules: list[tuple[str, _Rule]] = []
-    if wishes.drop_headers:
+    if arguments.drop_headers:
         rules.append(("drop_headers", _is_header))
-    if wishes.drop_static:
+    if arguments.drop_static:
         rules.append(("drop_static", lambda path, _: path.endswith(".a") and chain.read(path, 8) in _ARCHIVES))
-    if wishes.drop_bytecode:
+    if arguments.drop_bytecode:
         rules.append(("drop_bytecode", lambda path, _: _source_of(path) in selection.kept))
-    if wishes.drop_pip:
+    if arguments.drop_pip:
         rules.append(("drop_pip", lambda path, kept: _is_pip(chain, path, kept)))
-    if wishes.drop_tests:
+    if arguments.drop_tests:
         spared = _packages_that_import_tests(chain, selection)
         rules.append(("drop_tests", lambda path, _: _is_test(path, spared, trimmed)))
-    if wishes.drop_locales:
+    if arguments.drop_locales:
         rules.append(("drop_locales", _is_translation))
     return rules
 

@@ -35,15 +35,17 @@ def prepared(request: ImageTypesRequest) -> Iterator[tuple[ImageTypesLayout, Bui
 
         layout = lay_out(request.wanted.platforms)
         run = run_of(request, layout)
-        wishes = replace(run.wishes, graph_for=lambda platforms: lay_out(platforms).graph)
-        yield layout, replace(run, wishes=wishes)
+        options = replace(run.options, graph_for=lambda platforms: lay_out(platforms).graph)
+        yield layout, replace(run, options=options)
 
 
 def run_of(request: ImageTypesRequest, layout: ImageTypesLayout) -> BuildRequest:
     """The run of a layout."""
     publishes = request.wanted.purpose is Purpose.PUBLISH
-    wishes = replace(request.wishes, lenient=layout.lenient, push=publishes, load=request.wishes.load and not publishes)
-    return BuildRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
+    options = replace(
+        request.options, tolerance=layout.tolerance, push=publishes, load=request.options.load and not publishes
+    )
+    return BuildRequest(graph=layout.graph, settings=request.settings, options=options)
 
 
 def warnings(request: ImageTypesRequest) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ def renewed(request: ImageTypesRequest, layout: ImageTypesLayout, session: Sessi
     published: dict[StepId, RemoteImage] = {}
     run = run_of(request, layout)
     while True:
-        planned = plan_run(run.graph, session, run.wishes)
+        planned = plan_run(run.graph, session, run.options)
         more = {
             decision.step.id: found
             for decision in planned.plan.builds
@@ -110,7 +112,7 @@ def _published(
 ) -> RemoteImage | None:
     image = layout.images[decision.step.id]
     target = request.places.target(image)
-    if target is None or decision.components is None or request.wishes.renewal.refresh:
+    if target is None or decision.components is None or request.options.renewal.refresh:
         return None
     try:
         return published_as(
@@ -122,7 +124,7 @@ def _published(
 
 
 def _parents(planned: PlannedRun, decision: Decision) -> Mapping[str, str]:
-    known = {one.step.id: one.reuse for one in planned.plan.decisions}
+    known = {one.step.id: one.cached_record for one in planned.plan.decisions}
     return {
         image.name: record.key
         for image in decision.step.images
@@ -137,7 +139,7 @@ def _cut(
     there = {
         layout.images[one.step.id].id
         for one in planned.plan.decisions
-        if one.reuse or one.last or one.step.id in published
+        if one.cached_record or one.previous_record or one.step.id in published
     }
     kept = request.relations.with_bases(there)
     chains = tuple(chain for chain in layout.graph.chains if layout.images[chain.last.id].id in kept)
@@ -164,7 +166,7 @@ def check_published(request: ImageTypesRequest, layout: ImageTypesLayout, sessio
     Errors: `WrongUseError`.
     """
     run = run_of(request, layout)
-    planned = plan_run(run.graph, session, run.wishes)
+    planned = plan_run(run.graph, session, run.options)
     problems = [_not_there(layout, decision) for decision in planned.plan.builds]
     if not request.allow_private_base:
         problems += _said_private(layout, planned)
@@ -175,7 +177,7 @@ def check_published(request: ImageTypesRequest, layout: ImageTypesLayout, sessio
 
 def _not_there(layout: ImageTypesLayout, decision: Decision) -> Problem:
     image = layout.images[decision.step.id]
-    state = "is out of date" if decision.last else "is not created"
+    state = "is out of date" if decision.previous_record else "is not created"
     return image.problem(
         f"{image.id} {state} for {decision.step.platform}: {decision.reason}",
         f"Nothing was published. First: chainbuild types create '{image.id}'",

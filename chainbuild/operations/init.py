@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.images import BaseImage, find_foundation
+from chainbuild.dockerfile.images import BaseImage, find_base_image
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.project.schema import SCHEMA_PLACE
@@ -34,13 +34,13 @@ class ScannedLayer(Struct, frozen=True, kw_only=True):
     """A folder with a plain Dockerfile, and what that stands on."""
 
     folder: str
-    foundation: BaseImage | None
+    base_image: BaseImage | None
 
     @property
     def last_part(self) -> str:
         """The last part of the name of what it stands on; empty where it has none that can be read."""
         try:
-            reference = ImageReference.parse(self.foundation.reference) if self.foundation else None
+            reference = ImageReference.parse(self.base_image.reference) if self.base_image else None
         except WrongUseError:
             return ""
         return reference.repository.rpartition("/")[2] if reference else ""
@@ -62,7 +62,7 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
         """What was found, for people."""
         lines = [f"option {name}: numbered Dockerfiles" for name in self.options]
         for layer in self.layers:
-            written = f", FROM {layer.foundation.written}" if layer.foundation else ""
+            written = f", FROM {layer.base_image.written}" if layer.base_image else ""
             lines.append(f"layer {layer.folder}: a plain Dockerfile{written}")
         if self.science:
             lines.append(f"science: {self.science} folders with {_SCIENCE}")
@@ -86,7 +86,7 @@ def look(root: Path) -> ProjectScan:
         # The order of the last run, and then what it left out.
         typed = [name for name in words.option.split(",") if name in options]
         options = [*typed, *(name for name in options if name not in typed)]
-    found = (ScannedLayer(folder=name, foundation=_foundation(root / name)) for name in plain)
+    found = (ScannedLayer(folder=name, base_image=_foundation(root / name)) for name in plain)
     return ProjectScan(root=root, options=tuple(options), layers=_stacked(tuple(found)), science=science, words=words)
 
 
@@ -96,7 +96,7 @@ def _foundation(folder: Path) -> BaseImage | None:
         facts = parse((folder / "Dockerfile").read_bytes(), "Dockerfile")
     except OSError:
         return None
-    return find_foundation(facts, args={}, platform=here, build_platform=here)
+    return find_base_image(facts, args={}, platform=here, build_platform=here)
 
 
 def _stacked(layers: tuple[ScannedLayer, ...]) -> tuple[ScannedLayer, ...]:
@@ -164,20 +164,20 @@ def _layers(guess: ProjectScan) -> str:
             f"  - folder: {_quoted(layer.folder)}",
             f"    image: {_quoted(f'{_team(guess)}/{_safe(own)}:latest')}",
         ]
-        foundation = layer.foundation
-        reference = foundation.reference if foundation else ""
+        base_image = layer.base_image
+        reference = base_image.reference if base_image else ""
         if before and layer.last_part == before:
             lines.append(f"    # stands on the layer before it, instead of {reference}")
-        elif foundation and foundation.is_nothing:
+        elif base_image and base_image.is_nothing:
             lines.append("    base: scratch  # as its Dockerfile says: it stands on nothing")
         elif reference:
             lines.append(f"    base: {_quoted(reference)}")
         else:
             lines.append(
-                f"    base: {_BASE}  # its FROM {foundation.written if foundation else ''} has no value of its own"
+                f"    base: {_BASE}  # its FROM {base_image.written if base_image else ''} has no value of its own"
             )
-        if foundation and foundation.arg:
-            lines.append(f"    base-arg: {foundation.arg}")
+        if base_image and base_image.arg:
+            lines.append(f"    base-arg: {base_image.arg}")
         before = _last(layer.folder)
     return "\n".join(lines) + "\n"
 

@@ -95,11 +95,11 @@ class Orphan(Struct, frozen=True, kw_only=True):
 
 
 def find_orphans(
-    registries: Registries, places: Iterable[ImageReference], forest: LayerGraph, given_up: Iterable[str]
+    registries: Registries, places: Iterable[ImageReference], layer_graph: LayerGraph, given_up: Iterable[str]
 ) -> tuple[Orphan, ...]:
     """The orphans among what the repositories below each place (`{repo}`) hold as `rel/image:version`."""
     known = frozenset(given_up)
-    images = {layer.said.image for layer in forest.layers}
+    images = {layer.said.image for layer in layer_graph.layers}
     found: list[Orphan] = []
     for place in places:
         client = registries.client(place)
@@ -115,9 +115,9 @@ def find_orphans(
         for image in sorted(named | images):
             for tag in sorted(client.tags(f"{below}{image}")):
                 release = f"{image}:{tag}"
-                if not is_version(tag) or release in forest.finals:
+                if not is_version(tag) or release in layer_graph.finals:
                     continue
-                heirs = tuple(one.rpartition(":")[2] for one in forest.finals if one.rpartition(":")[0] == image)
+                heirs = tuple(one.rpartition(":")[2] for one in layer_graph.finals if one.rpartition(":")[0] == image)
                 name = ImageReference(place.registry, f"{below}{image}", tag)
                 found.append(Orphan(release=release, place=name, heirs=heirs, given_up=release in known))
     return tuple(found)
@@ -133,8 +133,10 @@ def prepared(request: ScienceRequest) -> Iterator[tuple[ScienceLayout, BuildRequ
             return stack.enter_context(place)
 
         layout = lay_out(request.platforms)
-        wishes = replace(request.wishes, lenient=layout.lenient, graph_for=lambda platforms: lay_out(platforms).graph)
-        yield layout, BuildRequest(graph=layout.graph, settings=request.settings, wishes=wishes)
+        options = replace(
+            request.options, tolerance=layout.tolerance, graph_for=lambda platforms: lay_out(platforms).graph
+        )
+        yield layout, BuildRequest(graph=layout.graph, settings=request.settings, options=options)
 
 
 def check_releases(request: ScienceRequest, session: Session) -> None:
@@ -143,7 +145,7 @@ def check_releases(request: ScienceRequest, session: Session) -> None:
     Errors: `WrongUseError`.
     """
     releases = Releases(session.registries, request.place.home)
-    lost = lost_releases(request.tree.forest, releases.released())
+    lost = lost_releases(request.tree.layer_graph, releases.released())
     if not lost:
         return
     problems = orphan_problems((), lost, request.allowed | releases.given_up())
@@ -169,4 +171,4 @@ def orphans(request: ScienceRequest, session: Session) -> tuple[Orphan, ...]:
     places = dict.fromkeys(
         ImageReference(place.registry, place.repository) for place in (request.place.home, request.place.released)
     )
-    return find_orphans(session.registries, places, request.tree.forest, given_up)
+    return find_orphans(session.registries, places, request.tree.layer_graph, given_up)

@@ -185,10 +185,10 @@ def _before_minimize(crumbs: Sequence[Crumb]) -> Crumb | None:
 def _target(command: Sequence[str], test: Path | None) -> TraceTarget:
     if command or test is None:
         return TraceTarget(name=command[0], command=tuple(command), in_production=True)
-    trial, problems = read_image_test(test, shown_path(test))
+    image_test, problems = read_image_test(test, shown_path(test))
     if problems:
         raise WrongUseError(problems)
-    return TraceTarget.of_trial(trial, in_production=True)
+    return TraceTarget.of_trial(image_test, in_production=True)
 
 
 def trace_subject(session: Session, subject: Subject) -> Findings:

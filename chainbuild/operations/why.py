@@ -32,7 +32,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """The explanation's document."""
-        last = self.decision.last
+        last = self.decision.previous_record
         return {
             "step": self.decision.step.id,
             "action": self.decision.action,
@@ -60,17 +60,17 @@ def steps_named(graph: Graph, name: str) -> tuple[Step, ...]:
 
 def explain(request: BuildRequest, session: Session, step: Step) -> Explanation:
     """Plan the run and compare the step with its last record."""
-    planned = plan_run(request.graph, session, request.wishes)
+    planned = plan_run(request.graph, session, request.options)
     by_id = {decision.step.id: decision for decision in planned.plan.decisions}
     decision = by_id[step.id]
     components = decision.components
-    if components is None and decision.last:
+    if components is None and decision.previous_record:
         # A parent is not built yet: compare with the parents as they were, so that only what differs here is told.
-        parents = {need: by_id[need].reuse or by_id[need].last for need in step.needs}
+        parents = {need: by_id[need].cached_record or by_id[need].previous_record for need in step.needs}
         known = {need: facts_of(record) for need, record in parents.items() if record}
         if len(known) == len(parents):
-            components = planned.decider.components(decision.step, known)
-    last = decision.last
+            components = planned.planner.components(decision.step, known)
+    last = decision.previous_record
     arguments = stage_arguments(planned.plan.graph).get(step.id, ())
     if last is None or components is None:
         return Explanation(decision=decision, differences=(), diff=(), arguments=arguments)

@@ -20,7 +20,7 @@ class ProblemCollector:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def parsed(self, what: str, parse: Callable[[str], T], text: str, instead: T) -> T:
+    def parse(self, what: str, parse: Callable[[str], T], text: str, instead: T) -> T:
         """The parsed value; `instead` where it cannot be, so that the rest can still be checked."""
         try:
             return parse(text)
@@ -31,7 +31,7 @@ class ProblemCollector:
             ]
             return instead
 
-    def say(self, message: str, hint: str) -> None:
+    def add(self, message: str, hint: str) -> None:
         """Keep a problem of the command line's."""
         self.problems.append(Problem(message=message, hint=hint))
 
@@ -52,12 +52,12 @@ def parse_platforms(text: str, collector: ProblemCollector) -> tuple[Platform, .
     here = Platform.of_this_machine()
     for word in _comma_list("PLATFORM", text, collector):
         before = len(collector.problems)
-        platform = collector.parsed("PLATFORM", Platform.parse, word, here)
+        platform = collector.parse("PLATFORM", Platform.parse, word, here)
         if len(collector.problems) > before:
             continue
         twin = next((other for other in platforms if other.same_as(platform)), None)
         if twin:
-            collector.say(f"PLATFORM: {word!r} and {twin.name!r} are the same platform", "Name each platform once.")
+            collector.add(f"PLATFORM: {word!r} and {twin.name!r} are the same platform", "Name each platform once.")
         else:
             platforms.append(platform)
     return tuple(platforms)
@@ -66,7 +66,7 @@ def parse_platforms(text: str, collector: ProblemCollector) -> tuple[Platform, .
 def _comma_list(what: str, text: str, collector: ProblemCollector) -> tuple[str, ...]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        collector.say(f"{what}: {text!r} has an empty entry", "As in one or one,two.")
+        collector.add(f"{what}: {text!r} has an empty entry", "As in one or one,two.")
     return tuple(word for word in words if word)
 
 
@@ -75,7 +75,7 @@ def read_context(context: Path | None, collector: ProblemCollector) -> Path | No
     if context is None:
         return None
     if not context.is_dir():
-        collector.say(f"--context: there is no folder {str(context)!r}", "It is the folder that COPY and ADD see.")
+        collector.add(f"--context: there is no folder {str(context)!r}", "It is the folder that COPY and ADD see.")
     return context.resolve()
 
 
@@ -89,7 +89,7 @@ def read_build_args(
         if isinstance(arg, Problem):
             collector.problems.append(arg)
         elif arg.name in reserved:
-            collector.say(f"--build-arg {arg.name} belongs to the chain", "Give the images as BASE and PRODUCTION.")
+            collector.add(f"--build-arg {arg.name} belongs to the chain", "Give the images as BASE and PRODUCTION.")
         else:
             args[arg.name] = arg
     return tuple(args.values())
@@ -101,13 +101,13 @@ def read_build_contexts(texts: Sequence[str], collector: ProblemCollector) -> tu
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            collector.say(
+            collector.add(
                 f"--build-context {text!r} is not NAME=PLACE", "As in sources=../atom or base=docker-image://debian."
             )
             continue
         local = "://" not in value and not value.startswith("git@")
         if local and not Path(value).is_dir():
-            collector.say(
+            collector.add(
                 f"--build-context {name}: there is no folder {value!r}",
                 "A folder here, or docker-image://, oci-layout://, https://.",
             )
@@ -123,11 +123,11 @@ def read_secrets(texts: Sequence[str], environ: Mapping[str, str], collector: Pr
         name = fields.get("id", "")
         source = fields.get("src") or fields.get("source")
         if not name:
-            collector.say("--secret without an id", "As in id=token,src=token.txt or id=token,env=TOKEN.")
+            collector.add("--secret without an id", "As in id=token,src=token.txt or id=token,env=TOKEN.")
         elif source and not Path(source).is_file():
-            collector.say(f"--secret {name}: there is no file {source!r}", "Name a readable file, or env=VARIABLE.")
+            collector.add(f"--secret {name}: there is no file {source!r}", "Name a readable file, or env=VARIABLE.")
         elif fields.get("env") and fields["env"] not in environ:
-            collector.say(f"--secret {name}: the environment does not set {fields['env']}", "Export it before the run.")
+            collector.add(f"--secret {name}: the environment does not set {fields['env']}", "Export it before the run.")
         else:
             secrets[name] = Secret(id=name, spec=text)
     return tuple(secrets.values())

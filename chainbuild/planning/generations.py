@@ -62,10 +62,10 @@ class Generations:
         if not twins:
             return "and whether that was built from the same inputs is not known: the tree has no such chain for it"
         decision = next(one for one in plan.decisions if one.step.id == twins[-1].result.id)
-        if decision.reuse is None:
+        if decision.cached_record is None:
             return f"built from other inputs ({decision.step.name}: {decision.reason})"
-        if decision.reuse.image != image:
-            return f"which is not the image of the present inputs ({decision.reuse.image.short})"
+        if decision.cached_record.image != image:
+            return f"which is not the image of the present inputs ({decision.cached_record.image.short})"
         return ""
 
     def _plan(self, platform: Platform) -> Plan | str:

@@ -57,7 +57,7 @@ class InputReader:
         self._submodules = Submodules()
         self._lock = threading.Lock()
 
-    def fresh(self) -> InputReader:
+    def with_fresh_inputs(self) -> InputReader:
         """A reader that looks at everything again; contents of files that did not change are not read again."""
         return InputReader(self._build_platform, self._digests, self._remotes and self._remotes.fresh())
 

@@ -1,6 +1,6 @@
 """What would be done to every step, and why: a Graph and what the registry holds become a Plan.
 
-The same decision (`Planner.decide`) is taken again for each step while a plan is executed, when its parents are known:
+The same decision (`Planner.plan_step`) is made again for each step while a plan is executed, when its parents are known:
 a parent that was built and has the content that it had before changes nothing below it.
 """
 
@@ -92,7 +92,7 @@ class Inputs(Protocol):
     def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
         """A problem for each thing that steps cannot do without and that is not there."""
 
-    def fresh(self) -> Inputs:
+    def with_fresh_inputs(self) -> Inputs:
         """A reader that looks at everything again."""
 
 
@@ -113,24 +113,24 @@ class Decision(Struct, frozen=True, kw_only=True):
     """
 
     step: Step
-    reuse: Record | None
+    cached_record: Record | None
     reason: str
     components: Components | None = None
-    last: Record | None = None
+    previous_record: Record | None = None
     source: ImageReference | None = None
     warning: str = ""
 
     @property
     def action(self) -> str:
         """The plan's word: `reuse`, `build`, `minimize` or `produce`."""
-        return "reuse" if self.reuse else self.step.kind.value
+        return "reuse" if self.cached_record else self.step.kind.value
 
     @property
     def expected_seconds(self) -> float | None:
         """What the build took last time; 0 for a reuse; None where nobody knows."""
-        if self.reuse:
+        if self.cached_record:
             return 0.0
-        return self.last.seconds if self.last else None
+        return self.previous_record.seconds if self.previous_record else None
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     @property
     def builds(self) -> tuple[Decision, ...]:
         """What is not reused."""
-        return tuple(decision for decision in self.decisions if not decision.reuse)
+        return tuple(decision for decision in self.decisions if not decision.cached_record)
 
     @property
     def expected_seconds(self) -> float:
@@ -167,37 +167,37 @@ class Planner:
         external: Callable[[Step], Mapping[str, ImageFacts]],
         *,
         renewal: Renewal | None = None,
-        taken: Mapping[StepId, str] | None = None,
-        lenient: Mapping[StepId, ChangeTolerance] | None = None,
+        pinned_steps: Mapping[StepId, str] | None = None,
+        tolerance: Mapping[StepId, ChangeTolerance] | None = None,
         clock: Callable[[], float] = time.time,
         index: RecordCache | None = None,
         passed: Callable[[Step, Record], bool] = lambda _step, _record: True,
     ) -> None:
         """`external` gives the facts of the images of a step that are no steps, by input name.
 
-        `taken` are the steps that are taken as they stand, whatever changed, and the flag that said so. `index` is
-        asked before the records are, until the planner is made `fresh`. `lenient`: see `ChangeTolerance`. `passed` tells
+        `pinned_steps` are the steps that are taken as they stand, whatever changed, and the flag that said so. `index` is
+        asked before the records are, until the planner is made `fresh`. `tolerance`: see `ChangeTolerance`. `passed` tells
         whether a recorded image has passed the step's test as it is now.
         """
         self._records = records
         self._inputs = inputs
         self._external = external
         self._renewal = renewal or Renewal()
-        self._taken = taken or {}
-        self._lenient = lenient or {}
+        self._pinned_steps = pinned_steps or {}
+        self._lenient = tolerance or {}
         self._clock = clock
         self._index = index
         self._passed = passed
 
-    def fresh(self) -> Planner:
+    def with_fresh_inputs(self) -> Planner:
         """One that looks at every file and record again: between a plan and its execution hours may pass."""
         return Planner(
             self._records,
-            self._inputs.fresh(),
+            self._inputs.with_fresh_inputs(),
             self._external,
             renewal=self._renewal,
-            taken=self._taken,
-            lenient=self._lenient,
+            pinned_steps=self._pinned_steps,
+            tolerance=self._lenient,
             clock=self._clock,
             passed=self._passed,
         )
@@ -223,7 +223,7 @@ class Planner:
 
         None if its image is taken as it stands.
         """
-        if step.id in self._taken:
+        if step.id in self._pinned_steps:
             return None
         known = {
             image.name: steps[image.source]
@@ -238,26 +238,26 @@ class Planner:
             image.name: steps[image.source] for image in step.images if isinstance(image.source, str)
         }
 
-    def decide(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
+    def plan_step(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
         """The decision, with the facts of the steps that it needs."""
-        if step.id in self._taken:
+        if step.id in self._pinned_steps:
             return self._as_it_stands(step, steps)
         images = self.images(step, steps)
         components = self._inputs.components(step, images)
         if components.unknown_remotes:
-            return Decision(step=step, reuse=None, reason=_unknown(components), components=components)
+            return Decision(step=step, cached_record=None, reason=_unknown(components), components=components)
         decision, refusal = self._by_key(step, components)
         if decision:
             return decision
         found = self._records.last(step.repository, step.family)
-        last, lenience = found.record, self._lenient.get(step.id)
-        if last and lenience and _alike(step, last.components, components, lenience):
+        last, tolerance = found.record, self._lenient.get(step.id)
+        if last and tolerance and _alike(step, last.components, components, tolerance):
             why = self._renewed(last) or self._records.misfit(step.repository, last)
             if not why:
-                return self._reused(step, last, f"taken as it stands ({lenience.flag})", components)
-            return Decision(step=step, reuse=None, reason=why, components=components, last=last)
+                return self._reused(step, last, f"taken as it stands ({tolerance.flag})", components)
+            return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=last)
         reason = refusal or self._explained(step, found, components, images)
-        return Decision(step=step, reuse=None, reason=reason, components=components, last=last)
+        return Decision(step=step, cached_record=None, reason=reason, components=components, previous_record=last)
 
     def _by_key(self, step: Step, components: Components) -> tuple[Decision | None, str]:
         """Return the decision if there is a record of exactly this key; else why one that is there does not count."""
@@ -283,11 +283,11 @@ class Planner:
     def _decision(self, step: Step, record: Record, why: str, components: Components) -> Decision:
         if not why:
             return self._reused(step, record, "unchanged", components)
-        return Decision(step=step, reuse=None, reason=why, components=components, last=record)
+        return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=record)
 
     def _as_it_stands(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
         """Take what this tree and this TAG mean, whatever changed: by the present key, by the TAG, or the newest image."""
-        flag = self._taken[step.id]
+        flag = self._pinned_steps[step.id]
         try:
             components = self._inputs.components(step, self.images(step, steps))
         except (WrongUseError, OSError):
@@ -295,7 +295,7 @@ class Planner:
             components = None
         if components and not components.unknown_remotes:
             decision, _ = self._by_key(step, components)
-            if decision and decision.reuse:
+            if decision and decision.cached_record:
                 return decision
         tagged = self._records.tagged(step.reference)
         named = self._records.of_image(step.repository, tagged) if tagged else Lookup()
@@ -331,7 +331,9 @@ class Planner:
         if not self._passed(step, record):
             untested = "its test, which it has not passed yet, is run"
             reason += f"; {untested if step.test else 'it is traced by the tests of its chain as they are now'}"
-        return Decision(step=step, reuse=record, reason=reason, components=components, last=record, source=source)
+        return Decision(
+            step=step, cached_record=record, reason=reason, components=components, previous_record=record, source=source
+        )
 
     def _renewed(self, record: Record) -> str:
         """Return the flag by which a result is renewed although nothing changed; empty if none asks for it."""
@@ -351,34 +353,36 @@ class Planner:
         words = [_in_words(step, text, found.record, images) for text in told]
         return "; ".join(words) or "its record was deleted from the registry"
 
-    def waiting(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
-        """The decision for a step whose parents are not built yet: it will be taken again then."""
+    def plan_blocked(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
+        """The decision for a step whose parents are not built yet: it will be pinned_steps again then."""
         found = self._records.last(step.repository, step.family)
         last = found.record
-        first = next(parents[need] for need in step.needs if not parents[need].reuse)
+        first = next(parents[need] for need in step.needs if not parents[need].cached_record)
         if last is None:
-            return Decision(step=step, reuse=None, reason=found.refusal or NEVER_BUILT)
-        return Decision(step=step, reuse=None, reason=f"parent {_cause(first)}", last=last)
+            return Decision(step=step, cached_record=None, reason=found.refusal or NEVER_BUILT)
+        return Decision(step=step, cached_record=None, reason=f"parent {_cause(first)}", previous_record=last)
 
 
-def _alike(step: Step, before: Components, now: Components, lenience: ChangeTolerance) -> bool:
-    """Whether all that differs is what lenience is for."""
+def _alike(step: Step, before: Components, now: Components, tolerance: ChangeTolerance) -> bool:
+    """Whether all that differs is what tolerance is for."""
     outside = {image.name for image in step.images if isinstance(image.source, ImageReference)}
 
     def counted(components: Components) -> Components:
         images = {
-            name: identity for name, identity in components.images.items() if not (lenience.outside and name in outside)
+            name: identity
+            for name, identity in components.images.items()
+            if not (tolerance.outside and name in outside)
         }
         return (
             Components(dockerfile="", platform="", images=images)
-            if lenience.own
+            if tolerance.own
             else replace(components, images=images)
         )
 
     return counted(before) == counted(now)
 
 
-def taken_before(graph: Graph, number: int) -> dict[StepId, str]:
+def pinned_before(graph: Graph, number: int) -> dict[StepId, str]:
     """The steps that `--from NUMBER` takes as they stand."""
     return {step.id: f"--from {number}" for step in graph if step.number < number}
 
@@ -392,7 +396,7 @@ def until(graph: Graph, number: int) -> Graph:
     return replace(graph, chains=tuple(chains))
 
 
-def make_plan(graph: Graph, decider: Planner) -> Plan:
+def make_plan(graph: Graph, planner: Planner) -> Plan:
     """Decide for every step, in order.
 
     Errors: `WrongUseError` with every problem of all steps: what cannot be read, and what is not there to be taken.
@@ -404,20 +408,20 @@ def make_plan(graph: Graph, decider: Planner) -> Plan:
     for step in graph:
         try:
             if all(need in known for need in step.needs):
-                decision = decider.decide(step, known)
+                decision = planner.plan_step(step, known)
             else:
-                decision = decider.waiting(step, decisions)
+                decision = planner.plan_blocked(step, decisions)
         except WrongUseError as error:
             problems += error.problems
-            decision = Decision(step=step, reuse=None, reason=error.problems[0].message)
-        if decision.reuse:
-            known[step.id] = facts_of(decision.reuse)
-        elif looked := decider.check(step, known):
+            decision = Decision(step=step, cached_record=None, reason=error.problems[0].message)
+        if decision.cached_record:
+            known[step.id] = facts_of(decision.cached_record)
+        elif looked := planner.check(step, known):
             checked.append(looked)
             warnings = (decision.warning, *looked.warnings)
             decision = replace(decision, warning="\n".join(text for text in warnings if text))
         decisions[step.id] = decision
-    problems += decider.problems(checked)
+    problems += planner.problems(checked)
     if problems:
         raise WrongUseError(problems)
     return Plan(graph=graph, decisions=tuple(decisions.values()), publishes=_publishes(graph))

@@ -63,33 +63,33 @@ def run_image_test(
     """
     if step.test is None:
         raise ValueError(f"{step.id} has no test")
-    trial, _ = read_image_test(step.test)
+    image_test, _ = read_image_test(step.test)
     started = time.monotonic()
     with scratch_folder() as scratch:
-        run = _Run(builder, emit, step, image, trial, scratch, again=again)
+        run = _Run(builder, emit, step, image, image_test, scratch, again=again)
         try:
             shell = run.test(contexts)
         except BuildFailedError as error:
-            raise _failed(emit, step, trial, error, time.monotonic() - run.started, run.hint) from error
+            raise _failed(emit, step, image_test, error, time.monotonic() - run.started, run.hint) from error
     took = time.monotonic() - started
     summary = f"{step.test.name} passed in {took:.1f} s{', with a shell from outside the image' if shell else ''}"
     emit(Verdict(step=step.id, proof=VERDICT, passed=True, summary=summary))
-    return verdict_of(trial)
+    return verdict_of(image_test)
 
 
 def _failed(
-    emit: Emit, step: Step, trial: ImageTest, error: BuildFailedError, took: float, hint: str
+    emit: Emit, step: Step, image_test: ImageTest, error: BuildFailedError, took: float, hint: str
 ) -> NotProvenError:
     """Emit the verdict on a test that did not pass; return the error."""
-    late = took >= trial.seconds
-    why = f"took longer than {trial.seconds:.0f} s" if late else "failed"
+    late = took >= image_test.seconds
+    why = f"took longer than {image_test.seconds:.0f} s" if late else "failed"
     if late:
         hint = "Give it more: # chainbuild: timeout 10m in its first lines."
     findings = error.log_tail[-_SHOWN:]
-    emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=f"{trial.path.name} {why}", findings=findings))
+    emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=f"{image_test.path.name} {why}", findings=findings))
     return NotProvenError(
-        f"{step.reference}: its test {trial.path.name} {why}",
-        where=shown_path(trial.path),
+        f"{step.reference}: its test {image_test.path.name} {why}",
+        where=shown_path(image_test.path),
         hint=hint,
         findings=findings,
     )
@@ -104,7 +104,7 @@ class _Run:
         emit: Emit,
         step: Step,
         image: RemoteImage,
-        trial: ImageTest,
+        image_test: ImageTest,
         scratch: Path,
         *,
         again: bool,
@@ -113,13 +113,13 @@ class _Run:
         self._emit = emit
         self._step = step
         self._image = image
-        self._trial = trial
+        self._trial = image_test
         self._again = again
         self._scratch = scratch
         self._context = scratch / "context"
         self._context.mkdir()
         self._program = self._context / "test"
-        shutil.copyfile(trial.path, self._program)
+        shutil.copyfile(image_test.path, self._program)
         self._program.chmod(0o755)
         self.started = 0.0
         """When the test itself began, by the monotonic clock."""

@@ -76,7 +76,7 @@ class BuildRequest(Struct, frozen=True, kw_only=True):
 
     graph: Graph
     settings: Settings
-    wishes: ExecutionOptions
+    options: ExecutionOptions
 
 
 def read_build_request(words: RunOptions) -> BuildRequest:
@@ -86,7 +86,7 @@ def read_build_request(words: RunOptions) -> BuildRequest:
     """
     collector = ProblemCollector()
     settings = session_settings(words, collector)
-    wishes = _wishes(words, collector)
+    options = _wishes(words, collector)
     request = options_request(words, settings, collector)
     graph: Graph | None = None
     try:
@@ -96,7 +96,7 @@ def read_build_request(words: RunOptions) -> BuildRequest:
         collector.problems += error.problems
     if collector.problems or graph is None:
         raise WrongUseError(collector.problems)
-    return BuildRequest(graph=graph, settings=settings, wishes=replace(wishes, graph_for=_graph_for(request)))
+    return BuildRequest(graph=graph, settings=settings, options=replace(options, graph_for=_graph_for(request)))
 
 
 def _graph_for(request: numbered.NumberedRequest) -> GraphFor:
@@ -120,8 +120,8 @@ def execution_options(
     words: CommonOptions, collector: ProblemCollector, *, first: int | None = None
 ) -> ExecutionOptions:
     """How the run is to be done; what is wrong with the words goes to the collector."""
-    deadline = collector.parsed("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
-    age = collector.parsed("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
+    deadline = collector.parse("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
+    age = collector.parse("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
     started = time.monotonic()
     return ExecutionOptions(
         jobs=words.jobs,
@@ -140,11 +140,11 @@ def execution_options(
 def _wishes(words: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
     first = words.only if words.only is not None else words.first
     if words.only is not None and (words.first is not None or words.until is not None):
-        collector.say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
+        collector.add("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
     elif words.first is not None and words.until is not None and words.first > words.until:
-        collector.say(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
+        collector.add(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
     if (first is not None or words.until is not None) and "," in words.option:
-        collector.say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
+        collector.add("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
     return execution_options(words, collector, first=first)
 
 
@@ -154,7 +154,7 @@ def cut(graph: Graph, words: RunOptions, collector: ProblemCollector) -> Graph:
     for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
         if number is not None and number not in numbers:
             known = ", ".join(str(one) for one in numbers)
-            collector.say(f"{flag} {number}: no step has that number", f"Steps here: {known}.")
+            collector.add(f"{flag} {number}: no step has that number", f"Steps here: {known}.")
     return graph if collector.problems or last is None else until(graph, last)
 
 
@@ -171,17 +171,17 @@ def read_settings(
     by_platform: dict[str, str] = {}
     for text in builders:
         name, equals, builder = text.partition("=")
-        key = collector.parsed("--builder", lambda word: Platform.parse(word).oci, name, "?") if equals else ""
+        key = collector.parse("--builder", lambda word: Platform.parse(word).oci, name, "?") if equals else ""
         if key in by_platform:
-            collector.say(f"--builder: {name if equals else 'the builder for all'} is said twice", "Name one.")
+            collector.add(f"--builder: {name if equals else 'the builder for all'} is said twice", "Name one.")
         by_platform[key] = builder if equals else name
         if not by_platform[key]:
-            collector.say(f"--builder {text!r} names no builder", "See what is there with: docker buildx ls.")
+            collector.add(f"--builder {text!r} names no builder", "See what is there with: docker buildx ls.")
     chain = (
-        collector.parsed("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
+        collector.parse("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
     )
     if not root.is_dir():
-        collector.say(f"--root: there is no folder {str(root)!r}", "It is the folder around the options.")
+        collector.add(f"--root: there is no folder {str(root)!r}", "It is the folder around the options.")
     return Settings(
         root=root.resolve(),
         registry=chain,
@@ -211,17 +211,17 @@ def options_request(words: RunOptions, settings: Settings, collector: ProblemCol
     here = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/debian", "latest")
     environ = environment()
-    repo = collector.parsed("REPO", parse_repository, words.repo, scratch)
-    collector.parsed("TAG", scratch.with_tag, words.tag, scratch)
+    repo = collector.parse("REPO", parse_repository, words.repo, scratch)
+    collector.parse("TAG", scratch.with_tag, words.tag, scratch)
     return numbered.NumberedRequest(
         root=settings.root,
         platforms=parse_platforms(words.platform, collector) or (here,),
         repo=repo,
-        repository=collector.parsed("REPO", lambda _: settings.chain.place(repo), words.repo, scratch),
+        repository=collector.parse("REPO", lambda _: settings.chain.place(repo), words.repo, scratch),
         tag=words.tag,
-        base=collector.parsed("BASE", ImageReference.parse, words.base, scratch),
+        base=collector.parse("BASE", ImageReference.parse, words.base, scratch),
         options=_options(words.option, collector),
-        production=collector.parsed("PRODUCTION", ImageReference.parse, words.production, scratch),
+        production=collector.parse("PRODUCTION", ImageReference.parse, words.production, scratch),
         build_platform=here,
         context=read_context(words.context, collector),
         build_args=read_build_args(words.build_args, environ, collector, reserved=numbered.CHAINS_ARGS),
@@ -234,9 +234,9 @@ def options_request(words: RunOptions, settings: Settings, collector: ProblemCol
 def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
     options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
-        collector.say(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")
+        collector.add(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")
     for name in [name for name in dict.fromkeys(options) if not _can_be_a_path(name)]:
-        collector.say(
+        collector.add(
             f"OPTION: {name!r} cannot be the name of a folder", "An option is a folder of numbered Dockerfiles."
         )
     return tuple(name for name in dict.fromkeys(options) if _can_be_a_path(name))

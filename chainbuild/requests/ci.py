@@ -64,8 +64,8 @@ def read_pipeline(
     vendor = VENDORS[words.vendor]
     collector = ProblemCollector()
     deadline = words.deadline or vendor.deadline
-    seconds = collector.parsed("--deadline", parse_duration, deadline, 1.0)
-    most = collector.parsed("--split", parse_duration, words.split, 1.0) if words.split else None
+    seconds = collector.parse("--deadline", parse_duration, deadline, 1.0)
+    most = collector.parse("--split", parse_duration, words.split, 1.0) if words.split else None
     _check_letters(words, collector)
     _check_places(words, collector)
     install = _install(words.install, collector)
@@ -128,34 +128,34 @@ def _check_letters(words: CiWords, collector: ProblemCollector) -> None:
     )
     for text in typed:
         if not text.isprintable():
-            collector.say(f"{text!r} cannot stand in a workflow", "It has letters that cannot be shown.")
+            collector.add(f"{text!r} cannot stand in a workflow", "It has letters that cannot be shown.")
 
 
 def _check_places(words: CiWords, collector: ProblemCollector) -> None:
     """The places must be there for every machine of the vendor's."""
     if not words.registry:
-        collector.say(
+        collector.add(
             "--registry is needed", "Jobs hand images to each other through it, as in --registry ghcr.io/OWNER."
         )
     elif _is_local(words.registry):
-        collector.say(f"--registry {words.registry} is this machine's own", "CI machines do not see it; name another.")
+        collector.add(f"--registry {words.registry} is this machine's own", "CI machines do not see it; name another.")
     for what, text in (("BASE", words.base), ("PRODUCTION", words.production)):
         try:
             host = ImageReference.parse(text).registry
         except WrongUseError:
             continue  # told with the tree
         if _is_local(host):
-            collector.say(f"{what} {text} is in this machine's own registry", "CI machines do not see it.")
+            collector.add(f"{what} {text} is in this machine's own registry", "CI machines do not see it.")
     root = words.root
     if root.is_absolute() or ".." in root.parts or not (root == Path() or _PATH.fullmatch(root.as_posix())):
-        collector.say(
+        collector.add(
             f"--root {str(root)!r} cannot stand in a workflow",
             "Run this in the repository's top; --root is the way from there, of plain letters, digits and . _ @ + - /.",
         )
     for option in _typed(words.option):
         parts = PurePosixPath(option).parts
         if not parts or ".." in parts or not _PATH.fullmatch(option):
-            collector.say(
+            collector.add(
                 f"option {option!r} cannot stand in a workflow",
                 "Its folder is below the tree's, and has a name of plain letters, digits and . _ @ + - /.",
             )
@@ -179,10 +179,10 @@ def _install(text: str, collector: ProblemCollector) -> str:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        collector.say(f"--install {text!r}: {error}", "It is a command with its arguments.")
+        collector.add(f"--install {text!r}: {error}", "It is a command with its arguments.")
         return ""
     if not words or any(mark in text for mark in _TEMPLATES):
-        collector.say(f"--install {text!r} cannot stand in a workflow", f"It is one plain command, as {INSTALL}.")
+        collector.add(f"--install {text!r} cannot stand in a workflow", f"It is one plain command, as {INSTALL}.")
     return shlex.join(words)
 
 
@@ -194,17 +194,17 @@ def _runners(words: CiWords, vendor: Vendor, collector: ProblemCollector) -> Map
         name, equals, labels = text.partition("=")
         many = tuple(labels.split(","))
         before = len(collector.problems)
-        here = collector.parsed("--runner", Platform.parse, name, Platform.of_this_machine())
+        here = collector.parse("--runner", Platform.parse, name, Platform.of_this_machine())
         if not equals or not all(_LABEL.fullmatch(label) for label in many):
-            collector.say(
+            collector.add(
                 f"--runner {text!r} is not PLATFORM=LABEL", "As in aarch64=ubuntu-24.04-arm; several with commas."
             )
         elif len(many) > 1 and not vendor.many_labels:
-            collector.say(f"--runner {text!r} has several labels", f"{vendor.title} takes one.")
+            collector.add(f"--runner {text!r} has several labels", f"{vendor.title} takes one.")
         elif here.oci in own:
-            collector.say(f"--runner: {name} is said twice", "Name one.")
+            collector.add(f"--runner: {name} is said twice", "Name one.")
         elif len(collector.problems) == before and not any(one.same_as(here) for one in platforms):
-            collector.say(f"--runner {name}: the workflow does not build for it", f"PLATFORM is {words.platform}.")
+            collector.add(f"--runner {name}: the workflow does not build for it", f"PLATFORM is {words.platform}.")
         own[here.oci] = Runner(labels=many, hosted=re.fullmatch(vendor.hosted, many[0]) is not None)
     return {platform.name: own.get(platform.oci) or vendor.runner(platform) for platform in platforms}
 
@@ -213,14 +213,14 @@ def _check_times(
     vendor: Vendor, runners: Mapping[str, Runner], seconds: float, most: float | None, collector: ProblemCollector
 ) -> None:
     if any(runner.hosted for runner in runners.values()) and seconds >= vendor.limit:
-        collector.say(
+        collector.add(
             f"--deadline of {duration(seconds)}: {vendor.title} ends its own machines' jobs after {duration(vendor.limit)}",
             "Name a shorter one, or own machines for all platforms: --runner PLATFORM=LABEL.",
         )
     if seconds <= 0:
-        collector.say("--deadline of nothing leaves no time to build", f"As in --deadline {vendor.deadline}.")
+        collector.add("--deadline of nothing leaves no time to build", f"As in --deadline {vendor.deadline}.")
     if most is not None and most > seconds:
-        collector.say(
+        collector.add(
             f"--split of {duration(most)} is longer than the --deadline of {duration(seconds)}",
             "A job would stop before its part is done; name a shorter --split or a longer --deadline.",
         )

@@ -46,7 +46,7 @@ class ImageTypesRequest(Struct, frozen=True, kw_only=True):
     """A run, read."""
 
     settings: Settings
-    wishes: ExecutionOptions
+    options: ExecutionOptions
     catalogue: Catalogue
     relations: Relations
     places: PublishTargets
@@ -83,7 +83,7 @@ def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None
     """
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
-    settings, wishes = session_settings(words, collector), execution_options(words, collector)
+    settings, options = session_settings(words, collector), execution_options(words, collector)
     here = Platform.of_this_machine()
     platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
     build_args = read_build_args(words.build_args, environ, collector)
@@ -105,7 +105,7 @@ def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None
     )
     request = ImageTypesRequest(
         settings=settings,
-        wishes=wishes,
+        options=options,
         catalogue=catalogue,
         relations=relations,
         places=places,
@@ -118,7 +118,7 @@ def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None
 
 def _places(words: ImageTypeOptions, chain: ChainRegistry, collector: ProblemCollector) -> PublishTargets:
     def place(flag: str, text: str | None) -> ChainRegistry | None:
-        return collector.parsed(flag, ChainRegistry.parse, text, chain) if text else None
+        return collector.parse(flag, ChainRegistry.parse, text, chain) if text else None
 
     places = PublishTargets(
         chain=chain, public=place("--public", words.public), private=place("--private", words.private)

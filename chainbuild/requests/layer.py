@@ -54,12 +54,12 @@ def read_layer(words: LayerOptions) -> LayerRun:
     """
     collector = ProblemCollector()
     settings = session_settings(words, collector)
-    wishes = execution_options(words, collector)
+    options = execution_options(words, collector)
     here = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/layer", "latest")
     environ = environment()
-    image = collector.parsed("--tag", parse_image_name, words.image, scratch)
-    base = collector.parsed("--base", ImageReference.parse, words.base, scratch) if words.base else None
+    image = collector.parse("--tag", parse_image_name, words.image, scratch)
+    base = collector.parse("--base", ImageReference.parse, words.base, scratch) if words.base else None
     request = LayerRequest(
         root=settings.root,
         layers=(
@@ -93,7 +93,7 @@ def read_layer(words: LayerOptions) -> LayerRun:
         return plain.read(replace(request, platforms=tuple(platforms))).graph
 
     return LayerRun(
-        request=BuildRequest(graph=layers.graph, settings=settings, wishes=replace(wishes, graph_for=graph_for)),
+        request=BuildRequest(graph=layers.graph, settings=settings, options=replace(options, graph_for=graph_for)),
         standings=layers.standings,
     )
 

@@ -183,7 +183,7 @@ class _Merger:
             request=BuildRequest(
                 graph=whole,
                 settings=self.settings,
-                wishes=replace(
+                options=replace(
                     execution_options(self.words, self.collector, first=first),
                     graph_for=_graph_for(self.project, self.typed),
                 ),
@@ -194,7 +194,7 @@ class _Merger:
     # What goes with what ----------------------------------------------------------------------------------------------
 
     def _check_words(self) -> None:
-        words, typed, say = self.words, self.typed, self.collector.say
+        words, typed, say = self.words, self.typed, self.collector.add
         part = any(number is not None for number in (typed.first, typed.only, typed.until))
         if part and (self.project.layers or "," in words.option or not words.option):
             say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
@@ -228,7 +228,7 @@ class _Merger:
             known = [layer.name for layer in self.project.layers]
             hint = perhaps_you_meant(self.typed.layer, known)
             hint += f"Layers there: {', '.join(known)}." if known else "It has no layers."
-            self.collector.say(f"{self.project.shown} has no layer {self.typed.layer!r}", hint)
+            self.collector.add(f"{self.project.shown} has no layer {self.typed.layer!r}", hint)
             return ()
         by_name = {layer.name: layer for layer in self._stacked()}
         kept = [by_name[wanted.name]]

@@ -38,7 +38,7 @@ class ScienceRequest(Struct, frozen=True, kw_only=True):
     """A run, read. `allowed` are the orphans that the user allows; `state` is None where git knows nothing."""
 
     settings: Settings
-    wishes: ExecutionOptions
+    options: ExecutionOptions
     tree: ScienceTree
     selection: LayerSelection
     place: ScienceRepositories
@@ -55,17 +55,17 @@ def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_err
     """
     collector = ProblemCollector()
     settings = session_settings(words, collector)
-    wishes = execution_options(words, collector)
+    options = execution_options(words, collector)
     here = Platform.of_this_machine()
     platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
     place = _place(words, settings, collector)
     allowed = _allowed(words.allow_orphan, collector)
     git = git or Git(settings.root)
-    span = collector.parsed("--ref", git.span, words.ref, None) if words.ref else None
+    span = collector.parse("--ref", git.span, words.ref, None) if words.ref else None
     if words.untracked and not words.ref:
-        collector.say("--untracked goes with --ref", "Without it, every folder here is looked at.")
+        collector.add("--untracked goes with --ref", "Without it, every folder here is looked at.")
     if words.ref and words.include:
-        collector.say("--include goes instead of --ref", "Name folders, or let git say what has changed.")
+        collector.add("--include goes instead of --ref", "Name folders, or let git say what has changed.")
     if collector.problems:
         raise WrongUseError(collector.problems)
     tree = read_tree(settings.root, platforms, place, build_platform=here, allowed=allowed)
@@ -74,11 +74,15 @@ def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_err
         raise WrongUseError(collector.problems)
     if orphans_are_errors:
         spans = (span,) if span else git.recent()
-        _check_orphans(tree, tuple(one for since in spans for one in find_lost_since(tree.forest, git, since)), allowed)
-    selection = select(tree.forest, tree.compat, wanted, changed_folders(tree.forest, tree.compat, wanted, git))
+        _check_orphans(
+            tree, tuple(one for since in spans for one in find_lost_since(tree.layer_graph, git, since)), allowed
+        )
+    selection = select(
+        tree.layer_graph, tree.compat, wanted, changed_folders(tree.layer_graph, tree.compat, wanted, git)
+    )
     return ScienceRequest(
         settings=settings,
-        wishes=wishes,
+        options=options,
         tree=tree,
         selection=selection,
         place=place,
@@ -90,10 +94,10 @@ def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_err
 
 def _place(words: ScienceOptions, settings: Settings, collector: ProblemCollector) -> ScienceRepositories:
     fallback = ImageReference.parse(DEFAULT_REPO)
-    repo = collector.parsed("--repo", parse_repository, words.repo or DEFAULT_REPO, fallback)
-    home = collector.parsed("--repo", lambda _: settings.chain.place(repo), words.repo or DEFAULT_REPO, fallback)
+    repo = collector.parse("--repo", parse_repository, words.repo or DEFAULT_REPO, fallback)
+    home = collector.parse("--repo", lambda _: settings.chain.place(repo), words.repo or DEFAULT_REPO, fallback)
     if words.push and not words.repo:
-        collector.say(
+        collector.add(
             "--push needs --repo", "Name the repository that the images are sent to: --repo ghcr.io/acme/compute."
         )
     # What has no registry of its own is only in the chain registry.
@@ -104,14 +108,14 @@ def _allowed(texts: Sequence[str], collector: ProblemCollector) -> frozenset[str
     for text in texts:
         image, colon, version = text.rpartition(":")
         if not (image and colon and version):
-            collector.say(f"--allow-orphan {text!r} is not IMAGE:VERSION", "As in --allow-orphan nist-basic:1.0.")
+            collector.add(f"--allow-orphan {text!r} is not IMAGE:VERSION", "As in --allow-orphan nist-basic:1.0.")
     return frozenset(texts)
 
 
 def _wanted(
     words: ScienceOptions, tree: ScienceTree, span: CommitRange | None, collector: ProblemCollector
 ) -> LayerFilter:
-    folders = [f"{SCIENCE}/{layer.path.name}" for layer in tree.forest.layers]
+    folders = [f"{SCIENCE}/{layer.path.name}" for layer in tree.layer_graph.layers]
     folders += [f"{COMPAT}/{name}" for name in tree.compat]
     named: dict[str, tuple[str, ...]] = {}
     for flag, texts in (("--include", words.include), ("--ignore", words.ignore)):

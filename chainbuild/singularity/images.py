@@ -66,7 +66,7 @@ def find_images(session: Session, words: Sequence[str], platforms: Sequence[Plat
             names = [word]
         for name in names:
             try:
-                _add(wanted, _of_name(session, name, platforms, lenient=pattern))
+                _add(wanted, _of_name(session, name, platforms, tolerance=pattern))
             except ChainbuildError as error:
                 errors.append(error)
     if errors:
@@ -119,28 +119,28 @@ def _add(wanted: dict[str, RequestedSif], found: Iterator[RequestedSif]) -> None
             )
 
 
-def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, lenient: bool) -> Iterator[RequestedSif]:
-    """The images of a name; `lenient`: platforms that it lacks are no mistake, nor is what is no image."""
+def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, tolerance: bool) -> Iterator[RequestedSif]:
+    """The images of a name; `tolerance`: platforms that it lacks are no mistake, nor is what is no image."""
     reference = ImageReference.parse(name)
     there, whole = _platforms(session, reference)
     own = Platform.of_this_machine()
     if platforms:
         lacking = [one for one in platforms if whole and not any(one.same_as(other) for other in there)]
         taken = [one for one in platforms if one not in lacking]
-        if lacking and not lenient:
+        if lacking and not tolerance:
             raise NotFoundInRegistryError(
                 f"{reference} exists, but not for {', '.join(map(str, lacking))}; it has: {', '.join(map(str, there))}",
                 hint="Build it for that platform, or name others with --platform.",
             )
     else:
-        taken = [one for one in there if one.same_as(own)] or list(there) or ([] if lenient else [own])
+        taken = [one for one in there if one.same_as(own)] or list(there) or ([] if tolerance else [own])
     several = len(there) > 1 or len(taken) > 1
     source = f"{short_name(reference, session.chain)}:{reference.tag_or_latest}"
     for platform in taken:
         try:
             found: ResolvedImage = session.finder().find_at_hand(reference, platform)
         except (NotFoundInRegistryError, NotAnImageError, DamagedContentError) as error:
-            if not lenient:
+            if not tolerance:
                 raise
             if isinstance(error, DamagedContentError):
                 session.registries.notice(f"left out {reference} for {platform}: {error}")

@@ -117,7 +117,7 @@ def show_types_plan(
         action = "pull" if step.id in pulls else decision.action
         reason = decision.reason + (f"; {pulls[step.id]}" if step.id in pulls else "")
         seconds = decision.expected_seconds
-        takes = "" if decision.reuse or seconds is None or step.id in pulls else f"~{duration(seconds)}"
+        takes = "" if decision.cached_record or seconds is None or step.id in pulls else f"~{duration(seconds)}"
         style = "good" if action != "build" else "busy"
         rows.append((Span(name), Span(action, style), Span(takes), Span(escaped(reason))))  # type: ignore[arg-type]
         if verbosity:

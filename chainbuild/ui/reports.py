@@ -27,7 +27,7 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
     """Print explanations for people."""
     lines: list[Line | str] = []
     for one in explanations:
-        decision, last = one.decision, one.decision.last
+        decision, last = one.decision, one.decision.previous_record
         lines.append(
             (
                 Span(f"{decision.step.id}: "),
@@ -43,7 +43,7 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
         lines.append(f"  last built {when} in {duration(last.seconds)}: {last.image} ({last.key})")
         if decision.components:
             lines.append(f"  key now: {decision.components.key}")
-        if not one.differences and not decision.reuse:
+        if not one.differences and not decision.cached_record:
             lines.append("  nothing of its own differs")
         lines += [f"  {escaped(text)}" for text in one.differences]
         lines += [f"    {escaped(text)}" for text in one.diff]

@@ -71,13 +71,13 @@ def _rows(
     left_out = 0
     for chain in chains:
         decision = decided[chain.last.id]
-        if decision.reuse and verbosity < INTERMEDIATE:
+        if decision.cached_record and verbosity < INTERMEDIATE:
             left_out += 1
             continue
         seconds = decision.expected_seconds
-        takes = "" if decision.reuse or seconds is None else f"~{duration(seconds)}"
+        takes = "" if decision.cached_record or seconds is None else f"~{duration(seconds)}"
         name = _name(chain) + (f" ({chain.platform})" if several else "")
-        style = "good" if decision.reuse else "busy"
+        style = "good" if decision.cached_record else "busy"
         rows.append(
             (
                 Span(f"  {name}"),
@@ -103,7 +103,7 @@ def _show_merged(
     told: set[str] = set()
     for chain in finals:
         text = layout.merged[chain.last.id].text
-        if decided[chain.last.id].reuse or text in told:
+        if decided[chain.last.id].cached_record or text in told:
             continue
         told.add(text)
         out.write([(Span(f"Dockerfile of {_name(chain)}", "bold"),)])
@@ -115,10 +115,10 @@ def _total(
     finals: Sequence[Chain], layers: Sequence[Chain], decided: Mapping[StepId, Decision], state: State | None
 ) -> list[tuple[Span, ...]]:
     builds = [
-        plural(sum(1 for chain in chains if not decided[chain.last.id].reuse), f"{kind} build")
+        plural(sum(1 for chain in chains if not decided[chain.last.id].cached_record), f"{kind} build")
         for kind, chains in (("science", layers), ("compat", finals))
     ]
-    reused = sum(1 for decision in decided.values() if decision.reuse)
+    reused = sum(1 for decision in decided.values() if decision.cached_record)
     lines: list[tuple[Span, ...]] = [(Span(f"{' and '.join(builds)}, {reused} reused", "bold"),)]
     if state is None:
         lines.append((Span("no git tree here: images get no name with a commit in it"),))

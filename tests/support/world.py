@@ -35,7 +35,7 @@ from chainbuild.layouts import numbered
 from chainbuild.model import BuildArg, Graph, Secret, Step
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Plan, Planner, Renewal, make_plan, taken_before
+from chainbuild.planning.planner import Plan, Planner, Renewal, make_plan, pinned_before
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.index import RecordIndex
 from chainbuild.records.labels import identity_of
@@ -315,7 +315,7 @@ class World:
         finder = ImageResolver(self.records, FakeStore(), self.events.append, hand_over=no_hand_over)
         return find_all(finder, graph.external_images)
 
-    def decider(
+    def planner(
         self, graph: Graph, found: Found, *, renewal: Renewal | None = None, first: int | None = None
     ) -> Planner:
         return Planner(
@@ -323,14 +323,14 @@ class World:
             InputReader(AMD64, remotes=self.remotes.fresh()),
             lambda step: _external_facts(step, found),
             renewal=renewal,
-            taken=taken_before(graph, first) if first is not None else None,
+            pinned_steps=pinned_before(graph, first) if first is not None else None,
             clock=lambda: self.now,
             passed=proofs_stand,
         )
 
     def plan(self, graph: Graph | None = None, **how: Any) -> Plan:
         graph = graph or self.graph()
-        return make_plan(graph, self.decider(graph, self.found(graph), **how))
+        return make_plan(graph, self.planner(graph, self.found(graph), **how))
 
     def execution(
         self,
@@ -346,14 +346,14 @@ class World:
     ) -> Executor:
         graph = graph or self.graph()
         found = self.found(graph)
-        decider = self.decider(graph, found, **how)
-        plan = make_plan(graph, decider)
+        planner = self.planner(graph, found, **how)
+        plan = make_plan(graph, planner)
         between()
         tools = ExecutionServices(
             driver=self.driver,
             registries=self.registries,
             records=self.records,
-            decider=decider,
+            planner=planner,
             finisher=StageFinisher(self.registries, self.driver, self.events.append),
             found=found,
             emit=self.events.append,

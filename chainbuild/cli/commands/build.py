@@ -140,8 +140,8 @@ def _run(typed: Mapping[str, Any]) -> int:
     if all(word is None for word in words.values()):
         from chainbuild.requests.project_runs import Typed
 
-        root, wishes = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests", "strict")}
-        return run_project(root, Typed(**said, **how, **wishes, port=typed["registry_port"]), show)
+        root, options = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests", "strict")}
+        return run_project(root, Typed(**said, **how, **options, port=typed["registry_port"]), show)
     _check_words(words, said)
     from chainbuild.requests.build import RunOptions
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from chainbuild.dockerfile.images import find_foundation
+from chainbuild.dockerfile.images import find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.provenance import VISIBILITY_LABEL
@@ -69,7 +69,7 @@ class ImageTypesLayout(Struct, frozen=True, kw_only=True):
     """What a run is about, as the core takes it; and the image that each step makes."""
 
     graph: Graph
-    lenient: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
+    tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
     images: Mapping[StepId, Image] = field(default_factory=dict)
 
 
@@ -101,7 +101,7 @@ class _Writer:
         """The chains in the order of dependencies."""
         spots = self._spots()
         chains: list[Chain] = []
-        lenient: dict[StepId, ChangeTolerance] = {}
+        tolerances: dict[StepId, ChangeTolerance] = {}
         images: dict[StepId, Image] = {}
         for name in self._relations.order:
             image = self._catalogue.images[name]
@@ -109,14 +109,14 @@ class _Writer:
                 chain = self._chain(image, platform)
                 chains.append(chain)
                 images[chain.last.id] = image
-                lenience = self._lenience(name, platform)
-                if lenience:
-                    lenient[chain.last.id] = lenience
+                tolerance = self._lenience(name, platform)
+                if tolerance:
+                    tolerances[chain.last.id] = tolerance
         if self._problems:
             raise WrongUseError(self._problems)
         publishes = self._wanted.purpose is Purpose.PUBLISH
         graph = Graph(repo=_NOTHING, chains=tuple(chains), together=publishes, exact=publishes)
-        return ImageTypesLayout(graph=graph, lenient=lenient, images=images)
+        return ImageTypesLayout(graph=graph, tolerance=tolerances, images=images)
 
     def _names(self) -> frozenset[str]:
         wanted = self._wanted
@@ -194,7 +194,7 @@ class _Writer:
             images=tuple(self._input(read) for read in reads),
             secrets=self._wanted.secrets,
             identity=image.id,
-            stamps=(
+            post_build_labels=(
                 PostBuildLabel(name=LABEL, value=image.id),
                 PostBuildLabel(name=VISIBILITY_LABEL, value=image.source.visibility),
             ),
@@ -224,10 +224,10 @@ class _Writer:
 
     def _parent(self, image: Image, platform: Platform, reads: tuple[Read, ...]) -> str:
         args = {arg.name: arg.value for arg in self._wanted.build_args}
-        foundation = find_foundation(
+        base_image = find_base_image(
             image.dockerfile, args=args, platform=platform, build_platform=self._wanted.build_platform
         )
-        name = foundation.reference if foundation else ""
+        name = base_image.reference if base_image else ""
         return next((read.wanted.name for read in reads if name and read.wanted.written == name), "")
 
     def _input(self, read: Read) -> ImageInput:

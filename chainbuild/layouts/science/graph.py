@@ -32,7 +32,7 @@ class ScienceLayout(Struct, frozen=True, kw_only=True):
     """What a run is about, as the core takes it."""
 
     graph: Graph
-    lenient: Mapping[StepId, ChangeTolerance]
+    tolerance: Mapping[StepId, ChangeTolerance]
     merged: Mapping[StepId, MergedDockerfile]
     """The merged Dockerfile of each compat step."""
 
@@ -76,13 +76,13 @@ class _Writer:
 
     def layout(self) -> ScienceLayout:
         """Science layers in order, with all that the selected ones stand on; then the compat images."""
-        forest, selection = self._tree.forest, self._selection
-        releases = [one for one in forest.finals if one in selection.releases and one in self._tree.merged]
+        layer_graph, selection = self._tree.layer_graph, self._selection
+        releases = [one for one in layer_graph.finals if one in selection.releases and one in self._tree.merged]
         wanted = self._wanted(releases)
         spots = self._spots(wanted, releases)
         chains = [
             self._science(layer.said, layer.path, platform)
-            for layer in forest.layers
+            for layer in layer_graph.layers
             for platform in spots
             if layer.target in spots[platform]
         ]
@@ -96,7 +96,7 @@ class _Writer:
             raise WrongUseError(self._problems)
         return ScienceLayout(
             graph=Graph(repo=self._place.repo, chains=tuple(chains), together=True),
-            lenient=self._lenient,
+            tolerance=self._lenient,
             merged=self._merged,
         )
 
@@ -106,7 +106,7 @@ class _Writer:
         return any(need.partition("/")[0] != chain.platform.name for need in chain.last.needs)
 
     def _wanted(self, releases: list[str]) -> frozenset[str]:
-        finals = self._tree.forest.finals
+        finals = self._tree.layer_graph.finals
         read = {
             base.target
             for (release, _), bases in self._tree.compat_bases.items()
@@ -114,7 +114,7 @@ class _Writer:
             for base in bases.bases
             if base.built_here
         }
-        return self._tree.forest.with_bases({*self._selection.targets, *(finals[one] for one in releases), *read})
+        return self._tree.layer_graph.with_bases({*self._selection.targets, *(finals[one] for one in releases), *read})
 
     def _spots(self, wanted: frozenset[str], releases: list[str]) -> dict[Platform, frozenset[str]]:
         """Which layers are built for which platform: a FROM with a platform of its own may ask for one more."""
@@ -150,7 +150,7 @@ class _Writer:
             tag=f"{SCIENCE}-{said.target}-{said.version}-{platform.name}",
             dockerfile=path / DOCKERFILE,
             context=path,
-            stamps=self._stamps(f"{LABEL}.{SCIENCE}.{said.target}", self._name(said.version.text)),
+            post_build_labels=self._stamps(f"{LABEL}.{SCIENCE}.{said.target}", self._name(said.version.text)),
             where=said.manifest,
             test=self._test((path, said.folder)),
         )
@@ -172,7 +172,7 @@ class _Writer:
             yield files
         bases = self._tree.compat_bases[release, platform.oci]
         built = self._name(version)
-        stamps = self._stamps(f"{LABEL}.{COMPAT}", f"{image}:{built}")
+        post_build_labels = self._stamps(f"{LABEL}.{COMPAT}", f"{image}:{built}")
         step = self._step(
             COMPAT,
             name,
@@ -182,7 +182,10 @@ class _Writer:
             tag=f"{COMPAT}-{name}-{platform.name}",
             dockerfile=folder / f"{name}.Dockerfile",
             context=folder / "context",
-            stamps=(*stamps, PostBuildLabel(name=VARIABLE, value=f"{image}:{built}", variable=True)),
+            post_build_labels=(
+                *post_build_labels,
+                PostBuildLabel(name=VARIABLE, value=f"{image}:{built}", variable=True),
+            ),
             where=layers[-1].manifest,
             test=self._test(*((layer.path, layer.folder) for layer in reversed(layers))),
         )
@@ -222,7 +225,7 @@ class _Writer:
             tag=f"{FILES_OPTION}-{name}-{platform.name}",
             dockerfile=self._folder(layers) / "files.Dockerfile",
             context=self._folder(layers) / "context",
-            stamps=(),
+            post_build_labels=(),
             where=layers[-1].manifest,
         )
         text = piece.text.encode("utf-8", "surrogateescape")
@@ -243,7 +246,7 @@ class _Writer:
         tag: str,
         dockerfile: Path,
         context: Path,
-        stamps: tuple[PostBuildLabel, ...],
+        post_build_labels: tuple[PostBuildLabel, ...],
         where: str,
         test: Path | None = None,
     ) -> Step:
@@ -261,7 +264,7 @@ class _Writer:
             context=context,
             images=tuple(self._input(base) for base in bases.bases),
             identity=identity,
-            stamps=stamps,
+            post_build_labels=post_build_labels,
             repository=self._place.home,
             tag=tag,
             parent=bases.parent,

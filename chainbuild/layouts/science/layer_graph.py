@@ -53,17 +53,17 @@ class LayerGraph(Struct, frozen=True, kw_only=True):
 def grow(
     layers: Iterable[ScienceLayer], below: Mapping[str, tuple[str, ...]], problems: list[Problem]
 ) -> LayerGraph | None:
-    """The forest; None where layers stand on each other in a circle. Everything that is wrong goes to `problems`."""
+    """The layer_graph; None where layers stand on each other in a circle. Everything that is wrong goes to `problems`."""
     by_target = {layer.target: layer for layer in layers}
     order = topological_order(below)
     if len(order) < len(by_target):
         problems.append(_circle(by_target, find_cycle(below, order)))
         return None
-    forest = LayerGraph(
+    layer_graph = LayerGraph(
         layers=tuple(by_target[target] for target in order), by_target=by_target, below=below, finals={}
     )
-    _check_versions(forest, problems)
-    return replace(forest, finals=_finals(forest, problems))
+    _check_versions(layer_graph, problems)
+    return replace(layer_graph, finals=_finals(layer_graph, problems))
 
 
 def _circle(by_target: Mapping[str, ScienceLayer], path: tuple[str, ...]) -> Problem:
@@ -75,9 +75,9 @@ def _circle(by_target: Mapping[str, ScienceLayer], path: tuple[str, ...]) -> Pro
     )
 
 
-def _check_versions(forest: LayerGraph, problems: list[Problem]) -> None:
-    by_target = forest.by_target
-    for layer in forest.layers:
+def _check_versions(layer_graph: LayerGraph, problems: list[Problem]) -> None:
+    by_target = layer_graph.by_target
+    for layer in layer_graph.layers:
         problems.extend(
             Problem(
                 path=layer.said.manifest,
@@ -85,24 +85,24 @@ def _check_versions(forest: LayerGraph, problems: list[Problem]) -> None:
                 message=f"{layer.said.release} stands on {base.layer}, a higher version of the same image",
                 hint=f"Give it a version after {base.version}, or let it stand on an older layer.",
             )
-            for base in (by_target[target].said for target in forest.below[layer.target])
+            for base in (by_target[target].said for target in layer_graph.below[layer.target])
             if base.image == layer.said.image and base.version > layer.said.version
         )
 
 
-def _finals(forest: LayerGraph, problems: list[Problem]) -> dict[str, str]:
+def _finals(layer_graph: LayerGraph, problems: list[Problem]) -> dict[str, str]:
     """For each `image:version` the one layer that no other one of the same image and version stands on."""
     groups: dict[str, list[str]] = {}
-    for layer in forest.layers:
+    for layer in layer_graph.layers:
         groups.setdefault(layer.said.release, []).append(layer.target)
     finals: dict[str, str] = {}
-    by_target = forest.by_target
+    by_target = layer_graph.by_target
     for release, targets in groups.items():
-        consumed = {base for target in targets for base in forest.below[target]}
+        consumed = {base for target in targets for base in layer_graph.below[target]}
         left = [target for target in targets if target not in consumed]
         if len(left) > 1:
             # One may stand on another through layers of other images.
-            left = [target for target in left if not _stands_below(forest, target, left)]
+            left = [target for target in left if not _stands_below(layer_graph, target, left)]
         finals[release] = left[-1]
         if len(left) > 1:
             said = by_target[left[-1]].said
@@ -118,8 +118,8 @@ def _finals(forest: LayerGraph, problems: list[Problem]) -> dict[str, str]:
     return finals
 
 
-def _stands_below(forest: LayerGraph, target: str, others: Iterable[str]) -> bool:
-    above = forest.with_dependents([target])
+def _stands_below(layer_graph: LayerGraph, target: str, others: Iterable[str]) -> bool:
+    above = layer_graph.with_dependents([target])
     return any(other in above for other in others if other != target)
 
 
@@ -149,7 +149,7 @@ class LayerSelection(Struct, frozen=True, kw_only=True):
 
 
 def select(
-    forest: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, changed: Iterable[str]
+    layer_graph: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, changed: Iterable[str]
 ) -> LayerSelection:
     """What is selected when these folders (`science/a`, `compat/b`) have changed.
 
@@ -157,28 +157,30 @@ def select(
     at with all the others.
     """
     starts = frozenset(changed) if wanted.everything else frozenset(changed).difference(wanted.ignore)
-    begun = {layer.target for layer in forest.layers if layer.said.folder in starts}
-    targets = forest.with_dependents(begun)
+    begun = {layer.target for layer in layer_graph.layers if layer.said.folder in starts}
+    targets = layer_graph.with_dependents(begun)
     with_new = {name for name in compat if any(layer.folder in starts for layer in order_of(name, compat))}
-    releases = _releases(forest, targets, with_new)
+    releases = _releases(layer_graph, targets, with_new)
     return LayerSelection(targets=targets, releases=releases, ignored=frozenset(wanted.ignore))
 
 
-def _releases(forest: LayerGraph, targets: frozenset[str], compat: Iterable[str]) -> frozenset[str]:
-    by_target = forest.by_target
+def _releases(layer_graph: LayerGraph, targets: frozenset[str], compat: Iterable[str]) -> frozenset[str]:
+    by_target = layer_graph.by_target
     updated = frozenset(compat)
     return frozenset(
         release
-        for release, target in forest.finals.items()
+        for release, target in layer_graph.finals.items()
         if by_target[target].said.compat and (target in targets or by_target[target].said.compat in updated)
     )
 
 
 def changed_folders(
-    forest: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, git: Git
+    layer_graph: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, git: Git
 ) -> frozenset[str]:
     """The layers' folders that the selection begins with. Errors: `WrongUseError`."""
-    every = frozenset((*(layer.said.folder for layer in forest.layers), *(layer.folder for layer in compat.values())))
+    every = frozenset(
+        (*(layer.said.folder for layer in layer_graph.layers), *(layer.folder for layer in compat.values()))
+    )
     if wanted.include:
         return frozenset(wanted.include)
     if wanted.ref is None:

@@ -32,9 +32,9 @@ class LostRelease(Struct, frozen=True, kw_only=True):
         )
 
 
-def find_lost_since(forest: LayerGraph, git: Git, span: CommitRange) -> tuple[LostRelease, ...]:
+def find_lost_since(layer_graph: LayerGraph, git: Git, span: CommitRange) -> tuple[LostRelease, ...]:
     """What the changes since a commit take the last final layer from: a layer that went, or got another version."""
-    now = {layer.said.folder: layer.said for layer in forest.layers}
+    now = {layer.said.folder: layer.said for layer in layer_graph.layers}
     lost: dict[str, LostRelease] = {}
     for path in git.changed(span, (SCIENCE,)):
         folder, _, name = path.rpartition("/")
@@ -42,7 +42,7 @@ def find_lost_since(forest: LayerGraph, git: Git, span: CommitRange) -> tuple[Lo
             continue
         raw = git.before(span, path)
         before = describe(raw, folder, []) if raw is not None else None
-        if before is None or before.release in forest.finals:
+        if before is None or before.release in layer_graph.finals:
             continue
         lost[before.release] = _lost(before, now.get(folder))
     return tuple(lost.values())
@@ -58,12 +58,12 @@ def _lost(before: Described, now: Described | None) -> LostRelease:
     return LostRelease(release=before.release, where=now.manifest, line=line, how=how)
 
 
-def lost_releases(forest: LayerGraph, released: Iterable[str]) -> tuple[LostRelease, ...]:
+def lost_releases(layer_graph: LayerGraph, released: Iterable[str]) -> tuple[LostRelease, ...]:
     """What was released and has no final layer."""
     return tuple(
         LostRelease(release=release, how=f"{release} was released, and no layer here is of that image and version")
         for release in sorted(released)
-        if release not in forest.finals
+        if release not in layer_graph.finals
     )
 
 

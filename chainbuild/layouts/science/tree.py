@@ -50,7 +50,7 @@ class ScienceTree(Struct, frozen=True, kw_only=True):
     """The tree. `science_bases` and `compat_bases` tell what each layer and each final image reads, per platform."""
 
     root: Path
-    forest: LayerGraph
+    layer_graph: LayerGraph
     compat: Mapping[str, CompatLayer]
     science_bases: Mapping[Spot, LayerImages]
     merged: Mapping[str, MergedDockerfile]
@@ -63,7 +63,7 @@ class ScienceTree(Struct, frozen=True, kw_only=True):
 
     def compat_of(self, release: str) -> tuple[CompatLayer, ...]:
         """The compat layers of a final image, the lowest first."""
-        name = self.forest.by_target[self.forest.finals[release]].said.compat
+        name = self.layer_graph.by_target[self.layer_graph.finals[release]].said.compat
         return order_of(name, self.compat) if name else ()
 
 
@@ -107,15 +107,15 @@ def read_tree(
         target: tuple(dict.fromkeys(base for platform in platforms for base in bases[target, platform.oci].targets))
         for target in by_target
     }
-    forest = grow(layers, below, problems)
-    if forest is None or problems:
+    layer_graph = grow(layers, below, problems)
+    if layer_graph is None or problems:
         raise WrongUseError(problems)
-    return _with_compat(root, forest, compat, bases, reader, platforms)
+    return _with_compat(root, layer_graph, compat, bases, reader, platforms)
 
 
 def _with_compat(
     root: Path,
-    forest: LayerGraph,
+    layer_graph: LayerGraph,
     compat: Mapping[str, CompatLayer],
     science_bases: dict[Spot, LayerImages],
     reader: Reader,
@@ -125,8 +125,8 @@ def _with_compat(
     compat_bases: dict[Spot, LayerImages] = {}
     joined: dict[str, tuple[MergedDockerfile, Mapping[str, LayerImages]]] = {}
     read: dict[Spot, LayerImages] = {}
-    for release, target in forest.finals.items():
-        said = forest.by_target[target].said
+    for release, target in layer_graph.finals.items():
+        said = layer_graph.by_target[target].said
         if said.compat is None:
             continue
         parts = order_of(said.compat, compat)
@@ -148,7 +148,7 @@ def _with_compat(
     old = (one for found in (*science_bases.values(), *compat_bases.values()) for one in found.old)
     return ScienceTree(
         root=root,
-        forest=forest,
+        layer_graph=layer_graph,
         compat=compat,
         science_bases=science_bases,
         merged=merged,

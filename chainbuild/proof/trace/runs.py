@@ -67,13 +67,15 @@ class TraceTarget(Struct, frozen=True, kw_only=True):
     only_if_it_passes: bool = False
 
     @classmethod
-    def of_trial(cls, trial: ImageTest, *, in_production: bool = False, only_if_it_passes: bool = False) -> TraceTarget:
+    def of_trial(
+        cls, image_test: ImageTest, *, in_production: bool = False, only_if_it_passes: bool = False
+    ) -> TraceTarget:
         """Return the test of a step that `trials.read_trial` read."""
         return cls(
-            name=trial.path.name,
-            program=trial.path,
-            network=trial.network,
-            seconds=trial.seconds,
+            name=image_test.path.name,
+            program=image_test.path,
+            network=image_test.network,
+            seconds=image_test.seconds,
             in_production=in_production or only_if_it_passes,
             only_if_it_passes=only_if_it_passes,
         )

@@ -143,14 +143,14 @@ def test_one_name_on_two_platforms_is_two_images_of_the_key(world: World) -> Non
     world.write({"stock/10-Dockerfile-base": f"{text}COPY --from=a x y\nCOPY --from=b x z\n"})
     graph = world.graph((AMD64,))
     step = graph.by_id["amd64/stock/10-base"]
-    decider = world.decider(graph, world.found(graph))
-    images = decider.images(step, {})
+    planner = world.planner(graph, world.found(graph))
+    images = planner.images(step, {})
     names = {"fat:1", "fat:1 for linux/arm64", "BASE_IMAGE"}
     assert images.keys() == names
-    components = decider.components(step, {})
+    components = planner.components(step, {})
     assert components.images.keys() == names
     other = {**images, "fat:1 for linux/arm64": replace(images["fat:1"], identity="sha256:other")}
-    assert decider._inputs.components(step, other).key != components.key
+    assert planner._inputs.components(step, other).key != components.key
     assert {image.platform for image in step.images if image.as_context} == {AMD64, ARM64}
 
 
@@ -158,11 +158,11 @@ def test_trigger_of_a_parent_that_reads_an_unknown_image_is_a_problem(world: Wor
     world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x\n"})
     graph = world.graph((AMD64,))
     step = graph.by_id["amd64/stock/10-base"]
-    decider = world.decider(graph, world.found(graph))
-    images = decider.images(step, {})
+    planner = world.planner(graph, world.found(graph))
+    images = planner.images(step, {})
     images["BASE_IMAGE"] = replace(images["BASE_IMAGE"], on_build=("COPY --from=tools:1 /x /x",))
     with pytest.raises(WrongUseError) as caught:
-        decider._inputs.components(step, images)
+        planner._inputs.components(step, images)
     (problem,) = caught.value.problems
     assert "of this FROM's image reads tools:1" in problem.message
     assert "--build-context tools:1=docker-image://tools:1" in problem.hint

@@ -33,13 +33,13 @@ CHAIN: dict[str, bytes | str | None] = {
 DATA = {"/usr/share/stars/a/catalogue", "/usr/share/moon/map", "/usr/share/moon/map.1", "/opt/own/table"}
 
 
-def job(tmp_path, chain=CHAIN, production=GLIBC, *, additional=(), **wishes):
+def job(tmp_path, chain=CHAIN, production=GLIBC, *, additional=(), **options):
     order = Order(
         chain=plant(tmp_path / "chain", {**GLIBC, **chain}),
         production=plant(tmp_path / "production", production),
         output=str(tmp_path / "out"),
         additional_files=additional,
-        wishes=MinimizeArgs(**wishes),
+        arguments=MinimizeArgs(**options),
         package_records=False,
     )
     report = minimize_report(pack(order))

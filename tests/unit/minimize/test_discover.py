@@ -19,13 +19,13 @@ LIB = "/usr/lib/x86_64-linux-gnu"
 OPENS = b"\0libplug.so.2\0"
 
 
-def job(tmp_path, chain, production=GLIBC, additional=(), **wishes):
+def job(tmp_path, chain, production=GLIBC, additional=(), **options):
     order = Order(
         chain=plant(tmp_path / "chain", {**GLIBC, **chain}),
         production=plant(tmp_path / "production", production),
         output=str(tmp_path / "out"),
         additional_files=additional,
-        wishes=MinimizeArgs(**wishes),
+        arguments=MinimizeArgs(**options),
     )
     report = minimize_report(pack(order))
     walk = RootFileSystem(order.output).walk("/")

@@ -24,7 +24,7 @@ from tests.support.elf_builder import GLIBC, library, plant, program, with_secti
 
 LIB = "/usr/lib/x86_64-linux-gnu"
 EVERYTHING = {
-    "wishes": MinimizeArgs(keep_dlopen=True, keep_plugins=True, keep_interpreters=True, keep_all_data=True),
+    "arguments": MinimizeArgs(keep_dlopen=True, keep_plugins=True, keep_interpreters=True, keep_all_data=True),
     "trim": Trim(**dict.fromkeys(SWITCHES, True)),
     "sbom": True,
 }

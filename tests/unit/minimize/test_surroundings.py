@@ -21,13 +21,13 @@ LIB = "/usr/lib/x86_64-linux-gnu"
 BARE = {"/etc/hostname": b""}
 
 
-def job(tmp_path, chain, production=GLIBC, *, additional=(), environment=None, **wishes):
+def job(tmp_path, chain, production=GLIBC, *, additional=(), environment=None, **options):
     order = Order(
         chain=plant(tmp_path / "chain", {**GLIBC, **chain}),
         production=plant(tmp_path / "production", production),
         output=str(tmp_path / "out"),
         additional_files=additional,
-        wishes=MinimizeArgs(**wishes),
+        arguments=MinimizeArgs(**options),
         environment=environment or Environment(),
         package_records=False,
     )

@@ -42,7 +42,7 @@ def why(world: World, step: str, options: Sequence[str] = ("stock",)) -> Explana
         emit=world.events.append,
         driver=BuildxDriver(),
     )
-    return explain(BuildRequest(graph=graph, settings=settings, wishes=ExecutionOptions()), session, graph.by_id[step])
+    return explain(BuildRequest(graph=graph, settings=settings, options=ExecutionOptions()), session, graph.by_id[step])
 
 
 def shown(explanation: Explanation) -> str:

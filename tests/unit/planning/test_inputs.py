@@ -28,11 +28,11 @@ def world(tmp_path: Path) -> World:
 
 def components(world: World, step: str = VENV) -> Components:
     graph = world.graph()
-    decider = world.decider(graph, world.found(graph))
+    planner = world.planner(graph, world.found(graph))
     from chainbuild.planning.planner import ImageFacts
 
     known = {one.id: ImageFacts(identity=f"sha256:{one.id}") for one in graph}
-    return decider.components(graph.by_id[step], known)
+    return planner.components(graph.by_id[step], known)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from chainbuild.planning.planner import (
     digest_note,
     facts_of,
     make_plan,
-    taken_before,
+    pinned_before,
     until,
 )
 from chainbuild.records.keys import Components
@@ -133,7 +133,7 @@ produce  amd64/stock/production: parent 10-base: base image fat:1 moved from <1>
 
 
 def test_an_image_that_was_deleted(built: World) -> None:
-    built.host.forget(built.plan().decisions[2].reuse.image)  # type: ignore[union-attr]
+    built.host.forget(built.plan().decisions[2].cached_record.image)  # type: ignore[union-attr]
     assert (
         told(built.plan())
         == """\
@@ -395,7 +395,7 @@ def test_from_needs_what_comes_before(world: World) -> None:
 
 
 def test_from_needs_the_image_too(built: World) -> None:
-    built.host.forget(built.plan().decisions[0].reuse.image)  # type: ignore[union-attr]
+    built.host.forget(built.plan().decisions[0].cached_record.image)  # type: ignore[union-attr]
     with pytest.raises(WrongUseError, match="--from 20"):
         built.plan(first=20)
 
@@ -420,10 +420,10 @@ build    amd64/stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"\
 
 
 def test_taken_before_leaves_the_stages(world: World) -> None:
-    assert set(taken_before(world.graph(), 30)) == {BASE, BLAS}
+    assert set(pinned_before(world.graph(), 30)) == {BASE, BLAS}
 
 
-# The decider alone ----------------------------------------------------------------------------------------------------
+# The planner alone ----------------------------------------------------------------------------------------------------
 
 REPOSITORY = ImageReference("localhost:5000", "team/atom")
 DIGEST = Digest("sha256:" + "1" * 64)
@@ -474,7 +474,7 @@ class FakeInputs:
     def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
         return ()
 
-    def fresh(self) -> FakeInputs:
+    def with_fresh_inputs(self) -> FakeInputs:
         return FakeInputs()
 
 
@@ -501,25 +501,25 @@ def graph(world: World) -> Graph:
 
 def test_the_newest_record_only_explains(graph: Graph) -> None:
     records, inputs = FakeRecords(), FakeInputs()
-    decider = Planner(records, inputs, lambda step: {"BASE_IMAGE": ImageFacts(identity="base")})  # type: ignore[arg-type]
+    planner = Planner(records, inputs, lambda step: {"BASE_IMAGE": ImageFacts(identity="base")})  # type: ignore[arg-type]
     step = next(iter(graph))
-    now = decider.components(step, {})
+    now = planner.components(step, {})
     records.newest[step.family] = record(now)
-    decision = decider.decide(step, {})
+    decision = planner.plan_step(step, {})
     assert (decision.action, decision.reason) == ("build", "its record was deleted from the registry")
     records.by_key[now.key] = record(now)
-    assert decider.decide(step, {}).action == "reuse"
+    assert planner.plan_step(step, {}).action == "reuse"
     records.gone.add(now.key)
-    assert decider.decide(step, {}).reason == "its image was deleted from the registry"
+    assert planner.plan_step(step, {}).reason == "its image was deleted from the registry"
 
 
 def test_expected_seconds_are_those_of_the_last_time(graph: Graph) -> None:
     records = FakeRecords()
-    decider = Planner(records, FakeInputs(), lambda step: {})  # type: ignore[arg-type]
+    planner = Planner(records, FakeInputs(), lambda step: {})  # type: ignore[arg-type]
     for step in graph:
         if step.name != "30-venv":
             records.newest[step.family] = record(Components(dockerfile="other", platform="linux/amd64"))
-    plan = make_plan(graph, decider)
+    plan = make_plan(graph, planner)
     expected = {decision.step.name: decision.expected_seconds for decision in plan.decisions}
     assert expected == {"10-base": 60.0, "20-blas": 60.0, "30-venv": None, "minimize": 60.0, "production": 60.0}
     assert plan.expected_seconds == 240.0
@@ -527,8 +527,8 @@ def test_expected_seconds_are_those_of_the_last_time(graph: Graph) -> None:
 
 def test_a_fresh_decider_looks_again(graph: Graph) -> None:
     inputs = FakeInputs()
-    decider = Planner(FakeRecords(), inputs, lambda step: {}, taken={"x": "--from 1"})  # type: ignore[arg-type]
-    fresh = decider.fresh()
+    planner = Planner(FakeRecords(), inputs, lambda step: {}, pinned_steps={"x": "--from 1"})  # type: ignore[arg-type]
+    fresh = planner.with_fresh_inputs()
     assert fresh._inputs is not inputs  # type: ignore[comparison-overlap]
     assert fresh._taken == {"x": "--from 1"}
 
@@ -540,12 +540,12 @@ def test_an_image_that_is_no_base_is_called_an_image(graph: Graph) -> None:
     before = Components(dockerfile="10-base", platform="linux/amd64", images={"golang:1.22": "sha256:" + "1" * 64})
     records = FakeRecords()
     records.newest[step.family] = record(before, notes={digest_note("golang:1.22"): "sha256:" + "3" * 64})
-    decider = Planner(
+    planner = Planner(
         records,
         FakeInputs(),  # type: ignore[arg-type]
         lambda _: {"golang:1.22": ImageFacts(identity="sha256:" + "2" * 64, digest="sha256:" + "4" * 64)},
     )
-    decision = decider.decide(step, {})
+    decision = planner.plan_step(step, {})
     assert decision.reason == f"image golang:1.22 moved from {'3' * 12} to {'4' * 12}"
 
 
@@ -602,7 +602,7 @@ def test_the_plan_and_the_run_say_the_same(built: World) -> None:
 
 
 def test_a_decision_has_the_plan_s_word(graph: Graph) -> None:
-    words = {step.name: Decision(step=step, reuse=None, reason="").action for step in graph}
+    words = {step.name: Decision(step=step, cached_record=None, reason="").action for step in graph}
     assert words == {
         "10-base": "build",
         "20-blas": "build",

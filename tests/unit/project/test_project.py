@@ -209,7 +209,7 @@ def test_what_is_typed_wins() -> None:
 def test_strict_is_of_the_project_unless_it_is_typed(line: str, typed: bool | None, strict: bool) -> None:
     made = project(OPTIONS + line, THREE_STEPS)
     assert merged_words(made, Typed(strict=typed)).strict is strict
-    assert run(OPTIONS + line, THREE_STEPS, strict=typed).request.wishes.strict is strict
+    assert run(OPTIONS + line, THREE_STEPS, strict=typed).request.options.strict is strict
 
 
 def test_production_of_a_project_may_be_scratch() -> None:
@@ -244,8 +244,8 @@ def test_build_args_go_to_who_declares_them_and_typed_ones_win() -> None:
 def test_a_part_of_the_chain() -> None:
     request = run(OPTIONS, THREE_STEPS, until=20).request
     assert [step.name for step in request.graph] == ["10-base", "20-blas"]
-    assert run(OPTIONS, THREE_STEPS, first=20).request.wishes.first == 20
-    assert run(OPTIONS, THREE_STEPS, only=20).request.wishes.first == 20
+    assert run(OPTIONS, THREE_STEPS, first=20).request.options.first == 20
+    assert run(OPTIONS, THREE_STEPS, only=20).request.options.first == 20
     assert "no step has that number" in wrong(OPTIONS, THREE_STEPS, first=21)[0]
     text = OPTIONS + LAYERS.partition("\n")[2]
     assert "--from, --only and --until need a single OPTION" in wrong(text, FOLDERS, until=20)[0]

@@ -44,7 +44,7 @@ def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
     graph = world.graph()
     found = world.found(graph)
     world.fake.log.clear()
-    decider = Planner(
+    planner = Planner(
         world.records,
         InputReader(AMD64),
         lambda step: _external_facts(step, found),
@@ -52,7 +52,7 @@ def plan(world: World, *, renewal: Renewal | None = None) -> Plan:
         clock=lambda: world.now,
         index=index_of(world, graph),
     )
-    return make_plan(graph, decider)
+    return make_plan(graph, planner)
 
 
 def actions(made: Plan) -> list[tuple[str, str]]:
@@ -105,7 +105,7 @@ def test_a_record_that_was_written_anew_outdates_the_book(world: World) -> None:
     world.now += 1000
     world.driver.content = lambda order: f"other content of {order.step}"
     world.run(renewal=Renewal(refresh=True, since=world.now))
-    reused = {decision.step.name: decision.reuse for decision in plan(world).decisions}
+    reused = {decision.step.name: decision.cached_record for decision in plan(world).decisions}
     first = reused["10-base"]
     assert first is not None
     assert first.image != old["10-base"].image

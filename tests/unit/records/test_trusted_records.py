@@ -43,7 +43,7 @@ def as_user(world: World, number: int) -> World:
 
 
 def record_of(world: World, step: str = BASE) -> Record:
-    (record,) = [one.reuse for one in world.plan().decisions if one.step.id == step]
+    (record,) = [one.cached_record for one in world.plan().decisions if one.step.id == step]
     assert record is not None
     return record
 
@@ -59,7 +59,7 @@ def names_of(record: Record) -> tuple[ImageReference, ...]:
 
 
 def reasons(world: World) -> dict[str, str]:
-    return {one.step.id: one.reason for one in world.plan().decisions if one.reuse is None}
+    return {one.step.id: one.reason for one in world.plan().decisions if one.cached_record is None}
 
 
 def test_records_of_an_unknown_key_are_a_reason_to_build_that_names_it(built: World) -> None:

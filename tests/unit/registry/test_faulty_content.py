@@ -91,7 +91,7 @@ def test_plan_with_a_registry_that_cannot_answer_raises(world: Watched, kind: st
     found = world.found(graph)
     world.fake.answers = [BUSY[kind]] * 200
     with pytest.raises(RegistryError) as raised:
-        make_plan(graph, world.decider(graph, found))
+        make_plan(graph, world.planner(graph, found))
     assert not isinstance(raised.value, NotFoundInRegistryError)
 
 

@@ -39,11 +39,11 @@ def test_a_plain_run(words: RunOptions, tmp_path: Path) -> None:
     assert str(request.graph.repo) == "team/atom"
     assert request.settings.root == tmp_path
     assert str(request.settings.chain) == "localhost:5000"
-    wishes = request.wishes
-    assert (wishes.jobs, wishes.keep_going, wishes.load, wishes.push) == (None, False, True, False)
-    assert wishes.first is None
-    assert wishes.seconds_left is None
-    assert not wishes.renewal.refresh
+    options = request.options
+    assert (options.jobs, options.keep_going, options.load, options.push) == (None, False, True, False)
+    assert options.first is None
+    assert options.seconds_left is None
+    assert not options.renewal.refresh
     assert next(iter(request.graph)).repository.name == "localhost:5000/team/atom"
 
 
@@ -74,18 +74,18 @@ def test_a_run_with_everything(words: RunOptions, tmp_path: Path) -> None:
     assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "ZEN")]
     assert dict(step.contexts) == {"sources": str(tmp_path / "src"), "more": "https://example.com/x.git"}
     assert [secret.id for secret in step.secrets] == ["token"]
-    assert request.wishes.renewal.refresh_after == 7 * 86400
-    assert request.wishes.seconds_left is not None
-    assert 16000 < request.wishes.seconds_left() <= 16200
+    assert request.options.renewal.refresh_after == 7 * 86400
+    assert request.options.seconds_left is not None
+    assert 16000 < request.options.seconds_left() <= 16200
 
 
 def test_from_only_and_until(words: RunOptions) -> None:
-    assert read(words, first=20).wishes.first == 20
+    assert read(words, first=20).options.first == 20
     cut = read(words, until=20)
     assert [step.name for step in cut.graph] == ["10-base", "20-blas"]
     only = read(words, only=20)
     assert [step.name for step in only.graph] == ["10-base", "20-blas"]
-    assert only.wishes.first == 20
+    assert only.options.first == 20
     assert [step.name for step in read(words, first=20, until=20).graph] == ["10-base", "20-blas"]
 
 

@@ -101,7 +101,7 @@ def test_the_words_of_a_layer(tmp_path: Path, world: World) -> None:
     assert step.repository.name == "ghcr.io/org/meehan/analysisbase"
     assert str(step.image("BASEIMAGE").source) == "meehan/slc6-atlasos"
     assert [(arg.name, arg.value) for arg in step.args] == [("RELEASE", "22")]
-    assert made.request.wishes.jobs == 2
+    assert made.request.options.jobs == 2
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

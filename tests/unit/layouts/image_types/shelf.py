@@ -131,7 +131,7 @@ class Shelf:
 
     def plan(self, *globs: str, purpose: str = "create", **words: Any) -> Plan:
         with self.laid(purpose, *globs, **words) as (_, _, run):
-            return plan_run(run.graph, self.session, run.wishes).plan
+            return plan_run(run.graph, self.session, run.options).plan
 
     def actions(self, *globs: str, **words: Any) -> dict[str, str]:
         """What a plan does to each image, without the platform."""
@@ -168,7 +168,7 @@ class Shelf:
             patch("chainbuild.execution.pipeline.check_builders"),
             patch("chainbuild.execution.pipeline.tree_notes", return_value={}),
         ):
-            return build_run(run.graph, self.session, run.wishes)
+            return build_run(run.graph, self.session, run.options)
 
     @property
     def built(self) -> list[str]:

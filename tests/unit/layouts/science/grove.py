@@ -211,7 +211,7 @@ class Grove:
     def plan(self, **words: Any) -> Plan:
         with self.laid(**words) as (request, _, run):
             check_releases(request, self.session)
-            return plan_run(run.graph, self.session, run.wishes).plan
+            return plan_run(run.graph, self.session, run.options).plan
 
     def run(self, **words: Any) -> RunOutcome:
         self.driver.orders.clear()
@@ -222,7 +222,7 @@ class Grove:
                 patch("chainbuild.execution.pipeline.check_builders"),
                 patch("chainbuild.execution.pipeline.tree_notes", return_value={}),
             ):
-                outcome = build_run(run.graph, self.session, run.wishes)
+                outcome = build_run(run.graph, self.session, run.options)
             keep_releases(request, self.session, layout, outcome)
         return outcome
 

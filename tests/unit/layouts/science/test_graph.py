@@ -59,11 +59,11 @@ def test_without_git_there_is_no_alias_and_with_edits_none_either(grove: Grove) 
     grove.git.edits = True
     with grove.laid() as (_, layout, _):
         assert [chain.aliases for chain in layout.graph.chains] == [(), ()]
-        assert "1.0-42-f90dbd6-dirty" in [stamp.value for stamp in layout.graph.chains[0].last.stamps]
+        assert "1.0-42-f90dbd6-dirty" in [stamp.value for stamp in layout.graph.chains[0].last.post_build_labels]
     grove.git.none = True
     with grove.laid() as (_, layout, _):
         assert [chain.aliases for chain in layout.graph.chains] == [(), ()]
-        assert "1.0" in [stamp.value for stamp in layout.graph.chains[0].last.stamps]
+        assert "1.0" in [stamp.value for stamp in layout.graph.chains[0].last.post_build_labels]
 
 
 def test_the_commit_is_no_part_of_any_key(grove: Grove) -> None:

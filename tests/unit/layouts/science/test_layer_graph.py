@@ -1,4 +1,4 @@
-"""How layers stand on each other: any forest gives a plan in which everything is built once, after what it stands on."""
+"""How layers stand on each other: any layer_graph gives a plan in which everything is built once, after what it stands on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def told(grove: Grove) -> list[str]:
 
 
 def finals(grove: Grove) -> dict[str, str]:
-    return dict(grove.request().tree.forest.finals)
+    return dict(grove.request().tree.layer_graph.finals)
 
 
 def test_layers_come_after_what_they_stand_on(grove: Grove) -> None:
     grove.science("a", "FROM sci/z:1.0", image="x", version="2.0")
     grove.science("m", "FROM debian:1 AS t\nFROM sci/a:2.0\nCOPY --from=t / /", image="y")
     grove.science("z", image="x")
-    assert [layer.target for layer in grove.request().tree.forest.layers] == ["z", "a", "m"]
+    assert [layer.target for layer in grove.request().tree.layer_graph.layers] == ["z", "a", "m"]
     assert finals(grove) == {"x:1.0": "z", "x:2.0": "a", "y:1.0": "m"}
 
 

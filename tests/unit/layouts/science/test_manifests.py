@@ -100,7 +100,7 @@ def test_folders_without_a_manifest_are_none_of_ours(grove: Grove) -> None:
     grove.science("a")
     (grove.root / "science/notes").mkdir()
     (grove.root / "science/README").write_text("for people")
-    assert [layer.target for layer in grove.request().tree.forest.layers] == ["a"]
+    assert [layer.target for layer in grove.request().tree.layer_graph.layers] == ["a"]
 
 
 def test_two_layers_of_one_target(grove: Grove) -> None:

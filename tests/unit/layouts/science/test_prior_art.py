@@ -64,7 +64,7 @@ def test_bug_from_parsing_misses_half_of_what_can_be_written(grove: Grove, docke
 def test_bug_from_parsing_misses_digests(grove: Grove) -> None:
     grove.science("a", image="x")
     grove.science("b", f"FROM sci/a:1.0@sha256:{'0' * 64}", image="x")
-    assert grove.request().tree.forest.finals == {"x:1.0": "b"}
+    assert grove.request().tree.layer_graph.finals == {"x:1.0": "b"}
 
 
 def test_bug_from_ignores_the_registry(grove: Grove) -> None:
@@ -215,7 +215,7 @@ def test_bug_comments_in_the_json_do_not_parse(grove: Grove) -> None:
     (grove.root / "science/a/sciserver-image.json").write_text(
         '{\n  # the name\n  "image": "sciserver-essentials",\n\n  // and\n  "version": "2.4" # the version\n}\n'
     )
-    assert list(grove.request().tree.forest.finals) == ["sciserver-essentials:2.4"]
+    assert list(grove.request().tree.layer_graph.finals) == ["sciserver-essentials:2.4"]
 
 
 def test_bug_no_orphan_protection(grove: Grove) -> None:
