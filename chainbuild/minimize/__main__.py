@@ -1,9 +1,9 @@
-"""The command inside a build stage: ``python3 -m chainbuild.minimize COMMAND``; see docs/stages.md.
+"""The command inside a build stage: `python3 -m chainbuild.minimize COMMAND`; see docs/stages.md.
 
-Exit codes: 0 done and well, 1 there are problems (they are told and are in the report), 2 wrong use.
+Exit codes: 0 success, 1 problems (printed and in the report), 2 invalid usage.
 """
 
-# A command: it prints, and its paths may hold bytes that are no text
+# A command: it prints, and its paths may contain bytes that are not valid text
 # ruff: noqa: PTH112, PTH208, T201
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; gives its exit code."""
+    """Run the command and return its exit code."""
     parser = _parser()
     try:
         options = parser.parse_args(arguments)
@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
             if folder is not None and not os.path.isdir(folder):
                 parser.error(f"{folder}: no such folder")
         if options.command == "pack" and os.path.isdir(options.output) and os.listdir(options.output):
-            parser.error(f"{options.output}: it is not empty")
+            parser.error(f"{options.output}: the output folder is not empty")
         if options.command in ("pack", "sbom") and not (os.environ.get("SOURCE_DATE_EPOCH") or "0").isdecimal():
-            parser.error("SOURCE_DATE_EPOCH is not a number of seconds")
+            parser.error("SOURCE_DATE_EPOCH must be a number of seconds")
     except SystemExit as stop:
         return int(stop.code or 0)
     commands = {
@@ -75,41 +75,43 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chainbuild.minimize", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="collect what a production image needs of the image at ROOT")
+    packing = commands.add_parser("pack", help="collect the files of the image at ROOT that a production image needs")
     _add_packing(packing)
-    proving = commands.add_parser("verify", help="prove that every ELF file of ROOT finds what it needs")
+    proving = commands.add_parser("verify", help="check that every ELF file of ROOT finds the libraries it needs")
     proving.add_argument("root", metavar="ROOT")
-    proving.add_argument("--baseline", metavar="ROOT2", help="the bare production image, whose own faults are warnings")
+    proving.add_argument(
+        "--baseline", metavar="ROOT2", help="the bare production image; its own faults are reported as warnings"
+    )
     proving.add_argument("--report", metavar="FILE")
-    proving.add_argument("--json", action="store_true", help="print the report")
+    proving.add_argument("--json", action="store_true", help="print the report as JSON")
     proving.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     proving.add_argument("--python-path", default="", metavar="PATHS", help="the image's PYTHONPATH")
     proving.add_argument("--configuration", type=_settings, metavar="FILE", help="the image's configuration (JSON)")
-    closing = commands.add_parser("closure", help="list what the ELF files at PATHS of ROOT need")
+    closing = commands.add_parser("closure", help="list the libraries that the ELF files at PATHS of ROOT need")
     closing.add_argument("root", metavar="ROOT")
     closing.add_argument("paths", nargs="*", metavar="PATHS", help="patterns inside ROOT (default: everything)")
     closing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
-    closing.add_argument("--each", action="store_true", help="also list by file, as ldd does")
+    closing.add_argument("--each", action="store_true", help="also list the libraries of each file, as ldd does")
     closing.add_argument("--json", action="store_true", help="print JSON")
     listing = commands.add_parser("sbom", help="write an SPDX document about everything in ROOT")
     listing.add_argument("root", metavar="ROOT")
     listing.add_argument("--output", default="-", metavar="FILE")
-    listing.add_argument("--name", default="image", help="what the document calls the image")
-    explaining = commands.add_parser("explain", help="say by which chain of needs a file is in the result")
-    explaining.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
-    explaining.add_argument("files", nargs="+", metavar="FILE", help="a path in either image, or a bare name")
-    listing = commands.add_parser("removed", help="list by package what was left out")
-    listing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
-    listing.add_argument("--files", action="store_true", help="also the largest files of each package")
-    drawing = commands.add_parser("html", help="draw both images as a page")
-    drawing.add_argument("report", type=_report, metavar="REPORT", help="what pack wrote")
+    listing.add_argument("--name", default="image", help="name of the image in the document (default: image)")
+    explaining = commands.add_parser("explain", help="explain why a file is in the result")
+    explaining.add_argument("report", type=_report, metavar="REPORT", help="the report that pack wrote")
+    explaining.add_argument("files", nargs="+", metavar="FILE", help="a path in either image, or a file name")
+    listing = commands.add_parser("removed", help="list the files that were left out, by package")
+    listing.add_argument("report", type=_report, metavar="REPORT", help="the report that pack wrote")
+    listing.add_argument("--files", action="store_true", help="also list the largest files of each package")
+    drawing = commands.add_parser("html", help="draw both images as an HTML page")
+    drawing.add_argument("report", type=_report, metavar="REPORT", help="the report that pack wrote")
     drawing.add_argument("--output", default="-", metavar="FILE")
     drawing.add_argument("--title", default="Minimized image")
-    stamping = commands.add_parser("stamp", help="print a digest of the times and the hard links of the tree at ROOT")
+    stamping = commands.add_parser("stamp", help="print a digest of the file times and hard links of the tree at ROOT")
     stamping.add_argument("root", metavar="ROOT")
-    owning = commands.add_parser("whose", help="say where files are in ROOT, and of which package")
+    owning = commands.add_parser("whose", help="report where files are in ROOT, and which packages own them")
     owning.add_argument("root", metavar="ROOT")
-    owning.add_argument("--questions", required=True, metavar="FILE", help="what is looked for (JSON)")
+    owning.add_argument("--questions", required=True, metavar="FILE", help="the files to look for (JSON)")
     owning.add_argument("--output", default="-", metavar="FILE")
     return parser
 
@@ -117,10 +119,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_packing(packing: argparse.ArgumentParser) -> None:
     packing.add_argument("root", metavar="ROOT")
     packing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
-    packing.add_argument("--output", required=True, metavar="DIR", help="where the tree is written; empty or absent")
+    packing.add_argument(
+        "--output", required=True, metavar="DIR", help="folder to write the tree to; must be empty or missing"
+    )
     packing.add_argument("--report", required=True, metavar="FILE")
-    packing.add_argument("--additional-lib-locations", default="", metavar="GLOBS", help="looked at for what they need")
-    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="kept as they are")
+    packing.add_argument(
+        "--additional-lib-locations", default="", metavar="GLOBS", help="files whose libraries are kept"
+    )
+    packing.add_argument("--additional-files", default="", metavar="GLOBS", help="files to keep as they are")
     packing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     for name in SWITCHES:
         option = "--" + name.replace("_", "-")
@@ -129,34 +135,34 @@ def _add_packing(packing: argparse.ArgumentParser) -> None:
         packing.add_argument(f"--keep-{name}", type=_switch, default=default, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--keep-data", default="", metavar="0|1|PACKAGES", help="see docs/stages.md")
     for name in ("lang", "lc-all", "time-zone"):
-        packing.add_argument(f"--{name}", default="", metavar="VALUE", help="LANG, LC_ALL and TZ of the image")
+        packing.add_argument(f"--{name}", default="", metavar="VALUE", help="the image's LANG, LC_ALL or TZ")
     packing.add_argument("--package-records", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--keep-users", type=_switch, default=True, metavar="0|1", help="see docs/stages.md")
     packing.add_argument("--image-user", default="", metavar="USER", help="the image's USER")
-    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document about the tree")
+    packing.add_argument("--sbom", metavar="FILE", help="write an SPDX document for the tree")
     packing.add_argument("--path", default=DEFAULT_PATH, metavar="PATHS", help="the image's PATH")
 
 
 def _report(path: str) -> dict[str, Any]:
-    """The report of a pack job at ``path`` (``-``: standard input)."""
+    """Read the report of a pack job from `path` (`-` for standard input)."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         document = json.loads(text)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from error
     if not isinstance(document, dict) or document.get("schema") not in READABLE_SCHEMAS:
-        raise argparse.ArgumentTypeError(f"{path}: it is no report of pack ({MINIMIZE_SCHEMA})")
+        raise argparse.ArgumentTypeError(f"{path}: not a report of pack ({MINIMIZE_SCHEMA})")
     return document
 
 
 def _settings(path: str) -> dict[str, Any]:
-    """The configuration of an image at ``path``: the ``config`` of an OCI image, with ``architecture`` beside."""
+    """Read an image's configuration from `path`: the `config` of an OCI image, plus its `architecture`."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from error
     if not isinstance(document, dict):
-        raise argparse.ArgumentTypeError(f"{path}: it is no configuration of an image")
+        raise argparse.ArgumentTypeError(f"{path}: not an image configuration")
     return document
 
 
@@ -178,11 +184,11 @@ def _texts(words: Iterable[ListWord]) -> tuple[str, ...]:
 
 
 def _switch(text: str) -> bool:
-    """The value of a build argument that is on or off; empty is off."""
-    known = dict.fromkeys(("", *_OFF), False) | dict.fromkeys(_ON, True)
-    if text.strip().lower() not in known:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 1 nor 0")
-    return known[text.strip().lower()]
+    """Return the value of an on/off build argument; an empty value is off."""
+    values = dict.fromkeys(("", *_OFF), False) | dict.fromkeys(_ON, True)
+    if text.strip().lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a switch (use 1 or 0)")
+    return values[text.strip().lower()]
 
 
 def _html(options: argparse.Namespace) -> int:
@@ -245,23 +251,23 @@ def _pack(options: argparse.Namespace) -> int:
     write_json(minimize_report(outcome), options.report)
     if outcome.sbom is not None:
         write_json(outcome.sbom, options.sbom)
-    wrong, doubtful = errors(outcome), warnings(outcome)
-    for notice in doubtful[:_SHOWN_WARNINGS]:
+    problems, notices = errors(outcome), warnings(outcome)
+    for notice in notices[:_SHOWN_WARNINGS]:
         print(f"warning: {notice.text}", file=sys.stderr)
-    if len(doubtful) > _SHOWN_WARNINGS:
-        print(f"warning: {len(doubtful) - _SHOWN_WARNINGS} more are in the report", file=sys.stderr)
-    for notice in wrong:
+    if len(notices) > _SHOWN_WARNINGS:
+        print(f"warning: {len(notices) - _SHOWN_WARNINGS} more in the report", file=sys.stderr)
+    for notice in problems:
         print(f"error: {notice.text}", file=sys.stderr)
     sizes = outcome.sizes
     print(
         f"minimized {size_in_words(sizes.chain)} to {size_in_words(sizes.minimized)} in {outcome.written.files} files:"
-        f" {outcome.seeds} ELF files, {len(outcome.packing.brought)} libraries brought,"
-        f" {len(outcome.packing.from_production)} of the production image;"
-        f" analysis {outcome.analysis_seconds:.1f} s, all {outcome.seconds:.1f} s"
+        f" {outcome.seeds} ELF files, {len(outcome.packing.brought)} libraries added,"
+        f" {len(outcome.packing.from_production)} taken from the production image;"
+        f" analysis {outcome.analysis_seconds:.1f} s, total {outcome.seconds:.1f} s"
     )
     for switch, sums in saved(outcome).items():
         print(f"{switch} saved {size_in_words(sums['bytes'])} in {sums['files']} files")
-    return 1 if wrong else 0
+    return 1 if problems else 0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""The application binary interfaces that the package knows: which loader runs a file, and where it looks.
+"""Describe the application binary interfaces that the package knows: their loaders, and where these search.
 
-Loader paths and library directories are those of the psABI supplements and of Debian's multiarch specification;
-cache flags are those of glibc's ``sysdeps/generic/ldconfig.h``.
+Loader paths and library directories are those of the psABI supplements and of Debian's multiarch specification; cache
+flags are those of glibc's `sysdeps/generic/ldconfig.h`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _EF_ARM_SOFT, _EF_ARM_HARD = 0x200, 0x400
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Abi:
-    """One kind of machine code and calling convention.
+    """A kind of machine code and calling convention.
 
-    ``loaders`` are the paths of glibc's loader, ``musl`` is the name musl gives the architecture, ``platform`` is
-    what ``$PLATFORM`` stands for, ``cache_flags`` marks its libraries in ``ld.so.cache``.
+    `loaders` are the paths of glibc's loader, `musl` is musl's name of the architecture, `platform` is the value of
+    `$PLATFORM`, `cache_flags` are the flags of its libraries in `ld.so.cache`.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Abi:
 
     @property
     def musl_loader(self) -> str:
-        """Where musl's loader lies."""
+        """Return the path of musl's loader."""
         return f"/lib/ld-musl-{self.musl}.so.1"
 
 
@@ -167,25 +167,25 @@ C_LIBRARY = re.compile(
     r"|lib(?:c|m|mvec|pthread|dl|rt|resolv|util|anl|BrokenLocale|thread_db|c_malloc_debug)(?:\.so\.\d+|-2\.\d+\.so)"
     r"|libnsl\.so\.1|libnss_\w+\.so\.2|libc\.musl-[\w-]+\.so\.1|ld-2\.\d+\.so"
 )
-"""Names of the files that are one piece with the dynamic loader and may only come from one place."""
+"""Names of the files that are part of the dynamic loader's own release and must all come from the same image."""
 
 
 def abi_of(elf: Elf) -> Abi:
-    """The interface that ``elf`` was made for; one without loaders when the package does not know it."""
+    """Return the interface that `elf` was built for; one without loaders if the package does not know it."""
     if elf.machine == EM_ARM and elf.bits == 32 and elf.little:
         soft = elf.flags & _EF_ARM_SOFT or (elf.interpreter or "").endswith("/ld-linux.so.3")
         return _BY_NAME["armel" if soft else "armhf"]
-    known = _BY_KEY.get((elf.bits, elf.little, elf.machine))
-    if known is not None:
-        return known
+    candidates = _BY_KEY.get((elf.bits, elf.little, elf.machine))
+    if candidates is not None:
+        return candidates
     order = "little" if elf.little else "big"
     return Abi(name=f"machine-{elf.machine}-{elf.bits}-{order}", bits=elf.bits, little=elf.little, machine=elf.machine)
 
 
 def loadable(elf: Elf, abi: Abi) -> bool:
-    """Whether a process of ``abi`` may load ``elf``, by class, byte order and machine.
+    """Return whether a process of `abi` can load `elf`, by class, byte order and machine.
 
-    On 32-bit ARM a file with an explicit float convention goes with its own kind; one without goes with both.
+    On 32-bit ARM a file with an explicit float convention matches only its own kind; a file without one matches both.
     """
     if (elf.bits, elf.little, elf.machine) != (abi.bits, abi.little, abi.machine):
         return False
@@ -195,5 +195,5 @@ def loadable(elf: Elf, abi: Abi) -> bool:
 
 
 def is_c_library(name: str) -> bool:
-    """Whether a library name belongs to the C library and its loader (``libcrypt`` and ``libgcc_s`` do not)."""
+    """Return whether a library name belongs to the C library and its loader (`libcrypt` and `libgcc_s` do not)."""
     return C_LIBRARY.fullmatch(name.rpartition("/")[2]) is not None

@@ -1,4 +1,4 @@
-"""Where every byte of the chain's image went, by package: kept, the production image's own, taken out, left out."""
+"""Account for every byte of the chain's image by package: kept, in the production image, trimmed, or left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SKIP = ("/proc", "/sys", "/dev")
 
 @dataclass(kw_only=True, slots=True)
 class Account:
-    """The files and bytes of one owner, by state, and their paths; the largest that were left out, largest first."""
+    """The files and bytes of an owner by state, with their paths, and the largest files left out, largest first."""
 
     files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
@@ -33,10 +33,11 @@ def accounts(
     kept: dict[str, int],
     trimmed: frozenset[str],
 ) -> dict[str, Account]:
-    """The accounts of all owners; ``kept`` has the bytes that are kept of each path of the chain's image.
+    """Return the accounts of all owners; `kept` maps paths of the chain's image to the bytes kept of them.
 
-    What stripping saves counts as trimmed. The owner of what no package owns is its folder, with ``dir:`` before it.
-    Each hard-linked file counts once, as the first of its names that is kept, else as the first.
+    Bytes saved by stripping count as trimmed. The owner of a file without a package is its folder, prefixed with
+    `dir:`. Each hard-linked file counts once: under the first of its names that is kept, otherwise under its first
+    name.
     """
     result: dict[str, Account] = {}
     seen: set[tuple[int, int]] = set()
@@ -65,7 +66,7 @@ def accounts(
 
 
 def sizes(root: RootFileSystem, ownership: Ownership) -> dict[str, int]:
-    """The bytes of everything in ``root`` by owner, hard links once."""
+    """Return the bytes of everything in `root` by owner; hard links count once."""
     result: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
     for path, node in root.walk("/", skip=_SKIP):
@@ -107,7 +108,7 @@ def _enter(
 
 
 def folder_owner(path: str) -> str:
-    """Under whose name a file goes that no package has: the folder it lies in, down to three steps."""
+    """Return the owner of a file without a package: the folder that contains it, up to three levels deep."""
     parts = path.split("/")[1:-1]
     if parts[:2] == ["usr", "lib"] or parts[:1] == ["var"] or parts[:2] == ["usr", "local"]:
         return "dir:/" + "/".join(parts[:3])
@@ -115,11 +116,11 @@ def folder_owner(path: str) -> str:
 
 
 def links_to_files(chain: RootFileSystem, selection: KeptFiles) -> dict[str, str]:
-    """By path the regular file that each link of ``chain`` leads to in the end, but for what is kept; sorted."""
-    found: dict[str, str] = {}
+    """Map the links of `chain` that are not kept to the regular files that they finally lead to; sorted."""
+    targets: dict[str, str] = {}
     for path, node in chain.walk("/", skip=_SKIP):
-        if node.kind == "link" and path not in selection.kept and len(found) < _MOST_LINKS:
+        if node.kind == "link" and path not in selection.kept and len(targets) < _MOST_LINKS:
             end = chain.resolve(path)
             if end is not None and chain.is_file(end):
-                found[path] = end
-    return dict(sorted(found.items()))
+                targets[path] = end
+    return dict(sorted(targets.items()))

@@ -1,4 +1,4 @@
-"""Applies the rules of :mod:`.plugins` and :mod:`.surroundings` to what is kept."""
+"""Apply the rules of `plugins` and `surroundings` to the kept files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PLUGIN_NAMES = frozenset(rule.name for rule in PLUGINS)
 class Trigger:
     """What triggers rules: a file of the chain's image, or a library that the production image has itself.
 
-    ``path`` is where it lies in its image, ``node`` the file, ``elf`` what it says if it is an ELF file.
+    `path` is its path in its image, `node` the file, `elf` its content if it is an ELF file.
     """
 
     path: str
@@ -39,16 +39,16 @@ class Trigger:
 
 
 class Applier:
-    """Applies rules to triggers, each rule once to each."""
+    """Applies rules to triggers, each rule once per trigger."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self.rules = Rules(PLUGINS, SURROUNDINGS)
         self._done: set[tuple[str, str]] = set()
-        self._telling: list[tuple[Rule, Trigger]] = []
+        self._warnings: list[tuple[Rule, Trigger]] = []
 
     def apply(self, trigger: Trigger) -> bool:
-        """Apply all rules of ``trigger``; whether anything new is kept or needed."""
+        """Apply all rules of `trigger`; return whether anything new is kept or needed."""
         more = False
         for rule, groups in self._rules_of(trigger):
             if (rule.name, trigger.path) not in self._done:
@@ -57,11 +57,11 @@ class Applier:
         return more
 
     def tell(self) -> None:
-        """Note what rules tell of, at the end, when it is clear what the result has."""
-        for rule, trigger in self._telling:
-            found = {pattern: self.ground.chain.glob(pattern) for pattern in rule.tells}
-            if not any(self.ground.has(path) for paths in found.values() for path in paths):
-                for pattern in (pattern for pattern, paths in found.items() if paths):
+        """Note the warnings of rules, at the end, when the content of the result is final."""
+        for rule, trigger in self._warnings:
+            matches = {pattern: self.ground.chain.glob(pattern) for pattern in rule.tells}
+            if not any(self.ground.has(path) for paths in matches.values() for path in paths):
+                for pattern in (pattern for pattern, paths in matches.items() if paths):
                     folder = parent(pattern)
                     self.ground.note(
                         trigger.path, folder, folder, "surroundings", rule.tells_what, "left", rule=rule.name
@@ -97,17 +97,17 @@ class Applier:
 
         if rule.requires and not globbed(rule.requires):
             return False
-        named = (path.rstrip("/") for path in trigger.constants.paths if rule.names(path))
-        more = self._bring(rule, trigger, dict.fromkeys((*globbed(rule.brings), *named)))
+        mentioned = (path.rstrip("/") for path in trigger.constants.paths if rule.names(path))
+        more = self._bring(rule, trigger, dict.fromkeys((*globbed(rule.brings), *mentioned)))
         if elf is not None and not trigger.provided:
-            names = [one for one in rule.opens if "/" not in one]
-            names += [base(path) for path in globbed(one for one in rule.opens if "/" in one)]
+            names = [pattern for pattern in rule.opens if "/" not in pattern]
+            names += [base(path) for path in globbed(pattern for pattern in rule.opens if "/" in pattern)]
             for name in names:
                 more |= self._open(rule, trigger, elf, name)
             for manifest in globbed(rule.manifests):
                 more |= self._manifest(rule, trigger, elf, manifest)
         if rule.tells and ground.arguments.keep_surroundings:
-            self._telling.append((rule, trigger))
+            self._warnings.append((rule, trigger))
         return more
 
     def _keeps(self, rule: Rule) -> bool:
@@ -115,19 +115,19 @@ class Applier:
         return arguments.keep_plugins if _kind(rule) == "plugin" else arguments.keep_surroundings
 
     def _read(self, rule: Rule, trigger: Trigger) -> Iterator[str]:
-        """What the rule reads out of its trigger: paths, in a form that has no `..`."""
+        """Yield the paths that the rule reads from its trigger, without `..`."""
         if trigger.elf is not None:
-            found = read_from(trigger.node.host, trigger.elf, rule.reads)
+            values = read_from(trigger.node.host, trigger.elf, rule.reads)
         else:
             text = self.ground.chain.read(trigger.path) or b""
-            found = tuple(os.fsdecode(match[1]) for match in re.finditer(rule.reads, text))
-        for path in found[:_MOST_READ]:
+            values = tuple(os.fsdecode(match[1]) for match in re.finditer(rule.reads, text))
+        for path in values[:_MOST_READ]:
             plain = "/" + "/".join(part for part in path.split("/") if part)
             if ".." not in plain.split("/") and not (is_wide(plain) and "{read}" in rule.brings):
                 yield plain
 
     def _bring(self, rule: Rule, trigger: Trigger, paths: Iterable[str]) -> bool:
-        """Keep what is there at ``paths`` and the production image lacks."""
+        """Keep the files at `paths` that exist and that the production image lacks."""
         ground = self.ground
         tops: list[str] = []
         for path in paths:
@@ -144,18 +144,18 @@ class Applier:
             elif ground.production.resolve(path) is not None:
                 state = "production"
             top = ground.chain.resolve(path, follow=False) or path
-            told = size if state == "left" else 0
-            ground.note(trigger.path, path, top, _kind(rule), rule.what, state, rule=rule.name, size=told)
+            reported = size if state == "left" else 0
+            ground.note(trigger.path, path, top, _kind(rule), rule.what, state, rule=rule.name, size=reported)
             more |= state == "kept"
         return more
 
     def _size(self, rule: Rule, path: str) -> int:
-        """The bytes of the files at and below ``path`` that the rule would bring and the result lacks."""
+        """Return the bytes of the files at and below `path` that the rule would bring and the result lacks."""
         ground, size = self.ground, 0
         top = ground.chain.resolve(path)
         walk = ground.chain.walk(top, leave=rule.leaves_out) if top is not None else iter(())
-        for _, (here, node) in zip(range(_MOST_ENTRIES), walk, strict=False):
-            if node.kind == "file" and here not in ground.selection.kept and ground.production.entry(here) is None:
+        for _, (place, node) in zip(range(_MOST_ENTRIES), walk, strict=False):
+            if node.kind == "file" and place not in ground.selection.kept and ground.production.entry(place) is None:
                 size += node.size
         return size
 

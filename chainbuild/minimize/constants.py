@@ -1,8 +1,9 @@
-"""What stands in the constant data of a program or library: names of libraries, absolute paths, called functions.
+"""Read strings from the constant data of a program or library: library names, absolute paths, called functions.
 
-A string is what a compiler lays down for one: bytes between two NULs. That a name or a path is there does not say that it is
-ever opened, so both are only reported, and kept on request. Not found are strings that are put together when the program
-runs, those that a compiler spreads over instructions, and those of languages that end no string with a NUL (Go, Rust).
+A string is the bytes between two NULs, as compilers store one. A name or path in the data does not prove that it is
+ever opened, so both are only reported, and kept on request. Not recognised are strings that a program composes at run
+time, those that a compiler spreads over instructions, and those of languages that do not end strings with a NUL (Go,
+Rust).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from chainbuild.minimize.elf import Elf
 from chainbuild.minimize.root import open_file
 
 LONGEST = 1024
-"""The longest string that is looked at, in bytes."""
+"""The longest string that is recognised, in bytes."""
 _NAME = re.compile(rb"(?:/[\w.+-]+)*/?[A-Za-z][\w.+-]{2,120}\.so(?:\.[0-9]{1,8}){0,4}")
 _PATH = re.compile(rb"(?:/+[\w.+@,~=-]+){2,32}/*")
 _TEXT_PATH = re.compile(rb"(?<![\w./${}~%*-])(?:/[\w.+@~=-]+){2,32}(?![\w.+@~=*?%{$-])")
@@ -36,10 +37,10 @@ class Constants:
 
 
 def constants_of(host: str, elf: Elf) -> Constants:
-    """Return what the file `host` of this machine has in the segments that `elf` maps as data.
+    """Return the strings in the data segments of the file `host` of this machine.
 
-    Libraries that `elf` needs or is anyway are left out, and so are the folders where its needs are searched. Looks at no
-    more than the first GiB, and not at holes; empty if the file cannot be read.
+    Leaves out libraries that `elf` needs anyway or is itself, and the folders that the loader searches for them. Reads
+    at most the first GiB and skips holes; the result is empty if the file cannot be read.
     """
     libraries: set[bytes] = set()
     paths: set[bytes] = set()
@@ -66,18 +67,18 @@ def constants_of(host: str, elf: Elf) -> Constants:
 
 
 def read_from(host: str, elf: Elf, pattern: bytes) -> tuple[str, ...]:
-    """Return what the first group of the regular expression `pattern` is in the same data, each once, in order."""
-    found: dict[bytes, None] = {}
+    """Return the matches of the first group of the regular expression `pattern` in the same data, unique and in order."""
+    matches: dict[bytes, None] = {}
     searching = re.compile(pattern)
     for data in _pieces(host, elf):
         for match in searching.finditer(data):
-            if len(found) < _MOST_NAMES:
-                found[match[1]] = None
-    return tuple(map(os.fsdecode, found))
+            if len(matches) < _MOST_NAMES:
+                matches[match[1]] = None
+    return tuple(map(os.fsdecode, matches))
 
 
 def calls(host: str, elf: Elf, functions: Collection[str]) -> frozenset[str]:
-    """Return those of `functions` that stand in the table of dynamic names: what is called or defined."""
+    """Return those of `functions` that are in the table of dynamic names, that is, called or defined."""
     start, end = elf.names_at
     if end <= start or not functions:
         return frozenset()
@@ -95,21 +96,21 @@ def calls(host: str, elf: Elf, functions: Collection[str]) -> frozenset[str]:
 
 
 def paths_in_text(text: bytes) -> tuple[str, ...]:
-    """Return the absolute paths in a script or a file of settings, sorted; comments that begin a line are left out.
+    """Return the absolute paths in a script or a configuration file, sorted; ignores lines that are comments.
 
-    Of a pattern it is the folder (`/etc/x` of `/etc/x/*.conf`).
+    For a pattern the path is its folder (`/etc/x` for `/etc/x/*.conf`).
     """
-    found: set[bytes] = set()
+    paths: set[bytes] = set()
     for number, line in enumerate(text.splitlines()):
         if not line.lstrip().startswith((b"#", b";", b"//")) or (number == 0 and line.startswith(b"#!")):
             for match in _TEXT_PATH.finditer(line[:65536]):
-                if len(found) < _MOST_NAMES:
-                    found.add(match[0])
-    return tuple(sorted(map(os.fsdecode, found)))
+                if len(paths) < _MOST_NAMES:
+                    paths.add(match[0])
+    return tuple(sorted(map(os.fsdecode, paths)))
 
 
 def _pieces(host: str, elf: Elf) -> Iterator[bytes]:
-    """The data of a file, a piece at a time; pieces overlap by the longest string, and begin and end with a NUL."""
+    """Yield the data of a file in pieces that overlap by the longest string and begin and end with a NUL."""
     try:
         descriptor = open_file(host)
     except OSError:
@@ -142,30 +143,30 @@ def _data_from(descriptor: int, at: int, size: int) -> int:
     try:
         return min(os.lseek(descriptor, at, os.SEEK_DATA), size)
     except OSError as error:
-        return size if error.errno == 6 else at  # ENXIO: nothing but a hole is left
+        return size if error.errno == 6 else at  # ENXIO: only a hole remains
 
 
-def _find_libraries(data: bytes, found: set[bytes]) -> None:
+def _find_libraries(data: bytes, names: set[bytes]) -> None:
     at = data.find(b".so")
     while at >= 0:
         start = data.rfind(b"\0", max(0, at - 256), at) + 1
         end = data.find(b"\0", at, at + 48)
         if start and end >= 0 and _NAME.fullmatch(data, start, end):
-            found.add(data[start:end])
+            names.add(data[start:end])
         at = data.find(b".so", max(at + 3, end))
 
 
-def _find_paths(data: bytes, found: set[bytes]) -> None:
+def _find_paths(data: bytes, paths: set[bytes]) -> None:
     at = data.find(b"\0/")
     while at >= 0:
         end = data.find(b"\0", at + 1, at + 1 + LONGEST)
         if end > at + 4:
             for part in re.split(rb"[:;]", data[at + 1 : end]):
                 if _PATH.fullmatch(part):
-                    found.add(part)
+                    paths.add(part)
         at = data.find(b"\0/", max(at + 2, end))
 
 
 def _plain(name: str) -> str:
-    """``libx-0a1b2c3d.so.1.2`` as the library was called before a wheel took it in: old names stay behind there."""
+    """Return the original name of a library that a wheel bundles as `libx-0a1b2c3d.so.1.2`; its data keeps the old name."""
     return _HASH.sub("", name.partition(".so")[0]) + ".so"

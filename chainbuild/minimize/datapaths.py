@@ -1,8 +1,8 @@
-"""Data that programs open by an absolute path: paths in their constant data that the result does not have.
+"""Find data that programs open by an absolute path: paths in their constant data that the result lacks.
 
-A path counts if the chain's image has something there, the result has not, and it is no noise: see :data:`NOISE`. A folder
-counts if it belongs to one source package, or to none; one that many packages share (``/usr/share/applications``) says
-nothing about what a program needs in it, nor does a folder of the whole system.
+A path counts if it exists in the chain's image, is missing in the result, and is not noise: see `NOISE`. A folder
+counts if it belongs to one source package, or to none; a folder that many packages share (`/usr/share/applications`)
+says nothing about what a program needs in it, nor does a folder of the whole system.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOISE = (
     ("accounts", r"/etc/(?:passwd|group|shadow|gshadow|shells|login\.defs|subuid|subgid)-?"),
     ("documentation", r"/usr/(?:local/)?share/(?:doc|doc-base|man|info|lintian|bug|help|gtk-doc)(?:/.*)?"),
     (
-        "what only builds use",
+        "files that only builds use",
         r"/usr/(?:local/)?(?:include|src)(?:/.*)?",
         r"/usr/lib/(?:debug|gcc|gcc-cross|cmake)(?:/.*)?",
         r"/usr/(?:local/)?bin/(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|cpp|ld|as|ar|nm|ranlib|strip|objcopy|objdump|make|gdb)(?:-[\d.]+)?",
@@ -45,26 +45,27 @@ NOISE = (
         r"/usr/(?:bin|lib|share)/(?:apt|dpkg)[^/]*(?:/.*)?",
     ),
     (
-        "shells, which an image may be meant not to have",
+        "shells, which an image may lack on purpose",
         r"(?:/usr)?/bin/(?:sh|bash|dash|ash|csh|tcsh|zsh|ksh|env|false|true|login|su)",
     ),
     ("translations", r"/usr/(?:local/)?share/locale(?:/.*)?"),
 )
-"""Paths that are not reported: what they are, and regular expressions. Libraries are no data in programs, whose loader
-follows their names; in a script or in settings they are."""
+"""Paths that are not reported: a description, and regular expressions. In programs, paths of libraries are no data,
+because their loader follows the names; in a script or in a configuration file they are.
+"""
 
 _IS_LIBRARY = re.compile(r".*\.so(?:\.\d+)*")
 _IS_NOISE = re.compile("|".join(f"(?:{pattern})" for _, *patterns in NOISE for pattern in patterns))
 _WRITTEN = ("/var/", "/srv/")
-"""Where programs write, so that they need empty folders there, too."""
+"""Folders that programs write to, so that empty ones are needed too."""
 _MOST_ENTRIES = 50_000
 _MOST_PATHS = 200_000
-"""How many different paths are looked up: an image of hostile programs takes no time without end."""
+"""The most paths that are looked up, so that an image of hostile programs cannot take unlimited time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """A file or folder of the chain's image: its path without links, and the key of its package, or its folder's name."""
+    """A file or folder of the chain's image: its path without links, and its package's key or its folder's name."""
 
     path: str
     owner: str
@@ -77,7 +78,7 @@ class _Named:
 
 
 class DataPaths:
-    """Collects what is named, and says at the end what of it is missing."""
+    """Collects the paths that programs name, and finally reports those that are missing."""
 
     def __init__(self, ground: Ground, ownership: Ownership) -> None:
         self.ground = ground
@@ -87,7 +88,7 @@ class DataPaths:
         self._named: dict[str, _Named] = {}
 
     def add(self, asker: str, path: str, *, text: bool = False) -> None:
-        """Take in that ``asker``, which is a ``text`` or else a program or library, has ``path`` in its data."""
+        """Record that `asker` has `path` in its data; `text` if the asker is a text file, not a program or library."""
         if not text and _IS_LIBRARY.fullmatch(path):
             return
         if path not in self._known:
@@ -101,7 +102,7 @@ class DataPaths:
                 named.askers.append(asker)
 
     def settle(self) -> bool:
-        """Keep what is wished of what is missing now; whether anything is new."""
+        """Keep the requested data that is missing now; return whether anything is new."""
         arguments, more = self.ground.arguments, False
         for path, named in sorted(self._missing()):
             if arguments.keep_all_data or self._is_wished(named.data.owner):
@@ -112,12 +113,12 @@ class DataPaths:
         return more
 
     def note(self) -> None:
-        """Note what is missing in the end."""
+        """Note the data that is still missing at the end."""
         for path, named in sorted(self._missing()):
             self._note(path, named, "left", self._size(named.data.path))
 
     def unknown(self) -> list[str]:
-        """Packages that are wished for and are not in the chain's image."""
+        """Return the requested packages that the chain's image does not have."""
         names = {package.name for package in self.ownership.packages.values()} | set(self.ownership.packages)
         return [name for name in self.ground.arguments.keep_data if name not in names]
 
@@ -127,7 +128,7 @@ class DataPaths:
         return owner in arguments or (package is not None and package.name in arguments)
 
     def _missing(self) -> Iterator[tuple[str, _Named]]:
-        """What the result lacks; a path below another one that is missing is not told twice."""
+        """Yield what the result lacks; a path below another missing one is not repeated."""
         above_kept = self._above_kept()
         missing = {
             path: named for path, named in self._named.items() if self._is_missing(path, named.data.path, above_kept)
@@ -141,7 +142,7 @@ class DataPaths:
                 yield path, named
 
     def _above_kept(self) -> set[str]:
-        """The folders above everything that is kept."""
+        """Return the folders above everything that is kept."""
         above: set[str] = set()
         for path in self.ground.selection.kept:
             while (path := parent(path)) != "/" and path not in above:
@@ -149,7 +150,7 @@ class DataPaths:
         return above
 
     def _is_missing(self, path: str, real: str, above_kept: set[str]) -> bool:
-        """Whether the result lacks the file at ``path``, or has nothing of what the chain's image has in that folder."""
+        """Return whether the result lacks the file at `path`, or everything that the chain's image has in that folder."""
         ground = self.ground
         node = ground.chain.stat(path)
         if node is None or node.kind != "dir":
@@ -158,10 +159,10 @@ class DataPaths:
             return False
         target = ground.chain.resolve(path) or real
         names = ground.chain.names(target)
-        there = ground.production.resolve(path)
-        if not names or there is None or not ground.production.is_folder(there):
+        place = ground.production.resolve(path)
+        if not names or place is None or not ground.production.is_folder(place):
             return not ground.has(path)
-        own = set(ground.production.names(there))
+        own = set(ground.production.names(place))
         return not any(name in own for name in names)
 
     def _data(self, path: str) -> Data | None:
@@ -191,7 +192,7 @@ class DataPaths:
         return any(node.kind in ("file", "link") for _, (_, node) in walk)
 
     def _owners(self, folder: str) -> list[str]:
-        """The packages that have the folder or files in it, the one with most files first."""
+        """Return the packages that own the folder or files in it, the one with most files first."""
         counts = dict.fromkeys(self.ownership.folders.get(folder, ()), 0)
         start = bisect_left(self._sorted, f"{folder}/")
         for path in self._sorted[start : start + _MOST_ENTRIES]:

@@ -1,7 +1,7 @@
-"""What kept programs open by themselves: plugins, their surroundings, modules of the C library, interpreters, data.
+"""Find what kept programs open at run time: plugins, surroundings, C library modules, interpreters, data.
 
-Nothing is guessed: a rule counts when the library or program that it is about is there, a library that is named in constant
-data counts when the loader would find it, a path when the chain's image has it. What is not kept is reported.
+Nothing is guessed: a rule counts if its library or program exists, a library named in constant data if the loader would
+find it, a path if the chain's image has it. Whatever is not kept is reported.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["Discovery", "Environment", "MinimizeArgs", "Opened", "SearchGround",
 
 _ROUNDS = 32
 _NSSWITCH = "/etc/nsswitch.conf"
-_BUILT_IN_SINCE = "GLIBC_2.34"  # the C library has the services files and dns in itself
+_BUILT_IN_SINCE = "GLIBC_2.34"  # the C library has the services files and dns built in
 _MOST_TEXT = 256 << 10
 
 
 def discover(places: SearchGround, selection: KeptFiles, arguments: MinimizeArgs, ownership: Ownership) -> Discovery:
-    """Adds to ``selection``, and to what files need in the eyes of the reader, what ``arguments`` ask for.
+    """Add what `arguments` ask for to `selection`, and to the needs of files that the reader returns.
 
-    ``ownership`` is the chain's.
+    `ownership` is that of the chain's image.
     """
     return _Work(places, selection, arguments, ownership).done()
 
@@ -50,9 +50,9 @@ class _Work:
         self.selection, self.arguments = selection, arguments
         self.looked: set[str] = set()
         self.passed = 0
-        """How many of the kept paths were looked at as files."""
+        """How many of the kept paths have been examined as files."""
         self.scripted = 0
-        """How many of the kept paths were asked for their interpreters."""
+        """How many of the kept paths have been examined for their interpreters."""
 
     def done(self) -> Discovery:
         keep_wanted(self.ground)
@@ -63,7 +63,7 @@ class _Work:
                 more = self.data.settle()
             if not more:
                 break
-            self.ground.renew()  # its answers hold what files needed before
+            self.ground.renew()  # its cached answers have the earlier needs of files
         self.applier.tell()
         self.data.note()
         self.ground.discovery.unknown_packages = [
@@ -74,7 +74,7 @@ class _Work:
     # Files ------------------------------------------------------------------------------------------------------------
 
     def _files(self) -> bool:
-        """Look at kept files by their paths, and at the texts among them; whether anything new is kept."""
+        """Examine kept files by their paths, and the texts among them; return whether anything new is kept."""
         new = list(islice(self.selection.kept.items(), self.passed, None))
         self.passed += len(new)
         more = False
@@ -92,7 +92,7 @@ class _Work:
         return more
 
     def _text(self, path: str, size: int) -> None:
-        """Take in the paths in a script of a folder of programs, or in a file of settings."""
+        """Record the paths in a script of a program folder, or in a configuration file."""
         program = base(parent(path)) in PROGRAM_FOLDERS
         if size > _MOST_TEXT or not (program or path.startswith("/etc/")):
             return
@@ -109,7 +109,7 @@ class _Work:
     # Programs and libraries -------------------------------------------------------------------------------------------
 
     def _objects(self) -> bool:
-        """Look at every program and library that is kept or needed; whether anything new is kept or needed."""
+        """Examine every program and library that is kept or needed; return whether anything new is kept or needed."""
         more = False
         for path, elf, provided in self._closure():
             if path not in self.looked:
@@ -118,7 +118,7 @@ class _Work:
         return more
 
     def _closure(self) -> list[tuple[str, Elf, bool]]:
-        """What is kept, and everything it needs, in order of paths; last, whether the production image has it itself."""
+        """Return what is kept and everything it needs, sorted by path; the flag marks the production image's own files."""
         ground, seeds = self.ground, dict[str, Elf]()
         for path, kept in self.selection.kept.items():
             elf = ground.reader.read_node(kept.node)
@@ -153,12 +153,12 @@ class _Work:
         return self._dlopened(path, elf, constants.libraries) or more
 
     def _look_at_provided(self, elf: Elf) -> bool:
-        """A library of the production image: it uses what lies around it there, as far as that is there."""
-        found = self.ground.provided(elf.soname, elf) if elf.soname else None
-        node = None if found is None else self.ground.production.entry(found.file)
-        if found is None or node is None or not isinstance(found.elf, Elf):
+        """Examine a library of the production image: it uses the files around it there, if they exist."""
+        library = self.ground.provided(elf.soname, elf) if elf.soname else None
+        node = None if library is None else self.ground.production.entry(library.file)
+        if library is None or node is None or not isinstance(library.elf, Elf):
             return False
-        return self.applier.apply(Trigger(path=found.file, node=node, elf=found.elf, provided=True))
+        return self.applier.apply(Trigger(path=library.file, node=node, elf=library.elf, provided=True))
 
     def _dlopened(self, path: str, elf: Elf, names: tuple[str, ...]) -> bool:
         more = False
@@ -170,7 +170,7 @@ class _Work:
         return more
 
     def _name_services(self, path: str, elf: Elf) -> bool:
-        """The modules that ``/etc/nsswitch.conf`` names (nss(5)); a C library takes only those that came with it."""
+        """Open the modules that `/etc/nsswitch.conf` names (nss(5)); a C library loads only those of its own release."""
         ground = self.ground
         if is_musl(ground.loader.interpreter_for(elf)):
             return False
@@ -188,36 +188,36 @@ class _Work:
     # Interpreters -----------------------------------------------------------------------------------------------------
 
     def _interpreters(self) -> None:
-        """Interpreters of kept scripts that neither the kept files nor the production image has."""
+        """Find interpreters of kept scripts that neither the kept files nor the production image has."""
         ground = self.ground
         new = list(islice(self.selection.kept.items(), self.scripted, None))
         self.scripted += len(new)
-        files = sorted(path for path, one in new if one.node.kind == "file")
-        lacking = lacking_interpreters(ground.chain, files, self.places.search_path, there=self._has)
-        for script, name in ((script, name) for script, names in lacking.items() for name in names):
+        files = sorted(path for path, kept in new if kept.node.kind == "file")
+        missing = lacking_interpreters(ground.chain, files, self.places.search_path, there=self._has)
+        for script, name in ((script, name) for script, names in missing.items() for name in names):
             folders = [""] if name.startswith("/") else self.places.search_path.split(":")
             paths = [name if not folder else join(folder, name) for folder in folders]
-            found = next((path for path in paths if ground.chain.is_file(path)), None)
-            if found is None:
+            file = next((path for path in paths if ground.chain.is_file(path)), None)
+            if file is None:
                 continue
             state = "left"
             if self.arguments.keep_interpreters:
-                ground.keep(found, f"interpreter of {script}", script)
+                ground.keep(file, f"interpreter of {script}", script)
                 state = "kept"
-            real = ground.chain.resolve(found) or found
-            ground.note(script, name, real, "interpreter", "the interpreter of it", state)
+            real = ground.chain.resolve(file) or file
+            ground.note(script, name, real, "interpreter", "its interpreter", state)
 
     def _has(self, path: str) -> bool:
-        here = self.ground.chain.resolve(path, follow=False)
-        return here in self.selection.kept or self.ground.production.is_file(path)
+        place = self.ground.chain.resolve(path, follow=False)
+        return place in self.selection.kept or self.ground.production.is_file(path)
 
 
 def services_in(nsswitch: bytes) -> tuple[str, ...]:
-    """The services that an ``nsswitch.conf`` names, each once (nsswitch.conf(5)); actions in brackets are no services."""
-    found: dict[str, None] = {}
+    """Return the services that an `nsswitch.conf` names, unique (nsswitch.conf(5)); actions in brackets are skipped."""
+    services: dict[str, None] = {}
     for line in nsswitch.decode("utf-8", "replace").splitlines():
         _, colon, rest = line.partition("#")[0].partition(":")
         if colon:
             words = re.sub(r"\[[^\]]*\]", " ", rest).split()
-            found.update(dict.fromkeys(word for word in words if re.fullmatch(r"[A-Za-z0-9_-]+", word)))
-    return tuple(found)
+            services.update(dict.fromkeys(word for word in words if re.fullmatch(r"[A-Za-z0-9_-]+", word)))
+    return tuple(services)

@@ -1,9 +1,9 @@
-"""A reader of what the dynamic loader reads in an ELF file, and of nothing else.
+"""Read from an ELF file what the dynamic loader reads, and nothing else.
 
-Layouts are those of the System V gABI (ELF header, program headers, dynamic section) and of the GNU symbol
-versioning sections (``.gnu.version_r``, ``.gnu.version_d``; LSB core specification). Everything is found through
-program headers, never through section headers, as the loader does. A file that lies about itself gives an
-:class:`ElfProblem`; nothing here raises for what is in a file, and what is read of one file is bounded.
+Layouts are those of the System V gABI (ELF header, program headers, dynamic section) and of the GNU symbol versioning
+sections (`.gnu.version_r`, `.gnu.version_d`; LSB core specification). Everything is located through program headers,
+never through section headers, as the loader does. A malformed file gives an `ElfProblem`; nothing here raises because
+of a file's content, and the amount read from one file is limited.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MAX_DATA = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionNeed:
-    """The versions that an object needs of the library it knows as ``library``; those in ``weak`` may be absent."""
+    """The versions that an object needs of the library it calls `library`; those in `weak` may be missing."""
 
     library: str
     versions: tuple[str, ...]
@@ -53,7 +53,7 @@ class VersionNeed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Elf:
-    """What one ELF file says of itself to a dynamic loader."""
+    """What an ELF file tells a dynamic loader."""
 
     bits: int
     little: bool
@@ -69,15 +69,15 @@ class Elf:
     flags_1: int = 0
     version_needs: tuple[VersionNeed, ...] = ()
     versions: tuple[str, ...] | None = None
-    """The versions that it defines; None when it has no such section at all."""
+    """The versions that it defines; None if it has no such section."""
     names_at: tuple[int, int] = field(default=(0, 0), compare=False)
-    """Where in the file its table of dynamic names begins and ends, in bytes."""
+    """Start and end of its table of dynamic names in the file, in bytes."""
     data_at: tuple[tuple[int, int], ...] = field(default=(), compare=False)
-    """Offset and length in the file of what is mapped and may hold strings, in bytes."""
+    """Offset and length of the mapped parts of the file that may hold strings, in bytes."""
 
     @property
     def executable(self) -> bool:
-        """Whether it is a program and not a library (a library may carry an interpreter too, as libc does)."""
+        """Return whether it is a program, not a library (a library such as libc may have an interpreter too)."""
         if self.kind == ET_EXEC or self.flags_1 & DF_1_PIE:
             return True
         return self.interpreter is not None and self.soname is None
@@ -91,7 +91,7 @@ class ElfProblem:
 
 
 class _LyingFileError(Exception):
-    """Inside this module only: what the file says cannot be."""
+    """Internal to this module: the file's content is inconsistent."""
 
 
 class _Window:
@@ -106,15 +106,15 @@ class _Window:
         page = self._pages.get(number)
         if page is None:
             if len(self._pages) * _PAGE >= _MAX_BYTES:
-                raise _LyingFileError("its headers are spread over more than can be believed")
+                raise _LyingFileError("its headers are spread over too much of the file")
             page = os.pread(self._descriptor, _PAGE, number * _PAGE)
             self._pages[number] = page
         return page
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes at ``offset``."""
+        """Return exactly `length` bytes at `offset`."""
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise _LyingFileError(f"it ends at byte {self.size}, before byte {offset + length} that its headers name")
+            raise _LyingFileError(f"it ends at byte {self.size}, but its headers refer to byte {offset + length}")
         first, start = divmod(offset, _PAGE)
         if start + length <= _PAGE:
             data = self._page(first)[start : start + length]
@@ -123,11 +123,11 @@ class _Window:
             joined = b"".join(self._page(number) for number in range(first, last + 1))
             data = joined[start : start + length]
         if len(data) != length:
-            raise _LyingFileError("it became shorter while it was read")
+            raise _LyingFileError("it was truncated while it was read")
         return data
 
     def string(self, offset: int, end: int) -> str:
-        """The string that ends with a NUL at or after ``offset`` and before ``end``."""
+        """Return the string that starts at `offset` and ends with a NUL before `end`."""
         end = min(end, self.size, offset + _MAX_STRING)
         parts: list[bytes] = []
         while offset < end:
@@ -141,12 +141,12 @@ class _Window:
                 break
             parts.append(page)
             offset += len(page)
-        raise _LyingFileError("a name in it has no end")
+        raise _LyingFileError("a name in it is not terminated")
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """The table of names of the dynamic section: its file, its byte order, where it begins and ends."""
+    """The table of names of the dynamic section: file, byte order, start and end."""
 
     window: _Window
     order: str
@@ -167,7 +167,7 @@ class _Segment:
 
 
 def read_elf(descriptor: int) -> Elf | ElfProblem | None:
-    """What the ELF file open at ``descriptor`` says; None when it is no ELF file."""
+    """Read the ELF file open at `descriptor`; return None if it is not an ELF file."""
     try:
         size = os.fstat(descriptor).st_size
         window = _Window(descriptor, size)
@@ -183,7 +183,7 @@ def read_elf(descriptor: int) -> Elf | ElfProblem | None:
 def _read(window: _Window) -> Elf | ElfProblem:
     ident = window.read(0, 16)
     if ident[4] not in (1, 2) or ident[5] not in (1, 2):
-        return ElfProblem(message=f"its class {ident[4]} or byte order {ident[5]} does not exist")
+        return ElfProblem(message=f"its class {ident[4]} or byte order {ident[5]} is unknown")
     wide, little = ident[4] == 2, ident[5] == 1
     order = "<" if little else ">"
     header = order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH")
@@ -223,14 +223,17 @@ def _segments(window: _Window, layout: str, table: int, length: int, entry_size:
 
 
 def _data(segments: list[_Segment]) -> tuple[tuple[int, int], ...]:
-    """What may hold strings: linkers that keep code apart give read-only data a segment of its own; others mix the two."""
+    """Return the segments that may hold strings.
+
+    Linkers that separate code give read-only data a segment of its own; others mix the two.
+    """
     loads = [segment for segment in segments if segment.kind == _PT_LOAD and segment.length]
     apart = any(segment.flags & (_PF_X | _PF_W) == 0 for segment in loads)
-    found: dict[tuple[int, int], None] = {}
+    ranges: dict[tuple[int, int], None] = {}
     for segment in loads[:_MAX_DATA]:
         if not (apart and segment.flags & _PF_X):
-            found[segment.offset, segment.length] = None
-    return tuple(found)
+            ranges[segment.offset, segment.length] = None
+    return tuple(ranges)
 
 
 def _with_dynamic(
@@ -281,7 +284,7 @@ def _dynamic_entries(window: _Window, order: str, wide: bool, dynamic: _Segment)
 
 
 def _offset(segments: list[_Segment], address: int) -> int:
-    """Where in the file the byte lies that is loaded at ``address`` (gABI, program loading)."""
+    """Return the file offset of the byte that is loaded at `address` (gABI, program loading)."""
     for segment in segments:
         if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.length:
             return segment.offset + address - segment.address
@@ -300,7 +303,7 @@ def _version_needs(names: _Names, at: int, count: int) -> tuple[VersionNeed, ...
         for _ in range(entries):
             budget -= 1
             if budget < 0:
-                raise _LyingFileError("it needs more symbol versions than can be believed")
+                raise _LyingFileError("it needs too many symbol versions")
             _, flags, _, text, step = inner.unpack(names.window.read(auxiliary, inner.size))
             version = names.at(text)
             versions.append(version)
@@ -331,15 +334,15 @@ def _versions(names: _Names, at: int, count: int) -> tuple[str, ...]:
 
 
 class ElfReader:
-    """Reads ELF files of trees and remembers what they said, each file of this machine once."""
+    """Reads ELF files of trees and caches the results, by file of this machine."""
 
     def __init__(self) -> None:
         self._known: dict[str, Elf | ElfProblem | None] = {}
 
     def also_needs(self, node: Node, names: Iterable[str]) -> bool:
-        """Counts ``names`` among what the library or program ``node`` needs from now on; whether any is new.
+        """Add `names` to the needs of the library or program `node`; return whether any of them is new.
 
-        For what it opens by name at run time: the rules by which it is found are the same.
+        For files that it opens by name at run time, which are found by the same rules.
         """
         elf = self.read_node(node)
         if not isinstance(elf, Elf):
@@ -349,12 +352,12 @@ class ElfReader:
         return bool(more)
 
     def read(self, tree: FileTree, path: str) -> Elf | ElfProblem | None:
-        """What lies at ``path``, which is free of links; None when it is no ELF file, or none at all."""
+        """Read the file at `path`, which has no links; return None if it is missing or not an ELF file."""
         node = tree.entry(path)
         return None if node is None else self.read_node(node)
 
     def read_node(self, node: Node) -> Elf | ElfProblem | None:
-        """What ``node`` holds; None when it is no ELF file."""
+        """Read the file of `node`; return None if it is not an ELF file."""
         if node.kind != "file" or not node.host or node.size < len(MAGIC):
             return None
         if node.host in self._known:
@@ -367,6 +370,6 @@ class ElfReader:
             elf = read_elf(descriptor)
         finally:
             os.close(descriptor)
-        if elf is not None:  # what is no ELF file is most of a tree, and is rarely asked for twice
+        if elf is not None:  # most files of a tree are not ELF files, and are rarely read twice
             self._known[node.host] = elf
         return elf

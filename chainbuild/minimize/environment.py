@@ -1,7 +1,7 @@
-"""Files that variables of the chain's image name: the locale (LC_ALL, LANG) and the time zone (TZ).
+"""Find the files that variables of the chain's image refer to: the locale (LC_ALL, LANG) and the time zone (TZ).
 
-Locales are looked for as glibc does (locale(7), setlocale(3), localedef(1)): in a folder of their own below
-``/usr/lib/locale``, or in ``locale-archive``. Time zones are files below ``/usr/share/zoneinfo`` (tzset(3)).
+Locales are looked up as glibc does (locale(7), setlocale(3), localedef(1)): in a folder of their own below
+`/usr/lib/locale`, or in `locale-archive`. Time zones are files below `/usr/share/zoneinfo` (tzset(3)).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK = 4 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WantedPath:
-    """A file or folder of the chain's image, and why; ``big`` if it is only brought by name."""
+    """A file or folder of the chain's image, and why it is needed; `big` if it is only kept on request."""
 
     path: str
     why: str
@@ -34,7 +34,7 @@ class WantedPath:
 
 
 def wanted(chain: RootFileSystem, environment: Environment) -> Iterator[WantedPath]:
-    """What the variables name, as far as the chain's image has it."""
+    """Yield the files that the variables refer to, if the chain's image has them."""
     for variable, name in (("LC_ALL", environment.lc_all), ("LANG", environment.lang)):
         why = f"the locale {name}, which {variable} of the chain's image names"
         for path in locale_paths(chain, name):
@@ -48,12 +48,12 @@ def wanted(chain: RootFileSystem, environment: Environment) -> Iterator[WantedPa
 
 
 def locale_paths(chain: RootFileSystem, name: str) -> Iterator[str]:
-    """Where the chain's image has the locale ``name``: a folder, else the archive if that has it; none for C and POSIX."""
+    """Yield the path of the locale `name`: its folder, otherwise the archive that has it; nothing for C and POSIX."""
     match = _NAME.fullmatch(name)
     if match is None or name in ("C", "POSIX"):
         return
     names = list(_spellings(match))
-    folders = [path for one in names if chain.is_folder(path := join(_LOCALES, one))]
+    folders = [path for spelling in names if chain.is_folder(path := join(_LOCALES, spelling))]
     if folders:
         yield folders[0]
     elif _archive_has(chain, names):
@@ -61,24 +61,24 @@ def locale_paths(chain: RootFileSystem, name: str) -> Iterator[str]:
 
 
 def _spellings(match: re.Match[str]) -> Iterator[str]:
-    """A locale's name with its charset as it is written, normalised (_nl_normalize_codeset of glibc), and without it."""
+    """Yield a locale's name with its charset as written, with it normalised (`_nl_normalize_codeset`), and without it."""
     language, charset, modifier = match["language"], match["charset"], match["modifier"] or ""
     if charset:
         plain = re.sub(r"[\W_]", "", charset).lower()
-        for one in dict.fromkeys((charset, f"iso{plain}" if plain.isdigit() else plain)):
-            yield f"{language}.{one}{modifier}"
+        for spelling in dict.fromkeys((charset, f"iso{plain}" if plain.isdigit() else plain)):
+            yield f"{language}.{spelling}{modifier}"
     yield f"{language}{modifier}"
 
 
 def _archive_has(chain: RootFileSystem, names: list[str]) -> bool:
-    """Whether one of ``names`` stands in the archive's table of names."""
-    found = chain.resolve(_ARCHIVE)
-    node = None if found is None else chain.entry(found)
-    if found is None or node is None or node.kind != "file":
+    """Return whether one of `names` is in the archive's table of names."""
+    archive = chain.resolve(_ARCHIVE)
+    node = None if archive is None else chain.entry(archive)
+    if archive is None or node is None or node.kind != "file":
         return False
     needles = [b"\0" + name.encode() + b"\0" for name in names]
     kept = b""
-    for data in chain.pieces(found, _CHUNK, _MOST_OF_ARCHIVE):
+    for data in chain.pieces(archive, _CHUNK, _MOST_OF_ARCHIVE):
         if any(needle in kept + data for needle in needles):
             return True
         kept = data[-256:]
@@ -86,15 +86,15 @@ def _archive_has(chain: RootFileSystem, names: list[str]) -> bool:
 
 
 def keep_wanted(ground: Ground) -> None:
-    """Keep what the variables name and the production image lacks, unless it is big or not wished."""
-    for one in wanted(ground.chain, ground.places.environment):
-        real = ground.chain.resolve(one.path, follow=False) or one.path
+    """Keep what the variables refer to and the production image lacks, unless it is big or not requested."""
+    for item in wanted(ground.chain, ground.places.environment):
+        real = ground.chain.resolve(item.path, follow=False) or item.path
         state = "left"
-        if ground.has(one.path):
+        if ground.has(item.path):
             state = "kept" if real in ground.selection.kept else "production"
-        elif ground.arguments.keep_surroundings and not one.big:
-            ground.keep(one.path, one.why, "")
+        elif ground.arguments.keep_surroundings and not item.big:
+            ground.keep(item.path, item.why, "")
             state = "kept"
-        node = ground.chain.stat(one.path)
+        node = ground.chain.stat(item.path)
         size = node.size if node is not None else 0
-        ground.note(one.rule, one.path, real, "surroundings", one.why, state, rule=one.rule, size=size)
+        ground.note(item.rule, item.path, real, "surroundings", item.why, state, rule=item.rule, size=size)

@@ -1,4 +1,4 @@
-"""Says from a report why a file is in the result, and what was left out: ``explain`` and ``removed``."""
+"""Explain from a report why a file is in the result, and what was left out: `explain` and `removed`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KB, _MB, _GB = 10**3, 10**6, 10**9
 
 
 def size_in_words(size: int) -> str:
-    """``size`` bytes for people: ``187.3 MB``."""
+    """Format `size` bytes for people: `187.3 MB`."""
     for unit, name in ((_GB, "GB"), (_MB, "MB"), (_KB, "kB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"
@@ -20,7 +20,7 @@ def size_in_words(size: int) -> str:
 
 
 class Explainer:
-    """Answers about one report of pack."""
+    """Answers questions about a report of pack."""
 
     def __init__(self, report: Mapping[str, Any]) -> None:
         self.report = report
@@ -36,59 +36,61 @@ class Explainer:
             for state in ("production", "left")
         }
 
-    def explain(self, wanted: str) -> list[str]:
-        """The lines about the file ``wanted``: a path in the result or in the chain's image, or a bare name."""
-        paths = self._matching(wanted)
+    def explain(self, name: str) -> list[str]:
+        """Return the lines about the file `name`: a path in the result or in the chain's image, or a file name."""
+        paths = self._matching(name)
         lines: list[str] = []
         for path in paths:
             lines += self._in(path) if path in self.rows else self._provided(path)
         if not paths:
-            lines = list(self._out(wanted))
+            lines = list(self._out(name))
         if not lines:
-            lines = list(self._by_owner(wanted, "production", "the production image has it"))
+            lines = list(self._by_owner(name, "production", "the production image has it"))
         if not lines:
-            why = "it is in no folder that is kept, and nothing that is kept needs it. ADDITIONAL_FILES can name it."
-            lines = list(self._by_owner(wanted, "left", f"left out: {why}"))
+            why = "it is in no kept folder, and no kept file needs it. Add it to ADDITIONAL_FILES to keep it."
+            lines = list(self._by_owner(name, "left", f"left out: {why}"))
         if not lines:
-            lines = self._linked(wanted)
+            lines = self._linked(name)
         if not lines:
-            lines = [f"{shown(wanted)} is not in the result, and no file or link of the chain's image is called so"]
+            lines = [f"{shown(name)} is not in the result, and the chain's image has no file or link of this name"]
         return lines
 
-    def found(self, wanted: str) -> bool:
-        """Whether ``wanted`` is in the result."""
-        if self._matching(wanted) or any(self._by_owner(wanted, "production", "")):
+    def found(self, name: str) -> bool:
+        """Return whether `name` is in the result."""
+        if self._matching(name) or any(self._by_owner(name, "production", "")):
             return True
-        return any(self._matching(end) or any(self._by_owner(end, "production", "")) for _, end in self._links(wanted))
+        return any(self._matching(end) or any(self._by_owner(end, "production", "")) for _, end in self._links(name))
 
-    def _links(self, wanted: str) -> list[tuple[str, str]]:
-        """The links of the chain's image that are meant, and the file that each leads to in the end."""
+    def _links(self, name: str) -> list[tuple[str, str]]:
+        """Return the matching links of the chain's image, each with the file that it finally leads to."""
         rows = self.report.get("links", {}).items()
-        return [(path, end) for path, end in rows if path == wanted or ("/" not in wanted and base(path) == wanted)]
+        return [(path, end) for path, end in rows if path == name or ("/" not in name and base(path) == name)]
 
-    def _linked(self, wanted: str) -> list[str]:
+    def _linked(self, name: str) -> list[str]:
         lines: list[str] = []
-        for path, end in self._links(wanted):
-            lines.append(f"{shown(path)}: a link of the chain's image to {shown(end)}; itself it is not in the result")
+        for path, end in self._links(name):
+            lines.append(
+                f"{shown(path)}: a link of the chain's image to {shown(end)}; the link itself is not in the result"
+            )
             lines += [f"  {line}" for line in self.explain(end)]
         return lines
 
-    def _by_owner(self, wanted: str, state: str, why: str) -> Iterator[str]:
-        """A line for each file of the chain's image that is meant, and is in that state."""
+    def _by_owner(self, name: str, state: str, why: str) -> Iterator[str]:
+        """Yield a line for each matching file of the chain's image that is in `state`."""
         for path, owner in sorted(self.owners[state].items()):
-            if path == wanted or ("/" not in wanted and base(path) == wanted):
+            if path == name or ("/" not in name and base(path) == name):
                 of = "" if owner.startswith("dir:") else f" (of {shown(owner)})"
                 yield f"{shown(path)}{of}: {why}"
 
-    def _matching(self, wanted: str) -> list[str]:
-        if wanted in self.rows:
-            return [self.rows[wanted]["path"]]
-        if wanted in self.provided:
-            return [wanted]
-        if "/" in wanted:
+    def _matching(self, name: str) -> list[str]:
+        if name in self.rows:
+            return [self.rows[name]["path"]]
+        if name in self.provided:
+            return [name]
+        if "/" in name:
             return []
-        named = {row["path"] for path, row in self.rows.items() if base(path) == wanted}
-        return sorted(named | {path for path in self.provided if base(path) == wanted})
+        paths = {row["path"] for path, row in self.rows.items() if base(path) == name}
+        return sorted(paths | {path for path in self.provided if base(path) == name})
 
     def _in(self, path: str) -> list[str]:
         row = self.rows[path]
@@ -104,27 +106,29 @@ class Explainer:
         return [", ".join(words), *(f"{'  ' * (depth + 1)}{line}" for depth, line in enumerate(steps))]
 
     def _steps(self, path: str) -> list[str]:
-        """The chain of needs, from what was asked for down to ``path``."""
+        """Return the steps that led from a kept file to `path`."""
         links: list[str] = []
         seen: set[str] = set()
-        here: str | None = path
-        while here is not None and here not in seen and len(seen) < _DEPTH:
-            seen.add(here)
-            row = self.rows.get(here)
+        current: str | None = path
+        while current is not None and current not in seen and len(seen) < _DEPTH:
+            seen.add(current)
+            row = self.rows.get(current)
             library = self.libraries.get(row["path"]) if row is not None else None
             if row is None:
-                links.append(f"{shown(here)}: looked at because ADDITIONAL_LIB_LOCATIONS names it, not kept")
-                here = None
+                links.append(
+                    f"{shown(current)}: not kept itself; its libraries are, because ADDITIONAL_LIB_LOCATIONS names it"
+                )
+                current = None
             elif library is not None and library["chain"]:
                 needs = [self._need(link["asker"], link["name"]) for link in reversed(library["chain"])]
                 links += [f"{needs[0]} ({library['reason']})", *needs[1:]]
-                here = library["chain"][0]["asker"]
+                current = library["chain"][0]["asker"]
             elif row.get("because"):
                 links.append(f"{shown(row['path'])}: {row['reason']}")
-                here = row["because"]
+                current = row["because"]
             else:
                 links.append(f"{shown(row['path'])}: {row['reason']}")
-                here = None
+                current = None
         return list(reversed(links))
 
     def _need(self, asker: str, name: str) -> str:
@@ -140,37 +144,37 @@ class Explainer:
             lines.append(f"  and {len(askers) - 20} more")
         return lines
 
-    def _out(self, wanted: str) -> Iterator[str]:
-        def is_it(*paths: str) -> bool:
-            return any(wanted == path or ("/" not in wanted and base(path) == wanted) for path in paths)
+    def _out(self, name: str) -> Iterator[str]:
+        def matches(*paths: str) -> bool:
+            return any(name == path or ("/" not in name and base(path) == name) for path in paths)
 
         report = self.report
         for row in report["trimmed"]:
-            if is_it(row["path"]):
-                yield f"{shown(row['path'])}: {row['switch']} took it out ({size_in_words(row['bytes'])})"
+            if matches(row["path"]):
+                yield f"{shown(row['path'])}: removed by {row['switch']} ({size_in_words(row['bytes'])})"
         for path, why in report["dropped"].items():
-            if is_it(path):
+            if matches(path):
                 yield f"{shown(path)}: left out: {why}"
         for path in report["special"]:
-            if is_it(path):
-                yield f"{shown(path)}: left out: it is a device, socket or pipe"
+            if matches(path):
+                yield f"{shown(path)}: left out: a device, socket or pipe"
         for link, target in (*report["dangling"], *report["too_wide"]):
-            if is_it(target):
-                yield f"{shown(target)}: left out; the link {shown(link)} leads to it"
+            if matches(target):
+                yield f"{shown(target)}: left out; the link {shown(link)} points to it"
         for row in report["opened"]:
-            if is_it(row["name"], row["file"]) and row["state"] != "kept":
+            if matches(row["name"], row["file"]) and row["state"] != "kept":
                 where = "left out" if row["state"] == "left" else "the production image has it"
                 how = "loads" if row["kind"] in ("dlopen", "plugin", "nss") else "opens"
                 yield f"{shown(row['file'])}: {where}; {shown(row['asker'])} {how} it ({row['why']})"
         for key in ("missing_in_chain", "missing_in_result"):
             for row in report[key]:
-                if is_it(row["name"]):
+                if matches(row["name"]):
                     image = "chain's image" if key.endswith("chain") else "result"
                     yield f"{shown(row['name'])}: not in the {image}; {shown(row['asker'])} needs it"
 
 
 def removed(report: Mapping[str, Any], *, files: bool = False) -> list[str]:
-    """A table by package of what was left out or taken out, largest first; with ``files`` the largest files too."""
+    """Return a table of what was left out or trimmed by package, largest first; with `files` also the largest files."""
     rows = []
     for row in report["packages"]:
         left, taken = row["bytes"]["left"], row["bytes"]["trimmed"]
@@ -186,7 +190,7 @@ def removed(report: Mapping[str, Any], *, files: bool = False) -> list[str]:
         line = f"{shown(row['package']):{width}}  {sizes}  {count:>6}  {_cell(stays):>10}  {shown(row['version'])}"
         lines.append(line.rstrip())
         if files:
-            lines += [f"    {size_in_words(one['bytes']):>10}  {shown(one['path'])}" for one in row["largest"]]
+            lines += [f"    {size_in_words(file['bytes']):>10}  {shown(file['path'])}" for file in row["largest"]]
     sums = [sum(entry[index] for entry in rows) for index in range(3)]
     lines.append(f"{'all':{width}}  {_cell(sums[0]):>10}  {_cell(sums[1]):>10}  {sums[2]:>6}")
     return lines

@@ -1,6 +1,6 @@
-"""What all parts of the discovery stand on: the two images, what is kept so far, and what was found.
+"""The shared state of the discovery: the two images, the files kept so far, and the findings.
 
-Whoever finds something asks here whether the production image has it, keeps it, and notes it.
+Each part of the discovery asks it whether the production image has a file, and uses it to keep and note files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from chainbuild.minimize.select import KeptFiles, keep_also
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MinimizeArgs:
-    """What is kept of what is found; what is not is reported.
+    """Which of the discovered files are kept; the others are reported.
 
-    ``keep_data`` has the packages whose data is kept that programs name, of which those in ``optional_data`` may be unknown;
-    ``keep_all_data`` keeps that of all.
+    `keep_data` are the packages whose data is kept if programs name it; those in `optional_data` may be unknown.
+    `keep_all_data` keeps the data of all packages.
     """
 
     keep_dlopen: bool = False
@@ -36,7 +36,7 @@ class MinimizeArgs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """Variables of the chain's image that name a locale or a time zone."""
+    """Variables of the chain's image that select a locale or a time zone."""
 
     lang: str = ""
     lc_all: str = ""
@@ -45,11 +45,11 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opened:
-    """Something that ``asker`` opens by ``name`` at run time; ``file`` is what it is in the chain's image.
+    """Something that `asker` opens by `name` at run time; `file` is its path in the chain's image.
 
-    ``kind`` is ``dlopen``, ``plugin``, ``surroundings``, ``nss``, ``interpreter`` or ``data``; ``why`` says it in words.
-    ``state`` is ``kept``, ``production`` (the production image has it) or ``left``. ``rule`` is the name of the rule, if one.
-    ``bytes`` is how much it is, where that is a reason to leave it out.
+    `kind` is `dlopen`, `plugin`, `surroundings`, `nss`, `interpreter` or `data`; `why` describes it in words. `state`
+    is `kept`, `production` (the production image has it) or `left`. `rule` is the name of the rule, if any. `bytes` is
+    its size if that is a reason to leave it out.
     """
 
     asker: str
@@ -64,20 +64,20 @@ class Opened:
 
 @dataclass(kw_only=True, slots=True)
 class Discovery:
-    """What was found, each once."""
+    """The findings, each once."""
 
     opened: dict[tuple[str, str], Opened] = field(default_factory=dict)
     unknown_packages: list[str] = field(default_factory=list)
-    """Packages whose data is to be kept and that the chain's image does not have."""
+    """Packages whose data is requested and that the chain's image does not have."""
 
     def rows(self) -> list[Opened]:
-        """Everything, in order."""
+        """Return all findings, sorted."""
         return [self.opened[key] for key in sorted(self.opened)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchGround:
-    """Where is looked: the two trees, the settings of the image, and what else is looked at."""
+    """The inputs of a discovery: the two trees, the settings of the image, and additional library locations."""
 
     chain: RootFileSystem
     production: RootFileSystem
@@ -89,7 +89,7 @@ class SearchGround:
 
 
 class Ground:
-    """The state of one discovery."""
+    """The state of a discovery."""
 
     def __init__(self, places: SearchGround, selection: KeptFiles, arguments: MinimizeArgs) -> None:
         self.places = places
@@ -106,63 +106,63 @@ class Ground:
         return Loader(Search(tree, self.reader, settings))
 
     def renew(self) -> None:
-        """Forget what the chain's loader answered: files need more than before."""
+        """Drop the cached answers of the chain's loader: files have more needs than before."""
         self.loader = self._loader(self.chain)
 
     def has(self, path: str) -> bool:
-        """Whether the result has something at ``path``, as a process would look for it."""
-        here = self.chain.resolve(path, follow=False)
-        return here in self.selection.kept or self.production.resolve(path) is not None
+        """Return whether a process of the result would find something at `path`."""
+        path_in_chain = self.chain.resolve(path, follow=False)
+        return path_in_chain in self.selection.kept or self.production.resolve(path) is not None
 
     def provided(self, name: str, elf: Elf) -> Found | None:
-        """The production image's library of that name for the machine of ``elf``."""
+        """Return the production image's library of that name for the machine of `elf`."""
         plain = Elf(bits=elf.bits, little=elf.little, machine=elf.machine, kind=elf.kind, flags=elf.flags)
         if "/" in name:
             file = self.production.resolve(name)
-            there = None if file is None else self.reader.read(self.production, file)
-            return Found(path=name, file=file, elf=there, rule="path") if file and isinstance(there, Elf) else None
-        found = self.other.search.find(name, abi_of(elf), self.other.interpreter_for(elf), asker_of("/", plain))
-        return found if isinstance(found, Found) else None
+            library = None if file is None else self.reader.read(self.production, file)
+            return Found(path=name, file=file, elf=library, rule="path") if file and isinstance(library, Elf) else None
+        result = self.other.search.find(name, abi_of(elf), self.other.interpreter_for(elf), asker_of("/", plain))
+        return result if isinstance(result, Found) else None
 
     def has_same_libc(self, elf: Elf) -> bool:
-        """Whether the result's C library will be the chain's: brought from there, or equal to it byte for byte."""
+        """Return whether the result's C library will be the chain's: brought from there, or identical to it."""
         name = abi_of(elf).name
         if name not in self._same_libc:
-            there = self.provided("libc.so.6", elf)
-            here = self.loader.search.find(
+            provided = self.provided("libc.so.6", elf)
+            own = self.loader.search.find(
                 "libc.so.6", abi_of(elf), self.loader.interpreter_for(elf), asker_of("/", elf)
             )
-            one = None if there is None else self.production.entry(there.file)
-            other = self.chain.entry(here.file) if isinstance(here, Found) else None
-            self._same_libc[name] = one is None or (other is not None and same_content(one.host, other.host))
+            first = None if provided is None else self.production.entry(provided.file)
+            second = self.chain.entry(own.file) if isinstance(own, Found) else None
+            self._same_libc[name] = first is None or (second is not None and same_content(first.host, second.host))
         return self._same_libc[name]
 
     def keep(self, path: str, reason: str, because: str, leave: Callable[[str], bool] | None = None) -> int:
-        """Keep what lies at ``path`` and what belongs to it; gives how many paths are new."""
+        """Keep the file at `path` and everything that belongs to it; return how many paths are new."""
         return keep_also(self.chain, self.production, self.selection, path, reason, because, leave)
 
     def note(
         self, asker: str, name: str, file: str, kind: str, why: str, state: str, *, rule: str = "", size: int = 0
     ) -> None:
-        """Remember that something is opened; the first of the same asker and name counts."""
+        """Record that something is opened; only the first note for an asker and name counts."""
         row = Opened(asker=asker, name=name, file=file, kind=kind, why=why, state=state, rule=rule, bytes=size)
         self.discovery.opened.setdefault((asker, name), row)
 
     def open(self, path: str, elf: Elf, name: str, kind: str, why: str, *, keep: bool, rule: str = "") -> bool:
-        """Count ``name`` as needed by ``path`` if the loader finds it and ``keep``; whether that is new."""
+        """Record `name` as needed by `path` if the loader finds it and `keep` is set; return whether that is new."""
         if (path, name) in self.discovery.opened:
             return False
-        found = self.loader.search.find(
+        result = self.loader.search.find(
             name, abi_of(elf), self.loader.interpreter_for(elf), asker_of(path, elf), flags_1=elf.flags_1
         )
         node = self.chain.entry(path)
-        if not isinstance(found, Found) or node is None or found.file == path:
+        if not isinstance(result, Found) or node is None or result.file == path:
             return False
-        if found.file in self.selection.kept:
+        if result.file in self.selection.kept:
             state = "kept"
-        elif self.provided(name, found.elf):
+        elif self.provided(name, result.elf):
             state = "production"
         else:
             state = "kept" if keep else "left"
-        self.note(path, name, found.file, kind, why, state, rule=rule)
+        self.note(path, name, result.file, kind, why, state, rule=rule)
         return keep and self.reader.also_needs(node, [name])

@@ -1,4 +1,4 @@
-"""The pack job as a whole: select, lay out, bring, write, report."""
+"""Run the pack job: select, lay out, add libraries, write, report."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from chainbuild.minimize.write import Writer, Written
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What is to be packed: folders of this machine, patterns of the image, and settings of the image.
+    """The input of a pack job: folders of this machine, patterns of the image, and settings of the image.
 
-    ``library_path`` and ``search_path`` are the image's ``LD_LIBRARY_PATH`` and ``PATH``; ``epoch`` is
-    ``SOURCE_DATE_EPOCH`` in seconds. Patterns in ``optional_files`` and ``optional_locations`` may match nothing. With
-    ``package_records`` scanners of the result see whose the kept files are.
+    `library_path` and `search_path` are the image's `LD_LIBRARY_PATH` and `PATH`; `epoch` is `SOURCE_DATE_EPOCH` in
+    seconds. Patterns in `optional_files` and `optional_locations` may match nothing. With `package_records`, scanners
+    of the result see which packages own the kept files.
     """
 
     chain: str
@@ -52,15 +52,15 @@ class Order:
     environment: Environment = field(default_factory=Environment)
     package_records: bool = True
     users: bool = True
-    """Whether users and groups that the production image lacks are brought."""
+    """Whether to add users and groups that the production image lacks."""
     image_user: str = ""
-    """The ``USER`` of the chain's image."""
+    """The `USER` of the chain's image."""
     sbom: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MinimizeSizes:
-    """Bytes of regular files, hard links once."""
+    """Bytes of regular files; hard links count once."""
 
     chain: int
     production: int
@@ -69,7 +69,7 @@ class MinimizeSizes:
 
 @dataclass(kw_only=True, slots=True)
 class MinimizeOutcome:
-    """Everything that the job found out and did; :mod:`.report` puts it into words."""
+    """Everything that the job found and did; `report` formats it."""
 
     order: Order
     selection: KeptFiles
@@ -94,19 +94,19 @@ class MinimizeOutcome:
     sbom: dict[str, Any] | None = None
     users: AddedUsers = field(default_factory=AddedUsers)
     links: dict[str, str] = field(default_factory=dict)
-    """The links of the chain's image that are not kept, and the regular file that each leads to in the end."""
+    """The links of the chain's image that are not kept, each with the regular file that it finally leads to."""
     nearest: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """For each pattern that matches nothing the nearest paths of the chain's image."""
+    """The nearest paths of the chain's image, for each pattern that matches nothing."""
 
     def owner(self, path: str) -> str:
-        """The key of the package of a file of the chain's image, by its path there or in the result; ``""`` for none."""
+        """Return the key of the package that owns a file, by its path in the chain's image or in the result; `""` if none."""
         kept, brought = self.layout.placed.get(path), self.packing.brought.get(path)
         source = kept.path if kept is not None else brought.source if brought is not None else path
         return self.ownership.owner(source)
 
 
 def pack(order: Order) -> MinimizeOutcome:
-    """Does ``order``. OSError only when the output folder cannot be written at all."""
+    """Run `order`. Errors: OSError only if the output folder cannot be written at all."""
     start = time.monotonic()
     chain, production = RootFileSystem(order.chain), RootFileSystem(order.production)
     reader = ElfReader()
@@ -127,19 +127,19 @@ def pack(order: Order) -> MinimizeOutcome:
     files = sorted(where for where, kept in layout.placed.items() if kept.node.kind == "file")
     scripts = missing_interpreters(overlay, files, order.search_path)
     analysed = time.monotonic()
-    there = owned(production)
-    paperwork = _Paperwork(order, chain, production, (ownership, there), _sources(layout, packing))
-    wrong = bool(layout.conflicts or users.conflicts or selection.unmatched or discovery.unknown_packages)
-    written, written_records = _write(paperwork, overlay, wrong=wrong)
-    gone = frozenset(trimmed.files)
+    production_ownership = owned(production)
+    documents = _Documents(order, chain, production, (ownership, production_ownership), _sources(layout, packing))
+    has_errors = bool(layout.conflicts or users.conflicts or selection.unmatched or discovery.unknown_packages)
+    written, written_records = _write(documents, overlay, has_errors=has_errors)
+    trimmed_files = frozenset(trimmed.files)
     return MinimizeOutcome(
         order=order,
         selection=selection,
         trimmed=trimmed,
         discovery=discovery,
         ownership=ownership,
-        production_sizes=owner_sizes(production, there),
-        accounts=accounts(chain, production, ownership, kept_bytes(layout, packing, written), gone),
+        production_sizes=owner_sizes(production, production_ownership),
+        accounts=accounts(chain, production, ownership, kept_bytes(layout, packing, written), trimmed_files),
         layout=layout,
         packing=packing,
         closure=closure,
@@ -150,10 +150,10 @@ def pack(order: Order) -> MinimizeOutcome:
         seconds=time.monotonic() - start,
         damaged=damaged,
         scripts=scripts,
-        unreadable=sorted({(one.path, one.reason) for tree in (chain, production) for one in tree.unreadable}),
+        unreadable=sorted({(entry.path, entry.reason) for tree in (chain, production) for entry in tree.unreadable}),
         cache_written=cache_written,
         records=written_records,
-        sbom=paperwork.sbom(overlay) if order.sbom else None,
+        sbom=documents.sbom(overlay) if order.sbom else None,
         users=users,
         links=links_to_files(chain, selection),
         nearest=nearest(chain, [pattern for _, pattern in selection.unmatched]),
@@ -172,23 +172,23 @@ def _places(order: Order, chain: RootFileSystem, production: RootFileSystem, rea
     )
 
 
-def _write(paperwork: _Paperwork, overlay: Overlay, *, wrong: bool) -> tuple[Written, dict[str, StepRecord]]:
-    """Writes what is laid out, and then the records, which hold checksums of it; nothing if there are errors."""
-    order = paperwork.order
-    writer = Writer(order.output, paperwork.production, paperwork.chain, epoch=order.epoch, strip=order.trim.strip)
-    if wrong:
+def _write(documents: _Documents, overlay: Overlay, *, has_errors: bool) -> tuple[Written, dict[str, StepRecord]]:
+    """Write the laid-out files, and then the records, which contain their checksums; write nothing if there are errors."""
+    order = documents.order
+    writer = Writer(order.output, documents.production, documents.chain, epoch=order.epoch, strip=order.trim.strip)
+    if has_errors:
         writer.write({})
         return writer.finish(), {}
     writer.write(dict(overlay.added))
-    more = paperwork.records(overlay)
-    for where, record in more.items():
+    record_files = documents.records(overlay)
+    for where, record in record_files.items():
         overlay.add(where, record.node)
-    writer.write({where: record.node for where, record in more.items()})
-    return writer.finish(), more
+    writer.write({where: record.node for where, record in record_files.items()})
+    return writer.finish(), record_files
 
 
-class _Paperwork:
-    """What is written about the result: records of packages, and the bill of materials."""
+class _Documents:
+    """Creates the documents about the result: records of packages, and the bill of materials."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class _Paperwork:
         self._known: dict[str, Digests | None] = {}
 
     def digests(self, path: str) -> Digests | None:
-        """The checksums of the file that was written to ``path``; None for what is no file."""
+        """Return the checksums of the file that was written to `path`; None if it is not a file."""
         if path not in self._known:
             try:
                 self._known[path] = digests_of(self.order.output.rstrip("/") + path)
@@ -216,32 +216,32 @@ class _Paperwork:
         return self._known[path]
 
     def records(self, overlay: Overlay) -> dict[str, StepRecord]:
-        """What is written for scanners beside what is laid out in ``overlay``."""
+        """Return the records for scanners that are written in addition to the files in `overlay`."""
         if not self.order.package_records:
             return {}
         return records(self.chain, overlay, self.ownership, self.there, self.kept, self.digests)
 
     def sbom(self, overlay: Overlay) -> dict[str, Any]:
-        """The document about the minimized files; what the production image brings is not in it."""
+        """Return the bill of materials of the minimized files, without those of the production image."""
         sums = {path: self.digests(path) for path, node in sorted(overlay.added.items()) if node.kind == "file"}
-        digests = {path: one for path, one in sums.items() if one is not None}
+        digests = {path: sums_of_file for path, sums_of_file in sums.items() if sums_of_file is not None}
         owners = {path: self.ownership.owner(self.sources.get(path, "")) for path in digests}
         system = system_of(self.chain)
         return document("minimized", self.ownership, self.kept, owners, digests, system, self.order.epoch)
 
 
 def _sources(layout: Layout, packing: Packing) -> dict[str, str]:
-    """By path in the result, where it was in the chain's image."""
+    """Map paths in the result to paths in the chain's image."""
     sources = {where: kept.path for where, kept in layout.placed.items() if kept.node.kind != "dir"}
     return sources | {where: brought.source for where, brought in packing.brought.items()}
 
 
 def kept_bytes(layout: Layout, packing: Packing, written: Written) -> dict[str, int]:
-    """The bytes that are kept of each file of the chain's image, by its path there."""
+    """Map paths of files in the chain's image to the number of their bytes that are kept."""
     kept: dict[str, int] = {}
-    for where, one in layout.placed.items():
-        if one.node.kind == "file":
-            kept[one.path] = written.stripped.get(where, (0, one.node.size))[1]
+    for where, placed in layout.placed.items():
+        if placed.node.kind == "file":
+            kept[placed.path] = written.stripped.get(where, (0, placed.node.size))[1]
     for where, brought in packing.brought.items():
         if brought.node.kind == "file":
             kept[brought.source] = written.stripped.get(where, (0, brought.node.size))[1]
@@ -251,7 +251,7 @@ def kept_bytes(layout: Layout, packing: Packing, written: Written) -> dict[str, 
 def _seeds(
     order: Order, layout: Layout, packing: Packing, selection: KeptFiles, damaged: dict[str, str]
 ) -> list[tuple[Seed, str]]:
-    """Every ELF file that is kept, and those in the additional locations, each with its path in the result."""
+    """Return every kept ELF file, and those in the additional locations, each with its path in the result."""
     chain, reader = packing.chain.search.tree, packing.chain.search.reader
     seeds: list[tuple[Seed, str]] = []
     for where, kept in sorted(layout.placed.items()):
@@ -266,7 +266,9 @@ def _seeds(
             seeds.append((seed, where))
     kept_paths = {seed.path for seed, _ in seeds}
     tops, nothing = top_folders(chain, order.library_locations)
-    selection.unmatched += [("ADDITIONAL_LIB_LOCATIONS", one) for one in nothing if one not in order.optional_locations]
+    selection.unmatched += [
+        ("ADDITIONAL_LIB_LOCATIONS", pattern) for pattern in nothing if pattern not in order.optional_locations
+    ]
     for top in tops:
         for path, node in chain.walk(top):
             elf = reader.read_node(node) if path not in kept_paths else None
@@ -278,7 +280,7 @@ def _seeds(
 
 
 def _renew_cache(packing: Packing, reader: ElfReader) -> bool:
-    """Lays a new ``ld.so.cache`` over the production image's where that would not know what was added."""
+    """Add a new `ld.so.cache` to the result if the production image's would not list the added libraries."""
     overlay = packing.overlay
     program = None
     for node in overlay.added.values():

@@ -1,4 +1,4 @@
-"""Where each kept file lies in the production image, whose folders may be links where the chain's are not."""
+"""Decide where each kept file goes in the production image, whose folders may be links where the chain's are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 @dataclass(kw_only=True, slots=True)
 class Layout:
-    """What lies where in the result: by path, what is kept there; what is left out; what cannot be."""
+    """The layout of the result: what is kept at each path, what is left out, and what conflicts."""
 
     placed: dict[str, Kept] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Layout:
 
 
 def lay_out(selection: KeptFiles, production: FileTree, *, library_path: str) -> Layout:
-    """The layout of ``selection`` over ``production``; its own C library keeps the only one that is searched."""
+    """Lay out `selection` over `production`; a C library of the production image remains the only one searched."""
     layout = Layout()
     searched = _searched(production, library_path)
     for path in sorted(selection.kept):
@@ -33,23 +33,24 @@ def lay_out(selection: KeptFiles, production: FileTree, *, library_path: str) ->
         folder = kept.node.kind == "dir"
         where = production.place_folder(path) if folder else production.place(path)
         if where is None:
-            _refuse(layout, path, f"{shown(path)}: the production image has no folder where it would lie")
+            _refuse(layout, path, f"{shown(path)}: the production image has no folder for it")
             continue
-        where = path if where == path else where  # one text for both: there may be very many
+        where = path if where == path else where  # share one string: there may be very many
         if not folder and is_c_library(base(path)) and parent(where) in searched and searched[parent(where)]:
             layout.dropped[path] = "it belongs to the C library, which the production image has itself"
             continue
-        there = production.entry(where)
-        if there is not None and folder != (there.kind == "dir"):
-            text = f"{shown(path)} is a {_called(kept.node)}, but {shown(where)} of the production image is a {_called(there)}"
+        existing = production.entry(where)
+        if existing is not None and folder != (existing.kind == "dir"):
+            kinds = _called(kept.node), _called(existing)
+            text = f"{shown(path)} is a {kinds[0]}, but {shown(where)} of the production image is a {kinds[1]}"
             _refuse(layout, path, text)
             continue
-        other = layout.placed.get(where)
-        if other is None:
+        earlier = layout.placed.get(where)
+        if earlier is None:
             layout.placed[where] = kept
-        elif not (folder and other.node.kind == "dir") and not _same(kept.node, other.node):
+        elif not (folder and earlier.node.kind == "dir") and not _same(kept.node, earlier.node):
             text = (
-                f"{shown(path)} and {shown(other.path)} differ and would both be {shown(where)} in the production image"
+                f"{shown(path)} and {shown(earlier.path)} differ, but the production image has {shown(where)} for both"
             )
             _refuse(layout, path, text)
     _check_folders(layout)
@@ -61,13 +62,13 @@ def _refuse(layout: Layout, path: str, text: str) -> None:
 
 
 def lay_over(layout: Layout, overlay: Overlay) -> None:
-    """Lays everything that ``layout`` has onto ``overlay``."""
+    """Add everything in `layout` to `overlay`."""
     for where, kept in layout.placed.items():
         overlay.add(where, kept.node)
 
 
 def _searched(production: FileTree, library_path: str) -> dict[str, bool]:
-    """The folders that loaders search by default, if the production image has a C library at all."""
+    """Return the folders that loaders search by default, and whether the production image has a C library."""
     folders = [*configured_folders(production), *library_path.split(":"), *_USUAL_FOLDERS]
     real = {production.place_folder(folder) or folder for folder in folders if folder.startswith("/")}
     has = any(
@@ -83,11 +84,11 @@ def _check_folders(layout: Layout) -> None:
     for where in sorted(layout.placed):
         above = parent(where)
         while above != "/":
-            stands = layout.placed.get(above)
-            if stands is not None and stands.node.kind != "dir":
+            obstacle = layout.placed.get(above)
+            if obstacle is not None and obstacle.node.kind != "dir":
                 path = layout.placed[where].path
                 _refuse(
-                    layout, path, f"{shown(path)} would lie below {shown(above)}, which is a {_called(stands.node)}"
+                    layout, path, f"{shown(path)} would be below {shown(above)}, which is a {_called(obstacle.node)}"
                 )
                 break
             above = parent(above)
@@ -98,21 +99,21 @@ def _called(node: Node) -> str:
 
 
 def _same(first: Node, second: Node) -> bool:
-    """Whether two nodes are one and the same: links by target, files by content."""
+    """Return whether two nodes are identical: links by target, files by content."""
     if first.kind != second.kind or first.target != second.target or first.size != second.size:
         return False
     return first.kind == "link" or same_content(first.host, second.host)
 
 
 def same_content(first: str, second: str) -> bool:
-    """Whether two regular files of this machine hold the same bytes; False when one cannot be read."""
+    """Return whether two regular files of this machine have the same content; False if one cannot be read."""
     try:
-        with os.fdopen(open_file(first), "rb") as one, os.fdopen(open_file(second), "rb") as two:
-            if os.path.sameopenfile(one.fileno(), two.fileno()):
+        with os.fdopen(open_file(first), "rb") as left, os.fdopen(open_file(second), "rb") as right:
+            if os.path.sameopenfile(left.fileno(), right.fileno()):
                 return True
             while True:
-                data = one.read(_CHUNK)
-                if data != two.read(_CHUNK):
+                data = left.read(_CHUNK)
+                if data != right.read(_CHUNK):
                     return False
                 if not data:
                     return True

@@ -1,11 +1,8 @@
-"""Where the loaders of a root file system look: `ld.so.conf`, `ld.so.cache`, musl's path.
+"""Determine where the loaders of a root file system search: `ld.so.conf`, built-in folders, musl's path, `ld.so.cache`.
 
-Where the loaders of a root file system look by default: ``ld.so.conf``, what is built into them, musl's path.
-
-``/etc/ld.so.cache``: read, made from a tree as ``ldconfig`` makes it, and written.
-
-The format is glibc's "new" one (``glibc-ld.so.cache1.1``; sysdeps/generic/dl-cache.h), which every glibc since 2.2
-reads: a header of 48 bytes, entries of 24, the strings, and an extension that names the glibc-hwcaps folders.
+`/etc/ld.so.cache` is read, built from a tree as `ldconfig` does, and written. Its format is glibc's "new" one
+(`glibc-ld.so.cache1.1`; sysdeps/generic/dl-cache.h), which every glibc since 2.2 reads: a header of 48 bytes, entries
+of 24, the strings, and an extension that lists the glibc-hwcaps folders.
 """
 
 from __future__ import annotations
@@ -27,16 +24,16 @@ _MUSL_DEFAULT = ("/lib", "/usr/local/lib", "/usr/lib")
 
 
 def configured_folders(tree: FileTree, conf: str = LD_SO_CONF) -> tuple[str, ...]:
-    """The folders that ``ldconfig`` takes from ``conf`` and what it includes, in order (ldconfig(8)).
+    """Return the folders that `ldconfig` takes from `conf` and the files it includes, in order (ldconfig(8)).
 
-    The text is as it stands in the files; folders need not exist, and one may come more than once.
+    The text is as written in the files; folders may be missing or duplicate.
     """
-    found: list[str] = []
-    _parse(tree, conf, found, set(), 0)
-    return tuple(found)
+    folders: list[str] = []
+    _parse(tree, conf, folders, set(), 0)
+    return tuple(folders)
 
 
-def _parse(tree: FileTree, conf: str, found: list[str], seen: set[str], depth: int) -> None:
+def _parse(tree: FileTree, conf: str, folders: list[str], seen: set[str], depth: int) -> None:
     where = tree.resolve(conf)
     content = None if where is None or where in seen or depth > _MAX_DEPTH else tree.read(where)
     if where is None or content is None:
@@ -51,16 +48,16 @@ def _parse(tree: FileTree, conf: str, found: list[str], seen: set[str], depth: i
             for pattern in words[1:]:
                 full = pattern if pattern.startswith("/") else join(parent(conf), pattern)
                 for included in tree.glob(full):
-                    _parse(tree, included, found, seen, depth + 1)
+                    _parse(tree, included, folders, seen, depth + 1)
         elif words[0] != "hwcap" and line.startswith("/"):
-            found.append(line.partition("=")[0].rstrip())
+            folders.append(line.partition("=")[0].rstrip())
 
 
 def built_in_folders(tree: FileTree, loader: str, abi: Abi) -> tuple[str, ...]:
-    """The folders that glibc's loader at ``loader`` searches last, read from the loader's own bytes.
+    """Return the folders that glibc's loader at `loader` searches last, read from the loader's own bytes.
 
-    The list is a run of strings that end in a slash, compiled into it (``system_dirs`` in elf/dl-load.c); where
-    it cannot be seen, the customary folders of the interface are given.
+    The list is compiled into it as a run of strings that end in a slash (`system_dirs` in elf/dl-load.c). If it cannot
+    be recognised, the usual folders of the interface are returned.
     """
     content = tree.read(loader)
     for match in _BUILT_IN.finditer(content or b""):
@@ -74,13 +71,13 @@ def built_in_folders(tree: FileTree, loader: str, abi: Abi) -> tuple[str, ...]:
 
 
 def ldconfig_built_in(tree: FileTree, loader_folders: tuple[str, ...]) -> tuple[str, ...]:
-    """The folders that ``ldconfig`` adds after those of its configuration."""
+    """Return the folders that `ldconfig` adds after those of its configuration."""
     wide = tuple(folder for folder in loader_folders if folder.endswith("/lib64") and tree.is_folder(folder))
     return (*wide, "/lib", "/usr/lib")
 
 
 def musl_folders(tree: FileTree, abi: Abi) -> tuple[str, ...]:
-    """musl's search path: ``/etc/ld-musl-ARCH.path`` (newlines or colons) or what is built in."""
+    """Return musl's search path: `/etc/ld-musl-ARCH.path` (newlines or colons), or the built-in one."""
     content = tree.read(musl_path_file(abi))
     if content is None:
         return _MUSL_DEFAULT
@@ -88,7 +85,7 @@ def musl_folders(tree: FileTree, abi: Abi) -> tuple[str, ...]:
 
 
 def musl_path_file(abi: Abi) -> str:
-    """Where musl's loader reads its search path."""
+    """Return the path of the file from which musl's loader reads its search path."""
     return f"/etc/ld-musl-{abi.musl}.path"
 
 
@@ -107,7 +104,7 @@ _GENERATOR = b"chainbuild minimize"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheEntry:
-    """One line of ``ldconfig -p``: a library name, what it is for, where it lies, its glibc-hwcaps folder if any."""
+    """A line of `ldconfig -p`: a library name, its flags, its path, and its glibc-hwcaps folder, if any."""
 
     name: str
     flags: int
@@ -116,7 +113,7 @@ class CacheEntry:
 
 
 def read_cache(tree: FileTree) -> tuple[CacheEntry, ...] | None:
-    """The entries of the tree's cache in the order of the file; None when there is none that glibc would take."""
+    """Return the entries of the tree's cache in file order; None if there is none that glibc would accept."""
     content = tree.read(LD_SO_CACHE, _MAX_CACHE)
     if content is None:
         return None
@@ -127,10 +124,10 @@ def read_cache(tree: FileTree) -> tuple[CacheEntry, ...] | None:
 
 
 def parse_cache(content: bytes) -> tuple[CacheEntry, ...] | None:
-    """The entries of a cache file's bytes; None when it is of another format. ValueError when it is damaged."""
+    """Return the entries of a cache file; None if it has another format. Errors: ValueError if it is damaged."""
     start = 0
     if content.startswith(_OLD_MAGIC):
-        # The compatible format: old header (11 bytes padded to 12, a count), 12 bytes an entry, aligned to 8.
+        # The compatible format: an old header (11 bytes padded to 12, a count), 12 bytes per entry, aligned to 8.
         start = (16 + 12 * _count(content, "<", 12) + 7) // 8 * 8
         if not content.startswith(_MAGIC, start):
             start = (16 + 12 * _count(content, ">", 12) + 7) // 8 * 8
@@ -142,7 +139,7 @@ def parse_cache(content: bytes) -> tuple[CacheEntry, ...] | None:
     if data[28] & 3 == 0 and _HEADER + count * _ENTRY > len(data):
         order, count = ">", _count(data, ">", 20)
     if _HEADER + count * _ENTRY > len(data):
-        raise ValueError("more entries than bytes")
+        raise ValueError("it has more entries than fit into the file")
     (extension,) = struct.unpack_from(order + "I", data, 32)
     hwcaps = _hwcaps_names(data, order, extension) if extension else []
     entries = []
@@ -177,25 +174,25 @@ def _hwcaps_names(data: bytes, order: str, at: int) -> list[str]:
 
 
 def build_cache(tree: FileTree, reader: ElfReader, abi: Abi, loader_folders: tuple[str, ...]) -> tuple[CacheEntry, ...]:
-    """The entries that the ``ldconfig`` of ``abi`` would write for ``tree``, in the order of the file.
+    """Return the entries that the `ldconfig` of `abi` would write for `tree`, in file order.
 
-    Unlike ``ldconfig`` this makes no links: a library that lies there under another name than its SONAME is
-    listed only under names that exist.
+    Unlike `ldconfig` this creates no links: a library whose file name differs from its SONAME is listed only under
+    names that exist.
     """
     entries: list[CacheEntry] = []
     seen: set[str] = set()
-    found = _Source(tree, reader, abi)
+    rows = _Source(tree, reader, abi)
     for folder in (*configured_folders(tree), *ldconfig_built_in(tree, loader_folders)):
         plain = "/" + "/".join(part for part in folder.split("/") if part)
         where = tree.resolve(plain)
         if where is None or where in seen or not tree.is_folder(where):
             continue
         seen.add(where)
-        entries.extend(_folder_entries(found, plain, where, ""))
+        entries.extend(_folder_entries(rows, plain, where, ""))
         for level in tree.names(join(where, HWCAPS)):
             below = tree.resolve(join(join(where, HWCAPS), level))
             if below is not None and tree.is_folder(below):
-                entries.extend(_folder_entries(found, join(join(plain, HWCAPS), level), below, level))
+                entries.extend(_folder_entries(rows, join(join(plain, HWCAPS), level), below, level))
     return tuple(sorted(entries, key=functools.cmp_to_key(_compare)))
 
 
@@ -206,7 +203,7 @@ class _Source:
     abi: Abi
 
     def flags(self, target: str) -> tuple[Elf, int] | None:
-        """The library at ``target`` and how it is marked; None for what ``ldconfig`` passes over."""
+        """Return the library at `target` and its flags; None if `ldconfig` skips it."""
         elf = self.reader.read(self.tree, target)
         if not isinstance(elf, Elf) or not _same_ldconfig(elf, self.abi):
             return None
@@ -215,7 +212,7 @@ class _Source:
 
 
 def _folder_entries(source: _Source, plain: str, where: str, hwcaps: str) -> list[CacheEntry]:
-    """What one folder adds; for each name a file goes before a link and the higher version before the lower."""
+    """Return the entries of a folder; for each name a file wins over a link and a higher version over a lower one."""
     tree = source.tree
     best: dict[str, tuple[bool, str, int]] = {}
     for name in tree.names(where):
@@ -223,16 +220,16 @@ def _folder_entries(source: _Source, plain: str, where: str, hwcaps: str) -> lis
             continue
         node = tree.entry(join(where, name))
         target = tree.resolve(join(where, name))
-        marked = source.flags(target) if node is not None and target is not None else None
-        if node is None or marked is None:
+        library = source.flags(target) if node is not None and target is not None else None
+        if node is None or library is None:
             continue
-        elf, flags = marked
+        elf, flags = library
         soname = elf.soname or name
         link = node.kind == "link" and (name == soname or (name.endswith(".so") and soname.startswith(name)))
         if link:
             soname = name
-        known = best.get(soname)
-        if known is None or (not link and known[0]) or (link == known[0] and compare_names(known[1], name) < 0):
+        current = best.get(soname)
+        if current is None or (not link and current[0]) or (link == current[0] and compare_names(current[1], name) < 0):
             best[soname] = (link, name, flags)
     entries = []
     for soname, (_, name, flags) in best.items():
@@ -252,7 +249,7 @@ def _is_library_name(name: str) -> bool:
 
 
 def cache_flags(elf: Elf) -> int:
-    """How ``ldconfig`` of the machine marks a library; 0 when it leaves it out."""
+    """Return the flags that the machine's `ldconfig` gives to a library; 0 if it skips it."""
     if not elf.dynamic:
         return 0
     abi = abi_of(elf)
@@ -262,13 +259,13 @@ def cache_flags(elf: Elf) -> int:
 
 
 def _same_ldconfig(elf: Elf, abi: Abi) -> bool:
-    """Whether the ``ldconfig`` of an image of ``abi`` lists ``elf`` at all (x86 and ARM list their 32 bits too)."""
+    """Return whether the `ldconfig` of an image of `abi` lists `elf` (x86 and ARM list their 32-bit libraries too)."""
     family = {EM_386: EM_X86_64, EM_ARM: EM_AARCH64}
     return family.get(elf.machine, elf.machine) == family.get(abi.machine, abi.machine)
 
 
 def compare_names(first: str, second: str) -> int:
-    """glibc's order of library names (``_dl_cache_libcmp``): runs of digits compare as numbers."""
+    """Compare library names in glibc's order (`_dl_cache_libcmp`): runs of digits compare as numbers."""
     a, b = os.fsencode(first), os.fsencode(second)
     i = j = 0
     while i < len(a):
@@ -280,9 +277,9 @@ def compare_names(first: str, second: str) -> int:
                 end_a += 1
             while b[end_b : end_b + 1].isdigit():
                 end_b += 1
-            left, right = int(a[i:end_a]), int(b[j:end_b])
-            if left != right:
-                return 1 if left > right else -1
+            number_a, number_b = int(a[i:end_a]), int(b[j:end_b])
+            if number_a != number_b:
+                return 1 if number_a > number_b else -1
             i, j = end_a, end_b
         elif b[j : j + 1].isdigit():
             return -1
@@ -294,7 +291,7 @@ def compare_names(first: str, second: str) -> int:
 
 
 def _compare(first: CacheEntry, second: CacheEntry) -> int:
-    """The order of the file, in which the loader's binary search relies: names downwards, then flags downwards."""
+    """Compare entries in file order, on which the loader's binary search relies: names, then flags, both descending."""
     order = compare_names(second.name, first.name)
     if order:
         return order
@@ -306,7 +303,7 @@ def _compare(first: CacheEntry, second: CacheEntry) -> int:
 
 
 def encode_cache(entries: tuple[CacheEntry, ...], *, little: bool) -> bytes:
-    """The bytes of a cache file with ``entries``, which are in the order of :func:`build_cache`."""
+    """Encode `entries`, which are in the order of `build_cache`, as a cache file."""
     order = "<" if little else ">"
     levels = sorted({entry.hwcaps for entry in entries if entry.hwcaps})
     strings: dict[bytes, int] = {}
@@ -336,7 +333,7 @@ def encode_cache(entries: tuple[CacheEntry, ...], *, little: bool) -> bytes:
 
 
 def _extension(order: str, at: int, levels: list[int]) -> bytes:
-    """The extension section: the folders' names (aligned to 4, so they come first) and who wrote the file."""
+    """Encode the extension section: the folders' names (aligned to 4, so they come first) and the generator."""
     words = struct.pack(f"{order}{len(levels)}I", *levels)
     count = 2 if levels else 1
     body = at + 8 + 16 * count

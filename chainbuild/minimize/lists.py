@@ -1,12 +1,10 @@
-"""Lists of paths and patterns in arguments of the stages.
+"""Parse lists of paths and patterns in arguments of the stages.
 
-Shell patterns of paths: their parts as `fnmatch` reads them, and paths as patterns of themselves alone.
+Values are separated by commas or white space. A backslash before a comma or white space makes it part of the value;
+before anything else it stays, because the value may be a shell pattern. A value that begins with `?` may match nothing;
+a value that begins with `!` removes the same value that a lower option requested (`!*` removes all of them).
 
-Lists in the arguments of the stages: words that are separated by commas or white space.
-
-A backslash before a comma or white space makes it a part of the word; before anything else it stays, for the shell
-pattern that the word may be. A word that begins with ``?`` may name nothing; one that begins with ``!`` takes back the
-word of that text which a lower option asked for (``!*``: all of them).
+Shell patterns are parsed as `fnmatch` reads them; `literal` returns a pattern that matches exactly one path.
 """
 
 from __future__ import annotations
@@ -19,15 +17,15 @@ _ESCAPED_CHARACTER = re.compile(r"\\(.)", re.DOTALL)
 
 
 def literal(path: str) -> str:
-    """The pattern that means this path and no other."""
+    """Return the pattern that matches only this path."""
     return "".join(f"\\{c}" if c in "*?[\\" else c for c in path)
 
 
 def unescaped(part: str) -> tuple[str, bool]:
-    """One part of a shell pattern as `fnmatch` reads it, and whether it has a wildcard; without one, the plain name."""
+    """Return a part of a shell pattern in `fnmatch` syntax, and whether it has a wildcard; without one, its plain name."""
     if not any(sign in _ESCAPED_CHARACTER.sub("", part) for sign in "*?["):
         return _ESCAPED_CHARACTER.sub(r"\1", part), False
-    return _ESCAPED_CHARACTER.sub(lambda found: f"[{found[1]}]" if found[1] in "*?[" else found[1], part), True
+    return _ESCAPED_CHARACTER.sub(lambda match: f"[{match[1]}]" if match[1] in "*?[" else match[1], part), True
 
 
 _WORD = re.compile(r"(?:\\.|[^\s,\\])+", re.DOTALL)
@@ -38,32 +36,32 @@ EVERYTHING = "*"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListWord:
-    """A word of a list; ``text`` is without its prefix and without the backslashes that are the list's own."""
+    """A value of a list; `text` has neither the prefix nor the backslashes that belong to the list syntax."""
 
     text: str
     optional: bool = False
     taken_back: bool = False
 
     def __str__(self) -> str:
-        """The word as it stands in a list."""
-        text = _SEPARATOR.sub(lambda found: f"\\{found[0]}", self.text)
+        """Return the value as written in a list."""
+        text = _SEPARATOR.sub(lambda match: f"\\{match[0]}", self.text)
         return ("!" if self.taken_back else "?" if self.optional else "") + text
 
 
 def words_in(value: str) -> tuple[ListWord, ...]:
-    """The words of a list, in order, each once; of words of the same text the one that must name something counts."""
-    found: dict[tuple[str, bool], ListWord] = {}
+    """Return the unique values of a list in order; of duplicates, the one that must match something counts."""
+    words: dict[tuple[str, bool], ListWord] = {}
     for written in _WORD.findall(value):
         taken_back, optional = written.startswith("!"), written.startswith("?")
         text = _ESCAPED.sub(r"\1\2", written[1:] if taken_back or optional else written)
         if not text:
             continue
-        known = found.get((text, taken_back))
-        if known is None or (known.optional and not optional):
-            found[text, taken_back] = ListWord(text=text, optional=optional, taken_back=taken_back)
-    return tuple(found.values())
+        earlier = words.get((text, taken_back))
+        if earlier is None or (earlier.optional and not optional):
+            words[text, taken_back] = ListWord(text=text, optional=optional, taken_back=taken_back)
+    return tuple(words.values())
 
 
 def as_list(words: Iterable[ListWord], separator: str = " ") -> str:
-    """A list that `words_in` reads back."""
+    """Format values as a list that `words_in` can read."""
     return separator.join(map(str, words))

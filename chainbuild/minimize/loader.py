@@ -1,12 +1,11 @@
-"""What a loader loads: the libraries of an ELF file, and the closure of a set of them.
+"""Simulate the dynamic loader: the libraries that an ELF file loads, and the closure of a set of files.
 
-Everything that a set of ELF files needs in a tree, and by which chain of needs each file is in.
+The closure has everything that a set of ELF files needs in a tree, and the chain of needs by which each file is in.
 
-What a process would have loaded before its first instruction: the loader's breadth-first walk, simulated.
-
-The walk follows ``_dl_map_object_deps`` of glibc: needs in order, level by level; a need is first looked for among
-what is loaded (by the name it was loaded as, by SONAME, by being the same file), then by :mod:`.search`. Versions
-are checked as ``_dl_check_map_versions`` does. musl does not check versions.
+A process is what would be loaded before its first instruction. The walk is breadth-first and follows
+`_dl_map_object_deps` of glibc: needs in order, level by level; a need is first looked up among the loaded objects (by
+the name it was loaded as, by SONAME, by being the same file), then by `search`. Versions are checked as
+`_dl_check_map_versions` does. musl does not check versions.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from chainbuild.minimize.search import Asker, Found, Search, asker_of, is_musl, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seed:
-    """A file that the closure starts from, and why it is one; ``secure`` as :func:`.loader.is_secure` has it."""
+    """A file from which the closure starts, and the reason; `secure` is the result of `is_secure`."""
 
     path: str
     elf: Elf
@@ -34,7 +33,7 @@ class Seed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Link:
-    """One need: ``asker`` names ``name``."""
+    """A need: `asker` needs `name`."""
 
     asker: str
     name: str
@@ -42,13 +41,13 @@ class Link:
 
 @dataclass(kw_only=True, slots=True)
 class Closure:
-    """Files that are needed (seeds are not among them unless something needs them) and how each came in."""
+    """The needed files (seeds only if something needs them) and how each was reached."""
 
     files: dict[str, Link] = field(default_factory=dict)
     missing: dict[tuple[str, str], MissingLibrary] = field(default_factory=dict)
 
     def add(self, process: Process) -> None:
-        """Takes in what one process has loaded. The first need that brought a file is the one that is kept."""
+        """Add the objects of a process. The first need that brought a file is the one that is kept."""
         for loaded in process.objects[1:]:
             if loaded.loader is not None and loaded.file not in self.files:
                 self.files[loaded.file] = Link(asker=loaded.loader.file, name=loaded.name)
@@ -56,7 +55,7 @@ class Closure:
             self.missing.setdefault((missing.asker.file, missing.name), missing)
 
     def chain(self, file: str) -> tuple[Link, ...]:
-        """The needs from a seed down to ``file``; empty for what nothing needs."""
+        """Return the needs from a seed down to `file`; empty if nothing needs it."""
         links: list[Link] = []
         seen: set[str] = set()
         while file in self.files and file not in seen:
@@ -67,7 +66,7 @@ class Closure:
 
 
 def elf_files(tree: FileTree, reader: ElfReader, paths: Iterable[str]) -> Iterator[tuple[str, Elf | ElfProblem]]:
-    """The ELF files among ``paths`` (free of links) and below them, each once."""
+    """Yield the ELF files among `paths` (free of links) and below them, each once."""
     seen: set[str] = set()
     for top in paths:
         for path, node in tree.walk(top):
@@ -79,12 +78,12 @@ def elf_files(tree: FileTree, reader: ElfReader, paths: Iterable[str]) -> Iterat
 
 
 def runs_or_loads(elf: Elf) -> bool:
-    """Whether a dynamic loader ever deals with the file: objects, kernel modules, cores and static programs not."""
+    """Return whether a dynamic loader ever handles the file: not objects, kernel modules, cores and static programs."""
     return elf.kind in (ET_EXEC, ET_DYN) and elf.dynamic
 
 
 def close(loader: Loader, seeds: Iterable[Seed]) -> tuple[Closure, dict[str, Process]]:
-    """The closure of ``seeds``, and the process of each."""
+    """Return the closure of `seeds`, and the process of each."""
     closure = Closure()
     processes: dict[str, Process] = {}
     for seed in seeds:
@@ -97,15 +96,15 @@ def close(loader: Loader, seeds: Iterable[Seed]) -> tuple[Closure, dict[str, Pro
 
 
 def top_folders(tree: FileTree, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
-    """What shell patterns name in ``tree``, links followed, and the patterns that name nothing."""
-    found: dict[str, None] = {}
+    """Return the paths in `tree` that match shell patterns, with links followed, and the patterns that match nothing."""
+    matches: dict[str, None] = {}
     empty: list[str] = []
     for pattern in patterns:
         names = [path for path in map(tree.resolve, tree.glob(pattern)) if path is not None]
-        found.update(dict.fromkeys(names))
+        matches.update(dict.fromkeys(names))
         if not names:
             empty.append(pattern)
-    inside = [path for path in found if not any(other != path and _below(path, other) for other in found)]
+    inside = [path for path in matches if not any(folder != path and _below(path, folder) for folder in matches)]
     return inside, empty
 
 
@@ -119,7 +118,7 @@ def _below(path: str, folder: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """One object of a process: as the loader opened it, the file behind, the name that brought it, who needed it."""
+    """An object of a process: its path as opened, its file, the name that loaded it, and its loader."""
 
     path: str
     file: str
@@ -131,18 +130,18 @@ class Loaded:
 
     @property
     def askers_above(self) -> tuple[Asker, ...]:
-        """Those that loaded it, nearest first."""
+        """Return the objects that loaded it, nearest first."""
         chain = []
-        one = self.loader
-        while one is not None:
-            chain.append(asker_of(one.path, one.elf))
-            one = one.loader
+        loaded = self.loader
+        while loaded is not None:
+            chain.append(asker_of(loaded.path, loaded.elf))
+            loaded = loaded.loader
         return tuple(chain)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MissingLibrary:
-    """A need that nothing meets."""
+    """A need that no library meets."""
 
     asker: Loaded
     name: str
@@ -152,7 +151,7 @@ class MissingLibrary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadVersion:
-    """A version that ``asker`` needs of the library it knows as ``name`` and that ``library`` does not define."""
+    """A version that `asker` needs of the library `name` and that `library` does not define."""
 
     asker: Loaded
     name: str
@@ -162,7 +161,7 @@ class BadVersion:
 
 @dataclass(kw_only=True, slots=True)
 class Process:
-    """The outcome: what is loaded, by which names it is known, and what is wrong."""
+    """A simulated process: the loaded objects, the names by which they are known, and the problems."""
 
     abi: Abi
     interpreter: str
@@ -175,14 +174,14 @@ class Process:
 
 
 class Loader:
-    """Simulates processes over one :class:`Search`."""
+    """Simulates processes with a `Search`."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
         self._homes: dict[tuple[str, bool], str] = {}
 
     def interpreter_for(self, elf: Elf) -> str:
-        """The loader that runs ``elf``: its own PT_INTERP, or for a library the one that the tree has for its kind."""
+        """Return the loader that runs `elf`: its own PT_INTERP, or for a library the tree's loader for its machine."""
         if elf.interpreter is not None and elf.executable:
             return elf.interpreter
         abi = abi_of(elf)
@@ -192,17 +191,17 @@ class Loader:
             usual = [*abi.loaders, abi.musl_loader] if abi.musl else list(abi.loaders)
             if musl:
                 usual.reverse()
-            here = [path for path in usual if self.search.tree.is_file(path)]
-            self._homes[key] = (here or usual or [""])[0]
+            existing = [path for path in usual if self.search.tree.is_file(path)]
+            self._homes[key] = (existing or usual or [""])[0]
         return self._homes[key]
 
     def changed(self) -> None:
-        """Forgets every answer: something was added to the tree."""
+        """Clear the cache: a file was added to the tree."""
         self._homes.clear()
         self.search.changed()
 
     def run(self, path: str, elf: Elf, *, secure: bool = False) -> Process:
-        """The process of the program (or of the library alone, as ``ldd`` takes it) at ``path``, free of links."""
+        """Simulate the process of the program at `path` (free of links), or of a library alone, as `ldd` does."""
         abi, interpreter = abi_of(elf), self.interpreter_for(elf)
         main = Loaded(path=path, file=path, elf=elf)
         process = Process(abi=abi, interpreter=interpreter, interpreter_found=False)
@@ -248,7 +247,7 @@ class Loader:
                 continue
             if above is None:
                 above = asker.askers_above
-            found = self.search.find(
+            result = self.search.find(
                 name,
                 process.abi,
                 process.interpreter,
@@ -257,25 +256,25 @@ class Loader:
                 flags_1=asker.elf.flags_1,
                 secure=secure,
             )
-            if not isinstance(found, Found):
+            if not isinstance(result, Found):
                 process.missing.append(
-                    MissingLibrary(asker=asker, name=name, searched=found.searched, stopped_at=found.stopped_at)
+                    MissingLibrary(asker=asker, name=name, searched=result.searched, stopped_at=result.stopped_at)
                 )
                 continue
-            same = files.get(found.file)
+            same = files.get(result.file)
             if same is not None:
                 _know(process, same, name)
                 continue
             loaded = Loaded(
-                path=found.path,
-                file=found.file,
-                elf=found.elf,
+                path=result.path,
+                file=result.file,
+                elf=result.elf,
                 name=name,
                 loader=asker,
-                rule=found.rule,
-                variants=found.variants,
+                rule=result.rule,
+                variants=result.variants,
             )
-            files[found.file] = loaded
+            files[result.file] = loaded
             process.objects.append(loaded)
             _know(process, loaded, name)
 
@@ -304,7 +303,7 @@ def _check_versions(process: Process) -> None:
 
 
 def is_secure(node: Node) -> bool:
-    """Whether a program is run with other rights than its caller's, which voids the loader's environment."""
+    """Return whether a program runs with other privileges than its caller, so that the loader ignores its environment."""
     if not node.host:
         return False
     try:

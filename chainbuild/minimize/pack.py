@@ -1,9 +1,9 @@
-"""Which libraries have to come with the kept files so that they run in the production image, and where they lie.
+"""Determine which libraries the kept files need in addition in order to run in the production image, and their paths.
 
-The result is looked at before it exists: an overlay of the kept files on the production root is searched by the
-production image's own rules. A need that nothing meets there is met by the library that met it in the chain's
-image, which goes to ``/usr/local/lib``; this is done again until nothing more is needed. So exactly what the
-production image lacks is brought, and nothing that it has.
+The result is analysed before it exists: an overlay of the kept files on the production root is searched by the
+production image's own rules. A need that is not met there is met by the chain's library, which goes to
+`/usr/local/lib`; this is repeated until nothing more is needed. So exactly what the production image lacks is added,
+and nothing that it has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ROUNDS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddedLibrary:
-    """A library that comes along: its path in the result, the file it is in the chain's image, who needed it."""
+    """An added library: its path in the result, its file in the chain's image, and the file that needs it."""
 
     path: str
     source: str
@@ -40,7 +40,7 @@ class AddedLibrary:
 
 @dataclass(kw_only=True, slots=True)
 class Problems:
-    """What packing could not put right; whether it matters is for verify to say."""
+    """What packing could not fix; verify decides whether it matters."""
 
     missing_in_chain: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     missing_in_result: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Problems:
 
 
 class Packing:
-    """The work of bringing libraries; ``overlay`` is the result as it grows."""
+    """Adds libraries to the result; `overlay` is the result in its current state."""
 
     def __init__(self, chain: Loader, production: FileTree, overlay: Overlay, *, library_path: str) -> None:
         self.chain = chain
@@ -65,10 +65,13 @@ class Packing:
         self._ensured: set[str] = set()
         self._asks: dict[str, bool] = {}
         self.places: dict[str, str] = {}
-        """Where in the result each kept or brought ELF file of the chain's image lies."""
+        """The paths in the result of kept or added ELF files of the chain's image."""
 
     def settle(self, seeds: Iterable[tuple[Seed, str]]) -> Closure:
-        """Brings what ``seeds`` need; each comes with its path in the result. Gives the chain's own closure."""
+        """Add the libraries that `seeds` need; return the chain's own closure.
+
+        `seeds` are pairs of a file and its path in the result.
+        """
         todo = list(seeds)
         closure, processes = close(self.chain, (seed for seed, _ in todo))
         for (asker, name), missing in closure.missing.items():
@@ -83,60 +86,62 @@ class Packing:
         self._judge([(path, seed, processes[seed.path]) for seed, path in todo if seed.path in processes])
         return closure
 
-    def _settle_one(self, path: str, seed: Seed, there: Process) -> None:
+    def _settle_one(self, path: str, seed: Seed, original: Process) -> None:
         for _ in range(_ROUNDS):
             process = self.result.run(path, seed.elf, secure=seed.secure)
-            wanted = 0
-            if not process.interpreter_found and there.interpreter_found and not self._has_c_library(process.abi):
-                wanted += self._bring_interpreter(there)
+            added = 0
+            if not process.interpreter_found and original.interpreter_found and not self._has_c_library(process.abi):
+                added += self._bring_interpreter(original)
             for missing in process.missing:
-                library = there.names.get(missing.name) or self._anywhere(missing, process)
-                wanted += library is not None and self._bring(missing.name, missing.asker.file, library, process, "")
+                library = original.names.get(missing.name) or self._anywhere(missing, process)
+                added += library is not None and self._bring(missing.name, missing.asker.file, library, process, "")
             for bad in process.bad_versions:
-                library = there.names.get(bad.name)
+                library = original.names.get(bad.name)
                 if library is not None and bad.version in (library.elf.versions or ()) and self._runs(library, process):
                     why = f"the production image's {bad.library.file} has no {bad.version}"
-                    wanted += self._bring(bad.name, bad.asker.file, library, process, why)
-            if not wanted:
+                    added += self._bring(bad.name, bad.asker.file, library, process, why)
+            if not added:
                 return
             self._ensure_home_is_searched(process.abi)
             self.result.changed()
 
     @staticmethod
     def _runs(library: Loaded, process: Process) -> bool:
-        """Whether the C library of the result is new enough for ``library``.
+        """Return whether the C library of the result is new enough for `library`.
 
-        One for which it is not would take the place of the production image's own and break what works there.
+        If it is not, the library would replace the production image's own and break what works there.
         """
         for need in library.elf.version_needs:
-            there = process.names.get(need.library)
-            if there is not None and is_c_library(need.library) and there.elf.versions is not None:
-                wanted = set(need.versions) - set(need.weak)
-                if not wanted <= set(there.elf.versions):
+            provider = process.names.get(need.library)
+            if provider is not None and is_c_library(need.library) and provider.elf.versions is not None:
+                versions = set(need.versions) - set(need.weak)
+                if not versions <= set(provider.elf.versions):
                     return False
         return True
 
     def _anywhere(self, missing: MissingLibrary, process: Process) -> Loaded | None:
-        """For a need that only the production image's own library has: what the chain's image would take for it."""
+        """Return the chain's library for a need that only the production image's own library has."""
         elf = missing.asker.elf
-        found = self.chain.search.find(
+        result = self.chain.search.find(
             missing.name, process.abi, self.chain.interpreter_for(elf), asker_of(missing.asker.path, elf)
         )
-        return Loaded(path=found.path, file=found.file, elf=found.elf) if isinstance(found, Found) else None
+        return Loaded(path=result.path, file=result.file, elf=result.elf) if isinstance(result, Found) else None
 
     def _has_c_library(self, abi: Abi) -> bool:
         return any(self.production.is_file(path) for path in (*abi.loaders, abi.musl_loader))
 
-    def _bring_interpreter(self, there: Process) -> bool:
-        """For a production image without any C library: the loader, at the very path that programs name."""
-        loader = next((one for one in there.objects if one.rule == "interpreter"), None)
-        where = self.overlay.place(there.interpreter)
+    def _bring_interpreter(self, original: Process) -> bool:
+        """Add the loader at the path that programs name, for a production image without any C library."""
+        loader = next((loaded for loaded in original.objects if loaded.rule == "interpreter"), None)
+        where = self.overlay.place(original.interpreter)
         if loader is None or where is None:
             return False
-        return self._lay(where, loader.file, there.interpreter, there.objects[0].file, "the production image has none")
+        return self._lay(
+            where, loader.file, original.interpreter, original.objects[0].file, "the production image has none"
+        )
 
     def _bring(self, name: str, asker: str, library: Loaded, process: Process, why: str) -> bool:
-        """Whether something new was laid into the result for ``name``."""
+        """Add a library for `name`; return whether anything new was added to the result."""
         if is_c_library(name) or is_c_library(base(library.file)):
             if self._has_c_library(process.abi):
                 return False
@@ -154,23 +159,23 @@ class Packing:
         return laid
 
     def _where(self, name: str, library: Loaded, *, alone: bool) -> str | None:
-        """``/usr/local/lib/NAME``, or where it was in the chain's image if that is taken or would not be found.
+        """Return `/usr/local/lib/NAME`, or the library's path in the chain's image if that is taken or would not be found.
 
-        A library that asks where it lies itself (dladdr(3)) looks for plugins and data beside that: it stays where it was
-        if it is ``alone``, which is to say that it takes no other library's place. If the result's loader does not search
-        there, the next round makes a link to it in ``/usr/local/lib``.
+        A library that asks for its own path (dladdr(3)) looks for plugins and data next to it, so it keeps its path if
+        it is `alone`, that is, if it does not replace another library. If the result's loader does not search there,
+        the next round creates a link to it in `/usr/local/lib`.
         """
         if "/" in name:
             return self.overlay.place(name)
-        here = join(self.home, name)
+        default = join(self.home, name)
         if alone and self._asks_where_it_is(library):
             own = self.overlay.place(join(parent(library.path), name))
             if own is not None and own not in self.brought and self.overlay.entry(own) is None:
                 return own
-        taken = self.overlay.added.get(here)
+        occupant = self.overlay.added.get(default)
         listed = name.startswith(("lib", "ld-")) and (library.elf.soname or name) == name
-        if listed and (taken is None or (here in self.brought and self.brought[here].source == library.file)):
-            return here
+        if listed and (occupant is None or (default in self.brought and self.brought[default].source == library.file)):
+            return default
         return self.overlay.place(join(parent(library.path), name))
 
     def _asks_where_it_is(self, library: Loaded) -> bool:
@@ -189,14 +194,14 @@ class Packing:
     def _lay(self, where: str, source: str, name: str, asker: str, reason: str) -> bool:
         if where in self.brought or where in self.overlay.added:
             return False
-        known = self.places.get(source)
-        if known is not None:
-            node = Node(kind="link", target=known)
+        existing = self.places.get(source)
+        if existing is not None:
+            node = Node(kind="link", target=existing)
         else:
-            found = self.chain.search.tree.entry(source)
-            if found is None:
+            entry = self.chain.search.tree.entry(source)
+            if entry is None:
                 return False
-            node = found
+            node = entry
             self.places[source] = where
         self.overlay.add(where, node)
         self.brought[where] = AddedLibrary(
@@ -205,7 +210,7 @@ class Packing:
         return True
 
     def _put_home_first(self) -> None:
-        """Makes the loader's configuration name ``/usr/local/lib`` before the distribution's own folders."""
+        """Make the loader's configuration list `/usr/local/lib` before the distribution's own folders."""
         folders = [self.overlay.resolve(folder) for folder in configured_folders(self.overlay)]
         present = [folder for folder in folders if folder is not None]
         if not present or present[0] == self.home:
@@ -213,7 +218,7 @@ class Packing:
         self._configure()
 
     def _ensure_home_is_searched(self, abi: Abi) -> None:
-        """Makes the loader of the result look into ``/usr/local/lib``, once something was brought there."""
+        """Make the loader of the result search `/usr/local/lib`, once a library was added there."""
         if abi.name in self._ensured or not any(parent(path) == self.home for path in self.brought):
             return
         self._ensured.add(abi.name)
@@ -239,8 +244,8 @@ class Packing:
         self.overlay.add(where, Node(kind="file", data=data, size=len(data)))
 
     def _judge(self, settled: list[tuple[str, Seed, Process]]) -> None:
-        """Notes what is taken from the production image and what is still wrong with the result."""
-        for path, seed, there in settled:
+        """Note what is used from the production image and which problems of the result remain."""
+        for path, seed, original in settled:
             process = self.result.run(path, seed.elf, secure=seed.secure)
             if not process.interpreter_found and seed.elf.interpreter is not None and seed.elf.executable:
                 self.problems.interpreters[path] = process.interpreter
@@ -249,24 +254,24 @@ class Packing:
                     asker = loaded.loader.file if loaded.loader is not None else path
                     self.from_production.setdefault(loaded.file, set()).add(asker)
             for missing in process.missing:
-                if missing.name in there.names or not self._missing_there(missing, there):
+                if missing.name in original.names or not self._is_missing_in(missing, original):
                     key = missing.asker.file, missing.name
                     self.problems.missing_in_result.setdefault(key, missing.searched)
             for bad in process.bad_versions:
                 self.problems.versions.setdefault((bad.asker.file, bad.name, bad.version), _provides(bad))
 
     @staticmethod
-    def _missing_there(missing: MissingLibrary, there: Process) -> bool:
-        return any(one.name == missing.name for one in there.missing)
+    def _is_missing_in(missing: MissingLibrary, original: Process) -> bool:
+        return any(library.name == missing.name for library in original.missing)
 
 
 def _provides(bad: BadVersion) -> str:
-    """What the library does define, for the message: its highest version of the same family."""
+    """Return the library and its highest version of the same family, for the message."""
     return f"{bad.library.file}: {best_version(bad.version, bad.library.elf)}"
 
 
 def best_version(wanted: str, library: Elf) -> str:
-    """The highest version of the family of ``wanted`` (``GLIBC_2.38``: ``GLIBC_``) that ``library`` defines."""
+    """Return the highest version of the family of `wanted` (`GLIBC_2.38`: `GLIBC_`) that `library` defines."""
     family = wanted.rstrip("0123456789.")
     numbers = []
     for version in library.versions or ():

@@ -1,8 +1,8 @@
-"""Which package each file of a root file system belongs to: the records of dpkg, apk and Python's installers.
+"""Map the files of a root file system to packages: the records of dpkg, apk and Python's installers.
 
-Formats: dpkg's status file and ``info/*.list`` (deb-control(5), dpkg(1)), ``status.d`` as distroless images have it,
-apk's ``installed`` (apk-package(5)), ``*.dist-info`` (PyPA, "Recording installed projects") and ``*.egg-info``.
-Read natively from the root; nothing of it is run.
+Formats: dpkg's status file and `info/*.list` (deb-control(5), dpkg(1)), `status.d` of distroless images, apk's
+`installed` (apk-package(5)), `*.dist-info` (PyPA, "Recording installed projects") and `*.egg-info`. The records are
+read natively; nothing in the root is run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _CACHE = re.compile(r"(?P<stem>[^.]+)\..*pyc")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """One installed package. ``kind`` is ``deb``, ``apk`` or ``pypi``; what its record does not say is empty.
+    """An installed package. `kind` is `deb`, `apk` or `pypi`; fields missing in its record are empty.
 
-    ``control`` is dpkg's whole paragraph.
+    `control` is dpkg's whole paragraph.
     """
 
     kind: str
@@ -41,36 +41,36 @@ class Package:
 
     @property
     def key(self) -> str:
-        """What identifies it in one root and in reports: ``deb:libc6:amd64``."""
+        """Return the identifier of the package in a root and in reports: `deb:libc6:amd64`."""
         return ":".join(part for part in (self.kind, self.name, self.arch) if part)
 
 
 @dataclass(kw_only=True, slots=True)
 class Ownership:
-    """The packages by key, and by real path (free of links above it) the key of the package that a file is of."""
+    """The packages by key, and the package key of each file by real path (without links above it)."""
 
     packages: dict[str, Package] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     folders: dict[str, list[str]] = field(default_factory=dict)
-    """By real path the keys of packages whose record has the folder, up to :data:`MOST_CLAIMS` of them."""
+    """Keys of the packages whose records list a folder, by real path; at most `MOST_CLAIMS` per folder."""
 
     def owner(self, path: str) -> str:
-        """The key of the package of ``path``, or ``""``; byte code goes with its source."""
-        known = self.files.get(path)
-        if known is None and path.endswith(".pyc") and base(parent(path)) == "__pycache__":
+        """Return the key of the package that owns `path`, or `""`; byte code belongs to its source's package."""
+        key = self.files.get(path)
+        if key is None and path.endswith(".pyc") and base(parent(path)) == "__pycache__":
             match = _CACHE.fullmatch(base(path))
             if match is not None:
-                known = self.files.get(join(parent(parent(path)), match["stem"] + ".py"))
-        return known or ""
+                key = self.files.get(join(parent(parent(path)), match["stem"] + ".py"))
+        return key or ""
 
     def source(self, key: str) -> str:
-        """The name of the source package that the package ``key`` was built from; ``key`` itself if that is unknown."""
+        """Return the name of the source package of the package `key`, or `key` itself if that is unknown."""
         package = self.packages.get(key)
         return key if package is None else package.source.partition(" ")[0] or package.name
 
 
 def owned(tree: RootFileSystem) -> Ownership:
-    """Everything that the records of ``tree`` say. Where two packages claim a file, the distribution's has it."""
+    """Read all package records of `tree`. If two packages claim a file, it belongs to the distribution's."""
     result = Ownership()
     _read_dpkg(tree, result)
     _read_apk(tree, result)
@@ -79,7 +79,7 @@ def owned(tree: RootFileSystem) -> Ownership:
 
 
 def paragraphs(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The paragraphs of a control file, each as it stands and by field (the first line of each value)."""
+    """Yield the paragraphs of a control file: the raw text, and the first line of each field."""
     for raw in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")):
         fields: dict[str, str] = {}
         for line in raw.split("\n"):
@@ -95,11 +95,11 @@ def _text(tree: RootFileSystem, path: str, limit: int = _LIMIT) -> str:
 
 
 def _claim(tree: RootFileSystem, result: Ownership, key: str, path: str) -> None:
-    """Notes that ``path``, as a record writes it, is a file of the package ``key``."""
+    """Record that `path`, as written in a package record, is a file of the package `key`."""
     where = tree.resolve(path, follow=False)
     node = None if where is None else tree.entry(where)
     if node is not None and node.kind == "link" and tree.is_folder(path):
-        return  # a folder to the package, a link to the system: merged /usr
+        return  # a folder in the package, a link in the system: merged /usr
     if where is None or node is None:
         return
     if node.kind != "dir":
@@ -111,7 +111,7 @@ def _claim(tree: RootFileSystem, result: Ownership, key: str, path: str) -> None
 
 
 def _read_dpkg(tree: RootFileSystem, result: Ownership) -> None:
-    # Each list is read once, however often a status file repeats its package.
+    # Read each list once, even if a status file repeats its package.
     lists: set[str] = set()
     for raw, fields in paragraphs(_text(tree, f"{DPKG}/status")):
         package = _debian(raw, fields)
@@ -132,9 +132,9 @@ def _read_dpkg(tree: RootFileSystem, result: Ownership) -> None:
             package = _debian(raw, fields)
             if package is None:
                 continue
-            known = result.packages.setdefault(package.key, package)
+            earlier = result.packages.setdefault(package.key, package)
             key = package.key
-            if known.version != package.version:  # both are there: one from each image
+            if earlier.version != package.version:  # both versions exist: one from each image
                 key = f"{key}@{package.version}"
                 result.packages[key] = package
             for line in _text(tree, f"{path}.md5sums").split("\n"):
@@ -195,8 +195,8 @@ def _read_python(tree: RootFileSystem, result: Ownership) -> None:
             if record.endswith(".dist-info"):
                 package = _distribution(_text(tree, join(where, "METADATA"), 1 << 20))
             elif record.endswith(".egg-info"):
-                found = join(where, "PKG-INFO") if tree.is_folder(where) else where
-                package = _distribution(_text(tree, found, 1 << 20))
+                metadata = join(where, "PKG-INFO") if tree.is_folder(where) else where
+                package = _distribution(_text(tree, metadata, 1 << 20))
             else:
                 continue
             if package is None:
@@ -207,7 +207,7 @@ def _read_python(tree: RootFileSystem, result: Ownership) -> None:
 
 
 def _distribution(metadata: str) -> Package | None:
-    """The core metadata (PyPA) of a distribution; its description, which follows the first empty line, is not read."""
+    """Parse the core metadata (PyPA) of a distribution; the description after the first empty line is not read."""
     fields = next((fields for _, fields in paragraphs(metadata.partition("\n\n")[0])), {})
     if not fields.get("Name") or not fields.get("Version"):
         return None
@@ -222,7 +222,7 @@ def _distribution(metadata: str) -> Package | None:
 
 
 def _recorded(record: str) -> Iterator[str]:
-    """The paths of a RECORD file: the first column of its CSV."""
+    """Yield the paths of a RECORD file: the first column of its CSV."""
     for line in record.split("\n"):
         if line.startswith('"'):
             yield line[1:].partition('",')[0].replace('""', '"')

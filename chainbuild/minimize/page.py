@@ -1,10 +1,8 @@
-"""The report of the minimize stage as a page, with a treemap.
+"""Render the report of a pack job as an HTML page: both images drawn to the same scale, by package and by step, and tables.
 
-A squarified treemap (Bruls, Huizing, van Wijk: "Squarified Treemaps", 2000): areas as rectangles near to squares.
-
-The report of a pack job as one HTML page: both images drawn to one scale, by package and by step, and tables.
-
-The page stands alone: no script, no font, no address is loaded. The same report gives the same bytes.
+The drawings are squarified treemaps (Bruls, Huizing, van Wijk: "Squarified Treemaps", 2000): sizes as rectangles that
+are close to squares. The page is self-contained: it loads no script, font or URL. The same report always gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ class Box:
 
 
 def squarify(sizes: Sequence[float], box: Box) -> list[Box]:
-    """A rectangle in ``box`` for each of ``sizes`` (positive, largest first), with areas in their proportion."""
+    """Return a rectangle in `box` for each of `sizes` (positive, largest first), with proportional areas."""
     total = sum(sizes)
     if total <= 0:
         return []
@@ -54,13 +52,13 @@ def squarify(sizes: Sequence[float], box: Box) -> list[Box]:
 
 
 def _worst(row: Sequence[float], side: float) -> float:
-    """The largest ratio of sides in a row along ``side``."""
+    """Return the largest aspect ratio in a row along `side`."""
     total = sum(row)
     return max(side * side * max(row) / (total * total), total * total / (side * side * min(row)))
 
 
 def _laid(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
-    """The rectangles of a row along the shorter side of ``box``, and what is left of it."""
+    """Return the rectangles of a row along the shorter side of `box`, and the rest of the box."""
     total = sum(row)
     laid: list[Box] = []
     if box.width >= box.height:
@@ -79,7 +77,7 @@ def _laid(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
 
 
 def split(sizes: Sequence[float], box: Box) -> list[Box]:
-    """``box`` cut across its longer side into parts in the proportion of ``sizes``."""
+    """Cut `box` across its longer side into parts proportional to `sizes`."""
     total = sum(sizes)
     parts: list[Box] = []
     at = 0.0
@@ -96,11 +94,11 @@ def split(sizes: Sequence[float], box: Box) -> list[Box]:
 _WIDTH, _HEIGHT = 1160.0, 520.0
 _MOST_BOXES = 90
 _HEAD, _LEAST_HEADED = 20.0, 60.0
-"""How high the name above a group is, and how wide a group must be to have one."""
+"""The height of the name above a group, and the minimum width of a group that has a name."""
 _PRODUCTION = "production image"
 _STATES = (
     ("kept", "kept, in the minimized layer"),
-    ("production", "of the production image"),
+    ("production", "from the production image"),
     ("trimmed", "trimmed on request"),
     ("left", "left out"),
 )
@@ -136,16 +134,16 @@ details{margin:.5rem 0}summary{cursor:pointer;color:var(--dim)}
 
 
 def page(report: Mapping[str, Any], title: str = "Minimized image", steps: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The page of ``report`` (``chainbuild.minimize/2`` or ``/1``).
+    """Render the page of `report` (`chainbuild.minimize/2` or `/1`).
 
-    ``steps`` has rows of what each step of the chain brought, in their order: ``step``, ``package``, ``bytes`` by state.
+    `steps` has a row for each package and step of the chain, in order: `step`, `package`, `bytes` by state.
     """
     sizes = report["sizes"]
     after = sizes["production"] + sizes["minimized"]
     share = f"{100 * after / sizes['chain']:.0f} % of" if sizes["chain"] else "against"
     words = (
         f"The production image is {size_in_words(after)}, {share} the chain's {size_in_words(sizes['chain'])}:"
-        f" {size_in_words(sizes['production'])} that it starts from, {size_in_words(sizes['minimized'])} kept in"
+        f" {size_in_words(sizes['production'])} in its base image, {size_in_words(sizes['minimized'])} kept in"
         f" {sizes['files']} files."
     )
     before_map, before_box = _before(report)
@@ -198,13 +196,13 @@ def _after(report: Mapping[str, Any], before: Box, chain: int) -> str:
 
 
 def _scaled(before: Box, total: int, chain: int) -> Box:
-    """A box for ``total`` bytes to the scale of ``before``, which has ``chain`` bytes."""
+    """Return a box for `total` bytes to the scale of `before`, which has `chain` bytes."""
     scale = math.sqrt(min(total / chain, 1.0)) if chain else 1.0
     return Box(x=0, y=0, width=before.width * scale, height=before.height * scale)
 
 
 def _by_step(report: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> str:
-    """Both images again: a box for each step, in it the packages of which it brought files."""
+    """Render both images by step: a box for each step, which contains the packages whose files it added."""
     if not steps:
         return ""
     before: dict[str, list[_Row]] = {}
@@ -219,7 +217,7 @@ def _by_step(report: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> s
     chain, total = (sum(_bytes(rows) for rows in groups.values()) for groups in (before, after))
     return (
         "<h2>Before, by step</h2>"
-        "<p>Each box is a step of the chain, with the packages of which it brought files.</p>"
+        "<p>Each box is a step of the chain and contains the packages whose files it added.</p>"
         f"{_picture(_grouped(before, box), box, 'the chain by step')}"
         "<h2>After, by step, to the same scale</h2>"
         f"{_picture(_grouped(after, _scaled(box, total, chain)), _scaled(box, total, chain), 'the result by step')}"
@@ -232,7 +230,7 @@ def _bytes(rows: Iterable[_Row]) -> int:
 
 
 def _grouped(groups: Mapping[str, list[_Row]], box: Box) -> str:
-    """The groups as boxes with their names on top, the largest first, and in each the boxes of its rows."""
+    """Draw the groups as boxes with their names on top, largest first, each with the boxes of its rows."""
     sized = sorted(((_bytes(rows), name) for name, rows in groups.items()), key=lambda row: (-row[0], row[1]))
     sized = [row for row in sized if row[0] > 0]
     shapes = []
@@ -240,7 +238,7 @@ def _grouped(groups: Mapping[str, list[_Row]], box: Box) -> str:
         inner = where
         if where.width >= _LEAST_HEADED and where.height >= 2 * _HEAD:
             inner = Box(x=where.x, y=where.y + _HEAD, width=where.width, height=where.height - _HEAD)
-        # As many boxes as there is room for in the whole picture.
+        # Divide the number of boxes of the whole picture among the groups.
         most = max(3, round(_MOST_BOXES * where.width * where.height / (_WIDTH * _HEIGHT)))
         shapes.append(f"<g>{_drawn(groups[name], inner, most, name)}</g>")
         shapes.append(f'<rect class="step" {_sides(where)}/>')
@@ -260,12 +258,12 @@ def _step_table(steps: Mapping[str, list[_Row]]) -> str:
     for name, packages in steps.items():
         sums = [sum(states.get(state, 0) for _, states in packages) for state, _ in _STATES]
         rows.append((shown(name), *(_amount(size) for size in (sum(sums), *sums))))
-    heads = ("step", "brought", "kept", "in production", "trimmed", "left out")
+    heads = ("step", "added", "kept", "in production", "trimmed", "left out")
     return _table(heads, rows, 5)
 
 
 def _drawn(rows: Iterable[_Row], box: Box, most: int, group: str = "") -> str:
-    """A box for each of the rows, the smallest ones as one where there are more than ``most``."""
+    """Draw a box for each row; if there are more than `most`, combine the smallest into one."""
     sized = sorted(((sum(states.values()), name, states) for name, states in rows), key=lambda row: (-row[0], row[1]))
     sized = [row for row in sized if row[0] > 0]
     if len(sized) > most:
@@ -288,14 +286,14 @@ def _picture(shapes: str, box: Box, label: str) -> str:
 
 def _box(name: str, size: int, states: dict[str, int], where: Box, group: str = "") -> str:
     present = [(state, states[state], words) for state, words in _STATES if states.get(state)]
-    told = "\n".join(f"{words}: {size_in_words(amount)}" for _, amount, words in present)
+    summary = "\n".join(f"{words}: {size_in_words(amount)}" for _, amount, words in present)
     of = f" of {shown(group)}" if group else ""
-    shapes = [f"<title>{escape(shown(name) + of)}, {size_in_words(size)}\n{escape(told)}</title>"]
+    shapes = [f"<title>{escape(shown(name) + of)}, {size_in_words(size)}\n{escape(summary)}</title>"]
     parts = split([amount for _, amount, _ in present], where)
     for (state, _, _), part in zip(present, parts, strict=True):
         shapes.append(f'<rect class="{state}" {_sides(part)}/>')
     shapes.append(f'<rect class="frame" {_sides(where)}/>')
-    # The text stands in the upper left corner: on the part that most of its first letters are on.
+    # The text is in the upper left corner: use the colours of the part behind most of its first letters.
     ground = next(
         (state for (state, _, _), part in zip(present, parts, strict=True) if _has(part, where.x + 20, where.y + 11)),
         present[0][0],
@@ -309,7 +307,7 @@ def _has(box: Box, x: float, y: float) -> bool:
 
 
 def _label(name: str, size: int, state: str, where: Box) -> str:
-    """The name and the size, as far as they fit, on the ground of ``state``."""
+    """Draw the name and the size, if they fit, on the background of `state`."""
     room = int((where.width - 10) / 6.2)
     plain = shown(name.partition(":")[2] or name)
     plain = plain.rpartition(":")[0] if name.startswith(("deb:", "apk:")) and ":" in plain else plain
@@ -334,7 +332,7 @@ def _number(value: float) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], numbers: int) -> str:
-    """A table whose last ``numbers`` columns are amounts."""
+    """Render a table whose last `numbers` columns are amounts."""
     first = len(heads) - numbers
 
     def cell(tag: str, index: int, text: str) -> str:
@@ -356,7 +354,7 @@ def _libraries(report: Mapping[str, Any]) -> str:
         (shown(row["path"]), shown(row["needed_by"]), shown(row["reason"]), size_in_words(row["bytes"]))
         for row in report["libraries"]
     ]
-    head = f"<h2>Libraries brought: {len(rows)}</h2>"
+    head = f"<h2>Libraries added: {len(rows)}</h2>"
     return head + _table(("library", "needed by", "why", "size"), rows, 1) if rows else ""
 
 

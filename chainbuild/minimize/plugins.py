@@ -1,7 +1,7 @@
-"""Which libraries load plugins, and from where: folders and manifests that are compiled into them.
+"""The libraries that load plugins, and the folders and manifests compiled into them.
 
-A manifest names a library: JSON as glvnd, Vulkan and EGL's platforms have it, or a line as OpenCL's loader has it. How an
-entry is read is documented in :mod:`.rules`.
+A manifest names a library: JSON for glvnd, Vulkan and EGL's platforms, or a line of text for OpenCL's loader. See
+`rules` for the fields of an entry.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ PLUGINS = (
 
 
 def libraries_in(manifest: bytes) -> tuple[str, ...]:
-    """The library names and paths that a manifest names, as they stand there; empty when it cannot be understood."""
+    """Return the library names and paths in a manifest, as written; empty if it cannot be parsed."""
     text = manifest.decode("utf-8", "surrogateescape")
     if not text.lstrip("\ufeff \t\r\n").startswith("{"):
         lines = (line.strip() for line in text.splitlines())
@@ -178,5 +178,5 @@ def libraries_in(manifest: bytes) -> tuple[str, ...]:
     parts = [document.get("ICD"), document.get("layer")]
     layers = document.get("layers")
     parts += layers if isinstance(layers, list) else []
-    named = [part.get("library_path") for part in parts if isinstance(part, dict)]
-    return tuple(name for name in named if isinstance(name, str) and name)
+    values = [part.get("library_path") for part in parts if isinstance(part, dict)]
+    return tuple(name for name in values if isinstance(name, str) and name)

@@ -1,4 +1,4 @@
-"""The errors and warnings of a pack job, put into words; docs/stages.md lists the kinds."""
+"""Format the errors and warnings of a pack job; docs/stages.md lists the kinds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_PATHS = 4
 
 
 def errors(outcome: MinimizeOutcome) -> list[Notice]:
-    """Return what makes the result wrong; the stage fails with it."""
+    """Return the problems that make the result wrong; the stage fails with them."""
     return [
         *_patterns(outcome),
         *_packages(outcome),
@@ -28,7 +28,7 @@ def errors(outcome: MinimizeOutcome) -> list[Notice]:
 
 
 def warnings(outcome: MinimizeOutcome) -> list[Notice]:
-    """Return what a person should look at; whether the image works for it is decided by verify."""
+    """Return the problems to review; verify decides whether the image works with them."""
     return [
         *_libraries(outcome),
         *_interpreters(outcome),
@@ -52,9 +52,9 @@ def _patterns(outcome: MinimizeOutcome) -> Iterator[Notice]:
 
 
 def _packages(outcome: MinimizeOutcome) -> Iterator[Notice]:
-    known = sorted({package.name for package in outcome.ownership.packages.values()})
+    package_names = sorted({package.name for package in outcome.ownership.packages.values()})
     for name in outcome.discovery.unknown_packages:
-        near = difflib.get_close_matches(name, known)
+        near = difflib.get_close_matches(name, package_names)
         hint = f"; nearest: {listed(near)}" if near else ""
         text = f"KEEP_DATA: the chain's image has no package {shown(name)}{hint}; write ?{shown(name)} if it may be missing"
         yield Notice(kind="pattern", text=text)
@@ -72,11 +72,11 @@ def _libraries(outcome: MinimizeOutcome) -> Iterator[Notice]:
     for where, missing in (("chain's image", problems.missing_in_chain), ("result", problems.missing_in_result)):
         for asker, name in sorted(missing):
             if (package_folder(asker), name) in beside and package_folder(asker):
-                continue  # its program loads it before, as java does libjvm.so
+                continue  # its program loads it first, as java does libjvm.so
             text = f"{shown(asker)} needs {shown(name)}: not in the {where}"
             yield Notice(kind="library", text=text, path=asker, package=owner(asker))
     for (asker, name, version), provided in sorted(problems.versions.items()):
-        text = f"{shown(asker)} needs {shown(version)} of {shown(name)}; provided at most: {shown(provided)}"
+        text = f"{shown(asker)} needs {shown(version)} of {shown(name)}; newest provided: {shown(provided)}"
         yield Notice(kind="version", text=text, path=asker, package=owner(asker))
 
 
@@ -88,31 +88,31 @@ def _interpreters(outcome: MinimizeOutcome) -> Iterator[Notice]:
 
 
 def _opened(outcome: MinimizeOutcome) -> Iterator[Notice]:
-    left = [one for one in outcome.discovery.rows() if one.state == "left"]
-    for one in left:
-        if one.kind in ("plugin", "nss", "surroundings"):
-            size = f" ({size_in_words(one.bytes)})" if one.bytes else ""
-            text = f"{shown(one.asker)} opens {shown(one.name)} ({one.why}), which is left out{size}"
-            fix = fix_line("ADDITIONAL_FILES", [one.name]) if one.name.startswith("/") else ""
-            yield Notice(kind=one.kind, text=text, path=one.file, package=outcome.owner(one.file), fix=fix)
-    named = sorted({one.name for one in left if one.kind == "dlopen"})
-    if named:
-        text = f"named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): {listed(named, _MOST_NAMES)}"
+    rows = [row for row in outcome.discovery.rows() if row.state == "left"]
+    for row in rows:
+        if row.kind in ("plugin", "nss", "surroundings"):
+            size = f" ({size_in_words(row.bytes)})" if row.bytes else ""
+            text = f"{shown(row.asker)} opens {shown(row.name)} ({row.why}), which is left out{size}"
+            fix = fix_line("ADDITIONAL_FILES", [row.name]) if row.name.startswith("/") else ""
+            yield Notice(kind=row.kind, text=text, path=row.file, package=outcome.owner(row.file), fix=fix)
+    names = sorted({row.name for row in rows if row.kind == "dlopen"})
+    if names:
+        text = f"libraries named in program data are left out (KEEP_DLOPEN=1 keeps them): {listed(names, _MOST_NAMES)}"
         yield Notice(kind="dlopen", text=text, fix="KEEP_DLOPEN=1")
 
 
 def _data(outcome: MinimizeOutcome) -> Iterator[Notice]:
-    """A line for each package of which data is named and left out, the largest first."""
+    """Yield a warning for each package whose data is named and left out, the largest first."""
     by_package: dict[str, list[Opened]] = {}
-    for one in outcome.discovery.rows():
-        if one.kind == "data" and one.state == "left":
-            by_package.setdefault(one.rule, []).append(one)
-    for owner, rows in sorted(by_package.items(), key=lambda row: (-sum(one.bytes for one in row[1]), row[0])):
+    for opened in outcome.discovery.rows():
+        if opened.kind == "data" and opened.state == "left":
+            by_package.setdefault(opened.rule, []).append(opened)
+    for owner, rows in sorted(by_package.items(), key=lambda row: (-sum(opened.bytes for opened in row[1]), row[0])):
         package = outcome.ownership.packages.get(owner)
-        names = list(dict.fromkeys(one.name for one in rows))
-        size = size_in_words(sum({one.file: one.bytes for one in rows}.values()))
+        names = list(dict.fromkeys(opened.name for opened in rows))
+        size = size_in_words(sum({opened.file: opened.bytes for opened in rows}.values()))
         of = f"the package {package.name}" if package is not None else "no package"
-        text = f"named in the data of programs and left out: {listed(names, _MOST_PATHS)} of {of} ({size};"
+        text = f"files named in program data are left out: {listed(names, _MOST_PATHS)} of {of} ({size};"
         text += f" {rows[0].why.removeprefix('named in the data of ')} names {shown(names[0])})"
         fix = f"KEEP_DATA={package.name}" if package is not None else fix_line("ADDITIONAL_FILES", names)
         yield Notice(kind="data", text=text, path=rows[0].file, package=owner if package is not None else "", fix=fix)
@@ -121,16 +121,14 @@ def _data(outcome: MinimizeOutcome) -> Iterator[Notice]:
 def _left_out(outcome: MinimizeOutcome) -> Iterator[Notice]:
     selection = outcome.selection
     lines = [(path, f"{shown(path)} is left out: {why}") for path, why in sorted(outcome.layout.dropped.items())]
-    lines += [
-        (path, f"{shown(path)} is left out: it is a device, socket or pipe") for path in sorted(selection.special)
-    ]
+    lines += [(path, f"{shown(path)} is left out: a device, socket or pipe") for path in sorted(selection.special)]
     for path, text in lines:
         yield Notice(kind="left-out", text=text, path=path, package=outcome.owner(path))
     for path, target in selection.dangling:
         text = f"{shown(path)} links to {shown(target)}, which does not exist"
         yield Notice(kind="link", text=text, path=path, package=outcome.owner(path))
     for path, target in selection.too_wide:
-        text = f"{shown(path)} links to {shown(target)}, a folder of the whole system, which is left out"
+        text = f"{shown(path)} links to {shown(target)}, a system folder, which is left out"
         yield Notice(kind="link", text=text, path=path, package=outcome.owner(path))
 
 
@@ -142,7 +140,7 @@ def _unreadable(outcome: MinimizeOutcome) -> Iterator[Notice]:
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:
-    """Return the first `most` names for a line, and how many more there are."""
+    """Format the first `most` names and the number of remaining ones."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(shown, names[:most])) + more

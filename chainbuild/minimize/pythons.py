@@ -1,12 +1,12 @@
-"""The Python environments of a root file system, and the modules that are to be imported in each; nothing is run.
+"""Find the Python environments of a root file system and the modules to import in each; nothing is run.
 
 An environment is an interpreter with its own folder of packages: an installed one (`/usr/bin/python3.11`), or a virtual
-environment (PEP 405). Its modules are the extension modules of the standard library (for an installed one), and what
-stands at the top of its folders of packages: what the records of its distributions name (`top_level.txt`, `RECORD`), and
-what lies there besides. What a package shares with others (a namespace, PEP 420) is imported by its own parts.
+environment (PEP 405). Its modules are the extension modules of the standard library (for an installed one), and the
+top-level modules of its package folders: those in the records of its distributions (`top_level.txt`, `RECORD`), and any
+other files there. For a namespace package (PEP 420), its own parts are imported.
 """
 
-# Paths here are strings of an image, which may hold bytes that are no text
+# Paths here are strings of an image, which may contain bytes that are not valid text
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from chainbuild.minimize.root import MAX_HOPS, RootFileSystem, base, join, paren
 SKIPPED = frozenset(
     {"__init__", "__main__", "benchmarks", "conftest", "doc", "docs", "example", "examples", "setup", "test", "tests"}
 )
-"""Names at the top of a folder of packages that are nobody's module: tests, examples and scripts that came along."""
+"""Top-level names in a package folder that do not count as modules: bundled tests, examples and scripts."""
 STARTS = "encodings"
-"""A module of the standard library without which no interpreter starts: what is proven where nothing else is."""
+"""A standard library module without which no interpreter starts; imported if an environment has no other modules."""
 
 _INTERPRETER = re.compile(r"python3(?P<minor>\.[0-9]+t?)?")
 _SETTINGS = "pyvenv.cfg"
@@ -38,10 +38,10 @@ _SETTINGS_VERSION = re.compile(r"^version(?:_info)?\s*=\s*(?P<version>3\.[0-9]+)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Python:
-    """One environment.
+    """A Python environment.
 
-    `start` is the path that runs it; `missing` is where that leads to when nothing is there. `folders` are where its
-    modules lie, the standard library's first; `modules` are the names that are to be imported, sorted.
+    `start` is the path that runs it; `missing` is the target of that path if it does not exist. `folders` contain its
+    modules, the standard library's first; `modules` are the names to import, sorted.
     """
 
     start: str
@@ -57,26 +57,32 @@ class _Places:
 
 
 def pythons(tree: RootFileSystem, python_path: str = "") -> tuple[Python, ...]:
-    """The environments of ``tree``, sorted by path; ``python_path`` is the image's ``PYTHONPATH``, which all of them have.
+    """Return the environments of `tree`, sorted by path; `python_path` is the image's `PYTHONPATH`, which applies to all.
 
-    One without modules has :data:`STARTS` alone. A name that is no text is no module's: nothing imports it.
+    An environment without modules has only `STARTS`. Names that are not valid text are skipped: they cannot be
+    imported.
     """
     places = _search(tree)
     more = tuple(path for path in python_path.split(":") if path.startswith("/") and tree.is_folder(path))
-    found = [
+    environments = [
         *(_installed(tree, path, more) for path in places.interpreters),
         *(_virtual(tree, path, more) for path in places.environments),
     ]
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.start))
+    return tuple(
+        sorted(
+            (environment for environment in environments if environment is not None),
+            key=lambda environment: environment.start,
+        )
+    )
 
 
-def document(found: Iterable[Python]) -> list[dict[str, Any]]:
-    """The environments as a report has them."""
-    return [asdict(one) for one in found]
+def document(environments: Iterable[Python]) -> list[dict[str, Any]]:
+    """Return the environments as rows of a report."""
+    return [asdict(environment) for environment in environments]
 
 
 def _search(tree: RootFileSystem) -> _Places:
-    """Where interpreters and virtual environments are: one walk over names, which looks at no file."""
+    """Find interpreters and virtual environments by name in one walk, without reading files."""
     places = _Places()
     todo = ["/"]
     while todo:
@@ -101,11 +107,11 @@ def _search(tree: RootFileSystem) -> _Places:
 def _installed(tree: RootFileSystem, start: str, more: tuple[str, ...]) -> Python | None:
     home = parent(parent(start))
     if tree.is_file(join(home, _SETTINGS)) or tree.read(start, 4) != b"\x7fELF":
-        return None  # the copy that a virtual environment may have, or a script
+        return None  # a copy in a virtual environment, or a script
     version = _INTERPRETER.fullmatch(base(start))
     libraries = _libraries(tree, home, base(start) if version and version["minor"] else None)
     packages = [join(folder, name) for folder in libraries for name in ("site-packages", "dist-packages")]
-    if home == "/usr":  # as Debian has it
+    if home == "/usr":  # Debian's folders
         packages += ["/usr/lib/python3/dist-packages"]
         packages += [f"/usr/local/lib/{base(folder)}/dist-packages" for folder in libraries]
     extensions = [join(folder, "lib-dynload") for folder in libraries]
@@ -114,11 +120,11 @@ def _installed(tree: RootFileSystem, start: str, more: tuple[str, ...]) -> Pytho
 
 def _virtual(tree: RootFileSystem, home: str, more: tuple[str, ...]) -> Python | None:
     settings = (tree.read(join(home, _SETTINGS)) or b"").decode("utf-8", "replace")
-    said = _SETTINGS_VERSION.search(settings)
-    libraries = _libraries(tree, home, f"python{said['version']}" if said else None)
+    version = _SETTINGS_VERSION.search(settings)
+    libraries = _libraries(tree, home, f"python{version['version']}" if version else None)
     packages = [join(folder, "site-packages") for folder in libraries]
     if not any(tree.is_folder(folder) for folder in packages):
-        return None  # somebody's test data
+        return None  # test data, not an environment
     start = next(
         (join(home, name) for name in ("bin/python", "bin/python3") if tree.entry(join(home, name)) is not None),
         join(home, "bin/python"),
@@ -132,7 +138,7 @@ def _python(
     if not start.isprintable():
         return None
     homes = [folder for folder in dict.fromkeys((*packages, *more)) if tree.is_folder(folder)]
-    version = next((found for folder in [*libraries, *homes] if (found := _VERSION.search(folder))), None)
+    version = next((match for folder in [*libraries, *homes] if (match := _VERSION.search(folder))), None)
     names = {name for folder in libraries for name in _extensions(tree, folder)}
     for home in homes:
         names.update(_modules(tree, home, version["minor"] if version else ""))
@@ -145,9 +151,9 @@ def _python(
 
 
 def _libraries(tree: RootFileSystem, home: str, name: str | None) -> list[str]:
-    """The folders below ``home`` that hold a standard library, or what a virtual environment has instead of one.
+    """Return the folders below `home` that hold a standard library, or a virtual environment's folder in place of one.
 
-    ``name`` is what they are called, where that is known, but for the ``t`` of interpreters without a global lock.
+    `name` is the name of these folders, if known, without the `t` of free-threaded interpreters.
     """
     return [
         folder
@@ -158,21 +164,21 @@ def _libraries(tree: RootFileSystem, home: str, name: str | None) -> list[str]:
 
 
 def _missing_end(tree: RootFileSystem, path: str) -> str:
-    """What a path leads to in the end when nothing is there; empty when something is."""
-    here = path
+    """Return the final target of a path if it does not exist; empty if it exists."""
+    target = path
     for _ in range(MAX_HOPS):
-        where = tree.place(here)
+        where = tree.place(target)
         node = None if where is None else tree.entry(where)
         if where is None or node is None:
-            return where or here
+            return where or target
         if node.kind != "link":
             return ""
-        here = node.target if node.target.startswith("/") else join(parent(where), node.target)
-    return here
+        target = node.target if node.target.startswith("/") else join(parent(where), node.target)
+    return target
 
 
 def _extensions(tree: RootFileSystem, folder: str) -> Iterator[str]:
-    """The extension modules of a standard library, but for those that only its own tests need."""
+    """Yield the extension modules of a standard library, except those that only its own tests need."""
     if base(folder) != "lib-dynload" or not tree.is_folder(folder):
         return
     for name in tree.names(folder):
@@ -182,7 +188,7 @@ def _extensions(tree: RootFileSystem, folder: str) -> Iterator[str]:
 
 
 def _modules(tree: RootFileSystem, home: str, minor: str) -> set[str]:
-    """What is imported of a folder of packages; ``minor`` is the interpreter's version, where it is known."""
+    """Return the modules to import from a package folder; `minor` is the interpreter's version, if known."""
     names = set[str]()
     for entry in tree.names(home):
         if entry.endswith((".dist-info", ".egg-info")):
@@ -198,7 +204,7 @@ def _modules(tree: RootFileSystem, home: str, minor: str) -> set[str]:
 
 
 def _recorded(tree: RootFileSystem, record: str, home: str, minor: str) -> Iterator[str]:
-    """What the record of a distribution says that it brings, whether it is there or not."""
+    """Yield the modules in the record of a distribution, whether they exist or not."""
     if not tree.is_folder(record):
         return
     files = [path.split("/") for path in _paths(_text(tree, join(record, "RECORD")))]
@@ -216,14 +222,14 @@ def _recorded(tree: RootFileSystem, record: str, home: str, minor: str) -> Itera
         if packages and packages[0] != first:
             shared.add(parts[0])
     if files and not any(parts[0].startswith("__editable__") for parts in files):
-        return  # top_level.txt says nothing better: it may name what was never packaged
+        return  # top_level.txt is no better: it may list modules that were never packaged
     for name in _text(tree, join(record, "top_level.txt")).split():
-        if name not in shared:  # a namespace is no module of anybody's
+        if name not in shared:  # a namespace belongs to no distribution
             yield name.replace("/", ".")
 
 
 def _paths(record: str) -> Iterator[str]:
-    """The first column of a RECORD file, which is CSV; what is no CSV ends it."""
+    """Yield the first column of a RECORD file, which is CSV; stop at the first invalid line."""
     try:
         for row in csv.reader(record.splitlines()):
             if row and row[0]:
@@ -237,7 +243,7 @@ def _is_package(tree: RootFileSystem, home: str, package: tuple[str, ...]) -> bo
 
 
 def _module_of(file: str, minor: str) -> str:
-    """The module that a file is; empty for one that is none, or none of this interpreter's."""
+    """Return the module that a file provides to this interpreter; empty if none."""
     module, _, ending = file.partition(".")
     if ending in ("py", "pyc"):
         return module

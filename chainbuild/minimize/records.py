@@ -1,9 +1,9 @@
-"""Records of packages of which files were kept, so that scanners of the production image still see them.
+"""Write records of packages of which files were kept, so that scanners of the production image still find them.
 
-They are written as distroless images have them, a control paragraph and the checksums of the files for each package
-in ``/var/lib/dpkg/status.d``. dpkg itself does not look there, so the production image's own database stays true and
-``apt-get install`` works; scanners (Trivy, Syft, Grype, Clair) read both. A package that the production image has in
-the same version is in its database already.
+They have the format of distroless images: for each package, a control paragraph and the checksums of its files in
+`/var/lib/dpkg/status.d`. dpkg itself does not read that folder, so the production image's own database stays correct
+and `apt-get install` works; scanners (Trivy, Syft, Grype, Clair) read both. A package that the production image has in
+the same version is already in its database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRecord:
-    """Something that is written for a package: what, and why."""
+    """A file that is written for a package, and why."""
 
     node: Node
     reason: str
@@ -28,7 +28,7 @@ class StepRecord:
 
 
 def kept_packages(ownership: Ownership, sources: dict[str, str]) -> dict[str, list[str]]:
-    """By package the paths in the result that are of it; ``sources`` has for each path the chain's image's."""
+    """Map each package to its paths in the result; `sources` maps result paths to paths in the chain's image."""
     kept: dict[str, list[str]] = {}
     for where in sorted(sources):
         key = ownership.owner(sources[where])
@@ -45,22 +45,22 @@ def records(
     kept: dict[str, list[str]],
     digests: Callable[[str], Digests | None],
 ) -> dict[str, StepRecord]:
-    """What is to be written, by path in the result: paragraphs, checksums and licences of the Debian packages.
+    """Return the records to write, by path in the result: paragraphs, checksums and licences of the Debian packages.
 
-    ``laid`` is the result without them: nothing in it is replaced, and its links are followed. ``there`` is what the
-    production image has of packages, ``digests`` gives the checksums of a file of the result. A result that says nowhere
-    of which distribution it is gets the chain's os-release(5), without which scanners do not know whose the packages are.
+    `laid` is the result without them: nothing in it is replaced, and its links are followed. `there` are the production
+    image's packages; `digests` returns the checksums of a file of the result. If the result has no os-release(5), the
+    chain's is added, because scanners need the distribution to identify the packages.
     """
     result: dict[str, StepRecord] = {}
     for key, paths in kept.items():
         package = ownership.packages[key]
-        known = there.packages.get(key)
-        if package.kind != "deb" or (known is not None and known.version == package.version):
+        provided = there.packages.get(key)
+        if package.kind != "deb" or (provided is not None and provided.version == package.version):
             continue
         name = package.name
         if f"{DPKG}/status.d/{name}" in result:  # the same package for another architecture
             name = f"{package.name}.{package.arch}"
-        why = f"record of the package {package.name}, of which files are kept"
+        why = f"record of the package {package.name}, some of whose files are kept"
         lines = []
         for path in paths:
             sums = digests(path)
@@ -81,7 +81,7 @@ def records(
         source = next((path for path in map(chain.resolve, _OS_RELEASE) if path is not None), None)
         node = None if source is None else chain.entry(source)
         if source is not None and node is not None and node.kind == "file":
-            why = "the distribution of the packages, which the production image does not say"
+            why = "the distribution of the packages, which the production image does not specify"
             _lay(result, laid, _OS_RELEASE[0], StepRecord(node=node, reason=why, source=source))
     return result
 

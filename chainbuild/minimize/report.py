@@ -1,4 +1,4 @@
-"""The report of a pack job as JSON (``chainbuild.minimize/2``)."""
+"""Create the report of a pack job as JSON (`chainbuild.minimize/2`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from chainbuild.minimize.write import Rows
 
 MINIMIZE_SCHEMA = "chainbuild.minimize/2"
 READABLE_SCHEMAS = ("chainbuild.minimize/1", MINIMIZE_SCHEMA)
-"""What can be read. In version 1 `errors`, `warnings` and `nothing` are lists of strings, and links have no `target`."""
+"""The readable schemas. In version 1 `errors`, `warnings` and `nothing` are lists of strings, and links lack `target`."""
 
 
 def minimize_report(outcome: MinimizeOutcome) -> dict[str, Any]:
-    """The report of a pack job; lists are sorted, so that only the seconds differ between two runs."""
+    """Return the report of a pack job; lists are sorted, so that only durations differ between two runs."""
     packing, selection = outcome.packing, outcome.selection
     problems = packing.problems
     return {
@@ -32,7 +32,7 @@ def minimize_report(outcome: MinimizeOutcome) -> dict[str, Any]:
         "from_production": [
             {"path": path, "needed_by": sorted(askers)} for path, askers in sorted(packing.from_production.items())
         ],
-        "opened": [asdict(one) for one in outcome.discovery.rows()],
+        "opened": [asdict(entry) for entry in outcome.discovery.rows()],
         "missing_in_chain": _missing(problems.missing_in_chain),
         "missing_in_result": _missing(problems.missing_in_result),
         "versions": [
@@ -53,8 +53,8 @@ def minimize_report(outcome: MinimizeOutcome) -> dict[str, Any]:
         ],
         "damaged": dict(sorted(outcome.damaged.items())),
         "unreadable": [list(pair) for pair in outcome.unreadable],
-        "users": [asdict(one) for one in outcome.users.users],
-        "groups": [asdict(one) for one in outcome.users.groups],
+        "users": [asdict(entry) for entry in outcome.users.users],
+        "groups": [asdict(entry) for entry in outcome.users.groups],
         "records": sorted(outcome.records),
         "cache_written": outcome.cache_written,
         "elf": {
@@ -78,15 +78,15 @@ def minimize_report(outcome: MinimizeOutcome) -> dict[str, Any]:
 def _libraries(outcome: MinimizeOutcome) -> list[dict[str, Any]]:
     return [
         {
-            "path": one.path,
-            "source": one.source,
-            "name": one.name,
-            "needed_by": one.needed_by,
-            "reason": one.reason,
-            "chain": _chain(outcome.closure, one.source),
-            "bytes": _bytes(outcome, one.path, one.node),
+            "path": library.path,
+            "source": library.source,
+            "name": library.name,
+            "needed_by": library.needed_by,
+            "reason": library.reason,
+            "chain": _chain(outcome.closure, library.source),
+            "bytes": _bytes(outcome, library.path, library.node),
         }
-        for _, one in sorted(outcome.packing.brought.items())
+        for _, library in sorted(outcome.packing.brought.items())
     ]
 
 
@@ -106,7 +106,7 @@ def _taken(outcome: MinimizeOutcome) -> dict[str, Any]:
 
 
 def saved(outcome: MinimizeOutcome) -> dict[str, dict[str, int]]:
-    """What each switch that is on took out: files and bytes."""
+    """Return what each active switch removed: files and bytes."""
     sums = {name: [0, 0] for name in SWITCHES if getattr(outcome.order.trim, name)}
     for switch, size in outcome.trimmed.files.values():
         sums[switch][0] += 1

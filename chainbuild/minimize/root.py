@@ -1,13 +1,13 @@
-"""A root file system that is looked at, not lived in.
+"""A root file system that is analysed from outside.
 
-Every path that the package handles is an *image path*: absolute, as a process inside the image would write it.
-A tree translates image paths to what is really there. Symbolic links are followed by this module and never by
-the kernel, so an absolute link stays inside the root, ``..`` cannot climb above it, and a loop ends.
+Every path that the package handles is an *image path*: absolute, as a process inside the image would write it. A tree
+maps image paths to files. This module follows symbolic links itself and never lets the kernel do so: an absolute link
+stays inside the root, `..` cannot climb above it, and a loop ends.
 
-File names are ``str`` with surrogate escapes (PEP 383): any byte string that Linux takes is representable.
+File names are `str` with surrogate escapes (PEP 383), so every byte string that Linux accepts can be represented.
 """
 
-# Paths here are strings of an image, which may hold bytes that are no text
+# Paths here are strings of an image, which may contain bytes that are not valid text
 # ruff: noqa: PTH115, PTH208
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dataclasses import dataclass
 from chainbuild.minimize.lists import unescaped
 
 MAX_HOPS = 40
-"""How many symbolic links one look-up may pass, the kernel's own limit (path_resolution(7))."""
+"""The most symbolic links in a lookup, the kernel's own limit (path_resolution(7))."""
 
 MAX_TEXT = 1 << 20
-"""The most that is read of a file of settings, in bytes."""
+"""The most bytes that are read of a configuration file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """What lies at one image path, not followed when it is a link.
+    """The entry at an image path; a link itself, not its target.
 
-    ``kind`` is ``file``, ``dir``, ``link`` or ``special``. ``data`` holds the whole content of a file that exists nowhere
-    yet; anything else lies below the folder ``root`` of this machine, at the image path ``path``.
+    `kind` is `file`, `dir`, `link` or `special`. `data` is the content of a file that does not exist on disk yet; any
+    other entry is below the folder `root` of this machine, at the image path `path`.
     """
 
     kind: str
@@ -46,38 +46,38 @@ class Node:
 
     @property
     def host(self) -> str:
-        """Where its bytes and its metadata are on this machine; empty for what exists nowhere yet.
+        """Return the path of its bytes and metadata on this machine; empty if it does not exist on disk yet.
 
-        Put together when it is asked for: an image may have very many files.
+        Computed on demand, because an image may have very many files.
         """
         return _below(self.root, self.path) if self.path else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unreadable:
-    """Something in the tree that could not be looked at: an image path and the system's words."""
+    """An entry of the tree that could not be read: its image path and the system's message."""
 
     path: str
     reason: str
 
 
 def join(folder: str, name: str) -> str:
-    """The image path of ``name`` inside ``folder``; no normalisation."""
+    """Return the image path of `name` inside `folder`, without normalisation."""
     return f"/{name}" if folder == "/" else f"{folder}/{name}"
 
 
 def parent(path: str) -> str:
-    """The folder of an image path; the root is its own parent."""
+    """Return the folder of an image path; the root is its own parent."""
     return path.rpartition("/")[0] or "/"
 
 
 def base(path: str) -> str:
-    """The last part of an image path."""
+    """Return the last part of an image path."""
     return path.rpartition("/")[2]
 
 
 def shown(text: str) -> str:
-    """``text`` for a person: one line, printable, with odd bytes and control characters escaped."""
+    """Return `text` as one printable line, with invalid bytes and control characters escaped."""
     if text.isprintable():
         return text
     raw = text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -85,7 +85,7 @@ def shown(text: str) -> str:
 
 
 class FileTree(ABC):
-    """Look-ups by image path over what a subclass says lies where."""
+    """Lookups by image path; a subclass provides the entries."""
 
     def __init__(self) -> None:
         self.unreadable: list[Unreadable] = []
@@ -94,40 +94,40 @@ class FileTree(ABC):
 
     @abstractmethod
     def entry(self, path: str) -> Node | None:
-        """What lies at ``path``, whose folder is free of links; None when nothing does."""
+        """Return the entry at `path`, whose folder is free of links; None if there is none."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """The sorted names in ``folder``, which is free of links; empty when it cannot be read."""
+        """Return the sorted names in `folder`, which is free of links; empty if it cannot be read."""
 
     def resolve(self, path: str, *, follow: bool = True) -> str | None:
-        """``path`` without links, or None when it leads nowhere.
+        """Return `path` with its links resolved, or None if it does not exist.
 
-        With ``follow=False`` a link at the very end is left as it is.
+        With `follow=False` a link at the very end is not resolved.
         """
         if path.startswith("/"):
             folder, _, name = path.rpartition("/")
-            known = self._folders.get(folder or "/")
-            if known is not None and name not in ("", ".", ".."):
-                here = join(known, name)
-                node = self.entry(here)
+            parent_folder = self._folders.get(folder or "/")
+            if parent_folder is not None and name not in ("", ".", ".."):
+                direct = join(parent_folder, name)
+                node = self.entry(direct)
                 if node is None:
                     return None
                 if node.kind != "link" or not follow:
-                    return here
-        found = self._walk(path, follow=follow, create=False)
-        if found is not None and path.startswith("/"):
+                    return direct
+        result = self._walk(path, follow=follow, create=False)
+        if result is not None and path.startswith("/"):
             folder, _, name = path.rpartition("/")
             if (folder or "/") not in self._folders and name not in ("", ".", ".."):
                 resolved = self._walk(folder or "/", follow=True, create=False)
                 if resolved is not None:
                     self._folders[folder or "/"] = resolved
-        return found
+        return result
 
     def place(self, path: str) -> str | None:
-        """Where something new that is written to ``path`` ends up, its last part taken as it is.
+        """Return where a new entry that is written to `path` ends up; its last part is not resolved.
 
-        Folders that do not exist yet count as plain folders. None when links loop or a file stands in the way.
+        Folders that do not exist yet count as plain folders. None if links loop or a file is in the way.
         """
         folder = self.place_folder(parent(path))
         node = None if folder is None else self.entry(folder)
@@ -136,7 +136,7 @@ class FileTree(ABC):
         return join(folder, base(path))
 
     def place_folder(self, path: str) -> str | None:
-        """Where a folder that is written to ``path`` ends up: links are followed to the end."""
+        """Return where a folder that is written to `path` ends up, with all links followed."""
         if path in self._placed:
             return self._placed[path]
         above, name = self._placed.get(parent(path)), base(path)
@@ -145,14 +145,14 @@ class FileTree(ABC):
             plain = node is None or node.kind == "dir"
         else:
             plain = False
-        found = join(above, name) if plain and above is not None else self._walk(path, follow=True, create=True)
-        self._placed[path] = found
-        return found
+        result = join(above, name) if plain and above is not None else self._walk(path, follow=True, create=True)
+        self._placed[path] = result
+        return result
 
     def links(self, path: str, *, follow: bool = True) -> list[str]:
-        """The symbolic links that a look-up of ``path`` passes, each where it lies, as far as it gets.
+        """Return the symbolic links that a lookup of `path` passes, as far as it gets.
 
-        With ``follow=False`` a link at the very end is not passed.
+        With `follow=False` a link at the very end is not included.
         """
         passed: list[str] = []
         self._walk(path, follow=follow, create=False, passed=passed)
@@ -160,16 +160,16 @@ class FileTree(ABC):
 
     def _walk(self, path: str, *, follow: bool, create: bool, passed: list[str] | None = None) -> str | None:
         todo = [part for part in reversed(path.split("/")) if part]
-        here, hops = "/", 0
+        current, hops = "/", 0
         while todo:
             part = todo.pop()
             if part == ".":
                 continue
             if part == "..":
-                here = parent(here)
+                current = parent(current)
                 continue
-            there = join(here, part)
-            node = self.entry(there)
+            step = join(current, part)
+            node = self.entry(step)
             if node is None:
                 if not create:
                     return None
@@ -178,49 +178,49 @@ class FileTree(ABC):
                 if hops > MAX_HOPS:
                     return None
                 if passed is not None:
-                    passed.append(there)
+                    passed.append(step)
                 if node.target.startswith("/"):
-                    here = "/"
+                    current = "/"
                 todo.extend(part for part in reversed(node.target.split("/")) if part)
                 continue
             elif todo and node.kind != "dir":
                 return None
-            here = there
-        return here
+            current = step
+        return current
 
     def stat(self, path: str) -> Node | None:
-        """What lies at ``path`` after all links, or None."""
-        found = self.resolve(path)
-        return None if found is None else self.entry(found)
+        """Return the entry at `path` after following all links, or None."""
+        target = self.resolve(path)
+        return None if target is None else self.entry(target)
 
     def is_file(self, path: str) -> bool:
-        """Whether ``path`` leads to a regular file."""
+        """Return whether `path` leads to a regular file."""
         node = self.stat(path)
         return node is not None and node.kind == "file"
 
     def is_folder(self, path: str) -> bool:
-        """Whether ``path`` leads to a folder."""
+        """Return whether `path` leads to a folder."""
         node = self.stat(path)
         return node is not None and node.kind == "dir"
 
     def read(self, path: str, limit: int = MAX_TEXT) -> bytes | None:
-        """The first ``limit`` bytes of the regular file that ``path`` leads to, or None."""
-        found = self.resolve(path)
-        node = None if found is None else self.entry(found)
-        if found is None or node is None or node.kind != "file":
+        """Return the first `limit` bytes of the regular file that `path` leads to, or None."""
+        target = self.resolve(path)
+        node = None if target is None else self.entry(target)
+        if target is None or node is None or node.kind != "file":
             return None
         if node.data is not None:
             return node.data[:limit]
         try:
             descriptor = open_file(node.host)
         except OSError as error:
-            self.unreadable.append(Unreadable(path=found, reason=os.strerror(error.errno or errno.EIO)))
+            self.unreadable.append(Unreadable(path=target, reason=os.strerror(error.errno or errno.EIO)))
             return None
         with os.fdopen(descriptor, "rb") as stream:
             return stream.read(limit)
 
     def pieces(self, path: str, size: int, limit: int) -> Iterator[bytes]:
-        """The first ``limit`` bytes of the regular file at ``path`` (free of links), ``size`` at a time; none if unreadable."""
+        """Yield the first `limit` bytes of the file at `path` (free of links) in pieces of `size`; none if unreadable."""
         node = self.entry(path)
         if node is None or node.kind != "file" or not node.host:
             return
@@ -237,39 +237,39 @@ class FileTree(ABC):
     def walk(
         self, path: str, *, skip: Iterable[str] = (), leave: Callable[[str], bool] | None = None
     ) -> Iterator[tuple[str, Node]]:
-        """``path`` (free of links) and everything below it, in order of names; links are not followed.
+        """Yield `path` (free of links) and everything below it, sorted by name; links are not followed.
 
-        What is in ``skip``, and that of which ``leave`` says so, is left out with all below it.
+        Entries in `skip`, and those for which `leave` returns True, are left out with everything below them.
         """
-        left = frozenset(skip)
+        skipped = frozenset(skip)
         todo = [path]
         while todo:
-            here = todo.pop()
-            node = self.entry(here)
-            if here in left or (leave is not None and leave(here)):
+            current = todo.pop()
+            node = self.entry(current)
+            if current in skipped or (leave is not None and leave(current)):
                 continue
             if node is None:
-                if here != path:  # listed, but not to be looked at: its path may be longer than the system takes
-                    self.unreadable.append(Unreadable(path=here, reason="it cannot be looked at"))
+                if current != path:  # listed, but inaccessible: its path may be longer than the system allows
+                    self.unreadable.append(Unreadable(path=current, reason="it cannot be accessed"))
                 continue
-            yield here, node
+            yield current, node
             if node.kind == "dir":
-                todo.extend(join(here, name) for name in reversed(self.names(here)))
+                todo.extend(join(current, name) for name in reversed(self.names(current)))
 
     def glob(self, pattern: str, passed: dict[str, None] | None = None) -> list[str]:
-        """The image paths that a shell pattern (``*``, ``?``, ``[…]``) names, sorted, links at the end kept.
+        """Return the sorted image paths that a shell pattern (`*`, `?`, `[…]`) matches; links at the end are not followed.
 
-        As in a shell, a wildcard does not match a leading dot, a backslash takes the meaning of the character after it, and
-        links in the middle are followed; those that were on the way to a match go into ``passed``.
+        As in a shell, a wildcard does not match a leading dot, a backslash escapes the next character, and links in the
+        middle are followed; the links on the way to a match are added to `passed`.
         """
         on_the_way: dict[str, dict[str, None]] = {"/": {}}
-        found = ["/"]
+        matches = ["/"]
         parts = [part for part in pattern.split("/") if part]
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             text, wild = unescaped(part)
             reached: list[str] = []
-            for folder in found:
+            for folder in matches:
                 if wild:
                     names = [
                         name
@@ -279,22 +279,22 @@ class FileTree(ABC):
                 else:
                     names = [text]
                 for name in names:
-                    there = self.resolve(join(folder, name), follow=not last)
-                    node = None if there is None else self.entry(there)
-                    if there is not None and node is not None and (last or node.kind == "dir"):
-                        reached.append(there)
+                    match = self.resolve(join(folder, name), follow=not last)
+                    node = None if match is None else self.entry(match)
+                    if match is not None and node is not None and (last or node.kind == "dir"):
+                        reached.append(match)
                         if passed is not None:
                             links = self.links(join(folder, name), follow=not last)
-                            on_the_way.setdefault(there, {}).update(on_the_way[folder] | dict.fromkeys(links))
-            found = reached
+                            on_the_way.setdefault(match, {}).update(on_the_way[folder] | dict.fromkeys(links))
+            matches = reached
         if passed is not None:
-            for path in found:
+            for path in matches:
                 passed.update(on_the_way[path])
-        return sorted(set(found))
+        return sorted(set(matches))
 
 
 class RootFileSystem(FileTree):
-    """The root file system at the folder ``host`` of this machine."""
+    """The root file system in the folder `host` of this machine."""
 
     def __init__(self, host: str) -> None:
         super().__init__()
@@ -320,7 +320,7 @@ class RootFileSystem(FileTree):
 
 
 class Overlay(FileTree):
-    """``lower`` with things laid over it, as the image will be once a layer is added."""
+    """`lower` with added entries, as the image will be once a layer is added."""
 
     def __init__(self, lower: FileTree) -> None:
         super().__init__()
@@ -329,20 +329,20 @@ class Overlay(FileTree):
         self._inside: dict[str, set[str]] = {}
 
     def add(self, path: str, node: Node) -> None:
-        """Lays ``node`` at ``path``, which is free of links; missing folders above it come into being."""
+        """Add `node` at `path`, which is free of links; missing parent folders are created."""
         self.added[path] = node
         self._placed = {"/": "/"}
-        here = path
-        while here != "/":
-            above = parent(here)
+        current = path
+        while current != "/":
+            above = parent(current)
             names = self._inside.setdefault(above, set())
-            if base(here) in names:
+            if base(current) in names:
                 break
-            names.add(base(here))
-            here = above
+            names.add(base(current))
+            current = above
 
     def remove(self, path: str) -> None:
-        """Takes away again what was laid at ``path``."""
+        """Remove the entry that was added at `path`."""
         if self.added.pop(path, None) is not None:
             self._placed = {"/": "/"}
             self._inside[parent(path)].discard(base(path))
@@ -365,7 +365,7 @@ def _below(root: str, path: str) -> str:
 
 
 def kind_of(mode: int) -> str:
-    """The :class:`Node` kind of a file mode."""
+    """Return the kind of `Node` for a file mode."""
     if stat.S_ISREG(mode):
         return "file"
     if stat.S_ISDIR(mode):
@@ -374,7 +374,7 @@ def kind_of(mode: int) -> str:
 
 
 def open_file(host: str) -> int:
-    """A descriptor on the regular file ``host``; OSError when it is anything else. Never blocks."""
+    """Open the regular file `host`; never blocks. Errors: OSError if it is anything else."""
     descriptor = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -383,11 +383,11 @@ def open_file(host: str) -> int:
 
 
 def size_of(tree: RootFileSystem) -> int:
-    """The bytes of the regular files of ``tree``, hard links once; nothing below its /proc, /sys and /dev."""
+    """Return the bytes of the regular files of `tree` without /proc, /sys and /dev; hard links count once."""
     total = 0
     seen: set[tuple[int, int]] = set()
     todo = [tree.host or "/"]
-    left = {tree.host + name for name in ("/proc", "/sys", "/dev")}
+    skipped = {tree.host + name for name in ("/proc", "/sys", "/dev")}
     while todo:
         folder = todo.pop()
         try:
@@ -396,7 +396,7 @@ def size_of(tree: RootFileSystem) -> int:
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if entry.path not in left:
+                if entry.path not in skipped:
                     todo.append(entry.path)
             elif entry.is_file(follow_symlinks=False):
                 status = entry.stat(follow_symlinks=False)

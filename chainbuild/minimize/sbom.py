@@ -1,6 +1,6 @@
-"""A bill of materials as SPDX 2.3 JSON (https://spdx.github.io/spdx-spec/v2.3/): packages, distributions, files.
+"""Create a bill of materials as SPDX 2.3 JSON (https://spdx.github.io/spdx-spec/v2.3/): packages, distributions, files.
 
-The document depends on what it describes and on ``SOURCE_DATE_EPOCH`` only: two runs give the same bytes.
+The document depends only on the described files and on `SOURCE_DATE_EPOCH`: two runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ODD = re.compile(r"[^A-Za-z0-9.-]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Digests:
-    """The checksums of one file: ``raw`` has them one behind the other, as there may be very many; else hexadecimal."""
+    """The checksums of a file. `raw` stores them concatenated, because there may be very many; otherwise hexadecimal."""
 
     raw: bytes
 
@@ -45,31 +45,31 @@ class Digests:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """Which distribution an image is of: ``ID`` and ``VERSION_ID`` of os-release(5)."""
+    """The distribution of an image: `ID` and `VERSION_ID` of os-release(5)."""
 
     name: str = ""
     version: str = ""
 
 
 def digests_of(host: str) -> Digests:
-    """The checksums of the regular file ``host``. OSError when it cannot be read."""
+    """Return the checksums of the regular file `host`. Errors: OSError if it cannot be read."""
     sums = [hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha1", "sha256")]
     with os.fdopen(open_file(host), "rb") as stream:
         while data := stream.read(_CHUNK):
-            for one in sums:
-                one.update(data)
-    return Digests(raw=b"".join(one.digest() for one in sums))
+            for checksum in sums:
+                checksum.update(data)
+    return Digests(raw=b"".join(checksum.digest() for checksum in sums))
 
 
 def system_of(tree: FileTree) -> System:
-    """What the image's os-release says."""
+    """Read the distribution from the image's os-release."""
     text = tree.read("/etc/os-release") or tree.read("/usr/lib/os-release") or b""
     values = dict(re.findall(r"^(ID|VERSION_ID)=[\"']?([\w.-]*)", text.decode("utf-8", "replace"), re.MULTILINE))
     return System(name=values.get("ID", ""), version=values.get("VERSION_ID", ""))
 
 
 def image_sbom(root: RootFileSystem, name: str, epoch: int | None) -> tuple[dict[str, Any], list[str]]:
-    """The document about everything in ``root``, and the paths that could not be read."""
+    """Return the document about everything in `root`, and the paths that could not be read."""
     digests: dict[str, Digests] = {}
     unreadable: list[str] = []
     for path, node in root.walk("/", skip=_SKIP):
@@ -92,9 +92,9 @@ def document(
     system: System,
     epoch: int | None,
 ) -> dict[str, Any]:
-    """The document: the packages ``keys``, every file of ``digests`` (by path), each with its owner if it has one.
+    """Return the document: the packages `keys`, and every file of `digests` (by path) with its owner, if any.
 
-    A ``name`` that ends in ``@sha256:…`` also says which image it is exactly.
+    A `name` that ends in `@sha256:…` also identifies the image exactly.
     """
     rows: dict[str, list[str]] = {key: [] for key in sorted(set(keys))}
     loose: list[str] = []
@@ -133,7 +133,7 @@ def _image(name: str, sums: Iterable[str]) -> dict[str, Any]:
     repository, at, digest = name.partition("@")
     exact: dict[str, Any] = {}
     if at:
-        # The form of purl's type oci; its registry is left out, since images are copied from one to the other.
+        # The format of purl's type oci; the registry is omitted because images are copied between registries.
         url = f"pkg:oci/{quote(repository.rpartition('/')[2].lower(), safe='')}@{quote(digest, safe='')}"
         exact = {"versionInfo": _text(digest), "externalRefs": [_url(url)]}
     return {
@@ -151,11 +151,11 @@ def _image(name: str, sums: Iterable[str]) -> dict[str, Any]:
 
 
 def _analyzed(sums: Iterable[str]) -> dict[str, Any]:
-    """Whether files are told of, and the code over them: the SHA-1 of their sorted SHA-1s (SPDX 2.3, 7.8 and 7.9)."""
-    found = sorted(sums)
-    if not found:
+    """Return `filesAnalyzed` and the verification code: the SHA-1 of the files' sorted SHA-1s (SPDX 2.3, 7.8 and 7.9)."""
+    checksums = sorted(sums)
+    if not checksums:
         return {"filesAnalyzed": False}
-    code = hashlib.sha1("".join(found).encode(), usedforsecurity=False).hexdigest()
+    code = hashlib.sha1("".join(checksums).encode(), usedforsecurity=False).hexdigest()
     return {"filesAnalyzed": True, "packageVerificationCode": {"packageVerificationCodeValue": code}}
 
 
@@ -184,7 +184,7 @@ def _package(identity: str, package: Package, sums: Iterable[str], system: Syste
 
 
 def package_url(package: Package, system: System) -> str:
-    """The package URL (https://github.com/package-url/purl-spec) of ``package`` in an image of ``system``."""
+    """Return the package URL (https://github.com/package-url/purl-spec) of `package` in an image of `system`."""
     version = quote(package.version, safe=":~")
     if package.kind == "pypi":
         return f"pkg:pypi/{quote(re.sub(r'[-_.]+', '-', package.name).lower(), safe='')}@{version}"
@@ -216,16 +216,16 @@ def _file(path: str, digests: Digests) -> dict[str, Any]:
 
 
 def _identity(kind: str, text: str) -> str:
-    """An identifier: letters, figures, dots and dashes only, so what the text loses by that its digest gives back."""
+    """Return an identifier of letters, digits, dots and dashes only; a digest keeps it unique if characters are replaced."""
     raw = text.encode("utf-8", "surrogateescape")
     short = _ODD.sub("-", text.rpartition("/")[2])[:40].strip("-")
     return f"SPDXRef-{kind}-{short}-{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
 def _text(text: str) -> str:
-    """``text`` where bytes that are no UTF-8 are written by their numbers."""
+    """Return `text` with bytes that are not UTF-8 written as numbers."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _relation(one: str, kind: str, other: str) -> dict[str, str]:
-    return {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other}
+def _relation(subject: str, kind: str, target: str) -> dict[str, str]:
+    return {"spdxElementId": subject, "relationshipType": kind, "relatedSpdxElement": target}

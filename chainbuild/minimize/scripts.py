@@ -1,4 +1,4 @@
-"""Interpreters of scripts: ``#!`` lines of kept programs, and whether the result has what they name."""
+"""Interpreters of scripts: the `#!` lines of kept programs, and whether the result has the interpreters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chainbuild.minimize.root import FileTree, base, join, parent
 
 DEFAULT_PATH = "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAM_FOLDERS = frozenset(("bin", "sbin", "libexec", "git-core"))
-"""Names of folders whose files are programs."""
+"""Names of folders that contain programs."""
 _LINE = 256  # BINPRM_BUF_SIZE of the kernel
 _SPLIT = re.compile(r"(?:-[iv0]*S|--split-string=?)(?P<rest>.*)")
 _WITH_VALUE = frozenset(("-u", "--unset", "-C", "--chdir"))
@@ -23,7 +23,7 @@ def missing_interpreters(
     *,
     there: Callable[[str], bool] | None = None,
 ) -> dict[str, str]:
-    """As :func:`lacking_interpreters`, with the first that each script lacks."""
+    """Return the first missing interpreter of each script; see `lacking_interpreters`."""
     return {path: names[0] for path, names in lacking_interpreters(tree, paths, search_path, there=there).items()}
 
 
@@ -34,31 +34,31 @@ def lacking_interpreters(
     *,
     there: Callable[[str], bool] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Scripts among ``paths`` of ``tree`` that lie in folders of programs, with the interpreters that are lacking.
+    """Return the scripts among `paths` of `tree` that are in program folders, with their missing interpreters.
 
-    ``there`` says whether a path is a file; by default whether it is one in ``tree``.
+    `there` returns whether a path is a file; by default in `tree`.
     """
     there = there or tree.is_file
-    lacking: dict[str, tuple[str, ...]] = {}
-    known: dict[str, bool] = {}
+    missing: dict[str, tuple[str, ...]] = {}
+    checked: dict[str, bool] = {}
     for path in paths:
         if base(parent(path)) not in PROGRAM_FOLDERS:
             continue
         names = interpreters_of(tree.read(path, _LINE) or b"")
         for name in names:
-            if name not in known:
-                known[name] = _found(name, search_path, there)
-        absent = tuple(name for name in names if not known[name])
+            if name not in checked:
+                checked[name] = _is_present(name, search_path, there)
+        absent = tuple(name for name in names if not checked[name])
         if absent:
-            lacking[path] = absent
-    return lacking
+            missing[path] = absent
+    return missing
 
 
 def interpreters_of(start: bytes) -> tuple[str, ...]:
-    """The programs that a script's first line names: one, or ``env`` and what that runs; none for what is no script.
+    """Return the programs that a script's first line names: the interpreter, or `env` and the program it runs.
 
-    A name without a slash is one that ``env`` looks up on PATH (env(1); the kernel hands it everything behind its own
-    name as one word, which ``-S`` splits).
+    Empty if the file is not a script. `env` looks up a name without a slash on PATH (env(1)); the kernel passes
+    everything after the interpreter as one argument, which `-S` splits.
     """
     if not start.startswith(b"#!"):
         return ()
@@ -85,7 +85,7 @@ def _run_by_env(words: list[str]) -> str | None:
     return None
 
 
-def _found(interpreter: str, search_path: str, there: Callable[[str], bool]) -> bool:
+def _is_present(interpreter: str, search_path: str, there: Callable[[str], bool]) -> bool:
     if interpreter.startswith("/"):
         return there(interpreter)
     folders = [folder for folder in search_path.split(":") if folder.startswith("/")]

@@ -1,8 +1,8 @@
-"""Where a dynamic loader finds a library of a given name: glibc's rules (ld.so(8)) and musl's.
+"""Find the library that a dynamic loader loads for a name: glibc's rules (ld.so(8)) and musl's.
 
-Nothing is loaded. The order for glibc is: RPATH of the object and of those that loaded it (when the object has no
-RUNPATH), ``LD_LIBRARY_PATH``, RUNPATH of the object itself, ``ld.so.cache``, the folders built into the loader.
-For musl: ``LD_LIBRARY_PATH``, RPATH or RUNPATH of the object and of those that loaded it, its path file.
+Nothing is loaded. The order for glibc is: RPATH of the object and of those that loaded it (if the object has no
+RUNPATH), `LD_LIBRARY_PATH`, RUNPATH of the object itself, `ld.so.cache`, the folders built into the loader. For musl:
+`LD_LIBRARY_PATH`, RPATH or RUNPATH of the object and of those that loaded it, its path file.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _LEGACY_HWCAPS = frozenset(
         "z15",
     )
 )
-"""Folders of processor features that glibc before 2.37 looks into (removed there in favour of glibc-hwcaps)."""
+"""Folders of processor features that glibc before 2.37 searches (later removed in favour of glibc-hwcaps)."""
 
 _MUSL_OWN = re.compile(r"lib(?:c|pthread|rt|m|dl|util|xnet)\.so(?:\..*)?|lib(?:c|pthread|rt|m|dl|util|xnet)\.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asker:
-    """What of an object decides where its needs are looked for: the folder it was opened in, and its paths."""
+    """The properties of an object that decide where its needs are searched: the folder it was opened in, and its paths."""
 
     folder: str
     rpath: str | None
@@ -68,7 +68,7 @@ class Asker:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Question:
-    """One look-up: see :meth:`Search.find`."""
+    """A lookup; see `Search.find`."""
 
     name: str
     abi: Abi
@@ -81,9 +81,9 @@ class _Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A library: the path that the loader opens, the file behind it, and which rule found it.
+    """A library: the path that the loader opens, its file, and the rule that found it.
 
-    ``variants`` are paths of the same name in glibc-hwcaps folders, one of which a better processor takes instead.
+    `variants` are paths of the same name in glibc-hwcaps folders, which newer processors use instead.
     """
 
     path: str
@@ -95,7 +95,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotFound:
-    """No library: the folders that were searched, in order, and the file at which the loader gives up, if one."""
+    """No library: the searched folders, in order, and the file at which the loader gives up, if any."""
 
     searched: tuple[str, ...]
     stopped_at: str = ""
@@ -103,10 +103,10 @@ class NotFound:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSettings:
-    """How a tree is searched, apart from what is in it.
+    """How a tree is searched, apart from its content.
 
-    ``library_path`` is the value of ``LD_LIBRARY_PATH``. With ``fresh`` the configuration's folders are searched as
-    if ``ldconfig`` had just been run: after a cache that is there with ``cache``, instead of it without.
+    `library_path` is the value of `LD_LIBRARY_PATH`. With `fresh` the configuration's folders are searched as if
+    `ldconfig` had just been run: after an existing cache if `cache` is set, otherwise instead of it.
     """
 
     library_path: str = ""
@@ -115,7 +115,7 @@ class SearchSettings:
 
 
 class Search:
-    """Look-ups of libraries in one tree; remembers its answers until :meth:`changed`."""
+    """Looks up libraries in a tree; caches its answers until `changed`."""
 
     def __init__(self, tree: FileTree, reader: ElfReader, settings: SearchSettings) -> None:
         self.tree = tree
@@ -128,14 +128,14 @@ class Search:
         self._answers: dict[tuple[object, ...], Found | NotFound] = {}
 
     def changed(self) -> None:
-        """Forgets every answer: something was added to the tree."""
+        """Clear the cache: a file was added to the tree."""
         self._answers.clear()
         self._fresh.clear()
         self._hwcaps.clear()
         self._cache = None
 
     def built_in(self, loader: str, abi: Abi) -> tuple[str, ...]:
-        """The folders built into glibc's loader at ``loader``."""
+        """Return the folders built into glibc's loader at `loader`."""
         key = (loader, abi.name)
         if key not in self._built_in:
             self._built_in[key] = built_in_folders(self.tree, loader, abi)
@@ -152,13 +152,15 @@ class Search:
         flags_1: int = 0,
         secure: bool = False,
     ) -> Found | NotFound:
-        """The library that a process run by ``loader`` opens for ``name``.
+        """Find the library that a process run by `loader` opens for `name`.
 
-        ``asker`` needs it and ``above`` are those that loaded the asker, nearest first, the program last.
-        ``flags_1`` are the asker's DT_FLAGS_1; ``secure`` is a set-uid program, for which the environment is void.
+        `asker` needs it, and `above` are the objects that loaded the asker, nearest first, the program last. `flags_1`
+        are the asker's DT_FLAGS_1; `secure` is a set-uid program, for which the environment is ignored.
         """
         musl = is_musl(loader)
-        inherited = tuple(one for one in above if one.rpath is not None or (musl and one.runpath is not None))
+        inherited = tuple(
+            loaded for loaded in above if loaded.rpath is not None or (musl and loaded.runpath is not None)
+        )
         own = asker if asker.rpath is not None or asker.runpath is not None or "/" in name else None
         key = (name, abi.name, loader, own, inherited, flags_1 & DF_1_NODEFLIB, secure)
         answer = self._answers.get(key)
@@ -172,7 +174,7 @@ class Search:
         return answer
 
     def _first(self, name: str, abi: Abi, places: Iterator[tuple[str, str]], musl: bool) -> Found | NotFound:
-        """The first of ``places`` (rule, folder or path) that has a library which the process may load."""
+        """Return the first of `places` (rule, folder or path) that has a library which the process may load."""
         searched: list[str] = []
         for rule, where in places:
             exact = rule in ("path", "cache")
@@ -192,7 +194,7 @@ class Search:
         return NotFound(searched=tuple(searched))
 
     def _open(self, path: str, abi: Abi, rule: str, variants: tuple[str, ...], musl: bool) -> Found | NotFound | None:
-        """None to go on searching: no file there, or one for other machines, which glibc passes over."""
+        """Return None if the search continues: the file is missing, or for another machine, which glibc skips."""
         file = self.tree.resolve(path)
         node = None if file is None else self.tree.entry(file)
         if file is None or node is None or node.kind != "file":
@@ -227,16 +229,16 @@ class Search:
         name, abi, asker, above = question.name, question.abi, question.asker, question.above
         built_in = self.built_in(question.loader, abi)
 
-        def expand(one: Asker, paths: str) -> Iterator[str]:
-            return expand_paths(paths, one.folder, built_in, abi, trusted_only=question.secure)
+        def expand(loaded: Asker, paths: str) -> Iterator[str]:
+            return expand_paths(paths, loaded.folder, built_in, abi, trusted_only=question.secure)
 
         if "/" in name:
             yield from (("path", path) for path in expand(asker, name))
             return
         if asker.runpath is None:
-            for one in (asker, *above):
-                if one.rpath is not None and one.runpath is None:
-                    yield from (("RPATH", folder) for folder in expand(one, one.rpath))
+            for loaded in (asker, *above):
+                if loaded.rpath is not None and loaded.runpath is None:
+                    yield from (("RPATH", folder) for folder in expand(loaded, loaded.rpath))
         if self.settings.library_path and not question.secure:
             for folder in expand(above[-1] if above else asker, self.settings.library_path.replace(";", ":")):
                 yield "LD_LIBRARY_PATH", folder
@@ -265,9 +267,9 @@ class Search:
             for folder in re.split("[:\n]", self.settings.library_path):
                 if folder.startswith("/"):
                     yield "LD_LIBRARY_PATH", folder
-        for one in (asker, *above):
-            paths = one.rpath if one.runpath is None else one.runpath
-            plain = (paths or "").replace("${ORIGIN}", one.folder).replace("$ORIGIN", one.folder)
+        for loaded in (asker, *above):
+            paths = loaded.rpath if loaded.runpath is None else loaded.runpath
+            plain = (paths or "").replace("${ORIGIN}", loaded.folder).replace("$ORIGIN", loaded.folder)
             if "$" not in plain:
                 yield from (("RPATH", _tidy(part)) for part in plain.split(":") if part.startswith("/"))
         yield from (("default", folder) for folder in musl_folders(self.tree, abi))
@@ -288,22 +290,22 @@ class Search:
 
 
 def is_musl(loader: str) -> bool:
-    """Whether a program with this interpreter is run by musl's loader."""
+    """Return whether musl's loader runs programs with this interpreter."""
     return base(loader).startswith("ld-musl-")
 
 
 def musl_itself(name: str) -> bool:
-    """Whether musl takes its own loader for this library name (``reserved`` in ldso/dynlink.c)."""
+    """Return whether musl uses its own loader for this library name (`reserved` in ldso/dynlink.c)."""
     return _MUSL_OWN.match(name) is not None
 
 
 def expand_paths(
     paths: str, origin: str, built_in: tuple[str, ...], abi: Abi, *, trusted_only: bool = False
 ) -> Iterator[str]:
-    """The folders of an RPATH, a RUNPATH or ``LD_LIBRARY_PATH``, its tokens replaced (ld.so(8)).
+    """Yield the folders of an RPATH, a RUNPATH or `LD_LIBRARY_PATH`, with tokens replaced (ld.so(8)).
 
-    A relative folder depends on where a process is started; as no answer is right for it, it is left out.
-    With ``trusted_only`` a folder that ``$ORIGIN`` gives counts only when the loader trusts it.
+    Relative folders are left out: they depend on where a process is started. With `trusted_only` a folder from
+    `$ORIGIN` counts only if the loader trusts it.
     """
     library = "lib" if not built_in else "/".join(part for part in built_in[0].split("/") if part not in ("", "usr"))
     for part in paths.split(":"):
@@ -319,10 +321,10 @@ def expand_paths(
 
 
 def _tidy(path: str) -> str:
-    """``path`` without doubled slashes and dots; ``..`` stays, as it may follow a link."""
+    """Return `path` without doubled slashes and dots; `..` stays, because it may follow a link."""
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def asker_of(path: str, elf: Elf) -> Asker:
-    """The :class:`Asker` that an object opened as ``path`` is."""
+    """Return the `Asker` of an object opened as `path`."""
     return Asker(folder=parent(path), rpath=elf.rpath, runpath=elf.runpath)

@@ -1,4 +1,4 @@
-"""Which files of the chain's image go into the result as they are: the documented folders, and what links lead to."""
+"""Select the files of the chain's image that the result keeps as they are: the documented folders, and link targets."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _WIDE = re.compile(
 
 
 def is_wide(folder: str) -> bool:
-    """Whether a folder belongs to the whole system: a link to it is kept, what is in the folder is not."""
+    """Return whether a folder belongs to the whole system: a link to it is kept, but not its content."""
     return _WIDE.fullmatch(folder) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """A file, folder or link of the chain's image, free of links above it, and why it is kept.
+    """A file, folder or link of the chain's image, with no links above it, and why it is kept.
 
-    ``because`` is the path of the file that it is kept for, where there is one.
+    `because` is the path of the file for which it is kept, if any.
     """
 
     path: str
@@ -47,26 +47,26 @@ class Kept:
 
 @dataclass(kw_only=True, slots=True)
 class KeptFiles:
-    """What is kept, by path, and what is not although something pointed at it."""
+    """The kept files by path, and what is not kept although something refers to it."""
 
     kept: dict[str, Kept] = field(default_factory=dict)
     special: dict[str, None] = field(default_factory=dict)
     """Devices, sockets and pipes, which are left out."""
     dangling: list[tuple[str, str]] = field(default_factory=list)
-    """Links that lead nowhere: the link and its target."""
+    """Links whose target is missing: the link and its target."""
     too_wide: list[tuple[str, str]] = field(default_factory=list)
     """Links to folders of the whole system, which were not followed: the link and the folder."""
     unmatched: list[tuple[str, str]] = field(default_factory=list)
-    """Patterns that match nothing and must match something: the argument and the pattern."""
+    """Patterns that match nothing although they must: the argument and the pattern."""
 
 
 def select(
     chain: RootFileSystem, production: FileTree, additional: Iterable[str] = (), optional: Collection[str] = frozenset()
 ) -> KeptFiles:
-    """The selection of ``chain`` for ``production``: the documented folders and the patterns in ``additional``.
+    """Select from `chain` the documented folders and the patterns in `additional`, for `production`.
 
-    What a kept link leads to is kept too, as far as ``production`` does not have it, and so are the links on the way to
-    what is kept, so that it is found by the same path. Patterns in ``optional`` may match nothing.
+    The target of a kept link is kept too, unless `production` has it, and so are the links on the way to a kept file,
+    so that the file is found by the same path. Patterns in `optional` may match nothing.
     """
     selection = KeptFiles()
     links: list[str] = []
@@ -95,11 +95,11 @@ def keep_also(
     because: str,
     leave: Callable[[str], bool] | None = None,
 ) -> int:
-    """Keeps what lies at ``path``, what is below it and what links there lead to; gives how many paths are new.
+    """Keep the file at `path`, everything below it and the targets of links there; return how many paths are new.
 
-    Links among the folders above it are kept as well, so that it is found by that very path. What ``production`` has at
-    the same path is its own, and is not taken. What ``leave`` refuses below ``path`` is not kept, unless something else
-    leads there.
+    Links among the folders above it are kept as well, so that it is found by the same path. What `production` has at
+    the same path is not replaced. Paths below `path` for which `leave` returns True are not kept, unless something else
+    refers to them.
     """
     top = chain.resolve(path, follow=False)
     if top is None:
@@ -116,19 +116,19 @@ def keep_also(
 def _keep_passage(
     chain: RootFileSystem, production: FileTree, selection: KeptFiles, link: str, reason: str, because: str = ""
 ) -> None:
-    """Keeps a link to a folder as a part of a path: what else is in that folder is not kept for it."""
+    """Keep a link to a folder as part of a path; other files in that folder are not kept for it."""
     node = chain.entry(link)
     if node is not None and link not in selection.kept and production.resolve(link, follow=False) is None:
         selection.kept[link] = Kept(path=link, node=node, reason=reason, because=because)
 
 
 def _follow_all(chain: RootFileSystem, production: FileTree, selection: KeptFiles, links: list[str]) -> None:
-    done: set[str] = set()
+    followed: set[str] = set()
     folders: set[str] = set()
     while links:
         link = links.pop()
-        if link not in done:
-            done.add(link)
+        if link not in followed:
+            followed.add(link)
             _follow(chain, production, selection, (links, folders), link)
     selection.dangling.sort()
     selection.too_wide.sort()
@@ -158,28 +158,28 @@ def _keep(
 def _follow(
     chain: RootFileSystem, production: FileTree, selection: KeptFiles, todo: tuple[list[str], set[str]], link: str
 ) -> None:
-    """Keeps what the kept ``link`` points at, one step; a link found there is followed in its turn.
+    """Keep the direct target of the kept `link`; a link found there is followed later.
 
-    ``todo`` has the links that are still to be followed, and the folders that links have led to.
+    `todo` has the links that are still to be followed, and the folders that links have led to.
     """
     links, folders = todo
     target = selection.kept[link].node.target
     aim = target if target.startswith("/") else join(parent(link), target)
-    there = chain.resolve(aim, follow=False)
-    node = None if there is None else chain.entry(there)
-    other = production.stat(aim)
-    if there is None or node is None:
-        if other is None:
+    place = chain.resolve(aim, follow=False)
+    node = None if place is None else chain.entry(place)
+    provided = production.stat(aim)
+    if place is None or node is None:
+        if provided is None:
             selection.dangling.append((link, target))
         return
     for passed in chain.links(aim, follow=False):
         _keep_passage(chain, production, selection, passed, f"on the way to the target of {link}", link)
-    if there in selection.kept or there in folders or (other is not None and {other.kind, node.kind} != {"dir"}):
+    if place in selection.kept or place in folders or (provided is not None and {provided.kind, node.kind} != {"dir"}):
         return
-    if node.kind == "dir" and (is_wide(there) or f"{link}/".startswith(f"{there}/")):
-        if other is None:
-            selection.too_wide.append((link, there))
+    if node.kind == "dir" and (is_wide(place) or f"{link}/".startswith(f"{place}/")):
+        if provided is None:
+            selection.too_wide.append((link, place))
         return
     if node.kind == "dir":
-        folders.add(there)
-    _keep(chain, selection, links, there, f"target of the link {link}", link, production)
+        folders.add(place)
+    _keep(chain, selection, links, place, f"target of the link {link}", link, production)

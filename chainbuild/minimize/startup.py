@@ -1,10 +1,10 @@
-"""Whether a container of a root file system can start, by the image's configuration; nothing is run.
+"""Check whether a container of a root file system can start with the image's configuration; nothing is run.
 
-The rules are those of the runtimes: users as in ``GetExecUser`` of moby/sys, programs as ``exec.LookPath`` of Go finds
-them with the container's PATH, folder and user, ``#!`` lines and formats as the kernel takes them (execve(2)).
+The rules are those of the runtimes: users as in `GetExecUser` of moby/sys, programs as `exec.LookPath` of Go finds them
+with the container's PATH, folder and user, `#!` lines and formats as the kernel accepts them (execve(2)).
 """
 
-# Paths here are strings of an image, which may hold bytes that are no text
+# Paths here are strings of an image, which may contain bytes that are not valid text
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chainbuild.minimize.scripts import interpreters_of
 from chainbuild.minimize.users import Users, read_users
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What runtimes set where an image has no PATH."""
+"""The PATH that runtimes set if an image has none."""
 _SHELL = ("/bin/sh", "-c")
 _MADE = ("/proc", "/sys", "/dev", "/tmp", "/run", "/var/run")  # noqa: S108
 _MOST_WORDS = 1000
@@ -38,12 +38,12 @@ _MACHINES = {
     "s390x": {"s390x"},
     "loong64": {"loong64"},
 }
-"""Which programs an image of an architecture (OCI's name) can run: by the names in :mod:`.abi`."""
+"""The machines (names in `abi`) whose programs an image of an architecture (OCI's name) can run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """The configuration of an image, as far as it decides whether a container starts."""
+    """The parts of an image's configuration that decide whether a container starts."""
 
     user: str = ""
     path: str = PATH
@@ -57,16 +57,16 @@ class Runtime:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Runtime:
-        """Read the ``config`` of an OCI image configuration, with ``architecture`` beside; other types than text are empty."""
+        """Read the `config` of an OCI image configuration, plus its `architecture`; values of other types are empty."""
 
         def texts(value: Any) -> tuple[str, ...]:
-            return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+            return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
         def text(key: str) -> str:
             value = document.get(key)
             return value if isinstance(value, str) else ""
 
-        env = dict(one.partition("=")[::2] for one in texts(document.get("Env")))
+        env = dict(item.partition("=")[::2] for item in texts(document.get("Env")))
         check = document.get("Healthcheck")
         volumes = document.get("Volumes")
         return cls(
@@ -77,17 +77,17 @@ class Runtime:
             working_dir=join("/", text("WorkingDir").strip("/")),
             shell=texts(document.get("Shell")) or _SHELL,
             healthcheck=texts(check.get("Test")) if isinstance(check, dict) else (),
-            volumes=tuple(sorted(str(one) for one in volumes)) if isinstance(volumes, dict) else (),
+            volumes=tuple(sorted(str(item) for item in volumes)) if isinstance(volumes, dict) else (),
             architecture=text("architecture"),
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartupFault:
-    """What keeps a container from starting by ``field`` (an instruction's name), in words.
+    """Why a container cannot start, caused by `field` (an instruction's name).
 
-    ``kind`` is ``user``, ``group``, ``program``, ``interpreter``, ``permission``, ``machine``, ``format`` or ``folder``.
-    ``sought`` are the paths at which another image may have what is missing, in the order in which they are looked at.
+    `kind` is `user`, `group`, `program`, `interpreter`, `permission`, `machine`, `format` or `folder`. `sought` are the
+    paths at which another image may have the missing file, in the order of the lookup.
     """
 
     field: str
@@ -99,10 +99,10 @@ class StartupFault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AbsentFile:
-    """What the configuration names and the image does not have, which may be right.
+    """A path that the configuration names and the image lacks, which may be intended.
 
-    ``kind`` is ``argument`` (a path among the arguments), ``file`` (one that is relative to WORKDIR, if it is a file) or
-    ``folder`` (a working directory or volume that is missing or empty).
+    `kind` is `argument` (a path among the arguments), `file` (relative to WORKDIR, if it is a file) or `folder` (a
+    working directory or volume that is missing or empty).
     """
 
     field: str
@@ -112,7 +112,7 @@ class AbsentFile:
 
 @dataclass(kw_only=True, slots=True)
 class Startup:
-    """The findings on one configuration; ``summary`` says what is started and as whom."""
+    """The findings for a configuration; `summary` states what is started and by which user."""
 
     summary: str = ""
     faults: list[StartupFault] = field(default_factory=list)
@@ -120,11 +120,11 @@ class Startup:
     has_apt: bool = False
 
     def document(self) -> dict[str, Any]:
-        """The part ``configuration`` of the report ``chainbuild.verify/1``."""
+        """Return the part `configuration` of the report `chainbuild.verify/1`."""
         return {
             "summary": self.summary,
-            "faults": [asdict(one) for one in self.faults],
-            "absent": [asdict(one) for one in self.absent],
+            "faults": [asdict(finding) for finding in self.faults],
+            "absent": [asdict(finding) for finding in self.absent],
             "apt": self.has_apt,
         }
 
@@ -133,11 +133,11 @@ class Startup:
 class _Identity:
     uid: int = 0
     gids: frozenset[int] = frozenset({0})
-    called: str = "root"
+    label: str = "root"
 
 
 def startup(tree: RootFileSystem, runtime: Runtime) -> Startup:
-    """Check the configuration against ``tree``."""
+    """Check the configuration against `tree`."""
     return _Check(tree, runtime).done()
 
 
@@ -160,7 +160,7 @@ class _Check:
             case ("CMD-SHELL", *_):
                 self._program("HEALTHCHECK", runtime.shell[0])
         started = shown(words[0][1]) if words else "no command is set"
-        self.result.summary = f"{started}, as {shown(self.identity.called)}"
+        self.result.summary = f"{started}, as {shown(self.identity.label)}"
         return self.result
 
     def _fault(self, field_: str, kind: str, text: str, path: str = "", sought: tuple[str, ...] = ()) -> None:
@@ -168,7 +168,7 @@ class _Check:
         if fault not in self.result.faults:
             self.result.faults.append(fault)
 
-    # Who ------------------------------------------------------------------------------------------------------------
+    # User -----------------------------------------------------------------------------------------------------------
 
     def _identity(self, users: Users) -> _Identity:
         name, _, group = self.runtime.user.partition(":")
@@ -178,22 +178,22 @@ class _Check:
         uid = user.uid if user is not None else int(name) if _is_id(name) else 0
         gids = {user.gid} if user is not None else {0}
         if user is not None:
-            gids |= {one.gid for one in users.groups.values() if user.name in one.members}
+            gids |= {entry.gid for entry in users.groups.values() if user.name in entry.members}
         if group:
-            named = users.groups.get(group) or (users.group_of(int(group)) if _is_id(group) else None)
-            if named is None and not _is_id(group):
+            primary = users.groups.get(group) or (users.group_of(int(group)) if _is_id(group) else None)
+            if primary is None and not _is_id(group):
                 self._fault("USER", "group", f"the image has no group {shown(group)} (/etc/group)", "/etc/group")
-            gids = {named.gid if named is not None else int(group) if _is_id(group) else 0}
-        return _Identity(uid=uid, gids=frozenset(gids), called=self.runtime.user or "root")
+            gids = {primary.gid if primary is not None else int(group) if _is_id(group) else 0}
+        return _Identity(uid=uid, gids=frozenset(gids), label=self.runtime.user or "root")
 
     def _may_execute(self, path: str, node: Node) -> bool:
-        """Whether the user may execute the file, and enter every folder above it."""
+        """Return whether the user may execute the file and enter every folder above it."""
         above, folders = parent(path), []
         while above != "/":
             folders.append(above)
             above = parent(above)
-        nodes = [node, *(one for one in map(self.tree.entry, folders) if one is not None)]
-        return all(self._has_bit(one) for one in nodes)
+        nodes = [node, *(entry for entry in map(self.tree.entry, folders) if entry is not None)]
+        return all(self._has_bit(entry) for entry in nodes)
 
     def _has_bit(self, node: Node) -> bool:
         try:
@@ -209,7 +209,7 @@ class _Check:
             return bool(mode & 0o100)
         return bool(mode & (0o010 if status.st_gid in self.identity.gids else 0o001))
 
-    # What -----------------------------------------------------------------------------------------------------------
+    # Command --------------------------------------------------------------------------------------------------------
 
     def _command(self, words: list[tuple[str, str]]) -> None:
         if not words:
@@ -223,7 +223,7 @@ class _Check:
                         self.result.absent.append(absent)
 
     def _paths_in(self, word: str) -> Iterator[tuple[str, str]]:
-        """The paths that an argument may be: itself, what stands behind its ``=``, a file of the working directory."""
+        """Yield the paths that an argument may refer to: itself, the part after its `=`, a file of the working directory."""
         value = word.partition("=")[2] if word.startswith("-") else word
         if "\0" in word or len(word) > 4096 or "\n" in word or not value:
             return
@@ -234,14 +234,14 @@ class _Check:
             yield "file", join(self.runtime.working_dir, word)
 
     def _is_made(self, path: str) -> bool:
-        """Whether a runtime makes it: special file systems, volumes, the working directory."""
-        made = (*_MADE, *self.runtime.volumes)
+        """Return whether a runtime creates it: special file systems, volumes, the working directory."""
+        folders = (*_MADE, *self.runtime.volumes)
         return path.rstrip("/") == self.runtime.working_dir or any(
-            path == one or path.startswith(one.rstrip("/") + "/") for one in made if one.strip("/")
+            path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders if folder.strip("/")
         )
 
     def _program(self, field_: str, word: str, depth: int = 0, of: str = "") -> None:
-        """Look for a program as a runtime does; ``of`` is the script that it is the interpreter of."""
+        """Look up a program as a runtime does; `of` is the script whose interpreter it is, if any."""
         candidates = self._candidates(word)
         needs = f"{shown(of)} needs the interpreter {shown(word)}" if of else shown(word)
         problem = ""
@@ -251,9 +251,9 @@ class _Check:
             if real is None or node is None:
                 continue
             if node.kind != "file":
-                problem = problem or f"{needs}: {shown(path)} is no file"
+                problem = problem or f"{needs}: {shown(path)} is not a file"
             elif not self._may_execute(real, node):
-                problem = problem or f"{needs}: {shown(path)} is not executable for {shown(self.identity.called)}"
+                problem = problem or f"{needs}: {shown(path)} is not executable for {shown(self.identity.label)}"
             else:
                 self._content(field_, path, node, depth)
                 return
@@ -276,18 +276,18 @@ class _Check:
             return [word]
         if "/" in word:
             return [join(self.runtime.working_dir, word)]
-        folders = dict.fromkeys(one for one in self.runtime.path.split(":") if one.startswith("/"))
+        folders = dict.fromkeys(path for path in self.runtime.path.split(":") if path.startswith("/"))
         return [join(folder.rstrip("/") or "/", word) for folder in list(folders)[:_MOST_WORDS]]
 
     def _content(self, field_: str, path: str, node: Node, depth: int) -> None:
-        """Whether the kernel can start a file that is there and executable."""
+        """Check whether the kernel can start an existing executable file."""
         start = self.tree.read(path, _LINE) or b""
         if start.startswith(b"#!"):
             names = interpreters_of(start)
             if not names:
-                self._fault(field_, "format", f"{shown(path)} begins with #! and names no interpreter", path)
+                self._fault(field_, "format", f"{shown(path)} begins with #! but names no interpreter", path)
             elif depth >= _MOST_INTERPRETERS:
-                self._fault(field_, "format", f"{shown(path)}: too many scripts are interpreters of scripts", path)
+                self._fault(field_, "format", f"{shown(path)}: too many levels of script interpreters", path)
             else:
                 for name in names:
                     self._program(field_, name, depth + 1, path)
@@ -306,13 +306,13 @@ class _Check:
         machine = abi_of(elf).name
         able = _MACHINES.get(architecture)
         if able is not None and machine not in able:
-            text = f"{shown(path)} is a program for {shown(machine)}, the image is for {shown(architecture)}"
+            text = f"{shown(path)} is a program for {shown(machine)}, but the image is for {shown(architecture)}"
             self._fault(field_, "machine", text, path)
         elif elf.interpreter is not None and elf.executable and not self.tree.is_file(elf.interpreter):
             text = f"{shown(path)} needs the interpreter {shown(elf.interpreter)}, which is not in the image"
             self._fault(field_, "interpreter", text, path, (elf.interpreter,))
 
-    # Where ----------------------------------------------------------------------------------------------------------
+    # Folders --------------------------------------------------------------------------------------------------------
 
     def _folders(self) -> None:
         folders = [("WORKDIR", self.runtime.working_dir)] + [("VOLUME", path) for path in self.runtime.volumes]
@@ -321,7 +321,7 @@ class _Check:
                 continue
             node = self.tree.stat(path)
             if node is not None and node.kind != "dir":
-                self._fault(field_, "folder", f"{shown(path)} is no folder", path)
+                self._fault(field_, "folder", f"{shown(path)} is not a folder", path)
             elif node is None or not self.tree.names(self.tree.resolve(path) or path):
                 self.result.absent.append(AbsentFile(field=field_, kind="folder", path=path))
 

@@ -1,12 +1,12 @@
-"""Takes debug information and symbol tables out of ELF programs and libraries of any machine, without tools for it.
+"""Remove debug information and symbol tables from ELF programs and libraries of any machine, without external tools.
 
-What a process maps is copied byte for byte and keeps its offset; only the ELF header's word about the section table,
-and what lies behind everything that is mapped, is new. Left as they are: objects and archives, files whose sections
-or segments do not lie as linkers lay them, and files with something of their own behind the ELF part (self-extracting
-programs, AppImages). A stripped file that a loader would read otherwise than the original is thrown away.
+Mapped parts are copied byte for byte and keep their offsets; only the section table's fields in the ELF header, and
+everything after the mapped parts, change. Left unchanged are objects and archives, files whose sections or segments are
+not laid out as linkers do, and files with other data after the ELF part (self-extracting programs, AppImages). A
+stripped file that a loader would read differently from the original is discarded.
 """
 
-# Paths here are strings of this machine, which may hold bytes that are no text
+# Paths here are strings of this machine, which may contain bytes that are not valid text
 # ruff: noqa: PTH108
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CHUNK = 1 << 20
 
 
 class _LeaveItError(Exception):
-    """Inside this module only: why a file stays as it is."""
+    """Internal to this module: why a file stays unchanged."""
 
 
 @dataclass(slots=True)
 class _Section:
-    """One section header; ``index`` is its number in the original."""
+    """A section header; `index` is its number in the original."""
 
     index: int
     name: bytes
@@ -55,9 +55,9 @@ class _Section:
 
 @dataclass(frozen=True, slots=True)
 class StripPlan:
-    """How the stripped file is made: parts copied from the original, and bytes put over the result afterwards.
+    """How to create the stripped file: parts copied from the original, and bytes written over the result afterwards.
 
-    ``parts`` are (offset there, offset here, length); ``size`` is the size of the result.
+    `parts` are (source offset, target offset, length); `size` is the size of the result.
     """
 
     parts: tuple[tuple[int, int, int], ...]
@@ -66,9 +66,9 @@ class StripPlan:
 
 
 def strip_file(source: str, target: str) -> bool:
-    """Writes ``source`` stripped to the new file ``target``, mode 600; False, and no file, where it stays as it is.
+    """Write `source` stripped to the new file `target` with mode 600; return False, and write nothing, if it stays unchanged.
 
-    OSError when reading or writing fails.
+    Errors: OSError if reading or writing fails.
     """
     reading = open_file(source)
     try:
@@ -77,10 +77,10 @@ def strip_file(source: str, target: str) -> bool:
             return False
         writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            for there, here, length in plan.parts:
-                _copy(reading, writing, there, here, length)
-            for here, data in plan.patches:
-                os.pwrite(writing, data, here)
+            for source_at, target_at, length in plan.parts:
+                _copy(reading, writing, source_at, target_at, length)
+            for target_at, data in plan.patches:
+                os.pwrite(writing, data, target_at)
             os.ftruncate(writing, plan.size)
             good = read_elf(writing) == read_elf(reading)
         finally:
@@ -93,7 +93,7 @@ def strip_file(source: str, target: str) -> bool:
 
 
 def plan_for(descriptor: int) -> StripPlan | None:
-    """How the file open at ``descriptor`` is stripped; None when it has nothing to give or stays as it is."""
+    """Return how to strip the file open at `descriptor`; None if it has nothing to remove or stays unchanged."""
     try:
         return _plan(descriptor)
     except (_LeaveItError, struct.error):
@@ -118,92 +118,92 @@ def _plan(descriptor: int) -> StripPlan | None:
     rows = [list(row) for row in section.iter_unpack(_read(descriptor, shoff, shentsize * shnum))]
     names = _read(descriptor, rows[shstrndx][4], min(rows[shstrndx][5], _MAX_TABLE))
     sections = [_Section(index, _name(names, row[0]), row) for index, row in enumerate(rows)]
-    reach = max([one.end for one in sections] + [shoff + shentsize * shnum])
+    reach = max([entry.end for entry in sections] + [shoff + shentsize * shnum])
     if reach < status.st_size:
-        raise _LeaveItError("something of its own lies behind it")
+        raise _LeaveItError("it has other data after the ELF part")
     if reach > status.st_size:
-        raise _LeaveItError("it ends before what its headers name")
+        raise _LeaveItError("it ends before the parts that its headers name")
     mapped_end = _mapped_end(descriptor, order, wide, (phoff, phentsize, phnum), sections, layout.size + 16)
     kept = _kept(sections, shstrndx)
     if len(kept) == len(sections):
         return None
     parts, table = _arranged(kept, mapped_end, shstrndx)
     if table[0] + len(kept) * section.size + len(table[1]) >= status.st_size:
-        return None  # nothing is won: what is mapped lies behind what could go
+        return None  # nothing is saved: mapped parts follow the removable ones
     return _finished(parts, table, kept, (section, layout, head, shstrndx))
 
 
 def _mapped_end(
     descriptor: int, order: str, wide: bool, table: tuple[int, int, int], sections: list[_Section], header: int
 ) -> int:
-    """The first byte behind everything that program headers name and that mapped sections hold."""
+    """Return the first byte after everything in program headers and mapped sections."""
     phoff, phentsize, phnum = table
     entry = struct.Struct(order + ("IIQQQQQQ" if wide else "IIIIIIII"))
     if phentsize != entry.size or not phnum:
-        raise _LeaveItError("its program headers are odd")
+        raise _LeaveItError("its program headers are invalid")
     end = max(header, phoff + phentsize * phnum)
     for row in entry.iter_unpack(_read(descriptor, phoff, phentsize * phnum)):
         offset, length = (row[2], row[5]) if wide else (row[1], row[4])
         if length:
             end = max(end, offset + length)
-    end = max([end] + [one.end for one in sections if one.mapped])
+    end = max([end] + [section.end for section in sections if section.mapped])
     if end > os.fstat(descriptor).st_size:
-        raise _LeaveItError("it ends before what its headers name")
+        raise _LeaveItError("it ends before the parts that its headers name")
     return end
 
 
 def _kept(sections: list[_Section], names_at: int) -> list[_Section]:
-    """The sections that stay; those that go must come behind every mapped one, whose numbers symbols hold."""
-    gone = {
-        one.index
-        for one in sections
-        if not one.mapped
-        and one.index != names_at
-        and (one.kind in (_SHT_SYMTAB, _SHT_SYMTAB_SHNDX) or one.name.startswith(_DEBUG_NAMES))
+    """Return the sections that stay; removed ones must follow every mapped one, whose numbers symbols refer to."""
+    removed = {
+        entry.index
+        for entry in sections
+        if not entry.mapped
+        and entry.index != names_at
+        and (entry.kind in (_SHT_SYMTAB, _SHT_SYMTAB_SHNDX) or entry.name.startswith(_DEBUG_NAMES))
     }
-    tables = {one.fields[6] for one in sections if one.index in gone and one.kind == _SHT_SYMTAB}
-    still = {one.fields[6] for one in sections if one.index not in gone}
+    tables = {entry.fields[6] for entry in sections if entry.index in removed and entry.kind == _SHT_SYMTAB}
+    still = {entry.fields[6] for entry in sections if entry.index not in removed}
     for index in tables - still - {names_at}:
         if index < len(sections) and sections[index].kind == _SHT_STRTAB and not sections[index].mapped:
-            gone.add(index)
-    gone |= {  # what relocates, or is about, something that goes
-        one.index
-        for one in sections
-        if not one.mapped and one.kind in (_SHT_REL, _SHT_RELA) and gone & {one.fields[6], one.fields[7]}
+            removed.add(index)
+    removed |= {  # relocations of removed sections
+        entry.index
+        for entry in sections
+        if not entry.mapped and entry.kind in (_SHT_REL, _SHT_RELA) and removed & {entry.fields[6], entry.fields[7]}
     }
-    kept = [one for one in sections if one.index not in gone]
-    if gone and min(gone) < max([one.index for one in sections if one.mapped], default=0):
-        raise _LeaveItError("its sections are in no usual order")
-    if any(one.kind == _SHT_GROUP for one in kept) or any(one.fields[6] in gone for one in kept):
-        raise _LeaveItError("a section that would stay is about one that would go")
+    kept = [entry for entry in sections if entry.index not in removed]
+    if removed and min(removed) < max([entry.index for entry in sections if entry.mapped], default=0):
+        raise _LeaveItError("its sections are in an unusual order")
+    if any(entry.kind == _SHT_GROUP for entry in kept) or any(entry.fields[6] in removed for entry in kept):
+        raise _LeaveItError("a remaining section refers to a removed one")
     return kept
 
 
 def _arranged(
     kept: list[_Section], mapped_end: int, names_at: int
 ) -> tuple[list[tuple[int, int, int]], tuple[int, bytes]]:
-    """Lays what is not mapped behind what is; gives the parts, and where the names' table begins and what it is."""
+    """Place unmapped sections after the mapped parts; return the parts, and the offset and content of the names' table."""
     parts = [(0, 0, mapped_end)]
     at = mapped_end
-    for one in kept:
-        if one.mapped or one.index == names_at or one.kind in (_SHT_NULL, _SHT_NOBITS) or one.end <= mapped_end:
+    for entry in kept:
+        if entry.mapped or entry.index == names_at or entry.kind in (_SHT_NULL, _SHT_NOBITS) or entry.end <= mapped_end:
             continue
-        if one.fields[4] < mapped_end:
-            raise _LeaveItError("a section is mapped in part")
-        align = one.fields[8] or 1
+        if entry.fields[4] < mapped_end:
+            raise _LeaveItError("a section is partly mapped")
+        align = entry.fields[8] or 1
         if align & (align - 1) or align > 4096:
-            raise _LeaveItError("its alignment is odd")
+            raise _LeaveItError("its alignment is invalid")
         at = -(-at // align) * align
-        parts.append((one.fields[4], at, one.fields[5]))
-        one.fields[4] = at
-        at += one.fields[5]
+        parts.append((entry.fields[4], at, entry.fields[5]))
+        entry.fields[4] = at
+        at += entry.fields[5]
     pool = bytearray(b"\0")
-    for one in kept:
-        one.fields[0] = 0
-        if one.name:
-            one.fields[0] = len(pool)
-            pool += one.name + b"\0"
-    names = next(one for one in kept if one.index == names_at)
+    for entry in kept:
+        entry.fields[0] = 0
+        if entry.name:
+            entry.fields[0] = len(pool)
+            pool += entry.name + b"\0"
+    names = next(entry for entry in kept if entry.index == names_at)
     if names.mapped:
         raise _LeaveItError("the names of its sections are mapped")
     names.fields[4], names.fields[5] = at, len(pool)
@@ -217,14 +217,14 @@ def _finished(
     formats: tuple[struct.Struct, struct.Struct, bytes, int],
 ) -> StripPlan:
     section, layout, head, names_at = formats
-    number = {one.index: position for position, one in enumerate(kept)}
-    for one in kept:
-        if one.fields[6]:
-            one.fields[6] = _renumbered(number, one.fields[6])
-        if one.fields[7] and (one.fields[2] & _SHF_INFO_LINK or one.kind in (_SHT_REL, _SHT_RELA)):
-            one.fields[7] = _renumbered(number, one.fields[7])
+    number = {entry.index: position for position, entry in enumerate(kept)}
+    for entry in kept:
+        if entry.fields[6]:
+            entry.fields[6] = _renumbered(number, entry.fields[6])
+        if entry.fields[7] and (entry.fields[2] & _SHF_INFO_LINK or entry.kind in (_SHT_REL, _SHT_RELA)):
+            entry.fields[7] = _renumbered(number, entry.fields[7])
     at = -(-(table[0] + len(table[1])) // 8) * 8
-    rows = b"".join(section.pack(*one.fields) for one in kept)
+    rows = b"".join(section.pack(*entry.fields) for entry in kept)
     fields = list(layout.unpack_from(head, 16))
     fields[5], fields[11], fields[12] = at, len(kept), number[names_at]
     patches = ((table[0], table[1]), (at, rows), (16, layout.pack(*fields)))
@@ -233,7 +233,7 @@ def _finished(
 
 def _renumbered(number: dict[int, int], index: int) -> int:
     if index not in number:
-        raise _LeaveItError("a section that would stay is about one that would go")
+        raise _LeaveItError("a remaining section refers to a removed one")
     return number[index]
 
 
@@ -246,19 +246,19 @@ def _name(names: bytes, at: int) -> bytes:
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:
     if length > _MAX_TABLE or offset > os.fstat(descriptor).st_size:
-        raise _LeaveItError("a table is larger than can be believed")
+        raise _LeaveItError("a table is too large")
     data = os.pread(descriptor, length, offset)
     if len(data) != length:
-        raise _LeaveItError("it ends before what its headers name")
+        raise _LeaveItError("it ends before the parts that its headers name")
     return data
 
 
-def _copy(reading: int, writing: int, there: int, here: int, length: int) -> None:
+def _copy(reading: int, writing: int, source_at: int, target_at: int, length: int) -> None:
     while length:
-        data = os.pread(reading, min(_CHUNK, length), there)
+        data = os.pread(reading, min(_CHUNK, length), source_at)
         if not data:
-            raise OSError(5, "it became shorter while it was read")
-        done = 0
-        while done < len(data):
-            done += os.pwrite(writing, data[done:], here + done)
-        there, here, length = there + len(data), here + len(data), length - len(data)
+            raise OSError(5, "it was truncated while it was read")
+        written = 0
+        while written < len(data):
+            written += os.pwrite(writing, data[written:], target_at + written)
+        source_at, target_at, length = source_at + len(data), target_at + len(data), length - len(data)

@@ -1,9 +1,9 @@
-"""What programs and libraries need around them: configuration, modules of a language, tables of data, helper programs.
+"""The files that programs and libraries need around them: configuration, language modules, data tables, helper programs.
 
-To add a rule, copy an entry that is like it, name the software and where its documentation or source has the path, and add a
-row to the table in docs/stages.md (a test compares them). How an entry is read is documented in :mod:`.rules`.
+To add a rule, copy a similar entry, name the software and where its documentation or source has the path, and add a row
+to the table in docs/stages.md (a test compares them). The fields of an entry are documented in `rules`.
 
-A rule has the paths that upstream and Debian compile in. Where a build may have put other ones, they are read from the
+A rule has the paths that upstream and Debian compile in. If a build may use other paths, they are read from the
 program's own data (`named`, `reads`).
 """
 
@@ -478,7 +478,7 @@ _LIBRARIES = (
 
 
 def _beside(name: str, library: str, what: str, source: str, *brings: str) -> Rule:
-    """A rule of a library with plugins or data of its own in folders that are compiled in."""
+    """Return a rule for a library that has its own plugins or data in compiled-in folders."""
     return Rule(
         name=name, of=name, libraries=rf"lib{library}\.so\.\d+", what=what, brings=brings, limited=True, source=source
     )

@@ -1,7 +1,7 @@
-"""What may be taken out of the kept files on request: each switch gives up something that is documented.
+"""Remove kept files on request: each switch gives up something that is documented.
 
-A rule looks at one path at a time and takes a file only for what it is seen to be; what ``ADDITIONAL_FILES`` names
-is never taken. Links to what was taken go too, and so do folders that only held such things.
+A rule decides by a single path and its content; files that match `ADDITIONAL_FILES` are never removed. Links to removed
+files are removed too, and so are folders that contained nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ARCHIVES = (b"!<arch>\n", b"!<thin>\n")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trim:
-    """The switches; all off keeps everything. ``strip`` is done when files are written (:mod:`.strip`)."""
+    """The switches; if all are off, everything is kept. `strip` is applied when files are written (see `strip`)."""
 
     strip: bool = False
     drop_headers: bool = False
@@ -45,20 +45,20 @@ class Trim:
     drop_locales: bool = False
 
 
-SWITCHES = tuple(one.name for one in fields(Trim))
-"""The names of the switches, as in :class:`Trim`; build arguments have them in upper case."""
+SWITCHES = tuple(switch.name for switch in fields(Trim))
+"""The names of the switches, as in `Trim`; build arguments have them in upper case."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Trimmed:
-    """What was taken out: by path the switch and the bytes; and folders of tests that stay, with who imports them."""
+    """The removed files, each with its switch and bytes; and the test folders that stay, each with the file that imports it."""
 
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     spared: dict[str, str] = field(default_factory=dict)
 
 
 def trim(chain: RootFileSystem, selection: KeptFiles, arguments: Trim, additional: Iterable[str] = ()) -> Trimmed:
-    """Takes out of ``selection`` what ``arguments`` name, but nothing that the patterns in ``additional`` do."""
+    """Remove from `selection` the files for `arguments`, except those that match the patterns in `additional`."""
     trimmed = Trimmed()
     rules = _rules(chain, selection, arguments, trimmed)
     if not rules:
@@ -123,7 +123,7 @@ def _is_header(path: str, _: Kept) -> bool:
 
 
 def _source_of(path: str) -> str:
-    """The source file of which ``path`` is the byte code in a ``__pycache__`` (PEP 3147); empty for anything else."""
+    """Return the source file of the byte code `path` in a `__pycache__` (PEP 3147); empty for any other file."""
     folder, name = parent(path), base(path)
     if not name.endswith(".pyc") or base(folder) != "__pycache__" or "." not in name[:-4]:
         return ""
@@ -159,7 +159,7 @@ def _is_test(path: str, spared: dict[str, str], trimmed: Trimmed) -> bool:
 
 
 def _packages_that_import_tests(chain: RootFileSystem, selection: KeptFiles) -> dict[str, str]:
-    """Python packages that import a ``test`` or ``tests`` module from outside such folders, with who does."""
+    """Return the Python packages that import a `test` or `tests` module from outside such folders, and the importing file."""
     having: set[str] = set()
     sources: dict[str, list[str]] = {}
     for path, kept in selection.kept.items():
@@ -171,13 +171,13 @@ def _packages_that_import_tests(chain: RootFileSystem, selection: KeptFiles) -> 
             having.add(package)
         elif path.endswith(".py"):
             sources.setdefault(package, []).append(path)
-    found: dict[str, str] = {}
+    importers: dict[str, str] = {}
     for package in sorted(having):
         for path in sorted(sources.get(package, ())):
             if _IMPORTS_TESTS.search(chain.read(path, 4 << 20) or b""):
-                found[package] = path
+                importers[package] = path
                 break
-    return found
+    return importers
 
 
 def _is_translation(path: str, _: Kept) -> bool:
@@ -189,7 +189,7 @@ def _is_translation(path: str, _: Kept) -> bool:
 
 
 def _take_links(chain: RootFileSystem, selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
-    """Takes links, and links to links, whose target was taken."""
+    """Remove links, and links to links, whose target was removed."""
     for path, kept in list(selection.kept.items()):
         if kept.node.kind == "link" and path not in trimmed.files and not _inside(path, safe):
             target = chain.resolve(path)

@@ -1,21 +1,21 @@
-"""Imports modules, each in a process of its own, and says how each of them ended: what the proof runs inside an image.
+"""Import modules, each in its own process, and report the results: the program that the proof runs inside an image.
 
     python3 -B try_imports.py QUESTIONS ANSWERS SECONDS
 
-QUESTIONS has the name of a module a line. ANSWERS, which may be there already, gets a JSON object a line:
+QUESTIONS has a module name per line. ANSWERS, which may exist already, gets a JSON object per line:
 
     {"module": "numpy", "outcome": "imported", "code": 0, "seconds": 0.1, "errors": [], "said": ""}
 
-`outcome` is `imported`; `raised` (`errors` has the exception and what led to it, each with `type`, `message`, and the
-`module` or `file` that it says is missing); `ended` (the process went away by itself, with the exit code `code`);
-`killed` (by the signal `code`); or `late` (it took longer than SECONDS). `said` is the end of what it printed.
+`outcome` is `imported`; `raised` (`errors` has the exception and its causes, each with `type`, `message`, and the
+`module` or `file` that it reports as missing); `ended` (the process exited by itself, with the exit code `code`);
+`killed` (by the signal `code`); or `late` (it took longer than SECONDS). `said` is the end of its output.
 
-A process is forked from this one, which has imported nothing but `os` and what is built into the interpreter: one
-module's crash, exit, hang or flood hides no other's, none profits from what another one loaded, and no interpreter is
-started for each. For every Python from 3.7 on: it is the image's own that runs it.
+Each process is forked from this one, which has imported only `os` and built-in modules: a crash, exit, hang or flood of
+one module does not affect others, no module profits from what another one loaded, and no interpreter is started for
+each. Runs on every Python from 3.7 on, because the image's own interpreter runs it.
 """
 
-# It runs where nothing but the interpreter may be taken for granted: no json, no pathlib, no subprocess.
+# Only the interpreter is sure to exist where it runs: no json, no pathlib, no subprocess.
 # ruff: noqa: PTH123
 
 from __future__ import annotations
@@ -33,43 +33,43 @@ _PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01)
 
 
 class Attempt:
-    """The import of one module, going on."""
+    """A running import of a module."""
 
     def __init__(self, module: str) -> None:
         self.module = module
         self.started = time.monotonic()
-        self.told = b""
-        self.said = b""
-        self._told_end, telling = os.pipe()
-        self._said_end, saying = os.pipe()
+        self.report = b""
+        self.output = b""
+        self._report_end, reports = os.pipe()
+        self._output_end, outputs = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                os.close(self._told_end)
-                os.close(self._said_end)
-                _import(module, telling, saying)
+                os.close(self._report_end)
+                os.close(self._output_end)
+                _import(module, reports, outputs)
             finally:
                 os._exit(0)
-        os.close(telling)
-        os.close(saying)
-        os.set_blocking(self._told_end, False)
-        os.set_blocking(self._said_end, False)
+        os.close(reports)
+        os.close(outputs)
+        os.set_blocking(self._report_end, False)
+        os.set_blocking(self._output_end, False)
 
     def read(self) -> bool:
-        """Take what is there; whether anything was."""
-        told = _available(self._told_end)
-        said = _available(self._said_end)
-        self.told += told
-        self.said = (self.said + said)[-_MOST_SAID:]
-        return bool(told or said)
+        """Read the available output; return whether there was any."""
+        report = _available(self._report_end)
+        output = _available(self._output_end)
+        self.report += report
+        self.output = (self.output + output)[-_MOST_SAID:]
+        return bool(report or output)
 
     def outcome(self, limit: float) -> tuple[str, int] | None:
-        """How it ended and the number that belongs to that; None while it goes on."""
+        """Return the outcome and its code, or None if it is still running."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         late = pid == 0 and time.monotonic() - self.started > limit
         if pid == 0 and not late:
             return None
-        # It, where it is late, and in any case what it left behind.
+        # Kill it if it is late, and always the processes that it started.
         for kill in (os.killpg, os.kill) if late else (os.killpg,):
             try:
                 kill(self.pid, 9)
@@ -78,67 +78,67 @@ class Attempt:
         if late:
             os.waitpid(self.pid, 0)
         self.read()
-        os.close(self._told_end)
-        os.close(self._said_end)
+        os.close(self._report_end)
+        os.close(self._output_end)
         if late:
             return "late", 0
-        if self.told.endswith(b"\n"):
-            return ("imported" if self.told == b"[]\n" else "raised"), 0
+        if self.report.endswith(b"\n"):
+            return ("imported" if self.report == b"[]\n" else "raised"), 0
         return ("killed", os.WTERMSIG(status)) if os.WIFSIGNALED(status) else ("ended", os.WEXITSTATUS(status))
 
     def answer(self, outcome: str, code: int) -> str:
-        """The line of it."""
-        errors = self.told.decode("ascii").strip() if outcome == "raised" else "[]"
+        """Return the line of its answer."""
+        errors = self.report.decode("ascii").strip() if outcome == "raised" else "[]"
         fields = (
             f'"module": {quoted(self.module)}',
             f'"outcome": "{outcome}"',
             f'"code": {code}',
             f'"seconds": {time.monotonic() - self.started:.4f}',
             f'"errors": {errors}',
-            f'"said": {quoted(self.said.decode("utf-8", "replace"))}',
+            f'"said": {quoted(self.output.decode("utf-8", "replace"))}',
         )
         return "{" + ", ".join(fields) + "}\n"
 
 
 def _available(descriptor: int) -> bytes:
-    """What can be read without waiting, in part: the rest is there the next time."""
+    """Return the bytes that can be read without waiting; may be incomplete."""
     try:
         return os.read(descriptor, _CHUNK)
     except OSError:
         return b""
 
 
-def _import(module: str, telling: int, saying: int) -> None:
-    """Import it and tell how that went; in the forked process."""
+def _import(module: str, reports: int, outputs: int) -> None:
+    """Import the module in the forked process and write the result to `reports`."""
     os.setsid()
     nothing = os.open("/dev/null", os.O_RDONLY)
     os.dup2(nothing, 0)
-    os.dup2(saying, 1)
-    os.dup2(saying, 2)
+    os.dup2(outputs, 1)
+    os.dup2(outputs, 2)
     os.close(nothing)
-    os.close(saying)
+    os.close(outputs)
     own = os.getpid()
     try:
         __import__(module)
-    except BaseException as error:  # noqa: BLE001 - whatever it raises is the answer
-        answer = "[" + ", ".join(_described(one) for one in _causes(error)) + "]\n"
+    except BaseException as error:  # noqa: BLE001 - the exception is the answer
+        answer = "[" + ", ".join(_described(cause) for cause in _causes(error)) + "]\n"
     else:
         answer = "[]\n"
     if os.getpid() != own:
-        return  # the module has forked, and this is the other one
+        return  # the module has forked, and this is the child
     data = answer.encode("ascii")
     while data:
-        data = data[os.write(telling, data) :]
+        data = data[os.write(reports, data) :]
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The exception, and those that it came of, the last one first."""
-    found: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and not any(one is other for other in found) and len(found) < _MOST_ERRORS:
-        found.append(one)
-        one = one.__cause__ or one.__context__
-    return found
+    """Return the exception and its causes, the latest first."""
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and not any(current is earlier for earlier in causes) and len(causes) < _MOST_ERRORS:
+        causes.append(current)
+        current = current.__cause__ or current.__context__
+    return causes
 
 
 def _described(error: BaseException) -> str:
@@ -160,7 +160,7 @@ def _described(error: BaseException) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as JSON (RFC 8259) in ASCII."""
+    """Format a text as ASCII JSON (RFC 8259)."""
     parts = []
     for letter in text:
         number = ord(letter)
@@ -182,11 +182,11 @@ def _cores() -> int:
 
 
 def main(questions: str, answers: str, limit: float) -> None:
-    """Ask every question."""
+    """Import every module of the file `questions` and write the answers."""
     with open(questions, encoding="utf-8") as stream:
         waiting = [line.strip() for line in stream if line.strip()]
     waiting.reverse()
-    # An import finds what a program of the image's would: this program's own folder is none of it.
+    # Import only what a program of the image could: remove this program's own folder.
     if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # noqa: PTH100, PTH120
         del sys.path[0]
     running: list[Attempt] = []

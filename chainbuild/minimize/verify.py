@@ -1,8 +1,8 @@
-"""The proof: every ELF file of a root file system finds what it needs, in the versions that it needs.
+"""Prove that every ELF file of a root file system finds what it needs, in the versions that it needs.
 
-Each file is judged under the rules of the loader that runs it, with what is in the image and nothing else. What a
-loader never deals with (objects, kernel modules, cores, files of debug symbols, static programs) and what is for
-machines that the image has no loader for is counted and left in peace.
+Each file is checked by the rules of the loader that runs it, with only the files of the image. Files that a loader
+never handles (objects, kernel modules, cores, debug symbols, static programs) and files for machines for which the
+image has no loader are counted and not checked.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that is wrong with ``path``: ``kind`` is ``library``, ``version``, ``interpreter`` or ``damaged``.
+    """A problem with `path`: `kind` is `library`, `version`, `interpreter` or `damaged`.
 
-    ``subject`` is the library name, the version with its library, or the interpreter.
+    `subject` is the library name, the version with its library, or the interpreter.
     """
 
     severity: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(kw_only=True, slots=True)
 class VerifyResult:
-    """The findings on one root, and what was counted; ``size`` in bytes, as :func:`.root.size_of` has it."""
+    """The findings for a root, and the counts; `size` is in bytes, as in `root.size_of`."""
 
     findings: list[Finding] = field(default_factory=list)
     checked: int = 0
@@ -53,16 +53,16 @@ class VerifyResult:
     foreign: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     size: int = 0
-    """Bytes of the root's regular files, hard links once."""
+    """Bytes of the root's regular files; hard links count once."""
     owners: dict[str, str] = field(default_factory=dict)
-    """The key of the package of each path that a finding is about, if it has one."""
+    """The key of the package that owns each path with a finding, if any."""
 
     @property
     def errors(self) -> list[Finding]:
-        return [one for one in self.findings if one.severity == "error"]
+        return [finding for finding in self.findings if finding.severity == "error"]
 
     def document(self) -> dict[str, Any]:
-        """The report, ``chainbuild.verify/1``."""
+        """Return the report, `chainbuild.verify/1`."""
         return {
             "schema": VERIFY_SCHEMA,
             "ok": not self.errors,
@@ -70,14 +70,14 @@ class VerifyResult:
             "warnings": rows(self._notices("warning")),
             "findings": [
                 {
-                    "severity": one.severity,
-                    "kind": one.kind,
-                    "path": one.path,
-                    "subject": one.subject,
-                    "message": one.message,
-                    "searched": list(one.searched),
+                    "severity": finding.severity,
+                    "kind": finding.kind,
+                    "path": finding.path,
+                    "subject": finding.subject,
+                    "message": finding.message,
+                    "searched": list(finding.searched),
                 }
-                for one in self.findings
+                for finding in self.findings
             ],
             "elf": {"checked": self.checked, "static": self.static, "foreign": dict(sorted(self.foreign.items()))},
             "bytes": self.size,
@@ -85,42 +85,52 @@ class VerifyResult:
         }
 
     def _notices(self, severity: str) -> Iterator[Notice]:
-        for one in self.findings:
-            if one.severity == severity:
-                yield Notice(kind=one.kind, text=one.message, path=one.path, package=self.owners.get(one.path, ""))
+        for finding in self.findings:
+            if finding.severity == severity:
+                yield Notice(
+                    kind=finding.kind,
+                    text=finding.message,
+                    path=finding.path,
+                    package=self.owners.get(finding.path, ""),
+                )
 
 
 def verify(host: str, *, baseline: str | None = None, library_path: str = "") -> VerifyResult:
-    """The verdict on the root file system at ``host``.
+    """Verify the root file system at `host`.
 
-    What is wrong in the same words with an identical file of ``baseline`` is that image's own affair: a warning.
+    A finding that `baseline` has too, for an identical file, is a problem of that image itself: a warning.
     """
     start = time.monotonic()
     verdict = _Inspection(host, library_path).verdict()
     if baseline is not None and verdict.errors:
         own = _Inspection(baseline, library_path)
-        known = {(one.kind, one.path, one.subject) for one in own.verdict().findings}
-        verdict.findings = [_against(one, known, host, baseline) for one in verdict.findings]
-    verdict.findings.sort(key=lambda one: (one.severity, one.path, one.kind, one.subject))
+        baseline_findings = {(finding.kind, finding.path, finding.subject) for finding in own.verdict().findings}
+        verdict.findings = [_against(finding, baseline_findings, host, baseline) for finding in verdict.findings]
+    verdict.findings.sort(key=lambda finding: (finding.severity, finding.path, finding.kind, finding.subject))
     if verdict.findings:
         ownership = owned(RootFileSystem(host))
-        verdict.owners = {one.path: ownership.owner(one.path) for one in verdict.findings}
+        verdict.owners = {finding.path: ownership.owner(finding.path) for finding in verdict.findings}
     verdict.size = size_of(RootFileSystem(host))
     verdict.seconds = time.monotonic() - start
     return verdict
 
 
-def _against(one: Finding, known: set[tuple[str, str, str]], host: str, baseline: str) -> Finding:
-    same = (one.kind, one.path, one.subject) in known
+def _against(finding: Finding, baseline_findings: set[tuple[str, str, str]], host: str, baseline: str) -> Finding:
+    same = (finding.kind, finding.path, finding.subject) in baseline_findings
     if (
-        one.severity != "error"
+        finding.severity != "error"
         or not same
-        or not same_content(RootFileSystem(host).host + one.path, baseline + one.path)
+        or not same_content(RootFileSystem(host).host + finding.path, baseline + finding.path)
     ):
-        return one
-    message = f"{one.message} (as in the production image itself)"
+        return finding
+    message = f"{finding.message} (as in the production image itself)"
     return Finding(
-        severity="warning", kind=one.kind, path=one.path, subject=one.subject, message=message, searched=one.searched
+        severity="warning",
+        kind=finding.kind,
+        path=finding.path,
+        subject=finding.subject,
+        message=message,
+        searched=finding.searched,
     )
 
 
@@ -137,7 +147,7 @@ class _Inspection:
         """Needs (file, name) that were met in the process of some program."""
 
     def verdict(self) -> VerifyResult:
-        """Looks at everything."""
+        """Check all files."""
         self._collect()
         abis = self._abis()
         processes: list[tuple[str, Elf, Process]] = []
@@ -151,15 +161,15 @@ class _Inspection:
             process = self.loader.run(path, elf, secure=node is not None and is_secure(node))
             processes.append((path, elf, process))
             if elf.executable:
-                absent = {(one.asker.file, one.name) for one in process.missing}
+                absent = {(missing.asker.file, missing.name) for missing in process.missing}
                 for loaded in process.objects:
                     self.met.update((loaded.file, name) for name in loaded.elf.needed)
                 self.met -= absent
-        said: set[tuple[str, str, str]] = set()
+        reported: set[tuple[str, str, str]] = set()
         for executables in (True, False):
             for path, elf, process in processes:
                 if elf.executable == executables:
-                    self._judge(path, elf, process, said)
+                    self._judge(path, elf, process, reported)
         return self.result
 
     def _collect(self) -> None:
@@ -182,7 +192,7 @@ class _Inspection:
                 self.result.static += 1
 
     def _abis(self) -> set[str]:
-        """The interfaces that the image can run: those it has a loader for, else the one that most programs have."""
+        """Return the interfaces that the image can run: those it has a loader for, otherwise that of most programs."""
         present: dict[str, Abi] = {}
         for elf in self.objects.values():
             abi = abi_of(elf)
@@ -197,29 +207,29 @@ class _Inspection:
         programs = Counter(abi_of(elf).name for elf in self.objects.values() if elf.executable)
         return {programs.most_common(1)[0][0]} if programs else set()
 
-    def _judge(self, path: str, elf: Elf, process: Process, said: set[tuple[str, str, str]]) -> None:
+    def _judge(self, path: str, elf: Elf, process: Process, reported: set[tuple[str, str, str]]) -> None:
         if elf.executable and elf.interpreter is not None and not process.interpreter_found:
             message = f"{shown(path)} needs the interpreter {shown(process.interpreter)}: not found"
             self.result.findings.append(
                 Finding(severity="error", kind="interpreter", path=path, subject=process.interpreter, message=message)
             )
-            return  # without it nothing is searched, and every library would be said to be missing
+            return  # without an interpreter nothing is searched, and every library would be missing
         for missing in process.missing:
             asker = missing.asker.file
             own = asker == path
             key = ("library", asker, missing.name)
-            if key in said or (not elf.executable and (not own or (asker, missing.name) in self.met)):
+            if key in reported or (not elf.executable and (not own or (asker, missing.name) in self.met)):
                 continue
-            said.add(key)
-            where = ", ".join(shown(folder) for folder in missing.searched) or "no folder at all"
+            reported.add(key)
+            where = ", ".join(shown(folder) for folder in missing.searched) or "no folder"
             by = "" if own else f" (loaded by {shown(path)})"
             message = f"{shown(asker)} needs {shown(missing.name)}{by}: not found in {where}"
             if missing.stopped_at:
-                message += f"; {shown(missing.stopped_at)} is there and is no library that can be loaded"
+                message += f"; {shown(missing.stopped_at)} exists but cannot be loaded as a library"
             severity = "error"
             beside = None if missing.asker.elf.executable else self._beside(asker, missing.name, elf)
             if beside is not None:
-                severity, message = "warning", f"{message}; found only beside it, as {shown(beside)}"
+                severity, message = "warning", f"{message}; found only next to it, as {shown(beside)}"
             else:
                 message += self._hint(missing.name, process, path, elf)
             self.result.findings.append(
@@ -235,11 +245,11 @@ class _Inspection:
         for bad in process.bad_versions:
             asker = bad.asker.file
             key = ("version", asker, f"{bad.version} {bad.name}")
-            if key in said or (not elf.executable and asker != path):
+            if key in reported or (not elf.executable and asker != path):
                 continue
-            said.add(key)
+            reported.add(key)
             highest = best_version(bad.version, bad.library.elf)
-            provides = f"provides up to {highest}" if highest else "provides nothing of that name"
+            provides = f"provides up to {highest}" if highest else "provides no version of that name"
             message = (
                 f"{shown(asker)} needs {shown(bad.version)} of {shown(bad.name)};"
                 f" {shown(bad.library.path)} {shown(provides)}"
@@ -249,29 +259,29 @@ class _Inspection:
             )
 
     def _hint(self, name: str, process: Process, path: str, elf: Elf) -> str:
-        """Where it would be found if only ``ldconfig`` had been run."""
+        """Return a hint if the library would be found after running `ldconfig`."""
         if is_musl(process.interpreter):
             return ""
-        found = self.after_ldconfig.find(name, process.abi, process.interpreter, asker_of(path, elf))
-        if not isinstance(found, Found):
+        result = self.after_ldconfig.find(name, process.abi, process.interpreter, asker_of(path, elf))
+        if not isinstance(result, Found):
             return ""
-        return f"; it is in {shown(parent(found.path))}, which ld.so.cache does not know: run ldconfig"
+        return f"; it is in {shown(parent(result.path))}, but not in ld.so.cache: run ldconfig"
 
     def _beside(self, path: str, name: str, elf: Elf) -> str | None:
-        """Another file of the same package that is the library ``name``: its program loads it before."""
+        """Return another file of the same package that is the library `name`, which its program loads first."""
         home = package_folder(path)
-        for other in self.by_name.get(name, ()):
-            mine = self.objects[other]
-            if home and other.startswith(home + "/") and abi_of(mine) == abi_of(elf):
-                return other
+        for candidate in self.by_name.get(name, ()):
+            mine = self.objects[candidate]
+            if home and candidate.startswith(home + "/") and abi_of(mine) == abi_of(elf):
+                return candidate
         return None
 
 
 def package_folder(path: str) -> str:
-    """The folder of the package that a library belongs to; empty for one that lies in a folder of the system.
+    """Return the folder of the package that a library belongs to; empty for one in a system folder.
 
-    For Python it is the folder of all packages (their wheels share libraries by loading them first); below
-    ``/opt`` and below a folder of libraries it is the folder there.
+    For Python it is the folder of all packages (their wheels share libraries by loading them first); below `/opt` and
+    below a library folder it is the first folder there.
     """
     parts = [part for part in path.split("/") if part][:-1]
     for marker in _PACKAGE_FOLDERS:

@@ -1,12 +1,12 @@
-"""Where a file that is missing elsewhere is in a root file system, and which package it is of; nothing is run.
+"""Find files that are missing elsewhere in a root file system, and the packages that own them; nothing is run.
 
-Asked for as JSON: a list of `{"kind": KIND, "name": NAME, "folders": […]}`, answered in that order
-(`chainbuild.whose/1`). `library` is a name that a loader looks for, or a path; `path` a path; `module` the dotted name
-of a Python module, looked for in `folders`, and where it is in none of them, in every folder that is called like those of
-Python; `folder` a folder, of which what lies in it is answered.
+The questions are a JSON list of `{"kind": KIND, "name": NAME, "folders": […]}`, answered in the same order
+(`chainbuild.whose/1`). `library` is a name that a loader looks for, or a path; `path` is a path; `module` is the dotted
+name of a Python module, searched in `folders` and then in every folder with a name that Python uses; `folder` is a
+folder, whose content is returned.
 """
 
-# Paths here are strings of an image, which may hold bytes that are no text
+# Paths here are strings of an image, which may contain bytes that are not valid text
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ from chainbuild.minimize.select import is_wide
 
 WHOSE_SCHEMA = "chainbuild.whose/1"
 MOST_FILES = 3
-"""How many files of one name are told."""
+"""The most files that are returned for a name."""
 _LEFT = frozenset({"/proc", "/sys", "/dev"})
 _PYTHON = re.compile(r"python3(\.[0-9]+t?)?")
 _OF_PYTHON = re.compile(r"python3(\.[0-9]+t?)?|(site|dist)-packages")
 
 
 def answers(tree: RootFileSystem, questions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The document: for each question the files that it may mean, each with its package's kind, name and version."""
-    asked = [(str(one["kind"]), str(one["name"]), [str(path) for path in one.get("folders", ())]) for one in questions]
-    by_name, homes = _named(tree, {name for kind, name, _ in asked if kind == "library" and "/" not in name})
+    """Return the document: for each question the files that match, each with its package's kind, name and version."""
+    requests = [
+        (str(question["kind"]), str(question["name"]), [str(path) for path in question.get("folders", ())])
+        for question in questions
+    ]
+    by_name, homes = _named(tree, {name for kind, name, _ in requests if kind == "library" and "/" not in name})
     ownership = owned(tree)
-    found = []
-    for kind, name, folders in asked:
+    results = []
+    for kind, name, folders in requests:
         if kind == "module":
             paths = _module(tree, name, [*folders, *homes])
-            if name == STARTS:  # without it the whole standard library is missing
+            if name == STARTS:  # if it is missing, the whole standard library is
                 paths = [parent(parent(path)) for path in paths]
         elif kind == "folder":
             home = tree.resolve(name) if name.startswith("/") else None
@@ -48,12 +51,12 @@ def answers(tree: RootFileSystem, questions: Iterable[Mapping[str, Any]]) -> dic
         else:
             paths = by_name.get(name, []) if kind == "library" else []
         files = [_described(tree, ownership, path) for path in paths[:MOST_FILES]]
-        found.append({"kind": kind, "name": name, "files": files})
-    return {"schema": WHOSE_SCHEMA, "answers": found}
+        results.append({"kind": kind, "name": name, "files": files})
+    return {"schema": WHOSE_SCHEMA, "answers": results}
 
 
 def _home(tree: RootFileSystem, path: str) -> str:
-    """The folder of an installed Python instead of its interpreter; any other path, and one of the system, as it is."""
+    """Return the folder of an installed Python for its interpreter; any other path, and a system path, unchanged."""
     real = tree.resolve(path) or path
     home = parent(parent(real))
     if base(parent(real)) != "bin" or not _PYTHON.fullmatch(base(real)) or is_wide(home):
@@ -62,11 +65,11 @@ def _home(tree: RootFileSystem, path: str) -> str:
 
 
 def _named(tree: RootFileSystem, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """The files of these names anywhere, and Python's folders; what has the shortest path first.
+    """Return the files with these names anywhere, and Python's folders; the shortest paths first.
 
-    So the system's library comes before one that a package has for itself.
+    So the system's library comes before a package's private copy.
     """
-    found: dict[str, list[str]] = {}
+    paths_of: dict[str, list[str]] = {}
     homes: list[str] = []
     todo = ["/"]
     while todo:
@@ -83,8 +86,8 @@ def _named(tree: RootFileSystem, names: set[str]) -> tuple[dict[str, list[str]],
                 if _OF_PYTHON.fullmatch(entry.name):
                     homes.append(path)
             elif entry.name in names and tree.is_file(path):
-                found.setdefault(entry.name, []).append(path)
-    return {name: sorted(paths, key=_nearest) for name, paths in found.items()}, sorted(homes, key=_nearest)
+                paths_of.setdefault(entry.name, []).append(path)
+    return {name: sorted(paths, key=_nearest) for name, paths in paths_of.items()}, sorted(homes, key=_nearest)
 
 
 def _nearest(path: str) -> tuple[int, str]:
@@ -92,7 +95,7 @@ def _nearest(path: str) -> tuple[int, str]:
 
 
 def _module(tree: RootFileSystem, name: str, folders: Iterable[str]) -> list[str]:
-    """The file of a module, else the folder of a package."""
+    """Return the file of a module, otherwise the folder of a package."""
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):
         return []
@@ -111,7 +114,7 @@ def _module(tree: RootFileSystem, name: str, folders: Iterable[str]) -> list[str
 
 
 def _described(tree: RootFileSystem, ownership: Ownership, path: str) -> dict[str, str]:
-    """A file with its package: the record may be of the name, or of the file that it is a link to."""
+    """Return a file with its package, whose record may list the name itself or the target of a link."""
     real = tree.resolve(path, follow=False) or path
     key = ownership.owner(real) or ownership.owner(tree.resolve(path) or "")
     if not key and tree.is_folder(path):

@@ -1,25 +1,23 @@
-"""Write the minimized tree so that the builder copies it as it is.
+"""Write the minimized tree, in a form that the builder copies without changes.
 
-What a builder does not look at when it decides whether it has copied a tree before: times and hard links.
+The tree has the contents, modes, owners, extended attributes, hard links, times and holes of the files. Two runs over
+the same input give the same tree. A time later than `SOURCE_DATE_EPOCH`, if given, is set to it (see
+https://reproducible-builds.org/specs/source-date-epoch/); others stay.
 
-BuildKit takes a COPY from its cache where names, modes, owners, attributes and contents are the same, and gives the times
-of files that it copied then. A tree that is copied together with an empty folder called by its stamp is copied as it is.
+BuildKit reuses a cached COPY if names, modes, owners, attributes and contents are the same, and then the files have the
+times of the earlier copy. The stamp is a digest of what BuildKit ignores, times and hard links: a tree that is copied
+together with an empty folder named after its stamp is copied as it is.
 
-Documents that are larger than the memory they are written with: rows that come into being as they are written.
-
-Writes the result as a tree: contents, modes, owners, extended attributes, hard links, times, holes in files.
-
-Two runs over the same input give the same tree. A time later than ``SOURCE_DATE_EPOCH``, where that is given, is
-set to it (as https://reproducible-builds.org/specs/source-date-epoch/ has it); others stay.
+JSON documents that may be larger than the memory are written row by row.
 """
 
 from __future__ import annotations
 
-# Paths here are strings of an image, which may hold bytes that are no text
+# Paths here are strings of an image, which may contain bytes that are not valid text
 # ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH114, PTH123, PTH211
 import errno
 
-# Paths here are strings of an image, which may hold bytes that are no text
+# Paths here are strings of an image, which may contain bytes that are not valid text
 # ruff: noqa: PTH118, PTH208
 import hashlib
 import json
@@ -37,9 +35,9 @@ from chainbuild.minimize.strip import strip_file
 
 
 def stamp(folder: str) -> str:
-    """A digest, in hex, of the times (in seconds, as layers have them) and the hard links of ``folder`` and all below it.
+    """Return a hex digest of the times (in seconds, as in layers) and the hard links of `folder` and everything below it.
 
-    OSError where something cannot be looked at.
+    Errors: OSError if an entry cannot be read.
     """
     digest = hashlib.sha256()
     links: dict[tuple[int, int], bytes] = {}
@@ -59,9 +57,9 @@ def stamp(folder: str) -> str:
 
 
 class Rows(list[Any]):
-    """A list of a JSON document whose rows are made anew each time it is gone through, and are never all there.
+    """A list of a JSON document whose rows are created on each iteration and are never all in memory.
 
-    It is a list for :mod:`json` alone, which takes nothing else: an empty one, as far as ``len`` and indexing go.
+    It is a list only because `json` accepts nothing else: `len` and indexing treat it as empty.
     """
 
     def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
@@ -84,7 +82,7 @@ class Rows(list[Any]):
 
 
 def write_json(document: dict[str, Any], path: str) -> None:
-    """Writes ``document`` to the file ``path``, or to standard output for ``-``, a piece at a time."""
+    """Write `document` to the file `path`, or to standard output for `-`, in pieces."""
     if path == "-":
         _write(document, sys.stdout.write)
         return
@@ -99,7 +97,7 @@ def _write(document: dict[str, Any], write: Callable[[str], object]) -> None:
 
 
 def digest_of(document: dict[str, Any]) -> str:
-    """The SHA-256, in hexadecimal, of ``document`` as ``json.dumps`` with sorted keys writes it."""
+    """Return the SHA-256, in hexadecimal, of `document` as `json.dumps` with sorted keys writes it."""
     sums = hashlib.sha256()
     for piece in json.JSONEncoder(sort_keys=True).iterencode(document):
         sums.update(piece.encode("ascii"))
@@ -111,7 +109,7 @@ _CHUNK = 1 << 20
 
 @dataclass(kw_only=True, slots=True)
 class Written:
-    """What was written: how many files and bytes (hard links once), and what could not be, in words."""
+    """The result of writing: the numbers of files and bytes (hard links once), and the problems."""
 
     files: int = 0
     bytes: int = 0
@@ -121,11 +119,11 @@ class Written:
 
 
 class Writer:
-    """Writes nodes below the empty folder ``output`` of this machine.
+    """Writes nodes below the empty folder `output` of this machine.
 
-    ``lower`` and ``origin`` give the metadata of folders that are only there because something lies in them: the
-    production image's own, else those of the chain's image, so that adding the tree to the production image leaves
-    its folders as they are. With ``strip`` ELF files are written without debug information and symbol tables.
+    `lower` and `origin` give the metadata of parent folders: the production image's own, otherwise those of the chain's
+    image, so that adding the tree to the production image leaves its folders unchanged. With `strip`, ELF files are
+    written without debug information and symbol tables.
     """
 
     def __init__(
@@ -141,7 +139,7 @@ class Writer:
         self._links: dict[tuple[int, int], str] = {}
 
     def write(self, nodes: dict[str, Node]) -> None:
-        """Writes ``nodes`` (by path, free of links) in the order of their paths; may be called again for more."""
+        """Write `nodes` (by path, free of links) in the order of their paths; may be called again for more."""
         os.makedirs(self.output, exist_ok=True)
         for path in sorted(nodes):
             node = nodes[path]
@@ -155,8 +153,8 @@ class Writer:
                 self._failed(path, f"{shown(path)}: {error.strerror}")
 
     def finish(self) -> Written:
-        """Gives the folders their metadata, once everything is in them."""
-        for path in sorted(self._folders, reverse=True):  # times last and deepest first: writing changes them
+        """Set the metadata of the folders, once their content is complete."""
+        for path in sorted(self._folders, reverse=True):  # times last, deepest folders first: writing changes them
             folder = self._folders[path]
             self._finish(self.output + path, folder.host if folder is not None else "")
         return self.written
@@ -165,15 +163,15 @@ class Writer:
         above = [path]
         while above[-1] not in self._folders and above[-1] != "/":
             above.append(parent(above[-1]))
-        for here in reversed(above):  # no recursion: a tree may be deeper than Python's stack
-            if here in self._folders:
+        for folder in reversed(above):  # no recursion: a tree may be deeper than Python's stack
+            if folder in self._folders:
                 continue
-            if here != "/":
-                os.mkdir(self.output + here)
-            own = self.lower.entry(here)
+            if folder != "/":
+                os.mkdir(self.output + folder)
+            own = self.lower.entry(folder)
             if own is None or own.kind != "dir":
-                own = (node if here == path else None) or self.origin.entry(here)
-            self._folders[here] = own if own is not None and own.kind == "dir" and own.host else None
+                own = (node if folder == path else None) or self.origin.entry(folder)
+            self._folders[folder] = own if own is not None and own.kind == "dir" and own.host else None
 
     def _entry(self, path: str, node: Node) -> None:
         target = self.output + path
@@ -215,8 +213,8 @@ class Writer:
         self.written.bytes += node.size
 
     def _finish(self, target: str, host: str) -> None:
-        """Owner, mode, extended attributes and time of ``host``, in the order in which none undoes another."""
-        if not host:  # something that neither image has
+        """Copy owner, mode, extended attributes and time of `host`, in an order in which none resets another."""
+        if not host:  # neither image has the file
             if not os.path.islink(target):
                 os.chmod(target, 0o755 if os.path.isdir(target) else 0o644)
             os.utime(target, (self.epoch or 0, self.epoch or 0), follow_symlinks=False)
@@ -239,20 +237,20 @@ class Writer:
             return
         for name in sorted(names):
             if name.startswith(("security.selinux", "system.nfs4", "trusted.overlay")):
-                continue  # of the machine that builds, not of the image
+                continue  # an attribute of the build machine, not of the image
             try:
                 value = os.getxattr(host, name, follow_symlinks=False)
                 os.setxattr(target, name, value, follow_symlinks=False)
             except OSError as error:
                 path = target[len(self.output) :]
-                self._failed(path, f"{shown(path)}: attribute {shown(name)} is lost: {error.strerror}")
+                self._failed(path, f"{shown(path)}: cannot set attribute {shown(name)}: {error.strerror}")
 
     def _failed(self, path: str, text: str) -> None:
         self.written.problems.append(Notice(kind="write", text=text, path=path))
 
 
 def copy_file(source: str, target: str) -> None:
-    """Copies the regular file ``source`` to the new file ``target``; holes stay holes. OSError when it cannot."""
+    """Copy the regular file `source` to the new file `target`; holes stay holes. Errors: OSError."""
     reading = open_file(source)
     try:
         writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -271,7 +269,7 @@ def copy_file(source: str, target: str) -> None:
 
 
 def _next_data(descriptor: int, at: int, size: int) -> tuple[int, int]:
-    """The next stretch of a file that is no hole (lseek(2), SEEK_DATA); the whole rest where that is not known."""
+    """Return the next range of a file that is not a hole (lseek(2), SEEK_DATA); the whole rest if unknown."""
     try:
         start = os.lseek(descriptor, at, os.SEEK_DATA)
         return start, min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
@@ -286,8 +284,8 @@ def _copy_range(reading: int, writing: int, start: int, end: int) -> None:
     while start < end:
         data = os.pread(reading, min(_CHUNK, end - start), start)
         if not data:
-            raise OSError(errno.EIO, "it became shorter while it was read")
-        done = 0
-        while done < len(data):
-            done += os.write(writing, data[done:])
+            raise OSError(errno.EIO, "it was truncated while it was read")
+        written = 0
+        while written < len(data):
+            written += os.write(writing, data[written:])
         start += len(data)

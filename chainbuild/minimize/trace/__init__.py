@@ -1,1 +1,1 @@
-"""What a traced test accessed, and what of it a production image does not have; see docs/stages.md, "The traced proof"."""
+"""Compare what a traced test accessed with a production image; see docs/stages.md, "The traced proof"."""

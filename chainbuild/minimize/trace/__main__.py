@@ -1,6 +1,6 @@
 """The command inside a build stage: `python3 -m chainbuild.minimize.trace`; see docs/stages.md, "The traced proof".
 
-Exit codes: 0 the report was written, 2 wrong use.
+Exit codes: 0 the report was written, 2 invalid usage.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="chainbuild.minimize.trace", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("calls", help="print what strace is to trace")
+    commands.add_parser("calls", help="print the system calls that strace must trace")
     comparing = commands.add_parser(
-        "compare", help="say what tests opened in ROOT and the production image does not have"
+        "compare", help="report the paths that tests opened in ROOT and the production image lacks"
     )
     comparing.add_argument("root", metavar="ROOT")
     comparing.add_argument("--production", required=True, metavar="ROOT2", help="the production image")
     comparing.add_argument(
-        "--tests", required=True, metavar="FILE", help="the tests, and where their results are (JSON)"
+        "--tests", required=True, metavar="FILE", help="the tests and the folders of their results (JSON)"
     )
     comparing.add_argument("--output", default="-", metavar="FILE")
     comparing.add_argument("--library-path", default="", metavar="PATHS", help="the image's LD_LIBRARY_PATH")
     comparing.add_argument("--path", default="", metavar="PATHS", help="the image's PATH")
-    comparing.add_argument("--ignore", default="", metavar="GLOBS", help="paths that do not count")
+    comparing.add_argument("--ignore", default="", metavar="GLOBS", help="patterns of paths to ignore")
     options = parser.parse_args(arguments)
     if options.command == "calls":
         sys.stdout.write(",".join(f"?{name}" for name in CALLS) + "\n")

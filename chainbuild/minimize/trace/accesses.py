@@ -1,11 +1,11 @@
-"""What the processes of a trace opened, executed and entered with success: paths, by a model of their current folders.
+"""Collect the paths that the processes of a trace opened, executed and entered successfully.
 
-A path is what the program asked for, made absolute. strace shows the folder that a relative path is relative to
-(`AT_FDCWD</etc>`), but not for `open`, `execve` and `chdir`; for these the current folder of each process is followed through
-`chdir`, `fchdir`, `fork` and `clone` (with `CLONE_FS`, parent and child share it; clone(2)).
+A path is what the program requested, made absolute. strace shows the folder of a relative path (`AT_FDCWD</etc>`), but
+not for `open`, `execve` and `chdir`; for these the current folder of each process is tracked through `chdir`, `fchdir`,
+`fork` and `clone` (with `CLONE_FS`, parent and child share it; clone(2)).
 
-Looks do not count (`stat`, `access`, `readlink`, `O_PATH`): programs also look for what need not be there, and a test of a
-production image looks for what must not be there. Neither does what is opened only to be written anew.
+Lookups do not count (`stat`, `access`, `readlink`, `O_PATH`): programs also look for optional files, and a test of a
+production image checks that files are absent. Files that are opened only to be overwritten do not count either.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from chainbuild.minimize.root import join
 from chainbuild.minimize.trace.strace import EXIT, SUPERSEDED, Call, descriptor_path, text_of
 
 MAX_PATHS = 200_000
-"""How many different paths are remembered."""
+"""The most different paths that are recorded."""
 MAX_PROCESSES = 100_000
-"""How many processes are followed at the same time."""
+"""The most processes that are tracked at the same time."""
 _MOST_FORKING = 64
 
 CALLS = (
@@ -38,7 +38,7 @@ CALLS = (
     "fork",
     "vfork",
 )
-"""The calls that the model needs: what strace is asked for. The tracer passes over those that a machine does not have."""
+"""The calls that the model needs and that strace must trace. The tracer ignores those that a machine does not have."""
 
 _FORKS = frozenset(("clone", "clone3", "fork", "vfork"))
 _FLAG = re.compile(rb"[A-Z_]+")
@@ -48,8 +48,8 @@ _FLAG = re.compile(rb"[A-Z_]+")
 class Access:
     """The first access to a path. `kind` is `opened`, `executed` or `entered`.
 
-    `real` is where the kernel found what was opened, free of links; empty if it is unknown. `program` is what did it: of an
-    execution the program that was executed before, empty for the first one.
+    `real` is the path at which the kernel found the file, free of links; empty if unknown. `program` is the program
+    that accessed it; for an execution, the program that was executed before, empty for the first one.
     """
 
     path: str
@@ -60,7 +60,7 @@ class Access:
 
 @dataclass(kw_only=True, slots=True)
 class _Place:
-    """Where a process is: its current folder (empty: unknown), and whether its root is another one than the image's."""
+    """The current folder of a process (empty if unknown), and whether its root differs from the image's."""
 
     folder: str = ""
     moved: bool = False
@@ -71,7 +71,7 @@ class _Process:
     place: _Place
     program: str = ""
     forking: tuple[bytes, ...] | None = None
-    """The arguments of the call by which it is making another process at the moment."""
+    """The arguments of the pending call by which it creates another process."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -84,10 +84,10 @@ class Accesses:
     executions: int = 0
     _processes: dict[int, _Process] = field(default_factory=dict)
     _forking: dict[int, None] = field(default_factory=dict)
-    """The processes that are making another one at the moment."""
+    """The processes with a pending call that creates another one."""
 
     def feed(self, calls: Iterable[Call]) -> None:
-        """Take the calls in the order in which they happened."""
+        """Process the calls in the order in which they happened."""
         for call in calls:
             self._take(call)
 
@@ -128,14 +128,14 @@ class Accesses:
     # Processes --------------------------------------------------------------------------------------------------------
 
     def _new_process(self, pid: int) -> _Process:
-        """A process that no finished call has told of: it is of one that is making another one just now."""
+        """Add a process that no finished call has reported: its parent is a process that is creating another one now."""
         if not self._processes:
             return self._add(pid, _Process(place=_Place(folder=self.folder)))
-        known = (self._processes.get(one) for one in self._forking)
-        parents = [one for one in known if one is not None and one.forking is not None]
+        candidates = (self._processes.get(process) for process in self._forking)
+        parents = [process for process in candidates if process is not None and process.forking is not None]
         if len(parents) == 1:
             return self._add(pid, _child(parents[0], parents[0].forking or ()))
-        folders = {(one.place.folder, one.place.moved) for one in parents}
+        folders = {(process.place.folder, process.place.moved) for process in parents}
         folder, moved = folders.pop() if len(folders) == 1 else ("", any(moved for _, moved in folders))
         return self._add(pid, _Process(place=_Place(folder=folder, moved=moved)))
 
@@ -158,7 +158,7 @@ class Accesses:
     # Paths ------------------------------------------------------------------------------------------------------------
 
     def _folder(self, process: _Process, descriptor: bytes) -> str:
-        """The folder that a path is relative to; what strace shows of the current one corrects the model."""
+        """Return the folder that a path is relative to; the current folder that strace shows corrects the model."""
         folder = descriptor_path(descriptor)
         if descriptor.startswith(b"AT_FDCWD"):
             if folder:
@@ -177,7 +177,7 @@ class Accesses:
     def _execute(self, process: _Process, folder: str, arguments: tuple[bytes, ...]) -> None:
         self.executions += 1
         text = text_of(arguments[0]) if arguments else None
-        # execveat(fd, "", …, AT_EMPTY_PATH) executes what the descriptor is open on.
+        # execveat(fd, "", …, AT_EMPTY_PATH) executes the file that the descriptor refers to.
         path = folder if text == "" else _absolute(text, folder or process.place.folder)
         if not process.place.moved:
             self._note(path, "executed", "", process)
@@ -190,24 +190,24 @@ class Accesses:
             self._note(path, "entered", "", process)
 
     def _note(self, path: str, kind: str, real: str, process: _Process) -> None:
-        known = self.found.get(path)
-        if not path or "\0" in path or (known is not None and (known.kind == "executed" or kind != "executed")):
+        earlier = self.found.get(path)
+        if not path or "\0" in path or (earlier is not None and (earlier.kind == "executed" or kind != "executed")):
             return
-        if known is None and len(self.found) >= MAX_PATHS:
+        if earlier is None and len(self.found) >= MAX_PATHS:
             self.cut = True
             return
         self.found[path] = Access(path=path, kind=kind, real=real, program=process.program)
 
 
 def _child(process: _Process, arguments: tuple[bytes, ...]) -> _Process:
-    """The process or thread that `process` makes by a call with these arguments."""
+    """Return the process or thread that `process` creates by a call with these arguments."""
     shared = any(b"CLONE_FS" in argument for argument in arguments)
     place = process.place if shared else _Place(folder=process.place.folder, moved=process.place.moved)
     return _Process(place=place, program=process.program)
 
 
 def _is_written_anew(flags: bytes) -> bool:
-    """Whether a file is opened only as a name (`O_PATH`), or for content that is written and not read (open(2))."""
+    """Return whether a file is opened only as a reference (`O_PATH`), or only for writing new content (open(2))."""
     names = frozenset(_FLAG.findall(flags))
     if names.intersection((b"O_PATH", b"O_TRUNC", b"O_EXCL", b"O_TMPFILE", b"__O_TMPFILE")):
         return True
@@ -215,7 +215,7 @@ def _is_written_anew(flags: bytes) -> bool:
 
 
 def _absolute(path: str | None, folder: str) -> str:
-    """Make a path absolute; empty if that is not possible. Links and `..` stay as they are."""
+    """Make a path absolute; empty if that is not possible. Links and `..` are kept."""
     if not path:
         return ""
     if path.startswith("/"):

@@ -1,15 +1,15 @@
-"""What to keep so that missing paths are there: few words for `ADDITIONAL_FILES`.
+"""Choose short patterns for `ADDITIONAL_FILES` that bring missing paths.
 
-A word is, in this order:
+A pattern is the first of these that applies:
 
-1. a link that the production image does not have and that the path goes through: a link that is kept brings what it leads
-   to, but not a folder of the whole system, from which the path itself is a word besides;
+1. a link on the way of the path that the production image lacks: a kept link brings its target, unless that is a folder of
+the whole system; then the path itself is a pattern as well;
 2. a folder that the test listed;
-3. the highest folder all of whose files are of the same package (or of none), if at least `MANY` paths in it are missing;
+3. the highest folder all of whose files belong to the same package (or to none), if at least `MANY` paths in it are missing;
 4. the path itself.
 
-A folder of the whole system is never a word. It is one of the file system hierarchy's (`/usr/share`), of Debian's
-(`/usr/lib/x86_64-linux-gnu`) or of Python's (`site-packages`), whichever packages have files in it.
+A folder of the whole system is never a pattern: one of the file system hierarchy (`/usr/share`), of Debian
+(`/usr/lib/x86_64-linux-gnu`) or of Python (`site-packages`), whichever packages have files in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chainbuild.minimize.packages import Ownership
 from chainbuild.minimize.root import RootFileSystem, base, join, parent
 
 MANY = 3
-"""From how many missing paths on a package's folder is kept instead of the single files."""
+"""The number of missing paths from which a package's folder is kept instead of single files."""
 _MIXED = "\0"
 _LEFT = frozenset(("/proc", "/sys", "/dev"))
 
@@ -52,15 +52,15 @@ _WIDE = re.compile(
 
 
 def is_wide(folder: str) -> bool:
-    """Whether a folder belongs to the whole system."""
+    """Return whether a folder belongs to the whole system."""
     return _WIDE.fullmatch(folder) is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatternWord:
-    """What to keep for some of the missing paths: a path of the chain's image, and the package that it is of.
+    """A pattern for some of the missing paths: a path of the chain's image, and the package that owns it.
 
-    `package` is a key of `packages.Ownership`; empty if the path is of no package, or of several.
+    `package` is a key of `packages.Ownership`; empty if the path belongs to no package, or to several.
     """
 
     path: str
@@ -78,7 +78,7 @@ class TracedFolders:
         self._owners: dict[str, str] | None = None
 
     def words(self, missing: Mapping[str, str]) -> tuple[PatternWord, ...]:
-        """The words for missing paths (with their kinds, see `missing.Lost`), in order; no word is within another."""
+        """Return the sorted patterns for missing paths (with their kinds, see `missing.LostPath`); none contains another."""
         chosen: dict[str, tuple[str, ...]] = {}
         homes: dict[str, list[str]] = {}
         for path, kind in missing.items():
@@ -101,66 +101,66 @@ class TracedFolders:
         )
 
     def home(self, path: str) -> str:
-        """The highest folder above a file all of whose files are of the file's package; empty if there is none."""
-        owners = self._known()
+        """Return the highest folder above a file all of whose files belong to the file's package; empty if none."""
+        owners = self._folder_owners()
         owner = self.owner(path)
-        found, folder = "", parent(path)
+        result, folder = "", parent(path)
         while not is_wide(folder) and owners.get(folder) == owner:
-            found, folder = folder, parent(folder)
-        return found
+            result, folder = folder, parent(folder)
+        return result
 
     def owner(self, path: str) -> str:
-        """The key of the package that a path of the chain's image is of; empty if there is none."""
+        """Return the key of the package that owns a path of the chain's image; empty if none."""
         real = self._place(path)
-        found = self._ownership.owner(real) or self._ownership.owner(self._chain.resolve(path) or "")
-        if found or not self._chain.is_folder(path):
-            return found
+        key = self._ownership.owner(real) or self._ownership.owner(self._chain.resolve(path) or "")
+        if key or not self._chain.is_folder(path):
+            return key
         return self._package(real)
 
     def package_of(self, path: str) -> dict[str, str]:
-        """What the report says of the package of a path."""
+        """Return the report's fields for the package of a path."""
         return self.package(self.owner(path))
 
     def package(self, key: str) -> dict[str, str]:
-        """What the report says of a package: its kind, name and version, all empty if there is none."""
-        found = self._ownership.packages.get(key)
-        if found is None:
+        """Return the report's fields for a package: kind, name and version, all empty if there is none."""
+        package = self._ownership.packages.get(key)
+        if package is None:
             return {"kind_of_package": "", "package": "", "version": ""}
-        return {"kind_of_package": found.kind, "package": found.name, "version": found.version}
+        return {"kind_of_package": package.kind, "package": package.name, "version": package.version}
 
     def _package(self, path: str) -> str:
         folder = self._chain.resolve(path)
         if folder is None or not self._chain.is_folder(folder):
             return self.owner(path)
-        owner = self._known().get(folder, "")
+        owner = self._folder_owners().get(folder, "")
         return "" if owner == _MIXED else owner
 
     def _place(self, path: str) -> str:
         return self._chain.resolve(path, follow=False) or path
 
     def _leads_to_wide(self, link: str) -> bool:
-        """Whether a link leads to a folder of the whole system, which is not kept for it."""
+        """Return whether a link leads to a folder of the whole system, which is not kept for it."""
         target = self._chain.resolve(link)
         return target is None or (self._chain.is_folder(target) and (is_wide(target) or target.count("/") < 2))
 
     def _links(self, path: str) -> tuple[str, ...]:
-        """The links on the way of a path that the production image does not have, up to the first that leads into a folder."""
-        found: list[str] = []
-        here = ""
+        """Return the links on a path that the production image lacks, up to the first that is not to a system folder."""
+        links: list[str] = []
+        current = ""
         for part in path.split("/")[1:]:
-            here = join(here or "/", part)
+            current = join(current or "/", part)
             if part == "..":
                 return ()
-            place = self._place(here)
+            place = self._place(current)
             node = self._chain.entry(place)
-            if node is not None and node.kind == "link" and self._production.resolve(here) is None:
-                found.append(place)
+            if node is not None and node.kind == "link" and self._production.resolve(current) is None:
+                links.append(place)
                 if not self._leads_to_wide(place):
                     break
-        return tuple(found)
+        return tuple(links)
 
-    def _known(self) -> dict[str, str]:
-        """By folder the package of all files below it; `_MIXED` if there are several."""
+    def _folder_owners(self) -> dict[str, str]:
+        """Return the package of all files below each folder; `_MIXED` if there are several."""
         if self._owners is None:
             self._owners = {}
             for path, node in self._chain.walk("/", skip=_LEFT):
@@ -179,7 +179,7 @@ def _enter(owners: dict[str, str], folder: str, owner: str) -> None:
 
 
 def _without_inner(chosen: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """The paths by word, without words that another one brings."""
+    """Return the paths by pattern, without patterns that another one includes."""
     result: dict[str, list[str]] = {}
     every = {word for words in chosen.values() for word in words}
     for word in sorted(every):
@@ -187,7 +187,7 @@ def _without_inner(chosen: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]
             result[word] = []
     for path, words in sorted(chosen.items()):
         for word in words:
-            outer = next(one for one in (word, *_above(word)) if one in result)
+            outer = next(candidate for candidate in (word, *_above(word)) if candidate in result)
             if path not in result[outer]:
                 result[outer].append(path)
     return result
@@ -200,10 +200,11 @@ def _above(path: str) -> Iterator[str]:
 
 
 def pattern_of(path: str) -> str:
-    """A shell pattern that names exactly a path, in one line of UTF-8 text.
+    """Return a shell pattern that matches exactly one path, as a line of UTF-8 text.
 
-    Signs of patterns are put in brackets; characters that a line cannot hold become `?`, which is any one character.
+    Pattern characters are put in brackets; characters that a line cannot contain become `?`, which matches any
+    character.
     """
-    text = re.sub(r"[*?\[]", lambda found: f"[{found[0]}]", path)
-    # A backslash would make the separator behind it a part of the word.
-    return "".join(one if one.isprintable() and one != "\\" else "?" for one in text)
+    text = re.sub(r"[*?\[]", lambda match: f"[{match[0]}]", path)
+    # A backslash would make the following separator part of the value.
+    return "".join(character if character.isprintable() and character != "\\" else "?" for character in text)

@@ -1,12 +1,13 @@
-"""What a test accessed in the chain's image and a production image does not have.
+"""Find the paths that a test accessed in the chain's image and a production image lacks.
 
-Both images are looked at as folders; nothing of them is run. A path counts if the chain's image has it: what the test made
-itself is in neither. It is missing if it leads nowhere in the production image, by that image's own links. Left out is what
-no program depends on (`NOISE`), and what the production image has in another place where programs find it:
+Both images are read as folders; nothing in them is run. A path counts if the chain's image has it: files that the test
+created are in neither. It is missing if it does not resolve in the production image, by that image's own links. Left
+out are paths that no program depends on (`NOISE`), and files that the production image has in another place where
+programs find them:
 
 - a library that its loader finds by the same name,
 - a program that is found on PATH by the same name,
-- a Python module whose compiled form was read, if there is its source or that compiled form.
+- a Python module whose compiled form was read, if its source or that compiled form exists.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ NOISE = (
     "/run",
     "/var/run",
     "/var/cache",
-    # The builder and the engine put these there.
+    # The builder and the engine create these.
     "/etc/hosts",
     "/etc/hostname",
     "/etc/resolv.conf",
     "/etc/mtab",
-    # Looked at by every program that is started; the proof of libraries judges what they say.
+    # Every program reads these at its start; the proof of libraries checks their content.
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
 )
-"""Files and folders that never count, with all that is below them. Neither does what is in a folder `.cache`."""
+"""Files and folders that never count, with everything below them. Folders named `.cache` do not count either."""
 
 _COMPILED = re.compile(r"(?P<module>[^./]+)\.[^/]*pyc")
 _FIRST_LINE = 256
@@ -50,7 +51,7 @@ _FIRST_LINE = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LostPath:
-    """A path that is missing: as the test asked for it, what happened to it, and by which program.
+    """A missing path: as requested by the test, how it was accessed, and by which program.
 
     `kind` is `opened`, `listed` (a folder was opened), `entered` or `executed`.
     """
@@ -62,7 +63,7 @@ class LostPath:
 
 @dataclass(kw_only=True, slots=True)
 class TraceComparison:
-    """The accessed paths of the chain's image that count, and those of them that are missing, in order of paths."""
+    """The accessed paths of the chain's image that count, and the missing ones among them, sorted by path."""
 
     counted: set[str] = field(default_factory=set)
     missing: list[LostPath] = field(default_factory=list)
@@ -70,14 +71,14 @@ class TraceComparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variables:
-    """What decides where a process of the image looks: `LD_LIBRARY_PATH` and `PATH`."""
+    """The variables that decide where a process of the image searches: `LD_LIBRARY_PATH` and `PATH`."""
 
     library_path: str = ""
     search_path: str = DEFAULT_PATH
 
 
 class Comparer:
-    """Compares the accesses of a test in the root of the chain's image with the root of a production image."""
+    """Compares a test's accesses in the chain's image with a production image."""
 
     def __init__(self, chain: RootFileSystem, production: RootFileSystem, variables: Variables | None = None) -> None:
         variables = variables or Variables()
@@ -92,22 +93,22 @@ class Comparer:
         result = TraceComparison()
         seen: set[str] = set()
         for access in accesses:
-            for one in self._with_interpreters(access):
-                path = self._counting(one)
+            for entry in self._with_interpreters(access):
+                path = self._counting(entry)
                 if not path or path in seen:
                     continue
                 seen.add(path)
-                kind = self._kind(path, one.kind)
+                kind = self._kind(path, entry.kind)
                 if not kind:
                     continue
                 result.counted.add(path)
                 if self._production.resolve(path) is None and not self._elsewhere(path, kind):
-                    result.missing.append(LostPath(path=path, kind=kind, program=one.program))
-        result.missing.sort(key=lambda one: one.path)
+                    result.missing.append(LostPath(path=path, kind=kind, program=entry.program))
+        result.missing.sort(key=lambda entry: entry.path)
         return result
 
     def _with_interpreters(self, access: Access) -> Iterator[Access]:
-        """The access, and the interpreter that the kernel starts for a script: no call shows that."""
+        """Yield the access, and the interpreter that the kernel starts for a script, which no call shows."""
         yield access
         if access.kind == "executed":
             names = interpreters_of(self._chain.read(access.path, _FIRST_LINE) or b"")
@@ -115,14 +116,14 @@ class Comparer:
                 yield Access(path=names[0], kind="executed", program=access.path)
 
     def _counting(self, access: Access) -> str:
-        """The path to compare: what was asked for, or what that led to if only the test made it lead there."""
+        """Return the path to compare: the requested path, or its target if only a link that the test created leads there."""
         for path in (_tidy(access.path), _tidy(access.real)):
             if path != "/" and not is_noise(path) and self._chain.resolve(path) is not None:
                 return self._source_of(path)
         return ""
 
     def _source_of(self, path: str) -> str:
-        """The source of a compiled Python module in `__pycache__`, else the path; a cache without a source counts not."""
+        """Return the source of a module compiled in `__pycache__`, otherwise the path; empty for a cache without a source."""
         folder = parent(path)
         if base(folder) != "__pycache__":
             return path
@@ -133,7 +134,7 @@ class Comparer:
         return source
 
     def _kind(self, path: str, kind: str) -> str:
-        """What happened to a path; empty if it is a folder that does not count: one of the whole system, or an empty one."""
+        """Return how a path was accessed; empty for a folder that does not count: one of the whole system, or an empty one."""
         if not self._chain.is_folder(path):
             return kind
         real = self._chain.resolve(path) or path
@@ -163,11 +164,11 @@ class Comparer:
 
 
 def is_noise(path: str) -> bool:
-    """Whether a path never counts."""
+    """Return whether a path never counts."""
     tidy = _tidy(path)
-    return any(tidy == one or tidy.startswith(f"{one}/") for one in NOISE) or "/.cache/" in f"{tidy}/"
+    return any(tidy == folder or tidy.startswith(f"{folder}/") for folder in NOISE) or "/.cache/" in f"{tidy}/"
 
 
 def _tidy(path: str) -> str:
-    """The path without doubled slashes and `.`; `..` stays, because it may follow a link."""
+    """Return the path without doubled slashes and `.`; `..` stays, because it may follow a link."""
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))

@@ -1,6 +1,6 @@
-"""The report of a traced run (`chainbuild.trace/1`): what each test accessed, what is missing, and what to keep for it.
+"""Create the report of a traced run (`chainbuild.trace/1`): what each test accessed, what is missing, and how to keep it.
 
-A run leaves for each test a folder with `calls` (the output of strace), `status` (see `run.sh`) and `messages`.
+For each test, a run leaves a folder with `calls` (the output of strace), `status` (see `run.sh`) and `messages`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from chainbuild.minimize.trace.strace import Reading, read_calls
 
 TRACE_SCHEMA = "chainbuild.trace/1"
 MAX_MISSING = 5000
-"""How many missing paths the report has at most."""
+"""The most missing paths in the report."""
 _TESTS = "/.chainbuild-test/"
-"""Where tests lie while they run: what these open themselves has no other program."""
+"""The folder of the tests while they run; files that tests open themselves have no other program."""
 _MAX_STATUS = 64
 _MAX_MESSAGES = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TraceOfTest:
-    """A test: its name, the folder of its results, that of its run in the production image, and what starts it.
+    """A test: its name, the folder of its results, the folder of its run in the production image, and its interpreter.
 
-    `produced` is empty if it was not run there. `starts` is the interpreter of a script, which the kernel opens.
+    `produced` is empty if the test was not run there. `starts` is the interpreter of a script, which the kernel opens.
     `folder` is the current folder at the start.
     """
 
@@ -64,16 +64,16 @@ def trace_report(
         comparison = comparer.compare(accesses)
         row["paths"] = len(comparison.counted)
         counted.update(comparison.counted)
-        for one in comparison.missing:
-            if is_ignored(one.path, patterns):
-                ignored.add(one.path)
-            elif one.path in lost or len(lost) < MAX_MISSING:
-                lost.setdefault(one.path, one)
-                by_path.setdefault(one.path, []).append(test.name)
+        for lost_path in comparison.missing:
+            if is_ignored(lost_path.path, patterns):
+                ignored.add(lost_path.path)
+            elif lost_path.path in lost or len(lost) < MAX_MISSING:
+                lost.setdefault(lost_path.path, lost_path)
+                by_path.setdefault(lost_path.path, []).append(test.name)
             else:
                 row["cut"] = True
     folders = TracedFolders(chain, production, owned(chain) if lost else Ownership())
-    words = folders.words({path: one.kind for path, one in lost.items()})
+    words = folders.words({path: lost_path.kind for path, lost_path in lost.items()})
     return {
         "schema": TRACE_SCHEMA,
         "paths": len(counted),
@@ -82,12 +82,12 @@ def trace_report(
         "missing": [
             {
                 "path": path,
-                "kind": one.kind,
-                "program": "" if one.program.startswith(_TESTS) else one.program,
+                "kind": lost_path.kind,
+                "program": "" if lost_path.program.startswith(_TESTS) else lost_path.program,
                 "tests": by_path[path],
                 **folders.package_of(path),
             }
-            for path, one in sorted(lost.items())
+            for path, lost_path in sorted(lost.items())
         ],
         "words": [
             {
@@ -108,12 +108,12 @@ def _read_test(test: TraceOfTest) -> tuple[dict[str, Any], list[Access]]:
         with (results / "calls").open("rb") as stream:
             accesses.feed(read_calls(stream, reading))
     except OSError:
-        pass  # it was skipped, or strace did not start
-    found = list(accesses.found.values())
-    # The first execution is that of the folder's own shell, the second that of the test.
+        pass  # the test was skipped, or strace did not start
+    accessed = list(accesses.found.values())
+    # The first execution is the tracer's own shell, the second is the test.
     traced = accesses.executions > 1
     if traced and test.starts:
-        found.append(Access(path=test.starts, kind="executed", program=test.name))
+        accessed.append(Access(path=test.starts, kind="executed", program=test.name))
     row = {
         "name": test.name,
         "status": _status(results),
@@ -123,7 +123,7 @@ def _read_test(test: TraceOfTest) -> tuple[dict[str, Any], list[Access]]:
         "cut": reading.cut or accesses.cut,
         "said": "" if traced else _text(results / "messages", _MAX_MESSAGES),
     }
-    return row, found
+    return row, accessed
 
 
 def _status(folder: Path) -> str:
@@ -139,7 +139,7 @@ def _text(path: Path, limit: int) -> str:
 
 
 def is_ignored(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern names a path or a folder above it."""
+    """Return whether a pattern matches a path or a folder above it."""
     patterns = tuple(patterns)
     while path != "/":
         if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):

@@ -1,13 +1,13 @@
-# Runs a test in an image that may have no shell, under strace or without it, and always ends with exit code 0.
+# Run a test in an image that may have no shell, with or without strace. Always exits with code 0.
 #
-#   run trace SECONDS NONCE COMMAND…     under strace
-#   run plain SECONDS NONCE COMMAND…     without it
-#   run test COMMAND…                    what strace starts
+#   run trace SECONDS NONCE COMMAND…     with strace
+#   run plain SECONDS NONCE COMMAND…     without strace
+#   run test COMMAND…                    called by strace
 #
-# It runs in this folder's own shell, with its own loader and libraries: nothing of the image is needed. The results are
-# in /.chainbuild-trace: `calls` is what strace wrote, `messages` what it complained of, `status` the exit code of the
-# test, or `late`, or `skipped`.
-here=/.chainbuild-tracer
+# It runs in this folder's own shell, with its own loader and libraries, so it needs nothing of the image. The results are
+# in /.chainbuild-trace: `calls` is the output of strace, `messages` are its errors, `status` is the exit code of the test,
+# or `late`, or `skipped`.
+tools=/.chainbuild-tracer
 results=/.chainbuild-trace
 mode=$1
 shift
@@ -18,7 +18,7 @@ if [ "$mode" = test ]; then
     "$@"
     code=$?
     [ -e "$results/status" ] || echo "$code" >"$results/status"
-    # strace would wait for programs that the test left running; the container ends them, as it does without strace.
+    # strace would wait for programs that the test left running; the container ends them, as it would without strace.
     kill -TERM "$PPID"
     exit 0
 fi
@@ -26,7 +26,7 @@ fi
 seconds=$1
 shift 2
 
-# A test that does not pass in the production image says nothing of it.
+# A test that does not pass in the production image proves nothing about it.
 if [ -e /.chainbuild-produced/status ]; then
     read -r code </.chainbuild-produced/status
     if [ "$code" != 0 ]; then
@@ -36,7 +36,7 @@ if [ -e /.chainbuild-produced/status ]; then
 fi
 
 (
-    "$here/loader" --library-path "$here/lib" "$here/sleep" "$seconds"
+    "$tools/loader" --library-path "$tools/lib" "$tools/sleep" "$seconds"
     [ -e "$results/status" ] || echo late >"$results/status"
     if [ "$mode" = trace ]; then
         read -r tracer <"$results/tracer"
@@ -47,13 +47,13 @@ fi
 ) &
 
 if [ "$mode" = trace ]; then
-    # So that a test can leave out what holds in the production image alone.
+    # Lets a test skip checks that only apply to the production image.
     CHAINBUILD_TRACED=1
     export CHAINBUILD_TRACED
-    read -r calls <"$here/calls"
+    read -r calls <"$tools/calls"
     exec 9>&2 2>"$results/messages"
-    "$here/loader" --library-path "$here/lib" "$here/strace" -I2 -f -y -qq --seccomp-bpf -e "trace=$calls" -e signal=none \
-        -o "$results/calls" "$here/loader" --library-path "$here/lib" "$here/sh" "$here/run" test "$@"
+    "$tools/loader" --library-path "$tools/lib" "$tools/strace" -I2 -f -y -qq --seccomp-bpf -e "trace=$calls" -e signal=none \
+        -o "$results/calls" "$tools/loader" --library-path "$tools/lib" "$tools/sh" "$tools/run" test "$@"
 else
     "$@"
     code=$?

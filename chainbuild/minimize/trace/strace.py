@@ -1,11 +1,11 @@
 """Read the output of strace (`strace -f -y -o FILE`): system calls with their arguments and results.
 
-The format is that of strace 5 and newer: a line is `PID NAME(ARGUMENTS) = RESULT`. If another process gets in between,
-the call is in two lines, `PID NAME(ARGUMENTS <unfinished ...>` and `PID <... NAME resumed>REST`. Texts are quoted, with
-escapes of C. With `-y`, a file descriptor is followed by the path that the kernel has for it: `3</etc/passwd>`.
+The format is that of strace 5 and newer: a line is `PID NAME(ARGUMENTS) = RESULT`. If another process interrupts it,
+the call is split into two lines, `PID NAME(ARGUMENTS <unfinished ...>` and `PID <... NAME resumed>REST`. Strings are
+quoted, with C escapes. With `-y`, a file descriptor is followed by the kernel's path for it: `3</etc/passwd>`.
 
-A traced program decides what its paths are, so the content is hostile: lines, pending calls and the number of calls have
-limits, every line is read in time that grows with its length only, and a line that is no call is skipped.
+A traced program chooses its paths, so the content is untrusted: lines, pending calls and the number of calls are
+limited, the time to read a line grows only linearly with its length, and lines that are not calls are skipped.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import BinaryIO
 MAX_LINE = 64 << 10
 """The longest line that is read, in bytes. Three escaped paths of 4096 bytes each (PATH_MAX) fit."""
 MAX_CALLS = 5_000_000
-"""How many calls are read of one file."""
+"""The most calls that are read from a file."""
 MAX_PENDING = 2048
-"""How many processes may be inside a call at the same time."""
+"""The most processes that may be inside a call at the same time."""
 
 _LINE = re.compile(
     rb"(?P<pid>\d{1,10})\s+(?:"
@@ -44,17 +44,17 @@ _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f", b"a
 _GONE = " (deleted)"
 
 EXIT = "exit"
-"""The name of the call that stands for the end of a process."""
+"""The name of the pseudo-call for the end of a process."""
 SUPERSEDED = "superseded"
-"""The name of the call that stands for a thread that took over its process by execve; the result is its former id."""
+"""The name of the pseudo-call for a thread that took over its process by execve; the result is its former id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One system call: the process (or thread) id, its name, the arguments as strace wrote them, and the result.
+    """A system call: the process (or thread) id, its name, the arguments as strace wrote them, and the result.
 
-    `result` is None if the call did not return. `path` is the path of the file descriptor that was returned, or empty.
-    If `pending`, the call has begun and its result comes later, in a call of its own.
+    `result` is None if the call did not return. `path` is the path of the returned file descriptor, or empty. If
+    `pending`, the call has begun and its result follows in a separate call.
     """
 
     pid: int
@@ -66,18 +66,18 @@ class Call:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the call returned without an error."""
+        """Return whether the call returned without an error."""
         return self.result is not None and self.result >= 0
 
 
 @dataclass(kw_only=True, slots=True)
 class Reading:
-    """What a reader reports besides the calls: how many there were, and whether a limit cut them off."""
+    """What a reader reports in addition to the calls: their number, and whether a limit was reached."""
 
     calls: int = 0
     cut: bool = False
     pending: dict[int, tuple[str, bytes]] = field(default_factory=dict)
-    """The calls that have begun, by process: the name and the arguments so far."""
+    """The unfinished calls, by process: the name and the arguments so far."""
 
 
 def read_calls(stream: BinaryIO, reading: Reading, *, limit: int = MAX_CALLS) -> Iterator[Call]:
@@ -139,39 +139,39 @@ def _read_line(line: bytes, reading: Reading) -> Call | None:
 
 
 def split_arguments(text: bytes) -> tuple[tuple[bytes, ...], int, bool]:
-    """Split what follows the opening parenthesis of a call at its commas.
+    """Split the text after the opening parenthesis of a call at its commas.
 
-    Returns the arguments, the place behind the closing parenthesis (or that of the mark of an unfinished call), and whether
-    the call is unfinished. A text without an end counts as one that ends where it is cut off.
+    Returns the arguments, the position after the closing parenthesis (or after the mark of an unfinished call), and
+    whether the call is unfinished. A text without a closing parenthesis ends where it is cut off.
     """
-    found: list[bytes] = []
+    arguments: list[bytes] = []
     parts: list[bytes] = []
     depth = 0
     for match in _PIECE.finditer(text):
         piece = match[0]
         if piece == _UNFINISHED:
-            return _finished(found, parts), match.start(), True
+            return _finished(arguments, parts), match.start(), True
         if piece in _OPENING:
             depth += 1
         elif piece in _CLOSING:
             if depth == 0:
-                return _finished(found, parts), match.end(), False
+                return _finished(arguments, parts), match.end(), False
             depth -= 1
         elif piece == b"," and depth == 0:
-            found.append(b"".join(parts).strip())
+            arguments.append(b"".join(parts).strip())
             parts.clear()
             continue
         parts.append(piece)
-    return _finished(found, parts), len(text), False
+    return _finished(arguments, parts), len(text), False
 
 
-def _finished(found: list[bytes], parts: list[bytes]) -> tuple[bytes, ...]:
+def _finished(arguments: list[bytes], parts: list[bytes]) -> tuple[bytes, ...]:
     last = b"".join(parts).strip()
-    return (*found, last) if found or last else ()
+    return (*arguments, last) if arguments or last else ()
 
 
 def text_of(argument: bytes) -> str | None:
-    """Return the text of a quoted argument, or None if it is no text or was abbreviated.
+    """Return the content of a quoted argument, or None if it is not a string or was abbreviated.
 
     Bytes that are not UTF-8 become surrogate escapes (PEP 383), as everywhere in this package.
     """

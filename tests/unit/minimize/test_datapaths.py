@@ -57,12 +57,12 @@ def test_data_that_a_program_names_is_reported_by_package(tmp_path):
     assert files == {"/usr/local/bin/x"}
     assert named(report) == {"/opt/own/table": "left", "/usr/share/moon/map": "left", "/usr/share/stars": "left"}
     assert texts(report["warnings"]) == [
-        "named in the data of programs and left out: /usr/share/stars of the package stars (5 bytes; x names /usr/share/stars)",
+        "files named in program data are left out: /usr/share/stars of the package stars (5 bytes; x names /usr/share/stars)",
         (
-            "named in the data of programs and left out: /usr/share/moon/map of the package moon"
+            "files named in program data are left out: /usr/share/moon/map of the package moon"
             " (3 bytes; x names /usr/share/moon/map)"
         ),
-        "named in the data of programs and left out: /opt/own/table of no package (1 bytes; x names /opt/own/table)",
+        "files named in program data are left out: /opt/own/table of no package (1 bytes; x names /opt/own/table)",
     ]
     assert fixes(report["warnings"]) == ("KEEP_DATA=stars moon", "ADDITIONAL_FILES=/opt/own/table")
 

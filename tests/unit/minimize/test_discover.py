@@ -47,7 +47,7 @@ def test_a_library_that_is_named_in_data_is_told_and_not_kept(tmp_path):
     assert files == {"/usr/local/bin/x", "/usr/local/lib/liba.so.1"}
     assert opened == [("libdeep.so", "dlopen", "left"), ("libplug.so.2", "dlopen", "left")]
     assert texts(report["warnings"]) == [
-        "named in the data of programs and left out (KEEP_DLOPEN=1 keeps them): libdeep.so, libplug.so.2"
+        "libraries named in program data are left out (KEEP_DLOPEN=1 keeps them): libdeep.so, libplug.so.2"
     ]
 
 

@@ -117,10 +117,10 @@ def _patched(at: int, layout: str, value: int) -> bytes:
         (WHOLE[:-20], "it ends at byte"),
         (_patched(4, "B", 9), "its class 9"),
         (_patched(5, "B", 0), "byte order 0"),
-        (_patched(32, "<Q", 1 << 60), "before byte"),
+        (_patched(32, "<Q", 1 << 60), "refer to byte"),
         (_patched(54, "<H", 4), "4 bytes each"),
-        (_patched(56, "<H", 65535), "before byte"),
-        (_patched(64 + 56 + 8, "<Q", 1 << 63), "before byte"),
+        (_patched(56, "<H", 65535), "refer to byte"),
+        (_patched(64 + 56 + 8, "<Q", 1 << 63), "refer to byte"),
         (_patched(64 + 16, "<Q", 1 << 40), "in none of its segments"),
     ],
 )

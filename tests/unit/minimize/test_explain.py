@@ -156,7 +156,7 @@ def test_where_every_byte_went(report):
                 "  /usr/local/bin/x",
             ],
         ),
-        (f"{SITE}/one/tests/t.py", [f"{SITE}/one/tests/t.py: DROP_TESTS took it out (3 bytes)"]),
+        (f"{SITE}/one/tests/t.py", [f"{SITE}/one/tests/t.py: removed by DROP_TESTS (3 bytes)"]),
         (
             "libplug.so",
             [
@@ -173,21 +173,21 @@ def test_where_every_byte_went(report):
             "/usr/bin/tool",
             [
                 (
-                    "/usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept"
-                    " needs it. ADDITIONAL_FILES can name it."
+                    "/usr/bin/tool (of deb:tool:all): left out: it is in no kept folder, and no kept file"
+                    " needs it. Add it to ADDITIONAL_FILES to keep it."
                 ),
             ],
         ),
         (
             "/usr/bin/nothing",
             [
-                "/usr/bin/nothing is not in the result, and no file or link of the chain's image is called so",
+                "/usr/bin/nothing is not in the result, and the chain's image has no file or link of this name",
             ],
         ),
         (
             f"{LIB}/liba.so.1",
             [
-                f"{LIB}/liba.so.1: a link of the chain's image to {LIB}/liba.so.1.2; itself it is not in the result",
+                f"{LIB}/liba.so.1: a link of the chain's image to {LIB}/liba.so.1.2; the link itself is not in the result",
                 (
                     "  /usr/local/lib/liba.so.1: file, * bytes, of deb:liba1:amd64, from"
                     " /usr/lib/x86_64-linux-gnu/liba.so.1.2 of the chain's image"
@@ -199,10 +199,10 @@ def test_where_every_byte_went(report):
         (
             "tool-link",
             [
-                "/usr/bin/tool-link: a link of the chain's image to /usr/bin/tool; itself it is not in the result",
+                "/usr/bin/tool-link: a link of the chain's image to /usr/bin/tool; the link itself is not in the result",
                 (
-                    "  /usr/bin/tool (of deb:tool:all): left out: it is in no folder that is kept, and nothing that is kept"
-                    " needs it. ADDITIONAL_FILES can name it."
+                    "  /usr/bin/tool (of deb:tool:all): left out: it is in no kept folder, and no kept file"
+                    " needs it. Add it to ADDITIONAL_FILES to keep it."
                 ),
             ],
         ),

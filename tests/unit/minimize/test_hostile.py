@@ -114,7 +114,7 @@ def test_records_and_manifests_that_lead_outside_are_not_followed(tmp_path):
             with open(there, "rb") as stream:
                 assert b"secret words" not in stream.read()
     assert any("/usr/local/lib/link links to " in line and "does not exist" in line for line in warnings(outcome))
-    assert any("/usr/local/lib/up links to /, a folder" in line for line in warnings(outcome))
+    assert any("/usr/local/lib/up links to /, a system folder" in line for line in warnings(outcome))
 
 
 def test_loops_end(tmp_path):
@@ -209,7 +209,7 @@ def test_devices_sockets_and_pipes_are_told(tmp_path):
     os.mkfifo(lib / "pipe")
     os.mknod(lib / "socket", stat.S_IFSOCK | 0o600)
     assert [line for line in warnings(job(tmp_path, GLIBC)) if "device" in line] == [
-        f"/usr/local/lib/{name} is left out: it is a device, socket or pipe" for name in ("pipe", "socket")
+        f"/usr/local/lib/{name} is left out: a device, socket or pipe" for name in ("pipe", "socket")
     ]
 
 

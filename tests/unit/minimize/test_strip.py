@@ -81,7 +81,7 @@ def test_a_file_whose_mapped_part_lies_behind_is_left(tmp_path):
 
 
 def test_section_that_ends_after_the_file_leaves_it_unchanged(tmp_path):
-    """Copying such a section failed the whole stage with "it became shorter while it was read"."""
+    """Copying such a section failed the whole stage with "it was truncated while it was read"."""
     lying = bytearray(with_sections(PLAIN))
     (table,) = struct.unpack_from("<Q", lying, 40)
     comment = next(index for index in range(9) if struct.unpack_from("<Q", lying, table + 64 * index + 32) == (12,))

@@ -62,10 +62,10 @@ def test_users_that_both_have_change_nothing(tmp_path: Path) -> None:
         (
             b"ubuntu:x:1000:1000::/home/ubuntu:/bin/sh\n",
             b"",
-            "the id 1000 of user app of the chain's image is ubuntu's",
+            "the id 1000 of user app of the chain's image belongs to ubuntu",
         ),
         (b"app:x:7:7::/:/bin/sh\n", b"", "USER app has the id 1000 in the chain's image and 7 in the production image"),
-        (b"", b"ubuntu:x:1000:\n", "the id 1000 of group app of the chain's image is ubuntu's"),
+        (b"", b"ubuntu:x:1000:\n", "the id 1000 of group app of the chain's image belongs to ubuntu"),
     ],
 )
 def test_id_of_another_user_is_an_error_for_the_image_user(
@@ -84,7 +84,7 @@ def test_id_of_another_user_leaves_out_a_user_that_nobody_needs(tmp_path: Path) 
     assert result.conflicts == []
     (left,) = result.left
     assert "user app is left out" in left[0]
-    assert "ubuntu's" in left[0]
+    assert "belongs to ubuntu" in left[0]
     assert "/etc/passwd" not in files
 
 

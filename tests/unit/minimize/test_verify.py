@@ -69,7 +69,7 @@ def test_a_version_that_is_not_there_is_named_with_what_is(tmp_path):
             "error",
             (
                 "/usr/local/lib/libbar.so needs OTHER_1 of libc.so.6;"
-                " /lib/x86_64-linux-gnu/libc.so.6 provides nothing of that name"
+                " /lib/x86_64-linux-gnu/libc.so.6 provides no version of that name"
             ),
         ),
     ]
@@ -79,7 +79,7 @@ def test_a_forgotten_ldconfig_is_seen(tmp_path):
     tree = {"/usr/bin/x": program("liba.so"), "/usr/local/lib/liba.so": library("liba.so")}
     ((severity, message),) = judged(tmp_path, tree)
     assert severity == "error"
-    assert message.endswith("; it is in /usr/local/lib, which ld.so.cache does not know: run ldconfig")
+    assert message.endswith("; it is in /usr/local/lib, but not in ld.so.cache: run ldconfig")
 
 
 def test_a_missing_interpreter_is_one_error(tmp_path):
@@ -135,7 +135,7 @@ def test_what_lies_in_the_same_package_is_a_warning(tmp_path, asker, provider, s
     tree = {asker: library("m.so", "libblas.so"), provider: library("libblas.so")}
     ((found, message),) = judged(tmp_path, tree)
     assert found == severity
-    assert ("found only beside it, as " + provider in message) is (severity == "warning")
+    assert ("found only next to it, as " + provider in message) is (severity == "warning")
 
 
 def test_a_program_has_to_find_its_libraries_itself(tmp_path):
