@@ -1,1 +1,1 @@
-"""What an image has to pass before it gets its name."""
+"""The proofs that an image must pass before it is tagged."""

@@ -1,6 +1,6 @@
-"""A shell for tests in images that have none: a static busybox for the image's platform, which stays outside the image.
+"""Provide a shell for tests in images without one: a static busybox for the image's platform, mounted from outside.
 
-It comes from Debian's package `busybox-static`, which is unpacked natively: nothing of a foreign platform runs.
+It comes from Debian's package `busybox-static`, which is unpacked natively: nothing of a foreign platform is run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from chainbuild.model import StepId
 from chainbuild.references import Platform
 
 BUSYBOX: Final = "busybox"
-# A name that is a POSIX shell, whatever program it is: busybox can take its place. bash and zsh have more.
+# Names of POSIX shells, which busybox can replace. bash and zsh have more features.
 _POSIX: Final = frozenset({"sh", "dash", "ash"})
-# runc and crun, of a program that is there and whose interpreter is not.
+# Messages of runc and crun about a program that exists and whose interpreter is missing.
 _NOT_STARTED: Final = (
     r"exec:? \"?{path}\"?:?[^\n]*: no such file or directory|open executable: no such file or directory"
 )
@@ -43,31 +43,31 @@ COPY --from=tools /unpacked/bin/busybox /busybox
 
 
 class Builder(Protocol):
-    """What unpacks the package; `buildx.BuildxDriver` is the real one."""
+    """Builds the image that unpacks the package; implemented by `buildx.BuildxDriver`."""
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
 def was_not_started(log: tuple[str, ...], path: str) -> bool:
-    """Whether the end of a container's log says that the script at `path` has no interpreter there."""
+    """Return whether the end of a container's log shows that the script at `path` has no interpreter there."""
     pattern = re.compile(_NOT_STARTED.format(path=re.escape(path)))
     return any(pattern.search(line) for line in log)
 
 
 def interpreter(test: bytes) -> str:
-    """Return what a test needs to start: the program of its `#!` line (`env`'s where that is meant); empty for a program."""
+    """Return the program of a test's `#!` line, or the program that its `env` runs; empty if the test is a program."""
     names = interpreters_of(test[:256])
     return names[-1] if names else ""
 
 
 def can_stand_in(test: bytes) -> bool:
-    """Whether a test is a script for a POSIX shell, which busybox is one of."""
+    """Return whether a test is a script for a POSIX shell, such as busybox."""
     return interpreter(test).rpartition("/")[2] in _POSIX
 
 
 def shell_dockerfile() -> Dockerfile:
-    """Return what is built, parsed: which images it names."""
+    """Return the parsed Dockerfile of the shell, which names its images."""
     return parse(_DOCKERFILE.encode(), _NAME)
 
 
@@ -78,7 +78,7 @@ def bring_shell(
 
     `contexts` replace the images that `shell_dockerfile` names, pinned. Errors: those of a build.
     """
-    # Late: only a test that lacks a shell needs what makes images from packages.
+    # Imported late: only a test without a shell needs the module that creates images from packages.
     from chainbuild.distro.mmdebstrap import debian_architecture
 
     dockerfile = folder.parent / "Dockerfile-shell"

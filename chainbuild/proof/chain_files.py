@@ -1,8 +1,7 @@
-"""Which file of the chain's image is missing in production, and the package that owns it.
+"""Find the files of the chain's image that production lacks, and the packages that own them.
 
-What an import that failed says is missing: read from the words of loaders, of the system and of Python. Pure.
-
-Where the chain's image has what is missing in the production image, and of which package: looked for natively.
+The missing files of a failed import are parsed from messages of loaders, of the system and of Python, without I/O. Then
+they are looked up natively in the chain's image, with their packages.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from chainbuild.model import Step
 Kind = Literal["library", "module", "path"]
 _MOST_LETTERS: Final = 20_000
 
-# glibc: `libGL.so.1: cannot open shared object file: No such file or directory`, after a program's name and a colon where
-# it is told of the program itself. musl: `Error loading shared library libGL.so.1: No such file or directory (needed by …)`.
+# glibc: `libGL.so.1: cannot open shared object file: No such file or directory`, after a program's name and a colon if the
+# program itself needs it. musl: `Error loading shared library libGL.so.1: No such file or directory (needed by …)`.
 _GLIBC = re.compile(r"(?P<name>[^\s:'\"()]+): cannot open shared object file: No such file")
 _MUSL = re.compile(r"Error loading shared library (?P<name>[^\s:'\"()]+): No such file")
 _MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
-# As Python's own errors and most programs write it: `[Errno 2] No such file or directory: '/usr/share/x'`.
+# The format of Python's own errors and of most programs: `[Errno 2] No such file or directory: '/usr/share/x'`.
 _PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
 
 
 class MissingObject(Struct, frozen=True, kw_only=True):
-    """`library` is a name that a loader looked for, or its path; `module` a dotted name; `path` an absolute path."""
+    """A missing object: `library` is a name that a loader looked for, or its path; `module` a dotted name; `path` absolute."""
 
     kind: Kind
     name: str
 
 
 class Raised(Struct, frozen=True, kw_only=True):
-    """An exception: its type and message, and what it says is missing, where it has a field for that."""
+    """An exception: its type and message, and the missing module or file if it has a field for that."""
 
     type: str
     message: str
@@ -51,30 +50,30 @@ class Raised(Struct, frozen=True, kw_only=True):
     file: str = ""
 
     def __str__(self) -> str:
-        """One line, as Python ends a traceback with."""
+        """Return the exception on one line, as at the end of a Python traceback."""
         first = next((line.strip() for line in self.message.splitlines() if line.strip()), "")
         kind = " ".join(self.type.split())
         return f"{kind}: {first}" if first else kind
 
 
 def missing_files(errors: Iterable[Raised], said: str = "") -> tuple[MissingObject, ...]:
-    """What is missing, the first cause first. `errors` begin with what was raised, then what that came of.
+    """Return what is missing, the first cause first. `errors` are the raised exception and its causes.
 
-    `said` is what was printed: a loader that ends the process raises nothing.
+    `said` is the printed output: a loader that ends the process raises no exception.
     """
-    found: dict[MissingObject, None] = {}
+    missing: dict[MissingObject, None] = {}
     for error in reversed(tuple(errors)):
         if error.module:
-            found.setdefault(MissingObject(kind="module", name=error.module))
+            missing.setdefault(MissingObject(kind="module", name=error.module))
         if error.file.startswith("/"):
-            found.setdefault(MissingObject(kind="path", name=error.file))
-        found.update(dict.fromkeys(in_words(error.message)))
-    found.update(dict.fromkeys(in_words(said)))
-    return tuple(found)
+            missing.setdefault(MissingObject(kind="path", name=error.file))
+        missing.update(dict.fromkeys(in_words(error.message)))
+    missing.update(dict.fromkeys(in_words(said)))
+    return tuple(missing)
 
 
 def in_words(text: str) -> Iterator[MissingObject]:
-    """What a text says is missing, in its order by kind."""
+    """Yield the objects that a text reports as missing, in order by kind."""
     text = text[-_MOST_LETTERS:]
     for pattern in (_GLIBC, _MUSL):
         for match in pattern.finditer(text):
@@ -88,14 +87,14 @@ def in_words(text: str) -> Iterator[MissingObject]:
 
 
 class Builder(Protocol):
-    """What runs the look; `buildx.BuildxDriver` is the real one."""
+    """Runs the lookup; implemented by `buildx.BuildxDriver`."""
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """What is looked for, as `minimize/whose.py` has it. `folders` are for modules of Python."""
+    """A file to look for, as in `minimize/whose.py`. `folders` are for Python modules."""
 
     kind: Literal["library", "path", "module", "folder"]
     name: str
@@ -103,14 +102,14 @@ class Question(Struct, frozen=True, kw_only=True):
 
 
 class Owned(Struct, frozen=True, kw_only=True):
-    """A file of the chain's image and its package; what no package owns has none."""
+    """A file of the chain's image and its package, if any."""
 
     path: str
     kind: str = ""
     package: str = ""
     version: str = ""
     type: str = ""
-    """What it is after links: `file`, `dir`, `special`, or empty if it leads nowhere."""
+    """The type after following links: `file`, `dir`, `special`, or empty if the target is missing."""
 
     def __str__(self) -> str:
         kinds = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
@@ -122,16 +121,16 @@ class Owned(Struct, frozen=True, kw_only=True):
 def whose(
     builder: Builder, emit: Emit, step: Step, image: str, questions: Iterable[Question], contexts: Mapping[str, str]
 ) -> tuple[tuple[Owned, ...], ...]:
-    """Return the files of a pinned image that each question may mean, a few of each.
+    """Return the files of a pinned image that match each question, at most a few each.
 
     `contexts` replace the images that the proof's Dockerfile names, pinned. Errors: those of a build.
     """
-    asked = [asdict(question) for question in questions]
+    requests = [asdict(question) for question in questions]
     with scratch_folder() as scratch:
         context, out = scratch / "context", scratch / "out"
         context.mkdir()
         out.mkdir()
-        (context / "questions.json").write_text(json.dumps(asked), encoding="ascii")
+        (context / "questions.json").write_text(json.dumps(requests), encoding="ascii")
         order = BuildSpec(
             step=step.id,
             dockerfile=proof_path(),
@@ -148,7 +147,7 @@ def whose(
 
 
 def read_whose(raw: bytes) -> tuple[tuple[Owned, ...], ...]:
-    """The files that were found, for each question (`chainbuild.whose/1`)."""
+    """Return the files for each question from the document `chainbuild.whose/1`."""
     try:
         return tuple(
             tuple(
@@ -161,4 +160,4 @@ def read_whose(raw: bytes) -> tuple[tuple[Owned, ...], ...]:
             for answer in json.loads(raw)["answers"]
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ChainbuildError(f"the look into the chain's image gave no answer ({error!r})") from error
+        raise ChainbuildError(f"the search in the chain's image returned no valid answer ({error!r})") from error

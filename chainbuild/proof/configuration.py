@@ -1,7 +1,7 @@
-"""The proof of an image's configuration: whether a container of it can start, as the user and with the programs it names.
+"""Prove an image's configuration: whether a container of it can start, as its user and with the programs it names.
 
-What is missing in the image is known from the look into it (`proof.py`, `minimize/startup.py`). Only if something is missing,
-the chain's image is asked whether it has it, natively.
+The analysis of the image (`libraries.py`, `minimize/startup.py`) reports what the image lacks. Only if something is
+missing, it is looked up natively in the chain's image.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from chainbuild.step_warnings import StepWarning
 _FILES: Final = "ADDITIONAL_FILES"
 VERDICT: Final = "configuration"
 SWITCH: Final = "PROVE_CONFIGURATION"
-"""The build argument of the production stage that turns the proof off."""
+"""The build argument of the production stage that turns off the proof."""
 _KEYS: Final = ("User", "Entrypoint", "Cmd", "WorkingDir", "Shell", "Healthcheck", "Volumes")
 _FIELDS: Final = {"USER": "user", "ENTRYPOINT": "entrypoint", "CMD": "cmd", "HEALTHCHECK": "healthcheck"}
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "zsh"})
 
 Ask = Callable[[Sequence[Question]], Sequence[tuple[Owned, ...]]]
-"""What looks into the chain's image: the files for each question."""
+"""Looks up files in the chain's image: returns the files for each question."""
 
 
 class ConfigurationFault(Struct, frozen=True, kw_only=True):
-    """What keeps a container from starting, as `minimize/startup.py` has it: `field` is an instruction's name.
+    """Why a container cannot start, as in `minimize/startup.py`: `field` is an instruction's name.
 
-    `sought` are the paths at which the chain's image may have what is missing.
+    `sought` are the paths at which the chain's image may have the missing file.
     """
 
     field: str
@@ -43,7 +43,7 @@ class ConfigurationFault(Struct, frozen=True, kw_only=True):
 
 
 class MissingFile(Struct, frozen=True, kw_only=True):
-    """A path that the configuration names and the image does not have: `argument`, `file` or `folder`."""
+    """A path that the configuration names and the image lacks: `argument`, `file` or `folder`."""
 
     field: str
     kind: str
@@ -51,7 +51,7 @@ class MissingFile(Struct, frozen=True, kw_only=True):
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """What the look found of the configuration. `has_apt`: packages can be installed in the image."""
+    """The findings for the configuration. `has_apt`: packages can be installed in the image."""
 
     summary: str
     faults: tuple[ConfigurationFault, ...] = ()
@@ -60,14 +60,14 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
-    """What is wrong, a line each with its fix, and what is doubtful."""
+    """The errors, a line each with its fix, and the warnings."""
 
     errors: tuple[str, ...] = ()
     warnings: tuple[StepWarning, ...] = ()
 
 
 def settings_of(config: ImageConfig) -> bytes:
-    """Return what the look needs of an image's configuration, as JSON. Of the variables PATH alone."""
+    """Return the fields of an image's configuration that the analysis needs, as JSON. Of the variables only PATH."""
     runtime: dict[str, Any] = json.loads(config.raw).get("config") or {}
     chosen = {key: runtime[key] for key in _KEYS if runtime.get(key)}
     chosen["Env"] = [f"{name}={value}" for name, value in config.env if name == "PATH"]
@@ -76,7 +76,7 @@ def settings_of(config: ImageConfig) -> bytes:
 
 
 def read_configuration(document: Mapping[str, Any] | None) -> Configuration | None:
-    """Read that part of the look's report. Errors: `ValueError`, `KeyError`, `TypeError` if it is something else."""
+    """Read the configuration's part of the report. Errors: `ValueError`, `KeyError`, `TypeError` if it is malformed."""
     if document is None:
         return None
     return Configuration(
@@ -96,9 +96,10 @@ def read_configuration(document: Mapping[str, Any] | None) -> Configuration | No
 
 
 def doubtful_fields(image: ImageConfig, *, chain: ImageConfig, production: ImageConfig) -> frozenset[str]:
-    """Return the instructions that the chain does not answer for: their values come from the production image itself.
+    """Return the instructions whose values come from the production image itself and not from the chain.
 
-    A CMD that is a shell alone is the default of distributions' images, which the chain inherits from BASE: it counts, too.
+    A CMD that is only a shell is the default of distributions' images, which the chain inherits from BASE: it counts
+    too.
     """
     fields = {
         name
@@ -111,33 +112,33 @@ def doubtful_fields(image: ImageConfig, *, chain: ImageConfig, production: Image
 
 
 def judge(configuration: Configuration, ask: Ask, *, doubtful: frozenset[str], platform: str) -> Judgement:
-    """Decide what is an error, with what the chain's image has. `platform` is as in names of args files.
+    """Decide what is an error, using the chain's files. `platform` is spelled as in names of args files.
 
-    `ask` is called only if something is missing. Errors: those of asking.
+    `ask` is called only if something is missing. Errors: those of `ask`.
     """
     faults, absent = configuration.faults, configuration.absent
-    wanted = [Question(kind="path", name=path) for fault in faults for path in fault.sought]
-    wanted += [_question(one) for one in absent]
-    asked = list(dict.fromkeys(wanted))
-    found = dict(zip(asked, ask(asked), strict=True)) if asked else {}
+    requests = [Question(kind="path", name=path) for fault in faults for path in fault.sought]
+    requests += [_question(item) for item in absent]
+    questions = list(dict.fromkeys(requests))
+    files_of = dict(zip(questions, ask(questions), strict=True)) if questions else {}
     errors: list[str] = []
     warnings: list[StepWarning] = []
     for fault in faults:
-        files = (file for path in fault.sought for file in found[Question(kind="path", name=path)])
+        files = (file for path in fault.sought for file in files_of[Question(kind="path", name=path)])
         warning = _of_fault(fault, next(files, None), configuration.has_apt, platform)
         if fault.field in doubtful:
             warnings.append(warning)
         else:
             errors.append(str(warning))
-    for one in absent:
-        there = found[_question(one)]
-        if one.kind == "folder" and there:
-            warnings.append(_of_folder(one, there, platform))
-        elif there and (one.kind == "argument" or there[0].type == "file"):
-            text = f"{one.field}: {one.path} is not in the image; the chain's image has {there[0]}"
-            fix = _fix(there[0], configuration.has_apt, platform, one.path)
-            warning = StepWarning(kind="argument", text=text, path=one.path, package=there[0].package, fix=fix)
-            if one.field in doubtful:
+    for item in absent:
+        existing = files_of[_question(item)]
+        if item.kind == "folder" and existing:
+            warnings.append(_of_folder(item, existing, platform))
+        elif existing and (item.kind == "argument" or existing[0].type == "file"):
+            text = f"{item.field}: {item.path} is not in the image; the chain's image has {existing[0]}"
+            fix = _fix(existing[0], configuration.has_apt, platform, item.path)
+            warning = StepWarning(kind="argument", text=text, path=item.path, package=existing[0].package, fix=fix)
+            if item.field in doubtful:
                 warnings.append(warning)
             else:
                 errors.append(str(warning))
@@ -155,17 +156,17 @@ def _of_fault(fault: ConfigurationFault, file: Owned | None, has_apt: bool, plat
         return StepWarning(kind=fault.kind, text=text, path=file.path, package=file.package, fix=fix)
     text, fix = fault.text, ""
     if fault.sought:
-        text += "; the chain's image does not have it either"
+        text += "; it is missing in the chain's image too"
     elif fault.kind in {"user", "group"}:
         fix = f"KEEP_USERS=1 in minimize-{platform}-args brings it from the chain's image"
     return StepWarning(kind=fault.kind, text=text, path=fault.path, fix=fix)
 
 
-def _of_folder(one: MissingFile, files: Sequence[Owned], platform: str) -> StepWarning:
+def _of_folder(item: MissingFile, files: Sequence[Owned], platform: str) -> StepWarning:
     names = ", ".join(file.path for file in files)
-    text = f"{one.field}: {one.path} is empty or missing in the image; the chain's image has {names} there"
-    fix = f"{fix_line(_FILES, [one.path])} in minimize-{platform}-args"
-    return StepWarning(kind="folder", text=text, path=one.path, fix=fix)
+    text = f"{item.field}: {item.path} is empty or missing in the image; in the chain's image it has {names}"
+    fix = f"{fix_line(_FILES, [item.path])} in minimize-{platform}-args"
+    return StepWarning(kind="folder", text=text, path=item.path, fix=fix)
 
 
 def _fix(file: Owned, has_apt: bool, platform: str, path: str = "") -> str:

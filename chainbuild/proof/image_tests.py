@@ -1,9 +1,9 @@
-"""Tests of built images: `<descriptor>-test` beside a Dockerfile runs in the step's image, `production-test` in the result.
+"""Run tests of built images: `<descriptor>-test` next to a Dockerfile in the step's image, `production-test` in the result.
 
-A test is any executable file: a script with a `#!` line, or a program for the image's platform. It runs through the
-builder that built the image, on its platform, in a container that is thrown away, with the image's ENV, USER and WORKDIR,
-without network. A script for `sh` runs in images without a shell, too: chainbuild brings one from outside (see
-`brought_shell`). Comments in its first lines may ask for more:
+A test is any executable file: a script with a `#!` line, or a program for the image's platform. It is run by the
+builder that built the image, on its platform, in a temporary container, with the image's ENV, USER and WORKDIR, without
+network. Scripts for `sh` also run in images without a shell: chainbuild mounts one (see `borrowed_shell`). Comments in
+the first lines of a test can change its network and time limit:
 
     # chainbuild: network
     # chainbuild: timeout 10m
@@ -41,7 +41,7 @@ _MOUNT: Final = "/.chainbuild-test"
 
 
 class Builder(Protocol):
-    """What runs the test; `buildx.BuildxDriver` is the real one."""
+    """Runs the test; implemented by `buildx.BuildxDriver`."""
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build."""
@@ -56,10 +56,10 @@ def run_image_test(
     contexts: Contexts | None = None,
     again: bool = False,
 ) -> str:
-    """Run a step's test in an image of it; return the verdict that a record keeps. `again`: also what passed before.
+    """Run a step's test in its image; return the verdict for the record. `again`: run it even if it passed before.
 
-    `contexts` finds the images from which a shell is brought, if the image has none (see `tools_image`).
-    Errors: `NotProvenError` with the test's last lines if it fails or takes too long.
+    `contexts` returns the images from which a shell is mounted, if the image has none (see `tools_image`). Errors:
+    `NotProvenError` with the test's last lines if it fails or times out.
     """
     if step.test is None:
         raise ValueError(f"{step.id} has no test")
@@ -80,15 +80,15 @@ def run_image_test(
 def _failed(
     emit: Emit, step: Step, image_test: ImageTest, error: BuildFailedError, took: float, hint: str
 ) -> NotProvenError:
-    """Emit the verdict on a test that did not pass; return the error."""
+    """Emit the verdict on a failed test; return the error."""
     late = took >= image_test.seconds
     why = f"took longer than {image_test.seconds:.0f} s" if late else "failed"
     if late:
-        hint = "Give it more: # chainbuild: timeout 10m in its first lines."
+        hint = "To allow more time, add a line such as '# chainbuild: timeout 10m' at the top of the test."
     findings = error.log_tail[-_SHOWN:]
     emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=f"{image_test.path.name} {why}", findings=findings))
     return NotProvenError(
-        f"{step.reference}: its test {image_test.path.name} {why}",
+        f"{step.reference}: the test {image_test.path.name} {why}",
         where=shown_path(image_test.path),
         hint=hint,
         findings=findings,
@@ -96,7 +96,7 @@ def _failed(
 
 
 class _Run:
-    """One test in one image, with the files that its container gets in `scratch`."""
+    """A test in an image; its container's files are in `scratch`."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class _Run:
         self._emit = emit
         self._step = step
         self._image = image
-        self._trial = image_test
+        self._image_test = image_test
         self._again = again
         self._scratch = scratch
         self._context = scratch / "context"
@@ -122,12 +122,12 @@ class _Run:
         shutil.copyfile(image_test.path, self._program)
         self._program.chmod(0o755)
         self.started = 0.0
-        """When the test itself began, by the monotonic clock."""
+        """The start of the test itself, by the monotonic clock."""
         self.hint = ""
-        """What to do about the failure, if it is known."""
+        """How to fix the failure, if known."""
 
     def test(self, contexts: Contexts | None) -> bool:
-        """Run it; return whether a shell was brought. Errors: `BuildFailedError`."""
+        """Run the test; return whether a shell was mounted. Errors: `BuildFailedError`."""
         try:
             self._start(f"{_MOUNT}/test")
         except BuildFailedError as error:
@@ -153,7 +153,7 @@ class _Run:
 
     def _start(self, *command: str) -> None:
         dockerfile = self._scratch / "Dockerfile"
-        network = "default" if self._trial.network else "none"
+        network = "default" if self._image_test.network else "none"
         dockerfile.write_text(
             "ARG IMAGE\n"
             "FROM ${IMAGE}\n"
@@ -163,11 +163,11 @@ class _Run:
         order = BuildSpec(
             step=self._step.id,
             dockerfile=dockerfile,
-            shown=self._trial.path.name,
+            shown=self._image_test.path.name,
             context=self._context,
             platform=self._step.platform,
             args=(("IMAGE", self._image.reference.pinned),),
-            seconds=self._trial.seconds,
+            seconds=self._image_test.seconds,
             no_cache=self._again,
         )
         self.started = time.monotonic()
@@ -177,7 +177,5 @@ class _Run:
 def _missing_hint(script: bytes) -> str:
     name = interpreter(script)
     if not name:
-        return "The image lacks the program's loader: link the test statically, or write it for #!/bin/sh."
-    return (
-        f"The image lacks its interpreter {name}. A test for #!/bin/sh runs in every image: chainbuild brings a shell."
-    )
+        return "The image lacks the program's loader. Link the test statically, or write it for #!/bin/sh."
+    return f"The image lacks the test's interpreter {name}. Write it for #!/bin/sh, which chainbuild provides in any image."

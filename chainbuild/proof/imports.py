@@ -1,9 +1,9 @@
-"""The proof of an image's Python: what imports in the chain's image imports in the production image.
+"""Prove an image's Python: modules that import in the chain's image also import in the production image.
 
-Which interpreters there are, and what is to be imported in each, is known from the look into the image (`proof.py`), so an
-image without Python costs nothing. The imports themselves run in the production image, on its platform, in containers that
-are thrown away, without network. Only what fails there is imported in the chain's image, too; and only where it is well
-there the look for the missing file, natively, follows.
+The interpreters and the modules to import are known from the analysis of the image (`libraries.py`), so an image
+without Python costs nothing. The imports run in the production image, on its platform, in temporary containers without
+network. Only modules that fail there are imported in the chain's image too, and only for those that succeed there the
+missing file is looked up, natively.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from chainbuild.text import plural
 
 VERDICT: Final = "imports"
 SWITCH: Final = "PROVE_IMPORTS"
-"""The build argument of the production stage that turns the proof off."""
+"""The build argument of the production stage that turns off the proof."""
 MODULE_SECONDS: Final = 60.0
 EMULATED_SECONDS: Final = 600.0
-"""How long one import may take; under emulation everything takes ten times as long."""
+"""The time limit of an import in seconds; everything takes ten times as long under emulation."""
 _SHOWN_MODULES: Final = 3
 _NOT_STARTED: Final = "not started"
-# What the builder says when the container's process did not start, or went away: it is the image's. Anything else is not.
+# The builder's message if the container's process did not start or exited: a fault of the image. Others are not.
 _OF_THE_IMAGE: Final = re.compile(
     r"exit code: \d+|exec: |exec format|unable to find user|OCI runtime|container process"
 )
 
 
 class Builder(Protocol):
-    """What runs the imports; `buildx.BuildxDriver` is the real one."""
+    """Runs the imports; implemented by `buildx.BuildxDriver`."""
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """How the import of a module in the environment at `start` ended, as `minimize/try_imports.py` has it.
+    """The result of importing a module in the environment at `start`, as in `minimize/try_imports.py`.
 
-    Where the interpreter itself does not start, `outcome` is so for each of its modules.
+    If the interpreter itself does not start, each of its modules has the outcome `not started`.
     """
 
     start: str
@@ -69,27 +69,27 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     @property
     def in_words(self) -> str:
-        """Why it failed, on one line."""
+        """Return the reason of the failure, on one line."""
         lines = [line.strip() for line in self.said.splitlines() if line.strip()]
-        # What Python tells of a crash has the place that crashed first.
+        # Python's crash report has the innermost frame first.
         crashed = (line for line, above in zip(lines[1:], lines, strict=False) if "most recent call first" in above)
         last = next(crashed, lines[-1] if lines else "")
         match self.outcome:
             case "raised" if self.errors:
                 return str(self.errors[0])
             case "killed":
-                words = f"it is killed by signal {self.code}"
+                words = f"killed by signal {self.code}"
             case "late":
-                words = "it takes too long"
+                words = "timed out"
             case "not started":
-                words = "its interpreter does not start"
+                words = "the interpreter does not start"
             case _:
-                words = f"the process ends with exit code {self.code}"
+                words = f"the process exited with code {self.code}"
         return f"{words} ({last})" if last else words
 
 
 class ImportProof:
-    """Proves the Python of one production image.
+    """Proves the Python of a production image.
 
     `image` and `chain` are pinned; `contexts` replace the images that the proof's Dockerfile names.
     """
@@ -104,29 +104,29 @@ class ImportProof:
         self._chain = chain
         self._contexts = contexts
         self.warnings: tuple[StepWarning, ...] = ()
-        """What fails in the chain's image as well."""
+        """Modules that fail in the chain's image as well."""
 
     def prove(self, pythons: Iterable[PythonEnvironment]) -> str:
-        """The verdict that a record keeps; empty where there is no Python to prove.
+        """Return the verdict for the record; empty if there is no Python to prove.
 
-        Errors: `NotProvenError` with what does not import, the missing files and their packages.
+        Errors: `NotProvenError` with the modules that fail, the missing files and their packages.
         """
         pythons = tuple(pythons)
         if not pythons:
             return ""
-        answers = [one for python in pythons for one in self._imports(python, python.modules, self._image)]
-        failed = [one for one in answers if not one.well]
+        answers = [answer for python in pythons for answer in self._imports(python, python.modules, self._image)]
+        failed = [answer for answer in answers if not answer.well]
         well_in_chain = {
-            (one.start, one.module)
+            (answer.start, answer.module)
             for python in pythons
-            if (again := tuple(one.module for one in failed if one.start == python.start))
-            for one in self._imports(python, again, self._chain)
-            if one.well
+            if (again := tuple(answer.module for answer in failed if answer.start == python.start))
+            for answer in self._imports(python, again, self._chain)
+            if answer.well
         }
-        broken = [one for one in failed if (one.start, one.module) in well_in_chain]
-        shared = [one for one in failed if (one.start, one.module) not in well_in_chain]
+        broken = [answer for answer in failed if (answer.start, answer.module) in well_in_chain]
+        shared = [answer for answer in failed if (answer.start, answer.module) not in well_in_chain]
         self.warnings = tuple(
-            StepWarning(kind=VERDICT, text=f"{text}, as in the chain's image") for text in _told(shared)
+            StepWarning(kind=VERDICT, text=f"{text}, as in the chain's image") for text in _described(shared)
         )
         if not broken:
             summary = plural(len(answers) - len(shared), "module")
@@ -134,14 +134,14 @@ class ImportProof:
             return summary
         raise self._refuse(pythons, broken, len(answers))
 
-    def _refuse(self, pythons: tuple[PythonEnvironment, ...], broken: list[Answer], asked: int) -> NotProvenError:
-        """Tell what does not import, and what it lacks; gives the error."""
+    def _refuse(self, pythons: tuple[PythonEnvironment, ...], broken: list[Answer], total: int) -> NotProvenError:
+        """Emit the verdict on the failed modules; return the error."""
         files = self._files({python.start: python for python in pythons}, broken)
-        findings = tuple(_told(broken, files))
+        findings = tuple(_described(broken, files))
         more = len(findings) - SHOWN_FINDINGS
         findings = (*findings[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ()))
-        summary = f"{len(broken)} of {plural(asked, 'module')} import in the chain's image and not in this one"
-        warnings = tuple(f"warning: {one.text}" for one in self.warnings)
+        summary = f"{len(broken)} of {plural(total, 'module')} import in the chain's image and not in this one"
+        warnings = tuple(f"warning: {warning.text}" for warning in self.warnings)
         self._emit(
             Verdict(step=self._step.id, proof=VERDICT, passed=False, summary=summary, findings=findings + warnings)
         )
@@ -150,26 +150,27 @@ class ImportProof:
         stage = f"{self._step.platform.name}-args"
         return NotProvenError(
             f"{self._step.reference} is not proven: {summary}",
-            hint=f"Bring what is missing: {names} in minimize-{stage}, or its package by PRODUCTION_PACKAGES."
-            f" {SWITCH}=0 in production-{stage} turns this proof off.",
+            hint=f"Add the missing files: {names} in minimize-{stage}, or their packages with PRODUCTION_PACKAGES."
+            f" {SWITCH}=0 in production-{stage} turns off this proof.",
             findings=findings,
         )
 
     def _files(
         self, by_start: Mapping[str, PythonEnvironment], broken: list[Answer]
     ) -> dict[Answer, tuple[Owned, ...]]:
-        """The files of the chain's image that each of the answers lacks, as far as they are known."""
-        blamed = {one: _blamed(one, by_start[one.start]) for one in broken}
-        asked = list(dict.fromkeys((one.start, missing) for one in broken for missing in blamed[one]))
-        found = dict(zip(asked, self._whose(by_start, asked), strict=True)) if asked else {}
+        """Return the files of the chain's image that explain each failure, if known."""
+        blamed = {answer: _blamed(answer, by_start[answer.start]) for answer in broken}
+        requests = list(dict.fromkeys((answer.start, missing) for answer in broken for missing in blamed[answer]))
+        files_of = dict(zip(requests, self._whose(by_start, requests), strict=True)) if requests else {}
         return {
-            one: next((files for missing in blamed[one] if (files := found[one.start, missing])), ()) for one in broken
+            answer: next((files for missing in blamed[answer] if (files := files_of[answer.start, missing])), ())
+            for answer in broken
         }
 
     # Running ----------------------------------------------------------------------------------------------------------
 
     def _imports(self, python: PythonEnvironment, modules: tuple[str, ...], image: str) -> tuple[Answer, ...]:
-        """Import the modules in an image. Errors: those of a build that are not the image's."""
+        """Import the modules in an image. Errors: those of a build that the image does not cause."""
         native = self._step.platform.same_as(Platform.of_this_machine())
         seconds = MODULE_SECONDS if native else EMULATED_SECONDS
         with scratch_folder() as scratch:
@@ -179,7 +180,7 @@ class ImportProof:
             (context / "questions").write_text("".join(f"{name}\n" for name in modules), encoding="utf-8")
             (context / "answers").touch()
             for file in context.iterdir():
-                file.chmod(0o666)  # whatever the image's USER is
+                file.chmod(0o666)  # readable and writable for any USER of the image
             dockerfile = scratch / "Dockerfile"
             dockerfile.write_text(_dockerfile(python.start, seconds), encoding="utf-8")
             out = scratch / "out"
@@ -198,24 +199,25 @@ class ImportProof:
             except BuildFailedError as error:
                 if not _OF_THE_IMAGE.search(error.message):
                     raise
-                said = "\n".join(error.log_tail) or error.message.rpartition(" failed: ")[2]
+                output = "\n".join(error.log_tail) or error.message.rpartition(" failed: ")[2]
                 return tuple(
-                    Answer(start=python.start, module=name, outcome=_NOT_STARTED, said=said) for name in modules
+                    Answer(start=python.start, module=name, outcome=_NOT_STARTED, said=output) for name in modules
                 )
             return tuple(read_answers((out / "answers").read_bytes(), python.start, modules))
 
     def _whose(
-        self, by_start: Mapping[str, PythonEnvironment], asked: Iterable[tuple[str, MissingObject]]
+        self, by_start: Mapping[str, PythonEnvironment], requests: Iterable[tuple[str, MissingObject]]
     ) -> tuple[tuple[Owned, ...], ...]:
-        """Where the chain's image has what is missing in an environment, for each that is asked."""
+        """Look up what is missing in each environment in the chain's image."""
         questions = [
-            Question(kind=missing.kind, name=missing.name, folders=by_start[start].folders) for start, missing in asked
+            Question(kind=missing.kind, name=missing.name, folders=by_start[start].folders)
+            for start, missing in requests
         ]
         return whose(self._builder, self._emit, self._step, self._chain, questions, self._contexts)
 
 
 def _dockerfile(start: str, seconds: float) -> str:
-    """Runs the imports: what a container writes is gone, but for the answers."""
+    """Return the Dockerfile that runs the imports; only the answers of the container are kept."""
     program = "/.chainbuild-imports"
     command = [start, "-B", "-X", "faulthandler", f"{program}/try_imports.py", f"{program}/questions"]
     command += ["/.chainbuild-answers", str(seconds)]
@@ -233,48 +235,48 @@ def _dockerfile(start: str, seconds: float) -> str:
 
 
 def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Answer]:
-    """The answers, one for each module, in order. Errors: `ChainbuildError` where one is lacking (a bug)."""
-    found: dict[str, dict[str, Any]] = {}
+    """Yield the answers, one for each module, in order. Errors: `ChainbuildError` if one is missing (a bug)."""
+    documents: dict[str, dict[str, Any]] = {}
     try:
         for line in raw.splitlines():
             document = json.loads(line)
-            found[str(document["module"])] = document
+            documents[str(document["module"])] = document
         for module in modules:
-            document = found[module]
+            document = documents[module]
             yield Answer(
                 start=start,
                 module=module,
                 outcome=str(document["outcome"]),
                 code=int(document["code"]),
                 errors=tuple(
-                    Raised(**{key: str(one[key]) for key in ("type", "message", "module", "file")})
-                    for one in document["errors"]
+                    Raised(**{key: str(cause[key]) for key in ("type", "message", "module", "file")})
+                    for cause in document["errors"]
                 ),
                 said=str(document["said"]),
             )
     except (ValueError, KeyError, TypeError) as error:
-        raise ChainbuildError(f"the imports in the image gave no answer ({error!r})") from error
+        raise ChainbuildError(f"the imports in the image returned no valid answer ({error!r})") from error
 
 
-# Telling --------------------------------------------------------------------------------------------------------------
+# Formatting -----------------------------------------------------------------------------------------------------------
 
 
 def _blamed(answer: Answer, python: PythonEnvironment) -> tuple[MissingObject, ...]:
-    """What a failed import lacks, the likeliest first."""
+    """Return the objects that a failed import lacks, the likeliest first."""
     if answer.outcome == _NOT_STARTED and python.missing:
         return (MissingObject(kind="path", name=python.missing),)
     return missing_files(answer.errors, "" if answer.errors else answer.said)
 
 
-def _told(answers: Iterable[Answer], files: Mapping[Answer, tuple[Owned, ...]] | None = None) -> Iterator[str]:
-    """A line for each reason, with the modules that fail for it. `files`: what the chain's image has instead."""
+def _described(answers: Iterable[Answer], files: Mapping[Answer, tuple[Owned, ...]] | None = None) -> Iterator[str]:
+    """Yield a line for each reason, with the modules that fail for it. `files`: the missing files in the chain's image."""
     groups: dict[tuple[str, str, tuple[Owned, ...]], list[str]] = {}
-    for one in answers:
-        where = (files or {}).get(one, ())
-        groups.setdefault((one.start, one.in_words, where), []).append(one.module)
+    for answer in answers:
+        where = (files or {}).get(answer, ())
+        groups.setdefault((answer.start, answer.in_words, where), []).append(answer.module)
     for (start, why, where), modules in groups.items():
         names = ", ".join(modules[:_SHOWN_MODULES])
         if len(modules) > _SHOWN_MODULES:
             names += f" and {len(modules) - _SHOWN_MODULES} more"
-        there = f"; the chain's image has {' or '.join(map(str, where))}" if where else ""
-        yield f"{names} ({start}): {why}{there}"
+        replacement = f"; the chain's image has {' or '.join(map(str, where))}" if where else ""
+        yield f"{names} ({start}): {why}{replacement}"

@@ -1,7 +1,7 @@
-"""The proof of an image: every ELF file has its libraries and symbol versions in the image, and its configuration can start.
+"""Prove an image: every ELF file has its libraries and symbol versions in the image, and its configuration can start.
 
-The look into the image runs natively, in a build stage on the builder's own platform, whatever platform the image is
-for; its report comes back as a file.
+The analysis of the image runs natively, in a build stage on the builder's own platform, whatever the image's platform;
+its report is exported as a file.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SCHEMA = "chainbuild.proof/1"
 
 
 class Builder(Protocol):
-    """What runs the look; `buildx.BuildxDriver` is the real one."""
+    """Runs the analysis; implemented by `buildx.BuildxDriver`."""
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build and export."""
 
 
 class PythonEnvironment(Struct, frozen=True, kw_only=True):
-    """A Python environment of the image and what is to be imported in it, as `minimize/pythons.py` has it."""
+    """A Python environment of the image and the modules to import in it, as in `minimize/pythons.py`."""
 
     start: str
     missing: str
@@ -51,7 +51,7 @@ class PythonEnvironment(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What the look found: lines for people, how many files were looked at, unpacked bytes of the image."""
+    """The findings: texts for people, the number of checked files, the unpacked bytes of the image."""
 
     errors: tuple[str, ...]
     warnings: tuple[StepWarning, ...]
@@ -59,33 +59,35 @@ class Report(Struct, frozen=True, kw_only=True):
     unpacked: int
     seconds: float
     bill: bytes = b""
-    """The bill of materials of the whole image, as SPDX 2.3 JSON; empty where none was made."""
+    """The bill of materials of the whole image, as SPDX 2.3 JSON; empty if none was created."""
     pythons: tuple[PythonEnvironment, ...] = ()
     configuration: Configuration | None = None
-    """What was found of the image's configuration; None if the look was by an earlier program."""
+    """The findings for the image's configuration; None if an earlier version created the report."""
 
     @property
     def all_errors(self) -> tuple[str, ...]:
-        """What is wrong with the libraries and with the configuration."""
+        """Return the errors of the libraries and of the configuration."""
         faults = self.configuration.faults if self.configuration else ()
         return (*self.errors, *(fault.text for fault in faults))
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """Return a line for people."""
         if self.errors:
-            return f"{len(self.errors)} of what {self.checked} ELF files need is not in the image"
+            missing = plural(len(self.errors), "library or symbol version", "libraries or symbol versions")
+            verb = "is" if len(self.errors) == 1 else "are"
+            return f"{missing} needed by the image's {self.checked} ELF files {verb} missing"
         return f"{self.checked} ELF files have all that they need"
 
     def as_json(self, image: str, platform: str) -> str:
-        """The report as a JSON document."""
+        """Return the report as a JSON document."""
         document = {
             "schema": SCHEMA,
             "image": image,
             "platform": platform,
             "errors": self.all_errors,
             "configuration": self.configuration.summary if self.configuration else "",
-            "warnings": [str(one) for one in self.warnings],
+            "warnings": [str(warning) for warning in self.warnings],
             "checked": self.checked,
             "unpacked": self.unpacked,
             "seconds": self.seconds,
@@ -107,10 +109,10 @@ def look(
     python_path: str = "",
     name: str = "image",
 ) -> Report:
-    """Run the look into `image`, whose configuration is `config`; what `baseline` has too is that image's own affair.
+    """Analyse `image`, whose configuration is `config`; problems that `baseline` has too are that image's own.
 
-    `contexts` replace the images that the proof's Dockerfile names, pinned; `name` is what the bill of materials calls
-    the image. Errors: those of a build.
+    `contexts` replace the images that the proof's Dockerfile names, pinned; `name` is the image's name in the bill of
+    materials. Errors: those of a build.
     """
     dockerfile = proof_path()
     with scratch_folder() as scratch:
@@ -143,7 +145,7 @@ def look(
 
 
 def read_report(raw: bytes) -> Report:
-    """Read the look's report (`chainbuild.verify/1`). Errors: `ChainbuildError` where it is none (a bug)."""
+    """Read the analysis report (`chainbuild.verify/1`). Errors: `ChainbuildError` if it is malformed (a bug)."""
     try:
         document: dict[str, Any] = json.loads(raw)
         findings = [(str(item["severity"]), item) for item in document["findings"]]
@@ -159,23 +161,23 @@ def read_report(raw: bytes) -> Report:
             seconds=float(document["seconds"]),
             pythons=tuple(
                 PythonEnvironment(
-                    start=str(one["start"]),
-                    missing=str(one["missing"]),
-                    folders=tuple(str(path) for path in one["folders"]),
-                    modules=tuple(str(name) for name in one["modules"]),
+                    start=str(environment["start"]),
+                    missing=str(environment["missing"]),
+                    folders=tuple(str(path) for path in environment["folders"]),
+                    modules=tuple(str(name) for name in environment["modules"]),
                 )
-                for one in document.get("pythons", ())
+                for environment in document.get("pythons", ())
             ),
             configuration=read_configuration(document.get("configuration")),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ChainbuildError(f"the look into the image gave no report ({error!r})") from error
+        raise ChainbuildError(f"the analysis of the image returned no valid report ({error!r})") from error
 
 
 def require(report: Report, image: str, platform: str, configuration: tuple[str, ...] = ()) -> None:
-    """Refuse an image that is not proven: by its libraries, or by what is wrong with its configuration.
+    """Raise an error if an image is not proven, because of its libraries or its configuration.
 
-    `platform` is as in names of args files. Errors: `NotProvenError` with all of it.
+    `platform` is spelled as in names of args files. Errors: `NotProvenError` with all findings.
     """
     errors = (*report.errors, *configuration)
     if not errors:
@@ -185,12 +187,12 @@ def require(report: Report, image: str, platform: str, configuration: tuple[str,
     hints = []
     if report.errors:
         hints.append(
-            "Bring what is missing (ADDITIONAL_LIB_LOCATIONS, ADDITIONAL_FILES, PRODUCTION_PACKAGES), or take a PRODUCTION"
-            " image as new as the BASE."
+            "Add the missing files with ADDITIONAL_LIB_LOCATIONS, ADDITIONAL_FILES or PRODUCTION_PACKAGES, or use a PRODUCTION"
+            " image that is as new as the BASE."
         )
     if configuration:
-        reasons.append(f"its configuration cannot start ({plural(len(configuration), 'reason')})")
-        hints.append(f"PROVE_CONFIGURATION=0 in production-{platform}-args turns off the check of the configuration.")
+        reasons.append(f"a container with its configuration cannot start ({plural(len(configuration), 'reason')})")
+        hints.append(f"PROVE_CONFIGURATION=0 in production-{platform}-args turns off this check of the configuration.")
     raise NotProvenError(
         f"{image} is not proven: {'; '.join(reasons)}",
         hint=" ".join(hints),

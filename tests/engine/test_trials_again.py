@@ -77,7 +77,7 @@ def test_an_image_has_the_test_of_its_step_or_any_other(place: Place) -> None:
     assert again(place, place.base, "--with", "mine", "--plain").code == 0
     other = again(place, place.base, "--with", "other", "--plain")
     assert other.code == 5, other.told()
-    assert "its test other failed" in other.err
+    assert "the test other failed" in other.err
 
 
 def test_images_that_are_not_there_are_told_together(place: Place) -> None:

@@ -1,1 +1,1 @@
-"""The traced proof: what tests opened in the chain's image and production lacks."""
+"""The traced proof: paths that tests opened in the chain's image and production lacks."""

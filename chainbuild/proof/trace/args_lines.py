@@ -1,7 +1,7 @@
-"""Add words to `ADDITIONAL_FILES` in an option's args file, and change nothing else in it.
+"""Add values to `ADDITIONAL_FILES` in an option's args file, and change nothing else in it.
 
-The file keeps its comments, blank lines, order, byte order mark, line ends and mode. Words are appended to the line that is
-there, with the separator that it uses (see `minimize/lists.py`); without one, a line is appended.
+The file keeps its comments, blank lines, order, byte order mark, line ends and mode. Values are appended to the
+existing line, with the separator that it uses (see `minimize/lists.py`); if there is none, a line is appended.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _BOM: Final = "\ufeff"
 
 
 def args_file(option: Path, platform: Platform) -> Path:
-    """Return the file that sets `ADDITIONAL_FILES` for a platform, or in which a line for it belongs.
+    """Return the file that sets `ADDITIONAL_FILES` for a platform, or the file to which the line is added.
 
-    A file of either stage may have it, and that of production wins (see docs/args-files.md). The platform may be spelled in
-    any way. If there is no file yet, it is `minimize-<platform>-args`.
+    A file of either stage may set it, and production's wins (see docs/args-files.md). Any spelling of the platform is
+    accepted. If there is no file yet, it is `minimize-<platform>-args`.
     """
     present = {
         stage: path
@@ -53,9 +53,9 @@ def _sets_it(path: Path) -> bool:
 
 
 def with_words(raw: bytes, words: Sequence[ListWord], shown: str) -> bytes:
-    """Return the content of an args file with these words in its `ADDITIONAL_FILES`. Words that are there are not repeated.
+    """Return the content of an args file with these values added to its `ADDITIONAL_FILES`, without duplicates.
 
-    Errors: `WrongUseError` with everything that is wrong in the file, or if the value is taken from the environment.
+    Errors: `WrongUseError` with every problem of the file, or if the value is taken from the environment.
     """
     _, problems = parse_args(raw, shown, {NAME: ""})
     if problems:
@@ -73,8 +73,8 @@ def with_words(raw: bytes, words: Sequence[ListWord], shown: str) -> bytes:
                     Problem(
                         path=shown,
                         line=number + 1,
-                        message=f"{NAME} takes its value from the environment, so nothing can be added to it here",
-                        hint=f"Write {NAME}=VALUE, or add to the environment's value: {as_list(words)}",
+                        message=f"{NAME} takes its value from the environment and cannot be changed here",
+                        hint=f"Set {NAME}=VALUE in the file, or add these values to the environment variable: {as_list(words)}",
                     )
                 ]
             )
@@ -86,13 +86,13 @@ def with_words(raw: bytes, words: Sequence[ListWord], shown: str) -> bytes:
 
 
 def _key(line: str) -> str:
-    """The key that a line sets; empty if it sets none."""
+    """Return the key that a line sets; empty if it sets none."""
     entry = line.removeprefix(_BOM).removesuffix("\r")
     return "" if entry.lstrip().startswith("#") else entry.partition("=")[0]
 
 
 def _separator(lines: Iterable[str]) -> str:
-    """What separates words in this file: in the list itself, else in another one; else a space."""
+    """Return the separator of values in this file: that of the list itself, else that of another list; else a space."""
     values = {_key(line): line.removesuffix("\r").partition("=")[2] for line in lines}
     for name in _LISTS:
         match = _BETWEEN.match(values.get(name, "").lstrip(" \t,"))
@@ -107,14 +107,14 @@ def _extended(value: str, words: Sequence[ListWord], separator: str) -> str:
     if not more:
         return value
     start = _ENDING.sub("", value)
-    # A last backslash belongs to no word, and would make the separator a part of one.
+    # A trailing backslash belongs to no value, and would make the separator part of one.
     if (len(start) - len(start.rstrip("\\"))) % 2:
         start = start[:-1]
     return f"{start}{separator}{more}" if start.strip() else more
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; one that is there keeps its mode and owner, and a link stays a link.
+    """Write a file atomically; an existing file keeps its mode and owner, and a link stays a link.
 
     Errors: `WrongUseError` if it cannot be written.
     """
@@ -135,4 +135,6 @@ def replace_file(path: Path, content: bytes) -> None:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        raise WrongUseError(f"{path} cannot be written: {error.strerror}", hint="Add the line yourself.") from error
+        raise WrongUseError(
+            f"cannot write {path}: {error.strerror}", hint="Make the file writable, or add the line yourself."
+        ) from error

@@ -1,8 +1,9 @@
-"""The traced proof of a production image: what its tests open in the chain's image is there.
+"""The traced proof of a production image: it has what its tests open in the chain's image.
 
-The test is the production image's own. If there is none, the tests of the chain's steps are taken, as far as they pass in the
-production image; with `PROVE_TRACE=all` both are. A path that is missing fails the proof, with its package and the line that
-brings it. It does not if its test fails in the chain's image: what such a test did until then says little, so it is a warning.
+The test is the production image's own. If there is none, the tests of the chain's steps are used, if they pass in the
+production image; with `PROVE_TRACE=all` both are used. A missing path fails the proof, with its package and the line
+that adds it, unless its test fails in the chain's image: the accesses of a failing test prove little, so this is a
+warning.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ if TYPE_CHECKING:
 
 VERDICT: Final = "trace"
 SWITCH: Final = "PROVE_TRACE"
-"""The build argument of the production stage: `0` turns the proof off; `all` proves by the tests of the chain's steps too."""
+"""The build argument of the production stage: `0` turns off the proof; `all` also uses the tests of the chain's steps."""
 IGNORE: Final = "TRACE_IGNORE"
-"""The build argument of the production stage with patterns of paths that do not count."""
+"""The build argument of the production stage with patterns of paths to ignore."""
 _NOT_TRACED: Final = "not traced"
 _DOUBT: Final = "warning: "
 _TESTS_NOTE: Final = "traced_tests"
 
 
 class TraceVerdicts(Struct, frozen=True, kw_only=True):
-    """What a record keeps of the proof: its verdict, and by which tests it was given."""
+    """The proof's entries in a record: its verdict, and the tests that gave it."""
 
     verdicts: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -54,12 +55,12 @@ class TraceProof:
         self._emit = emit
 
     def prove(self, step: Step, image: RemoteImage, chain: RemoteImage, contexts: Mapping[str, str]) -> TraceVerdicts:
-        """Prove the image of a production step; return what its record keeps, nothing if there is no test.
+        """Prove the image of a production step; return the entries for its record, empty if there is no test.
 
-        `chain` is the chain's last image. `contexts` replace the images that the proof's Dockerfile names, pinned. Errors:
-        `NotProvenError` with the missing paths, their packages and the line for `minimize-<platform>-args`.
+        `chain` is the chain's last image. `contexts` replace the images that the proof's Dockerfile names, pinned.
+        Errors: `NotProvenError` with the missing paths, their packages and the line for `minimize-<platform>-args`.
         """
-        # Late: a run that builds nothing traces nothing.
+        # Imported late: a run that builds nothing traces nothing.
         from chainbuild.proof.trace.runs import NotTraceableError, TraceTarget, trace
 
         values = switches(step) if step.traced or step.test else {}
@@ -91,7 +92,7 @@ class TraceProof:
 
     def _judge(self, step: Step, report: TraceReport, kept: Mapping[str, str]) -> TraceVerdicts:
         judged = {test.name for test in report.tests if test.traced and test.passed}
-        missing = tuple(one for one in report.missing if not judged.isdisjoint(one.tests))
+        missing = tuple(lost for lost in report.missing if not judged.isdisjoint(lost.tests))
         ignored = f"{plural(len(report.ignored), 'missing path')} left out by {IGNORE}"
         notes = (*notes_on(report, judged), *((ignored,) if report.ignored else ()))
         if not missing:
@@ -109,7 +110,7 @@ class TraceProof:
         summary = (
             f"{len(missing)} of {plural(report.paths, 'path')} that tests use in the chain's image are not in this one"
         )
-        shown = tuple(str(one) for one in missing[:SHOWN_FINDINGS])
+        shown = tuple(str(lost) for lost in missing[:SHOWN_FINDINGS])
         more = len(missing) - len(shown)
         findings = (*shown, *((f"and {more} more",) if more else ()))
         self._emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=summary, findings=findings + notes))
@@ -123,9 +124,9 @@ class TraceProof:
 
 
 def tests_of(step: Step, values: Mapping[str, str | None]) -> tuple[ImageTest, ...]:
-    """Return the tests by which a production step is proven, its own last: that one, or if there is none those of the chain.
+    """Return the tests by which a production step is proven, its own last: its own test, or the chain's if it has none.
 
-    `values` are those of the build arguments. With `PROVE_TRACE=all` the chain's tests count in any case.
+    `values` are the values of the build arguments. With `PROVE_TRACE=all` the chain's tests always count.
     """
     if not is_on(values, SWITCH):
         return ()
@@ -135,12 +136,12 @@ def tests_of(step: Step, values: Mapping[str, str | None]) -> tuple[ImageTest, .
 
 
 def digest_of(tests: Iterable[ImageTest]) -> str:
-    """Return what stands in a record for the tests as they are now."""
+    """Return the digest of the current tests that a record stores."""
     return hashlib.sha256(" ".join(test.digest for test in tests).encode("ascii")).hexdigest()
 
 
 def trace_stands(step: Step, record: Record) -> bool:
-    """Whether the proof of a recorded image is by the tests as they are now, or there is nothing to prove."""
+    """Return whether the current tests gave a recorded image its proof, or there is nothing to prove."""
     if step.kind is not StepKind.PRODUCE or not (step.traced or step.test):
         return True
     tests = tests_of(step, switches(step))
@@ -148,28 +149,28 @@ def trace_stands(step: Step, record: Record) -> bool:
 
 
 def line_for(report: TraceReport, missing: tuple[MissingPath, ...]) -> str:
-    """The line for an args file that brings these paths; empty if there is none."""
-    words = [ListWord(text=one.pattern) for one in report.additions_for(missing)]
+    """Return the line for an args file that adds these paths; empty if there is none."""
+    words = [ListWord(text=addition.pattern) for addition in report.additions_for(missing)]
     return f"ADDITIONAL_FILES={as_list(words)}" if words else ""
 
 
 def notes_on(report: TraceReport, judged: set[str]) -> Iterator[str]:
-    """What else is worth a line: tests that were not traced, or that fail in the chain's image, and limits."""
+    """Yield notes about tests that were not traced, or that fail in the chain's image, and about limits."""
     for test in report.tests:
         if test.status == "skipped":
-            yield f"{test.name} does not pass in this image, so it is a test of the chain alone"
+            yield f"{test.name} does not pass in this image, so it only tests the chain"
         elif not test.traced:
-            yield f"{_DOUBT}{test.name} is not traced: {_why(test)}"
+            yield f"{_DOUBT}{test.name} was not traced: {_why(test)}"
         elif not test.passed:
-            paths = [one.path for one in report.missing if test.name in one.tests and judged.isdisjoint(one.tests)]
-            told = (
-                f"; until then it used {', '.join(paths[:3])}, which {'are' if len(paths) > 1 else 'is'} not in this one"
+            paths = [path.path for path in report.missing if test.name in path.tests and judged.isdisjoint(path.tests)]
+            details = (
+                f"; before that it used {', '.join(paths[:3])}, which {'are' if len(paths) > 1 else 'is'} missing in this one"
                 if paths
                 else ""
             )
-            yield f"{_DOUBT}{test.name} {test.ending} in the chain's image, so it proves nothing{told}"
+            yield f"{_DOUBT}{test.name} {test.ending} in the chain's image, so it proves nothing{details}"
         elif test.cut:
-            yield f"{_DOUBT}{test.name} does more than is read of a trace"
+            yield f"{_DOUBT}{test.name} exceeds the limits of a trace"
 
 
 def _why(test: TracedTest) -> str:
@@ -181,9 +182,9 @@ def _hint(step: Step, report: TraceReport, missing: tuple[MissingPath, ...]) -> 
     args = f"{step.platform.name}-args"
     line = line_for(report, missing)
     bring = (
-        f"Add to minimize-{args}: {line}" if line else f"Bring what is missing by ADDITIONAL_FILES in minimize-{args}"
+        f"Add to minimize-{args}: {line}" if line else f"Add the missing paths to ADDITIONAL_FILES in minimize-{args}"
     )
     return (
-        f"{bring}\n(chainbuild minimize trace {step.option} --write does it.) A path that need not be there goes into {IGNORE}"
-        f" in production-{args}; {SWITCH}=0 there turns this proof off."
+        f"{bring}\n('chainbuild minimize trace {step.option} --write' does this.) Add paths that may be missing to {IGNORE}"
+        f" in production-{args}; {SWITCH}=0 there turns off this proof."
     )

@@ -1,4 +1,4 @@
-"""The report of a traced run (`chainbuild.trace/1`), as `minimize/trace/report.py` writes it, read into values."""
+"""Read the report of a traced run (`chainbuild.trace/1`), as `minimize/trace/report.py` writes it, into values."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ _KINDS: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi
 
 
 class TracedPackage(Struct, frozen=True, kw_only=True):
-    """The package that a path is of, in the chain's image; without a name if there is none."""
+    """The package that owns a path in the chain's image; without a name if there is none."""
 
     kind: str = ""
     name: str = ""
     version: str = ""
 
     def __str__(self) -> str:
-        """The package in words."""
+        """Return the package as part of a sentence."""
         return f"of {self.title}" if self.name else "of no package"
 
     @property
     def title(self) -> str:
-        """The package as a heading."""
+        """Return the package as a heading."""
         return f"{_KINDS.get(self.kind, self.kind)} {self.name} {self.version}".rstrip() if self.name else "no package"
 
 
 class TracedTest(Struct, frozen=True, kw_only=True):
-    """How a test ended in the chain's image (`status`), and in the production image (`produced`, empty if not run there).
+    """The results of a test in the chain's image (`status`), and in the production image (`produced`, empty if not run there).
 
-    A status is an exit code, `late`, `skipped` (it did not pass in the production image) or `none`. `paths` is how many
-    paths count. If not `traced`, strace did not work, and `said` is what it complained of. `cut`: a limit was reached.
+    A status is an exit code, `late`, `skipped` (it did not pass in the production image) or `none`. `paths` is the
+    number of paths that count. If not `traced`, strace did not work, and `said` is its error output. `cut`: a limit was
+    reached.
     """
 
     name: str
@@ -47,22 +48,22 @@ class TracedTest(Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether the test passed in the chain's image."""
+        """Return whether the test passed in the chain's image."""
         return self.status == "0"
 
     @property
     def ending(self) -> str:
-        """How the test failed in the chain's image, in words."""
+        """Return how the test failed in the chain's image."""
         return _ending(self.status)
 
     @property
     def ending_in_production(self) -> str:
-        """How the test failed in the production image, in words."""
+        """Return how the test failed in the production image."""
         return _ending(self.produced)
 
 
 class MissingPath(Struct, frozen=True, kw_only=True):
-    """A path of the chain's image that the production image does not have, and which tests and which program used it.
+    """A path of the chain's image that the production image lacks, and the tests and the program that used it.
 
     `action` is `opened`, `listed`, `entered` or `executed`.
     """
@@ -74,14 +75,14 @@ class MissingPath(Struct, frozen=True, kw_only=True):
     package: TracedPackage
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return a line for people."""
         return (
             f"{self.path}, {self.package}: {self.action} by {self.program or self.tests[0]} ({', '.join(self.tests)})"
         )
 
 
 class Addition(Struct, frozen=True, kw_only=True):
-    """A word for `ADDITIONAL_FILES`: a pattern, the package it is of, and the missing paths that it brings."""
+    """A value for `ADDITIONAL_FILES`: a pattern, its package, and the missing paths that it adds."""
 
     path: str
     pattern: str
@@ -90,7 +91,7 @@ class Addition(Struct, frozen=True, kw_only=True):
 
 
 class TraceReport(Struct, frozen=True, kw_only=True):
-    """What was traced: how many different paths count, the tests, what is missing, and what to keep for that."""
+    """A trace: the number of different paths that count, the tests, the missing paths, and the values that add them."""
 
     paths: int
     tests: tuple[TracedTest, ...]
@@ -99,24 +100,24 @@ class TraceReport(Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
 
     def additions_for(self, missing: tuple[MissingPath, ...]) -> tuple[Addition, ...]:
-        """The words that bring any of these paths."""
-        paths = {one.path for one in missing}
-        return tuple(one for one in self.additions if not paths.isdisjoint(one.brings))
+        """Return the values that add any of these paths."""
+        paths = {item.path for item in missing}
+        return tuple(item for item in self.additions if not paths.isdisjoint(item.brings))
 
     def by_package(self) -> dict[TracedPackage, list[MissingPath]]:
-        """The missing paths by package, those of no package last."""
-        found: dict[TracedPackage, list[MissingPath]] = {}
-        for one in sorted(self.missing, key=lambda one: (not one.package.name, one.package.name, one.path)):
-            found.setdefault(one.package, []).append(one)
-        return found
+        """Return the missing paths by package; those without a package come last."""
+        groups: dict[TracedPackage, list[MissingPath]] = {}
+        for path in sorted(self.missing, key=lambda path: (not path.package.name, path.package.name, path.path)):
+            groups.setdefault(path.package, []).append(path)
+        return groups
 
 
 def _ending(status: str) -> str:
-    return "takes too long" if status == "late" else f"fails (exit code {status})"
+    return "times out" if status == "late" else f"fails (exit code {status})"
 
 
 def read_trace_report(raw: bytes) -> TraceReport:
-    """Read a report. Errors: `ChainbuildError` if it has another form (a bug)."""
+    """Read a report. Errors: `ChainbuildError` if it is malformed (a bug)."""
     try:
         document = limits.read_object(raw, "the report of the traced tests", "trace.json", has_file_names=True)
         return TraceReport(
@@ -155,7 +156,7 @@ def read_trace_report(raw: bytes) -> TraceReport:
             ignored=_texts(document["ignored"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ChainbuildError(f"the traced tests gave no report ({error!r})") from error
+        raise ChainbuildError(f"the traced tests returned no valid report ({error!r})") from error
 
 
 def _texts(rows: Any) -> tuple[str, ...]:

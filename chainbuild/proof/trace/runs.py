@@ -1,9 +1,9 @@
-"""Run tests in the chain's image under strace, through the builder, and compare what they opened with another image.
+"""Run tests in the chain's image under strace, with the builder, and compare the accessed paths with another image.
 
-Everything is one build of `utilities/Dockerfile-trace`, with stages for the tests in it. Each test runs in a container of
-its own that is thrown away, one after the other, with the image's ENV, USER and WORKDIR. strace comes in by a mount and runs
-natively, on the builder's platform: of an emulated program it sees what its emulator asks the kernel for, which is what the
-program asked for. So one tracer serves all platforms, and neither image is changed nor has to have anything.
+Everything is a single build of `utilities/Dockerfile-trace`, with stages for the tests added. Each test runs in its own
+temporary container, one after the other, with the image's ENV, USER and WORKDIR. strace is mounted and runs natively,
+on the builder's platform: for an emulated program it sees the system calls of the emulator, which are the program's. So
+one tracer works for all platforms, and neither image is changed or needs any files.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 
 SLOWER: Final = 2
-"""How much more time than alone a test gets under strace."""
+"""The factor by which a test's time limit grows under strace."""
 _PLACE: Final = "# TESTS\n"
 _TRACER: Final = "/.chainbuild-tracer"
 _RESULTS: Final = "/.chainbuild-trace"
 _PROGRAM: Final = "/.chainbuild-test"
 _SPARE_SECONDS: Final = 1800.0
-"""What pulling images, installing strace and comparing may take at most."""
+"""The time limit for pulling images, installing strace and comparing, in seconds."""
 _FIRST_LINE: Final = 256
 _KILLED: Final = re.compile(r"exit code: (?:137|143)\b")
 
 
 class NotTraceableError(ChainbuildError):
-    """The builder does not let programs be traced, or strace cannot be had; the message says why.
+    """The builder does not allow tracing, or strace is unavailable; the message has the reason.
 
-    `passing`: another try may end otherwise.
+    `passing`: a retry may succeed.
     """
 
     passing = False
 
 
 class TraceTarget(Struct, frozen=True, kw_only=True):
-    """A test or a command that is traced. With `program` that file is run, else `command`.
+    """A test or a command to trace. If `program` is set, that file is run, otherwise `command`.
 
-    `in_production`: it is run in the production image, too. `only_if_it_passes` there is it traced.
+    `in_production`: also run it in the production image. `only_if_it_passes`: trace it only if it passes there.
     """
 
     name: str
@@ -70,7 +70,7 @@ class TraceTarget(Struct, frozen=True, kw_only=True):
     def of_trial(
         cls, image_test: ImageTest, *, in_production: bool = False, only_if_it_passes: bool = False
     ) -> TraceTarget:
-        """Return the test of a step that `trials.read_trial` read."""
+        """Return the target for a test of a step, as read by `read_image_test`."""
         return cls(
             name=image_test.path.name,
             program=image_test.path,
@@ -82,12 +82,12 @@ class TraceTarget(Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What is executed in the container."""
+        """Return the command that is executed in the container."""
         return self.command if self.program is None else (f"{_PROGRAM}/test",)
 
     @property
     def starts(self) -> str:
-        """The interpreter of the program, if it is a script: the kernel opens it, which no call shows."""
+        """Return the interpreter of the program if it is a script: the kernel opens it, which no call shows."""
         if self.program is None:
             return ""
         with self.program.open("rb") as stream:
@@ -106,10 +106,10 @@ def trace(
     contexts: Mapping[str, str] | None = None,
     ignore: str = "",
 ) -> TraceReport:
-    """Trace the tests in `chain` and report what `production` does not have.
+    """Trace the tests in `chain` and report the paths that `production` lacks.
 
-    `contexts` replace the images that the Dockerfile names, pinned; `ignore` is a list of patterns of paths that do not
-    count. Errors: `NotTraceableError` if strace cannot be had or does not work there; those of a build.
+    `contexts` replace the images that the Dockerfile names, pinned; `ignore` is a list of patterns of paths to ignore.
+    Errors: `NotTraceableError` if strace is unavailable or does not work there; those of a build.
     """
     env = dict(chain.config.env)
     with scratch_folder() as scratch:
@@ -145,19 +145,19 @@ def trace(
 
 
 def _explained(error: BuildFailedError) -> ChainbuildError:
-    """The error of a build, or what it means if it is that of the tracer: a test alone fails no build."""
+    """Return the error of a build, or the tracer's own error if it caused that: a failing test does not fail the build."""
     if "minimize.trace" in error.message or not any(sign in error.message for sign in ("strace", _TRACER)):
         return error
     lines = [line.strip() for line in error.log_tail if line.strip()]
     if _TRACER in error.message:
         if _KILLED.search(error.message):
             return error
-        why, passing = "strace does not start in the containers of this platform", False
+        why, passing = "strace cannot start in containers for this platform", False
     else:
         why, passing = "strace cannot be installed in the tools image", True
-    told = NotTraceableError(f"{why} ({lines[-1]})" if lines else why)
-    told.passing = passing
-    return told
+    failure = NotTraceableError(f"{why} ({lines[-1]})" if lines else why)
+    failure.passing = passing
+    return failure
 
 
 def _write_context(context: Path, tests: Sequence[TraceTarget], folder: str) -> None:
@@ -181,7 +181,7 @@ def _write_context(context: Path, tests: Sequence[TraceTarget], folder: str) -> 
 
 
 def dockerfile_for(tests: Sequence[TraceTarget]) -> str:
-    """Return the Dockerfile that runs the tests. Nothing of it comes from the builder's cache but what they run with."""
+    """Return the Dockerfile that runs the tests; only the tools are taken from the builder's cache, never a test's run."""
     text = shipped("utilities/Dockerfile-trace").read_text(encoding="utf-8")
     before, place, after = text.partition(_PLACE)
     if not place:
@@ -211,7 +211,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _after(previous: str, *, decides: bool = False) -> str:
-    """The mount by which a test waits for the one before it, whose status decides whether it is run (see `run.sh`)."""
+    """Return the mount by which a test waits for the previous one, or whose status decides if it is run (see `run.sh`)."""
     target = "/.chainbuild-produced" if decides else "/.chainbuild-before"
     return f" --mount=type=bind,from={previous},source={_RESULTS},target={target}" if previous else ""
 

@@ -191,14 +191,14 @@ def test_builder_that_cannot_trace_is_an_error(command: World, capsys: pytest.Ca
 
     command.driver.during = refuse
     assert run(["minimize", "trace", "stock", *WORDS]) == ExitCode.NOT_READY
-    assert "strace does not start in the containers" in capsys.readouterr().err
+    assert "strace cannot start in containers" in capsys.readouterr().err
 
 
 def test_strace_that_does_not_work_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.driver.trace = {"tests": [row(traced=False, said="ptrace: Operation not permitted\n")]}
     assert run(["minimize", "trace", "stock", *WORDS]) == ExitCode.NOT_READY
     err = capsys.readouterr().err
-    assert f"error: {PRODUCTION}: production-test is not traced: ptrace: Operation not permitted" in err
+    assert f"error: {PRODUCTION}: production-test was not traced: ptrace: Operation not permitted" in err
 
 
 def test_file_that_cannot_be_extended_is_reported_by_its_line(

@@ -62,7 +62,7 @@ def test_missing_program_is_an_error_with_the_line_that_brings_it(has_apt: bool,
 
 def test_program_that_neither_image_has_is_an_error(tmp_path: object) -> None:
     result, _ = judged(Configuration(summary="", faults=(TINI,)), {})
-    assert result.errors == ("ENTRYPOINT: tini is not in the image; the chain's image does not have it either",)
+    assert result.errors == ("ENTRYPOINT: tini is not in the image; it is missing in the chain's image too",)
 
 
 def test_missing_user_is_an_error_that_asks_nothing() -> None:

@@ -178,7 +178,7 @@ def test_what_fails_its_test_gets_neither_record_nor_name(world: World) -> None:
     error = outcome.failures[BLAS]
     assert isinstance(error, NotProvenError)
     assert error.findings == ("expected 4", "got 5")
-    assert error.message == f"{CHAIN}/{REPOSITORY}:v1-stock-20-blas-amd64: its test blas-test failed"
+    assert error.message == f"{CHAIN}/{REPOSITORY}:v1-stock-20-blas-amd64: the test blas-test failed"
     assert error.where.endswith(BLAS_TEST)
     assert error.hint == ""
     assert "v1-stock-20-blas-amd64" not in world.tags()
@@ -206,7 +206,7 @@ def test_a_test_that_takes_too_long_says_how_it_gets_more(world: World) -> None:
     world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: timeout 0s\n"})
     world.driver.fails_tests[BLAS] = failing()
     error = world.run().failures[BLAS]
-    assert "its test blas-test took longer than 0 s" in error.message
+    assert "the test blas-test took longer than 0 s" in error.message
     assert "# chainbuild: timeout" in error.hint
 
 
@@ -350,9 +350,9 @@ def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("#!/bin/bash\n", "lacks its interpreter /bin/bash"),
-        ("#!/usr/bin/env python3\n", "lacks its interpreter python3"),
-        ("\x7fELF", "link the test statically"),
+        ("#!/bin/bash\n", "lacks the test's interpreter /bin/bash"),
+        ("#!/usr/bin/env python3\n", "lacks the test's interpreter python3"),
+        ("\x7fELF", "Link the test statically"),
     ],
 )
 def test_other_interpreters_are_not_brought(world: World, text: str, hint: str) -> None:

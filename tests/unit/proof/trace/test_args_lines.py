@@ -131,5 +131,5 @@ def test_replaced_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="cannot be written"):
+    with pytest.raises(WrongUseError, match="cannot write"):
         replace_file(tmp_path / "none" / "minimize-amd64-args", b"x")

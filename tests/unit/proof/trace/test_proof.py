@@ -185,8 +185,8 @@ def test_test_that_fails_in_the_chain_proves_nothing_and_warns(world: World) -> 
     assert verdict.findings == ()
     assert doubts(outcome) == (
         (
-            "production-test fails (exit code 1) in the chain's image, so it proves nothing; until then it used"
-            " /srv/a, /usr/lib/file/magic.mgc, which are not in this one"
+            "production-test fails (exit code 1) in the chain's image, so it proves nothing; before that it used"
+            " /srv/a, /usr/lib/file/magic.mgc, which are missing in this one"
         ),
     )
 
@@ -195,20 +195,20 @@ def test_what_a_failing_test_uses_alone_fails_nothing(world: World) -> None:
     world.driver.trace = {"tests": [row(status="late"), row("venv-test")], **missing("production-test")}
     outcome = world.run()
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 1 test"
-    assert "production-test takes too long in the chain's image" in doubts(outcome)[0]
+    assert "production-test times out in the chain's image" in doubts(outcome)[0]
 
 
 def test_strace_that_does_not_work_warns_with_its_words(world: World) -> None:
     world.driver.trace = {"tests": [row(traced=False, said="strace: ptrace: Operation not permitted\n")]}
     outcome = world.run()
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "not traced"
-    assert doubts(outcome) == ("production-test is not traced: strace: ptrace: Operation not permitted",)
+    assert doubts(outcome) == ("production-test was not traced: strace: ptrace: Operation not permitted",)
 
 
 def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
     world.driver.trace = {"tests": [row("blas-test", status="skipped", traced=False, produced="1"), row()]}
     world.run()
-    assert verdicts(world)[0].findings == ("blas-test does not pass in this image, so it is a test of the chain alone",)
+    assert verdicts(world)[0].findings == ("blas-test does not pass in this image, so it only tests the chain",)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
             "x: RUN command -v strace >/dev/null || { apt-get update failed: exit code: 100",
             "strace cannot be installed",
         ),
-        ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "strace does not start in the containers"),
+        ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "strace cannot start in containers"),
     ],
 )
 def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why: str) -> None:
