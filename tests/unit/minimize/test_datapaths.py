@@ -1,4 +1,4 @@
-"""Paths in the data of kept programs: what is reported, what is kept on request, what is noise."""
+"""Paths in the data of kept programs: what is reported, what is kept on request, and what is noise."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def named(report):
     return {row["name"]: row["state"] for row in report["opened"] if row["kind"] == "data"}
 
 
-def test_data_that_a_program_names_is_reported_by_package(tmp_path):
+def test_data_named_by_program_is_reported_by_package(tmp_path):
     files, report = job(tmp_path)
     assert files == {"/usr/local/bin/x"}
     assert named(report) == {"/opt/own/table": "left", "/usr/share/moon/map": "left", "/usr/share/stars": "left"}
@@ -67,7 +67,7 @@ def test_data_that_a_program_names_is_reported_by_package(tmp_path):
     assert fixes(report["warnings"]) == ("KEEP_DATA=stars moon", "ADDITIONAL_FILES=/opt/own/table")
 
 
-def test_data_of_one_package_is_kept_with_what_links_lead_to(tmp_path):
+def test_data_of_package_is_kept_with_link_targets(tmp_path):
     files, report = job(tmp_path, keep_data=("moon",))
     assert files == {"/usr/local/bin/x", "/usr/share/moon/map", "/usr/share/moon/map.1"}
     assert named(report)["/usr/share/moon/map"] == "kept"
@@ -76,13 +76,13 @@ def test_data_of_one_package_is_kept_with_what_links_lead_to(tmp_path):
     assert row["because"] == "/usr/local/bin/x"
 
 
-def test_data_of_all_is_kept_and_nothing_is_left_to_report(tmp_path):
+def test_data_of_all_packages_is_kept_without_report(tmp_path):
     files, report = job(tmp_path, keep_all_data=True)
     assert files == DATA | {"/usr/local/bin/x"}
     assert report["warnings"] == []
 
 
-def test_kept_data_that_is_a_program_brings_what_that_needs_and_names(tmp_path):
+def test_program_kept_as_data_brings_its_needs_and_data(tmp_path):
     chain = {
         "/usr/local/bin/x": program(tail=b"\0/usr/libexec/helper/run\0"),
         "/usr/libexec/helper/run": program("libmore.so", tail=b"\0/opt/own/table\0"),
@@ -93,14 +93,14 @@ def test_kept_data_that_is_a_program_brings_what_that_needs_and_names(tmp_path):
     assert files == {"/usr/local/bin/x", "/usr/libexec/helper/run", "/usr/local/lib/libmore.so", "/opt/own/table"}
 
 
-def test_data_that_is_in_the_result_is_not_reported(tmp_path):
+def test_data_in_result_is_not_reported(tmp_path):
     production = {**GLIBC, "/usr/share/moon/map": b"own", "/opt/own/table": b""}
     files, report = job(tmp_path, CHAIN, production, additional=("/usr/share/stars/a",))
     assert named(report) == {}
     assert files == {"/usr/local/bin/x", "/usr/share/stars/a/catalogue"}
 
 
-def test_packages_that_are_unknown_fail_together_unless_they_may_be_missing(tmp_path):
+def test_unknown_packages_fail_together_unless_optional(tmp_path):
     _, report = job(tmp_path / "a", keep_data=("star", "none", "moon"))
     assert texts(report["errors"]) == [
         "KEEP_DATA: the chain's image has no package star; nearest: stars; write ?star if it may be missing",
@@ -111,7 +111,7 @@ def test_packages_that_are_unknown_fail_together_unless_they_may_be_missing(tmp_
 
 
 @pytest.mark.parametrize("value", ["moon, ?none", "1", "0", ""])
-def test_command_takes_packages_a_switch_or_nothing(tmp_path, value, capsys):
+def test_command_accepts_packages_switch_or_nothing(tmp_path, value, capsys):
     chain = plant(tmp_path / "chain", {**GLIBC, **CHAIN})
     words = ["pack", chain, "--production", plant(tmp_path / "p", GLIBC), "--output", str(tmp_path / "out")]
     assert main([*words, "--report", str(tmp_path / "r"), "--keep-data", value, "--package-records", "0"]) == 0
@@ -159,7 +159,7 @@ def test_noise_is_not_reported(tmp_path, path):
     assert named(job(tmp_path, chain)[1]) == {}
 
 
-def test_folders_without_files_count_only_where_programs_write(tmp_path):
+def test_empty_folders_count_only_if_programs_write_there(tmp_path):
     chain: dict[str, bytes | str | None] = {
         "/usr/local/bin/x": program(tail=b"\0/var/lib/x/spool\0/usr/share/empty\0"),
         "/var/lib/x/spool": None,
@@ -168,7 +168,7 @@ def test_folders_without_files_count_only_where_programs_write(tmp_path):
     assert named(job(tmp_path, chain)[1]) == {"/var/lib/x/spool": "left"}
 
 
-def test_paths_in_scripts_and_settings_count_and_libraries_among_them(tmp_path):
+def test_paths_in_scripts_and_settings_count_even_libraries(tmp_path):
     chain = {
         "/usr/local/bin/x": b"#!/bin/sh\n# /opt/a/comment\n. /opt/a/functions; cat '/opt/a/b c'\n",
         "/etc/ssl/x.cnf": b"module = /opt/a/plug.so\npattern = /opt/b/*.conf\n",
@@ -181,7 +181,7 @@ def test_paths_in_scripts_and_settings_count_and_libraries_among_them(tmp_path):
     assert set(named(job(tmp_path, chain)[1])) == {"/opt/a/functions", "/opt/a/plug.so", "/opt/b"}
 
 
-# What stands in constant data -------------------------------------------------------------------------------------------
+# Strings in constant data -----------------------------------------------------------------------------------------------
 
 
 def scanned(tmp_path, data: bytes) -> Constants:
@@ -192,7 +192,7 @@ def scanned(tmp_path, data: bytes) -> Constants:
     return constants_of(str(path), elf)
 
 
-def test_constants_are_names_and_paths_between_two_zero_bytes(tmp_path):
+def test_constants_are_names_and_paths_between_zero_bytes(tmp_path):
     data = b"\0/a/b\0x/c/d\0/e/f:/g/h;/i\0/j k/l\0/m/n%s\0libx.so.2\0/o/liby.so\0/p/q/\0"
     found = scanned(tmp_path, program("libz.so", tail=data))
     assert found.libraries == ("/o/liby.so", "libx.so.2")
@@ -213,7 +213,7 @@ def test_constants_are_limited(tmp_path, monkeypatch):
 
 
 @given(st.binary(max_size=4000))
-def test_paths_in_any_text_are_absolute_and_have_two_parts(text):
+def test_paths_in_arbitrary_text_are_absolute_with_two_parts(text):
     for path in paths_in_text(text):
         assert path.startswith("/")
         assert path.count("/") >= 2
@@ -221,12 +221,12 @@ def test_paths_in_any_text_are_absolute_and_have_two_parts(text):
 
 
 @given(st.lists(st.from_regex(rb"/[a-z][a-z0-9._-]{0,20}(/[a-z0-9._-]{1,20}){1,5}", fullmatch=True), max_size=20))
-def test_paths_that_are_laid_into_data_are_found_again(tmp_path_factory, paths):
+def test_paths_embedded_in_data_are_found(tmp_path_factory, paths):
     found = scanned(tmp_path_factory.mktemp("x"), program(tail=b"\0" + b"\0".join(paths) + b"\0"))
     assert {path.decode() for path in paths} == set(found.paths)
 
 
 @given(st.binary(max_size=3000))
-def test_any_bytes_in_data_break_nothing(tmp_path_factory, data):
+def test_arbitrary_bytes_in_data_never_raise(tmp_path_factory, data):
     found = scanned(tmp_path_factory.mktemp("x"), program(tail=data))
     assert list(found.paths) == sorted(set(found.paths))

@@ -1,4 +1,4 @@
-"""What programs load by name: small chain roots -> what is kept, what is told."""
+"""What programs load by name in small chain roots: what is kept, and what is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMED = {
 }
 
 
-def test_a_library_that_is_named_in_data_is_told_and_not_kept(tmp_path):
+def test_library_named_in_data_is_reported_and_not_kept(tmp_path):
     files, report, opened = job(tmp_path, NAMED)
     assert files == {"/usr/local/bin/x", "/usr/local/lib/liba.so.1"}
     assert opened == [("libdeep.so", "dlopen", "left"), ("libplug.so.2", "dlopen", "left")]
@@ -51,7 +51,7 @@ def test_a_library_that_is_named_in_data_is_told_and_not_kept(tmp_path):
     ]
 
 
-def test_and_is_kept_with_all_that_it_needs_on_request(tmp_path):
+def test_library_named_in_data_is_kept_with_needs_on_request(tmp_path):
     files, report, opened = job(tmp_path, NAMED, keep_dlopen=True)
     names = ("liba.so.1", "libplug.so.2", "libmore.so", "libdeep.so")
     assert files == {"/usr/local/bin/x", *(f"/usr/local/lib/{name}" for name in names)}
@@ -59,14 +59,14 @@ def test_and_is_kept_with_all_that_it_needs_on_request(tmp_path):
     assert texts(report["warnings"]) == []
 
 
-def test_what_the_production_image_has_is_its_own(tmp_path):
+def test_library_of_production_is_not_kept(tmp_path):
     production = {**GLIBC, f"{LIB}/libplug.so.2": library("libplug.so.2"), f"{LIB}/liba.so.1": library("liba.so.1")}
     files, _, opened = job(tmp_path, NAMED, production, keep_dlopen=True)
     assert files == {"/usr/local/bin/x"}
     assert opened == [("libplug.so.2", "dlopen", "production")]
 
 
-def test_names_that_wheels_leave_behind_are_no_names(tmp_path):
+def test_original_names_of_wheel_libraries_are_ignored(tmp_path):
     chain = {
         "/usr/local/bin/x": program("liba-0a1b2c3d-11223344.so.1", tail=b"\0liba.so.1\0", runpath="/opt/l"),
         "/opt/l/liba-0a1b2c3d-11223344.so.1": library("liba-0a1b2c3d-11223344.so.1"),
@@ -87,7 +87,7 @@ GIO = {
 }
 
 
-def test_plugins_come_with_the_library_that_loads_them_and_with_no_other(tmp_path):
+def test_plugins_are_kept_only_with_library_that_loads_them(tmp_path):
     files, report, _ = job(tmp_path, GIO)
     assert files == {
         "/usr/local/bin/x",
@@ -101,14 +101,14 @@ def test_plugins_come_with_the_library_that_loads_them_and_with_no_other(tmp_pat
     assert row["reason"] == f"GIO modules, which {LIB}/libgio-2.0.so.0.7 loads"
 
 
-def test_or_are_told_only(tmp_path):
+def test_plugins_are_only_reported_if_turned_off(tmp_path):
     files, report, opened = job(tmp_path, GIO, keep_plugins=False)
     assert files == {"/usr/local/bin/x", "/usr/local/lib/libgio-2.0.so.0"}
     assert opened == [(f"{LIB}/gio/modules", "plugin", "left")]
     assert any("GIO modules" in line for line in texts(report["warnings"]))
 
 
-def test_a_library_of_the_production_image_has_its_plugins_there(tmp_path):
+def test_production_library_uses_its_own_plugins(tmp_path):
     files, _, opened = job(tmp_path, GIO, {**GLIBC, f"{LIB}/libgio-2.0.so.0": library("libgio-2.0.so.0")})
     assert (files, opened) == ({"/usr/local/bin/x"}, [])
 
@@ -117,7 +117,7 @@ def icd(path: str) -> bytes:
     return json.dumps({"file_format_version": "1.0.0", "ICD": {"library_path": path}}).encode()
 
 
-def test_glvnd_and_vulkan_manifests_and_what_they_name(tmp_path):
+def test_glvnd_and_vulkan_manifests_bring_their_libraries(tmp_path):
     chain = {
         "/usr/local/bin/gl": program("libEGL.so.1", "libvulkan.so.1", "libGLX.so.0"),
         f"{LIB}/libEGL.so.1": library("libEGL.so.1"),
@@ -168,7 +168,7 @@ def test_glvnd_and_vulkan_manifests_and_what_they_name(tmp_path):
         (b"", ()),
     ],
 )
-def test_manifests(manifest, names):
+def test_manifest_library_names_are_parsed(manifest, names):
     assert libraries_in(manifest) == names
 
 
@@ -186,7 +186,7 @@ def nss(files):
     return {path.rpartition("/")[2] for path in files if "libnss" in path}
 
 
-def test_name_services_come_with_the_c_library(tmp_path):
+def test_name_services_are_kept_with_c_library(tmp_path):
     bare = {"/etc/hostname": b""}
     assert nss(job(tmp_path / "a", {**NSS, **OLD}, bare)[0]) == {"libnss_files.so.2", "libnss_dns.so.2"}
     new = {"/lib/x86_64-linux-gnu/libc.so.6": library("libc.so.6", defines=("GLIBC_2.34",))}
@@ -195,13 +195,13 @@ def test_name_services_come_with_the_c_library(tmp_path):
     assert nss(files) == {"libnss_sss.so.2"}
 
 
-def test_a_c_library_of_the_production_image_gets_no_foreign_modules(tmp_path):
+def test_c_library_of_production_gets_no_foreign_modules(tmp_path):
     files, _, opened = job(tmp_path, NSS, additional=("/etc/nsswitch.conf",))
     assert nss(files) == set()
     assert opened == []
 
 
-def test_the_unwinder_comes_with_the_c_library_and_only_then(tmp_path):
+def test_unwinder_is_kept_only_with_c_library(tmp_path):
     chain = {**NSS, "/lib/x86_64-linux-gnu/libgcc_s.so.1": library("libgcc_s.so.1", "libc.so.6")}
     files, _, opened = job(tmp_path / "a", chain, {"/etc/hostname": b""})
     assert "/usr/local/lib/libgcc_s.so.1" in files
@@ -213,7 +213,7 @@ def test_the_unwinder_comes_with_the_c_library_and_only_then(tmp_path):
     assert any("libgcc_s.so.1" in line and "left out" in line for line in texts(report["warnings"]))
 
 
-def test_services():
+def test_services_are_read_from_nsswitch():
     text = b"passwd: files sss\nhosts: files mdns4_minimal [NOTFOUND=return] dns\n# shadow: nis\nnothing\n"
     assert services_in(text) == ("files", "sss", "mdns4_minimal", "dns")
 
@@ -231,7 +231,7 @@ SCRIPTS = {
 }
 
 
-def test_interpreters_are_told_or_kept_on_request(tmp_path):
+def test_interpreters_are_reported_or_kept_on_request(tmp_path):
     bare = {"/lib64/ld-linux-x86-64.so.2": LD_SO}
     files, report, opened = job(tmp_path / "a", SCRIPTS, bare)
     assert opened == [
@@ -262,7 +262,7 @@ def test_interpreters_are_told_or_kept_on_request(tmp_path):
         ("# no script", ()),
     ],
 )
-def test_what_a_first_line_names(line, names):
+def test_interpreters_of_script_line(line, names):
     assert interpreters_of(f"{line}\nrest\n".encode()) == names
 
 
@@ -289,7 +289,7 @@ LOADS = [
 
 
 @pytest.mark.parametrize(("loader", "file", "by_name"), LOADS)
-def test_each_loader_has_what_it_loads(tmp_path, loader, file, by_name):
+def test_loaders_bring_their_plugins(tmp_path, loader, file, by_name):
     there = file.replace("{lib}", LIB) if file else f"{LIB}/{by_name}"
     content = library(by_name or "plug.so", "libdeep.so") if by_name or there.endswith(".so") else b"words"
     chain = {

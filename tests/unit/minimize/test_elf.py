@@ -34,7 +34,7 @@ def read(data: bytes):
 
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("little", [True, False])
-def test_what_was_built_is_read(bits, little):
+def test_built_file_is_read(bits, little):
     elf = read(
         build_elf(
             bits=bits,
@@ -73,18 +73,18 @@ def test_what_was_built_is_read(bits, little):
     )
 
 
-def test_a_library_without_versions_differs_from_one_with_none_left():
+def test_library_without_version_section_differs_from_empty_section():
     assert read(build_elf()).versions is None
     assert read(build_elf(defines=())).versions == ()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fEL", b"#!/bin/sh\n", b"\0" * 5000])
-def test_what_is_no_elf_file(data):
+def test_non_elf_file_is_none(data):
     assert read(data) is None
 
 
 @pytest.mark.parametrize("kind", [REL, CORE])
-def test_objects_and_cores_are_not_looked_into(kind):
+def test_objects_and_cores_are_not_analysed(kind):
     assert read(build_elf(kind=kind, needed=("liba.so",))).needed == ()
 
 
@@ -99,7 +99,7 @@ def test_objects_and_cores_are_not_looked_into(kind):
         ({}, False),
     ],
 )
-def test_programs_are_told_from_libraries(more, is_program):
+def test_programs_are_distinguished_from_libraries(more, is_program):
     assert read(build_elf(**more)).executable is is_program
 
 
@@ -124,7 +124,7 @@ def _patched(at: int, layout: str, value: int) -> bytes:
         (_patched(64 + 16, "<Q", 1 << 40), "in none of its segments"),
     ],
 )
-def test_a_lying_file_gives_a_problem(data, says):
+def test_inconsistent_file_gives_problem(data, says):
     problem = read(data)
     assert isinstance(problem, ElfProblem)
     assert says in problem.message
@@ -132,7 +132,7 @@ def test_a_lying_file_gives_a_problem(data, says):
 
 @settings(max_examples=400, deadline=None)
 @given(cut=st.integers(0, len(WHOLE)))
-def test_a_cut_file_never_raises(cut):
+def test_truncated_file_never_raises(cut):
     assert isinstance(read(WHOLE[:cut]), Elf | ElfProblem | None)
 
 
@@ -141,7 +141,7 @@ def test_a_cut_file_never_raises(cut):
     changes=st.lists(st.tuples(st.integers(4, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=12),
     bits=st.sampled_from([1, 2]),
 )
-def test_a_mutated_file_never_raises(changes, bits):
+def test_mutated_file_never_raises(changes, bits):
     data = bytearray(WHOLE)
     data[4] = bits
     for at, value in changes:
@@ -151,11 +151,11 @@ def test_a_mutated_file_never_raises(changes, bits):
 
 @settings(max_examples=200, deadline=None)
 @given(rest=st.binary(max_size=400))
-def test_rubbish_after_the_magic_never_raises(rest):
+def test_garbage_after_magic_never_raises(rest):
     assert isinstance(read(b"\x7fELF" + rest), Elf | ElfProblem)
 
 
-def test_a_loop_of_versions_ends():
+def test_version_loop_ends():
     data = build_elf(needs={"liba.so": ("A",) * 3, "libb.so": ("B",)})
     at = data.index(struct.pack("<HHI", 1, 3, 9)[:4])
     looped = bytearray(data)
@@ -163,12 +163,12 @@ def test_a_loop_of_versions_ends():
     assert isinstance(read(bytes(looped)), Elf | ElfProblem)
 
 
-def test_a_name_that_is_no_text_survives():
+def test_non_text_name_is_preserved():
     name = os.fsdecode(b"lib\xff\n.so")
     assert read(build_elf(needed=(name,))).needed == (name,)
 
 
-def test_the_reader_remembers_and_refuses_what_is_no_file(tmp_path):
+def test_reader_caches_results_and_rejects_non_files(tmp_path):
     root = RootFileSystem(plant(tmp_path / "root", {"/a": WHOLE, "/link": "a", "/text": b"hello"}))
     os.mkfifo(tmp_path / "root" / "pipe")
     reader = ElfReader()

@@ -1,4 +1,4 @@
-"""Whose files are whose, where every byte went, and what is said about a file."""
+"""Package owners of files, the account of every byte, and the explanations for a file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ CHAIN: dict[str, bytes | str | None] = {
 }
 
 
-def test_owners(tmp_path):
+def test_owners_by_dpkg_and_python_records(tmp_path):
     ownership = owned(RootFileSystem(plant(tmp_path, CHAIN)))
     assert sorted(ownership.packages) == ["deb:liba1:amd64", "deb:tool:all", "deb:tzdata:all", "pypi:one"]
     assert ownership.packages["deb:liba1:amd64"].version == "1.0-1"
@@ -80,7 +80,7 @@ def test_owners(tmp_path):
     }
 
 
-def test_owners_by_apk(tmp_path):
+def test_owners_by_apk_records(tmp_path):
     installed = (
         b"P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nm:M <m@x>\nF:lib\nR:ld-musl-x86_64.so.1\na:0:0:755\nF:\nR:top\n\n"
     )
@@ -94,7 +94,7 @@ def test_owners_by_apk(tmp_path):
 @pytest.mark.parametrize(
     "text", [b"", b"\n\n\n", b":::\n", b"Package: x\n", b"\xff\xfe: y\n" * 9, b"Package:\nVersion:\n"]
 )
-def test_odd_records_own_nothing(tmp_path, text):
+def test_malformed_records_own_nothing(tmp_path, text):
     tree = dict.fromkeys(("/var/lib/dpkg/status", "/lib/apk/db/installed", f"{SITE}/a.dist-info/METADATA"), text)
     assert owned(RootFileSystem(plant(tmp_path, tree))).packages == {}
 
@@ -110,7 +110,7 @@ def report(tmp_path):
     return report
 
 
-def test_where_every_byte_went(report):
+def test_account_covers_every_byte(report):
     document = json.loads(report.read_text())
     rows = {row["package"]: row for row in document["packages"]}
     assert rows["deb:tool:all"]["bytes"] == {"kept": 0, "production": 0, "trimmed": 0, "left": 3500}
@@ -215,7 +215,7 @@ def test_where_every_byte_went(report):
         ),
     ],
 )
-def test_explain(report, capsys, wanted, lines):
+def test_explain_describes_file(report, capsys, wanted, lines):
     capsys.readouterr()
     code = main(["explain", str(report), wanted])
     said = capsys.readouterr().out.splitlines()
@@ -228,7 +228,7 @@ def test_explain(report, capsys, wanted, lines):
     assert code == (0 if wanted in kept else 1)
 
 
-def test_removed(report, capsys):
+def test_removed_lists_packages_and_files(report, capsys):
     capsys.readouterr()
     assert main(["removed", str(report), "--files"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Trees that mean harm or are merely odd: nothing outside is read, nothing is lost in silence, memory is bounded."""
+"""Hostile or unusual trees: nothing outside is read, nothing is lost silently, memory is limited."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def files(outcome):
     return {path for path, node in RootFileSystem(outcome.order.output).walk("/") if node.kind != "dir"}
 
 
-def test_data_and_surroundings_that_lead_outside_are_not_followed(tmp_path):
+def test_data_and_surroundings_outside_root_are_not_followed(tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret/file").write_bytes(b"secret words")
     outside = "../../../../../../../../../../../../" + str(tmp_path / "secret")
@@ -76,7 +76,7 @@ def test_data_and_surroundings_that_lead_outside_are_not_followed(tmp_path):
         assert b"secret words" not in (RootFileSystem(outcome.order.output).read(path) or b"")
 
 
-def test_data_of_very_many_names_is_limited(tmp_path, monkeypatch):
+def test_data_with_many_names_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("chainbuild.minimize.datapaths._MOST_PATHS", 3)
     names = b"".join(b"\0/opt/data/%d" % number for number in range(9))
     chain = {**GLIBC, "/usr/local/bin/x": program(tail=names + b"\0"), **{f"/opt/data/{n}": b"" for n in range(9)}}
@@ -84,7 +84,7 @@ def test_data_of_very_many_names_is_limited(tmp_path, monkeypatch):
     assert len(kept) == 3
 
 
-def test_records_and_manifests_that_lead_outside_are_not_followed(tmp_path):
+def test_records_and_manifests_outside_root_are_not_followed(tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret/file").write_bytes(b"\0libsecret.so\0 secret words")
     outside = "../../../../../../../../../../../../" + str(tmp_path / "secret/file")
@@ -117,7 +117,7 @@ def test_records_and_manifests_that_lead_outside_are_not_followed(tmp_path):
     assert any("/usr/local/lib/up links to /, a system folder" in line for line in warnings(outcome))
 
 
-def test_loops_end(tmp_path):
+def test_link_loops_end(tmp_path):
     chain = {
         **GLIBC,
         "/usr/local/lib/a": "b",
@@ -150,7 +150,7 @@ NAMES = [
 ]
 
 
-def test_odd_names_survive_every_part(tmp_path):
+def test_unusual_names_survive_every_part(tmp_path):
     chain: dict[str, bytes | str | None] = {**GLIBC}
     for number, raw in enumerate(NAMES):
         name = os.fsdecode(raw)
@@ -170,14 +170,14 @@ def test_odd_names_survive_every_part(tmp_path):
     assert all(line.isprintable() for line in warnings(outcome))
 
 
-def test_rights_and_attributes_survive_stripping(tmp_path):
+def test_permissions_and_attributes_survive_stripping(tmp_path):
     plant(tmp_path / "chain", {"/usr/local/bin/x": with_sections(program())})
     there = tmp_path / "chain/usr/local/bin/x"
     os.chmod(there, 0o6755)
     try:
         os.setxattr(there, "user.chainbuild", b"kept")
         attributes = True
-    except OSError:  # a file system of the machine without them
+    except OSError:  # a file system of this machine without attributes
         attributes = False
     os.link(there, tmp_path / "chain/usr/local/bin/y")
     outcome = job(tmp_path, GLIBC)
@@ -190,7 +190,7 @@ def test_rights_and_attributes_survive_stripping(tmp_path):
         assert os.getxattr(after, "user.chainbuild") == b"kept"
 
 
-def test_a_capability_survives(tmp_path):
+def test_capability_is_preserved(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root may set one")
     plant(tmp_path / "chain", {"/usr/local/bin/ping": with_sections(program())})
@@ -198,12 +198,12 @@ def test_a_capability_survives(tmp_path):
     try:
         os.setxattr(tmp_path / "chain/usr/local/bin/ping", "security.capability", value)
     except OSError:
-        pytest.skip("the file system of this machine takes none")
+        pytest.skip("the file system of this machine does not support it")
     job(tmp_path, GLIBC)
     assert os.getxattr(tmp_path / "out/usr/local/bin/ping", "security.capability") == value
 
 
-def test_devices_sockets_and_pipes_are_told(tmp_path):
+def test_sockets_and_pipes_are_reported(tmp_path):
     lib = tmp_path / "chain/usr/local/lib"
     plant(tmp_path / "chain", {"/usr/local/lib/a": b"", "/usr/local/lib/to-pipe": "pipe"})
     os.mkfifo(lib / "pipe")
@@ -213,23 +213,23 @@ def test_devices_sockets_and_pipes_are_told(tmp_path):
     ]
 
 
-def test_so_is_a_device_of_any_kind(tmp_path):
+def test_devices_are_reported(tmp_path):
     if os.geteuid() != 0:
-        pytest.skip("only root may make one")
+        pytest.skip("only root may create one")
     lib = tmp_path / "chain/usr/local/lib"
     plant(tmp_path / "chain", {"/usr/local/lib/a": b""})
     try:
         os.mknod(lib / "block", stat.S_IFBLK | 0o600, os.makedev(7, 200))
         os.mknod(lib / "character", stat.S_IFCHR | 0o600, os.makedev(1, 5))
     except OSError:
-        pytest.skip("this machine lets nobody make one")
+        pytest.skip("this machine does not allow creating one")
     outcome = job(tmp_path, GLIBC)
     assert sorted(outcome.selection.special) == ["/usr/local/lib/block", "/usr/local/lib/character"]
     assert {path for path in files(outcome) if path.startswith("/usr/local/lib/")} == {"/usr/local/lib/a"}
 
 
-def test_what_may_not_be_read_is_told(tmp_path, monkeypatch):
-    """As for a user who may not: root, who runs these tests in many places, may read anything."""
+def test_unreadable_files_are_reported(tmp_path, monkeypatch):
+    """Simulate a user without permission, because root, who often runs these tests, may read everything."""
     plant(
         tmp_path / "chain",
         {
@@ -266,8 +266,8 @@ def test_what_may_not_be_read_is_told(tmp_path, monkeypatch):
     assert "/usr/local/lib/open" in files(outcome)
 
 
-def test_a_huge_sparse_program_costs_no_memory(tmp_path):
-    """5 GB that are nearly all holes, as an ELF file, in every part of the job."""
+def test_huge_sparse_program_uses_little_memory(tmp_path):
+    """Process 5 GB of mostly holes as an ELF file in every part of the job."""
     plant(tmp_path / "chain", {**GLIBC, "/usr/local/lib/libhuge.so": library("libhuge.so", "libc.so.6")})
     with (tmp_path / "chain/usr/local/lib/libhuge.so").open("r+b") as stream:
         stream.seek(4 << 30)
@@ -297,7 +297,7 @@ CHANGE = st.tuples(st.integers(0, 1 << 16), st.one_of(st.integers(0, 255), st.sa
     words=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 2**64 - 1)), max_size=4),
     cut=st.one_of(st.just(0), st.integers(0, 7000)),
 )
-def test_a_lying_header_is_a_problem_and_no_crash(tmp_path, which, changes, words, cut):
+def test_inconsistent_header_is_problem_not_crash(tmp_path, which, changes, words, cut):
     data = bytearray(which)
     for at, value in words:
         struct.pack_into("<Q", data, at % (len(data) - 8), value)
@@ -315,7 +315,7 @@ def test_a_lying_header_is_a_problem_and_no_crash(tmp_path, which, changes, word
 
 @settings(max_examples=60, deadline=None)
 @given(changes=st.lists(CHANGE, min_size=1, max_size=12), cut=st.integers(0, 3000))
-def test_damaged_files_never_stop_the_job(tmp_path_factory, changes, cut):
+def test_damaged_files_never_stop_job(tmp_path_factory, changes, cut):
     data = bytearray(WIDE)
     for at, value in changes:
         data[at % 400 if at % 3 else at % len(data)] = value

@@ -31,11 +31,11 @@ ENTRIES = (
 
 @pytest.mark.parametrize("little", [True, False])
 @pytest.mark.parametrize("entries", [(), ENTRIES[:1], ENTRIES])
-def test_what_is_written_is_read(entries, little):
+def test_written_cache_is_read_back(entries, little):
     assert parse_cache(encode_cache(entries, little=little)) == entries
 
 
-def test_the_header_is_that_of_glibc():
+def test_header_matches_glibc():
     data = encode_cache((entry("liba.so"),), little=True)
     magic, count, strings, flags, extension = struct.unpack_from("<20sIIB3xI", data)
     assert (magic, count, strings, flags) == (b"glibc-ld.so.cache1.1", 1, len(b"liba.so\0/lib/liba.so\0"), 2)
@@ -43,14 +43,14 @@ def test_the_header_is_that_of_glibc():
     assert struct.unpack_from("<II", data, extension) == (0xEAA42174, 1)
 
 
-def test_the_old_format_before_the_new_one_is_passed_over():
+def test_old_format_before_new_format_is_skipped():
     old = b"ld.so-1.7.0\0" + struct.pack("<I", 2) + bytes(24)
     assert parse_cache(old + encode_cache(ENTRIES, little=True)) == ENTRIES
 
 
 @settings(max_examples=500, deadline=None)
 @given(data=st.data())
-def test_a_damaged_cache_is_told_or_taken(data):
+def test_damaged_cache_is_rejected_or_read(data):
     raw = bytearray(encode_cache(ENTRIES, little=True))
     for _ in range(data.draw(st.integers(1, 6))):
         raw[data.draw(st.integers(20, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -73,11 +73,11 @@ def test_a_damaged_cache_is_told_or_taken(data):
         ("libz.so.1", "libz.so.1", 0),
     ],
 )
-def test_names_are_ordered_as_glibc_does(first, second, sign):
+def test_names_are_sorted_like_glibc(first, second, sign):
     assert compare_names(first, second) == sign
 
 
-def test_a_tree_is_listed_as_ldconfig_does(tmp_path):
+def test_tree_is_listed_like_ldconfig(tmp_path):
     two = library("libtwo.so.2")
     tree: dict[str, bytes | str | None] = {
         **GLIBC,

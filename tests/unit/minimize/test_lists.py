@@ -25,11 +25,11 @@ from chainbuild.minimize.lists import ListWord, as_list, words_in
         ("? !", []),
     ],
 )
-def test_words_are_separated_by_commas_or_white_space(value: str, texts: list[str]) -> None:
+def test_values_are_separated_by_commas_or_white_space(value: str, texts: list[str]) -> None:
     assert [word.text for word in words_in(value)] == texts
 
 
-def test_prefixes_are_read() -> None:
+def test_prefixes_are_parsed() -> None:
     assert words_in("?/a !/b /c?") == (
         ListWord(text="/a", optional=True),
         ListWord(text="/b", taken_back=True),
@@ -37,17 +37,17 @@ def test_prefixes_are_read() -> None:
     )
 
 
-def test_word_that_must_name_something_counts() -> None:
+def test_required_value_overrides_optional_duplicate() -> None:
     assert words_in("?/a /a") == words_in("/a ?/a") == (ListWord(text="/a"),)
 
 
 @given(st.text())
-def test_list_is_read_back_as_it_is_written(value: str) -> None:
+def test_written_list_is_read_back(value: str) -> None:
     words = words_in(value)
     assert words_in(as_list(words)) == words_in(as_list(words, ",")) == words
 
 
 @given(st.text())
-def test_word_holds_no_separator_unless_it_is_escaped(value: str) -> None:
+def test_value_contains_only_escaped_separators(value: str) -> None:
     for word in words_in(value):
         assert words_in(str(word)) == (word,)

@@ -1,4 +1,4 @@
-"""What is suggested for a pattern that matches nothing."""
+"""Suggestions for a pattern that matches nothing."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def tree(tmp_path_factory):
         ("/none/*", ("/",)),
     ],
 )
-def test_nearest_pattern_without_match_gives_close_paths(tree, pattern, paths):
+def test_nearest_of_unmatched_pattern_returns_similar_paths(tree, pattern, paths):
     assert nearest(tree, [pattern]) == {pattern: paths}
 
 
-def test_nearest_several_patterns_are_answered_each(tree):
+def test_nearest_of_several_patterns_answers_each(tree):
     found = nearest(tree, ["/usr/bin/gti", "/none/gitk"])
     assert [found["/usr/bin/gti"][0], found["/none/gitk"][0]] == ["/usr/bin/git", "/usr/bin/gitk"]
 
 
-def test_nearest_large_tree_is_not_searched_to_its_end(tmp_path, monkeypatch):
+def test_nearest_in_large_tree_stops_at_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MOST_ENTRIES", 5)
     tree = RootFileSystem(plant(tmp_path, {f"/a/{number}": b"" for number in range(9)} | {"/z/wanted": b""}))
     assert "/z/wanted" not in nearest(tree, ["/b/wanted"])["/b/wanted"]
@@ -63,7 +63,7 @@ def test_nearest_large_tree_is_not_searched_to_its_end(tmp_path, monkeypatch):
 
 
 @given(st.text(alphabet="/abgit*?[]\\.é\udc80\n", max_size=30))
-def test_nearest_any_pattern_gives_paths_of_the_tree(tree, pattern):
+def test_nearest_of_arbitrary_pattern_returns_paths_of_tree(tree, pattern):
     (paths,) = nearest(tree, [pattern]).values()
     assert len(paths) <= MOST
     assert all(tree.entry(path) is not None for path in paths)

@@ -1,4 +1,4 @@
-"""Errors and warnings as a report has them."""
+"""Errors and warnings in a report."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from chainbuild.minimize.root import RootFileSystem
 from tests.support.elf_builder import plant
 
 
-def test_rows_have_the_keys_that_the_host_reads():
+def test_rows_have_keys_read_by_host():
     assert rows([Notice(kind="data", text="a line", fix="KEEP_DATA=git")]) == [
         {"kind": "data", "text": "a line", "path": "", "package": "", "fix": "KEEP_DATA=git"}
     ]
 
 
-def test_texts_read_the_reports_of_both_schemas():
+def test_texts_reads_reports_of_both_schemas():
     assert texts([{"kind": "data", "text": "new"}, "old"]) == ["new", "old"]
 
 
-def test_fixes_of_one_argument_become_one_line():
+def test_fixes_of_same_argument_are_joined():
     reported = [
         {"fix": "KEEP_DATA=git"},
         {"fix": ""},
@@ -35,7 +35,7 @@ def test_fixes_of_one_argument_become_one_line():
 
 
 @given(st.text(alphabet="ab ,*?[]\\!\n\t\udc80é", min_size=1, max_size=12))
-def test_fix_line_of_a_path_matches_that_path(tmp_path_factory, name):
+def test_fix_line_matches_its_path(tmp_path_factory, name):
     path = f"/srv/{name}"
     tree = RootFileSystem(plant(tmp_path_factory.mktemp("f"), {path: b""}))
     argument, _, value = fix_line("ADDITIONAL_FILES", [path]).partition("=")

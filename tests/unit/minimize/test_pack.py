@@ -1,4 +1,4 @@
-"""Small chain and production roots -> what the result holds and what is said."""
+"""Pack small chain and production roots, and check the result and its messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def files(outcome):
     return {path: (node.target or node.kind) for path, node in root.walk("/") if node.kind != "dir"}
 
 
-def test_exactly_what_is_lacking_is_brought(do):
+def test_missing_libraries_are_added_and_no_others(do):
     chain = {
         **GLIBC,
         "/usr/local/bin/x": program("liba.so.1", "libhave.so.1", "libc.so.6"),
@@ -91,7 +91,7 @@ def test_exactly_what_is_lacking_is_brought(do):
     ]
 
 
-def test_the_result_runs_by_its_own_cache(do, tmp_path):
+def test_result_finds_libraries_by_its_own_cache(do, tmp_path):
     chain = {**GLIBC, "/usr/local/bin/x": program("liba.so.1"), f"{LIB}/liba.so.1": library("liba.so.1")}
     outcome = do(chain)
     merged = plant(tmp_path / "merged", GLIBC)
@@ -106,7 +106,7 @@ def test_the_result_runs_by_its_own_cache(do, tmp_path):
     assert verify(merged).findings == []
 
 
-def test_an_older_library_of_the_production_image_is_outdone(do):
+def test_older_production_library_is_overridden(do):
     chain = {
         **GLIBC,
         "/usr/local/bin/x": program("libstdc++.so.6", needs={"libstdc++.so.6": ("CXX_2",)}),
@@ -118,7 +118,7 @@ def test_an_older_library_of_the_production_image_is_outdone(do):
     assert warnings(outcome) == []
 
 
-def test_and_is_outdone_where_the_distributions_folders_come_first(do):
+def test_older_production_library_searched_first_is_overridden(do):
     arm = {
         ARM_LD: library("ld-linux-aarch64.so.1", machine=ARM64),
         "/etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n",
@@ -134,7 +134,7 @@ def test_and_is_outdone_where_the_distributions_folders_come_first(do):
     assert warnings(outcome) == []
 
 
-def test_where_the_folder_is_not_searched_it_is_made_so(do):
+def test_library_folder_is_added_to_search_path(do):
     plain = {path: what for path, what in GLIBC.items() if "conf" not in path}
     chain = {**GLIBC, "/usr/local/bin/x": program("liba.so"), f"{LIB}/liba.so": library("liba.so")}
     outcome = do(chain, {**plain, "/etc/ld.so.conf": b"/opt/lib\n"})
@@ -143,7 +143,7 @@ def test_where_the_folder_is_not_searched_it_is_made_so(do):
     assert warnings(outcome) == []
 
 
-def test_a_second_c_library_never_comes(do):
+def test_second_c_library_is_never_added(do):
     newer = library("libc.so.6", defines=("GLIBC_2.36", "GLIBC_2.38"), interpreter=LOADER)
     chain = {
         **GLIBC,
@@ -161,7 +161,7 @@ def test_a_second_c_library_never_comes(do):
     ]
 
 
-def test_a_library_that_is_too_new_for_the_c_library_does_not_outdo(do):
+def test_library_too_new_for_c_library_does_not_override(do):
     newer = library("libc.so.6", defines=("GLIBC_2.36", "GLIBC_2.38"), interpreter=LOADER)
     std = library("libstdc++.so.6", "libc.so.6", defines=("CXX_1", "CXX_2"), needs={"libc.so.6": ("GLIBC_2.38",)})
     x = program("libstdc++.so.6", "libc.so.6", needs={"libstdc++.so.6": ("CXX_2",)})
@@ -176,13 +176,13 @@ def test_a_library_that_is_too_new_for_the_c_library_does_not_outdo(do):
     assert [line.split(";")[0] for line in warnings(outcome)] == ["/usr/local/bin/x needs CXX_2 of libstdc++.so.6"]
 
 
-def test_a_production_image_without_any_c_library_gets_the_chains(do):
+def test_production_without_c_library_gets_that_of_chain(do):
     outcome = do({**GLIBC, "/usr/local/bin/x": program("libc.so.6")}, {"/etc/hostname": b"bare\n"})
     assert {LOADER, "/lib/x86_64-linux-gnu/libc.so.6", "/usr/local/bin/x"} <= set(files(outcome))
     assert warnings(outcome) == []
 
 
-def test_musl(do):
+def test_musl_libraries_are_added(do):
     loader = "/lib/ld-musl-x86_64.so.1"
     musl = {loader: library("libc.musl-x86_64.so.1"), "/lib/libc.musl-x86_64.so.1": "ld-musl-x86_64.so.1"}
     x = program("liba.so", "libc.musl-x86_64.so.1", interpreter=loader)
@@ -193,7 +193,7 @@ def test_musl(do):
     assert warnings(outcome) == []
 
 
-def test_additional_locations_are_looked_at_and_additional_files_kept(do):
+def test_additional_locations_are_analysed_and_files_kept(do):
     chain = {
         **GLIBC,
         f"{LIB}/dri/driver.so": library("driver.so", "liba.so"),
@@ -215,8 +215,8 @@ def test_additional_locations_are_looked_at_and_additional_files_kept(do):
     assert (errors(outcome), warnings(outcome)) == ([], [])
 
 
-def test_patterns_that_match_nothing_fail_together_with_the_nearest_paths(do):
-    """A typo was a warning in a log file, and the image got its name without the file."""
+def test_unmatched_patterns_fail_together_with_nearest_paths(do):
+    """A typo used to be only a warning in a log file, and the image was tagged without the file."""
     chain = {**GLIBC, "/usr/share/tool/data": b"d", "/opt/other/table.csv": b"t", "/usr/local/bin/x": b"x"}
     files_wanted = ("/usr/share/tol/data", "/srv/table.csv", "/usr/local/bin/x", "/etc/maybe")
     outcome = do(
@@ -244,8 +244,8 @@ def test_patterns_that_match_nothing_fail_together_with_the_nearest_paths(do):
     }
 
 
-def test_links_among_the_folders_of_a_kept_path_are_kept(do):
-    """A path that leads through a link to a folder was kept where the link leads to, and not found by its own name."""
+def test_folder_links_of_kept_path_are_kept(do):
+    """A path through a link to a folder used to be kept only at the link's target, and its own name was missing."""
     chain = {
         "/opt/tool/current": "versions/latest",
         "/opt/tool/versions/latest": "1.2",
@@ -260,8 +260,8 @@ def test_links_among_the_folders_of_a_kept_path_are_kept(do):
     assert (errors(outcome), warnings(outcome)) == ([], [])
 
 
-def test_folder_that_a_link_leads_to_is_filled_with_what_the_production_image_lacks(do):
-    """An empty folder of the production image passed for the one that the link needs."""
+def test_target_folder_of_link_gets_files_missing_in_production(do):
+    """An empty folder of the production image used to be accepted as the target of the link."""
     chain = {
         "/usr/local/lib/certs": "/var/certs",
         "/var/certs/a": b"chain",
@@ -272,7 +272,7 @@ def test_folder_that_a_link_leads_to_is_filled_with_what_the_production_image_la
     assert set(files(outcome)) == {"/usr/local/lib/certs", "/var/certs/b", "/var/certs/deep/c"}
 
 
-def test_a_kept_library_that_is_not_searched_is_linked_not_copied(do):
+def test_kept_library_outside_search_path_is_linked(do):
     chain = {
         **GLIBC,
         "/etc/ld.so.conf.d/app.conf": b"/opt/app\n",
@@ -283,7 +283,7 @@ def test_a_kept_library_that_is_not_searched_is_linked_not_copied(do):
     assert files(outcome)["/usr/local/lib/liba.so"] == "/opt/app/liba.so"
 
 
-def test_two_libraries_of_one_name_do_not_meet(do):
+def test_two_libraries_with_same_name_do_not_collide(do):
     chain = {
         **GLIBC,
         "/usr/local/bin/one": program("liba.so", runpath="/opt/one"),
@@ -297,7 +297,7 @@ def test_two_libraries_of_one_name_do_not_meet(do):
     assert warnings(outcome) == []
 
 
-def test_what_is_kept_lies_where_the_production_image_has_its_folders(do):
+def test_kept_files_use_folders_of_production(do):
     chain = {**GLIBC, "/opt/venv/lib64/m.so": library("m.so"), "/usr/local/bin/t": b"t"}
     outcome = do(chain, {**GLIBC, "/usr/local": "/srv/local", "/srv/local/bin": None})
     assert set(files(outcome)) == {"/opt/venv/lib64/m.so", "/srv/local/bin/t"}
@@ -323,13 +323,13 @@ def test_what_is_kept_lies_where_the_production_image_has_its_folders(do):
         ),
     ],
 )
-def test_conflicts_are_told_and_nothing_is_written(do, chain, production, says):
+def test_conflicts_are_reported_and_nothing_is_written(do, chain, production, says):
     outcome = do(chain, production)
     assert says in errors(outcome)
     assert files(outcome) == {}
 
 
-def test_what_links_lead_to_comes_too(do):
+def test_link_targets_are_kept(do):
     chain = {
         "/etc/ssl/certs/a.pem": "/usr/share/ca-certificates/a.crt",
         "/usr/share/ca-certificates/a.crt": b"CERT",
@@ -352,7 +352,7 @@ def test_what_links_lead_to_comes_too(do):
     ]
 
 
-def test_scripts_without_interpreter_are_told(do):
+def test_scripts_without_interpreter_are_reported(do):
     chain = {
         "/usr/local/bin/good": b"#!/bin/sh\n",
         "/usr/local/bin/bad": b"#!/usr/bin/perl -w\n",
@@ -365,12 +365,12 @@ def test_scripts_without_interpreter_are_told(do):
     assert do(chain, production).scripts == {"/usr/local/bin/bad": "/usr/bin/perl", "/usr/local/bin/env": "ruby"}
 
 
-def test_so_are_those_without_the_program_that_looks_for_it(do):
+def test_scripts_without_env_are_reported(do):
     chain = {"/opt/venv/bin/own": b"#!/usr/bin/env mine\n", "/opt/venv/bin/mine": b"\x7fELF"}
     assert do(chain, {}).scripts == {"/opt/venv/bin/own": "/usr/bin/env"}
 
 
-def test_metadata_survives_and_times_are_clamped(do, tmp_path):
+def test_metadata_is_kept_and_times_are_clamped(do, tmp_path):
     lib = tmp_path / "chain/usr/local/lib"
     plant(tmp_path / "chain", {"/usr/local/lib/a": b"a", "/usr/local/lib/old": b"", "/usr/local/lib/link": "a"})
     os.link(lib / "a", lib / "b")
@@ -397,24 +397,24 @@ def test_metadata_survives_and_times_are_clamped(do, tmp_path):
     json.dumps(minimize_report(outcome))
 
 
-def test_folders_keep_the_production_images_metadata(do, tmp_path):
+def test_folders_keep_metadata_of_production(do, tmp_path):
     plant(tmp_path / "production", {"/usr/local/lib/there": b""})
     os.chmod(tmp_path / "production/usr/local/lib", 0o2775)
     do({"/usr/local/lib/a": b"a"}, {})
     assert stat.S_IMODE((tmp_path / "out/usr/local/lib").stat().st_mode) == 0o2775
 
 
-def test_damaged_files_are_kept_and_told(do):
+def test_damaged_files_are_kept_and_reported(do):
     outcome = do({**GLIBC, "/usr/local/lib/liba.so": LIBC[:90], "/usr/local/lib/libld.so": LD_SO})
     assert "/usr/local/lib/liba.so" in files(outcome)
     assert list(outcome.damaged) == ["/usr/local/lib/liba.so"]
 
 
-def test_what_is_too_deep_to_be_looked_at_is_told(tmp_path):
+def test_inaccessibly_deep_path_is_reported(tmp_path):
     plant(tmp_path / "chain", {"/usr/local/lib": None})
     plant(tmp_path / "production", {})
     here = os.open(tmp_path / "chain/usr/local/lib", os.O_RDONLY)
-    for _ in range(80):  # longer in all than the longest path that the system takes
+    for _ in range(80):  # longer in total than the longest path that the system allows
         os.mkdir("d" * 60, dir_fd=here)
         deeper = os.open("d" * 60, os.O_RDONLY, dir_fd=here)
         os.close(here)
@@ -426,7 +426,7 @@ def test_what_is_too_deep_to_be_looked_at_is_told(tmp_path):
     assert any("cannot be accessed" in line for line in warnings(outcome))
 
 
-def test_the_command(tmp_path, capsys, monkeypatch):
+def test_command_exit_codes_and_output(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     chain = plant(
         tmp_path / "c", {**GLIBC, "/usr/local/bin/x": program("liba.so"), f"{LIB}/liba.so": library("liba.so")}
@@ -451,7 +451,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main([]) == 2
 
 
-# Libraries that look beside their own file ------------------------------------------------------------------------------
+# Libraries that search next to their own file ---------------------------------------------------------------------------
 
 ASKING = {
     **GLIBC,
@@ -462,22 +462,22 @@ ASKING = {
 }
 
 
-def test_library_that_asks_where_it_is_stays_there(do):
-    """A library that looked for its plugins beside itself found none, because it had been moved."""
+def test_library_using_own_path_is_not_moved(do):
+    """A library that looks for plugins next to itself used to find none after it was moved."""
     brought = files(do(ASKING))
     assert brought[f"{LIB}/libplay.so.1"] == "file"
     assert brought["/usr/local/lib/liba.so.1"] == "file"
     assert "/usr/local/lib/libplay.so.1" not in brought
 
 
-def test_library_that_asks_where_it_is_gets_a_link_where_it_is_not_searched(do):
+def test_library_using_own_path_gets_link_in_search_path(do):
     chain = {**ASKING, "/usr/local/bin/x": program("libplay.so.1", runpath="/opt/play")}
     chain["/opt/play/libplay.so.1"] = chain.pop(f"{LIB}/libplay.so.1.2")
     del chain[f"{LIB}/libplay.so.1"]
     assert files(do(chain))["/opt/play/libplay.so.1"] == "file"
 
 
-def test_library_that_asks_where_it_is_never_replaces_the_production_images(do):
+def test_library_using_own_path_never_replaces_production_library(do):
     chain = {
         **ASKING,
         "/usr/local/bin/x": program("libplay.so.1", needs={"libplay.so.1": ["PLAY_2"]}),
@@ -487,7 +487,7 @@ def test_library_that_asks_where_it_is_never_replaces_the_production_images(do):
     assert files(do(chain, old))["/usr/local/lib/libplay.so.1"] == "file"
 
 
-def test_library_that_asks_where_it_is_is_linked_if_its_folder_is_not_searched(do):
+def test_library_using_own_path_outside_search_path_is_linked(do):
     chain = {
         **ASKING,
         "/etc/ld.so.conf.d/x.conf": b"/srv/play\n",
@@ -499,7 +499,7 @@ def test_library_that_asks_where_it_is_is_linked_if_its_folder_is_not_searched(d
     assert brought["/usr/local/lib/libplay.so.1"] == "/srv/play/libplay.so.1"
 
 
-def test_library_beside_its_asker_that_a_program_loads_is_no_warning(do):
+def test_library_next_to_its_user_gives_no_warning(do):
     chain = {
         **GLIBC,
         "/usr/local/lib/jvm/lib/libjava.so": library("libjava.so", "libjvm.so"),

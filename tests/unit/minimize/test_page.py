@@ -1,4 +1,4 @@
-"""The page of a report: rectangles that are true to the bytes, and a page that stands alone."""
+"""The page of a report: rectangles proportional to the bytes, in a self-contained page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = st.lists(st.integers(1, 10**11), min_size=1, max_size=60).map(lambda siz
 
 
 @given(sizes=SIZES, width=st.floats(1, 2000), height=st.floats(1, 2000))
-def test_areas_are_in_proportion_and_fill_the_box(sizes, width, height):
+def test_areas_are_proportional_and_fill_box(sizes, width, height):
     box = Box(x=3, y=5, width=width, height=height)
     boxes = squarify(sizes, box)
     assert len(boxes) == len(sizes)
@@ -32,7 +32,7 @@ def test_areas_are_in_proportion_and_fill_the_box(sizes, width, height):
         assert one.y + one.height <= 5 + height * 1.0001
 
 
-def test_a_box_is_split_across_its_longer_side():
+def test_box_is_split_across_longer_side():
     assert split([1, 3], Box(x=0, y=0, width=8, height=2)) == [
         Box(x=0, y=0, width=2, height=2),
         Box(x=2, y=0, width=6, height=2),
@@ -64,7 +64,7 @@ def report(tmp_path, chain):
     return tmp_path / "r.json"
 
 
-def test_the_page_stands_alone_and_shows_both_images(tmp_path, capsys):
+def test_page_is_self_contained_and_shows_both_images(tmp_path, capsys):
     chain = {
         **GLIBC,
         "/usr/local/bin/x": program("liba.so"),
@@ -98,12 +98,12 @@ def test_the_page_stands_alone_and_shows_both_images(tmp_path, capsys):
     assert (tmp_path / "x.html").read_text(encoding="utf-8") == text
 
 
-def test_an_empty_image(tmp_path):
+def test_page_of_empty_image(tmp_path):
     document = json.loads(report(tmp_path, {}).read_text())
     assert "chain" in page(document)
 
 
-def test_by_step_each_step_is_a_box_of_its_packages(tmp_path):
+def test_page_by_step_has_box_with_packages_per_step(tmp_path):
     document = json.loads(report(tmp_path, {**GLIBC, "/usr/local/bin/x": program("libc.so.6")}).read_text())
     none = dict.fromkeys(("kept", "production", "trimmed", "left"), 0)
     steps = [

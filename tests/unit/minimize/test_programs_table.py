@@ -1,4 +1,4 @@
-"""The table of programs in docs/stages.md says what the engine tests try."""
+"""The table of programs in docs/stages.md matches the programs of the engine tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from chainbuild.minimize.notices import fixes
 from tests.support.programs import PROGRAMS, table, with_line
 
 
-def test_table_of_programs_is_that_of_the_tests(repository_root: Path) -> None:
+def test_programs_table_matches_engine_tests(repository_root: Path) -> None:
     assert "\n".join(table()) in (repository_root / "docs" / "stages.md").read_text(encoding="utf-8")
 
 
-def test_line_that_mends_a_program_is_added_to_a_list() -> None:
+def test_fix_line_of_program_is_added_to_list() -> None:
     by_name = {program.name: program for program in PROGRAMS}
     assert with_line(by_name["imagemagick"])["ADDITIONAL_FILES"] == "/usr/bin/convert /usr/share/fonts"
     assert with_line(by_name["figlet"])["KEEP_DATA"] == "figlet"

@@ -1,4 +1,4 @@
-"""Which Python environments a root has, what is to be imported in each, and whose the files are that one lacks."""
+"""Find the Python environments of a root, the modules to import in each, and the owners of missing files."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def modules(tmp_path, files):
     return found(tmp_path, VENV | {SITE + path: raw for path, raw in files.items()})["/opt/venv/bin/python"].modules
 
 
-def test_no_python_is_nothing(tmp_path):
+def test_root_without_python_has_no_environments(tmp_path):
     assert found(tmp_path, {"/usr/bin/python3": b"#!/bin/sh\n", "/etc/pyvenv.cfg": b""}, links=()) == {}
 
 
-def test_an_interpreter_has_its_extension_modules_and_the_distribution_s_packages(tmp_path):
+def test_interpreter_has_extension_modules_and_debian_packages(tmp_path):
     files = {
         "/usr/bin/python3.11": ELF,
         f"{DYNLOAD}/_ssl.cpython-311-x86_64-linux-gnu.so": b"",
@@ -57,7 +57,7 @@ def test_an_interpreter_has_its_extension_modules_and_the_distribution_s_package
     assert one["/usr/bin/python3.11"].folders[:2] == ("/usr/lib/python3.11", DYNLOAD)
 
 
-def test_a_virtual_environment_has_its_own(tmp_path):
+def test_virtual_environment_has_its_own_packages(tmp_path):
     files = VENV | {f"{SITE}/a.py": b"", f"{DYNLOAD}/_ssl.so": b"", "/opt/venv/bin/python3.11": ELF}
     both = found(tmp_path, files)
     assert both["/opt/venv/bin/python"].modules == ("a",)
@@ -77,13 +77,13 @@ def test_a_virtual_environment_has_its_own(tmp_path):
         ([], "/opt/venv/bin/python"),
     ],
 )
-def test_an_interpreter_that_is_not_there_is_named(tmp_path, links, missing):
+def test_missing_interpreter_target_is_reported(tmp_path, links, missing):
     one = found(tmp_path, VENV | {f"{SITE}/a.py": b""}, links=links)["/opt/venv/bin/python"]
     assert (one.missing, one.modules) == (missing, ("a",))
 
 
-def test_environment_without_modules_is_proven_to_start(tmp_path):
-    """An interpreter whose whole standard library was lost passed, because there was nothing to import."""
+def test_environment_without_modules_must_start(tmp_path):
+    """An interpreter without its standard library used to pass, because there was nothing to import."""
     site = {f"{SITE}/README": b""}
     both = found(tmp_path, VENV | site, links=[("/opt/venv/bin/python", "/opt/python/bin/python3.11")])
     assert {start: (one.missing, one.modules) for start, one in both.items()} == {
@@ -92,18 +92,18 @@ def test_environment_without_modules_is_proven_to_start(tmp_path):
     }
 
 
-def test_records_name_what_is_there_and_what_is_not(tmp_path):
+def test_recorded_modules_count_even_if_missing(tmp_path):
     record = b"gone/__init__.py,,\ngone/sub/__init__.py,,\nhere.py,,\n../../../bin/tool,,\nd-1.dist-info/RECORD,,\n"
     files = {"/d-1.dist-info/RECORD": record, "/d-1.dist-info/top_level.txt": b"never\n", "/here.py": b""}
     assert modules(tmp_path, files) == ("gone", "here")
 
 
-def test_a_shared_namespace_is_imported_by_its_parts(tmp_path):
+def test_namespace_package_is_imported_by_its_parts(tmp_path):
     record = b"google/cloud/storage/__init__.py,,\ngoogle/one.py,,\ngoogle/one.json,,\n"
     assert modules(tmp_path, {"/g-1.dist-info/RECORD": record}) == ("google.cloud.storage", "google.one")
 
 
-def test_old_and_editable_distributions_say_it_in_top_level(tmp_path):
+def test_old_and_editable_distributions_use_top_level_txt(tmp_path):
     files = {
         "/old-1.egg-info/top_level.txt": b"old\nold_more\n",
         "/e-1.dist-info/RECORD": b"__editable__.e-1.pth,,\n",
@@ -112,7 +112,7 @@ def test_old_and_editable_distributions_say_it_in_top_level(tmp_path):
     assert modules(tmp_path, files) == ("elsewhere", "old", "old_more")
 
 
-def test_what_is_nobody_s_module_is_left_out(tmp_path):
+def test_bundled_tests_and_scripts_are_not_modules(tmp_path):
     files = {
         "/tests/__init__.py": b"",
         "/setup.py": b"",
@@ -126,7 +126,7 @@ def test_what_is_nobody_s_module_is_left_out(tmp_path):
     assert modules(tmp_path, files | {"/kept.py": b""}) == ("kept",)
 
 
-def test_extension_modules_of_another_python_are_left_out(tmp_path):
+def test_extension_modules_of_other_python_are_skipped(tmp_path):
     files = {
         "/a.cpython-311-x86_64-linux-gnu.so": b"",
         "/b.cpython-312-x86_64-linux-gnu.so": b"",
@@ -138,17 +138,17 @@ def test_extension_modules_of_another_python_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("record", [b'"', b"\x00,,\n", b"\xff\xfe.py,,\n", b"a" * 200_000, b"//,,\n/.py,,\n"])
-def test_a_record_that_is_none_harms_nothing(tmp_path, record):
+def test_malformed_record_is_ignored(tmp_path, record):
     assert modules(tmp_path, {"/x-1.dist-info/RECORD": record, "/kept.py": b""}) == ("kept",)
 
 
-def test_the_image_s_python_path_counts(tmp_path):
+def test_python_path_of_image_counts(tmp_path):
     root = rooted(tmp_path, VENV | {f"{SITE}/a.py": b"", "/srv/more/extra.py": b""})
     (one,) = (one for one in pythons(root, "/srv/more:relative:/none") if one.start == "/opt/venv/bin/python")
     assert one.modules == ("a", "extra")
 
 
-# Whose ----------------------------------------------------------------------------------------------------------------
+# Owners of missing files ----------------------------------------------------------------------------------------------
 
 STATUS = b"Package: libgl1\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.6\n\n"
 LIB = "/usr/lib/x86_64-linux-gnu"
@@ -181,7 +181,7 @@ def chain(tmp_path):
     return rooted(tmp_path, files, links=[(f"{LIB}/libGL.so.1", "libGL.so.1.7")])
 
 
-def test_a_library_is_found_by_its_name_the_system_s_first(chain):
+def test_library_name_finds_system_library_first(chain):
     assert whose(chain, "library", "libGL.so.1") == [
         (f"{LIB}/libGL.so.1", "libgl1"),
         ("/opt/app/lib/deeper/libGL.so.1", ""),
@@ -190,13 +190,13 @@ def test_a_library_is_found_by_its_name_the_system_s_first(chain):
     assert whose(chain, "library", "/opt/app/lib/deeper/libGL.so.1") == [("/opt/app/lib/deeper/libGL.so.1", "")]
 
 
-def test_a_path_is_itself(chain):
+def test_path_question_returns_path(chain):
     assert whose(chain, "path", "/usr/share/table") == [("/usr/share/table", "")]
     assert whose(chain, "path", "/usr/share/none") == []
     assert whose(chain, "path", "../escape") == []
 
 
-def test_a_module_is_found_where_python_looks(chain):
+def test_module_is_found_on_python_path(chain):
     assert whose(chain, "module", "forms", SITE) == [(f"{SITE}/forms/__init__.py", "forms")]
     assert whose(chain, "module", "forms.sub.a", SITE) == [(f"{SITE}/forms/sub/a.py", "forms")]
     assert whose(chain, "module", "forms.fast", SITE) == [(f"{SITE}/forms/fast.abi3.so", "forms")]
@@ -205,12 +205,12 @@ def test_a_module_is_found_where_python_looks(chain):
     assert whose(chain, "module", "..forms", SITE) == []
 
 
-def test_a_module_that_is_in_no_folder_of_its_environment_is_found_in_another_python_s(chain):
+def test_module_missing_in_environment_is_found_in_other_python(chain):
     assert whose(chain, "module", "json", SITE) == [("/srv/lib/python3.11/json/__init__.py", "")]
 
 
-def test_standard_library_that_is_lost_is_named_by_its_folder(chain):
+def test_missing_standard_library_returns_its_folder(chain):
     assert whose(chain, "module", "encodings", SITE)[0] == ("/srv/lib/python3.11", "")
     assert whose(chain, "path", "/opt/uv/cp/bin/python3.12") == [("/opt/uv/cp", "")]
-    # The folder of a whole system is none to be kept.
+    # A folder of the whole system is never kept.
     assert whose(chain, "path", "/srv/bin/python3.11") == [("/srv/bin/python3.11", "")]

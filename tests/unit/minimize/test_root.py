@@ -54,11 +54,11 @@ def root(tmp_path):
         ("/a\0b", None),
     ],
 )
-def test_links_stay_inside(root, path, real):
+def test_links_stay_inside_root(root, path, real):
     assert root.resolve(path) == real
 
 
-def test_a_link_at_the_end_can_be_left(root):
+def test_final_link_can_be_kept_unresolved(root):
     assert root.resolve("/home/down", follow=False) == "/home/down"
     assert root.resolve("/lib/../../etc/loop", follow=False) == "/etc/loop"
 
@@ -74,7 +74,7 @@ def test_a_link_at_the_end_can_be_left(root):
         ("/etc/absolute", "/etc/absolute"),
     ],
 )
-def test_something_new_is_placed(root, path, where):
+def test_new_path_is_placed_by_existing_links(root, path, where):
     assert root.place(path) == where
 
 
@@ -92,22 +92,22 @@ def test_something_new_is_placed(root, path, where):
         ("/", ["/"]),
     ],
 )
-def test_patterns_name_what_a_shell_would(root, pattern, found):
+def test_patterns_match_like_shell(root, pattern, found):
     assert root.glob(pattern) == found
 
 
-def test_only_regular_files_are_read(root, tmp_path):
+def test_read_accepts_only_regular_files(root, tmp_path):
     os.mkfifo(tmp_path / "root" / "pipe")
     assert root.read("/etc/absolute") == b"a"
     assert [root.read(path) for path in ("/pipe", "/etc", "/etc/outside", "/none")] == [None] * 4
 
 
-def test_a_walk_is_in_order_and_follows_nothing(root):
+def test_walk_is_sorted_and_follows_no_links(root):
     assert [path for path, _ in root.walk("/usr")] == ["/usr", "/usr/lib", "/usr/lib/.hidden", "/usr/lib/a.so"]
     assert [path for path, _ in root.walk("/", skip=["/etc", "/usr"])] == ["/", "/home", "/home/down", "/lib"]
 
 
-def test_an_overlay_is_what_the_image_will_be(root):
+def test_overlay_shows_future_image(root):
     over = Overlay(root)
     over.add("/usr/lib/new/b.so", Node(kind="file", data=b"b", size=1))
     over.add("/usr/lib/a.so", Node(kind="file", data=b"A", size=1))
@@ -124,7 +124,7 @@ PARTS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "", "loop", "up", "t
 
 @settings(max_examples=300, deadline=None)
 @given(parts=PARTS, absolute=PARTS)
-def test_no_path_leaves_the_root(tmp_path_factory, parts, absolute):
+def test_arbitrary_path_stays_inside_root(tmp_path_factory, parts, absolute):
     base = tmp_path_factory.mktemp("r")
     tree = {"/a/b/up": "../../../" + "/".join(parts), "/a/top": "/" + "/".join(absolute), "/a/loop": "loop"}
     root = RootFileSystem(plant(base / "root", {**tree, "/b/c": b"x"}))
@@ -135,7 +135,7 @@ def test_no_path_leaves_the_root(tmp_path_factory, parts, absolute):
             assert os.path.realpath(root.host + found) == (root.host + found).rstrip("/")
 
 
-def test_odd_names_are_shown_in_one_line():
+def test_unusual_names_are_shown_on_one_line():
     assert shown("plain") == "plain"
     assert shown("a\nb\x1b[0m") == "a\\nb\\x1b[0m"
     assert "\n" not in shown(os.fsdecode(b"\xff\n"))

@@ -1,4 +1,4 @@
-"""Records of packages in the result, and the bill of materials, by the structure that SPDX 2.3 asks for."""
+"""Records of packages in the result, and the bill of materials, checked by the structure of SPDX 2.3."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(tmp_path, chain=CHAIN, production=PRODUCTION, name="o", more=()):
     return tmp_path / name, json.loads((tmp_path / f"{name}.spdx").read_text())
 
 
-def test_packages_are_seen_by_what_reads_status_d(tmp_path):
+def test_records_list_packages_in_status_d(tmp_path):
     out, _ = run(tmp_path, more=["--strip", "1"])
     folder = out / "var/lib/dpkg/status.d"
     assert sorted(os.listdir(folder)) == ["liba1", "liba1.md5sums"]  # python is the production image's own
@@ -69,7 +69,7 @@ def test_packages_are_seen_by_what_reads_status_d(tmp_path):
     assert ownership.owner("/usr/local/lib/liba.so.1") == "deb:liba1:amd64"
 
 
-def test_another_version_than_the_production_images_is_seen_beside_it(tmp_path):
+def test_records_list_other_version_next_to_production_package(tmp_path):
     production = {**PRODUCTION, "/var/lib/dpkg/status": stanza("python", "3.10") + stanza("liba1", "1:2.0+b1")}
     out, _ = run(tmp_path, production=production)
     assert sorted(os.listdir(out / "var/lib/dpkg/status.d")) == ["python", "python.md5sums"]
@@ -91,8 +91,8 @@ def test_another_version_than_the_production_images_is_seen_beside_it(tmp_path):
         "/usr/share/doc/liba1/copyright",
     ],
 )
-def test_records_leave_alone_what_is_kept_where_they_would_lie(tmp_path, kept):
-    """The stage failed with "File exists" if a kept folder held a licence that a record brings, too."""
+def test_records_do_not_replace_kept_files(tmp_path, kept):
+    """The stage used to fail with "File exists" if a kept folder contained a licence that a record adds too."""
     chain = {
         **CHAIN,
         "/var/lib/dpkg/status.d/liba1": stanza("liba1", "1:2.0+b1"),
@@ -105,13 +105,13 @@ def test_records_leave_alone_what_is_kept_where_they_would_lie(tmp_path, kept):
     assert (out / "var/lib/dpkg/status.d/liba1").exists()
 
 
-def test_records_follow_a_link_of_the_production_image(tmp_path):
+def test_records_follow_link_of_production(tmp_path):
     production = {**PRODUCTION, "/usr/share/doc": "../../srv/doc", "/srv/doc/liba1": "/srv/nowhere"}
     out, _ = run(tmp_path, production=production)
     assert (out / "srv/nowhere/copyright").read_bytes() == b"licence"
 
 
-def test_records_say_the_distribution_if_the_production_image_does_not(tmp_path):
+def test_records_add_os_release_missing_in_production(tmp_path):
     out, _ = run(tmp_path, name="a")
     assert (out / "etc/os-release").read_bytes() == CHAIN["/etc/os-release"]
     own = {**PRODUCTION, "/usr/lib/os-release": b"ID=other\n"}
@@ -121,14 +121,14 @@ def test_records_say_the_distribution_if_the_production_image_does_not(tmp_path)
     assert not (out / "etc/os-release").exists()
 
 
-def test_no_records_on_request(tmp_path):
+def test_records_are_turned_off_on_request(tmp_path):
     out, _ = run(tmp_path, more=["--package-records", "0"])
     assert not (out / "var").exists()
     assert not (out / "usr/share/doc").exists()
 
 
 def check(document):
-    """The rules of SPDX 2.3 that a document of ours could break (clauses 6 to 11 and the JSON schema)."""
+    """Check the rules of SPDX 2.3 that our documents could break (clauses 6 to 11 and the JSON schema)."""
     assert document["spdxVersion"] == "SPDX-2.3"
     assert document["dataLicense"] == "CC0-1.0"
     assert document["SPDXID"] == "SPDXRef-DOCUMENT"
@@ -170,7 +170,7 @@ def check(document):
     assert sorted(everywhere) == sorted(set(identities) - {"SPDXRef-DOCUMENT", "SPDXRef-image"})
 
 
-def test_the_bill_of_materials(tmp_path, monkeypatch):
+def test_sbom_describes_minimized_files(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     out, document = run(tmp_path)
     check(document)
@@ -192,12 +192,12 @@ def test_the_bill_of_materials(tmp_path, monkeypatch):
     assert len(sums) == len(names)
 
 
-def test_the_same_twice(tmp_path):
+def test_sbom_is_reproducible(tmp_path):
     one, two = run(tmp_path, name="a"), run(tmp_path, name="b")
     assert one[1] == two[1]
 
 
-def test_of_a_whole_root(tmp_path, capsys):
+def test_sbom_of_whole_root(tmp_path, capsys):
     root = plant(tmp_path / "r", CHAIN)
     document, unreadable = image_sbom(RootFileSystem(root), "here", None)
     check(document)
@@ -218,5 +218,5 @@ def test_of_a_whole_root(tmp_path, capsys):
         ),
     ],
 )
-def test_package_urls(package, url):
+def test_package_url_of_each_kind(package, url):
     assert package_url(package, System(name="debian", version="12")) == url

@@ -19,30 +19,30 @@ NAME = "team/atom@sha256:" + "ab" * 32
 
 
 def parsed(document: dict[str, object]) -> Document:
-    """The document as SPDX's tools read it; everything that they find wrong is told."""
+    """Return the document as parsed by SPDX's tools, and fail with everything that they find wrong."""
     read: Document = JsonLikeDictParser().parse(document)
     wrong = [f"{one.context.spdx_id}: {one.validation_message}" for one in validate_full_spdx_document(read)]
     assert wrong == []
     return read
 
 
-def test_the_bill_of_a_whole_image_is_valid(tmp_path):
+def test_sbom_of_whole_image_is_valid(tmp_path):
     document, _ = image_sbom(RootFileSystem(plant(tmp_path / "r", CHAIN)), NAME, 0)
     read = parsed(document)
     assert {package.name for package in read.packages} == {"team/atom", "liba1", "python", "unused", "One_x.y"}
     assert len(read.files) > len(read.packages)
 
 
-def test_the_bill_of_what_was_minimized_is_valid(tmp_path):
+def test_sbom_of_minimized_files_is_valid(tmp_path):
     _, document = run(tmp_path)
     assert {package.name for package in parsed(document).packages} == {"minimized", "liba1", "python", "One_x.y"}
 
 
-def test_the_bill_of_nothing_is_valid(tmp_path):
+def test_sbom_of_empty_image_is_valid(tmp_path):
     parsed(image_sbom(RootFileSystem(plant(tmp_path / "r", {})), "nothing", None)[0])
 
 
-def test_an_image_that_is_named_exactly_says_which_it_is(tmp_path, capsys, monkeypatch):
+def test_sbom_identifies_pinned_image(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     root = plant(tmp_path / "r", CHAIN)
     assert main(["sbom", root, "--name", NAME]) == 0
@@ -55,7 +55,7 @@ def test_an_image_that_is_named_exactly_says_which_it_is(tmp_path, capsys, monke
     assert "externalRefs" not in plain
 
 
-def test_what_the_validator_would_not_take_is_found(tmp_path):
+def test_validator_rejects_invalid_document(tmp_path):
     document, _ = image_sbom(RootFileSystem(plant(tmp_path / "r", CHAIN)), NAME, 0)
     document["packages"][0]["SPDXID"] = "no identifier"
     with pytest.raises(AssertionError, match="SPDXRef"):

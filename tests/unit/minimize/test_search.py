@@ -1,4 +1,4 @@
-"""The loaders' rules, on small roots: what a program's process has loaded, or why not."""
+"""The loaders' rules on small roots: which libraries a program's process loads, and why not others."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ RULES = [
 
 
 @pytest.mark.parametrize(("tree", "more", "where"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
-def test_glibc_finds(tmp_path, tree, more, where):
+def test_glibc_search_order(tmp_path, tree, more, where):
     assert found(run(tmp_path, tree, **more), "liba.so") == where
 
 
-def test_rpath_goes_down_to_what_is_loaded_and_runpath_does_not(tmp_path):
+def test_rpath_is_inherited_and_runpath_is_not(tmp_path):
     tree = {"/opt/libb.so": library("libb.so", "liba.so"), "/opt/liba.so": A}
     down = run(tmp_path / "1", {**tree, "/bin/x": program("libb.so", rpath="/opt")})
     assert found(down, "liba.so") == "/opt/liba.so"
@@ -158,7 +158,7 @@ def test_rpath_goes_down_to_what_is_loaded_and_runpath_does_not(tmp_path):
     assert found(cut, "liba.so") is None
 
 
-def test_what_is_loaded_is_not_looked_for_again(tmp_path):
+def test_loaded_library_is_not_searched_again(tmp_path):
     tree = {
         "/bin/x": program("/opt/first.so", "libb.so", runpath="/opt"),
         "/opt/first.so": library("liba.so"),
@@ -174,12 +174,12 @@ def test_what_is_loaded_is_not_looked_for_again(tmp_path):
     ]
 
 
-def test_one_file_under_two_names_is_one_object(tmp_path):
+def test_file_with_two_names_is_single_object(tmp_path):
     tree = {"/bin/x": program("liba.so", "libz.so"), f"{LIB}/liba.so": build_elf(), f"{LIB}/libz.so": "liba.so"}
     assert len(run(tmp_path, tree).objects) == 3
 
 
-def test_the_cache_is_believed(tmp_path):
+def test_cache_is_trusted(tmp_path):
     entries = (CacheEntry(name="liba.so", flags=0x303, path="/srv/liba.so"),)
     tree = {
         "/bin/x": program("liba.so"),
@@ -194,13 +194,13 @@ def test_the_cache_is_believed(tmp_path):
     assert found(run(tmp_path / "3", tree), "liba.so") == f"{LIB}/liba.so"
 
 
-def test_a_cache_entry_for_another_machine_is_not_for_us(tmp_path):
+def test_cache_entry_for_other_machine_is_ignored(tmp_path):
     entries = (CacheEntry(name="liba.so", flags=0xA03, path="/srv/liba.so"),)
     tree = {"/bin/x": program("liba.so"), "/srv/liba.so": A, "/etc/ld.so.cache": encode_cache(entries, little=True)}
     assert found(run(tmp_path, tree), "liba.so") is None
 
 
-def test_folders_for_better_processors_are_variants(tmp_path):
+def test_hwcaps_folders_are_variants(tmp_path):
     tree = {
         "/bin/x": program("liba.so", runpath="/opt"),
         "/opt/liba.so": A,
@@ -212,12 +212,12 @@ def test_folders_for_better_processors_are_variants(tmp_path):
     assert loaded.variants == ("/opt/glibc-hwcaps/x86-64-v3/liba.so", "/opt/haswell/liba.so")
 
 
-def test_nodeflib_leaves_out_the_system(tmp_path):
+def test_nodeflib_skips_system_folders(tmp_path):
     tree = {"/bin/x": build_elf(needed=("liba.so",), flags_1=DF_1_NODEFLIB, interpreter="/lib64/ld-linux-x86-64.so.2")}
     assert found(run(tmp_path, {**tree, f"{LIB}/liba.so": A}), "liba.so") is None
 
 
-def test_a_set_uid_program_has_no_environment(tmp_path):
+def test_set_uid_program_ignores_environment(tmp_path):
     tree = {
         "/bin/x": program("liba.so", "libb.so", runpath="$ORIGIN"),
         "/env/liba.so": A,
@@ -229,7 +229,7 @@ def test_a_set_uid_program_has_no_environment(tmp_path):
     assert (found(bound, "liba.so"), found(bound, "libb.so")) == (None, None)
 
 
-def test_versions_are_checked_as_the_loader_does(tmp_path):
+def test_versions_are_checked_like_loader(tmp_path):
     tree = {
         "/bin/x": program(
             "liba.so",
@@ -277,13 +277,13 @@ MUSL_RULES = [
 @pytest.mark.parametrize(
     ("tree", "more", "where"), [rule[1:] for rule in MUSL_RULES], ids=[rule[0] for rule in MUSL_RULES]
 )
-def test_musl_finds(tmp_path, tree, more, where):
+def test_musl_search_order(tmp_path, tree, more, where):
     name, extra = tree.pop("/bin/x")
     tree = {**tree, "/bin/x": program(name, interpreter=MUSL_LOADER, **extra)}
     assert found(run(tmp_path, tree, base=MUSL, **more), "liba.so") == where
 
 
-def test_musl_hands_runpath_down_and_is_its_own_c_library(tmp_path):
+def test_musl_inherits_runpath_and_is_its_own_c_library(tmp_path):
     tree = {
         "/bin/x": program("libb.so", "libc.so", "libpthread.so.0", interpreter=MUSL_LOADER, runpath="$ORIGIN/../opt"),
         "/opt/libb.so": library("libb.so", "liba.so", needs={"liba.so": ("NO_1",)}),
@@ -295,7 +295,7 @@ def test_musl_hands_runpath_down_and_is_its_own_c_library(tmp_path):
     assert (process.missing, process.bad_versions) == ([], [])
 
 
-def test_the_configuration_is_read_with_its_includes(tmp_path):
+def test_configuration_is_read_with_includes(tmp_path):
     root = RootFileSystem(
         plant(
             tmp_path / "r",
@@ -309,7 +309,7 @@ def test_the_configuration_is_read_with_its_includes(tmp_path):
     assert configured_folders(root) == ("/opt/a", "/opt/b", "/opt/one")
 
 
-def test_the_loaders_own_folders_are_read_from_it(tmp_path):
+def test_built_in_folders_are_read_from_loader(tmp_path):
     own = LD_SO + b"\0/lib/odd/\0/usr/lib/odd/\0/lib/\0/usr/lib/\0rest"
     root = RootFileSystem(plant(tmp_path / "r", {"/ld.so": own, "/none.so": LD_SO}))
     elf = ElfReader().read(root, "/none.so")
@@ -347,7 +347,7 @@ MACHINES = {
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_every_machine_has_its_own_loader_and_folders(tmp_path, name):
+def test_machines_have_their_own_loader_and_folders(tmp_path, name):
     kind, loader, triplet, _, platform = MACHINES[name]
     other = library("liba.so")  # amd64's
     tree = {
@@ -372,7 +372,7 @@ def _joined(*parts):
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_and_its_musl(tmp_path, name):
+def test_machines_have_their_own_musl_loader(tmp_path, name):
     kind, _, _, musl, _ = MACHINES[name]
     loader = f"/lib/ld-musl-{musl}.so.1"
     tree = {
@@ -396,7 +396,7 @@ MERGED = {
 }
 
 
-def test_with_a_merged_usr_each_file_is_one_by_whatever_path(tmp_path):
+def test_merged_usr_file_is_single_object_by_any_path(tmp_path):
     process = run(tmp_path, MERGED, path="/usr/bin/x", base={})
     assert process.missing == []
     assert [one.file for one in process.objects] == [
@@ -421,7 +421,7 @@ def test_with_a_merged_usr_each_file_is_one_by_whatever_path(tmp_path):
         ({"machine": 4242, "little": False}, "machine-4242-64-big"),
     ],
 )
-def test_interfaces_are_known(tmp_path, more, name):
+def test_interface_of_machine_is_recognised(tmp_path, more, name):
     elf = ElfReader().read(RootFileSystem(plant(tmp_path / "r", {"/x": build_elf(**more)})), "/x")
     assert isinstance(elf, Elf)
     assert abi_of(elf).name == name
@@ -450,5 +450,5 @@ def test_interfaces_are_known(tmp_path, more, name):
         ("libc.so", False),
     ],
 )
-def test_what_is_one_piece_with_the_c_library(name, belongs):
+def test_c_library_members_are_recognised(name, belongs):
     assert is_c_library(name) is belongs

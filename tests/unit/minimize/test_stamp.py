@@ -1,4 +1,4 @@
-"""What a tree is called by, beside what a builder's cache looks at: its times and hard links."""
+"""The stamp of a tree: a digest of what a builder's cache ignores, times and hard links."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def touch(root, seconds=1_000_000_000):
             os.utime(os.path.join(folder, name), (seconds, seconds), follow_symlinks=False)
 
 
-def test_the_same_tree_has_the_same_stamp_wherever_it_lies(tree, tmp_path):
+def test_stamp_of_same_tree_is_independent_of_path(tree, tmp_path):
     assert stamp(str(tree)) == stamp(str(planted(tmp_path / "another, longer")))
     assert len(stamp(str(tree))) == 64
 
 
 @pytest.mark.parametrize("path", [".", "folder", "folder/file", "link"])
-def test_a_time_counts(tree, path):
+def test_stamp_depends_on_times(tree, path):
     before = stamp(str(tree))
     os.utime(tree / path, (5, 5), follow_symlinks=False)
     assert stamp(str(tree)) != before
 
 
-def test_less_than_a_second_does_not(tree):
+def test_stamp_ignores_fractions_of_seconds(tree):
     before = stamp(str(tree))
     os.utime(tree / "folder" / "file", ns=(0, 1_000_000_000 * 10**9 + 999))
     assert stamp(str(tree)) == before
 
 
-def test_hard_links_count(tree):
+def test_stamp_depends_on_hard_links(tree):
     before = stamp(str(tree))
     (tree / "hard").unlink()
     (tree / "hard").write_bytes(b"content")
@@ -57,6 +57,6 @@ def test_hard_links_count(tree):
     assert stamp(str(tree)) != before
 
 
-def test_what_is_gone_is_an_error(tmp_path):
+def test_stamp_of_missing_file_is_error(tmp_path):
     with pytest.raises(OSError, match="No such file"):
         stamp(str(tmp_path / "none"))

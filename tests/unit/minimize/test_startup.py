@@ -1,4 +1,4 @@
-"""Whether a container can start by an image's configuration: users, programs and what those need, folders, arguments."""
+"""Whether a container can start with an image's configuration: users, programs and their needs, folders, arguments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def faults(found: Startup) -> list[tuple[str, str]]:
         {"Cmd": ["python3", "/app/main.py"]},
     ],
 )
-def test_configuration_that_starts_has_no_fault(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_working_configuration_has_no_fault(tmp_path: Path, config: dict[str, Any]) -> None:
     found = check(tmp_path, **config)
     assert (found.faults, [one for one in found.absent if one.kind != "folder"]) == ([], [])
 
@@ -98,13 +98,13 @@ def test_configuration_that_starts_has_no_fault(tmp_path: Path, config: dict[str
         ({"WorkingDir": "/app/main.py"}, ("WORKDIR", "folder")),
     ],
 )
-def test_configuration_that_cannot_start_names_its_instruction(
+def test_broken_configuration_reports_its_instruction(
     tmp_path: Path, config: dict[str, Any], fault: tuple[str, str]
 ) -> None:
     assert faults(check(tmp_path, **config)) == [fault]
 
 
-def test_every_fault_is_found_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     found = check(tmp_path, User="x", Entrypoint=["tini"], Healthcheck={"Test": ["CMD", "curl"]})
     assert [one.field for one in found.faults] == ["USER", "ENTRYPOINT", "HEALTHCHECK"]
     assert found.faults[1].sought == ("/usr/local/bin/tini", "/usr/bin/tini", "/bin/tini")
@@ -116,12 +116,12 @@ def test_every_fault_is_found_at_once(tmp_path: Path) -> None:
         ("", 0o744, 0o700, True),
         ("", 0o644, 0o755, False),
         ("7", 0o755, 0o755, True),
-        ("7", 0o750, 0o755, True),  # its group is root's
+        ("7", 0o750, 0o755, True),  # its group is root's group
         ("7:8", 0o750, 0o755, False),
         ("7", 0o755, 0o700, False),
     ],
 )
-def test_program_must_be_executable_for_the_user(tmp_path: Path, user: str, mode: int, folder: int, ok: bool) -> None:
+def test_program_must_be_executable_for_user(tmp_path: Path, user: str, mode: int, folder: int, ok: bool) -> None:
     found = check(tmp_path, {"/app/run": mode, "/app": folder}, Cmd=["/app/run"], User=user)
     assert faults(found) == ([] if ok else [("CMD", "permission")])
 
@@ -139,7 +139,7 @@ def test_program_must_be_executable_for_the_user(tmp_path: Path, user: str, mode
         ({"Entrypoint": ["/bin/sh", "-c", "run /srv/x"]}, []),
     ],
 )
-def test_paths_that_the_image_lacks_are_asked_for(
+def test_missing_paths_are_reported_as_absent(
     tmp_path: Path, config: dict[str, Any], absent: list[tuple[str, str]]
 ) -> None:
     found = check(tmp_path, **config)
@@ -147,7 +147,7 @@ def test_paths_that_the_image_lacks_are_asked_for(
     assert found.faults == []
 
 
-def test_report_of_verify_has_the_configuration(tmp_path: Path) -> None:
+def test_verify_report_has_configuration(tmp_path: Path) -> None:
     root = plant(tmp_path / "root", TREE)
     (tmp_path / "c.json").write_text(json.dumps({"User": "x", "architecture": "amd64"}))
     report = tmp_path / "report.json"
@@ -166,6 +166,6 @@ VALUES = st.none() | st.text(max_size=6) | st.lists(st.text(max_size=6) | st.int
         VALUES | st.dictionaries(st.sampled_from(["Test", "/x", "..", "\x00"]), VALUES, max_size=3),
     )
 )
-def test_any_configuration_is_judged(tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]) -> None:
+def test_arbitrary_configuration_is_checked(tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]) -> None:
     root = plant(tmp_path_factory.mktemp("any") / "root", {"/bin/sh": program(), "/etc/passwd": b"root:x:0:0::/:/\n"})
     json.dumps(startup(RootFileSystem(root), Runtime.read(config)).document())

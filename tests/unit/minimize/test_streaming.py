@@ -21,7 +21,7 @@ def lazily(value):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_it_is_written_as_if_it_had_been_there(tmp_path, capsys, document):
+def test_streamed_document_is_written_like_list(tmp_path, capsys, document):
     plain = json.dumps(document, indent=1) + "\n"
     for one in (document, lazily(document), lazily(document)):
         write_json(one, str(tmp_path / "x"))
@@ -31,20 +31,20 @@ def test_it_is_written_as_if_it_had_been_there(tmp_path, capsys, document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_its_digest_is_that_of_the_whole(document):
+def test_streamed_document_has_digest_of_whole(document):
     whole = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     rows = lazily(document)
     assert (digest_of(document), digest_of(rows), digest_of(rows)) == (whole, whole, whole)
 
 
-def test_rows_are_equal_to_a_list_of_them():
+def test_rows_are_equal_to_list():
     assert Rows(lambda: [1, 2]) == [1, 2] == Rows(lambda: (1, 2))
     assert Rows(list) == []
     assert Rows(lambda: [1]) != []
     assert [*Rows(lambda: [1, 2])] == [1, 2]
 
 
-def test_rows_are_made_one_at_a_time(tmp_path):
+def test_rows_are_created_individually(tmp_path):
     there, most = 0, 0
 
     class Row(dict[str, int]):

@@ -1,4 +1,4 @@
-"""What stripping takes, and what it leaves alone."""
+"""What stripping removes, and which files it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sections(data: bytes) -> dict[bytes, bytes]:
     return {pool[row[0] : pool.index(b"\0", row[0])]: data[row[4] : row[4] + row[5]] for row in rows[1:]}
 
 
-def test_what_is_mapped_stays_byte_for_byte_and_the_rest_goes(tmp_path):
+def test_mapped_parts_are_unchanged_and_rest_is_removed(tmp_path):
     before = with_sections(PLAIN)
     after = stripped(tmp_path, before)
     assert after is not None
@@ -52,7 +52,7 @@ def test_what_is_mapped_stays_byte_for_byte_and_the_rest_goes(tmp_path):
         assert elf.needed == ("liba.so.1", "libc.so.6")
 
 
-def test_stripping_twice_changes_nothing_more(tmp_path):
+def test_stripping_twice_changes_nothing(tmp_path):
     after = stripped(tmp_path, with_sections(PLAIN))
     assert after is not None
     assert stripped(tmp_path, after) is None
@@ -70,18 +70,18 @@ def test_stripping_twice_changes_nothing_more(tmp_path):
         with_sections(PLAIN).replace(b".symtab\0", b".symtab\1"),
     ],
 )
-def test_what_is_not_as_linkers_make_it_is_left(tmp_path, data):
+def test_file_with_unusual_layout_is_unchanged(tmp_path, data):
     assert stripped(tmp_path, data) is None or data.count(b".symtab\1")
 
 
-def test_a_file_whose_mapped_part_lies_behind_is_left(tmp_path):
+def test_file_with_mapped_part_at_end_is_unchanged(tmp_path):
     moved = bytearray(with_sections(PLAIN))
-    struct.pack_into("<QQQQ", moved, 64 + 8, len(moved) - 64, 0x10000, 0, 64)  # a segment at the very end
+    struct.pack_into("<QQQQ", moved, 64 + 8, len(moved) - 64, 0x10000, 0, 64)  # a segment at the end of the file
     assert stripped(tmp_path, bytes(moved)) is None
 
 
-def test_section_that_ends_after_the_file_leaves_it_unchanged(tmp_path):
-    """Copying such a section failed the whole stage with "it was truncated while it was read"."""
+def test_file_with_section_past_its_end_is_unchanged(tmp_path):
+    """Copying such a section used to fail the whole stage with "it was truncated while it was read"."""
     lying = bytearray(with_sections(PLAIN))
     (table,) = struct.unpack_from("<Q", lying, 40)
     comment = next(index for index in range(9) if struct.unpack_from("<Q", lying, table + 64 * index + 32) == (12,))
@@ -96,7 +96,7 @@ def test_section_that_ends_after_the_file_leaves_it_unchanged(tmp_path):
     header=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 4000),
 )
-def test_no_lie_breaks_it(tmp_path_factory, changes, header, cut):
+def test_inconsistent_headers_never_raise(tmp_path_factory, changes, header, cut):
     folder = tmp_path_factory.mktemp("s")
     data = bytearray(with_sections(PLAIN))
     for at, value in (*changes, *header):

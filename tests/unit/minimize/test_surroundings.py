@@ -1,4 +1,4 @@
-"""What programs need around them: small chain roots -> what the rules bring, and what they tell."""
+"""What programs need around them: what the rules bring into small chain roots, and what they report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fixes(report, kind="surroundings"):
 # The tables ---------------------------------------------------------------------------------------------------------
 
 
-def test_rules_have_unique_names_a_trigger_a_subject_and_a_source():
+def test_rules_have_unique_name_trigger_subject_and_source():
     rules = (*PLUGINS, *SURROUNDINGS)
     assert len({rule.name for rule in rules}) == len(rules)
     for rule in rules:
@@ -53,14 +53,14 @@ def test_rules_have_unique_names_a_trigger_a_subject_and_a_source():
         assert all((rule.source, rule.what, rule.of)), rule.name
 
 
-def test_page_of_the_rules_is_that_of_the_tables(repository_root):
+def test_page_of_rules_matches_tables(repository_root):
     done = runpy.run_path(str(repository_root / "docs" / "surroundings_page.py"))
     assert done["page"]() == (repository_root / "docs" / "surroundings.md").read_text(encoding="utf-8"), (
         "run: python docs/surroundings_page.py"
     )
 
 
-def test_rules_fill_only_places_that_they_have():
+def test_rules_use_only_defined_placeholders():
     for rule in (*PLUGINS, *SURROUNDINGS):
         groups = set(re.compile(rule.programs).groupindex) if rule.programs else set()
         known = {"lib", "triplet", *groups, *(("read",) if rule.reads else ())}
@@ -68,12 +68,12 @@ def test_rules_fill_only_places_that_they_have():
             assert set(re.findall(r"\{(\w+)\}", pattern)) <= known, (rule.name, pattern)
 
 
-def test_pattern_with_wildcards_in_its_folder_is_taken_literally():
+def test_folder_with_wildcard_characters_is_literal():
     assert filled("{lib}/x*", "/opt/a[1]/b", {}) == "/opt/a\\[1]/x*"
     assert filled("{home}/x", "/opt/b", {"home": "/a*"}) == "/a\\*/x"
 
 
-def test_rules_of_a_program_need_the_whole_path():
+def test_program_rules_match_whole_path():
     rules = Rules(SURROUNDINGS)
     assert [rule.name for rule, _ in rules.of_program("/usr/bin/git")] == ["git"]
     assert rules.of_program("/usr/share/doc/git") == []
@@ -103,7 +103,7 @@ OPENSSL = {
 }
 
 
-def test_openssl_brings_its_folder_the_certificates_and_its_modules(tmp_path):
+def test_openssl_brings_folder_certificates_and_modules(tmp_path):
     files, report = job(tmp_path, OPENSSL)
     assert files == {
         "/usr/local/bin/x",
@@ -124,7 +124,7 @@ def test_openssl_brings_its_folder_the_certificates_and_its_modules(tmp_path):
     assert row["because"] == f"{LIB}/libcrypto.so.3"
 
 
-def test_openssl_of_the_production_image_gets_the_certificates_it_lacks(tmp_path):
+def test_openssl_of_production_gets_missing_certificates(tmp_path):
     there = {
         f"{LIB}/libssl.so.3": OPENSSL[f"{LIB}/libssl.so.3"],
         f"{LIB}/libcrypto.so.3": OPENSSL[f"{LIB}/libcrypto.so.3"],
@@ -134,7 +134,7 @@ def test_openssl_of_the_production_image_gets_the_certificates_it_lacks(tmp_path
     assert "/etc/pki/openssl.cnf" not in files
 
 
-def test_openssl_folder_in_another_place_is_read_from_the_library(tmp_path):
+def test_openssl_folder_is_read_from_library(tmp_path):
     chain = {
         "/usr/local/bin/x": program("libcrypto.so.1.1"),
         "/opt/ssl/lib/libcrypto.so.1.1": library("libcrypto.so.1.1", tail=b'\0OPENSSLDIR: "/opt/ssl/etc"\0'),
@@ -145,7 +145,7 @@ def test_openssl_folder_in_another_place_is_read_from_the_library(tmp_path):
 
 
 @pytest.mark.parametrize("folder", [b"/usr/lib", b"/", b"/opt/../etc"])
-def test_openssl_folder_of_the_whole_system_is_not_brought(tmp_path, folder):
+def test_openssl_folder_of_whole_system_is_not_brought(tmp_path, folder):
     chain = {
         "/usr/local/bin/x": program("libcrypto.so.3"),
         f"{LIB}/libcrypto.so.3": library("libcrypto.so.3", tail=b'\0OPENSSLDIR: "' + folder + b'"\0'),
@@ -156,7 +156,7 @@ def test_openssl_folder_of_the_whole_system_is_not_brought(tmp_path, folder):
     assert files == {"/usr/local/bin/x", "/usr/local/lib/libcrypto.so.3"}
 
 
-def test_surroundings_that_are_switched_off_are_told_with_the_line_that_keeps_them(tmp_path):
+def test_disabled_surroundings_are_reported_with_fix_line(tmp_path):
     files, report = job(tmp_path, OPENSSL, keep_surroundings=False)
     assert files == {"/usr/local/bin/x", "/usr/local/lib/libssl.so.3", "/usr/local/lib/libcrypto.so.3"}
     assert fixes(report) == [
@@ -171,7 +171,7 @@ def test_surroundings_that_are_switched_off_are_told_with_the_line_that_keeps_th
 GCC_S = {"/lib/x86_64-linux-gnu/libgcc_s.so.1": library("libgcc_s.so.1", "libc.so.6")}
 
 
-def test_unwinder_comes_for_a_thread_that_ends_itself_on_an_image_with_a_c_library(tmp_path):
+def test_unwinder_is_kept_for_threads_on_image_with_c_library(tmp_path):
     chain = {"/usr/local/bin/x": program("libc.so.6", calls=["pthread_exit"]), **GCC_S}
     assert job(tmp_path / "a", chain)[0] == {"/usr/local/bin/x", "/usr/local/lib/libgcc_s.so.1"}
     plain = {**chain, "/usr/local/bin/x": program("libc.so.6", calls=["pthread_create"])}
@@ -182,7 +182,7 @@ def test_unwinder_comes_for_a_thread_that_ends_itself_on_an_image_with_a_c_libra
 # Programs ---------------------------------------------------------------------------------------------------------------
 
 
-def test_git_brings_its_commands_and_what_they_need(tmp_path):
+def test_git_brings_its_commands_and_their_needs(tmp_path):
     chain = {
         "/usr/bin/git": program(),
         "/usr/lib/git-core/git-remote-http": program("libcurl.so.4"),
@@ -194,7 +194,7 @@ def test_git_brings_its_commands_and_what_they_need(tmp_path):
     assert files == {*chain, "/usr/local/lib/libcurl.so.4"} - {f"{LIB}/libcurl.so.4"}
 
 
-def test_java_through_links_brings_its_home_without_sources(tmp_path):
+def test_java_behind_links_brings_home_without_sources(tmp_path):
     home = "/usr/lib/jvm/java-17"
     chain = {
         "/usr/bin/java": "/etc/alternatives/java",
@@ -214,12 +214,12 @@ def test_java_through_links_brings_its_home_without_sources(tmp_path):
     assert report["warnings"] == []
 
 
-def test_program_of_that_name_without_a_java_home_brings_nothing(tmp_path):
+def test_java_without_java_home_brings_nothing(tmp_path):
     chain = {"/opt/x/bin/java": b"#!/bin/sh\n", "/opt/x/lib/data": b""}
     assert job(tmp_path, chain, additional=("/opt/x/bin",))[0] == {"/opt/x/bin/java"}
 
 
-def test_perl_brings_the_folders_that_its_own_data_names(tmp_path):
+def test_perl_brings_folders_named_in_its_data(tmp_path):
     named = b"\0/etc/perl\0/usr/share/perl/5.36\0/usr/share/perl5\0/usr/share/other\0"
     chain = {
         "/usr/bin/perl": program(tail=named),
@@ -233,7 +233,7 @@ def test_perl_brings_the_folders_that_its_own_data_names(tmp_path):
     assert files == set(chain) - {"/usr/share/other/x"}
 
 
-def test_virtual_environment_brings_the_standard_library_of_its_python(tmp_path):
+def test_virtual_environment_brings_standard_library(tmp_path):
     home = "/root/.local/share/uv/python/cpython-3.11"
     chain = {
         "/opt/venv/pyvenv.cfg": f"home = {home}/bin\nversion = 3.11.9\n".encode(),
@@ -247,7 +247,7 @@ def test_virtual_environment_brings_the_standard_library_of_its_python(tmp_path)
     assert files == set(chain) - {f"{home}/lib/python3.11/config-3.11/Makefile", f"{home}/share/man/x"}
 
 
-def test_big_data_is_left_out_and_told_with_its_size(tmp_path, monkeypatch):
+def test_big_data_is_left_out_and_reported_with_size(tmp_path, monkeypatch):
     chain = {
         "/usr/local/bin/x": program("libtinfo.so.6"),
         f"{LIB}/libtinfo.so.6": library("libtinfo.so.6"),
@@ -263,7 +263,7 @@ def test_big_data_is_left_out_and_told_with_its_size(tmp_path, monkeypatch):
     assert BIG > 1 << 20
 
 
-def test_fonts_are_told_and_the_configuration_is_brought(tmp_path):
+def test_fonts_are_reported_and_configuration_is_brought(tmp_path):
     chain = {
         "/usr/local/bin/x": program("libfontconfig.so.1"),
         f"{LIB}/libfontconfig.so.1": library("libfontconfig.so.1"),
@@ -287,7 +287,7 @@ GCONV = {
 }
 
 
-def test_character_sets_come_only_where_the_c_library_is_the_same(tmp_path):
+def test_character_sets_are_brought_only_for_same_c_library(tmp_path):
     both = {f"{LIB}/gconv/GB18030.so", f"{LIB}/gconv/gconv-modules.cache"}
     assert both <= job(tmp_path / "a", GCONV, BARE)[0]
     assert both <= job(tmp_path / "b", GCONV)[0]
@@ -318,19 +318,19 @@ LOCALES = {
         (Environment(lang="../../../etc"), set()),
     ],
 )
-def test_environment_of_the_chain_brings_the_locale_and_the_time_zone_it_names(tmp_path, environment, kept):
+def test_chain_environment_brings_locale_and_time_zone(tmp_path, environment, kept):
     files, _ = job(tmp_path, LOCALES, BARE, environment=environment)
     assert {path for path in files if path.startswith(("/usr/lib/locale", "/usr/share/zoneinfo"))} == kept
 
 
-def test_locale_paths_of_a_name_that_is_none_are_empty(tmp_path):
+def test_locale_paths_of_invalid_name_are_empty(tmp_path):
     root = RootFileSystem(plant(tmp_path / "root", LOCALES))
     assert list(locale_paths(root, "de_DE@euro")) == []
     assert list(locale_paths(root, "")) == []
     assert list(locale_paths(root, "a" * 5000)) == []
 
 
-def test_production_image_of_nothing_gets_all_that_a_program_needs(tmp_path):
+def test_empty_production_image_gets_all_needs_of_program(tmp_path):
     chain = {
         "/usr/bin/x": program("libsasl2.so.2", "libc.so.6"),
         f"{LIB}/libsasl2.so.2": library("libsasl2.so.2", "libc.so.6"),
@@ -342,7 +342,7 @@ def test_production_image_of_nothing_gets_all_that_a_program_needs(tmp_path):
     assert report["errors"] == []
 
 
-def test_rules_of_a_library_need_the_whole_name():
+def test_library_rules_match_whole_name():
     rule = Rule(name="a", what="a", of="a", source="a", libraries="liba", brings=("/a",))
     assert Rules([rule]).of_library("liba") == [rule]
     assert Rules([rule]).of_library("liba2") == []

@@ -1,4 +1,4 @@
-"""The trim switches: what each takes, what it costs is in docs/stages.md, what nothing takes."""
+"""The trim switches: what each removes, and what none removes; docs/stages.md describes the costs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def kept(tmp_path, chain=None, additional=(), **switches):
         ("strip", set()),
     ],
 )
-def test_each_switch_takes_what_it_says(tmp_path, switch, gone):
+def test_switches_remove_their_files(tmp_path, switch, gone):
     everything, report = kept(tmp_path / "all")
     assert report["saved"] == {}
     rest, report = kept(tmp_path / "less", **{switch: True})
@@ -134,7 +134,7 @@ def test_each_switch_takes_what_it_says(tmp_path, switch, gone):
     assert {row["path"] for row in report["trimmed"]} == {path for path in gone if path in CHAIN}
 
 
-def test_strip_takes_from_what_is_kept_and_from_what_is_brought(tmp_path):
+def test_strip_applies_to_kept_and_added_files(tmp_path):
     _, report = kept(tmp_path, strip=True)
     rows = {row["path"]: row for row in report["stripped"]}
     assert list(rows) == ["/usr/local/bin/x", "/usr/local/lib/libz.so.1"]
@@ -147,20 +147,20 @@ def test_strip_takes_from_what_is_kept_and_from_what_is_brought(tmp_path):
     assert report["saved"] == {"STRIP": {"files": 2, "bytes": saving}}
 
 
-def test_a_package_that_imports_its_tests_keeps_them_and_it_is_told(tmp_path):
+def test_package_importing_its_tests_keeps_them_and_is_reported(tmp_path):
     rest, report = kept(tmp_path, drop_tests=True)
     assert f"{SITE}/two/tests/helper.py" in rest
     assert report["tests_kept"] == {f"{SITE}/two": f"{SITE}/two/__init__.py"}
 
 
-def test_what_is_named_by_hand_is_never_taken(tmp_path):
+def test_additional_files_are_never_removed(tmp_path):
     more = (f"{SITE}/one/tests", "/usr/local/lib/*.a")
     rest, _ = kept(tmp_path, additional=more, **dict.fromkeys(SWITCHES, True))
     assert {f"{SITE}/one/tests/data.bin", "/usr/local/lib/liba.a", "/usr/local/lib/liba-1.a"} <= rest
     assert "/usr/local/include/deep/a" not in rest
 
 
-def test_the_switches_of_the_command(tmp_path, capsys):
+def test_command_parses_switches(tmp_path, capsys):
     chain, production = plant(tmp_path / "c", CHAIN), plant(tmp_path / "p", GLIBC)
     report = tmp_path / "report.json"
     command = ["pack", chain, "--production", production, "--output", str(tmp_path / "o"), "--report", str(report)]

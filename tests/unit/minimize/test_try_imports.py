@@ -1,6 +1,6 @@
-"""The program that imports modules: one that crashes, exits, hangs or floods hides no other.
+"""The program that imports modules: a crash, exit, hang or flood of one module hides no other.
 
-It forks, and that is what it is for; nothing else is started.
+It forks by design; nothing else is started.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MODULES = {
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
-    """How each of them ended; all in one run, with a limit that only what hangs reaches."""
+    """Return the result of each import, from a single run with a limit that only hanging modules reach."""
     folder = tmp_path_factory.mktemp("modules")
     for name, text in MODULES.items():
         (folder / f"{name}.py").write_text(text + "\n")
@@ -59,7 +59,7 @@ def run(folder, names, limit):
     return {one["module"]: one for one in map(json.loads, lines)}
 
 
-def test_each_is_answered_once(answered):
+def test_each_module_has_single_answer(answered):
     assert set(answered) == set(MODULES)
 
 
@@ -81,11 +81,11 @@ def test_each_is_answered_once(answered):
         ("closes", "ended", 0),
     ],
 )
-def test_how_it_ended(answered, module, outcome, code):
+def test_outcome_of_each_ending(answered, module, outcome, code):
     assert (answered[module]["outcome"], answered[module]["code"]) == (outcome, code)
 
 
-def test_what_was_raised_comes_with_what_it_came_of(answered):
+def test_exception_is_reported_with_its_causes(answered):
     (error,) = answered["lacks"]["errors"]
     assert (error["type"], error["module"]) == ("ModuleNotFoundError", "nothing_of_that_name")
     first, cause = answered["wraps"]["errors"]
@@ -96,19 +96,19 @@ def test_what_was_raised_comes_with_what_it_came_of(answered):
     assert answered["leaves"]["errors"][0]["message"] == "enough"
 
 
-def test_the_end_of_what_was_said_is_kept(answered):
+def test_end_of_output_is_kept(answered):
     assert answered["floods"]["said"].endswith("xthe end\n")
     assert len(answered["floods"]["said"]) <= 2000
-    assert answered["fine"]["said"] == ""  # a buffer that nobody flushed
+    assert answered["fine"]["said"] == ""  # a buffer that was not flushed
     assert answered["hangs"]["said"] == "waiting\n"
 
 
-def test_nobody_is_left_behind(answered):
+def test_child_processes_are_killed(answered):
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_none_profits_from_another(tmp_path):
+def test_imports_are_independent(tmp_path):
     (tmp_path / "sets.py").write_text("import sys\nsys.modules['made_up'] = sys\n")
     (tmp_path / "uses.py").write_text("import made_up\n")
     answers = run(tmp_path, ["sets", "uses"], 60.0)
@@ -116,11 +116,11 @@ def test_none_profits_from_another(tmp_path):
 
 
 @given(st.text())
-def test_texts_are_json(text):
+def test_text_is_quoted_as_json(text):
     assert json.loads(quoted(text).encode("ascii")) == text
 
 
 @given(st.text(alphabet=st.characters(categories=["Cs"])))
-def test_halves_of_letters_are_json(text):
+def test_surrogates_are_quoted_as_json(text):
     assert quoted(text).isascii()
     json.loads(quoted(text))

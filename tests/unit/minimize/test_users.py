@@ -1,4 +1,4 @@
-"""Users and groups that the production image lacks: what is brought, what collides, and what stays as it is."""
+"""Users and groups that the production image lacks: which are added, which collide, and which are left unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def brought(
     return result, files
 
 
-def test_user_of_the_chain_is_appended_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_chain_user_is_appended_and_nothing_else_changes(tmp_path: Path) -> None:
     result, files = brought(tmp_path, CHAIN, BASE)
     assert [one.name for one in result.users] == ["app"]
     assert files == {
@@ -51,7 +51,7 @@ def test_user_of_the_chain_is_appended_and_nothing_else_changes(tmp_path: Path) 
     }
 
 
-def test_users_that_both_have_change_nothing(tmp_path: Path) -> None:
+def test_users_of_both_images_change_nothing(tmp_path: Path) -> None:
     result, files = brought(tmp_path, BASE, BASE, "www-data")
     assert (result, files) == (AddedUsers(), {})
 
@@ -68,9 +68,7 @@ def test_users_that_both_have_change_nothing(tmp_path: Path) -> None:
         (b"", b"ubuntu:x:1000:\n", "the id 1000 of group app of the chain's image belongs to ubuntu"),
     ],
 )
-def test_id_of_another_user_is_an_error_for_the_image_user(
-    tmp_path: Path, line: bytes, group: bytes, conflict: str
-) -> None:
+def test_image_user_with_taken_id_is_error(tmp_path: Path, line: bytes, group: bytes, conflict: str) -> None:
     production = BASE | {"/etc/passwd": BASE["/etc/passwd"] + line, "/etc/group": BASE["/etc/group"] + group}
     result, files = brought(tmp_path, CHAIN, production)
     assert result.conflicts
@@ -78,7 +76,7 @@ def test_id_of_another_user_is_an_error_for_the_image_user(
     assert files == {}
 
 
-def test_id_of_another_user_leaves_out_a_user_that_nobody_needs(tmp_path: Path) -> None:
+def test_other_user_with_taken_id_is_left_out(tmp_path: Path) -> None:
     production = BASE | {"/etc/passwd": BASE["/etc/passwd"] + b"ubuntu:x:1000:1000::/home/ubuntu:/bin/sh\n"}
     result, files = brought(tmp_path, CHAIN, production, "")
     assert result.conflicts == []
@@ -91,7 +89,7 @@ def test_id_of_another_user_leaves_out_a_user_that_nobody_needs(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("user", "names"), [("app", ["root", "app"]), ("1000:1000", ["root", "app"]), ("", []), ("0", []), ("7", [])]
 )
-def test_image_without_passwd_gets_the_image_user_alone(tmp_path: Path, user: str, names: list[str]) -> None:
+def test_image_without_passwd_gets_only_image_user(tmp_path: Path, user: str, names: list[str]) -> None:
     result, files = brought(tmp_path, CHAIN, {"/etc/hostname": b""}, user)
     assert [one.name for one in result.users] == names
     assert ("/etc/passwd" in files) == bool(names)
@@ -100,7 +98,7 @@ def test_image_without_passwd_gets_the_image_user_alone(tmp_path: Path, user: st
         assert files["/etc/passwd"] == "root:*:0:0:root:/root:/bin/bash\napp:*:1000:1000:An app:/home/app:/bin/sh\n"
 
 
-def test_home_of_the_image_user_is_kept_empty_and_its_loss_is_told(tmp_path: Path) -> None:
+def test_home_of_image_user_is_kept_empty_and_reported(tmp_path: Path) -> None:
     files = CHAIN | {"/home/app/.profile": b"", "/home/app/model": b"m", "/etc/skel/.profile": b""}
     order = Order(
         chain=plant(tmp_path / "chain", files),
@@ -124,7 +122,7 @@ def test_home_of_the_image_user_is_kept_empty_and_its_loss_is_told(tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", [{"users": False}, {"additional_files": ("/etc/passwd",)}])
-def test_users_are_left_alone_if_turned_off_or_kept_as_files(tmp_path: Path, how: dict[str, Any]) -> None:
+def test_users_are_unchanged_if_turned_off_or_kept_as_files(tmp_path: Path, how: dict[str, Any]) -> None:
     order = Order(
         chain=plant(tmp_path / "chain", CHAIN),
         production=plant(tmp_path / "production", BASE),
@@ -137,8 +135,8 @@ def test_users_are_left_alone_if_turned_off_or_kept_as_files(tmp_path: Path, how
     assert not (tmp_path / "out/etc/group").exists()
 
 
-def test_lines_that_are_no_users_are_never_copied(tmp_path: Path) -> None:
-    """The chain's files are content of an image: a line may hold anything."""
+def test_malformed_lines_are_never_copied(tmp_path: Path) -> None:
+    """The chain's files are content of an image, so a line may contain anything."""
     odd = (
         b"+::::::\nevil\x1b[2J:x:5:5::/:/\nbig:x:99999999999:5::/:/\nshort:x:5\nneg:x:-1:5::/:/\nok:x:5:5::/:/bin/sh\n"
     )
@@ -149,7 +147,7 @@ def test_lines_that_are_no_users_are_never_copied(tmp_path: Path) -> None:
 
 
 @given(chain=st.binary(max_size=300), production=st.binary(max_size=300), user=st.text(max_size=8))
-def test_any_account_files_keep_the_production_lines(
+def test_arbitrary_account_files_keep_production_lines(
     tmp_path_factory: pytest.TempPathFactory, chain: bytes, production: bytes, user: str
 ) -> None:
     folder = tmp_path_factory.mktemp("users")
@@ -160,7 +158,7 @@ def test_any_account_files_keep_the_production_lines(
     assert read_users(overlay).users.items() >= read_users(RootFileSystem(str(folder / "production"))).users.items()
 
 
-def test_line_that_is_cut_at_the_limit_is_no_user(tmp_path: Path) -> None:
+def test_line_cut_at_limit_is_skipped(tmp_path: Path) -> None:
     line = b"u:x:7:7::/:/bin/sh\n"
     long = b"#" * (MAX_TEXT - len(line) - 10) + b"\n" + line + b"app:x:1:12345:::\n"
     result, _ = brought(tmp_path, {"/etc/passwd": long}, BASE)

@@ -14,14 +14,14 @@ def judged(tmp_path, tree, **more):
     return [(one.severity, one.message) for one in verdict.findings]
 
 
-def test_a_whole_image_is_well(tmp_path):
+def test_complete_image_has_no_findings(tmp_path):
     tree = {"/usr/local/bin/x": program("liba.so", "libc.so.6"), f"{LIB}/liba.so": library("liba.so")}
     verdict = verify(plant(tmp_path / "root", {**GLIBC, **tree}))
     assert (verdict.findings, verdict.checked) == ([], 4)
     assert verdict.document()["ok"] is True
 
 
-def test_a_missing_library_is_named_with_where_it_was_searched(tmp_path):
+def test_missing_library_is_reported_with_searched_folders(tmp_path):
     tree = {"/usr/local/bin/x": program("libfoo.so.1", runpath="/opt/x")}
     assert judged(tmp_path, tree, library_path="/env") == [
         (
@@ -53,7 +53,7 @@ def test_report_has_errors_and_warnings_with_their_packages(tmp_path):
     assert (warning["kind"], warning["path"], warning["package"]) == ("damaged", "/usr/lib/damaged.so", "")
 
 
-def test_a_version_that_is_not_there_is_named_with_what_is(tmp_path):
+def test_missing_version_is_reported_with_newest_provided(tmp_path):
     tree = {
         "/usr/local/lib/libbar.so": library("libbar.so", "libc.so.6", needs={"libc.so.6": ("GLIBC_2.38", "OTHER_1")})
     }
@@ -75,21 +75,21 @@ def test_a_version_that_is_not_there_is_named_with_what_is(tmp_path):
     ]
 
 
-def test_a_forgotten_ldconfig_is_seen(tmp_path):
+def test_outdated_cache_gives_ldconfig_hint(tmp_path):
     tree = {"/usr/bin/x": program("liba.so"), "/usr/local/lib/liba.so": library("liba.so")}
     ((severity, message),) = judged(tmp_path, tree)
     assert severity == "error"
     assert message.endswith("; it is in /usr/local/lib, but not in ld.so.cache: run ldconfig")
 
 
-def test_a_missing_interpreter_is_one_error(tmp_path):
+def test_missing_interpreter_is_single_error(tmp_path):
     tree = {"/usr/local/bin/x": program("libnone.so", interpreter="/lib/ld-musl-x86_64.so.1")}
     assert judged(tmp_path, tree) == [
         ("error", "/usr/local/bin/x needs the interpreter /lib/ld-musl-x86_64.so.1: not found")
     ]
 
 
-def test_what_no_loader_deals_with_is_left_in_peace(tmp_path):
+def test_files_without_loader_are_not_checked(tmp_path):
     tree = {
         "/usr/local/lib/a.o": build_elf(kind=REL, needed=("libnone.so",)),
         "/usr/local/core": build_elf(kind=CORE, needed=("libnone.so",)),
@@ -105,7 +105,7 @@ def test_what_no_loader_deals_with_is_left_in_peace(tmp_path):
     assert dict(verdict.foreign) == {"machine-4242-64-little": 1, "arm64": 1, "i386": 1}
 
 
-def test_a_second_interface_counts_once_it_has_a_loader(tmp_path):
+def test_second_interface_with_loader_counts(tmp_path):
     tree = {
         "/lib/ld-linux.so.2": library("ld-linux.so.2", bits=32, machine=I386),
         "/usr/bin/x32": build_elf(bits=32, machine=I386, needed=("liba.so",), kind=2, interpreter="/lib/ld-linux.so.2"),
@@ -116,7 +116,7 @@ def test_a_second_interface_counts_once_it_has_a_loader(tmp_path):
     assert message.startswith("/usr/bin/x32 needs liba.so: not found in ")
 
 
-def test_a_damaged_file_is_a_warning(tmp_path):
+def test_damaged_file_is_warning(tmp_path):
     assert judged(tmp_path, {"/usr/local/lib/x": LIBC[:80]})[0][0] == "warning"
 
 
@@ -131,19 +131,19 @@ def test_a_damaged_file_is_a_warning(tmp_path):
         ("/usr/local/lib/m.so", "/usr/local/lib/x/libblas.so", "error"),
     ],
 )
-def test_what_lies_in_the_same_package_is_a_warning(tmp_path, asker, provider, severity):
+def test_library_in_same_package_is_warning(tmp_path, asker, provider, severity):
     tree = {asker: library("m.so", "libblas.so"), provider: library("libblas.so")}
     ((found, message),) = judged(tmp_path, tree)
     assert found == severity
     assert ("found only next to it, as " + provider in message) is (severity == "warning")
 
 
-def test_a_program_has_to_find_its_libraries_itself(tmp_path):
+def test_program_must_find_its_libraries_itself(tmp_path):
     tree = {"/opt/app/bin/x": program("liba.so"), "/opt/app/lib/liba.so": library("liba.so")}
     assert judged(tmp_path, tree)[0][0] == "error"
 
 
-def test_a_library_that_every_program_loads_well_is_well(tmp_path):
+def test_library_loaded_by_all_programs_has_no_findings(tmp_path):
     tree = {
         "/usr/local/bin/x": program("libb.so", rpath="/srv/lib"),
         "/srv/lib/libb.so": library("libb.so", "liba.so"),
@@ -152,7 +152,7 @@ def test_a_library_that_every_program_loads_well_is_well(tmp_path):
     assert judged(tmp_path, tree) == []
 
 
-def test_a_library_that_a_program_loads_badly_is_told_once(tmp_path):
+def test_library_failing_in_program_is_reported_once(tmp_path):
     tree = {
         "/usr/local/bin/x": program("libb.so", runpath="/srv/lib"),
         "/usr/local/bin/y": program("libb.so", runpath="/srv/lib"),
@@ -163,7 +163,7 @@ def test_a_library_that_a_program_loads_badly_is_told_once(tmp_path):
     assert message.startswith("/srv/lib/libb.so needs liba.so (loaded by /usr/local/bin/x): not found in ")
 
 
-def test_the_production_images_own_faults_are_warnings(tmp_path):
+def test_faults_of_production_image_are_warnings(tmp_path):
     fault = {"/usr/bin/own": program("libnone.so"), "/usr/bin/changed": program("libnone.so")}
     baseline = plant(tmp_path / "baseline", {**GLIBC, **fault, "/usr/bin/changed": program("libnone.so", tail=b"!")})
     found = judged(tmp_path, {**fault, "/usr/bin/new": program("libnone.so")}, baseline=baseline)
@@ -175,7 +175,7 @@ def test_the_production_images_own_faults_are_warnings(tmp_path):
     assert found[2][1].endswith("(as in the production image itself)")
 
 
-def test_musl_has_no_versions(tmp_path):
+def test_musl_ignores_versions(tmp_path):
     tree = {
         "/lib/ld-musl-x86_64.so.1": library("libc.musl-x86_64.so.1"),
         "/usr/lib/liba.so": library("liba.so", defines=("A_1",)),
@@ -197,5 +197,5 @@ def test_musl_has_no_versions(tmp_path):
         ("/x.so", ""),
     ],
 )
-def test_package_folders(path, folder):
+def test_package_folder_of_library(path, folder):
     assert package_folder(path) == folder

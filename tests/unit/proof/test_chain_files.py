@@ -1,4 +1,4 @@
-"""What failed imports say is missing."""
+"""The missing files that failed imports report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MODULE_NAMES = st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), 
         ("[Errno 2] No such file or directory: b'/usr/raw'", "path", "/usr/raw"),
     ],
 )
-def test_words_of_loaders_and_of_python(text: str, kind: str, name: str) -> None:
+def test_messages_of_loaders_and_python_give_missing_file(text: str, kind: str, name: str) -> None:
     assert [(one.kind, one.name) for one in in_words(text)] == [(kind, name)]
 
 
@@ -56,11 +56,11 @@ def test_words_of_loaders_and_of_python(text: str, kind: str, name: str) -> None
         "cannot import name 'x' from 'y'",
     ],
 )
-def test_words_that_name_no_missing_file(text: str) -> None:
+def test_other_messages_give_no_missing_file(text: str) -> None:
     assert list(in_words(text)) == []
 
 
-def test_the_first_cause_comes_first() -> None:
+def test_first_cause_comes_first() -> None:
     errors = (
         Raised(type="ImportError", message="numpy is broken: No module named 'other'"),
         Raised(type="ModuleNotFoundError", message="No module named 'a.b'", module="a.b"),
@@ -75,25 +75,25 @@ def test_the_first_cause_comes_first() -> None:
 
 
 @given(FILE_NAMES, st.sampled_from(["", "x: ", "\n", "ImportError: "]), st.sampled_from(["", "\n", " or directory"]))
-def test_any_library_is_found_in_glibc_s_words(name: str, before: str, after: str) -> None:
+def test_arbitrary_library_is_found_in_glibc_message(name: str, before: str, after: str) -> None:
     text = f"{before}{name}: cannot open shared object file: No such file{after}"
     assert MissingObject(kind="library", name=name) in set(in_words(text))
 
 
 @given(MODULE_NAMES)
-def test_any_module_is_found_in_python_s_words(name: str) -> None:
+def test_arbitrary_module_is_found_in_python_message(name: str) -> None:
     errors = (Raised(type="ModuleNotFoundError", message=str(ModuleNotFoundError(f"No module named {name!r}"))),)
     assert missing_files(errors) == (MissingObject(kind="module", name=name),)
 
 
 @given(st.from_regex(r"/[^\n'\"\\]{1,60}", fullmatch=True).filter(str.isprintable))
-def test_any_path_is_found_in_the_system_s_words(path: str) -> None:
+def test_arbitrary_path_is_found_in_system_message(path: str) -> None:
     message = str(FileNotFoundError(2, "No such file or directory", path))
     assert list(in_words(message)) == [MissingObject(kind="path", name=path)]
 
 
 @given(st.lists(st.builds(Raised, type=st.text(), message=st.text(), module=st.text(), file=st.text())), st.text())
-def test_nothing_that_a_module_says_is_too_much(errors: list[Raised], said: str) -> None:
+def test_arbitrary_output_never_raises(errors: list[Raised], said: str) -> None:
     found = missing_files(errors, said)
     assert len(set(found)) == len(found)
     for one in errors:

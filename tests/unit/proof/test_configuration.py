@@ -1,4 +1,4 @@
-"""The proof of the configuration: what counts as an error, what as a warning, and the line that fixes it."""
+"""The proof of the configuration: errors, warnings, and the line that fixes each."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def judged(
 @pytest.mark.parametrize(
     ("has_apt", "more"), [(True, ", or PRODUCTION_PACKAGES=tini in production-amd64-args)"), (False, ")")]
 )
-def test_missing_program_is_an_error_with_the_line_that_brings_it(has_apt: bool, more: str) -> None:
+def test_missing_program_is_error_with_fix_line(has_apt: bool, more: str) -> None:
     result, asked = judged(Configuration(summary="", faults=(TINI,), has_apt=has_apt), {"/b/tini": OWNED})
     assert [one.name for one in asked] == ["/a/tini", "/b/tini"]
     assert result.errors == (
@@ -60,12 +60,12 @@ def test_missing_program_is_an_error_with_the_line_that_brings_it(has_apt: bool,
     assert result.warnings == ()
 
 
-def test_program_that_neither_image_has_is_an_error(tmp_path: object) -> None:
+def test_program_missing_in_both_images_is_error(tmp_path: object) -> None:
     result, _ = judged(Configuration(summary="", faults=(TINI,)), {})
     assert result.errors == ("ENTRYPOINT: tini is not in the image; it is missing in the chain's image too",)
 
 
-def test_missing_user_is_an_error_that_asks_nothing() -> None:
+def test_missing_user_is_error_without_lookup() -> None:
     fault = ConfigurationFault(
         field="USER", kind="user", text="USER: the image has no user app (/etc/passwd)", path="/etc/passwd"
     )
@@ -74,7 +74,7 @@ def test_missing_user_is_an_error_that_asks_nothing() -> None:
     assert "KEEP_USERS=1 in minimize-amd64-args" in result.errors[0]
 
 
-def test_configuration_of_the_production_image_itself_is_a_warning() -> None:
+def test_configuration_of_production_image_is_warning() -> None:
     result, _ = judged(Configuration(summary="", faults=(TINI,)), {"/b/tini": OWNED}, ["ENTRYPOINT"])
     assert result.errors == ()
     assert [one.package for one in result.warnings] == ["tini"]
@@ -91,9 +91,7 @@ def test_configuration_of_the_production_image_itself_is_a_warning() -> None:
         ("folder", None, 0, 0),
     ],
 )
-def test_path_that_only_the_chain_has_counts_by_its_kind(
-    kind: str, file: Owned | None, errors: int, warnings: int
-) -> None:
+def test_path_only_in_chain_counts_by_kind(kind: str, file: Owned | None, errors: int, warnings: int) -> None:
     absent = MissingFile(field="WORKDIR" if kind == "folder" else "CMD", kind=kind, path="/app/x")
     result, asked = judged(Configuration(summary="", absent=(absent,)), {"/app/x": file} if file else {})
     assert [one.kind for one in asked] == ["folder" if kind == "folder" else "path"]
@@ -102,11 +100,11 @@ def test_path_that_only_the_chain_has_counts_by_its_kind(
         assert "ADDITIONAL_FILES=/app/x in minimize-amd64-args" in text
 
 
-def test_whole_image_asks_nothing() -> None:
+def test_complete_image_needs_no_lookup() -> None:
     assert judged(Configuration(summary="tini, as root"), {}) == (Judgement(), [])
 
 
-def test_fields_of_the_production_image_and_a_shell_of_the_base_are_doubtful() -> None:
+def test_fields_of_production_and_base_shell_are_doubtful() -> None:
     image = config(cmd=["serve"], user="own", healthcheck=Healthcheck(test=("CMD", "x")))
     chain = config(cmd=["serve"], healthcheck=Healthcheck(test=("CMD", "x")))
     assert doubtful_fields(image, chain=chain, production=config(user="own")) == {"USER"}
@@ -115,7 +113,7 @@ def test_fields_of_the_production_image_and_a_shell_of_the_base_are_doubtful() -
     assert doubtful_fields(shell, chain=shell, production=config()) == set()
 
 
-def test_look_gets_no_variable_but_path() -> None:
+def test_analysis_gets_only_variable_path() -> None:
     given = config(env=[("PATH", "/bin"), ("TOKEN", "secret")], user="app", cmd=["x"], labels={"a": "b"})
     assert json.loads(settings_of(given)) == {
         "User": "app",
@@ -125,7 +123,7 @@ def test_look_gets_no_variable_but_path() -> None:
     }
 
 
-def test_report_without_configuration_has_none() -> None:
+def test_report_without_configuration_is_none() -> None:
     assert read_configuration(None) is None
     document = {"summary": "s", "faults": [asdict(TINI)], "absent": [], "apt": True}
     assert read_configuration(json.loads(json.dumps(document))) == Configuration(
@@ -138,7 +136,7 @@ def test_report_without_configuration_has_none() -> None:
         st.sampled_from(["summary", "faults", "absent", "apt"]), st.none() | st.text() | st.lists(st.text())
     )
 )
-def test_any_report_is_read_or_refused(document: dict[str, Any]) -> None:
+def test_arbitrary_report_is_read_or_rejected(document: dict[str, Any]) -> None:
     try:
         read_configuration(document)
     except (ValueError, KeyError, TypeError):

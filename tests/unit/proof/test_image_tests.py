@@ -1,4 +1,4 @@
-"""Tests of built images: what they ask for, when they run, and that nothing that fails one gets a record or a name."""
+"""Tests of built images: their settings, when they run, and that an image with a failed test is neither recorded nor tagged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def verdicts(world: World) -> list[tuple[str, bool]]:
     ]
 
 
-# What a test asks for -------------------------------------------------------------------------------------------------
+# Settings of a test ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def verdicts(world: World) -> list[tuple[str, bool]]:
         ("\x7fELF\n", False, TIME_LIMIT),
     ],
 )
-def test_asks_stand_in_the_first_lines(tmp_path: Path, text: str, network: bool, seconds: float) -> None:
+def test_settings_are_read_from_first_lines(tmp_path: Path, text: str, network: bool, seconds: float) -> None:
     (tmp_path / "a-test").write_text(text, newline="")
     trial, problems = read_image_test(tmp_path / "a-test")
     assert problems == ()
@@ -77,7 +77,7 @@ def test_asks_stand_in_the_first_lines(tmp_path: Path, text: str, network: bool,
         ("", 1, "neither a script with a #! line nor a program"),
     ],
 )
-def test_a_test_that_is_wrong_is_told_with_the_rest_of_the_tree(world: World, text: str, line: int, said: str) -> None:
+def test_invalid_test_is_reported_with_rest_of_tree(world: World, text: str, line: int, said: str) -> None:
     world.write({BLAS_TEST: text, "stock/nope-args": "A=1\n"})
     with pytest.raises(WrongUseError) as caught:
         world.graph()
@@ -86,7 +86,7 @@ def test_a_test_that_is_wrong_is_told_with_the_rest_of_the_tree(world: World, te
     assert any(path == "stock/nope-args" for path, _, _ in told)
 
 
-def test_a_test_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_test_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a-test").mkdir()
     _, problems = read_image_test(tmp_path / "a-test", "stock/a-test")
     assert [(problem.path, problem.message) for problem in problems] == [
@@ -94,7 +94,7 @@ def test_a_test_that_cannot_be_read(tmp_path: Path) -> None:
     ]
 
 
-def test_equal_tests_are_one_test_wherever_they_lie(tmp_path: Path) -> None:
+def test_equal_tests_in_different_places_have_same_digest(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text("#!/bin/sh\n")
     assert read_image_test(tmp_path / "one")[0].digest == read_image_test(tmp_path / "two")[0].digest
@@ -103,7 +103,7 @@ def test_equal_tests_are_one_test_wherever_they_lie(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("blass-test", "blas-test"), ("prodution-test", "production-test"), ("minimize-test", "")]
 )
-def test_a_test_that_no_step_has_is_an_error(world: World, name: str, near: str) -> None:
+def test_test_without_step_is_error(world: World, name: str, near: str) -> None:
     world.write({f"stock/{name}": "#!/bin/sh\n"})
     with pytest.raises(WrongUseError) as caught:
         world.graph()
@@ -113,16 +113,16 @@ def test_a_test_that_no_step_has_is_an_error(world: World, name: str, near: str)
     assert near in problem.hint
 
 
-def test_every_step_has_its_own_test(world: World) -> None:
+def test_steps_have_their_own_tests(world: World) -> None:
     world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
     tests = {step.id: step.test.name for step in world.graph() if step.test}
     assert tests == {BLAS: "blas-test", PRODUCTION: "production-test"}
 
 
-# How it is run --------------------------------------------------------------------------------------------------------
+# How a test is run ----------------------------------------------------------------------------------------------------
 
 
-def test_it_runs_in_the_image_that_was_built_without_network(world: World) -> None:
+def test_test_runs_in_built_image_without_network(world: World) -> None:
     outcome = world.run()
     (order,) = world.driver.tests
     assert outcome.succeeded
@@ -137,14 +137,14 @@ def test_it_runs_in_the_image_that_was_built_without_network(world: World) -> No
     assert verdicts(world) == [(BLAS, True)]
 
 
-def test_it_gets_what_it_asks_for(world: World) -> None:
+def test_test_gets_its_settings(world: World) -> None:
     world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: network\n# chainbuild: timeout 10m\n"})
     world.run()
     assert "--network=default" in world.driver.texts[0]
     assert world.driver.tests[0].seconds == 600
 
 
-def test_what_the_builder_gets_is_the_file_executable_and_alone(world: World) -> None:
+def test_builder_gets_only_executable_test_file(world: World) -> None:
     seen: list[tuple[list[str], str, int]] = []
 
     def look(order: BuildSpec) -> None:
@@ -159,7 +159,7 @@ def test_what_the_builder_gets_is_the_file_executable_and_alone(world: World) ->
     assert seen == [(["test"], "#!/bin/sh\ntrue\n", 0o755)]
 
 
-def test_production_s_test_runs_in_what_gets_the_name_after_its_proof(world: World) -> None:
+def test_production_test_runs_in_proven_image_before_tagging(world: World) -> None:
     world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
     outcome = world.run()
     record = outcome.results[PRODUCTION].record
@@ -169,10 +169,10 @@ def test_production_s_test_runs_in_what_gets_the_name_after_its_proof(world: Wor
     assert proofs == ["libraries", "trace", "test"]
 
 
-# A failure ------------------------------------------------------------------------------------------------------------
+# Failures -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_fails_its_test_gets_neither_record_nor_name(world: World) -> None:
+def test_image_failing_test_has_neither_record_nor_tag(world: World) -> None:
     world.driver.fails_tests[BLAS] = failing("expected 4", "got 5")
     outcome = world.run()
     error = outcome.failures[BLAS]
@@ -191,7 +191,7 @@ def test_what_fails_its_test_gets_neither_record_nor_name(world: World) -> None:
     assert world.driver.built[0] == BLAS
 
 
-def test_a_production_image_that_fails_its_test_leaves_the_names_where_they_were(world: World) -> None:
+def test_production_image_failing_test_leaves_tags_unchanged(world: World) -> None:
     world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
     world.run()
     before = {tag: world.tags()[tag] for tag in ("v1-stock-amd64", "v1-stock")}
@@ -202,7 +202,7 @@ def test_a_production_image_that_fails_its_test_leaves_the_names_where_they_were
     assert {tag: world.tags()[tag] for tag in before} == before
 
 
-def test_a_test_that_takes_too_long_says_how_it_gets_more(world: World) -> None:
+def test_test_over_time_limit_gives_hint(world: World) -> None:
     world.write({BLAS_TEST: "#!/bin/sh\n# chainbuild: timeout 0s\n"})
     world.driver.fails_tests[BLAS] = failing()
     error = world.run().failures[BLAS]
@@ -210,7 +210,7 @@ def test_a_test_that_takes_too_long_says_how_it_gets_more(world: World) -> None:
     assert "# chainbuild: timeout" in error.hint
 
 
-def test_a_machine_that_cannot_run_a_test_says_so(world: World) -> None:
+def test_machine_unable_to_run_test_is_reported(world: World) -> None:
     world.driver.fails_tests[BLAS] = NotReadyError("this machine does not run linux/amd64 programs")
     outcome = world.run()
     assert isinstance(outcome.failures[BLAS], NotReadyError)
@@ -218,17 +218,17 @@ def test_a_machine_that_cannot_run_a_test_says_so(world: World) -> None:
     assert verdicts(world) == []
 
 
-# When it is run again -------------------------------------------------------------------------------------------------
+# When a test is run again ---------------------------------------------------------------------------------------------
 
 
-def test_an_unchanged_image_is_not_tested_again(world: World) -> None:
+def test_unchanged_image_is_not_tested_again(world: World) -> None:
     world.run()
     world.begin_again()
     assert world.run().succeeded
     assert world.driver.orders == []
 
 
-def test_a_test_is_no_part_of_the_key_and_a_changed_one_runs_without_a_build(world: World) -> None:
+def test_changed_test_keeps_key_and_runs_without_build(world: World) -> None:
     first = world.run().results
     world.begin_again()
     world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
@@ -249,7 +249,7 @@ def test_a_test_is_no_part_of_the_key_and_a_changed_one_runs_without_a_build(wor
     assert world.driver.orders == [], "the verdict of the new test is in the record"
 
 
-def test_a_new_test_of_an_old_image_runs_and_one_that_is_gone_does_not(world: World) -> None:
+def test_new_test_of_old_image_runs_and_deleted_test_does_not(world: World) -> None:
     world.write({BLAS_TEST: None})
     world.run()
     world.begin_again()
@@ -262,7 +262,7 @@ def test_a_new_test_of_an_old_image_runs_and_one_that_is_gone_does_not(world: Wo
     assert world.driver.orders == []
 
 
-def test_a_reused_image_that_fails_its_changed_test_keeps_its_record_and_fails_again(world: World) -> None:
+def test_reused_image_failing_changed_test_keeps_record(world: World) -> None:
     world.run()
     record = world.records.last(PLACE, "stock-20-blas-amd64").record
     for _ in range(2):
@@ -276,7 +276,7 @@ def test_a_reused_image_that_fails_its_changed_test_keeps_its_record_and_fails_a
         assert world.records.last(PLACE, "stock-20-blas-amd64").record == record
 
 
-def test_a_failed_test_of_a_reused_image_gives_no_name_under_another_tag(world: World) -> None:
+def test_reused_image_failing_test_gets_no_other_tag(world: World) -> None:
     world.run()
     world.host.tags = {key: value for key, value in world.host.tags.items() if key[1].startswith("k1-")}
     world.begin_again()
@@ -286,7 +286,7 @@ def test_a_failed_test_of_a_reused_image_gives_no_name_under_another_tag(world: 
     assert set(world.tags()) == {"v1-stock-10-base-amd64"}
 
 
-def test_a_step_that_is_taken_as_it_stands_is_tested_too(world: World) -> None:
+def test_step_used_unchanged_is_tested(world: World) -> None:
     world.run()
     world.begin_again()
     world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
@@ -300,7 +300,7 @@ NOT_STARTED = "exec /.chainbuild-test/test: no such file or directory"
 
 
 class Shelless:
-    """A builder whose images have no interpreter: a test starts there only if a shell is brought along."""
+    """A builder whose images have no interpreter: a test starts only if a shell is mounted."""
 
     def __init__(self, world: World, *said: str) -> None:
         self.world = world
@@ -329,8 +329,8 @@ def run_in_bare_image(world: World, builder: Shelless) -> str:
     return run_image_test(builder, world.events.append, step, image, contexts=lambda *_: contexts)
 
 
-def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World) -> None:
-    """A test could not run in a production image like scratch or distroless."""
+def test_sh_script_gets_static_shell_in_image_without_shell(world: World) -> None:
+    """A test could not run in a production image such as scratch or distroless."""
     builder = Shelless(world)
     verdict = run_in_bare_image(world, builder)
     assert verdict.startswith("passed sha256:")
@@ -338,7 +338,7 @@ def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World
         '"/.chainbuild-test/test"]',
         '"/.chainbuild-test/busybox", "sh", "/.chainbuild-test/test"]',
     ]
-    # It lies beside the test, in the mount: nothing of it is in the image.
+    # It is next to the test, in the mount: nothing of it is in the image.
     assert builder.contexts == [["test"], ["busybox", "test"]]
     (brought,) = [order for order in builder.orders if order.export is not None]
     assert dict(brought.args) == {"ARCHITECTURE": "arm64"}
@@ -355,7 +355,7 @@ def test_script_for_sh_gets_a_static_shell_where_the_image_has_none(world: World
         ("\x7fELF", "Link the test statically"),
     ],
 )
-def test_other_interpreters_are_not_brought(world: World, text: str, hint: str) -> None:
+def test_other_interpreters_are_not_provided(world: World, text: str, hint: str) -> None:
     world.write({BLAS_TEST: text})
     builder = Shelless(world)
     with pytest.raises(NotProvenError) as caught:
@@ -365,7 +365,7 @@ def test_other_interpreters_are_not_brought(world: World, text: str, hint: str) 
 
 
 @pytest.mark.parametrize("said", ["sh: 1: nope: not found", "/data: no such file or directory", ""])
-def test_other_failures_bring_no_shell(world: World, said: str) -> None:
+def test_other_failures_mount_no_shell(world: World, said: str) -> None:
     builder = Shelless(world, said)
     with pytest.raises(NotProvenError) as caught:
         run_in_bare_image(world, builder)
@@ -374,12 +374,12 @@ def test_other_failures_bring_no_shell(world: World, said: str) -> None:
 
 
 @given(st.lists(st.text(max_size=200), max_size=20))
-def test_log_of_a_test_is_read_in_bounded_time(log: list[str]) -> None:
+def test_log_of_test_is_parsed_in_bounded_time(log: list[str]) -> None:
     assert was_not_started((*log, NOT_STARTED), "/.chainbuild-test/test")
 
 
 @pytest.mark.parametrize(
     "name", ["/bin/sh", "/usr/bin/sh", "/bin/dash", "/bin/busybox", "/usr/bin/env sh", "/bin/bash"]
 )
-def test_busybox_stands_in_for_posix_shells_only(name: str) -> None:
+def test_busybox_replaces_only_posix_shells(name: str) -> None:
     assert can_stand_in(f"#!{name}\n".encode()) is (name not in {"/bin/bash", "/bin/busybox"})

@@ -1,4 +1,4 @@
-"""The proof of Python: what is run where, what is compared, what is told, and when it costs nothing."""
+"""The proof of Python: what runs where, what is compared and reported, and when it is free."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def raised(kind: str, message: str, **more: str) -> dict[str, Any]:
 
 @dataclass
 class Images:
-    """A builder whose images import everything but what is said; `files` are what the chain's image has."""
+    """A builder whose images import everything unless configured; `files` are the files of the chain's image."""
 
     fails: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     files: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)
     breaks: Mapping[str, str] = field(default_factory=dict)
-    """The images whose interpreters do not start, with what the builder says."""
+    """The images whose interpreters do not start, with the builder's message."""
     runs: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     warnings: tuple[StepWarning, ...] = ()
-    """The warnings of the last proof that ran here."""
+    """The warnings of the latest proof."""
     texts: list[str] = field(default_factory=list)
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
@@ -97,13 +97,13 @@ def refused(images: Images, step: Step, *pythons: PythonEnvironment) -> tuple[No
     return caught.value, verdict
 
 
-def test_without_python_nothing_is_run(step: Step) -> None:
+def test_image_without_python_runs_nothing(step: Step) -> None:
     images = Images()
     assert proven(images, step) == ("", [])
     assert images.runs == []
 
 
-def test_where_all_is_well_the_chain_s_image_is_not_asked(step: Step) -> None:
+def test_successful_imports_skip_chain_image(step: Step) -> None:
     images = Images()
     verdict, events = proven(images, step, VENV, SYSTEM)
     assert verdict == "4 modules"
@@ -115,7 +115,7 @@ def test_where_all_is_well_the_chain_s_image_is_not_asked(step: Step) -> None:
         assert "RUN --network=none --mount=type=bind,target=/.chainbuild-imports [" in text
 
 
-def test_what_fails_in_both_is_told_and_not_held_against_the_image(step: Step) -> None:
+def test_module_failing_in_both_images_is_warning(step: Step) -> None:
     fails = {(image, "b"): raised("ValueError", "of its own\nmore") for image in ("new@sha256:2", "chain@sha256:1")}
     images = Images(fails=fails)
     verdict, (event,) = proven(images, step, VENV, SYSTEM)
@@ -128,7 +128,7 @@ def test_what_fails_in_both_is_told_and_not_held_against_the_image(step: Step) -
     ]
 
 
-def test_what_fails_here_alone_names_the_file_and_its_package(step: Step) -> None:
+def test_module_failing_only_in_production_reports_file_and_package(step: Step) -> None:
     fails = {("new@sha256:2", name): raised("ImportError", NO_LIBRARY) for name in ("a", "b")} | {
         ("new@sha256:2", "c"): raised("FileNotFoundError", "no table", file="/usr/share/table")
     }
@@ -164,14 +164,14 @@ def test_what_fails_here_alone_names_the_file_and_its_package(step: Step) -> Non
         (raised("AttributeError", ""), "AttributeError"),
     ],
 )
-def test_an_import_that_fails_otherwise_is_told_in_words(step: Step, answer: dict[str, Any], words: str) -> None:
+def test_other_failures_are_described(step: Step, answer: dict[str, Any], words: str) -> None:
     error, _ = refused(Images(fails={("new@sha256:2", "a"): answer}), step, VENV)
     (finding,) = error.findings
     assert finding.endswith(words)
     assert "ADDITIONAL_FILES in " in error.hint
 
 
-def test_an_interpreter_that_does_not_start_fails_all_its_modules(step: Step) -> None:
+def test_interpreter_not_starting_fails_all_modules(step: Step) -> None:
     home = {"path": "/srv/lib/python3.11/encodings", "kind": "", "package": "", "version": ""}
     images = Images(breaks={"new@sha256:2": "exit code: 1"}, files={"encodings": [home]})
     error, verdict = refused(images, step, VENV)
@@ -183,14 +183,14 @@ def test_an_interpreter_that_does_not_start_fails_all_its_modules(step: Step) ->
     )
 
 
-def test_an_interpreter_that_is_not_there_is_named(step: Step) -> None:
+def test_missing_interpreter_is_reported(step: Step) -> None:
     gone = PythonEnvironment(start="/opt/venv/bin/python", missing="/srv/python3.11", folders=(), modules=("a",))
     images = Images(breaks={"new@sha256:2": "OCI runtime create failed: exec: no such file"})
     refused(images, step, gone)
     assert [one["name"] for one in images.asked] == ["/srv/python3.11"]
 
 
-def test_an_interpreter_that_starts_in_neither_is_told(step: Step) -> None:
+def test_interpreter_not_starting_in_both_images_is_warning(step: Step) -> None:
     images = Images(breaks=dict.fromkeys(("new@sha256:2", "chain@sha256:1"), "exit code: 1"))
     verdict, (event,) = proven(images, step, VENV)
     assert verdict == "0 modules"
@@ -199,12 +199,12 @@ def test_an_interpreter_that_starts_in_neither_is_told(step: Step) -> None:
     assert warning.text.startswith("a, b, c (/opt/venv/bin/python): the interpreter does not start")
 
 
-def test_a_builder_that_fails_is_no_verdict(step: Step) -> None:
+def test_builder_failure_gives_no_verdict(step: Step) -> None:
     with pytest.raises(BuildFailedError):
         proven(Images(breaks={"new@sha256:2": "the build was cancelled"}), step, VENV)
 
 
-def test_many_findings_are_counted(step: Step) -> None:
+def test_findings_over_limit_are_counted(step: Step) -> None:
     many = tuple(f"m{number:02}" for number in range(30))
     fails = {("new@sha256:2", name): raised("ValueError", name) for name in many}
     error, _ = refused(Images(fails=fails), step, PythonEnvironment(start="/p", missing="", folders=(), modules=many))
@@ -212,7 +212,7 @@ def test_many_findings_are_counted(step: Step) -> None:
     assert error.findings[-1] == "and 10 more"
 
 
-def test_under_emulation_there_is_more_time(tmp_path: Path) -> None:
+def test_emulated_imports_have_longer_time_limit(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"})
     platforms = [Platform.parse("amd64"), Platform.parse("aarch64")]
@@ -226,7 +226,7 @@ def test_under_emulation_there_is_more_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "modules"), [(b"", ["a"]), (b"nonsense\n", ["a"]), (b"[]\n", ["a"]), (b'{"module": "a"}\n', ["a"])]
 )
-def test_an_answer_that_is_none_is_a_bug(raw: bytes, modules: list[str]) -> None:
+def test_malformed_answer_is_bug(raw: bytes, modules: list[str]) -> None:
     with pytest.raises(ChainbuildError, match="returned no valid answer"):
         tuple(read_answers(raw, "/p", modules))
     with pytest.raises(ChainbuildError, match="returned no valid answer"):
@@ -249,7 +249,7 @@ def test_an_answer_that_is_none_is_a_bug(raw: bytes, modules: list[str]) -> None
         ("of", "1", True),
     ],
 )
-def test_the_switch(step: Step, said: str | None, default: str | None, wanted: bool) -> None:
+def test_switch_turns_proof_on_or_off(step: Step, said: str | None, default: str | None, wanted: bool) -> None:
     from chainbuild.values import replace
 
     args = (BuildArg(name="PROVE_IMPORTS", value=said),) if said is not None else ()
@@ -263,7 +263,7 @@ def test_the_switch(step: Step, said: str | None, default: str | None, wanted: b
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A chain whose production image has Python; its imports end as the test says."""
+    """A chain whose production image has Python; the test decides how its imports end."""
     made = World(tmp_path)
     made.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN make\n"})
     python = {"start": "/usr/bin/python3", "missing": "", "folders": [], "modules": ["a"]}
@@ -272,7 +272,7 @@ def world(tmp_path: Path) -> World:
 
 
 def answering(world: World, outcomes: Mapping[str, str]) -> list[str]:
-    """Answer the imports by the image's repository and digest; gives the images that were asked, in order."""
+    """Answer the imports by the image's repository and digest; return the tested images in order."""
     asked: list[str] = []
 
     def during(order: BuildSpec) -> None:
@@ -288,7 +288,7 @@ def answering(world: World, outcomes: Mapping[str, str]) -> list[str]:
     return asked
 
 
-def test_the_verdict_is_recorded_and_an_unchanged_image_is_not_proven_again(world: World) -> None:
+def test_verdict_is_recorded_and_unchanged_image_is_not_proven_again(world: World) -> None:
     asked = answering(world, {})
     outcome = world.run()
     record = outcome.results[PRODUCTION].record
@@ -299,7 +299,7 @@ def test_the_verdict_is_recorded_and_an_unchanged_image_is_not_proven_again(worl
     assert len(asked) == 1
 
 
-def test_an_image_that_is_refused_has_neither_record_nor_name(world: World) -> None:
+def test_rejected_image_has_neither_record_nor_tag(world: World) -> None:
     asked = answering(world, {"1": "ended"})
     outcome = world.run()
     assert isinstance(outcome.failures[PRODUCTION], NotProvenError)
@@ -311,14 +311,14 @@ def test_an_image_that_is_refused_has_neither_record_nor_name(world: World) -> N
     assert world.records.last(step.repository, step.family).record is None
 
 
-def test_turned_off_nothing_is_run(world: World) -> None:
+def test_disabled_proof_runs_nothing(world: World) -> None:
     world.write({"stock/production-amd64-args": "PROVE_IMPORTS=0\n"})
     asked = answering(world, {"1": "ended"})
     outcome = world.run()
     assert outcome.succeeded
     assert asked == []
     assert "imports" not in outcome.results[PRODUCTION].record.verdicts
-    # And on again: it is another key.
+    # Turned on again, the key changes.
     world.begin_again()
     world.write({"stock/production-amd64-args": "PROVE_IMPORTS=1\n"})
     assert list(world.run().failures) == [PRODUCTION]

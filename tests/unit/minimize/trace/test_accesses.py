@@ -1,4 +1,4 @@
-"""Calls become paths, by a model of where each process is."""
+"""Derive paths from calls, by a model of the current folder of each process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def paths(text: str, folder: str = "/") -> dict[str, str]:
     return {path: access.kind for path, access in accesses_of(text, folder).found.items()}
 
 
-def test_opened_executed_and_entered_paths_are_found_with_their_program() -> None:
+def test_accesses_are_recorded_with_their_program() -> None:
     found = accesses_of(
         '8 execve("/bin/sh", ["sh"], 0x1 /* 0 vars */) = 0\n'
         '8 openat(AT_FDCWD</>, "/etc/passwd", O_RDONLY) = 3</etc/passwd>\n'
@@ -36,7 +36,7 @@ def test_opened_executed_and_entered_paths_are_found_with_their_program() -> Non
     }
 
 
-def test_failed_calls_are_probes_and_count_not() -> None:
+def test_failed_calls_do_not_count() -> None:
     assert (
         paths('8 openat(AT_FDCWD</>, "/none", O_RDONLY) = -1 ENOENT (No such file)\n8 chdir("/no") = -1 ENOENT (x)\n')
         == {}
@@ -60,42 +60,42 @@ def test_failed_calls_are_probes_and_count_not() -> None:
         ("O_RDWR|O_TMPFILE, 0600", False),
     ],
 )
-def test_only_what_may_be_read_counts(flags: str, counts: bool) -> None:
+def test_opened_file_counts_only_if_readable(flags: str, counts: bool) -> None:
     assert bool(paths(f'8 openat(AT_FDCWD</>, "/f", {flags}) = 3</f>\n')) is counts
 
 
-def test_openat2_has_its_flags_in_a_structure() -> None:
+def test_openat2_flags_are_read_from_structure() -> None:
     line = '8 openat2(AT_FDCWD</>, "/f", {flags=%s, resolve=RESOLVE_NO_SYMLINKS}, 24) = 3</f>\n'
     assert paths(line % "O_RDONLY|O_CLOEXEC") == {"/f": "opened"}
     assert paths(line % "O_PATH") == {}
 
 
-def test_relative_path_is_relative_to_the_shown_folder() -> None:
+def test_relative_path_is_relative_to_shown_folder() -> None:
     assert paths('8 openat(AT_FDCWD</etc>, "./ssl/../passwd", O_RDONLY) = 3</etc/passwd>\n') == {
         "/etc/ssl/../passwd": "opened"
     }
     assert paths('8 openat(5</usr/share>, "x", O_RDONLY) = 3</usr/share/x>\n') == {"/usr/share/x": "opened"}
 
 
-def test_relative_path_of_old_open_follows_chdir() -> None:
+def test_relative_path_of_open_follows_chdir() -> None:
     text = '8 chdir("/usr") = 0\n8 chdir("share") = 0\n8 open("x", O_RDONLY) = 3\n'
     assert paths(text) == {"/usr": "entered", "/usr/share": "entered", "/usr/share/x": "opened"}
 
 
-def test_fchdir_goes_where_the_descriptor_is() -> None:
+def test_fchdir_enters_folder_of_descriptor() -> None:
     assert "/srv/data/x" in paths('8 fchdir(3</srv/data>) = 0\n8 open("x", O_RDONLY) = 4\n')
 
 
-def test_first_process_starts_in_the_folder_of_the_image() -> None:
+def test_first_process_starts_in_image_folder() -> None:
     assert paths('8 execve("./run", ["run"], 0x1) = 0\n', folder="/app") == {"/app/run": "executed"}
 
 
-def test_without_a_known_folder_the_kernel_s_path_counts() -> None:
+def test_path_in_unknown_folder_is_kernel_path() -> None:
     text = '8 fchdir(3) = 0\n8 open("x", O_RDONLY) = 4</found/x>\n8 execve("./y", ["y"], 0x1) = 0\n'
     assert paths(text) == {"/found/x": "opened"}
 
 
-def test_child_starts_where_its_parent_is_and_goes_its_own_way() -> None:
+def test_child_inherits_folder_and_changes_its_own() -> None:
     text = (
         '8 chdir("/one") = 0\n'
         "8 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD, child_tidptr=0x5) = 9\n"
@@ -106,7 +106,7 @@ def test_child_starts_where_its_parent_is_and_goes_its_own_way() -> None:
     assert set(paths(text)) == {"/one", "/one/x", "/two", "/one/y"}
 
 
-def test_thread_shares_the_current_folder() -> None:
+def test_thread_shares_current_folder() -> None:
     text = (
         "8 clone3({flags=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_THREAD, stack=0x7f}, 88) = 9\n"
         '9 chdir("/two") = 0\n'
@@ -115,7 +115,7 @@ def test_thread_shares_the_current_folder() -> None:
     assert "/two/y" in paths(text)
 
 
-def test_child_that_is_seen_before_fork_returns_is_of_the_forking_process() -> None:
+def test_child_seen_before_fork_returns_belongs_to_forking_process() -> None:
     text = (
         '7 chdir("/other") = 0\n'
         "7 fork() = 8\n"
@@ -130,7 +130,7 @@ def test_child_that_is_seen_before_fork_returns_is_of_the_forking_process() -> N
     assert found["/one/x"].program == "/one/tool"
 
 
-def test_process_with_another_root_counts_by_the_kernel_s_paths() -> None:
+def test_process_with_other_root_uses_kernel_paths() -> None:
     text = (
         '8 chroot("/jail") = 0\n'
         '8 openat(AT_FDCWD</jail>, "/etc/passwd", O_RDONLY) = 3</jail/etc/passwd>\n'
@@ -139,21 +139,21 @@ def test_process_with_another_root_counts_by_the_kernel_s_paths() -> None:
     assert paths(text) == {"/jail/etc/passwd": "opened"}
 
 
-def test_file_that_is_executed_by_its_descriptor_is_found() -> None:
+def test_file_executed_by_descriptor_is_recorded() -> None:
     assert paths('8 execveat(3</opt/x>, "", ["x"], 0x1, AT_EMPTY_PATH) = 0\n') == {"/opt/x": "executed"}
 
 
-def test_execution_counts_more_than_that_the_emulator_opens_the_file() -> None:
+def test_execution_overrides_open_by_emulator() -> None:
     text = '8 openat(AT_FDCWD</>, "/bin/sh", O_RDONLY) = 3</usr/bin/dash>\n8 execve("/bin/sh", ["sh"], 0x1) = 0\n'
     assert paths(text) == {"/bin/sh": "executed"}
 
 
-def test_processes_that_have_ended_are_forgotten() -> None:
+def test_ended_processes_are_dropped() -> None:
     found = accesses_of('8 open("/x", O_RDONLY) = 3\n8 +++ exited with 0 +++\n')
     assert found._processes == {}
 
 
-def test_paths_and_processes_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_and_processes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PATHS", 3)
     monkeypatch.setattr(module, "MAX_PROCESSES", 3)
     found = accesses_of("".join(f'{pid} open("/{pid}", O_RDONLY) = 3\n' for pid in range(9)))
@@ -175,7 +175,7 @@ _CALLS = st.builds(
 
 
 @given(st.lists(_CALLS, max_size=30))
-def test_any_calls_give_absolute_paths(calls: list[Call]) -> None:
+def test_arbitrary_calls_give_absolute_paths(calls: list[Call]) -> None:
     found = Accesses()
     found.feed(calls)
     assert all(path.startswith("/") for path in found.found)

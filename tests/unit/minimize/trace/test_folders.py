@@ -1,4 +1,4 @@
-"""Few and good words for what is missing: links, listed folders, folders of one package, single files."""
+"""Patterns for missing paths: links, listed folders, folders of a package, single files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Files = Mapping[str, Any]
 
 
 def packages(**files: str) -> dict[str, bytes]:
-    """The records of Debian packages, each with its files, separated by spaces."""
+    """Return the records of Debian packages, each with its files, separated by spaces."""
     status = "".join(
         f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n" for name in files
     )
@@ -33,7 +33,7 @@ def packages(**files: str) -> dict[str, bytes]:
 
 
 class Chooser:
-    """Chooses words for missing paths of a chain's image; `packages` are those of the words of the last time."""
+    """Chooses patterns for missing paths of a chain's image; `packages` are those of the latest patterns."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,26 +66,26 @@ CHAIN = {
 }
 
 
-def test_folder_of_one_package_stands_for_many_of_its_files(words: Chooser) -> None:
+def test_folder_of_single_package_replaces_many_files(words: Chooser) -> None:
     assert words(CHAIN, GIT[:3]) == {"/usr/share/git-core": GIT[:3]}
     assert words.packages == ["deb:git:amd64"]
 
 
-def test_few_files_are_named_one_by_one(words: Chooser) -> None:
+def test_few_files_are_listed_individually(words: Chooser) -> None:
     assert words(CHAIN, GIT[:2]) == {GIT[0]: [GIT[0]], GIT[1]: [GIT[1]]}
 
 
-def test_folder_with_files_of_another_package_is_no_word(words: Chooser) -> None:
+def test_folder_with_files_of_another_package_is_not_used(words: Chooser) -> None:
     chain = CHAIN | {"/usr/share/git-core/foreign": b""}
     assert list(words(chain, GIT[:3])) == GIT[:3], "a file of no package is not git's"
 
 
-def test_highest_folder_of_no_package_is_below_the_system_s(words: Chooser) -> None:
+def test_highest_folder_without_package_is_below_system_folder(words: Chooser) -> None:
     files = [f"/srv/app/data/{name}" for name in "abc"]
     assert list(words(dict.fromkeys(files, b"") | {"/srv/app/run": b""}, files)) == ["/srv/app"]
 
 
-def test_compiled_python_modules_do_not_make_a_folder_mixed(words: Chooser) -> None:
+def test_folder_with_compiled_modules_still_has_single_owner(words: Chooser) -> None:
     files = [f"/usr/share/app/{name}.py" for name in "abc"]
     chain = (
         dict.fromkeys(files, b"")
@@ -95,33 +95,33 @@ def test_compiled_python_modules_do_not_make_a_folder_mixed(words: Chooser) -> N
     assert list(words(chain, files)) == ["/usr/share/app"]
 
 
-def test_listed_folder_is_a_word_although_several_packages_have_files_in_it(words: Chooser) -> None:
+def test_listed_folder_of_several_packages_is_used(words: Chooser) -> None:
     folder = "/usr/lib/x86_64-linux-gnu/gstreamer-1.0"
     chain = {f"{folder}/a": b"", f"{folder}/b": b"", **packages(one=f"{folder}/a", two=f"{folder}/b")}
     assert words(chain, {folder: "listed", f"{folder}/a": "opened"}) == {folder: [folder, f"{folder}/a"]}
     assert words.packages == [""]
 
 
-def test_link_on_the_way_brings_what_it_leads_to(words: Chooser) -> None:
+def test_link_on_path_brings_its_target(words: Chooser) -> None:
     chain = {"/usr/lib/jvm/default": "java-17", "/usr/lib/jvm/java-17/lib/modules": b""}
     path = "/usr/lib/jvm/default/lib/modules"
     assert words(chain, [path]) == {"/usr/lib/jvm/default": [path]}
-    # Where the production image has that link, it is the file alone.
+    # If the production image has that link, only the file is needed.
     there = {"/usr/lib/jvm/default": "java-17", "/usr/lib/jvm/java-17/x": b""}
     assert words(chain, [path], there) == {"/usr/lib/jvm/java-17/lib/modules": [path]}
 
 
-def test_link_into_a_folder_of_the_system_does_not_bring_that(words: Chooser) -> None:
+def test_link_to_system_folder_brings_no_folder(words: Chooser) -> None:
     chain = {"/opt/lib": "/usr/lib", "/usr/lib/a": b""}
     assert words(chain, ["/opt/lib/a"]) == {"/opt/lib": ["/opt/lib/a"], "/usr/lib/a": ["/opt/lib/a"]}
 
 
-def test_link_to_a_file_is_the_word(words: Chooser) -> None:
+def test_link_to_file_is_used(words: Chooser) -> None:
     chain = {"/usr/bin/awk": "/etc/alternatives/awk", "/etc/alternatives/awk": "/usr/bin/mawk", "/usr/bin/mawk": b""}
     assert list(words(chain, ["/usr/bin/awk"])) == ["/usr/bin/awk"]
 
 
-def test_word_within_another_word_is_left_out(words: Chooser) -> None:
+def test_pattern_inside_another_is_left_out(words: Chooser) -> None:
     chain = {f"/srv/app/{name}": b"" for name in ("a", "a-b", "a-b/c") if name != "a-b"} | {"/srv/app-2/x": b""}
     listed = {"/srv/app": "listed", "/srv/app/a-b/c": "opened", "/srv/app-2/x": "opened"}
     assert list(words(chain, listed)) == ["/srv/app", "/srv/app-2/x"]
@@ -157,7 +157,7 @@ def test_word_within_another_word_is_left_out(words: Chooser) -> None:
         "/usr/lib/x86_64-linux-gnu/pkgconfig",
     ],
 )
-def test_folder_of_the_whole_system_is_wide(folder: str) -> None:
+def test_system_folder_is_wide(folder: str) -> None:
     assert is_wide(folder)
 
 
@@ -178,7 +178,7 @@ def test_folder_of_the_whole_system_is_wide(folder: str) -> None:
         "/usr/share/fonts/truetype/dejavu",
     ],
 )
-def test_folder_of_a_program_is_not_wide(folder: str) -> None:
+def test_program_folder_is_not_wide(folder: str) -> None:
     assert not is_wide(folder)
 
 
@@ -187,7 +187,7 @@ _ODD = st.sampled_from(["a b", "a,b", "a[b]", "a*", "a?", "a\nb", "a\\", "\udcff
 
 
 @given(st.lists(st.one_of(_NAMES, _ODD), min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)))
-def test_pattern_names_its_path_through_a_list_and_a_line(path: str) -> None:
+def test_pattern_matches_its_path_after_list_and_line_parsing(path: str) -> None:
     written = as_list([ListWord(text=pattern_of(path)), ListWord(text="/other")])
     assert "\n" not in written
     written.encode("utf-8")

@@ -1,4 +1,4 @@
-"""What counts of what a test accessed, and what of it is missing."""
+"""The accesses of a test that count, and the missing ones among them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def executed(path: str) -> Access:
     return Access(path=path, kind="executed", program=path)
 
 
-def test_opened_file_that_production_lacks_is_missing(two: Two) -> None:
+def test_opened_file_absent_in_production_is_missing(two: Two) -> None:
     chain = {"/usr/share/a/data": b"", "/usr/share/a/other": b""}
     assert two.missing(chain, {"/usr/share/a/other": b""}, "/usr/share/a/data", "/usr/share/a/other") == {
         "/usr/share/a/data": "opened"
@@ -55,25 +55,25 @@ def test_opened_file_that_production_lacks_is_missing(two: Two) -> None:
     assert two.counted == {"/usr/share/a/data", "/usr/share/a/other"}
 
 
-def test_what_the_test_made_itself_does_not_count(two: Two) -> None:
+def test_file_created_by_test_does_not_count(two: Two) -> None:
     assert two.missing({"/srv/x": b""}, {}, "/srv/made", "/srv/folder/made") == {}
     assert two.counted == set()
 
 
-def test_path_is_looked_up_by_the_links_of_each_image(two: Two) -> None:
+def test_path_is_resolved_by_links_of_each_image(two: Two) -> None:
     chain = {"/lib": "usr/lib", "/usr/lib/a": b"", "/bin/sh": "dash", "/bin/dash": b""}
     production = {"/lib/a": b"", "/bin/sh": "/usr/bin/busybox", "/usr/bin/busybox": b""}
     assert two.missing(chain, production, "/lib/a", executed("/bin/sh")) == {}
 
 
-def test_link_that_leads_nowhere_in_production_is_missing(two: Two) -> None:
+def test_link_broken_in_production_is_missing(two: Two) -> None:
     chain = {"/etc/localtime": "/usr/share/zoneinfo/UTC", "/usr/share/zoneinfo/UTC": b""}
     assert two.missing(chain, {"/etc/localtime": "/usr/share/zoneinfo/UTC"}, "/etc/localtime") == {
         "/etc/localtime": "opened"
     }
 
 
-def test_path_by_a_link_of_the_test_counts_by_where_it_leads(two: Two) -> None:
+def test_path_through_link_of_test_counts_as_its_target(two: Two) -> None:
     access = Access(path="/tmp/link/data", kind="opened", real="/usr/share/a/data")
     assert two.missing({"/usr/share/a/data": b""}, {}, access) == {"/usr/share/a/data": "opened"}
 
@@ -103,18 +103,18 @@ def test_noise_never_counts(two: Two, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/runner", "/processes", "/usr/share/dev", "/etc/hosts.allow"])
-def test_names_that_only_look_like_noise_count(two: Two, path: str) -> None:
+def test_names_similar_to_noise_count(two: Two, path: str) -> None:
     assert two.missing({path: b""}, {}, path) == {path: "opened"}
 
 
-def test_library_that_the_loader_finds_elsewhere_is_not_missing(two: Two) -> None:
+def test_library_found_elsewhere_by_loader_is_not_missing(two: Two) -> None:
     chain = {**GLIBC, f"{LIB}/liba.so.1": "liba.so.1.2", f"{LIB}/liba.so.1.2": library("liba.so.1")}
     there = {**GLIBC, "/opt/lib/liba.so.1": library("liba.so.1")}
     assert two.missing(chain, there, f"{LIB}/liba.so.1", library_path="/opt/lib") == {}
     assert two.missing(chain, there, f"{LIB}/liba.so.1") == {f"{LIB}/liba.so.1": "opened"}
 
 
-def test_plugin_without_a_name_of_its_own_is_missing_where_it_was(two: Two) -> None:
+def test_plugin_without_soname_is_missing_at_its_path(two: Two) -> None:
     plugin = library("", "libc.so.6")
     chain = {**GLIBC, f"{LIB}/plugins/p.so": plugin}
     assert two.missing(chain, {**GLIBC, f"{LIB}/p.so": plugin}, f"{LIB}/plugins/p.so") == {
@@ -122,7 +122,7 @@ def test_plugin_without_a_name_of_its_own_is_missing_where_it_was(two: Two) -> N
     }
 
 
-def test_program_that_is_elsewhere_on_path_is_not_missing(two: Two) -> None:
+def test_program_elsewhere_on_path_is_not_missing(two: Two) -> None:
     chain = {"/usr/local/bin/tool": program(), "/usr/libexec/helper": program()}
     production = {"/usr/bin/tool": program(), "/usr/bin/helper": program()}
     paths = (executed("/usr/local/bin/tool"), executed("/usr/libexec/helper"))
@@ -131,14 +131,14 @@ def test_program_that_is_elsewhere_on_path_is_not_missing(two: Two) -> None:
     }
 
 
-def test_interpreter_of_an_executed_script_counts(two: Two) -> None:
+def test_interpreter_of_executed_script_counts(two: Two) -> None:
     chain = {"/usr/bin/report": b"#!/usr/bin/perl -w\n", "/usr/bin/perl": program()}
     assert two.missing(chain, {"/usr/bin/report": b""}, executed("/usr/bin/report"), search_path="/none") == {
         "/usr/bin/perl": "executed"
     }
 
 
-def test_compiled_python_module_counts_as_its_source(two: Two) -> None:
+def test_compiled_python_module_counts_as_source(two: Two) -> None:
     here = "/usr/lib/python3/dist-packages"
     compiled = f"{here}/a/__pycache__/m.cpython-311.pyc"
     chain = {compiled: b"", f"{here}/a/m.py": b"", f"{here}/a/__pycache__/gone.cpython-311.pyc": b""}
@@ -148,7 +148,7 @@ def test_compiled_python_module_counts_as_its_source(two: Two) -> None:
     assert two.missing(chain, {compiled: b""}, compiled) == {}
 
 
-def test_listed_folder_counts_unless_it_is_empty_or_the_system_s(two: Two) -> None:
+def test_listed_folder_counts_unless_empty_or_of_system(two: Two) -> None:
     chain = {"/usr/lib/app/plugins/p": b"", "/usr/lib/app/none": None, "/usr/share/a/b": b"", "/opt/x/y": b""}
     listed = ("/usr/lib/app/plugins", "/usr/lib/app/none", "/usr/share", "/opt", "/", LIB)
     assert two.missing(chain, {}, *listed) == {"/usr/lib/app/plugins": "listed"}
@@ -160,5 +160,5 @@ def test_entered_folder_counts(two: Two) -> None:
     assert two.missing(chain, {}, *accesses) == {"/srv/app": "entered"}
 
 
-def test_each_path_counts_once_however_it_is_written(two: Two) -> None:
+def test_path_in_several_spellings_counts_once(two: Two) -> None:
     assert two.missing({"/srv/x": b""}, {}, "/srv//x", "/srv/./x", "/srv/x") == {"/srv/x": "opened"}

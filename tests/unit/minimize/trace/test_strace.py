@@ -1,4 +1,4 @@
-"""Output of strace becomes calls, whatever a traced program calls its files."""
+"""Read the output of strace as calls, whatever names a traced program gives its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def only(text: str) -> Call:
     return calls[0]
 
 
-def test_call_with_paths_of_descriptors_is_read_whole() -> None:
+def test_call_with_descriptor_paths_is_read_completely() -> None:
     call = only('8     openat(AT_FDCWD</etc>, "passwd", O_RDONLY|O_CLOEXEC) = 3</etc/passwd>')
     assert (call.pid, call.name, call.result, call.path) == (8, "openat", 3, "/etc/passwd")
     assert call.arguments == (b"AT_FDCWD</etc>", b'"passwd"', b"O_RDONLY|O_CLOEXEC")
@@ -33,30 +33,30 @@ def test_call_with_paths_of_descriptors_is_read_whole() -> None:
     assert text_of(call.arguments[1]) == "passwd"
 
 
-def test_failed_call_has_not_succeeded() -> None:
+def test_call_with_error_has_not_succeeded() -> None:
     call = only('8 openat(AT_FDCWD</>, "/none", O_RDONLY) = -1 ENOENT (No such file or directory)')
     assert (call.result, call.succeeded, call.path) == (-1, False, "")
 
 
-def test_call_that_never_returns_has_no_result() -> None:
+def test_call_without_return_has_no_result() -> None:
     call = only("8  exit_group(0)                     = ?")
     assert (call.result, call.succeeded) == (None, False)
 
 
-def test_arguments_with_brackets_and_quotes_are_split_at_top_commas() -> None:
+def test_arguments_with_brackets_and_quotes_split_at_outer_commas() -> None:
     call = only('8 execve("/bin/sh", ["sh", "-c", "a, (b) ]"], 0x7ffd /* 3 vars */) = 0')
     assert call.arguments == (b'"/bin/sh"', b'["sh", "-c", "a, (b) ]"]', b"0x7ffd /* 3 vars */")
 
 
 @pytest.mark.parametrize("sign", ['"', "<"])
-def test_text_that_never_ends_takes_one_pass(sign: str) -> None:
-    """A program can write such lines itself; each character is looked at once, whatever comes after it."""
+def test_unterminated_text_is_read_in_single_pass(sign: str) -> None:
+    """A program can write such lines itself; each character is read once, whatever follows."""
     begun = "8 openat(AT_FDCWD, "
     found, _ = calls_in(begun + sign + f"\\{sign}" * 30_000 + "\n")
     assert [one.succeeded for one in found] in ([], [False])
 
 
-def test_unfinished_call_is_joined_with_its_rest() -> None:
+def test_unfinished_call_is_joined_with_its_continuation() -> None:
     text = (
         '9 openat(AT_FDCWD</>, "/a", O_RDONLY <unfinished ...>\n'
         '10 openat(AT_FDCWD</>, "/b", O_RDONLY) = 4</b>\n'
@@ -81,12 +81,12 @@ def test_unfinished_clone_keeps_its_flags() -> None:
     assert call.arguments[1] == b"flags=CLONE_FS|SIGCHLD"
 
 
-def test_rest_of_another_call_is_skipped() -> None:
+def test_continuation_of_another_call_is_skipped() -> None:
     calls, _ = calls_in('9 openat(AT_FDCWD, "/a", O_RDONLY <unfinished ...>\n9 <... execve resumed>) = 0\n')
     assert [call.pending for call in calls] == [True]
 
 
-def test_thread_that_takes_over_by_execve_keeps_its_call() -> None:
+def test_thread_taking_over_by_execve_keeps_its_call() -> None:
     text = (
         '12 execve("/bin/x", ["x"], 0x1 /* 0 vars */ <unfinished ...>\n'
         "8 +++ superseded by execve in pid 12 +++\n"
@@ -120,7 +120,7 @@ def test_thread_that_takes_over_by_execve_keeps_its_call() -> None:
         "8 openat(AT_FDCWD) = three",
     ],
 )
-def test_line_that_is_no_call_is_skipped(line: str) -> None:
+def test_line_without_call_is_skipped(line: str) -> None:
     assert calls_in(line + "\n")[0] == []
 
 
@@ -139,13 +139,13 @@ def test_line_that_is_no_call_is_skipped(line: str) -> None:
         (b"plain", b"plain"),
     ],
 )
-def test_escapes_of_strace_become_bytes(written: bytes, raw: bytes) -> None:
+def test_escapes_become_bytes(written: bytes, raw: bytes) -> None:
     assert unescape(written) == raw
     assert text_of(b'"' + written + b'"') == os.fsdecode(raw)
 
 
 @pytest.mark.parametrize("argument", [b"", b'"', b"NULL", b'"cut"...', b"0x7ffe", b'"open'])
-def test_argument_that_is_no_whole_text_is_none(argument: bytes) -> None:
+def test_argument_without_complete_text_is_none(argument: bytes) -> None:
     assert text_of(argument) is None
 
 
@@ -163,25 +163,25 @@ def test_argument_that_is_no_whole_text_is_none(argument: bytes) -> None:
         (b"3</a> more", ""),
     ],
 )
-def test_path_of_a_descriptor_is_absolute_or_empty(argument: bytes, path: str) -> None:
+def test_descriptor_path_is_absolute_or_empty(argument: bytes, path: str) -> None:
     assert descriptor_path(argument) == path
 
 
-def test_line_that_is_too_long_is_cut_and_the_next_one_is_read() -> None:
+def test_line_over_limit_is_cut_and_next_line_is_read() -> None:
     long = b'8 openat(AT_FDCWD, "' + b"a" * (2 * strace.MAX_LINE) + b'", O_RDONLY) = 3\n'
     calls, reading = calls_in(long + b'8 openat(AT_FDCWD, "/b", O_RDONLY) = 3\n')
     assert [text_of(call.arguments[1]) for call in calls] == ["/b"]
     assert reading.cut
 
 
-def test_more_calls_than_the_limit_are_cut() -> None:
+def test_calls_over_limit_are_cut() -> None:
     reading = Reading()
     lines = io.BytesIO(b'8 openat(AT_FDCWD, "/b", O_RDONLY) = 3\n' * 10)
     assert len(list(read_calls(lines, reading, limit=4))) == 4
     assert (reading.calls, reading.cut) == (4, True)
 
 
-def test_calls_that_never_end_are_forgotten_at_the_limit() -> None:
+def test_pending_calls_over_limit_are_dropped() -> None:
     text = "".join(f'{pid} openat(AT_FDCWD, "/b" <unfinished ...>\n' for pid in range(strace.MAX_PENDING + 10))
     _, reading = calls_in(text)
     assert len(reading.pending) == strace.MAX_PENDING
@@ -189,7 +189,7 @@ def test_calls_that_never_end_are_forgotten_at_the_limit() -> None:
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_read_without_an_error(raw: bytes) -> None:
+def test_arbitrary_bytes_are_read_without_error(raw: bytes) -> None:
     for call in calls_in(raw)[0]:
         for argument in call.arguments:
             text_of(argument)
@@ -200,7 +200,7 @@ _PATHS = st.binary(min_size=1, max_size=60).map(lambda raw: b"/" + raw.replace(b
 
 
 def quoted(raw: bytes, also: bytes = b"") -> bytes:
-    """As strace prints it (`string_quote` of its util.c), with octal numbers of three digits."""
+    """Quote bytes as strace does (`string_quote` of its util.c), with octal numbers of three digits."""
     letters = {9: rb"\t", 10: rb"\n", 11: rb"\v", 12: rb"\f", 13: rb"\r", 34: rb"\"", 92: rb"\\"}
     return b"".join(
         letters.get(one) or (bytes((one,)) if 32 <= one < 127 and one not in also else b"\\%03o" % one) for one in raw
@@ -210,7 +210,7 @@ def quoted(raw: bytes, also: bytes = b"") -> bytes:
 @given(
     _PATHS, _PATHS, st.sampled_from([b" ", b" <unfinished ...>\n7 clone(a <unfinished ...>\n8 <... openat resumed>"])
 )
-def test_any_path_is_read_back_from_what_strace_prints(path: bytes, folder: bytes, between: bytes) -> None:
+def test_arbitrary_path_survives_strace_quoting(path: bytes, folder: bytes, between: bytes) -> None:
     line = b'8 openat(AT_FDCWD<%s>, "%s", O_RDONLY%s) = 3<%s>\n' % (
         quoted(folder, b"<>"),
         quoted(path),

@@ -1,4 +1,4 @@
-"""The results of traced tests become a report: who passed, what is missing, and what brings it."""
+"""Report the results of traced tests: which passed, what is missing, and which patterns add it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def results(tmp_path: Path) -> Results:
     return Results(tmp_path)
 
 
-def test_missing_paths_name_their_tests_and_their_program(results: Results) -> None:
+def test_missing_paths_have_tests_and_program(results: Results) -> None:
     results.test("one", "/srv/a", "/srv/b")
     results.test("two", "/srv/a", "/srv/c", "/none")
     report = results.report()
@@ -74,7 +74,7 @@ def test_missing_paths_name_their_tests_and_their_program(results: Results) -> N
     ]
 
 
-def test_test_that_strace_did_not_trace_says_why(results: Results) -> None:
+def test_untraced_test_has_strace_message(results: Results) -> None:
     results.test("silent", calls="", status="1")
     results.test("own", calls=START.splitlines()[0] + "\n")
     results.test("well", "/srv/b")
@@ -86,29 +86,29 @@ def test_test_that_strace_did_not_trace_says_why(results: Results) -> None:
     }
 
 
-def test_interpreter_of_the_test_itself_counts(results: Results) -> None:
+def test_interpreter_of_test_counts(results: Results) -> None:
     results.test("one", starts="/usr/share/x/y")
     assert [(row["path"], row["kind"]) for row in results.report()["missing"]] == [("/usr/share/x/y", "executed")]
 
 
-def test_status_of_both_images_is_told(results: Results) -> None:
+def test_status_of_both_images_is_reported(results: Results) -> None:
     results.test("one", status="late", produced="3\n")
     assert (results.rows()["one"]["status"], results.rows()["one"]["produced"]) == ("late", "3")
 
 
-def test_ignored_paths_are_listed_and_not_missing(results: Results) -> None:
+def test_ignored_paths_are_listed_but_not_missing(results: Results) -> None:
     results.test("one", "/srv/a", "/usr/share/x/y")
     report = results.report("/usr/share/*", "/srv/none")
     assert [row["path"] for row in report["missing"]] == ["/srv/a"]
     assert report["ignored"] == ["/usr/share/x/y"]
 
 
-def test_pattern_of_a_folder_ignores_what_is_in_it() -> None:
+def test_pattern_of_folder_ignores_its_content() -> None:
     assert is_ignored("/usr/share/x/y", ["/usr/share/x"])
     assert not is_ignored("/usr/share/xy", ["/usr/share/x"])
 
 
-def test_missing_paths_have_a_limit(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_paths_are_limited(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_MISSING", 1)
     results.test("one", "/srv/a", "/srv/c")
     report = results.report()
@@ -116,7 +116,7 @@ def test_missing_paths_have_a_limit(results: Results, monkeypatch: pytest.Monkey
     assert report["tests"][0]["cut"]
 
 
-def test_command_lists_calls_that_strace_may_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lists_calls_unknown_to_strace(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["calls"]) == 0
     names = capsys.readouterr().out.strip().split(",")
     assert "?openat" in names

@@ -1,4 +1,4 @@
-"""Words are added to an args file, and nothing else in it changes."""
+"""Values are added to an args file, and nothing else in it changes."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def added(raw: bytes, *words: str) -> bytes:
         (b"#ADDITIONAL_FILES=/x\n", b"#ADDITIONAL_FILES=/x\nADDITIONAL_FILES=/a /b\n"),
     ],
 )
-def test_words_are_added_in_the_style_of_the_file(before: bytes, after: bytes) -> None:
+def test_values_are_added_in_style_of_file(before: bytes, after: bytes) -> None:
     assert added(before, "/a", "/b") == after
 
 
-def test_words_of_the_file_are_not_repeated() -> None:
+def test_existing_values_are_not_repeated() -> None:
     assert added(b"ADDITIONAL_FILES=/b ?/a\n", "/a", "/b") == b"ADDITIONAL_FILES=/b ?/a\n"
     assert added(b"ADDITIONAL_FILES=!/a\n", "/a") == b"ADDITIONAL_FILES=!/a /a\n"
 
 
-def test_word_with_a_separator_is_escaped() -> None:
+def test_value_with_separator_is_escaped() -> None:
     assert added(b"", "/a b,c") == b"ADDITIONAL_FILES=/a\\ b\\,c\n"
 
 
-def test_value_of_the_environment_cannot_be_extended() -> None:
+def test_value_from_environment_cannot_be_extended() -> None:
     with pytest.raises(WrongUseError) as caught:
         added(b"STRIP=1\nADDITIONAL_FILES\n", "/a")
     (problem,) = caught.value.problems
@@ -64,7 +64,7 @@ def test_value_of_the_environment_cannot_be_extended() -> None:
     assert "environment" in problem.message
 
 
-def test_every_fault_of_the_file_is_reported() -> None:
+def test_all_faults_of_file_are_reported() -> None:
     with pytest.raises(WrongUseError) as caught:
         added(b"STRIP =1\nX=1\nX=2\n", "/a")
     assert [problem.line for problem in caught.value.problems] == [1, 3]
@@ -86,7 +86,7 @@ _WORDS = st.lists(
 
 
 @given(_LINES, _WORDS, st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_any_file_keeps_its_words_and_has_the_new_ones(
+def test_arbitrary_file_keeps_old_and_gets_new_values(
     lines: list[str], words: list[str], ending: str, ended: bool
 ) -> None:
     before = ending.join(lines) + (ending if ended and lines else "")
@@ -109,7 +109,7 @@ def test_any_file_keeps_its_words_and_has_the_new_ones(
     assert added(added(raw, *words), *words) == added(raw, *words)
 
 
-def test_file_of_the_stage_that_sets_the_list_is_taken(tmp_path: Path) -> None:
+def test_file_that_sets_list_is_chosen(tmp_path: Path) -> None:
     assert args_file(tmp_path, AMD64).name == "minimize-amd64-args"
     (tmp_path / "production-x86_64-args").write_text("ADDITIONAL_FILES=/x\n")
     assert args_file(tmp_path, AMD64).name == "production-x86_64-args"
@@ -119,7 +119,7 @@ def test_file_of_the_stage_that_sets_the_list_is_taken(tmp_path: Path) -> None:
     assert args_file(tmp_path, AMD64).name == "minimize-x86_64-args"
 
 
-def test_replaced_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
+def test_replaced_file_keeps_mode_and_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
     real.write_bytes(b"before")
     real.chmod(0o640)
@@ -130,6 +130,6 @@ def test_replaced_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 
-def test_file_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Path) -> None:
+def test_unwritable_file_is_user_error(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="cannot write"):
         replace_file(tmp_path / "none" / "minimize-amd64-args", b"x")

@@ -1,4 +1,4 @@
-"""When production images are traced, by which tests, and what becomes of what is missing."""
+"""When production images are traced, with which tests, and how missing paths are handled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def row(name: str = "production-test", **changes: Any) -> dict[str, Any]:
 
 
 def missing(*tests: str) -> dict[str, Any]:
-    """Two paths that tests use and the image does not have."""
+    """Return two paths that tests use and the image lacks."""
     of = {"tests": list(tests or ("production-test",)), "kind": "opened", "program": "/usr/bin/file"}
     return {
         "missing": [{"path": "/srv/a", **of, **NONE}, {"path": "/usr/lib/file/magic.mgc", **of, **MAGIC}],
@@ -55,7 +55,7 @@ def verdicts(world: World) -> list[Verdict]:
 
 
 def doubts(outcome: RunOutcome) -> tuple[str, ...]:
-    """What the record of the production image warns of."""
+    """Return the warnings in the record of the production image."""
     return tuple(one.text for one in outcome.results[PRODUCTION].record.warnings.first)
 
 
@@ -66,7 +66,7 @@ def error_of(outcome: RunOutcome) -> NotProvenError:
 
 
 def traced_files(world: World) -> list[dict[str, str]]:
-    """What each traced run got: its files with their contents, by name."""
+    """Return the files of each traced run with their contents, by name."""
     found: list[dict[str, str]] = []
 
     def look(order: BuildSpec) -> None:
@@ -78,7 +78,7 @@ def traced_files(world: World) -> list[dict[str, str]]:
     return found
 
 
-def test_chain_is_traced_once_and_the_record_keeps_it(world: World) -> None:
+def test_chain_is_traced_once_and_recorded(world: World) -> None:
     seen = traced_files(world)
     outcome = world.run()
     record = outcome.results[PRODUCTION].record
@@ -97,7 +97,7 @@ def test_chain_is_traced_once_and_the_record_keeps_it(world: World) -> None:
     assert world.driver.orders == []
 
 
-def test_missing_paths_give_no_name_and_the_line_to_add(world: World) -> None:
+def test_missing_paths_prevent_tag_and_give_line_to_add(world: World) -> None:
     world.driver.trace = missing()
     outcome = world.run()
     error = error_of(outcome)
@@ -112,7 +112,7 @@ def test_missing_paths_give_no_name_and_the_line_to_add(world: World) -> None:
     assert world.driver.tested == [], "what is not proven is not tested"
 
 
-def test_changed_test_is_traced_again_without_a_build(world: World) -> None:
+def test_changed_test_is_traced_again_without_build(world: World) -> None:
     world.run()
     world.begin_again()
     world.write({PRODUCTION_TEST: "#!/bin/sh\nother\n"})
@@ -127,7 +127,7 @@ def test_changed_test_is_traced_again_without_a_build(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "off"])
-def test_switch_turns_the_proof_off(world: World, value: str) -> None:
+def test_switch_turns_off_proof(world: World, value: str) -> None:
     world.write({ARGS: f"PROVE_TRACE={value}\n"})
     outcome = world.run()
     assert world.driver.traced == []
@@ -145,7 +145,7 @@ def test_run_without_tests_is_not_traced(world: World) -> None:
     assert world.driver.traced == []
 
 
-def test_tests_of_steps_stand_in_for_a_production_test(world: World) -> None:
+def test_step_tests_replace_missing_production_test(world: World) -> None:
     world.write({PRODUCTION_TEST: None, BLAS_TEST: "#!/bin/sh\n", VENV_TEST: "#!/bin/sh\n"})
     seen = traced_files(world)
     outcome = world.run()
@@ -157,7 +157,7 @@ def test_tests_of_steps_stand_in_for_a_production_test(world: World) -> None:
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 2 tests"
 
 
-def test_all_tests_are_traced_if_asked_for(world: World) -> None:
+def test_all_tests_are_traced_on_request(world: World) -> None:
     world.write({BLAS_TEST: "#!/bin/sh\n", ARGS: "PROVE_TRACE=all\nTRACE_IGNORE=/srv/*\n"})
     seen = traced_files(world)
     world.run()
@@ -170,13 +170,13 @@ def test_all_tests_are_traced_if_asked_for(world: World) -> None:
     assert dict(order.args)["IGNORE"] == "/srv/*"
 
 
-def test_ignored_paths_are_counted_in_the_verdict(world: World) -> None:
+def test_ignored_paths_are_counted_in_verdict(world: World) -> None:
     world.driver.trace = {"ignored": ["/srv/a"]}
     world.run()
     assert verdicts(world)[0].findings == ("1 missing path left out by TRACE_IGNORE",)
 
 
-def test_test_that_fails_in_the_chain_proves_nothing_and_warns(world: World) -> None:
+def test_test_failing_in_chain_proves_nothing_and_warns(world: World) -> None:
     world.driver.trace = {"tests": [row(status="1")], **missing()}
     outcome = world.run()
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "not traced"
@@ -191,21 +191,21 @@ def test_test_that_fails_in_the_chain_proves_nothing_and_warns(world: World) -> 
     )
 
 
-def test_what_a_failing_test_uses_alone_fails_nothing(world: World) -> None:
+def test_paths_used_only_by_failing_test_are_ignored(world: World) -> None:
     world.driver.trace = {"tests": [row(status="late"), row("venv-test")], **missing("production-test")}
     outcome = world.run()
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 1 test"
     assert "production-test times out in the chain's image" in doubts(outcome)[0]
 
 
-def test_strace_that_does_not_work_warns_with_its_words(world: World) -> None:
+def test_strace_failure_warns_with_its_message(world: World) -> None:
     world.driver.trace = {"tests": [row(traced=False, said="strace: ptrace: Operation not permitted\n")]}
     outcome = world.run()
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "not traced"
     assert doubts(outcome) == ("production-test was not traced: strace: ptrace: Operation not permitted",)
 
 
-def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
+def test_skipped_test_is_noted_without_warning(world: World) -> None:
     world.driver.trace = {"tests": [row("blas-test", status="skipped", traced=False, produced="1"), row()]}
     world.run()
     assert verdicts(world)[0].findings == ("blas-test does not pass in this image, so it only tests the chain",)
@@ -221,7 +221,7 @@ def test_skipped_test_is_mentioned_without_a_warning(world: World) -> None:
         ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "strace cannot start in containers"),
     ],
 )
-def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why: str) -> None:
+def test_builder_without_tracing_is_warning(world: World, message: str, why: str) -> None:
     def refuse(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise BuildFailedError(message, log_tail=("no such host", ""))
@@ -235,7 +235,7 @@ def test_builder_that_cannot_trace_is_a_warning(world: World, message: str, why:
     assert "(no such host)" in finding
 
 
-def test_strace_that_could_not_be_installed_is_tried_again_by_the_next_run(world: World) -> None:
+def test_failed_strace_installation_is_retried_by_next_run(world: World) -> None:
     def refuse(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise BuildFailedError("x: RUN command -v strace failed: exit code: 100", log_tail=("no such host",))
@@ -250,7 +250,7 @@ def test_strace_that_could_not_be_installed_is_tried_again_by_the_next_run(world
     assert doubts(outcome) == ()
 
 
-def test_test_that_was_killed_is_a_failure_and_no_warning(world: World) -> None:
+def test_killed_test_is_failure_not_warning(world: World) -> None:
     def kill(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 137')
@@ -259,7 +259,7 @@ def test_test_that_was_killed_is_a_failure_and_no_warning(world: World) -> None:
     assert isinstance(world.run().failures[PRODUCTION], BuildFailedError)
 
 
-def test_chain_image_that_lost_a_layer_is_mended_before_a_changed_test_reads_it(world: World) -> None:
+def test_chain_image_with_lost_layer_is_rebuilt_before_trace(world: World) -> None:
     outcome = world.run()
     last = outcome.results["amd64/stock/30-venv"]
     image = resolve(world.registries, last.step.repository.with_digest(last.record.image), AMD64)
@@ -272,7 +272,7 @@ def test_chain_image_that_lost_a_layer_is_mended_before_a_changed_test_reads_it(
     assert world.driver.traced == [PRODUCTION]
 
 
-def test_doubts_about_a_test_that_is_gone_are_no_warnings_any_more(world: World) -> None:
+def test_warnings_of_deleted_test_are_dropped(world: World) -> None:
     world.driver.trace = {"tests": [row(status="1")], **missing()}
     assert doubts(world.run())
     world.begin_again()
@@ -280,7 +280,7 @@ def test_doubts_about_a_test_that_is_gone_are_no_warnings_any_more(world: World)
     assert world.run(strict=True).succeeded
 
 
-def test_build_that_fails_otherwise_is_a_failure(world: World) -> None:
+def test_other_build_failure_is_failure(world: World) -> None:
     def refuse(order: BuildSpec) -> None:
         if order.dockerfile.name == TRACE:
             raise failed(order.step)
@@ -292,7 +292,7 @@ def test_build_that_fails_otherwise_is_a_failure(world: World) -> None:
 # The Dockerfile -------------------------------------------------------------------------------------------------------
 
 
-def test_each_test_has_a_stage_without_network_that_runs_the_tracer(tmp_path: Path) -> None:
+def test_each_test_has_traced_stage_without_network(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("#!/bin/sh\n")
     tests = (
         TraceTarget(name="t", program=tmp_path / "t", seconds=5, only_if_it_passes=True, in_production=True),
@@ -319,6 +319,6 @@ def test_each_test_has_a_stage_without_network_that_runs_the_tracer(tmp_path: Pa
     ]
 
 
-def test_each_run_is_done_anew() -> None:
+def test_each_run_has_its_own_nonce() -> None:
     tests = (TraceTarget(name="ls", command=("ls",)),)
     assert dockerfile_for(tests) != dockerfile_for(tests)

@@ -1,4 +1,4 @@
-"""The report of traced tests is read into values, or is an error; never anything else."""
+"""A report of traced tests is read into values or is an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REPORT: dict[str, Any] = {
 }
 
 
-def test_report_has_missing_paths_by_package_and_what_brings_them() -> None:
+def test_report_has_missing_paths_by_package_and_additions() -> None:
     report = read_trace_report(json.dumps(REPORT).encode())
     assert (report.paths, report.ignored) == (12, ("/srv/x",))
     (test,) = report.tests
@@ -50,7 +50,7 @@ def test_report_has_missing_paths_by_package_and_what_brings_them() -> None:
 
 
 @pytest.mark.parametrize("key", ["paths", "tests", "missing", "words", "ignored"])
-def test_report_without_a_part_is_an_error(key: str) -> None:
+def test_report_without_required_part_is_error(key: str) -> None:
     raw = json.dumps({name: value for name, value in REPORT.items() if name != key}).encode()
     with pytest.raises(ChainbuildError):
         read_trace_report(raw)
@@ -67,6 +67,6 @@ _ANY = st.recursive(
     st.binary(max_size=60)
     | st.fixed_dictionaries(dict.fromkeys(REPORT, _ANY)).map(lambda one: json.dumps(one).encode())
 )
-def test_any_bytes_are_a_report_or_an_error(raw: bytes) -> None:
+def test_arbitrary_bytes_are_report_or_error(raw: bytes) -> None:
     with suppress(ChainbuildError):
         assert read_trace_report(raw).paths is not None
