@@ -283,8 +283,8 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         write_json(report, "-")
     else:
-        for one in verdict.findings:
-            print(f"{one.severity}: {one.message}")
+        for finding in verdict.findings:
+            print(f"{finding.severity}: {finding.message}")
         for fault in report.get("configuration", {}).get("faults", ()):
             print(f"error: {fault['text']}")
         foreign = sum(verdict.foreign.values())
@@ -330,7 +330,7 @@ def _closure(options: argparse.Namespace) -> int:
     }
     if options.each:
         document["each"] = {
-            path: sorted({one.file for one in process.objects[1:]}) for path, process in sorted(processes.items())
+            path: sorted({loaded.file for loaded in process.objects[1:]}) for path, process in sorted(processes.items())
         }
     if options.json:
         write_json(document, "-")

@@ -72,7 +72,7 @@ class Data:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Named:
+class _NamedPath:
     data: Data
     askers: list[str] = field(default_factory=list)
 
@@ -84,62 +84,62 @@ class DataPaths:
         self.ground = ground
         self.ownership = ownership
         self._sorted = sorted(ownership.files)
-        self._known: dict[str, Data | None] = {}
-        self._named: dict[str, _Named] = {}
+        self._checked: dict[str, Data | None] = {}
+        self._entries: dict[str, _NamedPath] = {}
 
     def add(self, asker: str, path: str, *, text: bool = False) -> None:
         """Record that `asker` has `path` in its data; `text` if the asker is a text file, not a program or library."""
         if not text and _IS_LIBRARY.fullmatch(path):
             return
-        if path not in self._known:
-            if len(self._known) >= _MOST_PATHS:
+        if path not in self._checked:
+            if len(self._checked) >= _MOST_PATHS:
                 return
-            self._known[path] = self._data(path)
-        data = self._known[path]
+            self._checked[path] = self._data(path)
+        data = self._checked[path]
         if data is not None:
-            named = self._named.setdefault(path, _Named(data=data))
-            if asker not in named.askers:
-                named.askers.append(asker)
+            entry = self._entries.setdefault(path, _NamedPath(data=data))
+            if asker not in entry.askers:
+                entry.askers.append(asker)
 
     def settle(self) -> bool:
         """Keep the requested data that is missing now; return whether anything is new."""
         arguments, more = self.ground.arguments, False
-        for path, named in sorted(self._missing()):
-            if arguments.keep_all_data or self._is_wished(named.data.owner):
-                reason = f"data of {named.data.owner} that {named.askers[0]} names"
-                if self.ground.keep(path, reason, named.askers[0]):
-                    self._note(path, named, "kept")
+        for path, entry in sorted(self._missing()):
+            if arguments.keep_all_data or self._is_requested(entry.data.owner):
+                reason = f"data of {entry.data.owner} that {entry.askers[0]} names"
+                if self.ground.keep(path, reason, entry.askers[0]):
+                    self._note(path, entry, "kept")
                     more = True
         return more
 
     def note(self) -> None:
         """Note the data that is still missing at the end."""
-        for path, named in sorted(self._missing()):
-            self._note(path, named, "left", self._size(named.data.path))
+        for path, entry in sorted(self._missing()):
+            self._note(path, entry, "left", self._size(entry.data.path))
 
     def unknown(self) -> list[str]:
         """Return the requested packages that the chain's image does not have."""
         names = {package.name for package in self.ownership.packages.values()} | set(self.ownership.packages)
         return [name for name in self.ground.arguments.keep_data if name not in names]
 
-    def _is_wished(self, owner: str) -> bool:
+    def _is_requested(self, owner: str) -> bool:
         package = self.ownership.packages.get(owner)
         arguments = self.ground.arguments.keep_data
         return owner in arguments or (package is not None and package.name in arguments)
 
-    def _missing(self) -> Iterator[tuple[str, _Named]]:
+    def _missing(self) -> Iterator[tuple[str, _NamedPath]]:
         """Yield what the result lacks; a path below another missing one is not repeated."""
         above_kept = self._above_kept()
         missing = {
-            path: named for path, named in self._named.items() if self._is_missing(path, named.data.path, above_kept)
+            path: entry for path, entry in self._entries.items() if self._is_missing(path, entry.data.path, above_kept)
         }
-        reals = {named.data.path for named in missing.values()}
-        for path, named in missing.items():
-            above = named.data.path
+        reals = {entry.data.path for entry in missing.values()}
+        for path, entry in missing.items():
+            above = entry.data.path
             while above != "/" and (above := above.rpartition("/")[0] or "/") not in reals:
                 pass
             if above == "/":
-                yield path, named
+                yield path, entry
 
     def _above_kept(self) -> set[str]:
         """Return the folders above everything that is kept."""
@@ -207,7 +207,7 @@ class DataPaths:
         walk = self.ground.chain.walk(top) if top is not None else iter(())
         return sum(node.size for _, (_, node) in zip(range(_MOST_ENTRIES), walk, strict=False) if node.kind == "file")
 
-    def _note(self, path: str, named: _Named, state: str, size: int = 0) -> None:
-        others = f" and {len(named.askers) - 1} more" if len(named.askers) > 1 else ""
-        why = f"named in the data of {base(named.askers[0])}{others}"
-        self.ground.note(named.askers[0], path, named.data.path, "data", why, state, rule=named.data.owner, size=size)
+    def _note(self, path: str, entry: _NamedPath, state: str, size: int = 0) -> None:
+        others = f" and {len(entry.askers) - 1} more" if len(entry.askers) > 1 else ""
+        why = f"named in the data of {base(entry.askers[0])}{others}"
+        self.ground.note(entry.askers[0], path, entry.data.path, "data", why, state, rule=entry.data.owner, size=size)

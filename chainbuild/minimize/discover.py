@@ -84,27 +84,27 @@ class _Work:
             elf = self.ground.reader.read_node(kept.node)
             if not isinstance(elf, Elf):
                 more |= self.applier.apply(Trigger(path=path, node=kept.node))
-                self._text(path, kept.node.size)
+                self._add_text(path, kept.node.size)
             elif not runs_or_loads(elf) and elf.kind in (ET_EXEC, ET_DYN):
                 constants = constants_of(kept.node.host, elf)
                 more |= self.applier.apply(Trigger(path=path, node=kept.node, elf=elf, constants=constants))
                 self._add_data(path, constants.paths)
         return more
 
-    def _text(self, path: str, size: int) -> None:
+    def _add_text(self, path: str, size: int) -> None:
         """Record the paths in a script of a program folder, or in a configuration file."""
         program = base(parent(path)) in PROGRAM_FOLDERS
         if size > _MOST_TEXT or not (program or path.startswith("/etc/")):
             return
         text = self.ground.chain.read(path, _MOST_TEXT) or b""
         if b"\0" not in text and (text.startswith(b"#!") or not program):
-            for one in paths_in_text(text):
-                self.data.add(path, one, text=True)
+            for mentioned in paths_in_text(text):
+                self.data.add(path, mentioned, text=True)
 
-    def _add_data(self, path: str, named: tuple[str, ...]) -> None:
+    def _add_data(self, path: str, paths: tuple[str, ...]) -> None:
         if not is_c_library(base(path)):
-            for one in named:
-                self.data.add(path, one)
+            for mentioned in paths:
+                self.data.add(path, mentioned)
 
     # Programs and libraries -------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class _Work:
         for path, elf, provided in self._closure():
             if path not in self.looked:
                 self.looked.add(path)
-                more |= self._look_at_provided(elf) if provided else self._look_at(path, elf)
+                more |= self._examine_provided(elf) if provided else self._look_at(path, elf)
         return more
 
     def _closure(self) -> list[tuple[str, Elf, bool]]:
@@ -152,7 +152,7 @@ class _Work:
         self._add_data(path, constants.paths)
         return self._dlopened(path, elf, constants.libraries) or more
 
-    def _look_at_provided(self, elf: Elf) -> bool:
+    def _examine_provided(self, elf: Elf) -> bool:
         """Examine a library of the production image: it uses the files around it there, if they exist."""
         library = self.ground.provided(elf.soname, elf) if elf.soname else None
         node = None if library is None else self.ground.production.entry(library.file)

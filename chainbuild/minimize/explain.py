@@ -177,16 +177,16 @@ def removed(report: Mapping[str, Any], *, files: bool = False) -> list[str]:
     """Return a table of what was left out or trimmed by package, largest first; with `files` also the largest files."""
     rows = []
     for row in report["packages"]:
-        left, taken = row["bytes"]["left"], row["bytes"]["trimmed"]
+        left_bytes, trimmed_bytes = row["bytes"]["left"], row["bytes"]["trimmed"]
         count = row["files"]["left"] + row["files"]["trimmed"]
-        if count or taken:
-            rows.append((left, taken, count, row))
+        if count or trimmed_bytes:
+            rows.append((left_bytes, trimmed_bytes, count, row))
     rows.sort(key=lambda entry: (-entry[0] - entry[1], entry[3]["package"]))
     width = max((len(shown(row["package"])) for _, _, _, row in rows), default=7)
     lines = [f"{'package':{width}}  {'left out':>10}  {'trimmed':>10}  {'files':>6}  {'stays':>10}  version"]
-    for left, taken, count, row in rows:
+    for left_bytes, trimmed_bytes, count, row in rows:
         stays = row["bytes"]["kept"] + row["bytes"]["production"]
-        sizes = "  ".join(f"{_cell(size):>10}" for size in (left, taken))
+        sizes = "  ".join(f"{_cell(size):>10}" for size in (left_bytes, trimmed_bytes))
         line = f"{shown(row['package']):{width}}  {sizes}  {count:>6}  {_cell(stays):>10}  {shown(row['version'])}"
         lines.append(line.rstrip())
         if files:

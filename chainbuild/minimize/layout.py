@@ -27,7 +27,7 @@ class Layout:
 def lay_out(selection: KeptFiles, production: FileTree, *, library_path: str) -> Layout:
     """Lay out `selection` over `production`; a C library of the production image remains the only one searched."""
     layout = Layout()
-    searched = _searched(production, library_path)
+    searched = _searched_folders(production, library_path)
     for path in sorted(selection.kept):
         kept = selection.kept[path]
         folder = kept.node.kind == "dir"
@@ -41,7 +41,7 @@ def lay_out(selection: KeptFiles, production: FileTree, *, library_path: str) ->
             continue
         existing = production.entry(where)
         if existing is not None and folder != (existing.kind == "dir"):
-            kinds = _called(kept.node), _called(existing)
+            kinds = _kind_of(kept.node), _kind_of(existing)
             text = f"{shown(path)} is a {kinds[0]}, but {shown(where)} of the production image is a {kinds[1]}"
             _refuse(layout, path, text)
             continue
@@ -67,7 +67,7 @@ def lay_over(layout: Layout, overlay: Overlay) -> None:
         overlay.add(where, kept.node)
 
 
-def _searched(production: FileTree, library_path: str) -> dict[str, bool]:
+def _searched_folders(production: FileTree, library_path: str) -> dict[str, bool]:
     """Return the folders that loaders search by default, and whether the production image has a C library."""
     folders = [*configured_folders(production), *library_path.split(":"), *_USUAL_FOLDERS]
     real = {production.place_folder(folder) or folder for folder in folders if folder.startswith("/")}
@@ -88,13 +88,13 @@ def _check_folders(layout: Layout) -> None:
             if obstacle is not None and obstacle.node.kind != "dir":
                 path = layout.placed[where].path
                 _refuse(
-                    layout, path, f"{shown(path)} would be below {shown(above)}, which is a {_called(obstacle.node)}"
+                    layout, path, f"{shown(path)} would be below {shown(above)}, which is a {_kind_of(obstacle.node)}"
                 )
                 break
             above = parent(above)
 
 
-def _called(node: Node) -> str:
+def _kind_of(node: Node) -> str:
     return {"dir": "folder", "link": "symbolic link", "special": "device, socket or pipe"}.get(node.kind, "file")
 
 

@@ -207,7 +207,7 @@ class Loader:
         process = Process(abi=abi, interpreter=interpreter, interpreter_found=False)
         files = {main.file: main}
         process.objects.append(main)
-        _know(process, main, base(path) if not elf.executable else "")
+        _register(process, main, base(path) if not elf.executable else "")
         if elf.interpreter is not None or elf.needed:
             self._add_interpreter(process, files, main)
         index = 0
@@ -234,8 +234,8 @@ class Loader:
         )
         files[file] = loaded
         process.objects.append(loaded)
-        _know(process, loaded, process.interpreter)
-        _know(process, loaded, base(process.interpreter))
+        _register(process, loaded, process.interpreter)
+        _register(process, loaded, base(process.interpreter))
 
     def _needs(self, process: Process, files: dict[str, Loaded], asker: Loaded, secure: bool) -> None:
         above: tuple[Asker, ...] | None = None
@@ -263,7 +263,7 @@ class Loader:
                 continue
             same = files.get(result.file)
             if same is not None:
-                _know(process, same, name)
+                _register(process, same, name)
                 continue
             loaded = Loaded(
                 path=result.path,
@@ -276,10 +276,10 @@ class Loader:
             )
             files[result.file] = loaded
             process.objects.append(loaded)
-            _know(process, loaded, name)
+            _register(process, loaded, name)
 
 
-def _know(process: Process, loaded: Loaded, name: str) -> None:
+def _register(process: Process, loaded: Loaded, name: str) -> None:
     if name:
         process.names.setdefault(name, loaded)
     if loaded.elf.soname:

@@ -21,7 +21,7 @@ from chainbuild.minimize.search import Found, Search, SearchSettings, asker_of
 
 LIBRARY_HOME = "/usr/local/lib"
 _OWN_CONF = "/etc/ld.so.conf.d/00-chainbuild.conf"
-_ASKING = ("dladdr", "dladdr1", "PR_GetLibraryFilePathname")
+_OWN_PATH_FUNCTIONS = ("dladdr", "dladdr1", "PR_GetLibraryFilePathname")
 """Functions by which a library learns its own path: dladdr(3), and NSPR's."""
 _ROUNDS = 64
 
@@ -63,7 +63,7 @@ class Packing:
         self.from_production: dict[str, set[str]] = {}
         self.problems = Problems()
         self._ensured: set[str] = set()
-        self._asks: dict[str, bool] = {}
+        self._users_of_own_path: dict[str, bool] = {}
         self.places: dict[str, str] = {}
         """The paths in the result of kept or added ELF files of the chain's image."""
 
@@ -80,24 +80,28 @@ class Packing:
             before = len(self.brought)
             for seed, path in todo:
                 if seed.path in processes:
-                    self._settle_one(path, seed, processes[seed.path])
+                    self._settle_file(path, seed, processes[seed.path])
             if len(self.brought) == before:
                 break
         self._judge([(path, seed, processes[seed.path]) for seed, path in todo if seed.path in processes])
         return closure
 
-    def _settle_one(self, path: str, seed: Seed, original: Process) -> None:
+    def _settle_file(self, path: str, seed: Seed, original: Process) -> None:
         for _ in range(_ROUNDS):
             process = self.result.run(path, seed.elf, secure=seed.secure)
             added = 0
             if not process.interpreter_found and original.interpreter_found and not self._has_c_library(process.abi):
                 added += self._bring_interpreter(original)
             for missing in process.missing:
-                library = original.names.get(missing.name) or self._anywhere(missing, process)
+                library = original.names.get(missing.name) or self._find_in_chain(missing, process)
                 added += library is not None and self._bring(missing.name, missing.asker.file, library, process, "")
             for bad in process.bad_versions:
                 library = original.names.get(bad.name)
-                if library is not None and bad.version in (library.elf.versions or ()) and self._runs(library, process):
+                if (
+                    library is not None
+                    and bad.version in (library.elf.versions or ())
+                    and self._can_run(library, process)
+                ):
                     why = f"the production image's {bad.library.file} has no {bad.version}"
                     added += self._bring(bad.name, bad.asker.file, library, process, why)
             if not added:
@@ -106,7 +110,7 @@ class Packing:
             self.result.changed()
 
     @staticmethod
-    def _runs(library: Loaded, process: Process) -> bool:
+    def _can_run(library: Loaded, process: Process) -> bool:
         """Return whether the C library of the result is new enough for `library`.
 
         If it is not, the library would replace the production image's own and break what works there.
@@ -119,7 +123,7 @@ class Packing:
                     return False
         return True
 
-    def _anywhere(self, missing: MissingLibrary, process: Process) -> Loaded | None:
+    def _find_in_chain(self, missing: MissingLibrary, process: Process) -> Loaded | None:
         """Return the chain's library for a need that only the production image's own library has."""
         elf = missing.asker.elf
         result = self.chain.search.find(
@@ -168,7 +172,7 @@ class Packing:
         if "/" in name:
             return self.overlay.place(name)
         default = join(self.home, name)
-        if alone and self._asks_where_it_is(library):
+        if alone and self._uses_own_path(library):
             own = self.overlay.place(join(parent(library.path), name))
             if own is not None and own not in self.brought and self.overlay.entry(own) is None:
                 return own
@@ -178,11 +182,13 @@ class Packing:
             return default
         return self.overlay.place(join(parent(library.path), name))
 
-    def _asks_where_it_is(self, library: Loaded) -> bool:
-        if library.file not in self._asks:
+    def _uses_own_path(self, library: Loaded) -> bool:
+        if library.file not in self._users_of_own_path:
             node = self.chain.search.tree.entry(library.file)
-            self._asks[library.file] = node is not None and bool(calls(node.host, library.elf, _ASKING))
-        return self._asks[library.file]
+            self._users_of_own_path[library.file] = node is not None and bool(
+                calls(node.host, library.elf, _OWN_PATH_FUNCTIONS)
+            )
+        return self._users_of_own_path[library.file]
 
     def _bring_variant(self, variant: str, name: str, asker: str) -> None:
         level = base(parent(variant))

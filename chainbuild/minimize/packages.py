@@ -202,7 +202,7 @@ def _read_python(tree: RootFileSystem, result: Ownership) -> None:
             if package is None:
                 continue
             result.packages.setdefault(package.key, package)
-            for path in _recorded(_text(tree, join(where, "RECORD"), _RECORD_LIMIT)):
+            for path in _recorded_paths(_text(tree, join(where, "RECORD"), _RECORD_LIMIT)):
                 _claim(tree, result, package.key, path if path.startswith("/") else join(home, path))
 
 
@@ -221,7 +221,7 @@ def _distribution(metadata: str) -> Package | None:
     )
 
 
-def _recorded(record: str) -> Iterator[str]:
+def _recorded_paths(record: str) -> Iterator[str]:
     """Yield the paths of a RECORD file: the first column of its CSV."""
     for line in record.split("\n"):
         if line.startswith('"'):

@@ -45,7 +45,7 @@ def squarify(sizes: Sequence[float], box: Box) -> list[Box]:
         end = at + 1
         while end < len(areas) and _worst(areas[at : end + 1], side) <= _worst(areas[at:end], side):
             end += 1
-        row, box = _laid(areas[at:end], box)
+        row, box = _lay_out_row(areas[at:end], box)
         result += row
         at = end
     return result
@@ -57,7 +57,7 @@ def _worst(row: Sequence[float], side: float) -> float:
     return max(side * side * max(row) / (total * total), total * total / (side * side * min(row)))
 
 
-def _laid(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
+def _lay_out_row(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
     """Return the rectangles of a row along the shorter side of `box`, and the rest of the box."""
     total = sum(row)
     laid: list[Box] = []
@@ -181,7 +181,7 @@ _Row = tuple[str, dict[str, int]]
 def _before(report: Mapping[str, Any]) -> tuple[str, Box]:
     box = Box(x=0, y=0, width=_WIDTH, height=_HEIGHT)
     rows = [(row["package"], {state: row["bytes"][state] for state, _ in _STATES}) for row in report["packages"]]
-    return _picture(_drawn(rows, box, _MOST_BOXES), box, "the chain's image by package"), box
+    return _picture(_draw(rows, box, _MOST_BOXES), box, "the chain's image by package"), box
 
 
 def _after(report: Mapping[str, Any], before: Box, chain: int) -> str:
@@ -191,11 +191,11 @@ def _after(report: Mapping[str, Any], before: Box, chain: int) -> str:
     for row in report["packages"]:
         if row["bytes"]["kept"]:
             sums.setdefault(row["package"], {})["kept"] = row["bytes"]["kept"]
-    box = _scaled(before, sum(sum(states.values()) for states in sums.values()), chain)
-    return _picture(_drawn(sums.items(), box, _MOST_BOXES), box, "the production image by package")
+    box = _scale(before, sum(sum(states.values()) for states in sums.values()), chain)
+    return _picture(_draw(sums.items(), box, _MOST_BOXES), box, "the production image by package")
 
 
-def _scaled(before: Box, total: int, chain: int) -> Box:
+def _scale(before: Box, total: int, chain: int) -> Box:
     """Return a box for `total` bytes to the scale of `before`, which has `chain` bytes."""
     scale = math.sqrt(min(total / chain, 1.0)) if chain else 1.0
     return Box(x=0, y=0, width=before.width * scale, height=before.height * scale)
@@ -218,9 +218,9 @@ def _by_step(report: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> s
     return (
         "<h2>Before, by step</h2>"
         "<p>Each box is a step of the chain and contains the packages whose files it added.</p>"
-        f"{_picture(_grouped(before, box), box, 'the chain by step')}"
+        f"{_picture(_draw_groups(before, box), box, 'the chain by step')}"
         "<h2>After, by step, to the same scale</h2>"
-        f"{_picture(_grouped(after, _scaled(box, total, chain)), _scaled(box, total, chain), 'the result by step')}"
+        f"{_picture(_draw_groups(after, _scale(box, total, chain)), _scale(box, total, chain), 'the result by step')}"
         f"<h2>By step: {len(before)}</h2>{_step_table(before)}"
     )
 
@@ -229,7 +229,7 @@ def _bytes(rows: Iterable[_Row]) -> int:
     return sum(sum(states.values()) for _, states in rows)
 
 
-def _grouped(groups: Mapping[str, list[_Row]], box: Box) -> str:
+def _draw_groups(groups: Mapping[str, list[_Row]], box: Box) -> str:
     """Draw the groups as boxes with their names on top, largest first, each with the boxes of its rows."""
     sized = sorted(((_bytes(rows), name) for name, rows in groups.items()), key=lambda row: (-row[0], row[1]))
     sized = [row for row in sized if row[0] > 0]
@@ -240,7 +240,7 @@ def _grouped(groups: Mapping[str, list[_Row]], box: Box) -> str:
             inner = Box(x=where.x, y=where.y + _HEAD, width=where.width, height=where.height - _HEAD)
         # Divide the number of boxes of the whole picture among the groups.
         most = max(3, round(_MOST_BOXES * where.width * where.height / (_WIDTH * _HEIGHT)))
-        shapes.append(f"<g>{_drawn(groups[name], inner, most, name)}</g>")
+        shapes.append(f"<g>{_draw(groups[name], inner, most, name)}</g>")
         shapes.append(f'<rect class="step" {_sides(where)}/>')
         if inner is not where:
             shapes.append(_head(f"{name}, {size_in_words(size)}", where))
@@ -262,7 +262,7 @@ def _step_table(steps: Mapping[str, list[_Row]]) -> str:
     return _table(heads, rows, 5)
 
 
-def _drawn(rows: Iterable[_Row], box: Box, most: int, group: str = "") -> str:
+def _draw(rows: Iterable[_Row], box: Box, most: int, group: str = "") -> str:
     """Draw a box for each row; if there are more than `most`, combine the smallest into one."""
     sized = sorted(((sum(states.values()), name, states) for name, states in rows), key=lambda row: (-row[0], row[1]))
     sized = [row for row in sized if row[0] > 0]

@@ -192,7 +192,7 @@ def _modules(tree: RootFileSystem, home: str, minor: str) -> set[str]:
     names = set[str]()
     for entry in tree.names(home):
         if entry.endswith((".dist-info", ".egg-info")):
-            names.update(_recorded(tree, join(home, entry), home, minor))
+            names.update(_recorded_modules(tree, join(home, entry), home, minor))
             continue
         path = join(home, entry)
         if tree.is_folder(path):
@@ -203,7 +203,7 @@ def _modules(tree: RootFileSystem, home: str, minor: str) -> set[str]:
     return {name for name in names if _is_wanted(name)}
 
 
-def _recorded(tree: RootFileSystem, record: str, home: str, minor: str) -> Iterator[str]:
+def _recorded_modules(tree: RootFileSystem, record: str, home: str, minor: str) -> Iterator[str]:
     """Yield the modules in the record of a distribution, whether they exist or not."""
     if not tree.is_folder(record):
         return

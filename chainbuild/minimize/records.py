@@ -41,20 +41,20 @@ def records(
     chain: RootFileSystem,
     laid: FileTree,
     ownership: Ownership,
-    there: Ownership,
+    provided_packages: Ownership,
     kept: dict[str, list[str]],
     digests: Callable[[str], Digests | None],
 ) -> dict[str, StepRecord]:
     """Return the records to write, by path in the result: paragraphs, checksums and licences of the Debian packages.
 
-    `laid` is the result without them: nothing in it is replaced, and its links are followed. `there` are the production
-    image's packages; `digests` returns the checksums of a file of the result. If the result has no os-release(5), the
-    chain's is added, because scanners need the distribution to identify the packages.
+    `laid` is the result without them: nothing in it is replaced, and its links are followed. `provided_packages` are
+    the production image's packages; `digests` returns the checksums of a file of the result. If the result has no
+    os-release(5), the chain's is added, because scanners need the distribution to identify the packages.
     """
     result: dict[str, StepRecord] = {}
     for key, paths in kept.items():
         package = ownership.packages[key]
-        provided = there.packages.get(key)
+        provided = provided_packages.packages.get(key)
         if package.kind != "deb" or (provided is not None and provided.version == package.version):
             continue
         name = package.name

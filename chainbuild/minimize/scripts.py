@@ -85,8 +85,8 @@ def _run_by_env(words: list[str]) -> str | None:
     return None
 
 
-def _is_present(interpreter: str, search_path: str, there: Callable[[str], bool]) -> bool:
+def _is_present(interpreter: str, search_path: str, is_file: Callable[[str], bool]) -> bool:
     if interpreter.startswith("/"):
-        return there(interpreter)
+        return is_file(interpreter)
     folders = [folder for folder in search_path.split(":") if folder.startswith("/")]
-    return any(there(join(folder, interpreter)) for folder in folders)
+    return any(is_file(join(folder, interpreter)) for folder in folders)

@@ -216,14 +216,14 @@ class Search:
                 legacy = sorted(_LEGACY_HWCAPS.intersection(self.tree.names(where)))
                 subfolders = (*(f"{HWCAPS}/{level}" for level in reversed(levels)), *legacy)
             self._hwcaps[folder] = subfolders
-        found = []
+        variants = []
         for subfolder in subfolders:
             path = join(join(folder, subfolder), name)
             file = self.tree.resolve(path)
             elf = None if file is None else self.reader.read(self.tree, file)
             if isinstance(elf, Elf) and loadable(elf, abi):
-                found.append(path)
-        return found
+                variants.append(path)
+        return variants
 
     def _glibc_places(self, question: _Question) -> Iterator[tuple[str, str]]:
         name, abi, asker, above = question.name, question.abi, question.asker, question.above

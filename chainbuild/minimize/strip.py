@@ -124,13 +124,13 @@ def _plan(descriptor: int) -> StripPlan | None:
     if reach > status.st_size:
         raise _LeaveItError("it ends before the parts that its headers name")
     mapped_end = _mapped_end(descriptor, order, wide, (phoff, phentsize, phnum), sections, layout.size + 16)
-    kept = _kept(sections, shstrndx)
+    kept = _remaining(sections, shstrndx)
     if len(kept) == len(sections):
         return None
-    parts, table = _arranged(kept, mapped_end, shstrndx)
+    parts, table = _arrange(kept, mapped_end, shstrndx)
     if table[0] + len(kept) * section.size + len(table[1]) >= status.st_size:
         return None  # nothing is saved: mapped parts follow the removable ones
-    return _finished(parts, table, kept, (section, layout, head, shstrndx))
+    return _create_plan(parts, table, kept, (section, layout, head, shstrndx))
 
 
 def _mapped_end(
@@ -152,7 +152,7 @@ def _mapped_end(
     return end
 
 
-def _kept(sections: list[_Section], names_at: int) -> list[_Section]:
+def _remaining(sections: list[_Section], names_at: int) -> list[_Section]:
     """Return the sections that stay; removed ones must follow every mapped one, whose numbers symbols refer to."""
     removed = {
         entry.index
@@ -179,7 +179,7 @@ def _kept(sections: list[_Section], names_at: int) -> list[_Section]:
     return kept
 
 
-def _arranged(
+def _arrange(
     kept: list[_Section], mapped_end: int, names_at: int
 ) -> tuple[list[tuple[int, int, int]], tuple[int, bytes]]:
     """Place unmapped sections after the mapped parts; return the parts, and the offset and content of the names' table."""
@@ -210,7 +210,7 @@ def _arranged(
     return parts, (at, bytes(pool))
 
 
-def _finished(
+def _create_plan(
     parts: list[tuple[int, int, int]],
     table: tuple[int, bytes],
     kept: list[_Section],
@@ -220,9 +220,9 @@ def _finished(
     number = {entry.index: position for position, entry in enumerate(kept)}
     for entry in kept:
         if entry.fields[6]:
-            entry.fields[6] = _renumbered(number, entry.fields[6])
+            entry.fields[6] = _new_number(number, entry.fields[6])
         if entry.fields[7] and (entry.fields[2] & _SHF_INFO_LINK or entry.kind in (_SHT_REL, _SHT_RELA)):
-            entry.fields[7] = _renumbered(number, entry.fields[7])
+            entry.fields[7] = _new_number(number, entry.fields[7])
     at = -(-(table[0] + len(table[1])) // 8) * 8
     rows = b"".join(section.pack(*entry.fields) for entry in kept)
     fields = list(layout.unpack_from(head, 16))
@@ -231,7 +231,7 @@ def _finished(
     return StripPlan(parts=tuple(parts), patches=patches, size=at + len(rows))
 
 
-def _renumbered(number: dict[int, int], index: int) -> int:
+def _new_number(number: dict[int, int], index: int) -> int:
     if index not in number:
         raise _LeaveItError("a remaining section refers to a removed one")
     return number[index]

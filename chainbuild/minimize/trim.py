@@ -72,10 +72,10 @@ def trim(chain: RootFileSystem, selection: KeptFiles, arguments: Trim, additiona
             if takes(path, kept):
                 trimmed.files[path] = (switch, kept.node.size if kept.node.kind == "file" else 0)
                 break
-    _take_links(chain, selection, trimmed, safe)
+    _remove_links(chain, selection, trimmed, safe)
     for path in trimmed.files:
         del selection.kept[path]
-    _take_empty_folders(selection, trimmed, safe)
+    _remove_empty_folders(selection, trimmed, safe)
     selection.dangling[:] = [pair for pair in selection.dangling if pair[0] in selection.kept]
     return trimmed
 
@@ -188,7 +188,7 @@ def _is_translation(path: str, _: Kept) -> bool:
     return not re.match(r"(?:en|C|POSIX)(?:$|[_.@-])", language)
 
 
-def _take_links(chain: RootFileSystem, selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
+def _remove_links(chain: RootFileSystem, selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
     """Remove links, and links to links, whose target was removed."""
     for path, kept in list(selection.kept.items()):
         if kept.node.kind == "link" and path not in trimmed.files and not _inside(path, safe):
@@ -197,7 +197,7 @@ def _take_links(chain: RootFileSystem, selection: KeptFiles, trimmed: Trimmed, s
                 trimmed.files[path] = (trimmed.files[target][0], 0)
 
 
-def _take_empty_folders(selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
+def _remove_empty_folders(selection: KeptFiles, trimmed: Trimmed, safe: frozenset[str]) -> None:
     held: dict[str, int] = {}
     for path in selection.kept:
         held[parent(path)] = held.get(parent(path), 0) + 1

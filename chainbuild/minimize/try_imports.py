@@ -24,7 +24,7 @@ import os
 import sys
 import time
 
-_MOST_SAID = 2000
+_MOST_OUTPUT = 2000
 _MOST_IN_MESSAGE = 2000
 _MOST_ERRORS = 8
 _MOST_AT_ONCE = 8
@@ -60,7 +60,7 @@ class Attempt:
         report = _available(self._report_end)
         output = _available(self._output_end)
         self.report += report
-        self.output = (self.output + output)[-_MOST_SAID:]
+        self.output = (self.output + output)[-_MOST_OUTPUT:]
         return bool(report or output)
 
     def outcome(self, limit: float) -> tuple[str, int] | None:
@@ -121,7 +121,7 @@ def _import(module: str, reports: int, outputs: int) -> None:
     try:
         __import__(module)
     except BaseException as error:  # noqa: BLE001 - the exception is the answer
-        answer = "[" + ", ".join(_described(cause) for cause in _causes(error)) + "]\n"
+        answer = "[" + ", ".join(_describe(cause) for cause in _causes(error)) + "]\n"
     else:
         answer = "[]\n"
     if os.getpid() != own:
@@ -141,7 +141,7 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
-def _described(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     try:
         message = str(error)[:_MOST_IN_MESSAGE]
     except Exception:  # noqa: BLE001 - an exception of the module's own making

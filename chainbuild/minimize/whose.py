@@ -35,7 +35,7 @@ def answers(tree: RootFileSystem, questions: Iterable[Mapping[str, Any]]) -> dic
         (str(question["kind"]), str(question["name"]), [str(path) for path in question.get("folders", ())])
         for question in questions
     ]
-    by_name, homes = _named(tree, {name for kind, name, _ in requests if kind == "library" and "/" not in name})
+    by_name, homes = _find_by_name(tree, {name for kind, name, _ in requests if kind == "library" and "/" not in name})
     ownership = owned(tree)
     results = []
     for kind, name, folders in requests:
@@ -50,7 +50,7 @@ def answers(tree: RootFileSystem, questions: Iterable[Mapping[str, Any]]) -> dic
             paths = [_home(tree, path) for path in (tree.resolve(name, follow=False),) if path and name.startswith("/")]
         else:
             paths = by_name.get(name, []) if kind == "library" else []
-        files = [_described(tree, ownership, path) for path in paths[:MOST_FILES]]
+        files = [_describe(tree, ownership, path) for path in paths[:MOST_FILES]]
         results.append({"kind": kind, "name": name, "files": files})
     return {"schema": WHOSE_SCHEMA, "answers": results}
 
@@ -64,7 +64,7 @@ def _home(tree: RootFileSystem, path: str) -> str:
     return home if any(tree.glob(f"{literal(home)}/lib/python3*/{STARTS}")) else path
 
 
-def _named(tree: RootFileSystem, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:
+def _find_by_name(tree: RootFileSystem, names: set[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Return the files with these names anywhere, and Python's folders; the shortest paths first.
 
     So the system's library comes before a package's private copy.
@@ -113,7 +113,7 @@ def _module(tree: RootFileSystem, name: str, folders: Iterable[str]) -> list[str
     return []
 
 
-def _described(tree: RootFileSystem, ownership: Ownership, path: str) -> dict[str, str]:
+def _describe(tree: RootFileSystem, ownership: Ownership, path: str) -> dict[str, str]:
     """Return a file with its package, whose record may list the name itself or the target of a link."""
     real = tree.resolve(path, follow=False) or path
     key = ownership.owner(real) or ownership.owner(tree.resolve(path) or "")

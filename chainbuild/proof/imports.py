@@ -126,7 +126,7 @@ class ImportProof:
         broken = [answer for answer in failed if (answer.start, answer.module) in well_in_chain]
         shared = [answer for answer in failed if (answer.start, answer.module) not in well_in_chain]
         self.warnings = tuple(
-            StepWarning(kind=VERDICT, text=f"{text}, as in the chain's image") for text in _described(shared)
+            StepWarning(kind=VERDICT, text=f"{text}, as in the chain's image") for text in _describe(shared)
         )
         if not broken:
             summary = plural(len(answers) - len(shared), "module")
@@ -137,7 +137,7 @@ class ImportProof:
     def _refuse(self, pythons: tuple[PythonEnvironment, ...], broken: list[Answer], total: int) -> NotProvenError:
         """Emit the verdict on the failed modules; return the error."""
         files = self._files({python.start: python for python in pythons}, broken)
-        findings = tuple(_described(broken, files))
+        findings = tuple(_describe(broken, files))
         more = len(findings) - SHOWN_FINDINGS
         findings = (*findings[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ()))
         summary = f"{len(broken)} of {plural(total, 'module')} import in the chain's image and not in this one"
@@ -159,7 +159,7 @@ class ImportProof:
         self, by_start: Mapping[str, PythonEnvironment], broken: list[Answer]
     ) -> dict[Answer, tuple[Owned, ...]]:
         """Return the files of the chain's image that explain each failure, if known."""
-        blamed = {answer: _blamed(answer, by_start[answer.start]) for answer in broken}
+        blamed = {answer: _missing_objects(answer, by_start[answer.start]) for answer in broken}
         requests = list(dict.fromkeys((answer.start, missing) for answer in broken for missing in blamed[answer]))
         files_of = dict(zip(requests, self._whose(by_start, requests), strict=True)) if requests else {}
         return {
@@ -261,14 +261,14 @@ def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Ans
 # Formatting -----------------------------------------------------------------------------------------------------------
 
 
-def _blamed(answer: Answer, python: PythonEnvironment) -> tuple[MissingObject, ...]:
+def _missing_objects(answer: Answer, python: PythonEnvironment) -> tuple[MissingObject, ...]:
     """Return the objects that a failed import lacks, the likeliest first."""
     if answer.outcome == _NOT_STARTED and python.missing:
         return (MissingObject(kind="path", name=python.missing),)
     return missing_files(answer.errors, "" if answer.errors else answer.said)
 
 
-def _described(answers: Iterable[Answer], files: Mapping[Answer, tuple[Owned, ...]] | None = None) -> Iterator[str]:
+def _describe(answers: Iterable[Answer], files: Mapping[Answer, tuple[Owned, ...]] | None = None) -> Iterator[str]:
     """Yield a line for each reason, with the modules that fail for it. `files`: the missing files in the chain's image."""
     groups: dict[tuple[str, str, tuple[Owned, ...]], list[str]] = {}
     for answer in answers:

@@ -94,7 +94,7 @@ class Comparer:
         seen: set[str] = set()
         for access in accesses:
             for entry in self._with_interpreters(access):
-                path = self._counting(entry)
+                path = self._counted_path(entry)
                 if not path or path in seen:
                     continue
                 seen.add(path)
@@ -115,7 +115,7 @@ class Comparer:
             if names and names[0].startswith("/"):
                 yield Access(path=names[0], kind="executed", program=access.path)
 
-    def _counting(self, access: Access) -> str:
+    def _counted_path(self, access: Access) -> str:
         """Return the path to compare: the requested path, or its target if only a link that the test created leads there."""
         for path in (_tidy(access.path), _tidy(access.real)):
             if path != "/" and not is_noise(path) and self._chain.resolve(path) is not None:

@@ -150,22 +150,22 @@ def split_arguments(text: bytes) -> tuple[tuple[bytes, ...], int, bool]:
     for match in _PIECE.finditer(text):
         piece = match[0]
         if piece == _UNFINISHED:
-            return _finished(arguments, parts), match.start(), True
+            return _finish(arguments, parts), match.start(), True
         if piece in _OPENING:
             depth += 1
         elif piece in _CLOSING:
             if depth == 0:
-                return _finished(arguments, parts), match.end(), False
+                return _finish(arguments, parts), match.end(), False
             depth -= 1
         elif piece == b"," and depth == 0:
             arguments.append(b"".join(parts).strip())
             parts.clear()
             continue
         parts.append(piece)
-    return _finished(arguments, parts), len(text), False
+    return _finish(arguments, parts), len(text), False
 
 
-def _finished(arguments: list[bytes], parts: list[bytes]) -> tuple[bytes, ...]:
+def _finish(arguments: list[bytes], parts: list[bytes]) -> tuple[bytes, ...]:
     last = b"".join(parts).strip()
     return (*arguments, last) if arguments or last else ()
 

@@ -64,11 +64,14 @@ class TraceProof:
         from chainbuild.proof.trace.runs import NotTraceableError, TraceTarget, trace
 
         values = switches(step) if step.traced or step.test else {}
-        trials = tests_of(step, values)
-        if not trials:
+        image_tests = tests_of(step, values)
+        if not image_tests:
             return TraceVerdicts()
-        tests = tuple(TraceTarget.of_trial(one, only_if_it_passes=one.path != step.test) for one in trials)
-        kept = {_TESTS_NOTE: digest_of(trials)}
+        tests = tuple(
+            TraceTarget.of_trial(image_test, only_if_it_passes=image_test.path != step.test)
+            for image_test in image_tests
+        )
+        kept = {_TESTS_NOTE: digest_of(image_tests)}
         try:
             report = trace(
                 self._builder,

@@ -140,11 +140,11 @@ def trace(
         try:
             builder.build(order, emit)
         except BuildFailedError as error:
-            raise _explained(error) from error
+            raise _explain(error) from error
         return read_trace_report((out / "trace.json").read_bytes())
 
 
-def _explained(error: BuildFailedError) -> ChainbuildError:
+def _explain(error: BuildFailedError) -> ChainbuildError:
     """Return the error of a build, or the tracer's own error if it caused that: a failing test does not fail the build."""
     if "minimize.trace" in error.message or not any(sign in error.message for sign in ("strace", _TRACER)):
         return error
