@@ -112,6 +112,16 @@ def test_engine_tests_are_required() -> None:
     assert any("script/test --require-engine" in step.get("run", "") for step in steps)
 
 
+def test_commit_hooks_are_local_and_use_existing_tools() -> None:
+    """Hooks from other repositories need the network, and other versions than the locked ones."""
+    repos = read(ROOT / ".pre-commit-config.yaml")["repos"]
+    hooks = [hook for repo in repos for hook in repo["hooks"]]
+    assert {repo["repo"] for repo in repos} == {"local"}
+    assert {hook["id"] for hook in hooks} >= {"ruff-check", "ruff-format", "mypy"}
+    tools = {hook["entry"].split()[0] for hook in hooks if hook["entry"].startswith(".venv/bin/")}
+    assert tools == {".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/check-jsonschema"}
+
+
 def test_scripts_that_workflows_run_exist() -> None:
     for path in WORKFLOWS.values():
         for script in re.findall(r"(?<![\w/])script/[\w.]+", path.read_text(encoding="utf-8")):
