@@ -12,7 +12,7 @@ from chainbuild.minimize.surroundings import SURROUNDINGS
 _INTRODUCTION = f"""\
 # What programs need around them
 
-Which files the [minimize stage](stages.md#what-programs-open-by-name) brings along with a program or library that opens them by
+Which files the [minimize stage](minimize.md#what-programs-open-by-name) brings along with a program or library that opens them by
 itself. `python docs/surroundings_page.py` writes this page from the tables `chainbuild/minimize/plugins.py` and
 `chainbuild/minimize/surroundings.py`; to add software, add an entry there.
 
