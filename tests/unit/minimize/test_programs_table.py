@@ -1,4 +1,4 @@
-"""The table of programs in docs/stages.md says what the engine tests try."""
+"""The table of programs in docs/minimize.md says what the engine tests try."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.programs import PROGRAMS, table, with_line
 
 
 def test_table_of_programs_is_that_of_the_tests(repository_root: Path) -> None:
-    assert "\n".join(table()) in (repository_root / "docs" / "stages.md").read_text(encoding="utf-8")
+    assert "\n".join(table()) in (repository_root / "docs" / "minimize.md").read_text(encoding="utf-8")
 
 
 def test_line_that_mends_a_program_is_added_to_a_list() -> None:

@@ -1,4 +1,4 @@
-"""The trim switches: what each takes, what it costs is in docs/stages.md, what nothing takes."""
+"""The trim switches: what each takes, what it costs is in docs/minimize.md, what nothing takes."""
 
 from __future__ import annotations
 
