@@ -37,6 +37,9 @@ copybutton_here_doc_delimiter = "END"
 html_theme = "furo"
 html_title = f"chainbuild {release}"
 html_copy_source = False
+html_show_copyright = False
+# The reference page has the index of commands and flags; a second one would only be longer.
+html_use_index = False
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]

@@ -31,7 +31,8 @@ var Scorer = {
     if (!title) return score;
     // The result is shown with the command's name instead of the page's.
     result[1] = title;
-    // Of several commands that have the word, the shorter name comes first: `plan`, then `release plan`.
-    return score + 1000 - title.split(" ").length;
+    // 100 means that the whole name was searched for. Of several, the shorter one comes first: `plan`, then `types plan`.
+    // A name that only contains the query comes after the headings.
+    return score === 100 ? 1000 - title.split(" ").length : score / 10;
   },
 };
