@@ -1,3 +1,3 @@
 """Chains of Dockerfiles become slim, proven production images; nothing is ever built twice."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,11 +12,13 @@ from chainbuild.minimize.surroundings import SURROUNDINGS
 _INTRODUCTION = f"""\
 # What programs need around them
 
-Which files the [minimize stage](stages.md#what-programs-open-by-name) brings along with a program or library that opens them by
-itself. `python docs/surroundings_page.py` writes this page from the tables `chainbuild/minimize/plugins.py` and
-`chainbuild/minimize/surroundings.py`; to add software, add an entry there.
+Look up which files the [minimize stage](minimize.md#what-programs-open-by-name) keeps for a program
+or library that opens them by name. `python docs/surroundings_page.py` writes this page from the
+tables in `chainbuild/minimize/plugins.py` and `chainbuild/minimize/surroundings.py`; to add
+software, add an entry there.
 
-*If it is small* means: nothing is brought if it would be more than {BIG >> 20} MB; a warning has the line that keeps it.
+*If it is small* means up to {BIG >> 20} MB. Larger data is left out, and a warning has the line that
+keeps it.
 """
 
 

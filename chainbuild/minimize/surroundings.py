@@ -1,7 +1,8 @@
 """The files that programs and libraries need around them: configuration, language modules, data tables, helper programs.
 
-To add a rule, copy a similar entry, name the software and where its documentation or source has the path, and add a row
-to the table in docs/stages.md (a test compares them). The fields of an entry are documented in `rules`.
+To add a rule, copy a similar entry, name the software and where its documentation or source has the path, and renew
+docs/surroundings.md with `python docs/surroundings_page.py` (a test compares them). The fields of an entry are documented
+in `rules`.
 
 A rule has the paths that upstream and Debian compile in. If a build may use other paths, they are read from the
 program's own data (`named`, `reads`).

@@ -168,8 +168,18 @@ class RecordStore:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def write(self, repository: ImageReference, record: Record, *, newest: bool = True) -> None:
-        """Sign a record and store it. `newest`: it becomes the newest of its step, too."""
-        self.keep(repository, record, self.keyring.sign(record.payload, PAYLOAD_TYPE), newest=newest)
+        """Sign a record and store it. `newest`: it becomes the newest of its step, too.
+
+        If a run that ended later has stored a record of the same key already, only the image's own record is stored:
+        an older record in place of a newer one would count as put back, and the step would be built again.
+        """
+        envelope = self.keyring.sign(record.payload, PAYLOAD_TYPE)
+        stored = self.look_up(repository, record.key).record
+        newer = stored is not None and stored.built_at > record.built_at
+        if stored is not None and newer and self.misfit(repository, stored) == "":
+            self._put(repository.with_tag(image_record_tag(record.image)), envelope, repository)
+            return
+        self.keep(repository, record, envelope, newest=newest)
 
     def keep(self, repository: ImageReference, record: Record, envelope: Envelope, *, newest: bool = True) -> None:
         """Store a signed record, with the user's own signature if it lacks that."""

@@ -38,7 +38,7 @@ _LOCALE = 'use POSIX; print setlocale(LC_ALL, "de_DE.UTF-8"), " ", strftime("%A"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """One program. `what` is its row in docs/stages.md.
+    """One program. `what` is its row in docs/minimize.md.
 
     `production` is `slim` (Debian without OpenSSL, certificates and Perl), `bare` (the C library only) or `scratch`. `args`
     are those of the minimize stage. `says` is in what `command` prints. If `fix` is not empty, the program does not work
@@ -236,7 +236,7 @@ def with_line(program: Program) -> Mapping[str, str]:
 
 
 def table() -> list[str]:
-    """The rows of the table in docs/stages.md."""
+    """The rows of the table in docs/minimize.md."""
     where = {"slim": "Debian slim", "bare": "C library only", "scratch": "`scratch`"}
     rows = ["| program | production image | works |", "| --- | --- | --- |"]
     for one in PROGRAMS:

@@ -1,1 +1,1 @@
-"""Compare what a traced test accessed with a production image; see docs/stages.md, "The traced proof"."""
+"""Compare what a traced test accessed with a production image; see docs/proofs.md, "The traced proof"."""

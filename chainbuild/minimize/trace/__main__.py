@@ -1,4 +1,4 @@
-"""The command inside a build stage: `python3 -m chainbuild.minimize.trace`; see docs/stages.md, "The traced proof".
+"""The command inside a build stage: `python3 -m chainbuild.minimize.trace`; see docs/proofs.md, "The traced proof".
 
 Exit codes: 0 the report was written, 2 invalid usage.
 """

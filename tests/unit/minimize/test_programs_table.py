@@ -1,4 +1,4 @@
-"""The table of programs in docs/stages.md matches the programs of the engine tests."""
+"""The table of programs in docs/minimize.md matches the programs of the engine tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.programs import PROGRAMS, table, with_line
 
 
 def test_programs_table_matches_engine_tests(repository_root: Path) -> None:
-    assert "\n".join(table()) in (repository_root / "docs" / "stages.md").read_text(encoding="utf-8")
+    assert "\n".join(table()) in (repository_root / "docs" / "minimize.md").read_text(encoding="utf-8")
 
 
 def test_fix_line_of_program_is_added_to_list() -> None:

@@ -1,4 +1,4 @@
-"""The trim switches: what each removes, and what none removes; docs/stages.md describes the costs."""
+"""The trim switches: what each removes, and what none removes; docs/minimize.md describes the costs."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from chainbuild.records.transfer import adopt_unsigned, copy_records
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.trust.envelope import MEDIA_TYPE, Envelope
+from chainbuild.values import replace
 from tests.support.keys import keyring, record_store, signing_key, store_record
 from tests.support.world import CHAIN, REPOSITORY, STEP, THREE_STEPS, World
 
@@ -127,6 +128,25 @@ def test_image_that_another_repository_lost_is_built(built: World) -> None:
     record = record_of(built)
     built.host.forget(record.image)
     assert reasons(built)[BASE] == DELETED
+
+
+def test_record_of_a_run_that_ended_earlier_leaves_a_newer_one_in_place(built: World) -> None:
+    """Two runs build one step at once, and the one that ends first is the last to write. On the commit before, the older
+    record came in the place of the newer one, and the next run took it for one that was put back, and built."""
+    newer = record_of(built)
+    place = ImageReference.parse(f"{CHAIN}/{REPOSITORY}")
+    built.records.write(place, replace(newer, built_at=newer.built_at - 5.0, seconds=99.0))
+    assert built.records.read(place, newer.key) == newer
+    assert built.records.last(place, newer.family).record == newer
+    assert not built.plan().builds
+
+
+def test_record_of_a_later_run_comes_in_the_place_of_an_older_one(built: World) -> None:
+    older = record_of(built)
+    place = ImageReference.parse(f"{CHAIN}/{REPOSITORY}")
+    newer = replace(older, built_at=older.built_at + 5.0)
+    built.records.write(place, newer)
+    assert built.records.read(place, older.key) == newer
 
 
 # Other repositories ---------------------------------------------------------------------------------------------------
