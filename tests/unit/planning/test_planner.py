@@ -530,7 +530,7 @@ def test_a_fresh_decider_looks_again(graph: Graph) -> None:
     planner = Planner(FakeRecords(), inputs, lambda step: {}, pinned_steps={"x": "--from 1"})  # type: ignore[arg-type]
     fresh = planner.with_fresh_inputs()
     assert fresh._inputs is not inputs  # type: ignore[comparison-overlap]
-    assert fresh._taken == {"x": "--from 1"}
+    assert fresh._pinned_steps == {"x": "--from 1"}
 
 
 def test_an_image_that_is_no_base_is_called_an_image(graph: Graph) -> None:
