@@ -161,7 +161,7 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     assert len(moved) - 1 <= int(told[1]) <= len(moved)
     assert releases.digest("latest") == releases.digest("2") == releases.digest(f"n{NAMES - 1}") != first
     assert releases.says("latest") == "goodbye"
-    assert "nothing is new" in releases.run("update").out
+    assert "already up to date" in releases.run("update").out
     rolled = releases.run("rollback")
     assert "1 name moved" in rolled.out, rolled.told()
     assert releases.digest("latest") == first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.cli import run
 from chainbuild.cli import runner as running
 from chainbuild.cli.app import COMMANDS, app, with_default_command
+from chainbuild.cli.examples import EXAMPLES
 from chainbuild.errors import ExitCode
 from chainbuild.execution.session import Session
 from tests.support.world import THREE_STEPS, FakeStore, World
@@ -296,3 +298,35 @@ def test_what_several_commands_share_is_said_in_the_same_words(name: str) -> Non
 
 def test_every_command_is_in_a_group_of_help() -> None:
     assert set(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+
+
+def command_paths() -> set[str]:
+    """Return every command, without the leading `chainbuild`."""
+    paths: set[str] = set()
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        paths |= {name, *(f"{name} {child}" for child in getattr(command, "commands", {}))}
+    return paths
+
+
+def test_every_command_has_an_example() -> None:
+    assert set(EXAMPLES) == {"chainbuild", *command_paths()}
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_help_ends_with_example_and_page(
+    command: str, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example, page = EXAMPLES[command]
+    assert run([*([] if command == "chainbuild" else command.split()), "--help"]) == 0
+    assert capsys.readouterr().out.endswith(f"  Example:\n    {example}\n  See docs/{page}\n")
+    assert (pytestconfig.rootpath / "docs" / page).is_file()
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_example_parses(command: str) -> None:
+    words = shlex.split(EXAMPLES[command][0])[1:]
+    current = get_command(app)
+    arguments = with_default_command(words)
+    while hasattr(current, "commands"):
+        current, arguments = current.commands[arguments[0]], arguments[1:]
+    assert current.make_context(current.name, list(arguments), resilient_parsing=False).command is current

@@ -118,7 +118,7 @@ def test_science(here: Path) -> None:
 
 def test_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["init"]) == 2
-    assert "nothing to build was found" in capsys.readouterr().err
+    assert "nothing to build in" in capsys.readouterr().err
     World(here).write(LAYERS)
     assert run(["init", "--dry-run"]) == 0
     told = capsys.readouterr()
@@ -132,7 +132,7 @@ def test_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     (here / "chainbuild.yaml").write_text("mine")
     assert run(["init"]) == 2
-    assert "--force replaces it" in capsys.readouterr().err
+    assert "Replace it with --force" in capsys.readouterr().err
     assert (here / "chainbuild.yaml").read_text() == "mine"
     assert run(["init", "--force"]) == 0
     assert (here / "chainbuild.yaml").read_text() == first

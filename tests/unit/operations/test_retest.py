@@ -303,15 +303,15 @@ def test_an_image_by_its_name(command: World, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["stock", "amd64", REPOSITORY], ["either nothing or all of PLATFORM REPO TAG"]),
-        (["stock", *WORDS, "--with", "x"], ["--with goes with an IMAGE"]),
+        (["stock", "amd64", REPOSITORY], ["none or all of PLATFORM REPO TAG"]),
+        (["stock", *WORDS, "--with", "x"], ["--with needs an IMAGE"]),
         (["stock", "amd46", REPOSITORY, "no tag"], ["amd46", "'no tag' is not a tag"]),
         (["stock,extras", *WORDS], ["there is no folder"]),
         (
             ["Not An Image", "more", "--platform", "amd46", "--with", "none", "--builder", "amd64="],
             [
                 "Not An Image",
-                "no folder of the tree",
+                "not a folder of the tree",
                 "amd46",
                 "none: cannot be read",
                 "names no builder",

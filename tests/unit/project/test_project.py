@@ -380,7 +380,7 @@ def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_not_taken_for_the_one_above(here: Path) -> None:
     project(LAYERS, FOLDERS)
-    with pytest.raises(WrongUseError, match="--root: there is no folder"):
+    with pytest.raises(WrongUseError, match="--root: no such folder"):
         load_project(here / "nodir")
 
 

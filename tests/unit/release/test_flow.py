@@ -132,7 +132,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> None:
     told = release("create", "--to", "ghcr.io/acme/{name}:{tag}")
-    assert "1 image; 1 thing to decide" in told
+    assert "1 image; 1 open decision" in told
     document = json.loads(release("show", "--json"))
     (image,) = document["images"]
     assert image["image"] == f"{REPOSITORY}:v1-stock"
@@ -143,7 +143,7 @@ def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> 
     assert tested.startswith("stock/production test: passed")
     assert traced == "stock/production trace: 7 paths"
     assert [one["message"] for one in document["open"]] == [f"{REPOSITORY}:v1-stock: nobody has decided"]
-    assert "there is a plan already" in release("create", code=2)
+    assert "the plan already exists" in release("create", code=2)
 
 
 def test_what_is_no_result_is_in_no_plan(release: Releasing) -> None:
@@ -428,7 +428,7 @@ def test_rollback_returns_moving_names_and_leaves_new_ones(release: Releasing) -
     second = release.released("2")
     assert "1 name to move; nothing was moved" in release("rollback", "--dry-run")
     told = release("rollback")
-    assert f"{PUBLIC}:2: meant nothing before this plan, and stays" in told
+    assert f"left unchanged, because they did not exist before this plan: {PUBLIC}:2" in told
     assert (release.released("latest"), release.released("2")) == (first, second)
     assert "every name was there already" in release("rollback")
 
@@ -436,7 +436,7 @@ def test_rollback_returns_moving_names_and_leaves_new_ones(release: Releasing) -
 def test_a_plan_that_was_applied_still_knows_what_it_replaced(release: Releasing) -> None:
     first = second_release(release)
     text = release.path.read_text()
-    assert "nothing is new" in release("update")
+    assert "already up to date" in release("update")
     assert release.path.read_text() == text
     assert f"{PUBLIC}:latest: {first}" in text
     assert "1 name moved" in release("rollback")

@@ -83,7 +83,7 @@ def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_update_that_finds_nothing(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "update", "app", "--registry", CHAIN, "--platform", "amd64")
-    assert err.splitlines() == ["app:x was never created: chainbuild types create 'app:x'", "nothing to update"]
+    assert err.splitlines() == ["app:x was never created: run chainbuild types create 'app:x'", "nothing to update"]
 
 
 def test_an_update_that_pulls(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
