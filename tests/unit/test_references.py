@@ -42,9 +42,9 @@ def test_references(text: str, expected: tuple[str, str, str | None, str | None]
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "is not a repository's name"),
+        ("", "is not a repository name"),
         (":", "is not a tag"),
-        (":tag", "is not a repository's name"),
+        (":tag", "is not a repository name"),
         ("app:", "is not a tag"),
         ("app:-x", "is not a tag"),
         ("app:" + "t" * 129, "is not a tag"),
@@ -52,21 +52,21 @@ def test_references(text: str, expected: tuple[str, str, str | None, str | None]
         ("app@", "is not a digest"),
         ("app@sha256:123", "is not a digest"),
         (f"app@sha256:{HEX.upper()}", "is not a digest"),
-        ("App", "is not a repository's name"),
-        ("team/App", "is not a repository's name"),
-        ("a//b", "is not a repository's name"),
-        ("/a", "is not a repository's name"),
-        ("a/", "is not a repository's name"),
-        ("a..b", "is not a repository's name"),
-        ("-a", "is not a repository's name"),
-        ("a___b", "is not a repository's name"),
+        ("App", "is not a repository name"),
+        ("team/App", "is not a repository name"),
+        ("a//b", "is not a repository name"),
+        ("/a", "is not a repository name"),
+        ("a/", "is not a repository name"),
+        ("a..b", "is not a repository name"),
+        ("-a", "is not a repository name"),
+        ("a___b", "is not a repository name"),
         ("https://ghcr.io/a", "is not a"),
-        ("bad_host.io/a", "is not a registry's host"),
-        ("ghcr.io/" + "a" * 256, "is not a repository's name"),
-        ("a b", "is not a repository's name"),
-        ("$(id)", "is not a repository's name"),
-        ("caf\u00e9", "is not a repository's name"),
-        ("app\n", "is not a repository's name"),
+        ("bad_host.io/a", "is not a registry host"),
+        ("ghcr.io/" + "a" * 256, "is not a repository name"),
+        ("a b", "is not a repository name"),
+        ("$(id)", "is not a repository name"),
+        ("caf\u00e9", "is not a repository name"),
+        ("app\n", "is not a repository name"),
         ("app:1\n", "is not a tag"),
     ],
 )
@@ -188,7 +188,7 @@ def test_platforms(text: str, name: str, oci: str) -> None:
 def test_unknown_platforms(text: str) -> None:
     with pytest.raises(WrongUseError, match="unknown platform") as caught:
         Platform.parse(text)
-    assert "Known: aarch64, amd64" in str(caught.value)
+    assert "Known platforms: aarch64, amd64" in str(caught.value)
 
 
 def test_a_typo_gets_the_nearest() -> None:

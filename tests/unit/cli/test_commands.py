@@ -130,7 +130,7 @@ def test_help_of_build_names_every_flag_of_the_issue(capsys: pytest.CaptureFixtu
         ([*WORDS, "--jobs", "many"], "'many' is not a whole number"),
         (["amd65", *WORDS[1:]], "unknown platform 'amd65'"),
         ([*WORDS[:4], "stok", "slim:1"], "Perhaps you meant 'stock'"),
-        ([*WORDS, "--registry", "x"], "not a registry's host"),
+        ([*WORDS, "--registry", "x"], "not a registry host"),
     ],
 )
 def test_wrong_use(world: World, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

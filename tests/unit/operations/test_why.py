@@ -73,7 +73,7 @@ def test_a_step_that_is_not_there(world: World, name: str) -> None:
 def test_a_step_that_was_never_built(world: World) -> None:
     explanation = why(world, BLAS)
     assert (explanation.differences, explanation.diff) == ((), ())
-    assert shown(explanation) == f"{BLAS}: build, never built\n  it has no record in the chain registry\n"
+    assert shown(explanation) == f"{BLAS}: build, never built\n  no record in the chain registry\n"
 
 
 def test_a_step_that_is_reused(world: World) -> None:
@@ -102,7 +102,7 @@ def test_a_parent_that_is_yet_to_be_built_is_the_reason_and_nothing_of_its_own_d
     explanation = why(world, VENV)
     assert explanation.decision.reason == "parent 10-base: Dockerfile changed (line 4)"
     assert explanation.differences == ()
-    assert "nothing of its own differs" in shown(explanation)
+    assert "no difference in the step itself" in shown(explanation)
     world.write({"src/setup.py": "setup(2)\n"})
     assert why(world, VENV).differences == ("file src/setup.py changed",)
 
@@ -110,7 +110,7 @@ def test_a_parent_that_is_yet_to_be_built_is_the_reason_and_nothing_of_its_own_d
 def test_stage_tells_what_options_below_asked_for(world: World) -> None:
     world.write({"stock/minimize-amd64-args": "ADDITIONAL_FILES=/srv\n", "top/10-Dockerfile-top": STEP})
     explanation = why(world, "amd64/top/minimize", ("stock", "top"))
-    assert "  asked for: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
+    assert "  requested: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
     assert explanation.as_json()["arguments"] == [
         {"name": "ADDITIONAL_FILES", "value": "/srv", "inherited": [{"value": "/srv", "from": "stock"}]}
     ]

@@ -59,15 +59,15 @@ def test_word_that_takes_back_nothing_is_a_problem_with_its_line() -> None:
     merged = merge(lower, args({"STRIP": "1", FILES: "!/z"}, "top"), "top")
     (problem,) = merged.problems
     assert problem.where == "top/minimize-amd64-args:2"
-    assert problem.message == "ADDITIONAL_FILES: '!/z' takes back nothing"
-    assert problem.hint == "Inherited are: /a."
+    assert problem.message == "ADDITIONAL_FILES: '!/z' removes nothing"
+    assert problem.hint == "The inherited items are: /a."
     (alone,) = merge((), args({FILES: "!*"}, "top"), "top").problems
-    assert alone.hint == "No option below asks for any: leave it out."
+    assert alone.hint == "Remove it: no option below requests anything."
 
 
 def test_word_cannot_take_back_one_of_its_own_list() -> None:
     (problem,) = merge((), args({FILES: "/a !/a"}, "top"), "top").problems
-    assert "takes back nothing" in problem.message
+    assert "removes nothing" in problem.message
 
 
 def test_optional_package_is_a_problem() -> None:

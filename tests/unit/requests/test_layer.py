@@ -106,16 +106,16 @@ def test_the_words_of_a_layer(tmp_path: Path, world: World) -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"image": "Meehan/x"}, ""),
-    ({"image": "a/B"}, "--tag: 'a/B' is not a repository's name"),
+    ({"image": "a/B"}, "--tag: 'a/B' is not a repository name"),
     ({"image": "a/b@sha256:" + "1" * 64}, "--tag: 'a/b@sha256:"),
-    ({"base": "a b"}, "--base: 'a b' is not a repository's name"),
+    ({"base": "a b"}, "--base: 'a b' is not a repository name"),
     ({"platform": "amd65"}, "PLATFORM: unknown platform 'amd65'"),
     (
         {"build_args": ("RELEAS=1",)},
         "--build-arg: no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE.",
     ),
     ({"base_arg": "BASE_IMAGE"}, "no FROM uses the ARG BASE_IMAGE\n    Perhaps you meant BASEIMAGE."),
-    ({"context": Path("/nowhere")}, "--context: there is no folder '/nowhere'"),
+    ({"context": Path("/nowhere")}, "--context: no such folder: '/nowhere'"),
     ({"folder": Path("nowhere")}, "there is no folder "),
     ({"deadline": "soon", "base": "a b"}, "--deadline: 'soon' is not a duration"),
 ]

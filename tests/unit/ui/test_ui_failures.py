@@ -102,7 +102,7 @@ def test_other_errors_have_where_hint_and_findings():
 
 def test_many_findings_are_cut_for_people_only():
     error = NotProvenError("many", findings=tuple(f"finding {number}" for number in range(50)))
-    assert told(error)[1].endswith("finding 39\n  … and 10 more (--json has them all)\n")
+    assert told(error)[1].endswith("finding 39\n  … and 10 more (--json shows all)\n")
     assert len(json.loads(told(error, as_json=True)[0])["findings"]) == 50
 
 
@@ -142,7 +142,7 @@ def test_problems_as_json():
 
 def test_ctrl_c_is_no_bug():
     _, err, code = told(KeyboardInterrupt())
-    assert err.startswith("error: interrupted; what was finished stays finished")
+    assert err.startswith("error: interrupted; finished steps are kept")
     assert code == ExitCode.INTERRUPTED
 
 
@@ -154,7 +154,7 @@ def test_a_bug_is_called_one_and_its_traceback_is_in_a_file(tmp_path: Path):
     (file,) = tmp_path.iterdir()
     assert code == ExitCode.BUG
     assert err.startswith("this is a bug in chainbuild: ZeroDivisionError: mine\n")
-    assert f"    traceback and versions are in {file}\n" in err
+    assert f"    The traceback and versions are in {file}.\n" in err
     assert "Traceback" not in err
     text = file.read_text()
     assert text.startswith("chainbuild ")

@@ -107,9 +107,9 @@ def a_good_run() -> list[events.Event]:
 
 GOOD_ERR = """\
 the registry at localhost:5000 was started
-1 step to do, 1 to reuse, takes about 4m07s
+1 step to do, 1 to reuse, expected about 4m07s
 [amd64/stock/10-toolchain] reused, 98 MB (60 MB added), saved 3m10s sha256:abababababab
-[amd64/stock/20-openblas] building, takes about 4m07s
+[amd64/stock/20-openblas] building, expected 4m07s
 [amd64/stock/20-openblas] 0.4s RUN apt-get install
 [amd64/stock/20-openblas] 1.0s RUN make
 [amd64/stock/20-openblas] 3m19s pushing layers
@@ -204,7 +204,7 @@ def test_a_verdict_that_is_bad_tells_its_findings():
         at=5.0, step=STEP, proof="libraries", passed=False, summary="1 of 9", findings=("libx.so.1 is not there",)
     )
     assert shown.tell(verdict) == (
-        "[amd64/stock/20-openblas] libraries NOT PASSED: 1 of 9\n    libx.so.1 is not there\n"
+        "[amd64/stock/20-openblas] libraries FAILED: 1 of 9\n    libx.so.1 is not there\n"
     )
 
 
@@ -222,7 +222,7 @@ def test_silent_steps_have_a_heartbeat():
         shown.clock.now = 1060.0
         shown.view.beat()
         shown.view.beat()
-        told = "[amd64/stock/20-openblas] still building, 1m00s, doing RUN make -j2\n"
+        told = "[amd64/stock/20-openblas] still building, 1m00s, RUN make -j2\n"
         assert shown.err() == before + told
         shown.clock.now = 1724.0
         shown.view.beat()
@@ -251,7 +251,7 @@ def test_an_interrupted_run_tells_what_was_done_and_puts_the_rest_in_a_line():
         """
 step                     action       time  note
 amd64/stock
-  10-part                interrupted   30s  was at RUN make
+  10-part                interrupted   30s  stopped during RUN make
   11-part … 19-part (9)  not started
 
 stopped after 30s: 1 interrupted, 9 not started
@@ -306,7 +306,7 @@ def test_warnings_are_shown_bounded_when_they_come_and_in_the_summary() -> None:
     lines = [line for line in told.splitlines() if "warning: " in line]
     assert len(lines) == SHOWN + 1
     assert lines[0].endswith("warning: number 0 x (KEEP=1)")
-    assert lines[-1].endswith("and 35 more: chainbuild inspect localhost:5000/c:t")
+    assert lines[-1].endswith("35 more: see chainbuild inspect localhost:5000/c:t")
     summary = shown.err()[len(told) :]
     assert "40 warnings" in summary
     assert summary.count("warning: ") == SHOWN + 1

@@ -48,7 +48,7 @@ aarch64/stock
   minimize      minimize           its parent is built
 
 reuse 1, build 2, minimize 1
-takes at least 40m00s, 44m07s of work, platforms side by side, 1 step never timed yet
+expected at least 40m00s, 44m07s of work, platforms in parallel, no timing yet for 1 step
 """
     )
 
@@ -63,11 +63,11 @@ def test_stage_shows_what_it_inherits_and_verbosely_what_it_gets():
         arguments=("STRIP=1", "ADDITIONAL_FILES=/a /b"),
     )
     lines = [line.split() for line in shown((row,)).splitlines()]
-    assert ["asks", "STRIP=1", "(from", "stock)"] in lines
+    assert ["inherits", "STRIP=1", "(from", "stock)"] in lines
     assert "\x1b" not in shown((row,))
     assert not any(line[:1] == ["gets"] for line in lines)
     verbose = [line.split() for line in shown((row,), verbosity=1).splitlines()]
-    assert ["gets", "ADDITIONAL_FILES=/a", "/b"] in verbose
+    assert ["args", "ADDITIONAL_FILES=/a", "/b"] in verbose
 
 
 def test_in_a_pipe_a_step_is_a_line():
@@ -77,8 +77,8 @@ def test_in_a_pipe_a_step_is_a_line():
 
 def test_verbose_shows_the_exact_commands():
     text = shown(ROWS, verbosity=1)
-    assert "      image  r/x:2\n" in text
-    assert """      runs   docker buildx build --build-arg 'A=it'"'"'s b' .\n""" in text
+    assert "      image    r/x:2\n" in text
+    assert """      command  docker buildx build --build-arg 'A=it'"'"'s b' .\n""" in text
 
 
 def test_nothing_to_build_is_said():

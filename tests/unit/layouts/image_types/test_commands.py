@@ -122,7 +122,7 @@ def test_places_that_do_not_fit(lab: Shelf, capsys: pytest.CaptureFixture[str]) 
     _, err = said(capsys, "publish", "--public", "ghcr.io/a", "--private", "ghcr.io/a/b", code=2)
     assert "the private registry ghcr.io/a/b is a part of the public one, ghcr.io/a" in err
     _, err = said(capsys, "plan", "--public", "acme", code=2)
-    assert "--public: 'acme' is not a registry's host" in err
+    assert "--public: 'acme' is not a registry host" in err
 
 
 def test_a_new_one(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
