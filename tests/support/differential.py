@@ -1,4 +1,4 @@
-"""Holds chainbuild's step keys against what plain buildx makes: a key that stays while the image changes is a fault."""
+"""Compare chainbuild's step keys with plain buildx builds: an unchanged key for a changed image is a fault."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ class _Judge:
         return Build(name=name, context=context_of(spot), dockerfile=dockerfile, args=case.args, contexts=contexts)
 
     def key(self, case: Case, spot: Path) -> str | None:
-        """The key; None if the plan refuses the case, or knows that a builder will."""
+        """Return the key, or None if the plan refuses the case or knows that a builder will."""
         try:
             return key_of(case, spot, self.images)
         except WrongUseError:
             return None
 
     def rewritten(self, case: Case, spot: Path, name: str) -> list[Build]:
-        """The build with the named images pinned as chainbuild does it, to other names of the same images."""
+        """Return the build with images pinned as chainbuild pins them, to other names of the same images."""
         step = step_of(case, spot, self.images)
         pinned = {image.name: f"{image.written.removesuffix(':latest')}-pinned:latest" for image in step.images}
         order = order_for(step, pinned, build_platform=HERE)
@@ -160,7 +160,7 @@ class _Judge:
         ]
 
     def verdict(self, pair: Pair, before: str | None, after: str | None, copy: str | None, same_key: bool) -> Verdict:
-        """`copy` is the image of the build with pinned words, empty if there is none."""
+        """Judge a pair. `copy` is the image of the build with pinned references, empty if there is none."""
         if before is None:
             return Verdict(pair=pair, same_key=same_key, works=False)
         fault = ""
@@ -174,7 +174,7 @@ class _Judge:
 
 
 def minimized(pair: Pair, images: Mapping[str, str], *, tries: int = 200) -> Pair:
-    """A smaller pair with a fault: lines, files, args and patterns are left out as long as there is still one."""
+    """Return a smaller pair with a fault, by removing lines, files, args and patterns while the fault remains."""
     left = tries
     smaller = True
     while smaller and left > 0:
@@ -205,7 +205,7 @@ def _smaller(pair: Pair) -> Iterator[Pair]:
 
 
 def _less(case: Case, name: str, key: object) -> Case:
-    """The case without one entry of a mapping, or one line of a tuple."""
+    """Return the case without one entry of a mapping, or one line of a tuple."""
     value = getattr(case, name)
     less: Any
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Minimal ELF files, made byte by byte: enough for a dynamic loader to read, never to run."""
+"""Minimal ELF files, built byte by byte: enough for a dynamic loader to read, but not to run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AMD64, ARM64, I386, ARM = 62, 183, 3, 40
 REL, EXEC, DYN, CORE = 1, 2, 3, 4
 PIE = 0x08000000
 BASE = 0x10000
-"""Where the only segment is loaded: not at its offset in the file, so that a reader has to translate."""
+"""Address of the only segment. It differs from the file offset, so that readers have to translate."""
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 
@@ -142,7 +142,7 @@ GLIBC = {
 
 
 def plant(folder: Path, tree: Mapping[str, bytes | str | None]) -> str:
-    """Makes ``tree`` in ``folder``: bytes are a file, text is a link to it, None is a folder."""
+    """Create ``tree`` in ``folder``: bytes are a file, text is a link target, None is a folder."""
     for path, what in tree.items():
         there = folder / path.lstrip("/")
         there.parent.mkdir(parents=True, exist_ok=True)

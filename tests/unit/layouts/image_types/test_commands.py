@@ -73,7 +73,7 @@ def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = said(capsys, "plan", "-v", *words)
     assert "leak:x  build   never built" in out
     assert "also latest" in out
-    assert "leak:x is public and made of a private image (leak:x of app:x)" in err
+    assert "leak:x is public but based on a private image (leak:x of app:x)" in err
     assert "3 builds, 0 reused" in out
     said(capsys, "plan", "app", "--fail-if-build", *words, code=6)
     document = json.loads(said(capsys, "create", "--dry-run", "--json", "app", *words)[0])

@@ -49,7 +49,7 @@ def test_the_plan_lists_final_images_first_and_the_rest_when_asked(tree: Grove) 
     merged = shown(tree, 2)
     assert merged.index("FROM sci/a:1.0") < merged.index("ENV LOW=1") < merged.index("CMD x")
     assert "docker buildx" not in merged
-    assert "amd64/science/a runs  docker buildx" in shown(tree, 3)
+    assert "amd64/science/a command  docker buildx" in shown(tree, 3)
 
 
 def test_what_is_unchanged_is_counted_and_listed_when_asked(tree: Grove) -> None:
