@@ -71,7 +71,7 @@ def of_options(session: Session, graph: Graph) -> tuple[Retest, ...]:
     return tuple(retests)
 
 
-def of_image(session: Session, found: ResolvedImage, platform: Platform, test: Path | None) -> Retest:
+def of_image(session: Session, resolved: ResolvedImage, platform: Platform, test: Path | None) -> Retest:
     """Return the test from the tree that an image's provenance names, or an explicit test for any image.
 
     Errors: `WrongUseError` if the tree has no such test or the test is invalid; `NotFoundInRegistryError` if the image's
@@ -79,24 +79,26 @@ def of_image(session: Session, found: ResolvedImage, platform: Platform, test: P
     """
     crumb: Crumb | None = None
     try:
-        crumb = trail_of(session.records, found.image)[-1]
+        crumb = trail_of(session.records, resolved.image)[-1]
     except NotFoundInRegistryError as error:
         if test is None:
             raise NotFoundInRegistryError(
                 error.message, hint="Name a test with chainbuild test IMAGE --with FILE."
             ) from None
-    step = _step(session, found, platform, crumb, test)
+    step = _step(session, resolved, platform, crumb, test)
     _, problems = read_image_test(step.test, shown_path(step.test)) if step.test else (None, ())
     if problems:
         raise WrongUseError(problems)
     # The verdict of a test that is not the step's own is not stored, because runs would rely on it.
-    return Retest(step=step, image=found.image, record=crumb.record if crumb and test is None else None)
+    return Retest(step=step, image=resolved.image, record=crumb.record if crumb and test is None else None)
 
 
-def _step(session: Session, found: ResolvedImage, platform: Platform, crumb: Crumb | None, test: Path | None) -> Step:
-    named, root = found.named, session.settings.root
+def _step(
+    session: Session, resolved: ResolvedImage, platform: Platform, crumb: Crumb | None, test: Path | None
+) -> Step:
+    named, root = resolved.named, session.settings.root
     _, option, name = crumb.step.split("/", 2) if crumb and crumb.step.count("/") >= 2 else ("", "", "")
-    place = found.image.reference
+    place = resolved.image.reference
     return Step(
         id=crumb.step if crumb and test is None else f"{platform.name}/{named}",
         kind=StepKind.PRODUCE if name == _STAGE else StepKind.BUILD,

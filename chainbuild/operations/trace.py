@@ -129,18 +129,18 @@ def _last_result(
     return staged
 
 
-def subject_of_image(session: Session, found: ResolvedImage, platform: Platform, command: Sequence[str]) -> Subject:
+def subject_of_image(session: Session, resolved: ResolvedImage, platform: Platform, command: Sequence[str]) -> Subject:
     """Return what to trace for a chain's result, from its provenance.
 
     Errors: `NotFoundInRegistryError` if the provenance is unknown; `WrongUseError` if the image is not a result, or the tree
     has no production test for it.
     """
-    step = trail_of(session.records, found.image)[-1].step
+    step = trail_of(session.records, resolved.image)[-1].step
     parts = step.split("/", 2)
     option = parts[1] if len(parts) == 3 else ""
     if parts[2:] != ["production"]:
         raise WrongUseError(
-            f"{found.named} is {step}, not the result of a chain",
+            f"{resolved.named} is {step}, not the result of a chain",
             hint="Name the result of the chain (TAG-OPTION-PLATFORM).",
         )
     folder = session.settings.root / option
@@ -154,8 +154,8 @@ def subject_of_image(session: Session, found: ResolvedImage, platform: Platform,
         step=step,
         option=folder,
         platform=platform,
-        chain=_chain_image(session, found.image, platform),
-        result=found.image,
+        chain=_chain_image(session, resolved.image, platform),
+        result=resolved.image,
         target=_target(command, test),
     )
 

@@ -18,21 +18,21 @@ def verify_image(session: Session, named: ImageReference, platform: Platform) ->
 
 def bill_of(session: Session, named: ImageReference, platform: Platform) -> bytes:
     """Return the bill of materials of an image: the attached one, else a new one. Errors: those of both."""
-    found = session.finder().find_result(named, platform)
-    return attached_bill(session.registries, found.image.reference) or look_at(session, found, platform).bill
+    resolved = session.finder().find_result(named, platform)
+    return attached_bill(session.registries, resolved.image.reference) or look_at(session, resolved, platform).bill
 
 
-def look_at(session: Session, found: ResolvedImage, platform: Platform) -> Report:
+def look_at(session: Session, resolved: ResolvedImage, platform: Platform) -> Report:
     """Check an image that was found."""
     contexts = pinned_contexts(session.finder(), proof_dockerfile(), platform)
     return look(
         session.driver,
         session.emit,
-        step=f"verify {found.named}",
+        step=f"verify {resolved.named}",
         platform=platform,
-        image=found.pinned,
-        config=found.image.config,
+        image=resolved.pinned,
+        config=resolved.image.config,
         contexts=contexts,
-        library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
-        name=exact_name(found.image),
+        library_path=dict(resolved.image.config.env).get("LD_LIBRARY_PATH", ""),
+        name=exact_name(resolved.image),
     )

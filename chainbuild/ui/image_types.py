@@ -135,14 +135,14 @@ def show_types_plan(
 
 def _destinations(request: ImageTypesRequest, layout: ImageTypesLayout) -> list[tuple[str, str, str]]:
     """Return (image, visibility, destination) of what would be published, once for all platforms."""
-    found: dict[str, tuple[str, str, str]] = {}
+    rows: dict[str, tuple[str, str, str]] = {}
     for chain in layout.graph.chains:
         image = layout.images[chain.last.id]
         target = request.places.target(image)
         if chain.named and target:
             for tag in image.tags:
-                found[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
-    return list(found.values())
+                rows[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
+    return list(rows.values())
 
 
 def show_publication(request: ImageTypesRequest, layout: ImageTypesLayout, out: Terminal) -> None:

@@ -33,9 +33,9 @@ from tests.support.reuse_pairs import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What came of a pair. `fault` is empty if chainbuild was right.
+    """The result of a pair. `fault` is empty if chainbuild was right.
 
-    `same_key`: the key stays, so that both cases were built; `works`: plain buildx builds the first one.
+    `same_key`: the key is unchanged, so both cases were built; `works`: plain buildx builds the first case.
     """
 
     pair: Pair
@@ -46,9 +46,9 @@ class Verdict:
 
 
 def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
-    """That many pairs (or a few more) that a plan has nothing against, always the same ones for a seed.
+    """Return at least `number` pairs that a plan accepts, always the same ones for a seed.
 
-    Several follow each other that begin with the same case; no two other ones have the same Dockerfile.
+    Consecutive pairs may start from the same case; no two other cases have the same Dockerfile.
     """
     found: dict[tuple[str, ...], tuple[Pair, ...]] = {}
     while len(found) * CHANGES < number:
@@ -68,18 +68,18 @@ def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
 
         collect()
         start += 1
-    wanted = -(-number // CHANGES)
-    return [pair for family in list(found.values())[:wanted] for pair in family]
+    count = -(-number // CHANGES)
+    return [pair for family in list(found.values())[:count] for pair in family]
 
 
 def judge(chosen: Iterable[Pair], images: Mapping[str, str]) -> list[Verdict]:
     """Build all pairs in few calls, and compare.
 
-    What looks like a fault is built again alone: builds that run at once share what is equal in them, and BuildKit 0.13
-    has been seen to lose a stage's files then.
+    A possible fault is built again alone: parallel builds share equal parts, and BuildKit 0.13 is known to lose a stage's
+    files in that case.
     """
     verdicts = _judge(list(chosen), images, together=True)
-    return [_judge([one.pair], images, together=False)[0] if one.fault else one for one in verdicts]
+    return [_judge([verdict.pair], images, together=False)[0] if verdict.fault else verdict for verdict in verdicts]
 
 
 def _judge(chosen: list[Pair], images: Mapping[str, str], *, together: bool) -> list[Verdict]:

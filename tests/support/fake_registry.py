@@ -1,16 +1,16 @@
-"""An in-memory registry at the transport seam: what unit tests use instead of a network.
+"""An in-memory registry at the transport seam, which unit tests use instead of a network.
 
-    fake = FakeRegistry()                       # speaks for any host
+    fake = FakeRegistry()                       # answers for any host
     registries = Registries(transport=fake.transport, credentials=lambda host: None)
     image = fake.add_image("team/app:1", Platform.parse("amd64"), layers=[b"one"], labels={"a": "b"})
     fake.add_index("team/app:all", [image, other])
 
 `fake.transport` may be called for several hosts: each has its own content (`fake.host("ghcr.io")`; the methods of
-`FakeRegistry` itself are about `localhost:5000`). It implements the distribution spec: manifests by tag and digest,
+`FakeRegistry` itself use `localhost:5000`). It implements the distribution spec: manifests by tag and digest,
 blobs, uploads, mounts, tag lists and catalog with pages, deletion. `fake.log` holds every request as `(method, path)`,
-without host and query; `fake.counted("PUT", "manifests")` counts them. Faults: `fake.answers.append(Answer(503))` is
-given to the next request instead of the real answer (an exception is raised instead); `host.require(token…)` wants a
-login; `host.damage(digest)` spoils a blob or manifest; `host.forget(digest)` loses it; `host.down = True` refuses.
+without host and query; `fake.counted("PUT", "manifests")` counts them. Faults: `fake.answers.append(Answer(503))`
+replaces the answer to the next request (an exception is raised); `host.require(token…)` requires a login;
+`host.damage(digest)` damages a blob or manifest; `host.forget(digest)` deletes it; `host.down = True` refuses requests.
 """
 
 from __future__ import annotations
@@ -156,12 +156,12 @@ class FakeHost:
         size = min(self.page, int(query.get("n", ["1000"])[0]))
         last = query.get("last", [""])[0]
         left = [name for name in names if name > last]
-        here = left[:size]
+        page = left[:size]
         headers = {"content-type": "application/json"}
         if len(left) > size:
-            headers["Link"] = f'<{path}?last={here[-1]}&n={size}>; rel="next"'
+            headers["Link"] = f'<{path}?last={page[-1]}&n={size}>; rel="next"'
         # The real registry returns null, not [], if there are none.
-        return Answer(200, json.dumps({**more, key: here or None}).encode(), headers)
+        return Answer(200, json.dumps({**more, key: page or None}).encode(), headers)
 
     def _referrers(self, repository: str, subject: str) -> Answer:
         rows = []
@@ -299,16 +299,16 @@ class FakeRegistry:
         tag: bool = True,
         **changes: Any,
     ) -> RemoteImage:
-        """An image under `name` (`team/app:1` is on localhost:5000; a name with a host is there).
+        """Add an image as `name` (`team/app:1` is on localhost:5000 unless the name has a host).
 
-        `layers` are the stored bytes, whose diff ids are their own digests; `changes` are those of
+        `layers` are the stored bytes, whose diff ids are their own digests; `changes` are passed to
         `ImageConfig.with_changes` (env=, labels=, cmd=, …).
         """
         reference = self._reference(name)
-        there = Platform.parse(platform) if isinstance(platform, str) else platform
+        target = Platform.parse(platform) if isinstance(platform, str) else platform
         stored = [bytes(layer) for layer in layers]
         diff_ids = [self.add_blob(reference.repository, layer, host=reference.registry) for layer in stored]
-        config = ImageConfig.make(there, diff_ids).with_changes(**changes)
+        config = ImageConfig.make(target, diff_ids).with_changes(**changes)
         self.add_blob(reference.repository, config.raw, host=reference.registry)
         manifest = Manifest.make(
             config=Descriptor.of(config.raw, OCI_CONFIG),
@@ -318,7 +318,7 @@ class FakeRegistry:
         return RemoteImage(
             reference=reference.with_digest(manifest.digest),
             index_digest=None,
-            platform=there,
+            platform=target,
             manifest=manifest,
             config=config,
         )

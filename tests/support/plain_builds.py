@@ -127,9 +127,9 @@ def _apply(files: dict[str, Any], layer: bytes) -> None:
 
 @contextmanager
 def pool(base: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Images of the local store under names that stages can have, by their placeholders; gone after the `with`.
+    """Provide local images with names that stages can have, by placeholder, within a `with` block.
 
-    `base` is an image with a shell and `cp`. `move` leads one of the names to another image.
+    `base` is an image with a shell and `cp`. `move` points one of the names to another image.
     """
     suffix = f"{os.getpid()}"
     names = {name: f"chainbuild-test-{name.removeprefix('IMAGE_').lower()}-{suffix}" for name in (*IMAGES, RUNNER)}

@@ -41,8 +41,8 @@ class Program:
     """One program. `what` is its row in docs/stages.md.
 
     `production` is `slim` (Debian without OpenSSL, certificates and Perl), `bare` (the C library only) or `scratch`. `args`
-    are those of the minimize stage. `says` is in what `command` prints. If `fix` is not empty, the program does not work
-    until that line is added, and a warning has it.
+    are those of the minimize stage. `says` is part of the output of `command`. If `fix` is not empty, the program does not
+    work until that line is added, and a warning names the line.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Pairs of small build contexts that differ in one thing, and the step key that chainbuild gives each of them.
 
-Images are placeholders (`IMAGE_A`, …) until a pair is written down, because a stage can only be called like an image
-whose name is a stage's name too.
+Images are placeholders (`IMAGE_A`, …) until a pair is written down, because a stage can have the name of an image only
+if the image's name is a valid stage name.
 """
 
 from __future__ import annotations
@@ -376,9 +376,9 @@ def families(draw: st.DrawFn) -> tuple[Pair, ...]:
 
 
 def context_of(folder: Path) -> Path:
-    """Where a case's context is below its folder.
+    """Return where a case's context is below its folder.
 
-    BuildKit keeps what it was sent by the last part of a path: that is another one for each case.
+    BuildKit caches what it received by the last part of the path, so each case has its own.
     """
     return folder / f"context-{_unique(folder)}"
 
@@ -467,9 +467,9 @@ def step_of(case: Case, folder: Path, images: Mapping[str, str]) -> Step:
 
 
 def key_of(case: Case, folder: Path, images: Mapping[str, str]) -> str:
-    """The step key of a case on disk.
+    """Return the step key of a case on disk.
 
-    Errors: `WrongUseError` for what the plan refuses.
+    Errors: `WrongUseError` if the plan refuses the case.
     """
     step, facts = step_of(case, folder, images), image_facts(case, images)
     if missing_sources(step, facts):

@@ -2,11 +2,11 @@
 
     world = World(tmp_path)
     world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN one\n"})
-    outcome = world.run()                  # plans and executes with the real parts, but for the builder
+    outcome = world.run()                  # plans and executes with the real code, except for the builder
     assert world.driver.built == ["amd64/stock/10-base", …]
 
-The builder's image is a function of the Dockerfile's bytes, the args and the images that it is given, so that the same
-inputs give the same content and other ones give another.
+The builder's image is a function of the Dockerfile's bytes, the args and the input images: equal inputs give equal content,
+different inputs give different content.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def test_builder_without_requested_platform_is_wrong(world: World) -> None:
     driver = FakeBuilders(world, replace(BUILDER, platforms=("linux/amd64",)))
     finding = examine(world, driver, ARM64)[1]
     assert finding.state == "wrong"
-    assert "does not run linux/arm64; it runs linux/amd64" in finding.told
+    assert "cannot run linux/arm64; it runs linux/amd64" in finding.told
     assert "binfmt" in finding.mend
     assert driver.texts == []
 

@@ -139,7 +139,7 @@ def test_run_stores_report_and_bill(world: World) -> None:
 
 def test_own_stage_without_report_has_none(world: World) -> None:
     world.run()
-    with pytest.raises(NotFoundInRegistryError, match="no report of how"):
+    with pytest.raises(NotFoundInRegistryError, match="no minimize report of"):
         minimized_of(world.records, look(world, "v1-stock-amd64"))
 
 
@@ -157,7 +157,7 @@ def test_report_is_found_from_result_and_minimized_image(world: World) -> None:
 
 def test_step_of_chain_has_no_report(world: World) -> None:
     chain(world)
-    with pytest.raises(NotFoundInRegistryError, match="stands before the minimize stage"):
+    with pytest.raises(NotFoundInRegistryError, match="comes before the minimize stage"):
         minimized_of(world.records, look(world, "two"))
 
 
@@ -165,7 +165,7 @@ def test_step_of_chain_has_no_report(world: World) -> None:
 def test_damaged_report_is_an_error(world: World, content: bytes) -> None:
     result = chain(world)
     attach_report(world.registries, look(world, "minimized").reference, content)
-    with pytest.raises(RegistryError, match="the report of its minimize stage is not"):
+    with pytest.raises(RegistryError, match="the minimize report is not"):
         minimized_of(world.records, result)
 
 

@@ -89,14 +89,14 @@ def test_missing_images_are_an_error(world: World) -> None:
 
 def test_image_of_step_is_not_a_result(world: World) -> None:
     world.run()
-    with pytest.raises(WrongUseError, match="no result of a chain"):
+    with pytest.raises(WrongUseError, match="not the result of a chain"):
         image(world, f"{REPOSITORY}:v1-stock-30-venv-amd64")
 
 
 def test_image_without_test_in_tree_needs_command(world: World) -> None:
     world.run()
     world.write({"stock/production-test": None})
-    with pytest.raises(WrongUseError, match="production-test to trace"):
+    with pytest.raises(WrongUseError, match=r"no such file to trace: .*production-test"):
         image(world, f"{REPOSITORY}:v1-stock-amd64")
     assert image(world, f"{REPOSITORY}:v1-stock-amd64", "ls").target.command == ("ls",)
 
