@@ -472,7 +472,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     stopped = bob.chainbuild("registry", "down", "--force")
     assert stopped.code == 3, stopped.told()
     told = bob.chainbuild("registry", "status")
-    assert f"it is the registry of {alice.name} (uid {alice.uid})" in told.out, told.told()
+    assert f"owned by the user {alice.name} (uid {alice.uid})" in told.out, told.told()
     # What bob can say on the port.
     for method, path in (("GET", "/v2/_catalog"), ("PUT", "/v2/x/manifests/1"), ("POST", "/v2/x/blobs/uploads/")):
         curl = bob.run(
