@@ -1,7 +1,7 @@
-"""One tree of errors: what failed, where, what to do next, and the exit code that says so to a script.
+"""The error classes: what failed, where, what to do next, and the exit code for scripts.
 
-Everything that a user can cause or meet is a `ChainbuildError`. Any other exception is a bug of ours and is reported
-as one.
+Everything that a user can cause or run into is a `ChainbuildError`. Any other exception is a bug in chainbuild and is
+reported as such.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ class ExitCode(IntEnum):
     BUILD_FAILED = 1
     WRONG_USE = 2
     NOT_READY = 3
-    """The machine lacks something: engine, buildx, QEMU, space, a free port."""
+    """The machine is missing something: engine, buildx, QEMU, disk space, a free port."""
     REGISTRY = 4
-    """A registry or an image in it: not found, not for that platform, needs a login, does not answer."""
+    """A registry or an image in it: not found, wrong platform, login required, no answer."""
     NOT_PROVEN = 5
-    """An image was built but is not fit for its name: a library or symbol version is missing, a test failed."""
+    """An image was built but failed its checks: a library or symbol version is missing, or a test failed."""
     WOULD_BUILD = 6
-    """`plan --fail-if-build` found something to build."""
+    """`plan --fail-if-build`: a step would be built."""
     DEADLINE = 7
-    """`--deadline` stopped the run; the next run goes on."""
+    """`--deadline` stopped the run; the next run continues."""
     BUSY = 8
-    """Somebody else's run needs what would be taken away."""
+    """Another run needs what the command would remove."""
     STALE_INDEX = 9
-    """`--fail-if-stale-index`: an index would keep an image of another platform that the present tree does not give."""
+    """`--fail-if-stale-index`: an index would keep an image of another platform that this tree does not produce."""
     BUG = 70
     INTERRUPTED = 130
 
 
 class Problem(Struct, frozen=True, kw_only=True, order=True):
-    """One thing that is wrong in what a user wrote, as a value: readers collect them and tell them together.
+    """One mistake in the user's input, as a value: readers collect all problems and report them together.
 
-    `path` is relative to where the user stands where that is shorter; `line` counts from 1 (0: the whole file).
+    `path` is relative to the current folder if that is shorter; `line` counts from 1 (0: the whole file).
     """
 
     path: str = ""
@@ -50,7 +50,7 @@ class Problem(Struct, frozen=True, kw_only=True, order=True):
 
     @property
     def where(self) -> str:
-        """`path:line`, `path`, or nothing: what a terminal makes clickable."""
+        """`path:line`, `path`, or an empty text, in the form that terminals make clickable."""
         return f"{self.path}:{self.line}" if self.path and self.line else self.path
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Problem(Struct, frozen=True, kw_only=True, order=True):
 
 
 class ChainbuildError(Exception):
-    """The root of the tree. `hint` says what to do next."""
+    """The base class of all errors. `hint` says what to do next."""
 
     exit_code = ExitCode.BUILD_FAILED
 
@@ -74,7 +74,7 @@ class ChainbuildError(Exception):
 
 
 class WrongUseError(ChainbuildError):
-    """One or more problems in the command line, a tree, or a file; nothing was started."""
+    """One or more problems in the command line, a tree, or a file. Nothing was started."""
 
     exit_code = ExitCode.WRONG_USE
 
@@ -89,26 +89,26 @@ class WrongUseError(ChainbuildError):
 
 
 class NotReadyError(ChainbuildError):
-    """The machine cannot do it yet: no engine, no buildx, no QEMU, no space, a taken port."""
+    """The machine is not ready: no engine, no buildx, no QEMU, no disk space, a port in use."""
 
     exit_code = ExitCode.NOT_READY
 
 
 class RegistryError(ChainbuildError):
-    """A registry refused, does not have it, or does not answer."""
+    """A registry refused a request, does not have the content, or does not answer."""
 
     exit_code = ExitCode.REGISTRY
 
 
 class NotFoundInRegistryError(RegistryError):
-    """The registry answered clearly that there is no such manifest, blob or repository.
+    """The registry answered clearly that a manifest, blob or repository does not exist.
 
-    `chainbuild.registry.answers` decides what is clear. No other answer means that something does not exist.
+    `chainbuild.registry.answers` decides which answers are clear. No other answer means that something does not exist.
     """
 
 
 class DamagedContentError(RegistryError):
-    """Content that fails its digest or its size, or cannot be parsed: as good as none, but never without a message."""
+    """Content with a wrong digest or size, or that cannot be parsed: treated as missing, but never without a message."""
 
 
 class LimitError(DamagedContentError):
@@ -116,23 +116,23 @@ class LimitError(DamagedContentError):
 
 
 class NotAnImageError(RegistryError):
-    """The name points at an artifact that is not an image."""
+    """The name refers to an artifact that is not an image."""
 
 
 class RegistryBusyError(RegistryError):
-    """The registry answered that it cannot answer now (429, 5xx), and still did so after the retries."""
+    """The registry cannot answer now (429, 5xx), even after the retries."""
 
 
 class LoginNeededError(RegistryError):
-    """The registry wants credentials, or other ones than it got."""
+    """The registry requires credentials, or rejected those that it got."""
 
 
 class UnreachableError(RegistryError):
-    """The registry did not answer: no network, no such host, connection refused, TLS failure, time out."""
+    """The registry did not answer: no network, unknown host, connection refused, TLS failure, timeout."""
 
 
 class BuildFailedError(ChainbuildError):
-    """A Dockerfile did not build. `log_tail` holds the last lines of the failing instruction."""
+    """A Dockerfile failed to build. `log_tail` holds the last lines of the failed instruction."""
 
     exit_code = ExitCode.BUILD_FAILED
 
@@ -151,7 +151,7 @@ class BuildFailedError(ChainbuildError):
 
 
 class NotProvenError(ChainbuildError):
-    """An image was built, but what it needs is not all in it; it does not get its name."""
+    """An image was built but failed its checks, and was therefore not tagged."""
 
     exit_code = ExitCode.NOT_PROVEN
 
@@ -161,18 +161,18 @@ class NotProvenError(ChainbuildError):
 
 
 class BusyError(ChainbuildError):
-    """A run that is still going on needs what this command would take away."""
+    """A running run needs what this command would remove."""
 
     exit_code = ExitCode.BUSY
 
 
 class StaleIndexError(ChainbuildError):
-    """An index would mix generations, and the user asked that this is an error; the index was not changed."""
+    """An index would mix images of different generations, and the user made that an error. The index is unchanged."""
 
     exit_code = ExitCode.STALE_INDEX
 
 
 class InterruptedRunError(ChainbuildError):
-    """Ctrl-C or SIGTERM; what was finished stays finished."""
+    """Ctrl-C or SIGTERM. Finished steps stay finished."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -1,6 +1,6 @@
-"""What happens during a run, as values. The execution emits them; the terminal, JSON lines and the log files listen.
+"""Events of a run, as values. Execution emits them; the terminal, JSON lines and log files listen.
 
-Times are seconds since the epoch (`at`) or plain seconds (`seconds`); sizes are bytes. A step is named by its id,
+Times are seconds since the epoch (`at`) or seconds (`seconds`); sizes are bytes. A step is named by its id,
 `platform/option/NN-descriptor` (stages: `platform/option/minimize`, `platform/option/production`).
 """
 
@@ -24,22 +24,22 @@ _WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """The root: when it happened."""
+    """The base class of all events, with the time of the event."""
 
     at: float = field(default_factory=time.time)
 
     def as_json(self) -> dict[str, Any]:
-        """The event as a JSON object with `schema` and a snake_case `event`, for `--json`."""
+        """Return the event as a JSON object with `schema` and a snake_case `event`, for `--json`."""
         body = {key: _plain(value) for key, value in asdict(self).items()}
         return {"schema": SCHEMA, "event": _WORD_START.sub("_", type(self).__name__).lower(), **body}
 
     def as_json_line(self) -> str:
-        """One line of `--json` output; never holds an escape sequence of a terminal."""
+        """Return one line of `--json` output. It never contains a terminal escape sequence."""
         return json.dumps(self.as_json(), ensure_ascii=True, separators=(",", ":"))
 
 
 class PlannedStep(Struct, frozen=True, kw_only=True):
-    """A step as the run announces it: `action` is the plan's word, `reason` says why."""
+    """A step as announced at the start of a run: `action` as in the plan, `reason` says why."""
 
     step: str
     action: str
@@ -49,21 +49,21 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """The plan that is going to be executed, in order, and where the logs go."""
+    """The plan that the run is about to execute, in order, and the folder of the logs."""
 
     steps: tuple[PlannedStep, ...]
     log_folder: Path | None = None
 
 
 class Message(Event, frozen=True, kw_only=True):
-    """Something worth a line that belongs to no step (registry started, base resolved, a warning)."""
+    """A message that belongs to no step, such as a started registry, a resolved base, or a warning."""
 
     level: Literal["info", "warning", "error"] = "info"
     text: str
 
 
 class StepStarted(Event, frozen=True, kw_only=True):
-    """Work on a step begins: `activity` in a word or two, as "build", "verify"."""
+    """Work on a step begins. `activity` is a word or two, such as "build" or "verify"."""
 
     step: str
     activity: str
@@ -71,7 +71,7 @@ class StepStarted(Event, frozen=True, kw_only=True):
 
 
 class StepProgress(Event, frozen=True, kw_only=True):
-    """What the builder is doing now, and how far a transfer has come (bytes; total 0: unknown)."""
+    """What the builder is doing now, and the progress of a transfer (bytes; total 0: unknown)."""
 
     step: str
     doing: str
@@ -80,7 +80,7 @@ class StepProgress(Event, frozen=True, kw_only=True):
 
 
 class LogLine(Event, frozen=True, kw_only=True):
-    """One line that the build printed, whole; `vertex` is the instruction that printed it."""
+    """One complete line of build output; `vertex` is the instruction that printed it."""
 
     step: str
     vertex: str
@@ -89,7 +89,7 @@ class LogLine(Event, frozen=True, kw_only=True):
 
 
 class StepFinished(Event, frozen=True, kw_only=True):
-    """A step was built and is in the registry. `size`: its compressed image; `added`: what it adds to its parent."""
+    """A step was built and pushed. `size`: size of its compressed image; `added`: what it adds to its parent."""
 
     step: str
     activity: str
@@ -101,7 +101,7 @@ class StepFinished(Event, frozen=True, kw_only=True):
 
 
 class StepReused(Event, frozen=True, kw_only=True):
-    """A step was not built: the registry holds its result under its key."""
+    """A step was not built because the registry holds its result under the same key."""
 
     step: str
     image: str
@@ -112,7 +112,7 @@ class StepReused(Event, frozen=True, kw_only=True):
 
 
 class StepFailed(Event, frozen=True, kw_only=True):
-    """A step failed; the run says the rest at its end."""
+    """A step failed. The details follow at the end of the run."""
 
     step: str
     seconds: float
@@ -120,16 +120,16 @@ class StepFailed(Event, frozen=True, kw_only=True):
 
 
 class StepSkipped(Event, frozen=True, kw_only=True):
-    """A step was not tried; `reason` says why (its parent failed, the deadline, an interrupt)."""
+    """A step was not attempted; `reason` says why (its parent failed, the deadline, an interrupt)."""
 
     step: str
     reason: str
 
 
 class Verdict(Event, frozen=True, kw_only=True):
-    """What a proof said of an image: `proof` is "libraries", "configuration", "imports", "test".
+    """The verdict of a proof on an image: `proof` is "libraries", "configuration", "imports" or "test".
 
-    `findings` are lines for people: what is wrong. What is only doubtful comes as `StepWarnings`.
+    `findings` are lines that say what is wrong. Doubtful results come as `StepWarnings`.
     """
 
     step: str
@@ -140,9 +140,9 @@ class Verdict(Event, frozen=True, kw_only=True):
 
 
 class StepWarnings(Event, frozen=True, kw_only=True):
-    """What is doubtful about a step's result (see `step_warnings`): the first warnings, and how many there are.
+    """The warnings of a step (see `step_warnings`): the first ones, and their total number.
 
-    It comes before the step's end, for a step that is `reused` as well: the record has kept them.
+    Emitted before the end of the step. A `reused` step has warnings, too: its record keeps them.
     """
 
     step: str
@@ -153,7 +153,7 @@ class StepWarnings(Event, frozen=True, kw_only=True):
 
 
 class ImageResult(Struct, frozen=True, kw_only=True):
-    """One image that a run ends in, with its unpacked size and that of the unminimised chain."""
+    """A final image of a run, with its unpacked size and that of the chain before it was minimized."""
 
     name: str
     platform: str
@@ -167,7 +167,7 @@ class ImageResult(Struct, frozen=True, kw_only=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
-    """The end of a run: how long it took and what there is now."""
+    """The end of a run: its duration and its final images."""
 
     seconds: float
     succeeded: bool
@@ -176,21 +176,21 @@ class RunFinished(Event, frozen=True, kw_only=True):
 
 Emit = Callable[[Event], None]
 _PACE: Final = 0.2
-"""Seconds between two words about one transfer."""
+"""Minimum seconds between two progress events of one transfer."""
 
 
 def paced(emit: Emit, step: str, doing: str) -> Callable[[int, int], None]:
-    """What takes a transfer's bytes so far and in all, and tells of them now and then."""
+    """Return a callback for a transfer's progress (bytes so far, total bytes) that emits events at a limited rate."""
     last = 0.0
 
-    def told(here: int, total: int) -> None:
+    def report(current: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if here >= total or now - last >= _PACE:
+        if current >= total or now - last >= _PACE:
             last = now
-            emit(StepProgress(step=step, doing=doing, current=here, total=total))
+            emit(StepProgress(step=step, doing=doing, current=current, total=total))
 
-    return told
+    return report
 
 
 def _plain(value: object) -> object:

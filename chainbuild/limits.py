@@ -1,9 +1,8 @@
 """Limits on everything that is read from a registry, an image or a tree, and the readers that enforce them.
 
-Whoever can write to a registry, publish an image or send a tree must not be able to exhaust memory, disk or time. Each
-limit is defined here, with the reason for its value, and nowhere else. Values are far above what real content needs: a
-limit that a real image meets is a bug. Code reads them as attributes of this module (`limits.MANIFEST`), so that tests can
-replace them.
+Nobody who can write to a registry, publish an image or send a tree may exhaust memory, disk or time. Each limit is
+defined only here, with the reason for its value. The values are far above what real content needs: a limit that a real
+image reaches is a bug. Code reads them as attributes of this module (`limits.MANIFEST`), so that tests can replace them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Unit = Literal["bytes", "entries", "levels", "pages", "names", "members", "layer
 
 
 class Limit(Struct, frozen=True):
-    """The largest `value` that is accepted of `name`, in `unit`s."""
+    """The largest accepted `value` of `name`, in `unit`s."""
 
     name: str
     value: int
@@ -35,21 +34,21 @@ class Limit(Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """The value in words: `8 MiB`, `5,000 pages`."""
+        """The value as text: `8 MiB`, `5,000 pages`."""
         return binary_size(self.value) if self.unit == "bytes" else f"{self.value:,} {self.unit}"
 
     def check(self, amount: int, what: str, where: str = "") -> None:
-        """Raise `LimitError` if `amount` is more than the limit."""
+        """Check an amount. Errors: `LimitError` if it exceeds the limit."""
         if amount > self.value:
             raise self.error(what, where)
 
     def error(self, what: str, where: str = "") -> LimitError:
-        """Return the error that names the limit: `what` exceeds it, at `where`."""
+        """Return the error for `what` exceeding the limit at `where`."""
         return LimitError(f"{what} exceeds the limit on {self.name}, {self.shown}", where=where)
 
 
 class Budget:
-    """A limit on a sum: spend from it until nothing is left. Thread-safe."""
+    """A limit on a sum. Thread-safe."""
 
     def __init__(self, limit: Limit, what: str, where: str = "") -> None:
         self._limit = limit
@@ -59,7 +58,7 @@ class Budget:
         self.spent = 0
 
     def spend(self, amount: int) -> None:
-        """Add to the sum; a negative amount gives back. Errors: `LimitError` as soon as it exceeds the limit."""
+        """Add to the sum; a negative amount subtracts. Errors: `LimitError` as soon as the sum exceeds the limit."""
         with self._lock:
             self.spent += amount
             spent = self.spent
@@ -70,11 +69,11 @@ class Budget:
 
 # The status line and all headers of an answer. http.client alone would take 100 headers of 64 KiB each.
 HEADERS: Final = Limit("the headers of an answer", 128 << 10)
-# One header. Signed addresses of storages and challenges of token servers have 2 KiB at most.
+# One header. Signed storage URLs and token server challenges have at most 2 KiB.
 HEADER: Final = Limit("one header of an answer", 16 << 10)
-# An address in a header. The same, and no server accepts longer ones.
+# A URL in a header. As above; no server accepts longer ones.
 ADDRESS: Final = Limit("an address in an answer", 8 << 10)
-# What is read of an error's body, to quote the registry. The rest is not read.
+# How much of an error's body is read, to quote the registry. The rest is ignored.
 ERROR_BODY: Final = Limit("the body of an error", 64 << 10)
 # A token server's answer. Tokens with many scopes have 10 KiB.
 TOKEN: Final = Limit("a token server's answer", 1 << 20)
@@ -82,78 +81,78 @@ TOKEN: Final = Limit("a token server's answer", 1 << 20)
 MANIFEST: Final = Limit("the size of a manifest", 8 << 20)
 # An image's config. One with 1,000 history entries has 300 kB; containerd reads 8 MiB at most.
 CONFIG: Final = Limit("the size of an image's config", 8 << 20)
-# A record, or the book of a chain (2 kB for each step).
+# A record, or a statement of a chain's steps (2 kB per step).
 ARTIFACT: Final = Limit("the size of a record", 64 << 20)
-# A page of a list has up to 1,000 names of up to 255 letters.
+# A page of a list has up to 1,000 names of up to 255 characters.
 LIST_PAGE: Final = Limit("the size of a page of a list", 4 << 20)
 # Registries with small pages have 100 names on each.
 LIST_PAGES: Final = Limit("the pages of a list", 5_000, "pages")
 LIST_NAMES: Final = Limit("the names of a list", 500_000, "names")
-# Nothing legitimate is deeper than ten levels. Python's own limit depends on the version and ends in RecursionError.
+# Nothing legitimate is deeper than ten levels. Python's own limit depends on the version and raises RecursionError.
 JSON_DEPTH: Final = Limit("the depth of JSON", 64, "levels")
-# Entries of an index: platforms, their attestations; everything that is attached to an image.
+# Entries of an index: platforms and their attestations, and everything attached to an image.
 INDEX_ENTRIES: Final = Limit("the entries of an index", 10_000, "entries")
-# An index may hold indexes (OCI image spec). Nobody nests them deeper than two levels.
+# An index may contain indexes (OCI image spec). In practice they are at most two levels deep.
 INDEX_DEPTH: Final = Limit("the depth of indexes in indexes", 4, "levels")
 # Docker's storage drivers stack 127 layers.
 LAYERS: Final = Limit("the layers of an image", 1_000, "layers")
 # int64, the type of a descriptor's size (OCI image spec, "Descriptor").
 DESCRIPTOR_SIZE: Final = Limit("the size in a descriptor", (1 << 63) - 1)
 
-# A WebDAV server's list of a folder: 1 kB for each file. What is beyond it is not read.
+# A WebDAV server's list of a folder: 1 kB per file. Anything beyond it is not read.
 WEBDAV: Final = Limit("a list of a WebDAV server", 16 << 20)
 
-# A checksum, or the facts that stand beside a SIF file: 700 bytes. What is beyond it is not read.
+# The checksum or the facts file of a SIF file: 700 bytes. Anything beyond it is not read.
 SIDECAR: Final = Limit("a file beside a SIF file", 64 << 10)
 
 # ---- content of an image ---------------------------------------------------------------------------------------------
 
 # A blob that is streamed or downloaded. The largest registries accept layers of 50 GiB.
 BLOB: Final = Limit("the size of a blob", 128 << 30)
-# What one layer unpacks to. Compressors reach 1:1,000 (gzip) and 1:32,000 (zstd), so the stored size is no limit on it.
+# The unpacked size of a layer. Compressors reach 1:1,000 (gzip) and 1:32,000 (zstd), so the stored size does not limit it.
 UNPACKED: Final = Limit("the unpacked size of a layer", 256 << 30)
-# The members of one layer. The largest images have a million files in all.
+# The members of one layer. The largest images have a million files in total.
 MEMBERS: Final = Limit("the members of a layer", 2_000_000, "members")
-# The members of all layers that are looked at together (a comparison of two images). 500 bytes of memory each.
+# The members of all layers that are examined together (comparing two images). 500 bytes of memory each.
 ALL_MEMBERS: Final = Limit("the members of all layers together", 4_000_000, "members")
-# What belongs to one member beside its content: pax records (a path, a link's target, extended attributes, each of up to
-# 64 KiB), GNU's long names, the map of a sparse file.
+# Metadata of one member: pax records (a path, a link target, extended attributes, up to 64 KiB each), GNU long names, the
+# map of a sparse file.
 MEMBER_HEADERS: Final = Limit("the headers of one member of a layer", 1 << 20)
 # One path of a layer. Linux opens paths of up to 4 KiB.
 PATH: Final = Limit("the length of a path in a layer", 16 << 10)
-# All paths of one image, with the folders that they imply: they are held in memory. A million files have 80 MB.
+# All paths of one image with their folders, which are held in memory. A million files have 80 MB.
 PATHS: Final = Limit("the paths of an image", 512 << 20)
 # All files and folders of one image, which are held in memory.
 FILES: Final = Limit("the files of an image", 2_000_000, "entries")
-# A package manager's file that is held in memory. All of Debian installed is a dpkg status of 60 MB.
+# A package manager's file, which is held in memory. With all of Debian installed, the dpkg status has 60 MB.
 PACKAGE_FILE: Final = Limit("the size of a package manager's file", 64 << 20)
 # All such files of one layer: status, file lists, metadata of Python distributions. Large images have 30 MB.
 PACKAGE_FILES: Final = Limit("the package managers' files of a layer", 256 << 20)
-# The steps that an image's labels name: each of them is a request for its record.
+# The steps named by an image's labels: each one is a request for its record.
 TRAIL: Final = Limit("the steps of an image's trail", 2_000, "steps")
-# A document that is attached to an image, as stored (compressed).
+# The stored (compressed) size of a document that is attached to an image.
 ATTACHED: Final = Limit("the stored size of an attached document", 128 << 20)
-# The same, unpacked. chainbuild's own bill of materials has 700 bytes for each file.
+# The same, unpacked. chainbuild's own bill of materials has 700 bytes per file.
 ATTACHED_UNPACKED: Final = Limit("the unpacked size of an attached document", 512 << 20)
 
-# What was asked of the stages, with its signature. A thousand patterns have 200 kB.
+# A statement about stage arguments, with its signature. A thousand patterns have 200 kB.
 ASKED: Final = Limit("the size of a statement about stage arguments", 4 << 20)
-# Documents with such statements that are looked at for one image: one for each key and each thing that was asked for. Each
-# costs a verification.
+# Documents with such statements that are examined for one image: one per key and statement. Each one costs a signature
+# verification.
 ASKED_DOCUMENTS: Final = Limit("the documents about the stage arguments of an image", 200, "entries")
-# The tags that one such document tells of; the oldest are dropped. A team that names an image anew with every commit has
-# the last weeks' in it.
+# The tags in one such document; the oldest are dropped. For a team that tags an image on every commit, this covers the last
+# few weeks.
 ASKED_TAGS: Final = Limit("the tags in a document about stage arguments", 200, "entries")
 
 # ---- trees ------------------------------------------------------------------------------------------------------------
 
 # A manifest or template of a tree.
 TREE_FILE: Final = Limit("the size of a file that is read from the tree", 4 << 20)
-# What a template expands to, or all parameters of an image: parameters that use each other several times multiply.
+# The expansion of a template, or all parameters of an image: nested parameters multiply.
 TEMPLATE: Final = Limit("the expanded size of a template", 4 << 20)
 # All templates and parameters of a tree, which are held in memory.
 TEMPLATES: Final = Limit("the expanded size of all templates", 256 << 20)
-# Parameters that use parameters.
+# Nesting of parameters.
 TEMPLATE_DEPTH: Final = Limit("the depth of parameters in parameters", 32, "levels")
 
 # ---- time -------------------------------------------------------------------------------------------------------------
@@ -162,36 +161,36 @@ TEMPLATE_DEPTH: Final = Limit("the depth of parameters in parameters", 32, "leve
 class Pace(Struct, frozen=True, kw_only=True):
     """How long a registry may take, in seconds.
 
-    A transfer may last as long as its size needs at `rate`, so slow but real networks are fine, and a server that sends a
+    A transfer may take as long as its size needs at `rate`: slow but real networks are accepted, a server that sends a
     byte now and then is not.
     """
 
     connect: float = 4.0
-    """Until a connection is open. Two lost packets are sent again after 1 s and 3 s."""
+    """Until a connection is open. Two lost packets are resent after 1 s and 3 s."""
     answer: float = 60.0
-    """Until the headers of an answer are there. Registries that fetch from others first take some seconds."""
+    """Until the headers of an answer arrive. A registry that is a proxy may need some seconds."""
     commit: float = 300.0
-    """The same after an upload: registries copy a large blob into their storage before they answer."""
+    """As `answer`, after an upload: registries copy a large blob into their storage before they answer."""
     silence: float = 30.0
-    """Without a byte in the middle of an answer."""
+    """Without a byte during an answer."""
     grace: float = 60.0
-    """How much longer a transfer may take than its size needs at `rate`."""
+    """Extra time for a transfer beyond what its size needs at `rate`."""
     rate: int = 16 << 10
     """The slowest transfer, in bytes per second: 128 kbit/s."""
     error: float = 5.0
     """For the body of an error, which is only quoted."""
     leftover: float = 1.0
-    """For the rest of an answer that nobody needs, to keep the connection."""
+    """For draining the unneeded rest of an answer, to keep the connection open."""
     call: float = 180.0
-    """For a request with all its retries, redirects, logins and waits, beside the transfer of content."""
+    """For a request with all retries, redirects, logins and waits, excluding the transfer of content."""
     listing: float = 300.0
     """For all pages of a list."""
     waits: tuple[float, ...] = (0.2, 0.8, 4.0)
-    """Between tries. Their sum outlives the restart of a registry and the second for which most rate limits count."""
+    """Between retries. Their sum covers the restart of a registry and the one-second window of most rate limits."""
     again: float = 0.3
-    """Before content that ended too early is asked for once more."""
+    """Before requesting truncated content once more."""
     retry_after: float = 30.0
-    """The longest wait that a registry may ask for (Retry-After); if it asks for more, the user should know now."""
+    """The longest accepted wait (Retry-After). If the registry asks for more, the user is told immediately."""
 
     def transfer(self, size: int) -> float:
         """Return the seconds that a transfer of `size` bytes may take."""
@@ -200,7 +199,7 @@ class Pace(Struct, frozen=True, kw_only=True):
 
 PACE: Final = Pace()
 
-# Longer than any counter, time or size in a document, and still a number that can be shown.
+# Longer than any counter, time or size in a document, and still short enough to print.
 _LONGEST_NUMBER: Final = 32
 _PIECE: Final = 1 << 20
 
@@ -208,7 +207,7 @@ _PIECE: Final = 1 << 20
 
 
 def read_all(chunks: Iterable[bytes], limit: Limit, what: str, where: str = "") -> bytes:
-    """Join pieces of bytes. Errors: `LimitError` as soon as they are more than the limit."""
+    """Join chunks of bytes. Errors: `LimitError` as soon as they exceed the limit."""
     joined = bytearray()
     for chunk in chunks:
         joined += chunk
@@ -217,7 +216,7 @@ def read_all(chunks: Iterable[bytes], limit: Limit, what: str, where: str = "") 
 
 
 def read_file(path: Path, limit: Limit | None = None) -> bytes:
-    """Read a regular file of a tree. Errors: `LimitError`; `OSError`, also for what is not a regular file."""
+    """Read a regular file of a tree. Errors: `LimitError`; `OSError`, also if it is not a regular file."""
     limit = limit or TREE_FILE
     content = _read_regular(path, limit.value + 1)
     limit.check(len(content), path.name)
@@ -225,12 +224,12 @@ def read_file(path: Path, limit: Limit | None = None) -> bytes:
 
 
 def read_head(path: Path, limit: Limit) -> bytes:
-    """Read the first bytes of a regular file, as many as the limit allows. Errors: `OSError`."""
+    """Read the start of a regular file, up to the limit. Errors: `OSError`."""
     return _read_regular(path, limit.value)
 
 
 def _read_regular(path: Path, size: int) -> bytes:
-    # Not blocking: a FIFO or a device in the file's place would never end.
+    # Non-blocking: opening a FIFO or a device in place of the file would hang.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -239,7 +238,7 @@ def _read_regular(path: Path, size: int) -> bytes:
 
 
 def read_start(chunks: Iterable[bytes], limit: Limit) -> bytes:
-    """Return the first bytes, as many as the limit allows; no more pieces are taken than that needs."""
+    """Return the first bytes, up to the limit, without consuming more chunks than necessary."""
     joined = bytearray()
     for chunk in chunks:
         joined += chunk
@@ -249,14 +248,14 @@ def read_start(chunks: Iterable[bytes], limit: Limit) -> bytes:
 
 
 def counted(chunks: Iterable[bytes], budget: Budget) -> Iterator[bytes]:
-    """Pass pieces of bytes on while the budget lasts. Errors: `LimitError`."""
+    """Yield chunks of bytes while the budget lasts. Errors: `LimitError`."""
     for chunk in chunks:
         budget.spend(len(chunk))
         yield chunk
 
 
 def check_text(raw: bytes, what: str, where: str = "") -> None:
-    """Check that bytes are UTF-8, without a second copy of all of them. Errors: `DamagedContentError`."""
+    """Check that bytes are UTF-8 without decoding all of them into memory. Errors: `DamagedContentError`."""
     import codecs
 
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -269,9 +268,9 @@ def check_text(raw: bytes, what: str, where: str = "") -> None:
 
 
 def inflate(data: bytes, limit: Limit, what: str, where: str = "") -> bytes:
-    """Unpack gzip (RFC 1952, also of several members), never holding more than the limit.
+    """Decompress gzip (RFC 1952, including several members), never holding more than the limit in memory.
 
-    Errors: `LimitError`; `DamagedContentError` if it is not gzip, or cut off.
+    Errors: `LimitError`; `DamagedContentError` if the data is not gzip or is truncated.
     """
     import zlib
 
@@ -279,16 +278,16 @@ def inflate(data: bytes, limit: Limit, what: str, where: str = "") -> bytes:
     rest = data
     try:
         while rest:
-            # 31: a gzip header and trailer are expected, and the trailer's checksum is verified.
+            # 31: expect a gzip header and trailer, and verify the trailer's checksum.
             inflater = zlib.decompressobj(31)
             while not inflater.eof:
-                # One byte more than allowed, so that the end of a document of exactly that size is seen.
+                # One byte more than allowed, to detect the end of a document of exactly that size.
                 unpacked += inflater.decompress(rest, limit.value - len(unpacked) + 1)
                 limit.check(len(unpacked), what, where)
                 rest = inflater.unconsumed_tail
                 if not rest and not inflater.eof:
                     raise DamagedContentError(f"{what} is cut off", where=where)
-            # Zeros after the last member are padding, as gzip itself has it.
+            # Zeros after the last member are padding, which gzip itself accepts.
             rest = inflater.unused_data.lstrip(b"\0")
     except zlib.error as error:
         raise DamagedContentError(f"{what} is not gzip: {error}", where=where) from error
@@ -296,10 +295,10 @@ def inflate(data: bytes, limit: Limit, what: str, where: str = "") -> bytes:
 
 
 def read_json(raw: bytes, what: str, where: str = "", *, has_file_names: bool = False) -> Any:
-    """Parse JSON (RFC 8259) of UTF-8 without NaN, infinite numbers, unpaired surrogates or excessive depth.
+    """Parse JSON (RFC 8259) in UTF-8, without NaN, infinite numbers, unpaired surrogates or excessive depth.
 
-    So what comes back can be written again as JSON, compared and shown. `has_file_names`: unpaired surrogates are bytes of
-    file names (PEP 383), and allowed. Errors: `DamagedContentError`; `LimitError` for the depth.
+    The result can always be written as JSON, compared and shown. `has_file_names`: allow unpaired surrogates, which are
+    bytes of file names (PEP 383). Errors: `DamagedContentError`; `LimitError` for the depth.
     """
     try:
         text = raw.decode("utf-8")
@@ -308,7 +307,7 @@ def read_json(raw: bytes, what: str, where: str = "", *, has_file_names: bool = 
         raise JSON_DEPTH.error(what, where) from error
     except ValueError as error:
         raise DamagedContentError(f"{what} is not JSON: {error}", where=where) from error
-    # Every container has one of these letters: most documents need no closer look.
+    # Every container has one of these characters, so most documents need no further check.
     if text.count("[") + text.count("{") > JSON_DEPTH.value:
         _check_depth(document, what, where)
     if "\\u" in text and not has_file_names:
@@ -320,7 +319,7 @@ def read_json(raw: bytes, what: str, where: str = "", *, has_file_names: bool = 
 
 
 def read_object(raw: bytes, what: str, where: str = "", *, has_file_names: bool = False) -> dict[str, Any]:
-    """Parse a JSON object. Everything is as in `read_json`."""
+    """Parse a JSON object, with the same rules as `read_json`."""
     document = read_json(raw, what, where, has_file_names=has_file_names)
     if not isinstance(document, dict):
         raise DamagedContentError(f"{what} is not a JSON object", where=where)

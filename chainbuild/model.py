@@ -1,4 +1,4 @@
-"""What is to be built: a graph of steps, as frozen values. Nothing here knows a registry, an engine or a screen."""
+"""The graph of steps to build, as frozen values. Independent of registries, engines and screens."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from msgspec import Struct
 from chainbuild.references import ImageReference, Platform
 
 StepId = str
-"""`platform/option/NN-descriptor`; the stages are `platform/option/minimize` and `platform/option/production`."""
+"""`platform/option/NN-descriptor`. The stages are `platform/option/minimize` and `platform/option/production`."""
 
 
 UNKNOWN: Final = "unknown: "
-"""How the identity of remote content begins that could not be asked for; the reason follows."""
+"""Prefix of the identity of remote content that could not be queried; the reason follows."""
 CHAIN_IMAGE = "BASE_IMAGE"
-"""The image input that a step of a chain stands on, and that the stages take the chain's result from."""
+"""The image input that a chain's step builds on, and from which the stages take the chain's result."""
 
 
 class StepKind(StrEnum):
-    """What a step is in the life of a chain; a plan's word for doing it."""
+    """The kind of a step, and its action in a plan."""
 
     BUILD = "build"
     MINIMIZE = "minimize"
     PRODUCE = "produce"
     JOIN = "join"
-    """Layers of files on top of an image, by the registry's own operations (see `joining`)."""
+    """Add layers of files to an image with registry operations only (see `images.compose_layers`)."""
 
 
 class BuildArg(Struct, frozen=True, kw_only=True):
-    """One build argument and where it was said (`path:line`, or the flag)."""
+    """One build argument and where it was set (`path:line`, or the flag)."""
 
     name: str
     value: str
@@ -42,10 +42,10 @@ class BuildArg(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """What one option asks of the stages by an argument: the argument's value, or (of a list) one word of it.
+    """A request by an option to the stages: the value of an argument, or one item of a list argument.
 
-    A word is spelled as in a list (see `minimize.lists`). An empty value of a list asks for nothing. `origin` is as in
-    `BuildArg`; empty if the ask came with the base image. `commas`: it stood in a list with commas.
+    An item is spelled as in a list (see `minimize.lists`). An empty value of a list requests nothing. `origin` is as in
+    `BuildArg`, and empty if the request came with the base image. `commas`: the list was written with commas.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Ask:
 
 
 class HandedFile(Struct, frozen=True, kw_only=True):
-    """A file of one of a step's images (`image` is the input's name) that lies in its context under `name`."""
+    """A file of one of a step's images (`image` is the input's name), placed in the context as `name`."""
 
     image: str
     path: str
@@ -64,10 +64,10 @@ class HandedFile(Struct, frozen=True, kw_only=True):
 
 
 class ImageInput(Struct, frozen=True, kw_only=True):
-    """An image that a step is built from: another step's result, or an image that is there already.
+    """An image that a step is built from: another step's result, or an existing image.
 
-    It reaches the builder pinned by digest: as the build argument `name`; or (`as_context`) in the place of the words by
-    which the Dockerfile names it, or as a named context where there are no such words. A step has one input of a name.
+    The builder gets it pinned by digest: as the build argument `name`, or (`as_context`) in place of the references in the
+    Dockerfile, or as a named context if there are no such references. Names of a step's inputs are unique.
     """
 
     name: str
@@ -75,35 +75,35 @@ class ImageInput(Struct, frozen=True, kw_only=True):
     platform: Platform
     as_context: bool = False
     asked: bool = False
-    """Whether it is a named context of the user's, which a Dockerfile may use or not."""
+    """True for a named context given by the user, which a Dockerfile may use or not."""
     on_builder: bool = False
-    """Whether the stage runs on the builder's own platform (`FROM --platform=$BUILDPLATFORM`), which may differ from
-    machine to machine without making another result."""
+    """True if the stage runs on the builder's own platform (`FROM --platform=$BUILDPLATFORM`), which may differ between
+    machines without changing the result."""
     by_trigger: bool = False
-    """Whether only an ONBUILD trigger of another image names it: it can be pinned by a named context alone."""
+    """True if only an ONBUILD trigger of another image names it: only a named context can pin it."""
     reference: str = ""
-    """How the Dockerfile writes it, if `name` is not just that: the same reference is read for several platforms."""
+    """The reference in the Dockerfile, if it differs from `name`: one reference can be read for several platforms."""
     origin: str = ""
 
     @property
     def written(self) -> str:
-        """The reference as the Dockerfile writes it."""
+        """The reference as written in the Dockerfile."""
         return self.reference or self.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Secret:
-    """A BuildKit secret: `id` decides the key, the value never leaves `spec` (buildx's `--secret` text)."""
+    """A BuildKit secret: `id` is part of the key; the value never leaves `spec` (buildx's `--secret` text)."""
 
     id: str
     spec: str = field(repr=False)
 
 
 class PostBuildLabel(Struct, frozen=True, kw_only=True):
-    """What an image is told of its own making after it is built: a label, or (`variable`) an environment variable.
+    """A label, or (`variable`) an environment variable, that is added to an image after it is built.
 
-    It is no part of the key, so that a commit or a clock in it starts no build; `clock`: its value is the time of the
-    build, in seconds since the epoch.
+    It is not part of the key, so a commit or a time in it triggers no build. `clock`: the value is the time of the build,
+    in seconds since the epoch.
     """
 
     name: str
@@ -113,7 +113,7 @@ class PostBuildLabel(Struct, frozen=True, kw_only=True):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """One Dockerfile on one platform: everything that is known of it before anything is built."""
+    """One Dockerfile on one platform: everything that is known before the build."""
 
     id: StepId
     kind: StepKind
@@ -124,51 +124,51 @@ class Step(Struct, frozen=True, kw_only=True):
     dockerfile: Path
     context: Path
     context_can_change: bool = False
-    """Whether the user may name another folder by `--context`."""
+    """True if `--context` may replace the build context."""
     args: tuple[BuildArg, ...] = ()
     images: tuple[ImageInput, ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()
     target: str | None = None
     test: Path | None = None
-    """The test of its image, where there is one."""
+    """The test of its image, if any."""
     handed: tuple[HandedFile, ...] = ()
-    """Files that come into its context from its images, for Dockerfiles that take them from there."""
+    """Files that are copied from its images into its context, for Dockerfiles that expect them there."""
     traced: tuple[Path, ...] = ()
-    """Of a production step: the tests of the chain's steps, by which its image is proven too (see `trace`)."""
+    """For a production step: the tests of the chain's steps, which also check its image (see `trace`)."""
     identity: str = ""
-    """What its image is the image of, where that is a part of it (see `stamps`), and so of the key."""
+    """What its image represents, if that is part of the image (see `images.provenance`) and so of the key."""
     post_build_labels: tuple[PostBuildLabel, ...] = ()
     text: bytes | None = None
-    """The Dockerfile itself, where it is made and no file of the tree: it is written to `dockerfile` for a build."""
+    """The Dockerfile itself, if it is generated and not a file of the tree. It is written to `dockerfile` for a build."""
     shown: str = ""
-    """How people are told its Dockerfile's path, where that is a generated file."""
+    """The path shown for the Dockerfile, if that is a generated file."""
     origins: tuple[tuple[int, str], ...] = ()
-    """What a generated Dockerfile is made of: from which of its lines on which file stands in it."""
+    """The sources of a generated Dockerfile: the first line of each part, and the file that it comes from."""
     repository: ImageReference
-    """Where its image goes in the chain registry; without a tag."""
+    """The repository of its image in the chain registry, without a tag."""
     tag: str
-    """Its readable tag there."""
+    """The readable tag of its image."""
     parent: str = "BASE_IMAGE"
-    """The image input that its result stands on: what its size is measured against. Empty: it stands on nothing."""
+    """The image input that its result builds on and against which its size is measured. Empty: none."""
 
     @property
     def reference(self) -> ImageReference:
-        """Its readable name in the chain registry."""
+        """The readable name of its image in the chain registry."""
         return self.repository.with_tag(self.tag)
 
     @property
     def family(self) -> str:
-        """What it is called whatever the run's TAG: the newest record of a step is found by it."""
+        """The step's name, independent of the run's TAG: the newest record of a step is found by it."""
         return f"{self.option}-{self.name}-{self.platform.name}"
 
     @property
     def needs(self) -> tuple[StepId, ...]:
-        """The steps whose images it is built from."""
+        """The steps whose images this step is built from."""
         return tuple(image.source for image in self.images if isinstance(image.source, str))
 
     def image(self, name: str) -> ImageInput:
-        """The image input of that name; `KeyError` where there is none."""
+        """Return the image input with a name. Errors: `KeyError` if there is none."""
         for candidate in self.images:
             if candidate.name == name:
                 return candidate
@@ -176,7 +176,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class Chain(Struct, frozen=True, kw_only=True):
-    """An option on one platform: its steps in order, and the stages that end it."""
+    """An option on one platform: its steps in order, and its final stages."""
 
     option: str
     platform: Platform
@@ -185,59 +185,59 @@ class Chain(Struct, frozen=True, kw_only=True):
     minimize: Step | None = None
     production: Step | None = None
     stage_args: tuple[BuildArg, ...] = ()
-    """What the option itself asks of the stages, as it was written."""
+    """The stage arguments of the option itself, as written."""
     asks: tuple[Ask, ...] = ()
-    """What holds for the stages: the asks of the options below, and this one's."""
+    """The requests to the stages that apply: those of the options below, and this option's."""
     result_tag: str = ""
-    """The tag of the result, in the chain registry, the local store and REPO's own registry."""
+    """The tag of the result in the chain registry, the local store and REPO's own registry."""
     named: bool = False
-    """Whether the result gets its names although no production stage ends the chain."""
+    """True if the result is tagged even without a production stage."""
     repo: ImageReference | None = None
-    """What its result is called in the local store and where it is pushed to, where that is not the graph's REPO."""
+    """Repository of the result in the local store and for pushes, if it differs from the graph's REPO."""
     released_to: ImageReference | None = None
-    """The repository of the chain registry that its names are given in, where that is not the result's own."""
+    """Repository of the chain registry in which the result is tagged, if it differs from the result's own."""
     aliases: tuple[str, ...] = ()
-    """More tags of the index. Once they exist they never move."""
+    """Additional tags of the index. They never move once they exist."""
     also: tuple[str, ...] = ()
-    """More tags of the index, and of the result in the local store, that move with it."""
+    """Additional tags of the index, and of the result in the local store, that move with it."""
     alias_label: str = ""
-    """The label by which an image says which alias it has had: one that stands gets no second one (see `PostBuildLabel`)."""
+    """The label that records an image's alias: an image with an existing alias gets no second one (see `PostBuildLabel`)."""
     local_tag: str | None = ""
-    """Its tag in the local store, where that is not the result's; None: it is not put there."""
+    """The tag in the local store, if it differs from the result's. None: do not load the result."""
 
     @property
     def has_names(self) -> bool:
-        """Whether its result is given names: index, aliases, the local store's, REPO's own."""
+        """True if the result is tagged: index, aliases, local store, REPO's own registry."""
         return self.named or self.production is not None
 
     @property
     def home(self) -> ImageReference:
-        """The repository of the chain registry in which its names are given."""
+        """The repository of the chain registry in which the result is tagged."""
         return self.released_to or self.result.repository
 
     @property
     def release(self) -> ImageReference:
-        """The result's name for its platform, in the chain registry."""
+        """The platform-specific name of the result in the chain registry."""
         return self.home.with_tag(self.result_tag)
 
     @property
     def index(self) -> ImageReference:
-        """The name of the index over the platforms: the result's tag without the platform."""
+        """The name of the multi-platform index: the result's tag without the platform."""
         return self.home.with_tag(self.index_tag)
 
     @property
     def index_tag(self) -> str:
-        """The index's tag."""
+        """The tag of the index."""
         return self.result_tag.removesuffix(f"-{self.platform.name}")
 
     @property
     def all_steps(self) -> tuple[Step, ...]:
-        """The steps, then the stages."""
+        """All steps, followed by the stages."""
         return (*self.steps, *(stage for stage in (self.minimize, self.production) if stage))
 
     @property
     def last(self) -> Step:
-        """The step whose image is the chain's result before it is minimised."""
+        """The step whose image is the chain's result before it is minimized."""
         return self.steps[-1]
 
     @property
@@ -247,15 +247,15 @@ class Chain(Struct, frozen=True, kw_only=True):
 
 
 class Graph(Struct, frozen=True, kw_only=True):
-    """All chains of a run. Steps stand after everything that they need."""
+    """All chains of a run. Every step comes after the steps that it needs."""
 
     repo: ImageReference
-    """REPO as the user typed it: where results are published and how they are called in the local store."""
+    """REPO as typed: where results are published, and their name in the local store."""
     chains: tuple[Chain, ...]
     together: bool = False
-    """Whether nothing gets a name (index, alias, local name, push) before every chain has succeeded."""
+    """True if nothing is tagged or pushed (index, alias, local name) before all chains succeed."""
     exact: bool = False
-    """Whether nothing but this run's results is pushed: not what an index of the chain registry names besides."""
+    """True if only this run's results are pushed, without the other images of an index in the chain registry."""
 
     def __iter__(self) -> Iterator[Step]:
         for chain in self.chains:
@@ -263,12 +263,12 @@ class Graph(Struct, frozen=True, kw_only=True):
 
     @property
     def by_id(self) -> Mapping[StepId, Step]:
-        """Every step under its id."""
+        """Every step by its id."""
         return {step.id: step for step in self}
 
     @property
     def external_images(self) -> tuple[ImageInput, ...]:
-        """Every image that must be there already, once per reference and platform, in the order of first use."""
+        """Every image that must already exist, once per reference and platform, in order of first use."""
         seen: dict[tuple[str, str], ImageInput] = {}
         for step in self:
             for image in step.images:
@@ -278,7 +278,7 @@ class Graph(Struct, frozen=True, kw_only=True):
 
 
 def dependents(graph: Iterable[Step], failed: Iterable[StepId]) -> frozenset[StepId]:
-    """Every step that needs one of `failed`, directly or not. `graph` is in order."""
+    """Return every step that needs one of `failed`, directly or indirectly. `graph` is in order."""
     hit = set(failed)
     for step in graph:
         if hit.intersection(step.needs):
@@ -287,10 +287,10 @@ def dependents(graph: Iterable[Step], failed: Iterable[StepId]) -> frozenset[Ste
 
 
 class ChangeTolerance(Struct, frozen=True, kw_only=True):
-    """What is no reason to build a step that the registry has, and the `flag` that said so.
+    """Changes that do not cause a rebuild of a step that the registry has, and the `flag` that allows them.
 
-    `outside`: that an image which nobody builds here has moved; `own`: changes of its Dockerfile, args and files. Other
-    content of a step that it stands on always is a reason.
+    `outside`: an image that this run does not build has moved; `own`: changes of the step's Dockerfile, args and files.
+    Different content of a parent step always causes a rebuild.
     """
 
     outside: bool = False

@@ -1,7 +1,7 @@
-"""Names of images and platforms, parsed once at the edge; past it, only these value objects travel.
+"""References to images and platforms, parsed once at the edge of the program into value objects.
 
-The grammar is that of the distribution project's `reference` package: `[registry/]repository[:tag][@digest]`, where the
-first component is a registry only if it holds a dot or a colon or is `localhost`.
+The grammar is that of the distribution project's `reference` package: `[registry/]repository[:tag][@digest]`. The first
+component is a registry only if it contains a dot or a colon, or is `localhost`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chainbuild.values import replace
 
 DOCKER_HUB: Final = "docker.io"
 RECORDS_REPOSITORY: Final = "chainbuild-records"
-"""The repository of a chain registry that has a copy of every record, whatever REPO it was made for."""
+"""The repository of a chain registry that has a copy of every record, independent of REPO."""
 
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]+)?")
@@ -33,7 +33,9 @@ class Digest(Struct, frozen=True, order=True):
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.value):
-            raise WrongUseError(f"{self.value!r} is not a digest", hint="A digest is sha256: and 64 hex digits.")
+            raise WrongUseError(
+                f"{self.value!r} is not a digest", hint="A digest is sha256: followed by 64 hex digits."
+            )
 
     @property
     def algorithm(self) -> str:
@@ -42,12 +44,12 @@ class Digest(Struct, frozen=True, order=True):
 
     @property
     def hex(self) -> str:
-        """The hex digits alone."""
+        """The hex digits."""
         return self.value.partition(":")[2]
 
     @property
     def short(self) -> str:
-        """The first 12 hex digits: for people."""
+        """The first 12 hex digits, for display."""
         return self.hex[:12]
 
     def __str__(self) -> str:
@@ -55,7 +57,7 @@ class Digest(Struct, frozen=True, order=True):
 
 
 class ImageReference(Struct, frozen=True, order=True):
-    """A full name of an image. `registry` and `repository` are normal forms (`docker.io`, `library/debian`)."""
+    """An image reference. `registry` and `repository` are normalized (`docker.io`, `library/debian`)."""
 
     registry: str
     repository: str
@@ -64,10 +66,7 @@ class ImageReference(Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> ImageReference:
-        """Read a reference as Docker does.
-
-        Errors: `WrongUseError` that says which part is wrong.
-        """
+        """Parse a reference as Docker does. Errors: `WrongUseError`, which says which part is wrong."""
         rest, at, digest_text = text.partition("@")
         digest = Digest(digest_text) if at else None
         tag: str | None = None
@@ -77,7 +76,7 @@ class ImageReference(Struct, frozen=True, order=True):
             if not _TAG.fullmatch(tag):
                 raise WrongUseError(
                     f"{text!r}: {tag!r} is not a tag",
-                    hint="A tag has letters, digits, '_', '.', '-' (128 at most) and starts with none of '.' and '-'.",
+                    hint="A tag has up to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'.",
                 )
         first, slash, remainder = rest.partition("/")
         if slash and _is_host(first):
@@ -88,7 +87,8 @@ class ImageReference(Struct, frozen=True, order=True):
             registry = DOCKER_HUB
         if not _HOST.fullmatch(registry):
             raise WrongUseError(
-                f"{text!r}: {registry!r} is not a registry's host", hint="As in ghcr.io or localhost:5000."
+                f"{text!r}: {registry!r} is not a registry host",
+                hint="Write the host as in ghcr.io or localhost:5000.",
             )
         check_repository(repository, whole=text)
         if registry == DOCKER_HUB and "/" not in repository:
@@ -102,7 +102,7 @@ class ImageReference(Struct, frozen=True, order=True):
 
     @property
     def familiar_name(self) -> str:
-        """The name as people type it: without `docker.io/` and `library/`, where it still means the same then."""
+        """The name without `docker.io/` and `library/`, unless that would change its meaning."""
         if self.registry != DOCKER_HUB:
             return self.name
         first, _, rest = self.repository.partition("/")
@@ -112,29 +112,29 @@ class ImageReference(Struct, frozen=True, order=True):
 
     @property
     def is_scratch(self) -> bool:
-        """Whether it is `scratch`, the empty image: builders know it, no registry has it (Dockerfile reference, FROM)."""
+        """True for `scratch`, the empty image, which builders know but no registry has (Dockerfile reference, FROM)."""
         return self == SCRATCH
 
     @property
     def tag_or_latest(self) -> str:
-        """The tag, `latest` where none is written."""
+        """The tag, or `latest` if there is none."""
         return self.tag or "latest"
 
     @property
     def pinned(self) -> str:
-        """`registry/repository@digest`: what a builder is given. Needs a digest."""
+        """`registry/repository@digest`, the form passed to a builder. Errors: `ValueError` without a digest."""
         if self.digest is None:
             raise ValueError(f"{self} has no digest")
         return f"{self.name}@{self.digest}"
 
     def with_tag(self, tag: str) -> ImageReference:
-        """The same repository under another tag."""
+        """Return the reference with another tag and no digest. Errors: `WrongUseError`."""
         if not _TAG.fullmatch(tag):
-            raise WrongUseError(f"{tag!r} is not a tag", hint="Letters, digits, '_', '.', '-'; 128 characters at most.")
+            raise WrongUseError(f"{tag!r} is not a tag", hint="A tag has up to 128 letters, digits, '_', '.' and '-'.")
         return replace(self, tag=tag, digest=None)
 
     def with_digest(self, digest: Digest) -> ImageReference:
-        """The same repository (and tag), fixed to one content."""
+        """Return the reference, pinned to a digest."""
         return replace(self, digest=digest)
 
     def __str__(self) -> str:
@@ -150,23 +150,23 @@ SCRATCH: Final = ImageReference(DOCKER_HUB, "library/scratch")
 
 
 def _is_host(first: str) -> bool:
-    """Whether the first component of a name is a registry's host, in Docker's reading."""
+    """Return True if Docker reads the first component of a name as a registry host."""
     return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def check_repository(path: str, *, whole: str = "") -> None:
-    """Raise `WrongUseError` unless `path` is a repository's name in the distribution spec's grammar."""
+    """Check a repository name against the grammar of the distribution spec. Errors: `WrongUseError`."""
     if _REPOSITORY.fullmatch(path) and len(path) <= 255:
         return
-    said = f"{whole!r}: " if whole and whole != path else ""
-    hint = "Lower-case letters, digits, and single '.', '_', '-' between them; parts are divided by '/'."
+    prefix = f"{whole!r}: " if whole and whole != path else ""
+    hint = "Use lower-case letters and digits, single '.', '_' or '-' between them, and '/' between the parts."
     if path.lower() != path and _REPOSITORY.fullmatch(path.lower()):
-        hint = f"Repositories are lower case: {path.lower()!r}."
-    raise WrongUseError(f"{said}{path!r} is not a repository's name", hint=hint)
+        hint = f"Repository names are lower case: {path.lower()!r}."
+    raise WrongUseError(f"{prefix}{path!r} is not a repository name", hint=hint)
 
 
 class Platform(Struct, frozen=True, order=True):
-    """A platform: `name` is the user's spelling (in tags and args files), the rest the OCI form."""
+    """A platform. `name` is the user's spelling (in tags and args files), the other fields are the OCI form."""
 
     name: str
     os: str
@@ -175,24 +175,24 @@ class Platform(Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read any usual spelling: `amd64`, `x86_64`, `aarch64`, `arm64`, `linux/arm64/v8`, …
+        """Parse any common spelling: `amd64`, `x86_64`, `aarch64`, `arm64`, `linux/arm64/v8`, …
 
-        Errors: `WrongUseError` with the nearest known spelling.
+        Errors: `WrongUseError`, with the nearest known spelling.
         """
         spelled = text.strip().lower()
         short = spelled.removeprefix("linux/")
-        known = _SPELLINGS.get(short)
-        if known is None:
+        key = _SPELLINGS.get(short)
+        if key is None:
             hint = perhaps_you_meant(short, _SPELLINGS)
-            hint += "Known: " + ", ".join(sorted(cls.known_names())) + "."
+            hint += "Known platforms: " + ", ".join(sorted(cls.known_names())) + "."
             raise WrongUseError(f"unknown platform {text!r}", hint=hint)
-        architecture, variant = known
-        family = _FAMILIES[known]
+        architecture, variant = key
+        family = _FAMILIES[key]
         return cls(short if "/" not in spelled else family[0], "linux", architecture, variant)
 
     @classmethod
     def from_oci(cls, os: str, architecture: str, variant: str = "") -> Platform:
-        """The platform of a manifest or image config, under the spelling that this project prefers."""
+        """Return the platform of a manifest or image config, in the project's preferred spelling."""
         if architecture == "arm64" and variant == "v8":
             variant = ""
         family = _FAMILIES.get((architecture, variant))
@@ -200,28 +200,28 @@ class Platform(Struct, frozen=True, order=True):
 
     @classmethod
     def of_this_machine(cls) -> Platform:
-        """The platform that Linux containers have on this machine without emulation."""
-        here = cls.parse(_machine.machine() or "amd64")
-        return cls.from_oci(here.os, here.architecture, here.variant)
+        """Return the platform on which Linux containers run natively on this machine."""
+        native = cls.parse(_machine.machine() or "amd64")
+        return cls.from_oci(native.os, native.architecture, native.variant)
 
     @classmethod
     def known_names(cls) -> tuple[str, ...]:
-        """The preferred spelling of every platform that is known."""
+        """Return the preferred spelling of every known platform."""
         return tuple(group[0] for group in _FAMILIES.values())
 
     @property
     def oci(self) -> str:
-        """`os/architecture[/variant]`, as builders take it."""
+        """`os/architecture[/variant]`, the form that builders take."""
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """Every spelling under which an args file of this platform may be found, the user's own first."""
+        """Every spelling that an args file of this platform may have in its name, the user's own first."""
         family = _FAMILIES.get((self.architecture, self.variant), ())
         return (self.name, *(other for other in family if other != self.name))
 
     def same_as(self, other: Platform) -> bool:
-        """Whether both mean the same machine, however they are spelled."""
+        """Return True if both are the same platform, independent of the spelling."""
         return self.oci == other.oci
 
     def __str__(self) -> str:
@@ -250,35 +250,35 @@ _SPELLINGS: Final = {spelling: key for key, group in _FAMILIES.items() for spell
 
 
 class ChainRegistry(Struct, frozen=True):
-    """Where steps hand images to each other: a host, and a path below which everything goes (`ghcr.io/org`)."""
+    """The registry through which steps exchange images: a host, and a path prefix of all repositories (`ghcr.io/org`)."""
 
     host: str
     prefix: str = ""
 
     @classmethod
     def parse(cls, text: str) -> ChainRegistry:
-        """Read `host[:port][/path]`. Errors: `WrongUseError`."""
+        """Parse `host[:port][/path]`. Errors: `WrongUseError`."""
         host, _, prefix = text.rstrip("/").partition("/")
         if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
             whole = f"{text!r}: " if prefix else ""
             raise WrongUseError(
-                f"{whole}{host!r} is not a registry's host", hint="As in localhost:5000 or ghcr.io/org."
+                f"{whole}{host!r} is not a registry host", hint="Write it as in localhost:5000 or ghcr.io/org."
             )
         if prefix:
             check_repository(prefix, whole=text)
         return cls(host, prefix)
 
     def holds(self, reference: ImageReference) -> bool:
-        """Whether a reference names an image of this registry."""
+        """Return True if a reference names an image of this registry."""
         return reference.registry == self.host
 
     @property
     def records(self) -> ImageReference:
-        """The repository of the copies of all records."""
+        """The repository with the copies of all records."""
         return ImageReference(self.host, f"{self.prefix}/{RECORDS_REPOSITORY}" if self.prefix else RECORDS_REPOSITORY)
 
     def place(self, name: ImageReference) -> ImageReference:
-        """Where images of the repository `name` go here; a registry in the name becomes a part of the path."""
+        """Return the repository in this registry for images of `name`; a registry in `name` becomes part of the path."""
         if self.holds(name):
             return ImageReference(name.registry, name.repository)
         path = name.familiar_name.replace(":", "-").lower()

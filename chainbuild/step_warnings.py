@@ -1,7 +1,7 @@
-"""What is doubtful about a step's result although it is fit for its name: warnings of the minimize stage and of the proofs.
+"""Warnings of a step: doubtful findings of the minimize stage and the proofs that do not make the result unfit.
 
-They are shown while a run goes on and at its end, and are kept in the step's record: what is reused is as doubtful as it
-was. `--strict` makes them errors.
+They are shown during a run and at its end, and stored in the step's record, so that a reused step shows them again.
+`--strict` turns them into errors.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 KEPT: Final = 100
-"""How many warnings a record holds. The report that is attached to a minimized image has all of its stage."""
+"""Maximum number of warnings in a record. The report attached to a minimized image has all of its stage."""
 SHOWN: Final = 5
-"""How many warnings of a step are shown; `chainbuild inspect` shows all that the record holds."""
+"""Maximum number of warnings shown for a step. `chainbuild inspect` shows all warnings of the record."""
 OF_TESTS: Final = "trace"
-"""The kind of those that the traced proof gives, which are about tests as they were."""
+"""The kind of the warnings of the traced proof, which depend on the tests at that time."""
 _LONGEST: Final = 400
 _LONGEST_FIX: Final = 4000
 
 
 class StepWarning(Struct, frozen=True, kw_only=True):
-    """One warning: `kind` is a word for programs, `text` a line for people, without what to do (`fix`).
+    """One warning: `kind` is a word for programs, `text` a line for people, and `fix` what to do.
 
-    `path` and `package` say what it is about: a file or folder of an image, and the package that owns it (as in reports of
-    the minimize stage, `deb:tini:amd64`). Empty if that is not known.
+    `path` and `package` are the subject: a file or folder of an image, and the package that owns it (as in reports of the
+    minimize stage, `deb:tini:amd64`). Empty if unknown.
     """
 
     text: str
@@ -39,51 +39,51 @@ class StepWarning(Struct, frozen=True, kw_only=True):
         return f"{self.text} ({self.fix})" if self.fix else self.text
 
     def as_json(self) -> dict[str, str]:
-        """Return it as an object; every field is always there."""
-        # A line that is cut would be another one.
+        """Return the warning as an object that always has every field."""
+        # A truncated command would be a different command.
         whole = self.fix if len(self.fix) <= _LONGEST_FIX else ""
         return {name: text[:_LONGEST] for name, text in asdict(self).items()} | {"fix": whole}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> StepWarning:
-        """Read such an object; fields that are missing are empty. Errors: `ValueError` if it is something else."""
+        """Read such an object; missing fields are empty. Errors: `ValueError` if it is not a warning."""
         try:
-            found = {name: document.get(name, "") for name in ("text", "kind", "path", "package", "fix")}
+            fields = {name: document.get(name, "") for name in ("text", "kind", "path", "package", "fix")}
         except AttributeError as error:
             raise ValueError(f"not a warning: {str(document)[:80]!r}") from error
-        if not all(isinstance(text, str) for text in found.values()):
+        if not all(isinstance(text, str) for text in fields.values()):
             raise ValueError(f"not a warning: {str(document)[:80]!r}")
-        return cls(**found)
+        return cls(**fields)
 
 
 class WarningList(Struct, frozen=True, kw_only=True):
-    """The warnings of a step: the first ones, and how many there are in all."""
+    """The warnings of a step: the first ones, and their total number."""
 
     first: tuple[StepWarning, ...] = ()
     total: int = 0
 
     @classmethod
     def of(cls, warnings: Iterable[StepWarning]) -> WarningList:
-        """Return the warnings, each once, cut to what a record holds."""
-        each = tuple(dict.fromkeys(warnings))
-        return cls(first=tuple(StepWarning(**one.as_json()) for one in each[:KEPT]), total=len(each))
+        """Return the warnings without duplicates, truncated to what a record holds."""
+        unique = tuple(dict.fromkeys(warnings))
+        return cls(first=tuple(StepWarning(**warning.as_json()) for warning in unique[:KEPT]), total=len(unique))
 
     def with_kind(self, kind: str, warnings: Iterable[StepWarning]) -> WarningList:
-        """Return them with other warnings of a kind, as a proof gives that was made anew."""
-        others = tuple(one for one in self.first if one.kind != kind)
-        found = WarningList.of((*others, *warnings))
-        return WarningList(first=found.first, total=found.total + self.total - len(self.first))
+        """Return the list with all warnings of a kind replaced, for a proof that was repeated."""
+        others = tuple(warning for warning in self.first if warning.kind != kind)
+        merged = WarningList.of((*others, *warnings))
+        return WarningList(first=merged.first, total=merged.total + self.total - len(self.first))
 
     def __bool__(self) -> bool:
         return self.total > 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that records and events hold."""
-        return {"total": self.total, "first": [one.as_json() for one in self.first]}
+        return {"total": self.total, "first": [warning.as_json() for warning in self.first]}
 
     @classmethod
     def read(cls, document: object) -> WarningList:
-        """Read such an object; None is no warnings. Errors: `ValueError` if it is something else."""
+        """Read such an object; None means no warnings. Errors: `ValueError` if it is not a list of warnings."""
         if document is None:
             return cls()
         try:
@@ -99,7 +99,7 @@ class WarningList(Struct, frozen=True, kw_only=True):
 
 
 def read_report_warnings(document: Mapping[str, Any]) -> tuple[StepWarning, ...]:
-    """Return the warnings of a minimize stage's report; earlier forms have lines of text. Errors: `ValueError`."""
+    """Return the warnings of a minimize report, which are plain lines in older reports. Errors: `ValueError`."""
     try:
         rows = document.get("warnings", ())
         return tuple(StepWarning(text=row) if isinstance(row, str) else StepWarning.read(row) for row in rows)

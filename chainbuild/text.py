@@ -1,10 +1,7 @@
-"""Numbers and foreign text as people read them: sizes, durations, digests, output of builds, similar words.
+"""Format numbers and foreign text for display: sizes, durations, digests, build output, similar names.
 
-Numbers and foreign text as people read them: sizes, durations, digests, what a build printed, words nearly typed.
-
-Sizes are decimal with three digits, as docker prints them. Everything here is pure.
-
-Durations as people type them: `4h30m`, `7d`, `90s`, `1.5h`.
+Pure functions. Sizes are decimal with three digits, as docker prints them. Durations are read as people type them: `4h30m`,
+`7d`, `90s`, `1.5h`.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ _ESCAPE_SEQUENCE: Final = re.compile(
     r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
     r"|\x1b[ -/]*[0-Z\\^-~]"  # character sets, resets, saved cursors
 )
-# What is left after that may still move the cursor, turn the direction of writing, or not be writable at all.
+# What remains may still move the cursor, change the writing direction, or not be encodable.
 _HARMFUL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -63,8 +60,8 @@ _GOING_ON: Final = {
 
 
 def size(count: float) -> str:
-    """A number of bytes: `0 B`, `999 B`, `81.2 MB`, `912 MB`, `1.05 GB`."""
-    # Records and manifests come from elsewhere: a number in them may be none.
+    """Format a number of bytes: `0 B`, `999 B`, `81.2 MB`, `912 MB`, `1.05 GB`."""
+    # Numbers in foreign records and manifests may not be finite.
     if not math.isfinite(count):
         return "unknown size"
     value, unit = float(max(count, 0)), 0
@@ -74,7 +71,7 @@ def size(count: float) -> str:
 
 
 def _three_digits(value: float) -> str:
-    """Three significant digits without trailing zeros; `1000` for everything that needs the next unit."""
+    """Format with three significant digits, without trailing zeros; `1000` if the next unit is needed."""
     if value >= 999.5:
         return "1000"
     decimals = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
@@ -83,7 +80,7 @@ def _three_digits(value: float) -> str:
 
 
 def binary_size(count: int) -> str:
-    """A number of bytes as limits are written: `64 KiB`, `8 MiB`, `8,191 bytes` if it is no round number."""
+    """Format a number of bytes as limits are written: `64 KiB`, `8 MiB`, or `8,191 bytes` if it is not a round number."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if count and not count % (1 << power):
             return f"{count >> power:,} {unit}"
@@ -91,7 +88,7 @@ def binary_size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time that passed: `0.4s`, `3.2s`, `42s`, `4m07s`, `1h02m`."""
+    """Format an elapsed time: `0.4s`, `3.2s`, `42s`, `4m07s`, `1h02m`."""
     if not math.isfinite(seconds):
         return "unknown time"
     seconds = max(seconds, 0.0)
@@ -107,7 +104,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time, in seconds since the epoch, as `2025-03-01 12:30 UTC`; `an unknown time` if it is none."""
+    """Format seconds since the epoch as `2025-03-01 12:30 UTC`, or `an unknown time` if they are invalid."""
     try:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):
@@ -115,18 +112,18 @@ def moment(seconds: float) -> str:
 
 
 def plural(count: int, word: str, many: str = "") -> str:
-    """`1 step`, `3 steps`; `many` for words that do not take an s (`2 libraries`)."""
+    """Format a count: `1 step`, `3 steps`; `many` is an irregular plural (`2 libraries`)."""
     return f"{count} {word if count == 1 else many or word + 's'}"
 
 
 def perhaps_you_meant(word: str, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
-    """`Perhaps you meant 'stock'. `, with the space that parts it from what follows; empty where nothing known is near."""
+    """Return `Perhaps you meant 'stock'. ` with a trailing space, or an empty text if no known word is similar."""
     near = difflib.get_close_matches(word, sorted(known), n=1)
     return f"Perhaps you meant {shown(near[0])}. " if near else ""
 
 
 def share(part: int, whole: int) -> str:
-    """`9 %`; `under 1 %` for what is there but rounds to nothing; empty where `whole` is not known."""
+    """Format a share: `9 %`; `under 1 %` if it rounds to zero; empty if `whole` is unknown."""
     if whole <= 0:
         return ""
     percent = round(100 * part / whole)
@@ -134,23 +131,23 @@ def share(part: int, whole: int) -> str:
 
 
 def short_digest(digest: str) -> str:
-    """`sha256:0123456789ab` for `sha256:0123456789ab…`: enough for the eye, and docker takes it."""
+    """Return `sha256:0123456789ab` for `sha256:0123456789ab…`, a form that docker accepts."""
     algorithm, colon, value = digest.partition(":")
     return f"{algorithm}:{value[:12]}" if colon else digest[:12]
 
 
 def past(activity: str) -> str:
-    """What was done: `build` -> `built`."""
+    """Return the past participle: `build` -> `built`."""
     return _PAST.get(activity, activity)
 
 
 def going_on(activity: str) -> str:
-    """What is being done: `build` -> `building`."""
+    """Return the present participle: `build` -> `building`."""
     return _GOING_ON.get(activity, f"busy with {activity}" if activity else "busy")
 
 
 def visible(text: str) -> str:
-    """A line of a build as it may be shown: one line, no escape sequence, no control character, always encodable.
+    """Make a line of build output safe to show: one line, no escape sequence, no control character, always encodable.
 
     A progress bar that overwrites itself (with carriage returns or backspaces) becomes its last state.
     """
@@ -167,10 +164,10 @@ def visible(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Foreign text (a name, a path, a tag, a command line) as it may be shown: on one line, with nothing left out.
+    r"""Make foreign text (a name, a path, a tag, a command line) safe to show on one line, without dropping anything.
 
-    What is not printable is written as an escape (`\n`, `\x1b`, `\u202e`, `\xff` for a byte that is no text), so it
-    neither acts on the terminal nor hides.
+    Unprintable characters become escapes (`\n`, `\x1b`, `\u202e`, `\xff` for a byte that is not text), so they can
+    neither act on the terminal nor hide.
     """
     return text if text.isprintable() else "".join(map(_escape, text))
 
@@ -185,15 +182,15 @@ def _escape(letter: str) -> str:
 
 
 def visible_lines(text: str) -> list[str]:
-    """A text of several lines (a message, a hint) with each of them fit to be shown, and nothing left out."""
+    """Split a text (a message, a hint) into lines that are safe to show, without dropping anything."""
     return [escaped(line.rstrip().expandtabs(8)) for line in text.split("\n")]
 
 
 def inert(text: str) -> str:
-    """Text that acts on no terminal: what could is escaped, and every other letter stays.
+    """Escape everything in a text that could act on a terminal, and keep every other character.
 
-    It is the last guard before a terminal. What comes from elsewhere is made fit to be read before that, by `escaped` or
-    (lines that a build prints) `visible`.
+    This is the last guard before a terminal. Foreign text is made readable earlier, by `escaped` or (build output) by
+    `visible`.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -215,7 +212,7 @@ def _without_backspaces(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal a text takes (East Asian wide letters two, combining marks none)."""
+    """Return the number of terminal columns of a text (wide East Asian characters: two, combining marks: none)."""
     if text.isascii():
         return len(text)
     return sum(_letter_cells(letter) for letter in text)
@@ -228,7 +225,7 @@ def _letter_cells(letter: str) -> int:
 
 
 def clip(text: str, width: int, *, ellipsis: str = "…") -> str:
-    """The text in at most `width` columns; what is cut off at its end becomes the ellipsis."""
+    """Shorten a text to at most `width` columns, ending in the ellipsis."""
     if cells(text) <= width:
         return text
     if width <= len(ellipsis):
@@ -246,11 +243,11 @@ _PART = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[wdhms])")
 
 
 def parse_duration(text: str) -> float:
-    """The seconds. Errors: `WrongUseError`."""
+    """Parse a duration into seconds. Errors: `WrongUseError`."""
     parts = list(_PART.finditer(text.strip().lower()))
     units = [part["unit"] for part in parts]
     whole = "".join(part[0] for part in parts) == text.strip().lower()
     falling = units == sorted(set(units), key="wdhms".index)
     if not parts or not whole or not falling:
-        raise WrongUseError(f"{text!r} is not a duration", hint="As in 4h30m, 90m, 45s, 7d.")
+        raise WrongUseError(f"{text!r} is not a duration", hint="Write it as in 4h30m, 90m, 45s, 7d.")
     return sum(float(part["count"]) * _UNITS[part["unit"]] for part in parts)

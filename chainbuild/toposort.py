@@ -1,4 +1,4 @@
-"""An order in which everything comes after what it stands on, and a circle where there is none. Pure."""
+"""Topological order of a dependency graph, and its cycles. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 
 def topological_order(below: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Kahn's order of the keys; what is free comes in the order of names, so that a tree has one order.
+    """Return the keys in Kahn's order; ties are broken by name, so that the order is unique.
 
-    `below` has for each name those that it stands on; names that are no keys do not count. What is in a circle, and what
-    stands on one, is left out.
+    `below` maps each name to its dependencies; dependencies that are not keys are ignored. Names in a cycle, and names that
+    depend on one, are left out.
     """
     real = {name: {base for base in bases if base in below} for name, bases in below.items()}
     waits = {name: len(bases) for name, bases in real.items()}
@@ -32,9 +32,9 @@ def topological_order(below: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
 
 
 def find_cycle(below: Mapping[str, Iterable[str]], order: Collection[str]) -> tuple[str, ...]:
-    """One circle, spelled out with its first name again at the end; `order` is what `topological_order` gave of the same.
+    """Return one cycle, with its first name repeated at the end, or an empty tuple if there is none.
 
-    Empty where there is none.
+    `order` is the result of `topological_order` for the same graph.
     """
     done = frozenset(order)
     left = {
@@ -48,6 +48,6 @@ def find_cycle(below: Mapping[str, Iterable[str]], order: Collection[str]) -> tu
     name = min(left)
     while name not in path:
         path.append(name)
-        # What is left waits for something that is left: the way never ends before it meets itself.
+        # Each remaining name depends on a remaining name, so the walk must meet itself.
         name = min(left[name])
     return (*path[path.index(name) :], name)

@@ -1,7 +1,7 @@
 """Copies of values with some fields changed.
 
-`msgspec.structs.replace` takes any name and any type. Here the type checker sees `dataclasses.replace`, for which it
-knows the fields of every `Struct` and checks what is given.
+`msgspec.structs.replace` accepts any name and any type. Here the type checker sees `dataclasses.replace` instead, for which
+it knows the fields of every `Struct` and checks the arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ else:
     from msgspec import Struct, structs
 
     def replace(value: Any, /, **changes: Any) -> Any:
-        """Return a copy of a struct or dataclass with these fields. Errors: `TypeError` for a field that it does not have."""
+        """Return a copy of a struct or dataclass with fields changed. Errors: `TypeError` for an unknown field."""
         change = structs.replace if isinstance(value, Struct) else dataclasses.replace
         return change(value, **changes)
 

@@ -1,4 +1,4 @@
-"""The command line: flags in, exit code out. `chainbuild PLATFORM …` is `chainbuild build PLATFORM …`."""
+"""The command line: arguments in, exit code out. `chainbuild PLATFORM …` is `chainbuild build PLATFORM …`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from chainbuild.errors import ExitCode
 
 
 def main() -> None:
-    """Run the command. Every error is told in one place, and ends in its exit code."""
+    """Run the command. Every error is reported in one place and ends in its exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command with these arguments; gives the exit code."""
+    """Run the command with `arguments` and return the exit code."""
     try:
         from chainbuild.cli.app import COMMANDS, app, with_default_command
         from chainbuild.cli.completion import say_build
@@ -25,11 +25,11 @@ def run(arguments: list[str]) -> int:
         say_build(os.environ, COMMANDS)
         result = app(args=with_default_command(arguments), prog_name="chainbuild", standalone_mode=False)
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
-        return _told(error, as_json="--json" in arguments)
+        return _report(error, as_json="--json" in arguments)
     return int(result or 0)
 
 
-def _told(error: BaseException, *, as_json: bool) -> int:
+def _report(error: BaseException, *, as_json: bool) -> int:
     from typer import Abort, Exit
 
     if isinstance(error, SystemExit):
@@ -41,12 +41,12 @@ def _told(error: BaseException, *, as_json: bool) -> int:
 
     if isinstance(error, Abort):
         error = KeyboardInterrupt()
-    # What typer raises for a wrong word or flag has its text in this method; the class's home moved between its versions.
+    # The class that typer raises for a wrong argument moved between its versions; its text is always in this method.
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "chainbuild"
-        # What a number in a range is called by a library is not what people call it.
+        # typer calls the type of a ranged number "integer range".
         message = format_message().replace("is not a valid integer range", "is not a whole number")
         error = WrongUseError(message, hint=f"See {path} --help.")
     return int(show_error(error, out=stdout(), err=stderr(), as_json=as_json))

@@ -1,7 +1,9 @@
-"""The commands, put together."""
+"""The application: every command, its group in the help, and its example."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +34,8 @@ from chainbuild.cli.commands import (
 )
 from chainbuild.cli.commands import image_types as types
 from chainbuild.cli.commands import images as inventory
-from chainbuild.cli.commands import test as retrial
+from chainbuild.cli.commands import test as retest
+from chainbuild.cli.examples import ending
 from chainbuild.cli.flags import with_registry_flags
 from chainbuild.errors import WrongUseError
 from chainbuild.project.location import find_project
@@ -40,11 +43,11 @@ from chainbuild.references import Platform
 from chainbuild.text import perhaps_you_meant
 
 GROUPS: dict[str, tuple[str, ...]] = {}
-"""The commands by what they are for, as `--help` lists them."""
+"""The names of the commands by the heading under which `--help` lists them."""
 
 
 class _Grouped(TyperGroup):
-    """Lists the commands by groups, each in one line."""
+    """List the commands in groups, one line each."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         for heading, names in GROUPS.items():
@@ -55,16 +58,16 @@ class _Grouped(TyperGroup):
 app = typer.Typer(
     name="chainbuild",
     cls=_Grouped,
-    help="Chains of Dockerfiles become slim, proven production images; nothing is built twice.",
-    epilog="chainbuild amd64 chainbuild/atom build-base debian:bookworm-slim stock debian:bookworm-slim",
+    help="Build slim, tested production images from chains of Dockerfiles. Nothing is built twice.",
+    epilog=ending("chainbuild"),
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"chainbuild {chainbuild.__version__}")
         raise typer.Exit
 
@@ -78,66 +81,71 @@ def _root(
     pass
 
 
-def _put(name: str, what: Callable[..., int] | typer.Typer, said: str) -> str:
+def _first_sentence(function: Callable[..., int]) -> str:
+    return re.split(r"[.:;](?:\s|$)", inspect.getdoc(function) or "", maxsplit=1)[0] + "."
+
+
+def _put(name: str, what: Callable[..., int] | typer.Typer, summary: str) -> str:
+    """Add a command, or a group of commands, to the application; return its name."""
     if isinstance(what, typer.Typer):
         for command in what.registered_commands:
             if command.callback is not None:
+                command.short_help = _first_sentence(command.callback)
+                command.epilog = ending(f"{name} {command.name or command.callback.__name__}")
                 command.callback = with_registry_flags(command.callback)
-        app.add_typer(what, name=name, short_help=said)
+        app.add_typer(what, name=name, short_help=summary, epilog=ending(name))
     else:
-        app.command(name, short_help=said)(with_registry_flags(what))
+        app.command(name, short_help=summary, epilog=ending(name))(with_registry_flags(what))
     return name
 
 
 GROUPS.update(
     {
         "Make images": (
-            _put(
-                "build", build.build, "A chain and the slim production image that it ends in; the word may be left out."
-            ),
-            _put("plan", build.plan, "What build with the same words would do, and why."),
-            _put("layer", layer.layer, "A folder with a plain Dockerfile, on a base of one's own."),
-            _put("science", science.app, "Trees of science and compatibility layers."),
-            _put("types", types.app, "Image types: TYPE/SYSTEM folders, published by visibility."),
-            _put("init", init.init, "Write a chainbuild.yaml from what is in the folder."),
+            _put("build", build.build, "Build a chain and its slim production image (the default command)."),
+            _put("plan", build.plan, "Show what build would do, and why."),
+            _put("layer", layer.layer, "Build a folder with a plain Dockerfile on any base image."),
+            _put("science", science.app, "Build trees of science and compatibility layers."),
+            _put("types", types.app, "Build image types (TYPE/SYSTEM folders) and publish them by visibility."),
+            _put("init", init.init, "Write a chainbuild.yaml for this folder."),
         ),
         "Look at images": (
-            _put("why", why.why, "Why a step would be built: what differs from its last record."),
-            _put("images", inventory.images, "What the chain registry holds."),
-            _put("inspect", inventory.inspect, "How an image was made, step by step."),
-            _put("diff", diff.diff, "What changed between two images: packages, files, size, configuration, steps."),
-            _put("shell", shell.shell, "A shell in an image, as yourself, in this folder."),
-            _put("minimize", minimize.app, "What a slim image is made of, why, and what was left out."),
-            _put("sbom", sbom.sbom, "An image's bill of materials, as SPDX."),
+            _put("why", why.why, "Explain why a step would be built: what differs from its last record."),
+            _put("images", inventory.images, "List the images of the chain registry."),
+            _put("inspect", inventory.inspect, "Show how an image was made, step by step."),
+            _put("diff", diff.diff, "Compare two images: packages, files, size, configuration, steps."),
+            _put("shell", shell.shell, "Start a shell in an image, in the current folder."),
+            _put("minimize", minimize.app, "Explain what a slim image contains and what was removed."),
+            _put("sbom", sbom.sbom, "Print the bill of materials of an image (SPDX)."),
         ),
-        "Prove images": (
-            _put("verify", verify.verify, "Check that every ELF file of an image has its libraries."),
-            _put("test", retrial.again, "Run the tests of built images again."),
+        "Check images": (
+            _put("verify", verify.verify, "Check libraries, symbol versions and configuration of an image."),
+            _put("test", retest.again, "Run the tests of built images again."),
         ),
         "Release images": (
-            _put("release", release.app, "Plans of releases: reviewed, applied by digest, rolled back."),
-            _put("singularity", singularity.app, "Images as SIF files, made and published."),
+            _put("release", release.app, "Plan a release, review it, apply it by digest, roll it back."),
+            _put("singularity", singularity.app, "Convert images to SIF files and publish them."),
         ),
-        "Machines": (
-            _put("doctor", doctor.doctor, "What this machine and its builders lack."),
-            _put("registry", registry.app, "The chain registry: up, down, status, ls, gc."),
-            _put("records", records.app, "Records of other registries, and of earlier versions."),
-            _put("trust", trust.app, "Whose records count."),
-            _put("bootstrap", bootstrap.bootstrap, "A base image from the distribution's packages."),
-            _put("ci", ci.ci, "Print a CI workflow for the tree."),
+        "Set up": (
+            _put("doctor", doctor.doctor, "Check this machine and its builders."),
+            _put("registry", registry.app, "Manage the chain registry: up, down, status, ls, gc."),
+            _put("records", records.app, "Copy records between registries, or sign older ones."),
+            _put("trust", trust.app, "Manage the keys whose records are trusted."),
+            _put("bootstrap", bootstrap.bootstrap, "Make a base image from the packages of a distribution."),
+            _put("ci", ci.ci, "Print a CI workflow for this tree."),
         ),
     }
 )
 COMMANDS = frozenset(name for names in GROUPS.values() for name in names)
-_WORDS = 6
-"""PLATFORM REPO TAG BASE OPTION PRODUCTION: with as many words, a first one that is wrong is a wrong platform."""
+_BUILD_ARGUMENTS = 6
+"""PLATFORM REPO TAG BASE OPTION PRODUCTION. With that many arguments, an unknown first one is a wrong platform."""
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 
 def with_default_command(arguments: list[str]) -> list[str]:
-    """The arguments with `build` put in front where no command is named: `chainbuild amd64 …`, or nothing in a project.
+    """Return the arguments, with `build` in front if they name no command: `chainbuild amd64 …`, or none in a project.
 
-    Errors: `WrongUseError` where the first word is neither a command nor a platform, with the nearest command.
+    Errors: `WrongUseError`, with the nearest command, if the first argument is neither a command nor a platform.
     """
     if not arguments:
         return ["build"] if find_project(Path.cwd()) else ["--help"]
@@ -145,11 +153,14 @@ def with_default_command(arguments: list[str]) -> list[str]:
     if first in COMMANDS or first in _OWN_FLAGS:
         return arguments
     if first.startswith("-"):
-        named = next((word for word in arguments if word in COMMANDS), None)
+        named = next((text for text in arguments if text in COMMANDS), None)
         if named and named != "build":
-            raise WrongUseError(f"the command comes first: chainbuild {named} …", hint=f"Move {first} behind {named}.")
+            raise WrongUseError(
+                f"{first} must come after the command: chainbuild {named} {first} …",
+                hint=f"Move {first} behind {named}.",
+            )
         return ["build", *arguments]
-    if len(arguments) < _WORDS and not _is_platform(first):
+    if len(arguments) < _BUILD_ARGUMENTS and not _is_platform(first):
         hint = perhaps_you_meant(first, COMMANDS)
         raise WrongUseError(f"{first!r} is neither a command nor a platform", hint=f"{hint}See chainbuild --help.")
     return ["build", *arguments]
@@ -157,6 +168,6 @@ def with_default_command(arguments: list[str]) -> list[str]:
 
 def _is_platform(text: str) -> bool:
     try:
-        return all(Platform.parse(word) for word in text.split(","))
+        return all(Platform.parse(name) for name in text.split(","))
     except WrongUseError:
         return False

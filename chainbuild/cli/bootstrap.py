@@ -1,4 +1,4 @@
-"""`bootstrap` as the command does it: parsed, made, and told where the images are."""
+"""`chainbuild bootstrap`: parse the arguments, make the images, and print where they are."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ def make_base(
     registry: str | None,
     port: int,
 ) -> int:
-    """Make a base image; gives the exit code."""
+    """Make a base image and return the exit code."""
     settings = settings_from(root=root, registry=registry, port=port)
     collector = ProblemCollector()
-    reference = collector.parse("IMAGE", ImageReference.parse, image, ImageReference("docker.io", "library/debian"))
-    own = Platform.of_this_machine()
-    platforms = parse_platforms(platform, collector) if platform else (own,)
+    fallback = ImageReference("docker.io", "library/debian")
+    reference = collector.parse("IMAGE", ImageReference.parse, image, fallback)
+    native = Platform.of_this_machine()
+    platforms = parse_platforms(platform, collector) if platform else (native,)
     if collector.problems:
         raise WrongUseError(collector.problems)
     with open_quietly(settings, json=False) as session:
-        made = bootstrap(
+        images = bootstrap(
             reference,
             platforms,
             records=session.records,
@@ -51,10 +52,10 @@ def make_base(
         )
     stdout().write(
         [
-            f"{one.registry_name} for {one.platform}: {size(one.size)}, "
-            + (f"made in {duration(one.seconds)}" if one.made else "there already")
-            + (f"; local as {one.local_name}" if one.local_name else "")
-            for one in made
+            f"{image.registry_name} for {image.platform}: {size(image.size)}, "
+            + (f"made in {duration(image.seconds)}" if image.made else "already exists")
+            + (f"; local as {image.local_name}" if image.local_name else "")
+            for image in images
         ]
     )
     return 0

@@ -1,6 +1,7 @@
-"""What a shell offers on TAB: platforms, options, tags, steps, images. From the tree and the last run in it; asks no registry.
+"""Completions for the shell: platforms, options, tags, steps, images.
 
-Nothing here may fail or write: a line that is being typed is no place for messages.
+They come from the tree and the last run in it; no registry is contacted. Nothing here may fail or print, because the
+user is still typing the line.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Offers = Callable[[typer.Context, str], list[str]]
 
 
 def say_build(environ: MutableMapping[str, str], commands: Iterable[str]) -> None:
-    """Put the command that is left out into the line that is being completed: `chainbuild am…` means `chainbuild build am…`.
+    """Insert the omitted command `build` into the line to complete: `chainbuild am…` means `chainbuild build am…`.
 
-    The line is in the variables of typer's completion scripts: as one string (bash's with a word a line), and for bash the
-    number of the cursor's word beside it.
+    typer's completion scripts pass the line in environment variables: as one string (for bash one argument per line), and
+    for bash also the index of the argument under the cursor.
     """
     name = next((name for name in (_BASH, _OTHERS) if name in environ), "")
     if _VARIABLE not in environ or not name:
@@ -35,11 +36,11 @@ def say_build(environ: MutableMapping[str, str], commands: Iterable[str]) -> Non
     if line is None:
         return
     program, gap, rest = line.groups()
-    words = rest.split()
-    first = words[0] if words else ""
-    finished = len(words) > 1 or rest[-1:].isspace()
-    known = first in commands if finished else any(command.startswith(first) for command in commands)
-    if first and not known and not first.startswith("-"):
+    arguments = rest.split()
+    first = arguments[0] if arguments else ""
+    finished = len(arguments) > 1 or rest[-1:].isspace()
+    is_command = first in commands if finished else any(command.startswith(first) for command in commands)
+    if first and not is_command and not first.startswith("-"):
         environ[name] = f"{program}{gap}build{gap}{rest}"
         if name == _BASH and environ.get("COMP_CWORD", "").isdigit():
             environ["COMP_CWORD"] = str(int(environ["COMP_CWORD"]) + 1)
@@ -49,14 +50,14 @@ def _quiet(offers: Offers) -> Offers:
     def offered(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
             return [text for text in offers(ctx, incomplete) if text.startswith(incomplete)]
-        except Exception:  # noqa: BLE001  # whatever it is, the command itself will say it
+        except Exception:  # noqa: BLE001  # the command itself reports what is wrong
             return []
 
     return offered
 
 
 def _listed(names: Iterable[str], incomplete: str) -> list[str]:
-    """Names behind what is already there of a list with commas."""
+    """Return the names that are not yet in a comma-separated list, each appended to that list."""
     before, comma, _ = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in names if name not in before.split(",")]
 
@@ -73,7 +74,7 @@ def _last(ctx: typer.Context) -> RunOptions:
 
 @_quiet
 def platforms(_: typer.Context, incomplete: str) -> list[str]:
-    """Platforms, behind those that are already in the list."""
+    """Return the platforms that can be appended to the list."""
     from chainbuild.references import Platform
 
     return _listed(Platform.known_names(), incomplete)
@@ -81,20 +82,20 @@ def platforms(_: typer.Context, incomplete: str) -> list[str]:
 
 @_quiet
 def options(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The tree's folders with numbered Dockerfiles, behind those that are already in the list."""
+    """Return the tree's folders with numbered Dockerfiles that can be appended to the list."""
     from chainbuild.operations.init import look
 
     return _listed(look(_root(ctx)).options, incomplete)
 
 
 def last(field: str) -> Offers:
-    """The last run's REPO, TAG, BASE or PRODUCTION."""
+    """Return a completion for the last run's REPO, TAG, BASE or PRODUCTION."""
     return _quiet(lambda ctx, _: [str(getattr(_last(ctx), field))])
 
 
 @_quiet
 def steps(ctx: typer.Context, _: str) -> list[str]:
-    """The steps of the last run here, or of the project's: by name, and by id where several have the name."""
+    """Return the steps of the last run here, or of the project: by name, or by id if several have the same name."""
     from collections import Counter
 
     graph = _graph(ctx)
@@ -104,7 +105,10 @@ def steps(ctx: typer.Context, _: str) -> list[str]:
 
 @_quiet
 def numbers(ctx: typer.Context, _: str) -> list[str]:
-    """The numbers of the tree's steps (a flag without its value hides the words before it: which option is not known)."""
+    """Return the numbers of all steps of the tree.
+
+    Which option is meant is unknown: click hides the arguments before a flag that has no value yet.
+    """
     from chainbuild.operations.init import look
 
     root = _root(ctx)
@@ -114,7 +118,7 @@ def numbers(ctx: typer.Context, _: str) -> list[str]:
 
 @_quiet
 def images(ctx: typer.Context, _: str) -> list[str]:
-    """The results of the last run here, and the images of the project's layers."""
+    """Return the results of the last run here, and the images of the project's layers."""
     return sorted({str(chain.release) for chain in _graph(ctx).chains})
 
 

@@ -1,4 +1,4 @@
-"""The flags that several commands share: one name, one meaning, everywhere."""
+"""The flags that several commands share. A flag has the same name and the same meaning in all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PlatformArgument = Annotated[
     typer.Argument(
         metavar="PLATFORM",
         autocompletion=completion.platforms,
-        help="amd64, aarch64, …; several with commas.",
+        help="Platforms to build for, comma-separated: amd64, aarch64, …",
         show_default=False,
     ),
 ]
@@ -30,7 +30,7 @@ RepoArgument = Annotated[
     typer.Argument(
         metavar="REPO",
         autocompletion=completion.last("repo"),
-        help="Repository of all images, as chainbuild/atom.",
+        help="Repository of every image, for example chainbuild/atom.",
         show_default=False,
     ),
 ]
@@ -39,7 +39,7 @@ TagArgument = Annotated[
     typer.Argument(
         metavar="TAG",
         autocompletion=completion.last("tag"),
-        help="How their tags begin, as build-base.",
+        help="Tag prefix of every image, for example build-base.",
         show_default=False,
     ),
 ]
@@ -48,7 +48,7 @@ BaseArgument = Annotated[
     typer.Argument(
         metavar="BASE",
         autocompletion=completion.last("base"),
-        help="Image that the first step stands on.",
+        help="Base image of the first step.",
         show_default=False,
     ),
 ]
@@ -57,7 +57,7 @@ OptionArgument = Annotated[
     typer.Argument(
         metavar="OPTION",
         autocompletion=completion.options,
-        help="Folder of numbered Dockerfiles; several with commas, on top of each other.",
+        help="Folders of numbered Dockerfiles, comma-separated; each builds on the one before it.",
         show_default=False,
     ),
 ]
@@ -66,49 +66,80 @@ ProductionArgument = Annotated[
     typer.Argument(
         metavar="PRODUCTION",
         autocompletion=completion.last("production"),
-        help="Image that the slim production image stands on.",
+        help="Base image of the slim production image.",
         show_default=False,
     ),
 ]
 
 Root = Annotated[
     Path,
-    typer.Option("--root", "-C", help="The folder around the options.", file_okay=False, show_default="this folder"),
+    typer.Option(
+        "--root",
+        "-C",
+        metavar="DIR",
+        help="Run as if started in this folder, which has the options (default: the current folder).",
+        file_okay=False,
+        show_default=False,
+    ),
 ]
 Context = Annotated[
-    Path | None, typer.Option("--context", help="What COPY and ADD see instead of the folder around the options.")
+    Path | None,
+    typer.Option(
+        "--context", metavar="DIR", help="Build context of COPY and ADD (default: the folder that has the options)."
+    ),
 ]
 BuildArgs = Annotated[
-    list[str] | None, typer.Option("--build-arg", metavar="KEY=VALUE", help="For every Dockerfile that declares KEY.")
+    list[str] | None,
+    typer.Option(
+        "--build-arg",
+        metavar="KEY=VALUE",
+        help="Set a build argument in every Dockerfile that declares KEY. Can be repeated.",
+    ),
 ]
 BuildContexts = Annotated[
     list[str] | None,
     typer.Option(
-        "--build-context", metavar="NAME=PLACE", help="A named context: a folder, docker-image://, https://, …"
+        "--build-context",
+        metavar="NAME=SOURCE",
+        help="Add a named build context: a folder, docker-image://, https://, … Can be repeated.",
     ),
 ]
 Secrets = Annotated[
     list[str] | None,
-    typer.Option("--secret", metavar="id=NAME,…", help="A BuildKit secret (src=FILE or env=VARIABLE)."),
+    typer.Option(
+        "--secret",
+        metavar="id=NAME,…",
+        help="Pass a BuildKit secret (src=FILE or env=VARIABLE). Can be repeated.",
+    ),
 ]
 Builders = Annotated[
     list[str] | None,
-    typer.Option("--builder", metavar="[PLATFORM=]NAME", help="The buildx builder, for all platforms or for one."),
+    typer.Option(
+        "--builder",
+        metavar="[PLATFORM=]NAME",
+        help="Use this buildx builder, for all platforms or for one (default: the current builder). Can be repeated.",
+    ),
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Let the builder use none of its cache.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Build without the builder's cache.")]
 Registry = Annotated[
     str | None,
     typer.Option(
         "--registry",
         metavar="HOST[/PATH]",
         envvar="CHAINBUILD_REGISTRY",
-        help="The chain registry; without it one is run on localhost while it is needed.",
+        help="Registry for steps and records (default: a temporary one on localhost:5000).",
     ),
 ]
 Port = Annotated[
     int,
     typer.Option(
-        "--registry-port", envvar="CHAINBUILD_REGISTRY_PORT", min=1, max=65535, help="The managed registry's port."
+        "--registry-port",
+        metavar="PORT",
+        envvar="CHAINBUILD_REGISTRY_PORT",
+        min=1,
+        max=65535,
+        help="Port of the managed registry (default: 5000).",
+        show_default=False,
     ),
 ]
 RegistryData = Annotated[
@@ -118,8 +149,8 @@ RegistryData = Annotated[
         metavar="DIR",
         envvar="CHAINBUILD_REGISTRY_DATA",
         file_okay=False,
-        help="Keep the managed registry's data in DIR.",
-        show_default="~/.local/share/chainbuild/registry",
+        help="Folder of the managed registry's data (default: ~/.local/share/chainbuild/registry).",
+        show_default=False,
     ),
 ]
 RegistryCompose = Annotated[
@@ -129,66 +160,80 @@ RegistryCompose = Annotated[
         metavar="FILE",
         envvar="CHAINBUILD_REGISTRY_COMPOSE",
         dir_okay=False,
-        help="Start the managed registry from this compose file.",
-        show_default="the one that comes with chainbuild",
+        help="Compose file that starts the managed registry (default: the one that comes with chainbuild).",
+        show_default=False,
     ),
 ]
 PortOrProject = Annotated[
     int | None,
     typer.Option(
         "--registry-port",
+        metavar="PORT",
         envvar="CHAINBUILD_REGISTRY_PORT",
         min=1,
         max=65535,
-        help="The managed registry's port.",
-        show_default="5000",
+        help="Port of the managed registry (default: 5000).",
+        show_default=False,
     ),
 ]
-"""None where it was not typed, so that chainbuild.yaml's counts."""
-Refresh = Annotated[bool, typer.Option("--refresh", help="Build again what did not change, too.")]
+"""As `Port`, but None if not typed, so that the value in chainbuild.yaml applies."""
+Refresh = Annotated[bool, typer.Option("--refresh", help="Rebuild every step even if nothing changed.")]
 RefreshAfter = Annotated[
-    str | None, typer.Option("--refresh-after", metavar="7d", help="Build again what is older than that.")
+    str | None,
+    typer.Option("--refresh-after", metavar="7d", help="Rebuild steps that were built longer ago than this."),
 ]
 ReplaceIndex = Annotated[
-    bool, typer.Option("--replace-index", help="Let the index lose platforms that this run does not build.")
+    bool,
+    typer.Option("--replace-index", help="Allow platforms that this run does not build to be dropped from the index."),
 ]
 FailIfStaleIndex = Annotated[
     bool,
     typer.Option(
         "--fail-if-stale-index",
-        help="Exit with 9, and leave the index alone, if it would keep an image that this tree does not give.",
+        help="Exit with code 9 and leave the index unchanged if it would keep an image that this tree does not produce.",
     ),
 ]
 Platforms = Annotated[
     str,
     typer.Option(
-        "--platform", autocompletion=completion.platforms, help="Several with commas; this machine's where not given."
+        "--platform",
+        metavar="PLATFORM",
+        autocompletion=completion.platforms,
+        help="Platforms to build for, comma-separated (default: this machine's).",
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Builds at once; one for each platform where not given.")
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of parallel builds (default: one per platform)."),
 ]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", "-k", help="After a failure, finish all that does not depend on it.")
+    bool, typer.Option("--keep-going", "-k", help="After a failure, finish every step that does not depend on it.")
 ]
 Deadline = Annotated[
     str | None,
-    typer.Option("--deadline", metavar="4h30m", help="Start nothing that will not fit; the next run goes on."),
+    typer.Option(
+        "--deadline",
+        metavar="4h30m",
+        help="Start no step that would not finish within this time; the next run continues.",
+    ),
 ]
 FailIfBuild = Annotated[
-    bool, typer.Option("--fail-if-build", help="With a plan: exit with 6 where something would be built.")
+    bool, typer.Option("--fail-if-build", help="Exit with code 6 if a step would be built (with plan or --dry-run).")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")]
-NoLoad = Annotated[bool, typer.Option("--no-load", help="Leave the local image store alone.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv even more.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, without doing it.")]
+NoLoad = Annotated[bool, typer.Option("--no-load", help="Do not load results into the local image store.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows even more.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines even on a terminal.")]
 OnePlatform = Annotated[
     str | None,
     typer.Option(
         "--platform",
+        metavar="PLATFORM",
         autocompletion=completion.platforms,
-        help="Which of its platforms; this machine's where not given.",
+        help="Platform of the image (default: this machine's).",
     ),
 ]
 
@@ -198,7 +243,7 @@ _MANY: Final = {
     "build_contexts": "build_context",
     "secrets": "secret",
 }
-"""What a run calls the flags that may be given again."""
+"""The repeatable flags: the name that a request has for each, and the parameter of the command."""
 _ALIKE: Final = (
     "root",
     "context",
@@ -215,9 +260,10 @@ _ALIKE: Final = (
 
 
 def with_registry_flags(command: Callable[..., int]) -> Callable[..., int]:
-    """Return the command with --registry-data and --registry-compose, if it has --registry-port.
+    """Return `command` with --registry-data and --registry-compose added if it has --registry-port.
 
-    They hold for the whole process: the command itself does not see them (`session.managed_registry` does).
+    Both apply to the whole process through the environment; the command itself does not receive them
+    (`session.managed_registry` reads them).
     """
     if "registry_port" not in inspect.signature(command).parameters:
         return command
@@ -240,20 +286,20 @@ def with_registry_flags(command: Callable[..., int]) -> Callable[..., int]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
         for name, kind in more.items()
     ]
-    known = list(signature.parameters.values())
-    place = next(index for index, parameter in enumerate(known) if parameter.name == "registry_port") + 1
-    parameters = [*known[:place], *flags, *known[place:]]
+    own = list(signature.parameters.values())
+    place = next(index for index, parameter in enumerate(own) if parameter.name == "registry_port") + 1
+    parameters = [*own[:place], *flags, *own[place:]]
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapped
 
 
 def words_of(typed: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """What a run is told of a command's parameters, both by their names: the flags above that it has, and `more`."""
+    """Return the fields of a request from the parameters of a command: the shared flags that it has, and `more`."""
     lists = {name: tuple(typed[flag] or ()) for name, flag in _MANY.items() if flag in typed}
     return {name: typed[name] for name in (*_ALIKE, *more) if name in typed} | lists
 
 
 def mode_of(*, json: bool, plain: bool) -> Mode:
-    """What `--json` and `--plain` mean for the view of a run."""
+    """Return the view that `--json` and `--plain` ask for."""
     return "json" if json else "plain" if plain else "auto"

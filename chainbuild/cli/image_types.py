@@ -1,4 +1,4 @@
-"""The commands of `chainbuild types` as they are done: the same views, logs and errors as every run."""
+"""Run the commands of `chainbuild types`, with the same views, logs and errors as every run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainbuild.ui import Mode, stderr, stdout
 
 
 def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> int:
-    """List what there is."""
+    """List the image types."""
     from chainbuild.ui.image_types import show_types, types_as_json
 
     if as_json:
@@ -25,7 +25,7 @@ def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> in
 
 
 def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
-    """Say what would be built."""
+    """Show what would be built."""
     _warn(request, quiet=as_json)
     with prepared(request) as (layout, run), open_quietly(run.settings, json=as_json) as session:
         planned = plan_run(run.graph, session, run.options)
@@ -34,40 +34,42 @@ def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fai
 
 
 def create_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int) -> int:
-    """Build."""
+    """Build images."""
     _warn(request, quiet=mode == "json")
     with prepared(request) as (_, run):
         return run_build(run, mode=mode, verbosity=verbosity)
 
 
 def update_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
-    """Pull what is published as it would be built, and build the rest."""
+    """Pull the images that are published up to date, and build the rest."""
     _warn(request, quiet=mode == "json")
     with prepared(request) as (whole, _):
         with open_quietly(request.settings, json=mode == "json") as session:
-            found = renewed(request, whole, session, pull=not dry_run)
+            update = renewed(request, whole, session, pull=not dry_run)
             if dry_run:
-                reasons = {step: f"published as {image.reference.name}" for step, image in found.published.items()}
-                _show(found.planned, found.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons)
+                reasons = {step: f"published as {image.reference.name}" for step, image in update.published.items()}
+                _show(
+                    update.planned, update.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons
+                )
         if mode != "json" and not dry_run:
             stderr().write(
                 [
-                    f"{found.layout.images[one.step.id].id} for {one.step.platform}: {one.reason}"
-                    for one in found.planned.plan.builds
+                    f"{update.layout.images[decision.step.id].id} for {decision.step.platform}: {decision.reason}"
+                    for decision in update.planned.plan.builds
                 ]
             )
         if mode != "json":
-            stderr().write([f"{name} was never created: chainbuild types create '{name}'" for name in found.never])
+            stderr().write([f"{name} was never created: run chainbuild types create '{name}'" for name in update.never])
         if dry_run:
             return int(ExitCode.DONE)
-        if not found.layout.graph.chains:
+        if not update.layout.graph.chains:
             stderr().write(["nothing to update"])
             return int(ExitCode.DONE)
-        return run_build(run_of(request, found.layout), mode=mode, verbosity=verbosity)
+        return run_build(run_of(request, update.layout), mode=mode, verbosity=verbosity)
 
 
 def publish_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
-    """Push what was created, as it is."""
+    """Push images exactly as they were created."""
     with prepared(request) as (layout, run):
         if not dry_run:
             return run_build(
@@ -95,7 +97,7 @@ def make_new(look: ImageTypesOverview, name: str, below: str, system: str, *, dr
         return 0
     for path in write_new(new):
         stdout().write([str(path)])
-    stderr().write([f"stands on {new.below.id}; edit its Dockerfile, then: chainbuild types create {new.name}"])
+    stderr().write([f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types create {new.name}"])
     return 0
 
 

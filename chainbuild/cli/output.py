@@ -1,9 +1,4 @@
-"""What commands print that are not runs: messages on stderr, and files that they write.
-
-How commands that are no runs tell what happens on the way: messages on stderr, nothing else.
-
-Files and folders that a command is asked to write.
-"""
+"""Output of commands that are not runs: messages on stderr, and the files and folders that they write."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ from chainbuild.host.folders import write_whole
 
 
 def say(event: Event) -> None:
-    """Tell a message."""
+    """Print a message event to stderr."""
     if isinstance(event, Message):
         from chainbuild.text import visible_lines
         from chainbuild.ui import stderr
@@ -29,33 +24,35 @@ def say(event: Event) -> None:
 
 
 def print_lines(*lines: str) -> None:
-    """Write lines of a result to stdout. Names from elsewhere in them are escaped by the caller (`wording.escaped`)."""
+    """Write lines of a result to stdout. The caller escapes foreign names in them (`text.escaped`)."""
     from chainbuild.ui import stdout
 
     stdout().write(lines)
 
 
 def say_nothing(_event: Event) -> None:
-    """For `--json`: stdout has the document, and stderr nothing."""
+    """Ignore an event. With `--json`, stdout has only the document and stderr nothing."""
 
 
 @contextmanager
 def open_quietly(settings: Settings, *, json: bool) -> Iterator[Session]:
-    """A session for a command that only looks."""
+    """Open a session for a command that builds nothing."""
     with open_session(settings, say_nothing if json else say) as session:
         yield session
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of `-o DIR`. Errors: `WrongUseError` where it cannot be made."""
+    """Create the folder of `-o DIR`. Errors: `WrongUseError` if it cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another with -o DIR.") from error
+        raise WrongUseError(
+            f"cannot create {folder}: {error.strerror}", hint="Choose another folder with -o DIR."
+        ) from error
 
 
 def own_folder(root: Path, *names: str) -> Path:
-    """Make a folder below `.chainbuild/` of a tree. Errors: `WrongUseError` if it cannot be made there."""
+    """Create a folder below `.chainbuild/` of a tree. Errors: `WrongUseError` if it cannot be created."""
     from chainbuild.host.folders import make_own_folder
 
     try:
@@ -65,8 +62,8 @@ def own_folder(root: Path, *names: str) -> Path:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all. Errors: `WrongUseError` where the place does not take it."""
+    """Write a file, whole or not at all. Errors: `WrongUseError` if it cannot be written."""
     try:
         write_whole(path, content)
     except OSError as error:
-        raise WrongUseError(f"{path} cannot be written: {error.strerror}", hint="Name another place.") from error
+        raise WrongUseError(f"cannot write {path}: {error.strerror}", hint="Choose another path.") from error

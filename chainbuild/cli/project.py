@@ -1,4 +1,4 @@
-"""Runs as the commands do them: six words, one layer, or a whole project; each planned or built, and told."""
+"""Plan or build what a command asks for: six arguments, one layer, or a whole project."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Show(Struct, frozen=True, kw_only=True):
-    """Whether something is done or only planned, and how it is shown."""
+    """How a run is shown, and whether it is only planned."""
 
     dry_run: bool = False
     json: bool = False
@@ -34,7 +34,7 @@ class Show(Struct, frozen=True, kw_only=True):
 
     @property
     def mode(self) -> Mode:
-        """The view of a run."""
+        """The view of the run."""
         return mode_of(json=self.json, plain=self.plain)
 
 
@@ -42,12 +42,12 @@ _SHOWN = ("dry_run", "json", "plain", "fail_if_build")
 
 
 def show_of(typed: Mapping[str, Any]) -> Show:
-    """How a run is shown, of a command's parameters by their names."""
+    """Return how a run is shown, from the parameters of a command by name."""
     return Show(verbosity=typed["verbose"], **{name: typed[name] for name in _SHOWN})
 
 
 def run_words(words: RunOptions, show: Show, *, tests: bool) -> int:
-    """Build or plan what six words say."""
+    """Build or plan what the six arguments describe."""
     from chainbuild.requests.last_run import save_last_run
     from chainbuild.requests.project_runs import without_tests
 
@@ -60,7 +60,7 @@ def run_words(words: RunOptions, show: Show, *, tests: bool) -> int:
 
 
 def run_project(folder: Path, typed: Typed, show: Show) -> int:
-    """Build or plan the project that a folder is in: its layers and options, then its science layers."""
+    """Build or plan the project that contains a folder: its layers and options, then its science layers."""
     from chainbuild.errors import ExitCode
     from chainbuild.project.schema import put_schema
     from chainbuild.requests.last_run import save_last_run
@@ -70,9 +70,9 @@ def run_project(folder: Path, typed: Typed, show: Show) -> int:
     if project is None:
         raise WrongUseError(
             "Missing arguments: PLATFORM REPO TAG BASE OPTION PRODUCTION",
-            hint=f"Give them, or say them in a {FILE_NAME}: chainbuild init writes one from what it finds here.",
+            hint=f"Give all six arguments, or describe the project in a {FILE_NAME}: chainbuild init writes one.",
         )
-    # Everything is read before anything is begun.
+    # Read everything before starting anything.
     run = read_run(project, typed) if project.options or project.layers else None
     science = _science(project, typed) if project.science else None
     if not show.dry_run:
@@ -124,27 +124,27 @@ def _run_science(request: ScienceRequest, show: Show) -> int:
 
 
 def load_project(folder: Path) -> Project | None:
-    """The project that a folder is in; None where it is in none. Errors: `WrongUseError` with all that is wrong with it."""
+    """Return the project that contains a folder, or None. Errors: `WrongUseError` with every problem of its file."""
     from chainbuild.execution.session import environment
     from chainbuild.project.reader import read_project
 
     if not folder.is_dir():
-        raise WrongUseError(f"--root: there is no folder {str(folder)!r}", hint="It is the folder of the project.")
+        raise WrongUseError(f"--root: no such folder: {str(folder)!r}", hint="Name the folder of the project.")
     path = find_project(folder)
     return read_project(path, environment()) if path else None
 
 
 def unsaid_run(folder: Path, typed: Typed) -> BuildRequest:
-    """The run that is meant where no words are given: the last one here; the project's, where that has layers.
+    """Return the run that a command without arguments means: the last one here, or the project's if it has layers.
 
-    Errors: `WrongUseError` where nothing was run here and there is no project.
+    Errors: `WrongUseError` if nothing was run here and there is no project.
     """
     from chainbuild.requests.last_run import load_last_run
     from chainbuild.requests.project_runs import read_run
 
     project = load_project(folder)
     if project is not None and project.layers:
-        # Such a run is not remembered as words: what is, is older.
+        # Runs of layers are not saved as the last run, so a saved run would be an older one.
         return read_run(project, typed).request
     try:
         return read_build_request(load_last_run(folder))
@@ -155,7 +155,7 @@ def unsaid_run(folder: Path, typed: Typed) -> BuildRequest:
 
 
 def run_layers(run: LayerRun, show: Show) -> int:
-    """Build or plan a run, after telling what its layers stand on."""
+    """Build or plan a run of layers, and report what they build on first."""
     return _run(run.request, show, run)
 
 
@@ -172,7 +172,7 @@ def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> i
             verbosity=show.verbosity,
             before=lambda session: tell_standings(session, standings, request.graph, session.emit),
         )
-    # Kept open while the plan has its own: the managed registry comes up once.
+    # Stays open around the plan's own session, so that the managed registry starts only once.
     with open_quietly(request.settings, json=show.json) if standings else nullcontext() as session:
         if session:
             tell_standings(session, standings, request.graph, say_nothing if show.json else say)

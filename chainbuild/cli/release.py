@@ -1,4 +1,4 @@
-"""What the commands of `chainbuild release` do: open what is needed, hand it on, tell what came of it."""
+"""Run the commands of `chainbuild release`: open what they need, call the release package, and show the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOVES_SCHEMA = "chainbuild.release-moves/1"
 
 
 class Where(Struct, frozen=True, kw_only=True):
-    """The flags that all of the commands have."""
+    """The flags that these commands share."""
 
     root: Path
     plan: Path | None
@@ -41,12 +41,12 @@ class Where(Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> Path:
-        """The plan's file."""
+        """The path of the plan file."""
         return self.root / (self.plan or FILE_NAME)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session with the chain registry."""
+        """Open a session with the chain registry."""
         with open_quietly(
             settings_from(root=self.root, registry=self.registry, port=self.port), json=self.json
         ) as session:
@@ -54,32 +54,30 @@ class Where(Struct, frozen=True, kw_only=True):
 
 
 def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], name: str, force: bool) -> int:
-    """`release create`."""
+    """Run `release create`."""
     from chainbuild.release.planning import built_images, chosen, each_its_own, planned, targets
     from chainbuild.release.writing import plan_text
 
     shown = shown_path(where.path)
     if where.path.exists() and not force:
-        hint = "chainbuild release update renews it; --force writes a new one over it."
-        raise WrongUseError([Problem(path=shown, message="there is a plan already", hint=hint)])
-    targets(to, ImageReference.parse("any/image:1"))  # what is wrong with them is told before anything is asked
+        hint = "Update it with chainbuild release update, or replace it with --force."
+        raise WrongUseError([Problem(path=shown, message="the plan already exists", hint=hint)])
+    targets(to, ImageReference.parse("any/image:1"))  # report wrong names before any registry is contacted
     with where.session() as session:
         names = chosen(built_images(session.records, patterns), patterns)
         if not names:
-            raise WrongUseError(
-                "nothing was built that could be released", hint="chainbuild images lists what is there."
-            )
-        gets = {one: targets(to, one) for one in names}
-        each_its_own(gets)
-        images = [planned(session.records, one, gets[one], session.emit) for one in names]
+            raise WrongUseError("no built image to release", hint="List the built images with chainbuild images.")
+        destinations = {image: targets(to, image) for image in names}
+        each_its_own(destinations)
+        images = [planned(session.records, image, destinations[image], session.emit) for image in names]
     raw = plan_text(name, images).encode("utf-8")
     plan = parse_plan(raw, where.path, shown)
     write_result(where.path, raw)
-    return _told(where, plan, f"{shown}: {plural(len(images), 'image')}")
+    return _show_result(where, plan, f"{shown}: {plural(len(images), 'image')}")
 
 
 def update_plan(where: Where, patterns: Sequence[str]) -> int:
-    """`release update`."""
+    """Run `release update`."""
     from chainbuild.release.planning import update
 
     before = read_plan(where.path)
@@ -88,34 +86,40 @@ def update_plan(where: Where, patterns: Sequence[str]) -> int:
         text = update(session.records, before, raw, patterns, session.emit)
     plan = parse_plan(text, where.path, before.shown)
     if text == raw:
-        return _told(where, plan, f"{plan.shown}: nothing is new")
+        return _show_result(where, plan, f"{plan.shown}: already up to date")
     if where.path.read_bytes() != raw:
         raise WrongUseError(
-            [Problem(path=plan.shown, message="it was edited meanwhile; nothing was changed", hint="Update it again.")]
+            [
+                Problem(
+                    path=plan.shown,
+                    message="the plan was edited while it was updated; nothing was changed",
+                    hint="Run chainbuild release update again.",
+                )
+            ]
         )
     write_result(where.path, text)
     old = {image.name: image.as_json() for image in before.images}
     new = [str(image.name) for image in plan.images if old.get(image.name) != image.as_json()]
-    return _told(where, plan, f"{plan.shown}: {', '.join(new)}")
+    return _show_result(where, plan, f"{plan.shown}: {', '.join(new)}")
 
 
-def _told(where: Where, plan: ReleasePlan, text: str) -> int:
+def _show_result(where: Where, plan: ReleasePlan, text: str) -> int:
     left = undecided(plan)
     if where.json:
         stdout().write_json(_document(plan, left))
     else:
-        more = f"; {plural(len(left), 'thing')} to decide: chainbuild release show" if left else ""
+        more = f"; {plural(len(left), 'open decision')}: see chainbuild release show" if left else ""
         stdout().write([text + more])
     return 0
 
 
 def _document(plan: ReleasePlan, left: Sequence[Problem]) -> dict[str, Any]:
-    rows = [{"path": one.path, "line": one.line, "message": one.message, "hint": one.hint} for one in left]
+    rows = [{"path": item.path, "line": item.line, "message": item.message, "hint": item.hint} for item in left]
     return {**plan.as_json(), "open": rows}
 
 
 def show_the_plan(where: Where, *, html: Path | None) -> int:
-    """`release show`."""
+    """Run `release show`."""
     plan = read_plan(where.path)
     left = undecided(plan)
     if html:
@@ -130,7 +134,7 @@ def show_the_plan(where: Where, *, html: Path | None) -> int:
 
 
 def publish_plan(where: Where, output: Path | None) -> int:
-    """`release publish`."""
+    """Run `release publish`."""
     plan = read_plan(where.path)
     left = undecided(plan)
     folder = output or own_folder(where.root, "releases", f"{where.path.stem}-page")
@@ -147,7 +151,7 @@ def publish_plan(where: Where, output: Path | None) -> int:
 
 
 def apply_plan(where: Where, *, dry_run: bool) -> int:
-    """`release apply`."""
+    """Run `release apply`."""
     from chainbuild.release.applying import begun_at, journal_path, move_names, open_journal, put_contents
     from chainbuild.release.promotions import prepare
 
@@ -164,7 +168,7 @@ def apply_plan(where: Where, *, dry_run: bool) -> int:
 
 
 def roll_back(where: Where, *, dry_run: bool) -> int:
-    """`release rollback`."""
+    """Run `release rollback`."""
     from chainbuild.release.applying import move_names, open_journal
     from chainbuild.release.promotions import prepare_return
 
@@ -174,7 +178,7 @@ def roll_back(where: Where, *, dry_run: bool) -> int:
         moves, stay = prepare_return(session.registries, plan)
         if stay:
             names = ", ".join(map(str, stay))
-            tell(Message(text=f"{names}: meant nothing before this plan, and {'stay' if len(stay) > 1 else 'stays'}"))
+            tell(Message(text=f"left unchanged, because they did not exist before this plan: {names}"))
         if not dry_run:
             with open_journal(plan, "rollback") as journal:
                 move_names(session.registries, moves, journal, session.emit)

@@ -1,4 +1,4 @@
-"""What `chainbuild test` was asked for, read; and its run, with the views, logs and exit codes of any run."""
+"""Run `chainbuild test`: read its arguments, and test with the views, logs and exit codes of every run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
 from chainbuild.values import replace
 
 _ANY_IMAGE = "debian"
-"""What a tree is read with where only the names of its images matter: neither BASE nor PRODUCTION is in them."""
+"""Stands for BASE and PRODUCTION when only the names of the images are needed: these contain neither."""
 _PORT: Final = 5000
-"""The managed registry's, unless another one is typed."""
+"""Default port of the managed registry."""
 
 
 class RetestOptions(Struct, frozen=True, kw_only=True):
-    """The command's words and flags as they were typed."""
+    """Arguments and flags of the command, as typed."""
 
     target: str
     words: tuple[str, ...] = ()
@@ -42,12 +42,12 @@ class RetestOptions(Struct, frozen=True, kw_only=True):
 
     @property
     def is_option(self) -> bool:
-        """Whether the target is a folder of the tree; a name with a tag is an image."""
+        """True if the target is a folder of the tree. A name with a tag is an image."""
         return ":" not in self.target and (self.root / self.target.split(",")[0].strip()).is_dir()
 
 
 class RetestRequest(Struct, frozen=True, kw_only=True):
-    """What is to be tested: a graph, or an image of a platform with a test of one's own (None: that of its step)."""
+    """What to test: a graph, or an image of a platform with an explicit test (None: the test of its step)."""
 
     settings: Settings
     graph: Graph | None = None
@@ -56,31 +56,31 @@ class RetestRequest(Struct, frozen=True, kw_only=True):
     test: Path | None = None
 
     def retrials(self, session: Session) -> tuple[Retest, ...]:
-        """The tests, each with its image. Errors: those of finding them."""
+        """Return the tests, each with its image. Errors: those of finding the images."""
         if self.graph is not None:
             return of_options(session, self.graph)
         if self.image is None or self.platform is None:
-            raise ValueError("nothing is wanted")
-        found = session.finder().find_result(self.image, self.platform)
-        return (of_image(session, found, self.platform, self.test),)
+            raise ValueError("neither a graph nor an image to test")
+        found_image = session.finder().find_result(self.image, self.platform)
+        return (of_image(session, found_image, self.platform, self.test),)
 
 
 def read_asked(asked: RetestOptions) -> RetestRequest:
-    """Read the words. Errors: `WrongUseError` with everything that is wrong with them and with the tree."""
+    """Read the arguments. Errors: `WrongUseError` with every problem of the arguments and the tree."""
     return _options(asked) if asked.is_option else _image(asked)
 
 
 def _options(asked: RetestOptions) -> RetestRequest:
     if asked.test:
-        raise WrongUseError("--with goes with an IMAGE", hint="Each step of an OPTION has its own test.")
+        raise WrongUseError("--with needs an IMAGE", hint="The steps of an OPTION have their own tests.")
     if len(asked.words) not in {0, 3}:
         raise WrongUseError(
-            "an OPTION takes either nothing or all of PLATFORM REPO TAG",
-            hint=f"As in chainbuild test {asked.target} amd64,aarch64 chainbuild/atom build-base.",
+            "an OPTION takes none or all of PLATFORM REPO TAG",
+            hint=f"For example: chainbuild test {asked.target} amd64,aarch64 chainbuild/atom build-base",
         )
     if asked.words:
         platform, repo, tag = asked.words
-        words = RunOptions(
+        options = RunOptions(
             platform=platform,
             repo=repo,
             tag=tag,
@@ -93,8 +93,8 @@ def _options(asked: RetestOptions) -> RetestRequest:
             builders=asked.builders,
         )
     else:
-        words = _like_the_last_run(asked)
-    request = read_build_request(replace(words, platform=asked.platform or words.platform))
+        options = _like_the_last_run(asked)
+    request = read_build_request(replace(options, platform=asked.platform or options.platform))
     return RetestRequest(settings=request.settings, graph=request.graph)
 
 
@@ -102,7 +102,7 @@ def _like_the_last_run(asked: RetestOptions) -> RunOptions:
     try:
         last = load_last_run(asked.root)
     except WrongUseError as error:
-        hint = f"Give the run's words: chainbuild test {asked.target} PLATFORM REPO TAG."
+        hint = f"Name the images: chainbuild test {asked.target} PLATFORM REPO TAG."
         raise WrongUseError(error.problems[0].message, hint=hint) from None
     return replace(
         last,
@@ -123,16 +123,16 @@ def _image(asked: RetestOptions) -> RetestRequest:
     settings = read_settings(
         collector, root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders
     )
-    nothing = ImageReference("docker.io", "library/debian")
+    fallback = ImageReference("docker.io", "library/debian")
     if asked.words:
         collector.add(
-            f"{asked.target!r} is no folder of the tree, and an IMAGE takes no more words",
+            f"{asked.target!r} is not a folder of the tree, and an IMAGE takes no further arguments",
             "See chainbuild test --help.",
         )
-    image = collector.parse("IMAGE", ImageReference.parse, asked.target, nothing)
+    image = collector.parse("IMAGE", ImageReference.parse, asked.target, fallback)
     platforms = parse_platforms(asked.platform, collector) if asked.platform else (Platform.of_this_machine(),)
     if len(platforms) > 1:
-        collector.add("an IMAGE is tested on one platform at a time", "Name one with --platform.")
+        collector.add("an IMAGE is tested on one platform at a time", "Name one platform with --platform.")
     if asked.test:
         collector.problems += read_image_test(asked.test)[1]
     if collector.problems:
@@ -141,15 +141,15 @@ def _image(asked: RetestOptions) -> RetestRequest:
 
 
 def run_again(asked: RetestOptions, *, mode: Mode, verbosity: int) -> int:
-    """Test; gives the exit code of the first failure, which is told when the views have ended."""
-    wanted = read_asked(asked)
-    folder = wanted.settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    """Run the tests and return the exit code of the first failure. Failures are shown after the views have ended."""
+    request = read_asked(asked)
+    folder = request.settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
     try:
-        with files, view, open_session(wanted.settings, tell(view.emit, files.emit)) as session:
-            retrials = wanted.retrials(session)
-            failures = run_retests(session, retrials, log_folder=folder, log_path=files.path_of)
-    except BaseException as error:  # noqa: BLE001  # told by the same words as a failed test
+        with files, view, open_session(request.settings, tell(view.emit, files.emit)) as session:
+            tests = request.retrials(session)
+            failures = run_retests(session, tests, log_folder=folder, log_path=files.path_of)
+    except BaseException as error:  # noqa: BLE001  # shown in the same way as a failed test
         return int(
             show_error(
                 error,
@@ -162,6 +162,6 @@ def run_again(asked: RetestOptions, *, mode: Mode, verbosity: int) -> int:
         )
     code = ExitCode.DONE
     for failure in failures.values():
-        told = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails())
-        code = code or told
+        shown = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails())
+        code = code or shown
     return int(code)

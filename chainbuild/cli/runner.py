@@ -1,4 +1,4 @@
-"""A run as the command does it: views and logs around the three lines, interrupts, and the error that ends it."""
+"""Run a build or a plan for a command, with views, logs, interrupts and the error that ends it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def run_build(
     before: Callable[[Session], None] = lambda _: None,
     after: Callable[[Session, RunOutcome], None] = lambda _session, _outcome: None,
 ) -> int:
-    """Build; gives the exit code of the first failure, which is told when the views have ended.
+    """Build, and return the exit code of the first failure. Failures are shown after the views have ended.
 
-    `before` and `after` are what a layout does around the run, while the chain registry is there.
+    `before` and `after` are called around the run, while the chain registry is available.
     """
     settings = request.settings
     folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
@@ -39,7 +39,7 @@ def run_build(
                 before(session)
                 outcome = build_run(request.graph, session, request.options, log_folder=folder, log_path=files.path_of)
                 after(session, outcome)
-    except BaseException as error:  # noqa: BLE001  # told by the same words as a step's failure
+    except BaseException as error:  # noqa: BLE001  # shown in the same way as a step's failure
         return int(
             show_error(
                 error,
@@ -51,24 +51,24 @@ def run_build(
             )
         )
     if files.trouble:
-        stderr().write([f"warning: the logs are not whole: {files.trouble}"])
-    return _told(outcome, mode, view.shown_tails())
+        stderr().write([f"warning: the logs are incomplete: {files.trouble}"])
+    return _show_end(outcome, mode, view.shown_tails())
 
 
-def _told(outcome: RunOutcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
+def _show_end(outcome: RunOutcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
     code = ExitCode.DONE
     for error in outcome.failures.values():
-        told = show_error(error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
-        code = code or told
+        error_code = show_error(error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
+        code = code or error_code
     if outcome.left and not code:
         left = ", ".join(outcome.left)
-        stderr().write([f"stopped before the deadline; the next run goes on with: {left}"])
+        stderr().write([f"stopped before the deadline; the next run continues with: {left}"])
         return int(ExitCode.DEADLINE)
     return int(code)
 
 
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
-    """Say what would be done."""
+    """Show what would be done, and return the exit code."""
     with open_session(request.settings, say_nothing if as_json else say) as session:
         planned = plan_run(request.graph, session, request.options)
         invocations = commands(planned, session)
@@ -83,8 +83,8 @@ def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_bu
             image=str(decision.step.reference),
             expected_seconds=decision.expected_seconds,
             command=invocations.get(decision.step.id),
-            inherited=tuple(one.told for one in arguments.get(decision.step.id, ()) if one.told),
-            arguments=tuple(f"{one.name}={one.value}" for one in arguments.get(decision.step.id, ())),
+            inherited=tuple(arg.told for arg in arguments.get(decision.step.id, ()) if arg.told),
+            arguments=tuple(f"{arg.name}={arg.value}" for arg in arguments.get(decision.step.id, ())),
         )
         for decision in planned.plan.decisions
     ]

@@ -1,4 +1,4 @@
-"""The commands of `chainbuild science` as they are done: the same views, logs and errors as every run."""
+"""Run the commands of `chainbuild science`, with the same views, logs and errors as every run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chainbuild.ui import Mode, stdout
 
 
 def plan_science(request: ScienceRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
-    """Say what would be done."""
+    """Show what would be done."""
     with prepared(request) as (layout, run):
         with open_quietly(run.settings, json=as_json) as session:
             check_releases(request, session)
@@ -30,7 +30,7 @@ def plan_science(request: ScienceRequest, *, as_json: bool, verbosity: int, fail
 
 
 def build_science(request: ScienceRequest, *, mode: Mode, verbosity: int) -> int:
-    """Build and release."""
+    """Build and release images."""
     with prepared(request) as (layout, run):
         return run_build(
             run,
@@ -42,17 +42,17 @@ def build_science(request: ScienceRequest, *, mode: Mode, verbosity: int) -> int
 
 
 def list_orphans(request: ScienceRequest, *, as_json: bool) -> int:
-    """List what gets no compat updates."""
+    """List the released versions that get no more compat updates."""
     with open_quietly(request.settings, json=as_json) as session:
-        found = orphans(request, session)
+        orphaned = orphans(request, session)
     if as_json:
         listed = [
-            {"image": str(one.place), "release": one.release, "heirs": list(one.heirs), "given_up": one.given_up}
-            for one in found
+            {"image": str(item.place), "release": item.release, "heirs": list(item.heirs), "given_up": item.given_up}
+            for item in orphaned
         ]
         stdout().write_json({"schema": "chainbuild.orphans/1", "orphans": listed})
     else:
         from chainbuild.ui.science import show_orphans
 
-        show_orphans(found, stdout())
+        show_orphans(orphaned, stdout())
     return 0

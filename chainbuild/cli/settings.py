@@ -1,4 +1,4 @@
-"""From flags to the settings that the core works with, for the commands that need no tree."""
+"""Settings from flags, for the commands that read no tree."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from chainbuild.project.location import find_project
 
 
 def settings_from(*, root: Path, registry: str | None, port: int, builders: Sequence[str] | None = None) -> Settings:
-    """The settings; in a project, those of its folder, wherever in it one stands.
+    """Return the settings. Inside a project, they are those of the project's folder.
 
-    Errors: `WrongUseError` with everything that is wrong with them.
+    Errors: `WrongUseError` with every problem of the flags.
     """
-    # Late: a command's --help needs neither the tree's reader nor the plan.
+    # Imported late, so that a command's --help loads neither the reader of trees nor the planner.
     from chainbuild.errors import WrongUseError
     from chainbuild.parsing.option_values import ProblemCollector
     from chainbuild.requests.build import read_settings

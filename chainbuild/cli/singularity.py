@@ -1,4 +1,4 @@
-"""`chainbuild singularity` as the commands do it: words read, views and logs around the run, its end told."""
+"""Run the commands of `chainbuild singularity`, with the views and logs of every run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from chainbuild.ui.terminal import Span
 
 
 class CreateOptions(Struct, frozen=True, kw_only=True):
-    """The words and flags of `create` as they were typed."""
+    """Arguments and flags of `create`, as typed."""
 
     words: tuple[str, ...]
     folder: Path
@@ -46,7 +46,7 @@ class CreateOptions(Struct, frozen=True, kw_only=True):
 
 
 def run_create(asked: CreateOptions, *, mode: Mode, verbosity: int) -> int:
-    """Make SIF files; gives the exit code of the first failure, which is told when the views have ended."""
+    """Make SIF files, and return the exit code of the first failure. Failures are shown after the views have ended."""
     collector = ProblemCollector()
     settings = settings_from(root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders)
     platforms = parse_platforms(asked.platform, collector) if asked.platform else ()
@@ -74,7 +74,7 @@ def run_create(asked: CreateOptions, *, mode: Mode, verbosity: int) -> int:
                 log_folder=folder,
                 log_path=files.path_of,
             )
-    except BaseException as error:  # noqa: BLE001  # told by the same words as a failure
+    except BaseException as error:  # noqa: BLE001  # shown in the same way as a failed conversion
         return int(
             show_error(
                 error,
@@ -92,44 +92,44 @@ def run_create(asked: CreateOptions, *, mode: Mode, verbosity: int) -> int:
 def _failed(failures: Mapping[str, ChainbuildError], mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
     code = ExitCode.DONE
     for failure in failures.values():
-        told = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
-        code = code or told
+        failure_code = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
+        code = code or failure_code
     return int(code)
 
 
 def _show_made(outcome: SifOutcome, shelf: Collection, *, as_json: bool) -> None:
     if as_json:
-        rows = [json.loads(one.facts) | {"path": str(shelf.path(one.name))} for one in outcome.made]
+        rows = [json.loads(sif.facts) | {"path": str(shelf.path(sif.name))} for sif in outcome.made]
         stdout().write_json({"schema": "chainbuild.sifs/1", "files": rows}, in_stream=True)
     else:
-        stdout().write([str(shelf.path(one.name)) for one in outcome.made])
+        stdout().write([str(shelf.path(sif.name)) for sif in outcome.made])
 
 
 def _show_plan(planned: tuple[PlannedSif, ...], shelf: Collection, *, as_json: bool) -> None:
     if as_json:
         rows = [
             {
-                "action": "reuse" if one.there else "convert",
-                "reason": one.reason,
-                "image": one.wanted.source,
-                "digest": str(one.wanted.image.digest),
-                "platform": one.wanted.platform.oci,
-                "path": str(shelf.path(one.wanted.name)),
+                "action": "reuse" if item.there else "convert",
+                "reason": item.reason,
+                "image": item.wanted.source,
+                "digest": str(item.wanted.image.digest),
+                "platform": item.wanted.platform.oci,
+                "path": str(shelf.path(item.wanted.name)),
             }
-            for one in planned
+            for item in planned
         ]
         stdout().write_json({"schema": "chainbuild.sif-plan/1", "files": rows}, in_stream=True)
         return
     columns = tuple(Column(heading=text) for text in ("action", "file", "platform", "digest", "why"))
     lines = [
         (
-            Span("reuse" if one.there else "convert", "good" if one.there else "busy"),
-            Span(one.wanted.name.file),
-            Span(one.wanted.platform.name),
-            Span(short_digest(str(one.wanted.image.digest))),
-            Span(one.reason),
+            Span("reuse" if item.there else "convert", "good" if item.there else "busy"),
+            Span(item.wanted.name.file),
+            Span(item.wanted.platform.name),
+            Span(short_digest(str(item.wanted.image.digest))),
+            Span(item.reason),
         )
-        for one in planned
+        for item in planned
     ]
     out = stdout()
     out.write(table(columns, lines, out.width))
@@ -138,50 +138,50 @@ def _show_plan(planned: tuple[PlannedSif, ...], shelf: Collection, *, as_json: b
 # Published ------------------------------------------------------------------------------------------------------------
 
 
-def _shelved(names: tuple[str, ...], folder: Path) -> tuple[Collection, tuple[Sif, ...]]:
-    """The folder's SIF files that the words mean: images' names, files' names, patterns. Errors: `WrongUseError`."""
+def _selected(names: tuple[str, ...], folder: Path) -> tuple[Collection, tuple[Sif, ...]]:
+    """Return the folder's SIF files that match image names, file names or patterns. Errors: `WrongUseError`."""
     if not folder.is_dir():
-        raise WrongUseError(f"{folder} is no folder", hint="Name the folder of the SIF files with --folder.")
+        raise WrongUseError(f"{folder} is not a folder", hint="Name the folder of the SIF files with --folder.")
     shelf = Collection(folder.absolute())
-    sifs, words = shelf.all(), split_words(names)
-    taken = [one for one in sifs if chosen(words, (str(one.name),)) or chosen(words, (one.file,))]
-    lost = [word for word in words if not any(chosen((word,), (str(one.name), one.file)) for one in sifs)]
-    if lost:
-        there = ", ".join(str(one.name) for one in sifs[:3]) or "none"
+    sifs, patterns = shelf.all(), split_words(names)
+    taken = [sif for sif in sifs if chosen(patterns, (str(sif.name),)) or chosen(patterns, (sif.file,))]
+    unmatched = [text for text in patterns if not any(chosen((text,), (str(sif.name), sif.file)) for sif in sifs)]
+    if unmatched:
+        examples = ", ".join(str(sif.name) for sif in sifs[:3]) or "none"
         raise WrongUseError(
-            Problem(message=f"{word!r} matches no SIF file of {folder}", hint=f"There is, for example: {there}.")
-            for word in lost
+            Problem(message=f"{text!r} matches no SIF file in {folder}", hint=f"SIF files in the folder: {examples}.")
+            for text in unmatched
         )
     return shelf, tuple(taken)
 
 
 def run_list(names: tuple[str, ...], folder: Path, to: str | None, *, as_json: bool) -> int:
-    """List; gives the exit code."""
-    _, sifs = _shelved(names, folder)
+    """List SIF files, and return the exit code."""
+    _, sifs = _selected(names, folder)
     place = open_place(to) if to else None
     states: dict[str, str] = {}
     only_there: tuple[str, ...] = ()
     if place:
         with closing(place):
-            states = {one.sif.file: one.state for one in compare(place, sifs)}
-            held = {one.file for one in Collection(folder).all()}
+            states = {item.sif.file: item.state for item in compare(place, sifs)}
+            held = {sif.file for sif in Collection(folder).all()}
             only_there = () if names else tuple(name for name in place.files() or () if name not in held)
     if as_json:
-        rows = [json.loads(one.facts) | ({"state": states[one.file]} if place else {}) for one in sifs]
+        rows = [json.loads(sif.facts) | ({"state": states[sif.file]} if place else {}) for sif in sifs]
         document = {"schema": "chainbuild.sif-list/1", "files": rows, "only_published": list(only_there)}
         stdout().write_json(document)
         return 0
     texts = ("file", "platform", "size", "image", "digest", *(("published",) if place else ()))
     lines = [
         (
-            Span(one.file),
-            Span(one.platform),
-            Span(size(one.size)),
-            Span(one.image),
-            Span(short_digest(str(one.digest))),
-            *((_shown(states[one.file]),) if place else ()),
+            Span(sif.file),
+            Span(sif.platform),
+            Span(size(sif.size)),
+            Span(sif.image),
+            Span(short_digest(str(sif.digest))),
+            *((_shown(states[sif.file]),) if place else ()),
         )
-        for one in sifs
+        for sif in sifs
     ]
     lines += [
         (
@@ -190,13 +190,13 @@ def run_list(names: tuple[str, ...], folder: Path, to: str | None, *, as_json: b
             Span(""),
             Span(""),
             Span(""),
-            Span("only there", "warn"),
+            Span("only published", "warn"),
         )
         for name in only_there
     ]
     out = stdout()
     columns = tuple(Column(heading=text, right=text == "size") for text in texts)
-    out.write(table(columns, lines, out.width) if lines else [f"{folder} has no SIF files"])
+    out.write(table(columns, lines, out.width) if lines else [f"no SIF files in {folder}"])
     return 0
 
 
@@ -207,15 +207,15 @@ def _shown(state: str) -> Span:
 def run_publish(
     names: tuple[str, ...], folder: Path, to: str | None, *, dry_run: bool, mode: Mode, verbosity: int
 ) -> int:
-    """Publish; gives the exit code of the first failure, which is told when the view has ended."""
+    """Publish SIF files, and return the exit code of the first failure. Failures are shown after the view has ended."""
     if not to:
         raise WrongUseError(
-            "where to publish is not said",
-            hint="With --to ADDRESS or in CHAINBUILD_SINGULARITY_TO: a folder, sftp://, https:// (WebDAV) or oras://.",
+            "no destination given",
+            hint="Use --to or CHAINBUILD_SINGULARITY_TO: a folder, sftp://, https:// (WebDAV) or oras:// address.",
         )
-    shelf, sifs = _shelved(names, folder)
+    shelf, sifs = _selected(names, folder)
     if not sifs:
-        raise WrongUseError(f"{folder} has no SIF files", hint="Make some: chainbuild singularity create IMAGE.")
+        raise WrongUseError(f"no SIF files in {folder}", hint="Make some with chainbuild singularity create IMAGE.")
     place = open_place(to)
     with closing(place):
         compared = compare(place, sifs)
@@ -228,17 +228,17 @@ def run_publish(
 
 def _show_uploads(compared: tuple[Compared, ...], *, as_json: bool) -> int:
     if as_json:
-        rows = [{"file": one.sif.file, "state": one.state, "size": one.sif.size} for one in compared]
+        rows = [{"file": item.sif.file, "state": item.state, "size": item.sif.size} for item in compared]
         stdout().write_json({"schema": "chainbuild.sif-uploads/1", "files": rows}, in_stream=True)
     else:
         lines = [
             (
-                Span("keep" if one.state == "published" else "upload"),
-                Span(one.sif.file),
-                Span(size(one.sif.size)),
-                _shown(one.state),
+                Span("keep" if item.state == "published" else "upload"),
+                Span(item.sif.file),
+                Span(size(item.sif.size)),
+                _shown(item.state),
             )
-            for one in compared
+            for item in compared
         ]
         columns = tuple(Column(heading=text, right=text == "size") for text in ("action", "file", "size", "published"))
         out = stdout()

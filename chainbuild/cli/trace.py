@@ -1,4 +1,4 @@
-"""`chainbuild minimize trace`: what was asked for, read; the traces, one after the other; and their results."""
+"""Run `chainbuild minimize trace`: read its arguments, trace every image, and show the results."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ from chainbuild.ui import stdout
 
 def run_trace(asked: RetestOptions, command: tuple[str, ...], *, write: bool, json: bool) -> int:
     """Trace a command, or the production test, in every image; return the exit code. Nothing is written if one fails."""
-    wanted = read_asked(asked)
-    with open_quietly(wanted.settings, json=json) as session:
-        found = [trace_subject(session, subject) for subject in _subjects(session, wanted, command)]
-    for one in found:
-        if write and one.content is not None:
-            replace_file(one.file, one.content)
+    request = read_asked(asked)
+    with open_quietly(request.settings, json=json) as session:
+        results = [trace_subject(session, subject) for subject in _subjects(session, request, command)]
+    for result in results:
+        if write and result.content is not None:
+            replace_file(result.file, result.content)
     if json:
-        rows = [as_row(one, written=_is_written(one, write)) for one in found]
+        rows = [as_row(result, written=_is_written(result, write)) for result in results]
         stdout().write_json({"schema": SCHEMA, "images": rows})
     else:
-        print_lines(*(escaped(line) for one in found for line in in_words(one, written=_is_written(one, write))))
-    fine = all(one.good or (_is_written(one, write) and one.passed) for one in found)
-    return int(ExitCode.DONE if fine else ExitCode.NOT_PROVEN)
+        for result in results:
+            print_lines(*(escaped(line) for line in in_words(result, written=_is_written(result, write))))
+    success = all(result.good or (_is_written(result, write) and result.passed) for result in results)
+    return int(ExitCode.DONE if success else ExitCode.NOT_PROVEN)
 
 
 def _is_written(findings: Findings, write: bool) -> bool:
     return write and findings.content is not None
 
 
-def _subjects(session: Session, wanted: RetestRequest, command: tuple[str, ...]) -> tuple[Subject, ...]:
-    if wanted.graph is not None:
-        return subjects_of_options(session, wanted.graph, command)
-    if wanted.image is None or wanted.platform is None:
-        raise ValueError("nothing is wanted")
-    found = session.finder().find_result(wanted.image, wanted.platform)
-    return (subject_of_image(session, found, wanted.platform, command),)
+def _subjects(session: Session, request: RetestRequest, command: tuple[str, ...]) -> tuple[Subject, ...]:
+    if request.graph is not None:
+        return subjects_of_options(session, request.graph, command)
+    if request.image is None or request.platform is None:
+        raise ValueError("neither a graph nor an image to trace")
+    image = session.finder().find_result(request.image, request.platform)
+    return (subject_of_image(session, image, request.platform, command),)

@@ -1,1 +1,1 @@
-"""What the commands do that look at or look after what is there."""
+"""Operations that commands perform on existing images, records and machines."""

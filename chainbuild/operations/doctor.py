@@ -1,4 +1,4 @@
-"""Whether this machine can do what the commands need; each trouble with the command that mends it."""
+"""Check that this machine can do what the commands need; every problem comes with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from chainbuild.registry.images import resolve
 from chainbuild.singularity.tool import PROGRAMS
 
 _FREE_NEEDED: Final = 5_000_000_000
-"""Bytes: a small chain's images and the builder's cache of them."""
+"""Bytes: the images of a small chain, and the builder's cache of them."""
 
 
 class Diagnosis(Struct, frozen=True, kw_only=True):
-    """What was looked at: `state` is how it is, `mend` the command or step that helps."""
+    """The result of one check: `state` is the result, `mend` the command or step that fixes a problem."""
 
     what: str
     state: Literal["ok", "note", "wrong"]
@@ -34,32 +34,32 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
 
 
 def examine_machine(settings: Settings) -> Iterator[Diagnosis]:
-    """Look at what needs no registry, the basic things first."""
+    """Check what needs no registry, most basic first."""
     docker = _command("docker", "docker command", "script/setup on Debian, else docs.docker.com/get-docker")
     yield docker
     if docker.state == "ok":
         yield _from_problem("engine", engine_problem(), "a Docker Engine answers")
-        yield _from_problem("buildx", buildx_problem(), "buildx is there, and new enough")
+        yield _from_problem("buildx", buildx_problem(), "buildx is installed and new enough")
         if settings.registry is None:
             yield _compose()
     data = settings.root if settings.registry else registry_data(settings.root)
     yield _space(data, asking_docker=docker.state == "ok")
-    yield _command("git", "git (commits in an image's trail)", "apt-get install git", needed=False)
+    yield _command("git", "git (for commits in an image's provenance)", "apt-get install git", needed=False)
     yield _command("mmdebstrap", "mmdebstrap (for bootstrap)", "apt-get install mmdebstrap arch-test", needed=False)
     yield _command("sftp", "sftp (for singularity publish to sftp://)", "apt-get install openssh-client", needed=False)
     if not any(shutil.which(name) for name in PROGRAMS):
-        told = "there is no apptainer or singularity on PATH: SIF files are made in a container of a helper image"
-        yield Diagnosis(what="apptainer", state="note", told=told)
+        text = "no apptainer or singularity on PATH: SIF files are made in a container of a helper image"
+        yield Diagnosis(what="apptainer", state="note", told=text)
     else:
         yield Diagnosis(what="apptainer", state="ok", told="apptainer or singularity (for SIF files)")
 
 
 def examine_builders(session: Session, platforms: Iterable[Platform], *, base: str) -> Iterator[Diagnosis]:
-    """Look at the chain registry and at each platform's builder.
+    """Check the chain registry and the builder of each platform.
 
-    `base` is an image that the test build starts from, whose programs it then runs; or `scratch`.
+    `base` is an image in which the test build runs a program, or `scratch`.
     """
-    yield _asked("registry", lambda: _ping(session))
+    yield _check("registry", lambda: _ping(session))
     for platform in platforms:
         yield from _builder(session, platform, base)
 
@@ -70,7 +70,7 @@ def _ping(session: Session) -> str:
 
 
 def _builder(session: Session, platform: Platform, base: str) -> Iterator[Diagnosis]:
-    """A platform's builder: what it is, and a tiny image built through it and pushed to the chain registry."""
+    """Check a platform's builder, and build a tiny image with it and push it to the chain registry."""
     what = f"builder for {platform}"
     try:
         builder = session.driver.inspect(platform)
@@ -78,12 +78,12 @@ def _builder(session: Session, platform: Platform, base: str) -> Iterator[Diagno
         yield Diagnosis(what=what, state="wrong", told=error.message, mend=error.hint)
         return
     if not any(means(text, platform) for text in builder.platforms):
-        told = f"{builder.name} ({builder.driver}) does not run {platform.oci}; it runs {', '.join(builder.platforms)}"
-        yield Diagnosis(what=what, state="wrong", told=told, mend=emulation_hint(platform))
+        text = f"{builder.name} ({builder.driver}) cannot run {platform.oci}; it runs {', '.join(builder.platforms)}"
+        yield Diagnosis(what=what, state="wrong", told=text, mend=emulation_hint(platform))
         return
-    # A builder names its own platform first.
+    # A builder lists its own platform first.
     how = "natively" if means(builder.platforms[0], platform) else "under emulation"
-    yield _asked(what, lambda: _tiny_build(session, platform, base, f"{builder.name} ({builder.driver})", how))
+    yield _check(what, lambda: _tiny_build(session, platform, base, f"{builder.name} ({builder.driver})", how))
 
 
 def _tiny_build(session: Session, platform: Platform, base: str, builder: str, how: str) -> str:
@@ -92,7 +92,7 @@ def _tiny_build(session: Session, platform: Platform, base: str, builder: str, h
         run = "" if base == "scratch" else "RUN uname -m > /machine\n"
         dockerfile.write_text(f"FROM {base}\n{run}COPY Dockerfile /made-by-doctor\n", encoding="utf-8")
         place = f"{session.chain}/chainbuild-doctor:{platform.architecture}{platform.variant}"
-        order = BuildSpec(
+        spec = BuildSpec(
             step=f"doctor/{platform.name}",
             dockerfile=dockerfile,
             shown="doctor's Dockerfile",
@@ -100,7 +100,7 @@ def _tiny_build(session: Session, platform: Platform, base: str, builder: str, h
             platform=platform,
             image=place,
         )
-        result = session.driver.build(order, lambda _: None)
+        result = session.driver.build(spec, lambda _: None)
         from chainbuild.references import ImageReference
 
         resolve(session.registries, ImageReference.parse(place), platform)
@@ -108,40 +108,39 @@ def _tiny_build(session: Session, platform: Platform, base: str, builder: str, h
     return f"{builder} {ran} for {platform.oci} {how} and pushed it to the chain registry in {result.seconds:.1f} s"
 
 
-def _asked(what: str, ask: Callable[[], str]) -> Diagnosis:
+def _check(what: str, check: Callable[[], str]) -> Diagnosis:
     try:
-        return Diagnosis(what=what, state="ok", told=ask())
+        return Diagnosis(what=what, state="ok", told=check())
     except ChainbuildError as error:
         return Diagnosis(what=what, state="wrong", told=error.message, mend=error.hint)
 
 
-def _command(name: str, told: str, mend: str, *, needed: bool = True) -> Diagnosis:
+def _command(name: str, text: str, mend: str, *, needed: bool = True) -> Diagnosis:
     if shutil.which(name):
-        return Diagnosis(what=name, state="ok", told=told)
-    return Diagnosis(what=name, state="wrong" if needed else "note", told=f"there is no {told}", mend=mend)
+        return Diagnosis(what=name, state="ok", told=text)
+    return Diagnosis(what=name, state="wrong" if needed else "note", told=f"missing: {text}", mend=mend)
 
 
-def _from_problem(what: str, problem: str, well: str) -> Diagnosis:
-    told, _, mend = problem.partition("\n")
-    return Diagnosis(what=what, state="wrong" if problem else "ok", told=told or well, mend=mend.strip())
+def _from_problem(what: str, problem: str, success: str) -> Diagnosis:
+    text, _, mend = problem.partition("\n")
+    return Diagnosis(what=what, state="wrong" if problem else "ok", told=text or success, mend=mend.strip())
 
 
 def _compose() -> Diagnosis:
-    """The plugin that brings the managed registry up."""
-    # Compose reads a file .env of the current folder, which may be a foreign tree's.
+    """Check the plugin that starts the managed registry."""
+    # Run in /: Compose reads the .env file of the current folder, which may belong to an untrusted tree.
     argv = ["docker", "compose", "version"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd="/")
     if done.returncode == 0:
-        return Diagnosis(what="compose", state="ok", told="docker compose is there (for the registry on localhost)")
-    told = "there is no docker compose, which brings the registry on localhost up"
-    mend = (
-        "apt-get install docker-compose-plugin, or script/setup; nothing is needed where --registry names another one"
-    )
-    return Diagnosis(what="compose", state="wrong", told=told, mend=mend)
+        text = "docker compose is installed (for the registry on localhost)"
+        return Diagnosis(what="compose", state="ok", told=text)
+    text = "missing: docker compose, which starts the registry on localhost"
+    mend = "apt-get install docker-compose-plugin, or script/setup; not needed with --registry"
+    return Diagnosis(what="compose", state="wrong", told=text, mend=mend)
 
 
 def _space(data: Path, *, asking_docker: bool) -> Diagnosis:
-    """Free space where the registry's data goes (the folder may be yet to be made) and where the engine keeps its own."""
+    """Check the free space for the registry's data (whose folder may not exist yet) and for the engine's."""
     places = {next(folder for folder in (data, *data.parents) if folder.is_dir())}
     if asking_docker:
         argv = ["docker", "info", "--format", "{{.DockerRootDir}}"]
@@ -149,8 +148,8 @@ def _space(data: Path, *, asking_docker: bool) -> Diagnosis:
         if done.returncode == 0 and Path(done.stdout.strip()).is_dir():
             places.add(Path(done.stdout.strip()))
     free = {place: shutil.disk_usage(place).free for place in places}
-    place = min(free, key=lambda one: free[one])
-    told = f"{free[place] / 1e9:.0f} GB free at {place}"
+    place = min(free, key=lambda folder: free[folder])
+    text = f"{free[place] / 1e9:.0f} GB free at {place}"
     if free[place] < _FREE_NEEDED:
-        return Diagnosis(what="space", state="wrong", told=told, mend="docker buildx prune, docker image prune")
-    return Diagnosis(what="space", state="ok", told=told)
+        return Diagnosis(what="space", state="wrong", told=text, mend="docker buildx prune, docker image prune")
+    return Diagnosis(what="space", state="ok", told=text)

@@ -1,4 +1,4 @@
-"""What `chainbuild types` does around the three lines of every run: pulled instead of built, and published only as is."""
+"""The operations of `chainbuild types` around a run: pull instead of build, and publish only what is up to date."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chainbuild.values import replace
 
 @contextmanager
 def prepared(request: ImageTypesRequest) -> Iterator[tuple[ImageTypesLayout, BuildRequest]]:
-    """The layout and the run that it is, as long as the `with` lasts."""
+    """Provide the layout and its run within a `with` block."""
     with ExitStack() as stack:
 
         def lay_out(platforms: Sequence[Platform]) -> ImageTypesLayout:
@@ -40,7 +40,7 @@ def prepared(request: ImageTypesRequest) -> Iterator[tuple[ImageTypesLayout, Bui
 
 
 def run_of(request: ImageTypesRequest, layout: ImageTypesLayout) -> BuildRequest:
-    """The run of a layout."""
+    """Return the run of a layout."""
     publishes = request.wanted.purpose is Purpose.PUBLISH
     options = replace(
         request.options, tolerance=layout.tolerance, push=publishes, load=request.options.load and not publishes
@@ -49,46 +49,44 @@ def run_of(request: ImageTypesRequest, layout: ImageTypesLayout) -> BuildRequest
 
 
 def warnings(request: ImageTypesRequest) -> tuple[str, ...]:
-    """What people may want to know before anything is done."""
-    told = [f"{one.where}: {one.message}. {one.hint}" for one in request.relations.loose]
+    """Return warnings to show before anything is done."""
+    texts = [f"{problem.where}: {problem.message}. {problem.hint}" for problem in request.relations.loose]
     for name in sorted(request.wanted.chosen):
         if not request.catalogue.images[name].is_public or request.wanted.purpose is Purpose.PUBLISH:
             continue
         for path in private_bases(name, request.catalogue, request.relations, request.places):
-            text = (
-                f"{name} is public and made of a private image ({' of '.join(path)}): it is published with {ALLOW} only"
-            )
-            told.append(text)
-    return tuple(told)
+            chain = " of ".join(path)
+            texts.append(f"{name} is public but based on a private image ({chain}): publishing it needs {ALLOW}")
+    return tuple(texts)
 
 
 # Update ---------------------------------------------------------------------------------------------------------------
 
 
 class Renewed(Struct, frozen=True, kw_only=True):
-    """What an update found: the layout without what was never created, and the steps that are there elsewhere."""
+    """The result of an update: the layout without images that were never created, and what is published elsewhere."""
 
     layout: ImageTypesLayout
     planned: PlannedRun
     published: Mapping[StepId, RemoteImage] = field(default_factory=dict)
-    """What is published as these steps would be built."""
+    """Published images with the keys of these steps."""
     never: tuple[str, ...] = ()
-    """The chosen images that were never created."""
+    """Chosen images that were never created."""
 
 
 def renewed(request: ImageTypesRequest, layout: ImageTypesLayout, session: Session, *, pull: bool) -> Renewed:
-    """Look at what is out of date. `pull`: what is published already is taken from there into the chain registry.
+    """Find what is out of date. `pull`: copy images that are published up to date into the chain registry.
 
-    Errors: those of the chain registry; a registry that images are published to may be away.
+    Errors: those of the chain registry. The registries that images are published to may be unreachable.
     """
     published: dict[StepId, RemoteImage] = {}
     run = run_of(request, layout)
     while True:
         planned = plan_run(run.graph, session, run.options)
         more = {
-            decision.step.id: found
+            decision.step.id: image
             for decision in planned.plan.builds
-            if decision.step.id not in published and (found := _published(request, layout, session, decision))
+            if decision.step.id not in published and (image := _published(request, layout, session, decision))
         }
         published |= more
         if not more or not pull:
@@ -119,35 +117,35 @@ def _published(
             session.registries, target.with_tag(image.tag), decision.step.platform, decision.components.key
         )
     except RegistryError as error:
-        session.emit(Message(level="warning", text=f"{target} was not asked: {error.message}"))
+        session.emit(Message(level="warning", text=f"could not query {target}: {error.message}"))
         return None
 
 
 def _parents(planned: PlannedRun, decision: Decision) -> Mapping[str, str]:
-    known = {one.step.id: one.cached_record for one in planned.plan.decisions}
+    records = {decision.step.id: decision.cached_record for decision in planned.plan.decisions}
     return {
         image.name: record.key
         for image in decision.step.images
-        if isinstance(image.source, str) and (record := known[image.source])
+        if isinstance(image.source, str) and (record := records[image.source])
     }
 
 
 def _cut(
     request: ImageTypesRequest, layout: ImageTypesLayout, planned: PlannedRun, published: Mapping[StepId, RemoteImage]
 ) -> Renewed:
-    """An update renews: what was never here, and is published nowhere, is left to `create`."""
-    there = {
-        layout.images[one.step.id].id
-        for one in planned.plan.decisions
-        if one.cached_record or one.previous_record or one.step.id in published
+    """Remove images that were never built here and are not published: only `create` builds those."""
+    existing = {
+        layout.images[decision.step.id].id
+        for decision in planned.plan.decisions
+        if decision.cached_record or decision.previous_record or decision.step.id in published
     }
-    kept = request.relations.with_bases(there)
+    kept = request.relations.with_bases(existing)
     chains = tuple(chain for chain in layout.graph.chains if layout.images[chain.last.id].id in kept)
     steps = {chain.last.id for chain in chains}
     plan = replace(
         planned.plan,
         graph=replace(layout.graph, chains=chains),
-        decisions=tuple(one for one in planned.plan.decisions if one.step.id in steps),
+        decisions=tuple(decision for decision in planned.plan.decisions if decision.step.id in steps),
     )
     return Renewed(
         layout=replace(layout, graph=plan.graph),
@@ -161,46 +159,46 @@ def _cut(
 
 
 def check_published(request: ImageTypesRequest, layout: ImageTypesLayout, session: Session) -> PlannedRun:
-    """What is published is what the image types say now, and none of it is made of an image that says it is private.
+    """Check that the images to publish are up to date and not based on an image labelled private.
 
     Errors: `WrongUseError`.
     """
     run = run_of(request, layout)
     planned = plan_run(run.graph, session, run.options)
-    problems = [_not_there(layout, decision) for decision in planned.plan.builds]
+    problems = [_outdated(layout, decision) for decision in planned.plan.builds]
     if not request.allow_private_base:
-        problems += _said_private(layout, planned)
+        problems += _labelled_private(layout, planned)
     if problems:
         raise WrongUseError(problems)
     return planned
 
 
-def _not_there(layout: ImageTypesLayout, decision: Decision) -> Problem:
+def _outdated(layout: ImageTypesLayout, decision: Decision) -> Problem:
     image = layout.images[decision.step.id]
-    state = "is out of date" if decision.previous_record else "is not created"
+    state = "is out of date" if decision.previous_record else "was not created"
     return image.problem(
         f"{image.id} {state} for {decision.step.platform}: {decision.reason}",
-        f"Nothing was published. First: chainbuild types create '{image.id}'",
+        f"Nothing was published. Run chainbuild types create '{image.id}' first.",
     )
 
 
-def _said_private(layout: ImageTypesLayout, planned: PlannedRun) -> list[Problem]:
-    """Images from outside under whatever name: their own labels say what they are."""
+def _labelled_private(layout: ImageTypesLayout, planned: PlannedRun) -> list[Problem]:
+    """Return public images that are based on an image from elsewhere whose label says that it is private."""
     problems: list[Problem] = []
-    # An image of ours between the two does not make it public.
+    # An image of this repository in between does not make it public.
     tainted: dict[StepId, str] = {}
     for step in layout.graph:
         image = layout.images[step.id]
-        for wanted in step.images:
-            if isinstance(wanted.source, str):
-                found = tainted.get(wanted.source, "")
+        for parent in step.images:
+            if isinstance(parent.source, str):
+                private = tainted.get(parent.source, "")
             else:
-                config = planned.found[str(wanted.source), wanted.platform.oci].image.config
-                found = wanted.name if config.label(VISIBILITY_LABEL) == PRIVATE else ""
-            if found:
-                tainted[step.id] = found
+                config = planned.found[str(parent.source), parent.platform.oci].image.config
+                private = parent.name if config.label(VISIBILITY_LABEL) == PRIVATE else ""
+            if private:
+                tainted[step.id] = private
         if step.id in tainted and image.is_public:
-            message = f"{image.id} is public and made of {tainted[step.id]}, whose label says that it is private"
-            hint = f"Let it stand on another image. Where all of that may be public: {ALLOW}."
+            message = f"{image.id} is public but based on {tainted[step.id]}, whose label says that it is private"
+            hint = f"Use another base image, or {ALLOW} if all of its content may be public."
             problems.append(image.problem(message, hint, "visibility"))
     return problems

@@ -1,4 +1,4 @@
-"""`chainbuild init`: what a folder has, found and written down as a `chainbuild.yaml` that a person goes on with."""
+"""`chainbuild init`: scan a folder, and write a `chainbuild.yaml` for it that the user can edit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _NUMBERED: Final = re.compile(r"(?P<number>[0-9]+)-Dockerfile-[A-Za-z0-9][A-Za-z
 _SCIENCE: Final = "sciserver-image.json"
 _BASE: Final = "debian:bookworm-slim"
 _HEAD: Final = """\
-# What chainbuild does in this folder. `chainbuild plan` says what that would be, `chainbuild` does it.
-# Flags win over what stands here. Every key: docs/project-file.md.
+# What chainbuild builds in this folder. Show the plan with `chainbuild plan`, build with `chainbuild`.
+# Flags override this file. All keys: docs/project-file.md.
 """
 _PLAIN: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9._/@+-]|:(?=[A-Za-z0-9]))*")
 _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
@@ -31,14 +31,14 @@ _UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 
 class ScannedLayer(Struct, frozen=True, kw_only=True):
-    """A folder with a plain Dockerfile, and what that stands on."""
+    """A folder with a plain Dockerfile, and its base image."""
 
     folder: str
     base_image: BaseImage | None
 
     @property
     def last_part(self) -> str:
-        """The last part of the name of what it stands on; empty where it has none that can be read."""
+        """The last part of the base image's repository; empty if the Dockerfile names none that can be parsed."""
         try:
             reference = ImageReference.parse(self.base_image.reference) if self.base_image else None
         except WrongUseError:
@@ -47,19 +47,19 @@ class ScannedLayer(Struct, frozen=True, kw_only=True):
 
 
 class ProjectScan(Struct, frozen=True, kw_only=True):
-    """What a folder has."""
+    """The content of a folder."""
 
     root: Path
     options: tuple[str, ...] = ()
     layers: tuple[ScannedLayer, ...] = ()
     science: int = 0
-    """How many science and compatibility layers there are."""
+    """Number of science and compatibility layers."""
     words: RunOptions | None = None
-    """Those of the last run here."""
+    """The arguments of the last run in this folder."""
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What was found, for people."""
+        """Lines that say what was found."""
         lines = [f"option {name}: numbered Dockerfiles" for name in self.options]
         for layer in self.layers:
             written = f", FROM {layer.base_image.written}" if layer.base_image else ""
@@ -67,40 +67,40 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
         if self.science:
             lines.append(f"science: {self.science} folders with {_SCIENCE}")
         if self.words:
-            lines.append("the words of the last run here")
+            lines.append("the arguments of the last run")
         return tuple(lines)
 
 
 def look(root: Path) -> ProjectScan:
-    """Look into a folder, one level deep."""
+    """Scan a folder, one level deep."""
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    options = [one.name for one in folders if any(_NUMBERED.fullmatch(entry.name) for entry in one.iterdir())]
+    options = [folder.name for folder in folders if any(_NUMBERED.fullmatch(entry.name) for entry in folder.iterdir())]
     science = len([*root.glob(f"science/*/{_SCIENCE}"), *root.glob(f"compat/*/{_SCIENCE}")])
-    plain = [one.name for one in folders if (one / "Dockerfile").is_file() and one.name not in options]
+    plain = [folder.name for folder in folders if (folder / "Dockerfile").is_file() and folder.name not in options]
     plain += ["."] if (root / "Dockerfile").is_file() else []
     try:
         words = load_last_run(root)
     except WrongUseError:
         words = None
     if words:
-        # The order of the last run, and then what it left out.
+        # First the options of the last run, in its order, then the others.
         typed = [name for name in words.option.split(",") if name in options]
         options = [*typed, *(name for name in options if name not in typed)]
-    found = (ScannedLayer(folder=name, base_image=_foundation(root / name)) for name in plain)
-    return ProjectScan(root=root, options=tuple(options), layers=_stacked(tuple(found)), science=science, words=words)
+    layers = tuple(ScannedLayer(folder=name, base_image=_base_image(root / name)) for name in plain)
+    return ProjectScan(root=root, options=tuple(options), layers=_stacked(layers), science=science, words=words)
 
 
-def _foundation(folder: Path) -> BaseImage | None:
-    here = Platform.of_this_machine()
+def _base_image(folder: Path) -> BaseImage | None:
+    native = Platform.of_this_machine()
     try:
         facts = parse((folder / "Dockerfile").read_bytes(), "Dockerfile")
     except OSError:
         return None
-    return find_base_image(facts, args={}, platform=here, build_platform=here)
+    return find_base_image(facts, args={}, platform=native, build_platform=native)
 
 
 def _stacked(layers: tuple[ScannedLayer, ...]) -> tuple[ScannedLayer, ...]:
-    """Each after the one whose folder is called like what it stands on; in the order of their names otherwise."""
+    """Sort layers by name, but each one after the layer whose folder has the name of its base image."""
     by_name = {_last(layer.folder): layer for layer in layers}
     done: dict[str, ScannedLayer] = {}
 
@@ -123,7 +123,7 @@ def _last(folder: str) -> str:
 
 
 def write(guess: ProjectScan) -> str:
-    """The file's text."""
+    """Return the content of a chainbuild.yaml."""
     parts = [
         f"# yaml-language-server: $schema={SCHEMA_PLACE}\n",
         _HEAD,
@@ -145,18 +145,18 @@ def _options(guess: ProjectScan) -> str:
     words = guess.words
     repo = words.repo if words else f"{_team(guess)}/{_name(guess)}"
     lines = [
-        f"repo: {_quoted(repo)}  # of the options' images: REPO:TAG-OPTION",
+        f"repo: {_quoted(repo)}  # repository of the options' images: REPO:TAG-OPTION",
         f"tag: {_quoted(words.tag if words else 'v1')}",
-        f"base: {_quoted(words.base if words else _BASE)}  # what the first option stands on",
-        f"production: {_quoted(words.production if words else _BASE)}  # what the slim images stand on",
-        "options:  # in this order: each stands on the result of the one before",
+        f"base: {_quoted(words.base if words else _BASE)}  # base image of the first option",
+        f"production: {_quoted(words.production if words else _BASE)}  # base image of the slim images",
+        "options:  # in build order: each one builds on the result of the one before",
         *(f"  - {_quoted(name)}" for name in guess.options),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _layers(guess: ProjectScan) -> str:
-    lines = ["layers:  # each is one image"]
+    lines = ["layers:  # one image each"]
     before = ""
     for layer in guess.layers:
         own = layer_name(guess.root / layer.folder)
@@ -167,14 +167,14 @@ def _layers(guess: ProjectScan) -> str:
         base_image = layer.base_image
         reference = base_image.reference if base_image else ""
         if before and layer.last_part == before:
-            lines.append(f"    # stands on the layer before it, instead of {reference}")
+            lines.append(f"    # builds on the layer before it instead of {reference}")
         elif base_image and base_image.is_nothing:
-            lines.append("    base: scratch  # as its Dockerfile says: it stands on nothing")
+            lines.append("    base: scratch  # as in its Dockerfile: no base image")
         elif reference:
             lines.append(f"    base: {_quoted(reference)}")
         else:
             lines.append(
-                f"    base: {_BASE}  # its FROM {base_image.written if base_image else ''} has no value of its own"
+                f"    base: {_BASE}  # its FROM {base_image.written if base_image else ''} has no default value"
             )
         if base_image and base_image.arg:
             lines.append(f"    base-arg: {base_image.arg}")
@@ -183,38 +183,38 @@ def _layers(guess: ProjectScan) -> str:
 
 
 def _science(guess: ProjectScan) -> str:
-    return f"science:\n  repo: {_quoted(_team(guess))}  # below it: sci/TARGET and rel/IMAGE\n"
+    return f"science:\n  repo: {_quoted(_team(guess))}  # for sci/TARGET and rel/IMAGE\n"
 
 
 def _how(guess: ProjectScan) -> str:
     words = guess.words
-    said: list[str] = []
+    lines: list[str] = []
     if words and words.registry:
-        said.append(f"registry: {_quoted(words.registry)}")
+        lines.append(f"registry: {_quoted(words.registry)}")
     if words and words.port != 5000:
-        said.append(f"registry-port: {words.port}")
+        lines.append(f"registry-port: {words.port}")
     if words and words.refresh_after:
-        said.append(f"refresh-after: {_quoted(words.refresh_after)}")
+        lines.append(f"refresh-after: {_quoted(words.refresh_after)}")
     if words and words.build_args:
         pairs = [text.partition("=") for text in words.build_args]
-        said += [
+        lines += [
             "build-args:",
             *(f"  {name}: {_quoted(value)}" if sign else f"  {name}:" for name, sign, value in pairs),
         ]
     more = [
-        "# registry: ghcr.io/acme        # the chain registry; without it one is run on localhost while it is needed",
+        "# registry: ghcr.io/acme        # registry for steps and records (default: a temporary one on localhost)",
         "# builders: {aarch64: far}      # buildx builders",
-        "# refresh-after: 7d             # build again what is older, although nothing changed",
+        "# refresh-after: 7d             # rebuild steps that were built longer ago than this",
         "# build-args: {KEY: value}      # for every Dockerfile that declares them",
-        "# tests: true                   # whether tests of images are run",
-        "# push: false                   # send results to their own registries",
+        "# tests: true                   # run the tests of the images",
+        "# push: false                   # push results to their own registries",
     ]
-    keys = {line.partition(":")[0] for line in said}
-    return "\n".join([*said, *(line for line in more if line[2:].partition(":")[0] not in keys)]) + "\n"
+    keys = {line.partition(":")[0] for line in lines}
+    return "\n".join([*lines, *(line for line in more if line[2:].partition(":")[0] not in keys)]) + "\n"
 
 
 def _team(guess: ProjectScan) -> str:
-    """The first part of REPO, as it was last typed, else as the folder around this one is called."""
+    """Return the first part of REPO: as last typed, else the name of the folder."""
     first, slash, _ = (guess.words.repo if guess.words else "").rpartition("/")
     return first if slash else _safe(guess.root.resolve().name)
 
@@ -224,10 +224,10 @@ def _name(guess: ProjectScan) -> str:
 
 
 def _safe(text: str) -> str:
-    """The text as a part of a repository's name."""
+    """Return the text as a valid part of a repository name."""
     return _UNFIT.sub("-", text.lower()).strip("-") or "project"
 
 
 def _quoted(text: str) -> str:
-    """The text as a YAML scalar that every reader takes for a text; JSON's strings are YAML's, too."""
+    """Return the text as a YAML scalar that every reader takes for a string. JSON strings are valid YAML."""
     return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What the minimize stage found out about a chain's image: its report, and which step each file came from."""
+"""The results of the minimize stage for a chain's image: its report, and the step that added each file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor, Manifest
 
 BASE: Final = "base image"
-"""What is said instead of a step for what the chain's own base brought."""
+"""Stands in place of a step for the files of the chain's base image."""
 _MINIMIZE: Final = "minimize"
 
 
 class Minimized(Struct, frozen=True, kw_only=True):
-    """A minimized image: the record of its stage, where that lies, and its report (`chainbuild.minimize/2` or `/1`)."""
+    """A minimized image: the record of its stage, the record's repository, and its report (`chainbuild.minimize/2` or `/1`)."""
 
     place: ImageReference
     record: Record
@@ -36,45 +36,45 @@ class Minimized(Struct, frozen=True, kw_only=True):
 
 
 def minimized_of(records: RecordStore, image: RemoteImage) -> Minimized:
-    """What is known of the minimize stage of a chain's result, or of the minimized image itself.
+    """Return the record and report of the minimize stage, for a chain's result or its minimized image.
 
-    Errors: `NotFoundInRegistryError` where the image is neither, or the chain registry has no report.
+    Errors: `NotFoundInRegistryError` if the image is neither, or the chain registry has no report.
     """
     crumbs = trail_of(records, image)
     option = crumbs[-1].step.rpartition("/")[0]
     mine = [crumb for crumb in crumbs if crumb.step == f"{option}/{_MINIMIZE}"]
     if not mine:
         raise NotFoundInRegistryError(
-            f"{image.reference} is {crumbs[-1].step}, which stands before the minimize stage",
-            hint="Name the chain's result (TAG-OPTION-PLATFORM).",
+            f"{image.reference} is {crumbs[-1].step}, which comes before the minimize stage",
+            hint="Name the result of the chain (TAG-OPTION-PLATFORM).",
         )
     record = mine[-1].record
     if record is None:
         raise NotFoundInRegistryError(
-            f"{records.chain} has no record of how {image.reference} was minimized",
-            hint="It was deleted, or files changed while that was done: build the option again.",
+            f"{records.chain} has no record of minimizing {image.reference}",
+            hint="The record was deleted, or files changed during the build: build the option again.",
         )
     place = image.reference if records.chain.holds(image.reference) else records.chain.place(image.reference)
     place = ImageReference(place.registry, place.repository)
     raw = attached_report(records.registries, place.with_digest(record.image))
     if raw is None:
         raise NotFoundInRegistryError(
-            f"{records.chain} has no report of how {image.reference} was minimized",
-            hint="It keeps one with what this version of chainbuild minimizes: build the option again.",
+            f"{records.chain} has no minimize report of {image.reference}",
+            hint="Reports are stored since this version of chainbuild: build the option again.",
         )
     return Minimized(place=place, record=record, report=_read(raw, str(image.reference)))
 
 
 def _read(raw: bytes, image: str) -> Mapping[str, Any]:
-    document = limits.read_object(raw, "the report of its minimize stage", image, has_file_names=True)
+    document = limits.read_object(raw, "the minimize report", image, has_file_names=True)
     if document.get("schema") not in READABLE_SCHEMAS:
-        raise DamagedContentError(f"the report of its minimize stage is not a {MINIMIZE_SCHEMA}", where=image)
+        raise DamagedContentError(f"the minimize report is not a {MINIMIZE_SCHEMA} document", where=image)
     return document
 
 
 @contextmanager
 def reading(image: str) -> Iterator[None]:
-    """Read the report of an image in this `with`: one that does not have the schema's form ends in a clear error.
+    """Turn errors while reading an image's report into a clear one: the report does not match its schema.
 
     Errors: `DamagedContentError`.
     """
@@ -82,7 +82,7 @@ def reading(image: str) -> Iterator[None]:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, StopIteration) as error:
         raise DamagedContentError(
-            f"the report of its minimize stage does not have the form of {MINIMIZE_SCHEMA} ({type(error).__name__}:"
+            f"the minimize report does not match the schema {MINIMIZE_SCHEMA} ({type(error).__name__}:"
             f" {str(error)[:100]})",
             where=image,
             hint="Build the option again with this version of chainbuild.",
@@ -93,22 +93,22 @@ def reading(image: str) -> Iterator[None]:
 
 
 def by_step(records: RecordStore, minimized: Minimized) -> list[dict[str, Any]]:
-    """Rows of which step brought what: `step`, `package`, and `bytes` by state as in the report; steps in order.
+    """Return rows of what each step added: `step`, `package`, and `bytes` by state as in the report, in step order.
 
-    Empty where the records of the steps are gone, or the report does not tell of single files. It reads the layers of the
-    chain's image, all of them. Errors: `RegistryError`.
+    Empty if the records of the steps are gone, or the report does not list single files. Reads all layers of the chain's
+    image. Errors: `RegistryError`.
     """
     layers, steps = _chain(records, minimized)
     packages = minimized.report["packages"]
     if not layers or not all("paths" in row for row in packages):
         return []
-    found = origins(records.registries, minimized.place, layers)
+    file_origins = origins(records.registries, minimized.place, layers)
     kept = {row.get("source", row["path"]): row["bytes"] for row in minimized.report["files"]}
     sums: dict[tuple[int, str], dict[str, int]] = {}
     for package in packages:
         for state, paths in package["paths"].items():
             for path in paths:
-                origin = found.get(path, FileOrigin(0, 0))
+                origin = file_origins.get(path, FileOrigin(0, 0))
                 bytes_of = sums.setdefault((_place(steps, origin.layer), package["package"]), dict.fromkeys(STATES, 0))
                 size = min(kept.get(path, origin.size), origin.size) if state == "kept" else origin.size
                 bytes_of[state] += size
@@ -125,14 +125,14 @@ def _place(steps: list[tuple[str, int]], layer: int) -> int:
 
 
 def _chain(records: RecordStore, minimized: Minimized) -> tuple[tuple[Descriptor, ...], list[tuple[str, int]]]:
-    """The layers of the chain's image, and by step, the lowest first, the number of the layer after its last one."""
+    """Return the layers of the chain's image, and for each step, lowest first, the number of layers up to its last one."""
     top: tuple[Descriptor, ...] = ()
     ends: list[tuple[str, int]] = []
     lowest: tuple[Record, Manifest] | None = None
     for record, manifest in _parents(records, minimized):
         top = top or manifest.layers
-        # An option that starts from the result of another one has that result's layers, not those of its chain.
-        if [one.digest for one in manifest.layers] != [one.digest for one in top[: len(manifest.layers)]]:
+        # An option that starts from another option's result has the layers of that result, not those of its chain.
+        if [layer.digest for layer in manifest.layers] != [layer.digest for layer in top[: len(manifest.layers)]]:
             break
         ends.append((_name(record.step), len(manifest.layers)))
         lowest = record, manifest
@@ -142,7 +142,7 @@ def _chain(records: RecordStore, minimized: Minimized) -> tuple[tuple[Descriptor
 
 
 def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Record, Manifest]]:
-    """The steps of the chain, the newest first."""
+    """Yield the steps of the chain, newest first."""
     client = records.registries.client(minimized.place)
     seen: set[str] = set()
     record: Record | None = minimized.record
@@ -159,10 +159,10 @@ def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Recor
 
 
 def _base_layers(record: Record, manifest: Manifest) -> int:
-    """How many layers of a step's image are its parent's.
+    """Return the number of layers that a step's image shares with its parent.
 
-    The record says how many bytes the step added; its configs differ by a few bytes, so a layer of as little may be told
-    of on the wrong side, which nobody sees in a picture.
+    The record has the number of bytes that the step added. Configs differ by a few bytes, so a layer of a few bytes may be
+    assigned to the wrong side, which is invisible in the report.
     """
     above = 0
     best, nearest = len(manifest.layers), abs(record.added)
@@ -174,5 +174,5 @@ def _base_layers(record: Record, manifest: Manifest) -> int:
 
 
 def _name(step: StepId) -> str:
-    """A step as one reads it in a picture: without the platform, which is that of the whole."""
+    """Return a step's name without its platform, which is that of the whole report."""
     return step.partition("/")[2] or step

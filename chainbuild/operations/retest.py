@@ -1,6 +1,6 @@
-"""Tests of images run again: those of options, in what the chain registry has under their names, or that of one image.
+"""Run tests of images again: those of an option's steps in the chain registry's images, or the test of one image.
 
-A step's verdict goes to the record of its image, where one stands: what fails now is tested again by the next run.
+The verdict on a step is stored in the record of its image, if it has one: the next run repeats a test that failed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STAGE: Final = "production"
 
 
 class Retest(Struct, frozen=True, kw_only=True):
-    """A test that is to be run in an image. `record` is the image's, where it stands and is to have the verdict."""
+    """A test to run in an image. `record` is the image's record that gets the verdict, if any."""
 
     step: Step
     image: RemoteImage
@@ -43,18 +43,18 @@ class Retest(Struct, frozen=True, kw_only=True):
 
 
 def of_options(session: Session, graph: Graph) -> tuple[Retest, ...]:
-    """Every test of the graph's steps, in the image under the step's name in the chain registry.
+    """Return every test of the graph's steps, with the image that the step has in the chain registry.
 
-    Errors: `WrongUseError` where no step has a test; `NotFoundInRegistryError` with every image that is not there.
+    Errors: `WrongUseError` if no step has a test; `NotFoundInRegistryError` with every missing image.
     """
     steps = [step for step in graph if step.test]
     if not steps:
         options = ", ".join(dict.fromkeys(chain.option for chain in graph.chains))
         raise WrongUseError(
             f"no step of {options} has a test",
-            hint="A test is <descriptor>-test beside a Dockerfile, or production-test.",
+            hint="Write a test in <descriptor>-test beside a Dockerfile, or in production-test.",
         )
-    found: list[Retest] = []
+    retests: list[Retest] = []
     missing: list[NotFoundInRegistryError] = []
     for step in steps:
         try:
@@ -62,41 +62,43 @@ def of_options(session: Session, graph: Graph) -> tuple[Retest, ...]:
         except NotFoundInRegistryError as error:
             missing.append(error)
             continue
-        found.append(Retest(step=step, image=image, record=_record_of(session, step, image)))
+        retests.append(Retest(step=step, image=image, record=_record_of(session, step, image)))
     if missing:
         raise NotFoundInRegistryError(
             "\n".join(error.message for error in missing),
-            hint="Build first what is missing; chainbuild images says what is there.",
+            hint="Build the missing images first. List the existing images with chainbuild images.",
         )
-    return tuple(found)
+    return tuple(retests)
 
 
-def of_image(session: Session, found: ResolvedImage, platform: Platform, test: Path | None) -> Retest:
-    """The test that an image's provenance names, from the tree; or any other one, of any image.
+def of_image(session: Session, resolved: ResolvedImage, platform: Platform, test: Path | None) -> Retest:
+    """Return the test from the tree that an image's provenance names, or an explicit test for any image.
 
-    Errors: `WrongUseError` where the tree has no such test, or it is wrong; `NotFoundInRegistryError` where nothing is
-    known of the image.
+    Errors: `WrongUseError` if the tree has no such test or the test is invalid; `NotFoundInRegistryError` if the image's
+    provenance is unknown.
     """
     crumb: Crumb | None = None
     try:
-        crumb = trail_of(session.records, found.image)[-1]
+        crumb = trail_of(session.records, resolved.image)[-1]
     except NotFoundInRegistryError as error:
         if test is None:
             raise NotFoundInRegistryError(
-                error.message, hint="Name a test yourself: chainbuild test IMAGE --with FILE."
+                error.message, hint="Name a test with chainbuild test IMAGE --with FILE."
             ) from None
-    step = _step(session, found, platform, crumb, test)
+    step = _step(session, resolved, platform, crumb, test)
     _, problems = read_image_test(step.test, shown_path(step.test)) if step.test else (None, ())
     if problems:
         raise WrongUseError(problems)
-    # The verdict of a test that is not the step's own says nothing that a run could go by.
-    return Retest(step=step, image=found.image, record=crumb.record if crumb and test is None else None)
+    # The verdict of a test that is not the step's own is not stored, because runs would rely on it.
+    return Retest(step=step, image=resolved.image, record=crumb.record if crumb and test is None else None)
 
 
-def _step(session: Session, found: ResolvedImage, platform: Platform, crumb: Crumb | None, test: Path | None) -> Step:
-    named, root = found.named, session.settings.root
+def _step(
+    session: Session, resolved: ResolvedImage, platform: Platform, crumb: Crumb | None, test: Path | None
+) -> Step:
+    named, root = resolved.named, session.settings.root
     _, option, name = crumb.step.split("/", 2) if crumb and crumb.step.count("/") >= 2 else ("", "", "")
-    place = found.image.reference
+    place = resolved.image.reference
     return Step(
         id=crumb.step if crumb and test is None else f"{platform.name}/{named}",
         kind=StepKind.PRODUCE if name == _STAGE else StepKind.BUILD,
@@ -116,7 +118,7 @@ def _own_test(root: Path, image: str, option: str, name: str) -> Path:
     path = root / option / f"{name if name == _STAGE else name.partition('-')[2] or name}-test"
     if not path.is_file():
         raise WrongUseError(
-            f"{image} is {option}/{name}, and the tree has no test of that: there is no file {shown_path(path)}",
+            f"{image} is {option}/{name}, for which the tree has no test: no such file: {shown_path(path)}",
             hint="Name the tree with --root, or a test with --with FILE.",
         )
     return path
@@ -145,22 +147,22 @@ def run_retests(
     log_folder: Path | None = None,
     log_path: Callable[[StepId], Path | None] = lambda _: None,
 ) -> Failures:
-    """Run the tests, platforms side by side, all of them whatever fails; gives what failed. Told as a run is."""
+    """Run all tests, platforms in parallel, even if some fail. Emit the events of a run; return the failures."""
     started = time.monotonic()
-    session.emit(events.RunStarted(steps=tuple(_announced(one) for one in retrials), log_folder=log_folder))
+    session.emit(events.RunStarted(steps=tuple(_announced(test) for test in retrials), log_folder=log_folder))
     failures: Failures = {}
     by_platform: dict[str, list[Retest]] = {}
-    for one in retrials:
-        by_platform.setdefault(one.step.platform.oci, []).append(one)
+    for test in retrials:
+        by_platform.setdefault(test.step.platform.oci, []).append(test)
 
     def run_all(mine: Iterable[Retest]) -> None:
-        for one in mine:
+        for test in mine:
             try:
-                _run(session, one, log_path(one.step.id))
+                _run(session, test, log_path(test.step.id))
             except ChainbuildError as error:
                 if isinstance(error, BuildFailedError):
-                    error.log_path = log_path(one.step.id)
-                failures[one.step.id] = error
+                    error.log_path = log_path(test.step.id)
+                failures[test.step.id] = error
 
     pool = ThreadPoolExecutor(max_workers=len(by_platform), thread_name_prefix="test")
     running = [pool.submit(run_all, mine) for mine in by_platform.values()]
@@ -174,49 +176,48 @@ def run_retests(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     session.emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=not failures))
-    return {one.step.id: failures[one.step.id] for one in retrials if one.step.id in failures}
+    return {test.step.id: failures[test.step.id] for test in retrials if test.step.id in failures}
 
 
-def _announced(one: Retest) -> events.PlannedStep:
-    return events.PlannedStep(step=one.step.id, action="test", reason="asked for", image=str(one.image.reference))
+def _announced(test: Retest) -> events.PlannedStep:
+    return events.PlannedStep(step=test.step.id, action="test", reason="requested", image=str(test.image.reference))
 
 
-def _run(session: Session, one: Retest, log_path: Path | None) -> None:
-    step, started = one.step, time.monotonic()
+def _run(session: Session, test: Retest, log_path: Path | None) -> None:
+    step, started = test.step, time.monotonic()
     session.emit(events.StepStarted(step=step.id, activity="test", log_path=log_path))
     try:
         contexts = partial(pinned_contexts, session.finder())
-        verdict = run_image_test(session.driver, session.emit, step, one.image, contexts=contexts, again=True)
+        verdict = run_image_test(session.driver, session.emit, step, test.image, contexts=contexts, again=True)
     except ChainbuildError as error:
         seconds = time.monotonic() - started
         session.emit(events.StepFailed(step=step.id, seconds=seconds, message=error.message))
         if isinstance(error, NotProvenError):
-            _keep(session, one, f"failed {read_image_test(step.test)[0].digest}" if step.test else "failed")
+            _keep(session, test, f"failed {read_image_test(step.test)[0].digest}" if step.test else "failed")
         raise
-    _keep(session, one, verdict)
+    _keep(session, test, verdict)
     session.emit(
         events.StepFinished(
             step=step.id,
             activity="test",
-            image=str(one.image.reference),
-            digest=str(one.image.digest),
+            image=str(test.image.reference),
+            digest=str(test.image.digest),
             seconds=time.monotonic() - started,
-            size=one.image.size,
+            size=test.image.size,
         )
     )
 
 
-def _keep(session: Session, one: Retest, verdict: str) -> None:
-    """Let the image's record have the verdict. Nothing is sent where it has it already.
+def _keep(session: Session, test: Retest, verdict: str) -> None:
+    """Store the verdict in the image's record. Nothing is sent if the record already has it.
 
-    A record that is not the newest of its step does not become it: only what is built does.
+    A record that is not the newest of its step does not become the newest: only builds do that.
     """
-    if one.record is None or one.record.verdicts.get(VERDICT) == verdict:
+    if test.record is None or test.record.verdicts.get(VERDICT) == verdict:
         return
-    record = replace(one.record, verdicts={**one.record.verdicts, VERDICT: verdict})
-    place = (
-        one.image.reference if session.chain.holds(one.image.reference) else session.chain.place(one.image.reference)
-    )
+    record = replace(test.record, verdicts={**test.record.verdicts, VERDICT: verdict})
+    reference = test.image.reference
+    place = reference if session.chain.holds(reference) else session.chain.place(reference)
     place = ImageReference(place.registry, place.repository)
     newest = session.records.last(place, record.family).record
     session.records.write(place, record, newest=newest is not None and newest.key == record.key)

@@ -1,8 +1,6 @@
-"""The commands around runs of science images: releases, orphans, and checks.
+"""The operations of `chainbuild science` around a run: check for orphans before it, and store releases after it.
 
-Which image versions of science images were released or given up, and which have no compat updates.
-
-What `chainbuild science` does around the three lines of every run: orphans are told before, releases kept after.
+Tags in the chain registry record which image versions were released and which were abandoned.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ _GIVEN_UP: Final = "orphan-"
 
 
 class Releases:
-    """Which image versions were released from a repository, and which of them were given up. Tags remember it."""
+    """The image versions that were released from a repository, and those that were abandoned, stored as tags."""
 
     def __init__(self, registries: Registries, place: ImageReference) -> None:
         """`place` is REPO's repository in the chain registry."""
@@ -44,11 +42,11 @@ class Releases:
         self._tags: frozenset[str] | None = None
 
     def released(self) -> frozenset[str]:
-        """Every `image:version` that ever got its name."""
+        """Return every `image:version` that was ever released."""
         return self._remembered(_RELEASED)
 
     def given_up(self) -> frozenset[str]:
-        """Those that were given up and not released again since."""
+        """Return the versions that were abandoned and not released again."""
         return frozenset(
             release
             for release in self._remembered(_GIVEN_UP)
@@ -56,18 +54,18 @@ class Releases:
         )
 
     def release(self, release: str, image: Digest) -> None:
-        """Remember that it was released."""
+        """Record a release."""
         put_tag(self._registries, self._place.with_tag(_tag(_RELEASED, release)), image)
 
     def give_up(self, release: str) -> None:
-        """Remember that it was given up, where it was ever released."""
+        """Record that a version was abandoned, if it was ever released."""
         digest = self._digest(_RELEASED, release)
         if digest is not None:
             put_tag(self._registries, self._place.with_tag(_tag(_GIVEN_UP, release)), digest)
 
     def _digest(self, prefix: str, release: str) -> Digest | None:
-        there = self._registries.client(self._place).head(self._place.repository, _tag(prefix, release))
-        return there.digest if there else None
+        manifest = self._registries.client(self._place).head(self._place.repository, _tag(prefix, release))
+        return manifest.digest if manifest else None
 
     def _remembered(self, prefix: str) -> frozenset[str]:
         tags = (tag.removeprefix(prefix) for tag in self._all() if tag.startswith(prefix))
@@ -86,7 +84,7 @@ def _tag(prefix: str, release: str) -> str:
 
 
 class Orphan(Struct, frozen=True, kw_only=True):
-    """A released version that gets no compat updates; `heirs` are the versions of its image that do."""
+    """A released version that gets no compat updates; `heirs` are the versions of the same image that do."""
 
     release: str
     place: ImageReference
@@ -97,15 +95,15 @@ class Orphan(Struct, frozen=True, kw_only=True):
 def find_orphans(
     registries: Registries, places: Iterable[ImageReference], layer_graph: LayerGraph, given_up: Iterable[str]
 ) -> tuple[Orphan, ...]:
-    """The orphans among what the repositories below each place (`{repo}`) hold as `rel/image:version`."""
-    known = frozenset(given_up)
+    """Return the orphans among the `rel/image:version` tags in the repositories below each place (`{repo}`)."""
+    abandoned = frozenset(given_up)
     images = {layer.said.image for layer in layer_graph.layers}
-    found: list[Orphan] = []
+    orphaned: list[Orphan] = []
     for place in places:
         client = registries.client(place)
         below = f"{place.repository}/{REL}/"
         named: set[str] = set()
-        # Public registries mostly refuse their catalog: there, the images of the tree are what is known.
+        # Most public registries refuse to list their catalog. Then only the images of the tree are known.
         try:
             named = {name.removeprefix(below) for name in client.repositories() if name.startswith(below)}
         except (UnreachableError, RegistryBusyError):
@@ -117,20 +115,23 @@ def find_orphans(
                 release = f"{image}:{tag}"
                 if not is_version(tag) or release in layer_graph.finals:
                     continue
-                heirs = tuple(one.rpartition(":")[2] for one in layer_graph.finals if one.rpartition(":")[0] == image)
-                name = ImageReference(place.registry, f"{below}{image}", tag)
-                found.append(Orphan(release=release, place=name, heirs=heirs, given_up=release in known))
-    return tuple(found)
+                finals = (final.rpartition(":") for final in layer_graph.finals)
+                heirs = tuple(version for name, _, version in finals if name == image)
+                place_of_release = ImageReference(place.registry, f"{below}{image}", tag)
+                orphaned.append(
+                    Orphan(release=release, place=place_of_release, heirs=heirs, given_up=release in abandoned)
+                )
+    return tuple(orphaned)
 
 
 @contextmanager
 def prepared(request: ScienceRequest) -> Iterator[tuple[ScienceLayout, BuildRequest]]:
-    """The layout and the run that it is, as long as the `with` lasts."""
+    """Provide the layout and its run within a `with` block."""
     with ExitStack() as stack:
 
         def lay_out(platforms: Sequence[Platform]) -> ScienceLayout:
-            place = laid_out(request.tree, request.selection, request.place, tuple(platforms), request.state)
-            return stack.enter_context(place)
+            layout = laid_out(request.tree, request.selection, request.place, tuple(platforms), request.state)
+            return stack.enter_context(layout)
 
         layout = lay_out(request.platforms)
         options = replace(
@@ -140,7 +141,7 @@ def prepared(request: ScienceRequest) -> Iterator[tuple[ScienceLayout, BuildRequ
 
 
 def check_releases(request: ScienceRequest, session: Session) -> None:
-    """What was released from this repository still has a final layer, or was given up.
+    """Check that every version released from this repository has a final layer, or was abandoned.
 
     Errors: `WrongUseError`.
     """
@@ -154,7 +155,7 @@ def check_releases(request: ScienceRequest, session: Session) -> None:
 
 
 def keep_releases(request: ScienceRequest, session: Session, layout: ScienceLayout, outcome: RunOutcome) -> None:
-    """Remember what is released now, and what was given up."""
+    """Record what is released now, and what was abandoned."""
     if not outcome.succeeded:
         return
     releases = Releases(session.registries, request.place.home)
@@ -166,7 +167,7 @@ def keep_releases(request: ScienceRequest, session: Session, layout: ScienceLayo
 
 
 def orphans(request: ScienceRequest, session: Session) -> tuple[Orphan, ...]:
-    """The released versions that get no compat updates: those of the chain registry, and of REPO's own."""
+    """Return the orphans of the chain registry and of the registry named in REPO."""
     given_up = Releases(session.registries, request.place.home).given_up()
     places = dict.fromkeys(
         ImageReference(place.registry, place.repository) for place in (request.place.home, request.place.released)

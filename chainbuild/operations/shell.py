@@ -1,7 +1,7 @@
-"""A shell in an image: the container's command line, and where the image comes from.
+"""A shell in an image: the command line of the container, and how the image gets into the local store.
 
-The container is the user's own place: the current folder at its own path, the user's own ids, a home that can be written
-to. It is thrown away at its end; what is in the current folder stays.
+The container works in the user's environment: the current folder mounted at its own path, the user's own ids, and a
+writable home. It is removed at its end; only changes in the current folder remain.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from chainbuild.references import ImageReference, Platform
 
 HOME: Final = "/chainbuild-home"
 OTHERWISE: Final = "/work"
-"""Where the current folder is mounted when its own path is a part of every system."""
+"""Mount point of the current folder if its own path is a system folder."""
 
-# bash is nicer, and not everywhere. Nothing of anybody's goes into this text.
+# Prefer bash, which not every image has. No user input is inserted into this text.
 _SHELL: Final = ("/bin/sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi")
 _SYSTEM: Final = frozenset(
     {
@@ -54,20 +54,20 @@ _NEVER_BELOW: Final = ("/dev", "/proc", "/sys")
 
 
 class Visit(Struct, frozen=True, kw_only=True):
-    """Who goes in, from where."""
+    """The user who enters the container, and from which folder."""
 
     folder: Path
     user: int
     group: int
     terminal: bool
     name: str = ""
-    """What the user is called."""
+    """The user's login name."""
 
 
 def container_command(
     image: str, visit: Visit, command: Sequence[str] = (), *, platform: Platform | None = None
 ) -> tuple[str, ...]:
-    """The docker command that starts a shell (or `command`) in an image."""
+    """Return the docker command that starts a shell, or `command`, in an image."""
     place = mount_point(visit.folder)
     argv = ["docker", "run", "--rm", "--interactive", "--pull", "never"]
     argv += ["--tty"] if visit.terminal else []
@@ -75,36 +75,36 @@ def container_command(
     argv += ["--mount", _fields("type=bind", f"source={visit.folder}", f"target={place}"), "--workdir", place]
     argv += ["--user", f"{visit.user}:{visit.group}"]
     if visit.user:
-        # Nobody in the image has these ids: the home that docker would take is /, which is not theirs.
+        # The image has no user with this id, so docker would use / as home, which is not writable.
         argv += ["--tmpfs", f"{HOME}:exec,mode=0700,uid={visit.user},gid={visit.group}", "--env", f"HOME={HOME}"]
         argv += ["--env", f"USER={visit.name}", "--env", f"LOGNAME={visit.name}"] if visit.name else []
-    words = tuple(command) or _SHELL
-    # The image's own entrypoint may be its program; a shell was asked for.
-    return (*argv, "--entrypoint", words[0], image, *words[1:])
+    program = tuple(command) or _SHELL
+    # Override the image's entrypoint, which may be an application.
+    return (*argv, "--entrypoint", program[0], image, *program[1:])
 
 
 def mount_point(folder: Path) -> str:
-    """Where a folder is in the container: at its own path, unless that would hide a part of the image's system."""
+    """Return where a folder is mounted: at its own path, unless that would hide system folders of the image."""
     path = PurePosixPath(folder)
-    if str(path) == "/" or str(path) in _SYSTEM or any(path.is_relative_to(one) for one in _NEVER_BELOW):
+    if str(path) == "/" or str(path) in _SYSTEM or any(path.is_relative_to(folder) for folder in _NEVER_BELOW):
         return OTHERWISE
     return str(path)
 
 
 def _fields(*fields: str) -> str:
-    """Fields as docker reads `--mount`: CSV, so that a path may hold a comma or a quote."""
+    """Format fields for `--mount`, which docker parses as CSV: a path may contain a comma or a quote."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(fields)
     return text.getvalue()
 
 
 def fetch(session: Session, named: ImageReference, platform: Platform, names: Sequence[ImageReference]) -> str:
-    """Have an image of the chain registry in the local store; gives its name there.
+    """Load an image of the chain registry into the local store, and return its name there.
 
-    `names` are those that are there, for the message. Errors: `NotFoundInRegistryError` where nobody has it.
+    `names` are the existing images, for the message. Errors: `NotFoundInRegistryError` if the image does not exist.
     """
     try:
-        found = session.finder().find_result(named, platform)
+        image = session.finder().find_result(named, platform).image
     except ChainbuildError as error:
         raise NotFoundInRegistryError(
             f"{named} for {platform.oci} is neither in the local image store nor in the chain registry",
@@ -112,14 +112,14 @@ def fetch(session: Session, named: ImageReference, platform: Platform, names: Se
         ) from error
     name = str(named if named.tag or named.digest else named.with_tag("latest"))
     if named.digest is None:
-        session.local.load(found.image.reference.pinned, found.image.digest, platform, name)
+        session.local.load(image.reference.pinned, image.digest, platform, name)
     return name
 
 
 def _hint(named: ImageReference, names: Sequence[ImageReference]) -> str:
-    known = list(dict.fromkeys(str(name) for name in names))
+    existing = list(dict.fromkeys(str(name) for name in names))
     last = named.repository.rpartition("/")[2]
     same = [str(name) for name in names if name.repository.rpartition("/")[2] == last]
-    near = list(dict.fromkeys(same)) or difflib.get_close_matches(str(named), known, n=3)
-    told = f"Perhaps you meant {' or '.join(near[:3])}. " if near else ""
-    return f"{told}See what there is with: chainbuild images, docker images. A layer is built with: chainbuild layer."
+    near = list(dict.fromkeys(same)) or difflib.get_close_matches(str(named), existing, n=3)
+    suggestion = f"Perhaps you meant {' or '.join(near[:3])}. " if near else ""
+    return f"{suggestion}List images with chainbuild images or docker images; build a layer with chainbuild layer."

@@ -1,4 +1,4 @@
-"""Trace a command in images that are built already: what `chainbuild minimize trace` does."""
+"""Trace a command in built images, for `chainbuild minimize trace`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEMA = "chainbuild.traced/1"
 
 
 class Subject(Struct, frozen=True, kw_only=True):
-    """A chain's last image and its result, and what is traced: a command, or the production test at `test`."""
+    """A chain's last image, its result, and what to trace: a command, or the production test in `test`."""
 
     step: StepId
     option: Path
@@ -40,13 +40,13 @@ class Subject(Struct, frozen=True, kw_only=True):
     result: RemoteImage
     target: TraceTarget
     ignore: str = ""
-    """The option's list of paths that need not be there."""
+    """The option's list of paths that may be missing."""
 
 
 class Findings(Struct, frozen=True, kw_only=True):
-    """What tracing a subject showed. `file` is the args file for the platform, `content` what it becomes with the line.
+    """The result of a trace. `file` is the args file for the platform, `content` its new content with the added line.
 
-    `content` is None if there is nothing to add, or the file has it already.
+    `content` is None if there is nothing to add, or the file already has it.
     """
 
     subject: Subject
@@ -58,27 +58,27 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether the command passes in the chain's image."""
+        """True if the command passes in the chain's image."""
         return self.report.tests[0].passed
 
     @property
     def good(self) -> bool:
-        """Whether the command passes in both images and nothing is missing."""
+        """True if the command passes in both images and nothing is missing."""
         return not self.missing and self.passed and self.report.tests[0].produced == "0"
 
 
 def subjects_of_options(session: Session, graph: Graph, command: Sequence[str]) -> tuple[Subject, ...]:
     """Return what to trace in each chain of the graph.
 
-    Errors: `WrongUseError` if there is neither a command nor a production test; `NotFoundInRegistryError` with all images that
-    are missing.
+    Errors: `WrongUseError` if there is neither a command nor a production test; `NotFoundInRegistryError` with every
+    missing image.
     """
     chains = [chain for chain in graph.chains if chain.production is not None]
     without = [chain.option for chain in chains if chain.production and chain.production.test is None]
     if without and not command:
         raise WrongUseError(
             f"{', '.join(dict.fromkeys(without))}: no production-test to trace",
-            hint="Write one beside the Dockerfiles, or give a command: … -- COMMAND.",
+            hint="Write a production-test beside the Dockerfiles, or add a command: … -- COMMAND.",
         )
     subjects: list[Subject] = []
     missing: list[NotFoundInRegistryError] = []
@@ -90,7 +90,7 @@ def subjects_of_options(session: Session, graph: Graph, command: Sequence[str]) 
     if missing:
         raise NotFoundInRegistryError(
             "\n".join(error.message for error in missing),
-            hint="Build first what is missing; chainbuild images says what is there.",
+            hint="Build the missing images first. List the existing images with chainbuild images.",
         )
     return tuple(subjects)
 
@@ -114,7 +114,7 @@ def _subject_of_chain(session: Session, chain: Chain, command: Sequence[str]) ->
 def _last_result(
     session: Session, reference: ImageReference, staging: ImageReference, platform: Platform
 ) -> RemoteImage:
-    """Return the image under the result's name, or one that was built later, or alone, and did not pass its proofs."""
+    """Return the tagged result, or a newer image that failed its checks."""
     try:
         staged = resolve(session.registries, staging, platform)
         own = trail_of(session.records, staged)[-1]
@@ -125,49 +125,50 @@ def _last_result(
             return resolve(session.registries, reference, platform)
         except NotFoundInRegistryError:
             return staged
-    session.emit(Message(text=f"the last image of {own.step} did not pass its proofs; that one is compared"))
+    session.emit(Message(text=f"comparing with the newest image of {own.step}, which failed its checks"))
     return staged
 
 
-def subject_of_image(session: Session, found: ResolvedImage, platform: Platform, command: Sequence[str]) -> Subject:
-    """Return what to trace for a chain's result, by its provenance.
+def subject_of_image(session: Session, resolved: ResolvedImage, platform: Platform, command: Sequence[str]) -> Subject:
+    """Return what to trace for a chain's result, from its provenance.
 
-    Errors: `NotFoundInRegistryError` if nothing is known of the image; `WrongUseError` if it is no result, or the tree has no
-    production test for it.
+    Errors: `NotFoundInRegistryError` if the provenance is unknown; `WrongUseError` if the image is not a result, or the tree
+    has no production test for it.
     """
-    step = trail_of(session.records, found.image)[-1].step
+    step = trail_of(session.records, resolved.image)[-1].step
     parts = step.split("/", 2)
     option = parts[1] if len(parts) == 3 else ""
     if parts[2:] != ["production"]:
         raise WrongUseError(
-            f"{found.named} is {step}, no result of a chain", hint="Name the chain's result (TAG-OPTION-PLATFORM)."
+            f"{resolved.named} is {step}, not the result of a chain",
+            hint="Name the result of the chain (TAG-OPTION-PLATFORM).",
         )
     folder = session.settings.root / option
     test = folder / "production-test"
     if not command and not test.is_file():
         raise WrongUseError(
-            f"there is no {shown_path(test)} to trace",
-            hint="Name the tree with --root, or give a command: … -- COMMAND.",
+            f"no such file to trace: {shown_path(test)}",
+            hint="Name the tree with --root, or add a command: … -- COMMAND.",
         )
     return Subject(
         step=step,
         option=folder,
         platform=platform,
-        chain=_chain_image(session, found.image, platform),
-        result=found.image,
+        chain=_chain_image(session, resolved.image, platform),
+        result=resolved.image,
         target=_target(command, test),
     )
 
 
 def _chain_image(session: Session, result: RemoteImage, platform: Platform) -> RemoteImage:
-    """Return the last image of the chain that a result was made of."""
+    """Return the last image of the chain that a result was made from."""
     crumbs = trail_of(session.records, result)
     crumb = _before_minimize(crumbs)
     if crumb is None or crumb.record is None:
         name = crumb.step if crumb else "the chain"
         raise NotFoundInRegistryError(
-            f"{session.chain} has no record of {name}, which {result.reference} was made of",
-            hint="It was deleted: build the option again.",
+            f"{session.chain} has no record of {name}, from which {result.reference} was made",
+            hint="The record was deleted: build the option again.",
         )
     place = result.reference if session.chain.holds(result.reference) else session.chain.place(result.reference)
     place = ImageReference(place.registry, place.repository)
@@ -192,7 +193,7 @@ def _target(command: Sequence[str], test: Path | None) -> TraceTarget:
 
 
 def trace_subject(session: Session, subject: Subject) -> Findings:
-    """Run the command in both images and compare them. Errors: `NotReadyError` if it cannot be traced; those of a build."""
+    """Run the command in both images and compare. Errors: `NotReadyError` if it cannot be traced; those of a build."""
     session.emit(Message(text=f"tracing {subject.target.name} in {subject.chain.reference}"))
     try:
         report = trace(
@@ -210,14 +211,14 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
         raise NotReadyError(f"{subject.step}: {error.message}", hint="See docs/stages.md, The traced proof.") from error
     (test,) = report.tests
     if not test.traced:
-        why = "; ".join(note.removeprefix("warning: ") for note in notes_on(report, set()))
-        raise NotReadyError(f"{subject.step}: {why}", hint="See docs/stages.md, The traced proof.")
+        reason = "; ".join(note.removeprefix("warning: ") for note in notes_on(report, set()))
+        raise NotReadyError(f"{subject.step}: {reason}", hint="See docs/stages.md, The traced proof.")
     file = args_file(subject.option, subject.platform)
     additions = report.additions_for(report.missing)
     if not additions:
         return Findings(subject=subject, report=report, missing=report.missing, file=file)
     raw = file.read_bytes() if file.is_file() else b""
-    content = with_words(raw, [ListWord(text=one.pattern) for one in additions], shown_path(file))
+    content = with_words(raw, [ListWord(text=added.pattern) for added in additions], shown_path(file))
     return Findings(
         subject=subject,
         report=report,
@@ -229,7 +230,7 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
 
 
 def in_words(findings: Findings, *, written: bool) -> Iterator[str]:
-    """Yield lines for people: how the command ended, what is missing by package, and the line that brings it."""
+    """Yield lines of text: how the command ended, the missing paths by package, and the line that adds them."""
     subject, report = findings.subject, findings.report
     (test,) = report.tests
     if not test.passed:
@@ -237,22 +238,22 @@ def in_words(findings: Findings, *, written: bool) -> Iterator[str]:
     if test.produced != "0":
         yield f"{test.name} {test.ending_in_production} in {subject.result.reference}"
     if not findings.missing:
-        yield f"{subject.step}: {report.paths} paths, none is missing in {subject.result.reference}"
+        yield f"{subject.step}: none of {report.paths} paths is missing in {subject.result.reference}"
         return
     yield f"{subject.step}: {len(findings.missing)} of {report.paths} paths are missing in {subject.result.reference}"
     for package, paths in report.by_package().items():
         yield f"  {package.title}"
-        for one in paths:
-            yield f"    {one.path} ({one.action} by {one.program or test.name})"
+        for missing in paths:
+            yield f"    {missing.path} ({missing.action} by {missing.program or test.name})"
     file = shown_path(findings.file)
     if findings.line and findings.content is None:
-        yield f"{file} has this already; build the option again: {findings.line}"
+        yield f"{file} already has this line; build the option again: {findings.line}"
     elif findings.line:
         yield f"{'added to' if written else 'add to'} {file}: {findings.line}"
 
 
 def as_row(findings: Findings, *, written: bool) -> dict[str, Any]:
-    """Return the JSON object of findings (`images` of `chainbuild.traced/1`)."""
+    """Return findings as a JSON object (in `images` of `chainbuild.traced/1`)."""
     subject = findings.subject
     (test,) = findings.report.tests
     return {
@@ -265,12 +266,16 @@ def as_row(findings: Findings, *, written: bool) -> dict[str, Any]:
         "paths": findings.report.paths,
         "missing": [
             {
-                "path": one.path,
-                "action": one.action,
-                "program": one.program,
-                "package": {"kind": one.package.kind, "name": one.package.name, "version": one.package.version},
+                "path": missing.path,
+                "action": missing.action,
+                "program": missing.program,
+                "package": {
+                    "kind": missing.package.kind,
+                    "name": missing.package.name,
+                    "version": missing.package.version,
+                },
             }
-            for one in findings.missing
+            for missing in findings.missing
         ],
         "line": findings.line,
         "file": str(findings.file),

@@ -1,4 +1,4 @@
-"""The proof for any image, wherever it is."""
+"""Run the checks of production images on any image."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from chainbuild.references import ImageReference, Platform
 
 
 def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
-    """Look into an image of a registry or of the local store. Errors: those of finding it."""
+    """Check an image of a registry or of the local store. Errors: those of finding it."""
     return look_at(session, session.finder().find_result(named, platform), platform)
 
 
 def bill_of(session: Session, named: ImageReference, platform: Platform) -> bytes:
-    """The bill of materials of an image: what is attached to it, else made by looking into it. Errors: those of both."""
-    found = session.finder().find_result(named, platform)
-    return attached_bill(session.registries, found.image.reference) or look_at(session, found, platform).bill
+    """Return the bill of materials of an image: the attached one, else a new one. Errors: those of both."""
+    resolved = session.finder().find_result(named, platform)
+    return attached_bill(session.registries, resolved.image.reference) or look_at(session, resolved, platform).bill
 
 
-def look_at(session: Session, found: ResolvedImage, platform: Platform) -> Report:
-    """Look into an image that was found."""
+def look_at(session: Session, resolved: ResolvedImage, platform: Platform) -> Report:
+    """Check an image that was found."""
     contexts = pinned_contexts(session.finder(), proof_dockerfile(), platform)
     return look(
         session.driver,
         session.emit,
-        step=f"verify {found.named}",
+        step=f"verify {resolved.named}",
         platform=platform,
-        image=found.pinned,
-        config=found.image.config,
+        image=resolved.pinned,
+        config=resolved.image.config,
         contexts=contexts,
-        library_path=dict(found.image.config.env).get("LD_LIBRARY_PATH", ""),
-        name=exact_name(found.image),
+        library_path=dict(resolved.image.config.env).get("LD_LIBRARY_PATH", ""),
+        name=exact_name(resolved.image),
     )

@@ -1,4 +1,4 @@
-"""Why one step would be built, or is reused: everything that differs from its last record, in full."""
+"""Explain why a step would be built or reused: everything that differs from its last record."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from chainbuild.text import perhaps_you_meant
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """A step's decision and every difference to its last record; `diff` is the Dockerfile's, as a unified diff.
+    """A step's decision, and every difference from its last record; `diff` is a unified diff of the Dockerfile.
 
-    `arguments` are what was asked of it, if it is a stage.
+    `arguments` are the requested arguments, if the step is a stage.
     """
 
     decision: Decision
@@ -31,7 +31,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     arguments: tuple[StageArgument, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The explanation's document."""
+        """Return the explanation as a JSON object."""
         last = self.decision.previous_record
         return {
             "step": self.decision.step.id,
@@ -46,16 +46,16 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 def steps_named(graph: Graph, name: str) -> tuple[Step, ...]:
-    """The steps that a person means: by id, or by the end of it.
+    """Return the steps with an id, or with an id that ends in the given name.
 
-    Errors: `WrongUseError` with the nearest names.
+    Errors: `WrongUseError`, with the nearest names.
     """
-    found = tuple(step for step in graph if step.id == name or step.id.endswith(f"/{name}") or step.name == name)
-    if not found:
+    matching = tuple(step for step in graph if step.id == name or step.id.endswith(f"/{name}") or step.name == name)
+    if not matching:
         names = [step.id for step in graph] + [step.name for step in graph]
         hint = perhaps_you_meant(name, names)
-        raise WrongUseError(f"there is no step {name!r}", hint=hint + "Steps: " + ", ".join(step.id for step in graph))
-    return found
+        raise WrongUseError(f"no such step: {name!r}", hint=hint + "Steps: " + ", ".join(step.id for step in graph))
+    return matching
 
 
 def explain(request: BuildRequest, session: Session, step: Step) -> Explanation:
@@ -65,11 +65,11 @@ def explain(request: BuildRequest, session: Session, step: Step) -> Explanation:
     decision = by_id[step.id]
     components = decision.components
     if components is None and decision.previous_record:
-        # A parent is not built yet: compare with the parents as they were, so that only what differs here is told.
+        # A parent is not built yet: compare with the parents as last built, to report only differences of this step.
         parents = {need: by_id[need].cached_record or by_id[need].previous_record for need in step.needs}
-        known = {need: facts_of(record) for need, record in parents.items() if record}
-        if len(known) == len(parents):
-            components = planned.planner.components(decision.step, known)
+        facts = {need: facts_of(record) for need, record in parents.items() if record}
+        if len(facts) == len(parents):
+            components = planned.planner.components(decision.step, facts)
     last = decision.previous_record
     arguments = stage_arguments(planned.plan.graph).get(step.id, ())
     if last is None or components is None:

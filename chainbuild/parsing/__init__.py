@@ -1,1 +1,1 @@
-"""Values and args files, parsed with every problem collected."""
+"""Parse option values and args files, collecting every problem."""

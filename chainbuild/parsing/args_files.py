@@ -1,7 +1,7 @@
-"""Args files: `KEY=VALUE` a line, taken literally; never evaluated by a shell.
+"""Args files: one `KEY=VALUE` per line, taken literally and never evaluated by a shell.
 
-Blank lines and lines that start with `#` are skipped. A byte order mark, CRLF and a missing newline at the end are fine.
-A bare `KEY` takes its value from the environment and is a problem where that has none.
+Blank lines and lines that start with `#` are skipped. A byte order mark, CRLF and a missing final newline are accepted. A
+bare `KEY` takes its value from the environment; it is a problem if the environment does not set it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse_args(raw: bytes, path: str, environ: Mapping[str, str]) -> tuple[tuple[BuildArg, ...], tuple[Problem, ...]]:
-    """The args that the file's bytes say, and everything that is wrong with them."""
+    """Return the args of a file's content, and every problem in it."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -26,7 +26,7 @@ def parse_args(raw: bytes, path: str, environ: Mapping[str, str]) -> tuple[tuple
         return (), (Problem(path=path, line=place, message="not UTF-8 text", hint="Save the args file as UTF-8."),)
     args: dict[str, BuildArg] = {}
     problems: list[Problem] = []
-    # Only \n ends a line (with \r before it on Windows): str.splitlines would cut values at form feeds and U+2028.
+    # Only \n ends a line (preceded by \r on Windows): str.splitlines would also split at form feeds and U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
         entry = line.removesuffix("\r")
         if not entry.strip() or entry.lstrip().startswith("#"):
@@ -39,7 +39,7 @@ def parse_args(raw: bytes, path: str, environ: Mapping[str, str]) -> tuple[tuple
                 Problem(
                     path=path,
                     line=number,
-                    message=f"{result.name} is said twice; before at {args[result.name].origin}",
+                    message=f"duplicate argument {result.name}, already set at {args[result.name].origin}",
                     hint="Keep one of the two lines.",
                 )
             )
@@ -52,12 +52,12 @@ def _parse_line(entry: str, path: str, number: int, environ: Mapping[str, str]) 
     name, equals, value = entry.partition("=")
     origin = f"{path}:{number}"
     if "\0" in entry:
-        return Problem(path=path, line=number, message="a NUL byte in an argument", hint="Args are lines of text.")
+        return Problem(path=path, line=number, message="NUL byte in an argument", hint="An argument is a line of text.")
     if not _KEY.fullmatch(name):
         stripped = name.strip().removeprefix("export ").removeprefix("ARG ").removeprefix("--build-arg ").strip()
-        hint = "A line is KEY=VALUE; a key has letters, digits and '_'."
+        hint = "Write KEY=VALUE; a key has letters, digits and '_'."
         if _KEY.fullmatch(stripped):
-            hint = f"Write {stripped}={value.strip() if equals else '…'} (no spaces around '=', no keyword before it)."
+            hint = f"Write {stripped}={value.strip() if equals else '…'} (no spaces around '=', no keyword in front)."
         return Problem(path=path, line=number, message=f"{entry!r} is not KEY=VALUE", hint=hint)
     if equals:
         return BuildArg(name=name, value=value, origin=origin)
@@ -66,17 +66,17 @@ def _parse_line(entry: str, path: str, number: int, environ: Mapping[str, str]) 
     return Problem(
         path=path,
         line=number,
-        message=f"{name} has no value, and the environment does not set it",
-        hint=f"Write {name}=VALUE, {name}= for an empty one, or export {name} before the run.",
+        message=f"{name} has no value and is not set in the environment",
+        hint=f"Write {name}=VALUE, {name}= for an empty value, or export {name} before the run.",
     )
 
 
 def read_args(path: Path, shown: str, environ: Mapping[str, str]) -> tuple[tuple[BuildArg, ...], tuple[Problem, ...]]:
-    """`parse_args` on a file; one that cannot be read is a problem."""
+    """Read and parse an args file. A file that cannot be read is a problem."""
     try:
         raw = path.read_bytes()
     except OSError as error:
-        reason = error.strerror or "cannot be read"
+        reason = error.strerror or "unknown error"
         return (), (
             Problem(path=shown, message=f"cannot be read: {reason}", hint="An args file is a readable text file."),
         )
@@ -84,7 +84,7 @@ def read_args(path: Path, shown: str, environ: Mapping[str, str]) -> tuple[tuple
 
 
 def parse_build_arg(text: str, environ: Mapping[str, str]) -> BuildArg | Problem:
-    """`--build-arg KEY=VALUE` of the command line; a bare KEY takes the environment's value."""
+    """Parse `--build-arg KEY=VALUE`; a bare KEY takes its value from the environment."""
     result = _parse_line(text, "", 0, environ)
     if isinstance(result, Problem):
         return Problem(message=f"--build-arg: {result.message}", hint=result.hint)

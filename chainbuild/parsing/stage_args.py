@@ -1,8 +1,8 @@
-"""What options ask of the stages: added up over the options of a chain, and as each stage's Dockerfile gets it.
+"""Stage arguments: what the options of a chain request from the stages, merged, and as each stage's Dockerfile gets it.
 
-An option's asks are the args of its `minimize-<platform>-args` and `production-<platform>-args` that a stage declares.
-They hold for the options above it, too: an own value takes the place of an inherited one, lists add up, and `!word`
-takes an inherited word of a list back. Pure.
+An option's requests are the args of its `minimize-<platform>-args` and `production-<platform>-args` that a stage declares.
+They also apply to the options above it: an own value replaces an inherited one, lists are joined, and `!item` removes an
+inherited item from a list. Pure functions.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from chainbuild.values import replace
 PACKAGES: Final = "PRODUCTION_PACKAGES"
 LOCATIONS: Final = "ADDITIONAL_LIB_LOCATIONS"
 DATA: Final = "KEEP_DATA"
-"""A list, or `0` or `1`: none, or all."""
+"""A list, or `0` or `1` for nothing or everything."""
 LISTS: Final = frozenset({"ADDITIONAL_FILES", "TRACE_IGNORE", LOCATIONS, DATA, PACKAGES})
-"""The arguments of the stages that are lists."""
+"""The stage arguments that are lists."""
 _BELOW: Final = frozenset({LOCATIONS, DATA})
-"""Lists of what need not be in a result: above that, their words may name nothing."""
+"""Lists of items that may be missing in the results of the options above: there, they may match nothing."""
 _ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
 _ENVIRONMENT: Final = " (environment)"
 
 
 class MergedStageArgs(Struct, frozen=True, kw_only=True):
-    """What holds for the stages, and what is wrong with the option's own args."""
+    """The requests that apply to the stages, and the problems of the option's own args."""
 
     asks: tuple[Ask, ...]
     problems: tuple[Problem, ...] = ()
 
 
 def has_commas(value: str) -> bool:
-    """Return whether a list is written with commas."""
+    """Return True if a list is written with commas."""
     return "," in _ESCAPED.sub("", value)
 
 
 def merge(inherited: Sequence[Ask], own: Sequence[BuildArg], option: str) -> MergedStageArgs:
-    """Add an option's own stage args to the asks that it inherits.
+    """Merge an option's own stage args into the requests that it inherits.
 
-    Arguments keep the order in which they were first asked for; so do the words of a list.
+    Arguments, and the items of a list, keep the order in which they were first requested.
     """
     by_name = {arg.name: arg for arg in own}
     asks: list[Ask] = []
@@ -63,23 +63,23 @@ def merge(inherited: Sequence[Ask], own: Sequence[BuildArg], option: str) -> Mer
 
 
 def _list(below: Sequence[Ask], arg: BuildArg, option: str, problems: list[Problem]) -> list[Ask]:
-    """The words of a list: the inherited ones that are not taken back, then the option's own."""
+    """Return the items of a list: the inherited ones that are not removed, then the option's own."""
     words = words_in(arg.value)
     kept = {word.text: ask for ask in below for word in words_in(ask.value)}
     before = dict(kept)
     commas = has_commas(arg.value)
     for word in words:
         if word.taken_back:
-            gone = list(before) if word.text == EVERYTHING else [text for text in before if text == word.text]
-            for text in gone:
+            removed = list(before) if word.text == EVERYTHING else [text for text in before if text == word.text]
+            for text in removed:
                 kept.pop(text, None)
-            if not gone:
+            if not removed:
                 problems.append(_takes_nothing(arg, word, list(before)))
         elif word.optional and arg.name == PACKAGES:
-            hint = f"Write {ListWord(text=word.text)}: a package that is named must exist."
+            hint = f"Write {ListWord(text=word.text)}: a named package must exist."
             problems.append(_problem(arg, f"{arg.name}: {str(word)!r}: a package cannot be optional", hint))
     for word in words:
-        # Where one must name something and the other may name nothing, the first one counts.
+        # If an item is both required and optional, it is required.
         if not word.taken_back and not (word.optional and word.text in kept):
             kept[word.text] = Ask(name=arg.name, value=str(word), option=option, origin=arg.origin, commas=commas)
     if arg.name == DATA:
@@ -88,7 +88,7 @@ def _list(below: Sequence[Ask], arg: BuildArg, option: str, problems: list[Probl
 
 
 def _switched(kept: Mapping[str, Ask], own: Collection[str]) -> dict[str, Ask]:
-    """A list that may be a switch: an own `0` or `1` is all that counts, and words add nothing to an inherited `1`."""
+    """Resolve a list that may be a switch: an own `0` or `1` replaces everything; items add nothing to an inherited `1`."""
     for switch in ("0", "1"):
         if switch in own:
             return {switch: kept[switch]}
@@ -98,9 +98,9 @@ def _switched(kept: Mapping[str, Ask], own: Collection[str]) -> dict[str, Ask]:
 
 
 def _takes_nothing(arg: BuildArg, word: ListWord, inherited: Sequence[str]) -> Problem:
-    there = as_list(ListWord(text=text) for text in inherited)
-    hint = f"Inherited are: {there}." if there else "No option below asks for any: leave it out."
-    return _problem(arg, f"{arg.name}: {str(word)!r} takes back nothing", hint)
+    items = as_list(ListWord(text=text) for text in inherited)
+    hint = f"The inherited items are: {items}." if items else "Remove it: no option below requests anything."
+    return _problem(arg, f"{arg.name}: {str(word)!r} removes nothing", hint)
 
 
 def _problem(arg: BuildArg, message: str, hint: str) -> Problem:
@@ -109,7 +109,7 @@ def _problem(arg: BuildArg, message: str, hint: str) -> Problem:
 
 
 def place_of(origin: str) -> tuple[str, int]:
-    """Return the path and the line of a build arg's origin; the flag's name and 0 if it is of the command line."""
+    """Return the path and line of a build argument's origin, or the flag's name and 0 for the command line."""
     path, _, line = origin.removesuffix(_ENVIRONMENT).rpartition(":")
     return (path, int(line)) if line.isdecimal() else (origin, 0)
 
@@ -119,9 +119,9 @@ def args_for(
 ) -> tuple[BuildArg, ...]:
     """Return the args that a stage of an option gets, of those that its Dockerfile declares.
 
-    Lists are always written in the same way, so that only their words decide a key. What need not be in the result of the
-    option that asked for it may name nothing above that. `plain`: for a tree's own stage,
-    which knows words alone: those of a list have no `?`, and are separated by commas if one of the lists was written so.
+    Lists are always written in the same way, so that only their items affect a key. Items that need not be in the results
+    of options above the requesting one become optional there. `plain`: for a stage of the tree itself, which supports only
+    plain items: those of a list have no `?`, and are separated by commas if one of the lists was.
     """
     commas = plain and any(ask.commas for ask in asks)
     args: list[BuildArg] = []
@@ -141,7 +141,7 @@ def args_for(
 
 
 def packages_for_scratch(args: Iterable[BuildArg]) -> list[Problem]:
-    """Return what is wrong with packages that are to be installed into the empty image: it has no apt."""
+    """Return the problems of packages to install into the empty image, which has no apt."""
     packages = next((arg for arg in args if arg.name == PACKAGES and arg.value.strip()), None)
     if packages is None:
         return []
@@ -150,9 +150,9 @@ def packages_for_scratch(args: Iterable[BuildArg]) -> list[Problem]:
         Problem(
             path=path,
             line=line,
-            message=f"{PACKAGES}: PRODUCTION is scratch, which has no apt to install them",
-            hint=f"Name the files in ADDITIONAL_FILES, take back what is inherited ({PACKAGES}=!*), or take a PRODUCTION image"
-            " of the distribution.",
+            message=f"{PACKAGES}: packages cannot be installed, because PRODUCTION is scratch and has no apt",
+            hint=f"Name the files in ADDITIONAL_FILES, remove the inherited packages ({PACKAGES}=!*), or use a PRODUCTION"
+            " image of the distribution.",
         )
     ]
 
@@ -168,9 +168,9 @@ def _is_inherited(ask: Ask, option: str) -> bool:
 
 
 class StageArgument(Struct, frozen=True, kw_only=True):
-    """An argument of a stage as a plan shows it: the value that the stage gets, and what of that is inherited.
+    """A stage argument as shown in a plan: the value that the stage gets, and the inherited part of it.
 
-    `inherited` is (the value or the words, the option that asked for them), lowest option first.
+    `inherited` has pairs of the value (or the items) and the option that requested it, lowest option first.
     """
 
     name: str
@@ -179,18 +179,18 @@ class StageArgument(Struct, frozen=True, kw_only=True):
 
     @property
     def told(self) -> str:
-        """The inherited part in words; empty if there is none."""
+        """The inherited part as text; empty if there is none."""
         return "; ".join(f"{self.name}={value} (from {option})" for value, option in self.inherited)
 
     def as_json(self) -> dict[str, object]:
-        """The argument's part of a document."""
+        """Return the argument's part of a JSON document."""
         inherited = [{"value": value, "from": option} for value, option in self.inherited]
         return {"name": self.name, "value": self.value, "inherited": inherited}
 
 
 def arguments_of(chain: Chain, stage: Step) -> tuple[StageArgument, ...]:
-    """Return what a stage of a chain gets of what was asked for."""
-    found: list[StageArgument] = []
+    """Return the requested arguments that a stage of a chain gets."""
+    arguments: list[StageArgument] = []
     for arg in stage.args:
         asks = [ask for ask in chain.asks if ask.name == arg.name]
         if not asks:
@@ -200,8 +200,8 @@ def arguments_of(chain: Chain, stage: Step) -> tuple[StageArgument, ...]:
             if _is_inherited(ask, chain.option) and (ask.value or ask.name not in LISTS):
                 by_option.setdefault(ask.option, []).append(ask.value)
         inherited = tuple((" ".join(values), option) for option, values in by_option.items())
-        found.append(StageArgument(name=arg.name, value=arg.value, inherited=inherited))
-    return tuple(found)
+        arguments.append(StageArgument(name=arg.name, value=arg.value, inherited=inherited))
+    return tuple(arguments)
 
 
 def stage_arguments(graph: Graph) -> Mapping[StepId, tuple[StageArgument, ...]]:

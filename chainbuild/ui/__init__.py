@@ -1,4 +1,4 @@
-"""Everything that people and programs see of a run. Only `chainbuild.ui.screen` imports rich, and late.
+"""The output of a run, for people and programs. Only `chainbuild.ui.screen` imports rich, and imports it late.
 
 view = make_view("auto", verbosity=0)
 with view:
@@ -48,9 +48,9 @@ def make_view(
     verbosity: int = 0,
     environ: Mapping[str, str] | None = None,
 ) -> View:
-    """The view for a run: the result goes to `out`, the progress to `err` (stdout and stderr where not given).
+    """Return the view of a run. Results go to `out` (default: stdout), progress to `err` (default: stderr).
 
-    `auto` is live when `err` is a terminal that can do it and no CI is running us, else plain.
+    `auto` is a live view if `err` is a terminal that supports it and this is not a CI job, else a plain view.
     """
     environ = os.environ if environ is None else environ
     result, progress = stdout(out, environ), stderr(err, environ)
@@ -62,24 +62,24 @@ def make_view(
 
 
 def stdout(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> Terminal:
-    """Where results go, with what it can show."""
+    """Return the terminal for results (default: stdout)."""
     return look_at(stream or sys.stdout, os.environ if environ is None else environ)
 
 
 def stderr(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> Terminal:
-    """Where progress and errors go, with what it can show."""
+    """Return the terminal for progress and errors (default: stderr)."""
     return look_at(stream or sys.stderr, os.environ if environ is None else environ)
 
 
 def tell(*listeners: Emit) -> Emit:
-    """One emit for several listeners, in their order; one that fails does not keep the event from the others."""
+    """Return one `Emit` that calls all listeners in order. If one fails, the others still get the event."""
 
     def emit(event: Event) -> None:
         failure: Exception | None = None
         for listener in listeners:
             try:
                 listener(event)
-            except Exception as error:  # noqa: BLE001  # raised again below, when all were told
+            except Exception as error:  # noqa: BLE001  # raised below, after all listeners were called
                 failure = failure or error
         if failure is not None:
             raise failure

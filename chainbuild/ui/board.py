@@ -1,4 +1,4 @@
-"""Where every step of a run stands, from the events so far. No screen, no clock: the views read it."""
+"""The state of every step of a run, computed from its events. Without screen or clock; the views read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ State = Literal["waiting", "running", "done", "reused", "failed", "skipped"]
 
 
 class Row(Struct, kw_only=True):
-    """A step and what is known of it now. Times are seconds since the epoch or seconds, sizes bytes."""
+    """A step and its current state. Times are seconds or seconds since the epoch; sizes are bytes."""
 
     step: str
     action: str = ""
@@ -36,16 +36,16 @@ class Row(Struct, kw_only=True):
     log_path: Path | None = None
     last_line: str = ""
     tails: dict[str, LogTail] = field(default_factory=dict)
-    """What the vertices printed last; the one that printed last of all comes last."""
+    """The last lines of each vertex. The vertex that printed most recently comes last."""
 
     @property
     def group(self) -> str:
-        """`platform/option`: what is shown under one heading."""
+        """`platform/option`, the heading of the step's group."""
         return self.step.rpartition("/")[0]
 
     @property
     def name(self) -> str:
-        """`NN-descriptor`, or the stage."""
+        """`NN-descriptor`, or the name of the stage."""
         return self.step.rpartition("/")[2]
 
     @property
@@ -54,7 +54,7 @@ class Row(Struct, kw_only=True):
 
     @property
     def done_word(self) -> str:
-        """How it ended: `built`, `minimized`, `reused`, `failed`, `skipped`; else `waiting` or `running`."""
+        """The state as a word: `built`, `minimized`, `reused`, `failed`, `skipped`, `waiting` or `running`."""
         if self.state != "done":
             return self.state
         return past(self.activity if self.action in {"", "reuse"} else self.action)
@@ -64,17 +64,17 @@ class Row(Struct, kw_only=True):
         return self.state not in {"waiting", "running"}
 
     def elapsed(self, now: float) -> float:
-        """Seconds of work on it; still counting while it runs."""
+        """Return the seconds of work on the step so far."""
         return max(now - self.started_at, 0.0) if self.state == "running" else self.seconds
 
     def tail(self) -> tuple[str, ...]:
-        """The last lines of the instruction that printed last: the one that failed, the others were cancelled."""
-        # Lines of no instruction are the client's own: what it says of a failure quotes the file, not the output.
+        """Return the last lines of the instruction that printed last: the failed one, since the others were cancelled."""
+        # Lines without a vertex are the client's own: it quotes the file instead of the output.
         vertex = next((name for name in reversed(self.tails) if name), "")
         return self.tails[vertex].lines() if vertex in self.tails else ()
 
     def heard(self, event: events.LogLine) -> None:
-        """Take in a line."""
+        """Record a line of build output."""
         self.last_line = event.text
         tail = self.tails.pop(event.vertex, None) or LogTail()
         tail.add(event.text, stderr=event.stream == "stderr")
@@ -82,33 +82,33 @@ class Row(Struct, kw_only=True):
 
 
 class Board(Struct, kw_only=True):
-    """All steps of a run in the plan's order. Not thread-safe: a view guards it."""
+    """All steps of a run, in plan order. Not thread-safe: the view locks it."""
 
     rows: dict[str, Row] = field(default_factory=dict)
     started_at: float = 0.0
     log_folder: Path | None = None
     finished: events.RunFinished | None = None
     warnings: dict[str, events.StepWarnings] = field(default_factory=dict)
-    """The warnings of each step that has some, as they came last."""
+    """The latest warnings of each step that has any."""
 
     def row(self, step: str) -> Row:
-        """The row of a step; one that the plan did not announce is added."""
+        """Return the row of a step, adding one if the plan did not announce the step."""
         if step not in self.rows:
             self.rows[step] = Row(step=step)
         return self.rows[step]
 
     def groups(self) -> dict[str, list[Row]]:
-        """The rows under `platform/option`, both in the order of the plan."""
-        found: dict[str, list[Row]] = {}
+        """Return the rows by `platform/option`, in plan order."""
+        groups: dict[str, list[Row]] = {}
         for row in self.rows.values():
-            found.setdefault(row.group, []).append(row)
-        return found
+            groups.setdefault(row.group, []).append(row)
+        return groups
 
     def count(self, *states: State) -> int:
         return sum(row.state in states for row in self.rows.values())
 
     def remaining(self, now: float) -> float | None:
-        """Seconds that the rest should take, platforms side by side; None where a step to do was never timed."""
+        """Return the expected remaining seconds (platforms run in parallel), or None if a duration is unknown."""
         per_platform: dict[str, float] = {}
         for row in self.rows.values():
             if row.over or row.action == "reuse":
@@ -120,7 +120,7 @@ class Board(Struct, kw_only=True):
         return max(per_platform.values(), default=0.0)
 
     def apply(self, event: events.Event) -> None:
-        """Take in what happened."""
+        """Apply an event."""
         if not self.started_at:
             self.started_at = event.at
         match event:
@@ -131,7 +131,7 @@ class Board(Struct, kw_only=True):
             case events.StepProgress():
                 row = self.row(event.step)
                 row.doing, row.current, row.total = event.doing, event.current, event.total
-                if not row.over:  # a builder's last words may come after the step failed
+                if not row.over:  # the builder may still send progress after the step failed
                     self._run(row, event.at)
             case events.StepStarted():
                 row = self.row(event.step)
@@ -154,7 +154,7 @@ class Board(Struct, kw_only=True):
             row.image = planned.image
 
     def _run(self, row: Row, at: float) -> None:
-        """A step that is worked on a second time (built, later published) counts on from the seconds it had."""
+        """Mark a step as running. If it ran before (built, later published), its seconds continue to count."""
         if row.state != "running":
             row.state, row.started_at = "running", at - row.seconds
 

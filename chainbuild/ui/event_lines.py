@@ -1,4 +1,4 @@
-"""Events as lines that one reads from top to bottom: what the plain view prints, and the live view above itself."""
+"""Events as lines of a log: the output of the plain view, and of the live view above its table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chainbuild.ui.terminal import Line, Span, Style
 
 
 def happening(event: events.Event, board: Board) -> Sequence[Line]:
-    """What is said of an event in a log that one reads from top to bottom."""
+    """Return the lines of a log for an event."""
     match event:
         case events.Message():
             head = "" if event.level == "info" else f"{event.level}: "
@@ -21,7 +21,7 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
             return [(Span(head, style), Span(first)), *_indented(more)]
         case events.StepStarted():
             row = board.row(event.step)
-            expected = f", takes about {duration(row.expected)}" if row.expected else ""
+            expected = f", expected {duration(row.expected)}" if row.expected else ""
             return [(*prefix(event.step), Span(f"{going_on(event.activity)}{expected}"))]
         case events.StepFinished():
             row = board.row(event.step)
@@ -45,7 +45,7 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
         case events.StepSkipped():
             return [(*prefix(event.step), Span("skipped: ", "warn"), Span(escaped(event.reason)))]
         case events.Verdict():
-            word = Span("passed", "good") if event.passed else Span("NOT PASSED", "bad")
+            word = Span("passed", "good") if event.passed else Span("FAILED", "bad")
             verdict = (Span(f"{escaped(event.proof)} "), word, Span(f": {escaped(event.summary)}"))
             return [(*prefix(event.step), *verdict), *_indented(escaped(line) for line in event.findings)]
         case events.StepWarnings():
@@ -55,24 +55,24 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
 
 
 def warning_lines(event: events.StepWarnings) -> list[Line]:
-    """The first warnings of a step, a line each, and where the others are."""
+    """Return one line for each of a step's first warnings, and a line that says where the others are."""
     lines: list[Line] = [
-        (Span("warning: ", "warn"), Span(" ".join(visible_lines(str(one))))) for one in event.warnings[:SHOWN]
+        (Span("warning: ", "warn"), Span(" ".join(visible_lines(str(warning))))) for warning in event.warnings[:SHOWN]
     ]
     more = event.total - len(lines)
     if more > 0:
-        lines.append((Span("warning: ", "warn"), Span(f"and {more} more: chainbuild inspect {escaped(event.image)}")))
+        lines.append((Span("warning: ", "warn"), Span(f"{more} more: see chainbuild inspect {escaped(event.image)}")))
     return lines
 
 
 def log_line(event: events.LogLine, row: Row) -> Line:
-    """A line that the build printed, with whose it is."""
+    """Return a line of build output, prefixed with its step."""
     elapsed = duration(row.elapsed(event.at))
     return (*prefix(event.step), Span(f"{elapsed} │ ", "dim"), Span(visible(event.text)))
 
 
 def prefix(step: str) -> Line:
-    """Whose line it is: `[amd64/stock/20-openblas] `."""
+    """Return the prefix of a step's lines: `[amd64/stock/20-openblas] `."""
     return (Span(f"[{escaped(step)}] ", "dim"),)
 
 

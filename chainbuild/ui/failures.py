@@ -1,4 +1,4 @@
-"""The one place where an error becomes output: for people on stderr, for programs as a JSON object on stdout."""
+"""Turn errors into output: text on stderr for people, a JSON object on stdout for programs. The only place that does."""
 
 from __future__ import annotations
 
@@ -37,15 +37,13 @@ def show_error(
     shown_tails: frozenset[tuple[str, ...]] = frozenset(),
     log_folder: Path | None = None,
 ) -> ExitCode:
-    """Tell an error and return the exit code that says the same to a script.
+    """Print an error and return its exit code.
 
-    `shown_tails` are the log tails that a view has shown already. The traceback of an exception that is not ours goes
-    to a file in `log_folder`, or to one in the folder for temporary files.
+    `shown_tails` are the log tails that a view has already shown. The traceback of an unexpected exception goes to a file in
+    `log_folder`, or in the folder for temporary files.
     """
     if isinstance(error, KeyboardInterrupt):
-        error = InterruptedRunError(
-            "interrupted; what was finished stays finished, and the next run goes on from there"
-        )
+        error = InterruptedRunError("interrupted; finished steps are kept, and the next run continues from there")
     trace = None if isinstance(error, ChainbuildError) else _write_traceback(error, log_folder)
     code = error.exit_code if isinstance(error, ChainbuildError) else ExitCode.BUG
     if as_json:
@@ -63,7 +61,7 @@ def show_error(
 
 
 def error_as_json(error: BaseException, trace: Path | None = None) -> dict[str, Any]:
-    """An error as an object of schema `chainbuild.error/1`; every field is always there."""
+    """Return an error as an object of schema `chainbuild.error/1`, which always has every field."""
     ours = error if isinstance(error, ChainbuildError) else None
     problems = error.problems if isinstance(error, WrongUseError) else ()
     build = error if isinstance(error, BuildFailedError) else None
@@ -109,7 +107,7 @@ def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozens
     if isinstance(error, NotProvenError):
         lines += [(Span(f"  {escaped(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
         if (more := len(error.findings) - _FINDINGS_SHOWN) > 0:
-            lines.append((Span(f"  … and {more} more (--json has them all)", "dim"),))
+            lines.append((Span(f"  … and {more} more (--json shows all)", "dim"),))
     return lines + _hint_lines(error.hint)
 
 
@@ -118,9 +116,9 @@ def _hint_lines(hint: str) -> list[Line]:
 
 
 def _was_shown(tail: tuple[str, ...], shown: frozenset[tuple[str, ...]]) -> bool:
-    """Whether the last lines of the tail are the end of one that was shown."""
-    last = tail[-3:]
-    return bool(last) and any(seen[-len(last) :] == last for seen in shown)
+    """Return True if the last lines of the tail are the end of a tail that was shown."""
+    end = tail[-3:]
+    return bool(end) and any(seen[-len(end) :] == end for seen in shown)
 
 
 def _bug_lines(error: BaseException, trace: Path | None) -> list[Line]:
@@ -130,9 +128,10 @@ def _bug_lines(error: BaseException, trace: Path | None) -> list[Line]:
 
 
 def _report_hint(trace: Path | None) -> str:
-    told = f"traceback and versions are in {trace}" if trace else "the traceback could not be written to any file"
+    saved = f"The traceback and versions are in {trace}." if trace else "The traceback could not be written to a file."
     return (
-        f"{told}\nplease report it with that and the command line; what was built stays, and a next run goes on from it"
+        f"{saved}\nPlease report it, with that and the command line. What was built is kept, and the next run continues"
+        " from there."
     )
 
 

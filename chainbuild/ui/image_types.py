@@ -1,4 +1,4 @@
-"""Image types as people read them: what there is, what would be done, and what goes where."""
+"""Show image types: the list, the plan, and where images are published."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LIST: Final = (
     Column(heading="aliases"),
     Column(heading="visibility"),
     Column(heading="from"),
-    Column(heading="stands on"),
+    Column(heading="based on"),
 )
 _PLAN: Final = (
     Column(heading="image"),
@@ -31,14 +31,14 @@ _PLAN: Final = (
     Column(heading="takes", right=True),
     Column(heading="why"),
 )
-_PUBLICATION: Final = (Column(heading="image"), Column(heading="visibility"), Column(heading="goes to"))
+_PUBLICATION: Final = (Column(heading="image"), Column(heading="visibility"), Column(heading="destination"))
 
 
 def show_types(look: ImageTypesOverview, out: Terminal, *, verbosity: int) -> None:
-    """Print the images in their order; what is shadowed; with a `verbosity` of 1 where image types are looked for."""
+    """Print the images in build order, and what they shadow; with `verbosity` 1 also the folders that are searched."""
     catalogue, relations = look.catalogue, look.relations
     rows: list[Sequence[Span] | None] = []
-    for name in (one for one in relations.order if one in look.chosen):
+    for name in (image_id for image_id in relations.order if image_id in look.chosen):
         image = catalogue.images[name]
         style = "" if image.is_public else "warn"
         rows.append(
@@ -56,19 +56,19 @@ def show_types(look: ImageTypesOverview, out: Terminal, *, verbosity: int) -> No
     for folder in catalogue.shadowed:
         out.write([f"{shown(folder.path)} is shadowed by {shown(folder.shadowed_by or folder.path)}"])
     if verbosity:
-        out.write([(), (Span("looked in, the first one wins", "bold"),)])
+        out.write([(), (Span("search path (the first match wins)", "bold"),)])
         for root in catalogue.roots:
-            there = "" if root.folder.is_dir() else "  (not there)"
-            out.write([f"  {root.what}  {root.folder}{there}"])
+            suffix = "" if root.folder.is_dir() else "  (missing)"
+            out.write([f"  {root.what}  {root.folder}{suffix}"])
     for problem in relations.loose:
         out.write([(Span(f"warning: {problem.where}: {problem.message}. {problem.hint}", "warn"),)])
 
 
 def types_as_json(look: ImageTypesOverview) -> str:
-    """The same as a document."""
+    """Return the list as a JSON document."""
     catalogue, relations = look.catalogue, look.relations
     images: list[dict[str, Any]] = []
-    for name in (one for one in relations.order if one in look.chosen):
+    for name in (image_id for image_id in relations.order if image_id in look.chosen):
         image = catalogue.images[name]
         images.append(
             {
@@ -89,7 +89,8 @@ def types_as_json(look: ImageTypesOverview) -> str:
         "schema": LIST_SCHEMA,
         "images": images,
         "shadowed": [
-            {"folder": str(one.path), "by": str(one.shadowed_by), "type": one.spot} for one in catalogue.shadowed
+            {"folder": str(folder.path), "by": str(folder.shadowed_by), "type": folder.spot}
+            for folder in catalogue.shadowed
         ],
         "roots": [
             {"what": root.what, "folder": str(root.folder), "there": root.folder.is_dir()} for root in catalogue.roots
@@ -108,7 +109,7 @@ def show_types_plan(
     verbosity: int,
     pulls: Mapping[StepId, str],
 ) -> None:
-    """Print a plan; `pulls` are the steps whose images are taken from where they are published, with why."""
+    """Print a plan. `pulls` maps the steps whose published images are pulled to the reason."""
     several = len({decision.step.platform.oci for decision in plan.decisions}) > 1
     rows: list[Sequence[Span] | None] = []
     for decision in plan.decisions:
@@ -132,25 +133,25 @@ def show_types_plan(
     out.write([(Span(", ".join(counts), "bold"),)])
 
 
-def _goes(request: ImageTypesRequest, layout: ImageTypesLayout) -> list[tuple[str, str, str]]:
-    """(image, visibility, where it goes) of what would be published, once for all platforms."""
-    found: dict[str, tuple[str, str, str]] = {}
+def _destinations(request: ImageTypesRequest, layout: ImageTypesLayout) -> list[tuple[str, str, str]]:
+    """Return (image, visibility, destination) of what would be published, once for all platforms."""
+    rows: dict[str, tuple[str, str, str]] = {}
     for chain in layout.graph.chains:
         image = layout.images[chain.last.id]
         target = request.places.target(image)
         if chain.named and target:
             for tag in image.tags:
-                found[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
-    return list(found.values())
+                rows[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
+    return list(rows.values())
 
 
 def show_publication(request: ImageTypesRequest, layout: ImageTypesLayout, out: Terminal) -> None:
-    """Print what would go where."""
-    rows = [tuple(Span(text) for text in row) for row in _goes(request, layout)]
+    """Print what would be published where."""
+    rows = [tuple(Span(text) for text in row) for row in _destinations(request, layout)]
     out.write(table(_PUBLICATION, rows, out.width))
 
 
 def publication_as_json(request: ImageTypesRequest, layout: ImageTypesLayout) -> str:
-    """The same as a document."""
-    goes = [{"image": image, "visibility": kind, "to": to} for image, kind, to in _goes(request, layout)]
+    """Return the publication as a JSON document."""
+    goes = [{"image": image, "visibility": kind, "to": to} for image, kind, to in _destinations(request, layout)]
     return json.dumps({"schema": PUBLICATION_SCHEMA, "images": goes}, indent=2)

@@ -1,7 +1,7 @@
-"""The live part of the screen as lines: what is shown of a run in so many columns and rows. Pure.
+"""Lay out the live view: the lines to show for a run, given the columns and rows of the terminal. Pure.
 
-Everything is shown while it fits. When it does not, the finished steps collapse first, then those far from their turn,
-then whole groups in which nothing happens now, then the log lines. What is running or failed stays to the last.
+Everything is shown while it fits. If it does not, the finished steps collapse first, then the steps that are far from
+starting, then whole idle groups, then the log lines. Running and failed steps are hidden last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHORTEST_DOING: Final = 10
 
 
 class _Detail(Struct, frozen=True, kw_only=True):
-    """How much is shown: finished and waiting rows per group (None: all), log lines, groups at rest."""
+    """How much is shown: finished and waiting rows per group (None: all), log lines, idle groups."""
 
     finished: int | None = None
     waiting: int | None = None
@@ -42,7 +42,7 @@ _DETAILS: Final = (
 
 
 class Frame(Struct, frozen=True, kw_only=True):
-    """The room and the moment to draw for."""
+    """The size of the terminal, and the time to draw."""
 
     width: int
     height: int
@@ -56,7 +56,7 @@ class Frame(Struct, frozen=True, kw_only=True):
 
 
 def live_lines(board: Board, frame: Frame) -> list[Line]:
-    """The lines to show now: never more than the frame's height nor wider than its width."""
+    """Return the lines to show, within the height and width of the frame."""
     width, height = max(frame.width, 20), max(frame.height, 3)
     groups = board.groups()
     names = min(max((cells(escaped(row.name)) for row in board.rows.values()), default=0), _WIDEST_NAME, width // 3)
@@ -73,7 +73,7 @@ def live_lines(board: Board, frame: Frame) -> list[Line]:
 
 
 def _most_telling(lines: list[Line], count: int) -> list[Line]:
-    """The lines of what runs or failed first, then the rest, in their own order."""
+    """Return the lines of running and failed steps, then other lines up to `count`, in their original order."""
     ranks = {"busy": 0, "bad": 0}
     rank = [min((ranks.get(span.style, 1) for span in line), default=1) for line in lines]
     kept = sorted(sorted(range(len(lines)), key=lambda index: (rank[index], index))[:count])
@@ -85,10 +85,10 @@ class _Painter(Struct, frozen=True, kw_only=True):
     names: int
     frame: Frame
     painted: dict[str, list[Line]] = field(default_factory=dict)
-    """The rows of this picture by step: each is laid out once, however often the whole is tried."""
+    """The laid-out rows of this frame by step: each is computed once, although several detail levels are tried."""
 
     def cut(self, text: str, room: int) -> str:
-        """The text in at most `room` columns, in letters that are there."""
+        """Shorten a text to `room` columns, in ASCII if the terminal needs it."""
         if self.frame.unicode:
             return clip(text, room)
         return clip(to_ascii(text), room, ellipsis="...")
@@ -202,7 +202,7 @@ class _Painter(Struct, frozen=True, kw_only=True):
         )
 
     def spread(self, left: list[Span], right: list[Span]) -> Line:
-        """Left and right ends of a line, with the room between them; the last column stays free (it would wrap)."""
+        """Return a line with text at both ends. The last column stays free, because the terminal would wrap there."""
         gap = self.width - 1 - cells(plain_text((*left, *right)))
         if not any(span.text for span in right):
             return tuple(left)
@@ -210,7 +210,7 @@ class _Painter(Struct, frozen=True, kw_only=True):
 
 
 def _but_last(rows: list[Row], count: int | None) -> list[Row]:
-    """All but the last `count` rows; nothing when it would hide a single one, which takes the same room."""
+    """Return all but the last `count` rows; nothing if that is a single row, since hiding it would save no line."""
     hidden = [] if count is None else rows[: len(rows) - count] if count else rows
     return hidden if len(hidden) > 1 else []
 

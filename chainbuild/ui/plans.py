@@ -1,4 +1,4 @@
-"""A plan as people read it: what would be done to every step, why, how long it should take, and the exact commands."""
+"""Show a plan: the action for every step, the reason, the expected duration, and the exact commands."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ACTION_STYLES: Final[dict[str, Style]] = {"reuse": "good"}
 
 
 class PlanRow(Struct, frozen=True, kw_only=True):
-    """A step of a plan: `action` is the plan's word (`build`, `reuse`, …), `command` the argv that would be run.
+    """A step of a plan: `action` as in the plan (`build`, `reuse`, …), `command` the argv to run.
 
-    `inherited` says which of its arguments options below asked for; `arguments` are all that was asked of a stage.
+    `inherited` are the arguments that other options requested; `arguments` are all requested arguments of a stage.
     """
 
     step: str
@@ -38,7 +38,7 @@ class PlanRow(Struct, frozen=True, kw_only=True):
 
 
 def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> None:
-    """Print the plan, in order; with a `verbosity` of 1 or more the image names and the exact command lines as well."""
+    """Print a plan; with `verbosity` 1 or more also image names and exact command lines."""
     if not rows:
         out.write(["nothing to do: the plan has no steps"])
         return
@@ -59,17 +59,17 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
                 Span(escaped(row.reason)),
             )
         )
-        shown += [(Span("      asks   ", "dim"), Span(escaped(text))) for text in row.inherited]
+        shown += [(Span("      inherits ", "dim"), Span(escaped(text))) for text in row.inherited]
         if verbosity >= 1:
-            shown += [(Span("      gets   ", "dim"), Span(escaped(text))) for text in row.arguments]
-            shown += [(Span("      image  ", "dim"), Span(escaped(row.image)))]
+            shown += [(Span("      args     ", "dim"), Span(escaped(text))) for text in row.arguments]
+            shown += [(Span("      image    ", "dim"), Span(escaped(row.image)))]
             if row.command:
-                shown.append((Span("      runs   ", "dim"), Span(command_line(row.command))))
+                shown.append((Span("      command  ", "dim"), Span(command_line(row.command))))
     out.write([*table(_COLUMNS, shown, out.width), (), *_total(rows)])
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """An argv as it can be pasted into a POSIX shell, on one line.
+    """Format an argv as one line that can be pasted into a POSIX shell.
 
     An argument with a newline or a control character is written in the `$'...'` form (bash, zsh, ksh, POSIX.1-2024).
     """
@@ -93,7 +93,7 @@ def _escape(letter: str) -> str:
 
 
 def _total(rows: Sequence[PlanRow]) -> list[Line]:
-    """How many steps of each action; then how long: the platforms are worked on side by side."""
+    """Return the number of steps per action, and the expected duration (platforms run in parallel)."""
     counts: dict[str, int] = {}
     per_platform: dict[str, float] = {}
     unknown = 0
@@ -112,9 +112,9 @@ def _total(rows: Sequence[PlanRow]) -> list[Line]:
     longest = max(per_platform.values(), default=0.0)
     parts = []
     if longest:
-        parts.append(f"takes {'at least' if unknown else 'about'} {duration(longest)}")
+        parts.append(f"expected {'at least' if unknown else 'about'} {duration(longest)}")
     if len(per_platform) > 1:
-        parts.append(f"{duration(sum(per_platform.values()))} of work, platforms side by side")
+        parts.append(f"{duration(sum(per_platform.values()))} of work, platforms in parallel")
     if unknown:
-        parts.append(f"{plural(unknown, 'step')} never timed yet")
+        parts.append(f"no timing yet for {plural(unknown, 'step')}")
     return [*lines, (Span(", ".join(parts)),)] if parts else lines

@@ -1,4 +1,4 @@
-"""A release plan, and what applying it moves, as people read them in a terminal."""
+"""Show a release plan, and the tags that applying it moves, in a terminal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _STYLES: dict[str, Style] = {OPEN: "warn", RELEASE: "good"}
 
 
 def show_plan(plan: ReleasePlan, left: Sequence[Problem], out: Terminal) -> None:
-    """Print the plan, image by image, and at its end what is left to decide."""
+    """Print the plan, image by image, and its open decisions at the end."""
     lines: list[Line | str] = [(Span(f"release {escaped(plan.release)}", "bold"), Span(f"  {plan.shown}", "dim"))]
     for image in plan.images:
         lines += ["", *_image_lines(image)]
     lines.append("")
     if left:
-        lines.append((Span(f"{plural(len(left), 'thing')} to decide before it can be applied:", "warn"),))
+        lines.append((Span(f"{plural(len(left), 'open decision')} before the plan can be applied:", "warn"),))
         lines += [f"  {problem.where}: {escaped(problem.message)}" for problem in left]
     else:
-        lines.append((Span("everything in it is decided", "good"),))
+        lines.append((Span("all decisions are made", "good"),))
     out.write(lines)
 
 
@@ -37,9 +37,9 @@ def _image_lines(image: PlannedImage) -> Iterable[Line | str]:
     )
     for name in image.to:
         before = image.replaces.get(name)
-        yield f"  → {name}" + (f", which is {before.short}" if before else ", which is new")
+        yield f"  → {name}" + (f", now {before.short}" if before else ", new")
     if not image.to:
-        yield (Span("  → no name yet", "warn"),)
+        yield (Span("  → no destination yet", "warn"),)
     if image.note:
         yield f"  {escaped(image.note)}"
     for platform, digest in image.digests.items():
@@ -48,43 +48,43 @@ def _image_lines(image: PlannedImage) -> Iterable[Line | str]:
         yield from (f"      {escaped(line)}" for line in image.tests.get(platform.name, ()))
     yield from ((Span("  error  ", "bad"), Span(escaped(text))) for text in image.errors)
     for warning in image.warnings:
-        said = f" (accepted: {escaped(warning.accepted)})" if warning.accepted else ""
+        accepted = f" (accepted: {escaped(warning.accepted)})" if warning.accepted else ""
         style: Style = "dim" if warning.accepted else "warn"
-        yield (Span("  warning  ", style), Span(escaped(warning.says) + said))
+        yield (Span("  warning  ", style), Span(escaped(warning.says) + accepted))
 
 
-def _difference_lines(one: Difference) -> Iterable[Line | str]:
-    if one.size:
-        yield f"    {escaped(one.size)}"
+def _difference_lines(difference: Difference) -> Iterable[Line | str]:
+    if difference.size:
+        yield f"    {escaped(difference.size)}"
     for heading, lines in (
-        ("packages", one.packages),
-        ("Python distributions", one.python),
-        ("configuration", one.configuration),
-        ("steps", one.steps),
+        ("packages", difference.packages),
+        ("Python distributions", difference.python),
+        ("configuration", difference.configuration),
+        ("steps", difference.steps),
     ):
         if lines:
             yield f"    {heading}"
             yield from (f"      {escaped(line)}" for line in lines)
-    if one.files:
-        yield f"    files: {escaped(one.files)}"
+    if difference.files:
+        yield f"    files: {escaped(difference.files)}"
 
 
 def show_moves(moves: Sequence[Move], out: Terminal, *, only_planned: bool = False) -> None:
-    """Print which names moved from what to what; `only_planned`: which would."""
-    move_word = "" if only_planned else "moved"
+    """Print the tags that moved, or that would move if `only_planned`."""
+    state = "" if only_planned else "moved"
     columns = (Column(heading="name"), Column(heading="from"), Column(heading="to"), Column(heading=""))
     rows = [
         (
             Span(str(move.name)),
             Span(move.before.short if move.before else "nothing"),
             Span(move.after.short),
-            Span("there already" if move.done else move_word, "dim" if move.done else "good"),
+            Span("already there" if move.done else state, "dim" if move.done else "good"),
         )
         for move in moves
     ]
     left = sum(not move.done for move in moves)
     if only_planned:
-        told = f"{plural(left, 'name')} to move; nothing was moved" if left else "every name is there already"
+        summary = f"{plural(left, 'tag')} to move; nothing was moved" if left else "Nothing to move."
     else:
-        told = f"{plural(left, 'name')} moved" if left else "every name was there already"
-    out.write([*table(columns, rows, out.width), told])
+        summary = f"{plural(left, 'tag')} moved" if left else "Nothing to move."
+    out.write([*table(columns, rows, out.width), summary])

@@ -1,11 +1,4 @@
-"""Reports for people: why a step is built, how two images differ, and where an image comes from.
-
-Why a step would be built or reused, for people.
-
-What changed between two images, as people read it.
-
-An image's trail as people and programs read it.
-"""
+"""Show reports: why a step is built or reused, how two images differ, and how an image was made."""
 
 from __future__ import annotations
 
@@ -24,10 +17,10 @@ from chainbuild.ui.terminal import Line, Span, Style, Terminal
 
 
 def show(explanations: Sequence[Explanation], out: Terminal) -> None:
-    """Print explanations for people."""
+    """Print explanations."""
     lines: list[Line | str] = []
-    for one in explanations:
-        decision, last = one.decision, one.decision.previous_record
+    for explanation in explanations:
+        decision, last = explanation.decision, explanation.decision.previous_record
         lines.append(
             (
                 Span(f"{decision.step.id}: "),
@@ -35,23 +28,23 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
                 Span(f", {decision.reason}"),
             )
         )
-        lines += [f"  asked for: {escaped(argument.told)}" for argument in one.arguments if argument.told]
+        lines += [f"  requested: {escaped(argument.told)}" for argument in explanation.arguments if argument.told]
         if last is None:
-            lines.append("  it has no record in the chain registry")
+            lines.append("  no record in the chain registry")
             continue
         when = moment(last.built_at)
         lines.append(f"  last built {when} in {duration(last.seconds)}: {last.image} ({last.key})")
         if decision.components:
             lines.append(f"  key now: {decision.components.key}")
-        if not one.differences and not decision.cached_record:
-            lines.append("  nothing of its own differs")
-        lines += [f"  {escaped(text)}" for text in one.differences]
-        lines += [f"    {escaped(text)}" for text in one.diff]
+        if not explanation.differences and not decision.cached_record:
+            lines.append("  no difference in the step itself")
+        lines += [f"  {escaped(text)}" for text in explanation.differences]
+        lines += [f"    {escaped(text)}" for text in explanation.diff]
     out.write(lines)
 
 
 _SHOWN: Final = 20
-"""How many files of a part are named before the rest is counted."""
+"""Number of files listed per package before the rest is only counted."""
 _MARKS: Final[dict[str, tuple[str, Style]]] = {
     "added": ("+", "good"),
     "removed": ("-", "bad"),
@@ -59,23 +52,24 @@ _MARKS: Final[dict[str, tuple[str, Style]]] = {
 }
 
 
-def show_comparison(found: Comparison, out: Terminal, *, every_file: bool = False) -> None:
-    """Print what changed, part by part; `every_file` names all files instead of the first few of each package."""
+def show_comparison(comparison: Comparison, out: Terminal, *, every_file: bool = False) -> None:
+    """Print the differences; `every_file` lists all files instead of the first few of each package."""
     lines: list[Line | str] = [
-        (Span(f"{_name(found.before)} → {_name(found.after)}", "bold"),),
-        f"  {found.after.platform.oci}, {size_words(found)}",
+        (Span(f"{_name(comparison.before)} → {_name(comparison.after)}", "bold"),),
+        f"  {comparison.after.platform.oci}, {size_words(comparison)}",
     ]
     for heading, changes in (
-        ("packages", found.packages),
-        ("Python distributions", found.python),
-        ("configuration", found.configuration),
-        ("steps", found.steps),
+        ("packages", comparison.packages),
+        ("Python distributions", comparison.python),
+        ("configuration", comparison.configuration),
+        ("steps", comparison.steps),
     ):
         if changes:
             lines += [(), (Span(f"{heading}: {_counts(changes)}", "bold"),), *map(change_line, changes)]
-    if found.files:
-        lines += [(), (Span(f"files: {_counts(found.files)}", "bold"),), *_file_lines(found.files, every_file)]
-    if found.same:
+    if comparison.files:
+        heading = f"files: {_counts(comparison.files)}"
+        lines += [(), (Span(heading, "bold"),), *_file_lines(comparison.files, every_file)]
+    if comparison.same:
         lines.append("  no difference in packages, distributions, files, configuration and steps")
     out.write(lines)
 
@@ -86,7 +80,7 @@ def _name(image: RemoteImage) -> str:
 
 
 def change_line(change: Change) -> Line:
-    """One change, with a mark that says which kind it is."""
+    """Return the line of a change, with a mark for its kind."""
     mark, style = _MARKS[change.kind]
     return (Span("  "), Span(mark, style), Span(f" {escaped(str(change))}"))
 
@@ -101,7 +95,7 @@ def _file_lines(changes: Iterable[Change], every_file: bool) -> list[Line | str]
     for change in changes:
         by_owner.setdefault(change.owner, []).append(change)
     lines: list[Line | str] = []
-    # What is nobody's comes first: a package's files are told by its version already.
+    # Files without a package come first: a package's files are summarized by its version.
     for owner, mine in sorted(by_owner.items()):
         if owner and not every_file:
             lines.append(f"    of {escaped(owner)}: {_counts(mine)}")
@@ -111,7 +105,7 @@ def _file_lines(changes: Iterable[Change], every_file: bool) -> list[Line | str]
         shown = mine if every_file else mine[:_SHOWN]
         lines += map(change_line, shown)
         if len(mine) > len(shown):
-            lines.append(f"    and {len(mine) - len(shown)} more; --files names all")
+            lines.append(f"    {len(mine) - len(shown)} more: list all with --files")
     return lines
 
 
@@ -119,7 +113,7 @@ SCHEMA: Final = "chainbuild.inspect/1"
 
 
 def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> None:
-    """Print the image and then every step, the lowest first."""
+    """Print the image, then every step, the lowest first."""
     lines: list[Line | str] = [
         (Span(str(image.reference), "bold"),),
         f"  platform {image.platform.oci}, {size(image.size)} compressed in {len(image.layers)} layers",
@@ -127,8 +121,8 @@ def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> No
     steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
     for crumb in crumbs:
         lines += [(), (Span(escaped(crumb.step), "bold"),), f"  key         {crumb.key}"]
-        lacking = crumb.refusal or "its record is no longer in the chain registry"
-        lines += _facts(crumb, crumb.record, steps) if crumb.record else [f"  {escaped(lacking)}"]
+        missing = crumb.refusal or "the record is no longer in the chain registry"
+        lines += _facts(crumb, crumb.record, steps) if crumb.record else [f"  {escaped(missing)}"]
     out.write(lines)
 
 
@@ -142,8 +136,8 @@ def _facts(crumb: Crumb, record: Record, steps: Mapping[str, str]) -> list[Line 
         "image": str(record.image),
         "Dockerfile": notes.get("dockerfile", ""),
         "args": " ".join(f"{name}={value}" for name, value in record.components.args.items()),
-        "stands on": ", ".join(
-            # What nobody here made is known by its content, not by a digest: layers and configuration.
+        "based on": ", ".join(
+            # Images from elsewhere are identified by their content (layers and configuration), not by a digest.
             f"{name} {steps.get(identity) or f'of content {identity[7:19]}'}"
             for name, identity in record.components.images.items()
         ),
@@ -151,18 +145,18 @@ def _facts(crumb: Crumb, record: Record, steps: Mapping[str, str]) -> list[Line 
         "built": f"{when} in {duration(record.seconds)}",
         "signed by": crumb.signer,
         "adds": size(max(record.added, 0)),
-        "proven": "; ".join(f"{proof}: {said}" for proof, said in record.verdicts.items()),
+        "proven": "; ".join(f"{proof}: {verdict}" for proof, verdict in record.verdicts.items()),
     }
     lines: list[Line | str] = [f"  {name:<11} {escaped(text)}" for name, text in facts.items() if text]
     for number, warning in enumerate(record.warnings.first):
         lines.append(f"  {'' if number else 'warnings':<11} {escaped(str(warning))}")
     if (more := record.warnings.total - len(record.warnings.first)) > 0:
-        lines.append(f"  {'':<11} and {more} more (chainbuild minimize report has all of the stage)")
+        lines.append(f"  {'':<11} {more} more: chainbuild minimize report shows all warnings of the stage")
     return lines
 
 
 def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
-    """The trail's document."""
+    """Return the trail as a JSON document."""
     document = {
         "schema": SCHEMA,
         "image": str(image.reference),

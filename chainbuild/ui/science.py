@@ -1,4 +1,4 @@
-"""A plan over science and compat layers as people read it: final images first, what they stand on when asked for."""
+"""Show a plan of science and compat layers: final images first, the layers below them on request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal
 
 INTERMEDIATE: Final = 1
-"""The verbosity from which science layers, unchanged images and second names are shown."""
+"""From this verbosity on, science layers, unchanged images and aliases are shown."""
 MERGED: Final = 2
-"""That from which merged Dockerfiles are."""
+"""From this verbosity on, merged Dockerfiles are shown."""
 COMMANDS: Final = 3
-"""That from which the builder's exact command lines are."""
+"""From this verbosity on, the builder's exact command lines are shown."""
 
 _COLUMNS: Final = (
     Column(heading="image"),
@@ -39,7 +39,7 @@ def show_science_plan(
     *,
     verbosity: int,
 ) -> None:
-    """Print the plan."""
+    """Print a plan."""
     decided = {decision.step.id: decision for decision in plan.decisions}
     finals = [chain for chain in layout.graph.chains if chain.option == COMPAT]
     layers = [chain for chain in layout.graph.chains if chain.option == SCIENCE]
@@ -49,18 +49,18 @@ def show_science_plan(
     rows += _rows(finals, decided, verbosity, several=several)
     if verbosity >= INTERMEDIATE:
         rows += [
-            (Span("science layers, in this order", "bold"),),
+            (Span("science layers, in build order", "bold"),),
             *_rows(layers, decided, verbosity, several=several),
         ]
     if files and verbosity >= INTERMEDIATE:
-        heading = Span("compat layers that are made once and joined to final layers", "bold")
+        heading = Span("compat layers that are built once and added to final layers", "bold")
         rows += [(heading,), *_rows(files, decided, verbosity, several=several)]
     out.write([*table(_COLUMNS, rows, out.width), ()])
     if verbosity >= MERGED:
         _show_merged(finals, layout, decided, out)
     if verbosity >= COMMANDS:
         for step, argv in commands.items():
-            out.write([(Span(f"{step} runs  ", "dim"), Span(command_line(argv)))])
+            out.write([(Span(f"{step} command  ", "dim"), Span(command_line(argv)))])
     out.write(_total(finals, layers, decided, state))
 
 
@@ -87,7 +87,7 @@ def _rows(
             )
         )
         if verbosity >= INTERMEDIATE and chain.named:
-            rows += [(Span(f"    and :{alias}, which never moves", "dim"),) for alias in chain.aliases]
+            rows += [(Span(f"    and :{alias} (never moves)", "dim"),) for alias in chain.aliases]
     if left_out:
         rows.append((Span(f"  {plural(left_out, 'image')} unchanged", "dim"),))
     return rows or [(Span("  none", "dim"),)]
@@ -100,12 +100,12 @@ def _name(chain: Chain) -> str:
 def _show_merged(
     finals: Sequence[Chain], layout: ScienceLayout, decided: Mapping[StepId, Decision], out: Terminal
 ) -> None:
-    told: set[str] = set()
+    shown: set[str] = set()
     for chain in finals:
         text = layout.merged[chain.last.id].text
-        if decided[chain.last.id].cached_record or text in told:
+        if decided[chain.last.id].cached_record or text in shown:
             continue
-        told.add(text)
+        shown.add(text)
         out.write([(Span(f"Dockerfile of {_name(chain)}", "bold"),)])
         out.write([(Span(f"  {escaped(line)}"),) for line in text.splitlines()])
         out.write([()])
@@ -121,24 +121,24 @@ def _total(
     reused = sum(1 for decision in decided.values() if decision.cached_record)
     lines: list[tuple[Span, ...]] = [(Span(f"{' and '.join(builds)}, {reused} reused", "bold"),)]
     if state is None:
-        lines.append((Span("no git tree here: images get no name with a commit in it"),))
+        lines.append((Span("not a git tree: images get no commit tag"),))
     elif state.dirty:
-        lines.append((Span("the tree has edits that are not committed: images get no name that never moves"),))
+        lines.append((Span("uncommitted changes: images get no immutable tag"),))
     return lines
 
 
 def show_orphans(orphans: Sequence[Orphan], out: Terminal) -> None:
-    """Print the released versions that get no compat updates."""
+    """Print the released versions that get no more compat updates."""
     if not orphans:
         out.write(["every released version gets compat updates"])
         return
     columns = (Column(heading="image"), Column(heading="versions that get updates"), Column(heading=""))
     rows = [
         (
-            Span(str(one.place)),
-            Span(", ".join(one.heirs) or "none"),
-            Span("given up" if one.given_up else "", "dim"),
+            Span(str(orphan.place)),
+            Span(", ".join(orphan.heirs) or "none"),
+            Span("abandoned" if orphan.given_up else "", "dim"),
         )
-        for one in orphans
+        for orphan in orphans
     ]
     out.write(table(columns, rows, out.width))

@@ -1,6 +1,6 @@
-"""The part of a terminal that rewrites itself: rich's Live around the lines of the layout. Only this imports rich.
+"""The part of a terminal that is redrawn: rich's Live around the laid-out lines. The only module that imports rich.
 
-It is imported when the first step starts to be worked on; a run that builds nothing never pays for it.
+It is imported when work on the first step starts, so a run that builds nothing never loads it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _STYLES: Final[dict[Style, RichStyle]] = {
 }
 
 Draw = Callable[[int, int], list["Line"]]
-"""Columns and rows that there are now -> the lines to show."""
+"""Maps the current columns and rows to the lines to show."""
 
 
 class Drawing:
-    """What Live asks for its picture, four times a second: laid out for the size that the terminal has now."""
+    """The renderable that Live redraws, laid out for the current size of the terminal."""
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
@@ -47,7 +47,7 @@ class Drawing:
         self._drawn: list[int] = []
 
     def rows_added_by_wrapping(self, width: int) -> int:
-        """How many rows more the last picture takes since the terminal became narrower and wrapped its lines."""
+        """Return the extra rows of the last frame after the terminal became narrower and wrapped its lines."""
         if width >= self._drawn_for or width <= 0:
             return 0
         return sum(max(taken - 1, 0) // width for taken in self._drawn)
@@ -63,7 +63,7 @@ class Drawing:
 
 
 class _Live(Live):
-    """Rich's, which forgets what a terminal does to long lines that are there when it is made narrower."""
+    """A `Live` that accounts for lines that the terminal wraps when it becomes narrower."""
 
     def __init__(self, drawing: Drawing, console: Console) -> None:
         super().__init__(
@@ -71,13 +71,13 @@ class _Live(Live):
             console=console,
             refresh_per_second=REFRESHES_PER_SECOND,
             transient=True,
-            redirect_stdout=False,  # stdout may be a file that takes the result
+            redirect_stdout=False,  # stdout may be a file for the result
             vertical_overflow="crop",
         )
         self._drawing = drawing
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Rich goes up over as many rows as it drew and erases them; go up over those that wrapping added as well."""
+        """Erase also the rows that wrapping added; rich erases only as many rows as it drew."""
         added = self._drawing.rows_added_by_wrapping(self.console.width) if self.console.is_terminal else 0
         hooked = super().process_renderables(renderables)
         if not added:
@@ -87,18 +87,18 @@ class _Live(Live):
 
 
 class Screen:
-    """A live part at the bottom of a terminal, and lines that go above it. Thread-safe."""
+    """A live part at the bottom of a terminal, with lines above it. Thread-safe."""
 
     def __init__(self, stream: TextIO, draw: Draw, *, console: Console | None = None) -> None:
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._live = _Live(Drawing(draw), self._console)
 
     def start(self) -> None:
-        """Show the live part; the cursor is hidden until `stop`."""
+        """Show the live part. The cursor is hidden until `stop`."""
         self._live.start()
 
     def above(self, lines: Iterable[Line]) -> None:
-        """Print lines over the live part; long ones wrap as the terminal wraps."""
+        """Print lines above the live part; long lines wrap as in the terminal."""
         segments: list[Segment] = []
         for line in lines:
             segments += [Segment(inert(span.text), _STYLES[span.style]) for span in line]
@@ -106,12 +106,12 @@ class Screen:
         self._console.print(_Ready(segments), end="")
 
     def stop(self) -> None:
-        """Take the live part away and give the cursor back."""
+        """Remove the live part and show the cursor."""
         self._live.stop()
 
 
 class _Ready:
-    """Segments that need no more laying out."""
+    """Segments that are already laid out."""
 
     def __init__(self, segments: list[Segment]) -> None:
         self._segments = segments

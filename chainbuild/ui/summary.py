@@ -1,4 +1,4 @@
-"""The end of a run: what was done to each step, what failed with its last lines, and what there is now."""
+"""The end of a run: the outcome of each step, the last lines of failures, and the resulting images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STEP_COLUMNS: Final = (
 )
 _UNFINISHED: Final = {"waiting": "not started", "running": "interrupted"}
 _UNTOUCHED_ROWS: Final = 4
-# Lines that say what went wrong, against those of programs that only pass a failure on (make, pip, cmake, the builder).
+# Lines that state a cause, and lines of programs that only pass a failure on (make, pip, cmake, the builder).
 _SAYS_WHY: Final = re.compile(
     r"\berror\b|\bfatal\b|\bE: |cannot |can't |could not |not found|no such |undefined |denied|killed|segmentation|"
     r"exception|illegal instruction|no space left|unable to ",
@@ -43,7 +43,7 @@ _PASSES_ON: Final = re.compile(r"\*\*\*|did not complete successfully|exit (code
 
 
 def step_table(board: Board, now: float, width: int | None) -> list[Line]:
-    """A row per step, grouped per platform and option."""
+    """Return one row per step, grouped by platform and option."""
     rows: list[Sequence[Span] | None] = []
     for group, members in board.groups().items():
         rows.append((Span(escaped(group) or "steps", "bold"),))
@@ -53,7 +53,7 @@ def step_table(board: Board, now: float, width: int | None) -> list[Line]:
 
 
 def _rows_of(rows: list[Row], now: float) -> list[Sequence[Span]]:
-    """A row each; those that were not come to, in one when they are many."""
+    """Return one row per step; many steps that were not started share one row."""
     first, last = rows[0], rows[-1]
     if first.state not in {"waiting", "skipped"} or len(rows) <= _UNTOUCHED_ROWS:
         return [_step_row(row, now) for row in rows]
@@ -65,9 +65,9 @@ def _step_row(row: Row, now: float) -> Sequence[Span]:
     took = duration(row.elapsed(now)) if row.state in {"done", "failed", "running"} else ""
     note = f"saved {duration(row.saved)}" if row.saved else " ".join(visible_lines(row.message)).strip()
     if row.state == "failed":
-        note = ""  # it stands above the table, with the output
+        note = ""  # shown above the table, with the output
     elif row.state == "running":
-        note = f"was at {clip(visible(row.doing), 50)}" if row.doing else "was not finished"
+        note = f"stopped during {clip(visible(row.doing), 50)}" if row.doing else "not finished"
     return (
         Span(f"  {escaped(row.name)}"),
         Span(_UNFINISHED.get(row.state, row.done_word), STATE_STYLES[row.state]),
@@ -79,7 +79,7 @@ def _step_row(row: Row, now: float) -> Sequence[Span]:
 
 
 def result_lines(results: Sequence[events.ImageResult]) -> list[Line]:
-    """The images that a run ends in: these lines are the result of the command and go to stdout."""
+    """Return the final images of a run. These lines are the command's result and go to stdout."""
     lines: list[Line] = []
     for result in results:
         names = [name for name in (result.local_name, result.registry_name) if name] or [result.name]
@@ -108,8 +108,9 @@ def _sizes(result: events.ImageResult) -> str:
 
 
 def summed_warnings(board: Board) -> list[Line]:
-    """The warnings of all steps, a few of each, under a line that counts them."""
-    lines: list[Line] = [(Span(plural(sum(one.total for one in board.warnings.values()), "warning"), "warn"),)]
+    """Return a few warnings of each step, below a line with their total."""
+    total = sum(event.total for event in board.warnings.values())
+    lines: list[Line] = [(Span(plural(total, "warning"), "warn"),)]
     for event in board.warnings.values():
         lines.append((Span(f"  {escaped(event.step)}"),))
         lines += [(Span("    "), *line) for line in warning_lines(event)]
@@ -117,7 +118,7 @@ def summed_warnings(board: Board) -> list[Line]:
 
 
 def closing_lines(board: Board, now: float) -> list[Line]:
-    """How it ended, how long it took, where the logs are."""
+    """Return how the run ended, its duration, and the folder of the logs."""
     finished = board.finished
     seconds = finished.seconds if finished else max(now - board.started_at, 0.0)
     counts = ", ".join(count_words(board))
@@ -136,7 +137,7 @@ def closing_lines(board: Board, now: float) -> list[Line]:
 
 
 def count_words(board: Board) -> list[str]:
-    """`5 built`, `3 reused`, `1 failed`, each kind that there is."""
+    """Return the number of steps in each state: `5 built`, `3 reused`, `1 failed`."""
     counts: dict[str, int] = {}
     for row in board.rows.values():
         word = _UNFINISHED.get(row.state, row.done_word)
@@ -147,7 +148,7 @@ def count_words(board: Board) -> list[str]:
 def failure_lines(
     head: str, tail: Sequence[str], log_path: Path | None, width: int | None, *, where: str = ""
 ) -> list[Line]:
-    """A failure with the last lines of its output in a frame; the line that most likely says why is marked."""
+    """Return a failure with the framed last lines of its output; the most likely cause is marked."""
     shown = [visible(line) for line in tail]
     lines: list[Line] = [(Span(line, "bad"),) for line in visible_lines(head)] if head else []
     if where:
@@ -157,7 +158,7 @@ def failure_lines(
         rule = "─" * min((width or 80) - 4, 76)
         lines.append((Span(f"  ┌{rule}", "dim"),))
         for index, text in enumerate(shown):
-            body = clip(text, width - 7) if width else text  # an ellipsis may become three letters
+            body = clip(text, width - 7) if width else text  # the ellipsis may take three columns
             mark = Span("  ▸ ", "bad") if index == guilty else Span("  │ ", "dim")
             lines.append((mark, Span(body, "bad" if index == guilty else "")))
         lines.append((Span(f"  └{rule}", "dim"),))
@@ -167,9 +168,9 @@ def failure_lines(
 
 
 def failing_line(lines: Sequence[str]) -> int:
-    """The index of the line that most likely says why: the last one with an error of its own.
+    """Return the index of the line that most likely states the cause: the last one with an error of its own.
 
-    Else the last one with text; negative when there is none.
+    Otherwise the last line with text; negative if there is none.
     """
     for index in reversed(range(len(lines))):
         if _SAYS_WHY.search(lines[index]) and not _PASSES_ON.search(lines[index]):
@@ -178,7 +179,7 @@ def failing_line(lines: Sequence[str]) -> int:
 
 
 def opening_lines(board: Board) -> list[Line]:
-    """What a run is going to do, before it does it."""
+    """Return what the run is about to do."""
     reused = sum(row.action == "reuse" for row in board.rows.values())
     todo = len(board.rows) - reused
     parts = [f"{plural(todo, 'step')} to do" if todo else "nothing to build"]
@@ -186,5 +187,5 @@ def opening_lines(board: Board) -> list[Line]:
         parts.append(f"{reused} to reuse")
     remaining = board.remaining(board.started_at)
     if remaining:
-        parts.append(f"takes about {duration(remaining)}")
+        parts.append(f"expected about {duration(remaining)}")
     return [(Span(", ".join(parts)),)]

@@ -1,4 +1,4 @@
-"""Aligned columns without frames: readable in a terminal, in a CI log, and for `cut` and `awk`."""
+"""Tables of aligned columns without frames, readable in terminals and CI logs, and by `cut` and `awk`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NARROWEST_NOTE: Final = 24
 
 
 class Column(Struct, frozen=True, kw_only=True):
-    """A heading and whether the values stand right (numbers)."""
+    """A column: its heading, and whether values are right-aligned (numbers)."""
 
     heading: str
     right: bool = False
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Span] | Line | None], width: int | None) -> list[Line]:
-    """Lay rows out under their headings; the last column takes what is left of `width` and is wrapped into it.
+    """Lay out rows under their headings. The last column is wrapped to the rest of `width`.
 
-    A row of one span goes over all columns (a heading of its own); None is an empty line. Columns without any value
-    are left out. Cells hold names from anywhere: they are escaped before they are measured.
+    A row of one span covers all columns (a subheading); None is an empty line. Columns without values are omitted. Cells may
+    hold foreign names and are escaped before they are measured.
     """
     rows = [row and tuple(Span(escaped(span.text), span.style) for span in row) for row in rows]
     full = [row for row in rows if row is not None and len(row) == len(columns)]
@@ -53,7 +53,7 @@ def _wrapped(
     room = width - before - 1
     indent = before if room >= _NARROWEST_NOTE else 6
     pieces = textwrap.wrap(last.text, max(width - indent - 1, 10), break_on_hyphens=False) or [""]
-    if room < _NARROWEST_NOTE:  # no room beside the others: the note goes below them
+    if room < _NARROWEST_NOTE:  # too narrow: put the note on the next lines
         lines = [_one_line([*row[:-1], Span("")], used, widths, columns)]
         return lines + [(Span(" " * indent), Span(piece, last.style)) for piece in pieces]
     lines = [_one_line([*row[:-1], Span(pieces[0], last.style)], used, widths, columns)]

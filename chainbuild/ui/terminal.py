@@ -1,7 +1,6 @@
-"""A stream and what it can show: its width, whether it takes colours and more than ASCII; and safe writing.
+"""An output stream and its abilities (width, colors, characters beyond ASCII), and safe writing to it.
 
-Texts with styles are tuples of spans here, so that all that is shown can be laid out and tested without a terminal and
-without rich.
+Styled text is a tuple of spans, so that all output can be laid out and tested without a terminal and without rich.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ ANSI: Final[Mapping[Style, str]] = {
 }
 _RESET: Final = "\x1b[0m"
 
-# What our own words use beyond ASCII, and how it is written where the locale has nothing else.
+# chainbuild's own non-ASCII characters, and their replacement in locales without them.
 _ASCII_FORMS: Final = str.maketrans(
     {
         "…": "...",
@@ -57,14 +56,14 @@ _ASCII_FORMS: Final = str.maketrans(
         "≥": ">=",
     }
 )
-# All control characters but those that lay a document out.
+# All control characters except those that lay out a document.
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER: Final = "|/-\\"
 
 
 class Span(Struct, frozen=True):
-    """A piece of a line in one style. (By position: there are many of these in the layout.)"""
+    """A piece of a line in one style. (Positional fields, because layout code creates many spans.)"""
 
     text: str
     style: Style = ""
@@ -74,18 +73,18 @@ Line = tuple[Span, ...]
 
 
 def plain_text(line: Line) -> str:
-    """The text of a line without its styles."""
+    """Return the text of a line without styles."""
     return "".join(span.text for span in line)
 
 
 def to_ascii(text: str) -> str:
-    """The text where there is nothing but ASCII: our marks have a form of their own, anything else becomes `?`."""
+    """Replace non-ASCII characters: chainbuild's own marks by ASCII forms, everything else by `?`."""
     return text if text.isascii() else text.translate(_ASCII_FORMS).encode("ascii", "replace").decode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terminal:
-    """A text stream with its abilities. Thread-safe; a reader that went away ends the output, not the run."""
+    """A text stream with its abilities. Thread-safe. If the reader is gone, output is dropped and the run continues."""
 
     stream: TextIO
     is_terminal: bool = False
@@ -97,7 +96,7 @@ class Terminal:
 
     @property
     def width(self) -> int | None:
-        """Columns, or None where lines may be as long as they like (a pipe, a file)."""
+        """The number of columns, or None if lines may have any length (a pipe, a file)."""
         if self.fixed_width is not None or not self.is_terminal:
             return self.fixed_width
         try:
@@ -107,7 +106,7 @@ class Terminal:
         return columns or 80
 
     def fit(self, text: str) -> str:
-        """The text in letters that the stream can take."""
+        """Return the text with characters that the stream can encode."""
         if text.isascii():
             return text
         if not self.unicode:
@@ -116,16 +115,16 @@ class Terminal:
         return text.encode(encoding, "replace").decode(encoding, "replace")
 
     def paint(self, line: Line) -> str:
-        """The line as the stream takes it, with colours where it has them."""
+        """Return a line for the stream, with colors if it supports them."""
         if not self.colour:
             return self.fit(inert(plain_text(line))).rstrip()
         painted = (f"{ANSI[s.style]}{inert(s.text)}{_RESET}" if s.style and s.text else inert(s.text) for s in line)
         return self.fit("".join(painted)).rstrip()
 
     def write(self, lines: Iterable[Line | str]) -> None:
-        """Write whole lines and flush; the lines of one call stay together. A text may be several lines.
+        """Write whole lines and flush. The lines of one call stay together; a text may have several lines.
 
-        Nothing in them can act on the terminal, wherever it comes from.
+        Control characters are escaped, so foreign text cannot act on the terminal.
         """
         spans = (
             line
@@ -135,20 +134,20 @@ class Terminal:
         self.write_raw("".join(f"{self.paint(line)}\n" for line in spans))
 
     def write_document(self, text: str) -> None:
-        """Write a document for programs (JSON, YAML, a Dockerfile) exactly.
+        """Write a document for programs (JSON, YAML, a Dockerfile) unchanged.
 
-        Only if the stream is a terminal, what could act on it is escaped as JSON and YAML escape it.
+        On a terminal, control characters are escaped as in JSON and YAML.
         """
         self.write_raw(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if self.is_terminal else text)
 
     def write_json(self, document: Mapping[str, Any], *, in_stream: bool = False) -> None:
-        """Write a document for programs; `in_stream`: one line, as among the events of a run."""
+        """Write a JSON document; `in_stream`: on one line, as among the events of a run."""
         import json
 
         self.write_raw(json.dumps(document, indent=None if in_stream else 2) + "\n")
 
     def write_raw(self, text: str) -> None:
-        """Write a text that is fit for the stream already, and flush."""
+        """Write text that is already safe for the stream, and flush."""
         if not text or self._gone.is_set():
             return
         with self._lock:
@@ -158,12 +157,12 @@ class Terminal:
             except BrokenPipeError:
                 self._gone.set()
                 _swallow_the_rest(self.stream)
-            except ValueError:  # closed under us: at the end of an interpreter
+            except ValueError:  # the stream was closed while the interpreter exits
                 self._gone.set()
 
 
 def _swallow_the_rest(stream: TextIO) -> None:
-    """Point a stream whose reader went away at nothing: the interpreter flushes it once more at its end."""
+    """Redirect a stream without a reader to the null device, because the interpreter flushes it again at exit."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -175,7 +174,7 @@ def _swallow_the_rest(stream: TextIO) -> None:
 
 
 def look_at(stream: TextIO, environ: Mapping[str, str]) -> Terminal:
-    """What a stream can show, from itself and the environment: NO_COLOR (https://no-color.org), TERM, the locale."""
+    """Return a stream with its abilities, from NO_COLOR (https://no-color.org), TERM and the locale."""
     is_terminal = _is_terminal(stream)
     dumb = environ.get("TERM", "") in {"", "dumb", "unknown"}
     return Terminal(
@@ -187,7 +186,7 @@ def look_at(stream: TextIO, environ: Mapping[str, str]) -> Terminal:
 
 
 def can_be_live(terminal: Terminal, environ: Mapping[str, str]) -> bool:
-    """Whether a view that rewrites itself makes sense: a person at a real terminal, not a CI's log."""
+    """Return True if a live view makes sense: an interactive terminal that is not the log of a CI job."""
     ci = environ.get("CI", "").lower() not in {"", "0", "false", "no"}
     return terminal.is_terminal and not ci and environ.get("TERM", "") not in {"", "dumb", "unknown"}
 
@@ -200,7 +199,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _takes_unicode(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Python writes UTF-8 in the C locale as well (PEP 540), so the stream's encoding alone does not tell."""
+    """Check encoding and locale: Python writes UTF-8 even in the C locale (PEP 540), so the encoding is not enough."""
     encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
     if encoding != "utf8":
         return False

@@ -1,6 +1,6 @@
-"""Who shows a run: plain lines, a live view, or JSON lines. Each takes events from any thread through `emit`.
+"""The views of a run: plain lines, a live view, or JSON lines. `emit` takes events from any thread.
 
-A view is used in a `with`: whatever ends a run, its terminal is left as it was found.
+Views are context managers: however a run ends, the terminal is restored.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Clock = Callable[[], float]
 
 
 class View(Protocol):
-    """Something that shows a run."""
+    """A listener that shows a run."""
 
     def emit(self, event: events.Event) -> None:
-        """Take an event in; from any thread."""
+        """Take an event. Thread-safe."""
 
     def shown_tails(self) -> frozenset[tuple[str, ...]]:
-        """The log tails that people have seen already: an error need not repeat them."""
+        """Return the log tails that were already shown, so that an error need not repeat them."""
 
     def __enter__(self) -> Self: ...
 
@@ -45,7 +45,7 @@ class View(Protocol):
 
 
 class JsonView:
-    """Each event a line of JSON on stdout, whole, and nothing else."""
+    """Write each event as one line of JSON to stdout, and nothing else."""
 
     def __init__(self, out: Terminal) -> None:
         self._out = out
@@ -62,13 +62,13 @@ class JsonView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no state to restore."""
 
 
 class PlainView:
-    """A line per happening, for pipes and CI; log lines too when `verbosity` is 1 or more.
+    """Print a line per event, for pipes and CI; with `verbosity` 1 or more also the build output.
 
-    A step of which nothing was said for a minute gets a heartbeat, for the CIs that end silent jobs.
+    A step without output for a minute gets a heartbeat line, because some CI systems end silent jobs.
     """
 
     def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
@@ -77,8 +77,8 @@ class PlainView:
         self.lock = threading.RLock()
         self._verbosity = verbosity
         self._clock = clock
-        self._said_at: dict[str, float] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._last_line_at: dict[str, float] = {}
+        self._reported: set[tuple[str, str]] = set()
         self._tails: set[tuple[str, ...]] = set()
         self._end = threading.Event()
         self._heart: threading.Thread | None = None
@@ -90,7 +90,7 @@ class PlainView:
                 self._start_heart()
             lines = self._lines(event)
             if lines and (step := getattr(event, "step", "")):
-                self._said_at[step] = self._clock()
+                self._last_line_at[step] = self._clock()
             if lines:
                 self.err.write(lines)
         if isinstance(event, events.RunFinished):
@@ -106,20 +106,21 @@ class PlainView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """A run that did not come to its end still tells what was done."""
+        """Print the summary even if the run did not finish."""
         self._stop_heart()
         if self.board.finished is None and any(row.started_at for row in self.board.rows.values()):
             self._sum_up()
 
     def beat(self) -> None:
-        """Say that they are still at work of those steps that were silent for a minute."""
+        """Print a heartbeat line for each running step without output for a minute."""
         with self.lock:
             now = self._clock()
             for row in self.board.rows.values():
-                if row.state == "running" and now - self._said_at.get(row.step, row.started_at) >= HEARTBEAT_SECONDS:
-                    self._said_at[row.step] = now
-                    doing = f", doing {visible(row.doing)}" if row.doing else ""
-                    expected = f", takes about {duration(row.expected)}" if row.expected else ""
+                last_line_at = self._last_line_at.get(row.step, row.started_at)
+                if row.state == "running" and now - last_line_at >= HEARTBEAT_SECONDS:
+                    self._last_line_at[row.step] = now
+                    doing = f", {visible(row.doing)}" if row.doing else ""
+                    expected = f", expected {duration(row.expected)}" if row.expected else ""
                     elapsed = duration(row.elapsed(now))
                     self.err.write(
                         [(*prefix(row.step), Span(f"still {going_on(row.activity)}, {elapsed}{doing}{expected}"))]
@@ -139,10 +140,10 @@ class PlainView:
                 return happening(event, self.board)
 
     def _progress(self, event: events.StepProgress) -> Sequence[Line]:
-        """Each instruction once: a builder reports those that it does side by side in turns."""
-        if (event.step, event.doing) in self._told or not event.doing:
+        """Report each instruction once: the builder alternates between those that run in parallel."""
+        if (event.step, event.doing) in self._reported or not event.doing:
             return ()
-        self._told.add((event.step, event.doing))
+        self._reported.add((event.step, event.doing))
         elapsed = duration(self.board.row(event.step).elapsed(event.at))
         return [(*prefix(event.step), Span(f"{elapsed} ", "dim"), Span(visible(event.doing)))]
 
@@ -166,12 +167,12 @@ class PlainView:
 
 
 class LiveView:
-    """A table of all steps that rewrites itself at the bottom of a terminal; what is worth a line goes above it."""
+    """Redraw a table of all steps at the bottom of a terminal, and print important lines above it."""
 
     def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
         self.out, self.err = out, err
         self.board = Board()
-        self.lock = threading.RLock()  # never held while the screen is written to: the screen's own thread takes it
+        self.lock = threading.RLock()  # not held while writing to the screen, whose own thread takes it
         self._verbosity = verbosity
         self._clock = clock
         self._screen: Screen | None = None
@@ -194,7 +195,7 @@ class LiveView:
             self._sum_up()
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """The lines of the live part for a terminal of that size now."""
+        """Return the lines of the live part for the current size of the terminal."""
         frame = Frame(width=width, height=height, now=self._clock(), unicode=self.err.unicode)
         with self.lock:
             return list(self._fit(live_lines(self.board, frame)))
@@ -214,7 +215,7 @@ class LiveView:
             self._sum_up()
 
     def _lines(self, event: events.Event) -> Sequence[Line]:
-        """Only what must not scroll away with the live part: the rest is in it."""
+        """Return the lines that must stay visible above the live part; the live part shows the rest."""
         match event:
             case events.Message() | events.StepFailed() | events.StepWarnings():
                 return happening(event, self.board)
@@ -246,7 +247,7 @@ class LiveView:
 
 
 def write_end(board: Board, out: Terminal, err: Terminal, now: float) -> set[tuple[str, ...]]:
-    """The summary: progress on stderr, the result on stdout. Returns the log tails that were shown."""
+    """Write the summary to stderr and the result to stdout. Return the log tails that were shown."""
     tails = set()
     for row in board.rows.values():
         if row.state == "failed":

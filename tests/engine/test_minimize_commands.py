@@ -85,9 +85,9 @@ def test_report_draws_the_image_by_package_and_by_step(elsewhere: Place) -> None
 def test_what_is_no_result_is_told(elsewhere: Place) -> None:
     step = ask(elsewhere, "removed", tag=f"v1-tiny-20-tool-{OWN}")
     assert step.code == 4, step.told()
-    assert "stands before the minimize stage" in step.err
+    assert "comes before the minimize stage" in step.err
     missing = ask(elsewhere, "report", tag="none")
     assert missing.code == 4, missing.told()
     place = ask(elsewhere, "report", "-o", "/proc/none")
     assert place.code == 2, place.told()
-    assert "/proc/none cannot be made" in place.err
+    assert "cannot create /proc/none" in place.err

@@ -143,7 +143,7 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     for kept in ("  # fixed\n", "release: two  # ours\n", "greet 1.0 → 1.1", "demo 1.0 → 1.1", "10-greet test: passed"):
         assert kept in text
     releases.decide()
-    assert f"{NAMES + 2} names to move" in releases.run("apply", "--dry-run").out
+    assert f"{NAMES + 2} tags to move" in releases.run("apply", "--dry-run").out
     process = releases.place.start("release", "apply", "--registry", releases.place.host)
     folder = releases.place.root / ".chainbuild" / "releases"
     limit = time.monotonic() + PATIENCE
@@ -161,12 +161,12 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     assert len(moved) - 1 <= int(told[1]) <= len(moved)
     assert releases.digest("latest") == releases.digest("2") == releases.digest(f"n{NAMES - 1}") != first
     assert releases.says("latest") == "goodbye"
-    assert "nothing is new" in releases.run("update").out
+    assert "already up to date" in releases.run("update").out
     rolled = releases.run("rollback")
-    assert "1 name moved" in rolled.out, rolled.told()
+    assert "1 tag moved" in rolled.out, rolled.told()
     assert releases.digest("latest") == first
     assert releases.says("latest") == "hello"
-    assert "1 name moved" in releases.run("apply").out
+    assert "1 tag moved" in releases.run("apply").out
 
 
 def test_a_registry_that_does_not_answer_keeps_everything_as_it_was(releases: Releases) -> None:

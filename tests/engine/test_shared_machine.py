@@ -472,7 +472,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     stopped = bob.chainbuild("registry", "down", "--force")
     assert stopped.code == 3, stopped.told()
     told = bob.chainbuild("registry", "status")
-    assert f"it is the registry of {alice.name} (uid {alice.uid})" in told.out, told.told()
+    assert f"owned by the user {alice.name} (uid {alice.uid})" in told.out, told.told()
     # What bob can say on the port.
     for method, path in (("GET", "/v2/_catalog"), ("PUT", "/v2/x/manifests/1"), ("POST", "/v2/x/blobs/uploads/")):
         curl = bob.run(
@@ -544,7 +544,9 @@ def test_program_of_another_user_on_the_port_gets_no_request(users: tuple[User, 
         refused = alice.chainbuild("images")
         assert refused.code == 3, refused.told()
         assert f"a program of user {bob.name} (uid {bob.uid})" in refused.err
-        assert alice.chainbuild("registry", "status").out.startswith(f"localhost:{alice.port}: the port is held by")
+        assert alice.chainbuild("registry", "status").out.startswith(
+            f"localhost:{alice.port}: not running: the port is in use by"
+        )
     finally:
         for_bob.kill()
         out, _ = for_bob.communicate()
@@ -635,7 +637,7 @@ def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple
         assert status(alice.port, "/v2/") == 401
         told = alice.chainbuild("registry", "status")
         assert f"data in {alice.data}" in told.out, told.told()
-        assert "up until chainbuild registry down" in told.out
+        assert "running until chainbuild registry down" in told.out
         tree = alice.tree(TREE)
         done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
         assert done.code == 0, done.told()

@@ -123,7 +123,7 @@ def test_a_private_image_never_reaches_the_public_registry(
     write(lab, "lab-leak/debian-12", LEAK, "FROM REPO/lab-analysis:debian-12\nRUN true\n")
     try:
         created = types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
-        assert "lab-leak:debian-12 is public and made of a private image" in created.err
+        assert "lab-leak:debian-12 is public but based on a private image" in created.err
         refused = types(lab, "publish", "*/lab-leak", *where, code=2)
         assert "is public and made of a private image" in refused.err
         assert "--allow-private-base" in refused.err

@@ -1,1 +1,1 @@
-"""What several suites share: strategies and helpers that know no test."""
+"""Strategies and helpers that several test suites share."""

@@ -1,4 +1,4 @@
-"""Holds chainbuild's step keys against what plain buildx makes: a key that stays while the image changes is a fault."""
+"""Compare chainbuild's step keys with plain buildx builds: an unchanged key for a changed image is a fault."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from tests.support.reuse_pairs import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What came of a pair. `fault` is empty if chainbuild was right.
+    """The result of a pair. `fault` is empty if chainbuild was right.
 
-    `same_key`: the key stays, so that both cases were built; `works`: plain buildx builds the first one.
+    `same_key`: the key is unchanged, so both cases were built; `works`: plain buildx builds the first case.
     """
 
     pair: Pair
@@ -46,9 +46,9 @@ class Verdict:
 
 
 def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
-    """That many pairs (or a few more) that a plan has nothing against, always the same ones for a seed.
+    """Return at least `number` pairs that a plan accepts, always the same ones for a seed.
 
-    Several follow each other that begin with the same case; no two other ones have the same Dockerfile.
+    Consecutive pairs may start from the same case; no two other cases have the same Dockerfile.
     """
     found: dict[tuple[str, ...], tuple[Pair, ...]] = {}
     while len(found) * CHANGES < number:
@@ -68,18 +68,18 @@ def generate(number: int, start: int, images: Mapping[str, str]) -> list[Pair]:
 
         collect()
         start += 1
-    wanted = -(-number // CHANGES)
-    return [pair for family in list(found.values())[:wanted] for pair in family]
+    count = -(-number // CHANGES)
+    return [pair for family in list(found.values())[:count] for pair in family]
 
 
 def judge(chosen: Iterable[Pair], images: Mapping[str, str]) -> list[Verdict]:
     """Build all pairs in few calls, and compare.
 
-    What looks like a fault is built again alone: builds that run at once share what is equal in them, and BuildKit 0.13
-    has been seen to lose a stage's files then.
+    A possible fault is built again alone: parallel builds share equal parts, and BuildKit 0.13 is known to lose a stage's
+    files in that case.
     """
     verdicts = _judge(list(chosen), images, together=True)
-    return [_judge([one.pair], images, together=False)[0] if one.fault else one for one in verdicts]
+    return [_judge([verdict.pair], images, together=False)[0] if verdict.fault else verdict for verdict in verdicts]
 
 
 def _judge(chosen: list[Pair], images: Mapping[str, str], *, together: bool) -> list[Verdict]:
@@ -130,14 +130,14 @@ class _Judge:
         return Build(name=name, context=context_of(spot), dockerfile=dockerfile, args=case.args, contexts=contexts)
 
     def key(self, case: Case, spot: Path) -> str | None:
-        """The key; None if the plan refuses the case, or knows that a builder will."""
+        """Return the key, or None if the plan refuses the case or knows that a builder will."""
         try:
             return key_of(case, spot, self.images)
         except WrongUseError:
             return None
 
     def rewritten(self, case: Case, spot: Path, name: str) -> list[Build]:
-        """The build with the named images pinned as chainbuild does it, to other names of the same images."""
+        """Return the build with images pinned as chainbuild pins them, to other names of the same images."""
         step = step_of(case, spot, self.images)
         pinned = {image.name: f"{image.written.removesuffix(':latest')}-pinned:latest" for image in step.images}
         order = order_for(step, pinned, build_platform=HERE)
@@ -160,7 +160,7 @@ class _Judge:
         ]
 
     def verdict(self, pair: Pair, before: str | None, after: str | None, copy: str | None, same_key: bool) -> Verdict:
-        """`copy` is the image of the build with pinned words, empty if there is none."""
+        """Judge a pair. `copy` is the image of the build with pinned references, empty if there is none."""
         if before is None:
             return Verdict(pair=pair, same_key=same_key, works=False)
         fault = ""
@@ -174,7 +174,7 @@ class _Judge:
 
 
 def minimized(pair: Pair, images: Mapping[str, str], *, tries: int = 200) -> Pair:
-    """A smaller pair with a fault: lines, files, args and patterns are left out as long as there is still one."""
+    """Return a smaller pair with a fault, by removing lines, files, args and patterns while the fault remains."""
     left = tries
     smaller = True
     while smaller and left > 0:
@@ -205,7 +205,7 @@ def _smaller(pair: Pair) -> Iterator[Pair]:
 
 
 def _less(case: Case, name: str, key: object) -> Case:
-    """The case without one entry of a mapping, or one line of a tuple."""
+    """Return the case without one entry of a mapping, or one line of a tuple."""
     value = getattr(case, name)
     less: Any
     if isinstance(value, Mapping):

@@ -9,7 +9,7 @@ IMAGES = ("debian", "golang:1.22", "ghcr.io/team/tool:v1", "localhost:5000/a/b",
 
 @st.composite
 def image_words(draw: st.DrawFn) -> str:
-    """The word of an image as a FROM may spell it: plain, quoted, escaped, or by a variable."""
+    """An image reference as a FROM may spell it: plain, quoted, escaped, or as a variable."""
     image = draw(st.sampled_from(IMAGES))
     return draw(
         st.sampled_from(
@@ -28,7 +28,7 @@ def image_words(draw: st.DrawFn) -> str:
 
 @st.composite
 def broken(draw: st.DrawFn, text: str, escape: str) -> str:
-    """The text with some of its places continued on another line, with comments and empty lines in between."""
+    """The text with some places continued on the next line, with comments and empty lines in between."""
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(1, len(text)))
         between = draw(st.sampled_from(["", "# a comment\n", "\n", "  \t\n", "   # FROM x\n", "# from=y \\\n"]))
@@ -91,7 +91,7 @@ HEREDOCS = (
 
 @st.composite
 def dockerfiles(draw: st.DrawFn) -> bytes:
-    """A whole Dockerfile: directives, line ends, a byte order mark, bytes that are not UTF-8, no last line end."""
+    """A whole Dockerfile: directives, line endings, a byte order mark, invalid UTF-8, no final newline."""
     escape = draw(st.sampled_from(["\\", "\\", "`"]))
     head = draw(st.sampled_from(["", "# syntax=docker/dockerfile:1\n", "#!/usr/bin/env x\n"]))
     if escape == "`" and not head.startswith("#!"):

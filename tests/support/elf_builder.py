@@ -1,4 +1,4 @@
-"""Minimal ELF files, made byte by byte: enough for a dynamic loader to read, never to run."""
+"""Minimal ELF files, built byte by byte: enough for a dynamic loader to read, but not to run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AMD64, ARM64, I386, ARM = 62, 183, 3, 40
 REL, EXEC, DYN, CORE = 1, 2, 3, 4
 PIE = 0x08000000
 BASE = 0x10000
-"""Where the only segment is loaded: not at its offset in the file, so that a reader has to translate."""
+"""Address of the only segment. It differs from the file offset, so that readers have to translate."""
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 
@@ -142,23 +142,23 @@ GLIBC = {
 
 
 def plant(folder: Path, tree: Mapping[str, bytes | str | None]) -> str:
-    """Makes ``tree`` in ``folder``: bytes are a file, text is a link to it, None is a folder."""
+    """Create ``tree`` in ``folder``: bytes are a file, text is a link target, None is a folder."""
     for path, what in tree.items():
-        there = folder / path.lstrip("/")
-        there.parent.mkdir(parents=True, exist_ok=True)
+        target = folder / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
         if what is None:
-            there.mkdir(exist_ok=True)
+            target.mkdir(exist_ok=True)
         elif isinstance(what, bytes):
-            there.write_bytes(what)
+            target.write_bytes(what)
         else:
-            there.symlink_to(what)
+            target.symlink_to(what)
     folder.mkdir(exist_ok=True)
     return str(folder)
 
 
 def with_sections(elf: bytes, *, debug: int = 5000, stay: bytes = b"made by hand", tail: bytes = b"") -> bytes:
-    """``elf`` (64 bits, little-endian) with sections as linkers lay them: a mapped one, then ``.comment``, then
-    ``.symtab`` with ``.strtab``, ``debug`` bytes of ``.debug_info`` and the names; ``tail`` lies behind the table."""
+    """Return ``elf`` (64 bits, little-endian) with sections in linker order: a mapped one, then ``.comment``, then
+    ``.symtab`` with ``.strtab``, ``debug`` bytes of ``.debug_info`` and the names; ``tail`` follows the table."""
     rows = [(b"", 0, 0, 0, b"", 0, 0), (b".all", 1, 2, 64, elf[64:], 0, 1)]
     rows.append((b".comment", 1, 0, 0, stay, 0, 1))
     rows.append((b".symtab", 2, 0, 0, bytes(240), 4, 8))

@@ -1,16 +1,16 @@
-"""An in-memory registry at the transport seam: what unit tests use instead of a network.
+"""An in-memory registry at the transport seam, which unit tests use instead of a network.
 
-    fake = FakeRegistry()                       # speaks for any host
+    fake = FakeRegistry()                       # answers for any host
     registries = Registries(transport=fake.transport, credentials=lambda host: None)
     image = fake.add_image("team/app:1", Platform.parse("amd64"), layers=[b"one"], labels={"a": "b"})
     fake.add_index("team/app:all", [image, other])
 
 `fake.transport` may be called for several hosts: each has its own content (`fake.host("ghcr.io")`; the methods of
-`FakeRegistry` itself are about `localhost:5000`). It implements the distribution spec: manifests by tag and digest,
+`FakeRegistry` itself use `localhost:5000`). It implements the distribution spec: manifests by tag and digest,
 blobs, uploads, mounts, tag lists and catalog with pages, deletion. `fake.log` holds every request as `(method, path)`,
-without host and query; `fake.counted("PUT", "manifests")` counts them. Faults: `fake.answers.append(Answer(503))` is
-given to the next request instead of the real answer (an exception is raised instead); `host.require(token…)` wants a
-login; `host.damage(digest)` spoils a blob or manifest; `host.forget(digest)` loses it; `host.down = True` refuses.
+without host and query; `fake.counted("PUT", "manifests")` counts them. Faults: `fake.answers.append(Answer(503))`
+replaces the answer to the next request (an exception is raised); `host.require(token…)` requires a login;
+`host.damage(digest)` damages a blob or manifest; `host.forget(digest)` deletes it; `host.down = True` refuses requests.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class FakeResponse:
         self._body = answer.body
 
     def chunks(self) -> Iterator[bytes]:
-        # Small pieces, so that code which takes the first piece for the whole is found out.
+        # Small chunks reveal code that takes the first chunk for the whole.
         for start in range(0, len(self._body), 7):
             yield self._body[start : start + 7]
 
@@ -93,17 +93,17 @@ class FakeHost:
         self.can_mount = True
         self.can_delete = True
         self.lists_referrers = False
-        """Whether it has the referrers list of the distribution spec 1.1; docker-registry 2.8 has none."""
+        """True if it supports the referrers list of distribution spec 1.1; docker-registry 2.8 does not."""
         self.page = 1000
         self.authorization = ""
         self.challenge = ""
 
     def require(self, authorization: str, challenge: str) -> None:
-        """Answer 401 with this `WWW-Authenticate` unless a request has this `Authorization`."""
+        """Answer 401 with this `WWW-Authenticate` to requests without this `Authorization`."""
         self.authorization, self.challenge = authorization, challenge
 
     def damage(self, digest: Digest | str) -> None:
-        """Change a byte of a blob or manifest in every repository."""
+        """Change one byte of a blob or manifest in every repository."""
         for key, raw in list(self.blobs.items()):
             if key[1] == str(digest):
                 self.blobs[key] = raw[:-1] + bytes([raw[-1] ^ 1])
@@ -112,7 +112,7 @@ class FakeHost:
                 self.manifests[key] = (media_type, raw[:-1] + b" " + raw[-1:])
 
     def forget(self, digest: Digest | str) -> None:
-        """Lose a blob or manifest, with the tags that point at it."""
+        """Delete a blob or manifest, and the tags that point to it."""
         gone = str(digest)
         self.blobs = {key: value for key, value in self.blobs.items() if key[1] != gone}
         self.manifests = {key: value for key, value in self.manifests.items() if key[1] != gone}
@@ -156,12 +156,12 @@ class FakeHost:
         size = min(self.page, int(query.get("n", ["1000"])[0]))
         last = query.get("last", [""])[0]
         left = [name for name in names if name > last]
-        here = left[:size]
+        page = left[:size]
         headers = {"content-type": "application/json"}
         if len(left) > size:
-            headers["Link"] = f'<{path}?last={here[-1]}&n={size}>; rel="next"'
-        # As the real one: null, not [], where there are none.
-        return Answer(200, json.dumps({**more, key: here or None}).encode(), headers)
+            headers["Link"] = f'<{path}?last={page[-1]}&n={size}>; rel="next"'
+        # The real registry returns null, not [], if there are none.
+        return Answer(200, json.dumps({**more, key: page or None}).encode(), headers)
 
     def _referrers(self, repository: str, subject: str) -> Answer:
         rows = []
@@ -259,28 +259,28 @@ class FakeHost:
 
 
 class FakeRegistry:
-    """The fake network: hosts by name, a log of requests, faults to come."""
+    """The fake network: hosts by name, a log of requests, and faults to inject."""
 
     def __init__(self) -> None:
         self.hosts: dict[str, FakeHost] = {}
         self.log: list[tuple[str, str]] = []
         self.requests: list[HttpRequest] = []
         self.answers: list[Answer | TransportError | None] = []
-        """What the next requests get; None: the real answer."""
+        """The answers to the next requests; None: the real answer."""
         self.pages: dict[str, Answer] = {}
-        """Answers of addresses that belong to no registry (token servers, storages): URL without query -> answer."""
+        """Answers of URLs outside registries (token servers, storages), by URL without query."""
 
     def host(self, name: str = DEFAULT_HOST) -> FakeHost:
-        """The registry of that name, made when it is first named."""
+        """Return the registry with a name, created on first use."""
         return self.hosts.setdefault(name, FakeHost(name))
 
     def transport(self, host: str = DEFAULT_HOST) -> Transport:
-        """What `Registries(transport=…)` and `RegistryClient(transport=…)` take."""
+        """Return a transport for `Registries(transport=…)` and `RegistryClient(transport=…)`."""
         self.host(host)
         return _FakeTransport(self)
 
     def counted(self, method: str, part: str = "") -> int:
-        """How many requests with this method had `part` in their path."""
+        """Return the number of requests with this method and `part` in their path."""
         return sum(1 for had, path in self.log if had == method and part in path)
 
     # ---- content, without going through the client ----------------------------------------------------------------
@@ -299,16 +299,16 @@ class FakeRegistry:
         tag: bool = True,
         **changes: Any,
     ) -> RemoteImage:
-        """An image under `name` (`team/app:1` is on localhost:5000; a name with a host is there).
+        """Add an image as `name` (`team/app:1` is on localhost:5000 unless the name has a host).
 
-        `layers` are the stored bytes, whose diff ids are their own digests; `changes` are those of
+        `layers` are the stored bytes, whose diff ids are their own digests; `changes` are passed to
         `ImageConfig.with_changes` (env=, labels=, cmd=, …).
         """
         reference = self._reference(name)
-        there = Platform.parse(platform) if isinstance(platform, str) else platform
+        target = Platform.parse(platform) if isinstance(platform, str) else platform
         stored = [bytes(layer) for layer in layers]
         diff_ids = [self.add_blob(reference.repository, layer, host=reference.registry) for layer in stored]
-        config = ImageConfig.make(there, diff_ids).with_changes(**changes)
+        config = ImageConfig.make(target, diff_ids).with_changes(**changes)
         self.add_blob(reference.repository, config.raw, host=reference.registry)
         manifest = Manifest.make(
             config=Descriptor.of(config.raw, OCI_CONFIG),
@@ -318,13 +318,13 @@ class FakeRegistry:
         return RemoteImage(
             reference=reference.with_digest(manifest.digest),
             index_digest=None,
-            platform=there,
+            platform=target,
             manifest=manifest,
             config=config,
         )
 
     def add_index(self, name: str, images: Iterable[RemoteImage], *, attested: bool = False) -> Index:
-        """An index under `name` over images of the same repository; `attested` adds what BuildKit attaches to each."""
+        """Add an index over images of the same repository; `attested` adds what BuildKit attaches to each image."""
         reference = self._reference(name)
         children: list[Descriptor] = []
         for image in images:

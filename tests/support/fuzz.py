@@ -1,4 +1,4 @@
-"""`script/fuzz reuse`: pairs of builds until the time is over or a key stays while plain buildx makes another image."""
+"""`script/fuzz reuse`: test pairs of builds until the time is over or a fault is found."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BASE = "debian:bookworm-slim"
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
+    """Print a line and flush."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Run until the time is over; 1 if there is a fault."""
+    """Run until the time is over; return 1 if there is a fault."""
     parser = argparse.ArgumentParser(prog="script/fuzz reuse")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to go on (default: 10)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="where to begin (default: the time)")

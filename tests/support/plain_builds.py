@@ -1,4 +1,4 @@
-"""What plain `docker buildx` makes of many small contexts at once, without chainbuild."""
+"""Build many small contexts at once with plain `docker buildx`, without chainbuild."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNNER = "IMAGE_RUN"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Build:
-    """One build: a folder with a context, a Dockerfile, and what else it is given."""
+    """One build: a folder with a context and a Dockerfile, and its options."""
 
     name: str
     context: Path
@@ -31,7 +31,7 @@ class Build:
 
     @property
     def output(self) -> Path:
-        """Where the image goes, as an OCI layout in a tar."""
+        """The path of the result, an OCI layout in a tar."""
         return self.dockerfile.parent / f"{self.name}.tar"
 
 
@@ -39,7 +39,7 @@ AT_ONCE = 16
 
 
 def build_all(builds: list[Build], folder: Path, *, together: bool = True) -> dict[str, str | None]:
-    """The content of the image of every build by its name, None for those that fail; one after the other, or together."""
+    """Return the content of each image by build name, None for failed builds; one by one, or together."""
     if not together:
         return {build.name: _alone(build) for build in builds}
     found: dict[str, str | None] = {}
@@ -49,7 +49,7 @@ def build_all(builds: list[Build], folder: Path, *, together: bool = True) -> di
 
 
 def _build_some(builds: list[Build], folder: Path) -> dict[str, str | None]:
-    """Build side by side in one call; what that lost because another build failed is built again alone."""
+    """Build in parallel in one call, and repeat alone those that were cancelled by another failure."""
     targets = {
         build.name: {
             "context": str(build.context),
@@ -86,7 +86,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _content(layout: Path) -> str | None:
-    """The digest of what an image is: its files without times, and its configuration without history."""
+    """Return the digest of an image's content: its files without times, its configuration without history."""
     try:
         with tarfile.open(layout) as archive:
             blobs = {member.name: archive.extractfile(member) for member in archive.getmembers() if member.isfile()}
@@ -127,9 +127,9 @@ def _apply(files: dict[str, Any], layer: bytes) -> None:
 
 @contextmanager
 def pool(base: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Images of the local store under names that stages can have, by their placeholders; gone after the `with`.
+    """Provide local images with names that stages can have, by placeholder, within a `with` block.
 
-    `base` is an image with a shell and `cp`. `move` leads one of the names to another image.
+    `base` is an image with a shell and `cp`. `move` points one of the names to another image.
     """
     suffix = f"{os.getpid()}"
     names = {name: f"chainbuild-test-{name.removeprefix('IMAGE_').lower()}-{suffix}" for name in (*IMAGES, RUNNER)}
@@ -153,7 +153,7 @@ def _tags(placeholder: str) -> tuple[str, ...]:
 
 
 def move(names: Mapping[str, str], placeholder: str, state: int) -> None:
-    """Lead the name of an image to one of its two states."""
+    """Point the name of an image to one of its two states."""
     name = names[placeholder]
     for tag in (f"{name}:latest", f"{name}-pinned:latest"):
         done = _docker("tag", f"{name}:state-{state}", tag)

@@ -1,4 +1,4 @@
-"""The programs that are tried in minimized images: what is kept of each, where it runs, and what it must print."""
+"""The programs that are tested in minimized images: what is kept of each, where it runs, and its expected output."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Program:
     """One program. `what` is its row in docs/minimize.md.
 
     `production` is `slim` (Debian without OpenSSL, certificates and Perl), `bare` (the C library only) or `scratch`. `args`
-    are those of the minimize stage. `says` is in what `command` prints. If `fix` is not empty, the program does not work
-    until that line is added, and a warning has it.
+    are those of the minimize stage. `says` is part of the output of `command`. If `fix` is not empty, the program does not
+    work until that line is added, and a warning names the line.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Program:
     says: str
     fix: str = ""
     chain: str = "chain"
-    """The stage of tests/engine/programs/Dockerfile that has it. Those that begin with `small` are built quickly."""
+    """Its stage in tests/engine/programs/Dockerfile. Stages that start with `small` build quickly."""
 
     @property
     def small(self) -> bool:
-        """Whether it is tried in every run of the tests; the others only on request."""
+        """True if every test run tests it; the others are tested on request."""
         return self.chain.startswith("small")
 
 
@@ -229,14 +229,14 @@ PROGRAMS = (
 
 
 def with_line(program: Program) -> Mapping[str, str]:
-    """The args with the line that mends it: a list gets longer, a switch is set."""
+    """Return the args with the line that fixes it: a list is extended, a switch is set."""
     name, _, value = program.fix.partition("=")
     before = program.args.get(name, "")
     return {**program.args, name: f"{before} {value}".strip()} if name else program.args
 
 
 def table() -> list[str]:
-    """The rows of the table in docs/minimize.md."""
+    """Return the rows of the table in docs/minimize.md."""
     where = {"slim": "Debian slim", "bare": "C library only", "scratch": "`scratch`"}
     rows = ["| program | production image | works |", "| --- | --- | --- |"]
     for one in PROGRAMS:

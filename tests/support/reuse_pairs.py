@@ -1,7 +1,7 @@
 """Pairs of small build contexts that differ in one thing, and the step key that chainbuild gives each of them.
 
-Images are placeholders (`IMAGE_A`, …) until a pair is written down, because a stage can only be called like an image
-whose name is a stage's name too.
+Images are placeholders (`IMAGE_A`, …) until a pair is written down, because a stage can have the name of an image only
+if the image's name is a valid stage name.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from chainbuild.values import replace
 
 HERE: Final = Platform.of_this_machine()
 WHEN: Final = 1_577_836_800
-"""The time of every file: nothing is told apart by it."""
+"""The modification time of every file, so that times never differ."""
 EXTRA: Final = "extra"
-"""The named context that a pair may have."""
+"""The named context that a pair may use."""
 NAMES: Final = ("a", "b", "c.txt", "d.txt", "d/a", "d/b", "d/c.txt", "e/f/a", "e/f/b", "e/a")
 FOLDERS: Final = ("d", "e", "e/f", "empty")
 LINKS: Final = {"link": "a", "dlink": "d", "e/up": "../a", "abs": "/d/a", "gone": "nowhere", "d/in": "b"}
@@ -41,7 +41,7 @@ ON_BUILD: Final = ("COPY a /on/", "ARG ON=b", "COPY ${ON} /on2/")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A file (its content), a folder or a link (its target) of a context."""
+    """An entry of a context: a file (content), a folder or a link (target)."""
 
     kind: str
     text: str = ""
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """Everything that one build is made from. `moved` is the image that a tag leads elsewhere by now."""
+    """Everything that one build is made from. `moved` is the image to which a tag has moved."""
 
     lines: tuple[str, ...]
     files: Mapping[str, Entry]
@@ -62,26 +62,26 @@ class Case:
     moved: str = ""
 
     def dockerfile(self, images: Mapping[str, str]) -> bytes:
-        """The Dockerfile with the real names of the images."""
+        """The Dockerfile with the real image names."""
         text = "\n".join(self.lines) + "\n"
         return re.sub("IMAGE_[A-Z]+", lambda match: images[match[0]], text).encode()
 
     @property
     def with_extra(self) -> bool:
-        """Whether the named context is given."""
+        """True if the named context is passed."""
         return any(EXTRA in line for line in self.lines)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A case, what is done to it, and the case after that."""
+    """A case, a change to it, and the case after the change."""
 
     before: Case
     change: str
     after: Case
 
     def __str__(self) -> str:
-        """Everything that is needed to see what differs."""
+        """A text that shows all differences."""
         shown = [f"change: {self.change}", "Dockerfile:", *(f"    {line}" for line in self.before.lines)]
         for name in ("files", "extra", "ignore", "own_ignore", "args", "target", "moved"):
             old, new = getattr(self.before, name), getattr(self.after, name)
@@ -237,7 +237,7 @@ def instructions(draw: st.DrawFn, number: int, stages: tuple[str, ...]) -> str:
 
 @st.composite
 def mounted(draw: st.DrawFn, number: int) -> str:
-    """A stage that reads through a mount, for which something must run."""
+    """A stage that reads through a mount, which requires a RUN."""
     source = draw(st.sampled_from(["a", "d", "e", "", "link", "$V", "${V:-d}", "d/a"]))
     origin = draw(st.sampled_from(["", "", f"from={EXTRA},", "from=IMAGE_A,"]))
     place = f"source={source}," if source else ""
@@ -278,7 +278,7 @@ def dockerfile_lines(draw: st.DrawFn) -> tuple[str, ...]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Entry]:
-    """A context's entries; contents are one letter, so that sizes tell nothing."""
+    """A context's entries; contents have one letter, so that sizes never differ."""
     chosen = draw(st.sets(st.sampled_from(NAMES), min_size=4))
     files = {"a": Entry(kind="file", text="A"), "d/a": Entry(kind="file", text="A")}
     files |= {
@@ -297,7 +297,7 @@ def trees(draw: st.DrawFn) -> dict[str, Entry]:
 
 @st.composite
 def changed_tree(draw: st.DrawFn, files: Mapping[str, Entry]) -> tuple[str, dict[str, Entry]]:
-    """The tree with one entry changed, and what was done."""
+    """The tree with one entry changed, and a description of the change."""
     name = draw(st.sampled_from(sorted(files)))
     entry = files[name]
     plain = [other for other in sorted(files) if files[other].kind == "file"]
@@ -324,7 +324,7 @@ def changed_tree(draw: st.DrawFn, files: Mapping[str, Entry]) -> tuple[str, dict
 
 
 CHANGES: Final = 5
-"""How many changes of one case are tried: its image is built once for all of them."""
+"""Number of changes per case: the case's image is built once for all of them."""
 VALUES = st.sampled_from(["a", "b", "c.txt", "d", ""])
 
 
@@ -376,15 +376,15 @@ def families(draw: st.DrawFn) -> tuple[Pair, ...]:
 
 
 def context_of(folder: Path) -> Path:
-    """Where a case's context is below its folder.
+    """Return where a case's context is below its folder.
 
-    BuildKit keeps what it was sent by the last part of a path: that is another one for each case.
+    BuildKit caches what it received by the last part of the path, so each case has its own.
     """
     return folder / f"context-{_unique(folder)}"
 
 
 def extra_of(folder: Path) -> Path:
-    """Where a case's named context is below its folder."""
+    """Return where a case's named context is below its folder."""
     return folder / f"{EXTRA}-{_unique(folder)}"
 
 
@@ -393,7 +393,7 @@ def _unique(folder: Path) -> str:
 
 
 def write_case(case: Case, folder: Path, images: Mapping[str, str]) -> Path:
-    """Write a case into a new folder; the Dockerfile's path."""
+    """Write a case into a new folder; return the Dockerfile's path."""
     _write_tree(case.files, context_of(folder))
     _write_tree(case.extra, extra_of(folder))
     ignore = context_of(folder) / ".dockerignore"
@@ -427,14 +427,14 @@ def _write_tree(files: Mapping[str, Entry], root: Path) -> None:
 
 
 def _is_in_the_way(path: Path, root: Path) -> bool:
-    """Whether something else stands at the path or above it already."""
+    """Return True if the path, or a folder above it, already exists as something else."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         return True
     return any(above.is_symlink() or above.is_file() for above in path.parents if above.is_relative_to(root))
 
 
 def image_inputs(case: Case, images: Mapping[str, str]) -> tuple[ImageInput, ...]:
-    """The image inputs of the step that a case is."""
+    """Return the image inputs of a case's step."""
     return named_images(
         parse(case.dockerfile(images), "Dockerfile"),
         given=(),
@@ -446,7 +446,7 @@ def image_inputs(case: Case, images: Mapping[str, str]) -> tuple[ImageInput, ...
 
 
 def step_of(case: Case, folder: Path, images: Mapping[str, str]) -> Step:
-    """The step that a case on disk is."""
+    """Return the step for a case on disk."""
     return Step(
         id="x",
         kind=StepKind.BUILD,
@@ -467,9 +467,9 @@ def step_of(case: Case, folder: Path, images: Mapping[str, str]) -> Step:
 
 
 def key_of(case: Case, folder: Path, images: Mapping[str, str]) -> str:
-    """The step key of a case on disk.
+    """Return the step key of a case on disk.
 
-    Errors: `WrongUseError` for what the plan refuses.
+    Errors: `WrongUseError` if the plan refuses the case.
     """
     step, facts = step_of(case, folder, images), image_facts(case, images)
     if missing_sources(step, facts):
@@ -478,7 +478,7 @@ def key_of(case: Case, folder: Path, images: Mapping[str, str]) -> str:
 
 
 def image_facts(case: Case, images: Mapping[str, str]) -> dict[str, ImageFacts]:
-    """What is known of the case's images, by the names of the image inputs."""
+    """Return the facts of the case's images, by the names of the image inputs."""
     real = {name: placeholder for placeholder, name in images.items()}
     facts = {}
     for image in image_inputs(case, images):
@@ -493,7 +493,7 @@ def image_facts(case: Case, images: Mapping[str, str]) -> dict[str, ImageFacts]:
 
 
 def missing_sources(step: Step, facts: Mapping[str, ImageFacts]) -> tuple[str, ...]:
-    """The sources of any context that a builder will not find."""
+    """Return the sources that a builder will not find in any context."""
     found = InputReader(HERE)._facts(step, step.dockerfile.read_bytes(), facts)
     ignore = find_ignore(step.context, step.dockerfile)
     missing = ContextTree(step.context).select(ignore, found.sources).missing
@@ -505,7 +505,7 @@ def missing_sources(step: Step, facts: Mapping[str, ImageFacts]) -> tuple[str, .
 
 
 def is_plannable(case: Case, images: Mapping[str, str]) -> bool:
-    """Whether the plan has nothing against the Dockerfile, as far as that can be told without the files."""
+    """Return True if the plan accepts the Dockerfile, as far as that is known without the files."""
     dockerfile = parse(case.dockerfile(images), "Dockerfile")
     facts = find_facts(
         dockerfile,

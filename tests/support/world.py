@@ -2,11 +2,11 @@
 
     world = World(tmp_path)
     world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN one\n"})
-    outcome = world.run()                  # plans and executes with the real parts, but for the builder
+    outcome = world.run()                  # plans and executes with the real code, except for the builder
     assert world.driver.built == ["amd64/stock/10-base", …]
 
-The builder's image is a function of the Dockerfile's bytes, the args and the images that it is given, so that the same
-inputs give the same content and other ones give another.
+The builder's image is a function of the Dockerfile's bytes, the args and the input images: equal inputs give equal content,
+different inputs give different content.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TRACE = "Dockerfile-trace"
 
 
 def good_trace(names: Iterable[str]) -> dict[str, Any]:
-    """The report of tests that passed, and whose paths are all there."""
+    """Return the report of passed tests without missing paths."""
     rows = [
         {"name": name, "status": "0", "produced": "", "traced": True, "paths": 7, "cut": False, "said": ""}
         for name in names
@@ -86,7 +86,7 @@ def good_trace(names: Iterable[str]) -> dict[str, Any]:
 
 @dataclass
 class FakeDriver:
-    """Builds in memory. `fails` are steps with what they raise, `during` is called while a step builds."""
+    """Builds in memory. `fails` maps steps to the error they raise; `during` is called while a step builds."""
 
     registries: Registries
     fake: FakeRegistry
@@ -95,26 +95,26 @@ class FakeDriver:
     during: Callable[[BuildSpec], None] = lambda _: None
     proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
     content: Callable[[BuildSpec], str] | None = None
-    """What an image's own layer is, in this encoding."""
+    """The content of an image's own layer, in this encoding."""
     encoding: str = "utf-8"
     has_report: bool = True
-    """Whether the minimize stage's target `report` has a report."""
+    """True if the `report` target of the minimize stage has a report."""
     fails_tests: dict[str, BaseException] = field(default_factory=dict)
-    """The steps whose tests fail, with what the builder raises."""
+    """The steps whose tests fail, with the error that the builder raises."""
     texts: list[str] = field(default_factory=list)
-    """The Dockerfiles by which tests were run."""
+    """The Dockerfiles with which tests were run."""
     bill: bytes = b""
-    """The bill of materials that a proof makes besides."""
+    """The bill of materials that a proof also produces."""
     trace: Mapping[str, Any] = field(default_factory=dict)
-    """What the report of traced tests says; by default that all passed and nothing is missing."""
+    """The report of traced tests; by default all passed and nothing is missing."""
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What the images of steps have in their config besides, by step id."""
+    """Additional config of the images of steps, by step id."""
     stopped: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def built(self) -> list[str]:
-        """The steps that were built, in the order in which they began."""
+        """The built steps, in order of start."""
         return [order.step for order in self.orders if order.export is None and order.image]
 
     @property
@@ -129,7 +129,7 @@ class FakeDriver:
 
     @property
     def tests(self) -> list[BuildSpec]:
-        """The orders that were only run: tests of images."""
+        """The builds that only ran something: tests of images."""
         return [order for order in self.orders if order.export is None and not order.image]
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
@@ -206,7 +206,7 @@ def _without_comments(text: str) -> str:
 
 
 class FakeStore(LocalStore):
-    """A local store with these images."""
+    """A local store with the given images."""
 
     def __init__(self, images: Mapping[str, LocalImage] | None = None) -> None:
         self.images = dict(images or {})
@@ -232,7 +232,7 @@ class World:
         self.tag = "v1"
         self.base_name = "fat:1"
         self.notices: list[str] = []
-        """What people are told of what was asked of the stages."""
+        """The messages about requests to the stages."""
         self.build_args: tuple[BuildArg, ...] = ()
         self.build_contexts: tuple[tuple[str, str], ...] = ()
         self.secrets: tuple[Secret, ...] = ()
@@ -251,7 +251,7 @@ class World:
         self.fake.host("docker.io")
 
     def base(self, content: str, **changes: Any) -> None:
-        """Let `fat:1` be an index over images of that content; `debian:bookworm-slim` is what proofs run on."""
+        """Make `fat:1` an index over images with that content; `debian:bookworm-slim` is the image that runs proofs."""
         for platform in (AMD64, ARM64):
             for name in ("fat", "debian"):
                 self.fake.add_image(
@@ -273,7 +273,7 @@ class World:
         return self.fake.host(CHAIN)
 
     def write(self, files: Mapping[str, str | None]) -> None:
-        """Write files of the tree; None takes one away."""
+        """Write files of the tree; None deletes a file."""
         for name, text in files.items():
             path = self.root / name
             if text is None:
@@ -304,7 +304,7 @@ class World:
         return numbered.read(self.request(platforms, options))
 
     def inherited(self, graph: Graph) -> Graph:
-        """The graph with what was asked of the stages up to its base images, as a run makes it."""
+        """Return the graph with the requests stored with its base images, as a run does."""
         reader = AskedReader(self.records, self.found(graph), self.notices.append)
         return with_inherited(graph, reader.asks_of, build_platform=AMD64)
 
@@ -363,7 +363,7 @@ class World:
         return Executor(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
 
     def run_noting(self, graph: Graph | None = None) -> RunOutcome:
-        """Run with what lower options asked, and note at the images what was asked up to them, as the command does."""
+        """Run with the requests of lower options, and store all requests with the images, as the command does."""
         graph = self.inherited(graph or self.graph())
         index = RecordIndex(self.registries, graph.chains, self.records.keyring)
         notes = AskedNotes(
@@ -376,7 +376,7 @@ class World:
         return outcome
 
     def run(self, graph: Graph | None = None, **how: Any) -> RunOutcome:
-        """Plan, execute, and put what is there into the indexes."""
+        """Plan, execute, and add existing images to the indexes."""
         graph = graph or self.graph()
         outcome = self.execution(graph, **how).run()
         finished = [chain for chain in graph.chains if chain.production and chain.result.id in outcome.results]
@@ -384,7 +384,7 @@ class World:
         return outcome
 
     def begin_again(self) -> None:
-        """Forget what was seen, not what the registry holds."""
+        """Drop cached state; the registry keeps its content."""
         self.driver.orders.clear()
         self.driver.fails.clear()
         self.driver.fails_tests.clear()
@@ -401,12 +401,12 @@ class World:
         return {event.step: event.reason for event in self.events if isinstance(event, StepSkipped)}
 
     def tags(self, host: FakeHost | None = None) -> dict[str, str]:
-        """The readable tags of the chain registry's repository, with what they point at."""
+        """Return the readable tags of the chain registry's repository, with the digests they point to."""
         tags = (host or self.host).tags
         return {tag: digest for (_, tag), digest in tags.items() if is_readable(tag)}
 
     def identities(self) -> dict[str, str]:
-        """The readable tags with the content behind them."""
+        """Return the readable tags with the content they point to."""
         contents = {}
         for tag in self.tags():
             reference = ImageReference(CHAIN, REPOSITORY, tag)

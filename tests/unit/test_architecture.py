@@ -1,4 +1,4 @@
-"""The order of the packages: each imports only what is below it, and no two files import each other."""
+"""The import order: each package imports only packages below it, and no two files import each other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "cli",
     )
 )
-"""The lowest first. What stands in one line imports nothing of that line."""
+"""Lowest level first. Packages of one level do not import each other."""
 
 
 def level_of(part: str) -> int:
@@ -45,7 +45,7 @@ MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
 
 
 def imports(module: str, *, late: bool) -> Iterator[str]:
-    """The modules of chainbuild that a module imports; `late`: also in functions. What only types need does not count."""
+    """Return the chainbuild modules that a module imports (`late`: also in functions), except for types only."""
     waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -61,7 +61,7 @@ def imports(module: str, *, late: bool) -> Iterator[str]:
             waiting += ast.iter_child_nodes(node)
 
 
-def test_every_part_of_the_top_level_has_one_level() -> None:
+def test_top_level_parts_have_one_level() -> None:
     parts = {name.split(".")[1] for name in MODULES if "." in name}
     assert sorted(part for level in LEVELS for part in level) == sorted(parts)
 
@@ -79,20 +79,20 @@ def test_packages_import_only_packages_below_them() -> None:
     assert wrong == []
 
 
-def test_no_files_import_each_other() -> None:
+def test_files_do_not_import_each_other() -> None:
     graph = {module: set(imports(module, late=False)) - {module} for module in MODULES}
     while free := {module for module, others in graph.items() if not others}:
         graph = {module: others - free for module, others in graph.items() if module not in free}
     assert sorted(graph) == []
 
 
-def test_minimize_imports_nothing_of_the_other_packages() -> None:
+def test_minimize_imports_no_other_package() -> None:
     own = [module for module in MODULES if module.startswith("chainbuild.minimize")]
     outside = [(module, other) for module in own for other in imports(module, late=True) if "minimize" not in other]
     assert outside == []
 
 
-def test_architecture_page_shows_the_tree_as_it_is() -> None:
+def test_architecture_page_shows_current_tree() -> None:
     docs = ROOT.parent / "docs"
     page = runpy.run_path(str(docs / "architecture_tree.py"))["page"]()
     assert page == (docs / "architecture.md").read_text(encoding="utf-8"), "run: python docs/architecture_tree.py"

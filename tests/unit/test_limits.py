@@ -65,7 +65,7 @@ def test_read_start_without_end_returns_the_first_bytes() -> None:
 
 
 def test_inflate_of_a_bomb_stops_at_the_limit() -> None:
-    """A megabyte of zeros is a kilobyte of gzip, and a gigabyte is a megabyte."""
+    """Zeros compress 1:1,000: a megabyte of gzip can unpack to a gigabyte."""
     bomb = gzip.compress(bytes(1 << 20))
     with pytest.raises(LimitError):
         limits.inflate(bomb, Limit("a document", 1000), "it")
@@ -88,7 +88,7 @@ def test_inflate_of_damaged_gzip_raises(data: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_inflate_of_any_bytes_is_a_document_or_a_clear_error(data: bytes) -> None:
+def test_inflate_of_any_bytes_is_document_or_error(data: bytes) -> None:
     for raw in (data, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + data):
         with suppress(DamagedContentError):
             assert len(limits.inflate(raw, SMALL, "it")) <= 10
@@ -119,12 +119,12 @@ def test_read_json_of_a_document_returns_it(document: object) -> None:
 
 
 @given(st.binary(max_size=60) | st.text('[]{}":,0123456789eE+-.\\ud8dctrufalsn ', max_size=60).map(str.encode))
-def test_read_json_of_any_bytes_is_a_document_or_a_clear_error(raw: bytes) -> None:
+def test_read_json_of_any_bytes_is_document_or_error(raw: bytes) -> None:
     try:
         document = limits.read_json(raw, "it")
     except DamagedContentError:
         return
-    # What was accepted can be written, compared and shown.
+    # An accepted document can be written, compared and shown.
     assert json.loads(json.dumps(document, ensure_ascii=False, allow_nan=False).encode()) == document
 
 
@@ -159,8 +159,8 @@ def test_read_json_wide_and_flat_is_accepted() -> None:
         b"[" + b"1" * 5000 + b"]",
     ],
 )
-def test_read_json_with_what_cannot_be_used_raises(raw: bytes) -> None:
-    """Numbers that are none, unpaired surrogates, other encodings: later code would fail on them far from here."""
+def test_read_json_with_unusable_values_raises(raw: bytes) -> None:
+    """Invalid numbers, unpaired surrogates and other encodings would make unrelated code fail later."""
     with pytest.raises(DamagedContentError):
         limits.read_json(raw, "it")
 
@@ -178,7 +178,7 @@ def test_read_object_of_a_list_raises() -> None:
 
 
 def test_read_file_of_a_fifo_raises_at_once(tmp_path: Path) -> None:
-    """A pipe in a tree, with nobody at its other end, would hang whoever opens it."""
+    """Opening a pipe without a writer would hang."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         limits.read_file(tmp_path / "pipe")
@@ -193,7 +193,7 @@ def test_read_file_larger_than_the_limit_raises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_check_text_with_a_letter_across_pieces_is_accepted(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+def test_check_text_with_letter_across_chunks_is_accepted(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     monkeypatch.setattr(limits, "_PIECE", cut)
     limits.check_text("aé日🎉".encode(), "it")
     with pytest.raises(DamagedContentError, match="not UTF-8"):

@@ -1,4 +1,4 @@
-"""Names of images and platforms: grammar tables and round trips."""
+"""References to images and platforms: grammar tables and round trips."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIGEST = f"sha256:{HEX}"
         ("app:" + "t" * 128, ("docker.io", "library/app", "t" * 128, None)),
     ],
 )
-def test_references(text: str, expected: tuple[str, str, str | None, str | None]) -> None:
+def test_reference_parses_into_parts(text: str, expected: tuple[str, str, str | None, str | None]) -> None:
     found = ImageReference.parse(text)
     assert (found.registry, found.repository, found.tag, found.digest and str(found.digest)) == expected
 
@@ -42,9 +42,9 @@ def test_references(text: str, expected: tuple[str, str, str | None, str | None]
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "is not a repository's name"),
+        ("", "is not a repository name"),
         (":", "is not a tag"),
-        (":tag", "is not a repository's name"),
+        (":tag", "is not a repository name"),
         ("app:", "is not a tag"),
         ("app:-x", "is not a tag"),
         ("app:" + "t" * 129, "is not a tag"),
@@ -52,31 +52,31 @@ def test_references(text: str, expected: tuple[str, str, str | None, str | None]
         ("app@", "is not a digest"),
         ("app@sha256:123", "is not a digest"),
         (f"app@sha256:{HEX.upper()}", "is not a digest"),
-        ("App", "is not a repository's name"),
-        ("team/App", "is not a repository's name"),
-        ("a//b", "is not a repository's name"),
-        ("/a", "is not a repository's name"),
-        ("a/", "is not a repository's name"),
-        ("a..b", "is not a repository's name"),
-        ("-a", "is not a repository's name"),
-        ("a___b", "is not a repository's name"),
+        ("App", "is not a repository name"),
+        ("team/App", "is not a repository name"),
+        ("a//b", "is not a repository name"),
+        ("/a", "is not a repository name"),
+        ("a/", "is not a repository name"),
+        ("a..b", "is not a repository name"),
+        ("-a", "is not a repository name"),
+        ("a___b", "is not a repository name"),
         ("https://ghcr.io/a", "is not a"),
-        ("bad_host.io/a", "is not a registry's host"),
-        ("ghcr.io/" + "a" * 256, "is not a repository's name"),
-        ("a b", "is not a repository's name"),
-        ("$(id)", "is not a repository's name"),
-        ("caf\u00e9", "is not a repository's name"),
-        ("app\n", "is not a repository's name"),
+        ("bad_host.io/a", "is not a registry host"),
+        ("ghcr.io/" + "a" * 256, "is not a repository name"),
+        ("a b", "is not a repository name"),
+        ("$(id)", "is not a repository name"),
+        ("caf\u00e9", "is not a repository name"),
+        ("app\n", "is not a repository name"),
         ("app:1\n", "is not a tag"),
     ],
 )
-def test_what_is_no_reference_says_which_part(text: str, part: str) -> None:
+def test_invalid_reference_names_wrong_part(text: str, part: str) -> None:
     with pytest.raises(WrongUseError, match=part) as caught:
         ImageReference.parse(text)
     assert all(problem.hint for problem in caught.value.problems)
 
 
-def test_upper_case_gets_the_lower_case_one() -> None:
+def test_upper_case_repository_suggests_lower_case() -> None:
     with pytest.raises(WrongUseError, match="'team/app'"):
         ImageReference.parse("team/App")
 
@@ -97,7 +97,7 @@ def reference_texts(draw: st.DrawFn) -> str:
 
 
 @given(reference_texts())
-def test_what_a_reference_prints_reads_back(text: str) -> None:
+def test_printed_reference_parses_back(text: str) -> None:
     try:
         found = ImageReference.parse(text)
     except WrongUseError:
@@ -128,14 +128,14 @@ def test_any_text_is_a_reference_or_wrong_use(text: str) -> None:
         ("localhost:5000/library/a", "localhost:5000/library/a"),
     ],
 )
-def test_familiar_names(text: str, shown: str) -> None:
+def test_familiar_name_is_shortest_unambiguous_form(text: str, shown: str) -> None:
     if text == "docker.io/library/a/b":
         assert str(ImageReference.parse(text)) == "library/a/b"
     else:
         assert str(ImageReference.parse(text)) == shown
 
 
-def test_names_that_people_and_builders_get() -> None:
+def test_reference_names_for_people_and_builders() -> None:
     named = ImageReference.parse("debian:12")
     pinned = named.with_digest(Digest(DIGEST))
     assert pinned.pinned == f"docker.io/library/debian@{DIGEST}"
@@ -148,7 +148,7 @@ def test_names_that_people_and_builders_get() -> None:
         named.with_tag("a b")
 
 
-def test_digests() -> None:
+def test_digest_is_validated() -> None:
     digest = Digest(DIGEST)
     assert (digest.hex, digest.short, str(digest)) == (HEX, "0123456789ab", DIGEST)
     assert Digest("sha512:" + HEX * 2).hex == HEX * 2
@@ -176,7 +176,7 @@ def test_digests() -> None:
         ("riscv64", "riscv64", "linux/riscv64"),
     ],
 )
-def test_platforms(text: str, name: str, oci: str) -> None:
+def test_platform_parses_any_spelling(text: str, name: str, oci: str) -> None:
     found = Platform.parse(text)
     assert (found.name, found.oci) == (name, oci)
     assert found.spellings[0] == name
@@ -185,22 +185,22 @@ def test_platforms(text: str, name: str, oci: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux/", "windows/amd64", "amd65", "linux/amd64/v2", "arm64/v9", "a b"])
-def test_unknown_platforms(text: str) -> None:
+def test_unknown_platform_lists_known_ones(text: str) -> None:
     with pytest.raises(WrongUseError, match="unknown platform") as caught:
         Platform.parse(text)
-    assert "Known: aarch64, amd64" in str(caught.value)
+    assert "Known platforms: aarch64, amd64" in str(caught.value)
 
 
-def test_a_typo_gets_the_nearest() -> None:
+def test_misspelled_platform_suggests_nearest() -> None:
     with pytest.raises(WrongUseError, match="Perhaps you meant 'aarch64'"):
         Platform.parse("aarhc64")
 
 
-def test_this_machine_is_a_platform() -> None:
+def test_this_machine_has_a_platform() -> None:
     assert Platform.of_this_machine().os == "linux"
 
 
-def test_platforms_of_manifests_are_never_refused() -> None:
+def test_manifest_platform_is_never_refused() -> None:
     assert Platform.from_oci("linux", "arm64", "v8").name == "aarch64"
     assert Platform.from_oci("windows", "amd64").oci == "windows/amd64"
     assert Platform.from_oci("linux", "mips64").name == "mips64"
@@ -218,7 +218,7 @@ def test_platforms_of_manifests_are_never_refused() -> None:
         ("ghcr.io/org", "ghcr.io/other/app", "ghcr.io/other/app"),
     ],
 )
-def test_places_in_the_chain_registry(registry: str, name: str, place: str) -> None:
+def test_chain_registry_places_repositories(registry: str, name: str, place: str) -> None:
     chain = ChainRegistry.parse(registry)
     found = chain.place(ImageReference.parse(name))
     assert str(found) == place
@@ -226,6 +226,6 @@ def test_places_in_the_chain_registry(registry: str, name: str, place: str) -> N
 
 
 @pytest.mark.parametrize("text", ["", "ghcr", "https://ghcr.io", "ghcr.io/Org", "ghcr.io//x", "a b.c", "-x.io"])
-def test_what_is_no_registry(text: str) -> None:
+def test_invalid_registry_is_refused(text: str) -> None:
     with pytest.raises(WrongUseError):
         ChainRegistry.parse(text)

@@ -1,4 +1,4 @@
-"""Names of JSON documents: what programs rely on does not move with the code."""
+"""Schema names of JSON documents: programs rely on them, so they do not change with the code."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_public_schemas_keep_their_names() -> None:
     assert [name for name in sorted(found) if name.count(".") > 1] == []
 
 
-def test_public_schemas_are_in_the_documentation(repository_root: Path) -> None:
+def test_public_schemas_are_documented(repository_root: Path) -> None:
     page = (repository_root / "docs/json.md").read_text(encoding="utf-8")
     assert sorted(name for name in PUBLIC if f"`chainbuild.{name}/1`" not in page) == []

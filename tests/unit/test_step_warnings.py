@@ -1,4 +1,4 @@
-"""Warnings of a step: what a record keeps of them, and readers that take any document."""
+"""Warnings of a step: what a record stores, and readers that accept any document."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ JSON = st.recursive(
 ROWS = st.lists(st.fixed_dictionaries({"text": JSON, "first": JSON, "total": JSON}) | JSON, max_size=4)
 
 
-def test_warnings_survive_the_record_as_they_are() -> None:
+def test_warnings_read_back_from_record() -> None:
     warnings = WarningList.of([ONE, StepWarning(text="other"), ONE])
     assert (warnings.total, len(warnings.first)) == (2, 2)
     assert WarningList.read(json.loads(json.dumps(warnings.as_json()))) == warnings
 
 
-def test_record_keeps_a_bounded_number_of_bounded_warnings() -> None:
+def test_record_keeps_bounded_warnings() -> None:
     warnings = WarningList.of(StepWarning(text=f"{number} " + "x" * 10_000) for number in range(KEPT + 7))
     assert (len(warnings.first), warnings.total) == (KEPT, KEPT + 7)
     assert all(len(one.text) < 1000 for one in warnings.first)
 
 
-def test_line_that_mends_it_is_kept_whole_or_not_at_all() -> None:
+def test_fix_is_kept_in_full_or_dropped() -> None:
     long = "ADDITIONAL_FILES=" + " ".join(f"/srv/app/data/table-{number}" for number in range(30))
     kept = WarningList.of([StepWarning(text="a", fix=long), StepWarning(text="b", fix=long * 10)])
     assert [one.fix for one in kept.first] == [long, ""]
 
 
-def test_warnings_of_one_kind_are_replaced() -> None:
+def test_warnings_of_kind_are_replaced() -> None:
     there = WarningList.of([ONE, StepWarning(kind="trace", text="old")])
     found = there.with_kind("trace", [StepWarning(kind="trace", text="new")])
     assert ([one.text for one in found.first], found.total) == ([ONE.text, "new"], 2)
     assert there.with_kind("trace", ()).first == (ONE,)
 
 
-def test_warning_text_ends_with_its_fix() -> None:
+def test_warning_text_ends_with_fix() -> None:
     assert str(ONE) == "x needs /bin/bash (KEEP=1)"
     assert str(StepWarning(text="only text")) == "only text"
 
 
-def test_report_of_an_earlier_form_has_its_texts() -> None:
+def test_report_of_older_format_has_texts() -> None:
     assert read_report_warnings({}) == ()
     assert read_report_warnings({"warnings": [{"text": "a"}, "b"]}) == (StepWarning(text="a"), StepWarning(text="b"))
     with pytest.raises(ValueError, match="not a warning"):
@@ -60,7 +60,7 @@ def test_report_of_an_earlier_form_has_its_texts() -> None:
 
 
 @given(JSON | st.fixed_dictionaries({"first": ROWS, "total": JSON}))
-def test_any_document_is_warnings_or_a_value_error(document: Any) -> None:
+def test_any_document_is_warnings_or_value_error(document: Any) -> None:
     try:
         found = WarningList.read(document)
     except ValueError:

@@ -23,21 +23,21 @@ from chainbuild.text import parse_duration
         ("0.5s", 0.5),
     ],
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_duration_is_parsed(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", "5", "h", "4h 30m", "30m4h", "1h1h", "-1h", "1y", "1,5h", "4h30", "1e3s", "1.h", ".5h", "\u0661h"]
 )
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(WrongUseError, match="is not a duration") as caught:
         parse_duration(text)
     assert "4h30m" in str(caught.value)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 59), st.integers(0, 59))
-def test_parts_add_up(hours: int, minutes: int, seconds: int) -> None:
+def test_duration_parts_add_up(hours: int, minutes: int, seconds: int) -> None:
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
 
 

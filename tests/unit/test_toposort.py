@@ -1,4 +1,4 @@
-"""Orders and circles."""
+"""Topological order and cycles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ graphs = st.dictionaries(names, st.sets(names, max_size=4), max_size=10)
 
 
 @given(graphs)
-def test_everything_comes_after_what_it_stands_on_or_a_circle_is_spelled_out(below: dict[str, set[str]]) -> None:
+def test_order_follows_dependencies_or_cycle_is_found(below: dict[str, set[str]]) -> None:
     order = topological_order(below)
     assert len(set(order)) == len(order)
     for place, name in enumerate(order):
@@ -28,11 +28,11 @@ def test_everything_comes_after_what_it_stands_on_or_a_circle_is_spelled_out(bel
 
 
 @given(graphs)
-def test_the_order_does_not_depend_on_how_the_graph_was_written(below: dict[str, set[str]]) -> None:
+def test_order_is_independent_of_input_order(below: dict[str, set[str]]) -> None:
     assert topological_order(dict(reversed(below.items()))) == topological_order(below)
 
 
-def test_what_is_free_comes_in_the_order_of_names() -> None:
+def test_independent_names_are_sorted() -> None:
     assert topological_order({"c": ["a"], "b": [], "a": ["b"], "d": ["unknown"]}) == ("b", "a", "c", "d")
     assert find_cycle({"a": ["b"], "b": ["a"], "c": ["a"]}, ()) == ("a", "b", "a")
     assert find_cycle({"a": ["a"]}, ()) == ("a", "a")

@@ -1,4 +1,4 @@
-"""`chainbuild bootstrap`: a base image from the distribution's own packages."""
+"""`chainbuild bootstrap`: make a base image from the packages of a distribution."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from chainbuild.cli import flags
 
 def bootstrap(
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="debian:SUITE or debian:SUITE-slim, as debian:bookworm-slim.")
+        str,
+        typer.Argument(metavar="IMAGE", help="debian:SUITE or debian:SUITE-slim, for example debian:bookworm-slim."),
     ],
     *,
     platform: Annotated[
-        str, typer.Option("--platform", help="amd64, aarch64, …; this machine's where not given.")
+        str, typer.Option("--platform", help="Platforms to make, comma-separated (default: this machine's).")
     ] = "",
     package: Annotated[
-        list[str] | None, typer.Option("--package", metavar="PACKAGE", help="More packages; several with commas.")
+        list[str] | None,
+        typer.Option("--package", metavar="PACKAGE", help="Add packages, comma-separated. Can be repeated."),
     ] = None,
     suite: Annotated[
-        str | None, typer.Option("--suite", help="The distribution's suite, for a base under a name of your own.")
+        str | None, typer.Option("--suite", help="Suite of the distribution (default: from IMAGE's tag).")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="With documentation and locales, even where it is called slim.")
+        bool, typer.Option("--full", help="Keep documentation and locales even if the tag ends in -slim.")
     ] = False,
     machine_certificates: Annotated[
         bool,
         typer.Option(
             "--machine-certificates",
-            help="Add this machine's own CA certificates (/usr/local/share/ca-certificates); the image's labels list them.",
+            help="Add this machine's CA certificates (/usr/local/share/ca-certificates); the image's labels list them.",
         ),
     ] = False,
     no_load: flags.NoLoad = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Make it again, also where it is there.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Make the image again even if it exists.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
 ) -> int:
-    """Make a base image from the distribution's packages, where no registry has one or one's own is wanted."""
+    """Make a base image from the packages of a distribution, without pulling one from a registry."""
     from chainbuild.cli.bootstrap import make_base
 
     packages = tuple(name for text in package or () for name in text.split(",") if name)

@@ -1,4 +1,4 @@
-"""`chainbuild build` and `chainbuild plan`: the same words; one does it, the other says what would be done."""
+"""`chainbuild build` and `chainbuild plan`: the same arguments; `build` builds, `plan` shows what `build` would do."""
 
 from __future__ import annotations
 
@@ -12,46 +12,67 @@ import typer
 from chainbuild.cli import completion, flags
 
 
-def _word(metavar: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
+def _argument(metavar: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
     return typer.Argument(metavar=f"[{metavar}]", autocompletion=offers, help=help, show_default=False)
 
 
 def _flag(name: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
-    return typer.Option(f"--{name}", autocompletion=offers, help=help, show_default=False)
+    return typer.Option(f"--{name}", metavar=name.upper(), autocompletion=offers, help=help, show_default=False)
 
 
 def _number(name: str, help: str) -> Any:  # noqa: A002
     return typer.Option(f"--{name}", metavar="NN", autocompletion=completion.numbers, help=help, min=0)
 
 
-Platforms = Annotated[str | None, _word("PLATFORM", completion.platforms, "amd64, aarch64, …; several with commas.")]
-Repo = Annotated[str | None, _word("REPO", completion.last("repo"), "Repository of all images, as chainbuild/atom.")]
-Tag = Annotated[str | None, _word("TAG", completion.last("tag"), "How their tags begin, as build-base.")]
-Base = Annotated[str | None, _word("BASE", completion.last("base"), "Image that the first step stands on.")]
+Platforms = Annotated[
+    str | None,
+    _argument("PLATFORM", completion.platforms, "Platforms to build for, comma-separated: amd64, aarch64, …"),
+]
+Repo = Annotated[
+    str | None, _argument("REPO", completion.last("repo"), "Repository of every image, for example chainbuild/atom.")
+]
+Tag = Annotated[
+    str | None, _argument("TAG", completion.last("tag"), "Tag prefix of every image, for example build-base.")
+]
+Base = Annotated[str | None, _argument("BASE", completion.last("base"), "Base image of the first step.")]
 Option = Annotated[
     str | None,
-    _word("OPTION", completion.options, "Folder of numbered Dockerfiles; several with commas, on top of each other."),
+    _argument(
+        "OPTION",
+        completion.options,
+        "Folders of numbered Dockerfiles, comma-separated; each builds on the one before it.",
+    ),
 ]
 Production = Annotated[
-    str | None, _word("PRODUCTION", completion.last("production"), "Image that the slim production image stands on.")
+    str | None,
+    _argument("PRODUCTION", completion.last("production"), "Base image of the slim production image."),
 ]
-ForPlatform = Annotated[str | None, _flag("platform", completion.platforms, "PLATFORM, where no words are given.")]
-ForRepo = Annotated[str | None, _flag("repo", completion.last("repo"), "REPO, where no words are given.")]
-ForTag = Annotated[str | None, _flag("tag", completion.last("tag"), "TAG, where no words are given.")]
-ForBase = Annotated[str | None, _flag("base", completion.last("base"), "BASE, where no words are given.")]
-ForOption = Annotated[str | None, _flag("option", completion.options, "OPTION, where no words are given.")]
+ForPlatform = Annotated[
+    str | None, _flag("platform", completion.platforms, "Platforms to build for (overrides chainbuild.yaml).")
+]
+ForRepo = Annotated[
+    str | None, _flag("repo", completion.last("repo"), "Repository of every image (overrides chainbuild.yaml).")
+]
+ForTag = Annotated[
+    str | None, _flag("tag", completion.last("tag"), "Tag prefix of every image (overrides chainbuild.yaml).")
+]
+ForBase = Annotated[
+    str | None, _flag("base", completion.last("base"), "Base image of the first step (overrides chainbuild.yaml).")
+]
+ForOption = Annotated[str | None, _flag("option", completion.options, "Options to build (overrides chainbuild.yaml).")]
 ForProduction = Annotated[
-    str | None, _flag("production", completion.last("production"), "PRODUCTION, where no words are given.")
+    str | None,
+    _flag("production", completion.last("production"), "Base of the production image (overrides chainbuild.yaml)."),
 ]
-First = Annotated[int | None, _number("from", "Take the steps before NN as they stand.")]
-Only = Annotated[int | None, _number("only", "As --from NN --until NN.")]
-Until = Annotated[int | None, _number("until", "Stop after the step NN.")]
+First = Annotated[int | None, _number("from", "Start at step NN; use the earlier steps as last built.")]
+Only = Annotated[int | None, _number("only", "Build only step NN (same as --from NN --until NN).")]
+Until = Annotated[int | None, _number("until", "Stop after step NN.")]
 KeepGoing = Annotated[
     bool | None,
     typer.Option(
         "--keep-going/--no-keep-going",
         "-k",
-        help="After a failure, finish all that does not depend on it.",
+        help="After a failure, finish every step that does not depend on it (default: no).",
         show_default=False,
     ),
 ]
@@ -59,26 +80,30 @@ Strict = Annotated[
     bool | None,
     typer.Option(
         "--strict/--no-strict",
-        help="Treat warnings of minimize and of the proofs as errors: nothing that has one gets its name.",
+        help="Treat warnings of the minimize stage and of the checks as errors, and tag no such image (default: no).",
         show_default=False,
     ),
 ]
 Push = Annotated[
     bool | None,
-    typer.Option("--push/--no-push", help="Send results and indexes to REPO's own registry.", show_default=False),
+    typer.Option(
+        "--push/--no-push",
+        help="Push results and their indexes to the registry named in REPO (default: no).",
+        show_default=False,
+    ),
 ]
 Load = Annotated[
     bool | None,
     typer.Option(
-        "--load/--no-load", help="Put results into the local image store, or leave it alone.", show_default=False
+        "--load/--no-load", help="Load results into the local image store (default: load).", show_default=False
     ),
 ]
 Tests = Annotated[
     bool | None,
-    typer.Option("--tests/--no-tests", help="Run the tests of images, or leave them out.", show_default=False),
+    typer.Option("--tests/--no-tests", help="Run the tests of the images (default: run).", show_default=False),
 ]
 
-_WORDS = ("platform", "repo", "tag", "base", "option", "production")
+_ARGUMENTS = ("platform", "repo", "tag", "base", "option", "production")
 _STEPS = ("first", "only", "until")
 
 
@@ -125,58 +150,61 @@ def build(
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build an option's chain and the slim production image that it ends in; without words, chainbuild.yaml's project."""
+    """Build the chain of an option and its slim production image.
+
+    Without arguments, build the project of chainbuild.yaml.
+    """
     return _run(locals())
 
 
 def _run(typed: Mapping[str, Any]) -> int:
-    """Do what was typed: the parameters of `build` by their names."""
+    """Run `build` with its parameters by name, as typed."""
     from chainbuild.cli.project import run_project, run_words, show_of
 
-    words = {name: typed[name] for name in _WORDS}
-    said = {name: typed[f"for_{name}"] for name in _WORDS}
+    arguments = {name: typed[name] for name in _ARGUMENTS}
+    overrides = {name: typed[f"for_{name}"] for name in _ARGUMENTS}
     how = flags.words_of(typed, *_STEPS)
     show = show_of(typed)
-    if all(word is None for word in words.values()):
+    if all(value is None for value in arguments.values()):
         from chainbuild.requests.project_runs import Typed
 
         root, options = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests", "strict")}
-        return run_project(root, Typed(**said, **how, **options, port=typed["registry_port"]), show)
-    _check_words(words, said)
+        return run_project(root, Typed(**overrides, **how, **options, port=typed["registry_port"]), show)
+    _check_arguments(arguments, overrides)
     from chainbuild.requests.build import RunOptions
 
     how["keep_going"] = bool(how["keep_going"])
-    given = RunOptions(
-        **words,
+    request = RunOptions(
+        **arguments,
         **how,
         port=typed["registry_port"] or 5000,
         push=bool(typed["push"]),
         load=typed["load"] is not False,
         strict=bool(typed["strict"]),
     )
-    return run_words(given, show, tests=typed["tests"] is not False)
+    return run_words(request, show, tests=typed["tests"] is not False)
 
 
-def _check_words(words: Mapping[str, str | None], said: Mapping[str, str | None]) -> None:
-    """All six words are there, and none is said a second time. Errors: `WrongUseError`."""
+def _check_arguments(arguments: Mapping[str, str | None], overrides: Mapping[str, str | None]) -> None:
+    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
     from chainbuild.errors import Problem, WrongUseError
 
-    missing = [name.upper() for name, word in words.items() if word is None]
+    missing = [name.upper() for name, value in arguments.items() if value is None]
     if missing:
         raise WrongUseError(
             f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
-            hint="All six words are given, or none: then chainbuild.yaml says them. See chainbuild build --help.",
+            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
         )
-    twice = [name for name, text in said.items() if text is not None]
-    if twice:
+    duplicates = [name for name, value in overrides.items() if value is not None]
+    if duplicates:
         raise WrongUseError(
-            Problem(message=f"--{name}: {name.upper()} is given as a word already", hint="Leave the flag out.")
-            for name in twice
+            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
+            for name in duplicates
         )
 
 
 def _dry(command: Callable[..., int], without: set[str], help: str) -> Callable[..., int]:  # noqa: A002
-    """The same command as a dry run: the same words, but for those that only doing it needs."""
+    """Return `command` as a dry run: the same parameters, except those in `without`."""
 
     def plan(*args: Any, **kwargs: Any) -> int:
         return command(*args, **kwargs, dry_run=True)
@@ -204,5 +232,5 @@ plan = _dry(
         "tests",
         "plain",
     },
-    "Say what `build` with the same words would do, and why; -v adds the builder's exact command lines.",
+    "Show what `build` would do with the same arguments, and why. With -v, show the builder's exact command lines, too.",
 )

@@ -1,4 +1,4 @@
-"""`chainbuild ci`: a complete CI workflow for the tree, on stdout."""
+"""`chainbuild ci`: print a complete CI workflow for the tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class VendorName(StrEnum):
-    """Whose workflow."""
+    """The CI vendors that a workflow can be written for."""
 
     GITHUB = "github"
     GITLAB = "gitlab"
@@ -26,7 +26,7 @@ class VendorName(StrEnum):
 
 def ci(
     vendor: Annotated[
-        VendorName, typer.Argument(metavar="github|gitlab|circleci", help="Whose CI.", show_default=False)
+        VendorName, typer.Argument(metavar="github|gitlab|circleci", help="CI vendor.", show_default=False)
     ],
     platform: flags.PlatformArgument,
     repo: flags.RepoArgument,
@@ -42,33 +42,39 @@ def ci(
             "--registry",
             metavar="HOST[/PATH]",
             envvar="CHAINBUILD_REGISTRY",
-            help="The chain registry, which all jobs share. Needed.",
+            help="Registry for steps and records, shared by all jobs. Required.",
         ),
     ] = None,
     deadline: Annotated[
         str | None,
-        typer.Option("--deadline", metavar="4h30m", help="Of each job; below the vendor's limit where not given."),
+        typer.Option("--deadline", metavar="4h30m", help="Deadline of each job (default: below the vendor's limit)."),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", metavar="5h", help="Cut options into jobs of that length, by what steps took last time."
+            "--split",
+            metavar="5h",
+            help="Split options into jobs of at most this length, by the recorded duration of each step.",
         ),
     ] = None,
     install: Annotated[
-        str, typer.Option("--install", metavar="COMMAND", help="How a job installs chainbuild.")
+        str, typer.Option("--install", metavar="COMMAND", help="Command that installs chainbuild in a job.")
     ] = "pipx install chainbuild",
     runner: Annotated[
         list[str] | None,
-        typer.Option("--runner", metavar="PLATFORM=LABEL", help="The machine that a platform is built on, natively."),
+        typer.Option(
+            "--runner",
+            metavar="PLATFORM=LABEL",
+            help="Runner on which a platform is built natively. Can be repeated.",
+        ),
     ] = None,
 ) -> int:
-    """Print a CI workflow: a job for each option and platform, in the right order, sharing the chain registry."""
+    """Print a CI workflow: one job per option and platform, in order of dependency, sharing the chain registry."""
     from chainbuild.ci.pipeline import document
     from chainbuild.requests.ci import CiWords, read_pipeline
     from chainbuild.ui import stderr, stdout
 
-    words = CiWords(
+    options = CiWords(
         vendor=vendor.value,
         platform=platform,
         repo=repo,
@@ -83,10 +89,10 @@ def ci(
         install=install,
         runners=runner or (),
     )
-    found, pipeline = read_pipeline(words, _recorded)
+    vendor_module, pipeline = read_pipeline(options, _recorded)
     if pipeline.graph.notes:
         stderr().write([f"note: {note}" for note in pipeline.graph.notes])
-    stdout().write_document(document(found, pipeline))
+    stdout().write_document(document(vendor_module, pipeline))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`chainbuild doctor`: what the commands need, looked at, with what mends it."""
+"""`chainbuild doctor`: check what the commands need, and say how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _STYLES: Final[dict[str, Style]] = {"ok": "good", "note": "dim", "wrong": "bad"}
 def doctor(
     *,
     platform: Annotated[
-        str, typer.Option("--platform", help="Platforms whose builders are tried; this machine's where not given.")
+        str, typer.Option("--platform", help="Platforms whose builders to test (default: this machine's).")
     ] = "",
     base: Annotated[
-        str, typer.Option("--base", help="An image to run a program of, in the test build (as debian:bookworm-slim).")
+        str,
+        typer.Option("--base", help="Image in which the test build runs a program, for example debian:bookworm-slim."),
     ] = "scratch",
     root: flags.Root = Path(),
     builder: flags.Builders = None,
@@ -29,7 +30,7 @@ def doctor(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Check what this machine has, and each builder by building a tiny image through it."""
+    """Check this machine, and test each builder by building a tiny image with it."""
     from chainbuild.errors import ChainbuildError, ExitCode, WrongUseError
     from chainbuild.operations.doctor import Diagnosis, examine_builders, examine_machine
     from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
@@ -64,5 +65,5 @@ def doctor(
     if json:
         from msgspec.structs import asdict
 
-        out.write_json({"schema": "chainbuild.doctor/1", "findings": [asdict(one) for one in findings]})
-    return int(ExitCode.NOT_READY if any(one.state == "wrong" for one in findings) else ExitCode.DONE)
+        out.write_json({"schema": "chainbuild.doctor/1", "findings": [asdict(finding) for finding in findings]})
+    return int(ExitCode.NOT_READY if any(finding.state == "wrong" for finding in findings) else ExitCode.DONE)

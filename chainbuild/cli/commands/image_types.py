@@ -1,4 +1,4 @@
-"""`chainbuild types`: image types, and the images that are made of them."""
+"""`chainbuild types`: image types (TYPE/SYSTEM folders) and the images made from them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from chainbuild.requests.image_types import ImageTypesRequest
 
 app = typer.Typer(
-    help="Image types: TYPE/SYSTEM folders of a repository, of yours, and built in.", no_args_is_help=True
+    help="Build image types (TYPE/SYSTEM folders of a repository, your own, and built-in ones) and publish the images.",
+    no_args_is_help=True,
 )
 
 Globs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[GLOB]…", help="Images by name:tag, as 'casa-dev:*'; all but the built-in ones where not given."
+        metavar="[GLOB]…",
+        help="Images by NAME:TAG, for example 'casa-dev:*' (default: all except the built-in ones).",
     ),
 ]
 Repository = Annotated[
@@ -28,9 +30,10 @@ Repository = Annotated[
     typer.Option(
         "--repository",
         metavar="DIR",
-        help="Image types are in its share/docker.",
+        help="Repository whose share/docker folder has the image types"
+        " (default: $CASA_DEFAULT_REPOSITORY, else ~/casa_distro).",
         file_okay=False,
-        show_default="$CASA_DEFAULT_REPOSITORY, else ~/casa_distro",
+        show_default=False,
     ),
 ]
 Public = Annotated[
@@ -39,7 +42,7 @@ Public = Annotated[
         "--public",
         metavar="HOST[/PATH]",
         envvar="CHAINBUILD_PUBLIC_REGISTRY",
-        help="Where public images are published, as ghcr.io/acme or docker.io/acme.",
+        help="Registry for public images, for example ghcr.io/acme or docker.io/acme.",
     ),
 ]
 Private = Annotated[
@@ -48,18 +51,19 @@ Private = Annotated[
         "--private",
         metavar="HOST[/PATH]",
         envvar="CHAINBUILD_PRIVATE_REGISTRY",
-        help="Where private images are published.",
+        help="Registry for private images.",
     ),
 ]
 Version = Annotated[
     str | None,
     typer.Option(
-        "--casa-version", metavar="TEXT", help="The value of the parameter casa_version.", show_default="chainbuild's"
+        "--casa-version",
+        metavar="TEXT",
+        help="Value of the parameter casa_version (default: chainbuild's).",
+        show_default=False,
     ),
 ]
-NoDeps = Annotated[
-    bool, typer.Option("--no-deps", help="Build no dependencies: what the images stand on has to be there.")
-]
+NoDeps = Annotated[bool, typer.Option("--no-deps", help="Do not build dependencies; they must already exist.")]
 
 
 @app.command("list")
@@ -75,11 +79,11 @@ def list_(
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
 ) -> int:
-    """List the images in the order in which they are built, where they come from, and what is shadowed."""
+    """List the images in build order, with their source and what they shadow."""
     from chainbuild.cli.image_types import list_types
     from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
-    words = ImageTypeOptions(
+    options = ImageTypeOptions(
         root=Path(),
         globs=globs or (),
         repository=repository,
@@ -89,7 +93,7 @@ def list_(
         registry=registry,
         port=registry_port,
     )
-    return list_types(read_look(words), as_json=json, verbosity=verbose)
+    return list_types(read_look(options), as_json=json, verbosity=verbose)
 
 
 @app.command("plan")
@@ -114,7 +118,7 @@ def plan(
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
-    """Say what `create` would do, and why."""
+    """Show what `create` would do, and why."""
     request = _read("create", locals())
     from chainbuild.cli.image_types import plan_types
 
@@ -149,7 +153,7 @@ def create(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build images, and those of their dependencies that the chain registry lacks."""
+    """Build images, and those of their dependencies that are missing from the chain registry."""
     request = _read("create", locals())
     from chainbuild.cli.image_types import create_types, plan_types
 
@@ -185,7 +189,7 @@ def update(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Renew images that are out of date, and what they stand on: pulled where they are published so, else built."""
+    """Update outdated images and the images below them: pull what is published up to date, build the rest."""
     request = _read("update", locals())
     from chainbuild.cli.image_types import update_types
 
@@ -199,7 +203,7 @@ def publish(
     repository: Repository = None,
     platform: flags.Platforms = "",
     allow_private_base: Annotated[
-        bool, typer.Option("--allow-private-base", help="A public image may be made of private ones.")
+        bool, typer.Option("--allow-private-base", help="Allow a public image to be built on private ones.")
     ] = False,
     root: flags.Root = Path(),
     public: Public = None,
@@ -214,7 +218,7 @@ def publish(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Push public images to the public registry and private ones to the private one, as `create` made them."""
+    """Push images as `create` made them: public ones to the public registry, private ones to the private registry."""
     request = _read("publish", locals())
     from chainbuild.cli.image_types import publish_types
 
@@ -223,17 +227,22 @@ def publish(
 
 @app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME/SYSTEM.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of the new image type: NAME or NAME/SYSTEM.", show_default=False),
+    ],
     *,
     from_: Annotated[
-        str, typer.Option("--from", metavar="TYPE/SYSTEM", help="The image type that it stands on.", show_default=False)
+        str, typer.Option("--from", metavar="TYPE/SYSTEM", help="Image type to build on. Required.", show_default=False)
     ],
-    system: Annotated[str, typer.Option("--system", help="Its system; that of --from where not given.")] = "",
+    system: Annotated[
+        str, typer.Option("--system", help="System of the new image type (default: the system of --from).")
+    ] = "",
     repository: Repository = None,
     casa_version: Version = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the files instead of writing them.")] = False,
 ) -> int:
-    """Write a new image type of your own, in ~/.config/casa-distro/docker."""
+    """Write a new image type to ~/.config/casa-distro/docker."""
     from chainbuild.cli.image_types import make_new
     from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
@@ -245,7 +254,7 @@ _OWN = ("repository", "public", "private", "casa_version", "platform", "no_deps"
 
 
 def _read(purpose: str, typed: Mapping[str, Any]) -> ImageTypesRequest:
-    """What was typed, read: the parameters of a command by their names."""
+    """Read the parameters of a command, by name and as typed."""
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_words
 

@@ -1,4 +1,4 @@
-"""`chainbuild images` and `chainbuild inspect`: what the chain registry holds, and how an image was made."""
+"""`chainbuild images` and `chainbuild inspect`: list the chain registry's images, and show how one was made."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from chainbuild.cli.settings import settings_from
 
 
 def images(
-    repository: Annotated[str, typer.Argument(metavar="[REPO]", help="Only this repository.", show_default=False)] = "",
+    repository: Annotated[
+        str, typer.Argument(metavar="[REPO]", help="List only this repository.", show_default=False)
+    ] = "",
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """List the chain registry's images: repository, tag, platform, id, age, size, and what each adds over its base."""
+    """List the chain registry's images with platform, id, age, size, and the size that each adds to its base."""
     from chainbuild.images.inventory import list_images
     from chainbuild.parsing.option_values import parse_repository
     from chainbuild.text import duration, perhaps_you_meant, size
@@ -77,7 +79,7 @@ def images(
         for row in rows
     ]
     out = stdout()
-    none = f"the chain registry has no images{f' of {repository}' if repository else ''}"
+    none = f"no images{f' of {repository}' if repository else ''} in the chain registry"
     if near := perhaps_you_meant(place, others, str):
         none += f". {near.rstrip()}"
     out.write(table(columns, lines, out.width) if lines else [none])
@@ -88,7 +90,9 @@ def inspect(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", autocompletion=completion.images, help="An image of the chain registry, or any other."
+            metavar="IMAGE",
+            autocompletion=completion.images,
+            help="Image of the chain registry or of any other registry.",
         ),
     ],
     *,
@@ -98,19 +102,19 @@ def inspect(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Say how an image was made: every step with its key, Dockerfile, args, parent, commit and time."""
+    """Show how an image was made: every step with its key, Dockerfile, args, parent, commit and time."""
     from chainbuild.images.inventory import trail_of
     from chainbuild.references import ImageReference, Platform
     from chainbuild.ui import stdout
     from chainbuild.ui.reports import show_trail, trail_as_json
 
-    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    target = Platform.parse(platform) if platform else Platform.of_this_machine()
     settings = settings_from(root=root, registry=registry, port=registry_port)
     with open_quietly(settings, json=json) as session:
-        found = session.finder().find_result(ImageReference.parse(image), wanted)
-        crumbs = trail_of(session.records, found.image)
+        image_found = session.finder().find_result(ImageReference.parse(image), target).image
+        steps = trail_of(session.records, image_found)
     if json:
-        stdout().write_raw(trail_as_json(found.image, crumbs) + "\n")
+        stdout().write_raw(trail_as_json(image_found, steps) + "\n")
     else:
-        show_trail(found.image, crumbs, stdout())
+        show_trail(image_found, steps, stdout())
     return 0

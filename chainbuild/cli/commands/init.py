@@ -1,4 +1,4 @@
-"""`chainbuild init`: a `chainbuild.yaml` from what the folder has."""
+"""`chainbuild init`: write a `chainbuild.yaml` for a folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chainbuild.cli import flags
 
 def init(
     *,
-    force: Annotated[bool, typer.Option("--force", help="Also where there is one already: it is replaced.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print it instead of writing it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing chainbuild.yaml.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the file instead of writing it.")] = False,
     root: flags.Root = Path(),
 ) -> int:
-    """Write a chainbuild.yaml from what is found in the folder: options, layers, science trees, the last run's words."""
+    """Write a chainbuild.yaml from the folder's options, layers and science trees, and the last run's arguments."""
     from chainbuild.cli.output import write_result
     from chainbuild.errors import WrongUseError
     from chainbuild.operations.init import look, write
@@ -25,18 +25,18 @@ def init(
     from chainbuild.ui import stderr, stdout
 
     if not root.is_dir():
-        raise WrongUseError(f"--root: there is no folder {str(root)!r}", hint="It is the folder of the project.")
+        raise WrongUseError(f"--root: no such folder: {str(root)!r}", hint="Name the folder of the project.")
     guess = look(root)
     if not (guess.options or guess.layers or guess.science):
         raise WrongUseError(
-            f"nothing to build was found in {root.resolve()}",
-            hint="Looked for: folders with NN-Dockerfile-<descriptor> files or with a Dockerfile, and science trees.",
+            f"nothing to build in {root.resolve()}",
+            hint="chainbuild looks for folders with NN-Dockerfile-<descriptor> files or a Dockerfile, and science trees.",
         )
     path = root / FILE_NAME
-    # A link that leads nowhere would be followed, and a file be made where it points to.
+    # Writing through a dangling link would create a file at the link's target.
     if (path.exists() or path.is_symlink()) and not force and not dry_run:
         raise WrongUseError(
-            f"{path} is there already", hint="--force replaces it; --dry-run prints what would be in it."
+            f"{path} already exists", hint="Replace it with --force, or print the new content with --dry-run."
         )
     stderr().write([f"found {line}" for line in guess.told])
     text = write(guess)
@@ -45,5 +45,6 @@ def init(
         return 0
     write_result(path, text.encode())
     put_schema(root)
-    stderr().write([f"wrote {path}: read it, change what is guessed, then: chainbuild plan"])
+    stderr().write([f"wrote {path}: check the guessed values, then run chainbuild plan"])
+
     return 0

@@ -1,4 +1,4 @@
-"""`chainbuild layer`: a folder with a plain Dockerfile as one image on a base of one's own."""
+"""`chainbuild layer`: build a folder with a plain Dockerfile as one image on a chosen base."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ Folder = Annotated[
     str,
     typer.Argument(
         metavar="DIR",
-        help="The folder with the Dockerfile; or, without --tag, a layer of chainbuild.yaml.",
+        help="Folder with a Dockerfile, or, without --tag, a layer of chainbuild.yaml.",
         show_default=False,
     ),
 ]
-Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="The name that the image gets.")]
+Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="Name and tag of the image.")]
 Base = Annotated[
-    str | None, typer.Option("--base", metavar="IMAGE", help="What it stands on, instead of what the Dockerfile says.")
+    str | None,
+    typer.Option("--base", metavar="IMAGE", help="Base image (default: the one that the Dockerfile names)."),
 ]
 BaseArg = Annotated[
     str | None,
-    typer.Option("--base-arg", metavar="NAME", help="The ARG before FROM that takes the base; found otherwise."),
+    typer.Option("--base-arg", metavar="NAME", help="ARG before FROM that names the base image (default: detected)."),
 ]
-Context = Annotated[Path | None, typer.Option("--context", help="What COPY and ADD see instead of DIR.")]
+Context = Annotated[Path | None, typer.Option("--context", help="Build context of COPY and ADD (default: DIR).")]
 Alone = Annotated[
-    bool, typer.Option("--alone", help="Take the layers that a layer of chainbuild.yaml stands on as they stand.")
+    bool,
+    typer.Option("--alone", help="Build only this layer of chainbuild.yaml, on the layers below it as last built."),
 ]
-Push = Annotated[bool, typer.Option("--push", help="Send the image and its index to NAME's own registry.")]
-NoTests = Annotated[bool, typer.Option("--no-tests", help="Leave the tests of the image out.")]
+Push = Annotated[bool, typer.Option("--push", help="Push the image and its index to the registry named in NAME.")]
+NoTests = Annotated[bool, typer.Option("--no-tests", help="Do not run the tests of the image.")]
 
 
 def layer(
@@ -70,18 +72,18 @@ def layer(
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build a folder with a plain Dockerfile as one image on a base of one's own, without editing the file."""
+    """Build a folder with a plain Dockerfile as one image on a base of your choice, without editing the file."""
     return _run(locals())
 
 
 def _run(typed: Mapping[str, Any]) -> int:
-    """Do what was typed: the parameters of `layer` by their names."""
+    """Run `layer` with its parameters by name, as typed."""
     from chainbuild.cli.project import show_of
 
     show = show_of(typed)
     shared = flags.words_of(typed)
     if typed["tag"] is None:
-        bare = {"--base": typed["base"], "--base-arg": typed["base_arg"], "--context": typed["context"]}
+        by_hand = {"--base": typed["base"], "--base-arg": typed["base_arg"], "--context": typed["context"]}
         return _of_project(
             typed["folder"],
             shared.pop("root"),
@@ -95,7 +97,7 @@ def _run(typed: Mapping[str, Any]) -> int:
                 "alone": typed["alone"],
             },
             show,
-            said=[flag for flag, value in bare.items() if value is not None],
+            excluded=[flag for flag, value in by_hand.items() if value is not None],
         )
     return _by_hand(
         typed["folder"],
@@ -115,20 +117,20 @@ def _run(typed: Mapping[str, Any]) -> int:
     )
 
 
-def _by_hand(folder: str, words: dict[str, Any], show: Show, *, alone: bool) -> int:
+def _by_hand(folder: str, options: dict[str, Any], show: Show, *, alone: bool) -> int:
     from chainbuild.cli.project import run_layers
     from chainbuild.errors import WrongUseError
     from chainbuild.requests.layer import LayerOptions, read_layer
 
     if alone:
         raise WrongUseError(
-            "--alone is for a layer of chainbuild.yaml, named without --tag",
-            hint="A folder with --tag is built alone anyway, on its base.",
+            "--alone cannot be combined with --tag",
+            hint="--alone is for a layer of chainbuild.yaml; a folder with --tag is always built alone.",
         )
-    return run_layers(read_layer(LayerOptions(folder=Path(folder), **words)), show)
+    return run_layers(read_layer(LayerOptions(folder=Path(folder), **options)), show)
 
 
-def _of_project(name: str, root: Path, typed: dict[str, Any], show: Show, *, said: list[str]) -> int:
+def _of_project(name: str, root: Path, typed: dict[str, Any], show: Show, *, excluded: list[str]) -> int:
     from chainbuild.cli.project import load_project, run_layers
     from chainbuild.errors import WrongUseError
     from chainbuild.project.location import FILE_NAME
@@ -137,19 +139,19 @@ def _of_project(name: str, root: Path, typed: dict[str, Any], show: Show, *, sai
     project = load_project(root)
     if project is None:
         raise WrongUseError(
-            f"{name}: which name is the image to get?",
-            hint=f"Give --tag NAME:TAG; without it, DIR is a layer of {FILE_NAME}, and there is none here.",
+            f"{name}: no image name given",
+            hint=f"Name the image with --tag NAME:TAG, or describe the layer in a {FILE_NAME}.",
         )
-    if said:
+    if excluded:
         raise WrongUseError(
-            f"{', '.join(said)}: {project.shown} says that for its layers",
-            hint="Change it there, or build the folder by hand with --tag NAME:TAG.",
+            f"{', '.join(excluded)} cannot be combined with a layer of {project.shown}",
+            hint=f"Change the layer in {project.shown}, or build the folder by hand with --tag NAME:TAG.",
         )
-    return run_layers(read_run(project, Typed(**typed, layer=_layer_meant(project, name))), show)
+    return run_layers(read_run(project, Typed(**typed, layer=_layer_name(project, name))), show)
 
 
-def _layer_meant(project: Project, name: str) -> str:
-    """A layer by its name, or by its folder."""
+def _layer_name(project: Project, name: str) -> str:
+    """Return the name of a layer that is named by its name or its folder."""
     folder = Path(name).resolve()
     by_folder = next((layer.name for layer in project.layers if layer.folder == folder), name)
     return name if project.layer(name) else by_folder

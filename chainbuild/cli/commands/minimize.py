@@ -1,4 +1,4 @@
-"""`chainbuild minimize explain | removed | report | trace`: what a chain's minimize stage kept and left out, and why."""
+"""`chainbuild minimize explain | removed | report | trace`: what the minimize stage kept and removed, and why."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from chainbuild.execution.session import Session
     from chainbuild.operations.minimize_reports import Minimized
 
-app = typer.Typer(no_args_is_help=True, help="Say what a minimized image is made of, why, and what was left out.")
+app = typer.Typer(no_args_is_help=True, help="Explain what a minimized image contains, why, and what was removed.")
 
 ImageArgument = Annotated[
     str,
     typer.Argument(
         metavar="IMAGE",
         autocompletion=completion.images,
-        help="A chain's result, or its minimized image.",
+        help="Result of a chain, or its minimized image.",
         show_default=False,
     ),
 ]
@@ -34,7 +34,8 @@ ImageArgument = Annotated[
 def explain(
     image: ImageArgument,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="A path in either image, or a bare name.", show_default=False)
+        list[str],
+        typer.Argument(metavar="FILE…", help="Path in the image before or after, or a file name.", show_default=False),
     ],
     *,
     platform: flags.OnePlatform = None,
@@ -43,20 +44,20 @@ def explain(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Say by which chain of needs a file is in the image, or why it is not."""
+    """Show the chain of dependencies that brings a file into the image, or why the file is missing."""
     from chainbuild.minimize.explain import Explainer
     from chainbuild.operations.minimize_reports import reading
 
     with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized), reading(image):
         explainer = Explainer(minimized.report)
-        lines = {one: explainer.explain(one) for one in files}
-        rows = [{"file": one, "found": explainer.found(one), "lines": lines[one]} for one in files]
+        lines = {file: explainer.explain(file) for file in files}
+        rows = [{"file": file, "found": explainer.found(file), "lines": lines[file]} for file in files]
     if json:
         from chainbuild.ui import stdout
 
         stdout().write_json({"schema": "chainbuild.explained/1", "image": image, "files": rows})
     else:
-        _say(line for one in files for line in lines[one])
+        _print(line for file in files for line in lines[file])
     return 0
 
 
@@ -64,27 +65,27 @@ def explain(
 def removed(
     image: ImageArgument,
     *,
-    every_file: Annotated[bool, typer.Option("--files", help="Also the largest files of each package.")] = False,
+    every_file: Annotated[bool, typer.Option("--files", help="Also list the largest files of each package.")] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """List by package what was left out, and how big it was."""
-    from chainbuild.minimize import explain as words
+    """List the packages that were removed from the image, with their size."""
+    from chainbuild.minimize import explain as explanations
     from chainbuild.operations.minimize_reports import reading
 
     with _minimized(image, platform, root, registry, registry_port, json=json) as (_, minimized), reading(image):
         report = minimized.report
         rows = [row for row in report["packages"] if row["bytes"]["left"] or row["bytes"]["trimmed"]]
-        lines = [] if json else list(words.removed(report, files=every_file))
+        lines = [] if json else list(explanations.removed(report, files=every_file))
     if json:
         from chainbuild.ui import stdout
 
         stdout().write_json({"schema": "chainbuild.removed/1", "image": image, "packages": rows})
     else:
-        _say(lines)
+        _print(lines)
     return 0
 
 
@@ -94,16 +95,22 @@ def report(
     *,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where report.html and report.json go.", file_okay=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder for report.html and report.json (default: below .chainbuild/reports).",
+            file_okay=False,
+        ),
     ] = None,
-    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Draw the image before and after, by package and by step, as a page; print where it is."""
+    """Write a page that compares the image before and after, by package and by step, and print the page's path."""
     from json import dumps
 
     from chainbuild.cli.output import make_folder, own_folder, write_result
@@ -133,21 +140,21 @@ def report(
 
 
 class _WithCommand(TyperCommand):
-    """Takes what follows `--` as a command, whatever its words look like."""
+    """Pass everything after `--` as the command to run, even if it looks like flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         place = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, [*args[:place], *(f"--run={word}" for word in args[place + 1 :])])
+        return super().parse_args(ctx, [*args[:place], *(f"--run={text}" for text in args[place + 1 :])])
 
 
-@app.command(cls=_WithCommand, epilog="chainbuild minimize trace stock --write")
+@app.command(cls=_WithCommand)
 def trace(
     target: Annotated[
         str,
         typer.Argument(
             metavar="OPTION|IMAGE",
             autocompletion=completion.options,
-            help="Folders of the tree (with commas), or a chain's result.",
+            help="Folders of the tree, comma-separated, or the result of a chain.",
             show_default=False,
         ),
     ],
@@ -155,15 +162,15 @@ def trace(
         list[str] | None,
         typer.Argument(
             metavar="[PLATFORM REPO TAG] [-- COMMAND…]",
-            help="The images of an OPTION (default: those of the last run here), and what to run in them (default: the"
-            " option's production-test).",
+            help="Images of an OPTION (default: those of the last run in this folder), and the command to run in them"
+            " (default: the option's production-test).",
             show_default=False,
         ),
     ] = None,
     *,
     run: Annotated[list[str] | None, typer.Option("--run", hidden=True)] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Add what is missing to the option's minimize-PLATFORM-args.")
+        bool, typer.Option("--write", help="Add missing entries to the option's minimize-PLATFORM-args.")
     ] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
@@ -172,11 +179,11 @@ def trace(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Run a command in the chain's last image and list the files it uses that the result does not have."""
+    """Run a command in the last image of a chain and list the files it uses that the result lacks."""
     from chainbuild.cli.retest import RetestOptions
     from chainbuild.cli.trace import run_trace
 
-    asked = RetestOptions(
+    options = RetestOptions(
         target=target,
         words=tuple(words or ()),
         platform=platform,
@@ -185,7 +192,7 @@ def trace(
         registry=registry,
         port=registry_port,
     )
-    return run_trace(asked, tuple(run or ()), write=write, json=json)
+    return run_trace(options, tuple(run or ()), write=write, json=json)
 
 
 @contextmanager
@@ -198,13 +205,13 @@ def _minimized(
     from chainbuild.references import ImageReference, Platform
 
     named = ImageReference.parse(image)
-    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    target = Platform.parse(platform) if platform else Platform.of_this_machine()
     with open_quietly(settings_from(root=root, registry=registry, port=port), json=json) as session:
-        found = session.finder().find_result(named, wanted)
-        yield session, minimized_of(session.records, found.image)
+        result = session.finder().find_result(named, target)
+        yield session, minimized_of(session.records, result.image)
 
 
-def _say(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str]) -> None:
     from chainbuild.text import escaped
     from chainbuild.ui import stdout
 
@@ -212,5 +219,5 @@ def _say(lines: Iterable[str]) -> None:
 
 
 def _file_name(image: str) -> str:
-    """A folder's name for an image."""
+    """Return a folder name for an image."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", image).strip("-.") or "image"

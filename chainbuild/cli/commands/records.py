@@ -1,4 +1,4 @@
-"""`chainbuild records copy | adopt`: records of other registries, and of earlier versions."""
+"""`chainbuild records copy | adopt`: copy records between registries, and sign those of older versions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from chainbuild.text import escaped
 if TYPE_CHECKING:
     from chainbuild.execution.session import Session
 
-app = typer.Typer(
-    no_args_is_help=True, help="Take records along to another registry, or sign those of earlier versions."
-)
+app = typer.Typer(no_args_is_help=True, help="Copy records to another registry, or sign the records of older versions.")
 
 MANAGED = "managed"
 
 
 @app.command()
 def copy(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="managed, or HOST[/PATH] of a chain registry.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="managed, or HOST[/PATH] of a chain registry.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", help="Chain registry to copy from: managed, or HOST[/PATH].")
+    ],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Chain registry to copy to: managed, or HOST[/PATH].")],
     repositories: Annotated[
-        list[str] | None, typer.Argument(metavar="[REPO…]", help="Only these repositories.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[REPO…]", help="Repositories to copy (default: all).", show_default=False),
     ] = None,
     *,
     root: flags.Root = Path(),
@@ -36,10 +37,10 @@ def copy(
     dry_run: flags.DryRun = False,
     json: flags.Json = False,
 ) -> int:
-    """Copy records and their images from one chain registry to another, so that nothing is built again there.
+    """Copy records and their images from one chain registry to another, so that nothing is rebuilt there.
 
-    Only what is missing is sent. A record is copied if its signature is by a key that you trust and its image fits it;
-    it gets your signature, too. Example: chainbuild records copy managed ghcr.io/acme acme/tools
+    Only missing data is sent. A record is copied if it is signed with a key that you trust and matches its image. Your
+    own signature is added.
     """
     from chainbuild.errors import WrongUseError
     from chainbuild.records.transfer import copy_records
@@ -48,12 +49,16 @@ def copy(
 
     if source == target:
         raise WrongUseError(
-            "FROM and TO are the same registry", hint="As in: chainbuild records copy managed ghcr.io/acme"
+            "FROM and TO are the same registry",
+            hint="Name two registries, for example: chainbuild records copy managed ghcr.io/acme",
         )
-    with _open(source, root, registry_port, json=json) as here, _open(target, root, registry_port, json=json) as there:
+    with (
+        _open(source, root, registry_port, json=json) as source_session,
+        _open(target, root, registry_port, json=json) as target_session,
+    ):
         result = copy_records(
-            here.records,
-            there.records,
+            source_session.records,
+            target_session.records,
             only=frozenset(repositories or ()),
             dry_run=dry_run,
             tell=(lambda _: None) if json else lambda text: print_lines(escaped(text)),
@@ -62,16 +67,17 @@ def copy(
         document = {"copied": result.copied, "present": result.present, "refused": result.refused, "dry_run": dry_run}
         stdout().write_json({"schema": "chainbuild.records-copy/1", **document})
         return 0
-    stderr().write([f"left behind: {escaped(name)}: {escaped(why)}" for name, why in result.refused.items()])
+    stderr().write([f"skipped: {escaped(name)}: {escaped(reason)}" for name, reason in result.refused.items()])
     done = "would be copied" if dry_run else "copied"
-    print_lines(f"{plural(len(result.copied), 'record')} {done}, {result.present} already there")
+    print_lines(f"{plural(len(result.copied), 'record')} {done}, {result.present} already present")
     return 0
 
 
 @app.command()
 def adopt(
     repositories: Annotated[
-        list[str] | None, typer.Argument(metavar="[REPO…]", help="Only these repositories.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[REPO…]", help="Repositories to sign (default: all).", show_default=False),
     ] = None,
     *,
     root: flags.Root = Path(),
@@ -79,11 +85,10 @@ def adopt(
     registry_port: flags.Port = 5000,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Sign the records of chainbuild before 0.2, which have no signature and are not reused as they are.
+    """Sign the records of chainbuild versions before 0.2, which have no signature and are therefore not reused.
 
-    Do it only for a registry that nobody but you could write to: you vouch for what is there. Each record is held
-    against its image first. What was taken over from the `registry` folder of a tree is signed only if you name its
-    REPO. Example: chainbuild records adopt
+    Do this only for a registry that nobody else could write to: you vouch for its content. Each record is first checked
+    against its image. Records taken over from the `registry` folder of a tree are signed only if you name their REPO.
     """
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from
@@ -97,7 +102,8 @@ def adopt(
 
     if registry and not repositories:
         raise WrongUseError(
-            "adopting records of a shared registry needs a REPO", hint="As in: chainbuild records adopt acme/tools"
+            "adopting records of a shared registry needs a REPO",
+            hint="Name a repository, for example: chainbuild records adopt acme/tools",
         )
     settings = settings_from(root=root, registry=registry, port=registry_port)
     signed = 0
@@ -109,19 +115,19 @@ def adopt(
         foreign = repositories_from_trees(registry_data(settings.root)) if not (registry or repositories) else {}
         for place in places:
             if folder := foreign.get(place.repository):
-                print_lines(f"left behind: {place.repository}: it came with {escaped(folder)}; name it to sign it")
+                print_lines(f"skipped: {place.repository}: it came with {escaped(folder)}; name it to sign it")
                 continue
-            for step, why in adopt_unsigned(session.records, place, dry_run=dry_run):
-                signed += not why
-                if why:
-                    print_lines(f"left behind: {place.repository}: {escaped(step)}: {escaped(why)}")
+            for step, reason in adopt_unsigned(session.records, place, dry_run=dry_run):
+                signed += not reason
+                if reason:
+                    print_lines(f"skipped: {place.repository}: {escaped(step)}: {escaped(reason)}")
     print_lines(f"{plural(signed, 'record')} {'would be signed' if dry_run else 'signed'}")
     return 0
 
 
 @contextmanager
 def _open(text: str, root: Path, port: int, *, json: bool) -> Iterator[Session]:
-    """Open a registry by the word that the user gave for it."""
+    """Open the chain registry that an argument names."""
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from
 

@@ -1,4 +1,4 @@
-"""`chainbuild release create | update | show | publish | apply | rollback`: what is to be released, and doing it."""
+"""`chainbuild release create | update | show | publish | apply | rollback`: plan a release and carry it out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 from chainbuild.cli import flags
 
-app = typer.Typer(no_args_is_help=True, help="Plan a release, have it reviewed, and publish it by digest.")
+app = typer.Typer(no_args_is_help=True, help="Plan a release, review it, and publish it by digest.")
 
 PlanFile = Annotated[
     Path | None,
-    typer.Option("--plan", "-f", metavar="FILE", help="The plan; release_plan.yaml where not given.", dir_okay=False),
+    typer.Option("--plan", "-f", metavar="FILE", help="Plan file (default: release_plan.yaml).", dir_okay=False),
 ]
 
 
@@ -22,29 +22,31 @@ PlanFile = Annotated[
 def create(
     images: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[IMAGE|GLOB…]", help="Of what was built; all of it where not given.", show_default=False
-        ),
+        typer.Argument(metavar="[IMAGE|GLOB…]", help="Built images to release (default: all).", show_default=False),
     ] = None,
     *,
     plan: PlanFile = None,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="NAME:TAG", help="A name that each gets; {repo}, {name}, {tag} are its own."),
+        typer.Option(
+            "--to",
+            metavar="NAME:TAG",
+            help="Destination of each image; {repo}, {name} and {tag} are replaced by its own. Can be repeated.",
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What the release is called; today's date else.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write it over a plan that is there.")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the release (default: today's date).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing plan.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Write a plan of what was built: digests, names, what they replace, the difference, tests, warnings."""
+    """Write a plan for built images: digests, names, what they replace, differences, tests, warnings."""
     from chainbuild.cli.release import Where, create_plan
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
-    called = name or time.strftime("%Y-%m-%d")
-    return create_plan(where, tuple(images or ()), to=tuple(to or ()), name=called, force=force)
+    title = name or time.strftime("%Y-%m-%d")
+    return create_plan(where, tuple(images or ()), to=tuple(to or ()), name=title, force=force)
 
 
 @app.command()
@@ -53,7 +55,7 @@ def update(
         list[str] | None,
         typer.Argument(
             metavar="[IMAGE|GLOB…]",
-            help="Of the plan, or built and not in it yet; all of the plan where not given.",
+            help="Images of the plan to update, or built images to add (default: all images of the plan).",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +66,7 @@ def update(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Look again at images of the plan; keep everything else, comments and decisions included."""
+    """Update the images of a plan. Everything else in the plan stays, including comments and decisions."""
     from chainbuild.cli.release import Where, update_plan
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
@@ -76,12 +78,13 @@ def show(
     *,
     plan: PlanFile = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page instead.", dir_okay=False)
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write an HTML page instead of printing.", dir_okay=False),
     ] = None,
     root: flags.Root = Path(),
     json: flags.Json = False,
 ) -> int:
-    """Show the plan, and what is left to decide. No registry is asked."""
+    """Show a plan and its open decisions. Reads only the file."""
     from chainbuild.cli.release import Where, show_the_plan
 
     return show_the_plan(Where(root=root, plan=plan, json=json), html=html)
@@ -93,12 +96,18 @@ def publish(
     plan: PlanFile = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where index.html and the plan go.", file_okay=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder for index.html and the plan (default: below .chainbuild/releases).",
+            file_okay=False,
+        ),
     ] = None,
     root: flags.Root = Path(),
     json: flags.Json = False,
 ) -> int:
-    """Write the plan as a page, with the plan itself beside it, into a folder to put on the web."""
+    """Write a folder for a web server: the plan as an HTML page, and the plan file."""
     from chainbuild.cli.release import Where, publish_plan
 
     return publish_plan(Where(root=root, plan=plan, json=json), output)
@@ -114,9 +123,9 @@ def apply(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Release what was decided on, by digest; go on where an interrupted apply stopped.
+    """Publish the approved images by digest, and continue an interrupted apply.
 
-    Refused while anything is open, missing, or changed since it was reviewed.
+    Fails if a decision is open, an image is missing, or an image changed since the review.
     """
     from chainbuild.cli.release import Where, apply_plan
 
@@ -134,7 +143,7 @@ def rollback(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Let the names that the plan moved mean again what they meant before it."""
+    """Point the tags that the plan moved back at their previous digests."""
     from chainbuild.cli.release import Where, roll_back
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)

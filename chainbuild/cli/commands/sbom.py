@@ -1,4 +1,4 @@
-"""`chainbuild sbom`: the bill of materials of an image."""
+"""`chainbuild sbom`: print the bill of materials of an image."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ def sbom(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", autocompletion=completion.images, help="An image of any registry, or of the local store."
+            metavar="IMAGE",
+            autocompletion=completion.images,
+            help="Image from any registry or from the local image store.",
         ),
     ],
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where it goes; stdout where not given.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file (default: stdout).")
     ] = None,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
-    json: Annotated[bool, typer.Option("--json", help="Errors as JSON too: the document always is.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print errors as JSON, too; the document is always JSON.")
+    ] = False,
 ) -> int:
-    """Give an image's bill of materials, as SPDX 2.3: the one that is attached to it, else one that is made natively."""
+    """Print the bill of materials of an image as SPDX 2.3: the attached one if there is one, else a new one."""
     from chainbuild.cli.output import open_quietly, write_result
     from chainbuild.operations.verify import bill_of
     from chainbuild.references import ImageReference, Platform
     from chainbuild.ui import stdout
 
     named = ImageReference.parse(image)
-    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    target = Platform.parse(platform) if platform else Platform.of_this_machine()
     settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
     with open_quietly(settings, json=json) as session:
-        document = bill_of(session, named, wanted)
+        document = bill_of(session, named, target)
     if output is None:
         stdout().write_document(document.decode("utf-8"))
     else:

@@ -1,4 +1,4 @@
-"""`chainbuild science`: trees of science layers with compat layers on top."""
+"""`chainbuild science`: build trees of science layers with compat layers on top."""
 
 from __future__ import annotations
 
@@ -13,38 +13,53 @@ from chainbuild.cli import flags
 if TYPE_CHECKING:
     from chainbuild.requests.science import ScienceRequest
 
-app = typer.Typer(help="Trees of science layers, with compat layers on the final ones.", no_args_is_help=True)
+app = typer.Typer(help="Build trees of science layers, with compat layers on the final ones.", no_args_is_help=True)
 
 Root = Annotated[
     Path,
     typer.Option(
         "--root",
         "-C",
-        help="The folder that science/ and compat/ are in.",
+        metavar="DIR",
+        help="Run as if started in this folder, which has science/ and compat/ (default: the current folder).",
         file_okay=False,
-        show_default="this folder",
+        show_default=False,
     ),
 ]
 Repo = Annotated[
     str,
-    typer.Option("--repo", metavar="REPO", help="Where sci/… and rel/… go, as ghcr.io/acme/compute-images."),
+    typer.Option(
+        "--repo",
+        metavar="REPO",
+        help="Repository for sci/… and rel/…, for example ghcr.io/acme/compute-images.",
+    ),
 ]
 Ref = Annotated[
     str | None,
-    typer.Option("--ref", metavar="REV|RANGE", help="Only what git says changed since then, and what stands on it."),
+    typer.Option(
+        "--ref",
+        metavar="REV|RANGE",
+        help="Limit the build to layers changed since this git revision, and the layers on top of them.",
+    ),
 ]
-Untracked = Annotated[bool, typer.Option("--untracked", help="With --ref: files that git does not know count, too.")]
+Untracked = Annotated[bool, typer.Option("--untracked", help="With --ref: count untracked files as changed, too.")]
 Include = Annotated[
     list[str] | None,
-    typer.Option("--include", metavar="DIR", help="Only this layer and what stands on it; may be given again."),
+    typer.Option(
+        "--include",
+        metavar="DIR",
+        help="Limit the build to this layer and the layers on top of it. Can be repeated.",
+    ),
 ]
 Ignore = Annotated[
     list[str] | None,
-    typer.Option("--ignore", metavar="DIR", help="This layer's own changes start nothing; may be given again."),
+    typer.Option("--ignore", metavar="DIR", help="Ignore changes of this layer itself. Can be repeated."),
 ]
 AllowOrphan = Annotated[
     list[str] | None,
-    typer.Option("--allow-orphan", metavar="IMAGE:VERSION", help="This version is given up; may be given again."),
+    typer.Option(
+        "--allow-orphan", metavar="IMAGE:VERSION", help="Allow this version to be abandoned. Can be repeated."
+    ),
 ]
 
 
@@ -68,7 +83,7 @@ def plan(
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
-    """Say what would be built, and why: final images; -v the science layers; -vv the merged Dockerfiles."""
+    """Show what would be built, and why: final images; with -v the science layers; with -vv the merged Dockerfiles."""
     request = _read(locals())
     from chainbuild.cli.science import plan_science
 
@@ -86,7 +101,9 @@ def build(
     include: Include = None,
     ignore: Ignore = None,
     allow_orphan: AllowOrphan = None,
-    push: Annotated[bool, typer.Option("--push", help="Send what is released to REPO's own registry.")] = False,
+    push: Annotated[
+        bool, typer.Option("--push", help="Push the released images to the registry named in REPO.")
+    ] = False,
     no_load: flags.NoLoad = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
@@ -102,7 +119,7 @@ def build(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build what the registry lacks; when all of it is there, all of it gets its names."""
+    """Build what is missing from the registry, and tag all images when all of them are built."""
     request = _read(locals())
     from chainbuild.cli.science import build_science, plan_science
 
@@ -120,10 +137,10 @@ def orphans(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """List the released versions that no final layer here stands for: they get no compat updates any more."""
+    """List released versions that no final layer of this tree continues: they get no more compat updates."""
     from chainbuild.cli.science import list_orphans
 
-    # What the tree orphans is to be listed, and is no error here.
+    # Orphans are the result of this command, not an error.
     return list_orphans(_read(locals(), orphans_are_errors=False), as_json=json)
 
 
@@ -132,9 +149,9 @@ _LISTS = ("include", "ignore", "allow_orphan")
 
 
 def _read(typed: Mapping[str, Any], *, orphans_are_errors: bool = True) -> ScienceRequest:
-    """What was typed, read: the parameters of a command by their names."""
+    """Read the parameters of a command, by name and as typed."""
     from chainbuild.requests.science import ScienceOptions, read_words
 
-    given = flags.words_of(typed, *_OWN) | {name: tuple(typed.get(name) or ()) for name in _LISTS}
-    words = ScienceOptions(**given, port=typed["registry_port"], load=not typed.get("no_load"))
-    return read_words(words, orphans_are_errors=orphans_are_errors)
+    fields = flags.words_of(typed, *_OWN) | {name: tuple(typed.get(name) or ()) for name in _LISTS}
+    options = ScienceOptions(**fields, port=typed["registry_port"], load=not typed.get("no_load"))
+    return read_words(options, orphans_are_errors=orphans_are_errors)

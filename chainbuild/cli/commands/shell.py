@@ -1,4 +1,4 @@
-"""`chainbuild shell`: a shell in an image, with the current folder in it."""
+"""`chainbuild shell`: start a shell in an image, in the current folder."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ def shell(
         typer.Argument(
             metavar="IMAGE",
             autocompletion=completion.images,
-            help="Of the local store or the chain registry, or a layer's name.",
+            help="Image from the local store or the chain registry, or the name of a layer.",
             show_default=False,
         ),
     ],
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- COMMAND]", help="What is run instead of a shell.", show_default=False),
+        typer.Argument(metavar="[-- COMMAND]", help="Command to run (default: a shell).", show_default=False),
     ] = None,
     *,
     pull: Annotated[
-        bool, typer.Option("--pull", help="Take the chain registry's, also where the local store has one.")
+        bool, typer.Option("--pull", help="Use the chain registry's image even if a local one exists.")
     ] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
 ) -> int:
-    """Start a shell in an image, as yourself, with the current folder at its own path; exits as the shell does."""
+    """Start a shell in an image as the current user, with the current folder mounted at its own path.
+
+    Exits with the exit code of the shell.
+    """
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from
     from chainbuild.errors import NotReadyError
@@ -48,17 +51,17 @@ def shell(
 
     if not shutil.which("docker"):
         raise NotReadyError(
-            "there is no docker command on PATH",
-            hint="script/setup installs one on Debian; else docs.docker.com/get-docker.",
+            "no docker command on PATH",
+            hint="Install Docker: script/setup does so on Debian; see docs.docker.com/get-docker for other systems.",
         )
     named = ImageReference.parse(_of_layer(image, root))
-    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
-    there = None if pull else LocalStore().find(str(named))
+    target = Platform.parse(platform) if platform else Platform.of_this_machine()
+    local = None if pull else LocalStore().find(str(named))
     name = str(named)
-    if there is None or (platform and not there.platform.same_as(wanted)):
+    if local is None or (platform and not local.platform.same_as(target)):
         settings = settings_from(root=root, registry=registry, port=registry_port)
         with open_quietly(settings, json=False) as session:
-            name = fetch(session, named, wanted, (*local_names(), *registry_names(session)))
+            name = fetch(session, named, target, (*local_names(), *registry_names(session)))
     visit = Visit(
         folder=Path.cwd(),
         user=os.getuid(),
@@ -66,14 +69,14 @@ def shell(
         name=_user(),
         terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    argv = container_command(name, visit, tuple(command or ()), platform=wanted if platform else None)
+    argv = container_command(name, visit, tuple(command or ()), platform=target if platform else None)
     sys.stdout.flush()
-    # From here on it is docker's: signals, the terminal and the exit code are the container's own.
+    # docker replaces this process: signals, the terminal and the exit code are the container's.
     os.execvp(argv[0], argv)  # noqa: S606
 
 
 def _of_layer(text: str, root: Path) -> str:
-    """The image of a layer of the project's, where it is a layer's name; else the text."""
+    """Return the image of a layer of the project if `text` is a layer's name, else `text`."""
     from chainbuild.cli.project import load_project
     from chainbuild.errors import WrongUseError
 
@@ -82,7 +85,7 @@ def _of_layer(text: str, root: Path) -> str:
     try:
         project = load_project(root)
     except WrongUseError:
-        return text  # a file with mistakes in it is no reason not to look into an image
+        return text  # an image can be opened even if the project file has errors
     entry = project.layer(text) if project else None
     if project is None or entry is None:
         return text
@@ -92,5 +95,5 @@ def _of_layer(text: str, root: Path) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # ids that this machine has no name for
+    except (KeyError, OSError):  # the user id has no name on this machine
         return ""

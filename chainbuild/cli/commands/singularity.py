@@ -1,4 +1,4 @@
-"""`chainbuild singularity`: SIF files of images; and where people fetch them."""
+"""`chainbuild singularity`: convert images to SIF files, list them, and publish them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from chainbuild.cli import flags
 
 app = typer.Typer(
     name="singularity",
-    help="Images as Singularity's SIF files: make them, list them, publish them.",
+    help="Convert images to Singularity's SIF files, list them, and publish them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-Folder = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the SIF files are; this folder.")]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--folder", metavar="DIR", help="Folder of the SIF files (default: the current folder).", show_default=False
+    ),
+]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME|GLOB…]", help="Which of the folder's SIF files; all where not given."),
+    typer.Argument(metavar="[NAME|GLOB…]", help="SIF files of the folder (default: all)."),
 ]
 To = Annotated[
     str | None,
@@ -27,7 +32,7 @@ To = Annotated[
         "--to",
         metavar="ADDRESS",
         envvar="CHAINBUILD_SINGULARITY_TO",
-        help="A folder, sftp://HOST/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH.",
+        help="Destination: a folder, sftp://HOST/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH.",
     ),
 ]
 
@@ -38,18 +43,23 @@ def create(
         list[str],
         typer.Argument(
             metavar="IMAGE|GLOB…",
-            help="Images of the chain registry or the local store; 'chainbuild/atom:*-amd64' means many.",
+            help="Images of the chain registry or the local store; patterns as 'chainbuild/atom:*-amd64' are allowed.",
         ),
     ],
     *,
     folder: Folder = Path(),
     platform: Annotated[
         str | None,
-        typer.Option("--platform", help="Which platforms, with commas; this machine's, or what there is."),
+        typer.Option(
+            "--platform",
+            help="Platforms, comma-separated (default: this machine's, or what the image has).",
+        ),
     ] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Make them again, also where nothing changed.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Convert the images again even if nothing changed.")
+    ] = False,
     helper: Annotated[
-        bool, typer.Option("--helper", help="Take chainbuild's own Apptainer, also where one is on PATH.")
+        bool, typer.Option("--helper", help="Use chainbuild's own Apptainer even if one is on PATH.")
     ] = False,
     dry_run: flags.DryRun = False,
     root: flags.Root = Path(),
@@ -60,7 +70,7 @@ def create(
     plain: flags.Plain = False,
     json: flags.Json = False,
 ) -> int:
-    """Make SIF files of images, each with its checksum beside it; what did not change is skipped."""
+    """Convert images to SIF files, each with a checksum file; skip images that did not change."""
     from chainbuild.cli.singularity import CreateOptions, run_create
 
     return run_create(
@@ -89,7 +99,7 @@ def list_files(
     to: To = None,
     json: flags.Json = False,
 ) -> int:
-    """List the folder's SIF files; with --to, against what is published there."""
+    """List the SIF files of a folder; with --to, compare them with the published ones."""
     from chainbuild.cli.singularity import run_list
 
     return run_list(tuple(names or ()), folder, to, as_json=json)
@@ -106,7 +116,7 @@ def publish(
     plain: flags.Plain = False,
     json: flags.Json = False,
 ) -> int:
-    """Upload what differs from what is published: each file whole or not at all, its checksum last."""
+    """Upload the SIF files that differ from the published ones: each file whole or not at all, its checksum last."""
     from chainbuild.cli.singularity import run_publish
 
     return run_publish(

@@ -1,4 +1,4 @@
-"""`chainbuild test`: tests of images, run again."""
+"""`chainbuild test`: run the tests of built images again."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ def again(
         typer.Argument(
             metavar="OPTION|IMAGE",
             autocompletion=completion.options,
-            help="Folders of the tree (with commas), or any image.",
+            help="Folders of the tree, comma-separated, or any image.",
         ),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PLATFORM REPO TAG]", help="Of an OPTION; those of the last run here where not given."),
+        typer.Argument(
+            metavar="[PLATFORM REPO TAG]",
+            help="Images of an OPTION (default: those of the last run in this folder).",
+        ),
     ] = None,
     *,
     platform: Annotated[
         str | None,
         typer.Option(
-            "--platform", help="Of an IMAGE; this machine's where not given. Of an OPTION: instead of PLATFORM."
+            "--platform",
+            help="Platform of an IMAGE (default: this machine's), or of an OPTION (overrides PLATFORM).",
         ),
     ] = None,
     test_file: Annotated[
-        Path | None, typer.Option("--with", metavar="FILE", help="The test to run in an IMAGE, whatever made that.")
+        Path | None, typer.Option("--with", metavar="FILE", help="Test to run in an IMAGE, instead of its own.")
     ] = None,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
@@ -41,7 +45,7 @@ def again(
     plain: flags.Plain = False,
     json: flags.Json = False,
 ) -> int:
-    """Run the tests of an option's steps again, in the images that the chain registry has; or the test of an image."""
+    """Run the tests of an option's steps again in the chain registry's images, or the test of one image."""
     from chainbuild.cli.retest import RetestOptions, run_again
 
     return run_again(

@@ -1,4 +1,4 @@
-"""`chainbuild trust show | add | remove | key`: whose records count."""
+"""`chainbuild trust show | add | remove | key`: manage the keys whose records are trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainbuild.text import escaped
 if TYPE_CHECKING:
     from chainbuild.trust.keys import PublicKey
 
-app = typer.Typer(no_args_is_help=True, help="Whose records count: your own key, and the keys that you trust.")
+app = typer.Typer(no_args_is_help=True, help="Manage the keys whose records are trusted.")
 
 
 @app.command()
@@ -24,9 +24,9 @@ def show(
     registry: flags.Registry = None,
     json: flags.Json = False,
 ) -> int:
-    """List the keys whose records count, with where each is named.
+    """List the trusted keys, and where each is configured.
 
-    Without --registry: those for the managed registry. Example: chainbuild trust show --registry ghcr.io/acme
+    Without --registry, lists the keys that are trusted for the managed registry.
     """
     from chainbuild.cli.settings import settings_from
     from chainbuild.execution.session import keyring_of
@@ -35,53 +35,56 @@ def show(
     settings = settings_from(root=root, registry=registry, port=5000)
     keys = tuple(keyring_of(settings).trusted.values())
     if json:
-        rows = [{"id": one.key.id, "key": str(one.key), "name": one.name, "source": one.source} for one in keys]
+        rows = [{"id": item.key.id, "key": str(item.key), "name": item.name, "source": item.source} for item in keys]
         stdout().write_json({"schema": "chainbuild.trust/1", "registry": str(settings.chain), "keys": rows})
         return 0
     if not keys:
-        print_lines("No key yet: yours is made by the first run that builds something, or by chainbuild trust key.")
-    for one in keys:
-        print_lines(f"{one.key.short_id}  {one.key}  {escaped(one.name)}  ({escaped(str(one.source))})")
+        print_lines("No key yet. The first build creates yours, or chainbuild trust key.")
+    for item in keys:
+        print_lines(f"{item.key.short_id}  {item.key}  {escaped(item.name)}  ({escaped(str(item.source))})")
     return 0
 
 
 @app.command()
 def add(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="ed25519:…, or a file with a public key in PEM.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="Public key to trust: ed25519:…, or a PEM file with a public key.")
+    ],
     *,
     name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="What to call it (default: the beginning of its id).")
+        str, typer.Option("--name", metavar="NAME", help="Name for the key (default: the start of its id).")
     ] = "",
 ) -> int:
-    """Trust a key: records that it has signed count from now on, in every registry that you use.
+    """Trust a key: accept the records that it signed, in every registry that you use.
 
-    Whoever has that key decides what your builds reuse. Ask its owner for the key, not the registry.
-    Example: chainbuild trust add ed25519:… --name ci-main
+    The owner of that key decides what your builds reuse. Get the key from its owner, not from the registry.
     """
     from chainbuild.trust.keyring import add_key
 
-    found = _read(key)
-    new = add_key(found, " ".join(name.split()) or found.short_id)
-    print_lines(f"{found.short_id} is {'trusted from now on' if new else 'already trusted; its name was updated'}")
+    public_key = _read(key)
+    new = add_key(public_key, " ".join(name.split()) or public_key.short_id)
+    print_lines(f"{public_key.short_id} {'is now trusted' if new else 'was already trusted; its name was updated'}")
     return 0
 
 
 @app.command()
 def remove(
-    key: Annotated[str, typer.Argument(metavar="KEY|ID|NAME", help="As chainbuild trust show lists it.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY|ID|NAME", help="Key to remove, as listed by chainbuild trust show.")
+    ],
 ) -> int:
-    """Stop trusting a key that you added: its records no longer count.
-
-    Example: chainbuild trust remove ci-main
-    """
+    """Stop trusting a key that you added: its records are no longer accepted."""
     from chainbuild.errors import WrongUseError
     from chainbuild.trust.keyring import remove_keys
 
-    gone = remove_keys(key)
-    if not gone:
-        raise WrongUseError(f"no added key matches {key!r}", hint="See: chainbuild trust show. Your own key stays.")
-    for one in gone:
-        print_lines(f"{one.key.short_id} ({escaped(one.name)}) is no longer trusted")
+    removed = remove_keys(key)
+    if not removed:
+        raise WrongUseError(
+            f"no added key matches {key!r}",
+            hint="List the keys with chainbuild trust show. Your own key cannot be removed.",
+        )
+    for item in removed:
+        print_lines(f"{item.key.short_id} ({escaped(item.name)}) is no longer trusted")
     return 0
 
 
@@ -89,26 +92,23 @@ def remove(
 def key(
     *,
     export: Annotated[
-        bool, typer.Option("--export", help="Print the signing key itself: for a CI secret. Keep it secret.")
+        bool, typer.Option("--export", help="Print the private signing key, for a CI secret. Keep it secret.")
     ] = False,
     generate: Annotated[
-        bool, typer.Option("--generate", help="Print a new pair instead and store nothing: for CI.")
+        bool, typer.Option("--generate", help="Print a new key pair for CI, without storing it.")
     ] = False,
-    pem: Annotated[bool, typer.Option("--pem", help="Print the public key as PEM, for other tools.")] = False,
+    pem: Annotated[bool, typer.Option("--pem", help="Print the public key in PEM form, for other tools.")] = False,
 ) -> int:
-    """Print your public key, which others trust to use what you built. It is made if there is none.
-
-    Example: chainbuild trust key
-    """
+    """Print your public key, which others need to trust what you built. Creates the key if you have none."""
     from chainbuild.errors import WrongUseError
     from chainbuild.trust.keyring import SIGNING_KEY, KeyRing
     from chainbuild.trust.keys import SigningKey
 
     if sum((export, generate, pem)) > 1:
-        raise WrongUseError("--export, --generate and --pem exclude each other", hint="Give one of them.")
+        raise WrongUseError("--export, --generate and --pem cannot be combined", hint="Use only one of them.")
     if generate:
-        made = SigningKey.generate()
-        print_lines(f"{SIGNING_KEY}={made.secret_text}\npublic key: {made.public}")
+        pair = SigningKey.generate()
+        print_lines(f"{SIGNING_KEY}={pair.secret_text}\npublic key: {pair.public}")
         return 0
     own = KeyRing().signing_key
     print_lines(own.secret_text if export else own.public.pem.strip() if pem else str(own.public))
@@ -116,7 +116,7 @@ def key(
 
 
 def _read(text: str) -> PublicKey:
-    """Read a key, or a file that holds one. Errors: `WrongUseError`."""
+    """Return a public key from its text, or from the file that `text` names. Errors: `WrongUseError`."""
     from chainbuild.errors import WrongUseError
     from chainbuild.trust.keys import PUBLIC_PREFIX, PublicKey
 
@@ -128,5 +128,5 @@ def _read(text: str) -> PublicKey:
             return PublicKey.parse(file.read(10_000))
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUseError(
-            f"{text}: no public key can be read ({error})", hint="It is a file with PEM text."
+            f"{text}: cannot read a public key ({error})", hint="Name a file with a public key in PEM form."
         ) from None

@@ -1,4 +1,4 @@
-"""`chainbuild verify`: the proof that production images pass, for any image."""
+"""`chainbuild verify`: run the checks of production images on any image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def verify(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE", autocompletion=completion.images, help="An image of any registry, or of the local store."
+            metavar="IMAGE",
+            autocompletion=completion.images,
+            help="Image from any registry or from the local image store.",
         ),
     ],
     *,
@@ -26,7 +28,7 @@ def verify(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Check natively that an image has its libraries and symbol versions, and that its configuration can start."""
+    """Check that an image has all libraries and symbol versions, and a configuration that can start. Runs natively."""
     from chainbuild.cli.output import open_quietly
     from chainbuild.errors import ExitCode
     from chainbuild.operations.verify import verify_image
@@ -35,14 +37,14 @@ def verify(
     from chainbuild.ui import stdout
 
     named = ImageReference.parse(image)
-    wanted = Platform.parse(platform) if platform else Platform.of_this_machine()
+    target = Platform.parse(platform) if platform else Platform.of_this_machine()
     settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
     with open_quietly(settings, json=json) as session:
-        report = verify_image(session, named, wanted)
+        report = verify_image(session, named, target)
     if json:
-        stdout().write_raw(report.as_json(str(named), wanted.name) + "\n")
+        stdout().write_raw(report.as_json(str(named), target.name) + "\n")
     else:
-        lines = [f"warning: {escaped(str(one))}" for one in report.warnings]
+        lines = [f"warning: {escaped(str(warning))}" for warning in report.warnings]
         lines += [f"error: {escaped(text)}" for text in report.all_errors]
         starts = (
             f"; starts {report.configuration.summary}"
@@ -50,6 +52,6 @@ def verify(
             else ""
         )
         stdout().write(
-            [*lines, f"{named} for {wanted}: {escaped(report.summary)}{escaped(starts)} ({report.seconds:.1f} s)"]
+            [*lines, f"{named} for {target}: {escaped(report.summary)}{escaped(starts)} ({report.seconds:.1f} s)"]
         )
     return int(ExitCode.NOT_PROVEN if report.all_errors else ExitCode.DONE)

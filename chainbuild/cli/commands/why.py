@@ -1,4 +1,4 @@
-"""`chainbuild why`: one step, compared with its last record, in full."""
+"""`chainbuild why`: compare one step with its last record, in full."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ def why(
     step: Annotated[
         str,
         typer.Argument(
-            metavar="STEP", autocompletion=completion.steps, help="As 20-openblas, or amd64/stock/20-openblas."
+            metavar="STEP",
+            autocompletion=completion.steps,
+            help="Step to explain: 20-openblas, or amd64/stock/20-openblas.",
         ),
     ],
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PLATFORM REPO TAG BASE OPTION PRODUCTION]",
-            help="Where not given: those of the last run here, or chainbuild.yaml's project.",
+            help="Run to explain (default: the last run in this folder, or the project of chainbuild.yaml).",
         ),
     ] = None,
     *,
@@ -31,7 +33,7 @@ def why(
     registry_port: flags.PortOrProject = None,
     json: flags.Json = False,
 ) -> int:
-    """Say why a step would be built: everything that differs from its last record."""
+    """Explain why a step would be built: list everything that differs from its last record."""
     from chainbuild.cli.project import unsaid_run
     from chainbuild.errors import WrongUseError
     from chainbuild.operations.why import explain, steps_named
@@ -42,7 +44,7 @@ def why(
 
     if words and len(words) != 6:
         raise WrongUseError(
-            "why takes a step, and either nothing or all six words of a run", hint="See chainbuild why -h."
+            "why takes a step, and none or all six arguments of a run", hint="See chainbuild why --help."
         )
     if words:
         platform, repo, tag, base, option, production = words
@@ -60,11 +62,12 @@ def why(
         request = read_build_request(typed)
     else:
         request = unsaid_run(root, Typed(registry=registry, port=registry_port))
-    wanted = steps_named(request.graph, step)
+    chosen = steps_named(request.graph, step)
     with open_quietly(request.settings, json=json) as session:
-        told = [explain(request, session, one) for one in wanted]
+        explanations = [explain(request, session, item) for item in chosen]
     if json:
-        stdout().write_json({"schema": "chainbuild.why/1", "steps": [one.as_json() for one in told]})
+        stdout().write_json({"schema": "chainbuild.why/1", "steps": [item.as_json() for item in explanations]})
     else:
-        show(told, stdout())
+        show(explanations, stdout())
+
     return 0

@@ -1,9 +1,10 @@
-"""The command: the default one, help, unknown flags, exit codes, and errors as JSON."""
+"""The command line: default command, help, unknown flags, exit codes, and errors as JSON."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.cli import run
 from chainbuild.cli import runner as running
 from chainbuild.cli.app import COMMANDS, app, with_default_command
+from chainbuild.cli.examples import EXAMPLES
 from chainbuild.errors import ExitCode
 from chainbuild.execution.session import Session
 from tests.support.world import THREE_STEPS, FakeStore, World
@@ -60,11 +62,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         ([], ["--help"]),
     ],
 )
-def test_build_is_the_default_command(arguments: list[str], expected: list[str]) -> None:
+def test_default_command_is_build(arguments: list[str], expected: list[str]) -> None:
     assert with_default_command(arguments) == expected
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_name_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"chainbuild {chainbuild.__version__}\n"
 
@@ -78,14 +80,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_help_starts_with_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Usage: chainbuild")
     assert command in out
 
 
-def test_help_of_build_names_every_flag_of_the_issue(capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_help_lists_required_flags(capsys: pytest.CaptureFixture[str]) -> None:
     run(["build", "--help"])
     out = capsys.readouterr().out
     for flag in (
@@ -128,10 +130,12 @@ def test_help_of_build_names_every_flag_of_the_issue(capsys: pytest.CaptureFixtu
         ([*WORDS, "--jobs", "many"], "'many' is not a whole number"),
         (["amd65", *WORDS[1:]], "unknown platform 'amd65'"),
         ([*WORDS[:4], "stok", "slim:1"], "Perhaps you meant 'stock'"),
-        ([*WORDS, "--registry", "x"], "not a registry's host"),
+        ([*WORDS, "--registry", "x"], "not a registry host"),
     ],
 )
-def test_wrong_use(world: World, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_exits_with_2_and_message(
+    world: World, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(arguments) == ExitCode.WRONG_USE
     streams = capsys.readouterr()
     assert said in streams.err
@@ -139,7 +143,7 @@ def test_wrong_use(world: World, arguments: list[str], said: str, capsys: pytest
     assert "Traceback" not in streams.err
 
 
-def test_wrong_use_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_with_json_prints_error_document(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["amd65", *WORDS[1:], "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "chainbuild.error/1"
@@ -148,13 +152,13 @@ def test_wrong_use_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("arguments", [["build", "--json", "--nonsense"], ["plan", "--json"]])
-def test_a_wrong_flag_as_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_flag_with_json_prints_error_document(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["exit_code"]) == ("chainbuild.error/1", 2)
 
 
-def test_a_plan_says_why(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_reasons(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", *WORDS]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^  20-blas +build +never built$", out, re.MULTILINE)
@@ -163,14 +167,14 @@ def test_a_plan_says_why(world: World, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == out
 
 
-def test_a_plan_with_the_exact_invocations(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_verbose_prints_builder_commands(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", *WORDS, "-v"]) == 0
     out = capsys.readouterr().out
     assert "docker buildx build" in out
     assert "@<digest of amd64/stock/10-base>" in out
 
 
-def test_a_plan_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_json_has_steps_and_commands(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", *WORDS, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "chainbuild.plan/1"
@@ -178,7 +182,7 @@ def test_a_plan_as_json(world: World, capsys: pytest.CaptureFixture[str]) -> Non
     assert document["steps"][0]["command"][:3] == ["docker", "buildx", "build"]
 
 
-def test_fail_if_build(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_fail_if_build_exits_with_6(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", *WORDS, "--fail-if-build"]) == 6 == int(ExitCode.WOULD_BUILD)
     capsys.readouterr()
     world.run()
@@ -186,13 +190,13 @@ def test_fail_if_build(world: World, capsys: pytest.CaptureFixture[str]) -> None
     assert "unchanged" in capsys.readouterr().out
 
 
-def test_a_run_that_builds_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_without_changes_prints_result(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.run()
     assert run([*WORDS, "--no-load", "--plain"]) == 0
     assert "team/atom:v1-stock-amd64" in capsys.readouterr().out
 
 
-def test_a_run_that_builds_nothing_as_json_is_json_lines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_without_changes_json_prints_json_lines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.run()
     assert run([*WORDS, "--no-load", "--json"]) == 0
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -203,7 +207,7 @@ def test_a_run_that_builds_nothing_as_json_is_json_lines(world: World, capsys: p
     assert {document["schema"] for document in documents} == {"chainbuild.events/1"}
 
 
-def test_a_base_that_is_not_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_missing_base_exits_with_4(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*WORDS[:3], "none:1", *WORDS[4:]]
     assert run([*words, "--no-load"]) == 4 == int(ExitCode.REGISTRY)
     assert "none:1 is not in docker.io" in capsys.readouterr().err
@@ -212,7 +216,9 @@ def test_a_base_that_is_not_there(world: World, capsys: pytest.CaptureFixture[st
     assert (last["schema"], last["exit_code"]) == ("chainbuild.error/1", 4)
 
 
-def test_a_bug_is_called_one(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_exception_is_reported_as_bug(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("ours")
 
@@ -221,7 +227,7 @@ def test_a_bug_is_called_one(world: World, monkeypatch: pytest.MonkeyPatch, caps
     assert "this is a bug in chainbuild" in capsys.readouterr().err
 
 
-def test_an_interrupt_has_its_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_exits_with_130(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
@@ -240,7 +246,7 @@ def test_exit_codes_are_unique_and_documented(pytestconfig: pytest.Config) -> No
 
 
 def flags() -> dict[str, list[Any]]:
-    """Every flag of every command, by its long name."""
+    """Return every flag of every command, by its long name."""
     found: dict[str, list[Any]] = {}
 
     def walk(command: Any) -> None:
@@ -254,7 +260,7 @@ def flags() -> dict[str, list[Any]]:
     return found
 
 
-def test_a_letter_stands_for_one_word_in_all_commands() -> None:
+def test_short_flag_has_one_meaning_in_all_commands() -> None:
     words: dict[str, set[str]] = {}
     for name, found in flags().items():
         for parameter in found:
@@ -264,7 +270,7 @@ def test_a_letter_stands_for_one_word_in_all_commands() -> None:
     assert {letter: sorted(names) for letter, names in words.items() if len(names) > 1} == {}
 
 
-def test_a_flag_takes_a_value_in_all_commands_or_in_none() -> None:
+def test_flag_takes_value_in_all_commands_or_in_none() -> None:
     kinds = {name: {one.is_flag or one.count for one in found} for name, found in flags().items()}
     assert [name for name, kind in kinds.items() if len(kind) > 1] == []
 
@@ -288,11 +294,43 @@ def test_a_flag_takes_a_value_in_all_commands_or_in_none() -> None:
         "--no-load",
     ],
 )
-def test_what_several_commands_share_is_said_in_the_same_words(name: str) -> None:
+def test_shared_flag_has_same_help_in_all_commands(name: str) -> None:
     said = {one.help for one in flags()[name]}
     allowed = {"--root": 2, "--registry": 2, "--dry-run": 3}
     assert len(said) <= allowed.get(name, 1), said
 
 
-def test_every_command_is_in_a_group_of_help() -> None:
+def test_command_groups_contain_every_command() -> None:
     assert set(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+
+
+def command_paths() -> set[str]:
+    """Return every command, without the leading `chainbuild`."""
+    paths: set[str] = set()
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        paths |= {name, *(f"{name} {child}" for child in getattr(command, "commands", {}))}
+    return paths
+
+
+def test_examples_cover_every_command() -> None:
+    assert set(EXAMPLES) == {"chainbuild", *command_paths()}
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_help_ends_with_example_and_page(
+    command: str, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example, page = EXAMPLES[command]
+    assert run([*([] if command == "chainbuild" else command.split()), "--help"]) == 0
+    assert capsys.readouterr().out.endswith(f"  Example:\n    {example}\n  See docs/{page}\n")
+    assert (pytestconfig.rootpath / "docs" / page).is_file()
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_example_parses(command: str) -> None:
+    words = shlex.split(EXAMPLES[command][0])[1:]
+    current = get_command(app)
+    arguments = with_default_command(words)
+    while hasattr(current, "commands"):
+        current, arguments = current.commands[arguments[0]], arguments[1:]
+    assert current.make_context(current.name, list(arguments), resilient_parsing=False).command is current

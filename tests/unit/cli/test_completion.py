@@ -1,4 +1,4 @@
-"""What a shell offers on TAB, asked as typer's completion scripts ask."""
+"""Shell completion, called as typer's completion scripts call it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def offered(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str = "bash"
 ) -> list[str]:
-    """What is offered for the last word of a line."""
+    """Return the completions for the last argument of a line."""
     monkeypatch.setenv("_CHAINBUILD_COMPLETE", f"complete_{shell}")
     if shell == "bash":
         monkeypatch.setenv("COMP_WORDS", line.replace(" ", "\n"))
@@ -39,7 +39,7 @@ def offered(
     monkeypatch.delenv("_CHAINBUILD_COMPLETE")
     said = capsys.readouterr()
     assert said.err == ""
-    # fish gets the help behind a tab.
+    # fish gets the help text after a tab.
     return [line.partition("\t")[0] for line in said.out.splitlines() if line]
 
 
@@ -75,7 +75,7 @@ def remembered(root: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_what_the_tree_says(
+def test_completion_offers_names_from_tree(
     line: str, words: list[str], shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert offered(line, monkeypatch, capsys, shell) == words
@@ -95,14 +95,14 @@ def test_what_the_tree_says(
         ),
     ],
 )
-def test_what_the_last_run_says(
+def test_completion_offers_values_of_last_run(
     line: str, words: list[str], tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remembered(tree)
     assert set(words) <= set(offered(line, monkeypatch, capsys))
 
 
-def test_a_tree_that_is_wrong_offers_nothing_and_says_nothing(
+def test_completion_in_invalid_tree_offers_nothing(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remembered(tree)
@@ -112,13 +112,13 @@ def test_a_tree_that_is_wrong_offers_nothing_and_says_nothing(
 
 
 @pytest.mark.parametrize("line", ["chainbuild", "chainbuild ", "chainbuild --he", "chainbuild why x", "chainbuild wh"])
-def test_lines_that_name_their_command_or_nothing_stay(line: str) -> None:
+def test_completion_line_with_command_is_unchanged(line: str) -> None:
     environ = {"_CHAINBUILD_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "1"}
     say_build(environ, COMMANDS)
     assert environ["COMP_WORDS"] == line
 
 
-def test_nothing_is_changed_where_no_shell_asks() -> None:
+def test_completion_without_shell_variables_changes_nothing() -> None:
     environ = {"COMP_WORDS": "chainbuild am", "COMP_CWORD": "1"}
     say_build(environ, COMMANDS)
     assert environ["COMP_WORDS"] == "chainbuild am"

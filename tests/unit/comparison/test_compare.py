@@ -181,7 +181,7 @@ def test_words_are_fit_for_a_terminal_and_json_has_everything(fake: FakeRegistry
     text = told(found)
     assert "\x1b" not in text
     assert "files: 50 added, 1 removed" in text
-    assert "and 31 more; --files names all" in text
+    assert "31 more: list all with --files" in text
     assert "/opt/049" in told(found, every_file=True)
     document = json.loads(json.dumps(found.as_json()))
     assert document["schema"] == "chainbuild.diff/1"

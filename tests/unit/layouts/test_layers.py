@@ -176,7 +176,7 @@ WRONG = [
         "Write ARG BASEIMAGE",
     ),
     ("FROM scratch\n", {"base": "a/b:1"}, ":1: FROM scratch has no place for a base", "ARG BASEIMAGE"),
-    ("ARG BASEIMAGE=A/B\nFROM ${BASEIMAGE}\n", {}, "'B' is not a repository's name", "lower case"),
+    ("ARG BASEIMAGE=A/B\nFROM ${BASEIMAGE}\n", {}, "'B' is not a repository name", "lower case"),
     (
         "ARG BASEIMAGE=a/b\nFROM ${BASEIMAGE}\n",
         {"base_arg": "BASE_IMAGE"},

@@ -261,7 +261,7 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
         {"stock/10-Dockerfile-base": STEP + "ARG A\n", "stock/base-amd64-args": "A=1\nnonsense here\nA=2\n"},
         [
             "stock/base-amd64-args:2: 'nonsense here' is not KEY=VALUE",
-            "stock/base-amd64-args:3: A is said twice; before at stock/base-amd64-args:1",
+            "stock/base-amd64-args:3: duplicate argument A, already set at stock/base-amd64-args:1",
         ],
     ),
     "an arg that nothing declares": (
@@ -282,11 +282,11 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
     ),
     "a bare key that is not set": (
         {**THREE_STEPS, "stock/blas-amd64-args": "# the CPU\nCPU\n"},
-        ["stock/blas-amd64-args:2: CPU has no value, and the environment does not set it"],
+        ["stock/blas-amd64-args:2: CPU has no value and is not set in the environment"],
     ),
     "an image that is no image": (
         {"stock/10-Dockerfile-base": STEP + "COPY --from=Debian:12 /a /a\n"},
-        ["stock/10-Dockerfile-base:4: 'Debian:12': 'Debian' is not a repository's name"],
+        ["stock/10-Dockerfile-base:4: 'Debian:12': 'Debian' is not a repository name"],
     ),
     "a Dockerfile that is empty": (
         {"stock/10-Dockerfile-base": ""},

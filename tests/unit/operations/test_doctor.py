@@ -1,4 +1,4 @@
-"""What doctor finds, with fakes for the machine, the builders and the registry."""
+"""The checks of doctor, with fakes for the machine, the builders and the registry."""
 
 from __future__ import annotations
 
@@ -76,33 +76,33 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
     return examine
 
 
-def test_a_machine_that_has_everything(machine: Callable[..., list[Diagnosis]]) -> None:
+def test_doctor_on_complete_machine_is_ok(machine: Callable[..., list[Diagnosis]]) -> None:
     findings = machine()
     names = ["docker", "engine", "buildx", "compose", "space", "git", "mmdebstrap", "sftp", "apptainer"]
     assert states(findings) == dict.fromkeys(names, "ok")
     assert not any(finding.mend for finding in findings)
 
 
-def test_without_docker_the_rest_is_still_told(machine: Callable[..., list[Diagnosis]]) -> None:
+def test_doctor_without_docker_checks_the_rest(machine: Callable[..., list[Diagnosis]]) -> None:
     findings = machine(commands=())
     notes = dict.fromkeys(["git", "mmdebstrap", "sftp", "apptainer"], "note")
     assert states(findings) == {"docker": "wrong", "space": "ok", **notes}
     assert "script/setup" in findings[0].mend
 
 
-def test_compose_is_needed_where_the_registry_is_the_managed_one(machine: Callable[..., list[Diagnosis]]) -> None:
+def test_compose_is_required_only_for_managed_registry(machine: Callable[..., list[Diagnosis]]) -> None:
     finding = {one.what: one for one in machine(compose=False)}["compose"]
     assert finding.state == "wrong"
     assert "docker-compose-plugin" in finding.mend
     assert "compose" not in states(machine(compose=False, registry="ghcr.io/acme"))
 
 
-def test_an_engine_that_does_not_answer(machine: Callable[..., list[Diagnosis]]) -> None:
+def test_engine_without_answer_is_wrong(machine: Callable[..., list[Diagnosis]]) -> None:
     findings = {finding.what: finding for finding in machine(engine="no engine: refused\n    Start it.")}
     assert findings["engine"] == Diagnosis(what="engine", state="wrong", told="no engine: refused", mend="Start it.")
 
 
-def test_a_disk_that_is_nearly_full(machine: Callable[..., list[Diagnosis]]) -> None:
+def test_disk_with_little_space_is_wrong(machine: Callable[..., list[Diagnosis]]) -> None:
     space = next(finding for finding in machine(free=4_000_000_000) if finding.what == "space")
     assert (space.state, space.told.split(" at ")[0]) == ("wrong", "4 GB free")
     assert "prune" in space.mend
@@ -112,7 +112,7 @@ def test_a_disk_that_is_nearly_full(machine: Callable[..., list[Diagnosis]]) -> 
 
 
 class FakeBuilders:
-    """A driver whose builders are these, and whose builds go into the registry in memory."""
+    """A driver with these builders, whose builds are pushed to the registry in memory."""
 
     def __init__(self, world: World, builder: BuilderInfo | Exception = BUILDER, *, fails: bool = False) -> None:
         self.world, self.builder, self.fails = world, builder, fails
@@ -149,7 +149,7 @@ def examine(world: World, driver: FakeBuilders, *platforms: Platform, base: str 
     return list(examine_builders(session, platforms, base=base))
 
 
-def test_every_builder_is_tried(world: World) -> None:
+def test_doctor_tests_every_builder(world: World) -> None:
     driver = FakeBuilders(world)
     registry, native, emulated = examine(world, driver, AMD64, ARM64)
     assert (registry.state, registry.told) == ("ok", f"the chain registry answers at {CHAIN}")
@@ -160,7 +160,7 @@ def test_every_builder_is_tried(world: World) -> None:
     assert all("RUN uname" in text for text in driver.texts)
 
 
-def test_without_a_base_nothing_is_run(world: World) -> None:
+def test_doctor_without_base_runs_no_program(world: World) -> None:
     driver = FakeBuilders(world)
     finding = examine(world, driver, AMD64, base="scratch")[1]
     assert "built an image" in finding.told
@@ -168,29 +168,29 @@ def test_without_a_base_nothing_is_run(world: World) -> None:
 
 
 @pytest.mark.parametrize("first", ["linux/mars", "linux/amd64/v3", "linux/arm64/v8"])
-def test_a_builder_may_name_platforms_that_nobody_here_knows(world: World, first: str) -> None:
+def test_builder_with_unknown_platforms_is_accepted(world: World, first: str) -> None:
     driver = FakeBuilders(world, replace(BUILDER, platforms=(first, "linux/arm64")))
     finding = examine(world, driver, ARM64)[1]
     assert finding.state == "ok"
     assert ("natively" in finding.told) is (first == "linux/arm64/v8")
 
 
-def test_a_builder_that_does_not_run_the_platform(world: World) -> None:
+def test_builder_without_requested_platform_is_wrong(world: World) -> None:
     driver = FakeBuilders(world, replace(BUILDER, platforms=("linux/amd64",)))
     finding = examine(world, driver, ARM64)[1]
     assert finding.state == "wrong"
-    assert "does not run linux/arm64; it runs linux/amd64" in finding.told
+    assert "cannot run linux/arm64; it runs linux/amd64" in finding.told
     assert "binfmt" in finding.mend
     assert driver.texts == []
 
 
 @pytest.mark.parametrize("platforms", [(), ("linux/mars",)])
-def test_a_builder_that_runs_nothing_that_is_known(world: World, platforms: tuple[str, ...]) -> None:
+def test_builder_without_known_platform_is_wrong(world: World, platforms: tuple[str, ...]) -> None:
     driver = FakeBuilders(world, replace(BUILDER, platforms=platforms))
     assert examine(world, driver, AMD64)[1].state == "wrong"
 
 
-def test_a_builder_that_does_not_answer_or_does_not_build(world: World) -> None:
+def test_builder_that_fails_is_wrong(world: World) -> None:
     silent = examine(world, FakeBuilders(world, NotReadyError("far does not answer", hint="docker buildx ls")), AMD64)[
         1
     ]
@@ -199,7 +199,7 @@ def test_a_builder_that_does_not_answer_or_does_not_build(world: World) -> None:
     assert (failing.state, failing.told, failing.mend) == ("wrong", "doctor: it failed", "mend it")
 
 
-def test_a_registry_that_does_not_answer(world: World) -> None:
+def test_registry_without_answer_is_wrong(world: World) -> None:
     world.host.down = True
     driver = FakeBuilders(world, NotReadyError("no"))
     assert [finding.state for finding in examine(world, driver, AMD64)] == ["wrong", "wrong"]

@@ -1,4 +1,4 @@
-"""`chainbuild init`: what a folder has becomes a file that reads, and that does what was done by hand before."""
+"""`chainbuild init`: the file written for a folder reads back and builds what was built by hand before."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_options(here: Path) -> None:
+def test_init_writes_options(here: Path) -> None:
     World(here).write(THREE_STEPS | {"extras/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM $BASE_IMAGE\n"})
     text = write(look(here))
     assert text.startswith("# yaml-language-server: $schema=.chainbuild/chainbuild.schema.json\n")
@@ -47,12 +47,12 @@ def test_options(here: Path) -> None:
     assert read_run(project, Typed()).request.graph.chains
 
 
-def test_layers_come_after_what_they_stand_on(here: Path) -> None:
+def test_init_sorts_layers_by_base_image(here: Path) -> None:
     World(here).write(LAYERS)
     guess = look(here)
     assert [layer.folder for layer in guess.layers] == ["open", "slc6-atlasos", "slc6-analysisbase", "zero"]
     text = write(guess)
-    assert "    # stands on the layer before it, instead of atlas/slc6-atlasos:latest\n" in text
+    assert "    # builds on the layer before it instead of atlas/slc6-atlasos:latest\n" in text
     (here / "chainbuild.yaml").write_text(text)
     project = read_project(here / "chainbuild.yaml", {})
     assert (
@@ -66,12 +66,12 @@ amd64/zero/zero [my-project/zero:latest-amd64] """
     )
 
 
-def test_layers_that_stand_on_each_other_end_somewhere(here: Path) -> None:
+def test_init_with_cyclic_layers_terminates(here: Path) -> None:
     World(here).write({"a/Dockerfile": "FROM x/b\n", "b/Dockerfile": "FROM x/a\n", "c/Dockerfile": "FROM c\n"})
     assert sorted(layer.folder for layer in look(here).layers) == ["a", "b", "c"]
 
 
-def test_the_last_run_is_taken_over(here: Path) -> None:
+def test_init_takes_values_of_last_run(here: Path) -> None:
     World(here).write(THREE_STEPS | {"extras/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM $BASE_IMAGE\n"})
     words = RunOptions(
         platform="amd64,aarch64",
@@ -106,7 +106,7 @@ def test_the_last_run_is_taken_over(here: Path) -> None:
     assert [(arg.name, arg.value) for arg in project.build_args] == [("CPU", "0x10"), ("BARE", "x")]
 
 
-def test_science(here: Path) -> None:
+def test_init_writes_science(here: Path) -> None:
     World(here).write(
         {"science/a/sciserver-image.json": "{}", "compat/b/sciserver-image.json": "{}", "science/a/Dockerfile": ""}
     )
@@ -116,9 +116,9 @@ def test_science(here: Path) -> None:
     assert (project.science.repo, project.layers) == ("my-project", ())
 
 
-def test_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_command_writes_or_replaces_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["init"]) == 2
-    assert "nothing to build was found" in capsys.readouterr().err
+    assert "nothing to build in" in capsys.readouterr().err
     World(here).write(LAYERS)
     assert run(["init", "--dry-run"]) == 0
     told = capsys.readouterr()
@@ -132,13 +132,13 @@ def test_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     (here / "chainbuild.yaml").write_text("mine")
     assert run(["init"]) == 2
-    assert "--force replaces it" in capsys.readouterr().err
+    assert "Replace it with --force" in capsys.readouterr().err
     assert (here / "chainbuild.yaml").read_text() == "mine"
     assert run(["init", "--force"]) == 0
     assert (here / "chainbuild.yaml").read_text() == first
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Cn"]), min_size=1))
-def test_every_text_is_written_as_one(text: str) -> None:
+def test_quoted_text_reads_back(text: str) -> None:
     content = read_nodes(f"options: [{_quoted(text)}]\n".encode(), "x", PROJECT)
     assert content.values["options"] == [text]

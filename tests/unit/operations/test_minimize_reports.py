@@ -1,4 +1,4 @@
-"""What the chain registry knows of a minimized image: its report, and which step brought what."""
+"""Reports of minimized images in the chain registry: the report itself, and which step added which bytes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FILES: list[dict[str, bytes | str]] = [
     {"usr/lib/liba.so": b"a" * 200, "usr/bin/a": b"b" * 300, "usr/bin/hard": "usr/bin/a"},
     {"opt/app": b"c" * 200, "opt/app.a": b"d" * 250},
 ]
-# Layers weigh more than configs, as real ones do.
+# Layers are larger than configs, as in real images.
 LAYERS = [
     gzip.compress(tar({**files, f"proc/{number}": Random(number).randbytes(5000)}), mtime=0)
     for number, files in enumerate(FILES)
@@ -93,7 +93,7 @@ def put_record(world: World, step: str, image: RemoteImage, *, added: int, paren
 
 
 def chain(world: World) -> RemoteImage:
-    """A base of one layer, two steps with a layer each, the second of which also has one that adds nothing."""
+    """A base of one layer, and two steps with a layer each; the second step also has an empty layer."""
     name = f"{CHAIN}/{REPOSITORY}"
     base = world.fake.add_image(f"{name}:base", "amd64", layers=LAYERS[:1])
     one = world.fake.add_image(f"{name}:one", "amd64", layers=LAYERS[:2], env=[("A", "1")])
@@ -107,7 +107,7 @@ def chain(world: World) -> RemoteImage:
     return world.fake.add_image(f"{name}:result", "amd64", layers=[b"r"], labels=[(TRAIL_LABEL, json.dumps(trail))])
 
 
-def test_own_stage_that_is_only_called_report_is_no_report(world: World) -> None:
+def test_own_stage_named_report_is_not_a_report(world: World) -> None:
     minimize = STAGES["utilities/Dockerfile-minimize"].replace(
         "FROM scratch AS m", "FROM scratch AS report\nFROM scratch AS m"
     )
@@ -117,7 +117,7 @@ def test_own_stage_that_is_only_called_report_is_no_report(world: World) -> None
     assert attached_report(world.registries, minimized.reference) is None
 
 
-def test_a_run_keeps_the_report_and_the_bill(world: World) -> None:
+def test_run_stores_report_and_bill(world: World) -> None:
     minimize = STAGES["utilities/Dockerfile-minimize"].replace(
         "FROM scratch AS m", "FROM scratch AS report\nFROM scratch AS m"
     )
@@ -137,9 +137,9 @@ def test_a_run_keeps_the_report_and_the_bill(world: World) -> None:
     assert names == [f"{REPOSITORY}@{result.record.image}"]
 
 
-def test_a_stage_of_one_s_own_without_a_report_has_none(world: World) -> None:
+def test_own_stage_without_report_has_none(world: World) -> None:
     world.run()
-    with pytest.raises(NotFoundInRegistryError, match="no report of how"):
+    with pytest.raises(NotFoundInRegistryError, match="no minimize report of"):
         minimized_of(world.records, look(world, "v1-stock-amd64"))
 
 
@@ -147,7 +147,7 @@ def look(world: World, tag: str) -> RemoteImage:
     return resolve(world.registries, PLACE.with_tag(tag), AMD64)
 
 
-def test_the_report_is_found_from_the_result_and_from_the_minimized_image(world: World) -> None:
+def test_report_is_found_from_result_and_minimized_image(world: World) -> None:
     result = chain(world)
     for image in (result, look(world, "minimized")):
         found = minimized_of(world.records, image)
@@ -155,21 +155,21 @@ def test_the_report_is_found_from_the_result_and_from_the_minimized_image(world:
         assert found.record.step == "amd64/stock/minimize"
 
 
-def test_a_step_of_the_chain_has_none(world: World) -> None:
+def test_step_of_chain_has_no_report(world: World) -> None:
     chain(world)
-    with pytest.raises(NotFoundInRegistryError, match="stands before the minimize stage"):
+    with pytest.raises(NotFoundInRegistryError, match="comes before the minimize stage"):
         minimized_of(world.records, look(world, "two"))
 
 
 @pytest.mark.parametrize("content", [b"no json", b"[]", b'{"schema": "another/1"}'])
-def test_a_report_that_is_none_is_told(world: World, content: bytes) -> None:
+def test_damaged_report_is_an_error(world: World, content: bytes) -> None:
     result = chain(world)
     attach_report(world.registries, look(world, "minimized").reference, content)
-    with pytest.raises(RegistryError, match="the report of its minimize stage is not"):
+    with pytest.raises(RegistryError, match="the minimize report is not"):
         minimized_of(world.records, result)
 
 
-def test_every_byte_is_of_the_step_that_brought_it(world: World) -> None:
+def test_bytes_are_assigned_to_their_step(world: World) -> None:
     rows = by_step(world.records, minimized_of(world.records, chain(world)))
     none = dict.fromkeys(("kept", "production", "trimmed", "left"), 0)
     assert rows == [
@@ -179,8 +179,8 @@ def test_every_byte_is_of_the_step_that_brought_it(world: World) -> None:
     ]
 
 
-def test_a_chain_on_another_option_s_result_ends_there(world: World) -> None:
-    """That result has layers of its own: the records below it are of another image."""
+def test_chain_on_other_option_ends_there(world: World) -> None:
+    """The other option's result has layers of its own: the records below it belong to another image."""
     result = chain(world)
     other = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:other", "amd64", layers=[b"other"])
     below = put_record(world, "amd64/below/production", other, added=5, parents={})
@@ -195,7 +195,7 @@ def test_a_chain_on_another_option_s_result_ends_there(world: World) -> None:
     }
 
 
-def test_without_the_steps_records_or_with_an_older_report_there_is_nothing_by_step(world: World) -> None:
+def test_by_step_is_empty_without_records_or_with_older_report(world: World) -> None:
     result = chain(world)
     found = minimized_of(world.records, result)
     older = {**REPORT, "packages": [{key: row[key] for key in row if key != "paths"} for row in REPORT["packages"]]}

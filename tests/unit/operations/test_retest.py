@@ -1,4 +1,4 @@
-"""`chainbuild test`: which tests run again in which images, what becomes of their verdicts, and what is said of mistakes."""
+"""`chainbuild test`: which tests run in which images, how verdicts are stored, and errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def newest(world: World, family: str = "stock-20-blas-amd64") -> Record:
 # Options --------------------------------------------------------------------------------------------------------------
 
 
-def test_every_test_of_an_option_runs_in_the_images_that_are_there(world: World) -> None:
+def test_option_tests_run_in_existing_images(world: World) -> None:
     built(world)
     assert again(world) == {}
     assert world.driver.tested == [BLAS, PRODUCTION]
@@ -85,7 +85,7 @@ def test_every_test_of_an_option_runs_in_the_images_that_are_there(world: World)
     }
 
 
-def test_it_is_told_as_a_run_is(world: World) -> None:
+def test_retest_emits_events_of_a_run(world: World) -> None:
     built(world)
     again(world)
     kinds = [type(event) for event in world.events]
@@ -96,7 +96,7 @@ def test_it_is_told_as_a_run_is(world: World) -> None:
     assert [(one.step, one.action) for one in started.steps] == [(BLAS, "test"), (PRODUCTION, "test")]
 
 
-def test_platforms_are_tested_each_in_its_own_image(world: World) -> None:
+def test_platforms_are_tested_in_their_own_image(world: World) -> None:
     graph = world.graph((AMD64, ARM64))
     built(world, graph)
     assert again(world, graph) == {}
@@ -105,7 +105,7 @@ def test_platforms_are_tested_each_in_its_own_image(world: World) -> None:
     )
 
 
-def test_a_failure_stops_no_other_test_and_the_record_says_so(world: World) -> None:
+def test_failed_test_is_recorded_and_others_continue(world: World) -> None:
     built(world)
     before = newest(world)
     world.driver.fails_tests[BLAS] = BuildFailedError("no", log_tail=("expected 4, got 5",))
@@ -120,7 +120,7 @@ def test_a_failure_stops_no_other_test_and_the_record_says_so(world: World) -> N
     assert world.records.read(PLACE, before.key) == after
 
 
-def test_what_failed_is_tested_by_the_next_run_and_what_passes_again_is_not(world: World) -> None:
+def test_next_run_repeats_only_failed_tests(world: World) -> None:
     built(world)
     world.driver.fails_tests[BLAS] = BuildFailedError("no")
     again(world)
@@ -138,13 +138,13 @@ def test_what_failed_is_tested_by_the_next_run_and_what_passes_again_is_not(worl
     assert world.driver.orders == []
 
 
-def test_a_verdict_that_stands_is_not_written_again(world: World) -> None:
+def test_unchanged_verdict_is_not_written(world: World) -> None:
     built(world)
     again(world)
     assert world.fake.counted("PUT") == 0
 
 
-def test_a_test_that_changed_is_the_one_that_runs(world: World) -> None:
+def test_changed_test_is_the_one_that_runs(world: World) -> None:
     built(world)
     world.write({"stock/blas-test": "#!/bin/sh\nanother\n"})
     again(world)
@@ -153,7 +153,7 @@ def test_a_test_that_changed_is_the_one_that_runs(world: World) -> None:
     assert world.driver.orders == [], "the new test's verdict is in the record"
 
 
-def test_the_record_of_an_older_image_gets_the_verdict_and_does_not_become_the_newest(world: World) -> None:
+def test_record_of_older_image_gets_verdict_but_is_not_newest(world: World) -> None:
     built(world)
     old = newest(world)
     tagged = world.host.tags[REPOSITORY, "v1-stock-20-blas-amd64"]
@@ -169,7 +169,7 @@ def test_the_record_of_an_older_image_gets_the_verdict_and_does_not_become_the_n
     assert read.verdicts["test"].startswith("failed")
 
 
-def test_images_that_are_not_there_are_told_together_and_nothing_runs(world: World) -> None:
+def test_missing_images_are_reported_together(world: World) -> None:
     with pytest.raises(NotFoundInRegistryError) as caught:
         again(world)
     assert "v1-stock-20-blas-amd64" in caught.value.message
@@ -177,7 +177,7 @@ def test_images_that_are_not_there_are_told_together_and_nothing_runs(world: Wor
     assert world.driver.orders == []
 
 
-def test_an_option_without_tests_has_nothing_to_run(world: World) -> None:
+def test_option_without_tests_is_an_error(world: World) -> None:
     world.write(dict.fromkeys(TESTS))
     with pytest.raises(WrongUseError, match="no step of stock has a test"):
         again(world)
@@ -190,7 +190,7 @@ def test_an_option_without_tests_has_nothing_to_run(world: World) -> None:
     ("tag", "step", "test"),
     [("v1-stock-amd64", PRODUCTION, "production-test"), ("v1-stock-20-blas-amd64", BLAS, "blas-test")],
 )
-def test_an_image_has_the_test_that_its_provenance_names(world: World, tag: str, step: str, test: str) -> None:
+def test_image_test_comes_from_its_provenance(world: World, tag: str, step: str, test: str) -> None:
     built(world)
     for name in (f"{CHAIN}/{REPOSITORY}:{tag}", f"{REPOSITORY}:{tag}"):
         retrial = one_image(world, name)
@@ -204,7 +204,7 @@ def test_an_image_has_the_test_that_its_provenance_names(world: World, tag: str,
     assert newest(world, family).verdicts["test"].startswith("failed")
 
 
-def test_a_step_without_a_test_in_the_tree_is_told(world: World) -> None:
+def test_step_without_test_in_tree_is_an_error(world: World) -> None:
     built(world)
     with pytest.raises(WrongUseError) as caught:
         one_image(world, f"{REPOSITORY}:v1-stock-10-base-amd64")
@@ -213,7 +213,7 @@ def test_a_step_without_a_test_in_the_tree_is_told(world: World) -> None:
     assert "--with FILE" in caught.value.problems[0].hint
 
 
-def test_an_image_that_nobody_knows_needs_a_test_of_one_s_own(world: World, tmp_path: Path) -> None:
+def test_image_without_provenance_needs_explicit_test(world: World, tmp_path: Path) -> None:
     world.fake.add_image(f"{CHAIN}/theirs:1", "amd64")
     with pytest.raises(NotFoundInRegistryError) as caught:
         one_image(world, "theirs:1")
@@ -226,7 +226,7 @@ def test_an_image_that_nobody_knows_needs_a_test_of_one_s_own(world: World, tmp_
     assert world.driver.tested == [retrial.step.id]
 
 
-def test_a_test_of_one_s_own_says_nothing_in_the_record(world: World, tmp_path: Path) -> None:
+def test_explicit_test_is_not_recorded(world: World, tmp_path: Path) -> None:
     built(world)
     test = tmp_path / "mine"
     test.write_text("#!/bin/sh\n")
@@ -256,14 +256,14 @@ def command(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def test_an_option_by_its_words(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_with_arguments_is_tested(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["test", "stock", *WORDS, "--plain"]) == 0
     assert command.driver.tested == [BLAS, PRODUCTION]
     assert "test passed: blas-test passed" in capsys.readouterr().err
     assert (command.root / ".chainbuild" / "logs" / "latest").is_symlink()
 
 
-def test_an_option_like_the_last_run(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_without_arguments_uses_last_run(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["test", "stock"]) == 2
     said = capsys.readouterr().err
     assert "nothing was run here yet" in said
@@ -286,7 +286,7 @@ def test_an_option_like_the_last_run(command: World, capsys: pytest.CaptureFixtu
     assert command.driver.tested == [BLAS, PRODUCTION]
 
 
-def test_a_failed_test_has_the_exit_code_of_a_failed_test(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_test_has_its_exit_code(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.driver.fails_tests[BLAS] = BuildFailedError("no", log_tail=("expected 4, got 5",))
     assert run(["test", "stock", *WORDS, "--json"]) == 5 == int(ExitCode.NOT_PROVEN)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -295,7 +295,7 @@ def test_a_failed_test_has_the_exit_code_of_a_failed_test(command: World, capsys
     assert lines[-1]["findings"] == ["expected 4, got 5"]
 
 
-def test_an_image_by_its_name(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_is_tested_by_name(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["test", f"{REPOSITORY}:v1-stock-amd64", "--platform", "amd64", "--plain"]) == 0
     assert command.driver.tested == [PRODUCTION]
 
@@ -303,15 +303,15 @@ def test_an_image_by_its_name(command: World, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["stock", "amd64", REPOSITORY], ["either nothing or all of PLATFORM REPO TAG"]),
-        (["stock", *WORDS, "--with", "x"], ["--with goes with an IMAGE"]),
+        (["stock", "amd64", REPOSITORY], ["none or all of PLATFORM REPO TAG"]),
+        (["stock", *WORDS, "--with", "x"], ["--with needs an IMAGE"]),
         (["stock", "amd46", REPOSITORY, "no tag"], ["amd46", "'no tag' is not a tag"]),
         (["stock,extras", *WORDS], ["there is no folder"]),
         (
             ["Not An Image", "more", "--platform", "amd46", "--with", "none", "--builder", "amd64="],
             [
                 "Not An Image",
-                "no folder of the tree",
+                "not a folder of the tree",
                 "amd46",
                 "none: cannot be read",
                 "names no builder",
@@ -320,7 +320,7 @@ def test_an_image_by_its_name(command: World, capsys: pytest.CaptureFixture[str]
         (["theirs:1", "--platform", "amd64,aarch64"], ["one platform at a time"]),
     ],
 )
-def test_everything_that_is_wrong_is_told_at_once(
+def test_wrong_arguments_are_reported_together(
     command: World, arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["test", *arguments]) == ExitCode.WRONG_USE

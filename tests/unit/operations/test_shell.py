@@ -1,4 +1,4 @@
-"""A shell in an image: the container's command line, where the image comes from, and what is said where it is nowhere."""
+"""A shell in an image: the command line of the container, the source of the image, and the error if it is missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def visit(folder: str = "/home/me/payload", **changed: Any) -> Visit:
     return Visit(**{"folder": Path(folder), "user": 1000, "group": 100, "terminal": False, "name": "me", **changed})
 
 
-def test_a_shell_as_oneself_where_one_is() -> None:
+def test_shell_runs_as_user_in_current_folder() -> None:
     argv = container_command("meehan/analysisbase:latest", visit(terminal=True))
     assert argv == (
         "docker",
@@ -60,14 +60,14 @@ def test_a_shell_as_oneself_where_one_is() -> None:
     )
 
 
-def test_a_command_is_words_and_no_text_for_a_shell() -> None:
+def test_command_is_passed_as_arguments() -> None:
     argv = container_command("a:1", visit(), ["sh", "-c", "echo '$(x)'; y"], platform=ARM64)
     assert argv[argv.index("--entrypoint") :] == ("--entrypoint", "sh", "a:1", "-c", "echo '$(x)'; y")
     assert "--tty" not in argv
     assert argv[argv.index("--platform") + 1] == "linux/arm64"
 
 
-def test_root_has_its_home_in_every_image() -> None:
+def test_root_uses_home_of_image() -> None:
     argv = container_command("a:1", visit(user=0, group=0, name="root"))
     assert "--tmpfs" not in argv
     assert not any(word.startswith("HOME=") for word in argv)
@@ -91,20 +91,20 @@ def test_root_has_its_home_in_every_image() -> None:
         ("/proc/1/cwd", "/work"),
     ],
 )
-def test_the_folder_is_at_its_own_path_where_that_hides_nothing(folder: str, place: str) -> None:
+def test_mount_point_is_own_path_unless_system_folder(folder: str, place: str) -> None:
     assert mount_point(Path(folder)) == place
 
 
-def test_a_path_may_hold_what_separates_fields() -> None:
+def test_mount_path_may_contain_comma_and_quote() -> None:
     argv = container_command("a:1", visit('/x/a,b "c":d'))
     assert argv[argv.index("--mount") + 1] == 'type=bind,"source=/x/a,b ""c"":d","target=/x/a,b ""c"":d"'
 
 
-# Where the image comes from -------------------------------------------------------------------------------------------
+# Source of the image --------------------------------------------------------------------------------------------------
 
 
 class Store(FakeStore):
-    """A local store that says what was put into it."""
+    """A local store that records what is loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def session(world: World, store: Store) -> Session:
     )
 
 
-def test_an_image_of_the_chain_registry_is_fetched_under_its_name(world: World) -> None:
+def test_fetch_loads_image_under_its_name(world: World) -> None:
     store = Store()
     assert (
         fetch(session(world, store), ImageReference.parse("meehan/analysisbase"), AMD64, ())
@@ -141,7 +141,7 @@ def test_an_image_of_the_chain_registry_is_fetched_under_its_name(world: World) 
     assert store.loaded == [(f"{CHAIN}/meehan/analysisbase", "linux/amd64", "meehan/analysisbase:latest")]
 
 
-def test_an_image_that_is_nowhere_is_told_with_those_that_are_like_it(world: World) -> None:
+def test_fetch_of_missing_image_suggests_similar_names(world: World) -> None:
     names = tuple(
         ImageReference.parse(text) for text in ("meehan/analysisbase:latest", "debian:12", "x/analysisbase:2")
     )
@@ -164,7 +164,7 @@ def test_an_image_that_is_nowhere_is_told_with_those_that_are_like_it(world: Wor
 
 @pytest.fixture
 def gone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    """What docker was started with."""
+    """Return the argument lists with which docker was started."""
     started: list[list[str]] = []
 
     def execvp(_program: str, argv: list[str]) -> None:
@@ -187,20 +187,20 @@ def gone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[
     return started
 
 
-def test_the_local_store_s_image_comes_first(gone: list[list[str]]) -> None:
+def test_local_image_is_preferred(gone: list[list[str]]) -> None:
     assert run(["shell", "mine:1", "--", "ls", "-l", "--all"]) == 0
     assert gone[0][-4:] == ["ls", "mine:1", "-l", "--all"]
     assert "--tty" not in gone[0]
 
 
-def test_else_the_chain_registry_s(gone: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_local_image_is_fetched(gone: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert run(["shell", "meehan/analysisbase", "--platform", "amd64"]) == 0
     assert "meehan/analysisbase:latest" in gone[0]
     assert run(["shell", "nowhere/at/all", "--platform", "amd64"]) == 4
 
 
-def test_a_layer_by_its_name(gone: list[list[str]], tmp_path: Path) -> None:
+def test_layer_name_selects_its_image(gone: list[list[str]], tmp_path: Path) -> None:
     (tmp_path / "os").mkdir()
     (tmp_path / "chainbuild.yaml").write_text("tag: v2\nlayers: [{folder: os, image: acme/os}]\n")
     assert run(["shell", "os", "--", "true"]) == 0
@@ -209,9 +209,9 @@ def test_a_layer_by_its_name(gone: list[list[str]], tmp_path: Path) -> None:
     assert run(["shell", "mine:1", "--", "true"]) == 0
 
 
-def test_without_docker(
+def test_shell_without_docker_is_an_error(
     gone: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert run(["shell", "mine:1"]) == 3
-    assert "there is no docker command on PATH" in capsys.readouterr().err
+    assert "no docker command on PATH" in capsys.readouterr().err

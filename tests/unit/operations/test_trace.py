@@ -55,7 +55,7 @@ def image(world: World, name: str, *command: str) -> Subject:
 # Which images ---------------------------------------------------------------------------------------------------------
 
 
-def test_option_is_its_chain_s_last_image_and_its_result(world: World) -> None:
+def test_option_subject_is_last_image_and_result(world: World) -> None:
     results = world.run().results
     (subject,) = subjects_of_options(session_of(world), world.graph(), ())
     assert subject.step == PRODUCTION
@@ -65,7 +65,7 @@ def test_option_is_its_chain_s_last_image_and_its_result(world: World) -> None:
     assert image(world, f"{REPOSITORY}:v1-stock-amd64") == subject
 
 
-def test_image_that_did_not_pass_its_proofs_is_compared(world: World) -> None:
+def test_newer_image_that_failed_checks_is_compared(world: World) -> None:
     world.driver.trace = missing()
     assert PRODUCTION in world.run().failures
     (subject,) = subjects_of_options(session_of(world), world.graph(), ("ls",))
@@ -73,7 +73,7 @@ def test_image_that_did_not_pass_its_proofs_is_compared(world: World) -> None:
     assert subject.chain.digest != subject.result.digest
 
 
-def test_option_without_a_test_needs_a_command(world: World) -> None:
+def test_option_without_test_needs_command(world: World) -> None:
     world.write({"stock/production-test": None})
     world.run()
     with pytest.raises(WrongUseError, match="stock: no production-test to trace"):
@@ -82,21 +82,21 @@ def test_option_without_a_test_needs_a_command(world: World) -> None:
     assert subject.option == world.root / "stock"
 
 
-def test_images_that_are_missing_are_an_error(world: World) -> None:
+def test_missing_images_are_an_error(world: World) -> None:
     with pytest.raises(NotFoundInRegistryError, match="v1-stock-amd64"):
         subjects_of_options(session_of(world), world.graph(), ())
 
 
-def test_image_of_a_step_is_no_result(world: World) -> None:
+def test_image_of_step_is_not_a_result(world: World) -> None:
     world.run()
-    with pytest.raises(WrongUseError, match="no result of a chain"):
+    with pytest.raises(WrongUseError, match="not the result of a chain"):
         image(world, f"{REPOSITORY}:v1-stock-30-venv-amd64")
 
 
-def test_image_without_a_test_in_the_tree_needs_a_command(world: World) -> None:
+def test_image_without_test_in_tree_needs_command(world: World) -> None:
     world.run()
     world.write({"stock/production-test": None})
-    with pytest.raises(WrongUseError, match="production-test to trace"):
+    with pytest.raises(WrongUseError, match=r"no such file to trace: .*production-test"):
         image(world, f"{REPOSITORY}:v1-stock-amd64")
     assert image(world, f"{REPOSITORY}:v1-stock-amd64", "ls").target.command == ("ls",)
 
@@ -119,7 +119,7 @@ def command(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def test_missing_paths_are_listed_by_package_with_the_line(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_paths_are_listed_by_package_with_line(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.driver.trace = missing() | {"tests": [row(produced="0")]}
     assert run(["minimize", "trace", "stock", *WORDS]) == ExitCode.NOT_PROVEN
     out = capsys.readouterr().out.splitlines()
@@ -134,7 +134,7 @@ def test_missing_paths_are_listed_by_package_with_the_line(command: World, capsy
     assert not (command.root / ARGS).exists()
 
 
-def test_write_adds_the_line_and_succeeds(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_write_adds_line_and_succeeds(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.write({ARGS: "# mine\nADDITIONAL_FILES=/x,/y\n"})
     command.driver.trace = missing()
     assert run(["minimize", "trace", "stock", *WORDS, "--write"]) == 0
@@ -142,23 +142,23 @@ def test_write_adds_the_line_and_succeeds(command: World, capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines()[-1] == f"added to {ARGS}: {LINE}"
 
 
-def test_line_that_is_there_already_is_not_written_again(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_line_is_not_written_again(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.write({ARGS: f"{LINE}\n"})
     command.driver.trace = missing()
     assert run(["minimize", "trace", "stock", *WORDS, "--write"]) == ExitCode.NOT_PROVEN
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"{ARGS} has this already; build the option again: {LINE}"
+    assert last == f"{ARGS} already has this line; build the option again: {LINE}"
     assert (command.root / ARGS).read_text() == f"{LINE}\n"
 
 
-def test_nothing_missing_is_well_and_writes_nothing(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trace_without_missing_paths_writes_nothing(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.driver.trace = {"tests": [row(produced="0")]}
     assert run(["minimize", "trace", f"{REPOSITORY}:v1-stock-amd64", "--platform", "amd64", "--write"]) == 0
-    assert f"{PRODUCTION}: 7 paths, none is missing" in capsys.readouterr().out
+    assert f"{PRODUCTION}: none of 7 paths is missing" in capsys.readouterr().out
     assert not (command.root / ARGS).exists()
 
 
-def test_words_after_two_dashes_are_the_command(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_after_two_dashes_are_the_command(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
 
     def look(order: BuildSpec) -> None:
@@ -177,7 +177,7 @@ def test_words_after_two_dashes_are_the_command(command: World, capsys: pytest.C
 
 
 @pytest.mark.parametrize("report", [{"tests": [row(status="1", produced="0")]}, {"tests": [row(produced="126")]}])
-def test_command_that_fails_in_an_image_is_no_success(
+def test_failing_command_is_not_a_success(
     command: World, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.driver.trace = report
@@ -185,7 +185,7 @@ def test_command_that_fails_in_an_image_is_no_success(
     assert "production-test fails (exit code 1" in capsys.readouterr().out
 
 
-def test_builder_that_cannot_trace_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_builder_without_tracing_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(order: BuildSpec) -> None:
         raise BuildFailedError('RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255')
 
@@ -194,23 +194,21 @@ def test_builder_that_cannot_trace_is_an_error(command: World, capsys: pytest.Ca
     assert "strace cannot start in containers" in capsys.readouterr().err
 
 
-def test_strace_that_does_not_work_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_strace_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.driver.trace = {"tests": [row(traced=False, said="ptrace: Operation not permitted\n")]}
     assert run(["minimize", "trace", "stock", *WORDS]) == ExitCode.NOT_READY
     err = capsys.readouterr().err
     assert f"error: {PRODUCTION}: production-test was not traced: ptrace: Operation not permitted" in err
 
 
-def test_file_that_cannot_be_extended_is_reported_by_its_line(
-    command: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unwritable_args_file_is_reported_by_line(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.driver.trace = missing()
     command.write({ARGS: "STRIP=1\nADDITIONAL_FILES\n"})
     assert run(["minimize", "trace", "stock", *WORDS, "--write"]) == ExitCode.WRONG_USE
     assert f"{ARGS}:2" in capsys.readouterr().err
 
 
-def test_wrong_words_are_reported_at_once(command: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_reported_at_once(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["minimize", "trace", "stock", "amd46", REPOSITORY, "no tag"]) == ExitCode.WRONG_USE
     err = capsys.readouterr().err
     assert "amd46" in err

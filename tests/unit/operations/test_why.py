@@ -1,4 +1,4 @@
-"""`why`: which steps are meant, what differs from the last record, and the words of the run before."""
+"""`why`: which steps a name selects, what differs from the last record, and the arguments of the last run."""
 
 from __future__ import annotations
 
@@ -59,24 +59,24 @@ def shown(explanation: Explanation) -> str:
         ("stock/production", ["amd64/stock/production", "aarch64/stock/production"]),
     ],
 )
-def test_a_step_is_named_by_its_id_or_the_end_of_it(world: World, name: str, found: list[str]) -> None:
+def test_step_is_found_by_id_or_its_end(world: World, name: str, found: list[str]) -> None:
     assert [step.id for step in steps_named(world.graph((AMD64, ARM64)), name)] == found
 
 
 @pytest.mark.parametrize("name", ["20-blass", "blas", ""])
-def test_a_step_that_is_not_there(world: World, name: str) -> None:
+def test_missing_step_is_an_error(world: World, name: str) -> None:
     with pytest.raises(WrongUseError) as caught:
         steps_named(world.graph(), name)
     assert BLAS in caught.value.problems[0].hint
 
 
-def test_a_step_that_was_never_built(world: World) -> None:
+def test_step_never_built_has_no_record(world: World) -> None:
     explanation = why(world, BLAS)
     assert (explanation.differences, explanation.diff) == ((), ())
-    assert shown(explanation) == f"{BLAS}: build, never built\n  it has no record in the chain registry\n"
+    assert shown(explanation) == f"{BLAS}: build, never built\n  no record in the chain registry\n"
 
 
-def test_a_step_that_is_reused(world: World) -> None:
+def test_reused_step_has_no_differences(world: World) -> None:
     world.run()
     explanation = why(world, BLAS)
     document = explanation.as_json()
@@ -85,7 +85,7 @@ def test_a_step_that_is_reused(world: World) -> None:
     assert "last built 1970-01-12 13:46 UTC" in shown(explanation)
 
 
-def test_everything_that_differs_is_told_in_full(world: World) -> None:
+def test_differences_are_listed_in_full(world: World) -> None:
     world.write({f"src/{number}.py": "1" for number in range(10)})
     world.run()
     world.write({f"src/{number}.py": "2" for number in range(10)})
@@ -96,27 +96,27 @@ def test_everything_that_differs_is_told_in_full(world: World) -> None:
     assert "\x1b" not in shown(explanation)
 
 
-def test_a_parent_that_is_yet_to_be_built_is_the_reason_and_nothing_of_its_own_differs(world: World) -> None:
+def test_unbuilt_parent_is_the_only_reason(world: World) -> None:
     world.run()
     world.write({"stock/10-Dockerfile-base": THREE_STEPS["stock/10-Dockerfile-base"] + "RUN more\n"})
     explanation = why(world, VENV)
     assert explanation.decision.reason == "parent 10-base: Dockerfile changed (line 4)"
     assert explanation.differences == ()
-    assert "nothing of its own differs" in shown(explanation)
+    assert "no difference in the step itself" in shown(explanation)
     world.write({"src/setup.py": "setup(2)\n"})
     assert why(world, VENV).differences == ("file src/setup.py changed",)
 
 
-def test_stage_tells_what_options_below_asked_for(world: World) -> None:
+def test_stage_shows_requests_of_lower_options(world: World) -> None:
     world.write({"stock/minimize-amd64-args": "ADDITIONAL_FILES=/srv\n", "top/10-Dockerfile-top": STEP})
     explanation = why(world, "amd64/top/minimize", ("stock", "top"))
-    assert "  asked for: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
+    assert "  requested: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
     assert explanation.as_json()["arguments"] == [
         {"name": "ADDITIONAL_FILES", "value": "/srv", "inherited": [{"value": "/srv", "from": "stock"}]}
     ]
 
 
-# The words of the last run --------------------------------------------------------------------------------------------
+# Arguments of the last run --------------------------------------------------------------------------------------------
 
 
 def words(root: Path) -> RunOptions:
@@ -137,7 +137,7 @@ def words(root: Path) -> RunOptions:
     )
 
 
-def test_the_words_of_the_last_run_come_back(tmp_path: Path) -> None:
+def test_last_run_is_restored(tmp_path: Path) -> None:
     save_last_run(tmp_path, words(tmp_path))
     assert load_last_run(tmp_path) == words(tmp_path)
     from chainbuild.values import replace
@@ -146,7 +146,7 @@ def test_the_words_of_the_last_run_come_back(tmp_path: Path) -> None:
     assert load_last_run(tmp_path).context is None
 
 
-def test_last_words_of_a_newer_version_are_read_as_far_as_known(tmp_path: Path) -> None:
+def test_last_run_of_newer_version_is_read_as_far_as_known(tmp_path: Path) -> None:
     save_last_run(tmp_path, words(tmp_path))
     path = journal._path(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": 1}))
@@ -154,7 +154,7 @@ def test_last_words_of_a_newer_version_are_read_as_far_as_known(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "7", "{}", '{"root": "."}', '{"root": 7}', "\x00", "[" * 10_000])
-def test_last_words_damaged_are_none(tmp_path: Path, content: str | None) -> None:
+def test_damaged_last_run_is_ignored(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         save_last_run(tmp_path, words(tmp_path))
         journal._path(tmp_path).write_text(content)
@@ -163,8 +163,8 @@ def test_last_words_damaged_are_none(tmp_path: Path, content: str | None) -> Non
     assert "nothing was run here yet" in caught.value.message
 
 
-def test_last_words_that_a_tree_brings_along_do_not_count(tmp_path: Path) -> None:
-    """A foreign tree could have a later command look into other folders and registries."""
+def test_last_run_from_tree_is_ignored(tmp_path: Path) -> None:
+    """An untrusted tree could otherwise make a later command use other folders and registries."""
     (tmp_path / ".chainbuild").mkdir()
     document = asdict(words(tmp_path)) | {"root": "/etc", "context": "/root"}
     (tmp_path / ".chainbuild/last-words.json").write_text(json.dumps(document))
@@ -172,8 +172,8 @@ def test_last_words_that_a_tree_brings_along_do_not_count(tmp_path: Path) -> Non
         load_last_run(tmp_path)
 
 
-def test_last_words_are_the_users_alone(tmp_path: Path) -> None:
-    """They hold the values of build args; earlier versions kept them in the tree, readable by everybody."""
+def test_last_run_is_private_to_user(tmp_path: Path) -> None:
+    """The file has the values of build args; earlier versions stored it in the tree, readable by everybody."""
     (tmp_path / ".chainbuild").mkdir()
     (tmp_path / ".chainbuild/last-words.json").write_text("{}")
     save_last_run(tmp_path, words(tmp_path))
@@ -182,7 +182,7 @@ def test_last_words_are_the_users_alone(tmp_path: Path) -> None:
     assert journal._path(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_tree_that_cannot_be_written_to_is_none_the_worse(tmp_path: Path) -> None:
+def test_unwritable_tree_is_accepted(tmp_path: Path) -> None:
     (tmp_path / ".chainbuild").write_text("a file")
     save_last_run(tmp_path, words(tmp_path))
     assert (tmp_path / ".chainbuild").read_text() == "a file"

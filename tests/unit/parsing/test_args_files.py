@@ -1,4 +1,4 @@
-"""Args files: what a line says, and everything that is wrong with one."""
+"""Args files: the meaning of a line, and every problem of one."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def pairs(text: str | bytes, **environ: str) -> list[tuple[str, str]]:
         ("_a9=1", [("_a9", "1")]),
     ],
 )
-def test_lines_are_taken_literally(text: str | bytes, expected: list[tuple[str, str]]) -> None:
+def test_values_are_taken_literally(text: str | bytes, expected: list[tuple[str, str]]) -> None:
     assert pairs(text) == expected
 
 
-def test_a_bare_key_takes_the_environment_s_value() -> None:
+def test_bare_key_takes_environment_value() -> None:
     args, problems = parse_args(b"A=1\nTOKEN\n", "stock/x-amd64-args", {"TOKEN": "t"})
     assert problems == ()
     assert args == (
@@ -62,22 +62,22 @@ def test_a_bare_key_takes_the_environment_s_value() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
-        ("A=1\nB\n", 2, "B has no value, and the environment does not set it", "export B"),
+        ("A=1\nB\n", 2, "B has no value and is not set in the environment", "export B"),
         ("A = 1", 1, "'A = 1' is not KEY=VALUE", "Write A=1 "),
         ("export A=1", 1, "is not KEY=VALUE", "Write A=1 "),
         ("ARG A=1", 1, "is not KEY=VALUE", "Write A=1 "),
         ("--build-arg A=1", 1, "is not KEY=VALUE", "Write A=1 "),
-        ("1A=1", 1, "'1A=1' is not KEY=VALUE", "A line is KEY=VALUE"),
-        ("=1", 1, "'=1' is not KEY=VALUE", "A line is KEY=VALUE"),
+        ("1A=1", 1, "'1A=1' is not KEY=VALUE", "Write KEY=VALUE"),
+        ("=1", 1, "'=1' is not KEY=VALUE", "Write KEY=VALUE"),
         ("A-B=1", 1, "is not KEY=VALUE", "letters, digits"),
-        ("A=1\nB=2\nA=3\n", 3, "A is said twice; before at f:1", "Keep one"),
-        ("A=1\0", 1, "a NUL byte", ""),
+        ("A=1\nB=2\nA=3\n", 3, "duplicate argument A, already set at f:1", "Keep one"),
+        ("A=1\0", 1, "NUL byte", ""),
         (b"A=1\nB=\xff\n", 2, "not UTF-8", "UTF-8"),
         (b"\xef\xbb\xbfA=1\n\xff\n", 2, "not UTF-8", "UTF-8"),
         (b"\xff\xfeA\x00", 1, "not UTF-8", "UTF-8"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str | bytes, line: int, message: str, hint: str) -> None:
+def test_wrong_line_is_a_problem_with_line_number(text: str | bytes, line: int, message: str, hint: str) -> None:
     raw = text.encode() if isinstance(text, str) else text
     _, problems = parse_args(raw, "f", {})
     (problem,) = problems
@@ -86,14 +86,14 @@ def test_what_is_wrong_is_told_with_its_line(text: str | bytes, line: int, messa
     assert hint in problem.hint
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_problems_are_reported_together() -> None:
     args, problems = parse_args(b"A=1\nB C\nD\nA=2\nE=5\n", "f", {})
     assert [problem.line for problem in problems] == [2, 3, 4]
     assert [arg.name for arg in args] == ["A", "E"]
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), unique_by=lambda pair: pair[0]), st.booleans(), st.booleans(), st.booleans())
-def test_what_is_written_is_read(said: list[tuple[str, str]], crlf: bool, bom: bool, last: bool) -> None:
+def test_written_args_read_back(said: list[tuple[str, str]], crlf: bool, bom: bool, last: bool) -> None:
     end = "\r\n" if crlf else "\n"
     text = end.join(f"{name}={value}" for name, value in said) + (end if last else "")
     assert pairs((b"\xef\xbb\xbf" if bom else b"") + text.encode()) == said
@@ -108,7 +108,7 @@ def test_any_bytes_give_args_or_problems(raw: bytes) -> None:
     assert all("\0" not in arg.value and "\n" not in arg.value for arg in args)
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_is_a_problem(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path):
         args, problems = read_args(path, "shown", {})
         assert args == ()
@@ -116,12 +116,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         assert problems[0].message.startswith("cannot be read: ")
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_readable_file_gives_args(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"A=1")
     assert read_args(tmp_path / "f", "f", {})[0] == (BuildArg(name="A", value="1", origin="f:1"),)
 
 
-def test_build_args_of_the_command_line() -> None:
+def test_build_arg_flag_is_parsed() -> None:
     assert parse_build_arg("A=b c", {}) == BuildArg(name="A", value="b c", origin="--build-arg")
     assert parse_build_arg("A", {"A": "x"}) == BuildArg(name="A", value="x", origin="--build-arg")
     for wrong in ("A", "", "A B=1", "=1"):

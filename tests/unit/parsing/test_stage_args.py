@@ -1,4 +1,4 @@
-"""What options ask of the stages, added up, and as a stage's Dockerfile gets it."""
+"""Requests of options to the stages: merging, and the arguments that a stage's Dockerfile gets."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ def given_to(asked: tuple[Ask, ...], option: str = "top", *, plain: bool = False
     return {arg.name: arg.value for arg in found}
 
 
-def test_lists_of_lower_options_add_up_in_their_order() -> None:
+def test_lists_of_lower_options_are_joined_in_order() -> None:
     asked = asks(("stock", {FILES: "/b /a"}), ("graphics", {}), ("extras", {FILES: "/c,/a"}))
     assert given_to(asked) == {FILES: "/b /a /c"}
 
 
-def test_switch_of_lower_option_holds_until_a_value_replaces_it() -> None:
+def test_switch_of_lower_option_applies_until_replaced() -> None:
     lower = asks(("stock", {"STRIP": "1"}))
     assert given_to(merge(lower, [], "graphics").asks) == {"STRIP": "1"}
     assert given_to(merge(lower, args({"STRIP": "0"}, "graphics"), "graphics").asks) == {"STRIP": "0"}
 
 
-def test_inherited_word_is_taken_back() -> None:
+def test_inherited_item_is_removed() -> None:
     lower = asks(("stock", {FILES: "/a ?/b /c"}))
     assert given_to(merge(lower, args({FILES: "!/b /d"}, "top"), "top").asks) == {FILES: "/a /c /d"}
     assert given_to(merge(lower, args({FILES: "!* /d"}, "top"), "top").asks) == {FILES: "/d"}
     assert given_to(merge(lower, args({FILES: "!*"}, "top"), "top").asks) == {FILES: ""}
 
 
-def test_word_that_takes_back_nothing_is_a_problem_with_its_line() -> None:
+def test_removal_without_match_is_a_problem() -> None:
     lower = asks(("stock", {FILES: "/a"}))
     merged = merge(lower, args({"STRIP": "1", FILES: "!/z"}, "top"), "top")
     (problem,) = merged.problems
     assert problem.where == "top/minimize-amd64-args:2"
-    assert problem.message == "ADDITIONAL_FILES: '!/z' takes back nothing"
-    assert problem.hint == "Inherited are: /a."
+    assert problem.message == "ADDITIONAL_FILES: '!/z' removes nothing"
+    assert problem.hint == "The inherited items are: /a."
     (alone,) = merge((), args({FILES: "!*"}, "top"), "top").problems
-    assert alone.hint == "No option below asks for any: leave it out."
+    assert alone.hint == "Remove it: no option below requests anything."
 
 
-def test_word_cannot_take_back_one_of_its_own_list() -> None:
+def test_removal_does_not_apply_to_own_list() -> None:
     (problem,) = merge((), args({FILES: "/a !/a"}, "top"), "top").problems
-    assert "takes back nothing" in problem.message
+    assert "removes nothing" in problem.message
 
 
 def test_optional_package_is_a_problem() -> None:
@@ -76,13 +76,13 @@ def test_optional_package_is_a_problem() -> None:
     assert "cannot be optional" in problem.message
 
 
-def test_required_word_counts_more_than_an_optional_one() -> None:
+def test_required_item_wins_over_optional() -> None:
     assert given_to(asks(("stock", {FILES: "/a"}), ("top", {FILES: "?/a"}))) == {FILES: "/a"}
     assert given_to(asks(("stock", {FILES: "?/a"}), ("top", {FILES: "/a"}))) == {FILES: "/a"}
     assert given_to(asks(("stock", {FILES: "?/a"}), ("top", {}))) == {FILES: "?/a"}
 
 
-def test_own_stages_get_words_without_prefixes_in_the_separators_of_the_tree() -> None:
+def test_own_stage_gets_plain_items_with_separators_of_tree() -> None:
     asked = asks(("stock", {FILES: "?/a,/b", PACKAGES: "tini"}))
     assert given_to(asked, plain=True) == {FILES: "/a,/b", PACKAGES: "tini"}
     spaced = asks(("stock", {FILES: "?/a /b"}))
@@ -91,8 +91,8 @@ def test_own_stages_get_words_without_prefixes_in_the_separators_of_the_tree() -
     assert given_to(mixed, plain=True) == {FILES: "/a,/b,/c,/d"}
 
 
-def test_inherited_locations_may_name_nothing_above() -> None:
-    """The files whose needs are followed are not kept themselves, so the result need not have them."""
+def test_inherited_locations_are_optional_above() -> None:
+    """The files whose dependencies are followed are not kept themselves, so the result may lack them."""
     asked = asks(("stock", {LIBRARIES: "/build/lib", FILES: "/srv"}), ("top", {LIBRARIES: "/other"}))
     assert given_to(asked, "top") == {LIBRARIES: "?/build/lib /other", FILES: "/srv"}
     assert given_to(asks(("stock", {LIBRARIES: "/build/lib"})), "stock") == {LIBRARIES: "/build/lib"}
@@ -114,18 +114,18 @@ def test_inherited_locations_may_name_nothing_above() -> None:
         ("file", "!file", ""),
     ],
 )
-def test_list_that_may_be_a_switch_is_merged(lower: str, upper: str | None, value: str) -> None:
+def test_switch_list_is_merged(lower: str, upper: str | None, value: str) -> None:
     below = asks(("stock", {"KEEP_DATA": lower}))
     merged = merge(below, args({} if upper is None else {"KEEP_DATA": upper}, "top"), "top")
     assert merged.problems == ()
     assert given_to(merged.asks) == {"KEEP_DATA": value}
 
 
-def test_undeclared_argument_does_not_reach_a_stage() -> None:
+def test_undeclared_argument_does_not_reach_stage() -> None:
     assert args_for(asks(("stock", {FILES: "/a"})), {"STRIP"}, "stock") == ()
 
 
-def test_has_commas_ignores_escaped_ones() -> None:
+def test_has_commas_ignores_escaped_commas() -> None:
     assert has_commas("/a,/b")
     assert not has_commas(r"/a\,v /b")
 
@@ -146,7 +146,7 @@ WORDS = st.lists(st.text(alphabet="ab/*\\,. ?", min_size=1, max_size=6), max_siz
 
 
 @given(WORDS, WORDS, st.sampled_from([" ", ",", ", ", " \t"]))
-def test_separators_of_a_list_decide_nothing(lower: list[str], upper: list[str], separator: str) -> None:
+def test_list_separators_do_not_change_result(lower: list[str], upper: list[str], separator: str) -> None:
     def escaped(words: list[str]) -> list[str]:
         return [word.replace("\\", "").replace(",", "\\,").replace(" ", "\\ ") for word in words]
 
@@ -158,7 +158,7 @@ def test_separators_of_a_list_decide_nothing(lower: list[str], upper: list[str],
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_merged_list_holds_every_word_that_is_not_taken_back(lower: str, upper: str) -> None:
+def test_merged_list_has_every_item_not_removed(lower: str, upper: str) -> None:
     below = merge((), args({FILES: lower}, "low"), "low").asks
     merged = merge(below, args({FILES: upper}, "top"), "top").asks
     texts = {word.text for word in words_in(given_to(merged)[FILES])}

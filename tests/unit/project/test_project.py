@@ -103,18 +103,18 @@ def test_what_it_says(here: Path) -> None:
 MEANT = [
     ("platforms: [amd64, x86_64]", ":7: platforms: 'x86_64' and 'amd64' are the same platform"),
     ("builders: {amd64: a, x86_64: b}", ":7: builders: x86_64 is said twice"),
-    ("registry: ghcr", ":7: registry: 'ghcr' is not a registry's host"),
+    ("registry: ghcr", ":7: registry: 'ghcr' is not a registry host"),
     ("context: sorc", ":7: context: there is no folder 'sorc' | Perhaps you meant 'src'."),
     ("deadline: 1m2h", ":7: deadline: '1m2h' is not a duration"),
     ("build-args: {UNSET: }", ":7: UNSET has no value, and the environment does not set it"),
-    ("build-contexts: {a: gone}", ":7: build-contexts: a: there is no folder "),
-    ("secrets: {t: {env: UNSET}}", ":7: secrets: t: the environment does not set UNSET"),
-    ("secrets: {t: {src: gone}}", ":7: secrets: t: there is no file "),
+    ("build-contexts: {a: gone}", ":7: build-contexts: a: no such folder: "),
+    ("secrets: {t: {env: UNSET}}", ":7: secrets: t: UNSET is not set in the environment"),
+    ("secrets: {t: {src: gone}}", ":7: secrets: t: no such file: "),
     ("secrets: {t: {src: src/setup.py, env: HOME}}", ":7: secrets: t has both src and env"),
     ("layers: [{folder: oss, image: a/b}]", ":7: folder: there is no folder 'oss' | Perhaps you meant 'os'."),
-    ("layers: [{folder: os, image: a/B}]", ":7: image: 'a/B' is not a repository's name"),
+    ("layers: [{folder: os, image: a/B}]", ":7: image: 'a/B' is not a repository name"),
     ("layers: [{folder: os, image: 'a/b@sha256:" + "1" * 64 + "'}]", ":7: image: a/b@sha256:"),
-    ("layers: [{folder: os, image: a/b, base: 'a b'}]", ":7: base: 'a b' is not a repository's name"),
+    ("layers: [{folder: os, image: a/b, base: 'a b'}]", ":7: base: 'a b' is not a repository name"),
     (
         "layers:\n  - {folder: os, image: a/b}\n  - {folder: os, image: a/c}",
         ":9: two layers are called 'os'; the other one is in line 8",
@@ -343,7 +343,7 @@ def test_trees_and_files_and_flags_are_wrong_together() -> None:
     text = OPTIONS.replace("slim:1", "'Slim'") + LAYERS.partition("\n")[2]
     told = wrong(text, {**THREE_STEPS, **FOLDERS, "stock/40-Dockerfile-bad": "FROM debian\n"})
     assert told == [
-        "chainbuild.yaml:5: production: 'Slim' is not a repository's name | Repositories are lower case: 'slim'."
+        "chainbuild.yaml:5: production: 'Slim' is not a repository name | Repository names are lower case: 'slim'."
     ]
     told = wrong(OPTIONS, {"stock/40-Dockerfile-bad": "FROM debian\n"}, deadline="soon", platform="amd65")
     for part in ("stock/40-Dockerfile-bad:1:", "PLATFORM: unknown platform 'amd65'", "--deadline: 'soon'"):
@@ -380,7 +380,7 @@ def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_not_taken_for_the_one_above(here: Path) -> None:
     project(LAYERS, FOLDERS)
-    with pytest.raises(WrongUseError, match="--root: there is no folder"):
+    with pytest.raises(WrongUseError, match="--root: no such folder"):
         load_project(here / "nodir")
 
 

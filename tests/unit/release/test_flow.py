@@ -132,7 +132,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> None:
     told = release("create", "--to", "ghcr.io/acme/{name}:{tag}")
-    assert "1 image; 1 thing to decide" in told
+    assert "1 image; 1 open decision" in told
     document = json.loads(release("show", "--json"))
     (image,) = document["images"]
     assert image["image"] == f"{REPOSITORY}:v1-stock"
@@ -143,7 +143,7 @@ def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> 
     assert tested.startswith("stock/production test: passed")
     assert traced == "stock/production trace: 7 paths"
     assert [one["message"] for one in document["open"]] == [f"{REPOSITORY}:v1-stock: nobody has decided"]
-    assert "there is a plan already" in release("create", code=2)
+    assert "the plan already exists" in release("create", code=2)
 
 
 def test_what_is_no_result_is_in_no_plan(release: Releasing) -> None:
@@ -193,7 +193,7 @@ def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None
     assert "nobody has decided" in release("apply", "--dry-run", code=2)
     release.decide()
     told = release("apply", "--dry-run")
-    assert "2 names to move; nothing was moved" in told
+    assert "2 tags to move; nothing was moved" in told
     assert not release.world.fake.host("ghcr.io").manifests
     assert not (release.world.root / ".chainbuild" / "releases").exists()
 
@@ -206,12 +206,12 @@ def test_what_was_reviewed_is_released_by_digest_with_what_is_attached_to_it(rel
     attach_bill(release.world.registries, image.reference, b"{}")
     release.create()
     release.decide()
-    assert "2 names moved" in release("apply")
+    assert "2 tags moved" in release("apply")
     there = resolve(release.world.registries, ImageReference.parse(f"{PUBLIC}:latest"), AMD64)
     assert str(there.digest) == release.reviewed() == str(image.digest)
     assert release.released("latest") == release.released("1")
     assert attached_bill(release.world.registries, there.reference) == b"{}"
-    assert "every name was there already" in release("apply")
+    assert "Nothing to move." in release("apply")
 
 
 def test_every_content_is_there_before_the_first_name_moves(release: Releasing) -> None:
@@ -342,7 +342,7 @@ def test_an_apply_that_was_stopped_between_two_names_goes_on_and_says_so(release
     go_on(release)
     # What the chain registry calls so meanwhile does not matter any more: half of it is out.
     release.build("two")
-    assert "1 name to move" in release("apply", "--dry-run")
+    assert "1 tag to move" in release("apply", "--dry-run")
     told = release("apply")
     assert re.search(r"going on where it stopped at .*: 1 of 2 names had moved", told)
     assert release.released("latest") == release.released("1")
@@ -357,7 +357,7 @@ def test_an_apply_that_was_stopped_before_its_names_goes_on(release: Releasing) 
     release("apply", code=130)
     assert release.released("latest") is None
     go_on(release)
-    assert "2 names moved" in release("apply")
+    assert "2 tags moved" in release("apply")
 
 
 def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
@@ -381,7 +381,7 @@ def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
     assert (release.released("latest") == first, release.released("stable") == first) == (False, True)
     release("rollback")
     assert (release.released("latest"), release.released("stable")) == (first, first)
-    assert "2 names moved" in release("apply"), "and then all of it, again"
+    assert "2 tags moved" in release("apply"), "and then all of it, again"
 
 
 def test_two_at_once_are_one_too_many(release: Releasing) -> None:
@@ -426,20 +426,20 @@ def second_release(release: Releasing) -> str:
 def test_rollback_returns_moving_names_and_leaves_new_ones(release: Releasing) -> None:
     first = second_release(release)
     second = release.released("2")
-    assert "1 name to move; nothing was moved" in release("rollback", "--dry-run")
+    assert "1 tag to move; nothing was moved" in release("rollback", "--dry-run")
     told = release("rollback")
-    assert f"{PUBLIC}:2: meant nothing before this plan, and stays" in told
+    assert f"left unchanged, because they did not exist before this plan: {PUBLIC}:2" in told
     assert (release.released("latest"), release.released("2")) == (first, second)
-    assert "every name was there already" in release("rollback")
+    assert "Nothing to move." in release("rollback")
 
 
 def test_a_plan_that_was_applied_still_knows_what_it_replaced(release: Releasing) -> None:
     first = second_release(release)
     text = release.path.read_text()
-    assert "nothing is new" in release("update")
+    assert "already up to date" in release("update")
     assert release.path.read_text() == text
     assert f"{PUBLIC}:latest: {first}" in text
-    assert "1 name moved" in release("rollback")
+    assert "1 tag moved" in release("rollback")
 
 
 def test_rollback_refuses_what_is_not_its_own_and_what_is_gone(release: Releasing) -> None:

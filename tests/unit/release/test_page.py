@@ -121,8 +121,8 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert run(["release", "show"]) == 0
     told = capsys.readouterr().out
     assert "release 2026.11" in told
-    assert "→ ghcr.io/acme/tools:latest, which is new" in told
-    assert "everything in it is decided" in told
+    assert "→ ghcr.io/acme/tools:latest, new" in told
+    assert "all decisions are made" in told
     assert run(["release", "show", "--html", "page.html"]) == 0
     assert "ghcr.io/acme/tools:latest" in Path("page.html").read_text()
     assert run(["release", "publish", "-o", "public"]) == 0

@@ -87,7 +87,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
         ("      - ghcr", "      - ghcr.io/acme/tools:latest\n      - ghcr", 8, "is there twice"),
         ("arm64", "x86_64", 11, "x86_64 and amd64 are the same platform"),
         ("arm64", "arm46", 11, "unknown platform 'arm46'"),
-        ("acme/tools:v1-tools:", "acme//tools:v1-tools:", 4, "is not a repository's name"),
+        ("acme/tools:v1-tools:", "acme//tools:v1-tools:", 4, "is not a repository name"),
         ("acme/tools:v1-tools:", f"acme/tools@{A}:", 4, "has no digest in its name"),
         ('release: "2026.11"', "release: 2026.11", 2, "expected the release's name, found a number"),
         ("plan/1", "plan/2", 1, "is not the schema"),

@@ -100,12 +100,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"tag": "t" * 129}, "TAG: ", ""),
     ({"base": "fat:"}, "BASE: 'fat:': '' is not a tag", ""),
     ({"base": "fat@sha256:12"}, "BASE: 'sha256:12' is not a digest", ""),
-    ({"production": "Slim"}, "PRODUCTION: 'Slim' is not a repository's name", "lower case: 'slim'"),
+    ({"production": "Slim"}, "PRODUCTION: 'Slim' is not a repository name", "lower case: 'slim'"),
     ({"option": "stok"}, "option 'stok': there is no folder", "Perhaps you meant 'stock'"),
     ({"option": "stock,stock/"}, "OPTION: 'stock' is named twice", ""),
     ({"option": "stock,./stock"}, "options 'stock' and './stock' have the same name", ""),
     ({"option": ""}, "OPTION: '' has an empty entry", ""),
-    ({"registry": "ghcr"}, "--registry: 'ghcr' is not a registry's host", ""),
+    ({"registry": "ghcr"}, "--registry: 'ghcr' is not a registry host", ""),
     ({"builders": ["a", "b"]}, "--builder: the builder for all is said twice", ""),
     ({"builders": ["amd64=a", "x86_64=b"]}, "--builder: x86_64 is said twice", ""),
     ({"builders": ["amd65=a"]}, "--builder: unknown platform 'amd65'", ""),
@@ -114,12 +114,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"build_args": ["NOT_SET_ANYWHERE"]}, "--build-arg: NOT_SET_ANYWHERE has no value", ""),
     ({"build_args": ["NOBODY=1"]}, "no Dockerfile declares the arg NOBODY", ""),
     ({"build_args": ["CPUU=1"]}, "no Dockerfile declares the arg CPUU", "Perhaps you meant CPU."),
-    ({"build_args": ["BASE_IMAGE=x"]}, "--build-arg BASE_IMAGE belongs to the chain", ""),
-    ({"build_contexts": ["sources"]}, "--build-context 'sources' is not NAME=PLACE", ""),
-    ({"build_contexts": ["a=/nowhere"]}, "--build-context a: there is no folder '/nowhere'", ""),
-    ({"secrets": ["src=/x"]}, "--secret without an id", ""),
-    ({"secrets": ["id=t,src=/nowhere"]}, "--secret t: there is no file '/nowhere'", ""),
-    ({"secrets": ["id=t,env=NOT_SET_ANYWHERE"]}, "--secret t: the environment does not set NOT_SET_ANYWHERE", ""),
+    ({"build_args": ["BASE_IMAGE=x"]}, "--build-arg BASE_IMAGE: this argument is set by the chain", ""),
+    ({"build_contexts": ["sources"]}, "--build-context 'sources' is not NAME=SOURCE", ""),
+    ({"build_contexts": ["a=/nowhere"]}, "--build-context a: no such folder: '/nowhere'", ""),
+    ({"secrets": ["src=/x"]}, "--secret: no id given", ""),
+    ({"secrets": ["id=t,src=/nowhere"]}, "--secret t: no such file: '/nowhere'", ""),
+    ({"secrets": ["id=t,env=NOT_SET_ANYWHERE"]}, "--secret t: NOT_SET_ANYWHERE is not set in the environment", ""),
     ({"first": 25}, "--from 25: no step has that number", "Steps here: 10, 20, 30."),
     ({"until": 5}, "--until 5: no step has that number", ""),
     ({"only": 5}, "--only 5: no step has that number", ""),
@@ -127,7 +127,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"first": 30, "until": 10}, "--from 30 comes after --until 10", ""),
     ({"refresh_after": "soon"}, "--refresh-after: 'soon' is not a duration", ""),
     ({"deadline": "4 hours"}, "--deadline: '4 hours' is not a duration", ""),
-    ({"context": Path("/nowhere")}, "--context: there is no folder '/nowhere'", ""),
+    ({"context": Path("/nowhere")}, "--context: no such folder: '/nowhere'", ""),
 ]
 
 
@@ -146,7 +146,7 @@ def test_a_missing_root(words: RunOptions) -> None:
 
 def test_a_file_is_no_context(words: RunOptions, tmp_path: Path) -> None:
     (found,) = problems(words, build_contexts=[f"a={tmp_path / 'src/setup.py'}"])
-    assert "there is no folder" in found.message
+    assert "no such folder" in found.message
 
 
 def test_step_numbers_belong_to_one_option(words: RunOptions, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Foreign text on a terminal: whatever a registry, a tree or another user calls something, it neither acts nor hides."""
+"""Foreign text on a terminal: names from registries, trees and other users neither act on it nor hide."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ SHOWN = r"start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\xff"
 
 
 def acts(text: str) -> bool:
-    """Whether something in it could act on a terminal, but for the line breaks of whole lines."""
+    """Return True if something in the text could act on a terminal, except line breaks between lines."""
     return any(not letter.isprintable() for letter in text.replace("\n", ""))
 
 
 # ---- the two functions ------------------------------------------------------------------------------------------------
 
 
-def test_escaped_text_is_one_line_with_nothing_left_out() -> None:
+def test_escaped_text_is_one_complete_line() -> None:
     assert wording.escaped(HOSTILE) == SHOWN
     assert wording.escaped("grüße 日本 🎉") == "grüße 日本 🎉"
     assert wording.escaped("a\tb\u00a0c\u200bd") == r"a\tb\xa0c\u200bd"
 
 
 @given(st.text())
-def test_escaped_text_of_any_text_is_printable(text: str) -> None:
+def test_escaped_text_is_always_printable(text: str) -> None:
     shown = wording.escaped(text)
     assert shown.isprintable()
     assert len(shown) >= len(text)
@@ -63,7 +63,7 @@ def test_escaped_text_of_any_text_is_printable(text: str) -> None:
 
 
 @given(st.text())
-def test_inert_text_of_any_text_acts_on_nothing(text: str) -> None:
+def test_inert_text_never_acts_on_terminal(text: str) -> None:
     shown = wording.inert(text)
     assert not any(letter < " " and letter != "\t" for letter in shown)
     assert not any("\x7f" <= letter <= "\x9f" for letter in shown)
@@ -72,8 +72,8 @@ def test_inert_text_of_any_text_acts_on_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1e300, 10**30])
-def test_numbers_of_a_hostile_record_are_shown_and_never_raise(value: float) -> None:
-    """Records come from a registry: their times and sizes may be no numbers."""
+def test_hostile_record_numbers_are_shown_without_error(value: float) -> None:
+    """Records come from a registry: their times and sizes may be invalid."""
     for show in (wording.duration, wording.size, wording.moment):
         assert show(value)
 
@@ -89,8 +89,8 @@ class Screen(io.StringIO):
 
 
 @pytest.mark.parametrize("colour", [True, False])
-def test_terminal_write_of_hostile_spans_escapes_them(colour: bool) -> None:
-    """The last guard: also a place that forgot to escape prints nothing that acts."""
+def test_terminal_write_escapes_hostile_spans(colour: bool) -> None:
+    """The last guard: text that was not escaped earlier does not act on the terminal either."""
     stream = io.StringIO()
     Terminal(stream=stream, colour=colour).write([(Span(HOSTILE, "bold"), Span(HOSTILE))])
     text = stream.getvalue().replace("\x1b[1m", "").replace("\x1b[0m", "")
@@ -100,13 +100,13 @@ def test_terminal_write_of_hostile_spans_escapes_them(colour: bool) -> None:
     assert "end" in text
 
 
-def test_terminal_write_of_a_text_of_lines_keeps_its_lines() -> None:
+def test_terminal_write_keeps_lines_of_text() -> None:
     stream = io.StringIO()
     Terminal(stream=stream).write(["one\ntwo\x1b[A", "three"])
     assert stream.getvalue() == "one\ntwo\\x1b[A\nthree\n"
 
 
-def test_terminal_write_document_is_exact_in_a_pipe_and_inert_on_a_screen() -> None:
+def test_terminal_write_document_is_exact_in_pipe_and_inert_on_screen() -> None:
     document = json.dumps({"a": "\x9b31m\u202e"}, ensure_ascii=False, indent=1) + "\n"
     pipe, screen = io.StringIO(), Screen()
     Terminal(stream=pipe).write_document(document)
@@ -116,7 +116,7 @@ def test_terminal_write_document_is_exact_in_a_pipe_and_inert_on_a_screen() -> N
     assert json.loads(screen.getvalue()) == json.loads(document)
 
 
-def test_table_with_hostile_cells_is_aligned_and_whole() -> None:
+def test_table_with_hostile_cells_is_aligned_and_complete() -> None:
     columns = (Column(heading="a"), Column(heading="b"))
     lines = [
         plain_text(line) for line in table(columns, [(Span(HOSTILE), Span("x")), (Span("y"), Span(HOSTILE))], None)
@@ -127,8 +127,8 @@ def test_table_with_hostile_cells_is_aligned_and_whole() -> None:
 # ---- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def test_change_of_a_file_with_a_line_break_in_its_name_shows_all_of_it() -> None:
-    """Only the last line of such a name was shown, so a file could call itself another one."""
+def test_change_of_file_name_with_line_break_is_shown_in_full() -> None:
+    """Only the last line of such a name used to be shown, so a file could pose as another one."""
     line = plain_text(change_line(Change(name="/etc/shadow\n/tmp/harmless", before=None, after="1 B")))
     assert line == r"  + /etc/shadow\n/tmp/harmless added (1 B)"
 
@@ -142,7 +142,7 @@ def test_change_of_a_file_with_a_line_break_in_its_name_shows_all_of_it() -> Non
         ValueError(HOSTILE),
     ],
 )
-def test_show_error_with_hostile_words_escapes_them(error: Exception, tmp_path: Path) -> None:
+def test_show_error_escapes_hostile_text(error: Exception, tmp_path: Path) -> None:
     err = io.StringIO()
     show_error(error, out=Terminal(stream=io.StringIO()), err=Terminal(stream=err), log_folder=tmp_path)
     assert not acts(err.getvalue())
@@ -150,7 +150,7 @@ def test_show_error_with_hostile_words_escapes_them(error: Exception, tmp_path: 
     assert r"\rmid" in err.getvalue()
 
 
-def test_say_of_a_warning_keeps_its_level(capsys: pytest.CaptureFixture[str]) -> None:
+def test_say_warning_keeps_level(capsys: pytest.CaptureFixture[str]) -> None:
     speaking.say(Message(level="warning", text=f"left out {HOSTILE.partition(chr(10))[0]}"))
     err = capsys.readouterr().err
     assert err.startswith("warning: left out start")
@@ -193,10 +193,10 @@ def hostile_names(world: World) -> None:
 @pytest.mark.parametrize(
     "words", [["registry", "ls"], ["registry", "ls", "--all"], ["registry", "ls", "a"], ["images"], ["registry", "gc"]]
 )
-def test_command_over_hostile_names_lists_the_others(
+def test_command_with_hostile_names_lists_the_others(
     world: World, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    """Tags and repositories come from whoever can write to the registry, or is it."""
+    """Tags and repositories come from anybody who can write to the registry, or who runs it."""
     hostile_names(world)
     assert run([*words, "--registry", f"{CHAIN}"] if "gc" not in words else [*words]) == 0
     streams = capsys.readouterr()
@@ -207,7 +207,7 @@ def test_command_over_hostile_names_lists_the_others(
 
 
 class Managed:
-    """A managed registry in whose way somebody with a hostile command line is."""
+    """The port of the managed registry is in use by a process with a hostile command line."""
 
     endpoint = "localhost:5000"
     data = Path("/data")
@@ -235,7 +235,7 @@ STATUS = RegistryStatus(
 )
 
 
-def test_registry_status_with_a_hostile_command_line_escapes_it(
+def test_registry_status_escapes_hostile_command_line(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     managed(monkeypatch, STATUS)
@@ -246,7 +246,7 @@ def test_registry_status_with_a_hostile_command_line_escapes_it(
     assert len(out.splitlines()) == 6
 
 
-def test_registry_status_as_json_is_exact(
+def test_registry_status_json_is_exact(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     managed(monkeypatch, STATUS)
@@ -255,8 +255,8 @@ def test_registry_status_as_json_is_exact(
 
 
 @pytest.mark.parametrize("started", ["1e300", "-1e300", "NaN", "Infinity", '"nan"', "[]", "null", "[" * 1000])
-def test_lease_with_a_time_that_is_none_is_listed(tmp_path: Path, started: str) -> None:
-    """A lease is another user's file: what it says of its start may be anything."""
+def test_lease_with_invalid_time_is_listed(tmp_path: Path, started: str) -> None:
+    """A lease is another user's file, so its start time may be invalid."""
     leases = Leases(5000, tmp_path)
     with leases.exclusive():
         lease = leases.take()
@@ -282,16 +282,16 @@ WRITERS: dict[str, Callable[[str], bool]] = {
     "typer.echo": lambda name: name.endswith(("typer.echo", "click.echo", "typer.secho")),
     "sys.stdout.write": lambda name: name in {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write"},
 }
-# What prints only words of our own: the version, and schemas that `python -m` writes for the documentation.
+# Modules that print only chainbuild's own text: the version, and schemas that `python -m` writes for the documentation.
 ALLOWED = {"cli/app.py", "layouts/image_types/manifest.py", "release/rules.py", "project/schema.py"}
 
 
-def test_no_module_writes_to_a_terminal_past_the_one_that_escapes() -> None:
+def test_modules_write_to_terminal_only_through_ui_terminal() -> None:
     root = Path(chainbuild.__file__).parent
     found = [
         f"{path.relative_to(root)}:{line}: {name}"
         for path in root.rglob("*.py")
-        # The package of the minimize stage runs inside builds, where nobody has a terminal.
+        # The minimize package runs inside builds, which have no terminal.
         if "minimize" not in path.relative_to(root).parts and str(path.relative_to(root)) not in ALLOWED
         for name, line in calls(ast.parse(path.read_text(encoding="utf-8")))
         if any(is_writer(name) for is_writer in WRITERS.values())

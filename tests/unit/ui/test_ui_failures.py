@@ -1,4 +1,4 @@
-"""How errors are told, to people and to programs."""
+"""Errors as text and as JSON."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def told(error: BaseException, *, as_json: bool = False, **more: object) -> tupl
     return out.getvalue(), err.getvalue(), code
 
 
-def test_all_problems_are_told_together():
+def test_problems_are_reported_together():
     assert told(WRONG) == (
         "",
         """\
@@ -62,7 +62,7 @@ stock/20-Dockerfile-b:3: FROM does not use BASE_IMAGE
     )
 
 
-def test_a_failed_build_shows_its_last_lines_and_where():
+def test_failed_build_shows_last_lines_and_place():
     rule = "─" * 56
     out, err, code = told(FAILED)
     assert (
@@ -82,7 +82,7 @@ error: RUN make failed with exit code 2
     assert (out, code) == ("", ExitCode.BUILD_FAILED)
 
 
-def test_lines_that_were_shown_are_not_repeated():
+def test_log_tail_already_shown_is_not_repeated():
     seen = ("earlier", *FAILED.log_tail)
     _, err, _ = told(FAILED, shown_tails=frozenset({seen}))
     assert "┌" not in err
@@ -91,7 +91,7 @@ def test_lines_that_were_shown_are_not_repeated():
     assert "┌" in err
 
 
-def test_other_errors_have_where_hint_and_findings():
+def test_error_shows_place_hint_and_findings():
     assert told(NotReadyError("no Docker Engine answers", where="unix:///x.sock", hint="start it:\n  dockerd &"))[
         1
     ] == ("error: no Docker Engine answers\n  at unix:///x.sock\n    start it:\n      dockerd &\n")
@@ -100,14 +100,14 @@ def test_other_errors_have_where_hint_and_findings():
     assert code == ExitCode.NOT_PROVEN
 
 
-def test_many_findings_are_cut_for_people_only():
+def test_findings_are_truncated_only_in_text():
     error = NotProvenError("many", findings=tuple(f"finding {number}" for number in range(50)))
-    assert told(error)[1].endswith("finding 39\n  … and 10 more (--json has them all)\n")
+    assert told(error)[1].endswith("finding 39\n  … and 10 more (--json shows all)\n")
     assert len(json.loads(told(error, as_json=True)[0])["findings"]) == 50
 
 
 @pytest.mark.parametrize("error", [WRONG, FAILED, ChainbuildError("x"), KeyboardInterrupt(), ValueError("\x1b[2J")])
-def test_programs_get_an_object_with_all_fields(error: BaseException, tmp_path: Path):
+def test_error_json_has_every_field(error: BaseException, tmp_path: Path):
     out, err, code = told(error, as_json=True, log_folder=tmp_path)
     assert err == ""
     assert out.count("\n") == 1
@@ -129,7 +129,7 @@ def test_programs_get_an_object_with_all_fields(error: BaseException, tmp_path: 
     assert body["exit_code"] == code
 
 
-def test_problems_as_json():
+def test_problems_json_lists_every_problem():
     body = json.loads(told(WRONG, as_json=True)[0])
     assert body["error"] == "WrongUseError"
     assert body["problems"][2] == {
@@ -140,13 +140,13 @@ def test_problems_as_json():
     }
 
 
-def test_ctrl_c_is_no_bug():
+def test_keyboard_interrupt_is_not_a_bug():
     _, err, code = told(KeyboardInterrupt())
-    assert err.startswith("error: interrupted; what was finished stays finished")
+    assert err.startswith("error: interrupted; finished steps are kept")
     assert code == ExitCode.INTERRUPTED
 
 
-def test_a_bug_is_called_one_and_its_traceback_is_in_a_file(tmp_path: Path):
+def test_bug_report_names_traceback_file(tmp_path: Path):
     try:
         raise ZeroDivisionError("mine")
     except ZeroDivisionError as error:
@@ -154,14 +154,14 @@ def test_a_bug_is_called_one_and_its_traceback_is_in_a_file(tmp_path: Path):
     (file,) = tmp_path.iterdir()
     assert code == ExitCode.BUG
     assert err.startswith("this is a bug in chainbuild: ZeroDivisionError: mine\n")
-    assert f"    traceback and versions are in {file}\n" in err
+    assert f"    The traceback and versions are in {file}.\n" in err
     assert "Traceback" not in err
     text = file.read_text()
     assert text.startswith("chainbuild ")
     assert 'raise ZeroDivisionError("mine")' in text
 
 
-def test_a_bug_without_a_log_folder_writes_elsewhere(tmp_path: Path, monkeypatch):
+def test_bug_without_log_folder_writes_to_temporary_folder(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     told(ValueError("x"), log_folder=tmp_path / "not-made")
     assert len(list(tmp_path.iterdir())) == 1

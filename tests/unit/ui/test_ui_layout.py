@@ -1,4 +1,4 @@
-"""The live part of the screen, as a person sees it."""
+"""The layout of the live view."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ aarch64/stock                                               0 of 3 done, failed
 """
 
 
-def test_two_platforms_in_80_columns():
+def test_live_view_of_two_platforms_fits_80_columns():
     assert text(two_platforms()) == GOLDEN
 
 
-def test_ascii_has_the_same_shape():
+def test_live_view_in_ascii_has_same_shape():
     shown = text(two_platforms(), unicode=False)
     assert shown.isascii()
     expected = GOLDEN
@@ -96,7 +96,7 @@ def test_ascii_has_the_same_shape():
     assert shown == expected
 
 
-def test_rich_draws_the_same_lines():
+def test_rich_screen_draws_same_lines():
     board = two_platforms()
     stream = io.StringIO()
     console = Console(file=stream, width=80, height=25, force_terminal=True, color_system=None, legacy_windows=False)
@@ -105,7 +105,7 @@ def test_rich_draws_the_same_lines():
     assert "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n" == GOLDEN
 
 
-def test_the_last_line_of_a_running_step_is_shown_without_its_escapes():
+def test_running_step_shows_last_line_without_escapes():
     board = two_platforms()
     board.apply(events.StepStarted(at=1061.0, step="aarch64/stock/minimize", activity="minimize"))
     board.apply(events.LogLine(step="aarch64/stock/minimize", vertex="v", text="\x1b[2J 5%\r 90% of libfoo.so"))
@@ -113,7 +113,7 @@ def test_the_last_line_of_a_running_step_is_shown_without_its_escapes():
     assert "\n      90% of libfoo.so\n" in text(board)
 
 
-def test_a_long_plan_collapses_what_is_over_and_what_is_far():
+def test_long_plan_collapses_finished_and_distant_steps():
     board = Board()
     steps = tuple(planned(f"amd64/stock/{number:02d}-part", expected=60) for number in range(60))
     board.apply(events.RunStarted(at=9000.0, steps=steps))
@@ -153,7 +153,7 @@ amd64/stock                                                       20 of 60 done
     height=st.integers(3, 60),
     unicode=st.booleans(),
 )
-def test_it_always_fits(platforms: int, steps: int, started: int, width: int, height: int, unicode: bool):
+def test_live_view_always_fits(platforms: int, steps: int, started: int, width: int, height: int, unicode: bool):
     board = Board()
     names = [
         f"p{p}/an-option-with-a-long-name/{s:02d}-日本語-descriptor" for p in range(platforms) for s in range(steps)
@@ -169,7 +169,7 @@ def test_it_always_fits(platforms: int, steps: int, started: int, width: int, he
         assert max(cells(plain_text(line)) for line in lines) < width
 
 
-def test_what_runs_stays_when_nearly_nothing_fits():
+def test_running_steps_stay_visible_in_few_rows():
     board = Board()
     steps = tuple(planned(f"p{p}/o/{s}-part") for p in range(5) for s in range(5))
     board.apply(events.RunStarted(at=0.0, steps=steps))
@@ -177,15 +177,15 @@ def test_what_runs_stays_when_nearly_nothing_fits():
     assert "2-part  building" in text(board, height=4, now=1.0)
 
 
-def test_a_narrowed_terminal_wraps_what_is_there():
+def test_narrowed_terminal_counts_wrapped_rows():
     drawing = Drawing(lambda _width, _height: live_lines(two_platforms(), Frame(width=80, height=24, now=1061.0)))
     Console(file=io.StringIO(), width=80, height=24).print(drawing)
     assert drawing.rows_added_by_wrapping(80) == 0
     assert drawing.rows_added_by_wrapping(120) == 0
-    assert drawing.rows_added_by_wrapping(60) == 7  # all rows but two are as long as the terminal was wide
+    assert drawing.rows_added_by_wrapping(60) == 7  # all rows but two are as long as the terminal was wide before
 
 
-def test_lines_go_above_the_live_part():
+def test_lines_are_printed_above_live_part():
     stream = io.StringIO()
     console = Console(file=stream, width=60, height=20, force_terminal=True, color_system=None, legacy_windows=False)
     screen = Screen(stream, lambda _width, _height: [], console=console)
@@ -203,7 +203,7 @@ class TerminalStream(io.StringIO):
         return True
 
 
-def test_a_live_run_from_several_threads(monkeypatch):
+def test_live_view_takes_events_from_several_threads(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
@@ -237,7 +237,7 @@ def test_a_live_run_from_several_threads(monkeypatch):
     assert out.getvalue() == "x:1\n  registry  r/x:1\n  digest    sha256:abababababab\n"
 
 
-def test_a_run_that_builds_nothing_needs_no_screen():
+def test_run_without_builds_opens_no_screen():
     out, err = io.StringIO(), TerminalStream()
     view = LiveView(Terminal(stream=out), Terminal(stream=err, is_terminal=True, fixed_width=80), clock=lambda: 1.0)
     with view:

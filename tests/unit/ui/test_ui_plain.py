@@ -1,4 +1,4 @@
-"""The plain view (pipes, CI), the JSON lines, and the summary that ends a run."""
+"""The plain view (pipes, CI), JSON lines, and the summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ def a_good_run() -> list[events.Event]:
 
 GOOD_ERR = """\
 the registry at localhost:5000 was started
-1 step to do, 1 to reuse, takes about 4m07s
+1 step to do, 1 to reuse, expected about 4m07s
 [amd64/stock/10-toolchain] reused, 98 MB (60 MB added), saved 3m10s sha256:abababababab
-[amd64/stock/20-openblas] building, takes about 4m07s
+[amd64/stock/20-openblas] building, expected 4m07s
 [amd64/stock/20-openblas] 0.4s RUN apt-get install
 [amd64/stock/20-openblas] 1.0s RUN make
 [amd64/stock/20-openblas] 3m19s pushing layers
@@ -135,7 +135,7 @@ c/atom:b-stock-amd64
 """
 
 
-def test_a_good_run_line_by_line():
+def test_plain_view_prints_successful_run():
     shown = Shown()
     with shown.view:
         assert shown.tell(*a_good_run()) == GOOD_ERR
@@ -143,7 +143,7 @@ def test_a_good_run_line_by_line():
     assert shown.err() == GOOD_ERR  # leaving adds nothing
 
 
-def test_log_lines_come_with_v_and_without_escapes():
+def test_plain_view_verbose_prints_build_output_without_escapes():
     with (shown := Shown(verbosity=1)).view:
         shown.tell(*a_good_run())
     assert "[amd64/stock/20-openblas] 2.0s │ cc -c x.c\n" in shown.err()
@@ -164,7 +164,7 @@ def failed_run() -> list[events.Event]:
     ]
 
 
-def test_a_failed_run_ends_with_the_last_lines_of_its_output():
+def test_failed_run_ends_with_last_lines_of_output():
     with (shown := Shown(width=50)).view:
         shown.tell(*failed_run())
     frame = "─" * 46
@@ -198,17 +198,15 @@ failed after 4.0s: 1 failed, 1 skipped
     assert shown.out() == ""
 
 
-def test_a_verdict_that_is_bad_tells_its_findings():
+def test_failed_verdict_prints_findings():
     shown = Shown()
     verdict = events.Verdict(
         at=5.0, step=STEP, proof="libraries", passed=False, summary="1 of 9", findings=("libx.so.1 is not there",)
     )
-    assert shown.tell(verdict) == (
-        "[amd64/stock/20-openblas] libraries NOT PASSED: 1 of 9\n    libx.so.1 is not there\n"
-    )
+    assert shown.tell(verdict) == ("[amd64/stock/20-openblas] libraries FAILED: 1 of 9\n    libx.so.1 is not there\n")
 
 
-def test_silent_steps_have_a_heartbeat():
+def test_silent_step_gets_heartbeat():
     shown = Shown(now=1000.0)
     with shown.view:
         shown.tell(
@@ -222,7 +220,7 @@ def test_silent_steps_have_a_heartbeat():
         shown.clock.now = 1060.0
         shown.view.beat()
         shown.view.beat()
-        told = "[amd64/stock/20-openblas] still building, 1m00s, doing RUN make -j2\n"
+        told = "[amd64/stock/20-openblas] still building, 1m00s, RUN make -j2\n"
         assert shown.err() == before + told
         shown.clock.now = 1724.0
         shown.view.beat()
@@ -234,7 +232,7 @@ def test_silent_steps_have_a_heartbeat():
         assert shown.err() == ended
 
 
-def test_an_interrupted_run_tells_what_was_done_and_puts_the_rest_in_a_line():
+def test_interrupted_run_prints_summary_with_collapsed_rest():
     names = [f"amd64/stock/{number}-part" for number in range(10, 20)]
     shown = Shown(now=1030.0)
     try:
@@ -251,7 +249,7 @@ def test_an_interrupted_run_tells_what_was_done_and_puts_the_rest_in_a_line():
         """
 step                     action       time  note
 amd64/stock
-  10-part                interrupted   30s  was at RUN make
+  10-part                interrupted   30s  stopped during RUN make
   11-part … 19-part (9)  not started
 
 stopped after 30s: 1 interrupted, 9 not started
@@ -259,7 +257,7 @@ stopped after 30s: 1 interrupted, 9 not started
     )
 
 
-def test_the_threads_of_a_run_do_not_mix_their_lines():
+def test_plain_view_keeps_lines_of_threads_apart():
     shown = Shown(verbosity=1)
 
     def work(platform: str) -> None:
@@ -276,7 +274,7 @@ def test_the_threads_of_a_run_do_not_mix_their_lines():
     assert all(line.split("│ ")[1].startswith(line[1:].split("/")[0]) for line in lines)
 
 
-def test_json_is_an_event_a_line_and_nothing_else():
+def test_json_view_prints_one_event_per_line():
     out = io.StringIO()
     with JsonView(Terminal(stream=out, unicode=False)) as view:
         for event in a_good_run():
@@ -287,7 +285,7 @@ def test_json_is_an_event_a_line_and_nothing_else():
     assert "\x1b" not in out.getvalue()
 
 
-def test_the_line_that_says_why():
+def test_failing_line_is_most_likely_cause():
     lines = ["Reading package lists...", "E: Unable to locate package libfoo", "", "exit status 1"]
     assert failing_line(lines) == 1
     assert failing_line(["a", "b", ""]) == 1
@@ -295,7 +293,7 @@ def test_the_line_that_says_why():
     assert failing_line([]) == -1
 
 
-def test_warnings_are_shown_bounded_when_they_come_and_in_the_summary() -> None:
+def test_warnings_are_bounded_in_log_and_summary() -> None:
     warnings = tuple(StepWarning(text=f"number {number}\nx", fix="KEEP=1") for number in range(9))
     with (shown := Shown()).view:
         told = shown.tell(
@@ -306,7 +304,7 @@ def test_warnings_are_shown_bounded_when_they_come_and_in_the_summary() -> None:
     lines = [line for line in told.splitlines() if "warning: " in line]
     assert len(lines) == SHOWN + 1
     assert lines[0].endswith("warning: number 0 x (KEEP=1)")
-    assert lines[-1].endswith("and 35 more: chainbuild inspect localhost:5000/c:t")
+    assert lines[-1].endswith("35 more: see chainbuild inspect localhost:5000/c:t")
     summary = shown.err()[len(told) :]
     assert "40 warnings" in summary
     assert summary.count("warning: ") == SHOWN + 1

@@ -1,4 +1,4 @@
-"""A plan as people read it."""
+"""The text of a plan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shown(rows: tuple[PlanRow, ...], *, width: int | None = None, verbosity: int
     return stream.getvalue()
 
 
-def test_in_a_terminal_reasons_are_wrapped():
+def test_plan_in_terminal_wraps_reasons():
     assert (
         shown(ROWS, width=80)
         == """\
@@ -48,12 +48,12 @@ aarch64/stock
   minimize      minimize           its parent is built
 
 reuse 1, build 2, minimize 1
-takes at least 40m00s, 44m07s of work, platforms side by side, 1 step never timed yet
+expected at least 40m00s, 44m07s of work, platforms in parallel, no timing yet for 1 step
 """
     )
 
 
-def test_stage_shows_what_it_inherits_and_verbosely_what_it_gets():
+def test_stage_row_shows_inherited_and_verbose_arguments():
     row = PlanRow(
         step="amd64/extras/minimize",
         action="minimize",
@@ -63,42 +63,42 @@ def test_stage_shows_what_it_inherits_and_verbosely_what_it_gets():
         arguments=("STRIP=1", "ADDITIONAL_FILES=/a /b"),
     )
     lines = [line.split() for line in shown((row,)).splitlines()]
-    assert ["asks", "STRIP=1", "(from", "stock)"] in lines
+    assert ["inherits", "STRIP=1", "(from", "stock)"] in lines
     assert "\x1b" not in shown((row,))
-    assert not any(line[:1] == ["gets"] for line in lines)
+    assert not any(line[:1] == ["args"] for line in lines)
     verbose = [line.split() for line in shown((row,), verbosity=1).splitlines()]
-    assert ["gets", "ADDITIONAL_FILES=/a", "/b"] in verbose
+    assert ["args", "ADDITIONAL_FILES=/a", "/b"] in verbose
 
 
-def test_in_a_pipe_a_step_is_a_line():
+def test_plan_in_pipe_prints_one_line_per_step():
     lines = shown(ROWS).splitlines()
     assert lines[3].endswith("so long that it has to be wrapped")
 
 
-def test_verbose_shows_the_exact_commands():
+def test_plan_verbose_shows_exact_commands():
     text = shown(ROWS, verbosity=1)
-    assert "      image  r/x:2\n" in text
-    assert """      runs   docker buildx build --build-arg 'A=it'"'"'s b' .\n""" in text
+    assert "      image    r/x:2\n" in text
+    assert """      command  docker buildx build --build-arg 'A=it'"'"'s b' .\n""" in text
 
 
-def test_nothing_to_build_is_said():
+def test_plan_without_builds_says_so():
     assert shown(ROWS[:1]).endswith("\nreuse 1\nnothing to build\n")
     assert shown(()) == "nothing to do: the plan has no steps\n"
 
 
-def test_a_plan_in_a_very_narrow_terminal_puts_reasons_below():
+def test_plan_in_narrow_terminal_puts_reasons_below():
     text = shown(ROWS, width=44)
     assert max(len(line) for line in text.splitlines()[:-1]) < 44
     assert "      not built yet\n" in text
 
 
 @given(st.lists(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])), min_size=1))
-def test_commands_can_be_pasted(argv: list[str]):
+def test_command_line_can_be_pasted_into_shell(argv: list[str]):
     line = command_line(argv)
     assert "\n" not in line
     if all(argument.isprintable() for argument in argv):
         assert shlex.split(line) == argv
 
 
-def test_control_characters_in_an_argument_cannot_steer_the_terminal():
+def test_command_line_escapes_control_characters():
     assert command_line(("a\nb", "it's\x1b[2J", "\\x\ty")) == r"$'a\nb' $'it\'s\033[2J' $'\\x\ty'"

@@ -1,4 +1,4 @@
-"""What a stream can show."""
+"""Streams and their abilities."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class FakeTerminal(io.StringIO):
         return True
 
 
-def test_a_person_at_a_terminal_gets_the_live_view():
+def test_interactive_terminal_gets_live_view():
     assert isinstance(ui.make_view("auto", out=io.StringIO(), err=FakeTerminal(), environ=UTF8), ui.LiveView)
 
 
 @pytest.mark.parametrize("more", [{"CI": "true"}, {"CI": "1"}, {"TERM": "dumb"}, {"TERM": ""}])
-def test_a_ci_and_a_dumb_terminal_get_plain_lines(more: dict[str, str]):
+def test_ci_and_dumb_terminal_get_plain_view(more: dict[str, str]):
     view = ui.make_view("auto", out=io.StringIO(), err=FakeTerminal(), environ=UTF8 | more)
     assert isinstance(view, ui.PlainView)
 
 
-def test_pipes_and_asked_for_modes():
+def test_view_follows_pipe_and_mode():
     assert isinstance(ui.make_view("auto", out=io.StringIO(), err=io.StringIO(), environ=UTF8), ui.PlainView)
     assert isinstance(ui.make_view("plain", out=io.StringIO(), err=FakeTerminal(), environ=UTF8), ui.PlainView)
     assert isinstance(ui.make_view("json", out=io.StringIO(), err=FakeTerminal(), environ=UTF8), ui.JsonView)
     assert can_be_live(look_at(FakeTerminal(), UTF8), UTF8 | {"CI": "false"})
 
 
-def test_colours_need_a_terminal_and_leave():
+def test_colors_need_terminal_without_no_color():
     assert look_at(FakeTerminal(), UTF8).colour
     assert not look_at(FakeTerminal(), UTF8 | {"NO_COLOR": "1"}).colour
     assert look_at(FakeTerminal(), UTF8 | {"NO_COLOR": ""}).colour
@@ -59,11 +59,11 @@ def test_colours_need_a_terminal_and_leave():
         ({}, "+ a -> b..."),
     ],
 )
-def test_a_locale_without_utf8_gets_ascii(environ: dict[str, str], marks: str):
+def test_locale_without_utf8_gets_ascii(environ: dict[str, str], marks: str):
     assert look_at(FakeTerminal(), environ).fit("✓ a → b…") == marks
 
 
-def test_a_stream_of_another_encoding_is_never_a_crash():
+def test_stream_with_other_encoding_does_not_fail():
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="latin-1")
     terminal = look_at(stream, UTF8)
@@ -71,7 +71,7 @@ def test_a_stream_of_another_encoding_is_never_a_crash():
     assert raw.getvalue() == b"gr?n ?? +\n"
 
 
-def test_a_reader_that_went_away_ends_the_output_and_not_the_run():
+def test_closed_pipe_drops_output_without_error():
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "w") as stream:
@@ -80,7 +80,7 @@ def test_a_reader_that_went_away_ends_the_output_and_not_the_run():
         terminal.write(["nor this"])
 
 
-def test_all_listeners_are_told_even_when_one_fails():
+def test_tell_calls_all_listeners_even_if_one_fails():
     heard: list[Event] = []
 
     def broken(_event: Event) -> None:
@@ -91,8 +91,8 @@ def test_all_listeners_are_told_even_when_one_fails():
     assert len(heard) == 1
 
 
-def test_rich_comes_late():
-    """`chainbuild.ui` is imported here for long; what it holds on to must not be rich."""
+def test_rich_is_imported_late():
+    """Importing `chainbuild.ui` must not import rich."""
     heavy = {
         name
         for module in [m for n, m in sys.modules.items() if n.startswith("chainbuild.ui") and not n.endswith(".screen")]

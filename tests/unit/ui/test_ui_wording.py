@@ -1,4 +1,4 @@
-"""How numbers and foreign text are worded."""
+"""Formatting of numbers and foreign text."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from chainbuild import text as wording
         (7 * 10**18, "7000 PB"),
     ],
 )
-def test_sizes_are_decimal_with_three_digits(count: int, text: str):
-    # The last unit goes on: there is none after it.
+def test_size_is_decimal_with_three_digits(count: int, text: str):
+    # There is no unit after the last one.
     assert wording.size(count) == text if count < 10**18 else wording.size(count).endswith("PB")
 
 
@@ -48,11 +48,11 @@ def test_sizes_are_decimal_with_three_digits(count: int, text: str):
         (360_000, "100h00m"),
     ],
 )
-def test_durations(seconds: float, text: str):
+def test_duration_has_two_units_at_most(seconds: float, text: str):
     assert wording.duration(seconds) == text
 
 
-def test_counts_shares_digests_and_activities():
+def test_counts_shares_digests_and_activities_are_formatted():
     assert wording.plural(1, "step") == "1 step"
     assert wording.plural(0, "step") == "0 steps"
     assert wording.plural(2, "library", "libraries") == "2 libraries"
@@ -87,24 +87,24 @@ def test_counts_shares_digests_and_activities():
         ("grüße 日本", "grüße 日本"),
     ],
 )
-def test_lines_of_a_build_are_made_fit_to_be_shown(raw: str, shown: str):
+def test_visible_removes_escapes_from_build_output(raw: str, shown: str):
     assert wording.visible(raw) == shown
 
 
 @given(st.text())
-def test_whatever_is_printed_cannot_steer_a_terminal(text: str):
+def test_visible_text_never_acts_on_terminal(text: str):
     shown = wording.visible(text)
     assert not any(letter < " " or "\x7f" <= letter <= "\x9f" for letter in shown)
     shown.encode("utf-8")
 
 
 @given(st.text(), st.integers(min_value=0, max_value=40))
-def test_clipped_texts_fit(text: str, width: int):
+def test_clip_result_fits_width(text: str, width: int):
     shown = wording.clip(wording.visible(text), width)
     assert wording.cells(shown) <= width
 
 
-def test_clip_says_that_it_clipped_and_counts_wide_letters():
+def test_clip_adds_ellipsis_and_counts_wide_letters():
     assert wording.clip("abcdef", 6) == "abcdef"
     assert wording.clip("abcdef", 4) == "abc…"
     assert wording.clip("日本語です", 6) == "日本…"
@@ -121,10 +121,10 @@ def test_clip_says_that_it_clipped_and_counts_wide_letters():
         ("", ""),
     ],
 )
-def test_a_word_that_is_nearly_known(word: str, said: str):
+def test_perhaps_you_meant_suggests_similar_word(word: str, said: str):
     assert wording.perhaps_you_meant(word, ["graphics", "stock"]) == said
     assert wording.perhaps_you_meant(word, []) == ""
 
 
-def test_the_nearest_word_is_shown_as_it_is_written_there():
+def test_perhaps_you_meant_uses_given_format():
     assert wording.perhaps_you_meant("nam", {"name"}, "%({})s".format) == "Perhaps you meant %(name)s. "

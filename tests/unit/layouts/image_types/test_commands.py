@@ -73,7 +73,7 @@ def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = said(capsys, "plan", "-v", *words)
     assert "leak:x  build   never built" in out
     assert "also latest" in out
-    assert "leak:x is public and made of a private image (leak:x of app:x)" in err
+    assert "leak:x is public but based on a private image (leak:x of app:x)" in err
     assert "3 builds, 0 reused" in out
     said(capsys, "plan", "app", "--fail-if-build", *words, code=6)
     document = json.loads(said(capsys, "create", "--dry-run", "--json", "app", *words)[0])
@@ -83,7 +83,7 @@ def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_update_that_finds_nothing(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "update", "app", "--registry", CHAIN, "--platform", "amd64")
-    assert err.splitlines() == ["app:x was never created: chainbuild types create 'app:x'", "nothing to update"]
+    assert err.splitlines() == ["app:x was never created: run chainbuild types create 'app:x'", "nothing to update"]
 
 
 def test_an_update_that_pulls(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +122,7 @@ def test_places_that_do_not_fit(lab: Shelf, capsys: pytest.CaptureFixture[str]) 
     _, err = said(capsys, "publish", "--public", "ghcr.io/a", "--private", "ghcr.io/a/b", code=2)
     assert "the private registry ghcr.io/a/b is a part of the public one, ghcr.io/a" in err
     _, err = said(capsys, "plan", "--public", "acme", code=2)
-    assert "--public: 'acme' is not a registry's host" in err
+    assert "--public: 'acme' is not a registry host" in err
 
 
 def test_a_new_one(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:

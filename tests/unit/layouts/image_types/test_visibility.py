@@ -118,7 +118,7 @@ def test_a_private_image_under_another_name_says_so_itself(lab: Shelf) -> None:
     lab.type("middle/x", "FROM elsewhere.example/innocent:1")
     lab.type("leak/x", "FROM middle:x", dependencies=["../../middle"])
     lab.create("leak")
-    assert "made of elsewhere.example/innocent:1, whose label says that it is private" in refused(lab, "leak")
+    assert "based on elsewhere.example/innocent:1, whose label says that it is private" in refused(lab, "leak")
     lab.publish("leak", allow_private_base=True)
 
 
@@ -137,7 +137,7 @@ def test_what_was_created_when_it_stood_on_a_private_one_is_not_published_after_
     lab.type("leak/x", "FROM run:x", dependencies=["../../run"])
     told = refused(lab, "leak")
     assert "leak:x is out of date for amd64" in told
-    assert "First: chainbuild types create 'leak:x'" in told
+    assert "Run chainbuild types create 'leak:x' first" in told
     lab.create("leak")
     lab.publish("leak")
     assert not leaks(lab)
@@ -169,8 +169,8 @@ def test_platforms_that_are_published_already_stay(lab: Shelf) -> None:
 def test_what_is_not_created_is_not_published(lab: Shelf) -> None:
     lab.create("run")
     told = refused(lab)
-    assert "dev:x is not created for amd64: never built" in told
-    assert "secret:x is not created for amd64" in told
+    assert "dev:x was not created for amd64: never built" in told
+    assert "secret:x was not created for amd64" in told
     assert lab.tags(PUBLIC) == set()
 
 

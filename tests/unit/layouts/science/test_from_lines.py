@@ -147,7 +147,7 @@ def test_an_old_version_may_be_allowed_by_its_image() -> None:
         ("FROM rel/basic:1.0", "rel/basic:1.0 is a compat image"),
         ("FROM quay.io/me/test/rel/whatever:1.0", "quay.io/me/test/rel/whatever:1.0 is a compat image"),
         ("FROM $NOTHING", "FROM names no image"),
-        ("FROM sci/NIST:1.0", "'sci/NIST' is not a repository's name"),
+        ("FROM sci/NIST:1.0", "'sci/NIST' is not a repository name"),
     ],
 )
 def test_what_is_wrong_has_its_line(text: str, said: str) -> None:

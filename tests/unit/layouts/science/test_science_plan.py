@@ -44,12 +44,12 @@ def test_the_plan_lists_final_images_first_and_the_rest_when_asked(tree: Grove) 
     assert short.splitlines()[-1] == "2 science builds and 2 compat builds, 0 reused"
     more = shown(tree, 1)
     assert more.index("rel/x:2.0") < more.index("sci/a:1.0") < more.index("sci/b:2.0")
-    assert "and :2.0-42-f90dbd6, which never moves" in more
+    assert "and :2.0-42-f90dbd6 (never moves)" in more
     assert "ENV LOW=1" not in more
     merged = shown(tree, 2)
     assert merged.index("FROM sci/a:1.0") < merged.index("ENV LOW=1") < merged.index("CMD x")
     assert "docker buildx" not in merged
-    assert "amd64/science/a runs  docker buildx" in shown(tree, 3)
+    assert "amd64/science/a command  docker buildx" in shown(tree, 3)
 
 
 def test_what_is_unchanged_is_counted_and_listed_when_asked(tree: Grove) -> None:
@@ -62,9 +62,9 @@ def test_what_is_unchanged_is_counted_and_listed_when_asked(tree: Grove) -> None
 
 def test_the_plan_says_why_there_is_no_name_that_never_moves(tree: Grove) -> None:
     tree.git.edits = True
-    assert "edits that are not committed" in shown(tree, 0)
+    assert "uncommitted changes" in shown(tree, 0)
     tree.git.none = True
-    assert "no git tree here" in shown(tree, 0)
+    assert "not a git tree" in shown(tree, 0)
 
 
 def test_push_needs_a_repository(tree: Grove) -> None:
