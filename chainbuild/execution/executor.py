@@ -376,7 +376,7 @@ class Executor:
         except WrongUseError:
             return "changed while it was built"
         if now.unknown_remotes:
-            return "could not all be asked for"
+            return "could not all be queried"
         return "changed while it was built" if now.key != components.key else ""
 
     def _run_build(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:

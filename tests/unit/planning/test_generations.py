@@ -85,4 +85,4 @@ def test_tree_that_has_nothing_for_the_other_platform_cannot_tell(world: World) 
     (text,) = publish_indexes(
         world.registries, graph.chains, outcome, generations=Generations(world.records, None, world.plan)
     )
-    assert "is not known" in text
+    assert "is unknown" in text

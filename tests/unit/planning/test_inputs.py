@@ -71,8 +71,8 @@ def test_a_copy_of_the_whole_context_would_take_it_in(world: World, source: str)
     with pytest.raises(WrongUseError) as caught:
         components(world)
     (problem,) = caught.value.problems
-    assert "it copies the whole context, and with it registry/ and .chainbuild/" in problem.message
-    assert problem.hint == "Add to .dockerignore the lines: registry, .chainbuild."
+    assert "copies the whole context including registry/ and .chainbuild/" in problem.message
+    assert problem.hint == "Add these lines to .dockerignore: registry, .chainbuild."
     world.write({".dockerignore": "registry\n.chainbuild\n"})
     assert not [name for name in components(world).files if name.startswith(("registry", ".chainbuild"))]
 
@@ -85,7 +85,7 @@ def test_so_would_one_by_a_pattern(world: World, source: str, names: str) -> Non
     world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all/\n", REGISTRY: "blob", LOG: "log"})
     with pytest.raises(WrongUseError) as caught:
         components(world)
-    assert f"it copies files below {names}" in caught.value.problems[0].message
+    assert f"copies files from {names}" in caught.value.problems[0].message
 
 
 def test_a_copy_of_something_else_does_not(world: World) -> None:

@@ -52,7 +52,7 @@ def test_missing_sources_of_all_steps_are_told_with_their_lines(world: World) ->
 def test_parent_folder_that_has_all_sources_is_named(world: World) -> None:
     (world.root.parent / "src").mkdir()
     (told,) = wrong(world, {"stock/10-Dockerfile-a": f"{FROM}COPY src /src\n"})
-    assert told[2] == "All that the Dockerfiles take is in ..: use --context .."
+    assert told[2] == "All files that the Dockerfiles copy are in ..: use --context .."
 
 
 def test_parent_folder_with_only_some_sources_is_not_named(world: World) -> None:
@@ -74,7 +74,7 @@ def test_ignored_source_is_told_as_such(world: World) -> None:
     (told,) = wrong(
         world, {"stock/10-Dockerfile-a": f"{FROM}COPY notes.txt /\n", "notes.txt": "", ".dockerignore": "*.txt\n"}
     )
-    assert told[1] == "COPY notes.txt: left out of the build context (.) by its ignore file"
+    assert told[1] == "COPY notes.txt: excluded from the build context (.) by its ignore file"
 
 
 def test_empty_submodule_is_told_with_the_command(world: World) -> None:

@@ -87,8 +87,8 @@ def test_a_chain_that_stands(built: World) -> None:
     assert plan.builds == ()
     assert plan.expected_seconds == 0
     assert plan.publishes == (
-        ("localhost:5000/team/atom:v1-stock-amd64", "the result of stock for amd64"),
-        ("localhost:5000/team/atom:v1-stock", "the index of stock over its platforms"),
+        ("localhost:5000/team/atom:v1-stock-amd64", "result of stock for amd64"),
+        ("localhost:5000/team/atom:v1-stock", "multi-platform index of stock"),
     )
 
 
@@ -163,7 +163,7 @@ def test_a_step_that_is_gone_from_the_middle(built: World) -> None:
     built.write({"stock/20-Dockerfile-blas": None, "stock/blas-amd64-args": None, "stock/blas-aarch64-args": None})
     assert told(built.plan()).splitlines()[:2] == [
         "reuse    amd64/stock/10-base: unchanged",
-        "build    amd64/stock/30-venv: parent 10-base has other content",
+        "build    amd64/stock/30-venv: parent 10-base has different content",
     ]
 
 
@@ -292,7 +292,7 @@ def test_address_that_releases_of_buildkit_expand_differently_is_built_and_never
     text = STEP + "ARG A=https://example.com/1\nARG A=https://example.com/2 B=$A\nADD $B /src\n"
     world.write({"stock/10-Dockerfile-base": text})
     world.run()
-    why = "could not ask $B: what it stands for is not certain"
+    why = "could not query $B: its value cannot be determined"
     assert f"build    {BASE}: {why}" in told(world.plan())
 
 
@@ -303,12 +303,12 @@ def test_content_of_the_network_that_cannot_be_asked_is_built_and_never_kept(wor
     world.remotes = asked(commits)
     world.run()
     del commits[address]
-    why = f"could not ask {address}: fatal: could not read from remote repository"
+    why = f"could not query {address}: fatal: could not read from remote repository"
     assert f"build    {BASE}: {why}" in told(world.plan())
     world.begin_again()
     world.run()
     assert BASE in world.driver.built
-    assert any("could not all be asked for" in event.text for event in world.events if isinstance(event, Message))
+    assert any("could not all be queried" in event.text for event in world.events if isinstance(event, Message))
     commits[address] = "1" * 40
     assert not world.plan().builds
 
@@ -379,7 +379,7 @@ def test_from_takes_what_comes_before_as_it_stands(built: World) -> None:
     assert (
         told(built.plan(first=30))
         == """\
-reuse    amd64/stock/10-base: taken as it stands (--from 30): the image of v1-stock-10-base-amd64, built \
+reuse    amd64/stock/10-base: reused without checking (--from 30): image of v1-stock-10-base-amd64, built \
 1970-01-12 13:46 UTC, <1>
 reuse    amd64/stock/20-blas: unchanged
 build    amd64/stock/30-venv: file src/setup.py changed
@@ -391,7 +391,7 @@ produce  amd64/stock/production: parent 30-venv: file src/setup.py changed"""
 def test_from_needs_what_comes_before(world: World) -> None:
     with pytest.raises(WrongUseError, match=r"--from 20: amd64/stock/10-base is not in the chain registry") as caught:
         world.plan(first=20)
-    assert "run without --from" in str(caught.value)
+    assert "Run without --from" in str(caught.value)
 
 
 def test_from_needs_the_image_too(built: World) -> None:
@@ -530,7 +530,7 @@ def test_a_fresh_decider_looks_again(graph: Graph) -> None:
     planner = Planner(FakeRecords(), inputs, lambda step: {}, pinned_steps={"x": "--from 1"})  # type: ignore[arg-type]
     fresh = planner.with_fresh_inputs()
     assert fresh._inputs is not inputs  # type: ignore[comparison-overlap]
-    assert fresh._taken == {"x": "--from 1"}
+    assert fresh._pinned_steps == {"x": "--from 1"}
 
 
 def test_an_image_that_is_no_base_is_called_an_image(graph: Graph) -> None:
@@ -565,8 +565,8 @@ def test_the_plan_as_json(built: World) -> None:
     assert document["schema"] == SCHEMA == "chainbuild.plan/1"
     assert document["builds"] == 4
     assert document["publishes"] == [
-        {"name": "localhost:5000/team/atom:v1-stock-amd64", "what": "the result of stock for amd64"},
-        {"name": "localhost:5000/team/atom:v1-stock", "what": "the index of stock over its platforms"},
+        {"name": "localhost:5000/team/atom:v1-stock-amd64", "what": "result of stock for amd64"},
+        {"name": "localhost:5000/team/atom:v1-stock", "what": "multi-platform index of stock"},
     ]
     base, blas, venv, *_ = document["steps"]
     assert base["action"] == "reuse"

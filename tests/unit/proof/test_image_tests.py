@@ -233,8 +233,8 @@ def test_a_test_is_no_part_of_the_key_and_a_changed_one_runs_without_a_build(wor
     world.begin_again()
     world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
     reasons = {decision.step.id: (decision.action, decision.reason) for decision in world.plan().decisions}
-    assert reasons[BLAS] == ("reuse", "unchanged; its test, which it has not passed yet, is run")
-    assert reasons[PRODUCTION] == ("reuse", "unchanged; it is traced by the tests of its chain as they are now")
+    assert reasons[BLAS] == ("reuse", "unchanged; its test has not passed yet and runs now")
+    assert reasons[PRODUCTION] == ("reuse", "unchanged; it is traced again by the current tests of its chain")
     outcome = world.run()
     assert world.driver.built == []
     assert world.driver.tested == [BLAS]
