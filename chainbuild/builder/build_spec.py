@@ -2,7 +2,7 @@
 
 What one build is: everything that the builder needs to know, resolved.
 
-From a step and the images that it stands on to the one call of the builder: nothing is left open in an order.
+From a step and the images that it is based on to the one call of the builder: nothing is left open in an order.
 
 Pins the images that a Dockerfile names itself: in a copy of it, word by word, or as named contexts.
 
@@ -34,7 +34,7 @@ from chainbuild.references import ImageReference, Platform
 STEP_COMPRESSION: Final = ("zstd", 1)
 """Steps are read back on the same network, by builders that all know zstd: compress them little."""
 RESULT_COMPRESSION: Final = ("gzip", 6)
-"""Results go to anybody, also to engines and converters that know gzip alone."""
+"""Results go to anyone, also to engines and converters that know gzip alone."""
 
 
 class Pin(Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     shown: str
     """The Dockerfile's path as people see it in messages."""
     origins: tuple[tuple[int, str], ...] = ()
-    """From which line on which file stands in it, where it is a generated one."""
+    """From which line on which file stands in it if it is a generated one."""
     source: bytes | None = None
     """The Dockerfile itself, if the builder gets a copy of it: with `pins` in it, or because it is a link."""
     ignore: bytes | None = None
@@ -79,7 +79,7 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     compression: tuple[str, int] = STEP_COMPRESSION
 
     def where(self, line: int) -> str:
-        """A line of the Dockerfile (0: the whole) as people find it."""
+        """Return a line of the Dockerfile (0: the whole) as people find it."""
         for first, path in reversed(self.origins):
             if 0 < first <= line:
                 return f"{path}:{line - first + 1}"
@@ -109,7 +109,7 @@ def order_for(
     extra: Mapping[str, str] | None = None,
     build_platform: Platform | None = None,
 ) -> BuildSpec:
-    """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
+    """Return the order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
 
     `sent` is as in `BuildSpec`. `extra` are args that follow from the inputs, and so need no place in the step's key.
     `build_platform` is this machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs
@@ -158,7 +158,7 @@ def _dockerfile(step: Step, shown: str) -> bytes:
 
 
 def stage_args(step: Step, environ: Mapping[str, str], user: str = "") -> dict[str, str]:
-    """What the minimize stage gets of the chain's image: its USER, and the variables that decide where programs look."""
+    """Return what the minimize stage gets of the chain's image: its USER, and the variables that decide where programs look."""
     if step.kind is not StepKind.MINIMIZE:
         return {}
     given = {arg: environ.get(name, "") for name, arg in STAGE_VARIABLES.items()} | {IMAGE_USER: user}
@@ -166,7 +166,7 @@ def stage_args(step: Step, environ: Mapping[str, str], user: str = "") -> dict[s
 
 
 def shown_path(path: Path) -> str:
-    """The path as people see it in messages and records: relative to the current folder, or to what is shipped."""
+    """Return the path as people see it in messages and records: relative to the current folder, or to what is shipped."""
     relative = os.path.relpath(path)
     if not relative.startswith(".."):
         return relative
@@ -176,7 +176,7 @@ def shown_path(path: Path) -> str:
 
 
 def staging_reference(step: Step) -> ImageReference:
-    """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
+    """Return where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
     return step.repository.with_tag(staging_tag(step.family))
 
 
@@ -226,7 +226,7 @@ def pin_step(
 
 
 def _input_of(step: Step, named: NamedUse) -> ImageInput | None:
-    """The image input that a use means; one that another image was put in the place of counts for every platform."""
+    """Return the image input that a use means; one that another image was put in the place of counts for every platform."""
     candidates = [image for image in step.images if image.as_context and not image.asked]
     exact = (image for image in candidates if image.name == named.input_name)
     alike = (image for image in candidates if image.written == named.use.reference)
@@ -234,7 +234,7 @@ def _input_of(step: Step, named: NamedUse) -> ImageInput | None:
 
 
 def leaves_its_folder(dockerfile: Path) -> bool:
-    """Whether a Dockerfile is a symbolic link that leads out of its folder. Builders get that folder alone."""
+    """Return whether a Dockerfile is a symbolic link that leads out of its folder. Builders get that folder alone."""
     try:
         folder, target = dockerfile.parent.resolve(), dockerfile.resolve()
     except (OSError, RuntimeError):

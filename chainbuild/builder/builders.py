@@ -27,14 +27,14 @@ class BuilderInfo(Struct, frozen=True, kw_only=True):
 
     @property
     def rewrites_times(self) -> bool:
-        """Whether it can make layers whose files have no times of their own, so that the same content is the same layer."""
+        """Return whether it can make layers whose files have no times of their own, so that the same content is the same layer."""
         return self.driver in REPRODUCIBLE_DRIVERS and self.buildkit >= REWRITES_SINCE
 
 
 def inspect_builder(name: str | None) -> BuilderInfo:
-    """The builder of that name; None: the one that Docker has in use.
+    """Return the builder of that name; None: the one that Docker has in use.
 
-    Errors: `NotReadyError` where it does not exist or does not answer.
+    Errors: `NotReadyError` if it does not exist or does not answer.
     """
     argv = ["docker", "buildx", "inspect", "--bootstrap", *([name] if name else [])]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)  # the user's docker

@@ -68,11 +68,11 @@ class BuildxDriver:
         return DockerClient()
 
     def builder_for(self, platform: Platform) -> str | None:
-        """The name of the builder for a platform; None for the one that Docker has in use."""
+        """Return the name of the builder for a platform; None for the one that Docker has in use."""
         return self._builders.get(platform.oci) or self._builders.get("") or None
 
     def arguments(self, order: BuildSpec, file: Path | None = None) -> dict[str, Any]:
-        """The build as python_on_whales takes it. `file` is what the builder gets instead of the Dockerfile itself."""
+        """Return the build as python_on_whales takes it. `file` is what the builder gets instead of the Dockerfile itself."""
         compression, level = order.compression
         if order.export is not None:
             output = {"type": "local", "dest": str(order.export)}
@@ -112,7 +112,7 @@ class BuildxDriver:
         }
 
     def command(self, order: BuildSpec) -> tuple[str, ...]:
-        """The exact invocation, for `plan -v` and for people who want to repeat it.
+        """Return the exact invocation, for `plan -v` and for people who want to repeat it.
 
         A copy of the Dockerfile does not exist yet: in its place stands what is in it.
         """
@@ -139,7 +139,7 @@ class BuildxDriver:
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
         """Build it and push it (or export it), telling what happens.
 
-        Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` where the machine is at
+        Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` if the machine is at
         fault (no emulation, no space).
         """
         from python_on_whales.exceptions import DockerException
@@ -184,9 +184,9 @@ class BuildxDriver:
         stop_children()
 
     def inspect(self, platform: Platform) -> BuilderInfo:
-        """The builder that would build for a platform.
+        """Return the builder that would build for a platform.
 
-        Errors: `NotReadyError` where it does not exist or does not answer.
+        Errors: `NotReadyError` if it does not exist or does not answer.
         """
         name = self.builder_for(platform)
         if name not in self._known:
@@ -195,12 +195,12 @@ class BuildxDriver:
 
 
 def _sent(order: BuildSpec) -> str:
-    """The order's `sent`, with what is written into the copy of its Dockerfile."""
+    """Return the order's `sent`, with what is written into the copy of its Dockerfile."""
     return " ".join((order.sent, *(pin.reference for pin in order.pins))) if order.sent else ""
 
 
 def _written_copy(order: BuildSpec, scratch: Path) -> Path:
-    """The copy of the Dockerfile that the builder gets, with its pins in it."""
+    """Return the copy of the Dockerfile that the builder gets, with its pins in it."""
     from chainbuild.builder.build_spec import copy_for_builder
     from chainbuild.dockerfile.rewrite import pin_images
 

@@ -35,18 +35,18 @@ _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
 def is_transient(failure: Failure) -> bool:
-    """Whether the failure says nothing of the step: a second try may end well."""
+    """Return whether the failure says nothing of the step: a second try may end well."""
     said = f"{failure.error}\n{failure.text}"
     return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(said) or is_of_cache(failure))
 
 
 def is_of_cache(failure: Failure) -> bool:
-    """Whether the builder's cache is damaged where this step needs it: only a build without it can end well."""
+    """Return whether the builder's cache is damaged where this step needs it: only a build without it can end well."""
     return bool(_LOST_SNAPSHOT.search(f"{failure.error}\n{failure.text}"))
 
 
 def build_error(order: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
-    """What a failed build is told as: whose fault it is, where, and the way out."""
+    """Return what a failed build is told as: whose fault it is, where, and the way out."""
     said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
     where = order.where(failure.line or 0)
     instruction = failure.vertex.partition("] ")[2] or failure.vertex
@@ -89,7 +89,7 @@ def build_error(order: BuildSpec, failure: Failure, return_code: int) -> Chainbu
 
 
 def emulation_hint(platform: Platform) -> str:
-    """The command that lets this machine run another platform's programs."""
+    """Return the command that lets this machine run another platform's programs."""
     return (
         f"Register QEMU for it: docker run --privileged --rm tonistiigi/binfmt --install {platform.architecture}"
         " (or the packages qemu-user-static and binfmt-support), or name a native builder:"
@@ -98,7 +98,7 @@ def emulation_hint(platform: Platform) -> str:
 
 
 def _last_cause(error: str) -> str:
-    """The end of BuildKit's chain of causes, which is what people can act on."""
+    """Return the end of BuildKit's chain of causes, which is what people can act on."""
     text = error.removeprefix("failed to solve: ").strip()
     if "did not complete successfully: " in text:
         return text.rpartition("did not complete successfully: ")[2]

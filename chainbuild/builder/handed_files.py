@@ -8,7 +8,7 @@ file is read from the registry; no container is made, and nothing is written int
 A tar that a stage made, as builders take it.
 
 GNU tar, when it is told of a file twice, writes a hard link of the file to itself. `tar -x` passes over such a link; the
-ADD of builders deletes the file for it, and fails. So these members are left out, where there are any.
+ADD of builders deletes the file for it, and fails. So these members are left out if there are any.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def with_handed(
     registries: Registries,
     emit: Emit,
 ) -> Iterator[BuildSpec]:
-    """Have the order of a step with what is handed to it, as long as the `with` lasts.
+    """Have the order of a step with what is handed to it, for the duration of the `with` block.
 
     `files` are those of its context that it can read. Errors: `BuildFailedError` if an image does not have what is to be
     handed on; `NotReadyError` if there is no space for a copy; those of the registry.
@@ -148,7 +148,7 @@ def without_links_to_self(path: Path) -> int:
 
 
 def _links_to_self(path: Path) -> list[Range]:
-    """The places of such members, each with the headers that belong to it, in order."""
+    """Return the places of such members, each with the headers that belong to it, in order."""
     found: list[Range] = []
     with _unpacked(path) as source:
         counted = _Counted(source)

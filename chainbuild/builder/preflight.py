@@ -38,7 +38,7 @@ def check_builders(driver: BuildxDriver, platforms: Iterable[Platform]) -> None:
 
 
 def buildx_problem() -> str:
-    """What is wrong with buildx, and what mends it; empty where it is well."""
+    """Return what is wrong with buildx, and what mends it; empty if it is well."""
     done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, check=False)
     match = re.search(r"\bv?(\d+)\.(\d+)", done.stdout)
     if done.returncode or not match:
@@ -63,7 +63,7 @@ def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
 
 
 def means(text: str, platform: Platform) -> bool:
-    """Whether a builder's word is that platform; builders also list platforms that nobody here knows."""
+    """Return whether a builder's word is that platform; builders also list platforms that no one here knows."""
     try:
         return Platform.parse(text).same_as(platform)
     except WrongUseError:
@@ -71,7 +71,7 @@ def means(text: str, platform: Platform) -> bool:
 
 
 def engine_problem() -> str:
-    """What is wrong with the engine, and what mends it; empty where it answers."""
+    """Return what is wrong with the engine, and what mends it; empty if it answers."""
     done = subprocess.run(
         ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
     )

@@ -2,7 +2,7 @@
 
 The end of what an instruction printed, with what it complained of before that: a parallel make goes on after its error.
 
-What buildx says while it builds (`--progress=rawjson`), as events and, where it fails, as facts of the failure.
+What buildx says while it builds (`--progress=rawjson`), as events and if it fails, as facts of the failure.
 
 The stream is BuildKit's SolveStatus: JSON objects one after the other, pretty-printed by some versions of buildx and a
 line each by others; what is not JSON is the client's own text, among it the excerpt of the failing Dockerfile.
@@ -42,7 +42,7 @@ class LogTail:
         self._count += 1
 
     def lines(self) -> tuple[str, ...]:
-        """The last lines; in front of them, where they would else be lost, what went to stderr earlier."""
+        """Return the last lines; in front of them if they would else be lost, what went to stderr earlier."""
         ending = TAIL_LINES - _COMPLAINTS - 1
         earlier = [one for one in self._complaints if one[0] < self._count - ending]
         if self._count <= TAIL_LINES or not earlier:
@@ -69,7 +69,7 @@ class JsonStream:
         self._open: list[str] = []
 
     def feed(self, line: str) -> dict[str, Any] | str | None:
-        """A value that this line completes, a line of other text, or nothing yet."""
+        """Return a value that this line completes, a line of other text, or nothing yet."""
         text = line.rstrip("\r\n")
         if not self._open:
             if not text.startswith("{"):
@@ -88,7 +88,7 @@ class JsonStream:
         return whole if value is None else value
 
     def rest(self) -> str:
-        """What a value that never ended has held back."""
+        """Return what a value that never ended has held back."""
         whole, self._open = "\n".join(self._open), []
         return whole
 
@@ -215,7 +215,7 @@ class Progress:
         )
 
     def failure(self) -> Failure:
-        """What is known of why the build failed; the stream has ended."""
+        """Return what is known of why the build failed; the stream has ended."""
         if rest := self._stream.rest():
             self._text.append(rest)
         for vertex in self._vertices.values():

@@ -37,7 +37,7 @@ EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 """The tree without files, which every git knows: what a first commit is compared with."""
 
 Runner = Callable[[Sequence[str]], str | None]
-"""Runs git with these arguments; its stdout, or None where it failed."""
+"""Runs git with these arguments; its stdout, or None if it failed."""
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -56,18 +56,18 @@ class CommitRange(Struct, frozen=True, kw_only=True):
 
     @property
     def open(self) -> bool:
-        """Whether edits that nobody has committed are in it."""
+        """Return whether edits that no one has committed are in it."""
         return self.newer is None
 
 
 class Git:
-    """The git tree that a folder lies in. Paths are relative to the folder."""
+    """The git tree that a folder is in. Paths are relative to the folder."""
 
     def __init__(self, root: Path, run: Runner | None = None) -> None:
         self._run = run or (lambda arguments: run_git(root, arguments))
 
     def head(self) -> Head | None:
-        """Where the tree stands; None where it is no git tree, or has no commit yet."""
+        """Return where the tree stands; None if it is no git tree, or has no commit yet."""
         said = self._run(["log", "-1", "--format=%h"])
         count = self._run(["rev-list", "--count", "HEAD"]) if said else None
         if not said or not count:
@@ -75,11 +75,11 @@ class Git:
         return Head(short=said.strip(), count=int(count))
 
     def dirty(self, paths: Sequence[str]) -> bool:
-        """Whether anything below these paths is not as it was committed; a file that git does not know is so."""
+        """Return whether anything below these paths is not as it was committed; a file that git does not know is so."""
         return bool(self._run(["status", "--porcelain", "--", *paths]))
 
     def span(self, text: str) -> CommitRange:
-        """What `REV`, `A..B` or `A...B` means. A single revision goes to the files as they lie there.
+        """Return what `REV`, `A..B` or `A...B` means. A single revision goes to the files as they lie there.
 
         `HEAD^` of a first commit is the tree without files. Errors: `WrongUseError`.
         """
@@ -95,7 +95,7 @@ class Git:
         return CommitRange(older=self.commit(text, text), newer=None, said=text)
 
     def recent(self) -> tuple[CommitRange, ...]:
-        """What the last commit changed and what was edited since; then the edits alone. Nothing where it is no git tree."""
+        """Return what the last commit changed and what was edited since; then the edits alone. Nothing where it is no git tree."""
         head = self._run(["rev-parse", "--verify", "--quiet", "HEAD"])
         if not head:
             return ()
@@ -104,7 +104,7 @@ class Git:
         )
 
     def commit(self, text: str, whole: str) -> str:
-        """The full hash of a revision. Errors: `WrongUseError`."""
+        """Return the full hash of a revision. Errors: `WrongUseError`."""
         found = None if text.startswith("-") else self._run(["rev-parse", "--verify", "--quiet", f"{text}^{{commit}}"])
         if found:
             return found.strip()
@@ -121,12 +121,12 @@ class Git:
         raise WrongUseError(f"{said}git knows no revision {text!r} here", hint=hint)
 
     def _before(self, commit: str) -> str | None:
-        """The first parent; None for a first commit (or the last one that a shallow clone has)."""
+        """Return the first parent; None for a first commit (or the last one that a shallow clone has)."""
         found = self._run(["rev-parse", "--verify", "--quiet", f"{commit}^1"])
         return found.strip() if found else None
 
     def changed(self, span: CommitRange, paths: Sequence[str]) -> tuple[str, ...]:
-        """The files below these paths that differ, those that went away with them."""
+        """Return the files below these paths that differ, those that went away with them."""
         ends = [span.older, *([span.newer] if span.newer else [])]
         how = ("--name-only", "--no-ext-diff", "--no-textconv", "--no-renames", "--relative", "-z")
         said = self._run(["diff", *how, *ends, "--", *paths])
@@ -135,7 +135,7 @@ class Git:
         return tuple(_entries(said))
 
     def untracked(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """The files below these paths that git does not know and is not told to ignore."""
+        """Return the files below these paths that git does not know and is not told to ignore."""
         said = self._run(["ls-files", "--others", "--exclude-standard", "-z", "--", *paths])
         return tuple(_entries(said or ""))
 

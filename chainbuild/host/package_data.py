@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped(name: str) -> Path:
-    """The path of a shipped file or folder, as `utilities/Dockerfile-minimize`."""
+    """Return the path of a shipped file or folder, as `utilities/Dockerfile-minimize`."""
     installed = _PACKAGE / "shipped" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 
@@ -22,15 +22,15 @@ PROGRAM: Final = "chainbuild-minimize"
 
 
 def minimize_program() -> Path:
-    """The folder that goes into the stages as the named context `PROGRAM`."""
+    """Return the folder that goes into the stages as the named context `PROGRAM`."""
     return _PACKAGE / "minimize"
 
 
 def proof_path() -> Path:
-    """The Dockerfile of the proof."""
+    """Return the Dockerfile of the proof."""
     return shipped("utilities/Dockerfile-verify")
 
 
 def singularity_path() -> Path:
-    """The Dockerfile of the image that makes SIF files."""
+    """Return the Dockerfile of the image that makes SIF files."""
     return shipped("utilities/Dockerfile-singularity")

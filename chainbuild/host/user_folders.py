@@ -4,7 +4,7 @@ The places follow the XDG Base Directory Specification 0.8: `$XDG_DATA_HOME/chai
 such a variable is ignored, as the specification requires. If `HOME` is not set, the account database gives the home
 folder.
 
-A *private* folder belongs to the user, is closed to everybody else (mode 0700), and lies where nobody else can replace
+A *private* folder belongs to the user, is closed to everybody else (mode 0700), and lies where no one else can replace
 it. What is in such a folder was written by this user or by root.
 """
 

@@ -20,7 +20,7 @@ REPORT_TYPE: Final = "application/vnd.chainbuild.minimize.v1+json"
 
 
 def exact_name(image: RemoteImage) -> str:
-    """What a bill of materials calls an image, `team/atom@sha256:…`: the same wherever the image is copied to."""
+    """Return what a bill of materials calls an image, `team/atom@sha256:…`: the same wherever the image is copied to."""
     return f"{image.reference.repository}@{image.digest}"
 
 
@@ -30,9 +30,9 @@ def attach_bill(registries: Registries, image: ImageReference, document: bytes) 
 
 
 def attached_bill(registries: Registries, image: ImageReference) -> bytes | None:
-    """The SPDX document that is attached to the image of that digest; None where there is none.
+    """Return the SPDX document that is attached to the image of that digest; None if there is none.
 
-    Errors: `DamagedContentError` where it is no text; `LimitError` where it is too large.
+    Errors: `DamagedContentError` if it is no text; `LimitError` if it is too large.
     """
     document = attached(registries, image, BILL_TYPE)
     if document is not None:
@@ -53,5 +53,5 @@ def attach_report(registries: Registries, image: ImageReference, document: bytes
 
 
 def attached_report(registries: Registries, image: ImageReference) -> bytes | None:
-    """The report that is attached to the minimized image of that digest; None where there is none."""
+    """Return the report that is attached to the minimized image of that digest; None if there is none."""
     return attached(registries, image, REPORT_TYPE)

@@ -28,7 +28,7 @@ _CONFIGURES: Final = frozenset({"ENV", "LABEL", "CMD", "ENTRYPOINT", "EXPOSE", "
 
 
 def can_be_joined(dockerfile: Dockerfile) -> bool:
-    """Whether the one stage of a Dockerfile has nothing but `COPY --link` to absolute paths, and configuration.
+    """Return whether the one stage of a Dockerfile has nothing but `COPY --link` to absolute paths, and configuration.
 
     In doubt it is built: a frontend of its own, variables in a COPY, users by name, ports as ranges, --chmod.
     """
@@ -60,9 +60,9 @@ def _is_joinable(found: Instruction) -> bool:
 def join(
     registries: Registries, base: RemoteImage, files: RemoteImage, dockerfile: Dockerfile, destination: ImageReference
 ) -> RemoteImage:
-    """The base with the layers of `files` on top, configured as the Dockerfile says; under the destination's tag.
+    """Return the base with the layers of `files` on top, configured as the Dockerfile says; under the destination's tag.
 
-    All three are in one repository. Errors: `RegistryError` where a value cannot be expanded.
+    All three are in one repository. Errors: `RegistryError` if a value cannot be expanded.
     """
     document: dict[str, Any] = json.loads(base.config.raw)
     above: dict[str, Any] = json.loads(files.config.raw)
@@ -76,7 +76,7 @@ def join(
 
 
 def configured(base: ImageConfig, dockerfile: Dockerfile) -> ImageConfig:
-    """The config after the configuration of the Dockerfile's last stage, as BuildKit would leave it."""
+    """Return the config after the configuration of the Dockerfile's last stage, as BuildKit would leave it."""
     state = _State.of(base)
     for found in dockerfile.stages[-1].instructions:
         state.take(found, dockerfile.escape)

@@ -29,9 +29,9 @@ _STAGES: Final = frozenset({"minimize", "production"})
 class Listed(Struct, frozen=True, kw_only=True):
     """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is over its base (-1: unknown).
 
-    The base of a step is the step before it; that of a result is what its whole chain stands on.
+    The base of a step is the step before it; that of a result is what its whole chain is based on.
 
-    `built_at` is seconds since the epoch, 0 where nobody wrote it down.
+    `built_at` is seconds since the epoch, 0 if no one wrote it down.
     """
 
     reference: ImageReference
@@ -44,7 +44,7 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 def list_images(records: RecordStore, repository: str = "") -> tuple[Listed, ...]:
-    """Every image under a readable tag, in the order of repositories and tags."""
+    """Return every image under a readable tag, in the order of repositories and tags."""
     client = records.registries.client(records.chain.host)
     names = [repository] if repository else sorted(client.repositories())
     prefix = f"{records.chain.prefix}/" if records.chain.prefix else ""
@@ -71,7 +71,7 @@ def _records_by_image(
 
 
 def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
-    """The images under a tag. What is none, or lost a part, is left out; what is damaged too, with a notice.
+    """Yield the images under a tag. What is none, or lost a part, is left out; what is damaged too, with a notice.
 
     Errors: those of a registry that does not answer clearly.
     """
@@ -104,7 +104,7 @@ def _with_record(row: Listed, records: Mapping[str, Record]) -> Listed:
 
 
 def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
-    """What an image adds over its base: a layer's of several steps over what the first one stands on."""
+    """Return what an image adds over its base: a layer's of several steps over what the first one is based on."""
     option, _, name = record.step.rpartition("/")
     if name in _STAGES or f"-{name}-" in tag:
         return record.added
@@ -132,9 +132,9 @@ class Crumb(Struct, frozen=True, kw_only=True):
 
 
 def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
-    """The steps that an image stands on, the lowest first: from its labels, else from the records' parents.
+    """Return the steps that an image is based on, the lowest first: from its labels, else from the records' parents.
 
-    Errors: `NotFoundInRegistryError` where neither knows the image.
+    Errors: `NotFoundInRegistryError` if neither knows the image.
     """
     place = image.reference if records.chain.holds(image.reference) else records.chain.place(image.reference)
     place = ImageReference(place.registry, place.repository)
@@ -155,7 +155,7 @@ def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
 
 
 def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
-    """The repository and those that it lies in: images that are released as `repo/rel/x` have their records in `repo`."""
+    """Return the repository and those that it is in: images that are released as `repo/rel/x` have their records in `repo`."""
     parts = place.repository.split("/")
     return tuple(ImageReference(place.registry, "/".join(parts[:count])) for count in range(len(parts), 0, -1))
 

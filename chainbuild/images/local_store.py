@@ -24,7 +24,7 @@ class LocalStore:
     """Looks into the local store and puts results there. Every call is one docker command."""
 
     def find(self, name: str) -> LocalImage | None:
-        """The image of that name; None where the store has none. Errors: `NotReadyError` where no engine answers."""
+        """Return the image of that name; None if the store has none. Errors: `NotReadyError` if no engine answers."""
         done = _docker("image", "inspect", name)
         if done.returncode:
             if "daemon" in done.stderr and "onnect" in done.stderr:
@@ -44,7 +44,7 @@ class LocalStore:
         )
 
     def names(self) -> tuple[str, ...]:
-        """Every `repository:tag` of the store; none where no engine answers."""
+        """Return every `repository:tag` of the store; none if no engine answers."""
         try:
             done = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
         except NotReadyError:

@@ -23,7 +23,7 @@ PRIVATE: Final = "private"
 
 
 class ProvenanceStep(Struct, frozen=True, kw_only=True):
-    """A step that an image stands on, and the key under which its record lies."""
+    """A step that an image is based on, and the key under which its record lies."""
 
     step: str
     key: str
@@ -34,14 +34,14 @@ Provenance = tuple[ProvenanceStep, ...]
 
 
 def with_provenance(config: ImageConfig, trail: Provenance) -> ImageConfig:
-    """The config with the trail in its labels (and none that it inherited)."""
+    """Return the config with the trail in its labels (and none that it inherited)."""
     labels = {name: text for name, text in config.labels if not name.startswith(LABELS) or name == STAMPS_LABEL}
     text = json.dumps([[crumb.step, crumb.key] for crumb in trail], separators=(",", ":"))
     return config.with_changes(labels={**labels, TRAIL_LABEL: text})
 
 
 def with_post_build_labels(config: ImageConfig, stamps: Iterable[PostBuildLabel], now: float) -> ImageConfig:
-    """The config with what the image is told of its own making; `now` is in seconds since the epoch."""
+    """Return the config with what the image is told of its own making; `now` is in seconds since the epoch."""
     said = {stamp: f"{now}" if stamp.clock else stamp.value for stamp in stamps}
     labels = {stamp.name: value for stamp, value in said.items() if not stamp.variable}
     names = sorted({*_stamped(config), *labels})
@@ -53,7 +53,7 @@ def with_post_build_labels(config: ImageConfig, stamps: Iterable[PostBuildLabel]
 
 
 def read_provenance(config: ImageConfig) -> Provenance:
-    """The trail in the labels; empty where there is none or it cannot be read."""
+    """Return the trail in the labels; empty if there is none or it cannot be read."""
     try:
         found = json.loads(config.label(TRAIL_LABEL) or "[]")
         if len(found) > limits.TRAIL.value:

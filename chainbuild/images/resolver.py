@@ -1,4 +1,4 @@
-"""The images that a graph stands on and does not build: found, checked for the platform, pinned by digest.
+"""The images that a graph is based on and does not build: found, checked for the platform, pinned by digest.
 
 An image is looked for in its own registry first; where that does not answer, the chain registry's copy (as `bootstrap`
 makes it) serves; one that only the local image store has is handed over through the chain registry, because a builder
@@ -51,7 +51,7 @@ class ResolvedImage(Struct, frozen=True, kw_only=True):
 
     @property
     def pinned(self) -> str:
-        """`registry/repository@digest`; of the index where there is one, so that every platform of it is reachable.
+        """Return `registry/repository@digest`; of the index where there is one, so that every platform of it is reachable.
 
         Of the empty image, `scratch`.
         """
@@ -112,7 +112,7 @@ class ImageResolver:
         self._hand_over = hand_over
 
     def find(self, named: ImageReference, platform: Platform, origin: str = "") -> ResolvedImage:
-        """The image for that platform.
+        """Return the image for that platform.
 
         Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do; `RegistryBusyError`
         and every other `RegistryError` at once: a registry that cannot answer now is not one without the image.
@@ -167,7 +167,7 @@ class ImageResolver:
         return self._records.misfit(place, found.record)
 
     def find_result(self, named: ImageReference, platform: Platform) -> ResolvedImage:
-        """An image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
+        """Return an image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
         if not named.is_scratch and not self._chain.holds(named):
             copy = self._copy_in_chain(named, platform)
             if copy:
@@ -175,7 +175,7 @@ class ImageResolver:
         return self.find(named, platform)
 
     def find_at_hand(self, named: ImageReference, platform: Platform) -> ResolvedImage:
-        """An image that a person names to take: of the chain registry, else of the local store, else of its own registry.
+        """Return an image that a person names to take: of the chain registry, else of the local store, else of its own registry.
 
         Errors: as `find`.
         """
@@ -230,7 +230,7 @@ class ImageResolver:
             return None
 
     def _sent_before(self, destination: ImageReference, platform: Platform, step: str) -> RemoteImage | None:
-        """The copy of a local image that this user sent; None if there is none, or somebody else put it there."""
+        """Return the copy of a local image that this user sent; None if there is none, or another user put it there."""
         try:
             image = resolve(self._registries, destination, platform)
         except NotFoundInRegistryError:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: ImageConfig) -> ImageConfig:
-    """The built production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, SHELL, EXPOSE and labels.
+    """Return the built production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, SHELL, EXPOSE and labels.
 
     A field whose value in `built` differs from `production_base` was set by the production Dockerfile and stays. CMD and
     ENTRYPOINT belong together: a Dockerfile that sets an ENTRYPOINT of its own does not get the chain's CMD.
@@ -36,7 +36,7 @@ def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: Ima
 
 
 def _own_or_chains(chain: T, base: T, built: T) -> T:
-    """What the Dockerfile set, else what the chain has, else what was there."""
+    """Return what the Dockerfile set, else what the chain has, else what was there."""
     if built != base:
         return built
     return chain or built

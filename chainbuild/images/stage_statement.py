@@ -42,7 +42,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class StageStatement:
     """What was asked of the stages up to an image, for one of its tags; `at` is in seconds since the epoch.
 
-    `signer` is the id of the key that signed it; empty if nobody has yet.
+    `signer` is the id of the key that signed it; empty if no one has yet.
     """
 
     image: Digest

@@ -94,7 +94,7 @@ class AskedReader:
         return self._chosen(named, statements, tags)
 
     def _of_trail(self, place: ImageReference, key: str) -> Statements:
-        """The statements about a result that an image stands on or is a copy of: its record has that key."""
+        """Return the statements about a result that an image is based on or is a copy of: its record has that key."""
         record = self._records.look_up(_place(place), key).record
         if record is None:
             elsewhere = self._records.elsewhere(key)
@@ -106,7 +106,7 @@ class AskedReader:
     def _of_option(
         self, named: ImageReference, place: ImageReference, record: Record
     ) -> tuple[Statements, tuple[str, ...]]:
-        """The statements about the result of the option that a step is of, and the result's tag if it is known."""
+        """Return the statements about the result of the option that a step is of, and the result's tag if it is known."""
         platform, option, name = record.step.split("/")
         tag = named.tag_or_latest if named.tag else ""
         end = f"-{option}-{name}-{platform}"
@@ -163,7 +163,7 @@ class AskedReader:
 
 
 def _names(named: ImageReference, platform: Platform) -> tuple[str, ...]:
-    """The tags by which a base image is meant: an index is called like its images, without the platform."""
+    """Return the tags by which a base image is meant: an index is called like its images, without the platform."""
     if named.tag is None and named.digest is not None:
         return ()
     tag = named.tag_or_latest

@@ -18,7 +18,7 @@ from chainbuild.registry.pool import Registries
 
 
 def published_as(registries: Registries, reference: ImageReference, platform: Platform, key: str) -> RemoteImage | None:
-    """The image of that name where it was built for exactly this key; None where there is none, or another one.
+    """Return the image of that name where it was built for exactly this key; None if there is none, or another one.
 
     Errors: `LoginNeededError`, `UnreachableError`.
     """

@@ -46,7 +46,7 @@ class RegistryInstance(Struct, frozen=True, kw_only=True):
 
     @property
     def endpoint(self) -> str:
-        """`localhost:PORT`."""
+        """Return `localhost:PORT`."""
         return f"localhost:{self.port}"
 
 
@@ -94,7 +94,7 @@ class Arrival:
         )
 
     def _settled(self) -> Reply:
-        """Ask; a registry that is just starting gets a moment (the engine listens before the registry does).
+        """Return ask; a registry that is just starting gets a moment (the engine listens before the registry does).
 
         Errors: `NotReadyError` if a process of another user listens: it gets neither the login nor the images.
         """
@@ -154,7 +154,7 @@ class Arrival:
             say(self._emit, f"the registry at {self._place.endpoint} is up already, with its data in {data}")
 
     def _meet_other_user(self, reply: Reply, patience: _Patience) -> None:
-        """Take the port over from a registry that nobody needs, or wait a moment. Errors: `BusyError`."""
+        """Take the port over from a registry that no one needs, or wait a moment. Errors: `BusyError`."""
         container = containers.container_on(self._place.port)
         realm = logins.read_realm(reply.challenge or "")
         owner = (container.owner if container else "") or (realm.owner if realm else "another user")

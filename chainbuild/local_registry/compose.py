@@ -214,7 +214,7 @@ def _own_files(data: Path, user: str, emit: Emit) -> None:
 
 
 def has_image(name: str) -> bool:
-    """Whether the local store has an image of that name. Errors: `NotReadyError` where no engine answers."""
+    """Return whether the local store has an image of that name. Errors: `NotReadyError` if no engine answers."""
     done = run_docker(["docker", "image", "inspect", "--format", "{{.Id}}", name])
     if done.returncode == 0:
         return True

@@ -55,11 +55,11 @@ class Container(Struct, frozen=True, kw_only=True):
 
     @property
     def kept(self) -> bool:
-        """Whether it runs until a person stops it."""
+        """Return whether it runs until a person stops it."""
         return self.started_by != "run" or self.name.endswith(_KEPT)
 
     def is_left_over(self, owner: str) -> bool:
-        """Return whether it does not run and nobody is about to start it; `owner` is this user, who is not."""
+        """Return whether it does not run and no one is about to start it; `owner` is this user, who is not."""
         if self.state in {"exited", "dead"}:
             return True
         return self.state == "created" and (self.owner == owner or self.age > _STARTING_SECONDS)
@@ -71,7 +71,7 @@ class Container(Struct, frozen=True, kw_only=True):
 
     @property
     def being_taken(self) -> bool:
-        """Whether another user is just deciding whether it may be removed (see `neighbours`)."""
+        """Return whether another user is just deciding whether it may be removed (see `neighbours`)."""
         return _TAKEN in self.name
 
 
@@ -232,7 +232,7 @@ def run_docker(
     """Run a command in a session of its own: a Ctrl-C is for chainbuild, which ends what it began in order.
 
     `finish`: an interrupt waits until the command has ended (a second one does not). A container that is half made when
-    its maker is killed comes up all the same, later, and is nobody's then.
+    its maker is killed comes up all the same, later, and is no one's then.
     """
     # Late: a run that finds the registry up starts no process.
     import subprocess

@@ -87,7 +87,7 @@ class Leases:
 
     @property
     def place(self) -> Path:
-        """The folder of this port's files."""
+        """Return the folder of this port's files."""
         return (self._place or default_folder()) / str(self.port)
 
     @contextmanager

@@ -7,7 +7,7 @@ The registry of another user on the port: whether a run of theirs needs it, and 
 Users cannot see each other's leases. What they can see is the container, if the Docker Engine is one for all of them. So
 each run of chainbuild keeps one connection to the registry open as long as it needs the registry; the kernel closes the
 connection when the process dies, however it dies. A registry that a run started (its label says so), and that has no
-connection from outside, is needed by nobody.
+connection from outside, is needed by no one.
 
 Between looking and removing, a new run of the owner may come. Both sides therefore announce themselves before they
 look (Dekker's algorithm): whoever wants to remove renames the container and then counts the connections; a run of the
@@ -48,7 +48,7 @@ _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 
 def holder_of(port: int) -> str:
-    """What listens on the TCP port, in words (`nginx (pid 812)`, `container web`); empty where that cannot be seen."""
+    """Return what listens on the TCP port, in words (`nginx (pid 812)`, `container web`); empty if that cannot be seen."""
     program = _from_proc(port) or _from_lsof(port)
     # A container's port is held by the engine: its own name says more.
     if not program or program.startswith(("docker", "com.docker", "rootlesskit", "vpnkit")):
@@ -82,7 +82,7 @@ def listening_users(port: int) -> frozenset[int]:
 
 
 def listeners(table: str, port: int) -> Iterator[str]:
-    """The socket inodes that listen on the port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
+    """Yield the socket inodes that listen on the port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
     for line in table.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _LISTEN and fields[1].rpartition(":")[2] == f"{port:04X}":
@@ -182,7 +182,7 @@ def is_needed(container: str) -> bool:
 def take_away(container: containers.Container) -> bool:
     """Remove the registry of another user if no run needs it; return whether it was removed.
 
-    One that was started just now stays: else two users who start at once would take it from each other for ever.
+    One that was started just now stays: else two users who start at once would take it from each other forever.
 
     Errors: `NotReadyError` if the engine does not remove it.
     """
@@ -235,7 +235,7 @@ def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
 
 
 def knock(endpoint: str, seconds: float = _PING_SECONDS) -> Reply:
-    """Ask what is at `host:port`, and keep the connection open."""
+    """Return ask what is at `host:port`, and keep the connection open."""
     transport = PlainTransport(connect_seconds=seconds)
     request = HttpRequest(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
     try:

@@ -59,7 +59,7 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
 
     @property
     def running(self) -> bool:
-        """Whether a registry answers."""
+        """Return whether a registry answers."""
         return self.kind in {"run", "person", "foreign", "other-user"}
 
 

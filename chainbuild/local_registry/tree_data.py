@@ -74,7 +74,7 @@ class _TooManyError(Exception):
 
 
 def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOver | None:
-    """Add what `registry/` of a tree holds to the data folder of the user's registry; None if there is nothing to do.
+    """Return add what `registry/` of a tree holds to the data folder of the user's registry; None if there is nothing to do.
 
     Needs a lease on the registry with that data. What cannot be taken over now is a warning, not an error: the next run
     that builds tries again.
@@ -106,7 +106,7 @@ def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOv
 
 
 def repositories_from_trees(data: Path) -> dict[str, str]:
-    """The repositories of a data folder that got something from a tree's `registry/`, with that folder's path."""
+    """Return the repositories of a data folder that got something from a tree's `registry/`, with that folder's path."""
     found: dict[str, str] = {}
     folder = data / OWN_FOLDER / _MARKERS
     for marker in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -217,7 +217,7 @@ class _Taking:
     # Blobs ------------------------------------------------------------------------------------------------------------
 
     def _blobs(self) -> Iterator[tuple[str, int]]:
-        """The digests (hexadecimal) that the tree's folder has, and how long they are."""
+        """Yield the digests (hexadecimal) that the tree's folder has, and how long they are."""
         with self._store.below("blobs", "sha256") as folder:
             for start in self._counted(folder.names()) if folder else ():
                 with folder.below(start) if folder else _nothing() as prefix:
@@ -351,13 +351,13 @@ class _Folder:
         return _Folder.open(name, self._handle)
 
     def names(self) -> Iterator[str]:
-        """The names in the folder, as they come."""
+        """Yield the names in the folder, as they come."""
         with os.scandir(self._handle) as entries:
             for entry in entries:
                 yield entry.name
 
     def length(self, name: str) -> int | None:
-        """The length of a regular file in bytes; None if it is none."""
+        """Return the length of a regular file in bytes; None if it is none."""
         with suppress(OSError):
             status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
@@ -365,7 +365,7 @@ class _Folder:
         return None
 
     def link(self, name: str) -> str:
-        """The digest (hexadecimal) in a file that holds one; nothing if it holds anything else."""
+        """Return the digest (hexadecimal) in a file that holds one; nothing if it holds anything else."""
         handle = self._regular(name)
         if handle is None:
             return ""

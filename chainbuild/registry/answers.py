@@ -6,7 +6,7 @@ body is the specification's error document with a code for it. Registries differ
 * distribution (2.8, 3), GHCR, ECR, Quay, GitLab, Artifactory: 404 with MANIFEST_UNKNOWN, BLOB_UNKNOWN, NAME_UNKNOWN;
 * Harbor: 404 with NOT_FOUND;
 * Docker Hub, Quay, GHCR for a repository that does not exist or is private: 401, 403 or a token server's refusal. That
-  is a login that is needed: nobody but its owner can tell the difference;
+  is a login that is needed: no one but its owner can tell the difference;
 * some (registry.redhat.io, small ones) send a 404 without an error document, which the specification allows, as do all
   of them for HEAD.
 
@@ -39,7 +39,7 @@ _LONGEST_QUOTE: Final = 300
 
 
 def is_busy(status: int) -> bool:
-    """Whether a status means that the same request may succeed later."""
+    """Return whether a status means that the same request may succeed later."""
     return status in _BUSY or (500 <= status <= 599 and status not in _PERMANENT)
 
 
@@ -84,13 +84,13 @@ def meaning(status: int, headers: Mapping[str, str], code: str, *, has_body: boo
 
 
 def is_json(headers: Mapping[str, str]) -> bool:
-    """Whether an answer is JSON by its `Content-Type`, as all answers of a registry's API are but content itself."""
+    """Return whether an answer is JSON by its `Content-Type`, as all answers of a registry's API are but content itself."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
 
 
 def is_page(headers: Mapping[str, str]) -> bool:
-    """Whether an answer is a page for people, which no content of a registry is: a portal's, or a proxy's."""
+    """Return whether an answer is a page for people, which no content of a registry is: a portal's, or a proxy's."""
     return headers.get("content-type", "").partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
 
 
@@ -99,7 +99,7 @@ def _has_api_header(headers: Mapping[str, str]) -> bool:
 
 
 def is_registry(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
+    """Return whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
     if status not in {200, 401}:
         return False
     if _has_api_header(headers):

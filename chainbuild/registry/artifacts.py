@@ -71,9 +71,9 @@ def put_artifact(
 
 
 def read_artifact(registries: Registries, reference: ImageReference, *artifact_types: str) -> Artifact | None:
-    """The artifact under a name; None if there is none, or one of another type (an image, say) if types are given.
+    """Return the artifact under a name; None if there is none, or one of another type (an image, say) if types are given.
 
-    One request where the content is small. Errors: `DamagedContentError` where it is damaged; all others of a registry
+    One request where the content is small. Errors: `DamagedContentError` if it is damaged; all others of a registry
     that does not answer clearly.
     """
     client = registries.client(reference)
@@ -112,12 +112,12 @@ _GZIP: Final = "+gzip"
 
 
 def referrers_tag(subject: Digest) -> str:
-    """The tag of the referrers tag schema."""
+    """Return the tag of the referrers tag schema."""
     return str(subject).replace(":", "-")[:128]
 
 
 def subject_of(tag: str) -> Digest | None:
-    """The manifest that a tag of the referrers tag schema is about; None for any other tag."""
+    """Return the manifest that a tag of the referrers tag schema is about; None for any other tag."""
     name = tag.removeprefix(_TAG)
     return Digest(f"sha256:{name}") if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name) else None
 
@@ -133,10 +133,10 @@ def attach(
     slot: str = "",
     inline: bool = False,
 ) -> Digest:
-    """Attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
+    """Return attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
 
     It takes the place of what chainbuild attached of that type (and `slot`) before. The same content gives the same
-    digest. `inline`: short text is in the list of what is attached, too, where nothing but its own signature proves it.
+    digest. `inline`: short text is in the list of what is attached, too if nothing but its own signature proves it.
     """
     subject = _subject(registries, image)
     place = ImageReference(image.registry, image.repository)
@@ -166,7 +166,7 @@ def attach(
 
 
 def _drop_former(registries: Registries, image: ImageReference, artifact_type: str, newest: Digest) -> None:
-    """Delete what a newer document takes the place of, where the registry keeps the list itself and lets us."""
+    """Delete what a newer document takes the place of if the registry keeps the list itself and lets us."""
     rows = {row.digest: row for row in referrers(registries, image, artifact_type)}
     client = registries.client(image)
     for digest, row in rows.items():
@@ -176,10 +176,10 @@ def _drop_former(registries: Registries, image: ImageReference, artifact_type: s
 
 
 def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
-    """The document of that type that is attached to the image which the reference's digest names; None without one.
+    """Return the document of that type that is attached to the image which the reference's digest names; None if there is none.
 
     What chainbuild attached comes before what others did, and then the last of a list. Errors: `DamagedContentError`
-    where it is damaged; `LimitError` where it is too large, stored or unpacked.
+    where it is damaged; `LimitError` if it is too large, stored or unpacked.
     """
     rows = [row for row in referrers(registries, image, artifact_type) if row.artifact_type == artifact_type]
     if not rows:
@@ -188,7 +188,7 @@ def attached(registries: Registries, image: ImageReference, artifact_type: str) 
 
 
 def content_of(registries: Registries, image: ImageReference, row: Descriptor, *, inline: bool = False) -> bytes | None:
-    """The document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
+    """Return the document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
 
     Errors: as `attached`.
     """

@@ -47,12 +47,12 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an `Authorization: Basic` header."""
+        """Return the value of an `Authorization: Basic` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must not be shown."""
+        """Return everything that must not be shown."""
         basic = self.basic.removeprefix("Basic ") if self.password else ""
         return tuple(secret for secret in (self.password, self.identity_token, basic) if secret)
 
@@ -62,7 +62,7 @@ RunHelper = Callable[[str, str], str | None]
 
 
 def from_docker_config(host: str) -> Credentials | None:
-    """The credentials that Docker would use for a registry's host; None where there are none."""
+    """Return the credentials that Docker would use for a registry's host; None if there are none."""
     folder = os.environ.get("DOCKER_CONFIG")
     path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
     return find_credentials(path, host, run_helper)
@@ -71,7 +71,7 @@ def from_docker_config(host: str) -> Credentials | None:
 def find_credentials(path: Path, host: str, run: RunHelper) -> Credentials | None:
     """Read Docker's config at `path`; `run(helper, server)` asks a helper.
 
-    Errors: `LoginNeededError` where the file is there but cannot be understood. Its content is never in the message.
+    Errors: `LoginNeededError` if the file is there but cannot be understood. Its content is never in the message.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -110,9 +110,9 @@ def find_credentials(path: Path, host: str, run: RunHelper) -> Credentials | Non
 
 
 def run_helper(helper: str, server: str) -> str | None:
-    """Run `docker-credential-HELPER get`; None where it has nothing for the server.
+    """Run `docker-credential-HELPER get`; None if it has nothing for the server.
 
-    Errors: `LoginNeededError` where the helper is not there or hangs; what it printed is not repeated.
+    Errors: `LoginNeededError` if the helper is not there or hangs; what it printed is not repeated.
     """
     import subprocess
 
@@ -188,7 +188,7 @@ _BY_PREFERENCE: Final = ("bearer", "basic")
 
 
 def scope_of(repository: str, *actions: str) -> str:
-    """A scope of the token protocol: `repository:NAME:pull,push`."""
+    """Return a scope of the token protocol: `repository:NAME:pull,push`."""
     return f"repository:{repository}:{','.join(actions)}"
 
 
@@ -205,7 +205,7 @@ class Authorizer:
         self._lock = threading.RLock()
 
     def header(self, scope: Scope) -> str:
-        """What is known to work for this scope; empty before the registry asked for anything."""
+        """Return what is known to work for this scope; empty before the registry asked for anything."""
         with self._lock:
             return self._known.get(scope) or self._known.get((), "")
 
@@ -216,9 +216,9 @@ class Authorizer:
                 del self._known[scope]
 
     def answer(self, header: str, scope: Scope, ask: Ask) -> str:
-        """The `Authorization` that answers a `WWW-Authenticate`; it is kept for the scope.
+        """Return the `Authorization` that answers a `WWW-Authenticate`; it is kept for the scope.
 
-        Errors: `LoginNeededError` where there are no credentials, or the token server refuses them; `RegistryBusyError`,
+        Errors: `LoginNeededError` if there are no credentials, or the token server refuses them; `RegistryBusyError`,
         `UnreachableError` where that cannot answer now.
         """
         offered = challenges(header)
@@ -244,14 +244,14 @@ class Authorizer:
             return authorization
 
     def scrub(self, text: str) -> str:
-        """The text without any secret that this object has seen."""
+        """Return the text without any secret that this object has seen."""
         with self._lock:
             for secret in self._secrets:
                 text = text.replace(secret, "***")
         return text
 
     def refused(self, what: str) -> LoginNeededError:
-        """The error for a registry that refuses what it was given."""
+        """Return the error for a registry that refuses what it was given."""
         with self._lock:
             had = self._asked and self._credentials is not None
         return self._login_needed(f"refuses {what}" + (" for this login" if had else " without a login"))
@@ -327,7 +327,7 @@ def _read_token(answer: bytes) -> str:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host is this machine, so plain HTTP to it passes no network: `localhost`, or a loopback address.
+    """Return whether a host is this machine, so plain HTTP to it passes no network: `localhost`, or a loopback address.
 
     Only a literal address is one. Any other name is whatever its owner's name server says (`127.evil.example`).
     """

@@ -1,6 +1,6 @@
 """A client of the OCI distribution spec (1.1) for one registry; every verb says in its name what it asks.
 
-Thread-safe. Content is checked against its digest before anybody sees it. Errors name the method, the URL without its
+Thread-safe. Content is checked against its digest before anyone sees it. Errors name the method, the URL without its
 query, and the status; no secret is in them.
 """
 
@@ -81,7 +81,7 @@ class RegistryClient:
 
     @property
     def base(self) -> str:
-        """`scheme://host` of the registry's addresses."""
+        """Return `scheme://host` of the registry's addresses."""
         return self._wire.base
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class RegistryClient:
     # ---- manifests ---------------------------------------------------------------------------------------------
 
     def head(self, repository: str, reference: str | Digest) -> Descriptor | None:
-        """What a tag or digest points at, without fetching it; None where there is no such manifest."""
+        """Return what a tag or digest points at, without fetching it; None if there is no such manifest."""
         url = self._url(repository, "manifests", str(reference))
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
         try:
@@ -120,9 +120,9 @@ class RegistryClient:
             return None
 
     def manifest(self, repository: str, reference: str | Digest) -> RawManifest:
-        """A manifest or index, held against the digest that names it.
+        """Return a manifest or index, held against the digest that names it.
 
-        Errors: `NotFoundInRegistryError`; `DamagedContentError` where it is not what its digest says; `RegistryError` where
+        Errors: `NotFoundInRegistryError`; `DamagedContentError` if it is not what its digest says; `RegistryError` if
         what answers is not a registry.
         """
         url = self._url(repository, "manifests", str(reference))
@@ -172,7 +172,7 @@ class RegistryClient:
         return there is not None and there.digest == digest
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
-        """Delete a manifest and every tag that points at it; False where there was none."""
+        """Delete a manifest and every tag that points at it; False if there was none."""
         url = self._url(repository, "manifests", str(digest))
         scope = (scope_of(repository, "pull", "push", "delete"),)
         try:
@@ -188,26 +188,26 @@ class RegistryClient:
         return True
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        """Every tag, in the registry's order; none where there is no such repository.
+        """Return every tag, in the registry's order; none if there is no such repository.
 
         What the specification does not allow as a tag is left out, with a notice: it cannot be asked for.
         """
         return self.some_tags(repository, pages=limits.LIST_PAGES.value)
 
     def some_tags(self, repository: str, *, pages: int) -> tuple[str, ...]:
-        """The tags of so many pages (of up to 1,000 each, as the registry likes), which may not be all of them."""
+        """Return the tags of so many pages (of up to 1,000 each, as the registry likes), which may not be all of them."""
         first = self._url(repository, "tags", "list") + f"?n={_PAGE}"
         listed = self._listed(first, (scope_of(repository, "pull"),), "tags", pages)
         return self._allowed(listed, lambda name: bool(_TAG.fullmatch(name)), f"tags of {self.host}/{repository}")
 
     def repositories(self) -> tuple[str, ...]:
-        """Every repository (the catalog, which public registries mostly refuse). Names that are none are left out."""
+        """Return every repository (the catalog, which public registries mostly refuse). Names that are none are left out."""
         first = f"{self.base}/v2/_catalog?n={_PAGE}"
         listed = self._listed(first, ("registry:catalog:*",), "repositories", limits.LIST_PAGES.value)
         return self._allowed(listed, _is_repository, f"repositories of {self.host}")
 
     def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> RawManifest | None:
-        """The index of what is attached to a manifest; None where the registry has no such list (from before 1.1)."""
+        """Return the index of what is attached to a manifest; None if the registry has no such list (from before 1.1)."""
         url = self._url(repository, "referrers", str(digest))
         if artifact_type:
             url += f"?artifactType={quote(artifact_type, safe='')}"
@@ -225,7 +225,7 @@ class RegistryClient:
     # ---- blobs -------------------------------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: Digest, *, size: int | None = None) -> bool:
-        """Whether the repository holds a blob. Errors: `DamagedContentError` where it has another `size` there."""
+        """Return whether the repository holds a blob. Errors: `DamagedContentError` if it has another `size` there."""
         url = self._url(repository, "blobs", str(digest))
         try:
             response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), fine=(200,))
@@ -243,7 +243,7 @@ class RegistryClient:
         return True
 
     def needs_blob(self, repository: str, digest: Digest, *, size: int) -> bool:
-        """Whether a blob has to be sent to the repository: it is not there, or not whole."""
+        """Return whether a blob has to be sent to the repository: it is not there, or not whole."""
         try:
             return not self.has_blob(repository, digest, size=size)
         except DamagedContentError:
@@ -252,9 +252,9 @@ class RegistryClient:
     def blob(
         self, repository: str, digest: Digest, *, size: int | None = None, limit: limits.Limit | None = None
     ) -> bytes:
-        """A small blob (a config, a record), of `size` bytes if that is known.
+        """Return a small blob (a config, a record), of `size` bytes if that is known.
 
-        Errors: `NotFoundInRegistryError`; `DamagedContentError` where it is not what its digest says; `LimitError`.
+        Errors: `NotFoundInRegistryError`; `DamagedContentError` if it is not what its digest says; `LimitError`.
         """
         url = self._url(repository, "blobs", str(digest))
         limit = limit or limits.ARTIFACT
@@ -270,7 +270,7 @@ class RegistryClient:
         return raw
 
     def stream(self, repository: str, digest: Digest, *, size: int | None = None) -> Iterator[bytes]:
-        """A blob in pieces; a damaged one raises at its end, so nothing counts before the last piece.
+        """Yield a blob in pieces; a damaged one raises at its end, so nothing counts before the last piece.
 
         One that is longer than `size` raises as soon as it is. Errors: as `blob`.
         """
@@ -370,7 +370,7 @@ class RegistryClient:
             return False
 
     def mount_blob(self, repository: str, digest: Digest, from_repository: str) -> bool:
-        """Have a blob of another repository here without sending it; False where the registry did not do that."""
+        """Have a blob of another repository here without sending it; False if the registry did not do that."""
         scope = (scope_of(repository, "pull", "push"), scope_of(from_repository, "pull"))
         url = self._url(repository, "blobs", "uploads") + f"/?mount={digest}&from={quote(from_repository, safe='')}"
         try:
@@ -399,7 +399,7 @@ class RegistryClient:
         return f"{self.base}/v2/{quote(repository)}/{kind}/{quote(name, safe=':')}"
 
     def _listed(self, url: str, scope: Scope, key: str, pages: int) -> list[str]:
-        """The names of so many pages; none if there is nothing to list. Errors: `LimitError` for a list without an end."""
+        """Return the names of so many pages; none if there is nothing to list. Errors: `LimitError` for a list without an end."""
         seen: set[str] = set()
         names: list[str] = []
         what = f"GET {shown(url)}: the list of {key}"
@@ -440,7 +440,7 @@ class RegistryClient:
 
 
 def digest_of_file(path: Path) -> Digest:
-    """The sha256 digest of a file's content."""
+    """Return the sha256 digest of a file's content."""
     with path.open("rb") as file:
         return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
 

@@ -34,7 +34,7 @@ _KEEP: Final = _Keep()
 
 
 class ImageConfig(Struct, frozen=True, kw_only=True):
-    """An image config. `entrypoint` and `cmd` are None where it sets none; `raw` has also the fields unknown here."""
+    """An image config. `entrypoint` and `cmd` are None if it sets none; `raw` has also the fields unknown here."""
 
     raw: bytes
     platform: Platform
@@ -55,16 +55,16 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> Digest:
-        """The digest of the document's bytes: Docker's image id in the classic store."""
+        """Return the digest of the document's bytes: Docker's image id in the classic store."""
         return digest_of(self.raw)
 
     def label(self, key: str) -> str:
-        """The label's value; empty where there is none."""
+        """Return the label's value; empty if there is none."""
         return dict(self.labels).get(key, "")
 
     @property
     def content_identity(self) -> Digest:
-        """A digest of what the image is and does: platform, diff ids and runtime config; no dates, no history.
+        """Return a digest of what the image is and does: platform, diff ids and runtime config; no dates, no history.
 
         Two builds of the same content have the same identity, whatever their manifests' digests are. Labels count as
         runtime config: a caller whose labels carry dates takes them away first (`with_changes`).
@@ -120,7 +120,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
         created: str = "",
         history: Sequence[Mapping[str, Any]] = (),
     ) -> ImageConfig:
-        """A new config over these layers; the rest is set by `with_changes`. `created` is RFC 3339."""
+        """Return a new config over these layers; the rest is set by `with_changes`. `created` is RFC 3339."""
         document: dict[str, Any] = {
             "os": platform.os,
             "architecture": platform.architecture,
@@ -154,7 +154,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
         on_build: Sequence[str] | _Keep = _KEEP,
         created: str | _Keep = _KEEP,
     ) -> ImageConfig:
-        """The same config with these fields replaced; None and empty take a field away. Nothing else changes."""
+        """Return the same config with these fields replaced; None and empty take a field away. Nothing else changes."""
         document = copy.deepcopy(json.loads(self.raw))
         runtime = document.get("config") or {}
         document["config"] = runtime

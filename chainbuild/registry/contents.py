@@ -149,7 +149,7 @@ def _listing(registries: Registries, place: ImageReference, layer: Descriptor) -
 
 
 def layer_members(registries: Registries, place: ImageReference, layer: Descriptor) -> Iterator[Member]:
-    """What a layer's tar has, in its order, within the limits of `chainbuild.limits`.
+    """Yield what a layer's tar has, in its order, within the limits of `chainbuild.limits`.
 
     It counts only when the last one was given: the layer's digest is checked then. Errors: `RegistryError`;
     `DamagedContentError` where the layer is not what its digest and size say, or not a tar.
@@ -174,12 +174,12 @@ def layer_members(registries: Registries, place: ImageReference, layer: Descript
 
 
 def absolute(name: str) -> str:
-    """The path in the image of a name in a layer."""
+    """Return the path in the image of a name in a layer."""
     return posixpath.normpath("/" + name.lstrip("/"))
 
 
 def unpacked(source: Iterator[bytes], layer: Descriptor) -> tuple[IO[bytes], type[Exception]]:
-    """The tar of a layer whose bytes come in pieces, and what is raised where it cannot be unpacked."""
+    """Return the tar of a layer whose bytes come in pieces, and what is raised where it cannot be unpacked."""
     raw = io.BufferedReader(_Reader(source), _BUFFER)
     if layer.media_type.endswith(("+gzip", ".gzip")):
         return cast(IO[bytes], gzip.open(raw)), zlib.error

@@ -33,7 +33,7 @@ def whole_number(text: str) -> int | None:
 
 
 def is_secret_header(text: str) -> bool:
-    """Whether a token can be sent in a header: visible ASCII letters, and no more than a header may have."""
+    """Return whether a token can be sent in a header: visible ASCII letters, and no more than a header may have."""
     return bool(_VISIBLE.fullmatch(text)) and len(text) <= limits.HEADER.value
 
 
@@ -138,7 +138,7 @@ def _value(text: str, at: int) -> tuple[str | None, int]:
 
 
 def next_link(header: str) -> str | None:
-    """Return the target of the first link with `rel=next` in a `Link` header (RFC 8288); None without one.
+    """Return the target of the first link with `rel=next` in a `Link` header (RFC 8288); None if there is none.
 
     Errors: `ValueError` for what is not a list of links. It must not pass for the end of a list.
     """

@@ -32,36 +32,36 @@ class RemoteImage(Struct, frozen=True, kw_only=True):
 
     reference: ImageReference
     index_digest: Digest | None
-    """The digest of the index that the name pointed at; None where it pointed at the image itself."""
+    """The digest of the index that the name pointed at; None if it pointed at the image itself."""
     platform: Platform
     manifest: Manifest
     config: ImageConfig
 
     @property
     def digest(self) -> Digest:
-        """The digest of the image's manifest."""
+        """Return the digest of the image's manifest."""
         return self.manifest.digest
 
     @property
     def layers(self) -> tuple[Descriptor, ...]:
-        """The layers as they are stored, lowest first."""
+        """Return the layers as they are stored, lowest first."""
         return self.manifest.layers
 
     @property
     def size(self) -> int:
-        """The compressed size in bytes."""
+        """Return the compressed size in bytes."""
         return self.manifest.size
 
     @property
     def descriptor(self) -> Descriptor:
-        """What points at it in an index."""
+        """Return what points at it in an index."""
         return replace(self.manifest.descriptor, platform=self.platform)
 
 
 def resolve(registries: Registries, reference: ImageReference, platform: Platform) -> RemoteImage:
-    """The image that a name means on a platform.
+    """Return the image that a name means on a platform.
 
-    Errors: `NotFoundInRegistryError` where there is none, or none for that platform (then it says which there are);
+    Errors: `NotFoundInRegistryError` if there is none, or none for that platform (then it says which there are);
     `LoginNeededError`, `UnreachableError`.
     """
     client = registries.client(reference)
@@ -89,7 +89,7 @@ def resolve(registries: Registries, reference: ImageReference, platform: Platfor
 
 
 def read_config(client: RegistryClient, reference: ImageReference, manifest: Manifest) -> ImageConfig:
-    """The config of an image's manifest. Errors: `NotAnImageError` where the manifest is an artifact's."""
+    """Return the config of an image's manifest. Errors: `NotAnImageError` if the manifest is an artifact's."""
     if manifest.config.media_type not in {OCI_CONFIG, _DOCKER_CONFIG}:
         kind = manifest.artifact_type or manifest.config.media_type
         raise NotAnImageError(f"{reference} is no image but an artifact ({kind})", hint="Name an image.")
@@ -102,7 +102,7 @@ def read_config(client: RegistryClient, reference: ImageReference, manifest: Man
 
 
 def platforms_of(registries: Registries, reference: ImageReference) -> tuple[Platform, ...]:
-    """The platforms that a name has images for. Errors: as `resolve`."""
+    """Return the platforms that a name has images for. Errors: as `resolve`."""
     client = registries.client(reference)
     raw = _manifest(client, reference, reference.digest or reference.tag_or_latest)
     if raw.is_index:
@@ -112,7 +112,7 @@ def platforms_of(registries: Registries, reference: ImageReference) -> tuple[Pla
 
 
 def read_index(registries: Registries, reference: ImageReference) -> Index | None:
-    """The index under a name; None where there is nothing, or an image of one platform."""
+    """Return the index under a name; None if there is nothing, or an image of one platform."""
     client = registries.client(reference)
     try:
         raw = client.manifest(reference.repository, reference.digest or reference.tag_or_latest)
@@ -182,9 +182,9 @@ def copy_image(registries: Registries, source: ImageReference, destination: Imag
 def replace_config(
     registries: Registries, image: RemoteImage, config: ImageConfig, destination: ImageReference
 ) -> RemoteImage:
-    """The same layers under another config, in the destination's repository and under its tag (if it has one).
+    """Return the same layers under another config, in the destination's repository and under its tag (if it has one).
 
-    Errors: `ValueError` where the config's layers are not the image's (a bug of the caller).
+    Errors: `ValueError` if the config's layers are not the image's (a bug of the caller).
     """
     if config.diff_ids != image.config.diff_ids:
         raise ValueError("another config must have the same layers")
@@ -211,7 +211,7 @@ def replace_config(
 def put_image(
     registries: Registries, destination: ImageReference, config: ImageConfig, layers: Iterable[Descriptor]
 ) -> RemoteImage:
-    """An image from a config and layers that the destination's repository holds; tagged where the destination is."""
+    """Return an image from a config and layers that the destination's repository holds; tagged where the destination is."""
     client = registries.client(destination)
     digest = client.put_blob(destination.repository, config.raw)
     manifest = Manifest.make(
@@ -305,7 +305,7 @@ def _copy_blobs(
 
 
 def is_intact(registries: Registries, reference: ImageReference, platform: Platform) -> bool:
-    """Whether manifest and config can be read and are for the platform, and every layer's blob is there.
+    """Return whether manifest and config can be read and are for the platform, and every layer's blob is there.
 
     The layers' content is not read: whoever pulls them checks their digests. What is damaged, or no image, is not intact.
     Errors: every other `RegistryError`: a registry that does not answer clearly has not lost anything.

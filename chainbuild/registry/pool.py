@@ -41,7 +41,7 @@ class Registries:
         self._lock = threading.Lock()
 
     def client(self, where: str | ImageReference) -> RegistryClient:
-        """The client for a host, or for the registry of a reference."""
+        """Return the client for a host, or for the registry of a reference."""
         host = where.registry if isinstance(where, ImageReference) else where
         with self._lock:
             if host not in self._clients:

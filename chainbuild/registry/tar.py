@@ -223,7 +223,7 @@ class _Reader:
         self._lay_out(header, list(zip(numbers[::2], numbers[1::2], strict=True)) if not len(numbers) % 2 else None)
 
     def _map(self) -> list[int]:
-        """The map of format 1.0: a count and then as many pairs of numbers, each on a line, padded to whole blocks."""
+        """Return the map of format 1.0: a count and then as many pairs of numbers, each on a line, padded to whole blocks."""
         buffer = b""
         numbers: list[int] = []
         wanted = 1
@@ -257,7 +257,7 @@ class _Reader:
     # ---- the stream -------------------------------------------------------------------------------------------------
 
     def _block(self) -> bytes | None:
-        """A header's block; None at the end, which is a block of zeros or the end of the stream."""
+        """Return a header's block; None at the end, which is a block of zeros or the end of the stream."""
         block = self._read(_BLOCK)
         if not block or block == _EMPTY:
             return None
@@ -317,7 +317,7 @@ def _parse(block: bytes) -> tarfile.TarInfo:
 
 
 def _records(body: bytes) -> dict[str, bytes]:
-    """The records of a pax header: `LENGTH KEY=VALUE` and a line break each, the length counting all of it."""
+    """Return the records of a pax header: `LENGTH KEY=VALUE` and a line break each, the length counting all of it."""
     found: dict[str, bytes] = {}
     at = 0
     offsets: list[bytes] = []
@@ -344,12 +344,12 @@ def _text(raw: bytes) -> str:
 
 
 def _whole(pax: dict[str, bytes], key: str, usual: int) -> int:
-    """A number of a pax header."""
+    """Return a number of a pax header."""
     return _decimal(pax[key]) if key in pax else usual
 
 
 def _owner(pax: dict[str, bytes], key: str, usual: int) -> int:
-    """The number of a user or group; one that is damaged is that of the header, as for other tools."""
+    """Return the number of a user or group; one that is damaged is that of the header, as for other tools."""
     try:
         return _whole(pax, key, usual)
     except TarError:
@@ -363,7 +363,7 @@ def _decimal(text: bytes) -> int:
 
 
 def _number(field: bytes) -> int:
-    """A number of a header's block: octal, or binary if its first bit is set (GNU)."""
+    """Return a number of a header's block: octal, or binary if its first bit is set (GNU)."""
     if field[:1] >= b"\x80":
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     digits = field.split(b"\0")[0].strip()

@@ -48,18 +48,18 @@ class Body(Struct, frozen=True):
 
     @classmethod
     def of(cls, data: bytes) -> Body:
-        """These bytes."""
+        """Return these bytes."""
         # In pieces: each of them has its own time limit.
         return cls(len(data), lambda: (data[start : start + CHUNK] for start in range(0, len(data), CHUNK)))
 
     @classmethod
     def of_file(cls, path: Path) -> Body:
-        """A file's content, read as it is sent."""
+        """Return a file's content, read as it is sent."""
         return cls(path.stat().st_size, lambda: read_chunks(path))
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """A file's bytes, a megabyte at a time."""
+    """Yield a file's bytes, a megabyte at a time."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
@@ -81,12 +81,12 @@ class HttpRequest:
 
     @property
     def usual_seconds(self) -> float:
-        """How long the headers of the answer may take: longer after an upload."""
+        """Return how long the headers of the answer may take: longer after an upload."""
         return self.pace.commit if self.body is not None and self.body.size else self.pace.answer
 
     @property
     def watch(self) -> Watch:
-        """A new watch over the answer to this request."""
+        """Return a new watch over the answer to this request."""
         return Watch(self.pace, self.usual_seconds if self.answer_seconds is None else self.answer_seconds)
 
 
@@ -97,7 +97,7 @@ class HttpResponse(Protocol):
     headers: Mapping[str, str]
 
     def chunks(self) -> Iterator[bytes]:
-        """The body in pieces of up to `CHUNK` bytes. Errors: `TransportError`."""
+        """Yield the body in pieces of up to `CHUNK` bytes. Errors: `TransportError`."""
         ...
 
     def end_within(self, seconds: float) -> None:
@@ -246,7 +246,7 @@ def _exchange(connection: Any, watch: Watch, request: HttpRequest, target: str, 
 
 
 def _has_something_to_read(sock: Any) -> bool:
-    """Whether an idle connection was closed by the server, or has bytes that belong to no request."""
+    """Return whether an idle connection was closed by the server, or has bytes that belong to no request."""
     import select
 
     if sock is None:
@@ -336,7 +336,7 @@ class _PlainResponse:
 
 
 def _broken(error: Exception, watch: Watch) -> TransportError:
-    """The error for a body that did not come to its end."""
+    """Return the error for a body that did not come to its end."""
     if watch.fault:
         return TransportError("timeout", watch.fault)
     return TransportError("reset", f"the connection broke while reading ({type(error).__name__})")
@@ -500,7 +500,7 @@ def _tls_context() -> Any:
 
 
 def _proxy_for(scheme: str, host: str) -> str:
-    """The proxy that the environment names for this host (HTTPS_PROXY, NO_PROXY, …), or nothing."""
+    """Return the proxy that the environment names for this host (HTTPS_PROXY, NO_PROXY, …), or nothing."""
     from urllib.request import getproxies, proxy_bypass
 
     proxies = getproxies()

@@ -1,6 +1,6 @@
 """Limits on what a connection reads: until when, how slowly, and how much at one go.
 
-http.client and urllib3 parse status lines, headers, chunk sizes and trailers themselves. Both can be made to read for ever
+http.client and urllib3 parse status lines, headers, chunk sizes and trailers themselves. Both can be made to read forever
 or into all memory there (`100 Continue` without end, a chunk size of -1 or of a gigabyte of digits). So the limits are
 below them: each answer reads from its socket through a `Watch`, whatever the parser above does with it.
 """
@@ -167,7 +167,7 @@ def watched(connection_class: type[Any]) -> type[Any]:
 
         @property
         def is_connected(self) -> bool:
-            """Whether urllib3 may use it again."""
+            """Return whether urllib3 may use it again."""
             clean = self.last_watch is None or not self.last_watch.leftover
             return clean and bool(super().is_connected)
 

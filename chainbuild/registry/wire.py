@@ -69,7 +69,7 @@ class Wire:
 
     @property
     def pace(self) -> limits.Pace:
-        """How long the registry may take."""
+        """Return how long the registry may take."""
         return self._pace or limits.PACE
 
     def pause(self, seconds: float) -> None:
@@ -197,7 +197,7 @@ class Wire:
         return self._patiently(call, request) if call.patient else self._once(call, request)
 
     def _ask(self, call: _Call, request: HttpRequest) -> tuple[int, bytes]:
-        """Ask a token server."""
+        """Return ask a token server."""
         response = self._patiently(call, replace(request, pace=self.pace))
         return response.status, self.document(response, request.url, limits.TOKEN)
 
@@ -281,7 +281,7 @@ class Wire:
         return RegistryError(line)
 
     def _confirm(self, call: _Call) -> bool:
-        """Whether a registry answers at all. Errors: `UnreachableError`, `RegistryBusyError` if that cannot be told."""
+        """Return whether a registry answers at all. Errors: `UnreachableError`, `RegistryBusyError` if that cannot be told."""
         url = f"{self.base}/v2/"
         request = HttpRequest(method="GET", url=url, headers={"User-Agent": "chainbuild"}, pace=self.pace)
         response = self._patiently(call, request)
@@ -315,7 +315,7 @@ def _incomplete(url: str, error: TransportError) -> UnreachableError:
 
 
 def _shuffled(wait: float) -> float:
-    """A little longer or shorter, so that parallel runs do not come back together."""
+    """Return a little longer or shorter, so that parallel runs do not come back together."""
     # Late: a run that needs no patience need not import what gives chance.
     from random import uniform
 
@@ -323,7 +323,7 @@ def _shuffled(wait: float) -> float:
 
 
 def shown(url: str) -> str:
-    """The URL without what may be secret: user, password, query."""
+    """Return the URL without what may be secret: user, password, query."""
     scheme, _, rest = url.partition("#")[0].partition("?")[0].partition("://")
     netloc, slash, path = rest.partition("/")
     return f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}"

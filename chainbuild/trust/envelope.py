@@ -21,7 +21,7 @@ from chainbuild.trust.keys import PublicKey, SigningKey
 
 MEDIA_TYPE: Final = "application/vnd.dsse.envelope.v1+json"
 MOST_SIGNATURES: Final = 16
-"""More signatures on one statement than anybody needs; each costs a verification."""
+"""More signatures on one statement than anyone needs; each costs a verification."""
 
 
 class EnvelopeError(ValueError):
@@ -87,7 +87,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def raw(self) -> bytes:
-        """The envelope's bytes; the same envelope gives the same bytes."""
+        """Return the envelope's bytes; the same envelope gives the same bytes."""
         document: Mapping[str, Any] = {
             "payload": base64.b64encode(self.payload).decode(),
             "payloadType": self.payload_type,

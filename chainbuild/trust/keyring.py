@@ -78,11 +78,11 @@ class KeyRing:
         self._trusted: Mapping[PublicKey, TrustedKey] | None = None
         self._lock = threading.RLock()
         self.made_key = False
-        """Whether this run has made the user's key: nobody else can trust it yet."""
+        """Whether this run has made the user's key: no one else can trust it yet."""
 
     @property
     def trusted(self) -> Mapping[PublicKey, TrustedKey]:
-        """The keys that count, the user's own first.
+        """Return the keys that count, the user's own first.
 
         Errors: `WrongUseError` for a key that cannot be read; `NotReadyError` for a file that others can change.
         """
@@ -106,7 +106,7 @@ class KeyRing:
 
     @property
     def signing_key(self) -> SigningKey:
-        """The key that this user signs with; it is made if there is none.
+        """Return the key that this user signs with; it is made if there is none.
 
         Errors: `NotReadyError` if it cannot be stored; `WrongUseError` if it cannot be read.
         """

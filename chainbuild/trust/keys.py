@@ -61,17 +61,17 @@ class PublicKey(Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The sha256 of the SubjectPublicKeyInfo, in hex."""
+        """Return the sha256 of the SubjectPublicKeyInfo, in hex."""
         return hashlib.sha256(_SPKI_HEADER + self.raw).hexdigest()
 
     @property
     def short_id(self) -> str:
-        """The first 12 hex digits of the id: for people."""
+        """Return the first 12 hex digits of the id: for people."""
         return self.id[:SHORT]
 
     @property
     def pem(self) -> str:
-        """The key as PEM (SubjectPublicKeyInfo), which other tools read."""
+        """Return the key as PEM (SubjectPublicKeyInfo), which other tools read."""
         body = base64.b64encode(_SPKI_HEADER + self.raw).decode()
         return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
 
@@ -135,7 +135,7 @@ class SigningKey:
 
     @cached_property
     def public(self) -> PublicKey:
-        """The public half."""
+        """Return the public half."""
         return PublicKey(self._key.public_key().public_bytes_raw())
 
     def sign(self, message: bytes) -> bytes:
@@ -144,7 +144,7 @@ class SigningKey:
 
     @property
     def secret_text(self) -> str:
-        """The key as one line of text: for a CI secret."""
+        """Return the key as one line of text: for a CI secret."""
         return PRIVATE_PREFIX + base64.b64encode(self.seed).decode()
 
 

@@ -199,7 +199,7 @@ def test_ignore_file_that_selects_the_same_files_rebuilds_nothing(built: World, 
 
 def test_a_mode_that_changed(built: World) -> None:
     (built.root / "src/setup.py").chmod(0o755)
-    assert f"build    {VENV}: file src/setup.py mode from 644 to 755" in told(built.plan())
+    assert f"build    {VENV}: file src/setup.py mode changed from 644 to 755" in told(built.plan())
 
 
 def test_what_a_step_does_not_read_changes_nothing(built: World) -> None:

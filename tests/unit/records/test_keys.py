@@ -101,10 +101,10 @@ ONE_HEX = "84ce4a220b9a1db0a51fe0464f3367da7ec264c44c707dcf8dda29e095512d33"
         ({"args": {"CPU": "HASWELL"}}, 'arg JOBS removed (was "4")'),
         ({"args": {**ONE.args, "MORE": "1"}}, 'arg MORE added ("1")'),
         ({"files": {**ONE.files, "src/a.c": "file 644 " + "2" * 64}}, "file src/a.c changed"),
-        ({"files": {**ONE.files, "src/a.c": "file 755 " + "1" * 64}}, "file src/a.c mode from 644 to 755"),
+        ({"files": {**ONE.files, "src/a.c": "file 755 " + "1" * 64}}, "file src/a.c mode changed from 644 to 755"),
         (
             {"files": {**ONE.files, "src/a.c": "file 755 " + "2" * 64}},
-            "file src/a.c changed, and its mode from 644 to 755",
+            "file src/a.c changed, and its mode changed from 644 to 755",
         ),
         ({"files": {**ONE.files, "src/a.c": "symlink 777 b.c"}}, "file src/a.c changed from file to symlink"),
         ({"files": {**ONE.files, "src/link": "symlink 777 b.c"}}, "file src/link changed"),

@@ -107,7 +107,7 @@ def test_unsigned_record_of_an_earlier_version_is_not_reused_and_says_what_to_do
     content = json.dumps(record.as_json() | {"schema": "chainbuild.record/1"}).encode()
     for name in names_of(record):
         put_artifact(built.registries, name, artifact_type=UNSIGNED_ARTIFACT_TYPE, content=content)
-    assert "has no signature" in reasons(built)[BASE]
+    assert "is unsigned" in reasons(built)[BASE]
     assert "chainbuild records adopt" in reasons(built)[BASE]
 
 
@@ -244,10 +244,10 @@ def test_adopted_record_of_an_earlier_version_is_reused(built: World) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"dockerfile": STEP + "ADD https://example.com/f /\n"}, "content from the network"),
-        ({"dockerfile": STEP + "add --chown=1 git@github.com:o/r.git /\n"}, "content from the network"),
-        ({"contexts": {"src": "https://example.com/r.git"}}, "context in the network"),
-        ({"dockerfile": "FROM golang AS golang\n" + STEP, "images": {"golang": "x"}}, "named like an image"),
+        ({"dockerfile": STEP + "ADD https://example.com/f /\n"}, "downloads content"),
+        ({"dockerfile": STEP + "add --chown=1 git@github.com:o/r.git /\n"}, "downloads content"),
+        ({"contexts": {"src": "https://example.com/r.git"}}, "remote context"),
+        ({"dockerfile": "FROM golang AS golang\n" + STEP, "images": {"golang": "x"}}, "the name of an image"),
     ],
 )
 def test_record_whose_key_does_not_stand_for_its_image_is_left_behind(

@@ -80,7 +80,7 @@ def test_what_never_moves_never_moves(tree: Grove) -> None:
     after = tree.tags()
     assert {name: after[name] for name in before} == before
     assert after["compute-images/rel/x:2.0"] != after["compute-images/rel/x:2.0-42-f90dbd6"]
-    assert sum("exists and stays as it is" in text for text in tree.said) == 2
+    assert sum("already exists and was left unchanged" in text for text in tree.said) == 2
 
 
 def test_a_tree_with_edits_gets_no_name_that_never_moves(tree: Grove) -> None:
