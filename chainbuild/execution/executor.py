@@ -75,7 +75,7 @@ class PostBuild(Protocol):
     def finish(
         self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
-        """Return apply the changes that the builder cannot make, and prove the image. Errors: `NotProvenError`."""
+        """Apply the changes that the builder cannot make, and prove the image. Errors: `NotProvenError`."""
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
         """Return whether the image has passed the step's current test according to its record, or there is no test."""

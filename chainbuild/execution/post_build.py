@@ -60,7 +60,7 @@ class StageFinisher:
     def finish(
         self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
-        """Return attach the minimize report; set a production image's runtime configuration and prove it; add labels.
+        """Attach the minimize report; set a production image's runtime configuration and prove it; add labels.
 
         Errors: `NotProvenError`.
         """

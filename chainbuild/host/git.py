@@ -95,7 +95,7 @@ class Git:
         return CommitRange(older=self.commit(text, text), newer=None, said=text)
 
     def recent(self) -> tuple[CommitRange, ...]:
-        """Return what the last commit changed and what was edited since; then the edits alone. Nothing where it is no git tree."""
+        """Return the last commit with the edits since, then the edits alone. Empty outside a git tree."""
         head = self._run(["rev-parse", "--verify", "--quiet", "HEAD"])
         if not head:
             return ()

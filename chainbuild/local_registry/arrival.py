@@ -94,7 +94,7 @@ class Arrival:
         )
 
     def _settled(self) -> Reply:
-        """Return ask; a registry that is just starting gets a moment (the engine listens before the registry does).
+        """Ask what answers; a registry that is just starting gets a moment (the engine listens before the registry does).
 
         Errors: `NotReadyError` if a process of another user listens: it gets neither the login nor the images.
         """

@@ -220,7 +220,7 @@ def has_image(name: str) -> bool:
         return True
     if "no such image" in done.stderr.lower():
         return False
-    raise docker_error("no Docker Engine answers", done)
+    raise docker_error("cannot reach a Docker Engine", done)
 
 
 def ensure_image(compose_file: Path, emit: Emit) -> None:

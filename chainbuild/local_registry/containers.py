@@ -87,7 +87,7 @@ def containers_for(port: int) -> tuple[Container, ...]:
     """
     found = _containers("--all", "--filter", f"label={LABEL}={port}")
     if found is None:
-        raise docker_error("no Docker Engine answers", run_docker(["docker", "version"]))
+        raise docker_error("cannot reach a Docker Engine", run_docker(["docker", "version"]))
     return found
 
 
@@ -261,7 +261,7 @@ def run_docker(
                     process.kill()
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
     except FileNotFoundError as error:
-        raise NotReadyError("there is no docker command", hint="Install Docker, or run script/setup.") from error
+        raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
     except subprocess.TimeoutExpired as error:
         shown = " ".join(argv[:3])
         return subprocess.CompletedProcess(error.cmd, 124, "", f"{shown} did not end in {seconds:.0f} s")
@@ -279,7 +279,7 @@ def docker_error(what: str, done: subprocess.CompletedProcess[str]) -> NotReadyE
     lowered = said.lower()
     hint = "See: docker compose version; docker info"
     if "cannot connect to the docker daemon" in lowered or "is the docker daemon running" in lowered:
-        what, hint = "no Docker Engine answers", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
+        what, hint = "cannot reach a Docker Engine", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
     elif "permission denied" in lowered and "docker" in lowered:
         what, hint = "no right to use the Docker Engine", "Add yourself to the docker group, or use a rootless engine."
     elif "unknown shorthand flag" in lowered or "is not a docker command" in lowered:

@@ -244,7 +244,7 @@ def run_docker_login(endpoint: str, password: str) -> str:
             argv, input=password, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
         )
     except FileNotFoundError:
-        return "there is no docker command"
+        return "no docker command found"
     except subprocess.TimeoutExpired:
         return f"docker login did not finish within {_SECONDS:.0f} s"
     if done.returncode == 0:

@@ -235,7 +235,7 @@ def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
 
 
 def knock(endpoint: str, seconds: float = _PING_SECONDS) -> Reply:
-    """Return ask what is at `host:port`, and keep the connection open."""
+    """Ask what is at `host:port`, and keep the connection open."""
     transport = PlainTransport(connect_seconds=seconds)
     request = HttpRequest(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
     try:

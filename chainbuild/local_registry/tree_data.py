@@ -74,7 +74,7 @@ class _TooManyError(Exception):
 
 
 def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOver | None:
-    """Return add what `registry/` of a tree holds to the data folder of the user's registry; None if there is nothing to do.
+    """Add the content of a tree's `registry/` to the data of the user's registry; None if there is nothing to do.
 
     Needs a lease on the registry with that data. What cannot be taken over now is a warning, not an error: the next run
     that builds tries again.

@@ -133,7 +133,7 @@ def attach(
     slot: str = "",
     inline: bool = False,
 ) -> Digest:
-    """Return attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
+    """Attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
 
     It takes the place of what chainbuild attached of that type (and `slot`) before. The same content gives the same
     digest. `inline`: short text is in the list of what is attached, too if nothing but its own signature proves it.

@@ -399,7 +399,7 @@ class RegistryClient:
         return f"{self.base}/v2/{quote(repository)}/{kind}/{quote(name, safe=':')}"
 
     def _listed(self, url: str, scope: Scope, key: str, pages: int) -> list[str]:
-        """Return the names of so many pages; none if there is nothing to list. Errors: `LimitError` for a list without an end."""
+        """Return the names of that many pages; empty if there are none. Errors: `LimitError` if the list does not end."""
         seen: set[str] = set()
         names: list[str] = []
         what = f"GET {shown(url)}: the list of {key}"

@@ -197,7 +197,7 @@ class Wire:
         return self._patiently(call, request) if call.patient else self._once(call, request)
 
     def _ask(self, call: _Call, request: HttpRequest) -> tuple[int, bytes]:
-        """Return ask a token server."""
+        """Ask a token server."""
         response = self._patiently(call, replace(request, pace=self.pace))
         return response.status, self.document(response, request.url, limits.TOKEN)
 

@@ -48,7 +48,7 @@ def shell(
 
     if not shutil.which("docker"):
         raise NotReadyError(
-            "there is no docker command on PATH",
+            "no docker command found on PATH",
             hint="script/setup installs one on Debian; else docs.docker.com/get-docker.",
         )
     named = ImageReference.parse(_of_layer(image, root))

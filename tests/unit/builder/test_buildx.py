@@ -288,7 +288,7 @@ def test_no_space(said: str) -> None:
 def test_no_emulation(said: str) -> None:
     error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
     assert isinstance(error, NotReadyError)
-    assert "does not run linux/arm64 programs" in error.message
+    assert "cannot run linux/arm64 programs" in error.message
     assert "tonistiigi/binfmt --install arm64" in error.hint
     assert "--builder aarch64=NAME" in error.hint
 
@@ -335,7 +335,7 @@ def test_a_qemu_crash_is_called_that() -> None:
         order=replace(ORDER, platform=ARM64),
     )
     assert isinstance(error, BuildFailedError)
-    assert "QEMU crashed while it ran 'RUN make'" in error.message
+    assert "QEMU crashed while running 'RUN make'" in error.message
     assert error.where == "stock/10-Dockerfile-base:3"
     assert "--builder aarch64=NAME" in error.hint
     assert error.log_tail[0] == "compiling"
@@ -380,9 +380,9 @@ def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
 @pytest.mark.parametrize(
     ("said", "packages", "hint"),
     [
-        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
-        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
-        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES needs apt"),
+        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES requires apt"),
+        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES requires apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES requires apt"),
         ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "", "The image has no shell"),
         ("/bin/sh: 1: apt-get: not found", "", ""),
         ("E: Unable to locate package tiny", "tiny", ""),

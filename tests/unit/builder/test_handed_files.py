@@ -116,7 +116,7 @@ def test_minimize_that_leaves_no_tarball_is_told(world: World) -> None:
     assert isinstance(error, BuildFailedError)
     assert sent.files == {}
     assert "has no file /minimized.tar.gz" in error.message
-    assert error.hint == "The stage before it has to leave /minimized.tar.gz in its image."
+    assert error.hint == "The stage before it must create /minimized.tar.gz in its image."
     assert world.tags().keys() == {"v1-stock-10-base-amd64", "v1-stock-minimized-amd64"}
 
 

@@ -123,7 +123,7 @@ def test_order_for_a_foreign_frontend_pins_by_contexts(tmp_path: Path) -> None:
 
 
 def test_order_of_a_file_that_names_another_image_by_now_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match=r"10-Dockerfile-x:2: new is read here, but was not"):
+    with pytest.raises(WrongUseError, match=r"10-Dockerfile-x:2: new was added after this run was planned"):
         order(tmp_path, "ARG BASE_IMAGE\nFROM new", images=inputs("FROM old"))
 
 

@@ -204,7 +204,7 @@ def test_output_that_the_builder_dropped_is_told_where_it_happened_with_the_way_
         vertex(), log("one\n"), log(clip), log("two\n"), log("\n[output clipped, log limit 2MiB reached]\n")
     )
     texts = lines(events)
-    assert texts[2].startswith("==== the builder dropped output here (its limit: 200KiB/s)")
+    assert texts[2].startswith("==== output was dropped here (the builder's limit: 200KiB/s)")
     assert "BUILDKIT_STEP_LOG_MAX_SIZE=-1" in texts[2]
     assert "2MiB" in texts[5]
     (warning,) = [event for event in events if isinstance(event, Message)]

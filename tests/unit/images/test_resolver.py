@@ -84,7 +84,7 @@ def test_the_chain_registry_s_copy_serves_where_the_own_does_not_answer(place: P
     place.store.images["fat:1"] = local(AMD64)
     found = place.finder.find(FAT, AMD64)
     assert found.pinned == copy.reference.pinned
-    assert place.told() == [f"fat:1: docker.io does not answer; using the chain registry's copy ({copy.digest.short})"]
+    assert place.told() == [f"fat:1: docker.io is unreachable; using the chain registry's copy ({copy.digest.short})"]
     assert place.handed == []
 
 
@@ -99,14 +99,14 @@ def test_what_was_built_here_under_a_bare_name_is_found_where_docker_hub_has_not
     built = place.vouched("localhost:5000/slc6-atlasos:1", layers=[b"ours"], labels=labels)
     found = place.finder.find(ImageReference.parse("slc6-atlasos:1"), AMD64)
     assert found.pinned == built.reference.pinned
-    assert found.note.startswith("slc6-atlasos:1: docker.io does not have it; using the chain registry's (")
+    assert found.note.startswith("slc6-atlasos:1: docker.io does not have it; using the chain registry's image (")
 
 
 def test_copy_that_no_trusted_key_signed_for_does_not_stand_in(place: Place) -> None:
     """Whoever can write to the chain registry must not choose the base while its own registry is away."""
     place.world.fake.add_image("localhost:5000/fat:1", "amd64", layers=[b"attack"])
     place.world.fake.host("docker.io").down = True
-    with pytest.raises(UnreachableError, match="has an image of that name, but no trusted key has signed for it"):
+    with pytest.raises(UnreachableError, match="has an image of this name, but no trusted key has signed it"):
         place.finder.find(FAT, AMD64)
     labels = {TRAIL_LABEL: "[]"}
     place.world.fake.add_image("localhost:5000/slc6-atlasos:1", "amd64", layers=[b"attack"], labels=labels)
@@ -181,7 +181,7 @@ def test_a_name_that_is_no_distribution_s_is_not_to_be_made_from_packages(place:
     with pytest.raises(UnreachableError) as caught:
         place.finder.find(ImageReference.parse("acme/tools:v2"), AMD64)
     assert "bootstrap" not in caught.value.hint
-    assert "chainbuild images lists what is" in caught.value.hint
+    assert "list: chainbuild images" in caught.value.hint
 
 
 def test_a_login_gets_its_command(place: Place) -> None:

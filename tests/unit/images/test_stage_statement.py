@@ -185,7 +185,7 @@ def test_statement_is_parsed_as_it_is_written(asks: list[Ask], tag: str) -> None
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_statement_or_a_value_error(raw: bytes) -> None:
-    with pytest.raises(ValueError, match="not a statement"):
+    with pytest.raises(ValueError, match="not a stage statement"):
         read_payload(raw)
 
 

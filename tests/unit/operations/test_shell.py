@@ -214,4 +214,4 @@ def test_without_docker(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert run(["shell", "mine:1"]) == 3
-    assert "there is no docker command on PATH" in capsys.readouterr().err
+    assert "no docker command found on PATH" in capsys.readouterr().err

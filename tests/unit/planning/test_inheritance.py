@@ -160,7 +160,7 @@ def test_image_without_a_statement_is_told(world: World) -> None:
     world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
     (notice,) = world.notices
-    assert "no statement of its options' stage arguments is attached" in notice
+    assert "no statement of its stage settings is attached" in notice
 
 
 def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World) -> None:
