@@ -289,7 +289,7 @@ def test_own_registry_with_an_earlier_login_is_told_to_restart(world: World, reg
     registry.up(world.emit)
     logins.login_path().unlink()
     fresh = ManagedRegistry(5000, registry.data, leases_folder=registry._private, docker_login=False)
-    with pytest.raises(NotReadyError, match="another login") as caught, fresh.lease(world.emit):
+    with pytest.raises(NotReadyError, match="its login differs") as caught, fresh.lease(world.emit):
         pass
     assert "registry down" in caught.value.hint
     assert fresh.down(world.emit)

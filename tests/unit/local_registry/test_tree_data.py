@@ -306,7 +306,7 @@ def test_take_over_without_space_is_a_warning_and_tried_again(world: World, monk
     with monkeypatch.context() as patch:
         patch.setattr(tree_data.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
         assert world.run() is None
-    assert "are needed" in world.warnings()[0]
+    assert "required" in world.warnings()[0]
     assert world.run() is not None
 
 

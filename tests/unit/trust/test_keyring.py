@@ -123,5 +123,5 @@ def test_statement_counts_if_one_trusted_key_signed_it() -> None:
     with pytest.raises(UntrustedError, match="no signature"):
         keyring.open(Envelope(payload_type=TYPE, payload=b"x", signatures=()).raw, TYPE)
     stolen = Envelope.sign(b"y", TYPE, CI).signatures
-    with pytest.raises(UntrustedError, match="does not fit its content"):
+    with pytest.raises(UntrustedError, match="does not match its content"):
         keyring.open(Envelope(payload_type=TYPE, payload=b"x", signatures=stolen).raw, TYPE)
