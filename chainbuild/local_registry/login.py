@@ -204,7 +204,7 @@ def ensure_docker_login(endpoint: str, login: Login, run: RunLogin | None = None
     known = _known(folder, endpoint, login)
     if known == "login":
         return Stored(place="docker", config=folder / "config.json")
-    if known == "its login differs":
+    if known == "another login":
         return _copy(folder, endpoint, login, f"it has a login of your own for {endpoint}")
     note = _remembered().get(_key(folder, endpoint), {})
     if note.get("refused") == login.id and 0 <= time.time() - float(note.get("at", 0)) < _RETRY_SECONDS:
@@ -265,7 +265,7 @@ def find_stored(endpoint: str, login: Login) -> str:
     return f"{copy / 'config.json'} (for chainbuild's own docker processes)" if known else ""
 
 
-def _known(folder: Path, endpoint: str, login: Login) -> Literal["login", "nothing", "its login differs"]:
+def _known(folder: Path, endpoint: str, login: Login) -> Literal["login", "nothing", "another login"]:
     """Return what Docker's config has for the endpoint. No credential helper is asked: that can take seconds."""
     config = _read_config(folder)
     auths = config.get("auths")
@@ -279,7 +279,7 @@ def _known(folder: Path, endpoint: str, login: Login) -> Literal["login", "nothi
         # A credential store has the secret; the config only names the registry.
         return "login"
     # What chainbuild stored, it may replace.
-    return "nothing" if ours else "its login differs"
+    return "nothing" if ours else "another login"
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

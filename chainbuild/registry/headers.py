@@ -1,7 +1,7 @@
 """Values of HTTP headers that a registry sends, parsed strictly and in linear time.
 
-Everything here is a function of text. What is not well-formed is refused with `ValueError`, or left out where the
-protocol says so; no other exception escapes, whatever the text is.
+Everything here is a function of text. Malformed text raises `ValueError`, or is skipped if the
+protocol requires it; no other exception is raised for any text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def origin(address: str) -> tuple[str, str]:
 def address_of(text: str, base: str) -> str:
     """Return the absolute HTTP address that a header names, as seen from the address `base`.
 
-    Errors: `ValueError` in words, if it is no address that can be asked: another scheme, a host or port that cannot be, a
+    Errors: `ValueError` with a message for users, if it is unusable: another scheme, an invalid host or port, a
     user name in it, spaces, control characters, more than ASCII.
     """
     if len(text) > limits.ADDRESS.value:
@@ -88,22 +88,22 @@ def challenges(header: str) -> tuple[Challenge, ...]:
     """
     if len(header) > limits.HEADER.value:
         return ()
-    found: list[tuple[str, dict[str, str]]] = []
+    challenges: list[tuple[str, dict[str, str]]] = []
     at = 0
     while (at := _skip(header, at, " \t,")) < len(header):
         word = _TOKEN.match(header, at)
         if word is None:
             break
         after = _skip(header, word.end(), " \t")
-        if header[after : after + 1] == "=" and found:
+        if header[after : after + 1] == "=" and challenges:
             value, at = _value(header, _skip(header, after + 1, " \t"))
             if value is None:
                 break
-            found[-1][1].setdefault(word[0].lower(), value)
+            challenges[-1][1].setdefault(word[0].lower(), value)
         else:
-            found.append((word[0].lower(), {}))
+            challenges.append((word[0].lower(), {}))
             at = word.end()
-    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
+    return tuple(Challenge(scheme, parameters) for scheme, parameters in challenges)
 
 
 def _skip(text: str, at: int, letters: str) -> int:

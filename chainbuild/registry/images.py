@@ -1,8 +1,6 @@
-"""Images in registries: find, copy, tag, join to an index, change the config, check against records.
+"""Images in registries: find, copy, tag, join to an index, change the config, and check for completeness.
 
-Images in registries: found, copied, tagged, joined to an index, given another config.
-
-Whether the registry still holds every part of an image: a manifest can outlive its blobs.
+Completeness is checked because a manifest can outlive its blobs.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from chainbuild.registry.transport import Body
 from chainbuild.values import replace
 
 _DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
-# Transfers of one image at a time: a few hide the latency; more only share the same line.
+# Parallel transfers per image: a few hide the latency; more only share the bandwidth.
 _TRANSFERS: Final = 4
 
 
@@ -65,8 +63,8 @@ def resolve(registries: Registries, reference: ImageReference, platform: Platfor
     `LoginNeededError`, `UnreachableError`.
     """
     client = registries.client(reference)
-    wanted: str | Digest = reference.digest or reference.tag_or_latest
-    raw = _manifest(client, reference, wanted)
+    requested: str | Digest = reference.digest or reference.tag_or_latest
+    raw = _manifest(client, reference, requested)
     index_digest: Digest | None = None
     if raw.is_index:
         index = Index.of(raw, where=str(reference))
@@ -89,10 +87,12 @@ def resolve(registries: Registries, reference: ImageReference, platform: Platfor
 
 
 def read_config(client: RegistryClient, reference: ImageReference, manifest: Manifest) -> ImageConfig:
-    """Return the config of an image's manifest. Errors: `NotAnImageError` if the manifest is an artifact's."""
+    """Return the config of an image's manifest. Errors: `NotAnImageError` if the manifest describes an artifact."""
     if manifest.config.media_type not in {OCI_CONFIG, _DOCKER_CONFIG}:
         kind = manifest.artifact_type or manifest.config.media_type
-        raise NotAnImageError(f"{reference} is no image but an artifact ({kind})", hint="Name an image.")
+        raise NotAnImageError(
+            f"{reference} is not an image but an artifact ({kind})", hint="Give the reference of an image."
+        )
     config = manifest.config
     limits.CONFIG.check(config.size, "the image's config", str(reference))
     raw = config.data
@@ -122,10 +122,10 @@ def read_index(registries: Registries, reference: ImageReference) -> Index | Non
 
 
 def put_tag(registries: Registries, reference: ImageReference, digest: Digest) -> None:
-    """Let the reference's tag point at a manifest that the repository holds. Nothing is sent where it does already."""
+    """Point the reference's tag at a manifest of the repository, unless it already does."""
     client = registries.client(reference)
-    there = client.head(reference.repository, reference.tag_or_latest)
-    if there is not None and there.digest == digest:
+    manifest = client.head(reference.repository, reference.tag_or_latest)
+    if manifest is not None and manifest.digest == digest:
         return
     raw = client.manifest(reference.repository, digest)
     client.put_manifest(reference.repository, reference.tag_or_latest, raw.raw, raw.media_type)
@@ -156,8 +156,8 @@ def put_index(
         [children[key] for key in sorted(children)] + kept, media_type=OCI_INDEX, annotations=annotations
     )
     client = registries.client(reference)
-    there = client.head(reference.repository, reference.tag_or_latest)
-    if there is None or there.digest != index.digest:
+    manifest = client.head(reference.repository, reference.tag_or_latest)
+    if manifest is None or manifest.digest != index.digest:
         client.put_manifest(reference.repository, reference.tag_or_latest, index.raw, index.media_type)
     return index
 
@@ -165,7 +165,7 @@ def put_index(
 def copy_image(registries: Registries, source: ImageReference, destination: ImageReference) -> Digest:
     """Copy what `source` points at, an image or an index with all its images, and give it the destination's tag.
 
-    Digests stay what they are. Within one registry blobs are mounted, not sent; what is there already is not sent
+    Digests do not change. Within one registry blobs are mounted, not sent; existing content is not sent
     again. Without a tag the destination has it by digest only. Errors: as `resolve`.
     """
     giver = registries.client(source)
@@ -173,8 +173,8 @@ def copy_image(registries: Registries, source: ImageReference, destination: Imag
     _copy_content(registries, source, destination, raw)
     taker = registries.client(destination)
     tag: str | Digest = destination.tag or raw.digest
-    there = taker.head(destination.repository, tag)
-    if there is None or there.digest != raw.digest:
+    manifest = taker.head(destination.repository, tag)
+    if manifest is None or manifest.digest != raw.digest:
         taker.put_manifest(destination.repository, tag, raw.raw, raw.media_type)
     return raw.digest
 
@@ -239,7 +239,7 @@ def _manifest(client: RegistryClient, reference: ImageReference, wanted: str | D
         raise NotFoundInRegistryError(
             f"{reference} is not in {reference.registry}"
             + (f" ({wanted})" if str(wanted) not in str(reference) else ""),
-            hint="Is the name right? Was it pushed, and to that registry?",
+            hint="Check the name, and that the image was pushed to this registry.",
         ) from error
 
 
@@ -255,7 +255,7 @@ def _other_platforms(
     names = ", ".join(str(item) for item in there) or "no platform at all"
     return NotFoundInRegistryError(
         f"{reference} exists, but not for {platform}; it has: {names}",
-        hint=f"Take another base, or push one for {platform.oci} under that name.",
+        hint=f"Use another base, or push an image for {platform.oci} under this name.",
     )
 
 
@@ -307,8 +307,8 @@ def _copy_blobs(
 def is_intact(registries: Registries, reference: ImageReference, platform: Platform) -> bool:
     """Return whether manifest and config can be read and are for the platform, and every layer's blob is there.
 
-    The layers' content is not read: whoever pulls them checks their digests. What is damaged, or no image, is not intact.
-    Errors: every other `RegistryError`: a registry that does not answer clearly has not lost anything.
+    The layers' content is not read: clients check their digests when pulling. Damaged content, or no image, is not intact.
+    Errors: every other `RegistryError`: an unclear response does not mean that content is missing.
     """
     try:
         image = resolve(registries, reference, platform)

@@ -1,6 +1,6 @@
 """The documents of the OCI image spec (and Docker's v2 schema 2, the same but for their media types), as values.
 
-Read with `Manifest.parse`, `Index.parse`, `ImageConfig.parse`; every one keeps the bytes that it was read from, since a
+Read with `Manifest.parse`, `Index.parse`, `ImageConfig.parse`; each keeps the bytes that it was read from, because a
 document's identity is the digest of its bytes. What is written here is canonical JSON: sorted keys, no spaces.
 """
 
@@ -30,10 +30,10 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 
 INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-# The order is a preference: registries that convert look at the first that they know.
+# In order of preference: registries that convert use the first one that they support.
 ACCEPTED_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 
-# BuildKit's mark on the children of an index that hold provenance and SBOMs instead of an image.
+# BuildKit's annotation for children of an index with provenance and SBOMs instead of an image.
 _ATTESTATION: Final = ("vnd.docker.reference.type", "attestation-manifest")
 
 
@@ -43,12 +43,12 @@ def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8. The same content always has the same bytes, so the same digest."""
+    """Return canonical JSON: sorted keys, no spaces, UTF-8. Equal content gives equal bytes and an equal digest."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class Descriptor(Struct, frozen=True, kw_only=True):
-    """What points at content: media type, digest, size in bytes; in an index also the platform."""
+    """A reference to content: media type, digest, size in bytes; in an index also the platform."""
 
     media_type: str
     digest: Digest
@@ -80,7 +80,7 @@ class Descriptor(Struct, frozen=True, kw_only=True):
 
 
 class RawManifest(Struct, frozen=True, kw_only=True):
-    """A manifest or an index as a registry serves it: bytes whose digest was checked."""
+    """A manifest or an index as served by a registry: bytes with a verified digest."""
 
     media_type: str
     digest: Digest
@@ -132,9 +132,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
         if kind not in MANIFEST_TYPES or "config" not in document:
             if document.get("schemaVersion") == 1:
                 raise RegistryError(
-                    "the manifest has Docker's schema 1, which nothing makes any more",
+                    "the manifest has Docker's schema 1, which is no longer supported",
                     where=where,
-                    hint="Push the image again with any Docker newer than 1.10.",
+                    hint="Push the image again with Docker 1.10 or newer.",
                 )
             raise DamagedContentError(f"not an image manifest (media type {kind[:100]!r})", where=where)
         subject = document.get("subject")
@@ -214,7 +214,7 @@ class Index(Struct, frozen=True, kw_only=True):
     def child(self, platform: Platform) -> Descriptor | None:
         """Return the image for a platform; None if there is none.
 
-        `arm/v7` is content with nothing else; a platform without a variant takes the first of its architecture
+        `arm/v7` matches nothing else; a platform without a variant matches the first of its architecture
         (amd64 takes amd64/v2 only where there is no plain amd64), as containerd's matcher does.
         """
         for child in self.images:

@@ -140,7 +140,7 @@ class KeyRing:
         keys = tuple(signature.key for signature in envelope.signatures if signature.key)
         if not envelope.signatures:
             raise UntrustedError((), "it has no signature")
-        raise UntrustedError(keys, f"it is signed by an unknown key, {_first_id(envelope)}")
+        raise UntrustedError(keys, f"it is signed by the unknown key {_first_id(envelope)}")
 
     def _read_own(self) -> SigningKey | None:
         if self._own is None:

@@ -110,7 +110,7 @@ def test_tarball_of_an_earlier_run_in_the_tree_gets_into_no_build(world: World) 
     assert PRODUCTION in world.reused
 
 
-def test_minimize_that_leaves_no_tarball_is_told(world: World) -> None:
+def test_minimize_without_a_tarball_is_reported(world: World) -> None:
     sent, outcome = run(world, None)
     error = outcome.failures[PRODUCTION]
     assert isinstance(error, BuildFailedError)

@@ -166,7 +166,7 @@ def test_take_over_drops_blobs_that_are_not_their_digest(world: World) -> None:
     assert "did not match the digest" in world.warnings()[0]
 
 
-def test_take_over_keeps_blobs_that_are_there(world: World) -> None:
+def test_take_over_keeps_existing_blobs(world: World) -> None:
     manifest = world.new.image("team/atom", "v1", b"image")
     world.old.image("team/atom", "v1", b"image")
     inode = world.new.blob_path(manifest).stat().st_ino
