@@ -136,7 +136,7 @@ def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> str:
     """The server version of a Docker Engine that answers, with buildx."""
-    why = "there is no docker command"
+    why = "no docker command found"
     if shutil.which("docker"):
         done = subprocess.run(
             ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False

@@ -1,14 +1,9 @@
 """The specification of one build: a resolved step, its arguments, and its Dockerfile with pinned images.
 
-What one build is: everything that the builder needs to know, resolved.
-
-From a step and the images that it stands on to the one call of the builder: nothing is left open in an order.
-
-Pins the images that a Dockerfile names itself: in a copy of it, word by word, or as named contexts.
-
-A named context replaces every image of its name, and every stage too. So the builder gets a copy of the Dockerfile in
-which just those words are replaced that name an image. Where a word cannot be replaced (an ONBUILD trigger stands in an
-image's configuration, and only a foreign frontend knows what its file means), the image is a named context.
+Images that a Dockerfile names are pinned in a copy of it, or as named contexts. A named context replaces every image and
+every stage of its name, so the copy is preferred: it replaces only the tokens that name an image. Where a token cannot be
+replaced (an ONBUILD trigger is in an image's configuration; only its frontend understands a file with another syntax),
+the image becomes a named context.
 """
 
 from __future__ import annotations
@@ -32,13 +27,13 @@ from chainbuild.records.tags import staging_tag
 from chainbuild.references import ImageReference, Platform
 
 STEP_COMPRESSION: Final = ("zstd", 1)
-"""Steps are read back on the same network, by builders that all know zstd: compress them little."""
+"""Steps are read back on the same network by builders that support zstd: compress lightly."""
 RESULT_COMPRESSION: Final = ("gzip", 6)
-"""Results go to anybody, also to engines and converters that know gzip alone."""
+"""Results also go to engines and converters that support gzip only."""
 
 
 class Pin(Struct, frozen=True, kw_only=True):
-    """A word of a Dockerfile that names an image, and the pinned reference that the builder gets in its place."""
+    """A token of a Dockerfile that names an image, and the pinned reference that replaces it."""
 
     place: ImageWordPosition
     word: str
@@ -51,35 +46,35 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     step: StepId
     dockerfile: Path
     shown: str
-    """The Dockerfile's path as people see it in messages."""
+    """The Dockerfile's path as shown in messages."""
     origins: tuple[tuple[int, str], ...] = ()
-    """From which line on which file stands in it, where it is a generated one."""
+    """For a generated Dockerfile: the first line of each source file in it."""
     source: bytes | None = None
-    """The Dockerfile itself, if the builder gets a copy of it: with `pins` in it, or because it is a link."""
+    """The content of the Dockerfile if the builder gets a copy: because of `pins`, or because it is a link."""
     ignore: bytes | None = None
     """The Dockerfile's own ignore file, which goes with the copy."""
     pins: tuple[Pin, ...] = ()
     images: tuple[tuple[str, str], ...] = ()
-    """The pinned references of all images that the step's Dockerfiles name, by how they are written."""
+    """The pinned references of all images that the step's Dockerfiles name, by their spelling."""
     context: Path
     sent: str = ""
-    """A digest of what the builder is sent of the contexts (see `context.link`); empty: all of it is sent afresh."""
+    """A digest of the contexts sent to the builder (see `context.link`); empty: send everything anew."""
     platform: Platform
     args: tuple[tuple[str, str], ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
     secrets: tuple[Secret, ...] = ()
     target: str | None = None
     image: str = ""
-    """`registry/repository:tag` that is pushed to."""
+    """The push target, `registry/repository:tag`."""
     export: Path | None = None
-    """A folder that gets the target's files instead. With neither, it is only run."""
+    """A folder to export the target's files to instead. With neither, the build only runs."""
     seconds: float | None = None
-    """The build is stopped after that time."""
+    """The timeout of the build in seconds."""
     no_cache: bool = False
     compression: tuple[str, int] = STEP_COMPRESSION
 
     def where(self, line: int) -> str:
-        """A line of the Dockerfile (0: the whole) as people find it."""
+        """Return the source location of a line of the Dockerfile (0: the whole file)."""
         for first, path in reversed(self.origins):
             if 0 < first <= line:
                 return f"{path}:{line - first + 1}"
@@ -93,11 +88,11 @@ STAGE_VARIABLES: Final = {
     "LC_ALL": "LOCALE_ALL",
     "TZ": "TIME_ZONE",
 }
-"""The chain's variables that the minimize stage gets, and the args that it gets them by."""
+"""The chain image's variables that the minimize stage gets, and the args that carry them."""
 
 
 IMAGE_USER: Final = "IMAGE_USER"
-"""The arg by which the minimize stage gets the USER of the chain's image."""
+"""The arg that carries the USER of the chain's image to the minimize stage."""
 
 
 def order_for(
@@ -109,21 +104,21 @@ def order_for(
     extra: Mapping[str, str] | None = None,
     build_platform: Platform | None = None,
 ) -> BuildSpec:
-    """The order for a step. `pinned` has, for every image input by name, what the builder is to use for it.
+    """Return the build specification of a step. `pinned` maps each image input's name to its pinned reference.
 
-    `sent` is as in `BuildSpec`. `extra` are args that follow from the inputs, and so need no place in the step's key.
-    `build_platform` is this machine's if omitted. Errors: `WrongUseError` if the Dockerfile was changed after its inputs
+    `sent` is as in `BuildSpec`. `extra` are args derived from the inputs, which are not part of the step's key.
+    `build_platform` defaults to this machine's. Errors: `WrongUseError` if the Dockerfile was changed after its inputs
     were read, or is gone.
     """
-    # Late: a run that builds nothing needs none of it.
+    # Imported on demand: only needed if something is built.
 
     args = dict(extra or {}) | {arg.name: arg.value for arg in step.args}
     contexts = dict(step.contexts)
-    for wanted in step.images:
-        if wanted.asked or wanted.by_trigger:
-            contexts[wanted.name] = f"docker-image://{pinned[wanted.name]}"
-        elif not wanted.as_context:
-            args[wanted.name] = pinned[wanted.name]
+    for entry in step.images:
+        if entry.asked or entry.by_trigger:
+            contexts[entry.name] = f"docker-image://{pinned[entry.name]}"
+        elif not entry.as_context:
+            args[entry.name] = pinned[entry.name]
     shown = step.shown or shown_path(step.dockerfile)
     raw = _dockerfile(step, shown)
     named = pin_step(step, raw, pinned, shown=shown, build_platform=build_platform)
@@ -137,7 +132,7 @@ def order_for(
         source=raw if copied else None,
         ignore=own_ignore(step.dockerfile) if copied else None,
         pins=named.pins,
-        images=tuple((one.written, pinned[one.name]) for one in step.images if one.as_context),
+        images=tuple((image.written, pinned[image.name]) for image in step.images if image.as_context),
         context=step.context,
         sent=sent,
         platform=step.platform,
@@ -154,19 +149,21 @@ def _dockerfile(step: Step, shown: str) -> bytes:
     try:
         return step.dockerfile.read_bytes() if step.text is None else step.text
     except OSError as error:
-        raise WrongUseError(f"{shown}: cannot be read: {error.strerror}", hint="Was it moved or deleted?") from error
+        raise WrongUseError(
+            f"{shown}: cannot be read: {error.strerror}", hint="Check whether it was moved or deleted."
+        ) from error
 
 
 def stage_args(step: Step, environ: Mapping[str, str], user: str = "") -> dict[str, str]:
-    """What the minimize stage gets of the chain's image: its USER, and the variables that decide where programs look."""
+    """Return the args for the minimize stage: the USER of the chain's image and its search path variables."""
     if step.kind is not StepKind.MINIMIZE:
         return {}
-    given = {arg: environ.get(name, "") for name, arg in STAGE_VARIABLES.items()} | {IMAGE_USER: user}
-    return {arg: value for arg, value in given.items() if value}
+    values = {arg: environ.get(name, "") for name, arg in STAGE_VARIABLES.items()} | {IMAGE_USER: user}
+    return {arg: value for arg, value in values.items() if value}
 
 
 def shown_path(path: Path) -> str:
-    """The path as people see it in messages and records: relative to the current folder, or to what is shipped."""
+    """Return the path as shown in messages and records: relative to the current folder or to the package's files."""
     relative = os.path.relpath(path)
     if not relative.startswith(".."):
         return relative
@@ -176,7 +173,7 @@ def shown_path(path: Path) -> str:
 
 
 def staging_reference(step: Step) -> ImageReference:
-    """Where a step's image goes before it has earned its name. One tag per step, so that nothing piles up."""
+    """Return the staging reference of a step's image. There is one tag per step, so tags do not accumulate."""
     return step.repository.with_tag(staging_tag(step.family))
 
 
@@ -193,12 +190,12 @@ class Pinned(Struct, frozen=True, kw_only=True):
 def pin_step(
     step: Step, raw: bytes, pinned: Mapping[str, str], *, shown: str, build_platform: Platform | None = None
 ) -> Pinned:
-    """Find where the Dockerfile `raw` of a step names its image inputs; `pinned` has what each of them is, by name.
+    """Find where the Dockerfile `raw` of a step names its image inputs; `pinned` maps their names to pinned references.
 
-    Errors: `WrongUseError` if it names an image that is no input: it was changed after the inputs were read.
+    Errors: `WrongUseError` if it names an image that is no input, because it was changed after planning.
     """
     dockerfile = parse(raw, shown)
-    found = named_uses(
+    uses = named_uses(
         dockerfile,
         given=[image.name for image in step.images if not image.as_context],
         args={arg.name: arg.value for arg in step.args},
@@ -210,15 +207,15 @@ def pin_step(
     words = image_words(dockerfile)
     pins: list[Pin] = []
     contexts: dict[str, str] = {}
-    for named in found.uses:
-        image = _input_of(step, named)
+    for use in uses.uses:
+        image = _input_of(step, use)
         if image is None:
             raise WrongUseError(
-                f"{shown}:{named.use.line}: {named.use.reference} is read here, but was not when this run was planned",
-                hint="The Dockerfile was changed since. Run the command again.",
+                f"{shown}:{use.use.line}: {use.use.reference} was added after this run was planned",
+                hint="The Dockerfile has changed. Run the command again.",
             )
-        place = named.use.place
-        if place is None or found.foreign:
+        place = use.use.place
+        if place is None or uses.foreign:
             contexts[image.written] = f"{DOCKER_IMAGE}{pinned[image.name]}"
         else:
             pins.append(Pin(place=place, word=words[place].text, reference=pinned[image.name]))
@@ -226,7 +223,7 @@ def pin_step(
 
 
 def _input_of(step: Step, named: NamedUse) -> ImageInput | None:
-    """The image input that a use means; one that another image was put in the place of counts for every platform."""
+    """Return the image input of a use; a replaced image applies to every platform."""
     candidates = [image for image in step.images if image.as_context and not image.asked]
     exact = (image for image in candidates if image.name == named.input_name)
     alike = (image for image in candidates if image.written == named.use.reference)
@@ -234,7 +231,7 @@ def _input_of(step: Step, named: NamedUse) -> ImageInput | None:
 
 
 def leaves_its_folder(dockerfile: Path) -> bool:
-    """Whether a Dockerfile is a symbolic link that leads out of its folder. Builders get that folder alone."""
+    """Return whether a Dockerfile is a symbolic link to outside its folder, which builders cannot follow."""
     try:
         folder, target = dockerfile.parent.resolve(), dockerfile.resolve()
     except (OSError, RuntimeError):
@@ -243,9 +240,9 @@ def leaves_its_folder(dockerfile: Path) -> bool:
 
 
 def copy_for_builder(source: bytes, ignore: bytes | None, dockerfile: Path, folder: Path) -> Path:
-    """Write a Dockerfile's copy into an empty folder, with what builders look for beside the original.
+    """Write a Dockerfile's copy into an empty folder, with the files that builders expect beside it:
 
-    That is the ignore file of its own, and buildx' policy file.
+    its own ignore file and buildx's policy file.
     """
     copy = folder / dockerfile.name
     copy.write_bytes(source)

@@ -1,4 +1,4 @@
-"""The buildx builders of this machine, as they are."""
+"""The buildx builders of this machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from msgspec import Struct
 from chainbuild.errors import NotReadyError
 
 REPRODUCIBLE_DRIVERS: Final = frozenset({"docker-container", "kubernetes", "remote"})
-"""Drivers that take `rewrite-timestamp`; the engine's own builder refuses it ("conflicts with unpack")."""
+"""Drivers that support `rewrite-timestamp`; the engine's own builder refuses it ("conflicts with unpack")."""
 REWRITES_SINCE: Final = (0, 13)
 """The first BuildKit with `rewrite-timestamp`."""
 
 
 class BuilderInfo(Struct, frozen=True, kw_only=True):
-    """A buildx builder as it is: its driver, the platforms that it runs, and the buildx that speaks to it."""
+    """A buildx builder: its driver, its platforms, and its BuildKit version."""
 
     name: str
     driver: str
@@ -27,35 +27,35 @@ class BuilderInfo(Struct, frozen=True, kw_only=True):
 
     @property
     def rewrites_times(self) -> bool:
-        """Whether it can make layers whose files have no times of their own, so that the same content is the same layer."""
+        """Return whether the builder can rewrite file times, so that the same content gives the same layer."""
         return self.driver in REPRODUCIBLE_DRIVERS and self.buildkit >= REWRITES_SINCE
 
 
 def inspect_builder(name: str | None) -> BuilderInfo:
-    """The builder of that name; None: the one that Docker has in use.
+    """Return the builder of that name; for None, the current builder.
 
-    Errors: `NotReadyError` where it does not exist or does not answer.
+    Errors: `NotReadyError` if it does not exist or does not answer.
     """
     argv = ["docker", "buildx", "inspect", "--bootstrap", *([name] if name else [])]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)  # the user's docker
     if done.returncode:
         raise NotReadyError(
-            f"the builder {name or 'in use'} does not answer: {_last_line(done.stderr)}",
-            hint="See what is there with: docker buildx ls.",
+            f"the builder {name or 'in use'} is unreachable: {_last_line(done.stderr)}",
+            hint="List the builders with: docker buildx ls.",
         )
     fields = [line.partition(":") for line in done.stdout.splitlines()]
     values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
     platforms = ",".join(value for key, _, value in fields if key.strip() == "Platforms")
     if not platforms and "Error" in values:
-        # buildx ends well even where the builder's engine does not answer.
+        # buildx exits with 0 even if the builder's engine is unreachable.
         raise NotReadyError(
-            f"the builder {name or 'in use'} does not answer: {values['Error']}",
-            hint="See what is there with: docker buildx ls.",
+            f"the builder {name or 'in use'} is unreachable: {values['Error']}",
+            hint="List the builders with: docker buildx ls.",
         )
     if name and name != "default" and values.get("Driver") == "docker":
         raise NotReadyError(
-            f"{name} is a docker context, not a builder that can be chosen beside others",
-            hint=f"Make a builder of it: docker buildx create --name {name}-builder {name}.",
+            f"{name} is a docker context, not a builder",
+            hint=f"Create a builder from it: docker buildx create --name {name}-builder {name}.",
         )
     version = re.search(r"v?(\d+)\.(\d+)", values.get("BuildKit version") or values.get("Buildkit") or "")
     return BuilderInfo(

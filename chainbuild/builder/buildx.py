@@ -28,13 +28,13 @@ from chainbuild.references import Digest, Platform
 from chainbuild.values import replace
 
 EPOCH: Final = 1767225600
-"""2026-01-01 UTC, in seconds since 1970: what the times of files that a build makes become.
+"""2026-01-01 UTC, in seconds since the epoch: the modification time of files created by a build.
 
-Only newer times are rewritten. A date as late as that leaves packages' own files their times, by which compiled Python
-files are told from stale ones.
+    Only newer times are rewritten. Such a late date keeps the times of files from packages, which Python needs to recognise
+    stale compiled files.
 """
 
-# Variables of the user's by which buildx itself makes another image of the same order: as a build argument, as labels. An
+# Environment variables that make buildx change the image, by a build argument or labels. An
 # arg of that name, in an args file or on the command line, is in the step's key; the environment is not.
 _DECIDING_VARIABLES: Final = ("SOURCE_DATE_EPOCH", "BUILDX_GIT_LABELS")
 
@@ -43,17 +43,17 @@ _PAUSE: Final = 0.5
 
 
 class BuildResult(Struct, frozen=True, kw_only=True):
-    """What a build gave: the manifest's digest (an export has none), and the wall-clock time in seconds."""
+    """The result of a build: the manifest's digest (None for an export), and the wall-clock time in seconds."""
 
     digest: Digest | None
     seconds: float
 
 
 class BuildxDriver:
-    """Builds through `docker buildx build`, with a builder per platform where the user named one."""
+    """Builds with `docker buildx build`, using a separate builder per platform if configured."""
 
     def __init__(self, *, builders: Mapping[str, str] | None = None, no_cache: bool = False) -> None:
-        """`builders` maps an OCI platform, or "" for every other one, to a builder's name."""
+        """`builders` maps an OCI platform, or "" for all others, to a builder's name."""
         self._builders = dict(builders or {})
         self._no_cache = no_cache
         self._known: dict[str | None, BuilderInfo] = {}
@@ -62,17 +62,17 @@ class BuildxDriver:
     def _docker(self) -> Any:
         for name in _DECIDING_VARIABLES:
             os.environ.pop(name, None)
-        # Late: the import takes longer than a whole run that builds nothing.
+        # Imported on demand: the import takes longer than a run that builds nothing.
         from python_on_whales import DockerClient
 
         return DockerClient()
 
     def builder_for(self, platform: Platform) -> str | None:
-        """The name of the builder for a platform; None for the one that Docker has in use."""
+        """Return the name of the builder for a platform; None for the current one."""
         return self._builders.get(platform.oci) or self._builders.get("") or None
 
     def arguments(self, order: BuildSpec, file: Path | None = None) -> dict[str, Any]:
-        """The build as python_on_whales takes it. `file` is what the builder gets instead of the Dockerfile itself."""
+        """Return the build's arguments for python_on_whales. `file` replaces the Dockerfile."""
         compression, level = order.compression
         if order.export is not None:
             output = {"type": "local", "dest": str(order.export)}
@@ -82,10 +82,10 @@ class BuildxDriver:
             output = {
                 "type": "image",
                 "name": order.image,
-                # BuildKit takes the empty word for true, buildx for nothing to do: else, with the engine's own builder, it
-                # pushes what BuildKit has pushed once more.
+                # An empty value means true to BuildKit and nothing to buildx, which otherwise, with the engine's builder,
+                # pushes again what BuildKit has pushed.
                 "push": "",
-                # Nor does every step's image stay in the engine's store, where no one asked for it.
+                # It also keeps the images of steps out of the engine's store.
                 "store": "false",
                 "oci-mediatypes": "true",
                 "compression": compression,
@@ -106,15 +106,15 @@ class BuildxDriver:
             "target": order.target,
             "builder": self.builder_for(order.platform),
             "cache": not (self._no_cache or order.no_cache),
-            # One image is one manifest: attestations would make it an index, which neither a parent nor a record is.
+            # Attestations would turn the manifest into an index, which parents and records do not support.
             "provenance": False,
             "output": output,
         }
 
     def command(self, order: BuildSpec) -> tuple[str, ...]:
-        """The exact invocation, for `plan -v` and for people who want to repeat it.
+        """Return the exact command line, for `plan -v` and for repeating the build by hand.
 
-        A copy of the Dockerfile does not exist yet: in its place stands what is in it.
+        A placeholder stands for the copy of the Dockerfile, which does not exist yet.
         """
         pins = ", ".join(f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in order.pins)
         arguments = self.arguments(order, Path(f"<{order.shown} with {pins}>") if pins else None)
@@ -137,9 +137,9 @@ class BuildxDriver:
         return (*argv, arguments["context_path"])
 
     def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        """Build it and push it (or export it), telling what happens.
+        """Build and push (or export) the image, emitting progress events.
 
-        Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` where the machine is at
+        Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` if the machine is at
         fault (no emulation, no space).
         """
         from python_on_whales.exceptions import DockerException
@@ -180,13 +180,13 @@ class BuildxDriver:
             return _digest(metadata) if order.image else None
 
     def stop(self) -> None:
-        """Make the builds that are running end soon."""
+        """Ask the running builds to stop."""
         stop_children()
 
     def inspect(self, platform: Platform) -> BuilderInfo:
-        """The builder that would build for a platform.
+        """Return the builder for a platform.
 
-        Errors: `NotReadyError` where it does not exist or does not answer.
+        Errors: `NotReadyError` if it does not exist or is unreachable.
         """
         name = self.builder_for(platform)
         if name not in self._known:
@@ -195,12 +195,12 @@ class BuildxDriver:
 
 
 def _sent(order: BuildSpec) -> str:
-    """The order's `sent`, with what is written into the copy of its Dockerfile."""
+    """Return the order's `sent`, with what is written into the copy of its Dockerfile."""
     return " ".join((order.sent, *(pin.reference for pin in order.pins))) if order.sent else ""
 
 
 def _written_copy(order: BuildSpec, scratch: Path) -> Path:
-    """The copy of the Dockerfile that the builder gets, with its pins in it."""
+    """Return the copy of the Dockerfile that the builder gets, with its pins in it."""
     from chainbuild.builder.build_spec import copy_for_builder
     from chainbuild.dockerfile.rewrite import pin_images
 
@@ -213,7 +213,7 @@ def _written_copy(order: BuildSpec, scratch: Path) -> Path:
 def stop_children(having: str = "") -> None:
     """Ask the builds that this process started to stop (buildx cancels a build on SIGINT).
 
-    `having`: only the one with that text in its command line.
+    `having`: only builds with that text in their command line.
     """
     done = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=False)
     for child in _children(done.stdout, str(os.getpid()), having):
@@ -232,7 +232,7 @@ def _children(table: str, parent: str, having: str) -> Iterator[int]:
 
 @contextmanager
 def _time_limit(seconds: float | None, having: str) -> Iterator[None]:
-    """Stop the child with that text in its command line when the time is over."""
+    """Stop the child with that text in its command line after the timeout."""
     timer = threading.Timer(seconds, stop_children, args=(having,)) if seconds is not None else None
     if timer:
         timer.daemon = True
@@ -249,16 +249,16 @@ def _digest(metadata: Path) -> Digest:
         return Digest(json.loads(metadata.read_bytes())["containerimage.digest"])
     except (OSError, ValueError, KeyError) as error:
         raise ChainbuildError(
-            f"buildx did not say which image it made ({error})",
-            hint="buildx 0.13 or newer is needed: docker buildx version.",
+            f"buildx did not report the image's digest ({error})",
+            hint="buildx 0.13 or newer is required; check with: docker buildx version.",
         ) from error
 
 
 def hand_over(local_name: str, platform: Platform, destination: str) -> None:
-    """Push an image of the local store to a registry, one platform of it.
+    """Push one platform of a local image to a registry.
 
-    A build of nothing but FROM does it: the engine's own builder sees the local store, picks the platform, and writes a
-    plain manifest, where `docker push` sends whatever the name holds.
+    This uses a build of a single FROM: the engine's builder reads the local store, selects the platform, and writes a plain
+    manifest, whereas `docker push` pushes whatever the tag holds.
     """
     with scratch_folder() as scratch:
         dockerfile = scratch / "Dockerfile"

@@ -1,4 +1,4 @@
-"""Why a build failed, in words that people can act on: what BuildKit, QEMU and registries say, and what it means."""
+"""Translate build failures of BuildKit, QEMU and registries into errors with a cause and a hint."""
 
 from __future__ import annotations
 
@@ -10,63 +10,63 @@ from chainbuild.builder.progress import Failure
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
 from chainbuild.references import Platform
 
-# In lower case. Warnings of QEMU's are in many logs of builds that fail for reasons of their own.
+# Lower case. QEMU's warnings are excluded: they also occur in builds that fail for other reasons.
 _QEMU_CRASH = re.compile(
     r"\bqemu: (?:uncaught target signal|fatal|unhandled)"
     r"|\bqemu-[a-z0-9_]+(?:-static)?: (?!warning)[^\n]*(?:: invalid argument|\binternal sig[a-z]+|assertion [^\n]*failed)"
     r"|\bqemu[^\n]*segmentation fault \(core dumped\)|segmentation fault \(core dumped\)[^\n]*\bqemu"
 )
-# As runc says it of the process that it starts; a shell that says so of a program is the Dockerfile's affair.
+# runc's message about the process that it starts; from a shell the same message concerns the Dockerfile's program.
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
-# Two runs that name the same image in the engine's own store at the same moment: the one that comes second tries again.
+# Two runs tag the same image in the engine's store at once: the second one retries.
 _NAME_RACE = re.compile(r'image "[^"]*": already exists')
-# What is left in the build cache of a build whose client was killed: an entry without its snapshot. BuildKit gives it to
-# every later build of the same step (moby/buildkit pull request 6808 says how it comes about).
+# A build cache entry without its snapshot, left by a build whose client was killed. BuildKit offers it to
+# every later build of the same step (explained in moby/buildkit pull request 6808).
 _LOST_SNAPSHOT = re.compile(r"snapshot \S+ does not exist: not found")
-# Said at the end of a build that shares its parent's layers, under another name, with one that is still running: the
-# engine (26.1 has it) finds no history to write down, after everything was built and pushed.
+# Reported at the end of a build that shares its parent's layers with a running build of another name: the
+# engine (seen in 26.1) finds no history to record, although everything was built and pushed.
 NO_HISTORY = re.compile(r"(failed to solve: )?not found")
-# Flags of a Dockerfile that came after BuildKit 0.13: an older builder knows nothing of them.
+# Dockerfile flags added after BuildKit 0.13.
 _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|security)\b")
-# runc and crun, of the shell that RUN's shell form starts.
+# Messages of runc and crun about the shell of RUN's shell form.
 _NO_SHELL = re.compile(r'exec: "/bin/(?:ba|da)?sh"|executable `?/bin/(?:ba|da)?sh`? not found')
 _NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
 def is_transient(failure: Failure) -> bool:
-    """Whether the failure says nothing of the step: a second try may end well."""
-    said = f"{failure.error}\n{failure.text}"
-    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(said) or is_of_cache(failure))
+    """Return whether a retry may succeed because the step is not the cause."""
+    output = f"{failure.error}\n{failure.text}"
+    return bool(NO_HISTORY.fullmatch(failure.error) or _NAME_RACE.search(output) or is_of_cache(failure))
 
 
 def is_of_cache(failure: Failure) -> bool:
-    """Whether the builder's cache is damaged where this step needs it: only a build without it can end well."""
+    """Return whether the step's build cache is damaged, so that only a build without cache can succeed."""
     return bool(_LOST_SNAPSHOT.search(f"{failure.error}\n{failure.text}"))
 
 
 def build_error(order: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
-    """What a failed build is told as: whose fault it is, where, and the way out."""
-    said = "\n".join((failure.error, *failure.tail, failure.text)).lower()
+    """Return the error for a failed build: the cause, the location and a hint."""
+    output = "\n".join((failure.error, *failure.tail, failure.text)).lower()
     where = order.where(failure.line or 0)
     instruction = failure.vertex.partition("] ")[2] or failure.vertex
-    if any(sign in said for sign in _NO_SPACE):
+    if any(sign in output for sign in _NO_SPACE):
         return NotReadyError(
             f"{order.step}: no space left on the builder's disk",
             where=where,
             hint="Free some with: docker buildx prune (build cache), docker image prune (unused images).",
         )
-    if _NO_EMULATION.search(said):
+    if _NO_EMULATION.search(output):
         return NotReadyError(
-            f"{order.step}: this machine does not run {order.platform.oci} programs",
+            f"{order.step}: this machine cannot run {order.platform.oci} programs",
             where=where,
             hint=emulation_hint(order.platform),
         )
-    if _QEMU_CRASH.search(said):
+    if _QEMU_CRASH.search(output):
         return BuildFailedError(
-            f"{order.step}: QEMU crashed while it ran {instruction!r}; that is the emulator, not the Dockerfile",
+            f"{order.step}: QEMU crashed while running {instruction!r}; the emulator is at fault, not the Dockerfile",
             where=where,
-            hint="Run it again, use another QEMU (script/setup says how), or build this platform on a native builder:"
+            hint="Run it again, use another QEMU version (see script/setup), or use a native builder for this platform:"
             f" --builder {order.platform.name}=NAME.",
             log_tail=failure.tail,
         )
@@ -75,21 +75,21 @@ def build_error(order: BuildSpec, failure: Failure, return_code: int) -> Chainbu
     host = order.image.partition("/")[0]
     if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
         return RegistryError(
-            f"{order.step}: the registry at {host} did not take the image: {_last_cause(failure.error)}",
+            f"{order.step}: could not push the image to the registry at {host}: {_last_cause(failure.error)}",
             where=where,
-            hint=_hint(order, said)
-            or "Is it up, and is there room on its disk? What was finished stays; run it again then.",
+            hint=_hint(order, output)
+            or "Check that it is running and has free disk space, and run again; finished steps are kept.",
         )
     return BuildFailedError(
         f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
         where=where,
-        hint=_hint(order, said),
+        hint=_hint(order, output),
         log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
     )
 
 
 def emulation_hint(platform: Platform) -> str:
-    """The command that lets this machine run another platform's programs."""
+    """Return the hint how to enable this machine to run another platform's programs."""
     return (
         f"Register QEMU for it: docker run --privileged --rm tonistiigi/binfmt --install {platform.architecture}"
         " (or the packages qemu-user-static and binfmt-support), or name a native builder:"
@@ -98,31 +98,31 @@ def emulation_hint(platform: Platform) -> str:
 
 
 def _last_cause(error: str) -> str:
-    """The end of BuildKit's chain of causes, which is what people can act on."""
+    """Return the last of BuildKit's chain of causes."""
     text = error.removeprefix("failed to solve: ").strip()
     if "did not complete successfully: " in text:
         return text.rpartition("did not complete successfully: ")[2]
-    return text or "buildx said nothing more"
+    return text or "buildx reported no reason"
 
 
-def _hint(order: BuildSpec, said: str) -> str:
-    if dict(order.args).get("PRODUCTION_PACKAGES") and (_NO_APT.search(said) or _NO_SHELL.search(said)):
+def _hint(order: BuildSpec, output: str) -> str:
+    if dict(order.args).get("PRODUCTION_PACKAGES") and (_NO_APT.search(output) or _NO_SHELL.search(output)):
         return (
-            "PRODUCTION_PACKAGES needs apt, which this PRODUCTION image does not have. Name the files in ADDITIONAL_FILES"
-            " instead, or take a PRODUCTION image of the distribution."
+            "PRODUCTION_PACKAGES requires apt, which this PRODUCTION image lacks. List the files in ADDITIONAL_FILES"
+            " instead, or use a PRODUCTION image of the distribution."
         )
-    if _NO_SHELL.search(said):
-        return 'The image has no shell: RUN ["program", "argument"] starts a program without one.'
-    if _NEW_FLAG.search(said):
+    if _NO_SHELL.search(output):
+        return 'The image has no shell. Use RUN ["program", "argument"], which needs none.'
+    if _NEW_FLAG.search(output):
         return (
-            "The builder's own frontend is older than this flag. Take a newer one: write '# syntax=docker/dockerfile:1' as"
-            " the first line of the Dockerfile."
+            "The builder's Dockerfile frontend does not support this flag. Use a newer one: '# syntax=docker/dockerfile:1'"
+            " as the first line."
         )
-    if "connection refused" in said and "localhost" in said:
+    if "connection refused" in output and "localhost" in output:
         return (
-            "The builder does not reach the chain registry on localhost: it was stopped, or the builder is a"
+            "The builder cannot reach the chain registry on localhost: the registry was stopped, or the builder is a"
             " docker-container one and needs --driver-opt network=host."
         )
-    if "requested access to the resource is denied" in said or "unauthorized" in said:
-        return "The registry wants a login: docker login REGISTRY."
+    if "requested access to the resource is denied" in output or "unauthorized" in output:
+        return "Log in to the registry with: docker login REGISTRY."
     return ""

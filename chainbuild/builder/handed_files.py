@@ -1,14 +1,10 @@
-"""Files of a step's images that its Dockerfile takes from the context.
+"""Provide files of a step's images in its build context, by a private copy of the context.
 
-Files of a step's images that its Dockerfile takes from the context: a private copy of the context has them.
+So a custom production stage can use `ADD ./minimized.tar.gz /` for the file that its minimize stage left at
+`/minimized.tar.gz`. The file is read from the registry; no container is created, and the tree is not changed.
 
-So an own production stage may say `ADD ./minimized.tar.gz /` of what its minimize stage left at `/minimized.tar.gz`. The
-file is read from the registry; no container is made, and nothing is written into the tree.
-
-A tar that a stage made, as builders take it.
-
-GNU tar, when it is told of a file twice, writes a hard link of the file to itself. `tar -x` passes over such a link; the
-ADD of builders deletes the file for it, and fails. So these members are left out, where there are any.
+Tars are also made acceptable to builders: GNU tar writes a hard link of a file to itself if the file is listed twice.
+`tar -x` ignores such a link, but a builder's ADD deletes the file and fails. Such members are removed.
 """
 
 from __future__ import annotations
@@ -48,10 +44,10 @@ def with_handed(
     registries: Registries,
     emit: Emit,
 ) -> Iterator[BuildSpec]:
-    """Have the order of a step with what is handed to it, as long as the `with` lasts.
+    """Provide a step's order with the handed files in its context, for the duration of the `with` block.
 
-    `files` are those of its context that it can read. Errors: `BuildFailedError` if an image does not have what is to be
-    handed on; `NotReadyError` if there is no space for a copy; those of the registry.
+    `files` are the context files that the step can read. Errors: `BuildFailedError` if an image lacks a file;
+    `NotReadyError` if there is no space for a copy; those of the registry.
     """
     if not step.handed:
         yield order
@@ -62,7 +58,7 @@ def with_handed(
             _copy(order.context, files, context)
         except OSError as error:
             raise NotReadyError(
-                f"{step.id}: its context cannot be copied: {error.strerror}", where=str(error.filename or context)
+                f"{step.id}: could not copy its context: {error.strerror}", where=str(error.filename or context)
             ) from error
         for file in step.handed:
             target = context / file.name
@@ -73,14 +69,14 @@ def with_handed(
                 raise BuildFailedError(
                     f"{step.id}: {error.message}",
                     where=order.shown,
-                    hint=f"The stage before it has to leave {file.path} in its image.",
+                    hint=f"The stage before it must create {file.path} in its image.",
                 ) from error
             except OSError as error:
                 raise NotReadyError(
-                    f"{step.id}: cannot write {file.name}: {error.strerror}", where=str(target)
+                    f"{step.id}: could not write {file.name}: {error.strerror}", where=str(target)
                 ) from error
             if left_out:
-                text = f"{step.id}: {file.name} has {plural(left_out, 'file')} twice; the second time is left out"
+                text = f"{step.id}: {file.name} has {plural(left_out, 'file')} twice; the second copies are omitted"
                 emit(Message(text=text))
         yield replace(order, context=context, sent="")
 
@@ -95,7 +91,7 @@ def _copy(root: Path, files: Iterable[ContextFile], target: Path) -> None:
         try:
             mode = source.lstat().st_mode
         except FileNotFoundError:
-            continue  # the builder leaves out what has vanished, too
+            continue  # the builder ignores vanished files as well
         for parent in reversed(place.parents):
             if parent.is_relative_to(target) and parent not in folders:
                 folders[parent] = root / parent.relative_to(target)
@@ -117,18 +113,18 @@ def _copy(root: Path, files: Iterable[ContextFile], target: Path) -> None:
 _GZIP: Final = b"\x1f\x8b"
 _BLOCK: Final = 512
 _PIECE: Final = 1 << 20
-# What comes next reads it once, on this machine.
+# It is read only once, on this machine.
 _LEVEL: Final = 1
 
 Range = tuple[int, int]
-"""Bytes of the unpacked tar: the first one, and the one after the last."""
+"""A byte range of the unpacked tar: start and end (exclusive)."""
 
 
 def without_links_to_self(path: Path) -> int:
-    """Leave members that are hard links to themselves out of a tar, plain or compressed by gzip; return how many.
+    """Remove members that are hard links to themselves from a plain or gzip-compressed tar; return their number.
 
-    Everything else stays as it is, byte for byte (a file without such members altogether). So does what is no tar of these
-    kinds: what reads it says what is wrong. Errors: `OSError` if it cannot be written.
+    Everything else stays unchanged, byte for byte, and so does a file of another format, whose reader reports the problem.
+    Errors: `OSError` if the file cannot be written.
     """
     try:
         ranges = _links_to_self(path)
@@ -148,7 +144,7 @@ def without_links_to_self(path: Path) -> int:
 
 
 def _links_to_self(path: Path) -> list[Range]:
-    """The places of such members, each with the headers that belong to it, in order."""
+    """Return the ranges of such members including their headers, in order."""
     found: list[Range] = []
     with _unpacked(path) as source:
         counted = _Counted(source)
@@ -189,7 +185,7 @@ def _unpacked(path: Path) -> IO[bytes]:
 
 
 class _Counted:
-    """A stream that counts what was read of it."""
+    """A stream that counts the bytes read."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Whether the machine can build what is asked, before anything is started: engine, buildx, platforms."""
+"""Check before a run that this machine can build: engine, buildx, platforms."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ BUILDX_NEEDED: Final = (0, 13)
 
 
 def check_builders(driver: BuildxDriver, platforms: Iterable[Platform]) -> None:
-    """Check what building for these platforms needs; everything that is missing is told at once.
+    """Check the requirements for building for these platforms, and report everything missing at once.
 
     Errors: `NotReadyError`.
     """
     if not shutil.which("docker"):
         raise NotReadyError(
-            "there is no docker command on PATH",
-            hint="script/setup installs one on Debian; else docs.docker.com/get-docker.",
+            "no docker command found on PATH",
+            hint="script/setup installs it on Debian; for other systems see docs.docker.com/get-docker.",
         )
-    wanted = sorted(platforms)
+    required = sorted(platforms)
     with ThreadPoolExecutor() as pool:
         version = pool.submit(buildx_problem)
-        looks = [pool.submit(_check_builder, driver, platform) for platform in wanted]
+        looks = [pool.submit(_check_builder, driver, platform) for platform in required]
     missing = list(dict.fromkeys(text for look in (version, *looks) if (text := look.result())))
     if missing:
         raise NotReadyError("\n".join(missing))
 
 
 def buildx_problem() -> str:
-    """What is wrong with buildx, and what mends it; empty where it is well."""
+    """Return the problem with buildx and its fix; empty if there is none."""
     done = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, check=False)
     match = re.search(r"\bv?(\d+)\.(\d+)", done.stdout)
     if done.returncode or not match:
         return (
-            "docker has no buildx\n    Install the plugin: apt-get install docker-buildx (Debian 13), docker-buildx-plugin"
-            " (Docker's own packages)."
+            "docker has no buildx plugin\n    Install the plugin: apt-get install docker-buildx (Debian 13),"
+            " docker-buildx-plugin (Docker's own packages)."
         )
     if (int(match[1]), int(match[2])) < BUILDX_NEEDED:
-        return f"buildx {match[0]} is too old; 0.13 or newer is needed\n    See github.com/docker/buildx/releases."
+        return f"buildx {match[0]} is too old; 0.13 or newer is required\n    See github.com/docker/buildx/releases."
     return ""
 
 
@@ -59,11 +59,11 @@ def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
         return engine or str(error)
     if any(means(text, platform) for text in builder.platforms):
         return ""
-    return f"the builder {builder.name} does not run {platform.oci} programs\n    {emulation_hint(platform)}"
+    return f"the builder {builder.name} cannot run {platform.oci} programs\n    {emulation_hint(platform)}"
 
 
 def means(text: str, platform: Platform) -> bool:
-    """Whether a builder's word is that platform; builders also list platforms that nobody here knows."""
+    """Return whether a builder's platform string denotes that platform; unknown platforms do not match."""
     try:
         return Platform.parse(text).same_as(platform)
     except WrongUseError:
@@ -71,7 +71,7 @@ def means(text: str, platform: Platform) -> bool:
 
 
 def engine_problem() -> str:
-    """What is wrong with the engine, and what mends it; empty where it answers."""
+    """Return the problem with the engine and its fix; empty if there is none."""
     done = subprocess.run(
         ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
     )
@@ -79,6 +79,6 @@ def engine_problem() -> str:
         return ""
     said = done.stderr.strip().splitlines()
     return (
-        f"no Docker Engine answers: {said[-1] if said else 'docker version failed'}\n"
+        f"cannot reach a Docker Engine: {said[-1] if said else 'docker version failed'}\n"
         "    Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian."
     )

@@ -1,11 +1,9 @@
-"""The builder's progress (`rawjson`) as events, and the end of what each instruction printed.
+"""Convert the builder's progress (`rawjson`) into events, and keep the last output of each instruction.
 
-The end of what an instruction printed, with what it complained of before that: a parallel make goes on after its error.
+Output to stderr before the last lines is kept as well: a parallel make continues after an error.
 
-What buildx says while it builds (`--progress=rawjson`), as events and, where it fails, as facts of the failure.
-
-The stream is BuildKit's SolveStatus: JSON objects one after the other, pretty-printed by some versions of buildx and a
-line each by others; what is not JSON is the client's own text, among it the excerpt of the failing Dockerfile.
+The stream is BuildKit's SolveStatus: concatenated JSON objects, pretty-printed by some versions of buildx and one per line
+in others. Anything else is the client's own text, such as the excerpt of the failing Dockerfile.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ from msgspec import Struct, field
 from chainbuild.events import Emit, LogLine, Message, StepProgress
 
 TAIL_LINES: Final = 30
-"""So many lines are shown at most."""
+"""The maximum number of lines shown."""
 _COMPLAINTS: Final = 8
 
 
 class LogTail:
-    """Takes the lines of one instruction; holds the last ones, and the last that went to stderr."""
+    """Keeps the last lines of an instruction, and its last lines on stderr."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -35,16 +33,16 @@ class LogTail:
         self._complaints: deque[tuple[int, str]] = deque(maxlen=TAIL_LINES)
 
     def add(self, text: str, *, stderr: bool) -> None:
-        """Take the next line."""
+        """Add a line."""
         if stderr:
             self._complaints.append((self._count, text))
         self._last.append(text)
         self._count += 1
 
     def lines(self) -> tuple[str, ...]:
-        """The last lines; in front of them, where they would else be lost, what went to stderr earlier."""
+        """Return the last lines, preceded by earlier lines of stderr."""
         ending = TAIL_LINES - _COMPLAINTS - 1
-        earlier = [one for one in self._complaints if one[0] < self._count - ending]
+        earlier = [complaint for complaint in self._complaints if complaint[0] < self._count - ending]
         if self._count <= TAIL_LINES or not earlier:
             return tuple(self._last)
         shown = earlier[-_COMPLAINTS:]
@@ -53,7 +51,7 @@ class LogTail:
         return (*(text for _, text in shown), *gap, *tuple(self._last)[-ending:])
 
 
-# BuildKit's util/progress/logs: it passes on 2 MiB of an instruction's output, and 200 KiB a second.
+# BuildKit's util/progress/logs: the limits are 2 MiB of output per instruction and 200 KiB per second.
 _CLIPPED = re.compile(r"\[output clipped, log limit (?P<limit>.+) reached\]")
 _LIFT = "BUILDKIT_STEP_LOG_MAX_SIZE=-1 and BUILDKIT_STEP_LOG_MAX_SPEED=-1 in the environment of its daemon"
 _EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
@@ -63,13 +61,13 @@ _PHASES = ("exporting ", "pushing ")
 
 
 class JsonStream:
-    """Cuts a stream of lines into JSON values and other text."""
+    """Splits a stream of lines into JSON values and other text."""
 
     def __init__(self) -> None:
         self._open: list[str] = []
 
     def feed(self, line: str) -> dict[str, Any] | str | None:
-        """A value that this line completes, a line of other text, or nothing yet."""
+        """Return a value that this line completes, a line of other text, or nothing yet."""
         text = line.rstrip("\r\n")
         if not self._open:
             if not text.startswith("{"):
@@ -80,17 +78,17 @@ class JsonStream:
             self._open = [text]
             return None
         self._open.append(text)
-        # A pretty-printed object ends with a brace in the first column; nothing inside it can.
+        # Only the end of a pretty-printed object has a brace in the first column.
         if text != "}":
             return None
-        whole = self.rest()
-        value = _decoded(whole)
-        return whole if value is None else value
+        text = self.rest()
+        value = _decoded(text)
+        return text if value is None else value
 
     def rest(self) -> str:
-        """What a value that never ended has held back."""
-        whole, self._open = "\n".join(self._open), []
-        return whole
+        """Return the lines of an unfinished value."""
+        text, self._open = "\n".join(self._open), []
+        return text
 
 
 def _decoded(text: str) -> dict[str, Any] | None:
@@ -102,7 +100,7 @@ def _decoded(text: str) -> dict[str, Any] | None:
 
 
 class _Vertex(Struct):
-    """An instruction, as BuildKit calls it."""
+    """An instruction: a vertex of BuildKit's graph."""
 
     name: str = ""
     error: str = ""
@@ -111,18 +109,18 @@ class _Vertex(Struct):
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """What the stream said of a failed build: the instruction, its place in the Dockerfile, its last lines."""
+    """The facts about a failed build: the instruction, its line in the Dockerfile, its last output."""
 
     vertex: str
     error: str
     line: int
     tail: tuple[str, ...]
     text: str
-    """Everything that was not JSON: the client's own words."""
+    """All text that is not JSON: the client's messages."""
 
 
 class Progress:
-    """Follows one build and tells of it; keeps what an error message needs."""
+    """Follows a build, emits its events, and keeps the facts for an error message."""
 
     def __init__(self, step: str, emit: Emit) -> None:
         self._step = step
@@ -133,12 +131,12 @@ class Progress:
         self._doing = ""
         self._clipped = False
         self.pushed = ""
-        """The digest of the manifest that the registry has taken; empty before that."""
+        """The digest of the pushed manifest; empty before the push."""
         self.exported = False
-        """Whether everything that was to come out of the build has come out of it."""
+        """True if the build's export has finished."""
 
     def feed(self, line: str) -> None:
-        """Take one line of buildx's output."""
+        """Process a line of buildx's output."""
         value = self._stream.feed(line)
         if isinstance(value, str):
             if value:
@@ -171,7 +169,7 @@ class Progress:
                     )
                 )
             elif raw.get("started") and not raw.get("completed") and str(raw.get("id")).startswith(_PHASES):
-                # Parts of the export, which have no count.
+                # Parts of the export have no progress count.
                 self._now(str(raw["id"])[:200])
         for raw in value.get("logs") or ():
             self._log(self._vertices.setdefault(raw["vertex"], _Vertex()), raw)
@@ -202,12 +200,10 @@ class Progress:
         text = line.decode("utf-8", "replace")
         clipped = _CLIPPED.fullmatch(text)
         if clipped:
-            text = f"==== the builder dropped output here (its limit: {clipped['limit']}); {_LIFT} lift the limit"
+            text = f"==== output was dropped here (the builder's limit: {clipped['limit']}); {_LIFT} lift the limit"
             if not self._clipped:
                 self._clipped = True
-                warning = (
-                    f"{self._step}: the builder dropped a part of the output (its limit: {clipped['limit']}); {_LIFT}"
-                )
+                warning = f"{self._step}: some output was dropped (the builder's limit: {clipped['limit']}); {_LIFT}"
                 self._emit(Message(level="warning", text=f"{warning} lift the limit"))
         vertex.tail.add(text, stderr=stream == 2)
         self._emit(
@@ -215,7 +211,7 @@ class Progress:
         )
 
     def failure(self) -> Failure:
-        """What is known of why the build failed; the stream has ended."""
+        """Return the facts about the failure. Call it after the stream has ended."""
         if rest := self._stream.rest():
             self._text.append(rest)
         for vertex in self._vertices.values():
@@ -233,7 +229,7 @@ class Progress:
         return Failure(vertex=failed.name, error=error, line=line, tail=failed.tail.lines(), text="\n".join(self._text))
 
     def _failed(self) -> Iterator[_Vertex]:
-        """Vertices with an error of their own, before those that were only cancelled with them."""
+        """Vertices with their own error come before those cancelled because of it."""
         with_error = [vertex for vertex in self._vertices.values() if vertex.error]
         yield from (vertex for vertex in with_error if "context canceled" not in vertex.error)
         yield from with_error

@@ -148,7 +148,7 @@ def _listed(words: Sequence[str] | None) -> str:
 
 
 def trail_or_nothing(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
-    """Return the steps of an image; none if nothing is known of how it was made."""
+    """Return the steps of an image; none if no provenance found for it was made."""
     try:
         return trail_of(records, image)
     except NotFoundInRegistryError:

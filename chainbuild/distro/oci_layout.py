@@ -120,7 +120,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
             check=False,
         )
     except FileNotFoundError as error:
-        raise NotReadyError("there is no docker command", hint="Install Docker, or run script/setup.") from error
+        raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
     except subprocess.TimeoutExpired as error:
         raise NotReadyError(f"docker {arguments[0]} did not end in {_SECONDS} s") from error
 

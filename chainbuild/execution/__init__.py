@@ -1,1 +1,1 @@
-"""Runs: the plan is executed, results are proven, recorded and published."""
+"""Runs: execute the plan; prove, record and publish the results."""

@@ -1,4 +1,4 @@
-"""Walks a graph: every step as soon as what it needs is there; decides, builds, proves, records and names."""
+"""Execute a graph: decide, build, prove, record and tag every step as soon as its parents are done."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from chainbuild.values import replace
 
 DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
-"""How long an interrupted run waits for its builds to end; they were told to."""
+"""How long an interrupted run waits for its builds after asking them to stop."""
 
 
 class Driver(Protocol):
-    """What executes orders; `buildx.BuildxDriver` is the real one."""
+    """Interface of the build driver, implemented by `buildx.BuildxDriver`."""
 
     def build(self, order: BuildSpec, emit: events.Emit) -> BuildResult:
-        """Build and push (or export)."""
+        """Build the step and push (or export) its image."""
 
     def stop(self) -> None:
-        """Make the builds that are running end soon."""
+        """Ask the running builds to stop."""
 
 
 class RecordWriter(Protocol):
-    """Where records go; `records.store.RecordStore` is the real one."""
+    """Interface of the record writer, implemented by `records.store.RecordStore`."""
 
     def write(self, repository: ImageReference, record: Record) -> None:
         """Sign a record and store it."""
@@ -60,7 +60,7 @@ class RecordWriter(Protocol):
 
 
 class FinishedImage(Struct, frozen=True, kw_only=True):
-    """An image that is ready for its name: proofs passed, unpacked bytes where somebody counted them, and notes."""
+    """An image that may be tagged: the proofs it passed, its unpacked size in bytes (0 if unknown), and notes."""
 
     image: RemoteImage
     verdicts: Mapping[str, str] = field(default_factory=dict)
@@ -70,22 +70,22 @@ class FinishedImage(Struct, frozen=True, kw_only=True):
 
 
 class PostBuild(Protocol):
-    """What is done to a step's image between its build and its name."""
+    """What happens to a step's image between its build and its tag."""
 
     def finish(
         self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
-        """Give it what the builder cannot, and prove it. Errors: `NotProvenError`."""
+        """Apply the changes that the builder cannot make, and prove the image. Errors: `NotProvenError`."""
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
-        """Whether the record says that the image has passed the step's test as it is now (or there is no test)."""
+        """Return whether the image has passed the step's current test according to its record, or there is no test."""
 
     def tested(self, step: Step, image: RemoteImage, record: Record, inputs: Mapping[str, RemoteImage]) -> Record:
-        """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
+        """Run the current tests and return the record with their verdicts. Errors: `NotProvenError`."""
 
 
 class ExecutionServices(Struct, frozen=True, kw_only=True):
-    """What a run works with; each part is replaced by a simple one in tests."""
+    """The services that a run uses; tests replace them by simple ones."""
 
     driver: Driver
     registries: Registries
@@ -96,14 +96,14 @@ class ExecutionServices(Struct, frozen=True, kw_only=True):
     emit: events.Emit
     log_path: Callable[[StepId], Path | None] = lambda _: None
     notes: Callable[[], Mapping[str, str]] = dict
-    """What every record of this run says besides: the tree's git commit, the builder."""
+    """Notes for every record of this run: the tree's git commit, the builder."""
     clock: Callable[[], float] = time.time
     before_name: Callable[[Step, Digest], None] = lambda _step, _image: None
-    """What is done with a step's finished image, which is in the step's repository, before it gets its readable name."""
+    """Called with a step and its finished image in the step's repository, before the readable tag is set."""
 
 
 class Executor:
-    """One run over a graph."""
+    """Executes a plan once."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Executor:
         seconds_left: Callable[[], float] | None = None,
         strict: bool = False,
     ) -> None:
-        """`seconds_left` until the deadline, where there is one. `strict`: a result with warnings gets no name."""
+        """`seconds_left` returns the time until the deadline, if any. `strict`: do not tag results that have warnings."""
         self._strict = strict
         self._graph = plan.graph
         self._planned = {decision.step.id: decision for decision in plan.decisions}
@@ -132,7 +132,7 @@ class Executor:
         self.outcome = RunOutcome()
 
     def run(self) -> RunOutcome:
-        """Run every step; failures are in the outcome. An exception that is no `ChainbuildError` ends the run at once."""
+        """Run every step; failures are in the outcome. Any exception but a `ChainbuildError` ends the run at once."""
         waiting = dict(self._steps)
         running: dict[Future[StepResult], Step] = {}
         pool = ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="step")
@@ -146,7 +146,7 @@ class Executor:
                     self._ended(running.pop(future), future, waiting)
         except KeyboardInterrupt:
             self._stopping = True
-            # The registry and the logs are still there: let the builds end before those do.
+            # Let the builds end while the registry and the logs are still open.
             self._tools.driver.stop()
             wait(running, timeout=STOP_SECONDS)
             raise
@@ -168,7 +168,7 @@ class Executor:
                 running[pool.submit(self._execute, step)] = step
 
     def _fits(self, step: Step) -> bool:
-        """Whether the step can be done before the deadline, as far as its record knows."""
+        """Return whether the step fits before the deadline, judged by the duration of its last build."""
         if self._seconds_left is None:
             return True
         left = self._seconds_left()
@@ -197,23 +197,23 @@ class Executor:
 
     def _execute(self, step: Step) -> StepResult:
         decision = self._decide(step)
-        # A proof that is made again reads the parents' images, as a build does.
+        # Repeating a proof reads the parents' images, as a build does.
         proves = (
             decision.cached_record is not None
             and bool(step.test or step.traced)
             and not self._tools.finisher.verdict_stands(step, decision.cached_record)
         )
-        if (decision.cached_record is None or proves) and self._mend_parents(step):
+        if (decision.cached_record is None or proves) and self._rebuild_parents(step):
             decision = self._decide(step)
         if decision.cached_record is not None:
             result = StepResult(step=step, record=decision.cached_record, built=False)
-            # What was deleted since the plan was made is a reason to build, as it was then.
+            # An image that was deleted after planning must be built.
             with suppress(NotFoundInRegistryError):
                 if decision.source:
                     self._tools.records.bring(decision.source, step.repository, decision.cached_record)
-                if step.id not in self._results_ids or self._stands_whole(result):
+                if step.id not in self._results_ids or self._is_complete(result):
                     return self._reused(result)
-            self._mend_parents(step)
+            self._rebuild_parents(step)
             decision = replace(self._decide(step), cached_record=None, reason=DAMAGED)
         return self._built(decision)
 
@@ -250,7 +250,7 @@ class Executor:
         return result
 
     def _tested(self, result: StepResult) -> Record:
-        """A step that is reused has passed its test as it is now, or has no name."""
+        """Return the record of a reused step after it passed its current test; a step that fails is not tagged."""
         step = result.step
         if self._tools.finisher.verdict_stands(step, result.record):
             return result.record
@@ -266,7 +266,7 @@ class Executor:
         return record
 
     def _warn(self, step: Step, record: Record, *, reused: bool = False) -> None:
-        """Emit what is doubtful about a result. Errors: `NotProvenError` if that is an error in this run."""
+        """Emit the warnings about a result. Errors: `NotProvenError` if warnings are errors in this run."""
         warnings = record.warnings
         if not (step.test or step.traced):
             warnings = warnings.with_kind(OF_TESTS, ())  # those of a test that is gone
@@ -317,7 +317,7 @@ class Executor:
 
     def _build(self, step: Step, components: Components | None, started: float) -> Record:
         tools = self._tools
-        if components is None:  # it was to be taken as it stands, and is damaged
+        if components is None:  # a pinned step whose image is damaged
             components = tools.planner.with_fresh_inputs().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
@@ -331,9 +331,11 @@ class Executor:
         files = tools.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
         with with_handed(step, order, files, images, tools.registries, self._emit) as whole_order:
             image = self._run_build(step, whole_order, images)
-        trail = self._trail(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
-        finished = tools.finisher.finish(step, order, image, images, trail)
-        image = finished.image
+        provenance = (
+            self._provenance(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
+        )
+        finished_image = tools.finisher.finish(step, order, image, images, provenance)
+        image = finished_image.image
         parent = images.get(step.parent)
         record = Record(
             key=components.key,
@@ -345,22 +347,22 @@ class Executor:
             on_build=image.config.on_build,
             size=image.size,
             added=image.size - parent.size if parent else image.size,
-            unpacked=finished.unpacked,
+            unpacked=finished_image.unpacked,
             seconds=time.monotonic() - started,
             built_at=tools.clock(),
             components=components,
-            verdicts=finished.verdicts,
-            warnings=WarningList.of(finished.warnings),
-            notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished.notes},
+            verdicts=finished_image.verdicts,
+            warnings=WarningList.of(finished_image.warnings),
+            notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished_image.notes},
             parents={
-                image.name: self.outcome.results[image.source].record.key
-                for image in step.images
-                if isinstance(image.source, str)
+                parent_image.name: self.outcome.results[parent_image.source].record.key
+                for parent_image in step.images
+                if isinstance(parent_image.source, str)
             },
         )
-        # The record comes last but for the name: a run that is killed in between builds again or only names again.
-        if spoiled := self._spoiled(step, components):
-            text = f"{step.id}: its inputs {spoiled}, so this result is not kept for reuse"
+        # Write the record just before the tag: a run killed in between only repeats the build or the tag.
+        if change := self._input_change(step, components):
+            text = f"{step.id}: its inputs {change}, so its result is not kept for reuse"
             self._emit(events.Message(level="warning", text=text))
         else:
             tools.records.write(step.repository, record)
@@ -369,20 +371,20 @@ class Executor:
         put_tag(tools.registries, step.reference, image.digest)
         return record
 
-    def _spoiled(self, step: Step, components: Components) -> str:
-        """What keeps the step's key from telling what was built; empty: nothing has changed since before the build."""
+    def _input_change(self, step: Step, components: Components) -> str:
+        """Return how the inputs changed during the build, so that the key does not match the image; empty if not."""
         try:
             now = self._tools.planner.with_fresh_inputs().components(step, self._facts(step))
         except WrongUseError:
             return "changed while it was built"
         if now.unknown_remotes:
-            return "could not all be asked for"
+            return "could not all be queried"
         return "changed while it was built" if now.key != components.key else ""
 
     def _run_build(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
-        """The step's image as it comes out of the builder, or out of the registry where that can do it alone."""
+        """Build the step's image, or compose it in the registry if no builder is needed."""
         staging = staging_reference(step)
-        # What the base's ONBUILD lines would do, a builder has to do.
+        # Only a builder can execute ONBUILD triggers of the base.
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
             dockerfile = parse(step.text, order.shown)
             return join(self._tools.registries, images[step.parent], images[FILES], dockerfile, staging)
@@ -390,79 +392,79 @@ class Executor:
             step.dockerfile.write_bytes(step.text)
         built = self._tools.driver.build(order, self._emit)
         if built.digest is None:
-            raise ChainbuildError(f"{step.id}: the builder made no image")
+            raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._tools.registries, staging.with_digest(built.digest), step.platform)
 
-    def _trail(self, step: Step, key: str) -> Provenance:
-        """What the step stands on, the lowest first, and itself; a base that was made so brings its own trail."""
+    def _provenance(self, step: Step, key: str) -> Provenance:
+        """Return the step and everything below it, lowest first, including the provenance of a base built by chainbuild."""
         below = set(step.needs)
         for other in reversed(self._steps.values()):
             if other.id in below:
                 below.update(other.needs)
         bases = [
-            crumb
+            entry
             for other in (*(self._steps[need] for need in below), step)
             for image in other.images
             if image.name == CHAIN_IMAGE and isinstance(image.source, ImageReference)
-            for crumb in read_provenance(self._tools.found[str(image.source), image.platform.oci].image.config)
+            for entry in read_provenance(self._tools.found[str(image.source), image.platform.oci].image.config)
         ]
-        crumbs = [
+        entries = [
             ProvenanceStep(step=need, key=self.outcome.results[need].record.key)
             for need in self._steps
             if need in below
         ]
-        return tuple(dict.fromkeys((*bases, *crumbs, ProvenanceStep(step=step.id, key=key))))
+        return tuple(dict.fromkeys((*bases, *entries, ProvenanceStep(step=step.id, key=key))))
 
     def _inputs(self, step: Step) -> tuple[dict[str, str], dict[str, RemoteImage]]:
-        """What the builder is given for each image input, and the images behind them."""
+        """Return the pinned reference for each image input, and the resolved images."""
         pinned: dict[str, str] = {}
         images: dict[str, RemoteImage] = {}
-        for wanted in step.images:
-            if isinstance(wanted.source, str):
-                need = self.outcome.results[wanted.source]
-                images[wanted.name] = resolve(self._tools.registries, need.reference, need.step.platform)
-                pinned[wanted.name] = images[wanted.name].reference.pinned
+        for image in step.images:
+            if isinstance(image.source, str):
+                need = self.outcome.results[image.source]
+                images[image.name] = resolve(self._tools.registries, need.reference, need.step.platform)
+                pinned[image.name] = images[image.name].reference.pinned
             else:
-                found = self._tools.found[str(wanted.source), wanted.platform.oci]
-                images[wanted.name], pinned[wanted.name] = found.image, found.pinned
+                resolved = self._tools.found[str(image.source), image.platform.oci]
+                images[image.name], pinned[image.name] = resolved.image, resolved.pinned
         return pinned, images
 
-    def _mend_parents(self, step: Step) -> bool:
-        """Build again what the step stands on and the registry has lost a part of. Whether anything was built."""
-        mended = False
+    def _rebuild_parents(self, step: Step) -> bool:
+        """Rebuild parents whose images are incomplete in the registry. Return whether anything was built."""
+        rebuilt = False
         with self._repair:
             for need in sorted(step.needs, key=self._order.__getitem__):
                 result = self.outcome.results[need]
                 if result.built:
                     continue
-                if self._stands_whole(result):
-                    # What it stands on may have been mended, and have come out with other content.
+                if self._is_complete(result):
+                    # Its own parents may have been rebuilt with different content.
                     decision = self._decide(result.step)
                     if decision.cached_record is not None:
                         continue
                 else:
-                    self._mend_parents(result.step)
+                    self._rebuild_parents(result.step)
                     decision = replace(self._decide(result.step), cached_record=None, reason=DAMAGED)
                 self.outcome.results[need] = self._built(decision)
-                mended = True
-        return mended
+                rebuilt = True
+        return rebuilt
 
-    def _stands_whole(self, result: StepResult) -> bool:
+    def _is_complete(self, result: StepResult) -> bool:
         return is_intact(self._tools.registries, result.reference, result.step.platform)
 
 
 def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:
-    """The environment and the USER of the chain's image, for the minimize stage."""
+    """Return the environment and the USER of the chain's image, for the minimize stage."""
     chain = images.get(CHAIN_IMAGE)
     return (dict(chain.config.env), chain.config.user) if chain and step.kind is StepKind.MINIMIZE else ({}, "")
 
 
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
-    """What the images from outside were: of one that follows the builder's platform, the index."""
+    """Return the digests of the external images; for an image on the builder's platform, that of its index."""
     return {
-        digest_note(wanted.name): EMPTY
-        if wanted.source.is_scratch
-        else str((wanted.on_builder and images[wanted.name].index_digest) or images[wanted.name].digest)
-        for wanted in step.images
-        if isinstance(wanted.source, ImageReference)
+        digest_note(external.name): EMPTY
+        if external.source.is_scratch
+        else str((external.on_builder and images[external.name].index_digest) or images[external.name].digest)
+        for external in step.images
+        if isinstance(external.source, ImageReference)
     }

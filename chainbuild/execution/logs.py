@@ -1,4 +1,4 @@
-"""The files of a run: every line that a step printed, and a journal of all events. For people, never for decisions.
+"""Write the files of a run: a log per step, and a journal of all events. For people; no decision depends on them.
 
 <root>/.chainbuild/logs/<run-id>/amd64-stock-20-openblas.log
 <root>/.chainbuild/logs/<run-id>/events.jsonl
@@ -38,11 +38,10 @@ class _StepLog(Struct, kw_only=True):
 
 
 class LogFiles:
-    """A listener that writes a run's files into `folder`. Thread-safe; used in a `with`, or closed by `close`.
+    """A listener that writes a run's files into `folder`. Thread-safe. Use it in a `with`, or call `close`.
 
-    Nothing is made before the first event. Files are written a line at a time, so that they are whole whatever ends the
-    process and can be followed with `tail -f`. When the disk does not take them, writing ends and `trouble` says why: a
-    build is worth more than its log.
+    No file is created before the first event. Files are written line by line, so they are complete whatever ends the
+    process, and `tail -f` can follow them. If writing fails, logging stops and `trouble` has the reason; the build goes on.
     """
 
     def __init__(self, folder: Path, *, kept_runs: int = KEPT_RUNS) -> None:
@@ -56,7 +55,7 @@ class LogFiles:
         self._closed = False
 
     def emit(self, event: events.Event) -> None:
-        """Write an event down; from any thread."""
+        """Write an event. May be called from any thread."""
         with self._lock:
             if self._closed or self.trouble:
                 return
@@ -67,14 +66,14 @@ class LogFiles:
                 self.close()
 
     def path_of(self, step: str) -> Path:
-        """The log file of a step, whether or not it is there yet."""
+        """Return the path of a step's log file, which may not exist yet."""
         with self._lock:
             if step not in self._names:
                 self._names[step] = _free_name(step, {name.lower() for name in self._names.values()})
             return self.folder / self._names[step]
 
     def close(self) -> None:
-        """Close everything; events that come later are dropped."""
+        """Close all files; later events are ignored."""
         with self._lock:
             self._closed = True
             for log in self._steps.values():
@@ -113,11 +112,11 @@ class LogFiles:
                 for warning in event.warnings:
                     self._note(log, event.at, f"==== warning: {warning}")
                 if (more := event.total - len(event.warnings)) > 0:
-                    self._note(log, event.at, f"==== {more} warnings more")
+                    self._note(log, event.at, f"==== {more} more warnings")
             case events.Verdict():
-                word = "passed" if event.passed else "NOT PASSED"
+                result = "passed" if event.passed else "NOT PASSED"
                 log = self._open(event.step, event.at)
-                self._note(log, event.at, f"==== {event.proof} {word}: {event.summary}")
+                self._note(log, event.at, f"==== {event.proof} {result}: {event.summary}")
                 for finding in event.findings:
                     self._note(log, event.at, finding)
             case _:
@@ -136,7 +135,7 @@ class LogFiles:
             log.file.write("".join(f"{stamp}{line}\n" for line in text.split("\n")))
 
     def _note_and_close(self, step: str, at: float, text: str) -> None:
-        """Also where nothing was printed: a step that was worked on has a file."""
+        """Write a note and close the log. Every executed step has a log file, even if nothing was printed."""
         log = self._open(step, at)
         self._note(log, at, text)
         _close(log.file)
@@ -151,7 +150,7 @@ class LogFiles:
         return log
 
     def _open_folder(self) -> IO[str]:
-        # Logs hold what builds print: they are the user's. Earlier runs' are below the same folder.
+        # Logs contain build output and belong to the user only. Logs of earlier runs are in the same folder.
         logs = self.folder.parent
         if logs.parent.name == OWN_FOLDER:
             make_own_folder(logs.parent.parent, logs.name, self.folder.name, mode=0o700)
@@ -164,10 +163,10 @@ class LogFiles:
 
 
 def prune(logs: Path, *, keep: int = KEPT_RUNS) -> tuple[Path, ...]:
-    """Remove all but the newest `keep` runs under `logs`; returns what was removed.
+    """Remove all but the newest `keep` runs under `logs`, and return the removed folders.
 
-    Only folders with a journal are runs; the journal of a run that goes on is always among the newest. What cannot be
-    removed stays.
+    Only folders with a journal are runs; the journal of a running build is always among the newest. Folders that cannot be
+    removed are left.
     """
     runs = []
     with contextlib.suppress(OSError):
@@ -182,13 +181,13 @@ def prune(logs: Path, *, keep: int = KEPT_RUNS) -> tuple[Path, ...]:
 
 
 def file_name(step: str) -> str:
-    """The name of a step's log: its id with `-` between the parts and nothing that a file system or a shell minds."""
+    """Return the name of a step's log: its id joined by `-`, without characters special to file systems or shells."""
     name = _UNSAFE.sub("_", step.replace("/", "-")).lstrip(".-")[:_LONGEST_NAME]
     return f"{name or 'step'}.log"
 
 
 def _free_name(step: str, taken: set[str]) -> str:
-    """Two ids may give one name (`a/b-c` and `a-b/c`, or by letter case on macOS): the later gets a number."""
+    """Return an unused log name. Two ids can share a name (`a/b-c`, `a-b/c`, or by case on macOS); add a number then."""
     name, number = file_name(step), 2
     while name.lower() in taken:
         name, number = f"{file_name(step).removesuffix('.log')}~{number}.log", number + 1
@@ -196,20 +195,20 @@ def _free_name(step: str, taken: set[str]) -> str:
 
 
 def _open_lines(path: Path) -> IO[str]:
-    """Appending, a line at a time, and exactly what is written: a carriage return stays one."""
+    """Open a file for appending, line-buffered and without newline translation."""
     return open_own_file(path, append=True, newline="")
 
 
 def _point_latest(folder: Path) -> None:
-    """Make `latest` point at the folder, in one rename; a file system without links does without it."""
+    """Point `latest` at the folder atomically; do nothing if the file system has no symbolic links."""
     latest = folder.parent / LATEST
-    aside = folder.parent / f".{LATEST}-{os.getpid()}-{threading.get_ident()}"
+    temporary = folder.parent / f".{LATEST}-{os.getpid()}-{threading.get_ident()}"
     with contextlib.suppress(OSError):
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(folder.name, target_is_directory=True)
-        aside.replace(latest)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder.name, target_is_directory=True)
+        temporary.replace(latest)
     with contextlib.suppress(OSError):
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _close(file: IO[str] | None) -> None:

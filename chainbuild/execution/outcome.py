@@ -1,4 +1,4 @@
-"""How a run ended: what there is now, what failed and what was never tried."""
+"""The outcome of a run: results, failures and skipped steps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from chainbuild.model import Step, StepId
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
 
-DEADLINE = "it does not fit before the deadline"
+DEADLINE = "not enough time before the deadline"
 
 
 class StepResult(Struct, frozen=True, kw_only=True):
-    """What a step ended in: its record, and whether it was built in this run."""
+    """The result of a step: its record, and whether this run built it."""
 
     step: Step
     record: Record
@@ -21,12 +21,12 @@ class StepResult(Struct, frozen=True, kw_only=True):
 
     @property
     def reference(self) -> ImageReference:
-        """The image in the chain registry, pinned."""
+        """Return the image in the chain registry, pinned by digest."""
         return self.step.reference.with_digest(self.record.image)
 
 
 class RunOutcome(Struct):
-    """How a run ended: what is there, what failed and what was never tried."""
+    """The outcome of a run: results, failures, and skipped steps with the reason."""
 
     results: dict[StepId, StepResult] = field(default_factory=dict)
     failures: dict[StepId, ChainbuildError] = field(default_factory=dict)
@@ -34,10 +34,10 @@ class RunOutcome(Struct):
 
     @property
     def succeeded(self) -> bool:
-        """Whether every step ended well."""
+        """Return whether every step succeeded."""
         return not self.failures and not self.skipped
 
     @property
     def left(self) -> tuple[StepId, ...]:
-        """What the deadline left for the next run."""
+        """Return the steps that the deadline left for the next run."""
         return tuple(step for step, reason in self.skipped.items() if reason == DEADLINE)

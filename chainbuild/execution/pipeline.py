@@ -1,4 +1,4 @@
-"""The three lines of every run: read the graph, make the plan, execute it; and what is said before and after."""
+"""Run a build from start to end: make the plan, execute it, publish the results, and report what users must know."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ from chainbuild.values import replace
 
 
 class ExecutionOptions(Struct, frozen=True, kw_only=True):
-    """How a run is to be done."""
+    """Options of a run."""
 
     jobs: int | None = None
-    """Steps at once; None: one for each platform."""
+    """Number of parallel steps; None: one per platform."""
     keep_going: bool = False
     strict: bool = False
-    """Warnings of the minimize stage and of the proofs are errors."""
+    """Treat warnings of the minimize stage and of the proofs as errors."""
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
     tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
-    """Steps for which some changes are no reason to build."""
+    """Changes that do not cause a rebuild, by step."""
     first: int | None = None
-    """`--from`: steps below this number are taken as they stand."""
+    """`--from`: steps below this number are reused without checking."""
     seconds_left: Callable[[], float] | None = None
-    """Until the deadline."""
+    """Return the seconds until the deadline."""
     push: bool = False
     """Send results and indexes to REPO's own registry."""
     replace_index: bool = False
-    """Let an index lose the platforms that this run does not build."""
+    """Drop platforms from an index that this run does not build."""
     refuse_stale_index: bool = False
-    """Fail if an index would keep a platform's image that the tree does not give now."""
+    """Fail if an index would keep an image that the current tree would not produce."""
     graph_for: GraphFor | None = None
-    """Reads the same request for other platforms."""
+    """Read the same request for other platforms."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
-    """A plan and what it was made with."""
+    """A plan and the objects that it was made with."""
 
     plan: Plan
     found: Found
@@ -74,20 +74,20 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
 
 
 def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> PlannedRun:
-    """Find what the graph stands on, and decide for every step."""
+    """Resolve the external images of the graph, and decide for every step."""
     finder = session.finder()
-    here = Platform.of_this_machine()
+    build_platform = Platform.of_this_machine()
     found = dict(find_all(finder, graph.external_images))
-    # What was asked of the stages up to those images, and what their triggers read, is known only now.
+    # The images' inherited stage settings and ONBUILD triggers are known only after they are resolved.
     asked = AskedReader(session.records, found, lambda text: session.emit(events.Message(level="warning", text=text)))
-    graph = with_inherited(graph, asked.asks_of, build_platform=here)
+    graph = with_inherited(graph, asked.asks_of, build_platform=build_platform)
     found |= find_all(finder, _not_in(found, graph))
-    graph = with_trigger_images(graph, found, build_platform=here)
+    graph = with_trigger_images(graph, found, build_platform=build_platform)
     found |= find_all(finder, _not_in(found, graph))
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
     planner = Planner(
         session.records,
-        InputReader(here),
+        InputReader(build_platform),
         lambda step: _external_facts(step, found),
         renewal=options.renewal,
         pinned_steps=pinned_before(graph, options.first) if options.first is not None else None,
@@ -104,20 +104,20 @@ def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
 
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
     facts: dict[str, ImageFacts] = {}
-    for wanted in step.images:
-        if isinstance(wanted.source, str):
+    for image in step.images:
+        if isinstance(image.source, str):
             continue
-        there = found[str(wanted.source), wanted.platform.oci]
-        config = there.image.config
-        if there.named.is_scratch:
-            # The same everywhere and for ever, whatever the platform is: that is in the key already.
-            facts[wanted.name] = ImageFacts(identity=EMPTY, digest=EMPTY, env=_env(config))
+        resolved = found[str(image.source), image.platform.oci]
+        config = resolved.image.config
+        if resolved.named.is_scratch:
+            # scratch is the same on every platform, and the platform is already part of the key.
+            facts[image.name] = ImageFacts(identity=EMPTY, digest=EMPTY, env=_env(config))
             continue
-        # A stage on the builder's own platform: the index is the same wherever the builder runs.
-        index = there.image.index_digest if wanted.on_builder else None
-        facts[wanted.name] = ImageFacts(
+        # For a stage on the builder's platform, use the index: it does not depend on where the builder runs.
+        index = resolved.image.index_digest if image.on_builder else None
+        facts[image.name] = ImageFacts(
             identity=str(index) if index else identity_of(config),
-            digest=str(index or there.image.digest),
+            digest=str(index or resolved.image.digest),
             env=_env(config),
             on_build=config.on_build,
         )
@@ -136,19 +136,19 @@ def build_run(
     log_folder: Path | None = None,
     log_path: Callable[[StepId], Path | None] = lambda _: None,
 ) -> RunOutcome:
-    """Plan, execute, publish; the end is told as `RunFinished`. Failures are in the outcome."""
+    """Plan, execute and publish; emit `RunFinished` at the end. Failures are in the outcome."""
     started = time.monotonic()
     planned = plan_run(graph, session, options)
     plan, emit = planned.plan, session.emit
     graph = plan.graph
     for text in plan.warnings:
         emit(events.Message(level="warning", text=text))
-    emit(events.RunStarted(steps=tuple(_announced(decision) for decision in plan.decisions), log_folder=log_folder))
+    emit(events.RunStarted(steps=tuple(_planned_step(decision) for decision in plan.decisions), log_folder=log_folder))
     if plan.builds:
-        # A key that cannot be made is found out now, not after an hour of building.
+        # Fail now if no signing key can be created, not after an hour of building.
         _ = session.records.keyring.signing_key
         if session.records.keyring.made_key and session.settings.registry and os.environ.get("CI"):
-            text = f"this job signs with a key of its own, which no other job trusts; set the CI secret {SIGNING_KEY}"
+            text = f"this job signs records with a new key that no other job trusts; set the CI secret {SIGNING_KEY}"
             emit(events.Message(level="warning", text=text))
         check_builders(session.driver, {decision.step.platform for decision in plan.builds})
     notes = AskedNotes(
@@ -187,14 +187,14 @@ def build_run(
 
 
 def _update_index(graph: Graph, index: RecordIndex, outcome: RunOutcome, notes: AskedNotes) -> None:
-    """Write the records of the run into the indexes of its chains, and which statements of what was asked there are."""
+    """Write the records and the stage statements of the run into the indexes of its chains."""
     for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
         made = {tag: mark for chain in chains for tag, mark in notes.made(chain).items()}
         index.update(chains[0], [outcome.results[step].record for step in steps], made)
 
 
-def _announced(decision: Decision) -> events.PlannedStep:
+def _planned_step(decision: Decision) -> events.PlannedStep:
     return events.PlannedStep(
         step=decision.step.id,
         action=decision.action,
@@ -207,11 +207,13 @@ def _announced(decision: Decision) -> events.PlannedStep:
 def _name_results(
     graph: Graph, session: Session, outcome: RunOutcome, options: ExecutionOptions
 ) -> tuple[events.ImageResult, ...]:
-    """Give the results that there are their names beyond the chain registry's: index, REPO's registry, local store."""
+    """Publish the finished results: update indexes, push to REPO's registry, load into the local image store."""
     finished = [chain for chain in graph.chains if chain.has_names and chain.result.id in outcome.results]
     if graph.together and not outcome.succeeded:
-        # A release of some images that belong together would be none.
-        session.emit(events.Message(level="warning", text="no image has got a name: not all of them are there"))
+        # Images that belong together are published together or not at all.
+        session.emit(
+            events.Message(level="warning", text="nothing was published: some images of this release are missing")
+        )
         return ()
     generations = _generations(session, options)
     refuse = options.refuse_stale_index
@@ -239,28 +241,28 @@ def _name_results(
         local_tag = chain.result_tag if chain.local_tag == "" else chain.local_tag
         local_name = str((chain.repo or graph.repo).with_tag(local_tag)) if options.load and local_tag else ""
         if local_name:
-            # The platform is a part of the tag where the local store gets several.
+            # The tag includes the platform if several platforms are loaded.
             others = chain.also if local_tag != chain.result_tag else ()
             for other in (local_name, *(str((chain.repo or graph.repo).with_tag(tag)) for tag in others)):
                 session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
-        results.append(_told(chain, result, outcome, local_name))
+        results.append(_image_result(chain, result, outcome, local_name))
     return tuple(results)
 
 
 def _generations(session: Session, options: ExecutionOptions) -> Generations:
-    """What tells whether images of other platforms are those of the present tree."""
+    """Return the checker for images of other platforms."""
 
     def plan_of(graph: Graph) -> Plan:
-        # What is found on the way is said by the runs that build it.
+        # Suppress messages: the runs that build those platforms emit them.
         quiet = replace(session, emit=lambda _: None)
         return plan_run(graph, quiet, replace(options, first=None, renewal=Renewal())).plan
 
     return Generations(session.records, options.graph_for, plan_of)
 
 
-def _told(chain: Chain, result: StepResult, outcome: RunOutcome, local_name: str) -> events.ImageResult:
+def _image_result(chain: Chain, result: StepResult, outcome: RunOutcome, local_name: str) -> events.ImageResult:
     minimized = outcome.results.get(chain.minimize.id) if chain.minimize else None
-    # Without a production stage the last image is the result: there is nothing to compare it with.
+    # Without a production stage the last image is the result, and there is no chain image to compare it with.
     last = outcome.results.get(chain.last.id) if chain.production else None
     return events.ImageResult(
         name=chain.result_tag,
@@ -275,36 +277,36 @@ def _told(chain: Chain, result: StepResult, outcome: RunOutcome, local_name: str
     )
 
 
-def _chain_env(step: Step, known: Mapping[StepId, Record | None]) -> Mapping[str, str]:
-    """The environment of the chain's image, as far as it is known before that is built."""
+def _chain_env(step: Step, records: Mapping[StepId, Record | None]) -> Mapping[str, str]:
+    """Return the environment of the chain's image; placeholders if that is not built yet."""
     source = step.image(CHAIN_IMAGE).source if step.kind is StepKind.MINIMIZE else None
-    record = known[source] if isinstance(source, str) else None
+    record = records[source] if isinstance(source, str) else None
     if record:
         return dict(text.partition("=")[::2] for text in record.env)
     return {name: f"<{name} of {source}>" for name in STAGE_VARIABLES} if source else {}
 
 
 def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str, ...]]:
-    """The exact invocation of the builder for every step that would be built.
+    """Return the exact builder command line of every step that would be built.
 
-    The digest of an image that is not built yet cannot be known; its place holds the step's name.
+    The digest of an image that is not built yet is shown as a placeholder with the step's name.
     """
-    known = {decision.step.id: decision.cached_record for decision in planned.plan.decisions}
-    told: dict[StepId, tuple[str, ...]] = {}
+    records = {decision.step.id: decision.cached_record for decision in planned.plan.decisions}
+    result: dict[StepId, tuple[str, ...]] = {}
     for decision in planned.plan.builds:
         step = decision.step
         pinned: dict[str, str] = {}
-        for wanted in step.images:
-            if isinstance(wanted.source, str):
-                record = known[wanted.source]
+        for image in step.images:
+            if isinstance(image.source, str):
+                record = records[image.source]
                 name = step.repository.name
-                pinned[wanted.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {wanted.source}>"
+                pinned[image.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {image.source}>"
             else:
-                pinned[wanted.name] = planned.found[str(wanted.source), wanted.platform.oci].pinned
-        extra = stage_args(step, _chain_env(step, known), f"<USER of {CHAIN_IMAGE}>")
+                pinned[image.name] = planned.found[str(image.source), image.platform.oci].pinned
+        extra = stage_args(step, _chain_env(step, records), f"<USER of {CHAIN_IMAGE}>")
         order = order_for(step, pinned, image=str(staging_reference(step)), extra=extra)
         if step.handed:
             handed = ", ".join(f"{file.path} of {file.image}" for file in step.handed)
             order = replace(order, context=Path(f"<{order.context} with {handed}>"))
-        told[step.id] = session.driver.command(order)
-    return told
+        result[step.id] = session.driver.command(order)
+    return result

@@ -1,4 +1,4 @@
-"""What turns a built production image into the one that gets the name: its runtime configuration, and the proof."""
+"""Finish a built image before it is tagged: set the production image's runtime configuration, and prove it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from chainbuild.values import replace
 
 
 class StageFinisher:
-    """Finishes the stages' images; every other step is finished when it is built."""
+    """Finishes the images of the stages; images of other steps need no further work."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class StageFinisher:
         clock: Callable[[], float] = time.time,
         contexts: Contexts | None = None,
     ) -> None:
-        """`contexts` finds the image that chainbuild's own programs run in (see `tools_image`)."""
+        """`contexts` finds the image in which chainbuild's own programs run (see `tools_image`)."""
         self._clock = clock
         self._contexts = contexts
         self._registries = registries
@@ -60,33 +60,33 @@ class StageFinisher:
     def finish(
         self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
-        """Count what minimize left; give production the chain's runtime configuration, and prove it; stamp the stamped.
+        """Attach the minimize report; set a production image's runtime configuration and prove it; add labels.
 
         Errors: `NotProvenError`.
         """
         if step.kind is StepKind.MINIMIZE:
-            return self._counted(order, built)
+            return self._with_minimize_report(order, built)
         finished = FinishedImage(image=built)
         if step.post_build_labels:
-            finished = self._stamped(step, order, built, trail)
+            finished = self._with_labels(step, order, built, trail)
         if step.kind is StepKind.PRODUCE:
-            finished = self._proven(step, order, built, inputs, trail)
+            finished = self._finish_production(step, order, built, inputs, trail)
         if step.test is None:
             return finished
         verdict = run_image_test(self._builder, self._emit, step, finished.image, contexts=self._contexts)
         return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
-        """Whether there is no test, or the image has passed it: what did not change is not tested again."""
+        """Return whether the image has passed its current tests; an unchanged image is not tested again."""
         return proofs_stand(step, record)
 
     def tested(self, step: Step, image: RemoteImage, record: Record, inputs: Mapping[str, RemoteImage]) -> Record:
-        """The record with the verdicts of the tests as they are now. Errors: `NotProvenError`."""
+        """Run the current tests and return the record with their verdicts. Errors: `NotProvenError`."""
         if not trace_stands(step, record):
             contexts = {
-                one.written: f"docker-image://{inputs[one.name].reference.pinned}"
-                for one in step.images
-                if one.as_context
+                context.written: f"docker-image://{inputs[context.name].reference.pinned}"
+                for context in step.images
+                if context.as_context
             }
             traced = self._trace.prove(step, image, inputs[CHAIN_IMAGE], contexts)
             record = replace(
@@ -100,7 +100,7 @@ class StageFinisher:
         verdict = run_image_test(self._builder, self._emit, step, image, contexts=self._contexts)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
-    def _counted(self, order: BuildSpec, built: RemoteImage) -> FinishedImage:
+    def _with_minimize_report(self, order: BuildSpec, built: RemoteImage) -> FinishedImage:
         dockerfile = parse(order.dockerfile.read_bytes(), order.shown)
         if not any(stage.name == "report" for stage in dockerfile.stages):
             return FinishedImage(image=built)
@@ -108,7 +108,7 @@ class StageFinisher:
             self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
             path = scratch / "report.json"
             if path.is_symlink() or not path.is_file():
-                return FinishedImage(image=built)  # a stage of the tree's own, which is only called so
+                return FinishedImage(image=built)  # a user's stage that happens to have this name
             report = path.read_bytes()
         try:
             document = json.loads(report)
@@ -125,19 +125,19 @@ class StageFinisher:
             warnings=warnings,
         )
 
-    def _stamped(self, step: Step, order: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
+    def _with_labels(self, step: Step, order: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
         config = with_post_build_labels(with_provenance(built.config, trail), step.post_build_labels, self._clock())
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
         return FinishedImage(image=image, notes={BUILT_AS: str(built.digest)})
 
-    def _proven(
+    def _finish_production(
         self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
         config = carried_over(
             chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
         )
         config = with_provenance(config, trail)
-        # The staging tag of the built image: the name is given later, to what is proven.
+        # Push to the staging tag: the final tag is set after the proofs.
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
         values = switches(step, order.dockerfile.read_bytes())
         report = self._prove(step, order, image)
@@ -147,11 +147,11 @@ class StageFinisher:
                 proof="libraries",
                 passed=not report.errors,
                 summary=report.summary,
-                findings=(*report.errors, *(f"warning: {one}" for one in report.warnings if report.errors)),
+                findings=(*report.errors, *(f"warning: {warning}" for warning in report.warnings if report.errors)),
             )
         )
         configuration = report.configuration if is_on(values, CONFIGURATION_SWITCH) else None
-        judged = self._judged(step, order, image, inputs, configuration) if configuration else Judgement()
+        judged = self._judge_configuration(step, order, image, inputs, configuration) if configuration else Judgement()
         require(report, str(step.reference), step.platform.name, judged.errors)
         verdicts = {"libraries": report.summary}
         if configuration:
@@ -174,7 +174,7 @@ class StageFinisher:
             notes={**notes, **traced.notes},
         )
 
-    def _judged(
+    def _judge_configuration(
         self,
         step: Step,
         order: BuildSpec,
@@ -182,7 +182,7 @@ class StageFinisher:
         inputs: Mapping[str, RemoteImage],
         configuration: Configuration,
     ) -> Judgement:
-        """What is wrong with the configuration, and emit the verdict. Errors: those of a build."""
+        """Check the configuration and emit the verdict. Errors: those of a build."""
         chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
 
         def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
@@ -195,20 +195,20 @@ class StageFinisher:
             doubtful=doubtful_fields(image.config, chain=chain.config, production=production.config),
             platform=step.platform.name,
         )
-        wrong = f"{plural(len(judged.errors), 'reason')} not to start"
+        failure = f"{plural(len(judged.errors), 'reason')} not to start"
         self._emit(
             Verdict(
                 step=step.id,
                 proof=CONFIGURATION,
                 passed=not judged.errors,
-                summary=wrong if judged.errors else configuration.summary,
+                summary=failure if judged.errors else configuration.summary,
                 findings=judged.errors,
             )
         )
         return judged
 
     def _import_proof(self, step: Step, order: BuildSpec, image: RemoteImage, chain: RemoteImage) -> ImportProof:
-        """What proves the image's Python."""
+        """Return the proof of the image's Python modules."""
         return ImportProof(
             self._builder,
             self._emit,
@@ -235,14 +235,14 @@ class StageFinisher:
 
 
 def proofs_stand(step: Step, record: Record) -> bool:
-    """Whether a recorded image has passed its tests as they are now, and was traced by them."""
+    """Return whether a recorded image has passed its current tests and was traced by them."""
     return has_passed(step, record) and trace_stands(step, record)
 
 
 def _image_contexts(order: BuildSpec) -> dict[str, str]:
-    """The images that the proof's Dockerfile names, pinned."""
-    asked = {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
-    return {name: f"docker-image://{pinned}" for name, pinned in order.images} | asked
+    """Return the images that the proof's Dockerfile names, pinned."""
+    given = {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
+    return {name: f"docker-image://{pinned}" for name, pinned in order.images} | given
 
 
 def _tag_of(image: str) -> str:

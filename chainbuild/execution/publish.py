@@ -1,4 +1,4 @@
-"""Names beyond one platform and one registry: the index over an option's results, and REPO's own registry."""
+"""Publish results: the multi-platform index of an option's results, and pushes to REPO's own registry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 
 DIRTY: Final = "-dirty"
-"""How a version ends that no commit stands for: it is never an alias."""
+"""Suffix of a version without a commit of its own; it is never used as an alias."""
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -32,36 +32,36 @@ def publish_indexes(
     generations: Generations | None = None,
     refuse_stale: bool = False,
 ) -> tuple[str, ...]:
-    """Give the chains' results their names in the chain registry; what people may want to know of it is told.
+    """Tag the chains' results in the chain registry, update their indexes, and return messages for the user.
 
-    The results' own names come first, then the indexes over them with their other tags, then the aliases of those.
-    Contents are all in place before the first name moves. Platforms that an index has already stay in it, unless it is
-    told to `replace` it by what is given; `generations` tells which of them are of other inputs, and `refuse_stale` makes
-    that an error. An alias that exists stays as it is. Errors: `StaleIndexError`; no index was changed then.
+    The results' own tags come first, then the indexes with their other tags, then the aliases. All content is in place before
+    the first tag moves. An index keeps its other platforms unless `replace` is set; `generations` finds those built from
+    other inputs, and `refuse_stale` makes them an error. An existing alias is not moved.
+    Errors: `StaleIndexError`; no index was changed then.
     """
     images = _in_place(registries, chains, outcome)
-    wanted: dict[ImageReference, dict[Platform, Descriptor]] = {}
+    targets: dict[ImageReference, dict[Platform, Descriptor]] = {}
     for chain, image in images.items():
-        # A step that is called like its result has that name since it was built.
+        # A step whose tag equals the result's was already tagged after its build.
         if chain.release != chain.result.reference:
             put_tag(registries, chain.release, image.digest)
-        wanted.setdefault(chain.index, {})[chain.platform] = image.descriptor
+        targets.setdefault(chain.index, {})[chain.platform] = image.descriptor
     chains_of = {chain.index: chain for chain in images}
     stale: tuple[StaleImage, ...] = ()
     if generations is not None and not replace:
-        given = {reference: frozenset(platform.oci for platform in below) for reference, below in wanted.items()}
+        given = {reference: frozenset(platform.oci for platform in below) for reference, below in targets.items()}
         stale = _stale(registries, chains_of, given, generations)
         _refuse(stale, refuse_stale=refuse_stale)
     indexes = {
-        reference: put_index(registries, reference, below, merge=not replace) for reference, below in wanted.items()
+        reference: put_index(registries, reference, below, merge=not replace) for reference, below in targets.items()
     }
     for chain in images:
         for tag in chain.also:
             put_tag(registries, chain.home.with_tag(tag), indexes[chain.index].digest)
-    told: dict[str, None] = dict.fromkeys(str(one) for one in stale)
+    messages: dict[str, None] = dict.fromkeys(str(image) for image in stale)
     for alias, chain in _aliases(images).items():
-        told |= dict.fromkeys(_never_moved(registries, alias, indexes[chain.index].digest))
-    return tuple(told)
+        messages |= dict.fromkeys(_set_alias(registries, alias, indexes[chain.index].digest))
+    return tuple(messages)
 
 
 def _stale(
@@ -70,25 +70,25 @@ def _stale(
     given: Mapping[ImageReference, frozenset[str]],
     generations: Generations,
 ) -> tuple[StaleImage, ...]:
-    """The images that the indexes keep from before and that the tree does not give now.
+    """Return the images that the indexes would keep although the current tree would not produce them.
 
-    `given` has, for every index by name, the OCI platforms that it is going to get.
+    `given` maps each index to the OCI platforms that this run puts into it.
     """
-    found: list[StaleImage] = []
+    stale: list[StaleImage] = []
     for reference, platforms in given.items():
         before = read_index(registries, reference)
         for child in before.images if before else ():
             if child.platform is not None and child.platform.oci not in platforms:
-                one = generations.stale(chains[reference], reference, child.platform, child.digest)
-                found += [one] if one else []
-    return tuple(found)
+                image = generations.stale(chains[reference], reference, child.platform, child.digest)
+                stale += [image] if image else []
+    return tuple(stale)
 
 
 def _refuse(stale: tuple[StaleImage, ...], *, refuse_stale: bool) -> None:
     if stale and refuse_stale:
         raise StaleIndexError(
-            "\n".join(str(one) for one in stale),
-            hint="Build the other platforms, too, or drop them with --replace-index. The index was not changed.",
+            "\n".join(str(image) for image in stale),
+            hint="Build the other platforms as well, or drop them with --replace-index. The index was not changed.",
         )
 
 
@@ -100,26 +100,26 @@ def stale_where_pushed(
     *,
     refuse_stale: bool = False,
 ) -> tuple[str, ...]:
-    """What is to be said of the indexes in REPO's own registry: images that only they have, and that are of other inputs.
+    """Return warnings about out-of-date images in the indexes of REPO's own registry that the chain registry does not have.
 
     Errors: `StaleIndexError`.
     """
     chains_of: dict[ImageReference, Chain] = {}
     given: dict[ImageReference, frozenset[str]] = {}
     for chain in chains:
-        here = read_index(registries, chain.index)
+        index = read_index(registries, chain.index)
         target = (chain.repo or repo).with_tag(chain.index_tag)
         chains_of[target] = chain
         given[target] = (
-            frozenset(child.platform.oci for child in here.images if child.platform) if here else frozenset()
+            frozenset(child.platform.oci for child in index.images if child.platform) if index else frozenset()
         )
     stale = _stale(registries, chains_of, given, generations)
     _refuse(stale, refuse_stale=refuse_stale)
-    return tuple(str(one) for one in stale)
+    return tuple(str(image) for image in stale)
 
 
 def _in_place(registries: Registries, chains: Iterable[Chain], outcome: RunOutcome) -> dict[Chain, RemoteImage]:
-    """The results, in the repositories in which they get their names."""
+    """Return the results in the repositories where they are tagged, copied if necessary."""
     images: dict[Chain, RemoteImage] = {}
     for chain in chains:
         result = outcome.results[chain.result.id].reference
@@ -131,7 +131,7 @@ def _in_place(registries: Registries, chains: Iterable[Chain], outcome: RunOutco
 
 
 def _aliases(images: Mapping[Chain, RemoteImage]) -> dict[ImageReference, Chain]:
-    """The aliases that are to be: an image that says which one it has had gets that, and only else the chain's."""
+    """Return the aliases to set: the one that the image's label names, if any, else those of the chain."""
     wanted: dict[ImageReference, Chain] = {}
     for chain, image in images.items():
         for alias in chain.aliases:
@@ -141,21 +141,21 @@ def _aliases(images: Mapping[Chain, RemoteImage]) -> dict[ImageReference, Chain]
     return wanted
 
 
-def _never_moved(registries: Registries, alias: ImageReference, digest: Digest) -> tuple[str, ...]:
+def _set_alias(registries: Registries, alias: ImageReference, digest: Digest) -> tuple[str, ...]:
     there = registries.client(alias).head(alias.repository, alias.tag_or_latest)
     if there is None:
         put_tag(registries, alias, digest)
         return ()
-    return () if there.digest == digest else (f"{alias} exists and stays as it is ({there.digest.short})",)
+    return () if there.digest == digest else (f"{alias} already exists and was left unchanged ({there.digest.short})",)
 
 
 class _Push(Struct, frozen=True):
-    """Something of the chain registry and what it is to be called elsewhere."""
+    """A reference of the chain registry and its target in another registry."""
 
     source: ImageReference
     target: ImageReference
     only: Mapping[Platform, ImageReference] = field(default_factory=dict)
-    """Of an index: the images that it is to be over, instead of all that the source is over."""
+    """For an index: its images, instead of all images of the source."""
     never_moves: bool = False
 
 
@@ -168,11 +168,11 @@ def push_results(
     together: bool = False,
     exact: bool = False,
 ) -> tuple[ImageReference, ...]:
-    """Copy the chains' results and then their indexes to REPO's own registry, by digest; gives their names there.
+    """Copy the chains' results and then their indexes to REPO's own registry, and return the pushed references.
 
-    What is attached to a result (its bill of materials) goes with it. An index comes after every image that it names, and
-    keeps the platforms that it has there and not here. `together`: every content is there before the first name moves.
-    `exact`: an index gets the chains' results alone, whatever else the chain registry's names, and no alias. Errors:
+    Attachments of a result (its bill of materials) are copied as well. An index is pushed after its images and keeps the
+    other platforms that it has in the target. `together`: all content is copied before the first tag moves.
+    `exact`: an index gets only the chains' results, whatever the chain registry's index holds, and no alias. Errors:
     those of the registries (`LoginNeededError` with what to do).
     """
     images: dict[ImageReference, _Push] = {}
@@ -213,7 +213,7 @@ def _aliases_here(registries: Registries, chain: Chain) -> tuple[ImageReference,
 
 
 def _send(registries: Registries, push: _Push, *, name: bool) -> bool:
-    """Copy what is to be pushed, with or without its name. Whether there is anything."""
+    """Copy the source, with or without its tag. Return whether there was anything to push."""
     source, target = push.source, push.target
     bare = ImageReference(target.registry, target.repository)
     if push.only:
@@ -234,7 +234,7 @@ def _send(registries: Registries, push: _Push, *, name: bool) -> bool:
     if not name:
         return True
     if push.never_moves:
-        _never_moved(registries, target, here.digest)
+        _set_alias(registries, target, here.digest)
     else:
         images = {child.platform: child for child in here.images if child.platform is not None}
         put_index(registries, target, images, merge=True)

@@ -1,6 +1,6 @@
-"""One run's company: the chain registry (with a lease, where it is the managed one), the clients, the builder.
+"""The services of a run: the chain registry (with a lease if managed), registry clients, records and build driver.
 
-This is where the parts are put together; they know each other only by what they are handed here.
+This module connects the parts, which do not import each other.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 COMPOSE_FILE: Final = "docker-compose-registry.yml"
 DATA_VARIABLE: Final = "CHAINBUILD_REGISTRY_DATA"
 COMPOSE_VARIABLE: Final = "CHAINBUILD_REGISTRY_COMPOSE"
-"""The flags --registry-data and --registry-compose set these for the rest of the process."""
+"""The flags --registry-data and --registry-compose set these variables for the rest of the process."""
 _LARGEST_COMPOSE_FILE: Final = 1 << 20
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What a run is set to, besides what it builds."""
+    """Settings of a run, apart from what it builds."""
 
     root: Path
     registry: ChainRegistry | None = None
@@ -48,30 +48,32 @@ class Settings(Struct, frozen=True, kw_only=True):
     builders: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
-    """The keys that the project file names; they count for a registry other than the managed one."""
+    """The keys of the project file; they are trusted for registries other than the managed one."""
 
     @property
     def chain(self) -> ChainRegistry:
-        """The chain registry's place."""
+        """Return the chain registry's address."""
         return self.registry or ChainRegistry(f"localhost:{self.port}")
 
 
 def managed_registry(settings: Settings) -> ManagedRegistry:
     """Return the user's managed registry, with the data folder and the compose file that the settings name.
 
-    The compose file of a tree counts only if the user names it: whoever starts it gives it root's rights.
+    A tree's compose file is used only if the user names it, because running it grants root's rights.
 
-    Errors: `WrongUseError` if a file or folder that was named is not there or not allowed.
+    Errors: `WrongUseError` if a named file or folder is missing or not allowed.
     """
     named = os.environ.get(COMPOSE_VARIABLE)
     compose_file = Path(named).absolute() if named else None
     if compose_file and not compose_file.is_file():
-        raise WrongUseError(f"--registry-compose: no such file: {named}", hint="Name a compose file, or omit the flag.")
+        raise WrongUseError(
+            f"--registry-compose: no such file: {named}", hint="Name an existing compose file, or omit the flag."
+        )
     return ManagedRegistry(settings.port, registry_data(settings.root), compose_file=compose_file)
 
 
 def registry_data(root: Path) -> Path:
-    """Return the data folder of the managed registry: the user's choice, else the tree's, else the user's one place."""
+    """Return the data folder of the managed registry: the user's choice, else the tree's, else the default."""
     chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).absolute()
@@ -79,7 +81,7 @@ def registry_data(root: Path) -> Path:
 
 
 def differing_compose_file(root: Path) -> Path | None:
-    """Return the tree's own compose file for the registry if it is another one than the shipped one and not in use."""
+    """Return the tree's compose file for the registry if it differs from the shipped one and is not used."""
     own = root / COMPOSE_FILE
     try:
         if os.environ.get(COMPOSE_VARIABLE) or not own.is_file() or own.stat().st_size > _LARGEST_COMPOSE_FILE:
@@ -90,12 +92,12 @@ def differing_compose_file(root: Path) -> Path | None:
 
 
 def keyring_of(settings: Settings) -> KeyRing:
-    """Return the keys that count for the settings' registry."""
+    """Return the trusted keys for the registry of the settings."""
     return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """What a command works with while the chain registry is there."""
+    """The services of a command while the chain registry is running."""
 
     settings: Settings
     registries: Registries
@@ -106,11 +108,11 @@ class Session(Struct, frozen=True, kw_only=True):
 
     @property
     def chain(self) -> ChainRegistry:
-        """The chain registry's place."""
+        """Return the chain registry's address."""
         return self.settings.chain
 
     def finder(self) -> ImageResolver:
-        """What finds the images that nobody builds."""
+        """Return a resolver for images that the run does not build."""
         return ImageResolver(self.records, self.local, self.emit, hand_over=_hand_over)
 
 
@@ -122,9 +124,9 @@ def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
 
 @contextmanager
 def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> Iterator[Session]:
-    """Have the chain registry as long as the `with` lasts.
+    """Keep the chain registry running for the duration of the `with` block.
 
-    If the command is `building`, the data that earlier versions kept in the tree is taken over.
+    If `building`, import the registry data that earlier versions kept in the tree.
 
     Errors: `NotReadyError` if the managed registry cannot start; `BusyError` if another user's run has its port.
     """
@@ -153,7 +155,7 @@ def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> I
 
 
 def _take_over(root: Path, managed: ManagedRegistry, emit: Emit) -> None:
-    # A glance first: most trees have no such folder, and the import takes time.
+    # Check first: most trees have no such folder, and the import below is slow.
     if managed.is_own and (root / "registry" / "docker").is_dir():
         from chainbuild.local_registry.tree_data import take_over
 
@@ -162,10 +164,10 @@ def _take_over(root: Path, managed: ManagedRegistry, emit: Emit) -> None:
 
 def _prepare_for_building(root: Path, emit: Emit) -> None:
     if ignored := differing_compose_file(root):
-        text = f"{ignored.name} of this tree is not used (--registry-compose {ignored.name} uses it)"
+        text = f"{ignored.name} of this tree is ignored (use it with --registry-compose {ignored.name})"
         emit(Message(text=text))
 
 
 def environment() -> Mapping[str, str]:
-    """The environment, for what may ask for it (bare keys of args files, `--secret env=`)."""
+    """Return the environment, for bare keys of args files and `--secret env=`."""
     return dict(os.environ)

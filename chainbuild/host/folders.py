@@ -1,11 +1,9 @@
-"""Temporary folders that outlive no process, and the folder `.chainbuild` of a tree.
+"""Temporary folders that are removed after a crash, and safe writing to a tree's `.chainbuild` folder.
 
-Folders for what lasts no longer than its maker: whatever ends a process, the next one sweeps up after it.
+The next process removes temporary folders that a killed process left behind.
 
-`.chainbuild/` of a tree: what a run writes there, written so that a tree cannot lead it elsewhere.
-
-A tree may bring a `.chainbuild` of its own, with symbolic links where chainbuild writes logs, journals and reports. No
-folder and no file of it is followed: what is written ends in the tree, or is not written.
+A tree may come with its own `.chainbuild`, with symbolic links where chainbuild writes logs, journals and reports. None of
+them is followed: a file is written inside the tree or not at all.
 """
 
 from __future__ import annotations
@@ -23,17 +21,17 @@ from pathlib import Path
 from typing import IO, Final
 
 _PREFIX: Final = "chainbuild-scratch-"
-# A folder has this name until its maker holds its lock, so that nobody takes it for a dead one's in between.
+# A folder has this name until its creator holds the lock, so that it is not taken for an abandoned one.
 _UNBORN: Final = ".chainbuild-scratch-"
 _UNBORN_SECONDS: Final = 60.0
 
 
 @contextmanager
 def scratch_folder(place: Path | None = None) -> Iterator[Path]:
-    """An empty folder, gone after the `with`; what killed processes left of their own is removed first.
+    """Create an empty folder for the duration of the `with` block; first remove those of killed processes.
 
-    It is in `place`, or where temporary files are. The maker holds a kernel lock (flock) on it: a folder without one is
-    a dead process's.
+    It is in `place`, or in the default temporary folder. The creator holds a kernel lock (flock) on it: a folder without a
+    lock belonged to a process that has died.
     """
     place = place or Path(tempfile.gettempdir())
     sweep(place)
@@ -50,12 +48,12 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a tree, also the folders in it that allow nothing (of an image that was being unpacked, say)."""
+    """Remove a tree, including folders without permissions (from an unpacked image, for example)."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.is_dir():
         for path, folders, _ in os.walk(folder):
             for below in (Path(path, name) for name in folders):
-                # Never through a link: what it leads to is not ours.
+                # Do not follow links: their targets are not ours.
                 with suppress(OSError):
                     if not below.is_symlink():
                         below.chmod(0o700)
@@ -63,7 +61,7 @@ def _remove(folder: Path) -> None:
 
 
 def sweep(place: Path) -> None:
-    """Remove the scratch folders of dead processes of this user. What cannot be removed stays."""
+    """Remove the scratch folders of this user's dead processes. Folders that cannot be removed are left."""
     for folder in place.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -83,7 +81,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; a symbolic link in its place is replaced, not followed. Errors: `OSError`."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
-        # A file of that name that is there already, or a link, is an error.
+        # An existing file or link of that name is an error.
         with aside.open("xb") as file:
             file.write(content)
         aside.replace(path)
@@ -95,7 +93,7 @@ OWN_FOLDER: Final = ".chainbuild"
 
 
 def make_own_folder(root: Path, *names: str, mode: int = 0o777) -> Path:
-    """Create a folder below `.chainbuild/` of a tree and return it; `mode` is for the last one only.
+    """Create a folder below `.chainbuild/` of a tree and return it; `mode` applies to the last one only.
 
     Errors: `OSError`, also if one of the folders is a symbolic link.
     """
@@ -112,7 +110,7 @@ def make_own_folder(root: Path, *names: str, mode: int = 0o777) -> Path:
 
 
 def open_own_file(path: Path, *, append: bool = False, newline: str | None = None) -> IO[str]:
-    """Open a text file for writing, a line at a time. It is created, or it is a regular file.
+    """Open a text file for line-buffered writing; it is created or must be a regular file.
 
     Errors: `OSError`, also if it is a symbolic link or a FIFO.
     """

@@ -1,20 +1,16 @@
-"""What git says of a tree. Nothing is ever written, and no program that the tree names is started.
+"""Run git on an untrusted tree: its state, changed files and earlier contents. Nothing is written.
 
-What git says of a tree: where it stands, what has changed, and what a file was before. Nothing is ever written.
+Every query is one call of git. A folder that is no git tree, or a machine without git, gives an empty result; a revision
+that cannot be found is an error.
 
-Every question is one call of git, on a view in which the tree cannot name programs (`git_view`). A folder that is no git
-tree, or a machine without git, is an answer and no error; a revision that cannot be found is one.
+A repository's configuration may name programs that git runs even for read-only commands: file system monitors, hooks,
+external diffs, text converters, clean and process filters, signature checkers, transports, pagers, commands inside of
+submodules. Trees are untrusted, so git never sees that configuration. It gets a git directory created by chainbuild, which
+points to the objects, references and index of the repository, with a configuration of the few settings that decide whether
+a file has changed. Other settings, including those of later versions of git, are not passed on.
 
-The only place that runs git: on a view of a repository in which the repository cannot name programs, or outside of any.
-
-A repository's configuration may name programs that git runs while it only looks: file system monitors, hooks, external
-diffs, text converters, clean and process filters, signature checkers, transports, pagers, commands inside of submodules.
-A tree is untrusted, so git never sees that configuration. It gets a git directory of chainbuild's own, which leads to the
-objects, references and index of the repository, and a configuration of the few settings that decide whether a file counts
-as changed. What is not on that list does not exist, whatever a later git may add.
-
-The user's own configuration (`~/.gitconfig`) is the user's, and counts. Nothing is ever written into the repository, and
-nothing is fetched.
+The user's own configuration (`~/.gitconfig`) is trusted and applies. Nothing is ever written into the repository, and
+nothing is fetched. This is the only module that runs git.
 """
 
 from __future__ import annotations
@@ -34,21 +30,21 @@ from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.host.folders import scratch_folder
 
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-"""The tree without files, which every git knows: what a first commit is compared with."""
+"""The empty tree, which exists in every repository; a first commit is compared with it."""
 
 Runner = Callable[[Sequence[str]], str | None]
-"""Runs git with these arguments; its stdout, or None where it failed."""
+"""Run git with these arguments; return its stdout, or None if it failed."""
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """The commit that a tree is at: its short hash, and how many commits there are up to it."""
+    """The current commit of a tree: its short hash, and the number of commits up to it."""
 
     short: str
     count: int
 
 
 class CommitRange(Struct, frozen=True, kw_only=True):
-    """From what to what a tree is compared: commits, or trees; `newer` is None for the files as they lie there."""
+    """The two ends of a comparison, commits or trees; `newer` is None for the working tree."""
 
     older: str
     newer: str | None
@@ -56,38 +52,38 @@ class CommitRange(Struct, frozen=True, kw_only=True):
 
     @property
     def open(self) -> bool:
-        """Whether edits that nobody has committed are in it."""
+        """Return whether it includes uncommitted edits."""
         return self.newer is None
 
 
 class Git:
-    """The git tree that a folder lies in. Paths are relative to the folder."""
+    """The git tree that contains a folder. Paths are relative to the folder."""
 
     def __init__(self, root: Path, run: Runner | None = None) -> None:
         self._run = run or (lambda arguments: run_git(root, arguments))
 
     def head(self) -> Head | None:
-        """Where the tree stands; None where it is no git tree, or has no commit yet."""
-        said = self._run(["log", "-1", "--format=%h"])
-        count = self._run(["rev-list", "--count", "HEAD"]) if said else None
-        if not said or not count:
+        """Return the current commit; None if this is no git tree or has no commit yet."""
+        output = self._run(["log", "-1", "--format=%h"])
+        count = self._run(["rev-list", "--count", "HEAD"]) if output else None
+        if not output or not count:
             return None
-        return Head(short=said.strip(), count=int(count))
+        return Head(short=output.strip(), count=int(count))
 
     def dirty(self, paths: Sequence[str]) -> bool:
-        """Whether anything below these paths is not as it was committed; a file that git does not know is so."""
+        """Return whether anything below these paths differs from the commit, including untracked files."""
         return bool(self._run(["status", "--porcelain", "--", *paths]))
 
     def span(self, text: str) -> CommitRange:
-        """What `REV`, `A..B` or `A...B` means. A single revision goes to the files as they lie there.
+        """Return what `REV`, `A..B` or `A...B` means. A single revision is compared with the working tree.
 
-        `HEAD^` of a first commit is the tree without files. Errors: `WrongUseError`.
+        `HEAD^` of a first commit is the empty tree. Errors: `WrongUseError`.
         """
         if "..." in text:
             older, newer = (part or "HEAD" for part in text.split("...", 1))
             base = self._run(["merge-base", self.commit(older, text), self.commit(newer, text)])
             if not base:
-                raise WrongUseError(f"{text!r}: the two have no commit in common", hint="Use two dots.")
+                raise WrongUseError(f"{text!r}: the two revisions have no common commit", hint="Use two dots.")
             return CommitRange(older=base.strip(), newer=self.commit(newer, text), said=text)
         if ".." in text:
             older, newer = (part or "HEAD" for part in text.split("..", 1))
@@ -95,7 +91,7 @@ class Git:
         return CommitRange(older=self.commit(text, text), newer=None, said=text)
 
     def recent(self) -> tuple[CommitRange, ...]:
-        """What the last commit changed and what was edited since; then the edits alone. Nothing where it is no git tree."""
+        """Return the last commit with the edits since, then the edits alone. Empty outside a git tree."""
         head = self._run(["rev-parse", "--verify", "--quiet", "HEAD"])
         if not head:
             return ()
@@ -104,52 +100,54 @@ class Git:
         )
 
     def commit(self, text: str, whole: str) -> str:
-        """The full hash of a revision. Errors: `WrongUseError`."""
-        found = None if text.startswith("-") else self._run(["rev-parse", "--verify", "--quiet", f"{text}^{{commit}}"])
-        if found:
-            return found.strip()
+        """Return the full hash of a revision. Errors: `WrongUseError`."""
+        commit_hash = (
+            None if text.startswith("-") else self._run(["rev-parse", "--verify", "--quiet", f"{text}^{{commit}}"])
+        )
+        if commit_hash:
+            return commit_hash.strip()
         shallow = (self._run(["rev-parse", "--is-shallow-repository"]) or "").strip() == "true"
         for end in ("^", "~", "~1", "^1"):
             child = text.removesuffix(end)
             if child == text:
                 continue
-            there = self._run(["rev-parse", "--verify", "--quiet", f"{child}^{{commit}}"])
-            if there and not shallow and self._before(there.strip()) is None:
+            child_hash = self._run(["rev-parse", "--verify", "--quiet", f"{child}^{{commit}}"])
+            if child_hash and not shallow and self._before(child_hash.strip()) is None:
                 return EMPTY_TREE
-        said = f"{whole!r}: " if whole != text else ""
-        hint = "This clone has only its newest commits: git fetch --unshallow." if shallow else "See git log."
-        raise WrongUseError(f"{said}git knows no revision {text!r} here", hint=hint)
+        prefix = f"{whole!r}: " if whole != text else ""
+        hint = "This is a shallow clone; get older commits with: git fetch --unshallow." if shallow else "See git log."
+        raise WrongUseError(f"{prefix}git finds no revision {text!r} here", hint=hint)
 
     def _before(self, commit: str) -> str | None:
-        """The first parent; None for a first commit (or the last one that a shallow clone has)."""
-        found = self._run(["rev-parse", "--verify", "--quiet", f"{commit}^1"])
-        return found.strip() if found else None
+        """Return the first parent; None for a first commit (or the last one that a shallow clone has)."""
+        parent = self._run(["rev-parse", "--verify", "--quiet", f"{commit}^1"])
+        return parent.strip() if parent else None
 
     def changed(self, span: CommitRange, paths: Sequence[str]) -> tuple[str, ...]:
-        """The files below these paths that differ, those that went away with them."""
+        """Return the files below these paths that differ, including deleted ones."""
         ends = [span.older, *([span.newer] if span.newer else [])]
         how = ("--name-only", "--no-ext-diff", "--no-textconv", "--no-renames", "--relative", "-z")
-        said = self._run(["diff", *how, *ends, "--", *paths])
-        if said is None:
-            raise WrongUseError(f"git cannot compare {span.said or span.older}", hint="See git diff.")
-        return tuple(_entries(said))
+        output = self._run(["diff", *how, *ends, "--", *paths])
+        if output is None:
+            raise WrongUseError(f"git cannot compare {span.said or span.older}", hint="Try it by hand with git diff.")
+        return tuple(_entries(output))
 
     def untracked(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """The files below these paths that git does not know and is not told to ignore."""
-        said = self._run(["ls-files", "--others", "--exclude-standard", "-z", "--", *paths])
-        return tuple(_entries(said or ""))
+        """Return the untracked files below these paths that are not ignored."""
+        output = self._run(["ls-files", "--others", "--exclude-standard", "-z", "--", *paths])
+        return tuple(_entries(output or ""))
 
     def before(self, span: CommitRange, path: str) -> bytes | None:
-        """Return what a file was at the older end; None if it was not there.
+        """Return a file's content at the older end; None if it did not exist.
 
-        Errors: `WrongUseError` if it was there, but this clone does not have its content.
+        Errors: `WrongUseError` if it existed, but this clone lacks its content.
         """
         name = f"{span.older}:./{path}"
         content = self._run(["cat-file", "blob", name])
         if content is None and self._run(["rev-parse", "--verify", "--quiet", name]):
             raise WrongUseError(
-                f"{path}: this clone does not have its content at {span.older[:12]}",
-                hint="It is a partial clone, and nothing is fetched here: git fetch --refetch --no-filter.",
+                f"{path}: this clone lacks its content at {span.older[:12]}",
+                hint="This is a partial clone. Get the content with: git fetch --refetch --no-filter.",
             )
         return None if content is None else content.encode("utf-8", "surrogateescape")
 
@@ -159,14 +157,14 @@ def _entries(text: str) -> Iterator[str]:
 
 
 _SECONDS: Final = 120.0
-"""Longer than git needs for a big tree on a slow disk."""
+"""The timeout in seconds: more than git needs for a big tree on a slow disk."""
 _REMOTE_SECONDS: Final = 30.0
 _LARGEST_ANSWER: Final = 8 << 20
-"""Bytes of a server's list of references that are read: some have a hundred thousand."""
+"""The limit in bytes for a server's list of references, which may have a hundred thousand entries."""
 _LARGEST_FILE: Final = 1 << 20
-"""Bytes of a file of the git directory that is read here."""
+"""The limit in bytes for a file of the git directory."""
 
-# Settings of a repository that change what counts as a change or how its objects are stored, and no more.
+# Only those settings of a repository that define changes or the storage of objects.
 _SETTINGS: Final = frozenset(
     {
         "core.repositoryformatversion",
@@ -188,7 +186,7 @@ _SETTINGS: Final = frozenset(
 _SECTION: Final = re.compile(r"\s*\[\s*([A-Za-z0-9.-]+)\s*(\"(?:[^\"\\]|\\.)*\")?\s*\]\s*(.*)")
 _SETTING: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?)?\s*(?:[#;].*)?")
 
-# Set here, over the user's own configuration: what would write, ask, fetch, or start something for a mere look.
+# These override the user's configuration: anything that would write, prompt, fetch, or start a program.
 _OVERRIDES: Final = (
     "core.quotePath=false",
     "core.fsmonitor=false",
@@ -216,12 +214,12 @@ class Repository(Struct, frozen=True, kw_only=True):
 def run_git(folder: Path, arguments: Sequence[str]) -> str | None:
     """Run git for the repository around a folder; return its stdout, or None if there is none or git fails.
 
-    Bytes that are no UTF-8 become surrogates. Errors: `NotReadyError` if git does not end.
+    Bytes that are no UTF-8 become surrogates. Errors: `NotReadyError` if git does not finish.
     """
     repository = find_repository(folder)
     if repository is None:
         return None
-    settings = [word for one in _OVERRIDES for word in ("-c", one)]
+    settings = [word for setting in _OVERRIDES for word in ("-c", setting)]
     with scratch_folder() as place:
         _make_view(repository, place)
         argv = ["git", "-C", str(folder), "--no-pager", "--no-optional-locks", "--literal-pathspecs", *settings]
@@ -242,13 +240,13 @@ def run_git(folder: Path, arguments: Sequence[str]) -> str | None:
             raise NotReadyError(
                 f"git {arguments[0]} did not finish within {_SECONDS:.0f} s",
                 where=str(folder),
-                hint="Look for a file in its .git folder that is no regular file, or for a hanging file system.",
+                hint="Check the .git folder for special files, and the file system for hangs.",
             ) from None
     return done.stdout if done.returncode == 0 else None
 
 
 def ask_remote(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str, str]:
-    """Run git outside every repository, for a question to a server; return its exit code, stdout and stderr.
+    """Run git outside of any repository to query a server; return its exit code, stdout and stderr.
 
     It never prompts, and speaks HTTP, git and SSH only. `variables` may hold secrets, which are on no command line.
     """
@@ -273,7 +271,7 @@ def ask_remote(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[
             check=False,
         )
     except OSError:
-        return 1, "", "there is no git command"
+        return 1, "", "no git command found"
     except subprocess.TimeoutExpired:
         return 1, "", f"no answer within {_REMOTE_SECONDS:.0f} s"
     out, err = done.stdout[:_LARGEST_ANSWER], done.stderr[:4096]
@@ -309,7 +307,7 @@ def _line(path: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Return the content of a small regular file; nothing if it is missing or anything else. Never waits."""
+    """Return the content of a small regular file; empty if it is missing or not a regular file. Never blocks."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -324,7 +322,7 @@ def _read(path: Path) -> bytes:
 
 def _make_view(repository: Repository, place: Path) -> None:
     """Fill a git directory: links to data, a copy of HEAD, and a configuration of chainbuild's own."""
-    # git takes a HEAD that is a link for a reference by itself.
+    # git interprets a HEAD that is a link as a symbolic reference.
     (place / "HEAD").write_bytes(_read(repository.git / "HEAD"))
     (place / "config").write_text(view_config(_read(repository.common / "config")), encoding="utf-8")
     (place / "info").mkdir()
@@ -332,7 +330,7 @@ def _make_view(repository: Repository, place: Path) -> None:
     links = {name: repository.common / name for name in ("refs", "packed-refs", "reftable", "shallow")}
     links |= {name: repository.git / name for name in ("logs", *_shared_indexes(repository.git))}
     _copy(repository.git / "index", place / "index")
-    # The attributes too: they only name drivers, and no driver is defined.
+    # Attributes are safe: they only name drivers, and no driver is defined.
     links |= {f"info/{name}": repository.common / "info" / name for name in ("exclude", "attributes")}
     for name, target in links.items():
         if target.exists():
@@ -340,7 +338,7 @@ def _make_view(repository: Repository, place: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a regular file, if it is one. git refreshes the index even for a mere look, and must not do that in place."""
+    """Copy a regular file, if it is one. git refreshes the index even for read-only commands, and must not do that in place."""
     try:
         handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -356,7 +354,7 @@ def _shared_indexes(git: Path) -> Iterator[str]:
 
 
 def view_config(raw: bytes) -> str:
-    """Return the configuration for the view: what is on the list above, of a repository's own configuration."""
+    """Return the view's configuration: the allowed settings of the repository's configuration."""
     lines = ["[core]", "bare = false"]
     for name, value in _settings(raw.decode("utf-8", "replace")).items():
         section, _, key = name.partition(".")
@@ -365,8 +363,8 @@ def view_config(raw: bytes) -> str:
 
 
 def _settings(text: str) -> Mapping[str, str]:
-    """Read the settings on the list (git-config(1), "Syntax"); the last one of a name counts."""
-    found: dict[str, str] = {}
+    """Read the settings on the list (git-config(1), "Syntax"); the last value of a name applies."""
+    settings: dict[str, str] = {}
     section, continued = "", False
     for line in text.splitlines():
         was_continued, continued = continued, line.endswith("\\")
@@ -381,8 +379,8 @@ def _settings(text: str) -> Mapping[str, str]:
         if setting and not continued:
             name = f"{section}.{setting[1].lower()}"
             if name in _SETTINGS:
-                found[name] = setting[2] or "true"
-    return found
+                settings[name] = setting[2] or "true"
+    return settings
 
 
 def _environment(repository: Repository, place: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Files that come with the program: the stages' Dockerfiles and the registry's compose file.
 
-A wheel carries them beside the package's modules; in a checkout they lie at its top level, where people edit them.
+A wheel has them beside the package's modules; in a checkout they are at the top level.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped(name: str) -> Path:
-    """The path of a shipped file or folder, as `utilities/Dockerfile-minimize`."""
+    """Return the path of a shipped file or folder, such as `utilities/Dockerfile-minimize`."""
     installed = _PACKAGE / "shipped" / name
     return installed if installed.exists() else _PACKAGE.parent / name
 
 
 PROGRAM: Final = "chainbuild-minimize"
-"""The named context that the program of the stages and of the proofs comes in."""
+"""The named context that contains the program of the stages and of the proofs."""
 
 
 def minimize_program() -> Path:
-    """The folder that goes into the stages as the named context `PROGRAM`."""
+    """Return the folder of the named context `PROGRAM`."""
     return _PACKAGE / "minimize"
 
 
 def proof_path() -> Path:
-    """The Dockerfile of the proof."""
+    """Return the Dockerfile of the proof."""
     return shipped("utilities/Dockerfile-verify")
 
 
 def singularity_path() -> Path:
-    """The Dockerfile of the image that makes SIF files."""
+    """Return the Dockerfile of the image that makes SIF files."""
     return shipped("utilities/Dockerfile-singularity")

@@ -4,8 +4,8 @@ The places follow the XDG Base Directory Specification 0.8: `$XDG_DATA_HOME/chai
 such a variable is ignored, as the specification requires. If `HOME` is not set, the account database gives the home
 folder.
 
-A *private* folder belongs to the user, is closed to everybody else (mode 0700), and lies where nobody else can replace
-it. What is in such a folder was written by this user or by root.
+A *private* folder belongs to the user, is closed to all others (mode 0700), and is where no other user can replace
+it. Its content was written by this user or by root.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def state_home() -> Path:
 
 
 def cache_home() -> Path:
-    """Return the folder for what can be made again: `$XDG_CACHE_HOME/chainbuild` (default: ~/.cache/chainbuild)."""
+    """Return the folder for data that can be recreated: `$XDG_CACHE_HOME/chainbuild` (default: ~/.cache/chainbuild)."""
     return _xdg("XDG_CACHE_HOME", ".cache")
 
 
@@ -67,7 +67,7 @@ def config_home() -> Path:
 def private_folder(path: Path) -> Path:
     """Create the folder if it is missing, check that it is private, and return it.
 
-    A folder of the user's own that others may only read is closed to them. Missing parents are created with mode 0700.
+    A folder of the user that others can read is closed to them. Missing parents are created with mode 0700.
 
     Errors: `NotReadyError` if the folder cannot be created, is a symbolic link or a file, belongs to another user, or
     can be changed or replaced by another user.
@@ -83,13 +83,13 @@ def private_folder(path: Path) -> Path:
                         folder.mkdir(mode=0o700)
             handle = _open_folder(path)
     except NotADirectoryError:
-        # Linux answers ENOTDIR for a symbolic link, too, if O_DIRECTORY is asked for.
+        # With O_DIRECTORY, Linux returns ENOTDIR for a symbolic link as well.
         kind = "a symbolic link" if path.is_symlink() else "not a folder"
         raise NotReadyError(f"{path} must be a folder but is {kind}", hint=f"Remove it: rm {path}") from None
     except OSError as error:
         for folder in (path, *path.parents):
             with suppress(OSError):
-                # The nearest one that can be seen is the one in the way. Many folders belong to root rightly.
+                # Report the nearest existing folder. Many folders rightly belong to root.
                 number = folder.lstat().st_uid
                 if number != 0 or folder == path or _NAME in folder.parts:
                     _check_owner(folder, number)
@@ -104,7 +104,7 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file that only the user can read (mode 0600): all of it or, if interrupted, nothing.
+    """Write a file that only the user can read (mode 0600): completely or, if interrupted, not at all.
 
     If `durable`, the data is on the disk when this returns. A symbolic link at `path` is replaced, not followed. The
     folder must be private (see `private_folder`).
@@ -136,9 +136,9 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def read_private(path: Path, limit: int = LARGEST_PRIVATE_FILE) -> bytes | None:
-    """Return what is in a file that only the user can change; None if there is no such file.
+    """Return the content of a file that only the user can change; None if it does not exist.
 
-    Never waits: a FIFO or a device in its place is an error. `limit` is in bytes.
+    Never blocks: a FIFO or a device in its place is an error. `limit` is in bytes.
 
     Errors: `NotReadyError` if it is not a regular file, belongs to another user, can be written by others, is longer
     than the limit, or cannot be read.
@@ -157,7 +157,8 @@ def read_private(path: Path, limit: int = LARGEST_PRIVATE_FILE) -> bytes | None:
             raise NotReadyError(f"{path} must be a regular file", hint=f"Remove it: rm {path}")
         if status.st_uid not in {os.geteuid(), 0} or status.st_mode & _WRITABLE_BY_OTHERS:
             raise NotReadyError(
-                f"{path} can be changed by other users", hint=f"Look at it, then remove it or run: chmod 600 {path}"
+                f"{path} can be changed by other users",
+                hint=f"Check its content, then remove it or run: chmod 600 {path}",
             )
         if status.st_size > limit:
             raise NotReadyError(f"{path} is longer than {limit} bytes", hint=f"Remove it: rm {path}")
@@ -186,7 +187,7 @@ def _close_to_others(path: Path, handle: int) -> None:
     if status.st_mode & _WRITABLE_BY_OTHERS:
         raise NotReadyError(
             f"{path} can be changed by other users (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"Look at what is in it, then run: chmod 700 {path}",
+            hint=f"Check its content, then run: chmod 700 {path}",
         )
     if status.st_mode & _OTHERS:
         try:
@@ -204,7 +205,7 @@ def _check_owner(path: Path, number: int) -> None:
 
 
 def _check_parents(path: Path) -> None:
-    """Raise if everybody may replace the folder, or a folder around it."""
+    """Raise if all users can replace the folder or one of its parents."""
     for parent in Path(os.path.realpath(path)).parents:
         try:
             mode = parent.stat().st_mode
@@ -212,7 +213,7 @@ def _check_parents(path: Path) -> None:
             continue
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise NotReadyError(
-                f"{path} can be replaced by other users: everybody may write to {parent}",
+                f"{path} can be replaced by other users: all users can write to {parent}",
                 hint=f"Run: chmod o-w {parent}",
             )
 
@@ -231,5 +232,5 @@ def _failed(doing: str, path: Path, error: OSError) -> NotReadyError:
     return NotReadyError(
         f"could not {doing}: {error.strerror or type(error).__name__}",
         where=str(path),
-        hint="Check the free space and the permissions, or choose another place with the XDG_*_HOME variables.",
+        hint="Check the free space and the permissions, or choose another folder with the XDG_*_HOME variables.",
     )

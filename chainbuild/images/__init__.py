@@ -1,1 +1,1 @@
-"""Images as chainbuild knows them: how references are resolved, and what images say of themselves."""
+"""Images: resolving references, provenance, attachments, and the engine's local image store."""

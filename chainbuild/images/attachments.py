@@ -1,6 +1,6 @@
-"""What chainbuild attaches to the images that it makes: bills of materials, and reports of the minimize stage.
+"""Attach bills of materials and minimize reports to the images that chainbuild builds.
 
-Both are in a run's hands anyway; kept beside the image in the chain registry, whoever reaches that reads them, without an
+The chain registry stores both beside the image, so that they can be read without an
 engine and without the image.
 """
 
@@ -15,12 +15,12 @@ from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
 
 BILL_TYPE: Final = "application/spdx+json"
-"""The media type that IANA has for SPDX's JSON: by it other tools find the document."""
+"""The media type that IANA registered for SPDX JSON; other tools find the document by it."""
 REPORT_TYPE: Final = "application/vnd.chainbuild.minimize.v1+json"
 
 
 def exact_name(image: RemoteImage) -> str:
-    """What a bill of materials calls an image, `team/atom@sha256:…`: the same wherever the image is copied to."""
+    """Return the name of an image in its bill of materials, `team/atom@sha256:…`, independent of the registry."""
     return f"{image.reference.repository}@{image.digest}"
 
 
@@ -30,9 +30,9 @@ def attach_bill(registries: Registries, image: ImageReference, document: bytes) 
 
 
 def attached_bill(registries: Registries, image: ImageReference) -> bytes | None:
-    """The SPDX document that is attached to the image of that digest; None where there is none.
+    """Return the SPDX document that is attached to the image of that digest; None if there is none.
 
-    Errors: `DamagedContentError` where it is no text; `LimitError` where it is too large.
+    Errors: `DamagedContentError` if it is not text; `LimitError` if it is too large.
     """
     document = attached(registries, image, BILL_TYPE)
     if document is not None:
@@ -53,5 +53,5 @@ def attach_report(registries: Registries, image: ImageReference, document: bytes
 
 
 def attached_report(registries: Registries, image: ImageReference) -> bytes | None:
-    """The report that is attached to the minimized image of that digest; None where there is none."""
+    """Return the report that is attached to the minimized image of that digest; None if there is none."""
     return attached(registries, image, REPORT_TYPE)

@@ -1,8 +1,8 @@
-"""Layers of files put on top of an image by the registry's own operations: no builder, no pull, the same result.
+"""Put layers of files on top of an image with registry operations only: no builder, no pull, the same result.
 
-What `COPY --link` makes does not depend on what it is put on: BuildKit makes it on nothing, and puts it there. So where a
-Dockerfile has nothing but such lines and configuration, its layers are made once, on nothing, and joined to any image.
-A plain COPY is another thing: it follows the links and keeps the folders' modes of the image that it is put on.
+The layer of a `COPY --link` does not depend on the image below: BuildKit builds it on scratch. So if a Dockerfile has only
+such lines and configuration, its layers are built once, on scratch, and added to any image. A plain COPY differs: it
+follows links and keeps folder modes of the image below.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from chainbuild.registry.oci import canonical
 from chainbuild.registry.pool import Registries
 
 FILES: Final = "chainbuild-files"
-"""The image input that holds the layers, made on nothing."""
+"""The image input that holds the layers, built on scratch."""
 _SHELL: Final = ("/bin/sh", "-c")
 _CONFIGURES: Final = frozenset({"ENV", "LABEL", "CMD", "ENTRYPOINT", "EXPOSE", "USER", "STOPSIGNAL", "VOLUME"})
 
 
 def can_be_joined(dockerfile: Dockerfile) -> bool:
-    """Whether the one stage of a Dockerfile has nothing but `COPY --link` to absolute paths, and configuration.
+    """Return whether a Dockerfile's single stage has only `COPY --link` to absolute paths, and configuration.
 
-    In doubt it is built: a frontend of its own, variables in a COPY, users by name, ports as ranges, --chmod.
+    In doubt it is built: a custom frontend, variables in a COPY, users by name, port ranges, --chmod.
     """
     if len(dockerfile.stages) != 1 or dockerfile.syntax or dockerfile.problems:
         return False
     lines = dockerfile.stages[0].instructions
-    # Nothing but configuration makes no layer: a builder has nothing to make on nothing.
-    return any(found.keyword == "COPY" for found in lines) and all(_is_joinable(found) for found in lines)
+    # Configuration alone makes no layer, so there is nothing to build on scratch.
+    return any(line.keyword == "COPY" for line in lines) and all(_is_composable(line) for line in lines)
 
 
-def _is_joinable(found: Instruction) -> bool:
-    if found.keyword == "EXPOSE":
-        return all("-" not in word and "$" not in word for word in found.words)
-    if found.keyword != "COPY":
-        return found.keyword in _CONFIGURES
-    link, owner = found.flag("link"), found.flag("chown") or "0"
+def _is_composable(line: Instruction) -> bool:
+    if line.keyword == "EXPOSE":
+        return all("-" not in word and "$" not in word for word in line.words)
+    if line.keyword != "COPY":
+        return line.keyword in _CONFIGURES
+    link, owner = line.flag("link"), line.flag("chown") or "0"
     return (
         link is not None
         and link.lower() in {"", "true", "1"}
-        # BuildKit takes a COPY with both flags for a plain one (seen with BuildKit 0.13 in engine 26.1).
-        and found.flag("chmod") is None
+        # BuildKit treats a COPY with both flags as a plain one (seen with BuildKit 0.13 in engine 26.1).
+        and line.flag("chmod") is None
         and owner.replace(":", "").isdecimal()
-        and found.words[-1].startswith("/")
-        and "$" not in found.text
-        and not found.heredocs
+        and line.words[-1].startswith("/")
+        and "$" not in line.text
+        and not line.heredocs
     )
 
 
 def join(
     registries: Registries, base: RemoteImage, files: RemoteImage, dockerfile: Dockerfile, destination: ImageReference
 ) -> RemoteImage:
-    """The base with the layers of `files` on top, configured as the Dockerfile says; under the destination's tag.
+    """Rompose an image of the base and the layers of `files`, configured by the Dockerfile, and tag it as the destination.
 
-    All three are in one repository. Errors: `RegistryError` where a value cannot be expanded.
+    All three are in one repository. Errors: `RegistryError` if a value cannot be expanded.
     """
     document: dict[str, Any] = json.loads(base.config.raw)
     above: dict[str, Any] = json.loads(files.config.raw)
     rootfs = document.setdefault("rootfs", {"type": "layers"})
-    rootfs["diff_ids"] = [str(one) for one in (*base.config.diff_ids, *files.config.diff_ids)]
+    rootfs["diff_ids"] = [str(digest) for digest in (*base.config.diff_ids, *files.config.diff_ids)]
     document["history"] = [*(document.get("history") or []), *(above.get("history") or [])]
     if above.get("created"):
         document["created"] = above["created"]
@@ -76,10 +76,10 @@ def join(
 
 
 def configured(base: ImageConfig, dockerfile: Dockerfile) -> ImageConfig:
-    """The config after the configuration of the Dockerfile's last stage, as BuildKit would leave it."""
+    """Return the config after the configuration of the Dockerfile's last stage, as BuildKit would leave it."""
     state = _State.of(base)
-    for found in dockerfile.stages[-1].instructions:
-        state.take(found, dockerfile.escape)
+    for line in dockerfile.stages[-1].instructions:
+        state.take(line, dockerfile.escape)
     return base.with_changes(
         env=tuple(state.env.items()),
         labels=state.labels,
@@ -93,7 +93,7 @@ def configured(base: ImageConfig, dockerfile: Dockerfile) -> ImageConfig:
 
 
 class _State(Struct):
-    """A config while a Dockerfile is gone through."""
+    """A config while the lines of a Dockerfile are applied to it."""
 
     env: dict[str, str]
     labels: dict[str, str]
@@ -120,34 +120,34 @@ class _State(Struct):
             shell=config.shell or _SHELL,
         )
 
-    def take(self, found: Instruction, escape: str) -> None:
+    def take(self, instruction: Instruction, escape: str) -> None:
         words = _Words(self.env, escape)
-        match found.keyword:
+        match instruction.keyword:
             case "ENV":
-                self.env |= words.pairs(found)
+                self.env |= words.pairs(instruction)
             case "LABEL":
-                self.labels |= words.pairs(found)
+                self.labels |= words.pairs(instruction)
             case "CMD":
-                self.cmd, self.own_cmd = self._command(found), True
+                self.cmd, self.own_cmd = self._command(instruction), True
             case "ENTRYPOINT":
-                self.entrypoint = self._command(found)
-                # A CMD belongs to the ENTRYPOINT that it was written for.
+                self.entrypoint = self._command(instruction)
+                # A new ENTRYPOINT resets the CMD.
                 self.cmd = self.cmd if self.own_cmd else None
             case "USER":
-                self.user = words.expanded(found.rest)
+                self.user = words.expanded(instruction.rest)
             case "STOPSIGNAL":
-                self.stop_signal = words.expanded(found.rest)
+                self.stop_signal = words.expanded(instruction.rest)
             case "EXPOSE":
-                self.ports |= {port if "/" in port else f"{port}/tcp" for port in found.words}
+                self.ports |= {port if "/" in port else f"{port}/tcp" for port in instruction.words}
             case "VOLUME":
-                self.volumes |= set(found.words) if found.json else words.split(found.words)
+                self.volumes |= set(instruction.words) if instruction.json else words.split(instruction.words)
 
-    def _command(self, found: Instruction) -> tuple[str, ...]:
-        return found.words if found.json else (*self.shell, found.rest)
+    def _command(self, instruction: Instruction) -> tuple[str, ...]:
+        return instruction.words if instruction.json else (*self.shell, instruction.rest)
 
 
 class _Words(Struct, frozen=True):
-    """Expands words with the variables from before a line."""
+    """Expands words with the variables defined before a line."""
 
     env: Mapping[str, str]
     escape: str
@@ -161,9 +161,9 @@ class _Words(Struct, frozen=True):
     def split(self, texts: Iterable[str]) -> set[str]:
         return {self.expanded(text) for text in texts}
 
-    def pairs(self, found: Instruction) -> dict[str, str]:
-        if found.words and "=" not in found.words[0]:
-            name = found.words[0]
-            return {self.expanded(name): self.expanded(found.rest[len(name) :].lstrip())}
-        divided = [word.partition("=") for word in found.words]
+    def pairs(self, instruction: Instruction) -> dict[str, str]:
+        if instruction.words and "=" not in instruction.words[0]:
+            name = instruction.words[0]
+            return {self.expanded(name): self.expanded(instruction.rest[len(name) :].lstrip())}
+        divided = [word.partition("=") for word in instruction.words]
         return {self.expanded(name): self.expanded(value) for name, _, value in divided}

@@ -1,4 +1,4 @@
-"""What the chain registry holds, for people: images with age and size, the trail of one, why a step would be built."""
+"""List the images of the chain registry with age and size, and the provenance of an image."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _STAGES: Final = frozenset({"minimize", "production"})
 
 
 class Listed(Struct, frozen=True, kw_only=True):
-    """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is over its base (-1: unknown).
+    """A tag of the chain registry on one platform. Sizes are compressed bytes; `added` is relative to its base (-1: unknown).
 
-    The base of a step is the step before it; that of a result is what its whole chain stands on.
+    The base of a step is the step before it; that of a result is the base of its chain.
 
-    `built_at` is seconds since the epoch, 0 where nobody wrote it down.
+    `built_at` is seconds since the epoch, 0 if unknown.
     """
 
     reference: ImageReference
@@ -44,7 +44,7 @@ class Listed(Struct, frozen=True, kw_only=True):
 
 
 def list_images(records: RecordStore, repository: str = "") -> tuple[Listed, ...]:
-    """Every image under a readable tag, in the order of repositories and tags."""
+    """Return every image under a readable tag, in the order of repositories and tags."""
     client = records.registries.client(records.chain.host)
     names = [repository] if repository else sorted(client.repositories())
     prefix = f"{records.chain.prefix}/" if records.chain.prefix else ""
@@ -57,7 +57,7 @@ def list_images(records: RecordStore, repository: str = "") -> tuple[Listed, ...
             tags = sorted(client.tags(name))
             by_image = _records_by_image(records, place, tags, pool)
             references = [place.with_tag(tag) for tag in tags if is_readable(tag)]
-            for rows in pool.map(lambda one: tuple(_look(records.registries, one)), references):
+            for rows in pool.map(lambda reference: tuple(_look(records.registries, reference)), references):
                 listed += [_with_record(row, by_image) for row in rows]
     return tuple(listed)
 
@@ -66,12 +66,12 @@ def _records_by_image(
     store: RecordStore, place: ImageReference, tags: list[str], pool: ThreadPoolExecutor
 ) -> dict[str, Record]:
     keys = [tag for tag in tags if is_key(tag)]
-    found = pool.map(lambda key: store.read(place, key), keys)
-    return {str(record.image): record for record in found if record}
+    lookups = pool.map(lambda key: store.read(place, key), keys)
+    return {str(record.image): record for record in lookups if record}
 
 
 def _look(registries: Registries, reference: ImageReference) -> Iterator[Listed]:
-    """The images under a tag. What is none, or lost a part, is left out; what is damaged too, with a notice.
+    """Yield the images under a tag. What is none, or lost a part, is left out; what is damaged too, with a notice.
 
     Errors: those of a registry that does not answer clearly.
     """
@@ -87,7 +87,7 @@ def _readable(registries: Registries, reference: ImageReference, read: Callable[
     except (NotFoundInRegistryError, NotAnImageError):
         return None
     except DamagedContentError as error:
-        registries.notice(f"left out {reference}: {error}")
+        registries.notice(f"skipped {reference}: {error}")
         return None
 
 
@@ -104,11 +104,11 @@ def _with_record(row: Listed, records: Mapping[str, Record]) -> Listed:
 
 
 def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
-    """What an image adds over its base: a layer's of several steps over what the first one stands on."""
+    """Return the bytes that an image adds to its base; for several steps, to the base of the first one."""
     option, _, name = record.step.rpartition("/")
     if name in _STAGES or f"-{name}-" in tag:
         return record.added
-    by_key = {one.key: one for one in records.values()}
+    by_key = {record.key: record for record in records.values()}
     added, seen = record.added, {record.key}
     parent = by_key.get(record.parents.get(CHAIN_IMAGE, ""))
     while parent and parent.step.rpartition("/")[0] == option and parent.key not in seen:
@@ -119,7 +119,7 @@ def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
 
 
 class Crumb(Struct, frozen=True, kw_only=True):
-    """A step of an image's trail; `record` is None if the chain registry has none that counts, and `refusal` says why.
+    """A step of an image's provenance; `record` is None if the chain registry has no valid one, for the reason `refusal`.
 
     `signer` names the trusted key that signed the record.
     """
@@ -132,30 +132,30 @@ class Crumb(Struct, frozen=True, kw_only=True):
 
 
 def trail_of(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
-    """The steps that an image stands on, the lowest first: from its labels, else from the records' parents.
+    """Return the steps that an image is based on, the lowest first: from its labels, else from the records' parents.
 
-    Errors: `NotFoundInRegistryError` where neither knows the image.
+    Errors: `NotFoundInRegistryError` if neither knows the image.
     """
     place = image.reference if records.chain.holds(image.reference) else records.chain.place(image.reference)
     place = ImageReference(place.registry, place.repository)
     crumbs = read_provenance(image.config) or _trail_from_records(records.registries, records, place, image)
     if not crumbs:
         raise NotFoundInRegistryError(
-            f"nothing is known of how {image.reference} was made",
-            hint="It has no trail in its labels, and the chain registry has no record of it.",
+            f"no provenance found for {image.reference}",
+            hint="Its labels have no provenance, and the chain registry has no record of it.",
         )
     places = (*_with_those_above(place), records.chain.records)
-    found = [_crumb(records, places, one) for one in crumbs]
-    own = found[-1].record
-    if own is not None and own.image != image.digest:
-        # Labels are anybody's to write: the record decides, and it is about another image.
-        why = f"its record is that of another image ({own.image.short})"
-        found[-1] = replace(found[-1], record=None, refusal=why, signer="")
-    return tuple(found)
+    steps = [_crumb(records, places, entry) for entry in crumbs]
+    last = steps[-1].record
+    if last is not None and last.image != image.digest:
+        # Labels are not authentic: the record decides, and it belongs to another image.
+        why = f"its record belongs to another image ({last.image.short})"
+        steps[-1] = replace(steps[-1], record=None, refusal=why, signer="")
+    return tuple(steps)
 
 
 def _with_those_above(place: ImageReference) -> tuple[ImageReference, ...]:
-    """The repository and those that it lies in: images that are released as `repo/rel/x` have their records in `repo`."""
+    """Return the repository and its parents: images released as `repo/rel/x` have their records in `repo`."""
     parts = place.repository.split("/")
     return tuple(ImageReference(place.registry, "/".join(parts[:count])) for count in range(len(parts), 0, -1))
 
@@ -184,7 +184,7 @@ def _trail_from_records(
     own = next((record for record in records.values() if record.image == image.digest), None)
     met: set[str] = set()
     seen: dict[str, ProvenanceStep] = {}
-    # Parents first; by hand, because a chain may be longer than Python's stack.
+    # Parents first; iterative, because a chain may be longer than Python's stack.
     todo = [(own, False)] if own else []
     while todo:
         record, parents_are_told = todo.pop()

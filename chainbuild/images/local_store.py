@@ -1,4 +1,4 @@
-"""The engine's local image store, through the docker command: what a user sees with `docker images`."""
+"""The engine's local image store, as `docker images` shows it, accessed through the docker command."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class LocalImage(Struct, frozen=True, kw_only=True):
 
 
 class LocalStore:
-    """Looks into the local store and puts results there. Every call is one docker command."""
+    """Finds, loads and tags images in the local store. Every call runs one docker command."""
 
     def find(self, name: str) -> LocalImage | None:
-        """The image of that name; None where the store has none. Errors: `NotReadyError` where no engine answers."""
+        """Return the image of that name; None if the store has none. Errors: `NotReadyError` if no engine answers."""
         done = _docker("image", "inspect", name)
         if done.returncode:
             if "daemon" in done.stderr and "onnect" in done.stderr:
                 raise NotReadyError(
-                    f"no Docker Engine answers: {_last_line(done.stderr)}",
+                    f"cannot reach a Docker Engine: {_last_line(done.stderr)}",
                     hint="Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian.",
                 )
             return None
@@ -44,7 +44,7 @@ class LocalStore:
         )
 
     def names(self) -> tuple[str, ...]:
-        """Every `repository:tag` of the store; none where no engine answers."""
+        """Return every `repository:tag` of the store; none if no engine answers."""
         try:
             done = _docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
         except NotReadyError:
@@ -53,23 +53,23 @@ class LocalStore:
         return tuple(dict.fromkeys(name for name in listed if name and "<none>" not in name))
 
     def load(self, pinned: str, digest: Digest, platform: Platform, name: str) -> None:
-        """Pull an image by digest and give it a name; nothing is done where the name has that image already.
+        """Pull an image by digest and tag it, unless the tag already points at it.
 
-        Errors: `RegistryError` with the engine's own words.
+        Errors: `RegistryError` with the engine's message.
         """
-        there = self.find(name)
-        if there and (there.id == str(digest) or pinned in there.repo_digests):
+        image = self.find(name)
+        if image and (image.id == str(digest) or pinned in image.repo_digests):
             return
         done = _docker("pull", "--quiet", "--platform", platform.oci, pinned)
         if done.returncode:
             raise RegistryError(
                 f"the engine could not pull {pinned}: {_last_line(done.stderr)}",
-                hint="The image is in the chain registry all the same; --no-load leaves the local store alone.",
+                hint="The image is in the chain registry nevertheless; --no-load skips the local store.",
             )
         done = _docker("tag", pinned, name)
         if done.returncode:
             raise RegistryError(f"the engine could not tag {name}: {_last_line(done.stderr)}")
-        # The name that it was pulled by; without this every result would also be listed as <none>.
+        # Remove the reference used for the pull; otherwise every result would also be listed as <none>.
         _docker("rmi", pinned)
 
 
@@ -78,8 +78,8 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise NotReadyError(
-            "there is no docker command on PATH",
-            hint="script/setup installs one on Debian; else docs.docker.com/get-docker.",
+            "no docker command found on PATH",
+            hint="script/setup installs it on Debian; for other systems see docs.docker.com/get-docker.",
         ) from None
 
 

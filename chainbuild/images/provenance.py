@@ -1,4 +1,4 @@
-"""What an image says of its own making: the breadcrumb trail in its labels, and the state of the tree it came from."""
+"""The provenance of an image: the steps in its labels, and the git state of its tree."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
 
 VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
-"""Who may have an image: `public` or `private`. An image type says it; any image may."""
+"""The visibility of an image: `public` or `private`. Set for image types; allowed for any image."""
 PRIVATE: Final = "private"
 
 
 class ProvenanceStep(Struct, frozen=True, kw_only=True):
-    """A step that an image stands on, and the key under which its record lies."""
+    """A step that an image is based on, and the key of its record."""
 
     step: str
     key: str
 
 
 Provenance = tuple[ProvenanceStep, ...]
-"""The lowest step first, the image's own last."""
+"""The lowest step first, the image's own step last."""
 
 
 def with_provenance(config: ImageConfig, trail: Provenance) -> ImageConfig:
-    """The config with the trail in its labels (and none that it inherited)."""
+    """Return the config with the provenance in its labels, replacing an inherited one."""
     labels = {name: text for name, text in config.labels if not name.startswith(LABELS) or name == STAMPS_LABEL}
-    text = json.dumps([[crumb.step, crumb.key] for crumb in trail], separators=(",", ":"))
+    text = json.dumps([[entry.step, entry.key] for entry in trail], separators=(",", ":"))
     return config.with_changes(labels={**labels, TRAIL_LABEL: text})
 
 
 def with_post_build_labels(config: ImageConfig, stamps: Iterable[PostBuildLabel], now: float) -> ImageConfig:
-    """The config with what the image is told of its own making; `now` is in seconds since the epoch."""
-    said = {stamp: f"{now}" if stamp.clock else stamp.value for stamp in stamps}
-    labels = {stamp.name: value for stamp, value in said.items() if not stamp.variable}
+    """Return the config with the labels added; `now` is in seconds since the epoch."""
+    values = {stamp: f"{now}" if stamp.clock else stamp.value for stamp in stamps}
+    labels = {stamp.name: value for stamp, value in values.items() if not stamp.variable}
     names = sorted({*_stamped(config), *labels})
     marks = {STAMPS_LABEL: json.dumps(names, separators=(",", ":"))} if names else {}
     return config.with_changes(
         labels={**dict(config.labels), **labels, **marks},
-        env=(dict(config.env) | {stamp.name: value for stamp, value in said.items() if stamp.variable}).items(),
+        env=(dict(config.env) | {stamp.name: value for stamp, value in values.items() if stamp.variable}).items(),
     )
 
 
 def read_provenance(config: ImageConfig) -> Provenance:
-    """The trail in the labels; empty where there is none or it cannot be read."""
+    """Return the provenance in the labels; empty if missing or unreadable."""
     try:
-        found = json.loads(config.label(TRAIL_LABEL) or "[]")
-        if len(found) > limits.TRAIL.value:
+        entries = json.loads(config.label(TRAIL_LABEL) or "[]")
+        if len(entries) > limits.TRAIL.value:
             return ()
-        pairs = [(step, key) for step, key in found if isinstance(step, str) and is_key(key)]
-        well = isinstance(found, list) and len(pairs) == len(found)
+        pairs = [(step, key) for step, key in entries if isinstance(step, str) and is_key(key)]
+        well = isinstance(entries, list) and len(pairs) == len(entries)
         return tuple(ProvenanceStep(step=step, key=key) for step, key in pairs) if well else ()
     except (ValueError, TypeError, AttributeError, RecursionError):
         return ()
@@ -69,7 +69,7 @@ def tree_notes(root: Path) -> Mapping[str, str]:
     """Return the git commit of the tree and whether it was dirty; nothing if it is no git tree (or git is missing)."""
     try:
         commit = run_git(root, ["rev-parse", "HEAD"])
-        # A status that fails is no proof of a clean tree.
+        # If `git status` fails, the tree may be dirty.
         status = run_git(root, ["status", "--porcelain", "--", "."]) if commit else None
     except NotReadyError:
         return {}

@@ -1,8 +1,8 @@
-"""The images that a graph stands on and does not build: found, checked for the platform, pinned by digest.
+"""Resolve the external images of a graph: find them, check the platform, and pin them by digest.
 
-An image is looked for in its own registry first; where that does not answer, the chain registry's copy (as `bootstrap`
-makes it) serves; one that only the local image store has is handed over through the chain registry, because a builder
-that runs elsewhere sees registries alone.
+An image is looked up in its own registry first. If that is unreachable, the chain registry's copy (made by `bootstrap`) is
+used. An image that only the local image store has is copied to the chain registry, because remote builders can read
+registries only.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 
 EMPTY: Final = "scratch"
-"""How builders call the empty image, and its content identity in keys."""
+"""The builders' name for the empty image, and its content identity in keys."""
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HandOver = Callable[[str, Platform, str], None]
 """`(local name, platform, destination)`: push a local image of one platform into the chain registry."""
 
 
 class ResolvedImage(Struct, frozen=True, kw_only=True):
-    """An image that is there: what the user called it, its content, and the pinned name that a builder gets."""
+    """A resolved image: the reference as the user wrote it, the image, and the pinned reference for the builder."""
 
     named: ImageReference
     image: RemoteImage
@@ -51,7 +51,7 @@ class ResolvedImage(Struct, frozen=True, kw_only=True):
 
     @property
     def pinned(self) -> str:
-        """`registry/repository@digest`; of the index where there is one, so that every platform of it is reachable.
+        """Return `registry/repository@digest`; of the index where there is one, so that every platform of it is reachable.
 
         Of the empty image, `scratch`.
         """
@@ -76,32 +76,32 @@ def empty_image(platform: Platform) -> ResolvedImage:
 
 
 Found = Mapping[tuple[str, str], ResolvedImage]
-"""Found images by (the reference as named, the OCI platform)."""
+"""Resolved images by (reference as written, OCI platform)."""
 
 
 def find_all(finder: ImageResolver, images: Iterable[ImageInput]) -> Found:
-    """Find every image; all that are missing are told in one error.
+    """Find every image; one error reports all that are missing.
 
     Errors: `RegistryError` (or the kind of the only problem).
     """
-    found: dict[tuple[str, str], ResolvedImage] = {}
+    resolved: dict[tuple[str, str], ResolvedImage] = {}
     missing: list[ChainbuildError] = []
-    for wanted in images:
-        if isinstance(wanted.source, str):
+    for image in images:
+        if isinstance(image.source, str):
             continue
         try:
-            found[str(wanted.source), wanted.platform.oci] = finder.find(wanted.source, wanted.platform, wanted.origin)
+            resolved[str(image.source), image.platform.oci] = finder.find(image.source, image.platform, image.origin)
         except ChainbuildError as error:
             missing.append(error)
     if len(missing) == 1:
         raise missing[0]
     if missing:
         raise RegistryError("\n".join(dict.fromkeys(str(error) for error in missing)))
-    return found
+    return resolved
 
 
 class ImageResolver:
-    """Finds images where they are; hands local ones over (or, in a dry run, only says so)."""
+    """Finds images; copies local ones to the chain registry (in a dry run, only reports that)."""
 
     def __init__(self, records: RecordStore, local: LocalStore, emit: Emit, *, hand_over: HandOver) -> None:
         self._records = records
@@ -112,10 +112,10 @@ class ImageResolver:
         self._hand_over = hand_over
 
     def find(self, named: ImageReference, platform: Platform, origin: str = "") -> ResolvedImage:
-        """The image for that platform.
+        """Return the image for that platform.
 
-        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with what to do; `RegistryBusyError`
-        and every other `RegistryError` at once: a registry that cannot answer now is not one without the image.
+        Errors: `NotFoundInRegistryError`, `LoginNeededError`, `UnreachableError`, each with a hint; `RegistryBusyError`
+        and every other `RegistryError` at once: a busy registry may have the image.
         """
         if named.is_scratch:
             return empty_image(platform)
@@ -124,7 +124,7 @@ class ImageResolver:
         except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
             if self._chain.holds(named):
                 raise _with_hint(
-                    error, origin, "See what the chain registry holds with: chainbuild registry ls."
+                    error, origin, "List the chain registry's images with: chainbuild registry ls."
                 ) from None
             refused = error
         except RegistryError as error:
@@ -133,41 +133,41 @@ class ImageResolver:
         distrust = self._distrust(named, copy) if copy else ""
         silent = isinstance(refused, UnreachableError)
         if copy and silent and not distrust:
-            note = f"{named}: {named.registry} does not answer; using the chain registry's copy"
+            note = f"{named}: {named.registry} is unreachable; using the chain registry's copy"
             self._emit(Message(text=f"{note} ({copy.digest.short})"))
             return ResolvedImage(named=named, image=copy, note=note)
         handed = self._from_local_store(named, platform)
         if handed:
             return handed
-        # A layer that was built here under a name without a registry: Docker Hub, whose name that is, knows nothing of it.
+        # A layer that was built under a name without a registry, which means Docker Hub, where it does not exist.
         if copy and not silent and not distrust and copy.config.label(TRAIL_LABEL):
-            note = f"{named}: {named.registry} does not have it; using the chain registry's ({copy.digest.short})"
+            note = f"{named}: {named.registry} does not have it; using the chain registry's image ({copy.digest.short})"
             return ResolvedImage(named=named, image=copy, note=note)
         if copy and silent:
-            # Anybody who can write to the registry may have put it there: it does not stand in for another registry's.
+            # Anyone with write access may have pushed it: do not use it in place of another registry's image.
             hint = (
-                f"Name it as {copy.reference.name}:{named.tag_or_latest} to use it all the same, or make it again with"
+                f"Use it explicitly as {copy.reference.name}:{named.tag_or_latest}, or rebuild it with"
                 " chainbuild bootstrap or a build."
             )
             raise _with_hint(
-                type(refused)(f"{refused.message}; {self._chain} has an image of that name, but {distrust}"),
+                type(refused)(f"{refused.message}; {self._chain} has an image of this name, but {distrust}"),
                 origin,
                 hint,
             )
         raise self._told(refused, named, platform, origin)
 
     def _distrust(self, named: ImageReference, copy: RemoteImage) -> str:
-        """Why an image of the chain registry does not count; empty if a trusted key signed for it, or its digest is named."""
+        """Weturn why an image of the chain registry is not trusted; empty if a trusted key signed it or its digest is given."""
         if named.digest:
             return ""
         place = ImageReference(copy.reference.registry, copy.reference.repository)
-        found = self._records.of_image(place, copy.digest)
-        if found.record is None:
-            return found.refusal or "no trusted key has signed for it"
-        return self._records.misfit(place, found.record)
+        lookup = self._records.of_image(place, copy.digest)
+        if lookup.record is None:
+            return lookup.refusal or "no trusted key has signed it"
+        return self._records.misfit(place, lookup.record)
 
     def find_result(self, named: ImageReference, platform: Platform) -> ResolvedImage:
-        """An image that a person names to look at: what the chain registry calls so comes first. Errors: as `find`."""
+        """Return an image to inspect, looked up in the chain registry first. Errors: as `find`."""
         if not named.is_scratch and not self._chain.holds(named):
             copy = self._copy_in_chain(named, platform)
             if copy:
@@ -175,7 +175,7 @@ class ImageResolver:
         return self.find(named, platform)
 
     def find_at_hand(self, named: ImageReference, platform: Platform) -> ResolvedImage:
-        """An image that a person names to take: of the chain registry, else of the local store, else of its own registry.
+        """Return an image to use, from the chain registry, else the local store, else its own registry.
 
         Errors: as `find`.
         """
@@ -199,18 +199,18 @@ class ImageResolver:
         try:
             return resolve(self._registries, place, platform)
         except (NotFoundInRegistryError, LoginNeededError):
-            # Some registries want a login for names that they do not have.
+            # Some registries require a login for images that they do not have.
             return None
         except (DamagedContentError, NotAnImageError) as error:
-            self._registries.notice(f"the chain registry's {place} cannot be used: {error}")
+            self._registries.notice(f"skipped {place} of the chain registry: {error}")
             return None
 
     def _from_local_store(self, named: ImageReference, platform: Platform) -> ResolvedImage | None:
         local = self._local.find(str(named))
         if local is None:
             return None
-        # A tag of its own for each platform: the name itself may be an index that must keep its other platforms. The
-        # engine's id of the image is in it, so that what was handed over once is not sent again.
+        # A separate tag per platform: the tag itself may be an index that must keep its other platforms. The
+        # tag contains the engine's image id, so that an image is copied only once.
         place = self._chain.place(named)
         destination = place.with_tag(local_tag(platform, local.id))
         note = f"{named}: found only in the local image store ({platform.oci}); copied to {self._chain}"
@@ -224,13 +224,13 @@ class ImageResolver:
                 self._records.vouch(place, image, step)
             return ResolvedImage(named=named, image=image, note=note, from_local_store=True)
         except ChainbuildError:
-            # A store may hold several platforms under one name and shows one: only the attempt tells.
+            # The store may hold several platforms of a tag but shows one, so just try.
             if local.platform.same_as(platform):
                 raise
             return None
 
     def _sent_before(self, destination: ImageReference, platform: Platform, step: str) -> RemoteImage | None:
-        """The copy of a local image that this user sent; None if there is none, or somebody else put it there."""
+        """Return the copy of a local image that this user pushed; None if there is none, or another user pushed it."""
         try:
             image = resolve(self._registries, destination, platform)
         except NotFoundInRegistryError:
@@ -243,8 +243,8 @@ class ImageResolver:
         try:
             self._hand_over(name, platform, str(destination))
         except BuildFailedError:
-            # Engine 26.1's builder says "not found" after it has pushed an image that adds nothing to a local one: what
-            # counts is whether the image has arrived.
+            # Engine 26.1's builder reports "not found" after pushing an image that adds nothing to a local one, so
+            # check whether the image has arrived.
             if self._registries.client(destination).head(destination.repository, destination.tag_or_latest) is None:
                 raise
 
@@ -252,17 +252,17 @@ class ImageResolver:
         hint = error.hint
         if isinstance(error, UnreachableError) and named.familiar_name == "debian":
             hint = (
-                f"Make it from the distribution's packages: chainbuild bootstrap {named.familiar_name}:"
+                f"Create it from the distribution's packages: chainbuild bootstrap {named.familiar_name}:"
                 f"{named.tag_or_latest} --platform {platform.name}; or load it into the local image store."
             )
         elif isinstance(error, UnreachableError):
             hint = (
-                f"Nor is it in {self._chain} (chainbuild images lists what is) or in the local image store (docker images)."
-                " Is the name right?"
+                f"It is neither in {self._chain} (list: chainbuild images) nor in the local image store (list: docker images)."
+                " Check the name."
             )
         elif isinstance(error, LoginNeededError):
             hint = (
-                f"Log in with: docker login {named.registry}. (Docker Hub says the same of an image that is not there.)"
+                f"Log in with: docker login {named.registry}. (Docker Hub requires a login for missing images as well.)"
             )
         return _with_hint(error, origin or f"image {named}", hint)
 

@@ -1,6 +1,6 @@
-"""What a container of the production image runs: the chain's runtime configuration on the production image's layers.
+"""Combine the chain's runtime configuration with the production image's layers.
 
-What the production Dockerfile sets itself wins; then what the chain set; then what the production image brought.
+Values set by the production Dockerfile take precedence over the chain's, and these over the production base image's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: ImageConfig) -> ImageConfig:
-    """The built production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, SHELL, EXPOSE and labels.
+    """Return the production image's config with the chain's ENV, ENTRYPOINT, CMD, WORKDIR, USER, SHELL, EXPOSE and labels.
 
     A field whose value in `built` differs from `production_base` was set by the production Dockerfile and stays. CMD and
     ENTRYPOINT belong together: a Dockerfile that sets an ENTRYPOINT of its own does not get the chain's CMD.
@@ -36,7 +36,7 @@ def carried_over(*, chain: ImageConfig, production_base: ImageConfig, built: Ima
 
 
 def _own_or_chains(chain: T, base: T, built: T) -> T:
-    """What the Dockerfile set, else what the chain has, else what was there."""
+    """Return the Dockerfile's value, else the chain's, else the production base's."""
     if built != base:
         return built
     return chain or built

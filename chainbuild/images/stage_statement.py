@@ -1,12 +1,12 @@
-"""Statements of what was asked of the stages up to an image, and how they are attached to that.
+"""Statements: the stage settings that apply up to an image, signed and attached to it.
 
-They come in DSSE envelopes (see `trust.envelope`), attached as reports and bills of materials are. The payload is JSON:
+They are DSSE envelopes (see `trust.envelope`), attached like reports and bills of materials. The payload is JSON:
 
     {"schema": "chainbuild.asked/1", "image": "sha256:…", "tags": [["v1-stock-amd64", 1795228848.8]],
      "asked": [{"name": "ADDITIONAL_FILES", "value": "/srv/site", "option": "stock", "commas": false}]}
 
-One image may have several names, and another thing may have been asked for each. So a statement is about one tag. Those of
-one key that ask for the same share a document, so that an image which every run names anew does not gather documents.
+An image may have several tags with different settings, so a statement is about one tag. The statements of
+a key with the same settings share a document, so that documents do not accumulate when every run adds a tag.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageStatement:
-    """What was asked of the stages up to an image, for one of its tags; `at` is in seconds since the epoch.
+    """The stage settings up to an image, for one of its tags; `at` is in seconds since the epoch.
 
-    `signer` is the id of the key that signed it; empty if nobody has yet.
+    `signer` is the id of the key that signed it; empty if no one has yet.
     """
 
     image: Digest
@@ -53,8 +53,11 @@ class StageStatement:
 
 
 def payload_of(statements: Sequence[StageStatement]) -> bytes:
-    """Return the document of statements about one image that ask for the same: the bytes that are signed."""
-    first, newest = statements[0], {one.tag: one.at for one in sorted(statements, key=lambda one: one.at)}
+    """Return the document of statements about one image with the same settings: the bytes to sign."""
+    first, newest = (
+        statements[0],
+        {statement.tag: statement.at for statement in sorted(statements, key=lambda statement: statement.at)},
+    )
     tags = sorted(newest.items(), key=lambda item: (item[1], item[0]))[-limits.ASKED_TAGS.value :]
     document = {
         "schema": SCHEMA,
@@ -76,29 +79,33 @@ def read_payload(raw: bytes, signer: str = "") -> tuple[StageStatement, ...]:
         image, asks = Digest(document["image"]), tuple(_ask(entry) for entry in document["asked"])
         tags = [(_text(tag), float(at)) for tag, at in document["tags"]]
     except (DamagedContentError, KeyError, TypeError, AttributeError, ArithmeticError, WrongUseError) as error:
-        raise ValueError(f"not a statement of what was asked: {error!r}") from error
+        raise ValueError(f"not a stage statement: {error!r}") from error
     except ValueError as error:
-        raise ValueError(f"not a statement of what was asked: {error}") from error
+        raise ValueError(f"not a stage statement: {error}") from error
     return tuple(StageStatement(image=image, tag=tag, at=at, asks=asks, signer=signer) for tag, at in tags)
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """A statement that does not count: why, and the keys that claim to have signed it."""
+    """A rejected statement: the reason, and the keys that claim to have signed it."""
 
     why: str
     keys: tuple[PublicKey, ...] = ()
 
 
 class Statements(Struct, frozen=True, kw_only=True):
-    """The statements about an image that count, and the refused ones."""
+    """The trusted and the rejected statements about an image."""
 
     trusted: tuple[StageStatement, ...] = ()
     refused: tuple[Refusal, ...] = ()
 
     def about(self, tags: Iterable[str]) -> StageStatement | None:
         """Return the newest one about one of these tags."""
-        wanted = frozenset(tags)
-        return max((one for one in self.trusted if one.tag in wanted), key=lambda one: one.at, default=None)
+        selected = frozenset(tags)
+        return max(
+            (statement for statement in self.trusted if statement.tag in selected),
+            key=lambda statement: statement.at,
+            default=None,
+        )
 
 
 def attach_statement(
@@ -106,13 +113,15 @@ def attach_statement(
 ) -> None:
     """Sign a statement and attach it to the image of that digest.
 
-    `others` are those that are there: the user's own ones that ask for the same go into the same document.
+    `others` are the existing ones: the user's own with the same settings go into the same document.
     """
     own = keyring.signing_key.public.id
     same = [
-        one for one in others.trusted if (one.signer, one.asks) == (own, statement.asks) and one.tag != statement.tag
+        other
+        for other in others.trusted
+        if (other.signer, other.asks) == (own, statement.asks) and other.tag != statement.tag
     ]
-    asked = hashlib.sha256(payload_of([replace(statement, tag="", at=0.0)])).hexdigest()
+    content_id = hashlib.sha256(payload_of([replace(statement, tag="", at=0.0)])).hexdigest()
     attach(
         registries,
         image,
@@ -120,7 +129,7 @@ def attach_statement(
         media_type=MEDIA_TYPE,
         content=keyring.sign(payload_of([*same, statement]), PAYLOAD_TYPE).raw,
         title="asked.dsse.json",
-        slot=f"{own[:16]} {asked[:16]}",
+        slot=f"{own[:16]} {content_id[:16]}",
         inline=True,
     )
 
@@ -128,7 +137,7 @@ def attach_statement(
 def read_statements(registries: Registries, image: ImageReference, keyring: KeyRing) -> Statements:
     """Read the statements that are attached to the image which the reference's digest names.
 
-    One request, but for long statements. Errors: those of the registry; what is damaged is refused.
+    Takes one request, except for long statements. Errors: those of the registry; damaged ones are rejected.
     """
     local = is_this_machine(image.registry.rpartition(":")[0] or image.registry)
     rows = [
@@ -142,14 +151,14 @@ def read_statements(registries: Registries, image: ImageReference, keyring: KeyR
             content = content_of(registries, image, row, inline=True) or b""
             limits.ASKED.check(len(content), "the statement", str(image))
             verified = keyring.open(content, PAYLOAD_TYPE)
-            found = read_payload(verified.payload, verified.signer.key.id)
+            statements = read_payload(verified.payload, verified.signer.key.id)
         except UntrustedError as error:
             refused.append(Refusal(why=error.why, keys=error.keys))
         except (EnvelopeError, DamagedContentError, ValueError):
             refused.append(Refusal(why="it is damaged"))
         else:
-            if all(one.image == image.digest for one in found):
-                trusted += found
+            if all(statement.image == image.digest for statement in statements):
+                trusted += statements
             else:
                 refused.append(Refusal(why="it is about another image"))
     return Statements(trusted=tuple(trusted), refused=tuple(refused))
@@ -158,7 +167,7 @@ def read_statements(registries: Registries, image: ImageReference, keyring: KeyR
 def _ask(entry: Mapping[str, Any]) -> Ask:
     name = _text(entry["name"])
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name[:40]!r} is no argument")
+        raise ValueError(f"{name[:40]!r} is not a stage argument")
     return Ask(
         name=name, value=_text(entry["value"]), option=_text(entry["option"]), commas=entry.get("commas") is True
     )

@@ -1,19 +1,18 @@
-"""Read and write the statements of what was asked of the stages, in registries.
+"""Read and write statements of stage settings in registries.
 
-What was asked of the stages up to the base image of a chain, which an earlier run or another machine has made.
+Reading finds the settings up to the base image of a chain, which an earlier run or another machine has built:
 
 | base image | where the statement is |
 | --- | --- |
 | a result, a minimized image, the last step of an option; by tag or by digest, also through an index | attached to it |
-| another step of an option | attached to the option's result: of the tag that the step's tag tells, else the newest one |
-| a layer on a result, or a copy from the local image store | attached to that result, which the trail in the labels names |
+| another step of an option | attached to the option's result of the same TAG, else the newest one |
+| a layer on a result, or a copy from the local image store | attached to the result named by the provenance labels |
 
-A statement that no trusted key has signed does not count. A warning says so, unless there is one that counts for the tag.
+Statements that no trusted key has signed are ignored, with a warning unless a trusted one exists for the tag.
 
-Notes at the images of a run what was asked of the stages up to them, before they get their names.
-
-The last step's image, the minimized one and the result have a statement each. The index of the chain's records (see
-`records.index`) remembers which statements their key has made, so that a run in which nothing changed asks nothing.
+Writing attaches a statement to the images of a run before they are tagged: the last step's image, the minimized one and
+the result. The index of the chain's records (see `records.index`) lists the statements of its key, so that a run without
+changes needs no requests.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ _STAGES: Final = frozenset({"minimize", _PRODUCTION})
 
 
 class AskedReader:
-    """Reads for the chains of one run. Each image is asked for once."""
+    """Reads the statements for the chains of one run. Each image is queried once."""
 
     def __init__(self, records: RecordStore, found: Found, notice: Callable[[str], None]) -> None:
         self._records = records
@@ -56,28 +55,29 @@ class AskedReader:
         self._notice = notice
         self._known: dict[tuple[str, str], tuple[Ask, ...]] = {}
         self.used: dict[str, float] = {}
-        """When the statements that counted were made, by what names them in `SeenRecords`."""
+        """Times of the used statements, by their names in `SeenRecords`."""
 
     def asks_of(self, chain: Chain, base: ImageInput) -> tuple[Ask, ...]:
-        """Return what was asked up to the base image of a chain; nothing if it is no image of chainbuild's.
+        """Return the settings up to the base image of a chain; empty if chainbuild did not build it.
 
-        Errors: `RegistryError` if the registry does not answer clearly.
+        Errors: `RegistryError` unless the registry responds clearly.
         """
         key = (str(base.source), base.platform.oci)
-        found = self._found.get(key)
-        if found is None:
+        image = self._found.get(key)
+        if image is None:
             return ()
         if key not in self._known:
-            self._known[key] = self._asks(found, chain.platform)
+            self._known[key] = self._asks(image, chain.platform)
         return self._known[key]
 
     def _asks(self, found: ResolvedImage, platform: Platform) -> tuple[Ask, ...]:
         named, image = found.named, found.image
         trail = read_provenance(image.config)
-        results = [crumb for crumb in trail if crumb.step.endswith(f"/{_PRODUCTION}")]
+        results = [entry for entry in trail if entry.step.endswith(f"/{_PRODUCTION}")]
         # The tags of steps and minimized images end with the platform; they have no trail.
         looks_made = self._records.chain.holds(image.reference) and (
-            named.digest is not None or any(named.tag_or_latest.endswith(f"-{one}") for one in platform.spellings)
+            named.digest is not None
+            or any(named.tag_or_latest.endswith(f"-{spelling}") for spelling in platform.spellings)
         )
         if not results and not looks_made:
             return ()
@@ -94,7 +94,7 @@ class AskedReader:
         return self._chosen(named, statements, tags)
 
     def _of_trail(self, place: ImageReference, key: str) -> Statements:
-        """The statements about a result that an image stands on or is a copy of: its record has that key."""
+        """Return the statements about the result, with that record key, that an image is based on or copied from."""
         record = self._records.look_up(_place(place), key).record
         if record is None:
             elsewhere = self._records.elsewhere(key)
@@ -106,15 +106,15 @@ class AskedReader:
     def _of_option(
         self, named: ImageReference, place: ImageReference, record: Record
     ) -> tuple[Statements, tuple[str, ...]]:
-        """The statements about the result of the option that a step is of, and the result's tag if it is known."""
+        """Return the statements about the result of a step's option, and the result's tag if known."""
         platform, option, name = record.step.split("/")
         tag = named.tag_or_latest if named.tag else ""
         end = f"-{option}-{name}-{platform}"
         if tag.endswith(end):
             result = f"{tag.removesuffix(end)}-{option}-{platform}"
-            there = self._records.tagged(_place(place).with_tag(result))
-            if there is not None:
-                return self._at(place, there), (result,)
+            digest = self._records.tagged(_place(place).with_tag(result))
+            if digest is not None:
+                return self._at(place, digest), (result,)
         last = self._records.last(_place(place), f"{option}-{_PRODUCTION}-{platform}").record
         return self._at(place, last.image) if last else Statements(), ()
 
@@ -130,23 +130,23 @@ class AskedReader:
         if statements.about(tags) is None:
             for text in dict.fromkeys(_refused(named, refusal) for refusal in statements.refused):
                 self._notice(text)
-        trusted = [one for one in statements.trusted if not self._is_older(named, one)]
+        trusted = [statement for statement in statements.trusted if not self._is_older(named, statement)]
         if not trusted:
             if not statements.refused and not statements.trusted:
                 self._notice(
-                    f"{named}: no statement of its options' stage arguments is attached, so nothing is inherited;"
-                    " build that image again with this version of chainbuild, or set the arguments here"
+                    f"{named}: no statement of its stage settings is attached, so nothing is inherited;"
+                    " rebuild that image with this version of chainbuild, or set the arguments here"
                 )
             return ()
         chosen = Statements(trusted=tuple(trusted)).about(tags)
         if chosen is None:
-            chosen = max(trusted, key=lambda one: one.at)
-            newest = {one.tag: one for one in sorted(trusted, key=lambda one: one.at)}
-            if len({one.asks for one in newest.values()}) > 1:
+            chosen = max(trusted, key=lambda statement: statement.at)
+            newest = {statement.tag: statement for statement in sorted(trusted, key=lambda statement: statement.at)}
+            if len({statement.asks for statement in newest.values()}) > 1:
                 when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(chosen.at))
                 self._notice(
-                    f"{named}: {', '.join(sorted(newest))} are the same image, and asked different things of the stages;"
-                    f" those of {chosen.tag} hold, of {when}; name the one that is meant by its tag"
+                    f"{named}: {', '.join(sorted(newest))} are the same image with different stage settings;"
+                    f" using those of {chosen.tag}, from {when}; use the tag you mean to select others"
                 )
         self.used[_seen_name(chosen)] = chosen.at
         return chosen.asks
@@ -156,18 +156,18 @@ class AskedReader:
             return False
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(statement.at))
         self._notice(
-            f"{named}: a statement of what {statement.tag} asked of the stages, of {when}, does not count: it is older than"
-            " the one that this machine used last"
+            f"{named}: the statement of {statement.tag}'s stage settings ({when}) is ignored: it is older than"
+            " the one this machine used last"
         )
         return True
 
 
 def _names(named: ImageReference, platform: Platform) -> tuple[str, ...]:
-    """The tags by which a base image is meant: an index is called like its images, without the platform."""
+    """Return the tags that may denote a base image: an index has the tag of its images without the platform."""
     if named.tag is None and named.digest is not None:
         return ()
     tag = named.tag_or_latest
-    return (tag, *(f"{tag}-{one}" for one in platform.spellings))
+    return (tag, *(f"{tag}-{spelling}" for spelling in platform.spellings))
 
 
 def _is_step(record: Record) -> bool:
@@ -185,7 +185,7 @@ def _seen_name(statement: StageStatement) -> str:
 
 def _refused(named: ImageReference, refusal: Refusal) -> str:
     trust = f"; to trust it: chainbuild trust add {refusal.keys[0]}" if refusal.keys else ""
-    return f"{named}: a statement of what its options asked of the stages does not count: {refusal.why}{trust}"
+    return f"{named}: a statement of its stage settings is ignored: {refusal.why}{trust}"
 
 
 _SCHEMA: Final = "1"
@@ -219,22 +219,22 @@ class AskedNotes:
         self._made: dict[str, str] = {}
 
     def note(self, step: Step, image: Digest) -> None:
-        """Have a statement at a step's image, if it ends a chain or its stages. Nothing is sent if it is there.
+        """Attach a statement to a step's image if it ends a chain or its stages, unless it is already attached.
 
-        A registry that cannot take it is told as a warning: the image is as good, only chains above it have to ask for
-        everything themselves.
+        If the registry rejects it, warn only: the image is valid, but chains above it do not inherit its
+        settings.
         """
         chain = self._chains.get(step.id)
         if chain is None:
             return
         mark = _mark(chain, step, image)
-        known = self._known[chain.result.id].get(step.tag, frozenset())
-        # Where two keys say different things of a tag, the newest one counts: only the statements tell which that is.
-        if known != {mark}:
+        marks = self._known[chain.result.id].get(step.tag, frozenset())
+        # If keys disagree about a tag, the newest statement applies; the marks do not tell which that is.
+        if marks != {mark}:
             try:
-                self._attach(chain, step, image, forget=bool(known))
+                self._attach(chain, step, image, forget=bool(marks))
             except RegistryError as error:
-                self._notice(f"could not note at {step.reference} what was asked of the stages: {error.message}")
+                self._notice(f"could not attach the stage settings to {step.reference}: {error.message}")
                 return
         with self._lock:
             self._made[step.tag] = mark
@@ -246,14 +246,14 @@ class AskedNotes:
         if there is not None and there.asks == chain.asks:
             return
         if forget:
-            # A run that is killed after this leaves no index that tells of a statement which is not there.
+            # A run that is killed after this leaves no index that lists a missing statement.
             self._index.forget(chain)
         at = max(self._clock(), there.at + 0.001 if there else 0.0)
         statement = StageStatement(image=image, tag=step.tag, at=at, asks=chain.asks)
         attach_statement(self._registries, place, statement, self._keyring, others)
 
     def made(self, chain: Chain) -> Mapping[str, str]:
-        """Return what the chain's index is to remember: a mark for each tag that has its statement."""
+        """Return the marks for the chain's index, by tag."""
         tags = [step.tag for step in chain.all_steps]
         with self._lock:
             return {tag: self._made[tag] for tag in tags if tag in self._made}

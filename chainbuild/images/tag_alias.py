@@ -1,4 +1,4 @@
-"""An image that was published elsewhere, taken as a step's result: its breadcrumb trail says which key it was built for."""
+"""Use an image published elsewhere as a step's result, if its provenance labels name the step's key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chainbuild.registry.pool import Registries
 
 
 def published_as(registries: Registries, reference: ImageReference, platform: Platform, key: str) -> RemoteImage | None:
-    """The image of that name where it was built for exactly this key; None where there is none, or another one.
+    """Return the image if it was built for exactly this key, else None.
 
     Errors: `LoginNeededError`, `UnreachableError`.
     """
@@ -38,7 +38,7 @@ def adopt(
     *,
     parents: Mapping[str, str],
 ) -> Record:
-    """Copy an image into the chain registry and record it as what the step's build gave. `parents` as in `Record`."""
+    """Copy an image into the chain registry and record it as the step's result. `parents` as in `Record`."""
     bare = ImageReference(step.repository.registry, step.repository.repository)
     copy_image(records.registries, image.reference, bare)
     record = Record(
@@ -57,7 +57,7 @@ def adopt(
         notes={"taken from": str(image.reference)},
         parents=parents,
     )
-    # The record comes last but for the name, as after a build.
+    # Write the record just before the tag, as after a build.
     records.write(step.repository, record)
     put_tag(records.registries, step.reference, image.digest)
     return record

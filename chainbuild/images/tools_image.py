@@ -1,4 +1,4 @@
-"""The image that chainbuild's own programs run in during builds, found and pinned outside of a step."""
+"""The image in which chainbuild's own programs run during builds, resolved outside of a step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from chainbuild.images.resolver import ImageResolver, find_all
 from chainbuild.references import Platform
 
 Contexts = Callable[[Dockerfile, Platform], Mapping[str, str]]
-"""What finds the images that a Dockerfile names itself; see `pinned_contexts`."""
+"""Return the images that a Dockerfile names; see `pinned_contexts`."""
 
 
 def pinned_contexts(finder: ImageResolver, dockerfile: Dockerfile, platform: Platform) -> Mapping[str, str]:
     """Return named contexts, `docker-image://` and a digest, for the images that one of chainbuild's Dockerfiles names.
 
-    The images that come in as its args `IMAGE` and `PRODUCTION_IMAGE` are not among them. Errors: those of finding images.
+    The images of its args `IMAGE` and `PRODUCTION_IMAGE` are not included. Errors: those of finding images.
     """
     inputs, _ = named_images(
         dockerfile,
@@ -27,5 +27,5 @@ def pinned_contexts(finder: ImageResolver, dockerfile: Dockerfile, platform: Pla
         build_platform=Platform.of_this_machine(),
         contexts=(PROGRAM,),
     )
-    found = find_all(finder, inputs)
-    return {one.written: f"docker-image://{found[str(one.source), one.platform.oci].pinned}" for one in inputs}
+    images = find_all(finder, inputs)
+    return {image.written: f"docker-image://{images[str(image.source), image.platform.oci].pinned}" for image in inputs}

@@ -1,4 +1,4 @@
-"""How a run comes to a registry on the port: one that is up, one that it starts, or one of another user that goes first."""
+"""Get a registry on the port: use a running one, start one, or wait for another user's to stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from chainbuild.local_registry.ports import Reply
 NEIGHBOUR_SECONDS: Final = 30.0
 """How long to wait for the registry of another user to go away."""
 
-# A registry starts in half a second; a minute is a machine that is busy with everything else.
+# A registry starts in half a second; a minute allows for a very busy machine.
 READY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.02
 _SETTLE_SECONDS: Final = 0.5
@@ -36,7 +36,7 @@ Whose = Literal["own", "open", "other user", "foreign"]
 
 
 class RegistryInstance(Struct, frozen=True, kw_only=True):
-    """A port of this machine as a user has it: the data, the leases, the compose project and the login."""
+    """A port of this machine for a user: the data, the leases, the compose project and the login."""
 
     port: int
     data: Path
@@ -46,19 +46,19 @@ class RegistryInstance(Struct, frozen=True, kw_only=True):
 
     @property
     def endpoint(self) -> str:
-        """`localhost:PORT`."""
+        """Return `localhost:PORT`."""
         return f"localhost:{self.port}"
 
 
 class Joined(Struct, frozen=True, kw_only=True):
-    """A registry that a run came to. If it is the user's own, the reply's connection is still open."""
+    """The registry that a run uses. If it is the user's own, the reply's connection is still open."""
 
     reply: Reply
     own: bool
 
 
 class Arrival:
-    """One way to a registry. Everything needs the mutex of the port."""
+    """One attempt to get a registry. All methods require the mutex of the port."""
 
     def __init__(self, place: RegistryInstance, emit: Emit) -> None:
         self._place = place
@@ -90,11 +90,11 @@ class Arrival:
                 return Joined(reply=reply, own=True)
             reply.close()
         raise BusyError(
-            f"the registry at {self._place.endpoint} comes and goes", hint="Another user stops it: choose a port."
+            f"the registry at {self._place.endpoint} keeps stopping", hint="Another user stops it: choose another port."
         )
 
     def _settled(self) -> Reply:
-        """Ask; a registry that is just starting gets a moment (the engine listens before the registry does).
+        """Ask what answers; a registry that is just starting gets a moment (the engine listens before the registry does).
 
         Errors: `NotReadyError` if a process of another user listens: it gets neither the login nor the images.
         """
@@ -109,7 +109,7 @@ class Arrival:
         return reply
 
     def _whose(self, reply: Reply) -> Whose:
-        """Return whose registry answered."""
+        """Return the owner of the registry that answered."""
         if reply.challenge is None:
             return "open"
         realm = logins.read_realm(reply.challenge)
@@ -132,12 +132,12 @@ class Arrival:
         limit = time.monotonic() + _TAKING_SECONDS
         while (container := containers.container_on(self._place.port)) is not None and container.being_taken:
             if time.monotonic() > limit:
-                # Whoever wanted to take it died over it. It is this user's registry, and no run needs it.
+                # The process that wanted to remove it died. It is this user's registry, and no run needs it.
                 self._place.project.down(container.id)
                 return True
             time.sleep(_SETTLE_SECONDS)
         if container is None:
-            # Removed; or Docker speaks to another engine by now.
+            # It was removed, or Docker now uses another engine.
             return knock.ask(self._place.endpoint) != "registry"
         if not container.ours:
             return True
@@ -151,21 +151,23 @@ class Arrival:
 
     def _tell_of_other_data(self, data: str) -> None:
         if data and data != str(self._place.data):
-            say(self._emit, f"the registry at {self._place.endpoint} is up already, with its data in {data}")
+            say(self._emit, f"the registry at {self._place.endpoint} is already running with its data in {data}")
 
     def _meet_other_user(self, reply: Reply, patience: _Patience) -> None:
-        """Take the port over from a registry that nobody needs, or wait a moment. Errors: `BusyError`."""
+        """Take the port over from an unused registry, or wait briefly. Errors: `BusyError`."""
         container = containers.container_on(self._place.port)
         realm = logins.read_realm(reply.challenge or "")
         owner = (container.owner if container else "") or (realm.owner if realm else "another user")
         command = f": {container.command}" if container and container.command else ""
         if container is not None and container.kept and container.owner == logins.owner():
             raise NotReadyError(
-                f"the registry at {self._place.endpoint} is yours, but has another login than {logins.login_path()}",
+                f"the registry at {self._place.endpoint} is yours, but its login differs from {logins.login_path()}",
                 hint="Restart it: chainbuild registry down; chainbuild registry up.",
             )
         if container is not None and container.kept:
-            raise self._busy(f"port {self._place.port} has the registry of {owner}, which runs until they stop it")
+            raise self._busy(
+                f"port {self._place.port} is used by the registry of {owner}, which runs until they stop it"
+            )
         if container is not None and neighbours.take_away(container):
             patience.say(
                 f"the run of {owner} that had the registry at {self._place.endpoint} has ended: taking the port over"
@@ -186,7 +188,7 @@ class Arrival:
         )
 
     def _tell_about_stranger(self, whose: Whose) -> None:
-        """Say what is weaker about a registry without a login, or that it is not chainbuild's."""
+        """Warn about a registry without a login, or one that chainbuild did not start."""
         if whose != "open":
             return
         container = containers.container_on(self._place.port)
@@ -210,13 +212,13 @@ class Arrival:
         logins.hand_to_registry(login, self._place.data)
         self._place.leases.note_kept(str(self._place.data) if started_by == "person" else "")
         if started_by == "run":
-            # Marked before it is up: killed in between, the next run still knows whose it is.
+            # Write the mark first: if this run is killed, the next one knows the owner.
             self._place.leases.mark(Mark(container="", data=str(self._place.data)))
         began = time.monotonic()
         try:
             self._place.project.up(started_by, logins.owner(), shown_command(sys.argv), self._emit)
         except compose.PortTakenError:
-            # Another user may have been quicker: their registry is just starting, or was there for a moment only.
+            # Another user may have been faster: their registry is just starting, or existed only briefly.
             limit = time.monotonic() + _OTHERS_START_SECONDS
             while knock.ask(self._place.endpoint) != "registry" and time.monotonic() < limit:
                 time.sleep(POLL_SECONDS)
@@ -227,7 +229,7 @@ class Arrival:
             reply.close()
             if time.monotonic() > limit:
                 raise NotReadyError(
-                    f"the registry does not answer at {self._place.endpoint} ({reply.answer})",
+                    f"the registry at {self._place.endpoint} is unreachable ({reply.answer})",
                     hint=self._place.project.logs(),
                 )
             time.sleep(POLL_SECONDS)
@@ -239,12 +241,12 @@ class Arrival:
                 hint="If chainbuild is in a container, or the engine on another machine or in a virtual machine: set "
                 "CHAINBUILD_REGISTRY_DATA to a folder that both see under the same path.",
             )
-        say(self._emit, f"the chain registry is up at {self._place.endpoint} ({time.monotonic() - began:.1f} s)")
+        say(self._emit, f"the chain registry is running at {self._place.endpoint} ({time.monotonic() - began:.1f} s)")
         return reply
 
 
 class _Patience:
-    """How long a run waits for another user's registry; says so once."""
+    """Waits for another user's registry up to a limit, and reports that once."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -264,10 +266,10 @@ class _Patience:
 
 
 def say(emit: Emit, text: str) -> None:
-    """Tell the user something."""
+    """Emit a message for the user."""
     emit(Message(text=text))
 
 
 def warn(emit: Emit, text: str) -> None:
-    """Warn the user of something."""
+    """Emit a warning for the user."""
     emit(Message(level="warning", text=text))

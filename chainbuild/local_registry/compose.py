@@ -1,4 +1,4 @@
-"""The compose project of the managed registry: how its container and its network come and go, and its image."""
+"""The compose project of the managed registry: start and stop its container and network, and get its image."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 REGISTRY_IMAGE: Final = "registry:2"
 BUILD_BASE: Final = "debian:bookworm-slim"
 
-# Pulls and builds end by themselves; this is for a network that swallows packets.
+# In seconds: pulls and builds end by themselves; this covers a network that drops packets.
 _PULL_SECONDS: Final = 120
 _BUILD_SECONDS: Final = 900
 _WAITS: Final = (0.5, 1.0, 2.0, 4.0)
 _GOING_AWAY: Final = ("marked for removal", "removal of container", "no such container", "_fence not found")
-# The port on the host, or the name of the container, which is made of the port: another user was quicker.
+# The port, or the container name derived from it, is taken: another user was faster.
 _TAKEN_PORT: Final = ("port is already allocated", "address already in use", "is already in use by container")
 
 StartedBy = Literal["run", "person"]
 
 
 class ImageMissingError(Exception):
-    """The local image store has no image of the registry."""
+    """The local image store lacks the registry's image."""
 
 
 class PortTakenError(NotReadyError):
-    """Something else has the port, or is just getting it."""
+    """Another program uses the port, or is about to."""
 
 
 class Compose:
@@ -58,7 +58,7 @@ class Compose:
         Errors: `ImageMissingError`; `PortTakenError`; `NotReadyError` if there is no engine or no compose.
         """
         for container in containers.containers_for(self._port):
-            # Without force: the engine refuses if it runs by now.
+            # Without force: the engine refuses if it is running.
             if container.is_left_over(owner):
                 run_docker(["docker", "rm", container.id])
         user = _container_user()
@@ -79,20 +79,20 @@ class Compose:
             files = self._both_loopbacks(user)
         for wait in (*_WAITS, None):
             done = self._call(*words, environment=environment, files=files)
-            said = done.stderr.lower()
+            error = done.stderr.lower()
             if done.returncode == 0:
                 return
-            if "no such image" in said:
+            if "no such image" in error:
                 raise ImageMissingError
-            # Left by a killed run: the engine is still removing what that run's compose had begun.
-            if wait is None or not any(sign in said for sign in _GOING_AWAY):
+            # The engine is still removing the containers of a killed run.
+            if wait is None or not any(sign in error for sign in _GOING_AWAY):
                 break
             time.sleep(wait)
-        # The half-made container must not be what the next run finds.
+        # Remove the incomplete container, so that the next run does not find it.
         self.clear(owner)
-        if any(sign in said for sign in _TAKEN_PORT):
+        if any(sign in error for sign in _TAKEN_PORT):
             raise PortTakenError(f"port {self._port} is taken", hint=done.stderr.strip()[-500:])
-        raise docker_error("the registry does not start", done)
+        raise docker_error("could not start the registry", done)
 
     def down(self, container: str) -> None:
         """Remove the container with that id and the network; the data stays. Errors: `NotReadyError`."""
@@ -100,7 +100,7 @@ class Compose:
         self._remove_rest()
 
     def clear(self, owner: str) -> None:
-        """Remove what killed runs of this user left on the port, and the network. Errors: `NotReadyError`."""
+        """Remove the containers that this user's killed runs left on the port, and the network. Errors: `NotReadyError`."""
         for container in containers.containers_for(self._port):
             if container.is_left_over(owner):
                 run_docker(["docker", "rm", container.id])
@@ -111,13 +111,13 @@ class Compose:
     def _remove_rest(self) -> None:
         if self.own_file:
             self._call("down")
-        # The engine refuses if a container is in the network: another user's, say, that came meanwhile.
+        # The engine refuses if the network has a container, for example another user's new one.
         run_docker(["docker", "network", "rm", f"{self._project}_fence"], finish=True)
 
     def _both_loopbacks(self, user: str) -> list[Path]:
-        """Return a compose file that publishes the port on ::1, too.
+        """Return a compose file that also publishes the port on ::1.
 
-        Most programs try ::1 first if they are to reach `localhost`: whoever listens there gets what is for the registry.
+        Most programs try ::1 first for `localhost`, so another listener there would receive the registry's requests.
         """
         if (user == "0:0" and os.geteuid() != 0) or not _has_loopback6():
             # An engine that maps users may be unable to publish there.
@@ -170,15 +170,15 @@ def _container_user() -> str:
 
 
 def _own_files(data: Path, user: str, emit: Emit) -> None:
-    """Give the user the files in their data folder that belong to root: earlier versions ran the registry as root.
+    """Change the owner of root's files in the user's data folder: earlier versions ran the registry as root.
 
     Errors: `NotReadyError`.
     """
     number, top = os.geteuid(), data / "docker"
     looked = (top, top / "registry/v2/repositories", top / "registry/v2/blobs/sha256")
-    found = [path.lstat() for path in looked if path.is_dir()]
-    # What a registry that ran as root by hand has written is open within the folder, which is closed.
-    if all(one.st_uid == number or one.st_mode & 0o002 for one in found):
+    entries = [path.lstat() for path in looked if path.is_dir()]
+    # Files of a registry that was run by hand as root are writable inside the closed folder.
+    if all(entry.st_uid == number or entry.st_mode & 0o002 for entry in entries):
         return
     emit(Message(text=f"taking over the files in {data}, which belong to another user"))
     argv = [
@@ -214,17 +214,17 @@ def _own_files(data: Path, user: str, emit: Emit) -> None:
 
 
 def has_image(name: str) -> bool:
-    """Whether the local store has an image of that name. Errors: `NotReadyError` where no engine answers."""
+    """Return whether the local store has an image of that name. Errors: `NotReadyError` if no engine answers."""
     done = run_docker(["docker", "image", "inspect", "--format", "{{.Id}}", name])
     if done.returncode == 0:
         return True
     if "no such image" in done.stderr.lower():
         return False
-    raise docker_error("no Docker Engine answers", done)
+    raise docker_error("cannot reach a Docker Engine", done)
 
 
 def ensure_image(compose_file: Path, emit: Emit) -> None:
-    """See that the local store has the registry's image: pulled, else built, its base pulled or bootstrapped.
+    """Ensure that the local store has the registry's image: pull it, else build it on a pulled or bootstrapped base.
 
     Errors: `NotReadyError`.
     """
@@ -233,17 +233,17 @@ def ensure_image(compose_file: Path, emit: Emit) -> None:
     emit(Message(text=f"getting the registry's image, {REGISTRY_IMAGE}"))
     if _pulled(REGISTRY_IMAGE):
         return
-    emit(Message(text=f"{REGISTRY_IMAGE} cannot be pulled: building it from Debian's docker-registry package"))
+    emit(Message(text=f"{REGISTRY_IMAGE} could not be pulled; building it from Debian's docker-registry package"))
     if not has_image(BUILD_BASE) and not _pulled(BUILD_BASE):
         from chainbuild.distro import bootstrap
 
         bootstrap.bootstrap_local(BUILD_BASE, emit)
-    # The default builder, always: it sees the local store, and what it builds is in there.
+    # Always the default builder, which reads from and writes to the local store.
     environment = neutral_environment() | {"BUILDX_BUILDER": "default", "CHAINBUILD_REGISTRY_DATA": "."}
     argv = ["docker", "compose", "--file", str(compose_file), "build", "--quiet"]
     done = run_docker(argv, environment=environment, seconds=_BUILD_SECONDS)
     if done.returncode != 0:
-        raise docker_error("the registry's image does not build", done)
+        raise docker_error("could not build the registry's image", done)
 
 
 def _pulled(name: str) -> bool:

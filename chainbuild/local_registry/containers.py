@@ -1,10 +1,7 @@
-"""The containers of managed registries, and the one place that runs `docker` for them.
+"""The containers of managed registries: query and change them with `docker`.
 
-The containers of managed registries: what the engine says of them, and what is done to one of them, by its id.
-
-An id never means another container that came in the place of the one that was looked at.
-
-How the managed registry calls `docker`: apart from the tree, with an end, and with messages that help.
+Containers are addressed by id, so that a newer container is never mistaken for the queried one. Commands run outside the
+tree, with a timeout, and failures come with a hint. Only this module runs `docker` for them.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ _FORMAT: Final = (
 class Container(Struct, frozen=True, kw_only=True):
     """A container of a registry. `ours` if it has chainbuild's label; the other texts are empty if it has not.
 
-    `owner` is the user who started it, in words (empty: by hand, or by an earlier version of chainbuild).
+    `owner` describes the user who started it (empty: started by hand, or by an earlier version of chainbuild).
     """
 
     id: str
@@ -47,7 +44,7 @@ class Container(Struct, frozen=True, kw_only=True):
     ours: bool
     state: str = "running"
     created: str = ""
-    """When, as the engine writes it: `2026-11-26 10:26:13 +0000 UTC`."""
+    """The creation time in the engine's format: `2026-11-26 10:26:13 +0000 UTC`."""
     owner: str = ""
     data: str = ""
     started_by: str = ""
@@ -55,23 +52,23 @@ class Container(Struct, frozen=True, kw_only=True):
 
     @property
     def kept(self) -> bool:
-        """Whether it runs until a person stops it."""
+        """Return whether it runs until a user stops it."""
         return self.started_by != "run" or self.name.endswith(_KEPT)
 
     def is_left_over(self, owner: str) -> bool:
-        """Return whether it does not run and nobody is about to start it; `owner` is this user, who is not."""
+        """Return whether it is stopped and no one is about to start it; `owner` is this user."""
         if self.state in {"exited", "dead"}:
             return True
         return self.state == "created" and (self.owner == owner or self.age > _STARTING_SECONDS)
 
     @property
     def age(self) -> float:
-        """Seconds since it was created; none if the engine's time cannot be read."""
+        """Return the seconds since its creation; None if the engine's time is unreadable."""
         return _age(self.created)
 
     @property
     def being_taken(self) -> bool:
-        """Whether another user is just deciding whether it may be removed (see `neighbours`)."""
+        """Return whether another user is checking whether it can be removed (see `ports`)."""
         return _TAKEN in self.name
 
 
@@ -81,14 +78,14 @@ def container_on(port: int) -> Container | None:
 
 
 def containers_for(port: int) -> tuple[Container, ...]:
-    """Return chainbuild's containers for a port, those that have stopped or are just starting among them.
+    """Return chainbuild's containers for a port, including those that have stopped or are just starting.
 
     Errors: `NotReadyError` if no engine answers.
     """
-    found = _containers("--all", "--filter", f"label={LABEL}={port}")
-    if found is None:
-        raise docker_error("no Docker Engine answers", run_docker(["docker", "version"]))
-    return found
+    containers = _containers("--all", "--filter", f"label={LABEL}={port}")
+    if containers is None:
+        raise docker_error("cannot reach a Docker Engine", run_docker(["docker", "version"]))
+    return containers
 
 
 def containers_with(data: Path) -> tuple[Container, ...]:
@@ -100,10 +97,10 @@ def _containers(*filters: str) -> tuple[Container, ...] | None:
     done = run_docker(["docker", "ps", "--no-trunc", *filters, "--format", _FORMAT])
     if done.returncode != 0:
         return None
-    found = []
+    containers = []
     for line in done.stdout.splitlines():
         identity, names, state, created, label, owner, data, started_by, command = json.loads(line)
-        found.append(
+        containers.append(
             Container(
                 id=identity,
                 name=names.partition(",")[0],
@@ -116,11 +113,11 @@ def _containers(*filters: str) -> tuple[Container, ...] | None:
                 command=_one_line(command),
             )
         )
-    return tuple(found)
+    return tuple(containers)
 
 
 def _age(created: str) -> float:
-    """Return the seconds since a time that the engine wrote; none if it cannot be read."""
+    """Return the seconds since a time that the engine wrote; None if it is unreadable."""
     from datetime import datetime
 
     try:
@@ -130,7 +127,7 @@ def _age(created: str) -> float:
 
 
 def _one_line(label: str) -> str:
-    """Return a label as it may be shown: other users write them, too."""
+    """Return a label escaped for display: other users can write labels."""
     return "".join(letter if letter.isprintable() else "?" for letter in label)[:300]
 
 
@@ -143,11 +140,11 @@ def remove(container: str) -> None:
     if done.returncode != 0 and not any(
         sign in done.stderr.lower() for sign in ("no such container", "already in progress")
     ):
-        raise docker_error("the registry does not stop", done)
+        raise docker_error("could not stop the registry", done)
 
 
 def keep(container: Container) -> None:
-    """Note at the container itself, for other users, that it runs until a person stops it. Errors: `NotReadyError`."""
+    """Mark the container, for other users, as running until a user stops it. Errors: `NotReadyError`."""
     if not container.kept and not rename(container.id, container.name + _KEPT):
         raise NotReadyError(f"could not rename the container {container.name}", hint="See: docker ps.")
 
@@ -164,12 +161,12 @@ def name_of(container: str) -> str:
 
 
 def taken_name(container: Container) -> str:
-    """Return the name for a container while this process decides whether it may be removed."""
+    """Return the container's name while this process checks whether it can be removed."""
     return f"{container.name}{_TAKEN}{os.geteuid()}-{os.getpid()}"
 
 
 def connections(container: str) -> int | None:
-    """Return how many connections from outside a registry's container has; None if that cannot be seen."""
+    """Return the number of outside connections of a registry's container; None if unknown."""
     done = run_docker(["docker", "exec", container, "cat", "/proc/net/tcp", "/proc/net/tcp6"])
     return count_connections(done.stdout) if "local_address" in done.stdout else None
 
@@ -188,35 +185,35 @@ def count_connections(tables: str, port: int = 5000) -> int:
 def _is_loopback(address: str) -> bool:
     """Return whether an address of /proc/net/tcp or tcp6 is 127.0.0.0/8, ::ffff:127.0.0.0/104 or ::1.
 
-    Each group of eight digits is a word in the machine's byte order.
+    Each group of eight digits is 32 bits in the machine's byte order.
     """
-    words = [bytes.fromhex(address[start : start + 8]) for start in range(0, len(address), 8)]
-    ordered = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    groups = [bytes.fromhex(address[start : start + 8]) for start in range(0, len(address), 8)]
+    ordered = b"".join(word[::-1] if sys.byteorder == "little" else word for word in groups)
     if len(ordered) == 4:
         return ordered[0] == 127
     return ordered == bytes(15) + b"\1" or (ordered[:12] == bytes(10) + b"\xff\xff" and ordered[12] == 127)
 
 
 def collect_blobs(container: str) -> None:
-    """Let a registry delete the blobs that no manifest needs, and forget that it had them.
+    """Make a registry delete unreferenced blobs and clear its cache of them.
 
-    The program is called `registry` in the published image and `docker-registry` in Debian's. It answers from a cache
-    of what it once had, so it is started again afterwards. Errors: `NotReadyError` with its own words.
+    The program is called `registry` in the published image and `docker-registry` in Debian's. The registry has a cache
+    of blobs, so it is restarted afterwards. Errors: `NotReadyError` with its message.
     """
     for program in ("docker-registry", "registry"):
         done = run_docker(["docker", "exec", container, program, "garbage-collect", "/etc/docker/registry/config.yml"])
         if done.returncode == 0:
             break
     else:
-        raise docker_error("the registry could not collect its garbage", done)
+        raise docker_error("garbage collection of the registry failed", done)
     restart(container)
 
 
 def restart(container: str) -> None:
-    """Start a registry again, so that it reads its data anew. Errors: `NotReadyError`."""
+    """Restart a registry, so that it reads its data again. Errors: `NotReadyError`."""
     done = run_docker(["docker", "restart", "--time", "5", container], finish=True)
     if done.returncode != 0:
-        raise docker_error("the registry could not be started again", done)
+        raise docker_error("could not restart the registry", done)
 
 
 COMMAND_SECONDS: Final = 120
@@ -229,19 +226,19 @@ def run_docker(
     seconds: float = COMMAND_SECONDS,
     finish: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a session of its own: a Ctrl-C is for chainbuild, which ends what it began in order.
+    """Run a command in a session of its own: Ctrl-C reaches only chainbuild, which stops the command in order.
 
-    `finish`: an interrupt waits until the command has ended (a second one does not). A container that is half made when
-    its maker is killed comes up all the same, later, and is nobody's then.
+    `finish`: an interrupt waits until the command has ended (a second one does not). A container whose creator is
+    killed would start later nevertheless, without an owner.
     """
-    # Late: a run that finds the registry up starts no process.
+    # Imported on demand: a run with a running registry starts no process.
     import subprocess
 
     try:
         with subprocess.Popen(
             argv,
             env=environment,
-            # Never the tree: no program that is started here looks for files in it.
+            # Never the tree, so that the program does not read files from it.
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -261,10 +258,10 @@ def run_docker(
                     process.kill()
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
     except FileNotFoundError as error:
-        raise NotReadyError("there is no docker command", hint="Install Docker, or run script/setup.") from error
+        raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
     except subprocess.TimeoutExpired as error:
         shown = " ".join(argv[:3])
-        return subprocess.CompletedProcess(error.cmd, 124, "", f"{shown} did not end in {seconds:.0f} s")
+        return subprocess.CompletedProcess(error.cmd, 124, "", f"{shown} did not finish within {seconds:.0f} s")
 
 
 def neutral_environment() -> dict[str, str]:
@@ -279,7 +276,7 @@ def docker_error(what: str, done: subprocess.CompletedProcess[str]) -> NotReadyE
     lowered = said.lower()
     hint = "See: docker compose version; docker info"
     if "cannot connect to the docker daemon" in lowered or "is the docker daemon running" in lowered:
-        what, hint = "no Docker Engine answers", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
+        what, hint = "cannot reach a Docker Engine", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
     elif "permission denied" in lowered and "docker" in lowered:
         what, hint = "no right to use the Docker Engine", "Add yourself to the docker group, or use a rootless engine."
     elif "unknown shorthand flag" in lowered or "is not a docker command" in lowered:

@@ -1,7 +1,7 @@
-"""Which runs of the user need the managed registry of a port.
+"""The leases of runs that need the managed registry of a port.
 
-A lease is a file under a kernel lock (flock(2)) that its holder keeps open: if the holder dies, however it dies, the
-kernel drops the lock and the lease is void. Every decision is made under one more lock, the mutex of the port, so that
+A lease is a file under a kernel lock (flock(2)) that its holder keeps open: if the holder dies for any reason, the
+kernel drops the lock and the lease is void. Every decision is made under another lock, the mutex of the port, so that
 no run stops a registry that another run has just found.
 
 The files are the user's own: in a private folder, one for each machine (a home folder may be on a network file system)
@@ -28,7 +28,7 @@ from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
 
 MUTEX_SECONDS: Final = 240.0
-"""How long to wait for the mutex: longer than starting (`compose up` and the first answer) or stopping can take."""
+"""The timeout for the mutex: longer than starting (`compose up` and the first response) or stopping can take."""
 _POLL: Final = 0.02
 _SAY_SO_AFTER: Final = 1.0
 _LONGEST_FILE: Final = 4096
@@ -59,14 +59,14 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 class Lease:
-    """A lease that this process holds. The end of the process releases it, too."""
+    """A lease that this process holds. It also ends with the process."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path = path
         self._handle: int | None = handle
 
     def release(self) -> None:
-        """Release the lease; a second call does nothing."""
+        """Release the lease; further calls do nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
             with suppress(OSError):
@@ -77,7 +77,7 @@ class Lease:
 class Leases:
     """The leases, the mutex and the mark of one port.
 
-    `folder` is where all of the user's are; by default below the XDG state folder, by machine.
+    `folder` contains all of the user's; the default is below the XDG state folder, by machine.
     """
 
     def __init__(self, port: int, folder: Path | None = None) -> None:
@@ -87,7 +87,7 @@ class Leases:
 
     @property
     def place(self) -> Path:
-        """The folder of this port's files."""
+        """Return the folder of this port's files."""
         return (self._place or default_folder()) / str(self.port)
 
     @contextmanager

@@ -58,17 +58,17 @@ class Login:
 
     @property
     def credentials(self) -> Credentials:
-        """The credentials for a registry client."""
+        """Return the credentials for a registry client."""
         return Credentials(user=USER, password=self.password)
 
     @property
     def id(self) -> str:
-        """The public name of this login: 16 hexadecimal digits."""
+        """Return the public name of this login: 16 hexadecimal digits."""
         return hashlib.sha256(b"chainbuild registry login\0" + self.password.encode()).hexdigest()[:16]
 
     @property
     def realm(self) -> str:
-        """The realm of a registry that takes this login."""
+        """Return the realm of a registry that takes this login."""
         return f"chainbuild registry of {owner()}, login {self.id}"
 
 
@@ -244,7 +244,7 @@ def run_docker_login(endpoint: str, password: str) -> str:
             argv, input=password, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
         )
     except FileNotFoundError:
-        return "there is no docker command"
+        return "no docker command found"
     except subprocess.TimeoutExpired:
         return f"docker login did not finish within {_SECONDS:.0f} s"
     if done.returncode == 0:

@@ -1,20 +1,18 @@
-"""Who listens on a port, who else uses the registry there, and what answers.
+"""Find out who listens on a port, who uses the registry there, and what responds.
 
-Who listens on a port of this machine.
-
-The registry of another user on the port: whether a run of theirs needs it, and how it is removed if none does.
+Part of it concerns the registry of another user on the port: whether a run of theirs needs it, and how to remove it if not.
 
 Users cannot see each other's leases. What they can see is the container, if the Docker Engine is one for all of them. So
 each run of chainbuild keeps one connection to the registry open as long as it needs the registry; the kernel closes the
 connection when the process dies, however it dies. A registry that a run started (its label says so), and that has no
-connection from outside, is needed by nobody.
+connection from outside, is needed by no one.
 
 Between looking and removing, a new run of the owner may come. Both sides therefore announce themselves before they
 look (Dekker's algorithm): whoever wants to remove renames the container and then counts the connections; a run of the
 owner that finds a registry without living runs connects first and then reads the container's name. At least one of them
 sees the other, and that one steps back. The container is removed by its id, so it is never a later one.
 
-What answers on a port: a registry, nothing, or something else; and the connection that the question went through.
+A probe of the port tells a registry, nothing and anything else apart, and may keep its connection open.
 """
 
 from __future__ import annotations
@@ -48,9 +46,9 @@ _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 
 def holder_of(port: int) -> str:
-    """What listens on the TCP port, in words (`nginx (pid 812)`, `container web`); empty where that cannot be seen."""
+    """Return what listens on the TCP port, in words (`nginx (pid 812)`, `container web`); empty if that cannot be seen."""
     program = _from_proc(port) or _from_lsof(port)
-    # A container's port is held by the engine: its own name says more.
+    # The engine holds a container's port; the container's name is more useful.
     if not program or program.startswith(("docker", "com.docker", "rootlesskit", "vpnkit")):
         return _container(port) or program
     return program
@@ -59,10 +57,10 @@ def holder_of(port: int) -> str:
 def listening_users(port: int) -> frozenset[int]:
     """Return the numbers of the users whose processes listen on the TCP port at `localhost`, as far as they can be seen.
 
-    The kernel says so (/proc/net/tcp, proc(5)), so no process can pretend to be another user's. A container's port is
+    This comes from the kernel (/proc/net/tcp, proc(5)), so no process can impersonate another user. A container's port is
     held by the engine: root, or the user of a rootless engine.
     """
-    # In a user namespace, users outside it all have one number.
+    # In a user namespace, all users outside it have the same number.
     with suppress(OSError):
         if not _ALL_USERS.match(Path("/proc/self/uid_map").read_text(encoding="ascii")):
             return frozenset()
@@ -72,7 +70,7 @@ def listening_users(port: int) -> frozenset[int]:
             next(table, None)
             for line in table:
                 fields = line.split()
-                # Sockets that listen come first; on a busy machine many thousands of others follow.
+                # Listening sockets come first; on a busy machine thousands of others follow.
                 if len(fields) < 10 or fields[3] != _LISTEN:
                     break
                 address, _, number = fields[1].rpartition(":")
@@ -82,7 +80,7 @@ def listening_users(port: int) -> frozenset[int]:
 
 
 def listeners(table: str, port: int) -> Iterator[str]:
-    """The socket inodes that listen on the port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
+    """Yield the socket inodes that listen on the port, from the text of /proc/net/tcp or tcp6 (proc(5))."""
     for line in table.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 9 and fields[3] == _LISTEN and fields[1].rpartition(":")[2] == f"{port:04X}":
@@ -99,8 +97,8 @@ def _from_proc(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             for descriptor in (process / "fd").iterdir():
-                found = _SOCKET.fullmatch(str(descriptor.readlink()))
-                if found and found[1] in inodes:
+                match = _SOCKET.fullmatch(str(descriptor.readlink()))
+                if match and match[1] in inodes:
                     name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
                     return f"{name} (pid {process.name})"
     return ""
@@ -111,8 +109,8 @@ def _from_lsof(port: int) -> str:
 
     if not shutil.which("lsof"):
         return ""
-    told = _output("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
-    fields = {line[:1]: line[1:] for line in told.splitlines()}
+    output = _output("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
+    fields = {line[:1]: line[1:] for line in output.splitlines()}
     return f"{fields['c']} (pid {fields['p']})" if {"c", "p"} <= fields.keys() else ""
 
 
@@ -126,7 +124,7 @@ def _container(port: int) -> str:
 
 
 def _output(*argv: str) -> str:
-    # Late: every run asks who listens, and a run that finds the registry up starts no process.
+    # Imported on demand: a run with a running registry starts no process.
     import subprocess
 
     try:
@@ -146,30 +144,30 @@ def other_listener(port: int) -> str:
 
 
 def another_port(port: int) -> int:
-    """Return a port to propose instead."""
+    """Return a free port to suggest."""
     return port + 50 if port <= 65_485 else port - 50
 
 
 def port_taken(port: int, holder: str) -> NotReadyError:
-    """Return the error for a port that something else holds."""
+    """Return the error for a port that another program uses."""
     other = another_port(port)
     who = escaped(holder) or "another program"
     return NotReadyError(
-        f"port {port}, which the chain registry needs, is taken by {who}, which is no registry",
+        f"port {port} of the chain registry is in use by {who}, which is not a registry",
         hint=f"Stop it, or use another port: --registry-port {other} or CHAINBUILD_REGISTRY_PORT={other}.",
     )
 
 
 YOUNG_SECONDS: Final = 15.0
-"""A registry is younger than that if its owner's run has just started it and may not be connected yet."""
+"""In seconds: the run that started a younger registry may not be connected yet."""
 _LOOKS: Final = 5
 _BETWEEN_LOOKS: Final = 0.05
 
 
 def is_needed(container: str) -> bool:
-    """Return whether a registry has a connection from outside; True if that cannot be seen.
+    """Return whether a registry has a connection from outside; True if unknown.
 
-    A connection that was closed just now is still there for some milliseconds.
+    A closed connection remains visible for some milliseconds.
     """
     for _ in range(_LOOKS):
         count = containers.connections(container)
@@ -182,9 +180,9 @@ def is_needed(container: str) -> bool:
 def take_away(container: containers.Container) -> bool:
     """Remove the registry of another user if no run needs it; return whether it was removed.
 
-    One that was started just now stays: else two users who start at once would take it from each other for ever.
+    A new one is kept; otherwise two users who start at once would remove each other's forever.
 
-    Errors: `NotReadyError` if the engine does not remove it.
+    Errors: `NotReadyError` if the engine cannot remove it.
     """
     if container.kept or container.being_taken or container.age < YOUNG_SECONDS or is_needed(container.id):
         return False
@@ -192,11 +190,11 @@ def take_away(container: containers.Container) -> bool:
     if not containers.rename(container.id, announced):
         return False
     try:
-        # A third user may have renamed it at the same time: the last name counts.
+        # A third user may have renamed it at the same time: the last name applies.
         if containers.name_of(container.id) != announced:
             return False
         if is_needed(container.id):
-            # Unless the owner has renamed it meanwhile, to keep it.
+            # Unless the owner has renamed it in the meantime to keep it.
             if containers.name_of(container.id) == announced:
                 containers.rename(container.id, container.name)
             return False
@@ -207,14 +205,14 @@ def take_away(container: containers.Container) -> bool:
     return True
 
 
-# Long enough for a registry on a busy disk, short enough for a person who waits.
+# In seconds: long enough for a registry on a busy disk, short enough for a waiting user.
 _PING_SECONDS: Final = 5.0
 
 Answer = Literal["registry", "nothing", "something else"]
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """What answered on the port. `presence` is the connection that was asked through; it is open until it is closed."""
+    """The response on the port. `presence` is the connection used, which stays open until `close`."""
 
     answer: Answer
     challenge: str | None = None
@@ -228,14 +226,14 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 
 def ask(endpoint: str, seconds: float = _PING_SECONDS) -> Answer:
-    """Return what answers at `host:port`: a registry (OCI spec, "Determining Support"), nothing, something else."""
+    """Return what responds at `host:port`: a registry (OCI spec, "Determining Support"), nothing, something else."""
     reply = knock(endpoint, seconds)
     reply.close()
     return reply.answer
 
 
 def knock(endpoint: str, seconds: float = _PING_SECONDS) -> Reply:
-    """Ask what is at `host:port`, and keep the connection open."""
+    """Probe `host:port` and keep the connection open."""
     transport = PlainTransport(connect_seconds=seconds)
     request = HttpRequest(method="GET", url=f"http://{endpoint}/v2/", answer_seconds=seconds)
     try:

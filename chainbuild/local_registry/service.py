@@ -1,9 +1,9 @@
-"""The user's managed chain registry: a container on a port of this machine, up while runs (or a person) need it.
+"""The user's managed chain registry: a container on a port of this machine, running while runs (or the user) need it.
 
 Several kinds of registry may answer on the port. One that a run started is marked as such (`leases`), and the last run
-stops it. One that a person started, with `chainbuild registry up` or with compose, runs until a person stops it. Both
-know the user's login (`login`), so one request tells them from the registry of another user of the machine, which is
-left alone while it is needed (`neighbours`). Any other registry is used as it is and never stopped.
+stops it. One that a user started, with `chainbuild registry up` or with compose, runs until a user stops it. Both
+have the user's login (`login`), so one request distinguishes them from another user's registry, which is
+not touched while it is needed (`ports`). Any other registry is used unchanged and never stopped.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ DEFAULT_PORT: Final = 5000
 REGISTRY_IMAGE: Final = compose.REGISTRY_IMAGE
 COMPOSE_FILE_NAME: Final = "docker-compose-registry.yml"
 _GLANCE_SECONDS: Final = 15.0
-"""How long a look waits for a run that starts or stops a registry."""
+"""In seconds: how long a status query waits for a run that starts or stops a registry."""
 
 Kind = Literal["none", "run", "person", "foreign", "other-user", "blocked"]
 
 
 class RegistryStatus(Struct, frozen=True, kw_only=True):
-    """What is on the port.
+    """The state of the port.
 
     `kind`: `none`; `run` (the last run stops it); `person` (it runs until `down`); `foreign` (a registry that is not
     chainbuild's); `other-user` (the managed registry of another user); `blocked` (something that is no registry).
@@ -49,7 +49,7 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
     endpoint: str
     kind: Kind
     holder: str = ""
-    """The container or program that holds the port, in words."""
+    """A description of the container or program that uses the port."""
     owner: str = ""
     """The user whose registry it is, if it is a managed one with a login."""
     data: str = ""
@@ -59,12 +59,12 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
 
     @property
     def running(self) -> bool:
-        """Whether a registry answers."""
+        """Return whether a registry responds."""
         return self.kind in {"run", "person", "foreign", "other-user"}
 
 
 def ensure_image(emit: Emit, compose_file: Path | None = None) -> None:
-    """See that the local store has the registry's image: pulled, else built from the distribution's package.
+    """Ensure that the local store has the registry's image: pull it, else build it from the distribution's package.
 
     Errors: `NotReadyError`.
     """
@@ -86,8 +86,8 @@ def default_data_folder() -> Path:
 class ManagedRegistry:
     """The user's managed registry on a port.
 
-    `data_folder` is where its content is kept (default: the user's one place); `leases_folder` and `compose_file` are
-    for tests and for users who bring their own.
+    `data_folder` is where its content is kept (default: the user's data folder); `leases_folder` and `compose_file` are
+    for tests and custom setups.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ManagedRegistry:
         self._leases = Leases(port, leases_folder)
         self._docker_login = docker_login
         self.is_own = False
-        """Whether the registry that a lease is held on is this user's: the login is for it, and its data is in `data`."""
+        """True if the leased registry is this user's: it has the user's login, and its data is in `data`."""
         self._compose = compose.Compose(
             compose_file or shipped_compose_file(),
             port,
@@ -123,16 +123,16 @@ class ManagedRegistry:
 
     @contextmanager
     def lease(self, emit: Emit) -> Iterator[str]:
-        """Have the registry (`localhost:PORT`) while the `with` lasts; the last run stops what a run started.
+        """Keep the registry (`localhost:PORT`) running for the `with` block; the last run stops one that a run started.
 
-        If the registry is up, that costs one request and a few small files: no process is started.
+        If the registry is running, this takes one request and a few small files, and starts no process.
 
         Errors: `NotReadyError`; `BusyError` if another user's run needs the port.
         """
         lease: Lease | None = None
         joined: Joined | None = None
         stored: docker_login.Stored | None = None
-        said = ""
+        message = ""
         try:
             while joined is None:
                 try:
@@ -142,19 +142,19 @@ class ManagedRegistry:
                         if self.is_own and self._docker_login:
                             stored = self._tell_docker(emit)
                 except compose.ImageMissingError:
-                    # Without the mutex: this may take minutes.
+                    # Release the mutex: this may take minutes.
                     ensure_image(emit)
             with docker_login.docker_config(stored):
                 yield self.endpoint
         except NotReadyError as error:
-            said = str(error)
+            message = str(error)
             raise
         finally:
             if joined is not None:
                 joined.reply.close()
             if lease is not None:
                 with self._exclusive(emit):
-                    self._leave_surely(lease, emit, said)
+                    self._leave_surely(lease, emit, message)
 
     def credentials(self, host: str) -> Credentials | None:
         """Return the login for a registry: the user's own for this one while a lease is held, else Docker's."""
@@ -165,7 +165,7 @@ class ManagedRegistry:
     # ---- for people ---------------------------------------------------------------------------------------------------
 
     def up(self, emit: Emit) -> None:
-        """Start it for a person: it runs until `down`. One that a run started becomes the person's.
+        """Start it until `down`. This includes one that a run started.
 
         Errors: as `lease`.
         """
@@ -189,9 +189,9 @@ class ManagedRegistry:
                 ensure_image(emit)
 
     def down(self, emit: Emit, *, force: bool = False) -> bool:
-        """Stop it; False if none was up. The data stays.
+        """Stop it; False if none was running. The data is kept.
 
-        Errors: `BusyError` while runs hold leases (unless `force`); `NotReadyError` if what is on the port is not this
+        Errors: `BusyError` while runs hold leases (unless `force`); `NotReadyError` if the registry on the port is not this
         user's.
         """
         with self._exclusive(emit):
@@ -210,7 +210,7 @@ class ManagedRegistry:
             self._leases.unmark()
             self._leases.note_kept("")
             if container is None and knock.ask(self.endpoint) == "nothing":
-                # A container that stopped by itself is still there.
+                # A container that stopped by itself still exists.
                 self._compose.clear(logins.owner())
                 return False
             whose = container.owner if container is not None and container.ours else ""
@@ -221,7 +221,7 @@ class ManagedRegistry:
             )
 
     def sweep(self, emit: Emit, collect: Callable[[], None]) -> None:
-        """Run `collect` while no other run can need the data, then let the registry free the blobs that nothing needs.
+        """Run `collect` while no other run can use the data, then make the registry free unreferenced blobs.
 
         Errors: `BusyError` while another run uses the data, on this port or another one.
         """
@@ -235,16 +235,16 @@ class ManagedRegistry:
             if others:
                 raise BusyError(
                     f"the registry at {self.endpoint} is in use:\n{_listed(others)}",
-                    hint="Collect when those runs have ended.",
+                    hint="Run it again after those runs have ended.",
                 )
             collect()
             container = containers.container_on(self.port)
             if container is None or not container.ours or not self._is_mine(container):
-                say(emit, "the registry is not chainbuild's: it frees the space at its own next garbage collection")
+                say(emit, "chainbuild does not manage this registry: it frees the space at its next garbage collection")
                 return
             containers.collect_blobs(container.id)
             for other in containers.containers_with(self.data):
-                # Every registry remembers which blobs there were.
+                # Every registry caches its list of blobs.
                 if other.id != container.id:
                     containers.restart(other.id)
             limit = time.monotonic() + READY_SECONDS
@@ -309,13 +309,13 @@ class ManagedRegistry:
         return joined
 
     def _is_mine(self, container: containers.Container) -> bool:
-        """Return whether this user started a container of chainbuild (by hand: whether it has this user's data)."""
+        """Return whether this user started a container of chainbuild (if started by hand: whether it has this user's data)."""
         if container.owner:
             return container.owner == logins.owner()
         return container.data in {"", str(self.data)}
 
     def _leave_surely(self, lease: Lease, emit: Emit, said: str = "") -> None:
-        """Leave, even if an interrupt comes in between; a second one is obeyed."""
+        """Leave even if interrupted once; a second interrupt takes effect."""
         try:
             self._leave(lease, emit, said)
         except KeyboardInterrupt:
@@ -334,9 +334,9 @@ class ManagedRegistry:
             else:
                 self._compose.clear(logins.owner())
         except NotReadyError as error:
-            # The run's result stands. The mark stays, so that the next run tries again.
+            # The run's result is valid. Keep the mark, so that the next run tries again.
             if str(error) != said:
-                warn(emit, f"the registry at {self.endpoint} could not be stopped: {error}")
+                warn(emit, f"the registry at {self.endpoint} was not stopped: {error}")
         else:
             self._leases.unmark()
 

@@ -1,12 +1,12 @@
-"""The data that earlier versions kept in `registry/` of a tree, taken over once into the user's one place.
+"""Import the data that earlier versions kept in `registry/` of a tree, once, into the user's data folder.
 
-The folder may have come with a foreign tree, so nothing in it is believed: links and special files are not followed, names
-must be those of the distribution's storage layout, each blob is copied and held against its digest, and only what is new
-is added: no tag that exists changes its meaning. Names that Docker Hub's own images have (`debian`) are left out,
-because other trees would take them for the real ones. Records from there carry no signature, so they decide nothing.
+The folder may have come with a foreign tree, so its content is untrusted: links and special files are not followed, names
+must match the distribution's storage layout, each blob is copied and checked against its digest, and existing tags are not
+changed. Names of Docker Hub's own images (`debian`) are skipped, because other trees would take them for the real ones.
+Imported records are unsigned, so they decide nothing.
 
-The tree's folder stays as it is. A take-over that is interrupted is completed by the next one; a marker in the user's
-data says that it was done, and which repositories got something from where.
+The tree's folder is not changed. An interrupted import is completed by the next one; a marker in the user's data lists the
+finished imports and the repositories that received content.
 
 The layout is that of the distribution project's filesystem driver (registry/storage/paths.go):
 `blobs/sha256/AB/ABCD…/data`, and below `repositories/NAME` the links `_layers/sha256/HEX/link`,
@@ -43,13 +43,13 @@ _ASIDE: Final = "taking-over"
 _LOCK_SECONDS: Final = 600.0
 _MOST_MARKER_BYTES: Final = 64_000_000
 _SPARE_BYTES: Final = 1_000_000_000
-"""What must stay free on the disk."""
+"""Bytes that must remain free on the disk."""
 _MOST_ENTRIES: Final = 2_000_000
 _LONGEST_NAME: Final = 255
 _LINK_BYTES: Final = 71
 _CHUNK: Final = 1 << 20
 _CLONE: Final = 0x40049409
-"""ioctl_ficlone(2): a copy that shares its blocks until one of the two is changed."""
+"""ioctl_ficlone(2): a copy-on-write copy."""
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
@@ -57,7 +57,7 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 class TakenOver(Struct, kw_only=True):
-    """What was added to the user's data, and what was left out."""
+    """What was added to the user's data, and what was skipped."""
 
     blobs: int = 0
     bytes: int = 0
@@ -66,17 +66,17 @@ class TakenOver(Struct, kw_only=True):
     left_out: set[str] = field(default_factory=set)
     """Repositories whose names belong to Docker Hub's own images."""
     damaged: int = 0
-    """Blobs that are not what their digest says, or cannot be read."""
+    """The number of blobs that do not match their digest or cannot be read."""
 
 
 class _TooManyError(Exception):
-    """More entries than any registry of a tree has."""
+    """The limit of entries, more than any tree's registry has."""
 
 
 def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOver | None:
-    """Add what `registry/` of a tree holds to the data folder of the user's registry; None if there is nothing to do.
+    """Add the content of a tree's `registry/` to the data of the user's registry; None if there is nothing to do.
 
-    Needs a lease on the registry with that data. What cannot be taken over now is a warning, not an error: the next run
+    Needs a lease on the registry with that data. If the import fails, that is a warning, not an error: the next run
     that builds tries again.
     """
     source = tree / TREE_FOLDER
@@ -98,7 +98,7 @@ def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOv
                 document = {"from": str(source), "at": time.time(), "repositories": sorted(done.repositories)}
                 write_private(marker, json.dumps(document).encode())
         except (OSError, NotReadyError, _TooManyError) as error:
-            text = f"the images in {source} could not be taken over: {getattr(error, 'message', None) or error}"
+            text = f"could not import the images in {source}: {getattr(error, 'message', None) or error}"
             emit(Message(level="warning", text=text))
             return None
     _tell(done, source, data, emit)
@@ -106,18 +106,18 @@ def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOv
 
 
 def repositories_from_trees(data: Path) -> dict[str, str]:
-    """The repositories of a data folder that got something from a tree's `registry/`, with that folder's path."""
-    found: dict[str, str] = {}
+    """Return the repositories of a data folder that were imported from a tree's `registry/`, with that folder's path."""
+    origins: dict[str, str] = {}
     folder = data / OWN_FOLDER / _MARKERS
     for marker in sorted(folder.iterdir()) if folder.is_dir() else ():
         with suppress(OSError, ValueError, KeyError, TypeError, NotReadyError):
             document = json.loads(read_private(marker, _MOST_MARKER_BYTES) or b"")
-            found |= {str(name): str(document["from"]) for name in document["repositories"]}
-    return found
+            origins |= {str(name): str(document["from"]) for name in document["repositories"]}
+    return origins
 
 
 def _is_within(data: Path, source: Path) -> bool:
-    """Return whether the user has put the registry's data into this very folder."""
+    """Return whether the user's registry data is in this folder."""
     place, folder = Path(os.path.realpath(data)), Path(os.path.realpath(source))
     return place == folder or folder in place.parents or place in folder.parents
 
@@ -125,18 +125,18 @@ def _is_within(data: Path, source: Path) -> bool:
 def _tell(done: TakenOver, source: Path, data: Path, emit: Emit) -> None:
     if done.left_out:
         names = ", ".join(sorted(done.left_out)[:5])
-        emit(Message(text=f"left out, because other trees would take them for Docker Hub's: {names}"))
+        emit(Message(text=f"skipped, because other trees would take them for Docker Hub's images: {names}"))
     if done.damaged:
-        text = f"{plural(done.damaged, 'blob')} in {source} could not be read or did not match the digest: left out"
+        text = f"{plural(done.damaged, 'blob')} in {source} could not be read or did not match the digest; skipped"
         emit(Message(level="warning", text=text))
-    taken = (
-        f"took over {plural(done.tags, 'tag')} of {plural(len(done.repositories), 'repository', 'repositories')} and "
+    summary = (
+        f"imported {plural(done.tags, 'tag')} of {plural(len(done.repositories), 'repository', 'repositories')} and "
         f"{plural(done.blobs, 'blob')} ({size(done.bytes)})"
     )
     command = "rm -r" if _is_own(source / _STORE[0]) else "sudo rm -r"
     if not done.blobs and not done.tags:
         return
-    text = f"{taken} from {source} into {data}. The old folder is no longer used; to delete it: {command} {source}"
+    text = f"{summary} from {source} into {data}. The old folder is no longer used; to delete it: {command} {source}"
     emit(Message(text=text))
 
 
@@ -149,21 +149,21 @@ def _is_own(path: Path) -> bool:
 
 @contextmanager
 def _alone(data: Path, emit: Emit) -> Iterator[None]:
-    """Let one process at a time add to the data. Errors: `NotReadyError` if another one takes too long."""
+    """Hold the lock for adding to the data. Errors: `NotReadyError` if another one takes too long."""
     path = private_folder(data / OWN_FOLDER) / f"{_ASIDE}.lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
-        began, said = time.monotonic(), False
+        began, is_reported = time.monotonic(), False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() - began > _LOCK_SECONDS:
-                    raise NotReadyError("another run is taking over images") from None
-                if not said:
-                    said = True
-                    emit(Message(text="waiting for another run that takes over the images of a tree"))
+                    raise NotReadyError("another run is importing images") from None
+                if not is_reported:
+                    is_reported = True
+                    emit(Message(text="waiting for another run that imports the images of a tree"))
                 time.sleep(0.2)
         yield
     finally:
@@ -171,7 +171,7 @@ def _alone(data: Path, emit: Emit) -> Iterator[None]:
 
 
 class _Taking:
-    """One take-over: blobs first, then the links that need them, tags last."""
+    """An import: blobs first, then the links to them, tags last."""
 
     def __init__(self, store: _Folder, data: Path, emit: Emit, shown: str) -> None:
         self._store = store
@@ -183,8 +183,8 @@ class _Taking:
         self._done = TakenOver()
 
     def run(self) -> TakenOver:
-        """Take everything over. Errors: `OSError`, `NotReadyError`."""
-        # What a killed one left.
+        """Import everything. Errors: `OSError`, `NotReadyError`."""
+        # Remove the files of a killed import.
         shutil.rmtree(self._aside, ignore_errors=True)
         private_folder(self._aside)
         try:
@@ -192,7 +192,7 @@ class _Taking:
             self._check_space(sum(length for _, length in missing))
             if missing:
                 total = size(sum(length for _, length in missing))
-                self._emit(Message(text=f"taking over the images in {self._shown} ({total})"))
+                self._emit(Message(text=f"importing the images in {self._shown} ({total})"))
             for digest, _ in missing:
                 self._take_blob(digest)
             with self._store.below("repositories") as repositories:
@@ -205,7 +205,7 @@ class _Taking:
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self._aside).free
         if needed + _SPARE_BYTES > free:
-            raise NotReadyError(f"{size(needed)} are needed, and {size(free)} are free on the disk of {self._aside}")
+            raise NotReadyError(f"{size(needed)} required, but only {size(free)} free on the disk of {self._aside}")
 
     def _counted(self, names: Iterator[str]) -> Iterator[str]:
         for name in names:
@@ -217,7 +217,7 @@ class _Taking:
     # Blobs ------------------------------------------------------------------------------------------------------------
 
     def _blobs(self) -> Iterator[tuple[str, int]]:
-        """The digests (hexadecimal) that the tree's folder has, and how long they are."""
+        """Yield the digests (hexadecimal) that the tree's folder has, and how long they are."""
         with self._store.below("blobs", "sha256") as folder:
             for start in self._counted(folder.names()) if folder else ():
                 with folder.below(start) if folder else _nothing() as prefix:
@@ -281,7 +281,7 @@ class _Taking:
                             self._tag(place, name, tag)
 
     def _links(self, folder: _Folder | None, target: Path) -> None:
-        """Add the links of a folder whose blobs are there by now."""
+        """Add the links of a folder whose blobs exist."""
         for digest in self._counted(folder.names()) if folder else ():
             if folder and _HEX.fullmatch(digest) and self._has(digest) and not (target / digest / "link").exists():
                 with folder.below(digest) as place:
@@ -314,7 +314,7 @@ class _Taking:
 
 
 class _Folder:
-    """A folder of the tree, held open: what is reached through it cannot be led elsewhere by a link."""
+    """An open folder of the tree; paths below it cannot be redirected by links."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -336,28 +336,28 @@ class _Folder:
         """Open a folder some levels down."""
         opened: list[_Folder] = []
         try:
-            here: _Folder | None = self
+            folder: _Folder | None = self
             for name in names:
-                here = here.child(name) if here else None
-                if here:
-                    opened.append(here)
-            yield here
+                folder = folder.child(name) if folder else None
+                if folder:
+                    opened.append(folder)
+            yield folder
         finally:
-            for one in opened:
-                one.close()
+            for folder in opened:
+                folder.close()
 
     def child(self, name: str) -> _Folder | None:
         """Open a folder in this one; None as in `open`."""
         return _Folder.open(name, self._handle)
 
     def names(self) -> Iterator[str]:
-        """The names in the folder, as they come."""
+        """Yield the names in the folder, as they come."""
         with os.scandir(self._handle) as entries:
             for entry in entries:
                 yield entry.name
 
     def length(self, name: str) -> int | None:
-        """The length of a regular file in bytes; None if it is none."""
+        """Return the length of a regular file in bytes; None if it is none."""
         with suppress(OSError):
             status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
@@ -365,7 +365,7 @@ class _Folder:
         return None
 
     def link(self, name: str) -> str:
-        """The digest (hexadecimal) in a file that holds one; nothing if it holds anything else."""
+        """Return the digest (hexadecimal) in a file that holds one; nothing if it holds anything else."""
         handle = self._regular(name)
         if handle is None:
             return ""
@@ -387,7 +387,7 @@ class _Folder:
                     running.update(chunk)
                     copy.write(chunk)
             else:
-                # Hashed afterwards: the original may change meanwhile, the copy may not.
+                # Hash the copy: the original may change in the meantime.
                 while chunk := copy.read(_CHUNK):
                     running.update(chunk)
             copy.flush()

@@ -1,1 +1,1 @@
-"""What would be done to every step, and why."""
+"""Plans: the action for every step, and its reason."""

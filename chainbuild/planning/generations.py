@@ -1,8 +1,8 @@
-"""Whether the images of an index belong together: those that a run leaves in it against what the tree gives now.
+"""Find images that an index keeps although the tree would build other ones now.
 
-An index over platforms is often filled by several runs, one for each platform. An image that stays in it is *current* if
-the present tree, for that platform, would reuse exactly this image as the result; else the index mixes generations, and
-whoever pulls it on the other platform gets something else.
+Several runs, one per platform, often fill one index. An image that stays in the index is *current* if the present tree,
+for that platform, would reuse exactly this image as the result. Otherwise the index mixes generations, and users of the
+other platform pull an image of other inputs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 
 GraphFor = Callable[[Sequence[Platform]], Graph]
-"""Reads the same request for other platforms. Errors: `WrongUseError` if the tree has none for them."""
+"""Read the same request for other platforms. Errors: `WrongUseError` if the tree does not support them."""
 
 
 class StaleImage(Struct, frozen=True, kw_only=True):
-    """An image that an index keeps although the tree gives another one, or nobody can tell. `built_at`: 0 if unknown."""
+    """An image that an index keeps and that is, or may be, out of date. `built_at`: seconds since the epoch; 0 if unknown."""
 
     index: ImageReference
     platform: Platform
@@ -37,7 +37,7 @@ class StaleImage(Struct, frozen=True, kw_only=True):
 
 
 class Generations:
-    """Compares images of other platforms with what the tree gives for them. Plans are made when first needed."""
+    """Compares an index's images of other platforms with the tree. Plans are made on first use."""
 
     def __init__(self, records: RecordStore, graph_for: GraphFor | None, plan_of: Callable[[Graph], Plan]) -> None:
         self._records = records
@@ -46,7 +46,7 @@ class Generations:
         self._plans: dict[str, Plan | str] = {}
 
     def stale(self, chain: Chain, index: ImageReference, platform: Platform, image: Digest) -> StaleImage | None:
-        """Return what is to be said of an image that the index of a chain keeps; None if it is current."""
+        """Return the warning for an image that a chain's index keeps; None if the image is current."""
         reason = self._reason(chain, platform, image)
         if not reason:
             return None
@@ -57,15 +57,15 @@ class Generations:
     def _reason(self, chain: Chain, platform: Platform, image: Digest) -> str:
         plan = self._plan(platform)
         if isinstance(plan, str):
-            return f"and whether that was built from the same inputs is not known: {plan}"
-        twins = [one for one in plan.graph.chains if one.index == chain.index and one.option == chain.option]
-        if not twins:
-            return "and whether that was built from the same inputs is not known: the tree has no such chain for it"
-        decision = next(one for one in plan.decisions if one.step.id == twins[-1].result.id)
+            return f"and it is unknown whether it was built from the same inputs: {plan}"
+        matching = [other for other in plan.graph.chains if other.index == chain.index and other.option == chain.option]
+        if not matching:
+            return "and it is unknown whether it was built from the same inputs: the tree has no such chain for this platform"
+        decision = next(other for other in plan.decisions if other.step.id == matching[-1].result.id)
         if decision.cached_record is None:
             return f"built from other inputs ({decision.step.name}: {decision.reason})"
         if decision.cached_record.image != image:
-            return f"which is not the image of the present inputs ({decision.cached_record.image.short})"
+            return f"which is not the image of the current inputs ({decision.cached_record.image.short})"
         return ""
 
     def _plan(self, platform: Platform) -> Plan | str:
@@ -76,7 +76,7 @@ class Generations:
 
     def _planned(self, platform: Platform) -> Plan | str:
         if self._graph_for is None:
-            return "this kind of run cannot tell"
+            return "this command does not read other platforms"
         try:
             return self._plan_of(self._graph_for([platform]))
         except ChainbuildError as error:

@@ -1,7 +1,7 @@
-"""What was asked of the stages below a chain holds for it, too: the graph in which that is so.
+"""Pass the stage settings of lower chains on to the chains above them.
 
-Within a run it comes from the chains below. What was asked up to an image that nobody here builds is known when that is
-found (see `asked`).
+Within a run, settings come from the chains below. The settings of a base image that this run does not build are read from
+statements in the registry (see `images.stage_statement`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from chainbuild.references import Platform
 from chainbuild.values import replace
 
 AsksOf = Callable[[Chain, ImageInput], tuple[Ask, ...]]
-"""What was asked of the stages up to an image that is no step's, on which a chain stands."""
+"""Return the stage settings that apply up to a chain's base image, if no step of this run builds that image."""
 
 
 def with_inherited(graph: Graph, asks_of: AsksOf, *, build_platform: Platform) -> Graph:
-    """Return the graph in which every chain has what was asked up to its base, and its stages the args for that.
+    """Return the graph in which every chain inherits the stage settings of its base, and its stages the resulting args.
 
-    It is `graph` itself if nothing differs. Errors: `WrongUseError` with every `!word` that takes back nothing, and
-    whatever the changed args make wrong in a stage's Dockerfile.
+    Returns `graph` itself if nothing differs. Errors: `WrongUseError` with every `!value` that removes nothing, and every
+    problem that the changed args cause in a stage's Dockerfile.
     """
     problems: list[Problem] = []
     chains: list[Chain] = []
     results: dict[StepId, tuple[Ask, ...]] = {}
-    needed = _that_matter(graph)
+    needed = _relevant_results(graph)
     for chain in graph.chains:
         base = _base(chain) if chain.result.id in needed else None
         if base is None:
@@ -48,26 +48,26 @@ def with_inherited(graph: Graph, asks_of: AsksOf, *, build_platform: Platform) -
         if changed is not chain and changed.production and _is_for_scratch(changed.production):
             problems += packages_for_scratch(changed.production.args)
         chains.append(changed)
-        # Whatever of the chain the next one stands on: what was asked up to its end holds.
+        # The next chain may start from any step of this one; the settings of the whole chain apply.
         results |= {step.id: changed.asks for step in changed.all_steps}
     if problems:
         raise WrongUseError(problems)
-    if all(one is other for one, other in zip(chains, graph.chains, strict=True)):
+    if all(old is new for old, new in zip(chains, graph.chains, strict=True)):
         return graph
     return replace(graph, chains=tuple(chains))
 
 
-def _that_matter(graph: Graph) -> frozenset[StepId]:
-    """Return the results of the chains that end with stages, or that such chains stand on: of others nobody needs to know."""
+def _relevant_results(graph: Graph) -> frozenset[StepId]:
+    """Return the results of the chains that have stages, and of the chains below those."""
     below: set[StepId] = set()
-    found: set[StepId] = set()
+    results: set[StepId] = set()
     for chain in reversed(graph.chains):
         base = _base(chain)
         if chain.minimize or any(step.id in below for step in chain.all_steps):
-            found.add(chain.result.id)
+            results.add(chain.result.id)
             if base is not None and isinstance(base.source, str):
                 below.add(base.source)
-    return frozenset(found)
+    return frozenset(results)
 
 
 def _is_for_scratch(production: Step) -> bool:
@@ -76,7 +76,7 @@ def _is_for_scratch(production: Step) -> bool:
 
 
 def _base(chain: Chain) -> ImageInput | None:
-    """Return the image input that a chain's first step stands on; None if it stands on nothing."""
+    """Return the image input that a chain's first step starts from; None if it starts from nothing."""
     first = chain.steps[0] if chain.steps else None
     return next((image for image in first.images if image.name == first.parent), None) if first else None
 
@@ -89,7 +89,7 @@ def _with_asks(chain: Chain, asks: tuple[Ask, ...], build_platform: Platform, pr
 
 
 def _stage(step: Step, asks: tuple[Ask, ...], build_platform: Platform, problems: list[Problem]) -> Step:
-    """Return a stage with the args that the asks give, and the images that its Dockerfile names with these."""
+    """Return a stage with the args for these settings, and the images that its Dockerfile names with these args."""
     dockerfile = _dockerfile(step)
     declared = declared_args(dockerfile)
     plain = step.dockerfile.resolve() != shipped(f"utilities/Dockerfile-{step.name}").resolve()
@@ -99,7 +99,7 @@ def _stage(step: Step, asks: tuple[Ask, ...], build_platform: Platform, problems
         *(arg for arg in step.args if arg.name not in declared),
         *args_for(asks, declared, step.option, plain=plain),
     )
-    images, wrong = all_images(
+    images, image_problems = all_images(
         [image for image in step.images if not image.as_context or image.asked],
         [dockerfile, *([proof_dockerfile()] if step.kind is StepKind.PRODUCE else [])],
         args={arg.name: arg.value for arg in args},
@@ -108,7 +108,7 @@ def _stage(step: Step, asks: tuple[Ask, ...], build_platform: Platform, problems
         contexts=(*(name for name, _ in step.contexts), *(image.name for image in step.images if image.asked), PROGRAM),
         target=step.target,
     )
-    problems += wrong
+    problems += image_problems
     return replace(step, args=args, images=images)
 
 

@@ -1,4 +1,4 @@
-"""What decides a step's result, read from where it is: the Dockerfile, the ignore file, the context, the args."""
+"""Read everything that decides a step's result: its Dockerfile, ignore file, context, args and images."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 REGISTRY_DATA = "registry"
 OWN_DATA = (REGISTRY_DATA, ".chainbuild")
 _LAYOUT = "oci-layout://"
-# Stands before the name of an image that is given as an arg, while a Dockerfile is only read.
+# Prefix of the placeholder for an image that is passed as an arg, while a Dockerfile is analysed.
 _GIVEN = "chainbuild.invalid/"
 _ALL = LocalSources(patterns=(".",), everything=True)
-# What the program itself does to a production image after its build; the number moves when that changes.
+# Version of the changes that chainbuild makes to a production image after its build. Raise it when they change.
 _FINISH = "2"
 
 
 class InputReader:
-    """Reads steps; folders are scanned once, however many steps share them. Thread-safe.
+    """Reads the inputs of steps. Folders are scanned once, however many steps share them. Thread-safe.
 
-    It holds what it saw: `fresh` gives one that looks again.
+    It caches what it has read; `with_fresh_inputs` returns a reader with an empty cache.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class InputReader:
         self._lock = threading.Lock()
 
     def with_fresh_inputs(self) -> InputReader:
-        """A reader that looks at everything again; contents of files that did not change are not read again."""
+        """Return a reader that scans everything again, without re-reading the content of unchanged files."""
         return InputReader(self._build_platform, self._digests, self._remotes and self._remotes.fresh())
 
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
-        """The components of a step's key, given the facts of its image inputs by name.
+        """Return the components of a step's key. `images` maps each image input's name to its facts.
 
-        Errors: `WrongUseError` where a file of the context cannot be read.
+        Errors: `WrongUseError` if a file of the context cannot be read.
         """
         raw = step.dockerfile.read_bytes() if step.text is None else step.text
         facts = self._facts(step, raw, images)
@@ -95,18 +95,18 @@ class InputReader:
     def _facts(self, step: Step, raw: bytes, images: Mapping[str, ImageFacts]) -> Facts:
         args = {arg.name: arg.value for arg in step.args}
         parents: dict[tuple[str, str], ParentConfig] = {}
-        for wanted in step.images:
-            there = images.get(wanted.name)
-            # An input that is no step's is called by its own name; the others need any name that nothing else has.
-            name = wanted.written if wanted.as_context else f"{_GIVEN}{wanted.name.lower()}"
-            if not wanted.as_context:
-                args[wanted.name] = name
-            if there is None:
+        for image in step.images:
+            known = images.get(image.name)
+            # An external image keeps its own name; an image of a step gets a unique placeholder.
+            name = image.written if image.as_context else f"{_GIVEN}{image.name.lower()}"
+            if not image.as_context:
+                args[image.name] = name
+            if known is None:
                 continue
-            parents[name, wanted.platform.oci] = ParentConfig(env=there.env, onbuild=there.on_build)
-            if wanted.asked:
+            parents[name, image.platform.oci] = ParentConfig(env=known.env, onbuild=known.on_build)
+            if image.asked:
                 # A named context stands for the image under its normal name.
-                parents[normal_context_name(name), wanted.platform.oci] = parents[name, wanted.platform.oci]
+                parents[normal_context_name(name), image.platform.oci] = parents[name, image.platform.oci]
         return find_facts(
             parse(raw, str(step.dockerfile)),
             args=args,
@@ -118,11 +118,11 @@ class InputReader:
         )
 
     def check(self, step: Step, images: Mapping[str, ImageFacts]) -> Checked:
-        """What the step cannot do without, and whether it is there. `images` has the facts of those that are known."""
+        """Check that the files the step requires exist. `images` has the facts of the images that are known so far."""
         try:
             raw = step.dockerfile.read_bytes() if step.text is None else step.text
         except OSError:
-            return Checked()  # told by whoever reads its components
+            return Checked()  # reported by whatever reads its components
         facts = self._facts(step, raw, images)
         shown = step.shown or shown_path(step.dockerfile)
         keywords = _keywords(parse(raw, shown))
@@ -152,34 +152,34 @@ class InputReader:
                 )
                 sources.append(source)
                 warnings += [
-                    f"{path}:{line}: {source.instruction} {pattern}: the submodule {one} in it is not checked out (git"
-                    f" submodule update --init {one})"
-                    for one in self._submodules.below(root, pattern)
+                    f"{path}:{line}: {source.instruction} {pattern}: the submodule {submodule} in it is not checked out (git"
+                    f" submodule update --init {submodule})"
+                    for submodule in self._submodules.below(root, pattern)
                 ]
         return Checked(sources=tuple(sources), warnings=tuple(warnings))
 
     def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
-        """A problem for each source of these steps that is missing."""
+        """Return a problem for each missing source of these steps."""
         return problems_of(checked, self._submodules)
 
     def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
-        """Return a digest of what the step's builder is sent, as it is in the file system now.
+        """Return a digest of what is sent to the step's builder, as it is in the file system now.
 
-        It also holds the time of each entry's last change, so it moves more often than the key. Errors: as `components`.
+        It covers modification times as well, so it changes more often than the key. Errors: as `components`.
         """
         raw = step.dockerfile.read_bytes() if step.text is None else step.text
         files = self._files(step, self._facts(step, raw, images))
         return sent_digest(step.context, [*files, ("", ContextFile(path="", kind="file", mode=0, digest=_sha256(raw)))])
 
     def context_files(self, step: Step, images: Mapping[str, ImageFacts]) -> tuple[ContextFile, ...]:
-        """The entries of the step's own context that it can read. Errors: as `components`."""
+        """Return the entries of its own context that the step can read. Errors: as `components`."""
         raw = step.dockerfile.read_bytes() if step.text is None else step.text
         files = self._files(step, self._facts(step, raw, images))
         # The names of other contexts' files have "//" in them.
         return tuple(file for name, file in files if name == file.path)
 
     def _files(self, step: Step, facts: Facts) -> list[tuple[str, ContextFile]]:
-        """Every file that the step can read, by its name in the key. Errors: `WrongUseError`."""
+        """Return every file that the step can read, with its name in the key. Errors: `WrongUseError`."""
         files: list[tuple[str, ContextFile]] = []
         problems: list[Problem] = []
         local = {name: Path(spec) for name, spec in step.contexts if Path(spec).is_absolute()}
@@ -190,37 +190,37 @@ class InputReader:
                 if sources.past_ignore:
                     ignore, sources = IgnoreFile(), replace(sources, past_ignore=False)  # noqa: PLW2901
                 if not prefix:
-                    ignore, own = without_own_data(ignore, root)
-                    problems += _taken_in(step, sources, own)
+                    ignore, exposed = without_own_data(ignore, root)
+                    problems += _taken_in(step, sources, exposed)
                 with self._lock:
-                    found = self._tree(root).select(ignore, sources)
-                problems += found.problems
+                    selection = self._tree(root).select(ignore, sources)
+                problems += selection.problems
                 handed = {file.name for file in step.handed} if not prefix else set[str]()
-                # One that lies in the tree, of an earlier run say, does not get into the build.
-                files += [(prefix + file.path, file) for file in found.files if file.path not in handed]
+                # A file of that name in the tree, for example from an earlier run, is replaced in the build.
+                files += [(prefix + file.path, file) for file in selection.files if file.path not in handed]
         problems += _unknown_images(step, facts)
         if problems:
             raise WrongUseError(problems)
         return files
 
     def _remote_identities(self, step: Step, facts: Facts, unused: frozenset[str]) -> dict[str, str]:
-        """The identities of what the step takes from the network, by address."""
-        wanted = {remote.url: remote.checksum for remote in facts.remotes if remote.certain}
-        wanted |= {spec: "" for name, spec in step.contexts if name not in unused and is_remote(spec)}
+        """Return the identity of everything that the step downloads, by address."""
+        addresses = {remote.url: remote.checksum for remote in facts.remotes if remote.certain}
+        addresses |= {spec: "" for name, spec in step.contexts if name not in unused and is_remote(spec)}
         unknown = {
-            remote.url: f"{UNKNOWN}what it stands for is not certain" for remote in facts.remotes if not remote.certain
+            remote.url: f"{UNKNOWN}its value cannot be determined" for remote in facts.remotes if not remote.certain
         }
-        if not wanted:
+        if not addresses:
             return unknown
         with self._lock:
             if self._remotes is None:
-                # Late: few steps take anything from the network.
+                # Imported on demand: few steps use the network.
                 from chainbuild.context.remote import RemoteContent
 
                 self._remotes = RemoteContent()
         return unknown | {
             address: self._remotes.identity(address, checksum, lambda name: _secret(step, name))
-            for address, checksum in wanted.items()
+            for address, checksum in addresses.items()
         }
 
     def _program(self) -> str:
@@ -240,17 +240,17 @@ def _is_handed(step: Step, pattern: str) -> bool:
 
 
 def _keywords(dockerfile: Dockerfile) -> dict[int, str]:
-    """The instructions that take files, by their lines."""
+    """Return the instructions that read files, by line number."""
     return {
-        found.line: "RUN --mount" if found.keyword == "RUN" else found.keyword
+        instruction.line: "RUN --mount" if instruction.keyword == "RUN" else instruction.keyword
         for stage in dockerfile.stages
-        for found in stage.instructions
-        if found.keyword in {"COPY", "ADD", "RUN"}
+        for instruction in stage.instructions
+        if instruction.keyword in {"COPY", "ADD", "RUN"}
     }
 
 
 def _origin(step: Step, shown: str, line: int) -> tuple[str, int]:
-    """Where people find a line of a step's Dockerfile, which may be a generated one."""
+    """Return the source location of a line of a step's Dockerfile, which may be generated."""
     for first, path in reversed(step.origins):
         if 0 < first <= line:
             return path, line - first + 1
@@ -262,25 +262,25 @@ def _sha256(raw: bytes) -> str:
 
 
 def _context_names(step: Step) -> tuple[str, ...]:
-    """The names of the user's contexts: places, and images that were asked for."""
+    """Return the names of the user's named contexts: folders, addresses and images."""
     return (*(name for name, _ in step.contexts), *(image.name for image in step.images if image.asked))
 
 
 def _unused_contexts(step: Step, facts: Facts) -> frozenset[str]:
-    """The contexts that the build does not read: what they are decides nothing."""
+    """Return the contexts that the build does not read, which therefore do not affect the key."""
     used = {normal_context_name(name) for name, _ in facts.named_sources}
     return frozenset(name for name in _context_names(step) if normal_context_name(name) not in used)
 
 
 def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
-    """Images that nobody has looked for: only the ONBUILD triggers of what the step stands on name or need them."""
+    """Return a problem for each unresolved image, which only an ONBUILD trigger of the parent image reads."""
     known = {image.written for image in step.images}
     trigger = "a trigger (ONBUILD) of this FROM's image"
     return [
         Problem(
             path=step.shown or shown_path(step.dockerfile),
             line=use.line,
-            message=f"{trigger} {'needs this stage on' if use.place else 'reads'} {use.reference}",
+            message=f"{trigger} {'requires this stage for' if use.place else 'reads'} {use.reference}",
             hint=f"Pin it with --build-context {use.reference}=docker-image://{use.reference}.",
         )
         for use in facts.images
@@ -289,16 +289,16 @@ def _unknown_images(step: Step, facts: Facts) -> list[Problem]:
 
 
 def _in_words(file: ContextFile) -> str:
-    """`kind mode content`, as `Components` has it."""
+    """Return `kind mode content`, the format of `Components.files`."""
     content = " ".join(part for part in (file.digest, file.target, file.attributes) if part)
     return f"{file.kind} {file.mode:o} {content}"
 
 
 def _ignore_for(step: Step, prefix: str, root: Path) -> IgnoreFile:
-    """The ignore file that counts for a context.
+    """Return the ignore file that applies to a context.
 
-    A named context of the user's is taken whole, whatever its own says: in doubt, hash more. The stages' program has one
-    that leaves out what Python makes beside it.
+    A user's named context is hashed whole, whatever its own ignore file says: in doubt, hash more. The folder of the stages'
+    program has an ignore file for the files that Python generates in it.
     """
     if not prefix:
         return find_ignore(step.context, step.dockerfile)
@@ -306,43 +306,43 @@ def _ignore_for(step: Step, prefix: str, root: Path) -> IgnoreFile:
 
 
 def without_own_data(ignore: IgnoreFile, root: Path) -> tuple[IgnoreFile, tuple[str, ...]]:
-    """The ignore file with what chainbuild itself writes into a tree, and what of that it does not ignore already.
+    """Return the ignore file extended by chainbuild's own data folders, and those of them that it did not ignore before.
 
-    Those files change with every run: no key that holds them is ever met again.
+    These files change with every run, so no key that covers them would ever match again.
     """
-    there = [name for name in OWN_DATA if (root / name).is_dir()]
+    names = [name for name in OWN_DATA if (root / name).is_dir()]
     # Up to version 0.1 a tree held the data of its registry.
     if not (root / REGISTRY_DATA / "docker" / "registry" / "v2").is_dir():
-        there = [name for name in there if name != REGISTRY_DATA]
-    own = tuple(name for name in there if _gets_in(ignore, root, name))
-    if not own:
+        names = [name for name in names if name != REGISTRY_DATA]
+    exposed = tuple(name for name in names if _gets_in(ignore, root, name))
+    if not exposed:
         return ignore, ()
-    # A folder that was ignored already and is brought back in part: builders want the second line then.
-    added = parse_ignore("".join(f"/{name}\n/{name}/**\n" for name in own).encode())
-    return replace(ignore, patterns=(*ignore.patterns, *added.patterns)), own
+    # Builders need the second pattern for a folder that was ignored and is re-included in part.
+    added = parse_ignore("".join(f"/{name}\n/{name}/**\n" for name in exposed).encode())
+    return replace(ignore, patterns=(*ignore.patterns, *added.patterns)), exposed
 
 
 def _gets_in(ignore: IgnoreFile, root: Path, name: str) -> bool:
-    """Whether anything in a folder is not ignored: `name/*` ignores it as well, and `!name/x` brings some of it back."""
+    """Return whether any entry of a folder is not ignored: `name/*` ignores them, `!name/x` re-includes some."""
     try:
         return any(not ignore.ignores(f"{name}/{entry}") for entry in os.listdir(root / name))  # noqa: PTH208
     except OSError:
         return not ignore.ignores(name)
 
 
-def _taken_in(step: Step, sources: LocalSources, own: tuple[str, ...]) -> list[Problem]:
-    """A COPY of the whole context would put the registry's data and the logs into the image."""
+def _taken_in(step: Step, sources: LocalSources, exposed: tuple[str, ...]) -> list[Problem]:
+    """Report a COPY that would put the registry's data and the logs into the image."""
     if sources.doubts:
         return []
-    taken = own if sources.everything else tuple(name for name in own if _is_source(name, sources))
+    taken = exposed if sources.everything else tuple(name for name in exposed if _is_source(name, sources))
     if not taken:
         return []
     named = " and ".join(f"{name}/" for name in taken)
     if sources.everything:
-        message = f"it copies the whole context, and with it {named}, where chainbuild keeps data of its own"
-        hint = f"Add to .dockerignore the lines: {', '.join(taken)}."
+        message = f"copies the whole context including {named}, where chainbuild keeps its own data"
+        hint = f"Add these lines to .dockerignore: {', '.join(taken)}."
     else:
-        message = f"it copies files below {named}, where chainbuild keeps data of its own that changes with every run"
+        message = f"copies files from {named}, where chainbuild keeps its own data, which changes with every run"
         hint = "Keep your files in another folder."
     return [Problem(path=shown_path(step.dockerfile), message=message, hint=hint)]
 
@@ -352,12 +352,12 @@ def _is_source(name: str, sources: LocalSources) -> bool:
 
 
 def is_remote(spec: str) -> bool:
-    """Return whether a named context is at an address of the network."""
+    """Return whether a named context is a network address."""
     return spec.startswith(("http://", "https://", "git://", "ssh://", "git@", "github.com/"))
 
 
 def _secret(step: Step, name: str) -> str | None:
-    """The value of one of the step's secrets; None if it has none of that name, or it cannot be read."""
+    """Return the value of a step's secret; None if there is no such secret or it cannot be read."""
     for secret in step.secrets:
         if secret.id == name:
             fields = dict(part.partition("=")[::2] for part in secret.spec.split(","))
@@ -371,7 +371,7 @@ def _secret(step: Step, name: str) -> str | None:
 
 
 def _layout_digest(spec: str) -> str:
-    """What an `oci-layout://FOLDER[:TAG][@DIGEST]` holds, instead of where it lies; the words where it cannot be read."""
+    """Return the digest of an `oci-layout://FOLDER[:TAG][@DIGEST]`, independent of its path; `spec` if it is unreadable."""
     if not spec.startswith(_LAYOUT):
         return spec
     place, _, digest = spec.removeprefix(_LAYOUT).partition("@")
@@ -386,9 +386,9 @@ def _layout_digest(spec: str) -> str:
 
 
 def _readable(step: Step, facts: Facts, local: Mapping[str, Path]) -> Iterator[tuple[str, Path, LocalSources]]:
-    """The contexts that the build can read from: what stands before their files' names, the folder, the sources."""
+    """Yield each context that the build can read: the prefix of its file names, its folder, its sources."""
     yield "", step.context, facts.sources
     for name, sources in facts.named_sources:
         if name in local:
-            # Paths hold no "//": no file of the main context can be called so.
+            # Paths contain no "//", so no file of the main context can have such a name.
             yield f"{name}://", local[name], sources

@@ -1,6 +1,6 @@
-"""What a plan says of the files that COPY, ADD and bind mounts take: each one that a builder will not find.
+"""Report the files of COPY, ADD and bind mounts that the builder will not find.
 
-What is told is certain: a source whose name depends on an image that is not built yet is not looked for.
+Only certain problems are reported: a source whose name depends on an image that is not built yet is not checked.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from chainbuild.errors import Problem
 from chainbuild.text import perhaps_you_meant
 
 _PARENTS: Final = 3
-"""How many folders above the context are looked into for what is missing."""
+"""How many parent folders of the context are searched for missing files."""
 
 
 class RequiredSource(Struct, frozen=True, kw_only=True):
-    """A file or folder that a build refuses to do without: `pattern` below `root`, as `path:line` names it.
+    """A file or folder that a build requires: `pattern` below `root`, used at `path:line`.
 
     `instruction` is `COPY`, `ADD` or `RUN --mount`; `context` the name of a named context, empty for the main one.
-    `movable`: `--context` takes another folder for it. `ignored`: it is there, but the ignore file leaves it out.
+    `movable`: `--context` can select another folder. `ignored`: the file exists, but the ignore file excludes it.
     """
 
     path: str
@@ -43,26 +43,26 @@ class RequiredSource(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """The sources of a step, and what people should know of them although it is not certain to be wrong."""
+    """The sources of a step, and warnings about them."""
 
     sources: tuple[RequiredSource, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class Submodules:
-    """The submodules that are not checked out, by context; read once."""
+    """The submodules that are not checked out, by context. Each context is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[str, ...]] = {}
 
     def of(self, root: Path) -> tuple[str, ...]:
-        """Return their paths, relative to the context's folder."""
+        """Return the submodules' paths, relative to the context's folder."""
         if root not in self._known:
             self._known[root] = empty_submodules(root)
         return self._known[root]
 
     def above(self, root: Path, pattern: str) -> str:
-        """Return the submodule that a source is, or is in; empty if there is none."""
+        """Return the submodule that is, or contains, a source; empty if there is none."""
         return next((one for one in self.of(root) if f"{pattern}/".startswith(f"{one}/")), "")
 
     def below(self, root: Path, pattern: str) -> tuple[str, ...]:
@@ -73,8 +73,8 @@ class Submodules:
 
 
 def problems_of(checked: Iterable[Checked], submodules: Submodules) -> tuple[Problem, ...]:
-    """Return a problem for each source that is missing, of all steps of a run: where they all are is told, too."""
-    every = tuple(dict.fromkeys(source for one in checked for source in one.sources))
+    """Return a problem for each missing source of a run's steps, with a folder that has all of them, if any."""
+    every = tuple(dict.fromkeys(source for each in checked for source in each.sources))
     bad = [source for source in every if source.missing or submodules.above(source.root, source.pattern)]
     parents: dict[Path, str] = {}
     for root in dict.fromkeys(source.root for source in bad if source.movable and source.missing):
@@ -92,14 +92,14 @@ def _problem(source: RequiredSource, submodules: Submodules, parents: Mapping[Pa
         message = f"{source.instruction} {source.pattern}: the submodule {submodule} is not checked out"
         hint = f"Run: git submodule update --init {submodule}"
     elif source.ignored:
-        message = f"{source.instruction} {source.pattern}: left out of {where} by its ignore file"
-        hint = f"Add the line !{source.pattern} to the ignore file, or take it out of the Dockerfile."
+        message = f"{source.instruction} {source.pattern}: excluded from {where} by its ignore file"
+        hint = f"Add the line !{source.pattern} to the ignore file, or remove it from the Dockerfile."
     elif parent := parents.get(source.root, "") if source.movable else "":
-        hint = f"All that the Dockerfiles take is in {parent}: use --context {parent}"
+        hint = f"All files that the Dockerfiles copy are in {parent}: use --context {parent}"
     else:
-        hint = perhaps_you_meant(source.pattern, _neighbours(source)) + "Is the path right?"
+        hint = perhaps_you_meant(source.pattern, _neighbours(source)) + "Check the path."
         if source.movable:
-            hint += f" COPY and ADD see {_shown(source.root)}; --context takes another folder."
+            hint += f" COPY and ADD read from {_shown(source.root)}; --context selects another folder."
     return Problem(path=source.path, line=source.line, message=message, hint=hint)
 
 
@@ -113,10 +113,10 @@ def _neighbours(source: RequiredSource) -> list[str]:
 
 
 def _parent_with(root: Path, sources: Sequence[RequiredSource]) -> str:
-    """Return a folder above a context's that has everything that is taken from it; empty if there is none."""
+    """Return a parent folder of a context that has all its sources; empty if there is none."""
     patterns = tuple(dict.fromkeys(source.pattern for source in sources))
     if any("**" in pattern for pattern in patterns):
-        return ""  # that would walk through everything there is
+        return ""  # that would scan whole file systems
     for parent in root.parents[:_PARENTS]:
         if not ContextTree(parent).missing(find_ignore(parent), patterns):
             return _shown(parent)
@@ -128,5 +128,5 @@ def _shown(folder: Path) -> str:
 
 
 def is_there(tree: ContextTree, pattern: str) -> bool:
-    """Return whether a source is in a context whatever the ignore file says."""
+    """Return whether a source exists in a context, regardless of the ignore file."""
     return not tree.missing(IgnoreFile(), (pattern,))

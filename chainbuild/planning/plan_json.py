@@ -14,7 +14,7 @@ SCHEMA: Final = "chainbuild.plan/1"
 
 
 def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
-    """The plan's document: `steps` in order, `publishes`, and the seconds that the builds took last time."""
+    """Return the plan's document: `steps` in order, `publishes`, and the duration of the last builds in seconds."""
     arguments = stage_arguments(plan.graph)
     return json.dumps(
         {

@@ -1,7 +1,7 @@
-"""What would be done to every step, and why: a Graph and what the registry holds become a Plan.
+"""Decide what to do with every step, and why: turn a Graph and the registry's records into a Plan.
 
-The same decision (`Planner.plan_step`) is made again for each step while a plan is executed, when its parents are known:
-a parent that was built and has the content that it had before changes nothing below it.
+`Planner.plan_step` decides again for each step during execution, when its parents are known: a rebuilt parent with
+unchanged content does not cause rebuilds of the steps that depend on it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ NEVER_BUILT = "never built"
 
 
 class Records(Protocol):
-    """What is asked of the records; `records.store.RecordStore` is the real one."""
+    """Interface of the record store, implemented by `records.store.RecordStore`."""
 
     def look_up(self, repository: ImageReference, key: str) -> Lookup:
-        """Return what the repository has under a key."""
+        """Return the repository's record of a key."""
 
     def last(self, repository: ImageReference, family: str) -> Lookup:
         """Return the newest record of a step."""
@@ -40,27 +40,27 @@ class Records(Protocol):
         """Return the newest record of an image."""
 
     def tagged(self, reference: ImageReference) -> Digest | None:
-        """Return the digest that a readable tag names."""
+        """Return the digest that a readable tag points at."""
 
     def elsewhere(self, key: str) -> tuple[Record, ImageReference] | None:
-        """Return the record of a key that the chain registry has for another repository, and where its image is."""
+        """Return the record of a key that another repository of the chain registry has, and its image's repository."""
 
     def misfit(self, repository: ImageReference, record: Record) -> str:
-        """Return what speaks against a record when it is held against its image; empty if nothing does."""
+        """Return why a record does not match its image; empty if it does."""
 
 
 class RecordCache(Protocol):
-    """What the registry held a moment ago, known in a few requests; `records.index.RecordIndex` is the real one."""
+    """A snapshot of the registry's records that takes few requests, implemented by `records.index.RecordIndex`."""
 
     def lookup(self, repository: ImageReference, components: Components) -> Record | None:
-        """Return the record of a key if both it and its image are known to be there; None if that has to be asked."""
+        """Return the record of a key if it and its image are known to exist; None if the registry must be queried."""
 
 
 class ImageFacts(Struct, frozen=True, kw_only=True):
-    """What of an image decides the steps that are built from it.
+    """The properties of an image that decide the steps built from it.
 
-    `identity` is its content identity; `env` and `on_build` are what its config brings into a stage, which the readers
-    of Dockerfiles need (they are part of the identity). `digest` is what people know it by, and decides nothing.
+    `identity` is its content identity. `env` and `on_build` are what its config adds to a stage; Dockerfile readers need
+    them (they are part of the identity). `digest` is for display and decides nothing.
     """
 
     identity: str
@@ -70,46 +70,46 @@ class ImageFacts(Struct, frozen=True, kw_only=True):
 
 
 def facts_of(record: Record) -> ImageFacts:
-    """The facts of a recorded image."""
+    """Return the facts of a recorded image."""
     return ImageFacts(identity=record.identity, digest=str(record.image), env=record.env, on_build=record.on_build)
 
 
 class Inputs(Protocol):
-    """What is read of a step's inputs; `inputs.InputReader` is the real one."""
+    """Interface of the reader of a step's inputs, implemented by `inputs.InputReader`."""
 
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
-        """The components, given the facts of each image input by name."""
+        """Return the key's components. `images` maps each image input's name to its facts."""
 
     def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
-        """A digest of what the builder is sent, as it is in the file system now."""
+        """Return a digest of what is sent to the builder, as it is in the file system now."""
 
     def context_files(self, step: Step, images: Mapping[str, ImageFacts]) -> tuple[ContextFile, ...]:
-        """The entries of the step's own context that it can read."""
+        """Return the entries of its own context that the step can read."""
 
     def check(self, step: Step, images: Mapping[str, ImageFacts]) -> Checked:
-        """What the step cannot do without, as far as the images that are known tell."""
+        """Check the files that the step requires, as far as the known images determine them."""
 
     def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
-        """A problem for each thing that steps cannot do without and that is not there."""
+        """Return a problem for each required file that is missing."""
 
     def with_fresh_inputs(self) -> Inputs:
-        """A reader that looks at everything again."""
+        """Return a reader that reads everything again."""
 
 
 class Renewal(Struct, frozen=True, kw_only=True):
-    """When a result is renewed although nothing changed: always, or when it is older than so many seconds."""
+    """When to rebuild an unchanged step: always, or if its image is older than `refresh_after` seconds."""
 
     refresh: bool = False
     refresh_after: float | None = None
     since: float = 0.0
-    """When this run began (seconds since the epoch): what it made itself is renewed already."""
+    """Start of this run in seconds since the epoch. Images built since then are not rebuilt again."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """What is to be done to a step, and why. `components` is None while a parent is not built yet.
+    """What to do with a step, and why. `components` is None while a parent is not built yet.
 
-    `source` is the repository of the chain registry that a reused image is copied from, if the step's own does not have
-    it. `warning` is what people should know of this decision although nothing is wrong; a line for each thing.
+    `source` is the repository of the chain registry from which a reused image is copied, if the step's own repository does
+    not have it. `warning` has one line per warning.
     """
 
     step: Step
@@ -122,43 +122,43 @@ class Decision(Struct, frozen=True, kw_only=True):
 
     @property
     def action(self) -> str:
-        """The plan's word: `reuse`, `build`, `minimize` or `produce`."""
+        """Return the action as the plan shows it: `reuse`, `build`, `minimize` or `produce`."""
         return "reuse" if self.cached_record else self.step.kind.value
 
     @property
     def expected_seconds(self) -> float | None:
-        """What the build took last time; 0 for a reuse; None where nobody knows."""
+        """Return the duration of the last build in seconds; 0 for a reuse, None if unknown."""
         if self.cached_record:
             return 0.0
         return self.previous_record.seconds if self.previous_record else None
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """The decisions in order, and the names that the run will publish."""
+    """The decisions in order, and the tags that the run will publish."""
 
     graph: Graph
     decisions: tuple[Decision, ...]
     publishes: tuple[tuple[str, str], ...] = ()
-    """(name, what it will be)."""
+    """Pairs of a tag and its description."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What people should know of the decisions, each thing once."""
+        """Return the warnings of all decisions, without duplicates."""
         return tuple(dict.fromkeys(line for decision in self.decisions for line in decision.warning.splitlines()))
 
     @property
     def builds(self) -> tuple[Decision, ...]:
-        """What is not reused."""
+        """Return the decisions for steps that are not reused."""
         return tuple(decision for decision in self.decisions if not decision.cached_record)
 
     @property
     def expected_seconds(self) -> float:
-        """The sum of what the builds took last time; those that never ran count nothing."""
+        """Return the total duration of the last builds in seconds; steps never built are not counted."""
         return sum(decision.expected_seconds or 0.0 for decision in self.builds)
 
 
 class Planner:
-    """Decides for one step at a time."""
+    """Decides what to do with a step."""
 
     def __init__(
         self,
@@ -173,11 +173,11 @@ class Planner:
         index: RecordCache | None = None,
         passed: Callable[[Step, Record], bool] = lambda _step, _record: True,
     ) -> None:
-        """`external` gives the facts of the images of a step that are no steps, by input name.
+        """`external` returns the facts of a step's external images by input name.
 
-        `pinned_steps` are the steps that are taken as they stand, whatever changed, and the flag that said so. `index` is
-        asked before the records are, until the planner is made `fresh`. `tolerance`: see `ChangeTolerance`. `passed` tells
-        whether a recorded image has passed the step's test as it is now.
+        `pinned_steps` maps the steps that are reused without checking to the flag that requested it. `index` is queried
+        before the records, until `with_fresh_inputs`. `tolerance`: see `ChangeTolerance`. `passed` tells whether a recorded
+        image has passed the step's current test.
         """
         self._records = records
         self._inputs = inputs
@@ -190,7 +190,7 @@ class Planner:
         self._passed = passed
 
     def with_fresh_inputs(self) -> Planner:
-        """One that looks at every file and record again: between a plan and its execution hours may pass."""
+        """Return a planner that reads all files and records again: hours may pass between plan and execution."""
         return Planner(
             self._records,
             self._inputs.with_fresh_inputs(),
@@ -203,45 +203,45 @@ class Planner:
         )
 
     def components(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Components:
-        """What the step's key is made of, with the facts of the steps that it needs."""
+        """Return the components of the step's key. `steps` has the facts of its parent steps."""
         return self._inputs.components(step, self.images(step, steps))
 
     def sent(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> str:
-        """A digest of what the step's builder is sent (see `context.link`), with the facts of the steps that it needs."""
+        """Return a digest of what is sent to the step's builder (see `context.link`)."""
         return self._inputs.sent(step, self.images(step, steps))
 
     def context_files(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> tuple[ContextFile, ...]:
-        """The entries of its context that a step can read, with the facts of the steps that it needs."""
+        """Return the entries of its context that a step can read. `steps` has the facts of its parent steps."""
         return self._inputs.context_files(step, self.images(step, steps))
 
     def problems(self, checked: Sequence[Checked]) -> tuple[Problem, ...]:
-        """A problem for each thing that steps cannot do without and that is not there."""
+        """Return a problem for each required file that is missing."""
         return self._inputs.problems(checked)
 
     def check(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Checked | None:
-        """What a step cannot do without, with the facts of those of the steps it needs that are known.
+        """Check the files that a step requires. `steps` has the facts of those parent steps that are known.
 
-        None if its image is taken as it stands.
+        None if the step is pinned.
         """
         if step.id in self._pinned_steps:
             return None
-        known = {
+        step_facts = {
             image.name: steps[image.source]
             for image in step.images
             if isinstance(image.source, str) and image.source in steps
         }
-        return self._inputs.check(step, dict(self._external(step)) | known)
+        return self._inputs.check(step, dict(self._external(step)) | step_facts)
 
     def images(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> dict[str, ImageFacts]:
-        """The facts of all image inputs of a step, by their names."""
+        """Return the facts of all image inputs of a step, by name."""
         return dict(self._external(step)) | {
             image.name: steps[image.source] for image in step.images if isinstance(image.source, str)
         }
 
     def plan_step(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
-        """The decision, with the facts of the steps that it needs."""
+        """Return the decision for a step. `steps` has the facts of its parent steps."""
         if step.id in self._pinned_steps:
-            return self._as_it_stands(step, steps)
+            return self._pinned(step, steps)
         images = self.images(step, steps)
         components = self._inputs.components(step, images)
         if components.unknown_remotes:
@@ -249,74 +249,76 @@ class Planner:
         decision, refusal = self._by_key(step, components)
         if decision:
             return decision
-        found = self._records.last(step.repository, step.family)
-        last, tolerance = found.record, self._lenient.get(step.id)
+        newest = self._records.last(step.repository, step.family)
+        last, tolerance = newest.record, self._lenient.get(step.id)
         if last and tolerance and _alike(step, last.components, components, tolerance):
             why = self._renewed(last) or self._records.misfit(step.repository, last)
             if not why:
-                return self._reused(step, last, f"taken as it stands ({tolerance.flag})", components)
+                return self._reused(step, last, f"reused in spite of changes ({tolerance.flag})", components)
             return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=last)
-        reason = refusal or self._explained(step, found, components, images)
+        reason = refusal or self._explained(step, newest, components, images)
         return Decision(step=step, cached_record=None, reason=reason, components=components, previous_record=last)
 
     def _by_key(self, step: Step, components: Components) -> tuple[Decision | None, str]:
-        """Return the decision if there is a record of exactly this key; else why one that is there does not count."""
+        """Return the decision if there is a valid record of this key, else the reason why the record is invalid."""
         record = self._index.lookup(step.repository, components) if self._index else None
         if record:
             return self._decision(step, record, self._renewed(record), components), ""
-        found = self._records.look_up(step.repository, components.key)
+        lookup = self._records.look_up(step.repository, components.key)
         why = ""
-        if found.record:
-            renewed = self._renewed(found.record)
-            why = renewed or self._records.misfit(step.repository, found.record)
+        if lookup.record:
+            renewed = self._renewed(lookup.record)
+            why = renewed or self._records.misfit(step.repository, lookup.record)
             if renewed or not why:
-                return self._decision(step, found.record, why, components), ""
+                return self._decision(step, lookup.record, why, components), ""
         other = self._records.elsewhere(components.key)
         if other and not self._renewed(other[0]):
-            here = other[1].repository == step.repository.repository
-            reason = "unchanged" if here else f"unchanged (from {other[1].repository})"
+            is_own = other[1].repository == step.repository.repository
+            reason = "unchanged" if is_own else f"unchanged (from {other[1].repository})"
             return self._reused(step, other[0], reason, components, source=other[1]), ""
-        if found.record:
-            return self._decision(step, found.record, why, components), ""
-        return None, found.refusal
+        if lookup.record:
+            return self._decision(step, lookup.record, why, components), ""
+        return None, lookup.refusal
 
     def _decision(self, step: Step, record: Record, why: str, components: Components) -> Decision:
         if not why:
             return self._reused(step, record, "unchanged", components)
         return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=record)
 
-    def _as_it_stands(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
-        """Take what this tree and this TAG mean, whatever changed: by the present key, by the TAG, or the newest image."""
+    def _pinned(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
+        """Reuse the image of the present key, else that of this TAG, else the step's newest one, despite any change."""
         flag = self._pinned_steps[step.id]
         try:
             components = self._inputs.components(step, self.images(step, steps))
         except (WrongUseError, OSError):
-            # What cannot be read decides nothing here: the step is not to be built.
+            # Unreadable inputs do not matter here: the step is not built.
             components = None
         if components and not components.unknown_remotes:
             decision, _ = self._by_key(step, components)
             if decision and decision.cached_record:
                 return decision
         tagged = self._records.tagged(step.reference)
-        named = self._records.of_image(step.repository, tagged) if tagged else Lookup()
+        by_tag = self._records.of_image(step.repository, tagged) if tagged else Lookup()
         if (
-            named.record
-            and named.record.family == step.family
-            and not self._records.misfit(step.repository, named.record)
+            by_tag.record
+            and by_tag.record.family == step.family
+            and not self._records.misfit(step.repository, by_tag.record)
         ):
-            reason = f"taken as it stands ({flag}): the image of {step.tag}, {_built(named.record)}"
-            return self._reused(step, named.record, reason)
-        found = self._records.last(step.repository, step.family)
-        if found.record is None or self._records.misfit(step.repository, found.record):
-            refusal = named.refusal or found.refusal
+            reason = f"reused without checking ({flag}): image of {step.tag}, {_built(by_tag.record)}"
+            return self._reused(step, by_tag.record, reason)
+        newest = self._records.last(step.repository, step.family)
+        if newest.record is None or self._records.misfit(step.repository, newest.record):
+            refusal = by_tag.refusal or newest.refusal
             raise WrongUseError(
                 f"{flag}: {step.id} is not in the chain registry{f' ({refusal})' if refusal else ''}",
-                hint=f"Build it first: run without {flag.split()[0]}.",
+                hint=f"Run without {flag.split()[0]} to build it first.",
             )
-        why = "nothing was built from what is here now, and the tag of this TAG names no image of the step"
+        why = "no image was built from the present inputs, and this TAG has no image of the step"
         return replace(
-            self._reused(step, found.record, f"taken as it stands ({flag}): the newest image, {_built(found.record)}"),
-            warning=f"{flag}: {step.id} is taken from the newest image of any TAG, {_built(found.record)}: {why}",
+            self._reused(
+                step, newest.record, f"reused without checking ({flag}): newest image, {_built(newest.record)}"
+            ),
+            warning=f"{flag}: {step.id} uses the newest image of any TAG, {_built(newest.record)}: {why}",
         )
 
     def _reused(
@@ -329,14 +331,14 @@ class Planner:
         source: ImageReference | None = None,
     ) -> Decision:
         if not self._passed(step, record):
-            untested = "its test, which it has not passed yet, is run"
-            reason += f"; {untested if step.test else 'it is traced by the tests of its chain as they are now'}"
+            untested = "its test has not passed yet and runs now"
+            reason += f"; {untested if step.test else 'it is traced again by the current tests of its chain'}"
         return Decision(
             step=step, cached_record=record, reason=reason, components=components, previous_record=record, source=source
         )
 
     def _renewed(self, record: Record) -> str:
-        """Return the flag by which a result is renewed although nothing changed; empty if none asks for it."""
+        """Return the flag that requires a rebuild of an unchanged step; empty if none does."""
         age = self._clock() - record.built_at
         if record.built_at >= self._renewal.since > 0:
             return ""
@@ -346,25 +348,25 @@ class Planner:
             return f"older than --refresh-after ({_days(age)} old)"
         return ""
 
-    def _explained(self, step: Step, found: Lookup, components: Components, images: Mapping[str, ImageFacts]) -> str:
-        if found.record is None:
-            return found.refusal or NEVER_BUILT
-        told = changes(found.record.components, components)
-        words = [_in_words(step, text, found.record, images) for text in told]
-        return "; ".join(words) or "its record was deleted from the registry"
+    def _explained(self, step: Step, newest: Lookup, components: Components, images: Mapping[str, ImageFacts]) -> str:
+        if newest.record is None:
+            return newest.refusal or NEVER_BUILT
+        texts = changes(newest.record.components, components)
+        descriptions = [_describe(step, text, newest.record, images) for text in texts]
+        return "; ".join(descriptions) or "its record was deleted from the registry"
 
     def plan_blocked(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
-        """The decision for a step whose parents are not built yet: it will be pinned_steps again then."""
-        found = self._records.last(step.repository, step.family)
-        last = found.record
-        first = next(parents[need] for need in step.needs if not parents[need].cached_record)
-        if last is None:
-            return Decision(step=step, cached_record=None, reason=found.refusal or NEVER_BUILT)
-        return Decision(step=step, cached_record=None, reason=f"parent {_cause(first)}", previous_record=last)
+        """Return a preliminary decision for a step whose parents are not built yet."""
+        newest = self._records.last(step.repository, step.family)
+        previous = newest.record
+        blocker = next(parents[need] for need in step.needs if not parents[need].cached_record)
+        if previous is None:
+            return Decision(step=step, cached_record=None, reason=newest.refusal or NEVER_BUILT)
+        return Decision(step=step, cached_record=None, reason=f"parent {_cause(blocker)}", previous_record=previous)
 
 
 def _alike(step: Step, before: Components, now: Components, tolerance: ChangeTolerance) -> bool:
-    """Whether all that differs is what tolerance is for."""
+    """Return whether every difference is covered by the tolerance."""
     outside = {image.name for image in step.images if isinstance(image.source, ImageReference)}
 
     def counted(components: Components) -> Components:
@@ -383,12 +385,12 @@ def _alike(step: Step, before: Components, now: Components, tolerance: ChangeTol
 
 
 def pinned_before(graph: Graph, number: int) -> dict[StepId, str]:
-    """The steps that `--from NUMBER` takes as they stand."""
+    """Map each step that `--from NUMBER` reuses without checking to that flag."""
     return {step.id: f"--from {number}" for step in graph if step.number < number}
 
 
 def until(graph: Graph, number: int) -> Graph:
-    """The graph that ends with the step of that number: nothing after it, and no stages."""
+    """Return the graph up to the step of that number, without stages."""
     chains = []
     for chain in graph.chains:
         steps = tuple(step for step in chain.steps if step.number <= number)
@@ -399,26 +401,26 @@ def until(graph: Graph, number: int) -> Graph:
 def make_plan(graph: Graph, planner: Planner) -> Plan:
     """Decide for every step, in order.
 
-    Errors: `WrongUseError` with every problem of all steps: what cannot be read, and what is not there to be taken.
+    Errors: `WrongUseError` with the problems of all steps: unreadable inputs and missing files.
     """
     decisions: dict[StepId, Decision] = {}
-    known: dict[StepId, ImageFacts] = {}
+    facts: dict[StepId, ImageFacts] = {}
     problems: list[Problem] = []
     checked: list[Checked] = []
     for step in graph:
         try:
-            if all(need in known for need in step.needs):
-                decision = planner.plan_step(step, known)
+            if all(need in facts for need in step.needs):
+                decision = planner.plan_step(step, facts)
             else:
                 decision = planner.plan_blocked(step, decisions)
         except WrongUseError as error:
             problems += error.problems
             decision = Decision(step=step, cached_record=None, reason=error.problems[0].message)
         if decision.cached_record:
-            known[step.id] = facts_of(decision.cached_record)
-        elif looked := planner.check(step, known):
-            checked.append(looked)
-            warnings = (decision.warning, *looked.warnings)
+            facts[step.id] = facts_of(decision.cached_record)
+        elif check := planner.check(step, facts):
+            checked.append(check)
+            warnings = (decision.warning, *check.warnings)
             decision = replace(decision, warning="\n".join(text for text in warnings if text))
         decisions[step.id] = decision
     problems += planner.problems(checked)
@@ -428,33 +430,33 @@ def make_plan(graph: Graph, planner: Planner) -> Plan:
 
 
 def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
-    names: dict[str, str] = {}
+    targets: dict[str, str] = {}
     for chain in graph.chains:
         if chain.has_names:
-            names[str(chain.release)] = f"the result of {chain.option} for {chain.platform}"
+            targets[str(chain.release)] = f"result of {chain.option} for {chain.platform}"
     for chain in graph.chains:
         if chain.has_names:
-            names[str(chain.index)] = f"the index of {chain.option} over its platforms"
-            names |= {str(chain.home.with_tag(tag)): f"the same as {chain.index}" for tag in chain.also}
+            targets[str(chain.index)] = f"multi-platform index of {chain.option}"
+            targets |= {str(chain.home.with_tag(tag)): f"same as {chain.index}" for tag in chain.also}
             for alias in chain.aliases:
-                names[str(chain.home.with_tag(alias))] = f"{chain.index} as it is now, for ever"
-    return tuple(names.items())
+                targets[str(chain.home.with_tag(alias))] = f"fixed alias of {chain.index} as built by this run"
+    return tuple(targets.items())
 
 
 def _cause(decision: Decision) -> str:
-    """The parent that started it: reasons are handed down, so that the last step names the first cause."""
+    """Return the original cause: each step passes its parent's reason on to the steps that depend on it."""
     if decision.reason.startswith("parent "):
         return decision.reason.removeprefix("parent ")
     return f"{decision.step.name}: {decision.reason}"
 
 
-def _in_words(step: Step, change: str, last: Record, images: Mapping[str, ImageFacts]) -> str:
-    """A change of an image input, told as what it is to people."""
+def _describe(step: Step, change: str, last: Record, images: Mapping[str, ImageFacts]) -> str:
+    """Return a description of a change; an image input is described as a parent or base image."""
     for image in step.images:
         if not change.startswith(f"{image.name} changed from "):
             continue
         if isinstance(image.source, str):
-            return f"parent {image.source.rpartition('/')[2]} has other content"
+            return f"parent {image.source.rpartition('/')[2]} has different content"
         before = last.notes.get(digest_note(image.name), "")
         now = images[image.name].digest
         moved = f" from {_short(before)} to {_short(now)}" if before and now else ""
@@ -463,12 +465,12 @@ def _in_words(step: Step, change: str, last: Record, images: Mapping[str, ImageF
 
 
 def digest_note(name: str) -> str:
-    """The note of a record that says which image an input was, for people."""
+    """Return the name of the record's note with the digest of an image input."""
     return f"digest of {name}"
 
 
 def _unknown(components: Components) -> str:
-    return "; ".join(f"could not ask {address}: {why}" for address, why in components.unknown_remotes)
+    return "; ".join(f"could not query {address}: {why}" for address, why in components.unknown_remotes)
 
 
 def _built(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Images that ONBUILD triggers read: they are known when the images that carry the triggers are found."""
+"""Add the images that ONBUILD triggers read to the steps; they are known once the triggering images are resolved."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _GIVEN = "chainbuild.invalid/"
 
 
 def with_trigger_images(graph: Graph, found: Found, *, build_platform: Platform) -> Graph:
-    """The graph in which every step has the images that triggers of its images read, as inputs.
+    """Return the graph in which every step also has the images that its ONBUILD triggers read as inputs.
 
-    Errors: `WrongUseError` if such an image cannot be pinned, because a stage has its name.
+    Errors: `WrongUseError` if such an image cannot be pinned because a stage has the same name.
     """
     problems: list[Problem] = []
     carried: dict[StepId, tuple[str, ...]] = {}
@@ -54,8 +54,8 @@ def with_trigger_images(graph: Graph, found: Found, *, build_platform: Platform)
 def _triggers_of(image: ImageInput, found: Found, carried: Mapping[StepId, tuple[str, ...]]) -> tuple[str, ...]:
     if isinstance(image.source, str):
         return carried.get(image.source, ())
-    there = found.get((str(image.source), image.platform.oci))
-    return there.image.config.on_build if there else ()
+    resolved = found.get((str(image.source), image.platform.oci))
+    return resolved.image.config.on_build if resolved else ()
 
 
 def _raw(step: Step) -> bytes:
@@ -68,7 +68,7 @@ def _raw(step: Step) -> bytes:
 
 
 def _facts(step: Step, triggers: Mapping[str, tuple[str, ...]], build_platform: Platform) -> Facts:
-    """What the step reads, as far as its triggers decide it: variables of its images are none of their business."""
+    """Return what the step reads because of its triggers. Environment variables of its images are ignored."""
     args = {arg.name: arg.value for arg in step.args}
     parents: dict[tuple[str, str], ParentConfig] = {}
     for image in step.images:

@@ -1,1 +1,1 @@
-"""Records: what the chain registry remembers of what was built, and who says so."""
+"""Records: what the chain registry stores about built images, signed."""

@@ -1,13 +1,11 @@
-"""Garbage of the chain registry: what a retention rule keeps, and what nothing that is kept needs.
+"""Garbage collection of the chain registry: find what nothing kept needs, show it, and delete it.
 
-Garbage collection of the chain registry: what nothing that is kept needs, previewed and then deleted.
+A registry's own clean-up deletes the children of an index (distribution/distribution#3178). This one first follows
+everything that is kept: index, image, the record of an image, the records and images of its parents, and their
+attachments. An attachment such as a bill of materials is deleted together with its image. Deleting a manifest frees blobs
+only when the registry itself collects garbage (`registry garbage-collect`); chainbuild starts that in the managed one.
 
-A registry's own clean-up deletes the children of an index (distribution/distribution#3178). This one walks everything
-that is kept first: index, image, the record of an image, the records and images of its parents, and what is attached
-to any of them: a bill of materials goes with its image, neither before nor after it. Deleting a manifest frees its blobs
-only when the registry itself collects (`registry garbage-collect`), which the managed one is made to do.
-
-Which results of the chain registry are old: readable tags by what made them, the newest first.
+Results are kept by TAG, the newest first; a TAG is derived from the readable tags.
 """
 
 from __future__ import annotations
@@ -31,9 +29,9 @@ from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
 
 BUILT_AS: Final = "built as"
-"""The note of a record that has the digest which the builder gave, where the image got another config after that.
+"""The note of a record with the digest that the builder returned, if the image got another config afterwards.
 
-Nothing else knows of that manifest, and as long as it lies there its layers do.
+No tag points at that manifest, but its layers are kept as long as it exists.
 """
 _AT_ONCE: Final = 8
 
@@ -49,7 +47,7 @@ class Held(Struct, frozen=True, kw_only=True):
 
 
 class Garbage(Struct, frozen=True, kw_only=True):
-    """What of one repository can go, manifests with their tags; and what stays."""
+    """The manifests of a repository that can be deleted, with their tags; and what is kept."""
 
     repository: ImageReference
     manifests: tuple[Held, ...]
@@ -57,28 +55,28 @@ class Garbage(Struct, frozen=True, kw_only=True):
     kept_blobs: frozenset[Digest]
 
     def freed(self, kept_elsewhere: Collection[Digest] = ()) -> int:
-        """The bytes of blobs that nothing kept needs; registries keep a blob once for all repositories."""
+        """Return the bytes that deletion frees; a registry stores a blob once for all repositories."""
         return sum(self.freed_blobs(kept_elsewhere).values())
 
     def freed_blobs(self, kept_elsewhere: Collection[Digest] = ()) -> dict[Digest, int]:
-        """The blobs that nothing kept needs, with their bytes."""
+        """Return the blobs that deletion frees, with their sizes in bytes."""
         gone = {blob: size for held in self.manifests for blob, size in held.blobs.items()}
         kept = self.kept_blobs.union(kept_elsewhere)
         return {blob: size for blob, size in gone.items() if blob not in kept}
 
     @staticmethod
     def freed_by_all(garbages: Iterable[Garbage]) -> int:
-        """The bytes that go when all of it goes: a blob that several repositories lose is counted once."""
+        """Return the bytes that deleting all of it frees; a blob shared by several repositories is counted once."""
         every = tuple(garbages)
-        kept = frozenset[Digest]().union(*(one.kept_blobs for one in every))
+        kept = frozenset[Digest]().union(*(garbage.kept_blobs for garbage in every))
         freed: dict[Digest, int] = {}
-        for one in every:
-            freed |= one.freed_blobs(kept)
+        for garbage in every:
+            freed |= garbage.freed_blobs(kept)
         return sum(freed.values())
 
 
 class _Repository(Struct):
-    """One repository as it stands."""
+    """The content of a repository."""
 
     place: ImageReference
     held: dict[Digest, Held] = field(default_factory=dict)
@@ -86,23 +84,23 @@ class _Repository(Struct):
 
 
 def find_garbage(registries: Registries, repository: ImageReference, *, dropped: Collection[str]) -> Garbage:
-    """What can go from a repository when the tags in `dropped` go; nothing is changed.
+    """Find what can be deleted from a repository if the tags in `dropped` are deleted. Changes nothing.
 
-    Every other readable tag stays with all that it needs, and so do images of the local store that were handed over.
+    Every other readable tag is kept with everything it needs, and so are copies of local images.
     """
-    there = _read(registries, repository)
-    kept_tags = tuple(tag for tag in there.by_tag if _is_root(tag) and tag not in dropped)
-    keep_digests = _needed(there, [there.by_tag[tag] for tag in kept_tags])
-    gone = tuple(held for digest, held in there.held.items() if digest not in keep_digests)
-    gone += _attached_to(registries, repository, gone, frozenset(there.held))
-    kept = {blob for digest in keep_digests if digest in there.held for blob in there.held[digest].blobs}
+    state = _read(registries, repository)
+    kept_tags = tuple(tag for tag in state.by_tag if _is_root(tag) and tag not in dropped)
+    keep_digests = _needed(state, [state.by_tag[tag] for tag in kept_tags])
+    gone = tuple(held for digest, held in state.held.items() if digest not in keep_digests)
+    gone += _attached_to(registries, repository, gone, frozenset(state.held))
+    kept = {blob for digest in keep_digests if digest in state.held for blob in state.held[digest].blobs}
     return Garbage(
         repository=repository, manifests=gone, kept_tags=tuple(sorted(kept_tags)), kept_blobs=frozenset(kept)
     )
 
 
 def is_readable(tag: str) -> bool:
-    """Whether a tag is a name for people: neither machine data nor the list of what is attached to an image."""
+    """Return whether a tag is for people: neither machine data nor the list of an image's attachments."""
     return not is_machine_tag(tag) and subject_of(tag) is None
 
 
@@ -110,18 +108,18 @@ def _is_root(tag: str) -> bool:
     return is_readable(tag) or is_local_tag(tag)
 
 
-def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
-    """Everything that the roots need: children, the records of kept images, what those stand on, and what is attached."""
-    # Steps of two options may share a key: each has its own newest record of it.
+def _needed(state: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
+    """Return everything that the roots need: children, records of kept images, their parents, and attachments."""
+    # Steps of two options may share a key; each option has its own record.
     of_key: dict[str, list[Digest]] = {}
     of_image: dict[Digest, list[Digest]] = {}
-    for tag, digest in there.by_tag.items():
+    for tag, digest in state.by_tag.items():
         if subject := subject_of(tag):
             of_image.setdefault(subject, []).append(digest)
-    for digest, one in there.held.items():
-        if one.record:
-            of_image.setdefault(one.record.image, []).append(digest)
-            of_key.setdefault(one.record.key, []).append(digest)
+    for digest, held in state.held.items():
+        if held.record:
+            of_image.setdefault(held.record.image, []).append(digest)
+            of_key.setdefault(held.record.key, []).append(digest)
     kept: set[Digest] = set()
     todo = list(roots)
     while todo:
@@ -129,9 +127,9 @@ def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
         if digest in kept:
             continue
         kept.add(digest)
-        if digest not in there.held:
+        if digest not in state.held:
             continue
-        held = there.held[digest]
+        held = state.held[digest]
         todo += [*held.children, *of_image.get(digest, ())]
         if held.record:
             todo.append(held.record.image)
@@ -140,51 +138,51 @@ def _needed(there: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
 
 
 def _attached_to(
-    registries: Registries, repository: ImageReference, gone: Iterable[Held], known: frozenset[Digest]
+    registries: Registries, repository: ImageReference, deleted: Iterable[Held], known: frozenset[Digest]
 ) -> tuple[Held, ...]:
-    """What is attached to manifests that go, in a registry that keeps the list itself: nothing of that has a tag."""
+    """Return the attachments of deleted manifests in a registry with the referrers API if they have no tag."""
     client = registries.client(repository)
-    found: dict[Digest, Held] = {}
-    for held in gone:
+    attached_manifests: dict[Digest, Held] = {}
+    for held in deleted:
         if client.referrers(repository.repository, held.digest) is None:
             break
         for row in referrers(registries, repository.with_digest(held.digest)):
             if row.digest not in known:
                 for _, attached in _below(registries, client, repository, [("", row.digest)]):
-                    found[attached.digest] = attached
-    return tuple(found.values())
+                    attached_manifests[attached.digest] = attached
+    return tuple(attached_manifests.values())
 
 
 def collect(registries: Registries, garbage: Garbage) -> None:
-    """Delete the manifests; indexes go before what they name, so that none is ever left without a child."""
+    """Delete the manifests, indexes first, so that no index ever lacks a child."""
     client = registries.client(garbage.repository)
-    for held in sorted(garbage.manifests, key=lambda one: not one.children):
+    for held in sorted(garbage.manifests, key=lambda held: not held.children):
         client.delete_manifest(garbage.repository.repository, held.digest)
 
 
 def _read(registries: Registries, repository: ImageReference) -> _Repository:
     client = registries.client(repository)
-    there = _Repository(place=repository)
+    state = _Repository(place=repository)
     tags = client.tags(repository.repository)
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        for found in pool.map(lambda tag: _hold(registries, client, repository, tag), tags):
-            for tag, held in found:
-                before = there.held.get(held.digest)
+        for manifests in pool.map(lambda tag: _hold(registries, client, repository, tag), tags):
+            for tag, held in manifests:
+                before = state.held.get(held.digest)
                 names = (*(before.tags if before else ()), *((tag,) if tag else ()))
-                there.held[held.digest] = Held(
+                state.held[held.digest] = Held(
                     digest=held.digest, tags=names, blobs=held.blobs, children=held.children, record=held.record
                 )
                 if tag:
-                    there.by_tag[tag] = held.digest
-    return there
+                    state.by_tag[tag] = held.digest
+    return state
 
 
 def _hold(
     registries: Registries, client: RegistryClient, repository: ImageReference, tag: str
 ) -> list[tuple[str, Held]]:
-    """The manifest under a tag, and those below it; nothing where it has just gone.
+    """Return the manifest under a tag and those below it; nothing if it has just been deleted.
 
-    A tag that tells what is attached to an image brings that image along, which may have no tag of its own.
+    For a tag that lists the attachments of an image, include that image, which may have no tag.
     """
     todo: list[tuple[str, str | Digest]] = [(tag, tag)]
     if subject := subject_of(tag):
@@ -195,7 +193,7 @@ def _hold(
 def _below(
     registries: Registries, client: RegistryClient, repository: ImageReference, todo: list[tuple[str, str | Digest]]
 ) -> list[tuple[str, Held]]:
-    found: list[tuple[str, Held]] = []
+    manifests: list[tuple[str, Held]] = []
     seen: set[Digest] = set()
     while todo:
         name, reference = todo.pop()
@@ -208,19 +206,19 @@ def _below(
         seen.add(raw.digest)
         if raw.is_index:
             children = tuple(child.digest for child in Index.of(raw).manifests)
-            found.append((name, Held(digest=raw.digest, tags=(), blobs={}, children=children)))
+            manifests.append((name, Held(digest=raw.digest, tags=(), blobs={}, children=children)))
             todo += [("", child) for child in children]
             continue
         manifest = Manifest.of(raw)
         blobs = {blob.digest: blob.size for blob in (manifest.config, *manifest.layers)}
-        # Whoever signed it: what another user's record needs stays, too.
+        # Whoever signed it: keep what other users' records need as well.
         record = claimed_record(registries, repository.with_digest(raw.digest), manifest.artifact_type)
-        found.append((name, Held(digest=raw.digest, tags=(), blobs=blobs, record=record)))
+        manifests.append((name, Held(digest=raw.digest, tags=(), blobs=blobs, record=record)))
         if record is not None:
             todo.append(("", record.image))
             with suppress(WrongUseError):
                 todo += [("", Digest(digest)) for digest in (record.notes.get(BUILT_AS),) if digest]
-    return found
+    return manifests
 
 
 def find_all_garbage(
@@ -230,30 +228,29 @@ def find_all_garbage(
     repository: str = "",
     managed: bool = True,
 ) -> tuple[Garbage, ...]:
-    """What can go from every repository of the chain registry (or from one), when the newest `keep` TAGs stay.
+    """Find what can be deleted from all repositories of the chain registry (or from one) if the newest `keep` TAGs stay.
 
-    Every repository is looked at (in a registry that others use too: only the one that is named): they share blobs.
-
-    A TAG here is a run's TAG of one option: all images that carry it, on every platform, stay or go together.
+    All repositories are read, because they share blobs (in a registry shared with others, only the named one). A TAG is a
+    run's TAG of one option: its images on all platforms are kept or deleted together.
     """
     client = records.registries.client(records.chain.host)
-    found = []
+    garbages = []
     names = sorted(client.repositories()) if managed else [repository]
     for name in names:
         if name == records.chain.records.repository:
             continue
         place = ImageReference(records.chain.host, name)
         tags = client.tags(name)
-        wanted = repository in {"", name} and any(is_key(tag) for tag in tags)
-        results = _by_option(records, client, place, tags) if wanted else {}
+        is_selected = repository in {"", name} and any(is_key(tag) for tag in tags)
+        results = _by_option(records, client, place, tags) if is_selected else {}
         garbage = find_garbage(records.registries, place, dropped=_old(results, keep))
-        found.append(garbage if wanted else _untouched(garbage))
-    return (*found, _old_copies(records.registries, records.chain, found, only="" if managed else repository))
+        garbages.append(garbage if is_selected else _untouched(garbage))
+    return (*garbages, _old_copies(records.registries, records.chain, garbages, only="" if managed else repository))
 
 
-def _old_copies(registries: Registries, chain: ChainRegistry, found: Sequence[Garbage], *, only: str) -> Garbage:
-    """The copies of records whose images go, or have gone already. `only`: those of that repository."""
-    going = {(one.repository.repository, held.digest) for one in found for held in one.manifests}
+def _old_copies(registries: Registries, chain: ChainRegistry, garbages: Sequence[Garbage], *, only: str) -> Garbage:
+    """Return the copies of records whose images are, or will be, deleted. `only`: restrict to that repository."""
+    going = {(garbage.repository.repository, held.digest) for garbage in garbages for held in garbage.manifests}
     client = registries.client(chain.host)
     manifests: list[Held] = []
     kept: set[Digest] = set()
@@ -271,13 +268,13 @@ def _old_copies(registries: Registries, chain: ChainRegistry, found: Sequence[Ga
 
 
 def _untouched(garbage: Garbage) -> Garbage:
-    """A repository from which nothing is taken: it keeps every blob that it has."""
+    """Return the garbage of a repository from which nothing is deleted: all its blobs are kept."""
     blobs = frozenset(blob for held in garbage.manifests for blob in held.blobs)
     return replace(garbage, manifests=(), kept_blobs=garbage.kept_blobs | blobs)
 
 
 def _old(results: Mapping[str, Mapping[str, tuple[float, list[str]]]], keep: int) -> frozenset[str]:
-    """The readable tags of every option's TAGs but the newest `keep`."""
+    """Return the readable tags of all but the newest `keep` TAGs of every option."""
     dropped: list[str] = []
     for runs in results.values():
         newest_first = sorted(runs, key=lambda run: (runs[run][0], run), reverse=True)
@@ -289,32 +286,32 @@ def _old(results: Mapping[str, Mapping[str, tuple[float, list[str]]]], keep: int
 def _by_option(
     records: RecordStore, client: RegistryClient, place: ImageReference, tags: Iterable[str]
 ) -> dict[str, dict[str, tuple[float, list[str]]]]:
-    """Per option, per TAG: when its newest image was built, and its tags."""
+    """Return, by option and TAG, the build time of its newest image and its tags."""
     by_image: dict[str, list[Record]] = {}
     for record in (record for tag in tags if is_key(tag) and (record := records.read(place, tag))):
         by_image.setdefault(str(record.image), []).append(record)
-    found: dict[str, dict[str, tuple[float, list[str]]]] = {}
+    by_option: dict[str, dict[str, tuple[float, list[str]]]] = {}
     for tag in tags:
         if not is_readable(tag):
             continue
         try:
             raw = client.manifest(place.repository, tag)
-        except NotFoundInRegistryError:  # somebody else's run has just taken it away
+        except NotFoundInRegistryError:  # another run has just deleted it
             continue
         digests = [str(raw.digest)]
         if raw.is_index:
             digests = [str(child.digest) for child in Index.of(raw).images]
-        for record in (one for digest in digests for one in by_image.get(digest, ())):
+        for record in (each for digest in digests for each in by_image.get(digest, ())):
             option, run = _run_of(tag, record, is_index=raw.is_index)
             if run:
-                when, names = found.setdefault(option, {}).get(run, (0.0, []))
-                found[option][run] = (max(when, record.built_at), [*names, tag])
+                when, names = by_option.setdefault(option, {}).get(run, (0.0, []))
+                by_option[option][run] = (max(when, record.built_at), [*names, tag])
                 break
-    return found
+    return by_option
 
 
 def _run_of(tag: str, record: Record, *, is_index: bool) -> tuple[str, str]:
-    """The option and the run's TAG that a readable tag was made from; the TAG is empty where it is not one of ours."""
+    """Return the option and the TAG that a readable tag was made from; the TAG is empty if chainbuild did not set it."""
     platform, option, name = (*record.step.split("/", 2), "", "")[:3]
     suffix = {
         "production": f"-{option}" if is_index else f"-{option}-{platform}",

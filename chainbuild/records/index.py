@@ -1,20 +1,16 @@
-"""The index of a registry's records, and what this machine has seen of them.
+"""Record indexes, and this machine's memory of used records.
 
-What this machine has seen of a registry's records, so that nobody puts an older one back unnoticed.
+The memory protects against replayed records. A signature tells who wrote a record, not that it is the newest of its key:
+after `--refresh` the older record, whose image has older packages, still has a valid signature, and anyone with write access
+to the registry could restore it. The user's machine remembers the build time of every record that it used, and rejects an
+older record of the same key. Without the memory nothing is rebuilt, but an older record is not noticed.
 
-A signature says who wrote a record, not that it is the newest of its key: after `--refresh` the older record, with the
-older packages in its image, still carries a good signature. Whoever can write to the registry could put it back. A user's
-machine remembers the build time of every record that it used, and takes no older one of the same key.
-
-It is a memory, not a state: without it, nothing is built again, and an older record is not noticed.
-
-Record indexes: all records of a chain in one signed document, so that a plan asks a few questions however long it is.
-
-An index lies at a tag of the chain's repository, one for each key that signs, and each image in it also has a tag of its
-digest. One list of the repository's tags then tells which records and images are still there: a registry that deletes a
-manifest deletes its tags, too. Whoever signs an index has held its records against their images. What an index or the
-list does not tell is asked for in the ordinary way, so a missing, old or damaged index costs time and nothing else. It is
-for one plan, never for the hours that building takes.
+An index holds all records of a chain in one signed document, so that a plan needs few requests however long the chain is.
+Each signing key has its own index, at a tag of the chain's repository, and each image in it also has a tag made of its
+digest. The list of the repository's tags then tells which records and images still exist: a registry that deletes a
+manifest deletes its tags as well. Whoever signs an index has checked its records against their images. Anything that the
+index or the list lacks is queried as usual, so a missing, old or damaged index costs time and nothing else. An index is
+used for one plan, never for the hours that building takes.
 """
 
 from __future__ import annotations
@@ -55,14 +51,14 @@ _SCHEMA: Final = "chainbuild.seen/1"
 _MOST: Final = 20_000
 _LARGEST: Final = 8 << 20
 _TOLERANCE: Final = 0.002
-"""Seconds: records hold milliseconds."""
+"""In seconds: records store milliseconds."""
 
 
 class SeenRecords:
-    """The newest build time of each key that this machine has used in one chain registry. Thread-safe."""
+    """The build time of the newest record of each key that this machine used in a chain registry. Thread-safe."""
 
     def __init__(self, path: Path | None) -> None:
-        """`path` None: nothing is remembered."""
+        """`path`: the file; None to remember nothing."""
         self._path = path
         self._times: dict[str, float] | None = None
         self._lock = threading.Lock()
@@ -81,7 +77,7 @@ class SeenRecords:
         return self.is_before(record.key, record.built_at)
 
     def is_before(self, name: str, when: float) -> bool:
-        """Return whether this machine has used something newer of that name; `when` is in seconds since the epoch."""
+        """Return whether this machine has used a newer entry of that name; `when` is in seconds since the epoch."""
         return when + _TOLERANCE < self._known().get(name, 0.0)
 
     def remember(self, records: Iterable[Record]) -> None:
@@ -89,19 +85,19 @@ class SeenRecords:
         self.remember_times({record.key: record.built_at for record in records})
 
     def remember_times(self, times: Mapping[str, float]) -> None:
-        """Remember how new things were that were used, by name. A folder that cannot be written to is no error."""
-        known = self._known()
-        newer = {name: round(when, 3) for name, when in times.items() if when > known.get(name, 0.0) + _TOLERANCE}
+        """Remember the times of used entries, by name. A folder that cannot be written to is no error."""
+        seen = self._known()
+        newer = {name: round(when, 3) for name, when in times.items() if when > seen.get(name, 0.0) + _TOLERANCE}
         if not newer or self._path is None:
             return
         with self._lock, suppress(NotReadyError):
-            # Another run may have written meanwhile.
-            there = _read(self._path)
-            whole = {
-                key: max(there.get(key, 0.0), known.get(key, 0.0), newer.get(key, 0.0))
-                for key in {*there, *known, *newer}
+            # Another run may have written in the meantime.
+            stored = _read(self._path)
+            merged = {
+                key: max(stored.get(key, 0.0), seen.get(key, 0.0), newer.get(key, 0.0))
+                for key in {*stored, *seen, *newer}
             }
-            newest = sorted(whole.items(), key=lambda item: item[1])[-_MOST:]
+            newest = sorted(merged.items(), key=lambda item: item[1])[-_MOST:]
             self._times = dict(newest)
             private_folder(self._path.parent)
             document = {"schema": _SCHEMA, "built_at": self._times}
@@ -115,7 +111,7 @@ class SeenRecords:
 
 
 def _read(path: Path) -> dict[str, float]:
-    """Read the memory; what cannot be read is forgotten."""
+    """Read the memory; unreadable content counts as empty."""
     try:
         document = json.loads(read_private(path, _LARGEST) or b"{}")
         if document.get("schema") != _SCHEMA:
@@ -130,21 +126,21 @@ PAYLOAD_TYPE: Final = "application/vnd.chainbuild.index.v2+json"
 _NO_COMPONENTS: Final = Components(dockerfile="", platform="")
 _AT_ONCE: Final = 8
 _MOST_MARKS: Final = 300
-"""Three tags for each TAG. What is forgotten is asked for again."""
-# A page has up to 1,000 tags. A repository with many more than its indexes tell of is not listed to the end.
+"""Three tags per TAG. Dropped marks are queried again."""
+# A page has up to 1,000 tags. The list is cut off if a repository has many more tags than its indexes explain.
 _STEPS_A_PAGE: Final = 50
 _LEAST_PAGES: Final = 3
 
 
 class _Document(Struct, frozen=True, kw_only=True):
-    """An index: records by key, and marks of the statements of what was asked (see `asked.writing`) by tag."""
+    """An index: records by key, and marks of stage statements (see `images.stage_statement_store`) by tag."""
 
     records: dict[str, Record] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
 
 
 class RecordIndex:
-    """The indexes of some chains, as they and their repositories were when first asked for. Not thread-safe."""
+    """The indexes of some chains, read on first use. Not thread-safe."""
 
     def __init__(
         self, registries: Registries, chains: Iterable[Chain], keyring: KeyRing, seen: SeenRecords | None = None
@@ -158,7 +154,7 @@ class RecordIndex:
         self._emptied: set[ImageReference] = set()
 
     def lookup(self, repository: ImageReference, components: Components) -> Record | None:
-        """Return the record of a key if both it and its image are still there; None if that has to be asked."""
+        """Return the record of a key if it and its image still exist; None if the registry must be queried."""
         key = components.key
         for place, document in self._indexes().items():
             if key in document.records and (place.registry, place.repository) == (
@@ -174,46 +170,50 @@ class RecordIndex:
         return None
 
     def asked(self, chain: Chain) -> Mapping[str, frozenset[str]]:
-        """Return which statements of what was asked trusted keys have made for a chain: their marks for each tag."""
-        found: dict[str, set[str]] = {}
+        """Return the marks of the stage statements that trusted keys have made for a chain, by tag."""
+        marks_by_tag: dict[str, set[str]] = {}
         for key in self._keyring.trusted:
             place = _place(chain.result.repository, key.id, chain.option, chain.platform.name)
             for tag, mark in self._indexes().get(place, _Document()).asked.items():
-                found.setdefault(tag, set()).add(mark)
-        return {tag: frozenset(marks) for tag, marks in found.items()}
+                marks_by_tag.setdefault(tag, set()).add(mark)
+        return {tag: frozenset(marks) for tag, marks in marks_by_tag.items()}
 
     def forget(self, chain: Chain) -> None:
-        """Empty the chain's own index, before what it tells of changes. Errors: `RegistryError`."""
+        """Empty the chain's own index before its content changes. Errors: `RegistryError`."""
         self._emptied.add(self._own_place(chain))
         clear_index(self._registries, chain.result.repository, chain.result.id, self._keyring)
 
     def update(self, chain: Chain, records: Collection[Record], asked: Mapping[str, str] | None = None) -> None:
-        """Write these records into the chain's own index, beside those of other steps, and the marks of `asked`.
+        """Write these records and the marks of `asked` into the chain's own index; records of other steps are kept.
 
-        Nothing is sent if they are there. A user who may only read the registry, or whose registry fails now, goes without
-        an index: that is no error.
+        Nothing is sent if nothing changed. It is no error if the registry is read-only for the user or fails: there is no
+        index then.
         """
         with suppress(RegistryError):
             self._update(self._own_place(chain), records, asked or {})
 
     def _update(self, place: ImageReference, records: Collection[Record], asked: Mapping[str, str]) -> None:
-        known = self._indexes().get(place, _Document())
+        previous = self._indexes().get(place, _Document())
         steps = {record.step for record in records}
-        whole = (*records, *(record for record in known.records.values() if record.step not in steps))
-        documents = _documents(whole)
-        marks = dict(known.asked)
+        merged = (*records, *(record for record in previous.records.values() if record.step not in steps))
+        documents = _documents(merged)
+        marks = dict(previous.asked)
         if asked.items() - marks.items():
-            # The newest come last, and the oldest go.
+            # The newest come last, and the oldest are dropped.
             marks = {tag: mark for tag, mark in marks.items() if tag not in asked} | dict(asked)
             marks = dict(list(marks.items())[-_MOST_MARKS:])
-        if place not in self._emptied and documents == _documents(known.records.values()) and marks == known.asked:
+        if (
+            place not in self._emptied
+            and documents == _documents(previous.records.values())
+            and marks == previous.asked
+        ):
             return
-        tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(whole))
+        tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(merged))
         untagged = {record.image for record in records if image_tag(record.image) not in tags}
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
             for _ in threads.map(lambda image: self._tag(place, image), untagged):
                 pass
-        # The index comes last: it never tells of an image that has no tag.
+        # Write the index last: it never lists an image without a tag.
         _write(self._registries, place, documents, self._keyring, marks)
 
     def _tag(self, repository: ImageReference, image: Digest) -> None:
@@ -256,7 +256,7 @@ class RecordIndex:
             except (UnreachableError, LoginNeededError, RegistryBusyError):
                 raise
             except RegistryError:
-                # A registry that does not list its tags: everything is asked for by its name.
+                # The registry does not list its tags: query every record by name.
                 self._tags[repository] = frozenset()
         return self._tags[repository]
 
@@ -279,7 +279,7 @@ def _write(
     keyring: KeyRing,
     marks: Mapping[str, str] | None = None,
 ) -> None:
-    # The order of marks is their age.
+    # Marks are ordered by age.
     document = {"schema": SCHEMA, "records": documents, "asked": list((marks or {}).items())}
     payload = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     content = keyring.sign(payload, PAYLOAD_TYPE).raw
@@ -291,26 +291,26 @@ def _documents(records: Iterable[Record]) -> list[dict[str, object]]:
 
 
 def document_of(record: Record) -> dict[str, object]:
-    """Return a record as an index has it: without its components, of which the key is the digest."""
+    """Return a record as stored in an index: without its components, of which the key is the digest."""
     document = record.as_json()
     del document["components"]
     return document
 
 
 def read_index(content: bytes) -> dict[str, Record]:
-    """Return the records of an index by key; their components are left open. Errors: `ValueError` on anything else."""
+    """Return the records of an index by key, without components. Errors: `ValueError` on anything else."""
     try:
         document = json.loads(content)
         if document["schema"] != SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
-        records = [Record.read(one, _NO_COMPONENTS) for one in document["records"]]
+        records = [Record.read(row, _NO_COMPONENTS) for row in document["records"]]
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an index: {error!r}") from error
     return {record.key: record for record in records}
 
 
 def _read_marks(content: bytes) -> dict[str, str]:
-    """Return the marks of an index; those of an older version are none. Errors: `ValueError`."""
+    """Return the marks of an index; an older version has none. Errors: `ValueError`."""
     try:
         return {str(tag): str(mark) for tag, mark in json.loads(content).get("asked", ())}
     except (TypeError, AttributeError) as error:

@@ -1,6 +1,6 @@
-"""Step keys: the digest of everything that decides a step's result, and what changed between two of them. Pure.
+"""Step keys: the digest of everything that decides a step's result, and a description of changes. No I/O.
 
-A key has no clock, no path of a machine and no user in it. What a RUN fetches from the network is outside it.
+A key depends on no clock, machine path or user. What a RUN downloads is not part of it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from chainbuild.model import UNKNOWN
 from chainbuild.records.tags import key_tag
 
 SCHEMA: Final = "k2"
-"""What a key is made of. It moves whenever the same components would mean something else, or there are other ones."""
+"""The key's schema. Raise it if the set of components or their meaning changes."""
 SHOWN_CHANGES: Final = 3
-"""How many changed lines or files a reason names before it only counts."""
+"""How many changed lines or files a reason lists; the rest are counted."""
 
 
 class Components(Struct, frozen=True, kw_only=True):
     """Everything that decides a step's result.
 
-    `images` has the content identity of every image input by its name; `contexts` what each named context is (an
-    identity for an image, else what was said); `files` every context file that can be reached, `[context://]path` to
-    `kind mode digest`; `remotes` the identity of what is taken from the network, by address; `facts` what else matters,
-    by name.
+    `images` maps each image input to its content identity; `contexts` maps each named context to its identity (for other
+    contexts than images, the spec as written); `files` maps every reachable context file, `[context://]path`, to
+    `kind mode digest`; `remotes` maps addresses to the identity of the downloaded content; `facts` is anything else, by name.
     """
 
     dockerfile: str
@@ -44,13 +43,13 @@ class Components(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """The key, which is a tag of the chain registry: the sha256 over canonical JSON."""
+        """Return the key, which is also a tag of the chain registry: the sha256 of canonical JSON."""
         raw = json.dumps({"schema": SCHEMA, **self.as_json()}, sort_keys=True, separators=(",", ":")).encode()
         return key_tag(hashlib.sha256(raw).hexdigest())
 
     @property
     def unknown_remotes(self) -> tuple[tuple[str, str], ...]:
-        """The addresses that could not be asked, each with the reason."""
+        """Return the addresses that could not be queried, each with the reason."""
         return tuple(
             (address, identity.removeprefix(UNKNOWN))
             for address, identity in sorted(self.remotes.items())
@@ -58,7 +57,7 @@ class Components(Struct, frozen=True, kw_only=True):
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The components as a record keeps them."""
+        """Return the components as stored in a record."""
         return {
             "dockerfile": self.dockerfile,
             "platform": self.platform,
@@ -94,9 +93,9 @@ def _texts(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def changes(before: Components, now: Components, *, shown: int | None = SHOWN_CHANGES) -> tuple[str, ...]:
-    """What differs, in words, the closest to the user's hands first: Dockerfile, args, files, then what lies below.
+    """Describe the differences, those closest to the user first: Dockerfile, args, files, then images and other inputs.
 
-    `shown` files are named, the others counted; None names all.
+    At most `shown` files are listed and the others counted; None lists all.
     """
     return tuple(_changes(before, now, shown))
 
@@ -153,12 +152,12 @@ def _file_change(old: str | None, new: str | None) -> str:
     if old_kind != new_kind:
         return f"changed from {old_kind} to {new_kind}"
     if old_content != new_content:
-        return "changed" if old_mode == new_mode else f"changed, and its mode from {old_mode} to {new_mode}"
-    return f"mode from {old_mode} to {new_mode}"
+        return "changed" if old_mode == new_mode else f"changed, and its mode changed from {old_mode} to {new_mode}"
+    return f"mode changed from {old_mode} to {new_mode}"
 
 
 def changed_lines(before: str, now: str) -> str:
-    """`line 3`, `lines 3-5, 9`: where the new text differs from the old, counted in the new one."""
+    """Return where the new text differs from the old, such as `lines 3-5, 9`; numbers are lines of the new text."""
     matcher = difflib.SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
     places: list[str] = []
     removed: list[str] = []
@@ -167,13 +166,13 @@ def changed_lines(before: str, now: str) -> str:
             removed.append(f"after line {first}" if first else "before line 1")
         elif tag != "equal":
             places.append(f"{first + 1}-{last}" if last > first + 1 else f"{first + 1}")
-    told = []
+    parts = []
     if places:
         several = len(places) > 1 or "-" in places[0]
-        told.append(f"line{'s' if several else ''} {_first_few(places)}")
+        parts.append(f"line{'s' if several else ''} {_first_few(places)}")
     if removed:
-        told.append(f"lines removed {_first_few(removed)}")
-    return ", ".join(told) or "line ends"
+        parts.append(f"lines removed {_first_few(removed)}")
+    return ", ".join(parts) or "line ends"
 
 
 def _first_few(places: list[str]) -> str:
@@ -187,7 +186,7 @@ def _moved(old: str | None, new: str | None) -> str:
 
 
 def _short(text: str | None) -> str:
-    """Shorten a digest for people; put anything else in quotes."""
+    """Shorten a digest; quote any other text."""
     text = text or ""
     if text.startswith("sha256:"):
         return text[7:19]

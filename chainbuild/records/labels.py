@@ -1,4 +1,4 @@
-"""Labels that chainbuild gives to images, and the identity of an image without them."""
+"""Labels that chainbuild adds to images, and the identity of an image without them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ TRAIL_LABEL: Final = f"{LABELS}trail"
 
 
 STAMPS_LABEL: Final = f"{LABELS}stamps"
-"""The names of the labels that an image was given after it was built, or has from an image that was."""
+"""The names of the labels that were added after the build, or inherited from an image with such labels."""
 
 
 def _stamped(config: ImageConfig) -> frozenset[str]:
-    """The names of the stamped labels; none where that cannot be read."""
+    """Return the names of the labels added after the build; none if the label cannot be read."""
     try:
-        found = json.loads(config.label(STAMPS_LABEL) or "[]")
+        names = json.loads(config.label(STAMPS_LABEL) or "[]")
     except (ValueError, RecursionError):
         return frozenset()
-    return frozenset(name for name in found if isinstance(name, str)) if isinstance(found, list) else frozenset()
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
 
 
 def identity_of(config: ImageConfig) -> str:
-    """The content identity without what an image says of its own making: a comment in a Dockerfile is no content."""
+    """Return the content identity without provenance labels: how an image was built is not content."""
     stamped = _stamped(config)
     labels = {name: value for name, value in config.labels if not name.startswith(LABELS) and name not in stamped}
     if len(labels) != len(config.labels):

@@ -1,4 +1,4 @@
-"""A record: what the chain registry remembers of a step's result, under the step's key."""
+"""A record: what the chain registry stores about a step's result, under the step's key."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SCHEMA: Final = "chainbuild.record/2"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.record.v2+json"
 """The DSSE payload type of a record, and the artifact type of the manifest that holds the signed record."""
 UNSIGNED_ARTIFACT_TYPE: Final = "application/vnd.chainbuild.record.v1+json"
-"""The artifact type of records from before they were signed."""
+"""The artifact type of the unsigned records of earlier versions."""
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """A step's result. `seconds` is what the build took; `built_at` is seconds since the epoch.
+    """A step's result. `seconds` is the build's duration; `built_at` is in seconds since the epoch; sizes are in bytes.
 
-    `family` is what the step is called whatever the run's TAG (see `model.Step.family`).
+    `family` identifies the step independently of the run's TAG (see `model.Step.family`).
 
-    `identity` is the content identity of the image, `env` and `on_build` what its config brings into a stage that starts
-    from it; `unpacked` its unpacked size in bytes if something counted it; `verdicts` say which proofs it has passed,
-    with their summaries; `warnings` what is doubtful about it; `notes` are what provenance tells besides; `parents` are
-    the keys of the steps that it was built from, by input name.
+    `identity` is the content identity of the image; `env` and `on_build` are what its config adds to a stage that starts
+    from it; `unpacked` is its unpacked size, 0 if unknown; `verdicts` are the proofs it has passed, with their summaries;
+    `warnings` are those about the image; `notes` hold further provenance; `parents` are the keys of the steps that it was
+    built from, by input name.
     """
 
     key: str
@@ -78,7 +78,7 @@ class Record(Struct, frozen=True, kw_only=True):
 
     @property
     def payload(self) -> bytes:
-        """The bytes that are signed."""
+        """Return the bytes to sign."""
         return json.dumps(self.as_json(), sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -92,12 +92,12 @@ class Record(Struct, frozen=True, kw_only=True):
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a record: {error!r}") from error
         if record.components.key != record.key:
-            raise ValueError("its components do not give its key")
+            raise ValueError("its components do not match its key")
         return record
 
     @classmethod
     def read(cls, document: Mapping[str, Any], components: Components) -> Record:
-        """Read a record's document but for its components. Errors: `ValueError` on anything else."""
+        """Read a record's document except for its components. Errors: `ValueError` on anything else."""
         try:
             return cls(
                 key=str(document["key"]),
@@ -124,9 +124,9 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 class Lookup(Struct, frozen=True, kw_only=True):
-    """What a name of the registry holds. `refusal` says why a record that is there does not count.
+    """The record under a key or tag. `refusal` is the reason why an existing record is not valid.
 
-    `envelope` is the signed form of `record`, `signer` the trusted key that signed it.
+    `envelope` is the signed form of `record`; `signer` is the trusted key that signed it.
     """
 
     record: Record | None = None
@@ -134,4 +134,4 @@ class Lookup(Struct, frozen=True, kw_only=True):
     signer: TrustedKey | None = None
     envelope: Envelope | None = None
     repository: str = ""
-    """Where the image is, if the record says so (a copy does)."""
+    """The image's repository, if the record names it (a copy does)."""

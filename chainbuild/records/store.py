@@ -1,12 +1,12 @@
-"""The records of a chain registry: read, verified, held against their images, and written.
+"""The records of a chain registry: read, verify, check against their images, and write.
 
-A signed record (a DSSE envelope, see `trust.envelope`) lies under three tags of its image's repository: its key, the name
-of its step's newest record, and the digest of its image. A copy lies under its key in one repository for the whole chain
-registry (`ChainRegistry.records`), annotated with where the image is: so a step is found whatever REPO it was
-built for. That annotation is a hint: whoever follows it checks the image.
+A signed record (a DSSE envelope, see `trust.envelope`) has three tags in its image's repository: its key, the step's newest
+record, and the digest of its image. A copy is tagged with the key in one repository for the whole chain registry
+(`ChainRegistry.records`), annotated with the image's repository, so that a step is found whatever REPO it was built for.
+The annotation is a hint: readers check the image.
 
-A record counts only if a trusted key has signed it. Only an answer "not found" means that there is none: a registry that
-is busy, or answers nonsense, is an error.
+A record is valid only if a trusted key has signed it. Only the response "not found" means that there is none: a registry
+that is busy or responds with nonsense is an error.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from chainbuild.trust.keyring import KeyRing, UntrustedError
 REPOSITORY_ANNOTATION: Final = "io.github.chainbuild.repository"
 DELETED: Final = "its image was deleted from the registry"
 _DAMAGED: Final = "its record is damaged"
-UNFIT: Final = "its record does not fit its image"
+UNFIT: Final = "its record does not match its image"
 
 
 class RecordStore:
-    """The records of one chain registry, as one user's trust shows them. Thread-safe."""
+    """The records of a chain registry that the user trusts. Thread-safe."""
 
     def __init__(
         self, registries: Registries, keyring: KeyRing, chain: ChainRegistry, seen: SeenRecords | None = None
@@ -51,51 +51,51 @@ class RecordStore:
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def look_up(self, repository: ImageReference, key: str) -> Lookup:
-        """Return what the repository has under a key."""
-        found = self.at(repository.with_tag(key))
-        if found.record and found.record.key != key:
-            return Lookup(refusal="its record is that of another key")
-        return found
+        """Return the repository's record of a key."""
+        lookup = self.at(repository.with_tag(key))
+        if lookup.record and lookup.record.key != key:
+            return Lookup(refusal="its record belongs to another key")
+        return lookup
 
     def read(self, repository: ImageReference, key: str) -> Record | None:
-        """Return the record of a key; None if there is none that counts."""
+        """Return the record of a key; None if there is no valid one."""
         return self.look_up(repository, key).record
 
     def last(self, repository: ImageReference, family: str) -> Lookup:
-        """Return what the repository has as the newest record of a step, whatever its key."""
-        found = self.at(repository.with_tag(last_tag(family)))
-        if found.record and found.record.family != family:
-            return Lookup(refusal="its newest record is that of another step")
-        return found
+        """Return the repository's newest record of a step, whatever its key."""
+        lookup = self.at(repository.with_tag(last_tag(family)))
+        if lookup.record and lookup.record.family != family:
+            return Lookup(refusal="its newest record belongs to another step")
+        return lookup
 
     def of_image(self, repository: ImageReference, image: Digest) -> Lookup:
-        """Return what the repository has as the newest record of an image."""
-        found = self.at(repository.with_tag(image_record_tag(image)))
-        if found.record and found.record.image != image:
-            return Lookup(refusal="its record is that of another image")
-        return found
+        """Return the repository's newest record of an image."""
+        lookup = self.at(repository.with_tag(image_record_tag(image)))
+        if lookup.record and lookup.record.image != image:
+            return Lookup(refusal="its record belongs to another image")
+        return lookup
 
     def tagged(self, reference: ImageReference) -> Digest | None:
-        """Return the digest that a readable tag names; None if there is no such tag."""
-        there = self.registries.client(reference).head(reference.repository, reference.tag_or_latest)
-        return there.digest if there else None
+        """Return the digest that a readable tag points at; None if there is no such tag."""
+        manifest = self.registries.client(reference).head(reference.repository, reference.tag_or_latest)
+        return manifest.digest if manifest else None
 
     def elsewhere(self, key: str) -> tuple[Record, ImageReference] | None:
-        """Return the record of a key that the chain registry keeps for all repositories, and where its image is.
+        """Return the record of a key that the chain registry keeps for all repositories, and its image's repository.
 
-        That is another repository, or the given one if its own record was lost. None if there is no record that counts,
-        or no image that fits it.
+        That is another repository, or the given one if its own record was lost. None if there is no valid record or no
+        image that matches it.
         """
-        found = self.look_up(self.chain.records, key)
-        place = self._place(found.repository)
-        if found.record is None or place is None:
+        lookup = self.look_up(self.chain.records, key)
+        place = self._place(lookup.repository)
+        if lookup.record is None or place is None:
             return None
-        return (found.record, place) if self.misfit(place, found.record) == "" else None
+        return (lookup.record, place) if self.misfit(place, lookup.record) == "" else None
 
     def at(self, reference: ImageReference) -> Lookup:
-        """Return what is under a name.
+        """Return the record under a reference.
 
-        Errors: `RegistryError` if the registry does not answer, or answers with anything but the content or "not found".
+        Errors: `RegistryError` unless the registry responds with the content or "not found".
         """
         try:
             artifact = read_artifact(self.registries, reference, PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE)
@@ -105,20 +105,19 @@ class RecordStore:
             return Lookup()
         if artifact.artifact_type == UNSIGNED_ARTIFACT_TYPE:
             return Lookup(
-                refusal="its record has no signature (it is from before chainbuild 0.2;"
-                " chainbuild records adopt signs what is there)"
+                refusal="its record is unsigned (written before chainbuild 0.2; sign it with: chainbuild records adopt)"
             )
         try:
             opened = self.keyring.open(artifact.content, PAYLOAD_TYPE)
             record = Record.parse(opened.payload)
         except UntrustedError as error:
             trust = f"; to trust it: chainbuild trust add {error.keys[0]}" if error.keys else ""
-            return Lookup(refusal=f"its record does not count: {error.why}{trust}")
+            return Lookup(refusal=f"its record is not trusted: {error.why}{trust}")
         except (EnvelopeError, ValueError):
             return Lookup(refusal=_DAMAGED)
         if self.seen.is_older(record):
             when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
-            return Lookup(refusal=f"its record, of {when}, is older than the one that this machine used last")
+            return Lookup(refusal=f"its record ({when}) is older than the one this machine used last")
         return Lookup(
             record=record,
             signer=opened.signer,
@@ -127,23 +126,23 @@ class RecordStore:
         )
 
     def bring(self, source: ImageReference, repository: ImageReference, record: Record) -> None:
-        """Copy a recorded image, what is attached to it, and its record from another repository of the chain registry.
+        """Copy a recorded image, its attachments and its record from another repository of the chain registry.
 
-        Blobs are mounted, not sent. Errors: those of the registry; `NotFoundInRegistryError` if it has just gone.
+        Blobs are mounted, not sent. Errors: those of the registry; `NotFoundInRegistryError` if it was just deleted.
         """
         image = source.with_digest(record.image)
         copy_image(self.registries, image, repository)
         copy_attached(self.registries, image, repository)
-        found = self.look_up(self.chain.records, record.key)
-        if found.record and found.envelope and found.record.image == record.image:
-            self.keep(repository, found.record, found.envelope)
+        copy = self.look_up(self.chain.records, record.key)
+        if copy.record and copy.envelope and copy.record.image == record.image:
+            self.keep(repository, copy.record, copy.envelope)
         else:
             self.write(repository, record)
 
     # Images -----------------------------------------------------------------------------------------------------------
 
     def misfit(self, repository: ImageReference, record: Record) -> str:
-        """Return what speaks against a record when it is held against its image; empty if nothing does.
+        """Return why a record does not match its image; empty if it does.
 
         The manifest and config are read, so their digests are checked; layers are not.
         """
@@ -159,7 +158,7 @@ class RecordStore:
         claims = (record.identity, record.env, record.on_build, record.components.platform)
         env = tuple(f"{name}={value}" for name, value in config.env)
         platform = config.platform.oci
-        # A base may leave out the variant that the platform has by default, or the other way round.
+        # Either of the two may omit the platform's default variant.
         if not (platform == record.components.platform or platform.startswith(f"{record.components.platform}/")):
             return UNFIT
         facts = (identity_of(config), env, config.on_build, record.components.platform)
@@ -168,7 +167,7 @@ class RecordStore:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def write(self, repository: ImageReference, record: Record, *, newest: bool = True) -> None:
-        """Sign a record and store it. `newest`: it becomes the newest of its step, too.
+        """Sign and store a record. `newest`: also make it the newest record of its step.
 
         If a run that ended later has stored a record of the same key already, only the image's own record is stored:
         an older record in place of a newer one would count as put back, and the step would be built again.
@@ -182,7 +181,7 @@ class RecordStore:
         self.keep(repository, record, envelope, newest=newest)
 
     def keep(self, repository: ImageReference, record: Record, envelope: Envelope, *, newest: bool = True) -> None:
-        """Store a signed record, with the user's own signature if it lacks that."""
+        """Store a signed record, adding the user's own signature if missing."""
         envelope = envelope.with_signature(self.keyring.signing_key)
         if self.registries.client(repository).head(repository.repository, record.key) is not None:
             self.clear_index(repository, record)
@@ -192,7 +191,7 @@ class RecordStore:
         self._put(self.chain.records.with_tag(record.key), envelope, repository)
 
     def vouch(self, repository: ImageReference, image: RemoteImage, step: str) -> None:
-        """Sign for an image that no step made: `step` says how it came here, as in `bootstrap debian:bookworm-slim`."""
+        """Sign for an image that no step built; `step` tells its origin, such as `bootstrap debian:bookworm-slim`."""
         components = Components(dockerfile="", platform=image.config.platform.oci, facts={"image": str(image.digest)})
         record = Record(
             key=components.key,
@@ -212,9 +211,9 @@ class RecordStore:
         self._put(repository.with_tag(image_record_tag(image.digest)), envelope, repository)
 
     def clear_index(self, repository: ImageReference, record: Record) -> None:
-        """Empty the index that may tell of a record which is about to change.
+        """Empty the index that may list a record which is about to change.
 
-        A run that is killed after that leaves no index that is older than the records.
+        A run that is killed afterwards leaves no index that is older than the records.
         """
         clear_index(self.registries, repository, record.step, self.keyring)
 
@@ -229,7 +228,7 @@ class RecordStore:
         )
 
     def _place(self, path: str) -> ImageReference | None:
-        """Return the repository that an annotation names: anybody may have written it."""
+        """Return the repository that an annotation names; None if the untrusted text is invalid."""
         try:
             check_repository(path)
         except WrongUseError:
@@ -238,7 +237,7 @@ class RecordStore:
 
 
 class Copy(Struct, frozen=True, kw_only=True):
-    """A record in the repository of copies as it claims to be: its manifest, its blobs with their sizes in bytes."""
+    """An unverified record in the repository of copies: its manifest, and its blobs with their sizes in bytes."""
 
     record: Record
     repository: str
@@ -247,7 +246,7 @@ class Copy(Struct, frozen=True, kw_only=True):
 
 
 def read_copy(registries: Registries, reference: ImageReference) -> Copy | None:
-    """Return what a copy claims, whoever signed it; None if there is none that can be read. Never for reuse."""
+    """Return an unverified copy of a record; None if it is missing or unreadable. Never use it for reuse."""
     client = registries.client(reference)
     try:
         raw = client.manifest(reference.repository, reference.tag_or_latest)
@@ -263,9 +262,9 @@ def read_copy(registries: Registries, reference: ImageReference) -> Copy | None:
 
 
 def claimed_record(registries: Registries, reference: ImageReference, artifact_type: str) -> Record | None:
-    """Return what the record under a name claims, whoever signed it; None if it is no signed record.
+    """Return the unverified record under a reference, whoever signed it; None if it is no signed record.
 
-    This is for keeping what others need, and for showing. It never decides what is reused.
+    Use it to keep what others need, and for display. It never decides what is reused.
     """
     if artifact_type != PAYLOAD_TYPE:
         return None

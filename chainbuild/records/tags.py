@@ -1,4 +1,4 @@
-"""The tags of machine data in the chain registry. Every name that begins with `k1-` is spelled here."""
+"""The tags of machine data in the chain registry. This module defines every tag that begins with `k1-`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def image_record_tag(image: Digest) -> str:
 
 
 def image_tag(image: Digest) -> str:
-    """Return the tag of an image that is named by its digest: a list of tags tells that it is still there."""
+    """Return the tag made of an image's digest: a list of tags shows that the image still exists."""
     return f"{PREFIX}image-{image.hex}"[:_LONGEST]
 
 
@@ -50,7 +50,7 @@ def index_tag(key_id: str, option: str, platform: str) -> str:
 
 
 def staging_tag(family: str) -> str:
-    """Return the tag of a step's image before it is checked. There is one per step, so that nothing piles up."""
+    """Return the tag of a step's image before it is checked. There is one per step, so tags do not accumulate."""
     return f"{PREFIX}staging-{family}"[:_LONGEST]
 
 
@@ -65,7 +65,7 @@ def local_tag(platform: Platform, image_id: str) -> str:
 
 
 def _fitted(tag: str, name: str) -> str:
-    """Cut a tag that is too long; a hash of the whole name tells those apart that begin alike."""
+    """Shorten a tag that is too long; a hash of the whole name keeps it unique."""
     if len(tag) <= _LONGEST:
         return tag
     return f"{tag[:111]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"

@@ -1,11 +1,10 @@
 """Copy records and images to another chain registry, and adopt those of earlier versions.
 
-Records and their images taken along from one chain registry to another: verified, and only what is missing.
+Copied records and images are verified, and only missing ones are copied.
 
-Records from before they were signed (`chainbuild.record/1`): read, checked and signed, if the user vouches for them.
-
-Nothing reads them otherwise. What an old key cannot stand for is left behind, to be built again: content of the network,
-which was not in it, and images that a stage was named after, which could take that stage's place in the build.
+Adopting reads records from before they were signed (`chainbuild.record/1`), checks them, and signs them on the user's
+behalf; nothing else reads them. A record is rejected, and its step is built again, if its old key was incomplete: content
+from the network was not part of it, nor images that share a stage's name, which could replace that stage in the build.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _AT_ONCE: Final = 8
 
 
 class Transfer(Struct):
-    """What became of the records. `refused` has the reasons for those that were left behind, by step or key."""
+    """The result of a transfer. `refused` has the reasons for records that were not copied, by step or key."""
 
     copied: list[str] = field(default_factory=list)
     present: int = 0
@@ -48,47 +47,49 @@ def copy_records(
     dry_run: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Transfer:
-    """Copy what the source registry has records of, and that counts there, into the target registry.
+    """Copy the source registry's valid records and their images into the target registry.
 
-    `only`: repositories as the user calls them, without the registry's path. A record keeps its signatures and gets the
-    user's own: whoever copies vouches for what was checked. Errors: those of the registries.
+    `only`: repositories as the user names them, without the registry's path. A record keeps its signatures and is also
+    signed by the user, who vouches for what was checked. Errors: those of the registries.
     """
     result = Transfer()
-    for name, found in _records(source):
-        record, repository = found.record, found.repository
+    for name, lookup in _records(source):
+        record, repository = lookup.record, lookup.repository
         relative = _relative(source.chain, repository)
         if only and relative not in only:
             continue
-        if record is None or found.envelope is None:
-            result.refused[name] = found.refusal
+        if record is None or lookup.envelope is None:
+            result.refused[name] = lookup.refusal
             continue
-        here = ImageReference(source.chain.host, repository)
-        there = ImageReference(target.chain.host, _below(target.chain, relative))
-        known = target.look_up(there, record.key).record
-        if known and known.image == record.image and not target.misfit(there, known):
+        source_repository = ImageReference(source.chain.host, repository)
+        target_repository = ImageReference(target.chain.host, _below(target.chain, relative))
+        existing = target.look_up(target_repository, record.key).record
+        if existing and existing.image == record.image and not target.misfit(target_repository, existing):
             result.present += 1
             continue
-        why = source.misfit(here, record)
+        why = source.misfit(source_repository, record)
         if why:
             result.refused[record.step] = why
             continue
         if not dry_run:
             tell(f"{relative}: {record.step} ({record.image.short})")
-            copy_image(source.registries, here.with_digest(record.image), there)
-            copy_attached(source.registries, here.with_digest(record.image), there)
-            last = target.last(there, record.family).record
-            target.keep(there, record, found.envelope, newest=last is None or last.built_at <= record.built_at)
+            copy_image(source.registries, source_repository.with_digest(record.image), target_repository)
+            copy_attached(source.registries, source_repository.with_digest(record.image), target_repository)
+            last = target.last(target_repository, record.family).record
+            target.keep(
+                target_repository, record, lookup.envelope, newest=last is None or last.built_at <= record.built_at
+            )
         result.copied.append(f"{relative}: {record.step}")
     return result
 
 
 def _records(source: RecordStore) -> Iterator[tuple[str, Lookup]]:
-    """Every record of a chain registry with its key: those that count oldest first, then the others."""
+    """Yield every record of a chain registry with its key: the valid ones, oldest first, then the others."""
     copies = source.chain.records
     keys = [tag for tag in source.registries.client(copies).tags(copies.repository) if is_key(tag)]
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        found = dict(zip(keys, threads.map(lambda key: source.look_up(copies, key), keys), strict=True))
-    yield from sorted(found.items(), key=lambda item: item[1].record.built_at if item[1].record else float("inf"))
+        lookups = dict(zip(keys, threads.map(lambda key: source.look_up(copies, key), keys), strict=True))
+    yield from sorted(lookups.items(), key=lambda item: item[1].record.built_at if item[1].record else float("inf"))
 
 
 def _relative(chain: ChainRegistry, repository: str) -> str:
@@ -108,22 +109,22 @@ def adopt_unsigned(
 ) -> Iterator[tuple[str, str]]:
     """Sign a repository's unsigned records under the keys that their inputs have now.
 
-    Gives for each its step, and why it was left behind (empty: it was signed).
+    Yields each record's step and the reason why it was not signed (empty if it was).
     """
     for tag in filter(is_key, records.registries.client(repository).tags(repository.repository)):
         try:
             artifact = read_artifact(records.registries, repository.with_tag(tag), UNSIGNED_ARTIFACT_TYPE)
         except DamagedContentError:
-            yield tag, "it is damaged"
+            yield tag, "the record is damaged"
             continue
         if artifact is None:
             continue
         try:
             record = read_unsigned(artifact.content)
         except ValueError:
-            yield tag, "it cannot be read"
+            yield tag, "the record cannot be read"
             continue
-        why = _speaks_against(record) or records.misfit(repository, record)
+        why = _objection(record) or records.misfit(repository, record)
         if not why and not dry_run and records.read(repository, record.key) is None:
             newest = records.last(repository, record.family).record
             records.write(repository, record, newest=newest is None or newest.built_at <= record.built_at)
@@ -131,7 +132,7 @@ def adopt_unsigned(
 
 
 def read_unsigned(raw: bytes) -> Record:
-    """Read an old record as one of today. Errors: `ValueError`."""
+    """Read a record of the old format. Errors: `ValueError`."""
     try:
         document: dict[str, Any] = json.loads(raw)
         if document["schema"] != _SCHEMA:
@@ -144,16 +145,16 @@ def read_unsigned(raw: bytes) -> Record:
         raise ValueError(f"not a record: {error!r}") from error
 
 
-def _speaks_against(record: Record) -> str:
-    """Return why an old key does not stand for the image; empty if it does."""
+def _objection(record: Record) -> str:
+    """Return why an old key does not identify the image; empty if it does."""
     components = record.components
     if _REMOTE.search(components.dockerfile):
-        return "its Dockerfile takes content from the network, which its key did not hold"
+        return "its Dockerfile downloads content that its key did not cover"
     if any(not text.startswith("sha256:") for text in components.contexts.values()):
-        return "it has a context in the network, which its key did not hold"
+        return "it has a remote context that its key did not cover"
     dockerfile = parse(components.dockerfile.encode("utf-8", "surrogateescape"), record.step)
     stages = {normal_context_name(stage.name) for stage in dockerfile.stages if stage.name}
-    named = {normal_context_name(name) for name in components.images}
-    if stages & named:
-        return f"its stage {min(stages & named)!r} is named like an image, which may have taken its place"
+    inputs = {normal_context_name(name) for name in components.images}
+    if stages & inputs:
+        return f"its stage {min(stages & inputs)!r} has the name of an image, which may have replaced it"
     return ""

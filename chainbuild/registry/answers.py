@@ -1,18 +1,18 @@
-"""What an answer of a registry means: the one place that decides when something does not exist.
+"""Interpret the responses of registries: this module alone decides when something does not exist.
 
-"Not found" is a statement of a registry, not of whatever answers in its place. It is clear if the status is 404 and the
+Only a registry can state "not found", not a server in its place. The statement is clear if the status is 404 and the
 body is the specification's error document with a code for it. Registries differ in that code and in other answers:
 
 * distribution (2.8, 3), GHCR, ECR, Quay, GitLab, Artifactory: 404 with MANIFEST_UNKNOWN, BLOB_UNKNOWN, NAME_UNKNOWN;
 * Harbor: 404 with NOT_FOUND;
 * Docker Hub, Quay, GHCR for a repository that does not exist or is private: 401, 403 or a token server's refusal. That
-  is a login that is needed: nobody but its owner can tell the difference;
+  counts as a required login, because only the owner can tell the difference;
 * some (registry.redhat.io, small ones) send a 404 without an error document, which the specification allows, as do all
   of them for HEAD.
 
-A 404 is also what a reverse proxy or an API gateway answers while the registry behind it is down, and 404, 403 or 200 is
-what a captive portal answers. So a 404 without an error document counts only after `GET /v2/` was answered as a registry
-answers it; to HEAD, which never has one, it counts at once if its headers are a registry's.
+A reverse proxy or an API gateway also responds with 404 while the registry behind it is down, and a captive portal with
+404, 403 or 200. So a 404 without an error document counts only after `GET /v2/` gave a registry's
+response; for HEAD, which never has one, it counts at once if its headers are a registry's.
 429 and 5xx mean "not now", and everything else is an error. None of those ever means "not found".
 """
 
@@ -39,19 +39,19 @@ _LONGEST_QUOTE: Final = 300
 
 
 def is_busy(status: int) -> bool:
-    """Whether a status means that the same request may succeed later."""
+    """Return whether a status means that the same request may succeed later."""
     return status in _BUSY or (500 <= status <= 599 and status not in _PERMANENT)
 
 
 class ErrorBody(Struct, frozen=True, kw_only=True):
-    """What a registry says in an error's body: the code of its first error, and a line to quote. Both may be empty."""
+    """The body of an error response: the code of its first error, and a line to quote. Both may be empty."""
 
     code: str = ""
     quote: str = ""
 
 
 def statement(response: HttpResponse) -> ErrorBody:
-    """Read the specification's error document ("Error Codes"), never more than the limit; a page of HTML says nothing."""
+    """Read the specification's error document ("Error Codes"), up to the limit; an HTML page gives an empty result."""
     try:
         raw = limits.read_start(response.chunks(), limits.ERROR_BODY)
         first = json.loads(raw)["errors"][0]
@@ -84,13 +84,13 @@ def meaning(status: int, headers: Mapping[str, str], code: str, *, has_body: boo
 
 
 def is_json(headers: Mapping[str, str]) -> bool:
-    """Whether an answer is JSON by its `Content-Type`, as all answers of a registry's API are but content itself."""
+    """Return whether an answer is JSON by its `Content-Type`, as all answers of a registry's API are but content itself."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
 
 
 def is_page(headers: Mapping[str, str]) -> bool:
-    """Whether an answer is a page for people, which no content of a registry is: a portal's, or a proxy's."""
+    """Return whether a response is an HTML page, which a registry never serves but a portal or proxy may."""
     return headers.get("content-type", "").partition(";")[0].strip().lower() in {"text/html", "application/xhtml+xml"}
 
 
@@ -99,7 +99,7 @@ def _has_api_header(headers: Mapping[str, str]) -> bool:
 
 
 def is_registry(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
+    """Return whether an answer to `GET /v2/` is a registry's: 200 or 401, with its header or an empty JSON object."""
     if status not in {200, 401}:
         return False
     if _has_api_header(headers):

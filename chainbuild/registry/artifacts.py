@@ -1,14 +1,11 @@
-"""Small OCI artifacts, and those that refer to an image.
-
-Small OCI artifacts: what chainbuild remembers, beside the images that it is about.
+"""Small OCI artifacts, and artifacts attached to an image.
 
 The form is that of the image spec 1.1, "Guidelines for Artifact Usage": an image manifest with an `artifactType` and
 the empty config. Registries older than 1.1 (docker-registry 2.8) store it like any manifest.
 
-What is attached to an image: artifacts whose manifests name it as their subject (OCI distribution spec 1.1).
-
-A registry that lists referrers itself is asked for the list. For all others (docker-registry 2.8) the spec has the
-referrers tag schema: an index under the tag `sha256-<hex>` of the subject, which clients keep.
+An attached artifact names the image's manifest as its subject (OCI distribution spec 1.1). The list of attachments comes
+from the registry's referrers API if it has one. For other registries (docker-registry 2.8) the spec has the referrers tag
+schema: an index under the tag `sha256-<hex>` of the subject, which clients maintain.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ _EMBEDDED: Final = 32 << 10
 
 
 class Artifact(Struct, frozen=True, kw_only=True):
-    """An artifact that was read: its type, its content (the first blob), its annotations."""
+    """An artifact: its type, its content (the first blob), its annotations."""
 
     digest: Digest
     artifact_type: str
@@ -71,9 +68,9 @@ def put_artifact(
 
 
 def read_artifact(registries: Registries, reference: ImageReference, *artifact_types: str) -> Artifact | None:
-    """The artifact under a name; None if there is none, or one of another type (an image, say) if types are given.
+    """Return the artifact under a name; None if there is none, or one of another type (an image, say) if types are given.
 
-    One request where the content is small. Errors: `DamagedContentError` where it is damaged; all others of a registry
+    Takes one request if the content is small. Errors: `DamagedContentError` if it is damaged; all others of a registry
     that does not answer clearly.
     """
     client = registries.client(reference)
@@ -100,11 +97,11 @@ def read_artifact(registries: Registries, reference: ImageReference, *artifact_t
 
 
 MADE_BY: Final = "io.github.chainbuild.attached"
-"""The annotation of what chainbuild attached; what others attached is never replaced."""
+"""The annotation of chainbuild's attachments; those of others are never replaced."""
 SLOT: Final = "io.github.chainbuild.slot"
-"""The annotation that tells documents of one type apart: one takes the place of that with the same slot alone."""
+"""The annotation that distinguishes documents of one type: a document replaces only one with the same slot."""
 _INLINE: Final = "io.github.chainbuild.content"
-# A list of what is attached has such content in itself: one request reads it. Longer content is fetched.
+# The list of attachments embeds content up to this size, so one request reads it. Longer content is fetched.
 _LONGEST_INLINE: Final = 8 << 10
 _TAG: Final = "sha256-"
 _HEX: Final = frozenset("0123456789abcdef")
@@ -112,12 +109,12 @@ _GZIP: Final = "+gzip"
 
 
 def referrers_tag(subject: Digest) -> str:
-    """The tag of the referrers tag schema."""
+    """Return the tag of the referrers tag schema."""
     return str(subject).replace(":", "-")[:128]
 
 
 def subject_of(tag: str) -> Digest | None:
-    """The manifest that a tag of the referrers tag schema is about; None for any other tag."""
+    """Return the subject of a tag of the referrers tag schema; None for any other tag."""
     name = tag.removeprefix(_TAG)
     return Digest(f"sha256:{name}") if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name) else None
 
@@ -133,10 +130,10 @@ def attach(
     slot: str = "",
     inline: bool = False,
 ) -> Digest:
-    """Attach a document to the image that the reference's digest names, compressed; gives the artifact's digest.
+    """Attach a compressed document to the image of the reference's digest; return the artifact's digest.
 
-    It takes the place of what chainbuild attached of that type (and `slot`) before. The same content gives the same
-    digest. `inline`: short text is in the list of what is attached, too, where nothing but its own signature proves it.
+    It replaces chainbuild's earlier attachment of that type (and `slot`). The same content gives the same
+    digest. `inline`: short text is in the list of what is attached, too if nothing but its own signature proves it.
     """
     subject = _subject(registries, image)
     place = ImageReference(image.registry, image.repository)
@@ -149,7 +146,7 @@ def attach(
         registries,
         place,
         artifact_type=artifact_type,
-        # Neither a time nor a name is in it.
+        # It contains no time and no name.
         content=gzip.compress(content, 6, mtime=0),
         media_type=f"{media_type}{_GZIP}",
         annotations={**marks, "org.opencontainers.image.title": f"{title}.gz"},
@@ -157,8 +154,8 @@ def attach(
     )
     client = registries.client(place)
     if client.referrers(place.repository, subject.digest) is None:
-        there = client.manifest(place.repository, digest).descriptor
-        row = replace(there, artifact_type=artifact_type, annotations=tuple(marks.items()))
+        stored = client.manifest(place.repository, digest).descriptor
+        row = replace(stored, artifact_type=artifact_type, annotations=tuple(marks.items()))
         _list(registries, place.with_tag(referrers_tag(subject.digest)), row)
     elif slot:
         _drop_former(registries, place.with_digest(subject.digest), artifact_type, digest)
@@ -166,7 +163,7 @@ def attach(
 
 
 def _drop_former(registries: Registries, image: ImageReference, artifact_type: str, newest: Digest) -> None:
-    """Delete what a newer document takes the place of, where the registry keeps the list itself and lets us."""
+    """Delete a replaced document, if the registry has the referrers API and allows it."""
     rows = {row.digest: row for row in referrers(registries, image, artifact_type)}
     client = registries.client(image)
     for digest, row in rows.items():
@@ -176,19 +173,19 @@ def _drop_former(registries: Registries, image: ImageReference, artifact_type: s
 
 
 def attached(registries: Registries, image: ImageReference, artifact_type: str) -> bytes | None:
-    """The document of that type that is attached to the image which the reference's digest names; None without one.
+    """Return the document of that type that is attached to the image which the reference's digest names; None if there is none.
 
-    What chainbuild attached comes before what others did, and then the last of a list. Errors: `DamagedContentError`
-    where it is damaged; `LimitError` where it is too large, stored or unpacked.
+    chainbuild's attachments take precedence over those of others, then the last of the list. Errors: `DamagedContentError`
+    where it is damaged; `LimitError` if it is too large, stored or unpacked.
     """
     rows = [row for row in referrers(registries, image, artifact_type) if row.artifact_type == artifact_type]
     if not rows:
         return None
-    return content_of(registries, image, ([one for one in rows if one.annotation(MADE_BY)] or rows)[-1])
+    return content_of(registries, image, ([row for row in rows if row.annotation(MADE_BY)] or rows)[-1])
 
 
 def content_of(registries: Registries, image: ImageReference, row: Descriptor, *, inline: bool = False) -> bytes | None:
-    """The document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
+    """Return the document of an entry of `referrers`; None if it has none. `inline`: the list's own copy will do.
 
     Errors: as `attached`.
     """
@@ -221,15 +218,15 @@ def referrers(
     place = ImageReference(image.registry, image.repository)
     if tag_first and (there := read_index(registries, place.with_tag(referrers_tag(image.digest)))) is not None:
         return there.manifests
-    found = registries.client(place).referrers(place.repository, image.digest, artifact_type)
-    if found is not None:
-        return Index.of(found, where=str(image)).manifests
+    descriptors = registries.client(place).referrers(place.repository, image.digest, artifact_type)
+    if descriptors is not None:
+        return Index.of(descriptors, where=str(image)).manifests
     index = None if tag_first else read_index(registries, place.with_tag(referrers_tag(image.digest)))
     return index.manifests if index else ()
 
 
 def copy_attached(registries: Registries, source: ImageReference, destination: ImageReference) -> None:
-    """Copy what is attached to an image along with the image itself, which the destination's repository holds already."""
+    """Copy the attachments of an image whose copy the destination's repository already has."""
     if source.digest is None:
         raise ValueError("only what a digest names has referrers")
     rows = referrers(registries, source)
@@ -245,14 +242,14 @@ def copy_attached(registries: Registries, source: ImageReference, destination: I
 def _subject(registries: Registries, image: ImageReference) -> Descriptor:
     if image.digest is None:
         raise ValueError("only what a digest names has referrers")
-    there = registries.client(image).head(image.repository, image.digest)
-    if there is None:
+    subject = registries.client(image).head(image.repository, image.digest)
+    if subject is None:
         raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
-    return Descriptor(media_type=there.media_type, digest=there.digest, size=there.size)
+    return Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size)
 
 
 def _list(registries: Registries, tag: ImageReference, row: Descriptor) -> None:
-    """Have the index under the tag tell of the artifact, instead of what chainbuild attached of its type before."""
+    """Add the artifact to the index under the tag, replacing chainbuild's earlier one of its type."""
     before = read_index(registries, tag)
     kept: Iterable[Descriptor] = before.manifests if before else ()
     kept = [one for one in kept if one.digest != row.digest and not _same_made(one, row)]

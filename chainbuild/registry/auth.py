@@ -1,16 +1,12 @@
-"""Logins of registries: the credentials that Docker keeps, and the tokens that registries want.
+"""Logins of registries: Docker's stored credentials, and the tokens that registries require.
 
-Credentials for registries, from where `docker login` puts them.
+Credentials come from where `docker login` stores them, `$DOCKER_CONFIG/config.json` (else `~/.docker/config.json`):
+`credHelpers` by host, then `credsStore`, then `auths`. Helpers are called with the protocol of docker-credential-helpers:
+`docker-credential-NAME get`, the host on stdin, JSON on stdout.
 
-`$DOCKER_CONFIG/config.json` (else `~/.docker/config.json`): `credHelpers` by host, then `credsStore`, then `auths`.
-Helpers are asked with the protocol of docker-credential-helpers: `docker-credential-NAME get`, the host on stdin, JSON
-on stdout.
-
-Authorization towards one registry: the token protocol of the distribution project, and Basic.
-
-A registry answers 401 with `WWW-Authenticate`, which says where a token is had and for what; the token is then kept
-for its scope. Credentials go to the registry itself or to the token server that it names, over TLS (or to this
-machine), and nowhere else.
+Authorization uses the token protocol of the distribution project, or Basic. A registry responds with 401 and
+`WWW-Authenticate`, which names the token server and the scope; the token is then cached for its scope. Credentials are sent
+only to the registry itself or to the token server that it names, over TLS (or to this machine).
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from chainbuild.registry.answers import is_busy
 from chainbuild.registry.headers import Challenge, address_of, challenges, is_secret_header
 from chainbuild.registry.transport import Body, HttpRequest
 
-# Docker keeps the hub's login under this name since before registries had hosts.
+# Docker stores the hub's login under this historical name.
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _HELPER_SECONDS: Final = 30
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - the helpers' mark that the secret is an identity token
@@ -47,12 +43,12 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an `Authorization: Basic` header."""
+        """Return the value of an `Authorization: Basic` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must not be shown."""
+        """Return the texts that must never be shown."""
         basic = self.basic.removeprefix("Basic ") if self.password else ""
         return tuple(secret for secret in (self.password, self.identity_token, basic) if secret)
 
@@ -62,7 +58,7 @@ RunHelper = Callable[[str, str], str | None]
 
 
 def from_docker_config(host: str) -> Credentials | None:
-    """The credentials that Docker would use for a registry's host; None where there are none."""
+    """Return the credentials that Docker would use for a registry's host; None if there are none."""
     folder = os.environ.get("DOCKER_CONFIG")
     path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
     return find_credentials(path, host, run_helper)
@@ -71,7 +67,7 @@ def from_docker_config(host: str) -> Credentials | None:
 def find_credentials(path: Path, host: str, run: RunHelper) -> Credentials | None:
     """Read Docker's config at `path`; `run(helper, server)` asks a helper.
 
-    Errors: `LoginNeededError` where the file is there but cannot be understood. Its content is never in the message.
+    Errors: `LoginNeededError` if the file is there but cannot be understood. Its content is never in the message.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -79,14 +75,14 @@ def find_credentials(path: Path, host: str, run: RunHelper) -> Credentials | Non
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise LoginNeededError(
-            f"Docker's config cannot be read ({type(error).__name__})", where=str(path), hint="See its permissions."
+            f"Docker's config cannot be read ({type(error).__name__})", where=str(path), hint="Check its permissions."
         ) from error
     try:
         config = json.loads(text)
     except ValueError:
-        # `from None`: the parser's error holds the whole document.
+        # `from None`: the parser's error contains the whole document.
         raise LoginNeededError(
-            "Docker's config is not JSON", where=str(path), hint="Mend it, or move it away and log in again."
+            "Docker's config is not JSON", where=str(path), hint="Repair it, or remove it and log in again."
         ) from None
     if not isinstance(config, dict):
         raise LoginNeededError("Docker's config is not a JSON object", where=str(path))
@@ -98,21 +94,21 @@ def find_credentials(path: Path, host: str, run: RunHelper) -> Credentials | Non
     store = config.get("credsStore")
     if isinstance(store, str) and store:
         for key in keys:
-            if found := _ask(store, key, run):
-                return found
+            if credentials := _ask(store, key, run):
+                return credentials
     auths = _mapping(config, "auths")
     by_host = {_host_of(key): value for key, value in reversed(auths.items())}
     for key in keys:
         entry = auths.get(key) or by_host.get(_host_of(key))
-        if isinstance(entry, dict) and (found := _entry(entry)):
-            return found
+        if isinstance(entry, dict) and (credentials := _entry(entry)):
+            return credentials
     return None
 
 
 def run_helper(helper: str, server: str) -> str | None:
-    """Run `docker-credential-HELPER get`; None where it has nothing for the server.
+    """Run `docker-credential-HELPER get`; None if it has nothing for the server.
 
-    Errors: `LoginNeededError` where the helper is not there or hangs; what it printed is not repeated.
+    Errors: `LoginNeededError` if the helper is not there or hangs; what it printed is not repeated.
     """
     import subprocess
 
@@ -123,8 +119,8 @@ def run_helper(helper: str, server: str) -> str | None:
         done = subprocess.run(argv, input=server.encode(), capture_output=True, timeout=_HELPER_SECONDS, check=False)
     except FileNotFoundError as error:
         raise LoginNeededError(
-            f"Docker's config names the credential helper {argv[0]}, which is not there",
-            hint=f"Install {argv[0]}, or take it out of Docker's config and log in again.",
+            f"Docker's config names the credential helper {argv[0]}, which is not installed",
+            hint=f"Install {argv[0]}, or remove it from Docker's config and log in again.",
         ) from error
     except subprocess.TimeoutExpired:
         raise LoginNeededError(
@@ -140,9 +136,9 @@ def _ask(helper: str, server: str, run: RunHelper) -> Credentials | None:
     try:
         body = json.loads(answer)
     except ValueError:
-        raise LoginNeededError(f"docker-credential-{helper} gave something that is not JSON") from None
+        raise LoginNeededError(f"docker-credential-{helper} returned invalid JSON") from None
     if not isinstance(body, dict):
-        raise LoginNeededError(f"docker-credential-{helper} gave something that is not an object")
+        raise LoginNeededError(f"docker-credential-{helper} returned JSON that is not an object")
     user, secret = str(body.get("Username") or ""), str(body.get("Secret") or "")
     if not secret:
         return None
@@ -188,12 +184,12 @@ _BY_PREFERENCE: Final = ("bearer", "basic")
 
 
 def scope_of(repository: str, *actions: str) -> str:
-    """A scope of the token protocol: `repository:NAME:pull,push`."""
+    """Return a scope of the token protocol: `repository:NAME:pull,push`."""
     return f"repository:{repository}:{','.join(actions)}"
 
 
 class Authorizer:
-    """Knows what `Authorization` each scope needs. Thread-safe."""
+    """Provides the `Authorization` for each scope. Thread-safe."""
 
     def __init__(self, host: str, lookup: Lookup) -> None:
         self._host = host
@@ -205,20 +201,20 @@ class Authorizer:
         self._lock = threading.RLock()
 
     def header(self, scope: Scope) -> str:
-        """What is known to work for this scope; empty before the registry asked for anything."""
+        """Return what is known to work for this scope; empty before the registry asked for anything."""
         with self._lock:
             return self._known.get(scope) or self._known.get((), "")
 
     def forget(self, scope: Scope, header: str) -> None:
-        """Drop what the registry no longer takes, unless another thread has renewed it already."""
+        """Drop an authorization that the registry rejected, unless another thread has already renewed it."""
         with self._lock:
             if self._known.get(scope) == header:
                 del self._known[scope]
 
     def answer(self, header: str, scope: Scope, ask: Ask) -> str:
-        """The `Authorization` that answers a `WWW-Authenticate`; it is kept for the scope.
+        """Return the `Authorization` that answers a `WWW-Authenticate`; it is kept for the scope.
 
-        Errors: `LoginNeededError` where there are no credentials, or the token server refuses them; `RegistryBusyError`,
+        Errors: `LoginNeededError` if there are no credentials, or the token server refuses them; `RegistryBusyError`,
         `UnreachableError` where that cannot answer now.
         """
         offered = challenges(header)
@@ -234,24 +230,24 @@ class Authorizer:
             elif chosen.scheme == "basic":
                 credentials = self._login()
                 if credentials is None or not credentials.password:
-                    raise self._login_needed("wants a login")
+                    raise self._login_needed("requires a login")
                 authorization = credentials.basic
                 self._known[()] = authorization
             else:
                 raise LoginNeededError(
-                    f"{self._host} wants {chosen.scheme or 'an'} authorization, which chainbuild does not support"
+                    f"{self._host} requires {chosen.scheme or 'an'} authorization, which chainbuild does not support"
                 )
             return authorization
 
     def scrub(self, text: str) -> str:
-        """The text without any secret that this object has seen."""
+        """Return the text without any secret that this object has seen."""
         with self._lock:
             for secret in self._secrets:
                 text = text.replace(secret, "***")
         return text
 
     def refused(self, what: str) -> LoginNeededError:
-        """The error for a registry that refuses what it was given."""
+        """Return the error for a registry that refuses what it was given."""
         with self._lock:
             had = self._asked and self._credentials is not None
         return self._login_needed(f"refuses {what}" + (" for this login" if had else " without a login"))
@@ -260,7 +256,7 @@ class Authorizer:
         shown = "" if self._host == "docker.io" else f" {self._host}"
         return LoginNeededError(
             f"{self._host} {why}",
-            hint=f"Log in with: docker login{shown}   (some registries say this of unknown names, too)",
+            hint=f"Log in with: docker login{shown}   (some registries respond like this for unknown names as well)",
         )
 
     def _login(self) -> Credentials | None:
@@ -276,16 +272,16 @@ class Authorizer:
             realm = address_of(parameters.get("realm", ""), "")
         except ValueError as error:
             raise LoginNeededError(
-                f"{self._host} names no usable token server: {error}", hint="The registry is set up wrongly."
+                f"{self._host} names no usable token server: {error}", hint="Check the registry's configuration."
             ) from error
         parts = urlsplit(realm)
         scopes = list(scope)
-        if wanted := parameters.get("scope"):
-            scopes += [item for item in wanted.split(" ") if item and item not in scopes]
+        if requested := parameters.get("scope"):
+            scopes += [item for item in requested.split(" ") if item and item not in scopes]
         query = [("service", parameters.get("service", "")), *(("scope", item) for item in scopes)]
         credentials = self._login()
         if credentials is not None and parts.scheme != "https" and not is_this_machine(parts.hostname or ""):
-            raise LoginNeededError(f"{self._host} wants the login sent to {parts.netloc} without TLS: not done")
+            raise LoginNeededError(f"{self._host} requests the login for {parts.netloc} without TLS, which is refused")
         if credentials is not None and credentials.identity_token:
             form = [*query[:1], ("scope", " ".join(scopes)), ("grant_type", "refresh_token")]
             form += [("client_id", "chainbuild"), ("refresh_token", credentials.identity_token)]
@@ -306,13 +302,13 @@ class Authorizer:
                 f"{server} answered {status}", hint="Wait and try again; log in for a higher limit."
             )
         if 400 <= status <= 499:
-            what = "wants a login" if credentials is None else f"refuses the login (token server: {status})"
+            what = "requires a login" if credentials is None else f"refuses the login (token server: {status})"
             raise self._login_needed(what)
         if status != 200:
-            raise RegistryError(f"{server} answered {status}", hint="The registry is set up wrongly.")
+            raise RegistryError(f"{server} answered {status}", hint="Check the registry's configuration.")
         token = _read_token(answer)
         if not token:
-            raise RegistryError(f"{server} answered without a token that can be used")
+            raise RegistryError(f"{server} returned no usable token")
         self._secrets.add(token)
         return token
 
@@ -327,15 +323,15 @@ def _read_token(answer: bytes) -> str:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host is this machine, so plain HTTP to it passes no network: `localhost`, or a loopback address.
+    """Return whether a host is this machine, so plain HTTP to it passes no network: `localhost`, or a loopback address.
 
-    Only a literal address is one. Any other name is whatever its owner's name server says (`127.evil.example`).
+    Only literal addresses count. Any other name may resolve to anything (`127.evil.example`).
     """
     if host == "localhost":
         return True
     if not host[:1].isdigit() and ":" not in host:
         return False
-    # Late: a run that finds its registry at localhost needs no more than that.
+    # Imported on demand: not needed for a registry at localhost.
     from ipaddress import ip_address
 
     try:

@@ -1,6 +1,6 @@
-"""A client of the OCI distribution spec (1.1) for one registry; every verb says in its name what it asks.
+"""A client of the OCI distribution spec (1.1) for one registry.
 
-Thread-safe. Content is checked against its digest before anybody sees it. Errors name the method, the URL without its
+Thread-safe. Content is checked against its digest before it is returned. Errors name the method, the URL without its
 query, and the status; no secret is in them.
 """
 
@@ -45,10 +45,10 @@ from chainbuild.text import escaped, plural
 _PAGE: Final = 1000
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _QUOTED: Final = 3
-"""How many names that cannot be names are quoted in a warning."""
+"""The number of invalid names quoted in a warning."""
 
 Notice = Callable[[str], None]
-"""Takes a warning about something in a registry that is left out, or counts as none."""
+"""Receive a warning about skipped content of a registry."""
 
 
 class RegistryClient:
@@ -68,20 +68,20 @@ class RegistryClient:
     ) -> None:
         """`plain_http` None: HTTP for this machine's own names, HTTPS for all others.
 
-        `pace` is how long the registry may take (default: `limits.PACE`). `notice` takes warnings.
+        `pace` is how long the registry may take (default: `limits.PACE`). `notice` receives warnings.
         """
         self.host = host
         name = urlsplit(f"//{host}").hostname or host
         plain = is_this_machine(name) if plain_http is None else plain_http
         base = f"{'http' if plain else 'https'}://{'registry-1.docker.io' if host == DOCKER_HUB else host}"
-        # A proxy for this machine would be a mistake; for any other host the environment may name one.
+        # Never use a proxy for this machine; for other hosts the environment may name one.
         transport = transport or (PlainTransport() if plain and is_this_machine(name) else PooledTransport())
         self._wire = Wire(host, base, transport, credentials, sleep=sleep, clock=clock, pace=pace)
         self._notice = notice
 
     @property
     def base(self) -> str:
-        """`scheme://host` of the registry's addresses."""
+        """Return `scheme://host` of the registry's addresses."""
         return self._wire.base
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class RegistryClient:
     # ---- manifests ---------------------------------------------------------------------------------------------
 
     def head(self, repository: str, reference: str | Digest) -> Descriptor | None:
-        """What a tag or digest points at, without fetching it; None where there is no such manifest."""
+        """Return what a tag or digest points at, without fetching it; None if there is no such manifest."""
         url = self._url(repository, "manifests", str(reference))
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
         try:
@@ -105,10 +105,10 @@ class RegistryClient:
         digest = read_digest(stated, shown(url)) if stated else None
         if digest and isinstance(reference, Digest) and digest != reference:
             if digest.algorithm == reference.algorithm:
-                raise RegistryError(f"HEAD {shown(url)}: the registry answers with another digest, {digest}")
+                raise RegistryError(f"HEAD {shown(url)}: the registry returned another digest, {digest}")
             digest = None
         if digest is None or not size or media_type not in ACCEPTED_TYPES:
-            # The headers are optional in the specification's letter; the document itself is not.
+            # The specification makes the headers optional, but not the document.
             return self._fetched(repository, reference)
         limits.MANIFEST.check(size, f"HEAD {shown(url)}: the manifest")
         return Descriptor(media_type=media_type, digest=digest, size=size)
@@ -120,16 +120,16 @@ class RegistryClient:
             return None
 
     def manifest(self, repository: str, reference: str | Digest) -> RawManifest:
-        """A manifest or index, held against the digest that names it.
+        """Return a manifest or index, held against the digest that names it.
 
-        Errors: `NotFoundInRegistryError`; `DamagedContentError` where it is not what its digest says; `RegistryError` where
+        Errors: `NotFoundInRegistryError`; `DamagedContentError` if it is not what its digest says; `RegistryError` if
         what answers is not a registry.
         """
         url = self._url(repository, "manifests", str(reference))
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
         response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limits.MANIFEST, headers=headers)
         if is_page(response.headers) and not isinstance(reference, Digest):
-            raise _not_a_registry(url, "a page instead of a manifest")
+            raise _not_a_registry(url, "an HTML page instead of a manifest")
         named = str(reference) if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
         if not named:
             _check_manifest(raw, url)
@@ -141,9 +141,9 @@ class RegistryClient:
         return RawManifest(media_type=media_type, digest=digest, raw=raw)
 
     def put_manifest(self, repository: str, reference: str | Digest, raw: bytes, media_type: str) -> Digest:
-        """Store a manifest or index under a tag (or its own digest); what it points at must be there already.
+        """Store a manifest or index under a tag (or its own digest); its children must already exist.
 
-        An answer that is lost is settled by asking what the name points at.
+        If the response is lost, the tag is queried.
         """
         url = self._url(repository, "manifests", str(reference))
         scope = (scope_of(repository, "pull", "push"),)
@@ -160,19 +160,19 @@ class RegistryClient:
         if stored and stored.partition(":")[0] == digest.algorithm and stored != digest.value:
             raise RegistryError(
                 f"PUT {shown(url)}: the registry stored something else: {stored[:100]} instead of {digest}",
-                hint="It changes manifests, or something on the way does.",
+                hint="The registry, or a proxy in between, changes manifests.",
             )
         return digest
 
     def _points_at(self, repository: str, reference: str | Digest, digest: Digest) -> bool:
         try:
-            there = self.head(repository, reference)
+            existing = self.head(repository, reference)
         except RegistryError:
             return False
-        return there is not None and there.digest == digest
+        return existing is not None and existing.digest == digest
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
-        """Delete a manifest and every tag that points at it; False where there was none."""
+        """Delete a manifest and every tag that points at it; False if there was none."""
         url = self._url(repository, "manifests", str(digest))
         scope = (scope_of(repository, "pull", "push", "delete"),)
         try:
@@ -182,37 +182,37 @@ class RegistryClient:
         response.close()
         if response.status == 405:
             raise RegistryError(
-                f"DELETE {shown(url)}: {self.host} does not delete (405)",
-                hint="Set REGISTRY_STORAGE_DELETE_ENABLED=true where it is a registry of yours.",
+                f"DELETE {shown(url)}: {self.host} does not allow deletion (405)",
+                hint="Set REGISTRY_STORAGE_DELETE_ENABLED=true if it is your registry.",
             )
         return True
 
     def tags(self, repository: str) -> tuple[str, ...]:
-        """Every tag, in the registry's order; none where there is no such repository.
+        """Return every tag, in the registry's order; none if there is no such repository.
 
         What the specification does not allow as a tag is left out, with a notice: it cannot be asked for.
         """
         return self.some_tags(repository, pages=limits.LIST_PAGES.value)
 
     def some_tags(self, repository: str, *, pages: int) -> tuple[str, ...]:
-        """The tags of so many pages (of up to 1,000 each, as the registry likes), which may not be all of them."""
+        """Return the tags of so many pages (of up to 1,000 each, as the registry likes), which may not be all of them."""
         first = self._url(repository, "tags", "list") + f"?n={_PAGE}"
         listed = self._listed(first, (scope_of(repository, "pull"),), "tags", pages)
         return self._allowed(listed, lambda name: bool(_TAG.fullmatch(name)), f"tags of {self.host}/{repository}")
 
     def repositories(self) -> tuple[str, ...]:
-        """Every repository (the catalog, which public registries mostly refuse). Names that are none are left out."""
+        """Return every repository (the catalog, which public registries mostly refuse). Names that are none are left out."""
         first = f"{self.base}/v2/_catalog?n={_PAGE}"
         listed = self._listed(first, ("registry:catalog:*",), "repositories", limits.LIST_PAGES.value)
         return self._allowed(listed, _is_repository, f"repositories of {self.host}")
 
     def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> RawManifest | None:
-        """The index of what is attached to a manifest; None where the registry has no such list (from before 1.1)."""
+        """Return the index of what is attached to a manifest; None if the registry has no such list (from before 1.1)."""
         url = self._url(repository, "referrers", str(digest))
         if artifact_type:
             url += f"?artifactType={quote(artifact_type, safe='')}"
         headers = {"Accept": OCI_INDEX}
-        # What a registry says of an address that it does not know is not in any specification. Quay also says 400.
+        # The response to an unknown address is not specified. Quay also sends 400.
         response = self._wire.call(
             "GET", url, (scope_of(repository, "pull"),), headers=headers, fine=(200, 400, 404, 405, 501)
         )
@@ -225,7 +225,7 @@ class RegistryClient:
     # ---- blobs -------------------------------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: Digest, *, size: int | None = None) -> bool:
-        """Whether the repository holds a blob. Errors: `DamagedContentError` where it has another `size` there."""
+        """Return whether the repository holds a blob. Errors: `DamagedContentError` if it has another `size` there."""
         url = self._url(repository, "blobs", str(digest))
         try:
             response = self._wire.call("HEAD", url, (scope_of(repository, "pull"),), fine=(200,))
@@ -233,17 +233,17 @@ class RegistryClient:
             return False
         response.close()
         if is_page(response.headers):
-            raise _not_a_registry(url, "a page instead of a blob")
+            raise _not_a_registry(url, "an HTML page instead of a blob")
         stored = response.headers.get("docker-content-digest", "")
         if stored.partition(":")[0] == digest.algorithm and stored != digest.value:
-            raise RegistryError(f"HEAD {shown(url)}: the registry answers with another digest, {stored[:100]}")
+            raise RegistryError(f"HEAD {shown(url)}: the registry returned another digest, {stored[:100]}")
         length = whole_number(response.headers.get("content-length", ""))
-        # Some registries say nothing, or 0, of a length in answers without a body.
+        # Some registries omit the length, or send 0, in responses without a body.
         _check_size(length or 0, size if length else None, url)
         return True
 
     def needs_blob(self, repository: str, digest: Digest, *, size: int) -> bool:
-        """Whether a blob has to be sent to the repository: it is not there, or not whole."""
+        """Return whether a blob has to be sent to the repository: it is not there, or not whole."""
         try:
             return not self.has_blob(repository, digest, size=size)
         except DamagedContentError:
@@ -252,9 +252,9 @@ class RegistryClient:
     def blob(
         self, repository: str, digest: Digest, *, size: int | None = None, limit: limits.Limit | None = None
     ) -> bytes:
-        """A small blob (a config, a record), of `size` bytes if that is known.
+        """Return a small blob (a config, a record), of `size` bytes if that is known.
 
-        Errors: `NotFoundInRegistryError`; `DamagedContentError` where it is not what its digest says; `LimitError`.
+        Errors: `NotFoundInRegistryError`; `DamagedContentError` if it is not what its digest says; `LimitError`.
         """
         url = self._url(repository, "blobs", str(digest))
         limit = limit or limits.ARTIFACT
@@ -262,7 +262,7 @@ class RegistryClient:
         scope = (scope_of(repository, "pull"),)
         response, raw = self._wire.fetch(url, scope, limit)
         if not raw or (size is not None and len(raw) < size):
-            # It ended properly, but too early, as a file does that a storage is still writing. Damage stays what it is.
+            # It ended properly but too early, like a file still being written. Damage is reported as such.
             self._wire.pause(self._wire.pace.again)
             response, raw = self._wire.fetch(url, scope, limit)
         _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
@@ -270,7 +270,7 @@ class RegistryClient:
         return raw
 
     def stream(self, repository: str, digest: Digest, *, size: int | None = None) -> Iterator[bytes]:
-        """A blob in pieces; a damaged one raises at its end, so nothing counts before the last piece.
+        """Yield a blob in pieces; a damaged one raises at its end, so nothing counts before the last piece.
 
         One that is longer than `size` raises as soon as it is. Errors: as `blob`.
         """
@@ -305,7 +305,7 @@ class RegistryClient:
         *,
         size: int | None = None,
     ) -> None:
-        """A blob into a file, which appears whole or not at all; `told` hears of every piece's bytes."""
+        """A blob into a file, which appears completely or not at all; `told` receives the size of every piece."""
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with aside.open("wb") as file:
@@ -319,7 +319,7 @@ class RegistryClient:
     def put_blob(self, repository: str, data: bytes | Path | Body, *, digest: Digest | None = None) -> Digest:
         """Store a blob, unless it is there. A `Body` needs its `digest`. Returns the digest.
 
-        An upload whose answer is lost is settled by asking whether the blob is there; if not, it begins anew.
+        If the response to an upload is lost, the blob is queried, and uploaded again if missing.
         """
         if isinstance(data, bytes):
             digest, body = digest or digest_of(data), Body.of(data)
@@ -335,7 +335,7 @@ class RegistryClient:
             try:
                 self._upload(repository, digest, body)
             except (UnreachableError, RegistryBusyError):
-                # The answer was lost, or the upload: only the registry knows which.
+                # The response or the upload was lost: ask the registry which.
                 if self._arrived(repository, digest, body.size):
                     return digest
                 if wait is None:
@@ -360,7 +360,7 @@ class RegistryClient:
             # 404: the session ended, by an answer that was lost or by a registry that forgot it.
             raise RegistryBusyError(
                 f"PUT {shown(target)}: {stored.status}: the registry did not store the upload",
-                hint="Several registries behind one name need storage and a secret (http.secret) in common.",
+                hint="Several registries behind one name need shared storage and a common secret (http.secret).",
             )
 
     def _arrived(self, repository: str, digest: Digest, size: int | None) -> bool:
@@ -370,13 +370,13 @@ class RegistryClient:
             return False
 
     def mount_blob(self, repository: str, digest: Digest, from_repository: str) -> bool:
-        """Have a blob of another repository here without sending it; False where the registry did not do that."""
+        """Mount a blob of another repository without sending it; False if the registry did not."""
         scope = (scope_of(repository, "pull", "push"), scope_of(from_repository, "pull"))
         url = self._url(repository, "blobs", "uploads") + f"/?mount={digest}&from={quote(from_repository, safe='')}"
         try:
             response = self._wire.call("POST", url, scope, body=Body.of(b""), fine=(201, 202))
         except LoginNeededError:
-            # No right to read there, or none to ask for both at once: sending it is still possible.
+            # No read access there, or not for both at once: sending the blob is still possible.
             return False
         except (UnreachableError, RegistryBusyError):
             if not self._arrived(repository, digest, None):
@@ -384,7 +384,7 @@ class RegistryClient:
             return True
         response.close()
         if response.status == 202 and response.headers.get("location"):
-            # The registry began an upload instead, which nobody is going to use.
+            # The registry started an upload instead, which is not used.
             session = self._wire.location(response, url)
             self._wire.call("DELETE", session, scope, fine=(200, 202, 204, 400, 404, 405)).close()
         return response.status == 201
@@ -399,7 +399,7 @@ class RegistryClient:
         return f"{self.base}/v2/{quote(repository)}/{kind}/{quote(name, safe=':')}"
 
     def _listed(self, url: str, scope: Scope, key: str, pages: int) -> list[str]:
-        """The names of so many pages; none if there is nothing to list. Errors: `LimitError` for a list without an end."""
+        """Return the names of that many pages; empty if there are none. Errors: `LimitError` if the list does not end."""
         seen: set[str] = set()
         names: list[str] = []
         what = f"GET {shown(url)}: the list of {key}"
@@ -410,7 +410,7 @@ class RegistryClient:
                 response, raw = self._wire.fetch(url, scope, limits.LIST_PAGE)
             except NotFoundInRegistryError:
                 if len(seen) > 1:
-                    # A list that loses its end would pass for a whole one.
+                    # A truncated list must not be taken for a complete one.
                     raise
                 break
             names += _names(raw, key, url)
@@ -418,13 +418,13 @@ class RegistryClient:
             try:
                 following = next_link(response.headers.get("link", ""))
             except ValueError as error:
-                raise RegistryError(f"{what} has a Link to more that cannot be read: {error}") from error
+                raise RegistryError(f"{what} has an invalid Link to the next page: {error}") from error
             if following is None:
                 break
             if len(seen) >= limits.LIST_PAGES.value:
                 raise limits.LIST_PAGES.error(what)
             if self._wire.clock() > until:
-                raise UnreachableError(f"{what} did not end within {self._wire.pace.listing:g} s")
+                raise UnreachableError(f"{what} did not finish within {self._wire.pace.listing:g} s")
             url = self._wire.address(following, url, "a page with a Link")
         return names
 
@@ -433,14 +433,12 @@ class RegistryClient:
         if odd:
             shown_names = ", ".join(f'"{escaped(name[:128])}"' for name in odd[:_QUOTED])
             more = ", …" if len(odd) > _QUOTED else ""
-            self._notice(
-                f"left out {plural(len(odd), 'name')} among the {what} that no tool accepts: {shown_names}{more}"
-            )
+            self._notice(f"skipped {plural(len(odd), 'invalid name')} among the {what}: {shown_names}{more}")
         return tuple(name for name in names if is_allowed(name))
 
 
 def digest_of_file(path: Path) -> Digest:
-    """The sha256 digest of a file's content."""
+    """Return the sha256 digest of a file's content."""
     with path.open("rb") as file:
         return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
 
@@ -450,7 +448,7 @@ def _names(raw: bytes, key: str, url: str) -> list[str]:
         document = limits.read_object(raw, "it")
     except DamagedContentError as error:
         raise RegistryError(f"GET {shown(url)}: not a list of {key}: {error.message}") from error
-    # Null is an empty list. An answer without the key is none, and must not pass for an empty list.
+    # Null is an empty list. A response without the key is invalid, and must not be taken for an empty list.
     names = (document[key] or []) if key in document else None
     if not isinstance(names, list):
         raise RegistryError(f"GET {shown(url)}: not a list of {key}")
@@ -482,29 +480,30 @@ def _own_media_type(raw: bytes) -> str:
 
 
 def _check_manifest(raw: bytes, url: str) -> None:
-    """Check what no digest vouches for: that it is a manifest at all. Errors: `RegistryError`."""
+    """Check that content without a known digest is a manifest. Errors: `RegistryError`."""
     try:
         document = limits.read_object(raw, "it")
     except DamagedContentError as error:
-        raise _not_a_registry(url, f"something else than a manifest: {error.message}") from error
+        raise _not_a_registry(url, f"content that is not a manifest: {error.message}") from error
     if not {"config", "manifests", "fsLayers"}.intersection(document):
-        raise _not_a_registry(url, "something else than a manifest")
+        raise _not_a_registry(url, "content that is not a manifest")
 
 
 def _not_a_registry(url: str, what: str) -> RegistryError:
     return RegistryError(
-        f"{shown(url)} answers with {what}", hint="Is that a registry? Is there a login page or a proxy in between?"
+        f"{shown(url)} returned {what}",
+        hint="Check that this is a registry, without a login page or a proxy in between.",
     )
 
 
 def _check(found: str, digest: Digest, url: str, response: HttpResponse) -> None:
     if found != digest.hex:
         if is_page(response.headers):
-            # Not the registry's content, so it says nothing about that.
-            raise _not_a_registry(url, "a page instead of the content")
+            # This is not the registry's content.
+            raise _not_a_registry(url, "an HTML page instead of the content")
         raise DamagedContentError(
             f"GET {shown(url)}: the content is damaged: its digest is {found[:12]}…, not {digest.short}…",
-            hint="Push the image again; the registry's storage or something on the way changes it.",
+            hint="Push the image again; the registry's storage or a proxy in between changes it.",
         )
 
 
@@ -512,5 +511,5 @@ def _check_size(found: int, size: int | None, url: str) -> None:
     if size is not None and found != size:
         raise DamagedContentError(
             f"{shown(url)}: the content is damaged: it has {found:,} bytes, not {size:,}",
-            hint="Push the image again; the registry's storage or something on the way changes it.",
+            hint="Push the image again; the registry's storage or a proxy in between changes it.",
         )

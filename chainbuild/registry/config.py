@@ -27,14 +27,14 @@ class Healthcheck(Struct, frozen=True, kw_only=True):
 
 
 class _Keep:
-    """The default of a change that is not asked for (None and () mean: take it away)."""
+    """The default for a field that is not changed (None and () remove the field)."""
 
 
 _KEEP: Final = _Keep()
 
 
 class ImageConfig(Struct, frozen=True, kw_only=True):
-    """An image config. `entrypoint` and `cmd` are None where it sets none; `raw` has also the fields unknown here."""
+    """An image config. `entrypoint` and `cmd` are None if it sets none; `raw` also has unknown fields."""
 
     raw: bytes
     platform: Platform
@@ -55,19 +55,19 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> Digest:
-        """The digest of the document's bytes: Docker's image id in the classic store."""
+        """Return the digest of the document's bytes: Docker's image id in the classic store."""
         return digest_of(self.raw)
 
     def label(self, key: str) -> str:
-        """The label's value; empty where there is none."""
+        """Return the label's value; empty if there is none."""
         return dict(self.labels).get(key, "")
 
     @property
     def content_identity(self) -> Digest:
-        """A digest of what the image is and does: platform, diff ids and runtime config; no dates, no history.
+        """Return a digest of what the image is and does: platform, diff ids and runtime config; no dates, no history.
 
         Two builds of the same content have the same identity, whatever their manifests' digests are. Labels count as
-        runtime config: a caller whose labels carry dates takes them away first (`with_changes`).
+        runtime config: a caller whose labels have dates removes them first (`with_changes`).
         """
         document = json.loads(self.raw)
         return digest_of(
@@ -75,7 +75,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
                 {
                     "platform": self.platform.oci,
                     "diff_ids": [digest.value for digest in self.diff_ids],
-                    # Null and empty are the same to every runtime; builders differ in which they write.
+                    # Runtimes treat null and empty alike; builders write either.
                     "config": {key: value for key, value in (document.get("config") or {}).items() if value},
                 }
             )
@@ -120,14 +120,14 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
         created: str = "",
         history: Sequence[Mapping[str, Any]] = (),
     ) -> ImageConfig:
-        """A new config over these layers; the rest is set by `with_changes`. `created` is RFC 3339."""
+        """Return a new config over these layers; the rest is set by `with_changes`. `created` is RFC 3339."""
         document: dict[str, Any] = {
             "os": platform.os,
             "architecture": platform.architecture,
             "rootfs": {"type": "layers", "diff_ids": [digest.value for digest in diff_ids]},
             "config": {},
         }
-        # Docker writes arm64's variant always; containerd takes both.
+        # Docker always writes arm64's variant; containerd accepts both.
         variant = platform.variant or ("v8" if platform.architecture == "arm64" else "")
         if variant:
             document["variant"] = variant
@@ -154,7 +154,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
         on_build: Sequence[str] | _Keep = _KEEP,
         created: str | _Keep = _KEEP,
     ) -> ImageConfig:
-        """The same config with these fields replaced; None and empty take a field away. Nothing else changes."""
+        """Return the same config with these fields replaced; None and empty remove a field. Nothing else changes."""
         document = copy.deepcopy(json.loads(self.raw))
         runtime = document.get("config") or {}
         document["config"] = runtime
@@ -162,7 +162,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
         def put(key: str, value: Any) -> None:
             if isinstance(value, _Keep):
                 return
-            # An empty ENTRYPOINT or CMD is a value of its own in no runtime: it is the same as none.
+            # No runtime distinguishes an empty ENTRYPOINT or CMD from a missing one.
             if value:
                 runtime[key] = value
             else:
@@ -264,5 +264,7 @@ class _Reader(Struct, frozen=True):
             raise self._wrong(key, value, "a whole number")
         return value
 
-    def _wrong(self, key: str, value: Any, wanted: str) -> DamagedContentError:
-        return DamagedContentError(f"the image's config has {key} {str(value)[:80]!r}, not {wanted}", where=self.where)
+    def _wrong(self, key: str, value: Any, expected: str) -> DamagedContentError:
+        return DamagedContentError(
+            f"the image's config has {key} {str(value)[:80]!r}, not {expected}", where=self.where
+        )

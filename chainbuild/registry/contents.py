@@ -1,10 +1,7 @@
-"""The files of an image, read from its layers as they stream.
+"""The files of an image, read from its layers as they stream from the registry.
 
-One file of an image, read from the registry's layers as they stream: nothing else is unpacked or held in memory.
-
-What is in an image's layers: which of them each file of the image comes from, read from the registry as it streams.
-
-Nothing is unpacked and nothing is kept: a layer goes through the decompressor, and the headers of its tar are looked at.
+Reads one file, or finds the layer of every file. Nothing is unpacked or kept in memory: a layer goes through the
+decompressor, and only the headers of its tar (and the requested file) are read.
 """
 
 from __future__ import annotations
@@ -35,30 +32,30 @@ _OPAQUE: Final = ".wh..wh..opq"
 
 
 def save_file(registries: Registries, image: RemoteImage, path: str, target: Path) -> None:
-    """Write the regular file at an absolute path of an image to `target`. Layers are read from the top until it is found.
+    """Write the regular file at an absolute path of an image to `target`. Layers are read from the top.
 
-    Errors: `NotFoundInRegistryError` if the image has no such file; `NotAnImageError` if there is something else at the
-    path; `NotReadyError` if `target` cannot be written; those of the registry, and `DamagedContentError`.
+    Errors: `NotFoundInRegistryError` if the image has no such file; `NotAnImageError` if it is not a regular
+    file; `NotReadyError` if `target` cannot be written; those of the registry, and `DamagedContentError`.
     """
-    wanted = path
+    target_path = path
     for layer in reversed(image.layers):
-        found = _search(registries, image.reference, layer, wanted, target)
-        if found == wanted:
+        result = _search(registries, image.reference, layer, target_path, target)
+        if result == target_path:
             return
-        if found is None:
+        if result is None:
             break
-        if found:
+        if result:
             # A hard link: its file is in the same layer, or in a lower one.
-            wanted = found
-            if _search(registries, image.reference, layer, wanted, target) == wanted:
+            target_path = result
+            if _search(registries, image.reference, layer, target_path, target) == target_path:
                 return
     raise NotFoundInRegistryError(f"{image.reference} has no file {path}")
 
 
 def _search(registries: Registries, place: ImageReference, layer: Descriptor, path: str, target: Path) -> str | None:
-    """Look for a file in a layer, of which the last entry of a path counts.
+    """Look for a file in a layer. The last entry of a path applies.
 
-    Return the path if it was written, another path if it is a hard link to that, `""` if the layer says nothing of it, and
+    Return the path if it was written, another path if it is a hard link to that, `""` if the layer does not contain it, and
     None if the layer deletes it.
     """
     deleted = _whiteouts(path)
@@ -81,13 +78,13 @@ def _search(registries: Registries, place: ImageReference, layer: Descriptor, pa
 
 
 def _whiteouts(path: str) -> frozenset[str]:
-    """Return the entries by which a layer deletes a path: of itself, and of every folder that it is in."""
-    found: set[str] = set()
+    """Return the entries by which a layer deletes a path: its own and those of its parent folders."""
+    paths: set[str] = set()
     while path != "/":
         folder, name = posixpath.split(path)
-        found |= {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, _OPAQUE)}
+        paths |= {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, _OPAQUE)}
         path = folder
-    return frozenset(found)
+    return frozenset(paths)
 
 
 _KINDS: Final = {"dir": "folder", "link": "symbolic link", "special": "special file"}
@@ -106,7 +103,7 @@ def _write(member: Member, target: Path) -> None:
 
 
 WHITEOUT: Final = ".wh."
-"""How the name of a member begins that takes away what lower layers have (OCI image spec, layer, "Whiteouts")."""
+"""The name prefix of a member that deletes files of lower layers (OCI image spec, layer, "Whiteouts")."""
 _AT_ONCE: Final = 4
 _BUFFER: Final = 1 << 20
 
@@ -121,17 +118,17 @@ class FileOrigin(Struct, frozen=True):
 def origins(registries: Registries, place: ImageReference, layers: tuple[Descriptor, ...]) -> dict[str, FileOrigin]:
     """By path (`/usr/bin/x`, free of links above it) the layer that has the newest version of each regular file.
 
-    It also tells of files that a later layer deletes: whoever asks knows what the image has. A hard link has the size of
-    what it is a link to. Errors: `RegistryError`; `LimitError` for more files than an image can have.
+    It also lists files that a later layer deletes. A hard link has the size of
+    its target. Errors: `RegistryError`; `LimitError` for more files than an image can have.
     """
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
         listings = threads.map(lambda layer: _listing(registries, place, layer), layers)
-        found: dict[str, FileOrigin] = {}
+        origins: dict[str, FileOrigin] = {}
         files = limits.Budget(limits.ALL_MEMBERS, "the image", str(place))
         for number, listing in enumerate(listings):
             files.spend(len(listing))
-            found |= {path: FileOrigin(number, size) for path, size in listing.items()}
-    return found
+            origins |= {path: FileOrigin(number, size) for path, size in listing.items()}
+    return origins
 
 
 def _listing(registries: Registries, place: ImageReference, layer: Descriptor) -> dict[str, int]:
@@ -149,9 +146,9 @@ def _listing(registries: Registries, place: ImageReference, layer: Descriptor) -
 
 
 def layer_members(registries: Registries, place: ImageReference, layer: Descriptor) -> Iterator[Member]:
-    """What a layer's tar has, in its order, within the limits of `chainbuild.limits`.
+    """Yield what a layer's tar has, in its order, within the limits of `chainbuild.limits`.
 
-    It counts only when the last one was given: the layer's digest is checked then. Errors: `RegistryError`;
+    The result is valid only after the last member: the digest is checked then. Errors: `RegistryError`;
     `DamagedContentError` where the layer is not what its digest and size say, or not a tar.
     """
     source = registries.client(place).stream(place.repository, layer.digest, size=layer.size)
@@ -174,12 +171,12 @@ def layer_members(registries: Registries, place: ImageReference, layer: Descript
 
 
 def absolute(name: str) -> str:
-    """The path in the image of a name in a layer."""
+    """Return the path in the image of a name in a layer."""
     return posixpath.normpath("/" + name.lstrip("/"))
 
 
 def unpacked(source: Iterator[bytes], layer: Descriptor) -> tuple[IO[bytes], type[Exception]]:
-    """The tar of a layer whose bytes come in pieces, and what is raised where it cannot be unpacked."""
+    """Return the tar of a layer whose bytes come in pieces, and what is raised where it cannot be unpacked."""
     raw = io.BufferedReader(_Reader(source), _BUFFER)
     if layer.media_type.endswith(("+gzip", ".gzip")):
         return cast(IO[bytes], gzip.open(raw)), zlib.error

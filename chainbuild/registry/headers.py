@@ -1,7 +1,7 @@
 """Values of HTTP headers that a registry sends, parsed strictly and in linear time.
 
-Everything here is a function of text. What is not well-formed is refused with `ValueError`, or left out where the
-protocol says so; no other exception escapes, whatever the text is.
+Everything here is a function of text. Malformed text raises `ValueError`, or is skipped if the
+protocol requires it; no other exception is raised for any text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def whole_number(text: str) -> int | None:
 
 
 def is_secret_header(text: str) -> bool:
-    """Whether a token can be sent in a header: visible ASCII letters, and no more than a header may have."""
+    """Return whether a token can be sent in a header: visible ASCII letters, and no more than a header may have."""
     return bool(_VISIBLE.fullmatch(text)) and len(text) <= limits.HEADER.value
 
 
@@ -46,7 +46,7 @@ def origin(address: str) -> tuple[str, str]:
 def address_of(text: str, base: str) -> str:
     """Return the absolute HTTP address that a header names, as seen from the address `base`.
 
-    Errors: `ValueError` in words, if it is no address that can be asked: another scheme, a host or port that cannot be, a
+    Errors: `ValueError` with a message for users, if it is unusable: another scheme, an invalid host or port, a
     user name in it, spaces, control characters, more than ASCII.
     """
     if len(text) > limits.ADDRESS.value:
@@ -88,22 +88,22 @@ def challenges(header: str) -> tuple[Challenge, ...]:
     """
     if len(header) > limits.HEADER.value:
         return ()
-    found: list[tuple[str, dict[str, str]]] = []
+    challenges: list[tuple[str, dict[str, str]]] = []
     at = 0
     while (at := _skip(header, at, " \t,")) < len(header):
         word = _TOKEN.match(header, at)
         if word is None:
             break
         after = _skip(header, word.end(), " \t")
-        if header[after : after + 1] == "=" and found:
+        if header[after : after + 1] == "=" and challenges:
             value, at = _value(header, _skip(header, after + 1, " \t"))
             if value is None:
                 break
-            found[-1][1].setdefault(word[0].lower(), value)
+            challenges[-1][1].setdefault(word[0].lower(), value)
         else:
-            found.append((word[0].lower(), {}))
+            challenges.append((word[0].lower(), {}))
             at = word.end()
-    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
+    return tuple(Challenge(scheme, parameters) for scheme, parameters in challenges)
 
 
 def _skip(text: str, at: int, letters: str) -> int:
@@ -138,7 +138,7 @@ def _value(text: str, at: int) -> tuple[str | None, int]:
 
 
 def next_link(header: str) -> str | None:
-    """Return the target of the first link with `rel=next` in a `Link` header (RFC 8288); None without one.
+    """Return the target of the first link with `rel=next` in a `Link` header (RFC 8288); None if there is none.
 
     Errors: `ValueError` for what is not a list of links. It must not pass for the end of a list.
     """

@@ -1,8 +1,6 @@
-"""Images in registries: find, copy, tag, join to an index, change the config, check against records.
+"""Images in registries: find, copy, tag, join to an index, change the config, and check for completeness.
 
-Images in registries: found, copied, tagged, joined to an index, given another config.
-
-Whether the registry still holds every part of an image: a manifest can outlive its blobs.
+Completeness is checked because a manifest can outlive its blobs.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from chainbuild.registry.transport import Body
 from chainbuild.values import replace
 
 _DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
-# Transfers of one image at a time: a few hide the latency; more only share the same line.
+# Parallel transfers per image: a few hide the latency; more only share the bandwidth.
 _TRANSFERS: Final = 4
 
 
@@ -32,41 +30,41 @@ class RemoteImage(Struct, frozen=True, kw_only=True):
 
     reference: ImageReference
     index_digest: Digest | None
-    """The digest of the index that the name pointed at; None where it pointed at the image itself."""
+    """The digest of the index that the name pointed at; None if it pointed at the image itself."""
     platform: Platform
     manifest: Manifest
     config: ImageConfig
 
     @property
     def digest(self) -> Digest:
-        """The digest of the image's manifest."""
+        """Return the digest of the image's manifest."""
         return self.manifest.digest
 
     @property
     def layers(self) -> tuple[Descriptor, ...]:
-        """The layers as they are stored, lowest first."""
+        """Return the layers as they are stored, lowest first."""
         return self.manifest.layers
 
     @property
     def size(self) -> int:
-        """The compressed size in bytes."""
+        """Return the compressed size in bytes."""
         return self.manifest.size
 
     @property
     def descriptor(self) -> Descriptor:
-        """What points at it in an index."""
+        """Return what points at it in an index."""
         return replace(self.manifest.descriptor, platform=self.platform)
 
 
 def resolve(registries: Registries, reference: ImageReference, platform: Platform) -> RemoteImage:
-    """The image that a name means on a platform.
+    """Return the image that a name means on a platform.
 
-    Errors: `NotFoundInRegistryError` where there is none, or none for that platform (then it says which there are);
+    Errors: `NotFoundInRegistryError` if there is none, or none for that platform (then it says which there are);
     `LoginNeededError`, `UnreachableError`.
     """
     client = registries.client(reference)
-    wanted: str | Digest = reference.digest or reference.tag_or_latest
-    raw = _manifest(client, reference, wanted)
+    requested: str | Digest = reference.digest or reference.tag_or_latest
+    raw = _manifest(client, reference, requested)
     index_digest: Digest | None = None
     if raw.is_index:
         index = Index.of(raw, where=str(reference))
@@ -89,10 +87,12 @@ def resolve(registries: Registries, reference: ImageReference, platform: Platfor
 
 
 def read_config(client: RegistryClient, reference: ImageReference, manifest: Manifest) -> ImageConfig:
-    """The config of an image's manifest. Errors: `NotAnImageError` where the manifest is an artifact's."""
+    """Return the config of an image's manifest. Errors: `NotAnImageError` if the manifest describes an artifact."""
     if manifest.config.media_type not in {OCI_CONFIG, _DOCKER_CONFIG}:
         kind = manifest.artifact_type or manifest.config.media_type
-        raise NotAnImageError(f"{reference} is no image but an artifact ({kind})", hint="Name an image.")
+        raise NotAnImageError(
+            f"{reference} is not an image but an artifact ({kind})", hint="Give the reference of an image."
+        )
     config = manifest.config
     limits.CONFIG.check(config.size, "the image's config", str(reference))
     raw = config.data
@@ -102,7 +102,7 @@ def read_config(client: RegistryClient, reference: ImageReference, manifest: Man
 
 
 def platforms_of(registries: Registries, reference: ImageReference) -> tuple[Platform, ...]:
-    """The platforms that a name has images for. Errors: as `resolve`."""
+    """Return the platforms that a name has images for. Errors: as `resolve`."""
     client = registries.client(reference)
     raw = _manifest(client, reference, reference.digest or reference.tag_or_latest)
     if raw.is_index:
@@ -112,7 +112,7 @@ def platforms_of(registries: Registries, reference: ImageReference) -> tuple[Pla
 
 
 def read_index(registries: Registries, reference: ImageReference) -> Index | None:
-    """The index under a name; None where there is nothing, or an image of one platform."""
+    """Return the index under a name; None if there is nothing, or an image of one platform."""
     client = registries.client(reference)
     try:
         raw = client.manifest(reference.repository, reference.digest or reference.tag_or_latest)
@@ -122,10 +122,10 @@ def read_index(registries: Registries, reference: ImageReference) -> Index | Non
 
 
 def put_tag(registries: Registries, reference: ImageReference, digest: Digest) -> None:
-    """Let the reference's tag point at a manifest that the repository holds. Nothing is sent where it does already."""
+    """Point the reference's tag at a manifest of the repository, unless it already does."""
     client = registries.client(reference)
-    there = client.head(reference.repository, reference.tag_or_latest)
-    if there is not None and there.digest == digest:
+    manifest = client.head(reference.repository, reference.tag_or_latest)
+    if manifest is not None and manifest.digest == digest:
         return
     raw = client.manifest(reference.repository, digest)
     client.put_manifest(reference.repository, reference.tag_or_latest, raw.raw, raw.media_type)
@@ -156,8 +156,8 @@ def put_index(
         [children[key] for key in sorted(children)] + kept, media_type=OCI_INDEX, annotations=annotations
     )
     client = registries.client(reference)
-    there = client.head(reference.repository, reference.tag_or_latest)
-    if there is None or there.digest != index.digest:
+    manifest = client.head(reference.repository, reference.tag_or_latest)
+    if manifest is None or manifest.digest != index.digest:
         client.put_manifest(reference.repository, reference.tag_or_latest, index.raw, index.media_type)
     return index
 
@@ -165,7 +165,7 @@ def put_index(
 def copy_image(registries: Registries, source: ImageReference, destination: ImageReference) -> Digest:
     """Copy what `source` points at, an image or an index with all its images, and give it the destination's tag.
 
-    Digests stay what they are. Within one registry blobs are mounted, not sent; what is there already is not sent
+    Digests do not change. Within one registry blobs are mounted, not sent; existing content is not sent
     again. Without a tag the destination has it by digest only. Errors: as `resolve`.
     """
     giver = registries.client(source)
@@ -173,8 +173,8 @@ def copy_image(registries: Registries, source: ImageReference, destination: Imag
     _copy_content(registries, source, destination, raw)
     taker = registries.client(destination)
     tag: str | Digest = destination.tag or raw.digest
-    there = taker.head(destination.repository, tag)
-    if there is None or there.digest != raw.digest:
+    manifest = taker.head(destination.repository, tag)
+    if manifest is None or manifest.digest != raw.digest:
         taker.put_manifest(destination.repository, tag, raw.raw, raw.media_type)
     return raw.digest
 
@@ -182,9 +182,9 @@ def copy_image(registries: Registries, source: ImageReference, destination: Imag
 def replace_config(
     registries: Registries, image: RemoteImage, config: ImageConfig, destination: ImageReference
 ) -> RemoteImage:
-    """The same layers under another config, in the destination's repository and under its tag (if it has one).
+    """Return the same layers under another config, in the destination's repository and under its tag (if it has one).
 
-    Errors: `ValueError` where the config's layers are not the image's (a bug of the caller).
+    Errors: `ValueError` if the config's layers are not the image's (a bug of the caller).
     """
     if config.diff_ids != image.config.diff_ids:
         raise ValueError("another config must have the same layers")
@@ -211,7 +211,7 @@ def replace_config(
 def put_image(
     registries: Registries, destination: ImageReference, config: ImageConfig, layers: Iterable[Descriptor]
 ) -> RemoteImage:
-    """An image from a config and layers that the destination's repository holds; tagged where the destination is."""
+    """Return an image from a config and layers that the destination's repository holds; tagged where the destination is."""
     client = registries.client(destination)
     digest = client.put_blob(destination.repository, config.raw)
     manifest = Manifest.make(
@@ -239,7 +239,7 @@ def _manifest(client: RegistryClient, reference: ImageReference, wanted: str | D
         raise NotFoundInRegistryError(
             f"{reference} is not in {reference.registry}"
             + (f" ({wanted})" if str(wanted) not in str(reference) else ""),
-            hint="Is the name right? Was it pushed, and to that registry?",
+            hint="Check the name, and that the image was pushed to this registry.",
         ) from error
 
 
@@ -255,7 +255,7 @@ def _other_platforms(
     names = ", ".join(str(item) for item in there) or "no platform at all"
     return NotFoundInRegistryError(
         f"{reference} exists, but not for {platform}; it has: {names}",
-        hint=f"Take another base, or push one for {platform.oci} under that name.",
+        hint=f"Use another base, or push an image for {platform.oci} under this name.",
     )
 
 
@@ -305,10 +305,10 @@ def _copy_blobs(
 
 
 def is_intact(registries: Registries, reference: ImageReference, platform: Platform) -> bool:
-    """Whether manifest and config can be read and are for the platform, and every layer's blob is there.
+    """Return whether manifest and config can be read and are for the platform, and every layer's blob is there.
 
-    The layers' content is not read: whoever pulls them checks their digests. What is damaged, or no image, is not intact.
-    Errors: every other `RegistryError`: a registry that does not answer clearly has not lost anything.
+    The layers' content is not read: clients check their digests when pulling. Damaged content, or no image, is not intact.
+    Errors: every other `RegistryError`: an unclear response does not mean that content is missing.
     """
     try:
         image = resolve(registries, reference, platform)

@@ -1,6 +1,6 @@
 """The documents of the OCI image spec (and Docker's v2 schema 2, the same but for their media types), as values.
 
-Read with `Manifest.parse`, `Index.parse`, `ImageConfig.parse`; every one keeps the bytes that it was read from, since a
+Read with `Manifest.parse`, `Index.parse`, `ImageConfig.parse`; each keeps the bytes that it was read from, because a
 document's identity is the digest of its bytes. What is written here is canonical JSON: sorted keys, no spaces.
 """
 
@@ -30,25 +30,25 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 
 INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-# The order is a preference: registries that convert look at the first that they know.
+# In order of preference: registries that convert use the first one that they support.
 ACCEPTED_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 
-# BuildKit's mark on the children of an index that hold provenance and SBOMs instead of an image.
+# BuildKit's annotation for children of an index with provenance and SBOMs instead of an image.
 _ATTESTATION: Final = ("vnd.docker.reference.type", "attestation-manifest")
 
 
 def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
-    """The digest of `data`, by sha256 if nothing else is asked for."""
+    """Return the digest of `data`, by sha256 if nothing else is asked for."""
     return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8. The same content always has the same bytes, so the same digest."""
+    """Return canonical JSON: sorted keys, no spaces, UTF-8. Equal content gives equal bytes and an equal digest."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class Descriptor(Struct, frozen=True, kw_only=True):
-    """What points at content: media type, digest, size in bytes; in an index also the platform."""
+    """A reference to content: media type, digest, size in bytes; in an index also the platform."""
 
     media_type: str
     digest: Digest
@@ -57,30 +57,30 @@ class Descriptor(Struct, frozen=True, kw_only=True):
     artifact_type: str = ""
     annotations: tuple[tuple[str, str], ...] = ()
     data: bytes | None = None
-    """The content itself, where the document that points at it embeds it (OCI descriptor, `data`)."""
+    """The content itself if the document that points at it embeds it (OCI descriptor, `data`)."""
 
     @classmethod
     def of(cls, data: bytes, media_type: str, *, embed: bool = False) -> Descriptor:
-        """The descriptor of these bytes; `embed` puts the bytes themselves into it."""
+        """Return the descriptor of these bytes; `embed` puts the bytes themselves into it."""
         return cls(media_type=media_type, digest=digest_of(data), size=len(data), data=data if embed else None)
 
     @property
     def is_index(self) -> bool:
-        """Whether it points at an index (a manifest list)."""
+        """Return whether it points at an index (a manifest list)."""
         return self.media_type in INDEX_TYPES
 
     @property
     def is_attestation(self) -> bool:
-        """Whether it is one of BuildKit's attestation manifests, which hold no image."""
+        """Return whether it is one of BuildKit's attestation manifests, which hold no image."""
         return _ATTESTATION in self.annotations
 
     def annotation(self, key: str) -> str:
-        """The annotation's value; empty where there is none."""
+        """Return the annotation's value; empty if there is none."""
         return dict(self.annotations).get(key, "")
 
 
 class RawManifest(Struct, frozen=True, kw_only=True):
-    """A manifest or an index as a registry serves it: bytes whose digest was checked."""
+    """A manifest or an index as served by a registry: bytes with a verified digest."""
 
     media_type: str
     digest: Digest
@@ -88,12 +88,12 @@ class RawManifest(Struct, frozen=True, kw_only=True):
 
     @property
     def is_index(self) -> bool:
-        """Whether it is an index (a manifest list)."""
+        """Return whether it is an index (a manifest list)."""
         return self.media_type in INDEX_TYPES
 
     @property
     def descriptor(self) -> Descriptor:
-        """What points at it."""
+        """Return what points at it."""
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
 
@@ -111,12 +111,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """The compressed size of the image in bytes, as registries count it: config and layers."""
+        """Return the compressed size of the image in bytes, as registries count it: config and layers."""
         return self.config.size + sum(layer.size for layer in self.layers)
 
     @property
     def descriptor(self) -> Descriptor:
-        """What points at it."""
+        """Return what points at it."""
         return Descriptor(
             media_type=self.media_type, digest=self.digest, size=len(self.raw), artifact_type=self.artifact_type
         )
@@ -132,9 +132,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
         if kind not in MANIFEST_TYPES or "config" not in document:
             if document.get("schemaVersion") == 1:
                 raise RegistryError(
-                    "the manifest has Docker's schema 1, which nothing makes any more",
+                    "the manifest has Docker's schema 1, which is no longer supported",
                     where=where,
-                    hint="Push the image again with any Docker newer than 1.10.",
+                    hint="Push the image again with Docker 1.10 or newer.",
                 )
             raise DamagedContentError(f"not an image manifest (media type {kind[:100]!r})", where=where)
         subject = document.get("subject")
@@ -167,7 +167,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
         annotations: Mapping[str, str] | None = None,
         subject: Descriptor | None = None,
     ) -> Manifest:
-        """A new manifest, with canonical bytes."""
+        """Return a new manifest, with canonical bytes."""
         document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": media_type,
@@ -194,12 +194,12 @@ class Index(Struct, frozen=True, kw_only=True):
 
     @property
     def descriptor(self) -> Descriptor:
-        """What points at it."""
+        """Return what points at it."""
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     @property
     def images(self) -> tuple[Descriptor, ...]:
-        """The children that are images: attestations and children without a platform are left out."""
+        """Return the children that are images: attestations and children without a platform are left out."""
         return tuple(
             child
             for child in self.manifests
@@ -208,13 +208,13 @@ class Index(Struct, frozen=True, kw_only=True):
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
-        """The platforms that there is an image for, in the index's order."""
+        """Return the platforms that there is an image for, in the index's order."""
         return tuple(child.platform for child in self.images if child.platform is not None)
 
     def child(self, platform: Platform) -> Descriptor | None:
-        """The image for a platform; None where there is none.
+        """Return the image for a platform; None if there is none.
 
-        `arm/v7` is content with nothing else; a platform without a variant takes the first of its architecture
+        `arm/v7` matches nothing else; a platform without a variant matches the first of its architecture
         (amd64 takes amd64/v2 only where there is no plain amd64), as containerd's matcher does.
         """
         for child in self.images:
@@ -228,7 +228,7 @@ class Index(Struct, frozen=True, kw_only=True):
         return None
 
     def attestations_of(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """The attestation manifests that BuildKit attached to a child."""
+        """Return the attestation manifests that BuildKit attached to a child."""
         return tuple(
             child
             for child in self.manifests
@@ -265,7 +265,7 @@ class Index(Struct, frozen=True, kw_only=True):
         media_type: str = OCI_INDEX,
         annotations: Mapping[str, str] | None = None,
     ) -> Index:
-        """A new index over these descriptors (each with its platform), with canonical bytes."""
+        """Return a new index over these descriptors (each with its platform), with canonical bytes."""
         document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": media_type,
@@ -342,7 +342,7 @@ def _platform(value: Any, where: str) -> Platform:
 
 
 def read_digest(value: Any, where: str) -> Digest:
-    """A digest out of a document or header. Errors: `DamagedContentError` (the registry's mistake, not the user's)."""
+    """Return a digest out of a document or header. Errors: `DamagedContentError` (the registry's mistake, not the user's)."""
     try:
         return Digest(value if isinstance(value, str) else "")
     except WrongUseError as error:

@@ -17,9 +17,9 @@ from chainbuild.registry.transport import Transport
 class Registries:
     """A pool of clients by host. Thread-safe; a `with` closes its connections.
 
-    `plain_http`: hosts (`host[:port]`) besides this machine that are spoken to without TLS. `transport` makes the
+    `plain_http`: hosts (`host[:port]`) besides this machine to use without TLS. `transport` creates the
     transport of a host (tests put an in-memory registry here); None: the network. `pace`: how long they may take (default:
-    `limits.PACE`). `notice` takes warnings about what is left out or counts as none; each comes once.
+    `limits.PACE`). `notice` receives warnings about skipped content, each one once.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Registries:
         self._lock = threading.Lock()
 
     def client(self, where: str | ImageReference) -> RegistryClient:
-        """The client for a host, or for the registry of a reference."""
+        """Return the client for a host, or for the registry of a reference."""
         host = where.registry if isinstance(where, ImageReference) else where
         with self._lock:
             if host not in self._clients:
@@ -56,7 +56,7 @@ class Registries:
             return self._clients[host]
 
     def notice(self, text: str) -> None:
-        """Warn about something that is left out or counts as none, once."""
+        """Warn about skipped content, once."""
         with self._lock:
             if text in self._noticed:
                 return

@@ -1,8 +1,8 @@
-"""The members of a tar as it streams, with a limit on everything that is held in memory.
+"""Read the members of a streamed tar, with a limit on everything that is kept in memory.
 
 Python's `tarfile` reads the headers that belong to a member (pax records, GNU's long names, the map of a sparse file) whole,
-however large they are, parses some of them in quadratic time, and takes a damaged header in the middle for the end. Layers
-come from strangers, so this reads them itself: POSIX ustar and pax (POSIX.1-2017, pax, "pax Interchange Format"), the old
+however large they are, parses some of them in quadratic time, and mistakes a damaged header in the middle for the end. Layers
+are untrusted, so this module reads them itself: POSIX ustar and pax (POSIX.1-2017, pax, "pax Interchange Format"), the old
 and the GNU format with their long names and numbers, and sparse files in all four ways that GNU tar writes them.
 """
 
@@ -22,7 +22,7 @@ Kind = Literal["file", "dir", "link", "hard", "special"]
 
 _BLOCK: Final = 512
 _PIECE: Final = 1 << 20
-# Extended headers: pax (also as Solaris wrote it), pax for all that follow, and GNU's long names and targets.
+# Extended headers: pax (also Solaris's form), global pax, and GNU's long names and targets.
 _PAX: Final = frozenset({b"x", b"X"})
 _PAX_GLOBAL: Final = b"g"
 _LONG_NAME: Final = b"L"
@@ -51,7 +51,7 @@ class TarError(ValueError):
 
 
 class Member(Struct, frozen=True, kw_only=True):
-    """What a tar has of one path. `size` is that of the content that `chunks` gives.
+    """A member of a tar. `size` is that of the content that `chunks` yields.
 
     Names are decoded with surrogate escapes (PEP 383). `chunks` is valid until the next member is asked for.
     """
@@ -142,7 +142,7 @@ class _Reader:
         return None
 
     def content(self, header: _Header) -> Iterator[bytes]:
-        """Give the content of the member that `next` returned last, with the holes of a sparse file."""
+        """Yield the content of the member that `next` returned last, with the holes of a sparse file."""
         if header.extents is None:
             while self._left:
                 yield self._piece(self._left)
@@ -158,7 +158,7 @@ class _Reader:
         yield from self._zeros(header.size - at)
 
     def skip(self) -> None:
-        """Pass over what was not read of the current member."""
+        """Skip the unread rest of the current member."""
         while self._left:
             self._piece(self._left)
         if self._padding:
@@ -223,11 +223,11 @@ class _Reader:
         self._lay_out(header, list(zip(numbers[::2], numbers[1::2], strict=True)) if not len(numbers) % 2 else None)
 
     def _map(self) -> list[int]:
-        """The map of format 1.0: a count and then as many pairs of numbers, each on a line, padded to whole blocks."""
+        """Return the map of format 1.0: a count and then as many pairs of numbers, each on a line, padded to whole blocks."""
         buffer = b""
         numbers: list[int] = []
-        wanted = 1
-        while len(numbers) < wanted:
+        needed = 1
+        while len(numbers) < needed:
             line, newline, rest = buffer.partition(b"\n")
             if not newline:
                 if len(buffer) > _LONGEST_NUMBER:
@@ -238,18 +238,18 @@ class _Reader:
             buffer = rest
             numbers.append(_decimal(line))
             if len(numbers) == 1:
-                wanted = 1 + 2 * numbers[0]
+                needed = 1 + 2 * numbers[0]
         return numbers[1:]
 
     def _lay_out(self, header: _Header, extents: list[Extent] | None) -> None:
-        """Take over a map after checking that it describes the content: in order, within the size, as long as it."""
+        """Accept a map after checking that it describes the content: in order, within the size, as long as it."""
         at = total = 0
         for start, length in extents if extents is not None else [(-1, 0)]:
             if start < at or length < 0 or start + length > header.size:
                 raise TarError("the map of a sparse file is damaged")
             at, total = start + length, total + length
         if total != self._left or header.size < 0:
-            raise TarError("the map of a sparse file is not that of its content")
+            raise TarError("the map of a sparse file does not match its content")
         # The holes count as unpacked bytes, too: a file of eight exabytes takes one block.
         self._unpacked.spend(header.size - total)
         header.extents = tuple(extents or ())
@@ -257,7 +257,7 @@ class _Reader:
     # ---- the stream -------------------------------------------------------------------------------------------------
 
     def _block(self) -> bytes | None:
-        """A header's block; None at the end, which is a block of zeros or the end of the stream."""
+        """Return a header's block; None at the end, which is a block of zeros or the end of the stream."""
         block = self._read(_BLOCK)
         if not block or block == _EMPTY:
             return None
@@ -280,7 +280,7 @@ class _Reader:
         return self._piece(size)
 
     def _piece(self, most: int) -> bytes:
-        """Up to so many bytes of the current member's content, and at least one."""
+        """Return up to that many bytes of the current member's content, and at least one."""
         piece = self._stream.read(min(most, self._left, _PIECE))
         if not piece:
             raise TarError("the tar ends in the middle of a file")
@@ -289,18 +289,18 @@ class _Reader:
         return piece
 
     def _exactly(self, size: int) -> bytes:
-        found = self._read(size)
-        if len(found) < size:
+        data = self._read(size)
+        if len(data) < size:
             raise TarError("the tar ends in the middle of a member")
         self._unpacked.spend(size)
-        return found
+        return data
 
     def _read(self, size: int) -> bytes:
-        """So many bytes, fewer only at the end of the stream."""
-        found = bytearray()
-        while len(found) < size and (piece := self._stream.read(size - len(found))):
-            found += piece
-        return bytes(found)
+        """Return that many bytes; fewer only at the end of the stream."""
+        data = bytearray()
+        while len(data) < size and (piece := self._stream.read(size - len(data))):
+            data += piece
+        return bytes(data)
 
     def _zeros(self, size: int) -> Iterator[bytes]:
         while size > 0:
@@ -317,8 +317,8 @@ def _parse(block: bytes) -> tarfile.TarInfo:
 
 
 def _records(body: bytes) -> dict[str, bytes]:
-    """The records of a pax header: `LENGTH KEY=VALUE` and a line break each, the length counting all of it."""
-    found: dict[str, bytes] = {}
+    """Return the records of a pax header: `LENGTH KEY=VALUE` and a line break each, the length counting all of it."""
+    records: dict[str, bytes] = {}
     at = 0
     offsets: list[bytes] = []
     while at < len(body) and body[at]:
@@ -332,11 +332,11 @@ def _records(body: bytes) -> dict[str, bytes]:
             # Format 0.0 repeats both for every extent.
             offsets.append(value)
         else:
-            found[name] = value
+            records[name] = value
         at = end
     if offsets:
-        found["GNU.sparse.offset"] = b"\0".join(offsets)
-    return found
+        records["GNU.sparse.offset"] = b"\0".join(offsets)
+    return records
 
 
 def _text(raw: bytes) -> str:
@@ -344,12 +344,12 @@ def _text(raw: bytes) -> str:
 
 
 def _whole(pax: dict[str, bytes], key: str, usual: int) -> int:
-    """A number of a pax header."""
+    """Return a number of a pax header."""
     return _decimal(pax[key]) if key in pax else usual
 
 
 def _owner(pax: dict[str, bytes], key: str, usual: int) -> int:
-    """The number of a user or group; one that is damaged is that of the header, as for other tools."""
+    """Return the number of a user or group; one that is damaged is that of the header, as for other tools."""
     try:
         return _whole(pax, key, usual)
     except TarError:
@@ -363,7 +363,7 @@ def _decimal(text: bytes) -> int:
 
 
 def _number(field: bytes) -> int:
-    """A number of a header's block: octal, or binary if its first bit is set (GNU)."""
+    """Return a number of a header's block: octal, or binary if its first bit is set (GNU)."""
     if field[:1] >= b"\x80":
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     digits = field.split(b"\0")[0].strip()

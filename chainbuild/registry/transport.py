@@ -1,7 +1,7 @@
 """The seam between the registry client and the network: one request, one response.
 
-`PlainTransport` speaks unencrypted HTTP over the standard library: a registry at localhost is asked in every run, and
-importing urllib3 with TLS would take longer than asking it. `PooledTransport` is urllib3: TLS, proxies, the system's
+`PlainTransport` speaks unencrypted HTTP over the standard library: a registry at localhost is queried in every run, and
+importing urllib3 with TLS would take longer than the request. `PooledTransport` is urllib3: TLS, proxies, the system's
 trust. Tests put an in-memory registry here. A transport neither retries nor follows redirects: the client decides that.
 """
 
@@ -23,16 +23,16 @@ from chainbuild.registry.headers import whole_number
 from chainbuild.registry.watch import Watch, under, watched
 
 CHUNK: Final = 1 << 20
-# Bytes of a body that nobody wants which are read all the same: that is sooner done than a connection made anew.
+# Unneeded bytes of a body that are read nevertheless, because that is faster than a new connection.
 _SOON_READ: Final = 16 << 10
 
 Fault = Literal["refused", "no-host", "tls", "timeout", "reset", "proxy", "not-http"]
 
 
 class TransportError(Exception):
-    """No response came. `fault` says why; the text never has more of the URL than the host.
+    """There was no response. `fault` is the reason; the text contains no more of the URL than the host.
 
-    `not-http`: an answer came, but it is not HTTP, or exceeds a limit on headers and the like.
+    `not-http`: the response is not HTTP, or exceeds a limit, for example on headers.
     """
 
     def __init__(self, fault: Fault, message: str) -> None:
@@ -48,18 +48,18 @@ class Body(Struct, frozen=True):
 
     @classmethod
     def of(cls, data: bytes) -> Body:
-        """These bytes."""
+        """Return these bytes."""
         # In pieces: each of them has its own time limit.
         return cls(len(data), lambda: (data[start : start + CHUNK] for start in range(0, len(data), CHUNK)))
 
     @classmethod
     def of_file(cls, path: Path) -> Body:
-        """A file's content, read as it is sent."""
+        """Return a file's content, read as it is sent."""
         return cls(path.stat().st_size, lambda: read_chunks(path))
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """A file's bytes, a megabyte at a time."""
+    """Yield a file's bytes, a megabyte at a time."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
@@ -81,12 +81,12 @@ class HttpRequest:
 
     @property
     def usual_seconds(self) -> float:
-        """How long the headers of the answer may take: longer after an upload."""
+        """Return how long the headers of the answer may take: longer after an upload."""
         return self.pace.commit if self.body is not None and self.body.size else self.pace.answer
 
     @property
     def watch(self) -> Watch:
-        """A new watch over the answer to this request."""
+        """Return a new watch over the answer to this request."""
         return Watch(self.pace, self.usual_seconds if self.answer_seconds is None else self.answer_seconds)
 
 
@@ -97,7 +97,7 @@ class HttpResponse(Protocol):
     headers: Mapping[str, str]
 
     def chunks(self) -> Iterator[bytes]:
-        """The body in pieces of up to `CHUNK` bytes. Errors: `TransportError`."""
+        """Yield the body in pieces of up to `CHUNK` bytes. Errors: `TransportError`."""
         ...
 
     def end_within(self, seconds: float) -> None:
@@ -132,13 +132,13 @@ def checked_headers(status: int, pairs: Iterable[tuple[str, str]], netloc: str) 
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     if not 200 <= status <= 599:
-        raise TransportError("not-http", f"{netloc} answers with status {status}, which ends no request")
+        raise TransportError("not-http", f"{netloc} answers with status {status}, which is not a final status")
     for name, value in headers.items():
         if len(name) + len(value) > limits.HEADER.value:
             raise TransportError("not-http", f"{netloc} sends a header of more than {limits.HEADER.shown}")
     lengths = {whole_number(length) for length in headers.get("content-length", "0").split(",")}
     if None in lengths or len(lengths) > 1:
-        raise TransportError("not-http", f"{netloc} sends a Content-Length that is not a number")
+        raise TransportError("not-http", f"{netloc} sends an invalid Content-Length")
     return headers
 
 
@@ -235,7 +235,7 @@ def _exchange(connection: Any, watch: Watch, request: HttpRequest, target: str, 
         body = request.body.chunks() if request.body else None
         connection.request(request.method, target, body=body, headers=headers)
     except (BrokenPipeError, ConnectionResetError):
-        # A server that refuses an upload may answer and close while it is still being sent.
+        # A server that rejects an upload may respond and close during the upload.
         if request.body is None:
             raise
         # If there is no answer, the first error is the one that says what happened.
@@ -246,7 +246,7 @@ def _exchange(connection: Any, watch: Watch, request: HttpRequest, target: str, 
 
 
 def _has_something_to_read(sock: Any) -> bool:
-    """Whether an idle connection was closed by the server, or has bytes that belong to no request."""
+    """Return whether an idle connection was closed by the server, or has bytes that belong to no request."""
     import select
 
     if sock is None:
@@ -336,7 +336,7 @@ class _PlainResponse:
 
 
 def _broken(error: Exception, watch: Watch) -> TransportError:
-    """The error for a body that did not come to its end."""
+    """Return the error for a body that did not come to its end."""
     if watch.fault:
         return TransportError("timeout", watch.fault)
     return TransportError("reset", f"the connection broke while reading ({type(error).__name__})")
@@ -348,7 +348,7 @@ def _plain_fault(error: Exception, netloc: str, watch: Watch) -> TransportError:
     if watch.fault:
         return TransportError("timeout", f"{netloc}: {watch.fault}")
     if isinstance(error, TimeoutError):
-        return TransportError("timeout", f"{netloc} does not answer in time")
+        return TransportError("timeout", f"{netloc} timed out")
     if isinstance(error, ConnectionRefusedError):
         return TransportError("refused", f"{netloc} refuses connections")
     if isinstance(error, socket.gaierror):
@@ -358,7 +358,7 @@ def _plain_fault(error: Exception, netloc: str, watch: Watch) -> TransportError:
     if isinstance(error, OSError):
         return TransportError("refused", f"{netloc}: {error.strerror or error}")
     if not watch.sent:
-        return TransportError("no-host", f"{netloc!r} is not a host that can be asked")
+        return TransportError("no-host", f"{netloc!r} is not a valid host")
     return TransportError("not-http", f"{netloc} does not speak HTTP ({type(error).__name__})")
 
 
@@ -500,7 +500,7 @@ def _tls_context() -> Any:
 
 
 def _proxy_for(scheme: str, host: str) -> str:
-    """The proxy that the environment names for this host (HTTPS_PROXY, NO_PROXY, …), or nothing."""
+    """Return the proxy that the environment names for this host (HTTPS_PROXY, NO_PROXY, …), or nothing."""
     from urllib.request import getproxies, proxy_bypass
 
     proxies = getproxies()
@@ -518,7 +518,7 @@ def _pooled_fault(error: Exception, netloc: str, watch: Watch) -> TransportError
     if watch.fault:
         return TransportError("timeout", f"{netloc}: {watch.fault}")
     if isinstance(error, exceptions.ProxyError):
-        return TransportError("proxy", f"the proxy does not let {netloc} through")
+        return TransportError("proxy", f"the proxy refuses to connect to {netloc}")
     if isinstance(error, exceptions.SSLError):
         return TransportError("tls", f"no TLS connection to {netloc}: {_tls_reason(error)}")
     if isinstance(error, exceptions.NameResolutionError):
@@ -526,9 +526,9 @@ def _pooled_fault(error: Exception, netloc: str, watch: Watch) -> TransportError
     if isinstance(error, exceptions.NewConnectionError):
         return TransportError("refused", f"{netloc} refuses connections")
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
-        return TransportError("timeout", f"{netloc} does not answer in time")
+        return TransportError("timeout", f"{netloc} timed out")
     if not watch.sent and isinstance(error, ValueError):
-        return TransportError("no-host", f"{netloc!r} is not a host that can be asked")
+        return TransportError("no-host", f"{netloc!r} is not a valid host")
     inner = error.args[1] if isinstance(error, exceptions.ProtocolError) and len(error.args) > 1 else error
     if isinstance(inner, http.client.HTTPException | ValueError) and not isinstance(inner, ConnectionError):
         return TransportError("not-http", f"{netloc} does not speak HTTP ({type(inner).__name__})")

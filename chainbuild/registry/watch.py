@@ -1,7 +1,7 @@
-"""Limits on what a connection reads: until when, how slowly, and how much at one go.
+"""Limits on reading from a connection: total time, minimum rate, and amount per read.
 
-http.client and urllib3 parse status lines, headers, chunk sizes and trailers themselves. Both can be made to read for ever
-or into all memory there (`100 Continue` without end, a chunk size of -1 or of a gigabyte of digits). So the limits are
+http.client and urllib3 parse status lines, headers, chunk sizes and trailers themselves. Both can be made to read forever
+or to exhaust memory there (`100 Continue` without end, a chunk size of -1 or of a gigabyte of digits). So the limits are
 below them: each answer reads from its socket through a `Watch`, whatever the parser above does with it.
 """
 
@@ -27,18 +27,18 @@ class WatchError(TimeoutError):
 
 
 class Watch:
-    """The limits on one answer. `fault` says in words which of them was hit, and is empty before that."""
+    """The limits on one answer. `fault` describes the exceeded limit; empty if none."""
 
     def __init__(self, pace: limits.Pace, answer_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.pace = pace
         self.fault = ""
         self.sent = False
-        """Whether the request was sent whole, so that an answer was waited for."""
+        """True if the request was sent completely."""
         self.leftover = False
-        """Whether more came than the answer has: the connection must not be used again."""
+        """True if more was received than the response has: the connection must not be reused."""
         self.closing = False
         self.overrun = False
-        """Whether more came at one go than HTTP allows."""
+        """True if more was received at once than HTTP allows."""
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._began = clock()
@@ -63,7 +63,7 @@ class Watch:
         self._left = _OVERHEAD
 
     def end_within(self, seconds: float) -> None:
-        """Allow the rest of the answer so many seconds."""
+        """Allow that many seconds for the rest of the response."""
         self._deadline, self._deadline_words = self._clock() + seconds, f"the answer did not end within {seconds:g} s"
 
     def grant(self, size: int) -> None:
@@ -78,7 +78,7 @@ class Watch:
         return left
 
     def expired(self) -> WatchError:
-        """Return the error for a read that waited as long as `seconds` said."""
+        """Return the error for a read that waited for `seconds`."""
         return self.hit(self._words)
 
     def took(self, size: int) -> None:
@@ -100,12 +100,14 @@ class Watch:
 
     def _limits(self) -> list[tuple[float, str]]:
         now = self._clock()
-        found = [(self._deadline - now, self._deadline_words)]
+        limits_left = [(self._deadline - now, self._deadline_words)]
         if self._is_body:
             slowest = self._began + self.pace.transfer(self._received)
-            found.append((self.pace.silence, f"nothing more for {self.pace.silence:g} s in the middle of an answer"))
-            found.append((slowest - now, f"less than {self.pace.rate:,} bytes per second"))
-        return found
+            limits_left.append(
+                (self.pace.silence, f"nothing more for {self.pace.silence:g} s in the middle of an answer")
+            )
+            limits_left.append((slowest - now, f"less than {self.pace.rate:,} bytes per second"))
+        return limits_left
 
 
 class _WatchedReader(io.RawIOBase):
@@ -167,7 +169,7 @@ def watched(connection_class: type[Any]) -> type[Any]:
 
         @property
         def is_connected(self) -> bool:
-            """Whether urllib3 may use it again."""
+            """Return whether urllib3 may use it again."""
             clean = self.last_watch is None or not self.last_watch.leftover
             return clean and bool(super().is_connected)
 

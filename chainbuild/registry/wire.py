@@ -1,4 +1,4 @@
-"""A request's way to a registry and back: authorization, redirects, patience, and what an answer means as an error."""
+"""Send requests to a registry: authorization, redirects, retries, and errors for responses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _HINTS: Final = {
-    "refused": "Is it running? Is the port right?",
-    "no-host": "Is the name right? Is there a network?",
-    "tls": "Put its CA into the system's trust store, or name it in SSL_CERT_FILE.",
-    "timeout": "Is there a network, a proxy (HTTPS_PROXY), a firewall?",
-    "proxy": "See HTTPS_PROXY and NO_PROXY.",
-    "not-http": "Is that a registry? Is there a proxy in between?",
+    "refused": "Check that it is running, and the port.",
+    "no-host": "Check the name and the network.",
+    "tls": "Add its CA to the system's trust store, or set SSL_CERT_FILE.",
+    "timeout": "Check the network, the proxy (HTTPS_PROXY) and the firewall.",
+    "proxy": "Check HTTPS_PROXY and NO_PROXY.",
+    "not-http": "Check that this is a registry, without a proxy in between.",
 }
 
 
@@ -69,11 +69,11 @@ class Wire:
 
     @property
     def pace(self) -> limits.Pace:
-        """How long the registry may take."""
+        """Return how long the registry may take."""
         return self._pace or limits.PACE
 
     def pause(self, seconds: float) -> None:
-        """Wait, as between tries."""
+        """Wait between attempts."""
         self._sleep(_shuffled(seconds))
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Wire:
     ) -> HttpResponse:
         """Send with authorization, follow redirects, and raise unless the status is one of `fine`.
 
-        `patient`: repeat what failed for a passing reason. Errors: `NotFoundInRegistryError` only if the registry said so
+        `patient`: retry after temporary failures. Errors: `NotFoundInRegistryError` only if the registry said so
         clearly; `LoginNeededError`, `RegistryBusyError`, `UnreachableError`; `RegistryError` for every other answer.
         """
         size = body.size if body is not None else 0
@@ -163,7 +163,7 @@ class Wire:
             address = address_of(text, url)
         except ValueError as error:
             raise RegistryError(
-                f"{shown(url)}: {what} that is no address: {error}", hint="Is that a registry?"
+                f"{shown(url)}: {what} that is not an address: {error}", hint="Check that this is a registry."
             ) from error
         if self.base.startswith("https:") and not address.startswith("https:"):
             raise RegistryError(f"{shown(url)}: {self.host} redirects to an address without TLS")
@@ -190,10 +190,10 @@ class Wire:
     def _send(
         self, call: _Call, url: str, headers: Mapping[str, str], authorization: str, body: Body | None
     ) -> HttpResponse:
-        whole = {"User-Agent": "chainbuild", **headers}
+        all_headers = {"User-Agent": "chainbuild", **headers}
         if authorization:
-            whole["Authorization"] = authorization
-        request = HttpRequest(method=call.method, url=url, headers=whole, body=body, pace=self.pace)
+            all_headers["Authorization"] = authorization
+        request = HttpRequest(method=call.method, url=url, headers=all_headers, body=body, pace=self.pace)
         return self._patiently(call, request) if call.patient else self._once(call, request)
 
     def _ask(self, call: _Call, request: HttpRequest) -> tuple[int, bytes]:
@@ -207,7 +207,7 @@ class Wire:
             try:
                 response = self._try(call, request)
             except TransportError as error:
-                # Refused, no host, no TLS and no answer at all are told at once: a person waits for the message.
+                # Refused, no host, no TLS and no answer at all are reported at once: the user waits for the message.
                 if error.fault != "reset" or request.method not in _SAFE_TO_REPEAT or not self._wait(call, wait):
                     raise self._unreachable(request, error) from error
                 continue
@@ -228,7 +228,7 @@ class Wire:
     def _try(self, call: _Call, request: HttpRequest) -> HttpResponse:
         left = call.deadline - self.clock()
         if left <= 0:
-            raise TransportError("timeout", f"no answer within {self.pace.call:g} s")
+            raise TransportError("timeout", f"no response within {self.pace.call:g} s")
         return self._transport.send(replace(request, answer_seconds=min(request.usual_seconds, left)))
 
     def _wait(self, call: _Call, seconds: float, at_least: float = 0.0) -> bool:
@@ -242,30 +242,30 @@ class Wire:
     # ---- errors -----------------------------------------------------------------------------------------------------
 
     def _unreachable(self, request: HttpRequest, error: TransportError) -> UnreachableError:
-        hint = _HINTS.get(error.fault, "Try again; see the registry's log where it is yours.")
+        hint = _HINTS.get(error.fault, "Try again; see the registry's log if it is yours.")
         return UnreachableError(f"{request.method} {shown(request.url)}: {self._scrub(str(error))}", hint=hint)
 
     def _error(self, call: _Call, url: str, response: HttpResponse, *, is_there: bool = False) -> RegistryError | None:
-        """Return the error that a status means, with what the registry itself says about it.
+        """Return the error for a status, with the registry's own message.
 
         None: a 404 that is not clear, although a registry answers there. `is_there`: that is known already.
         """
         response.end_within(self.pace.error)
-        said = statement(response)
-        status, quote = response.status, self._scrub(said.quote)
+        statement_of_registry = statement(response)
+        status, quote = response.status, self._scrub(statement_of_registry.quote)
         request = f"{call.method} {shown(url)}"
         line = f"{request}: {status}" + (f" ({quote})" if quote else "")
-        means = meaning(status, response.headers, said.code, has_body=call.method != "HEAD")
+        means = meaning(status, response.headers, statement_of_registry.code, has_body=call.method != "HEAD")
         if means == "busy":
-            hint = "The registry has a problem of its own: its log, its disk space."
+            hint = "Check the registry's log and its disk space."
             if status < 500:
-                hint = "The registry limits how often one may ask; log in, or wait."
+                hint = "The registry limits the request rate; log in, or wait."
             return RegistryBusyError(line, hint=hint)
         if not self._is_ours(url):
-            # Its storage answered, which is no registry: what it does not have, the registry has lost.
+            # The response came from the storage behind the registry: content missing there is lost.
             if status == 404:
                 return DamagedContentError(f"{line}: the registry's storage has lost it", hint="Push the image again.")
-            return RegistryError(line, hint="The storage that the registry redirects to refuses it.")
+            return RegistryError(line, hint="The storage that the registry redirects to refused the request.")
         if means == "login":
             refusal = self._authorizer.refused(f"{request} ({status}{', ' + quote if quote else ''})")
             return LoginNeededError(refusal.message, hint=refusal.hint)
@@ -276,12 +276,12 @@ class Wire:
                 return None
             return RegistryError(
                 f"{line}, but {self.base}/v2/ does not answer as a registry",
-                hint="Is that a registry? Is it down behind its proxy?",
+                hint="Check that this is a registry, and that it is running behind its proxy.",
             )
         return RegistryError(line)
 
     def _confirm(self, call: _Call) -> bool:
-        """Whether a registry answers at all. Errors: `UnreachableError`, `RegistryBusyError` if that cannot be told."""
+        """Return whether a registry answers at all. Errors: `UnreachableError`, `RegistryBusyError` if that is unknown."""
         url = f"{self.base}/v2/"
         request = HttpRequest(method="GET", url=url, headers={"User-Agent": "chainbuild"}, pace=self.pace)
         response = self._patiently(call, request)
@@ -311,19 +311,19 @@ def _read(response: HttpResponse, url: str, limit: limits.Limit) -> bytes:
 
 
 def _incomplete(url: str, error: TransportError) -> UnreachableError:
-    return UnreachableError(f"GET {shown(url)}: {error}", hint="Try again; see the registry's log where it is yours.")
+    return UnreachableError(f"GET {shown(url)}: {error}", hint="Try again; see the registry's log if it is yours.")
 
 
 def _shuffled(wait: float) -> float:
-    """A little longer or shorter, so that parallel runs do not come back together."""
-    # Late: a run that needs no patience need not import what gives chance.
+    """Return a slightly varied time, so that parallel runs do not retry together."""
+    # Imported on demand: only needed for retries.
     from random import uniform
 
     return wait * uniform(0.8, 1.2)  # noqa: S311 - nothing secret hangs on it
 
 
 def shown(url: str) -> str:
-    """The URL without what may be secret: user, password, query."""
+    """Return the URL without parts that may be secret: user, password, query."""
     scheme, _, rest = url.partition("#")[0].partition("?")[0].partition("://")
     netloc, slash, path = rest.partition("/")
     return f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}"

@@ -3,7 +3,7 @@
 The form is that of the DSSE 1.0 specification (secure-systems-lab/dsse): JSON with `payload` in base64, `payloadType`,
 and `signatures` of `keyid` and `sig`. What is signed is the pre-authentication encoding (PAE) of type and payload, so no
 signature over one type of statement can be used for another. Our signatures also carry the public key as `publicKey`, a
-hint that lets people trust a key that they meet. It decides nothing: signatures are verified with keys from elsewhere.
+hint for users who want to trust that key. It decides nothing: signatures are verified with trusted keys only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chainbuild.trust.keys import PublicKey, SigningKey
 
 MEDIA_TYPE: Final = "application/vnd.dsse.envelope.v1+json"
 MOST_SIGNATURES: Final = 16
-"""More signatures on one statement than anybody needs; each costs a verification."""
+"""The limit of signatures on a statement; each costs a verification."""
 
 
 class EnvelopeError(ValueError):
@@ -37,7 +37,7 @@ class Signature(Struct, frozen=True, kw_only=True):
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """An envelope as it was read: nothing in it is verified yet."""
+    """An unverified envelope."""
 
     payload_type: str
     payload: bytes
@@ -69,42 +69,44 @@ class Envelope(Struct, frozen=True, kw_only=True):
         return cls(payload_type=payload_type, payload=payload, signatures=(signature,))
 
     def with_signature(self, key: SigningKey) -> Envelope:
-        """Return the same statement with one more signature, or itself if that key has signed it already."""
+        """Return the statement with an added signature, or unchanged if that key has already signed it."""
         if key.public in self.valid_keys([key.public]):
             return self
         added = Envelope.sign(self.payload, self.payload_type, key).signatures
-        others = tuple(one for one in self.signatures if one.key_id != key.public.id)
+        others = tuple(signature for signature in self.signatures if signature.key_id != key.public.id)
         return Envelope(payload_type=self.payload_type, payload=self.payload, signatures=(*others, *added))
 
     def valid_keys(self, candidates: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
-        """Return those of the candidates that made a valid signature, in their order."""
+        """Return the candidates that made a valid signature, in order."""
         message = pae(self.payload_type, self.payload)
         return tuple(
             key
             for key in candidates
-            if any(one.key_id == key.id and key.verifies(one.value, message) for one in self.signatures)
+            if any(
+                signature.key_id == key.id and key.verifies(signature.value, message) for signature in self.signatures
+            )
         )
 
     @property
     def raw(self) -> bytes:
-        """The envelope's bytes; the same envelope gives the same bytes."""
+        """Return the envelope's bytes; the same envelope gives the same bytes."""
         document: Mapping[str, Any] = {
             "payload": base64.b64encode(self.payload).decode(),
             "payloadType": self.payload_type,
             "signatures": [
                 {
-                    "keyid": one.key_id,
-                    "sig": base64.b64encode(one.value).decode(),
-                    **({"publicKey": str(one.key)} if one.key else {}),
+                    "keyid": signature.key_id,
+                    "sig": base64.b64encode(signature.value).decode(),
+                    **({"publicKey": str(signature.key)} if signature.key else {}),
                 }
-                for one in self.signatures
+                for signature in self.signatures
             ],
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
-    """Return the pre-authentication encoding: what a DSSE signature is over."""
+    """Return the pre-authentication encoding, the bytes that a DSSE signature covers."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -116,9 +118,9 @@ def _signature(item: Mapping[str, Any]) -> Signature:
         try:
             key = PublicKey.parse(_text(hint))
         except WrongUseError as error:
-            raise EnvelopeError("a publicKey that is none") from error
+            raise EnvelopeError("an invalid publicKey") from error
     if key and key.id != key_id:
-        raise EnvelopeError("a publicKey that is not the key of its keyid")
+        raise EnvelopeError("a publicKey that does not match its keyid")
     return Signature(key_id=key_id, value=_bytes(item["sig"]), key=key)
 
 

@@ -1,12 +1,12 @@
-"""Which keys this user trusts, and the key that this user signs with.
+"""The keys that the user trusts, and the user's signing key.
 
-| registry | keys whose records count |
+| registry | trusted keys |
 | --- | --- |
 | the managed one | the user's own key, and those added with `chainbuild trust add` |
 | any other one | these, those of the project file, and those of `CHAINBUILD_TRUSTED_KEYS` |
 
-The keys of a project file do not count for the managed registry: a tree is untrusted until it is built. The own key is
-`CHAINBUILD_SIGNING_KEY` (a CI secret) if that is set, and else a file that is made on first use.
+Keys of a project file are not trusted for the managed registry: a tree is untrusted until it is built. The user's key is
+`CHAINBUILD_SIGNING_KEY` (a CI secret) if set, else a file that is created on first use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HEADER: Final = "# Keys whose records count: one a line, with a name. Managed b
 
 
 class UntrustedError(Exception):
-    """A statement that no trusted key has signed. `keys` are those that it names; empty if it has no signature."""
+    """No trusted key has signed a statement. `keys` are the keys in its signatures; empty if it is unsigned."""
 
     def __init__(self, keys: tuple[PublicKey, ...], why: str) -> None:
         super().__init__(why)
@@ -45,7 +45,7 @@ class UntrustedError(Exception):
 
 
 class TrustedKey(Struct, frozen=True, kw_only=True):
-    """A key that counts, what people call it, and where it is named."""
+    """A trusted key, its name, and the source that lists it."""
 
     key: PublicKey
     name: str
@@ -53,7 +53,7 @@ class TrustedKey(Struct, frozen=True, kw_only=True):
 
 
 class Verified(Struct, frozen=True, kw_only=True):
-    """A statement that a trusted key has signed."""
+    """A statement signed by a trusted key."""
 
     payload: bytes
     signer: TrustedKey
@@ -61,7 +61,7 @@ class Verified(Struct, frozen=True, kw_only=True):
 
 
 class KeyRing:
-    """The keys of one run. Files are read when they are first needed."""
+    """The keys of a run. Files are read on first use."""
 
     def __init__(
         self,
@@ -78,13 +78,13 @@ class KeyRing:
         self._trusted: Mapping[PublicKey, TrustedKey] | None = None
         self._lock = threading.RLock()
         self.made_key = False
-        """Whether this run has made the user's key: nobody else can trust it yet."""
+        """True if this run created the user's key, which no other machine trusts yet."""
 
     @property
     def trusted(self) -> Mapping[PublicKey, TrustedKey]:
-        """The keys that count, the user's own first.
+        """Return the trusted keys, the user's own first.
 
-        Errors: `WrongUseError` for a key that cannot be read; `NotReadyError` for a file that others can change.
+        Errors: `WrongUseError` if a key is invalid; `NotReadyError` if other users can change a file.
         """
         with self._lock:
             if self._trusted is None:
@@ -92,21 +92,21 @@ class KeyRing:
             return self._trusted
 
     def _read_trusted(self) -> Mapping[PublicKey, TrustedKey]:
-        found: dict[PublicKey, TrustedKey] = {}
-        own = self._read_own()
-        if own:
-            found[own.public] = TrustedKey(key=own.public, name=OWN, source=self._own_source)
+        keys: dict[PublicKey, TrustedKey] = {}
+        own_key = self._read_own()
+        if own_key:
+            keys[own_key.public] = TrustedKey(key=own_key.public, name=OWN, source=self._own_source)
         others = list(added_keys())
         if self._shared:
             others += [TrustedKey(key=key, name=name, source="chainbuild.yaml") for name, key in self._project.items()]
             others += _from_environment(self._environ.get(TRUSTED_KEYS, ""))
-        for one in others:
-            found.setdefault(one.key, one)
-        return found
+        for other in others:
+            keys.setdefault(other.key, other)
+        return keys
 
     @property
     def signing_key(self) -> SigningKey:
-        """The key that this user signs with; it is made if there is none.
+        """Return the user's signing key; create it if missing.
 
         Errors: `NotReadyError` if it cannot be stored; `WrongUseError` if it cannot be read.
         """
@@ -115,7 +115,7 @@ class KeyRing:
             if key is None:
                 key = self._own = create_own_key()
                 self.made_key = True
-                # What was trusted so far did not hold it.
+                # The cached trusted keys lack the new one.
                 self._trusted = None
             return key
 
@@ -134,10 +134,10 @@ class KeyRing:
         valid = envelope.valid_keys(self.trusted)
         if valid:
             return Verified(payload=envelope.payload, signer=self.trusted[valid[0]], envelope=envelope)
-        named = {one.key_id for one in envelope.signatures}
-        if named & {key.id for key in self.trusted}:
-            raise UntrustedError((), "its signature does not fit its content")
-        keys = tuple(one.key for one in envelope.signatures if one.key)
+        key_ids = {signature.key_id for signature in envelope.signatures}
+        if key_ids & {key.id for key in self.trusted}:
+            raise UntrustedError((), "its signature does not match its content")
+        keys = tuple(signature.key for signature in envelope.signatures if signature.key)
         if not envelope.signatures:
             raise UntrustedError((), "it has no signature")
         raise UntrustedError(keys, f"it is signed by the unknown key {_first_id(envelope)}")
@@ -165,8 +165,8 @@ def _from_environment(text: str) -> list[TrustedKey]:
             key = PublicKey.parse(word)
         except WrongUseError as error:
             raise WrongUseError(
-                Problem(message=f"{TRUSTED_KEYS}, entry {number}: {one.message}", hint=one.hint)
-                for one in error.problems
+                Problem(message=f"{TRUSTED_KEYS}, entry {number}: {each.message}", hint=each.hint)
+                for each in error.problems
             ) from None
         found.append(TrustedKey(key=key, name=key.short_id, source=TRUSTED_KEYS))
     return found
@@ -181,7 +181,7 @@ def own_key_file() -> Path:
 
 
 def read_own_key() -> SigningKey | None:
-    """Return the user's signing key; None if there is none yet.
+    """Return the user's signing key; None if missing.
 
     Errors: `NotReadyError` if other users can change the file; `WrongUseError` if it holds no key.
     """
@@ -191,7 +191,7 @@ def read_own_key() -> SigningKey | None:
 
 
 def create_own_key() -> SigningKey:
-    """Make the user's signing key, or return the one that another process has just made. Errors: `NotReadyError`."""
+    """Create the user's signing key, or return the one that another process has just created. Errors: `NotReadyError`."""
     path = own_key_file()
     made = SigningKey.generate()
     try:
@@ -199,17 +199,17 @@ def create_own_key() -> SigningKey:
         aside = path.with_name(f".{_KEY_FILE}.{os.getpid()}")
         write_private(aside, f"{made.secret_text}\n".encode())
         try:
-            # Unlike a rename, a link never takes the place of a key that is there.
+            # Unlike a rename, a link never replaces an existing key.
             with suppress(FileExistsError):
                 os.link(aside, path)
         finally:
             aside.unlink(missing_ok=True)
     except NotReadyError as error:
-        hint = f"{error.hint} Or give a key in {SIGNING_KEY}."
-        raise NotReadyError(f"no signing key could be made: {error.message}", where=error.where, hint=hint) from error
+        hint = f"{error.hint} Or set a key in {SIGNING_KEY}."
+        raise NotReadyError(f"could not create a signing key: {error.message}", where=error.where, hint=hint) from error
     except OSError as error:
         raise NotReadyError(
-            f"no signing key could be made: {error.strerror}", where=str(path), hint=f"Give a key in {SIGNING_KEY}."
+            f"could not create a signing key: {error.strerror}", where=str(path), hint=f"Set a key in {SIGNING_KEY}."
         ) from error
     return read_own_key() or made
 
@@ -218,12 +218,12 @@ def create_own_key() -> SigningKey:
 
 
 def trust_file() -> Path:
-    """Return where the keys are kept that the user added."""
+    """Return the path of the file with the keys that the user added."""
     return config_home() / _TRUST_FILE
 
 
 def added_keys() -> tuple[TrustedKey, ...]:
-    """Return the keys that the user added, in order. Errors: `WrongUseError` with every line that is wrong."""
+    """Return the keys that the user added, in order. Errors: `WrongUseError` with every invalid line."""
     path = trust_file()
     raw = read_private(path)
     found: list[TrustedKey] = []
@@ -235,7 +235,7 @@ def added_keys() -> tuple[TrustedKey, ...]:
         try:
             key = PublicKey.parse(text)
         except WrongUseError as error:
-            problems += [replace(one, path=str(path), line=number) for one in error.problems]
+            problems += [replace(each, path=str(path), line=number) for each in error.problems]
         else:
             found.append(TrustedKey(key=key, name=name.strip() or key.short_id, source=str(path)))
     if problems:
@@ -244,22 +244,24 @@ def added_keys() -> tuple[TrustedKey, ...]:
 
 
 def add_key(key: PublicKey, name: str) -> bool:
-    """Trust a key from now on. Return whether it was new; an added key that is there gets the new name."""
-    there = added_keys()
-    kept = [one for one in there if one.key != key]
+    """Trust a key. Return whether it was new; an existing key gets the new name."""
+    existing = added_keys()
+    kept = [key_entry for key_entry in existing if key_entry.key != key]
     _write([*kept, TrustedKey(key=key, name=name, source="")])
-    return len(kept) == len(there)
+    return len(kept) == len(existing)
 
 
 def remove_keys(text: str) -> tuple[TrustedKey, ...]:
-    """Stop trusting the added keys with that name, that text, or that beginning of an id. Return what was removed."""
-    there = added_keys()
+    """Stop trusting the added keys with that name, text or id prefix. Return the removed keys."""
+    existing = added_keys()
     starts = text.lower()
     by_id = len(starts) >= 6 and re.fullmatch("[0-9a-f]+", starts)
-    gone = tuple(one for one in there if text in {one.name, str(one.key)} or (by_id and one.key.id.startswith(starts)))
-    if gone:
-        _write([one for one in there if one not in gone])
-    return gone
+    removed = tuple(
+        one for one in existing if text in {one.name, str(one.key)} or (by_id and one.key.id.startswith(starts))
+    )
+    if removed:
+        _write([one for one in existing if one not in removed])
+    return removed
 
 
 def _write(keys: list[TrustedKey]) -> None:

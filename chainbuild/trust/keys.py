@@ -30,7 +30,7 @@ _KEY_BYTES: Final = 32
 _SPKI_HEADER: Final = bytes.fromhex("302a300506032b6570032100")
 _PEM: Final = "-----BEGIN "
 SHORT: Final = 12
-"""How many hex digits of a key's id people see."""
+"""The number of hex digits of a key's id shown to users."""
 
 
 class PublicKey(Struct, frozen=True):
@@ -55,29 +55,29 @@ class PublicKey(Struct, frozen=True):
         if not text.startswith(PUBLIC_PREFIX):
             raise WrongUseError(
                 f"{_shown(text)} is not a public key",
-                hint=f"A key starts with {PUBLIC_PREFIX}; chainbuild trust key prints yours.",
+                hint=f"A public key starts with {PUBLIC_PREFIX}; chainbuild trust key prints yours.",
             )
         return cls(_decoded(text.removeprefix(PUBLIC_PREFIX), text, "public key"))
 
     @property
     def id(self) -> str:
-        """The sha256 of the SubjectPublicKeyInfo, in hex."""
+        """Return the sha256 of the SubjectPublicKeyInfo, in hex."""
         return hashlib.sha256(_SPKI_HEADER + self.raw).hexdigest()
 
     @property
     def short_id(self) -> str:
-        """The first 12 hex digits of the id: for people."""
+        """Return the first 12 hex digits of the id, for display."""
         return self.id[:SHORT]
 
     @property
     def pem(self) -> str:
-        """The key as PEM (SubjectPublicKeyInfo), which other tools read."""
+        """Return the key as PEM (SubjectPublicKeyInfo), which other tools read."""
         body = base64.b64encode(_SPKI_HEADER + self.raw).decode()
         return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Return whether the signature over the message was made with this key's private half."""
-        # Late: a run that reads no record does not need it.
+        # Imported on demand: a run that reads no record does not need it.
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -99,7 +99,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """Make a new key from the system's random source."""
+        """Create a new key from the system's random source."""
         import secrets
 
         return cls(secrets.token_bytes(_KEY_BYTES))
@@ -114,8 +114,8 @@ class SigningKey:
         if text.startswith(_PEM):
             return cls(_seed_from_pem(text, where))
         wrong = WrongUseError(
-            f"{where} does not hold a signing key",
-            hint=f"It starts with {PRIVATE_PREFIX}; chainbuild trust key --generate makes a new pair.",
+            f"{where} does not contain a signing key",
+            hint=f"It starts with {PRIVATE_PREFIX}; chainbuild trust key --generate creates a new pair.",
         )
         if not text.startswith(PRIVATE_PREFIX):
             raise wrong
@@ -135,7 +135,7 @@ class SigningKey:
 
     @cached_property
     def public(self) -> PublicKey:
-        """The public half."""
+        """Return the public half."""
         return PublicKey(self._key.public_key().public_bytes_raw())
 
     def sign(self, message: bytes) -> bytes:
@@ -144,7 +144,7 @@ class SigningKey:
 
     @property
     def secret_text(self) -> str:
-        """The key as one line of text: for a CI secret."""
+        """Return the key as one line of text: for a CI secret."""
         return PRIVATE_PREFIX + base64.b64encode(self.seed).decode()
 
 
@@ -168,9 +168,9 @@ def _public_from_pem(text: str) -> bytes:
     try:
         key = load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise WrongUseError("the PEM text is not a public key", hint="An Ed25519 key is needed.") from None
+        raise WrongUseError("the PEM text is not a public key", hint="An Ed25519 key is required.") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise WrongUseError("the PEM text is a public key of another kind", hint="An Ed25519 key is needed.")
+        raise WrongUseError("the PEM text is a public key of another type", hint="An Ed25519 key is required.")
     return key.public_bytes_raw()
 
 
@@ -183,11 +183,11 @@ def _seed_from_pem(text: str, where: str) -> bytes:
         key = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise WrongUseError(
-            f"{where} holds PEM text that is not an unencrypted signing key",
-            hint="chainbuild trust key --generate makes a new pair.",
+            f"{where} contains PEM text that is not an unencrypted signing key",
+            hint="chainbuild trust key --generate creates a new pair.",
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise WrongUseError(f"{where} holds a key of another kind", hint="An Ed25519 key is needed.")
+        raise WrongUseError(f"{where} contains a key of another type", hint="An Ed25519 key is required.")
     return key.private_bytes_raw()
 
 

@@ -129,4 +129,4 @@ def test_packages_for_an_image_without_apt_fail_with_a_hint(lay: Lay, nothing_im
         production=nothing_image,
     )
     done = place.build("opt", code=1)
-    assert "PRODUCTION_PACKAGES needs apt" in done.error["hint"]
+    assert "PRODUCTION_PACKAGES requires apt" in done.error["hint"]

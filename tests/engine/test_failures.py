@@ -139,7 +139,7 @@ def test_without_a_docker_command_it_is_told(lay: Lay, tmp_path: Path) -> None:
     assert "Traceback" not in done.err
     place.environ = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     done = place.build("chain", code=3)
-    assert "no Docker Engine answers" in done.error["message"]
+    assert "cannot reach a Docker Engine" in done.error["message"]
 
 
 UNPROVEN_STEP = """\

@@ -304,7 +304,7 @@ def test_a_registry_whose_disk_is_full(
     assert done.code == 4, done.told()
     assert done.built[-1:] == ["30-three"], done.told()
     assert "Traceback" not in done.err
-    assert "did not take the image" in done.error["message"]
+    assert "could not push the image" in done.error["message"]
     assert f"v1-chain-30-three-{OWN}" not in place.tags()
     # The next run goes on where there is room.
     roomy = own_registry()

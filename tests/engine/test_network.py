@@ -116,7 +116,7 @@ def test_address_that_does_not_answer_is_said_and_nothing_is_kept(lay: Lay, site
     site.server.shutdown()
     site.server.server_close()
     plan = place.run("plan", *place.words("opt", "--until", "10"))
-    assert f"could not ask {site.address}/f" in plan.out
+    assert f"could not query {site.address}/f" in plan.out
     assert "refuses connections" in plan.out
     assert place.build("opt", "--until", "10", "--no-cache", code=1).built == ["10-a"]
 

@@ -124,7 +124,7 @@ def test_an_arg_a_mode_and_a_file_more_are_reasons(first: tuple[Place, Done], tm
     assert place.build("chain", "--until", "40").reasons["40-four"] == 'arg SALT changed from "pepper" to "sugar"'
     (place.root / "context" / "four" / "content").chmod(0o755)
     done = place.build("chain", "--until", "40")
-    assert done.reasons["40-four"] == "file context/four/content mode from 644 to 755"
+    assert done.reasons["40-four"] == "file context/four/content mode changed from 644 to 755"
     assert done.built == ["40-four"]
 
 

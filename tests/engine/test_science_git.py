@@ -110,7 +110,7 @@ def test_edits_and_unknown_files(root: Path) -> None:
 def test_a_revision_that_is_not_there(root: Path) -> None:
     commit(root, {"science/a/x": "1"})
     for text in ("nothing", "HEAD^^", "a..HEAD", "--help"):
-        with pytest.raises(WrongUseError, match="git knows no revision"):
+        with pytest.raises(WrongUseError, match="git finds no revision"):
             Git(root).span(text)
 
 

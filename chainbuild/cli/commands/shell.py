@@ -51,7 +51,7 @@ def shell(
 
     if not shutil.which("docker"):
         raise NotReadyError(
-            "no docker command on PATH",
+            "no docker command found on PATH",
             hint="Install Docker: script/setup does so on Debian; see docs.docker.com/get-docker for other systems.",
         )
     named = ImageReference.parse(_of_layer(image, root))

@@ -35,7 +35,7 @@ ORDER = BuildSpec(
 REWRITES = BuilderInfo(name="far", driver="remote", platforms=("linux/arm64",), status="running", buildkit=(0, 20))
 
 
-def test_a_plain_order() -> None:
+def test_plain_order_has_minimal_arguments() -> None:
     assert BuildxDriver().command(ORDER) == (
         "docker",
         "buildx",
@@ -57,7 +57,7 @@ def test_a_plain_order() -> None:
     )
 
 
-def test_an_order_with_everything() -> None:
+def test_order_with_all_fields_has_all_arguments() -> None:
     order = replace(
         ORDER,
         contexts=(("golang:1.22", "docker-image://docker.io/library/golang@sha256:2"), ("sources", "/elsewhere")),
@@ -107,13 +107,13 @@ def test_an_order_with_everything() -> None:
     )
 
 
-def test_an_export_pushes_nothing() -> None:
+def test_export_pushes_nothing() -> None:
     command = BuildxDriver().command(replace(ORDER, image="", export=Path("/out")))
     assert command[command.index("--output") + 1] == "type=local,dest=/out"
     assert not any("registry" in word for word in command)
 
 
-def test_a_user_s_own_source_date_epoch_wins() -> None:
+def test_user_source_date_epoch_wins() -> None:
     driver = BuildxDriver(builders={"": "far"})
     driver._known["far"] = REWRITES
     order = replace(ORDER, args=(("SOURCE_DATE_EPOCH", "7"),))
@@ -128,7 +128,7 @@ def test_a_user_s_own_source_date_epoch_wins() -> None:
         (BuilderInfo(name="b", driver="docker", platforms=(), status="running", buildkit=(0, 20)), False),
     ],
 )
-def test_times_are_rewritten_where_the_builder_can(builder: BuilderInfo, rewrites: bool) -> None:
+def test_times_are_rewritten_if_the_builder_supports_it(builder: BuilderInfo, rewrites: bool) -> None:
     driver = BuildxDriver()
     driver._known[None] = builder
     arguments = driver.arguments(ORDER)
@@ -146,7 +146,7 @@ def test_builders_by_platform() -> None:
 # Orders of steps ------------------------------------------------------------------------------------------------------
 
 
-def test_a_step_becomes_an_order(tmp_path: Path) -> None:
+def test_step_becomes_an_order(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write(THREE_STEPS)
     world.run()
@@ -164,7 +164,7 @@ def test_a_step_becomes_an_order(tmp_path: Path) -> None:
     assert stage_args(step, {}, "app") == {}
 
 
-def test_paths_are_shown_as_people_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_shown_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert shown_path(tmp_path / "stock/x") == "stock/x"
     assert shown_path(tmp_path.parent / "x") == str(tmp_path.parent / "x")
@@ -209,7 +209,7 @@ def failure(*parts: dict[str, Any] | str, code: int = 1, order: BuildSpec = ORDE
 EXCERPT = "10-Dockerfile-base:3\n--------------------\n   3 | >>> RUN make\n--------------------"
 
 
-def test_a_build_gives_its_digest() -> None:
+def test_build_returns_its_digest() -> None:
     digest = "sha256:" + "a" * 64
     docker = FakeBuildx([json.dumps(vertex()), json.dumps(log("one\n"))], digest=digest)
     events: list[Event] = []
@@ -238,13 +238,13 @@ def test_context_of_a_build_with_other_pins_is_sent_under_another_name(tmp_path:
 
 
 @pytest.mark.parametrize("docker", [FakeBuildx([], digest="no digest"), FakeBuildx([], written=False)])
-def test_a_buildx_that_does_not_say_what_it_made(docker: FakeBuildx) -> None:
+def test_buildx_without_a_digest_is_an_error(docker: FakeBuildx) -> None:
     with pytest.raises(ChainbuildError) as caught:
         driver_with(docker).build(ORDER, lambda _: None)
     assert "buildx" in str(caught.value) or "is not a digest" in str(caught.value)
 
 
-def test_a_run_that_fails() -> None:
+def test_failed_run_has_its_line_and_output() -> None:
     error = failure(vertex(), log("compiling\nno rule\n"), vertex(error=ERROR), EXCERPT)
     assert isinstance(error, BuildFailedError)
     assert error.message == "amd64/stock/10-base: RUN make failed: exit code: 2"
@@ -252,7 +252,7 @@ def test_a_run_that_fails() -> None:
     assert error.log_tail == ("compiling", "no rule")
 
 
-def test_what_fails_before_any_instruction() -> None:
+def test_failure_before_any_instruction_is_reported() -> None:
     error = failure('ERROR: failed to build: no builder "x" found')
     assert isinstance(error, BuildFailedError)
     assert error.message == 'amd64/stock/10-base: the build failed: failed to build: no builder "x" found'
@@ -268,7 +268,7 @@ def test_what_fails_before_any_instruction() -> None:
         "mkdir /x: disk quota exceeded",
     ],
 )
-def test_no_space(said: str) -> None:
+def test_full_disk_has_a_hint(said: str) -> None:
     for error in (failure(vertex(), log(said + "\n"), vertex(error=ERROR)), failure(f"ERROR: {said}")):
         assert isinstance(error, NotReadyError)
         assert "no space left" in error.message
@@ -285,10 +285,10 @@ def test_no_space(said: str) -> None:
         "exec container process `/bin/sh`: Exec format error",
     ],
 )
-def test_no_emulation(said: str) -> None:
+def test_missing_emulation_has_a_hint(said: str) -> None:
     error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
     assert isinstance(error, NotReadyError)
-    assert "does not run linux/arm64 programs" in error.message
+    assert "cannot run linux/arm64 programs" in error.message
     assert "tonistiigi/binfmt --install arm64" in error.hint
     assert "--builder aarch64=NAME" in error.hint
 
@@ -303,11 +303,11 @@ def test_no_emulation(said: str) -> None:
         ("docker.io/library/nothing:1: not found", False),
     ],
 )
-def test_what_a_second_try_may_mend(said: str, transient: bool) -> None:
+def test_retry_follows_temporary_failures(said: str, transient: bool) -> None:
     assert is_transient(Failure(vertex="exporting to image", error=said, line=0, tail=(), text="")) is transient
 
 
-def test_a_damaged_cache_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_cache_is_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill of the client left an entry without its snapshot: each try that takes it from the cache fails the same way."""
     monkeypatch.setattr("chainbuild.builder.buildx._PAUSE", 0)
     damaged = "ERROR: failed to solve: failed to stat active key during commit: snapshot j1wa does not exist: not found"
@@ -322,11 +322,11 @@ def test_a_damaged_cache_is_done_without(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("said", ["/bin/sh: 1: ./tool: Exec format error", "bash: ./tool: Exec format error"])
-def test_a_program_of_another_platform_is_the_dockerfile_s_affair(said: str) -> None:
+def test_exec_format_error_of_a_program_is_a_build_failure(said: str) -> None:
     assert isinstance(failure(vertex(), log(said + "\n"), vertex(error=ERROR)), BuildFailedError)
 
 
-def test_a_qemu_crash_is_called_that() -> None:
+def test_qemu_crash_is_reported_as_such() -> None:
     error = failure(
         vertex(),
         log("compiling\nqemu: uncaught target signal 11 (Segmentation fault) - core dumped\n"),
@@ -335,7 +335,7 @@ def test_a_qemu_crash_is_called_that() -> None:
         order=replace(ORDER, platform=ARM64),
     )
     assert isinstance(error, BuildFailedError)
-    assert "QEMU crashed while it ran 'RUN make'" in error.message
+    assert "QEMU crashed while running 'RUN make'" in error.message
     assert error.where == "stock/10-Dockerfile-base:3"
     assert "--builder aarch64=NAME" in error.hint
     assert error.log_tail[0] == "compiling"
@@ -360,14 +360,14 @@ def test_a_qemu_crash_is_called_that() -> None:
         ("Setting up qemu-user-static", False),
     ],
 )
-def test_a_word_of_qemu_s_is_no_crash(said: str, crashed: bool) -> None:
+def test_qemu_warning_is_no_crash(said: str, crashed: bool) -> None:
     error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
     assert isinstance(error, BuildFailedError)
     assert ("QEMU crashed" in error.message) is crashed
 
 
 @pytest.mark.parametrize("said", ["401 Unauthorized", "push access denied: requested access to the resource is denied"])
-def test_a_registry_that_wants_a_login(said: str) -> None:
+def test_registry_requiring_a_login_has_a_hint(said: str) -> None:
     assert "docker login" in failure(f"ERROR: failed to solve: failed to push x: {said}").hint
 
 
@@ -380,9 +380,9 @@ def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
 @pytest.mark.parametrize(
     ("said", "packages", "hint"),
     [
-        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
-        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES needs apt"),
-        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES needs apt"),
+        ("/bin/sh: 1: apt-get: not found", "tini", "PRODUCTION_PACKAGES requires apt"),
+        ("sh: apt-get: not found", "tini", "PRODUCTION_PACKAGES requires apt"),
+        ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "tini", "PRODUCTION_PACKAGES requires apt"),
         ('exec: "/bin/sh": stat /bin/sh: no such file or directory', "", "The image has no shell"),
         ("/bin/sh: 1: apt-get: not found", "", ""),
         ("E: Unable to locate package tiny", "tiny", ""),
@@ -395,7 +395,7 @@ def test_image_without_apt_or_shell_has_a_hint(said: str, packages: str, hint: s
     assert bool(found) == bool(hint)
 
 
-def test_a_builder_that_does_not_reach_the_chain_registry() -> None:
+def test_builder_without_access_to_the_chain_registry_has_a_hint() -> None:
     error = failure(
         'ERROR: failed to solve: dial tcp [::1]:5000: connect: connection refused: Head "http://localhost:5000"'
     )
@@ -403,7 +403,7 @@ def test_a_builder_that_does_not_reach_the_chain_registry() -> None:
 
 
 @pytest.mark.parametrize("code", [130, 143, -2, -15])
-def test_a_build_that_was_cancelled(code: int) -> None:
+def test_cancelled_build_is_reported(code: int) -> None:
     assert failure("ERROR: canceled", code=code).message == "amd64/stock/10-base: the build was cancelled"
 
 

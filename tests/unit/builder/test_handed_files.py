@@ -110,13 +110,13 @@ def test_tarball_of_an_earlier_run_in_the_tree_gets_into_no_build(world: World) 
     assert PRODUCTION in world.reused
 
 
-def test_minimize_that_leaves_no_tarball_is_told(world: World) -> None:
+def test_minimize_without_a_tarball_is_reported(world: World) -> None:
     sent, outcome = run(world, None)
     error = outcome.failures[PRODUCTION]
     assert isinstance(error, BuildFailedError)
     assert sent.files == {}
     assert "has no file /minimized.tar.gz" in error.message
-    assert error.hint == "The stage before it has to leave /minimized.tar.gz in its image."
+    assert error.hint == "The stage before it must create /minimized.tar.gz in its image."
     assert world.tags().keys() == {"v1-stock-10-base-amd64", "v1-stock-minimized-amd64"}
 
 

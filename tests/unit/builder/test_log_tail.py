@@ -15,7 +15,7 @@ def tail(lines: list[tuple[str, bool]]) -> tuple[str, ...]:
     return made.lines()
 
 
-def test_the_error_of_a_parallel_make_is_not_pushed_out_by_what_went_on() -> None:
+def test_error_of_a_parallel_make_is_kept() -> None:
     shown = tail(
         [
             *((f"early {number}", False) for number in range(50)),
@@ -37,7 +37,7 @@ def test_few_lines_are_shown_as_they_came() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=200))
-def test_the_end_is_always_shown_in_order_and_never_too_long(kinds: list[bool]) -> None:
+def test_log_tail_is_in_order_and_limited(kinds: list[bool]) -> None:
     shown = tail([(str(number), stderr) for number, stderr in enumerate(kinds)])
     assert len(shown) <= TAIL_LINES
     numbers = [int(text) for text in shown if text.isdigit()]

@@ -123,7 +123,7 @@ def test_order_for_a_foreign_frontend_pins_by_contexts(tmp_path: Path) -> None:
 
 
 def test_order_of_a_file_that_names_another_image_by_now_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match=r"10-Dockerfile-x:2: new is read here, but was not"):
+    with pytest.raises(WrongUseError, match=r"10-Dockerfile-x:2: new was added after this run was planned"):
         order(tmp_path, "ARG BASE_IMAGE\nFROM new", images=inputs("FROM old"))
 
 
@@ -138,7 +138,7 @@ def test_base_put_in_the_place_of_a_name_counts_for_every_platform(tmp_path: Pat
     assert [pin.reference for pin in made.pins] == [f"{PINNED}1"] * 2
 
 
-def test_one_name_on_two_platforms_is_two_images_of_the_key(world: World) -> None:
+def test_name_on_two_platforms_is_two_images_of_the_key(world: World) -> None:
     text = "ARG BASE_IMAGE\nFROM --platform=linux/arm64 fat:1 AS a\nFROM fat:1 AS b\nFROM ${BASE_IMAGE}\n"
     world.write({"stock/10-Dockerfile-base": f"{text}COPY --from=a x y\nCOPY --from=b x z\n"})
     graph = world.graph((AMD64,))
@@ -179,7 +179,7 @@ def triggered(world: World, *triggers: str, dockerfile: str = "ARG BASE_IMAGE\nF
     return with_trigger_images(graph, found, build_platform=AMD64).by_id["amd64/stock/10-base"]
 
 
-def test_trigger_of_a_base_image_makes_the_image_that_it_reads_an_input(world: World) -> None:
+def test_trigger_of_a_base_image_adds_the_image_that_it_reads(world: World) -> None:
     step = triggered(world, "COPY --from=debian:bookworm-slim /x /x", "RUN --mount=from=slim:2,target=/t x")
     added = [image for image in step.images if image.by_trigger]
     assert [(image.name, image.platform) for image in added] == [("debian:bookworm-slim", AMD64), ("slim:2", AMD64)]
@@ -234,7 +234,7 @@ def world(tmp_path: Path) -> World:
 # The copy ---------------------------------------------------------------------------------------------------------------
 
 
-def test_copy_has_what_builders_look_for_beside_the_dockerfile(tmp_path: Path) -> None:
+def test_copy_has_the_files_that_builders_expect(tmp_path: Path) -> None:
     (tmp_path / "10-Dockerfile-x.dockerignore").write_text("a\n")
     made = order(tmp_path, "FROM old")
     assert made.ignore == b"a\n"
@@ -250,9 +250,7 @@ def test_copy_has_what_builders_look_for_beside_the_dockerfile(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("own", "ignore"), [(None, None), ("", b""), ("b\n", b"b\n")])
-def test_copy_takes_only_the_dockerfile_s_own_ignore_file_along(
-    tmp_path: Path, own: str | None, ignore: bytes | None
-) -> None:
+def test_copy_includes_only_the_own_ignore_file(tmp_path: Path, own: str | None, ignore: bytes | None) -> None:
     (tmp_path / ".dockerignore").write_text("a\n")
     if own is not None:
         (tmp_path / "10-Dockerfile-x.dockerignore").write_text(own)
@@ -260,7 +258,7 @@ def test_copy_takes_only_the_dockerfile_s_own_ignore_file_along(
 
 
 @pytest.mark.parametrize(("target", "leaves"), [("../out", True), ("in", False), ("sub/in", False), ("gone", False)])
-def test_link_out_of_its_folder_is_told_from_others(tmp_path: Path, target: str, leaves: bool) -> None:
+def test_link_out_of_its_folder_is_detected(tmp_path: Path, target: str, leaves: bool) -> None:
     folder = tmp_path / "option"
     (folder / "sub").mkdir(parents=True)
     for path in (tmp_path / "out", folder / "in", folder / "sub" / "in"):
@@ -280,7 +278,7 @@ def test_link_out_of_its_folder_is_built_from_a_copy(tmp_path: Path) -> None:
     assert (made.source, made.pins) == (b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}", ())
 
 
-def test_command_says_what_the_copy_holds(tmp_path: Path) -> None:
+def test_command_shows_the_content_of_the_copy(tmp_path: Path) -> None:
     made = order(tmp_path, "FROM old")
     argv = BuildxDriver().command(replace(made, shown="o/10-Dockerfile-x"))
     assert argv[argv.index("--file") + 1] == f"<o/10-Dockerfile-x with line 1: old -> {PINNED}1>"

@@ -68,39 +68,39 @@ def lacking(driver: BuildxDriver, *platforms: Platform) -> str:
 
 
 @pytest.mark.parametrize("name", ["amd64", "arm64", "armv7", "armv6", "i386", "riscv64", "mips64le", "s390x"])
-def test_a_builder_that_runs_everything(machine: Machine, name: str) -> None:
+def test_builder_for_all_platforms_is_ready(machine: Machine, name: str) -> None:
     check_builders(OneBuilder(EVERYTHING), [Platform.parse(name)])
 
 
-def test_no_emulation_gets_its_command(machine: Machine) -> None:
+def test_missing_emulation_has_its_command(machine: Machine) -> None:
     text = lacking(OneBuilder(("linux/amd64", "linux/mips64")), AMD64, ARM64)
-    assert "does not run linux/arm64 programs" in text
+    assert "cannot run linux/arm64 programs" in text
     assert "tonistiigi/binfmt --install arm64" in text
     assert "linux/amd64 programs" not in text
 
 
-def test_no_docker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_docker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert "there is no docker command" in lacking(OneBuilder(EVERYTHING), AMD64)
+    assert "no docker command found" in lacking(OneBuilder(EVERYTHING), AMD64)
 
 
-def test_no_buildx(machine: Machine) -> None:
+def test_missing_buildx_is_reported(machine: Machine) -> None:
     machine.buildx = (1, "docker: 'buildx' is not a docker command.")
     assert "docker has no buildx" in lacking(OneBuilder(EVERYTHING), AMD64)
 
 
-def test_an_old_buildx(machine: Machine) -> None:
+def test_old_buildx_is_reported(machine: Machine) -> None:
     machine.buildx = (0, "github.com/docker/buildx 0.10.5+dfsg")
     assert "buildx 0.10 is too old" in lacking(OneBuilder(EVERYTHING), AMD64)
 
 
-def test_no_engine_is_told_once(machine: Machine) -> None:
+def test_unreachable_engine_is_reported_once(machine: Machine) -> None:
     machine.engine = (1, "Cannot connect to the Docker daemon at unix:///var/run/docker.sock")
     text = lacking(OneBuilder((), "the builder in use does not answer"), AMD64, ARM64)
-    assert text.count("no Docker Engine answers: Cannot connect") == 1
+    assert text.count("cannot reach a Docker Engine: Cannot connect") == 1
 
 
-def test_a_builder_that_does_not_exist(machine: Machine) -> None:
+def test_missing_builder_is_reported(machine: Machine) -> None:
     assert "no builder 'x'" in lacking(OneBuilder((), "no builder 'x'"), AMD64)
 
 
@@ -108,4 +108,4 @@ def test_everything_at_once(machine: Machine) -> None:
     machine.buildx = (1, "no")
     text = lacking(OneBuilder(("linux/amd64",)), ARM64)
     assert "docker has no buildx" in text
-    assert "does not run linux/arm64" in text
+    assert "cannot run linux/arm64" in text

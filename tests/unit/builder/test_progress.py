@@ -62,7 +62,7 @@ def test_half_lines_of_two_instructions_are_not_mixed() -> None:
     assert lines(events) == ["x1", "y"]
 
 
-def test_the_last_half_line_comes_when_its_instruction_ends() -> None:
+def test_last_unfinished_line_is_emitted_at_the_end() -> None:
     events: list[Event] = []
     progress = Progress("s", events.append)
     progress.feed(json.dumps(vertex()))
@@ -77,7 +77,7 @@ def test_bytes_that_are_no_utf8_are_shown_as_such() -> None:
     assert lines(events) == ["caf\ufffd", "gr\u00fc"]
 
 
-def test_what_is_being_done_is_told_once() -> None:
+def test_activity_is_reported_once() -> None:
     events, _ = fed(vertex(), vertex(), vertex("[internal] load build definition", "b"), vertex("[3/3] COPY", "c"))
     assert [event.doing for event in events if isinstance(event, StepProgress)] == [RUN, "[3/3] COPY"]
 
@@ -90,7 +90,7 @@ def test_transfers() -> None:
     ]
 
 
-def test_the_parts_of_an_export_are_told() -> None:
+def test_export_parts_are_reported() -> None:
     began = {"id": "pushing layers", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
     ended = {**began, "completed": "2026-01-01T00:00:01Z"}
     other = {"id": "resolve docker.io/x", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
@@ -120,7 +120,7 @@ ERROR: failed to solve: process "/bin/sh -c make" did not complete successfully:
 ERROR = 'process "/bin/sh -c make" did not complete successfully: exit code: 2'
 
 
-def test_a_failure_has_the_instruction_its_line_and_its_last_words() -> None:
+def test_failure_has_the_instruction_its_line_and_its_output() -> None:
     output = "".join(f"line {number}\n" for number in range(100))
     _, failure = fed(vertex(), log(output), vertex(error=ERROR, completed="2026-01-01T00:00:01Z"), CLIENT)
     assert failure.vertex == RUN
@@ -131,7 +131,7 @@ def test_a_failure_has_the_instruction_its_line_and_its_last_words() -> None:
     assert failure.text.startswith("ERROR: failed to solve")
 
 
-def test_the_instruction_that_failed_is_told_not_one_that_was_cancelled_with_it() -> None:
+def test_failed_instruction_is_reported_not_a_cancelled_one() -> None:
     _, failure = fed(
         vertex("[a 1/1] RUN sleep", "a"),
         vertex("[b 1/1] RUN false", "b"),
@@ -141,17 +141,17 @@ def test_the_instruction_that_failed_is_told_not_one_that_was_cancelled_with_it(
     assert failure.vertex == "[b 1/1] RUN false"
 
 
-def test_the_client_s_own_error_serves_where_no_instruction_failed() -> None:
+def test_client_error_is_used_without_a_failed_instruction() -> None:
     _, failure = fed("#0 building", "ERROR: failed to build: no builder 'x' found", "------")
     assert failure.error == "failed to build: no builder 'x' found"
     assert (failure.vertex, failure.line) == ("", 0)
 
 
-def test_nothing_was_said() -> None:
+def test_empty_stream_has_no_reason() -> None:
     assert fed()[1] == Failure(vertex="", error="", line=0, tail=(), text="")
 
 
-def test_a_half_line_at_the_end_is_in_the_tail() -> None:
+def test_unfinished_line_at_the_end_is_in_the_tail() -> None:
     _, failure = fed(vertex(), log("qemu: uncaught target signal 11"))
     assert failure.tail == ()
     _, failure = fed(vertex(), log("dying"), vertex(error="exit code: 139"))
@@ -181,7 +181,7 @@ VALUES = st.dictionaries(
 
 
 @given(st.lists(st.tuples(VALUES, st.sampled_from([None, 2]))))
-def test_any_values_come_out_of_the_stream(values: list[tuple[dict[str, Any], int | None]]) -> None:
+def test_values_of_any_form_are_parsed(values: list[tuple[dict[str, Any], int | None]]) -> None:
     stream = JsonStream()
     found = [
         value
@@ -193,18 +193,18 @@ def test_any_values_come_out_of_the_stream(values: list[tuple[dict[str, Any], in
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=20)))
-def test_any_text_is_taken(texts: list[str]) -> None:
+def test_text_of_any_form_is_accepted(texts: list[str]) -> None:
     fed(*texts)
 
 
-def test_output_that_the_builder_dropped_is_told_where_it_happened_with_the_way_out() -> None:
+def test_dropped_output_is_reported_in_place_with_a_hint() -> None:
     """BuildKit passes on 2 MiB of an instruction's output, and 200 KiB a second: such a log is not whole."""
     clip = "\n[output clipped, log limit 200KiB/s reached]\n"
     events, _ = fed(
         vertex(), log("one\n"), log(clip), log("two\n"), log("\n[output clipped, log limit 2MiB reached]\n")
     )
     texts = lines(events)
-    assert texts[2].startswith("==== the builder dropped output here (its limit: 200KiB/s)")
+    assert texts[2].startswith("==== output was dropped here (the builder's limit: 200KiB/s)")
     assert "BUILDKIT_STEP_LOG_MAX_SIZE=-1" in texts[2]
     assert "2MiB" in texts[5]
     (warning,) = [event for event in events if isinstance(event, Message)]

@@ -64,7 +64,7 @@ def test_tar_without_such_links_stays_byte_for_byte(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.binary(max_size=1500), st.booleans())
-def test_anything_else_stays_as_it_is(tmp_path_factory: pytest.TempPathFactory, raw: bytes, packed: bool) -> None:
+def test_other_files_are_unchanged(tmp_path_factory: pytest.TempPathFactory, raw: bytes, packed: bool) -> None:
     path = tmp_path_factory.mktemp("tar") / "m"
     path.write_bytes(b"\x1f\x8b" + raw if packed else raw)
     before = path.read_bytes()
@@ -74,7 +74,7 @@ def test_anything_else_stays_as_it_is(tmp_path_factory: pytest.TempPathFactory, 
 
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(["a", "b", "c/d", LONG]), max_size=8))
-def test_every_other_member_stays(tmp_path_factory: pytest.TempPathFactory, wanted: list[str]) -> None:
+def test_other_members_are_kept(tmp_path_factory: pytest.TempPathFactory, wanted: list[str]) -> None:
     path = tmp_path_factory.mktemp("tar") / "m.tar"
     path.write_bytes(tar(*wanted))
     assert without_links_to_self(path) == len(wanted) - len(set(wanted))

@@ -50,7 +50,7 @@ def record_of(world: World, step: str) -> Record:
     return found
 
 
-def test_a_chain_is_built_in_order_each_step_on_the_digest_of_the_one_before(world: World) -> None:
+def test_chain_is_built_in_order_on_parent_digests(world: World) -> None:
     outcome = world.run()
     assert outcome.succeeded
     assert world.driver.built == ALL
@@ -71,7 +71,7 @@ def test_a_chain_is_built_in_order_each_step_on_the_digest_of_the_one_before(wor
     assert "CPU" not in dict(orders[BASE].args)
 
 
-def test_what_happens_is_told_step_by_step(world: World) -> None:
+def test_events_report_each_step(world: World) -> None:
     world.run()
     told = [(type(event), getattr(event, "step", "")) for event in world.events]
     for step in ALL:
@@ -82,7 +82,7 @@ def test_what_happens_is_told_step_by_step(world: World) -> None:
     assert 0 < finished[BASE].added < finished[BASE].size
 
 
-def test_a_second_run_builds_nothing_and_writes_nothing(world: World) -> None:
+def test_second_run_builds_and_writes_nothing(world: World) -> None:
     first = world.run()
     before = dict(world.host.tags)
     world.begin_again()
@@ -97,7 +97,7 @@ def test_a_second_run_builds_nothing_and_writes_nothing(world: World) -> None:
     assert world.fake.counted("POST") == 0
 
 
-def test_another_checkout_another_tag_reuse_the_same_images(world: World, tmp_path: Path) -> None:
+def test_images_are_reused_in_another_checkout_and_tag(world: World, tmp_path: Path) -> None:
     world.run()
     elsewhere = World(tmp_path / "elsewhere")
     elsewhere.write(THREE_STEPS)
@@ -107,7 +107,7 @@ def test_another_checkout_another_tag_reuse_the_same_images(world: World, tmp_pa
     assert not any(result.built for result in outcome.results.values())
 
 
-def test_a_reused_image_gets_its_readable_tag_again(world: World) -> None:
+def test_reused_image_gets_its_readable_tag_again(world: World) -> None:
     world.run()
     before = world.tags()
     world.host.tags = {key: value for key, value in world.host.tags.items() if key[1].startswith("k1-")}
@@ -117,7 +117,7 @@ def test_a_reused_image_gets_its_readable_tag_again(world: World) -> None:
     assert world.tags() == before
 
 
-def test_a_change_rebuilds_from_there_on(world: World) -> None:
+def test_change_rebuilds_all_later_steps(world: World) -> None:
     world.run()
     world.begin_again()
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
@@ -126,7 +126,7 @@ def test_a_change_rebuilds_from_there_on(world: World) -> None:
     assert world.reused == [BASE]
 
 
-def test_the_same_content_after_all_cuts_the_rest_off(world: World) -> None:
+def test_unchanged_content_stops_the_rebuild(world: World) -> None:
     first = world.run()
     world.begin_again()
     world.write({"stock/10-Dockerfile-base": f"# a comment\n{STEP}"})
@@ -152,7 +152,7 @@ def test_platforms_advance_side_by_side(world: World) -> None:
     assert arguments["aarch64/stock/20-blas"]["CPU"] == "ARMV8"
 
 
-def test_no_more_steps_than_jobs_run_at_once(world: World) -> None:
+def test_steps_in_parallel_never_exceed_jobs(world: World) -> None:
     lock, running, most = threading.Lock(), 0, 0
 
     def count(order: BuildSpec) -> None:
@@ -178,7 +178,7 @@ def test_options_stand_on_top_of_each_other(world: World) -> None:
     assert dict(order.args)["BASE_IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
 
 
-def test_a_failure_skips_everything_else(world: World) -> None:
+def test_failure_skips_all_other_steps(world: World) -> None:
     world.driver.fails[BLAS] = failed(BLAS)
     outcome = world.run()
     assert list(outcome.results) == [BASE]
@@ -190,7 +190,7 @@ def test_a_failure_skips_everything_else(world: World) -> None:
     assert "v1-stock-20-blas-amd64" not in world.tags()
 
 
-def test_the_run_after_a_failure_starts_at_the_failed_step(world: World) -> None:
+def test_run_after_a_failure_starts_at_the_failed_step(world: World) -> None:
     world.driver.fails[BLAS] = failed(BLAS)
     world.run()
     world.begin_again()
@@ -199,7 +199,7 @@ def test_the_run_after_a_failure_starts_at_the_failed_step(world: World) -> None
     assert world.reused == [BASE]
 
 
-def test_keep_going_finishes_what_does_not_depend_on_the_failure(world: World) -> None:
+def test_keep_going_finishes_independent_steps(world: World) -> None:
     world.driver.fails[BLAS] = failed(BLAS)
     outcome = world.run(world.graph((AMD64, ARM64)), keep_going=True)
     assert set(outcome.results) == {BASE, *(step.replace("amd64", "aarch64") for step in ALL)}
@@ -207,7 +207,7 @@ def test_keep_going_finishes_what_does_not_depend_on_the_failure(world: World) -
     assert [item.oci for item in platforms_of(world.registries, at("v1-stock"))] == ["linux/arm64"]
 
 
-def test_without_keep_going_what_runs_already_ends_well(world: World) -> None:
+def test_running_steps_finish_without_keep_going(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
     def meet(order: BuildSpec) -> None:
@@ -221,14 +221,14 @@ def test_without_keep_going_what_runs_already_ends_well(world: World) -> None:
     assert list(outcome.failures) == [BASE]
 
 
-def test_a_bug_ends_the_run_at_once(world: World) -> None:
+def test_bug_ends_the_run_at_once(world: World) -> None:
     world.driver.fails[BLAS] = ZeroDivisionError("ours")
     with pytest.raises(ZeroDivisionError):
         world.run()
     assert world.driver.built == [BASE, BLAS]
 
 
-def test_the_error_of_a_failed_build_knows_the_log(world: World, tmp_path: Path) -> None:
+def test_build_failure_has_the_log_path(world: World, tmp_path: Path) -> None:
     from chainbuild.values import replace
 
     world.driver.fails[BASE] = failed(BASE)
@@ -243,7 +243,7 @@ def test_the_error_of_a_failed_build_knows_the_log(world: World, tmp_path: Path)
 
 
 @pytest.mark.parametrize("lost", ["layer", "config", "manifest"])
-def test_a_result_that_lost_a_part_is_built_again(world: World, lost: str) -> None:
+def test_incomplete_result_is_rebuilt(world: World, lost: str) -> None:
     record = record_of(world, PRODUCTION)
     before = world.identities()
     image = resolve(world.registries, at("v1-stock-amd64").with_digest(record.image), AMD64)
@@ -259,7 +259,7 @@ def test_a_result_that_lost_a_part_is_built_again(world: World, lost: str) -> No
 
 
 @pytest.mark.parametrize("lost", ["layer", "config", "manifest"])
-def test_a_damaged_parent_is_built_again_when_it_is_needed(world: World, lost: str) -> None:
+def test_damaged_parent_is_rebuilt_when_needed(world: World, lost: str) -> None:
     record = record_of(world, BLAS)
     image = resolve(world.registries, at("v1-stock-20-blas-amd64").with_digest(record.image), AMD64)
     digest = {"layer": image.layers[-1].digest, "config": image.manifest.config.digest, "manifest": image.digest}[lost]
@@ -270,7 +270,7 @@ def test_a_damaged_parent_is_built_again_when_it_is_needed(world: World, lost: s
     assert world.driver.built == [BLAS, VENV, MINIMIZE, PRODUCTION]
 
 
-def test_a_damaged_chain_is_mended_from_its_lowest_damaged_step(world: World) -> None:
+def test_damaged_chain_is_rebuilt_from_its_lowest_damaged_step(world: World) -> None:
     first = world.run()
     world.begin_again()
     for step in (BASE, BLAS, VENV):
@@ -281,7 +281,7 @@ def test_a_damaged_chain_is_mended_from_its_lowest_damaged_step(world: World) ->
     assert world.driver.built == [BASE, BLAS, VENV, PRODUCTION]
 
 
-def test_a_mended_parent_with_other_content_renews_what_stands_on_it(world: World) -> None:
+def test_rebuilt_parent_with_other_content_rebuilds_dependents(world: World) -> None:
     """Production stands on the last step and on minimize, which stands on the last step too."""
     record = record_of(world, VENV)
     layer = resolve(world.registries, at("v1-stock-30-venv-amd64").with_digest(record.image), AMD64).layers[-1]
@@ -295,7 +295,7 @@ def test_a_mended_parent_with_other_content_renews_what_stands_on_it(world: Worl
     assert world.driver.orders == []
 
 
-def test_an_image_that_vanishes_after_the_plan_is_built(world: World) -> None:
+def test_image_deleted_after_planning_is_built(world: World) -> None:
     record = record_of(world, BLAS)
     world.run(between=lambda: world.host.forget(record.image))
     assert world.driver.built == [BLAS]
@@ -313,7 +313,7 @@ GARBAGE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
-def test_a_record_that_is_garbage_is_a_reason_to_build(world: World, content: bytes) -> None:
+def test_garbage_record_is_a_reason_to_build(world: World, content: bytes) -> None:
     record = record_of(world, PRODUCTION)
     for name in (at(record.key), copies().with_tag(record.key), at("k1-last-stock-production-amd64")):
         store_record(world.registries, name, content)
@@ -337,7 +337,7 @@ def test_a_record_that_is_garbage_is_a_reason_to_build(world: World, content: by
         ("key", "k1-0"),
     ],
 )
-def test_a_record_with_a_field_of_another_kind_is_a_reason_to_build(world: World, field: str, value: Any) -> None:
+def test_record_field_of_wrong_type_is_a_reason_to_build(world: World, field: str, value: Any) -> None:
     record = record_of(world, PRODUCTION)
     content = json.dumps({**record.as_json(), field: value}).encode()
     for name in (at(record.key), copies().with_tag(record.key), at("k1-last-stock-production-amd64")):
@@ -346,7 +346,7 @@ def test_a_record_with_a_field_of_another_kind_is_a_reason_to_build(world: World
     assert world.driver.built == [PRODUCTION]
 
 
-def test_a_record_under_another_key_is_not_reused(world: World) -> None:
+def test_record_under_another_key_is_not_reused(world: World) -> None:
     first = world.run()
     world.begin_again()
     there = json.dumps(first.results[BASE].record.as_json()).encode()
@@ -356,7 +356,7 @@ def test_a_record_under_another_key_is_not_reused(world: World) -> None:
     assert world.driver.built == [PRODUCTION]
 
 
-def test_an_image_where_a_record_should_be_is_a_reason_to_build(world: World) -> None:
+def test_image_in_place_of_a_record_is_a_reason_to_build(world: World) -> None:
     record = record_of(world, PRODUCTION)
     for place in (at("x"), copies()):
         world.fake.add_image(f"{place.name}:{record.key}", "amd64")
@@ -364,7 +364,7 @@ def test_an_image_where_a_record_should_be_is_a_reason_to_build(world: World) ->
     assert world.driver.built == [PRODUCTION]
 
 
-def test_a_record_of_another_platform_s_image_is_a_reason_to_build(world: World) -> None:
+def test_record_of_another_platform_is_a_reason_to_build(world: World) -> None:
     both = world.run(world.graph((AMD64, ARM64)))
     world.begin_again()
     mine = both.results[PRODUCTION].record
@@ -390,14 +390,14 @@ def test_files_that_change_during_the_build_are_not_recorded(world: World) -> No
     assert outcome.succeeded
     assert world.records.read(at("x"), outcome.results[VENV].record.key) is None
     warnings = [event.text for event in world.events if isinstance(event, Message) and event.level == "warning"]
-    assert warnings == [f"{VENV}: its inputs changed while it was built, so this result is not kept for reuse"]
+    assert warnings == [f"{VENV}: its inputs changed while it was built, so its result is not kept for reuse"]
     world.begin_again()
     world.driver.during = lambda _: None
     world.run()
     assert world.driver.built[0] == VENV
 
 
-def test_files_that_change_before_their_step_begins_are_what_is_built_and_recorded(world: World) -> None:
+def test_file_changed_before_its_step_is_built_and_recorded(world: World) -> None:
     def edit(order: BuildSpec) -> None:
         if order.step == BASE:
             world.write({"src/setup.py": "edited meanwhile\n"})
@@ -410,7 +410,7 @@ def test_files_that_change_before_their_step_begins_are_what_is_built_and_record
     assert world.driver.orders == []
 
 
-def test_tags_that_move_during_a_run_change_nothing_in_it(world: World) -> None:
+def test_tag_change_during_a_run_has_no_effect(world: World) -> None:
     undisturbed = world.run()
     wanted = {step: result.record.identity for step, result in undisturbed.results.items()}
     world.host.tags.clear()
@@ -428,7 +428,7 @@ def test_tags_that_move_during_a_run_change_nothing_in_it(world: World) -> None:
     assert {step: result.record.identity for step, result in outcome.results.items()} == wanted
 
 
-def test_an_index_keeps_the_platforms_that_this_run_does_not_build(world: World) -> None:
+def test_index_keeps_platforms_that_the_run_does_not_build(world: World) -> None:
     world.run(world.graph((ARM64,)))
     world.run(world.graph((AMD64,)))
     world.run(world.graph((AMD64,)))
@@ -438,7 +438,7 @@ def test_an_index_keeps_the_platforms_that_this_run_does_not_build(world: World)
 # Production -----------------------------------------------------------------------------------------------------------
 
 
-def test_production_runs_what_the_chain_ran(world: World) -> None:
+def test_production_has_the_runtime_configuration_of_the_chain(world: World) -> None:
     world.base("first", env=[("PATH", "/opt/venv/bin:/bin")], cmd=["serve"], labels={"team": "atom"})
     outcome = world.run()
     config = resolve(world.registries, outcome.results[PRODUCTION].reference, AMD64).config
@@ -449,7 +449,7 @@ def test_production_runs_what_the_chain_ran(world: World) -> None:
     assert [event.passed for event in world.events if isinstance(event, Verdict)] == [True]
 
 
-def test_what_is_not_proven_gets_neither_name_nor_record(world: World) -> None:
+def test_unproven_image_gets_neither_tag_nor_record(world: World) -> None:
     missing = "/usr/bin/tool needs libz.so.1, which is not in the image"
     world.driver.proof = {**world.driver.proof, "findings": [{"severity": "error", "message": missing}]}
     outcome = world.run()
@@ -465,7 +465,7 @@ def test_what_is_not_proven_gets_neither_name_nor_record(world: World) -> None:
     assert world.driver.built == [PRODUCTION]
 
 
-def test_a_failed_proof_leaves_the_old_name_where_it_was(world: World) -> None:
+def test_failed_proof_keeps_the_old_tag(world: World) -> None:
     world.run()
     before = world.tags()["v1-stock-amd64"]
     world.begin_again()
@@ -475,7 +475,7 @@ def test_a_failed_proof_leaves_the_old_name_where_it_was(world: World) -> None:
     assert world.tags()["v1-stock-amd64"] == before
 
 
-def test_the_proof_looks_at_the_image_that_gets_the_name(world: World) -> None:
+def test_proof_checks_the_tagged_image(world: World) -> None:
     outcome = world.run()
     look = [order for order in world.driver.orders if order.export is not None][-1]
     assert dict(look.args)["IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
@@ -487,7 +487,7 @@ def test_the_proof_looks_at_the_image_that_gets_the_name(world: World) -> None:
 # The deadline ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_step_begins_that_its_record_says_will_not_fit(world: World) -> None:
+def test_step_longer_than_the_time_left_is_not_started(world: World) -> None:
     first = world.run()
     for result in first.results.values():  # what each took: an hour
         content = json.dumps(result.record.as_json() | {"seconds": 3600}).encode()
@@ -505,14 +505,14 @@ def test_no_step_begins_that_its_record_says_will_not_fit(world: World) -> None:
     assert world.run(seconds_left=lambda: 3600.0).succeeded
 
 
-def test_a_step_that_nobody_ever_timed_begins_while_there_is_time(world: World) -> None:
+def test_step_without_timing_starts_while_time_is_left(world: World) -> None:
     left = iter([10.0, 5.0, -1.0])
     outcome = world.run(seconds_left=lambda: next(left))
     assert world.driver.built == [BASE, BLAS]
     assert outcome.left == (VENV, MINIMIZE, PRODUCTION)
 
 
-def test_a_deadline_of_one_platform_lets_the_other_end(world: World) -> None:
+def test_deadline_of_a_platform_lets_the_other_end(world: World) -> None:
     arm = world.run(world.graph((ARM64,)))
     assert arm.succeeded
     world.begin_again()
@@ -536,7 +536,7 @@ def test_from_takes_the_steps_before_as_they_stand(world: World) -> None:
     assert world.driver.built == [VENV, MINIMIZE, PRODUCTION]
 
 
-def test_a_damaged_step_that_is_taken_as_it_stands_is_built_again(world: World) -> None:
+def test_damaged_pinned_step_is_rebuilt(world: World) -> None:
     record = record_of(world, BLAS)
     layer = resolve(world.registries, at("v1-stock-20-blas-amd64").with_digest(record.image), AMD64).layers[-1]
     world.host.forget(layer.digest)
@@ -609,7 +609,7 @@ def test_interrupted_between_any_two_writes_the_next_run_ends_the_same(tmp_path:
         assert world.driver.orders == []
 
 
-def test_a_registry_that_stops_answering_fails_the_step_and_the_next_run_goes_on(world: World) -> None:
+def test_unreachable_registry_fails_the_step_and_next_run_resumes(world: World) -> None:
     def stop(order: BuildSpec) -> None:
         if order.step == BLAS:
             world.fake.answers += [Answer.error(500, "UNKNOWN", "disk full")] * 60
@@ -624,7 +624,7 @@ def test_a_registry_that_stops_answering_fails_the_step_and_the_next_run_goes_on
     assert world.reused == [BASE]
 
 
-def test_the_machine_s_fault_is_a_failure_too(world: World) -> None:
+def test_machine_failure_is_a_failure_of_the_step(world: World) -> None:
     world.driver.fails[BASE] = NotReadyError("no space left on the builder's disk")
     assert list(world.run().failures) == [BASE]
 
@@ -637,11 +637,11 @@ def test_staging_tags_are_tags_however_long_the_names(world: World) -> None:
     assert len(long.tag_or_latest) <= 128
 
 
-def test_the_reason_for_mending_is_in_words() -> None:
+def test_reason_for_a_rebuild_is_readable() -> None:
     assert DAMAGED == "its image is damaged in the registry"
 
 
-def test_reuse_tells_what_was_saved(world: World) -> None:
+def test_reuse_reports_the_saved_seconds(world: World) -> None:
     world.run()
     world.begin_again()
     world.run()
@@ -650,7 +650,7 @@ def test_reuse_tells_what_was_saved(world: World) -> None:
     assert event.digest.startswith("sha256:")
 
 
-def test_the_reason_for_a_tools_image_that_moved_names_its_index(world: World) -> None:
+def test_reason_for_a_changed_tools_image_names_its_index(world: World) -> None:
     """A stage on the builder's platform is decided by the whole index: one digest of it twice would say nothing."""
     world.write(
         {
@@ -708,7 +708,7 @@ def warned(world: World) -> list[StepWarnings]:
     return [event for event in world.events if isinstance(event, StepWarnings)]
 
 
-def test_warnings_are_told_recorded_and_told_again_of_a_reused_step(world: World) -> None:
+def test_warnings_are_reported_recorded_and_repeated_on_reuse(world: World) -> None:
     """They stood in a log file of the first run only."""
     world.driver.proof = {**world.driver.proof, "findings": [DOUBTFUL]}
     outcome = world.run()
@@ -776,7 +776,7 @@ NO_TINI = {
 STARTS = {"summary": "serve, as app", "faults": [], "absent": [], "apt": False}
 
 
-def test_configuration_that_cannot_start_gets_no_name_beside_other_findings(world: World) -> None:
+def test_bad_configuration_is_not_tagged_and_reported_with_others(world: World) -> None:
     """The chain's configuration was carried over unchecked."""
     missing = {"severity": "error", "message": "x needs liby.so"}
     configuration = {**STARTS, "faults": [NO_TINI]}

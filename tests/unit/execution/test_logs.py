@@ -22,7 +22,7 @@ def line(text: str, *, vertex: str = "RUN make", at: float = 101.5, step: str = 
     return events.LogLine(at=at, step=step, vertex=vertex, text=text)
 
 
-def test_a_step_has_a_file_with_every_line_whole(tmp_path: Path):
+def test_step_log_has_every_line_complete(tmp_path: Path):
     folder = tmp_path / ".chainbuild" / "logs" / "run-1"
     with LogFiles(folder) as files:
         assert not folder.exists()
@@ -64,7 +64,7 @@ def test_a_step_has_a_file_with_every_line_whole(tmp_path: Path):
     assert os.readlink(folder.parent / "latest") == "run-1"
 
 
-def test_a_step_that_is_worked_on_again_goes_on_in_its_file(tmp_path: Path):
+def test_repeated_step_appends_to_its_log(tmp_path: Path):
     with LogFiles(tmp_path / "run") as files:
         for activity in ("build", "publish"):
             files.emit(events.StepStarted(at=1.0, step=STEP, activity=activity))
@@ -94,7 +94,7 @@ def test_file_names_are_harmless(step: str, name: str):
 
 
 @given(st.text())
-def test_any_step_id_gives_a_plain_name(step: str):
+def test_step_id_of_any_form_gives_a_plain_name(step: str):
     name = file_name(step)
     assert "/" not in name
     assert not name.startswith(".")
@@ -102,14 +102,14 @@ def test_any_step_id_gives_a_plain_name(step: str):
     assert name.isascii()
 
 
-def test_two_steps_never_share_a_file(tmp_path: Path):
+def test_step_logs_never_share_a_file(tmp_path: Path):
     files = LogFiles(tmp_path / "run")
     names = {files.path_of(step).name.lower() for step in ("a/b-c", "a-b/c", "A/b-c", "a/b c", "a/b$c")}
     assert len(names) == 5
     assert files.path_of("a-b/c") == files.path_of("a-b/c")
 
 
-def test_only_the_newest_runs_are_kept_and_only_runs_go(tmp_path: Path):
+def test_old_runs_are_pruned_and_other_folders_kept(tmp_path: Path):
     for number in range(25):
         run = tmp_path / f"run-{number:02d}"
         run.mkdir()
@@ -124,7 +124,7 @@ def test_only_the_newest_runs_are_kept_and_only_runs_go(tmp_path: Path):
     assert prune(tmp_path / "nothing-here") == ()
 
 
-def test_a_disk_that_takes_nothing_does_not_end_a_run(tmp_path: Path):
+def test_full_disk_does_not_end_a_run(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with LogFiles(tmp_path / "file" / "run") as files:
         files.emit(line("x"))

@@ -24,7 +24,7 @@ MOUNTED = {"stock/10-Dockerfile-base": STEP.replace("RUN make", "RUN --mount=typ
     value=st.from_regex(r"hidden-[A-Za-z0-9+/=]{12,20}", fullmatch=True), from_file=st.booleans(), fails=st.booleans()
 )
 @settings(max_examples=12, deadline=None)
-def test_a_secret_is_seen_nowhere(value: str, from_file: bool, fails: bool) -> None:
+def test_secret_appears_nowhere(value: str, from_file: bool, fails: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder)
         world = World(root / "tree")
@@ -80,7 +80,7 @@ def test_a_secret_is_seen_nowhere(value: str, from_file: bool, fails: bool) -> N
             assert value not in str(error_as_json(error))
 
 
-def test_the_key_holds_the_id_alone() -> None:
+def test_key_contains_the_secret_id_only() -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
         world.write({**THREE_STEPS, **MOUNTED})

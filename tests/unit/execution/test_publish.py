@@ -37,7 +37,7 @@ def push(world: World, *platforms: object) -> tuple[ImageReference, ...]:
     return push_results(world.registries, THERE, graph.chains, outcome)
 
 
-def test_what_is_pushed_is_what_was_proven(world: World) -> None:
+def test_pushed_image_is_the_proven_image(world: World) -> None:
     names = push(world, AMD64, ARM64)
     assert [str(name) for name in names] == [
         "ghcr.io/acme/atom:v1-stock-amd64",
@@ -51,14 +51,14 @@ def test_what_is_pushed_is_what_was_proven(world: World) -> None:
     assert all(("acme/atom", str(layer.digest)) in there(world).blobs for layer in image.layers)
 
 
-def test_a_second_push_sends_nothing(world: World) -> None:
+def test_second_push_sends_nothing(world: World) -> None:
     push(world)
     world.begin_again()
     push(world)
     assert world.fake.counted("PUT") == world.fake.counted("POST") == 0
 
 
-def test_an_index_keeps_the_platforms_that_it_has_there_and_not_here(world: World) -> None:
+def test_index_keeps_platforms_of_the_target(world: World) -> None:
     theirs = world.fake.add_image("ghcr.io/acme/atom:v1-stock-riscv64", "riscv64", layers=[b"theirs"])
     put_index(world.registries, THERE.with_tag("v1-stock"), {theirs.platform: theirs.descriptor})
     push(world)
@@ -68,7 +68,7 @@ def test_an_index_keeps_the_platforms_that_it_has_there_and_not_here(world: Worl
     assert {platform.oci for platform in platforms_of(world.registries, HERE.with_tag("v1-stock"))} == {"linux/amd64"}
 
 
-def test_an_image_there_becomes_an_index_without_it(world: World) -> None:
+def test_image_in_place_of_an_index_becomes_an_index(world: World) -> None:
     world.fake.add_image("ghcr.io/acme/atom:v1-stock", "riscv64", layers=[b"not an index"])
     push(world)
     tag = THERE.with_tag("v1-stock")
@@ -82,7 +82,7 @@ def test_platforms_that_were_built_before_go_along(world: World) -> None:
     assert {platform.oci for platform in platforms_of(world.registries, tag)} == {"linux/amd64", "linux/arm64"}
 
 
-def test_the_index_comes_after_every_image_that_it_names(world: World) -> None:
+def test_index_is_pushed_after_its_images(world: World) -> None:
     push(world, AMD64, ARM64)
     puts = [
         path.rpartition("/")[2]
@@ -95,7 +95,7 @@ def test_the_index_comes_after_every_image_that_it_names(world: World) -> None:
     assert tags | images >= set(puts[:2])
 
 
-def test_a_registry_that_wants_a_login_says_so(world: World) -> None:
+def test_registry_requiring_a_login_is_reported(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     there(world).require("Basic x", 'Basic realm="x"')
@@ -104,7 +104,7 @@ def test_a_registry_that_wants_a_login_says_so(world: World) -> None:
     assert there(world).tags == {}
 
 
-def test_an_index_is_only_replaced_when_that_is_asked_for(world: World) -> None:
+def test_index_is_replaced_only_on_request(world: World) -> None:
     world.run(world.graph((AMD64, ARM64)))
     graph = world.graph((AMD64,))
     outcome = world.run(graph)

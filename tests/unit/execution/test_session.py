@@ -26,7 +26,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def test_registry_data_default_is_one_place_per_user(tree: Path, tmp_path: Path) -> None:
+def test_registry_data_default_is_the_user_folder(tree: Path, tmp_path: Path) -> None:
     (tree / "registry").mkdir()
     other = tmp_path / "other"
     other.mkdir()
@@ -73,7 +73,7 @@ def test_compose_file_of_tree_is_not_used(tree: Path) -> None:
     assert differing_compose_file(tree) == tree / "docker-compose-registry.yml"
 
 
-def test_compose_file_like_the_shipped_one_is_not_mentioned(tree: Path) -> None:
+def test_compose_file_equal_to_the_shipped_file_is_not_reported(tree: Path) -> None:
     assert differing_compose_file(tree) is None
     (tree / "docker-compose-registry.yml").write_bytes(shipped_compose_file().read_bytes())
     assert differing_compose_file(tree) is None

@@ -43,7 +43,7 @@ def test_view_config_keeps_only_what_decides_about_changes(text: str, expected: 
     assert view_config(text.encode()) == EMPTY + expected
 
 
-def test_git_is_started_in_one_place() -> None:
+def test_git_is_run_by_a_single_module() -> None:
     """Whoever starts git elsewhere obeys the configuration of the repository."""
     package = Path(__file__).parents[3] / "chainbuild"
     starts = {path.name for path in package.rglob("*.py") if '["git"' in path.read_text(encoding="utf-8")}

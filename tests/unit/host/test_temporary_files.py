@@ -18,7 +18,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_is_there_and_then_it_is_gone_whatever_happens(place: Path) -> None:
+def test_scratch_folder_is_removed_whatever_happens(place: Path) -> None:
     def fail() -> None:
         with scratch_folder() as folder:
             (folder / "file").write_text("x", encoding="utf-8")

@@ -61,7 +61,7 @@ def test_everything_else_is_built(text: str) -> None:
     assert not joinable(text)
 
 
-def test_a_frontend_of_its_own_is_not_understood() -> None:
+def test_custom_frontend_is_not_composed() -> None:
     dockerfile = parse(b"# syntax=someone/else\nFROM scratch\nCOPY --link a /a\n", "Dockerfile")
     assert not can_be_joined(dockerfile)
 
@@ -76,7 +76,7 @@ def test_variables_are_those_from_before_the_line() -> None:
     assert dict(found.env) == {"PATH": "/bin", "A": "1", "B": "0", "C": "1 and /bin", "D": "$A", "E": "1 words"}
 
 
-def test_an_entrypoint_takes_an_inherited_cmd_away_and_an_own_one_not() -> None:
+def test_entrypoint_resets_an_inherited_cmd_only() -> None:
     assert config_of('ENTRYPOINT ["a"]', cmd=["below"], entrypoint=["x"]).cmd is None
     assert config_of('CMD ["b"]\nENTRYPOINT ["a"]', cmd=["below"]).cmd == ("b",)
     assert config_of('CMD ["b"]', entrypoint=["x"]).entrypoint == ("x",)
@@ -99,7 +99,7 @@ def test_lists_grow_and_single_values_are_replaced() -> None:
     assert dict(found.labels) == {"a": "2", "b c": "d", "z": "1"}
 
 
-def test_a_joined_image_has_the_layers_of_both() -> None:
+def test_composed_image_has_the_layers_of_both() -> None:
     fake = FakeRegistry()
     registries = Registries(transport=fake.transport, credentials=lambda host: None)
     base = fake.add_image("localhost:5000/x:base", AMD64, layers=[b"one", b"two"], cmd=["a"])
@@ -113,7 +113,7 @@ def test_a_joined_image_has_the_layers_of_both() -> None:
     assert join(registries, base, files, dockerfile, target).digest == made.digest
 
 
-def test_compat_images_of_files_need_one_build_for_all_finals(tmp_path: Path) -> None:
+def test_compat_images_of_files_share_a_build(tmp_path: Path) -> None:
     grove = Grove(tmp_path / "tree")
     for name in ("a", "b", "c"):
         grove.science(name, f"FROM debian:1\nRUN {name}", compat="k")
@@ -129,7 +129,7 @@ def test_compat_images_of_files_need_one_build_for_all_finals(tmp_path: Path) ->
     assert dict(grove.image("compute-images/rel/b:1.0").config.env)["SCISERVER_IMAGE"] == "b:1.0-42-f90dbd6"
 
 
-def test_a_science_image_with_triggers_is_built_upon(tmp_path: Path) -> None:
+def test_science_image_with_triggers_is_built(tmp_path: Path) -> None:
     grove = Grove(tmp_path / "tree")
     grove.science("a", compat="k")
     grove.compat("k", "COPY --link f /f", files={"f": "x"})

@@ -43,7 +43,7 @@ def look(world: World, tag: str) -> RemoteImage:
 # The list -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_readable_tag_is_listed_with_what_its_record_knows(world: World) -> None:
+def test_readable_tags_are_listed_with_record_data(world: World) -> None:
     outcome = world.run(world.graph((AMD64, ARM64)))
     rows = list_images(world.records)
     listed = [(row.reference.tag_or_latest, row.platform.oci, row.is_index) for row in rows]
@@ -59,20 +59,20 @@ def test_every_readable_tag_is_listed_with_what_its_record_knows(world: World) -
     assert blas.built_at == world.now
 
 
-def test_what_nobody_recorded_has_no_age(world: World) -> None:
+def test_unrecorded_image_has_no_age(world: World) -> None:
     world.fake.add_image(f"{CHAIN}/other:1", "amd64")
     (row,) = list_images(world.records, "other")
     assert (row.added, row.built_at) == (-1, 0.0)
 
 
-def test_only_what_is_below_the_chain_registry_s_path_is_listed(world: World) -> None:
+def test_list_is_limited_to_the_path_of_the_chain_registry(world: World) -> None:
     world.fake.add_image(f"{CHAIN}/org/mine:1", "amd64")
     world.fake.add_image(f"{CHAIN}/organ/not:1", "amd64")
     rows = list_images(record_store(world.registries, f"{CHAIN}/org"))
     assert [row.reference.repository for row in rows] == ["org/mine"]
 
 
-def test_what_is_no_image_or_lost_a_part_is_left_out_and_nothing_else(world: World) -> None:
+def test_incomplete_or_foreign_artifact_is_omitted(world: World) -> None:
     images = [world.fake.add_image(f"{CHAIN}/a:{one.name}", one, layers=[one.name.encode()]) for one in (AMD64, ARM64)]
     world.fake.add_index(f"{CHAIN}/a:both", images, attested=True)
     put_artifact(world.registries, ImageReference(CHAIN, "a", "sbom"), artifact_type="application/x", content=b"{}")
@@ -84,7 +84,7 @@ def test_what_is_no_image_or_lost_a_part_is_left_out_and_nothing_else(world: Wor
     ]
 
 
-def test_a_layer_of_several_steps_adds_what_all_of_them_add(world: World) -> None:
+def test_layer_of_several_steps_adds_their_sum(world: World) -> None:
     world.write({"tools/10-Dockerfile-a": STEP, "tools/20-Dockerfile-b": STEP})
     layer = LayerFolder(
         name="tools",
@@ -105,7 +105,7 @@ def test_a_layer_of_several_steps_adds_what_all_of_them_add(world: World) -> Non
 # Trails ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_result_tells_its_trail_by_its_labels(world: World) -> None:
+def test_result_provenance_comes_from_its_labels(world: World) -> None:
     outcome = world.run()
     crumbs = trail_of(world.records, look(world, "v1-stock-amd64"))
     assert [crumb.step for crumb in crumbs] == STEPS
@@ -115,7 +115,7 @@ def test_a_result_tells_its_trail_by_its_labels(world: World) -> None:
     ]
 
 
-def test_the_records_of_a_released_image_lie_in_the_repository_above_its_own(world: World) -> None:
+def test_records_of_a_released_image_are_in_the_parent_repository(world: World) -> None:
     outcome = world.run()
     image = look(world, "v1-stock-amd64")
     released = replace(
@@ -127,7 +127,7 @@ def test_the_records_of_a_released_image_lie_in_the_repository_above_its_own(wor
     ]
 
 
-def test_labels_are_enough_for_the_steps_where_the_records_are_gone(world: World) -> None:
+def test_labels_are_enough_if_the_records_are_gone(world: World) -> None:
     world.run()
     image = look(world, "v1-stock-amd64")
     world.host.tags = {key: value for key, value in world.host.tags.items() if not key[1].startswith("k1-")}
@@ -135,7 +135,7 @@ def test_labels_are_enough_for_the_steps_where_the_records_are_gone(world: World
     assert [(crumb.step, crumb.record) for crumb in crumbs] == [(step, None) for step in STEPS]
 
 
-def test_a_step_tells_its_trail_by_the_records(world: World) -> None:
+def test_step_provenance_comes_from_the_records(world: World) -> None:
     world.run()
     image = look(world, "v1-stock-30-venv-amd64")
     assert image.config.label(TRAIL_LABEL) == ""
@@ -144,11 +144,11 @@ def test_a_step_tells_its_trail_by_the_records(world: World) -> None:
     assert [crumb.step for crumb in minimized] == STEPS[:4]
 
 
-def test_an_image_that_nobody_knows(world: World) -> None:
+def test_unknown_image_is_an_error(world: World) -> None:
     image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:theirs", "amd64")
     with pytest.raises(NotFoundInRegistryError) as caught:
         trail_of(world.records, image)
-    assert "nothing is known of how" in caught.value.message
+    assert "no provenance found for" in caught.value.message
 
 
 def test_records_that_name_each_other_are_no_endless_trail(world: World) -> None:
@@ -159,7 +159,7 @@ def test_records_that_name_each_other_are_no_endless_trail(world: World) -> None
     assert [crumb.step for crumb in trail_of(world.records, image)] == STEPS[:1]
 
 
-def test_a_trail_as_people_and_as_programs_read_it(world: World) -> None:
+def test_provenance_is_readable_by_people_and_programs(world: World) -> None:
     world.run()
     image = look(world, "v1-stock-amd64")
     crumbs = list(trail_of(world.records, image))
@@ -185,7 +185,7 @@ def config(**labels: str) -> ImageConfig:
     )
 
 
-def test_a_trail_replaces_the_one_that_was_inherited_and_leaves_other_labels() -> None:
+def test_provenance_replaces_the_inherited_and_keeps_other_labels() -> None:
     trail = (ProvenanceStep(step="amd64/stock/10-base", key=KEY),)
     first = with_provenance(config(team="atom"), (ProvenanceStep(step="old", key=KEY), *trail))
     again = with_provenance(first, trail)
@@ -193,7 +193,7 @@ def test_a_trail_replaces_the_one_that_was_inherited_and_leaves_other_labels() -
     assert again.label("team") == "atom"
 
 
-def test_what_an_image_says_of_its_making_is_no_content() -> None:
+def test_provenance_is_not_content() -> None:
     plain = config(team="atom")
     assert identity_of(with_provenance(plain, (ProvenanceStep(step="x", key=KEY),))) == identity_of(plain)
     assert identity_of(config(team="other")) != identity_of(plain)
@@ -218,7 +218,7 @@ def test_what_an_image_says_of_its_making_is_no_content() -> None:
         "[" * 100_000,
     ],
 )
-def test_a_label_that_is_no_trail_is_none(text: str) -> None:
+def test_invalid_provenance_label_is_empty(text: str) -> None:
     labelled = ImageConfig.make(AMD64, []).with_changes(labels={TRAIL_LABEL: text})
     assert read_provenance(labelled) == ()
 

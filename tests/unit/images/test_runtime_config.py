@@ -76,7 +76,7 @@ def test_entrypoint_and_cmd_belong_together(
     assert (found.entrypoint, found.cmd) == (entrypoint, cmd)
 
 
-def test_variables_one_by_one() -> None:
+def test_variables_are_merged_individually() -> None:
     found = merged(
         {"env": [("PATH", "/venv:/bin"), ("CHAIN", "1"), ("BOTH", "chain")]},
         {"env": [("PATH", "/bin"), ("BASE", "1")]},
@@ -102,7 +102,7 @@ PAIRS = st.dictionaries(st.sampled_from("ABCD"), st.text("xy", max_size=2), max_
 
 
 @given(PAIRS, PAIRS, PAIRS)
-def test_no_variable_is_lost_and_the_dockerfile_s_wins(
+def test_variables_are_kept_and_the_dockerfile_wins(
     chain: list[tuple[str, str]], base: list[tuple[str, str]], own: list[tuple[str, str]]
 ) -> None:
     built = dict(base) | dict(own)

@@ -120,7 +120,7 @@ def test_long_statement_is_read_as_well(place: Place) -> None:
 
 
 @pytest.mark.parametrize("lists", [False, True])
-def test_reading_a_statement_is_one_request(lists: bool) -> None:
+def test_statement_is_read_in_a_single_request(lists: bool) -> None:
     place = Place(lists=lists)
     place.state("v1", "/a")
     place.fake.log.clear()
@@ -184,8 +184,8 @@ def test_statement_is_parsed_as_it_is_written(asks: list[Ask], tag: str) -> None
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_statement_or_a_value_error(raw: bytes) -> None:
-    with pytest.raises(ValueError, match="not a statement"):
+def test_statement_of_any_bytes_parses_or_raises_value_error(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="not a stage statement"):
         read_payload(raw)
 
 
@@ -197,7 +197,7 @@ def test_any_bytes_are_a_statement_or_a_value_error(raw: bytes) -> None:
     ),
     st.sampled_from(["schema", "image", "tags", "asked"]),
 )
-def test_any_value_in_a_statement_is_taken_or_a_value_error(value: object, name: str) -> None:
+def test_statement_of_any_value_parses_or_raises_value_error(value: object, name: str) -> None:
     document = json.loads(payload_of([StageStatement(image=IMAGE, tag="v1", at=1.0, asks=(WORD,))])) | {name: value}
     try:
         found = read_payload(json.dumps(document).encode())

@@ -221,7 +221,7 @@ def test_registry_that_does_not_start_leaves_no_lease(world: World, registry: Ma
         assert (leases.holders(), leases.marked()) == ((), None)
 
 
-def test_engine_that_cannot_be_used_is_told_once(
+def test_engine_that_cannot_be_used_is_reported_once(
     world: World, registry: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def clear(*_: object) -> None:
@@ -231,7 +231,7 @@ def test_engine_that_cannot_be_used_is_told_once(
     world.fails = "no right to use the Docker Engine"
     with pytest.raises(NotReadyError, match="no right"), registry.lease(world.emit):
         pass
-    assert not any("could not be stopped" in text for text in world.told)
+    assert not any("was not stopped" in text for text in world.told)
 
 
 def test_missing_image_is_made_without_the_mutex(
@@ -257,7 +257,7 @@ def test_down_while_a_run_needs_registry_is_busy(world: World, registry: Managed
     assert world.calls[:2] == ["up run", "remove c1"]
 
 
-def test_registry_with_other_data_is_told(world: World, registry: ManagedRegistry, tmp_path: Path) -> None:
+def test_registry_with_other_data_is_reported(world: World, registry: ManagedRegistry, tmp_path: Path) -> None:
     other = ManagedRegistry(5000, tmp_path / "other", leases_folder=tmp_path / "leases", docker_login=False)
     registry.up(world.emit)
     with other.lease(world.emit):
@@ -284,12 +284,12 @@ def test_registry_of_killed_run_with_other_data_is_started_again(
         assert other.status().data == str(tmp_path / "other")
 
 
-def test_own_registry_with_an_earlier_login_is_told_to_restart(world: World, registry: ManagedRegistry) -> None:
+def test_own_registry_with_an_earlier_login_is_reported_to_restart(world: World, registry: ManagedRegistry) -> None:
     """The file of the login was deleted while the registry was up."""
     registry.up(world.emit)
     logins.login_path().unlink()
     fresh = ManagedRegistry(5000, registry.data, leases_folder=registry._private, docker_login=False)
-    with pytest.raises(NotReadyError, match="another login") as caught, fresh.lease(world.emit):
+    with pytest.raises(NotReadyError, match="its login differs") as caught, fresh.lease(world.emit):
         pass
     assert "registry down" in caught.value.hint
     assert fresh.down(world.emit)
@@ -373,7 +373,7 @@ def test_registry_without_login_is_used_and_told(world: World, registry: Managed
     assert registry.down(world.emit)
 
 
-def test_registry_of_earlier_version_is_told_as_open_to_builds(world: World, registry: ManagedRegistry) -> None:
+def test_registry_of_earlier_version_is_reported_as_open_to_builds(world: World, registry: ManagedRegistry) -> None:
     world.answer = "registry"
     world.container = Container(id="x", name="old", ours=True)
     with registry.lease(world.emit):
@@ -405,7 +405,7 @@ def test_docker_gets_the_login_while_a_lease_is_held(
 # ---- other users --------------------------------------------------------------------------------------------------------
 
 
-def test_other_users_registry_in_use_is_waited_for_then_busy(
+def test_other_users_registry_in_use_is_awaited_then_busy(
     world: World, registry: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.bobs()
@@ -460,7 +460,7 @@ def test_other_users_registry_is_not_stopped_by_down(world: World, registry: Man
     assert world.calls == []
 
 
-def test_registry_that_was_just_started_is_never_taken(world: World) -> None:
+def test_registry_just_started_is_never_removed(world: World) -> None:
     """Its owner's run may not be connected yet; two users who start at once would take it from each other."""
     now = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime())
     world.bobs(created=now)
@@ -470,7 +470,7 @@ def test_registry_that_was_just_started_is_never_taken(world: World) -> None:
 
 
 @pytest.mark.parametrize("connections", [1, None])
-def test_registry_with_connections_is_never_taken(world: World, connections: int | None) -> None:
+def test_registry_with_connections_is_never_removed(world: World, connections: int | None) -> None:
     """None: the container does not let anybody look, so it counts as in use."""
     world.bobs()
     world.connections = connections
@@ -478,7 +478,7 @@ def test_registry_with_connections_is_never_taken(world: World, connections: int
     assert world.calls == []
 
 
-def test_run_that_comes_between_looking_and_removing_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_between_check_and_removal_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.bobs()
 
     def rename(container: str, name: str) -> bool:
@@ -491,7 +491,7 @@ def test_run_that_comes_between_looking_and_removing_is_seen(world: World, monke
     assert not any(call.startswith("remove") for call in world.calls)
 
 
-def test_only_the_last_of_two_users_takes_a_registry(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_is_taken_by_the_last_of_two_users_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.bobs()
     monkeypatch.setattr(containers, "name_of", lambda container: "reg-1-taken-by-1003-7")
     assert not neighbours.take_away(BOBS)
@@ -569,7 +569,7 @@ def test_quicker_start_of_another_user_is_no_failure(
         assert world.calls[-1] == "up run"
 
 
-def test_port_held_by_a_program_is_told_with_the_setting(world: World, registry: ManagedRegistry) -> None:
+def test_port_held_by_a_program_is_reported_with_the_setting(world: World, registry: ManagedRegistry) -> None:
     world.answer = "something else"
     with pytest.raises(NotReadyError, match=r"port 5000.*nginx \(pid 7\)") as caught, registry.lease(world.emit):
         pass

@@ -214,4 +214,4 @@ def test_shell_without_docker_is_an_error(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert run(["shell", "mine:1"]) == 3
-    assert "no docker command on PATH" in capsys.readouterr().err
+    assert "no docker command found on PATH" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_index_that_keeps_an_image_of_other_inputs_says_so(world: World) -> None
     assert "built from other inputs (production: parent 10-base: Dockerfile changed (line 4))" in text
 
 
-def test_change_that_concerns_one_platform_alone_leaves_the_other_current(world: World) -> None:
+def test_change_for_one_platform_keeps_the_other_current(world: World) -> None:
     publish(world, *run(world, ARM64))
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     assert publish(world, *run(world, AMD64)) == ()
@@ -85,4 +85,4 @@ def test_tree_that_has_nothing_for_the_other_platform_cannot_tell(world: World) 
     (text,) = publish_indexes(
         world.registries, graph.chains, outcome, generations=Generations(world.records, None, world.plan)
     )
-    assert "is not known" in text
+    assert "is unknown" in text

@@ -80,7 +80,7 @@ def test_inherited_packages_are_refused_for_scratch(world: World) -> None:
 
 
 @pytest.mark.parametrize("tag", ["v1-stock-amd64", "v1-stock-minimized-amd64", "v1-stock-10-base-amd64", "v1-stock"])
-def test_every_image_of_an_option_brings_what_it_asked(world: World, tag: str) -> None:
+def test_image_of_an_option_brings_its_settings(world: World, tag: str) -> None:
     world.write({"stock/20-Dockerfile-next": STEP.replace("make", "make next")})
     world.run_noting(world.graph(options=["stock"]))
     assert files_of(on(world, named(tag), "extras"), "amd64/extras/minimize") == "/stock"
@@ -88,7 +88,7 @@ def test_every_image_of_an_option_brings_what_it_asked(world: World, tag: str) -
     assert files_of(on(world, f"{CHAIN}/{REPOSITORY}@{digest}", "extras"), "amd64/extras/minimize") == "/stock"
 
 
-def test_base_that_is_no_image_of_chainbuild_asks_for_nothing_and_costs_no_request(world: World) -> None:
+def test_foreign_base_inherits_nothing_and_sends_no_request(world: World) -> None:
     graph = world.graph(options=["extras"])
     world.found(graph)
     before = len(world.fake.log)
@@ -115,7 +115,7 @@ def test_changed_asks_of_a_reused_chain_hold_at_once(world: World) -> None:
     assert world.notices == []
 
 
-def test_two_tags_of_one_image_bring_what_each_asked(world: World) -> None:
+def test_tags_of_an_image_bring_their_own_settings(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     world.tag, world.now = "v2", world.now + 100
     world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
@@ -132,12 +132,12 @@ def test_two_tags_of_one_image_bring_what_each_asked(world: World) -> None:
     assert "v1-stock-10-base-amd64, v2-stock-10-base-amd64 are the same image" in notice
 
 
-def test_statement_of_an_untrusted_key_does_not_count_and_is_told(world: World) -> None:
+def test_statement_of_an_untrusted_key_is_ignored_and_reported(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     world.records = record_store(world.registries, CHAIN, number=2)
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
     assert world.notices
-    assert all("does not count" in notice for notice in world.notices)
+    assert all("is ignored" in notice for notice in world.notices)
     assert all(f"chainbuild trust add {signing_key().public}" in notice for notice in world.notices)
     world.notices.clear()
     world.records.keyring = keyring(2, trusts=(signing_key().public,))
@@ -156,11 +156,11 @@ def test_statement_of_another_key_beside_a_trusted_one_is_no_warning(world: Worl
     assert world.notices == []
 
 
-def test_image_without_a_statement_is_told(world: World) -> None:
+def test_image_without_a_statement_is_reported(world: World) -> None:
     world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
     (notice,) = world.notices
-    assert "no statement of its options' stage arguments is attached" in notice
+    assert "no statement of its stage settings is attached" in notice
 
 
 def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World) -> None:
@@ -219,7 +219,7 @@ def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
     assert changes(keys[1].components, keys[0].components) == (f'arg {FILES} added ("/stock /graphics")',)
 
 
-def test_pushed_result_brings_what_it_asked(world: World) -> None:
+def test_pushed_result_brings_its_settings(world: World) -> None:
     graph = world.graph(options=["stock"])
     outcome = world.run_noting(graph)
     elsewhere = ImageReference.parse("registry.example/team/atom")

@@ -59,20 +59,20 @@ def test_own_data_is_ignored_whatever_the_ignore_file_says(world: World, ignore:
     assert found.ignores("src/setup.py") is parse_ignore(ignore.encode()).ignores("src/setup.py")
 
 
-def test_a_folder_of_the_user_s_that_is_called_registry_is_theirs(world: World) -> None:
+def test_user_folder_named_registry_is_not_own_data(world: World) -> None:
     world.write({"registry/list.txt": "mine"})
     ignore = parse_ignore(b"")
     assert without_own_data(ignore, world.root) == (ignore, ())
 
 
 @pytest.mark.parametrize("source", [".", "./", "/"])
-def test_a_copy_of_the_whole_context_would_take_it_in(world: World, source: str) -> None:
+def test_copy_of_the_whole_context_with_own_data_is_refused(world: World, source: str) -> None:
     world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all\n", REGISTRY: "blob", LOG: "log"})
     with pytest.raises(WrongUseError) as caught:
         components(world)
     (problem,) = caught.value.problems
-    assert "it copies the whole context, and with it registry/ and .chainbuild/" in problem.message
-    assert problem.hint == "Add to .dockerignore the lines: registry, .chainbuild."
+    assert "copies the whole context including registry/ and .chainbuild/" in problem.message
+    assert problem.hint == "Add these lines to .dockerignore: registry, .chainbuild."
     world.write({".dockerignore": "registry\n.chainbuild\n"})
     assert not [name for name in components(world).files if name.startswith(("registry", ".chainbuild"))]
 
@@ -81,14 +81,14 @@ def test_a_copy_of_the_whole_context_would_take_it_in(world: World, source: str)
     ("source", "names"),
     [("*", "registry/ and .chainbuild/"), ("reg*", "registry/"), ("registry/docker", "registry/")],
 )
-def test_so_would_one_by_a_pattern(world: World, source: str, names: str) -> None:
+def test_copy_by_pattern_with_own_data_is_refused(world: World, source: str, names: str) -> None:
     world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all/\n", REGISTRY: "blob", LOG: "log"})
     with pytest.raises(WrongUseError) as caught:
         components(world)
-    assert f"it copies files below {names}" in caught.value.problems[0].message
+    assert f"copies files from {names}" in caught.value.problems[0].message
 
 
-def test_a_copy_of_something_else_does_not(world: World) -> None:
+def test_copy_of_other_files_excludes_own_data(world: World) -> None:
     world.write({REGISTRY: "blob", LOG: "log"})
     assert list(components(world).files) == ["src", "src/setup.py"]
 
@@ -103,7 +103,7 @@ def test_in_doubt_nothing_is_refused_and_own_data_decides_nothing(world: World) 
     assert components(world).key == before.key
 
 
-def test_a_change_of_own_data_changes_no_key(world: World) -> None:
+def test_change_of_own_data_changes_no_key(world: World) -> None:
     world.write({".dockerignore": "registry\n.chainbuild\n", "stock/30-Dockerfile-venv": f"{COPY}COPY . /all\n"})
     before = components(world).key
     world.write({REGISTRY: "blob", LOG: "log"})
@@ -125,7 +125,7 @@ def layout(folder: Path, digest: str) -> str:
     return str(folder)
 
 
-def test_a_layout_counts_by_what_it_holds_not_by_where_it_lies(world: World, tmp_path: Path) -> None:
+def test_layout_counts_by_content_not_by_path(world: World, tmp_path: Path) -> None:
     one, moved = layout(tmp_path / "one", "sha256:1"), layout(tmp_path / "moved", "sha256:1")
     first = with_layout(world, one)
     assert with_layout(world, moved).key == first.key
@@ -134,7 +134,7 @@ def test_a_layout_counts_by_what_it_holds_not_by_where_it_lies(world: World, tmp
     assert with_layout(world, one).key != first.key
 
 
-def test_a_layout_s_tag_and_digest_count(world: World, tmp_path: Path) -> None:
+def test_layout_tag_and_digest_count(world: World, tmp_path: Path) -> None:
     place = layout(tmp_path / "one", "sha256:1")
     keys = {with_layout(world, f"{place}{more}").key for more in ("", ":latest", ":v2", "@sha256:" + "3" * 64)}
     assert len(keys) == 3, "no tag is latest"
@@ -143,11 +143,11 @@ def test_a_layout_s_tag_and_digest_count(world: World, tmp_path: Path) -> None:
     assert with_layout(world, f"{place}@sha256:{'3' * 64}").key == pinned
 
 
-def test_a_layout_that_cannot_be_read_counts_by_its_words(world: World) -> None:
+def test_unreadable_layout_counts_by_its_spec(world: World) -> None:
     assert with_layout(world, "/nowhere").contexts == {"tools": "oci-layout:///nowhere"}
 
 
-def test_a_layout_that_the_step_does_not_use_decides_nothing(world: World, tmp_path: Path) -> None:
+def test_unused_layout_decides_nothing(world: World, tmp_path: Path) -> None:
     world.build_contexts = (("tools", f"oci-layout://{layout(tmp_path / 'one', 'sha256:1')}"),)
     assert components(world, "amd64/stock/10-base").contexts == {}
     assert STEP in components(world, "amd64/stock/10-base").dockerfile

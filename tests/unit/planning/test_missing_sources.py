@@ -32,7 +32,7 @@ def wrong(world: World, files: Mapping[str, str | None]) -> list[tuple[str, str,
     return [(problem.where, problem.message, problem.hint) for problem in caught.value.problems]
 
 
-def test_missing_sources_of_all_steps_are_told_with_their_lines(world: World) -> None:
+def test_missing_sources_of_all_steps_are_reported_with_lines(world: World) -> None:
     told = wrong(
         world,
         {
@@ -52,7 +52,7 @@ def test_missing_sources_of_all_steps_are_told_with_their_lines(world: World) ->
 def test_parent_folder_that_has_all_sources_is_named(world: World) -> None:
     (world.root.parent / "src").mkdir()
     (told,) = wrong(world, {"stock/10-Dockerfile-a": f"{FROM}COPY src /src\n"})
-    assert told[2] == "All that the Dockerfiles take is in ..: use --context .."
+    assert told[2] == "All files that the Dockerfiles copy are in ..: use --context .."
 
 
 def test_parent_folder_with_only_some_sources_is_not_named(world: World) -> None:
@@ -70,14 +70,14 @@ def test_stage_is_not_told_to_take_another_context(world: World) -> None:
     assert "--context" not in told[0][2]
 
 
-def test_ignored_source_is_told_as_such(world: World) -> None:
+def test_ignored_source_is_reported_as_ignored(world: World) -> None:
     (told,) = wrong(
         world, {"stock/10-Dockerfile-a": f"{FROM}COPY notes.txt /\n", "notes.txt": "", ".dockerignore": "*.txt\n"}
     )
-    assert told[1] == "COPY notes.txt: left out of the build context (.) by its ignore file"
+    assert told[1] == "COPY notes.txt: excluded from the build context (.) by its ignore file"
 
 
-def test_empty_submodule_is_told_with_the_command(world: World) -> None:
+def test_empty_submodule_is_reported_with_the_command(world: World) -> None:
     (world.root / "third-party/redis").mkdir(parents=True)
     (told,) = wrong(
         world,
@@ -102,7 +102,7 @@ def test_empty_submodule_inside_a_source_is_a_warning(world: World) -> None:
     assert warning.startswith("stock/10-Dockerfile-a:3: COPY lib: the submodule lib/inner in it is not checked out")
 
 
-def test_sources_of_other_stages_and_wildcards_without_a_match_are_judged_as_builders_do(world: World) -> None:
+def test_source_of_other_stage_or_wildcard_follows_builders(world: World) -> None:
     world.write(
         {
             "stock/10-Dockerfile-a": (
@@ -114,7 +114,7 @@ def test_sources_of_other_stages_and_wildcards_without_a_match_are_judged_as_bui
     assert world.plan().builds
 
 
-def test_reused_step_with_a_source_that_was_deleted_is_told(world: World) -> None:
+def test_reused_step_with_a_source_that_was_deleted_is_reported(world: World) -> None:
     """Its key cannot be the same: the file was a part of it."""
     world.write({"stock/10-Dockerfile-a": f"{FROM}COPY one /\nRUN make\n", "one": "1", **STAGES})
     world.run()
@@ -169,7 +169,7 @@ def test_submodules_of_the_repository_above_are_relative_to_the_context(tmp_path
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
-def test_any_gitmodules_is_read(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+def test_gitmodules_of_any_form_are_read(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     root = tmp_path_factory.mktemp("tree")
     (root / ".gitmodules").write_bytes(b"path = a\npath = " + raw)
     assert all(not path.startswith(("/", "..")) for path in empty_submodules(root))

@@ -75,24 +75,24 @@ reuse    amd64/stock/minimize: unchanged
 reuse    amd64/stock/production: unchanged"""
 
 
-def test_a_chain_that_was_never_built(world: World) -> None:
+def test_new_chain_is_never_built(world: World) -> None:
     assert told(world.plan()) == NEVER
     assert world.driver.orders == []
     assert world.fake.counted("PUT") + world.fake.counted("POST") == 0, "a plan only reads"
 
 
-def test_a_chain_that_stands(built: World) -> None:
+def test_unchanged_chain_is_reused(built: World) -> None:
     plan = built.plan()
     assert told(plan) == UNCHANGED
     assert plan.builds == ()
     assert plan.expected_seconds == 0
     assert plan.publishes == (
-        ("localhost:5000/team/atom:v1-stock-amd64", "the result of stock for amd64"),
-        ("localhost:5000/team/atom:v1-stock", "the index of stock over its platforms"),
+        ("localhost:5000/team/atom:v1-stock-amd64", "result of stock for amd64"),
+        ("localhost:5000/team/atom:v1-stock", "multi-platform index of stock"),
     )
 
 
-def test_an_arg_that_changed(built: World) -> None:
+def test_arg_change_is_the_reason(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     assert (
         told(built.plan())
@@ -106,7 +106,7 @@ produce  amd64/stock/production: parent 20-blas: arg CPU changed from "HASWELL" 
     )
 
 
-def test_a_dockerfile_that_changed_names_its_lines_to_the_last_step(built: World) -> None:
+def test_dockerfile_change_names_its_lines_to_the_last_step(built: World) -> None:
     built.write({"stock/10-Dockerfile-base": STEP.replace("RUN make", "RUN make -j8")})
     assert (
         told(built.plan())
@@ -119,7 +119,7 @@ produce  amd64/stock/production: parent 10-base: Dockerfile changed (line 3)"""
     )
 
 
-def test_a_base_image_that_moved(built: World) -> None:
+def test_base_image_change_is_the_reason(built: World) -> None:
     built.base("second")
     assert (
         told(built.plan())
@@ -132,7 +132,7 @@ produce  amd64/stock/production: parent 10-base: base image fat:1 moved from <1>
     )
 
 
-def test_an_image_that_was_deleted(built: World) -> None:
+def test_deleted_image_is_the_reason(built: World) -> None:
     built.host.forget(built.plan().decisions[2].cached_record.image)  # type: ignore[union-attr]
     assert (
         told(built.plan())
@@ -145,7 +145,7 @@ produce  amd64/stock/production: parent 30-venv: its image was deleted from the 
     )
 
 
-def test_a_step_that_is_new_in_the_middle(built: World) -> None:
+def test_step_added_in_the_middle_is_never_built(built: World) -> None:
     built.write({"stock/15-Dockerfile-tools": STEP + "RUN tools\n"})
     assert (
         told(built.plan())
@@ -159,11 +159,11 @@ produce  amd64/stock/production: parent 15-tools: never built"""
     )
 
 
-def test_a_step_that_is_gone_from_the_middle(built: World) -> None:
+def test_step_removed_from_the_middle_rebuilds_the_next(built: World) -> None:
     built.write({"stock/20-Dockerfile-blas": None, "stock/blas-amd64-args": None, "stock/blas-aarch64-args": None})
     assert told(built.plan()).splitlines()[:2] == [
         "reuse    amd64/stock/10-base: unchanged",
-        "build    amd64/stock/30-venv: parent 10-base has other content",
+        "build    amd64/stock/30-venv: parent 10-base has different content",
     ]
 
 
@@ -181,7 +181,7 @@ FILES: list[tuple[dict[str, str | None], str]] = [
 
 
 @pytest.mark.parametrize(("files", "reason"), FILES)
-def test_a_context_that_changed(built: World, files: dict[str, str | None], reason: str) -> None:
+def test_context_change_is_the_reason(built: World, files: dict[str, str | None], reason: str) -> None:
     built.write(files)
     decisions = {decision.step.id: decision for decision in built.plan().decisions}
     reasons = {step: decision.reason for step, decision in decisions.items()}
@@ -197,24 +197,24 @@ def test_ignore_file_that_selects_the_same_files_rebuilds_nothing(built: World, 
     assert not built.plan().builds
 
 
-def test_a_mode_that_changed(built: World) -> None:
+def test_mode_change_is_the_reason(built: World) -> None:
     (built.root / "src/setup.py").chmod(0o755)
-    assert f"build    {VENV}: file src/setup.py mode from 644 to 755" in told(built.plan())
+    assert f"build    {VENV}: file src/setup.py mode changed from 644 to 755" in told(built.plan())
 
 
-def test_what_a_step_does_not_read_changes_nothing(built: World) -> None:
+def test_unread_file_changes_nothing(built: World) -> None:
     built.write({"stock/20-notes.txt": "other notes", "README.md": "new", "stock/blas-aarch64-args": "CPU=OTHER\n"})
     (built.root / "src/setup.py").touch()
     assert told(built.plan()) == UNCHANGED
 
 
-def test_an_arg_of_the_command_line(built: World) -> None:
+def test_command_line_arg_is_the_reason(built: World) -> None:
     built.build_args = (BuildArg(name="CPU", value="ZEN", origin="--build-arg"),)
     assert f'build    {BLAS}: arg CPU changed from "HASWELL" to "ZEN"' in told(built.plan())
     assert f"reuse    {BASE}: unchanged" in told(built.plan()), "it declares no such arg"
 
 
-def test_a_secret_s_id_counts_and_its_source_does_not(built: World) -> None:
+def test_secret_id_counts_and_its_source_does_not(built: World) -> None:
     mounted = STEP.replace("RUN make", "RUN --mount=type=secret,id=token make")
     built.write({"stock/10-Dockerfile-base": mounted})
     built.run()
@@ -227,7 +227,7 @@ def test_a_secret_s_id_counts_and_its_source_does_not(built: World) -> None:
     assert built.plan().builds == ()
 
 
-def test_a_named_context_that_is_a_folder_counts_by_its_files(world: World, tmp_path: Path) -> None:
+def test_named_context_folder_counts_by_its_files(world: World, tmp_path: Path) -> None:
     elsewhere = tmp_path.parent / f"{tmp_path.name}-sources"
     elsewhere.mkdir()
     (elsewhere / "a.c").write_text("one")
@@ -239,7 +239,7 @@ def test_a_named_context_that_is_a_folder_counts_by_its_files(world: World, tmp_
     assert f"build    {BLAS}: file sources://a.c changed" in told(world.plan())
 
 
-def test_a_file_named_like_one_of_a_context_takes_nothing_s_place(world: World, tmp_path: Path) -> None:
+def test_file_named_like_a_context_file_keeps_its_own_key(world: World, tmp_path: Path) -> None:
     elsewhere = tmp_path.parent / f"{tmp_path.name}-sources"
     elsewhere.mkdir()
     (elsewhere / "a.c").write_text("one")
@@ -288,32 +288,32 @@ def test_content_of_the_network_that_moved_is_a_reason(world: World) -> None:
     assert world.plan().decisions[0].reason.startswith(f"remote content {context} changed")
 
 
-def test_address_that_releases_of_buildkit_expand_differently_is_built_and_never_kept(world: World) -> None:
+def test_ambiguous_address_is_built_and_never_kept(world: World) -> None:
     text = STEP + "ARG A=https://example.com/1\nARG A=https://example.com/2 B=$A\nADD $B /src\n"
     world.write({"stock/10-Dockerfile-base": text})
     world.run()
-    why = "could not ask $B: what it stands for is not certain"
+    why = "could not query $B: its value cannot be determined"
     assert f"build    {BASE}: {why}" in told(world.plan())
 
 
-def test_content_of_the_network_that_cannot_be_asked_is_built_and_never_kept(world: World) -> None:
+def test_unreachable_remote_content_is_built_and_never_kept(world: World) -> None:
     address = "https://example.com/r.git"
     world.write({"stock/10-Dockerfile-base": STEP + f"ADD {address} /src\n"})
     commits = {address: "1" * 40}
     world.remotes = asked(commits)
     world.run()
     del commits[address]
-    why = f"could not ask {address}: fatal: could not read from remote repository"
+    why = f"could not query {address}: fatal: could not read from remote repository"
     assert f"build    {BASE}: {why}" in told(world.plan())
     world.begin_again()
     world.run()
     assert BASE in world.driver.built
-    assert any("could not all be asked for" in event.text for event in world.events if isinstance(event, Message))
+    assert any("could not all be queried" in event.text for event in world.events if isinstance(event, Message))
     commits[address] = "1" * 40
     assert not world.plan().builds
 
 
-def test_an_option_on_top_names_the_first_cause(world: World) -> None:
+def test_option_on_top_names_the_first_cause(world: World) -> None:
     world.write({"extras/10-Dockerfile-more": STEP})
     world.run(world.graph(options=("stock", "extras")))
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
@@ -344,7 +344,7 @@ produce  amd64/stock/production: parent 10-base: --refresh"""
     )
 
 
-def test_what_this_run_made_is_renewed_already(built: World) -> None:
+def test_image_of_this_run_is_not_renewed_again(built: World) -> None:
     assert told(built.plan(renewal=Renewal(refresh=True, since=built.now))) == UNCHANGED
 
 
@@ -368,18 +368,18 @@ def test_refresh_after_hours(built: World) -> None:
     assert plan.decisions[0].reason == "older than --refresh-after (2 hours old)"
 
 
-def test_a_change_is_told_before_a_refresh(built: World) -> None:
+def test_change_is_reported_before_a_refresh(built: World) -> None:
     built.write({"stock/10-Dockerfile-base": STEP + "RUN more\n"})
     plan = built.plan(renewal=Renewal(refresh=True, since=built.now + 1))
     assert plan.decisions[0].reason == "Dockerfile changed (line 4)"
 
 
-def test_from_takes_what_comes_before_as_it_stands(built: World) -> None:
+def test_from_reuses_the_steps_before_without_checking(built: World) -> None:
     built.write({"stock/10-Dockerfile-base": STEP + "RUN more\n", "src/setup.py": "setup(2)\n"})
     assert (
         told(built.plan(first=30))
         == """\
-reuse    amd64/stock/10-base: taken as it stands (--from 30): the image of v1-stock-10-base-amd64, built \
+reuse    amd64/stock/10-base: reused without checking (--from 30): image of v1-stock-10-base-amd64, built \
 1970-01-12 13:46 UTC, <1>
 reuse    amd64/stock/20-blas: unchanged
 build    amd64/stock/30-venv: file src/setup.py changed
@@ -388,10 +388,10 @@ produce  amd64/stock/production: parent 30-venv: file src/setup.py changed"""
     )
 
 
-def test_from_needs_what_comes_before(world: World) -> None:
+def test_from_requires_the_steps_before(world: World) -> None:
     with pytest.raises(WrongUseError, match=r"--from 20: amd64/stock/10-base is not in the chain registry") as caught:
         world.plan(first=20)
-    assert "run without --from" in str(caught.value)
+    assert "Run without --from" in str(caught.value)
 
 
 def test_from_needs_the_image_too(built: World) -> None:
@@ -407,7 +407,7 @@ def test_until_ends_with_that_step(world: World) -> None:
     assert told(world.plan(cut)) == "\n".join(NEVER.splitlines()[:2])
 
 
-def test_only_is_from_and_until(built: World) -> None:
+def test_only_equals_from_and_until(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     cut = until(built.graph(), 20)
     assert (
@@ -499,7 +499,7 @@ def graph(world: World) -> Graph:
     return world.graph()
 
 
-def test_the_newest_record_only_explains(graph: Graph) -> None:
+def test_newest_record_only_explains(graph: Graph) -> None:
     records, inputs = FakeRecords(), FakeInputs()
     planner = Planner(records, inputs, lambda step: {"BASE_IMAGE": ImageFacts(identity="base")})  # type: ignore[arg-type]
     step = next(iter(graph))
@@ -525,7 +525,7 @@ def test_expected_seconds_are_those_of_the_last_time(graph: Graph) -> None:
     assert plan.expected_seconds == 240.0
 
 
-def test_a_fresh_decider_looks_again(graph: Graph) -> None:
+def test_planner_with_fresh_inputs_reads_again(graph: Graph) -> None:
     inputs = FakeInputs()
     planner = Planner(FakeRecords(), inputs, lambda step: {}, pinned_steps={"x": "--from 1"})  # type: ignore[arg-type]
     fresh = planner.with_fresh_inputs()
@@ -533,7 +533,7 @@ def test_a_fresh_decider_looks_again(graph: Graph) -> None:
     assert fresh._pinned_steps == {"x": "--from 1"}
 
 
-def test_an_image_that_is_no_base_is_called_an_image(graph: Graph) -> None:
+def test_image_input_without_base_is_called_an_image(graph: Graph) -> None:
     step = next(iter(graph))
     tools = ImageInput(name="golang:1.22", source=ImageReference.parse("golang:1.22"), platform=AMD64, as_context=True)
     step = replace(step, images=(*step.images, tools))
@@ -558,15 +558,15 @@ def test_facts_of_a_record() -> None:
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_plan_as_json(built: World) -> None:
+def test_plan_as_json_has_all_fields(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     plan = built.plan()
     document = json.loads(plan_as_json(plan, {BLAS: ("docker", "buildx", "build")}))
     assert document["schema"] == SCHEMA == "chainbuild.plan/1"
     assert document["builds"] == 4
     assert document["publishes"] == [
-        {"name": "localhost:5000/team/atom:v1-stock-amd64", "what": "the result of stock for amd64"},
-        {"name": "localhost:5000/team/atom:v1-stock", "what": "the index of stock over its platforms"},
+        {"name": "localhost:5000/team/atom:v1-stock-amd64", "what": "result of stock for amd64"},
+        {"name": "localhost:5000/team/atom:v1-stock", "what": "multi-platform index of stock"},
     ]
     base, blas, venv, *_ = document["steps"]
     assert base["action"] == "reuse"
@@ -594,14 +594,14 @@ def test_the_plan_as_json(built: World) -> None:
     assert venv["key"] is None, "nobody knows it before its parent is built"
 
 
-def test_the_plan_and_the_run_say_the_same(built: World) -> None:
+def test_plan_and_run_agree(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     planned = [decision.step.id for decision in built.plan().builds]
     built.run()
     assert built.driver.built == planned
 
 
-def test_a_decision_has_the_plan_s_word(graph: Graph) -> None:
+def test_decision_action_is_the_plan_action(graph: Graph) -> None:
     words = {step.name: Decision(step=step, cached_record=None, reason="").action for step in graph}
     assert words == {
         "10-base": "build",

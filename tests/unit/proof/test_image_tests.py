@@ -233,8 +233,8 @@ def test_changed_test_keeps_key_and_runs_without_build(world: World) -> None:
     world.begin_again()
     world.write({BLAS_TEST: "#!/bin/sh\nanother\n"})
     reasons = {decision.step.id: (decision.action, decision.reason) for decision in world.plan().decisions}
-    assert reasons[BLAS] == ("reuse", "unchanged; its test, which it has not passed yet, is run")
-    assert reasons[PRODUCTION] == ("reuse", "unchanged; it is traced by the tests of its chain as they are now")
+    assert reasons[BLAS] == ("reuse", "unchanged; its test has not passed yet and runs now")
+    assert reasons[PRODUCTION] == ("reuse", "unchanged; it is traced again by the current tests of its chain")
     outcome = world.run()
     assert world.driver.built == []
     assert world.driver.tested == [BLAS]

@@ -132,7 +132,7 @@ def blobs_of(manifests: dict[tuple[str, str], tuple[str, bytes]], wanted: set[tu
 
 @given(repositories())
 @settings(max_examples=150)
-def test_everything_that_is_kept_keeps_all_that_it_needs(made: tuple[FakeRegistry, dict[str, list[str]], int]) -> None:
+def test_kept_image_keeps_everything_it_needs(made: tuple[FakeRegistry, dict[str, list[str]], int]) -> None:
     fake, readable, choice = made
     registries, host = registries_of(fake), fake.host()
     dropped = {
@@ -218,7 +218,7 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.mark.parametrize(("keep", "left"), [(3, {"v1", "v2", "v3"}), (2, {"v2", "v3"}), (1, {"v3"}), (0, set())])
-def test_the_newest_runs_stay_whole(world: World, keep: int, left: set[str]) -> None:
+def test_newest_runs_are_kept_complete(world: World, keep: int, left: set[str]) -> None:
     for number, cpu in enumerate(("ONE", "TWO", "THREE"), start=1):
         run_as(world, f"v{number}", cpu=cpu, platforms=(AMD64, ARM64))
     everything = world.tags()
@@ -235,7 +235,7 @@ def test_the_newest_runs_stay_whole(world: World, keep: int, left: set[str]) -> 
     assert world.host.manifests == before, "a second time there is nothing to do"
 
 
-def test_what_is_kept_is_reused_and_what_went_is_built_again(world: World) -> None:
+def test_kept_images_are_reused_and_deleted_ones_rebuilt(world: World) -> None:
     run_as(world, "v1", cpu="ONE")
     run_as(world, "v2", cpu="TWO")
     clean(world, 1)
@@ -247,7 +247,7 @@ def test_what_is_kept_is_reused_and_what_went_is_built_again(world: World) -> No
     assert world.driver.built[0] == "amd64/stock/20-blas", "the base step belongs to the run that stayed, too"
 
 
-def test_a_result_stands_after_the_cleaning(world: World) -> None:
+def test_result_is_usable_after_collection(world: World) -> None:
     run_as(world, "v1", cpu="ONE")
     run_as(world, "v2", cpu="TWO")
     clean(world, 1)
@@ -281,7 +281,7 @@ def test_tags_of_other_people_stay(world: World) -> None:
     assert [one.manifests for one in garbage if one.repository.repository == "else/where"] == [()]
 
 
-def test_a_repository_that_is_not_asked_for_loses_nothing_and_keeps_its_blobs(world: World) -> None:
+def test_unselected_repository_keeps_everything(world: World) -> None:
     run_as(world, "v1", cpu="ONE")
     layers = resolve(world.registries, PLACE.with_tag("v1-stock-amd64"), AMD64).layers
     raw = [world.host.blobs[REPOSITORY, str(layer.digest)] for layer in layers]
@@ -295,14 +295,14 @@ def test_a_repository_that_is_not_asked_for_loses_nothing_and_keeps_its_blobs(wo
     assert other.manifests == ()
 
 
-def test_what_several_repositories_lose_is_counted_once(world: World) -> None:
+def test_blob_lost_by_several_repositories_is_counted_once(world: World) -> None:
     for name in ("a", "b"):
         world.fake.add_image(f"{CHAIN}/{name}:k1-staging", "amd64", layers=[b"x" * 100])
     found = [find_garbage(world.registries, ImageReference(CHAIN, name), dropped=()) for name in ("a", "b")]
     assert Garbage.freed_by_all(found) == found[0].freed() == found[1].freed()
 
 
-def test_two_options_that_share_a_key_keep_the_record_that_lies_under_it(world: World) -> None:
+def test_options_sharing_a_key_keep_the_tagged_record(world: World) -> None:
     """The newest records of both are there; the one under the key may be the other option's."""
     parent = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:one", "amd64", layers=[b"one"])
     other = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:two", "amd64", layers=[b"two"])
@@ -319,7 +319,7 @@ def test_two_options_that_share_a_key_keep_the_record_that_lies_under_it(world: 
     assert world.registries.client(PLACE).head(REPOSITORY, stock.image)
 
 
-def test_a_record_with_an_odd_step_is_nobody_s_run(world: World) -> None:
+def test_record_with_an_odd_step_belongs_to_no_run(world: World) -> None:
     image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:odd", "amd64")
     odd = record(image, "x", step="nothing of ours")
     put_record(world.fake, REPOSITORY, odd, odd.key)
@@ -327,7 +327,7 @@ def test_a_record_with_an_odd_step_is_nobody_s_run(world: World) -> None:
     assert set(world.tags()) == {"odd"}
 
 
-def test_indexes_go_before_what_they_name(world: World) -> None:
+def test_indexes_are_deleted_before_their_children(world: World) -> None:
     run_as(world, "v1", cpu="ONE")
     index = world.host.tags[REPOSITORY, "v1-stock"]
     clean(world, 0)
@@ -340,7 +340,7 @@ def test_indexes_go_before_what_they_name(world: World) -> None:
 
 
 @pytest.mark.parametrize("own_list", [False, True])
-def test_what_is_attached_stays_and_goes_with_its_image(world: World, own_list: bool) -> None:
+def test_attachment_is_kept_and_deleted_with_its_image(world: World, own_list: bool) -> None:
     world.host.lists_referrers = own_list
     results = []
     for number, cpu in enumerate(("ONE", "TWO"), start=1):
@@ -373,7 +373,7 @@ def gzip_of(raw: bytes) -> bytes:
         return b""
 
 
-def test_what_is_attached_to_nothing_that_is_there_goes(world: World) -> None:
+def test_attachment_of_a_missing_image_is_deleted(world: World) -> None:
     run_as(world, "v1", cpu="ONE")
     image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:gone", "amd64", layers=[b"gone"])
     attach_bill(world.registries, image.reference, b"bill")
@@ -382,7 +382,7 @@ def test_what_is_attached_to_nothing_that_is_there_goes(world: World) -> None:
     assert not [tag for (_, tag) in world.host.tags if tag.startswith("sha256-")]
 
 
-def test_an_image_that_only_its_attachments_know_goes_with_them(world: World) -> None:
+def test_image_known_only_by_attachments_goes_with_them(world: World) -> None:
     """As a production image that failed its test: its staging tag has moved on."""
     run_as(world, "v1", cpu="ONE")
     image = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:x", "amd64", layers=[b"x"], tag=False)

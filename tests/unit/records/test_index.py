@@ -66,13 +66,13 @@ def built(world: World) -> dict[str, Record]:
     return {step.name: outcome.results[step.id].record for step in graph}
 
 
-def test_a_plan_with_a_book_says_what_a_plan_without_one_says(world: World) -> None:
+def test_plan_with_an_index_equals_a_plan_without(world: World) -> None:
     built(world)
     without = world.plan()
     assert plan(world).decisions == without.decisions
 
 
-def test_the_number_of_requests_does_not_grow_with_the_chain(world: World) -> None:
+def test_number_of_requests_is_independent_of_chain_length(world: World) -> None:
     built(world)
     plan(world)
     few = len(world.fake.log)
@@ -84,7 +84,7 @@ def test_the_number_of_requests_does_not_grow_with_the_chain(world: World) -> No
     assert len(world.fake.log) == few == 2
 
 
-def test_a_deleted_image_is_noticed(world: World) -> None:
+def test_deleted_image_is_noticed(world: World) -> None:
     records = built(world)
     world.host.forget(records["20-blas"].image)
     told = dict(actions(plan(world)))
@@ -93,14 +93,14 @@ def test_a_deleted_image_is_noticed(world: World) -> None:
     assert told["30-venv"].startswith("parent 20-blas")
 
 
-def test_a_deleted_record_is_noticed(world: World) -> None:
+def test_deleted_record_is_noticed(world: World) -> None:
     records = built(world)
     # Both tags of the record point at one manifest.
     world.host.forget(world.host.tags[REPOSITORY, records["20-blas"].key])
     assert dict(actions(plan(world)))["20-blas"] == "never built"
 
 
-def test_a_record_that_was_written_anew_outdates_the_book(world: World) -> None:
+def test_rewritten_record_outdates_the_index(world: World) -> None:
     old = built(world)
     world.now += 1000
     world.driver.content = lambda order: f"other content of {order.step}"
@@ -111,7 +111,7 @@ def test_a_record_that_was_written_anew_outdates_the_book(world: World) -> None:
     assert first.image != old["10-base"].image
 
 
-def test_an_unchanged_book_is_not_sent_again(world: World) -> None:
+def test_unchanged_index_is_not_sent_again(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     keep(world, graph, outcome)
@@ -121,7 +121,7 @@ def test_an_unchanged_book_is_not_sent_again(world: World) -> None:
     assert world.fake.counted("POST") == 0
 
 
-def test_a_run_of_some_steps_keeps_what_the_book_tells_of_the_others(world: World) -> None:
+def test_partial_run_keeps_other_steps_in_the_index(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     keep(world, graph, outcome)
@@ -143,25 +143,25 @@ def test_a_run_of_some_steps_keeps_what_the_book_tells_of_the_others(world: Worl
         b'{"schema":"chainbuild.index/2","records":[{}]}',
     ],
 )
-def test_what_is_no_book_is_none(content: bytes) -> None:
+def test_invalid_index_is_ignored(content: bytes) -> None:
     with pytest.raises(ValueError):
         read_index(content)
 
 
-def test_a_damaged_book_costs_requests_and_nothing_else(world: World) -> None:
+def test_damaged_index_costs_requests_only(world: World) -> None:
     built(world)
     world.host.damage(world.host.tags[REPOSITORY, own_index_tag("stock", "amd64")])
     assert not plan(world).builds
 
 
-def test_a_registry_that_lists_only_some_of_its_tags(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_listing_some_tags_is_queried_for_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     built(world)
     world.host.page = 1
     assert not plan(world).builds
     assert world.fake.counted("GET", "tags/list") == 3
 
 
-def test_a_registry_that_may_only_be_read_gets_no_book_and_that_is_no_error(world: World) -> None:
+def test_read_only_registry_gets_no_index_without_error(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     index = index_of(world, graph)
@@ -172,7 +172,7 @@ def test_a_registry_that_may_only_be_read_gets_no_book_and_that_is_no_error(worl
     assert (REPOSITORY, own_index_tag("stock", "amd64")) not in world.host.tags
 
 
-def test_a_registry_that_goes_away_is_told(world: World) -> None:
+def test_unreachable_registry_is_reported(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     world.fake.answers = [TransportError("refused", "refuses connections")] * 20

@@ -51,13 +51,13 @@ def test_json_keeps_everything(components: Components) -> None:
 
 
 @given(COMPONENTS, COMPONENTS)
-def test_two_keys_are_the_same_only_if_everything_is(one: Components, other: Components) -> None:
+def test_keys_are_equal_only_if_all_components_are(one: Components, other: Components) -> None:
     assert (one.key == other.key) == (one == other)
     assert bool(changes(one, other)) == (one != other)
 
 
 @given(COMPONENTS, st.data())
-def test_changing_any_component_changes_the_key_and_is_told(before: Components, data: st.DataObject) -> None:
+def test_changing_any_component_changes_the_key_and_is_reported(before: Components, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(Components.__struct_fields__))
     old = getattr(before, name)
     new: Any
@@ -74,13 +74,13 @@ def test_changing_any_component_changes_the_key_and_is_told(before: Components, 
 
 
 @given(COMPONENTS)
-def test_a_key_is_a_tag_and_the_order_of_a_mapping_does_not_matter(components: Components) -> None:
+def test_key_is_a_tag_independent_of_mapping_order(components: Components) -> None:
     assert re.fullmatch(r"k1-[0-9a-f]{64}", components.key)
     turned = replace(components, args=dict(reversed(list(components.args.items()))))
     assert turned.key == components.key
 
 
-def test_the_key_is_pinned() -> None:
+def test_key_is_pinned() -> None:
     """A key that moves without need builds everything again, everywhere: this is the canonical form."""
     assert ONE.key == "k1-" + ONE_HEX
 
@@ -101,10 +101,10 @@ ONE_HEX = "84ce4a220b9a1db0a51fe0464f3367da7ec264c44c707dcf8dda29e095512d33"
         ({"args": {"CPU": "HASWELL"}}, 'arg JOBS removed (was "4")'),
         ({"args": {**ONE.args, "MORE": "1"}}, 'arg MORE added ("1")'),
         ({"files": {**ONE.files, "src/a.c": "file 644 " + "2" * 64}}, "file src/a.c changed"),
-        ({"files": {**ONE.files, "src/a.c": "file 755 " + "1" * 64}}, "file src/a.c mode from 644 to 755"),
+        ({"files": {**ONE.files, "src/a.c": "file 755 " + "1" * 64}}, "file src/a.c mode changed from 644 to 755"),
         (
             {"files": {**ONE.files, "src/a.c": "file 755 " + "2" * 64}},
-            "file src/a.c changed, and its mode from 644 to 755",
+            "file src/a.c changed, and its mode changed from 644 to 755",
         ),
         ({"files": {**ONE.files, "src/a.c": "symlink 777 b.c"}}, "file src/a.c changed from file to symlink"),
         ({"files": {**ONE.files, "src/link": "symlink 777 b.c"}}, "file src/link changed"),
@@ -121,7 +121,7 @@ ONE_HEX = "84ce4a220b9a1db0a51fe0464f3367da7ec264c44c707dcf8dda29e095512d33"
         ({"images": {"BASE_IMAGE": "sha256:" + "b" * 64}}, "BASE_IMAGE changed from aaaaaaaaaaaa to bbbbbbbbbbbb"),
     ],
 )
-def test_a_change_in_words(change: dict[str, Any], told: str) -> None:
+def test_change_is_described(change: dict[str, Any], told: str) -> None:
     assert changes(ONE, replace(ONE, **change)) == (told,)
 
 
@@ -130,7 +130,7 @@ def test_many_files_are_counted() -> None:
     assert changes(ONE, now) == ("file new/0 added", "file new/1 added", "file new/2 added", "and 7 more files")
 
 
-def test_the_closest_to_the_user_s_hands_comes_first() -> None:
+def test_change_closest_to_the_user_comes_first() -> None:
     now = replace(ONE, dockerfile="FROM scratch\n", args={}, files={}, images={})
     kinds = [text.split()[0] for text in changes(ONE, now)]
     assert kinds == ["Dockerfile", "arg", "arg", "file", "file", "file", "BASE_IMAGE"]
@@ -157,6 +157,6 @@ def test_changed_lines_always_says_something(before: str, now: str) -> None:
     assert changed_lines(before, now)
 
 
-def test_long_values_of_what_lies_below_are_cut() -> None:
+def test_long_values_of_inputs_are_shortened() -> None:
     now = replace(ONE, contexts={"sources": "https://example.com/" + "a" * 100})
     assert len(changes(ONE, now)[0]) < 140

@@ -63,7 +63,7 @@ def reasons(world: World) -> dict[str, str]:
     return {one.step.id: one.reason for one in world.plan().decisions if one.cached_record is None}
 
 
-def test_records_of_an_unknown_key_are_a_reason_to_build_that_names_it(built: World) -> None:
+def test_records_of_an_unknown_key_are_a_reason_naming_it(built: World) -> None:
     """Whoever can write to a registry must not choose what others reuse; on the commit before, everybody could."""
     first = reasons(as_user(built, 2))[BASE]
     key = signing_key(1).public
@@ -103,12 +103,12 @@ def test_record_that_names_another_image_is_not_reused(built: World, sign: Calla
     assert outcome.results[BASE].record.image != attack.digest
 
 
-def test_unsigned_record_of_an_earlier_version_is_not_reused_and_says_what_to_do(built: World) -> None:
+def test_unsigned_record_is_not_reused_and_has_a_hint(built: World) -> None:
     record = record_of(built)
     content = json.dumps(record.as_json() | {"schema": "chainbuild.record/1"}).encode()
     for name in names_of(record):
         put_artifact(built.registries, name, artifact_type=UNSIGNED_ARTIFACT_TYPE, content=content)
-    assert "has no signature" in reasons(built)[BASE]
+    assert "is unsigned" in reasons(built)[BASE]
     assert "chainbuild records adopt" in reasons(built)[BASE]
 
 
@@ -169,7 +169,7 @@ def other_repository(world: World, repo: str) -> None:
 
 
 @pytest.mark.parametrize("repo", ["team/other", "registry.example.com/lab/robot"])
-def test_another_repo_builds_nothing_and_sends_nothing(built: World, repo: str) -> None:
+def test_other_repo_builds_and_sends_nothing(built: World, repo: str) -> None:
     """A key has no REPO in it. On the commit before, every REPO began anew, also the one of `--push`."""
     other_repository(built, repo)
     plan = built.plan()
@@ -186,7 +186,7 @@ def test_another_repo_builds_nothing_and_sends_nothing(built: World, repo: str) 
     assert {one.reason for one in built.plan().decisions} == {"unchanged"}
 
 
-def test_image_of_another_repository_is_only_taken_with_a_record_that_counts(built: World) -> None:
+def test_image_of_another_repository_requires_a_valid_record(built: World) -> None:
     other_repository(built, "team/other")
     assert BASE in reasons(as_user(built, 2))
 
@@ -216,7 +216,7 @@ def test_records_of_strangers_are_left_behind(built: World) -> None:
     assert all("unknown key" in why for why in result.refused.values())
 
 
-def test_copied_record_has_the_copier_s_signature_besides(built: World) -> None:
+def test_copied_record_also_has_the_signature_of_the_copier(built: World) -> None:
     copier = record_store(built.registries, CHAIN, 2)
     copier.keyring = keyring(2, trusts=(signing_key(1).public,))
     target = record_store(built.registries, "ghcr.io/acme", 2)
@@ -226,7 +226,7 @@ def test_copied_record_has_the_copier_s_signature_besides(built: World) -> None:
     assert {one.key_id for one in found.envelope.signatures} == {signing_key(n).public.id for n in (1, 2)}
 
 
-def test_only_named_repositories_are_copied_and_a_dry_run_copies_nothing(built: World) -> None:
+def test_copy_of_named_repositories_and_dry_run_is_limited(built: World) -> None:
     target = record_store(built.registries, "ghcr.io/acme", 1)
     assert copy_records(built.records, target, only={"team/other"}).copied == []
     assert len(copy_records(built.records, target, dry_run=True).copied) == 5
@@ -264,10 +264,10 @@ def test_adopted_record_of_an_earlier_version_is_reused(built: World) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"dockerfile": STEP + "ADD https://example.com/f /\n"}, "content from the network"),
-        ({"dockerfile": STEP + "add --chown=1 git@github.com:o/r.git /\n"}, "content from the network"),
-        ({"contexts": {"src": "https://example.com/r.git"}}, "context in the network"),
-        ({"dockerfile": "FROM golang AS golang\n" + STEP, "images": {"golang": "x"}}, "named like an image"),
+        ({"dockerfile": STEP + "ADD https://example.com/f /\n"}, "downloads content"),
+        ({"dockerfile": STEP + "add --chown=1 git@github.com:o/r.git /\n"}, "downloads content"),
+        ({"contexts": {"src": "https://example.com/r.git"}}, "remote context"),
+        ({"dockerfile": "FROM golang AS golang\n" + STEP, "images": {"golang": "x"}}, "the name of an image"),
     ],
 )
 def test_record_whose_key_does_not_stand_for_its_image_is_left_behind(

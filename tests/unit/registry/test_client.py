@@ -55,7 +55,7 @@ def make(fake: FakeRegistry, waits: list[float]) -> ClientMaker:
         ("localhost.example.org", "https://localhost.example.org"),
     ],
 )
-def test_only_this_machine_is_spoken_to_without_tls(make: ClientMaker, host: str, base: str) -> None:
+def test_plain_http_is_used_for_this_machine_only(make: ClientMaker, host: str, base: str) -> None:
     assert make(host).base == base
 
 
@@ -66,7 +66,7 @@ def test_plain_http_is_a_setting(make: ClientMaker) -> None:
 # ---- manifests --------------------------------------------------------------------------------------------------------
 
 
-def test_head_tells_what_a_tag_points_at_and_fetches_nothing(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_head_returns_the_descriptor_without_fetching(fake: FakeRegistry, make: ClientMaker) -> None:
     image = fake.add_image("team/app:1")
     found = make().head("team/app", "1")
     assert found is not None
@@ -74,7 +74,7 @@ def test_head_tells_what_a_tag_points_at_and_fetches_nothing(fake: FakeRegistry,
     assert fake.log == [("HEAD", "/v2/team/app/manifests/1")]
 
 
-def test_head_of_what_is_not_there_is_none(make: ClientMaker) -> None:
+def test_head_of_a_missing_manifest_is_none(make: ClientMaker) -> None:
     assert make().head("team/app", "1") is None
 
 
@@ -86,7 +86,7 @@ def test_head_without_its_optional_headers_asks_for_the_document(fake: FakeRegis
     assert found.digest == image.digest
 
 
-def test_a_manifest_that_is_not_what_its_digest_says_is_refused(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_manifest_with_wrong_digest_is_refused(fake: FakeRegistry, make: ClientMaker) -> None:
     image = fake.add_image("team/app:1")
     fake.host().damage(image.digest)
     for reference in (image.digest, "1"):
@@ -94,22 +94,20 @@ def test_a_manifest_that_is_not_what_its_digest_says_is_refused(fake: FakeRegist
             make().manifest("team/app", reference)
 
 
-def test_a_media_type_that_the_registry_does_not_say_is_the_document_s_own(
-    fake: FakeRegistry, make: ClientMaker
-) -> None:
+def test_media_type_missing_in_the_response_comes_from_the_document(fake: FakeRegistry, make: ClientMaker) -> None:
     index = fake.add_index("team/app:all", [fake.add_image("team/app:1")])
     fake.answers = [Answer(200, index.raw, {"Content-Type": "application/octet-stream"})]
     assert make().manifest("team/app", "all").media_type == OCI_INDEX
 
 
-def test_a_missing_manifest_names_method_url_status_and_the_registry_s_words(make: ClientMaker) -> None:
+def test_missing_manifest_error_has_method_url_status_and_message(make: ClientMaker) -> None:
     with pytest.raises(NotFoundInRegistryError) as told:
         make().manifest("team/app", "1")
     expected = "GET http://localhost:5000/v2/team/app/manifests/1: 404 (MANIFEST_UNKNOWN: manifest unknown)"
     assert str(told.value) == expected
 
 
-def test_deletion_says_whether_there_was_something(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_deletion_returns_whether_the_manifest_existed(fake: FakeRegistry, make: ClientMaker) -> None:
     image = fake.add_image("team/app:1")
     client = make()
     assert client.delete_manifest("team/app", image.digest)
@@ -117,7 +115,7 @@ def test_deletion_says_whether_there_was_something(fake: FakeRegistry, make: Cli
     assert client.tags("team/app") == ()
 
 
-def test_a_registry_that_does_not_delete_says_how_it_would(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_registry_without_deletion_has_a_hint(fake: FakeRegistry, make: ClientMaker) -> None:
     image = fake.add_image("team/app:1")
     fake.host().can_delete = False
     with pytest.raises(RegistryError, match="REGISTRY_STORAGE_DELETE_ENABLED"):
@@ -139,14 +137,14 @@ def test_tags_and_repositories_come_whole_however_they_are_paged(
     assert make().repositories() == ("team/app", "team/other")
 
 
-def test_a_page_that_points_at_itself_ends(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_page_linking_to_itself_ends(fake: FakeRegistry, make: ClientMaker) -> None:
     link = '</v2/team/app/tags/list?n=1000>; rel="next"'
     fake.answers = [Answer(200, b'{"tags":["a"]}', {"Link": link})] * 3
     assert make().tags("team/app") == ("a",)
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"tags": 3}', b"<html>", b'"x"'])
-def test_a_list_that_is_none_is_an_error(fake: FakeRegistry, make: ClientMaker, body: bytes) -> None:
+def test_invalid_list_is_an_error(fake: FakeRegistry, make: ClientMaker, body: bytes) -> None:
     fake.answers = [Answer(200, body)]
     with pytest.raises(RegistryError, match="not a list of tags"):
         make().tags("team/app")
@@ -155,7 +153,7 @@ def test_a_list_that_is_none_is_an_error(fake: FakeRegistry, make: ClientMaker, 
 # ---- blobs ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_blob_is_sent_once(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_blob_is_sent_once(fake: FakeRegistry, make: ClientMaker) -> None:
     client = make()
     digest = client.put_blob("team/app", b"content")
     assert client.put_blob("team/app", b"content") == digest == digest_of(b"content")
@@ -163,7 +161,7 @@ def test_a_blob_is_sent_once(fake: FakeRegistry, make: ClientMaker) -> None:
     assert fake.counted("PUT", "blobs/uploads") == 1
 
 
-def test_a_file_is_sent_and_fetched(fake: FakeRegistry, make: ClientMaker, tmp_path: Path) -> None:
+def test_file_is_sent_and_fetched(fake: FakeRegistry, make: ClientMaker, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(bytes(range(256)) * 100)
     client = make()
@@ -173,7 +171,7 @@ def test_a_file_is_sent_and_fetched(fake: FakeRegistry, make: ClientMaker, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
 
 
-def test_a_damaged_blob_reaches_nobody(fake: FakeRegistry, make: ClientMaker, tmp_path: Path) -> None:
+def test_damaged_blob_is_never_returned(fake: FakeRegistry, make: ClientMaker, tmp_path: Path) -> None:
     client = make()
     digest = client.put_blob("team/app", b"content of a layer")
     fake.host().damage(digest)
@@ -184,9 +182,7 @@ def test_a_damaged_blob_reaches_nobody(fake: FakeRegistry, make: ClientMaker, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_upload_that_breaks_begins_anew_with_a_session_of_its_own(
-    fake: FakeRegistry, make: ClientMaker, waits: list[float]
-) -> None:
+def test_broken_upload_restarts_in_a_new_session(fake: FakeRegistry, make: ClientMaker, waits: list[float]) -> None:
     # HEAD, POST, then the PUT breaks.
     fake.answers = [None, None, TransportError("reset", "the connection broke")]
     digest = make().put_blob("team/app", b"content")
@@ -195,12 +191,12 @@ def test_an_upload_that_breaks_begins_anew_with_a_session_of_its_own(
     assert len(waits) == 1
 
 
-def test_a_body_must_bring_its_digest(make: ClientMaker) -> None:
+def test_body_without_digest_is_an_error(make: ClientMaker) -> None:
     with pytest.raises(ValueError, match="digest"):
         make().put_blob("team/app", Body.of(b"x"))
 
 
-def test_a_mount_sends_nothing(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_mount_sends_nothing(fake: FakeRegistry, make: ClientMaker) -> None:
     client = make()
     digest = client.put_blob("team/app", b"content")
     fake.log.clear()
@@ -209,7 +205,7 @@ def test_a_mount_sends_nothing(fake: FakeRegistry, make: ClientMaker) -> None:
     assert fake.counted("PUT") == 0
 
 
-def test_a_mount_that_became_an_upload_is_given_up(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_mount_that_became_an_upload_is_given_up(fake: FakeRegistry, make: ClientMaker) -> None:
     client = make()
     digest = client.put_blob("team/app", b"content")
     fake.host().can_mount = False
@@ -222,9 +218,7 @@ def test_a_mount_that_became_an_upload_is_given_up(fake: FakeRegistry, make: Cli
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_passing_failure_is_tried_again(
-    fake: FakeRegistry, make: ClientMaker, waits: list[float], status: int
-) -> None:
+def test_temporary_failure_is_retried(fake: FakeRegistry, make: ClientMaker, waits: list[float], status: int) -> None:
     fake.add_image("team/app:1")
     fake.answers = [Answer(status), TransportError("reset", "gone")]
     assert make().head("team/app", "1") is not None
@@ -237,7 +231,7 @@ def test_retry_after_is_obeyed(fake: FakeRegistry, make: ClientMaker, waits: lis
     assert waits == [7.0]
 
 
-def test_a_long_retry_after_is_told_instead(fake: FakeRegistry, make: ClientMaker, waits: list[float]) -> None:
+def test_long_retry_after_is_reported_instead(fake: FakeRegistry, make: ClientMaker, waits: list[float]) -> None:
     fake.answers = [Answer(429, b"", {"Retry-After": "3600"})]
     with pytest.raises(RegistryError, match="429"):
         make().ping()
@@ -254,7 +248,7 @@ def test_patience_ends(fake: FakeRegistry, make: ClientMaker, waits: list[float]
 
 
 @pytest.mark.parametrize("fault", ["refused", "no-host", "tls", "timeout", "proxy"])
-def test_what_will_not_pass_is_told_at_once(
+def test_permanent_failure_is_reported_at_once(
     fake: FakeRegistry, make: ClientMaker, waits: list[float], fault: str
 ) -> None:
     fake.answers = [TransportError(fault, "no way")]  # type: ignore[arg-type]
@@ -264,7 +258,7 @@ def test_what_will_not_pass_is_told_at_once(
     assert told.value.hint
 
 
-def test_an_error_page_is_not_repeated(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_error_page_is_not_repeated(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.answers = [Answer(418, b"<html><body>teapot</body></html>")]
     with pytest.raises(RegistryError) as told:
         make().ping()
@@ -274,7 +268,7 @@ def test_an_error_page_is_not_repeated(fake: FakeRegistry, make: ClientMaker) ->
 # ---- redirects --------------------------------------------------------------------------------------------------------
 
 
-def test_a_storage_s_address_gets_none_of_our_authorization(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_storage_address_gets_no_authorization(fake: FakeRegistry, make: ClientMaker) -> None:
     host = fake.host("ghcr.io")
     host.require("Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode(), 'Basic realm="x"')
     client = make("ghcr.io", Credentials(user="me", password=SECRET))
@@ -286,7 +280,7 @@ def test_a_storage_s_address_gets_none_of_our_authorization(fake: FakeRegistry, 
     assert "Authorization" not in fake.requests[-1].headers
 
 
-def test_a_redirect_away_from_tls_is_refused(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_redirect_away_from_tls_is_refused(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.answers = [Answer(307, b"", {"Location": "http://storage.example/blob"})]
     with pytest.raises(RegistryError, match="without TLS"):
         make("ghcr.io").blob("team/app", digest_of(b"content"))
@@ -297,7 +291,7 @@ def test_a_redirect_away_from_tls_is_refused(fake: FakeRegistry, make: ClientMak
 CHALLENGE = 'Bearer realm="https://auth.example/token",service="registry",scope="repository:team/app:pull"'
 
 
-def test_a_token_is_fetched_once_for_a_scope(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_token_is_fetched_once_for_a_scope(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.add_image("ghcr.io/team/app:1")
     fake.host("ghcr.io").require(f"Bearer {TOKEN}", CHALLENGE)
     fake.pages["https://auth.example/token"] = Answer(200, json.dumps({"token": TOKEN}).encode())
@@ -309,7 +303,7 @@ def test_a_token_is_fetched_once_for_a_scope(fake: FakeRegistry, make: ClientMak
     assert asked == {"service": ["registry"], "scope": ["repository:team/app:pull"]}
 
 
-def test_a_token_that_ran_out_is_renewed(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_expired_token_is_renewed(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.add_image("ghcr.io/team/app:1")
     host = fake.host("ghcr.io")
     host.require("Bearer first", CHALLENGE)
@@ -321,7 +315,7 @@ def test_a_token_that_ran_out_is_renewed(fake: FakeRegistry, make: ClientMaker) 
     assert client.head("team/app", "1") is not None
 
 
-def test_the_login_goes_to_the_token_server(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_login_goes_to_the_token_server(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.host("ghcr.io").require(f"Bearer {TOKEN}", CHALLENGE)
     fake.pages["https://auth.example/token"] = Answer(200, json.dumps({"token": TOKEN}).encode())
     credentials = Credentials(user="me", password=SECRET)
@@ -329,7 +323,7 @@ def test_the_login_goes_to_the_token_server(fake: FakeRegistry, make: ClientMake
     assert fake.requests[1].headers["Authorization"] == credentials.basic
 
 
-def test_an_identity_token_is_exchanged(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_identity_token_is_exchanged(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.host("ghcr.io").require(f"Bearer {TOKEN}", CHALLENGE)
     fake.pages["https://auth.example/token"] = Answer(200, json.dumps({"access_token": TOKEN}).encode())
     make("ghcr.io", Credentials(identity_token=SECRET)).ping()
@@ -340,7 +334,7 @@ def test_an_identity_token_is_exchanged(fake: FakeRegistry, make: ClientMaker) -
     assert (form["grant_type"], form["refresh_token"]) == (["refresh_token"], [SECRET])
 
 
-def test_the_login_is_not_sent_to_a_token_server_without_tls(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_login_is_not_sent_to_a_token_server_without_tls(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.host("ghcr.io").require("Bearer x", 'Bearer realm="http://auth.example/token"')
     with pytest.raises(LoginNeededError, match="without TLS"):
         make("ghcr.io", Credentials(user="me", password=SECRET)).ping()
@@ -354,7 +348,7 @@ def test_without_a_login_the_error_says_how_to_have_one(fake: FakeRegistry, make
         make("ghcr.io").ping()
 
 
-def test_a_refusal_is_told_as_one(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_refusal_is_reported(fake: FakeRegistry, make: ClientMaker) -> None:
     fake.answers = [Answer.error(403, "DENIED", "requested access to the resource is denied")]
     with pytest.raises(LoginNeededError, match="403, DENIED") as told:
         make("ghcr.io").manifest("team/app", "1")
@@ -362,7 +356,7 @@ def test_a_refusal_is_told_as_one(fake: FakeRegistry, make: ClientMaker) -> None
 
 
 @pytest.mark.parametrize("where", ["registry", "token server", "network"])
-def test_no_secret_is_in_any_error(fake: FakeRegistry, make: ClientMaker, where: str) -> None:
+def test_errors_contain_no_secret(fake: FakeRegistry, make: ClientMaker, where: str) -> None:
     """Even where the other side repeats what it was sent."""
     credentials = Credentials(user="me", password=SECRET)
     client = make("ghcr.io", credentials)
@@ -385,7 +379,7 @@ def test_no_secret_is_in_any_error(fake: FakeRegistry, make: ClientMaker, where:
         assert secret not in text
 
 
-def test_a_query_is_never_shown(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_query_is_never_shown(fake: FakeRegistry, make: ClientMaker) -> None:
     # The upload's address carries the registry's signed state.
     fake.answers = [None, None, Answer.error(400, "DIGEST_INVALID")]
     with pytest.raises(RegistryError) as told:
@@ -394,7 +388,7 @@ def test_a_query_is_never_shown(fake: FakeRegistry, make: ClientMaker) -> None:
     assert "secret" not in str(told.value)
 
 
-def test_a_registry_that_answers_with_another_digest_is_caught(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_registry_returning_another_digest_is_an_error(fake: FakeRegistry, make: ClientMaker) -> None:
     image = fake.add_image("team/app:1")
     other = Digest("sha256:" + "0" * 64)
     fake.answers = [Answer(200, b"", {"Docker-Content-Digest": image.digest.value, "Content-Length": "3"})]

@@ -60,7 +60,7 @@ def found(*layers: tuple[str, bytes]) -> dict[str, FileOrigin]:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_file_is_of_the_last_layer_that_has_it(kind: str) -> None:
+def test_file_belongs_to_the_last_layer_that_has_it(kind: str) -> None:
     pack = PACKERS[kind]
     lower = pack(tar({"usr": None, "usr/a": b"a" * 10, "./usr/b": b"b" * 70_000, "usr/c": b"c"}))
     upper = pack(tar({"usr/b": b"bb", "usr/.wh.c": b"", "usr/lib/.wh..wh..opq": b"", "/usr/d": b"dd"}))
@@ -85,24 +85,24 @@ def test_names_that_are_no_text_come_through() -> None:
     assert found((TAR, tar({name: b"x"}))) == {f"/{name}": FileOrigin(0, 1)}
 
 
-def test_no_layers_no_files() -> None:
+def test_image_without_layers_has_no_files() -> None:
     assert found() == {}
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_layer_that_is_cut_off_is_told(kind: str) -> None:
+def test_truncated_layer_is_reported(kind: str) -> None:
     raw = PACKERS[kind](tar({"a": os.urandom(50_000)}))[:30_000]
     with pytest.raises(RegistryError, match="cannot be read"):
         found((kind, raw))
 
 
 @pytest.mark.parametrize("kind", [f"{TAR}+gzip", f"{TAR}+zstd"])
-def test_a_layer_that_is_something_else_is_told(kind: str) -> None:
+def test_layer_of_another_format_is_reported(kind: str) -> None:
     with pytest.raises(RegistryError, match="cannot be read"):
         found((kind, b"not compressed at all" * 100))
 
 
-def test_a_layer_that_was_changed_on_the_way_is_told() -> None:
+def test_layer_changed_in_transit_is_reported() -> None:
     fake = FakeRegistry()
     raw = tar({"a": b"a"}) + b"\0" * 2048
     digest = fake.add_blob("team/app", raw)

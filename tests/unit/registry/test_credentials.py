@@ -37,26 +37,26 @@ def find(
         ("https://index.docker.io/v1/", "ghcr.io", False),
     ],
 )
-def test_a_login_is_for_its_host(tmp_path: Path, key: str, host: str, found: bool) -> None:
+def test_login_is_for_its_host(tmp_path: Path, key: str, host: str, found: bool) -> None:
     assert find(tmp_path, {"auths": {key: AUTH}}, host) == (ME if found else None)
 
 
 @pytest.mark.parametrize("config", [{}, {"auths": None}, {"auths": {"ghcr.io": {}}}, {"auths": []}])
-def test_no_login_is_none(tmp_path: Path, config: Any) -> None:
+def test_missing_login_gives_none(tmp_path: Path, config: Any) -> None:
     assert find(tmp_path, config, "ghcr.io") is None
 
 
-def test_no_config_is_none(tmp_path: Path) -> None:
+def test_missing_config_gives_no_login(tmp_path: Path) -> None:
     assert find_credentials(tmp_path / "nothing" / "config.json", "ghcr.io", lambda *_: None) is None
 
 
-def test_the_config_is_where_docker_config_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_follows_docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auths": {"ghcr.io": AUTH}}), encoding="utf-8")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     assert from_docker_config("ghcr.io") == ME
 
 
-def test_helpers_come_before_what_is_stored(tmp_path: Path) -> None:
+def test_helpers_come_before_stored_logins(tmp_path: Path) -> None:
     answer = json.dumps({"ServerURL": "ghcr.io", "Username": "helped", "Secret": "s"})
     config = {"auths": {"ghcr.io": AUTH}, "credHelpers": {"ghcr.io": "gcloud"}, "credsStore": "desktop"}
     helped = Credentials(user="helped", password="s")
@@ -67,13 +67,13 @@ def test_helpers_come_before_what_is_stored(tmp_path: Path) -> None:
     assert find(tmp_path, config, "ghcr.io") == ME
 
 
-def test_the_hub_is_asked_for_by_its_old_name(tmp_path: Path) -> None:
+def test_hub_uses_its_old_name(tmp_path: Path) -> None:
     answer = json.dumps({"Username": "helped", "Secret": "s"})
     found = find(tmp_path, {"credsStore": "pass"}, "docker.io", {("pass", "https://index.docker.io/v1/"): answer})
     assert found == Credentials(user="helped", password="s")
 
 
-def test_identity_tokens_are_told_apart(tmp_path: Path) -> None:
+def test_identity_tokens_are_distinguished(tmp_path: Path) -> None:
     answer = json.dumps({"Username": "<token>", "Secret": "refresh"})
     wanted = Credentials(identity_token="refresh")
     assert find(tmp_path, {"credsStore": "x"}, "ghcr.io", {("x", "ghcr.io"): answer}) == wanted
@@ -90,18 +90,18 @@ def test_identity_tokens_are_told_apart(tmp_path: Path) -> None:
         {"credsStore": "x"},
     ],
 )
-def test_a_broken_config_is_told_without_its_content(tmp_path: Path, config: Any) -> None:
+def test_broken_config_is_reported_without_its_content(tmp_path: Path, config: Any) -> None:
     with pytest.raises(LoginNeededError) as told:
         find(tmp_path, config, "ghcr.io", {("x", "ghcr.io"): f"not JSON {SECRET}"})
     assert SECRET not in f"{told.value}{told.value!r}{told.value.__cause__!r}"
 
 
 @pytest.mark.parametrize("name", ["../../bin/sh", "a b", "x;y", "$(x)"])
-def test_a_helper_s_name_is_a_name(name: str) -> None:
+def test_helper_name_is_validated(name: str) -> None:
     with pytest.raises(LoginNeededError, match="not a credential helper"):
         run_helper(name, "ghcr.io")
 
 
-def test_a_repr_shows_no_secret() -> None:
+def test_repr_shows_no_secret() -> None:
     assert SECRET not in repr(ME)
     assert "refresh" not in repr(Credentials(identity_token="refresh"))

@@ -423,7 +423,7 @@ def test_finder_with_a_damaged_copy_says_so_and_looks_on(world: Watched) -> None
     found = Finding(world).finder.find_result(ImageReference.parse("fat:1"), AMD64)
     assert found.image.reference.registry == "docker.io"
     (notice,) = world.notices
-    assert "localhost:5000/fat:1 cannot be used" in notice
+    assert "skipped localhost:5000/fat:1" in notice
 
 
 # ---- lists ------------------------------------------------------------------------------------------------------------
@@ -449,7 +449,7 @@ def test_list_images_with_a_damaged_image_leaves_it_out_with_a_notice(world: Wat
     rows = list_images(world.records, "a")
     assert [row.reference.tag for row in rows] == ["2"]
     assert len(world.notices) == 1
-    assert f"left out {CHAIN}/a:1" in world.notices[0]
+    assert f"skipped {CHAIN}/a:1" in world.notices[0]
 
 
 @pytest.mark.parametrize("kind", BUSY)

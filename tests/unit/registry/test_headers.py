@@ -211,7 +211,7 @@ def test_challenges_of_quoted_values_return_them(parameters: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("token", ["", "a\r\nX-Evil: 1", "a b", "tökén", "a\x00", "x" * 20_000])
-def test_is_secret_header_of_what_no_header_can_hold_is_false(token: str) -> None:
+def test_is_secret_header_of_an_unsendable_text_is_false(token: str) -> None:
     """http.client raises for most of these when it is too late for a clear message."""
     assert not is_secret_header(token)
 

@@ -17,7 +17,7 @@ def at(name: str) -> ImageReference:
     return ImageReference.parse(name if "/" in name and "." in name.partition("/")[0] else f"localhost:5000/{name}")
 
 
-def test_an_image_of_one_platform_is_found_and_pinned(fake: FakeRegistry, registries: Registries) -> None:
+def test_image_of_one_platform_is_found_and_pinned(fake: FakeRegistry, registries: Registries) -> None:
     made = fake.add_image("team/app:1", layers=[b"one", b"two"], env=[("A", "1")])
     found = resolve(registries, at("team/app:1"), AMD64)
     assert found == made
@@ -26,7 +26,7 @@ def test_an_image_of_one_platform_is_found_and_pinned(fake: FakeRegistry, regist
     assert found.index_digest is None
 
 
-def test_an_index_leads_to_the_platform_s_image(fake: FakeRegistry, registries: Registries) -> None:
+def test_index_leads_to_the_platform_image(fake: FakeRegistry, registries: Registries) -> None:
     images = [fake.add_image(f"team/app:{name}", name, layers=[name.encode()]) for name in ("amd64", "aarch64")]
     index = fake.add_index("team/app:all", images, attested=True)
     found = resolve(registries, at("team/app:all"), Platform.parse("linux/arm64/v8"))
@@ -36,13 +36,13 @@ def test_an_index_leads_to_the_platform_s_image(fake: FakeRegistry, registries: 
     assert resolve(registries, by_digest, AMD64).digest == images[0].digest
 
 
-def test_what_is_not_there_is_told_with_its_name(registries: Registries) -> None:
+def test_missing_image_is_reported_with_its_name(registries: Registries) -> None:
     with pytest.raises(NotFoundInRegistryError, match="localhost:5000/team/app:1 is not in localhost:5000"):
         resolve(registries, at("team/app:1"), AMD64)
 
 
 @pytest.mark.parametrize("indexed", [True, False])
-def test_an_image_for_other_platforms_says_for_which(fake: FakeRegistry, registries: Registries, indexed: bool) -> None:
+def test_image_for_other_platforms_lists_them(fake: FakeRegistry, registries: Registries, indexed: bool) -> None:
     image = fake.add_image("team/app:1", "aarch64")
     if indexed:
         fake.add_index("team/app:1", [image], attested=True)
@@ -50,13 +50,13 @@ def test_an_image_for_other_platforms_says_for_which(fake: FakeRegistry, registr
         resolve(registries, at("team/app:1"), AMD64)
 
 
-def test_an_artifact_is_no_image(registries: Registries) -> None:
+def test_artifact_is_not_an_image(registries: Registries) -> None:
     put_artifact(registries, at("team/app:k1-0"), artifact_type="application/vnd.example", content=b"{}")
-    with pytest.raises(RegistryError, match=r"no image but an artifact \(application/vnd.example\)"):
+    with pytest.raises(RegistryError, match=r"not an image but an artifact \(application/vnd.example\)"):
         resolve(registries, at("team/app:k1-0"), AMD64)
 
 
-def test_a_damaged_config_is_an_error(fake: FakeRegistry, registries: Registries) -> None:
+def test_damaged_config_is_an_error(fake: FakeRegistry, registries: Registries) -> None:
     fake.host().damage(fake.add_image("team/app:1").manifest.config.digest)
     with pytest.raises(RegistryError, match="damaged"):
         resolve(registries, at("team/app:1"), AMD64)
@@ -65,14 +65,14 @@ def test_a_damaged_config_is_an_error(fake: FakeRegistry, registries: Registries
 # ---- copies -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_copy_within_a_registry_sends_no_layer(fake: FakeRegistry, registries: Registries) -> None:
+def test_copy_within_a_registry_sends_no_layer(fake: FakeRegistry, registries: Registries) -> None:
     made = fake.add_image("team/app:1", layers=[b"one", b"two"])
     assert copy_image(registries, at("team/app:1"), at("team/other:9")) == made.digest
     assert resolve(registries, at("team/other:9"), AMD64).layers == made.layers
     assert fake.counted("PUT", "blobs") == 0
 
 
-def test_a_copy_falls_back_to_sending(fake: FakeRegistry, registries: Registries) -> None:
+def test_copy_falls_back_to_sending(fake: FakeRegistry, registries: Registries) -> None:
     fake.add_image("team/app:1", layers=[b"one", b"two"])
     fake.host().can_mount = False
     copy_image(registries, at("team/app:1"), at("team/other:9"))
@@ -80,9 +80,7 @@ def test_a_copy_falls_back_to_sending(fake: FakeRegistry, registries: Registries
     assert fake.counted("PUT", "blobs") == 3
 
 
-def test_an_index_is_copied_between_registries_with_all_that_it_holds(
-    fake: FakeRegistry, registries: Registries
-) -> None:
+def test_index_is_copied_between_registries_with_all_that_it_holds(fake: FakeRegistry, registries: Registries) -> None:
     images = [fake.add_image(f"team/app:{name}", name, layers=[name.encode()]) for name in ("amd64", "aarch64")]
     index = fake.add_index("team/app:all", images, attested=True)
     assert copy_image(registries, at("team/app:all"), at("ghcr.io/org/app:1")) == index.digest
@@ -97,7 +95,7 @@ def test_an_index_is_copied_between_registries_with_all_that_it_holds(
     assert (fake.counted("PUT"), fake.counted("POST")) == (0, 0)
 
 
-def test_a_damaged_layer_is_not_copied_on(fake: FakeRegistry, registries: Registries) -> None:
+def test_damaged_layer_is_not_copied_on(fake: FakeRegistry, registries: Registries) -> None:
     made = fake.add_image("team/app:1", layers=[b"some layer"])
     fake.host().damage(made.layers[0].digest)
     with pytest.raises(RegistryError, match="damaged"):
@@ -108,7 +106,7 @@ def test_a_damaged_layer_is_not_copied_on(fake: FakeRegistry, registries: Regist
 # ---- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_tag_that_is_right_already_is_not_sent(fake: FakeRegistry, registries: Registries) -> None:
+def test_tag_that_is_right_already_is_not_sent(fake: FakeRegistry, registries: Registries) -> None:
     made = fake.add_image("team/app:1")
     put_tag(registries, at("team/app:again"), made.digest)
     put_tag(registries, at("team/app:again"), made.digest)
@@ -116,7 +114,7 @@ def test_a_tag_that_is_right_already_is_not_sent(fake: FakeRegistry, registries:
     assert registries.client("localhost:5000").tags("team/app") == ("1", "again")
 
 
-def test_an_index_replaces_or_merges(fake: FakeRegistry, registries: Registries) -> None:
+def test_index_replaces_or_merges(fake: FakeRegistry, registries: Registries) -> None:
     amd64, arm64, newer = (
         fake.add_image(f"team/app:{number}", name, layers=[bytes([number])])
         for number, name in enumerate(("amd64", "aarch64", "aarch64"))
@@ -132,20 +130,20 @@ def test_an_index_replaces_or_merges(fake: FakeRegistry, registries: Registries)
     assert read_index(registries, at("team/app:all")) == replaced
 
 
-def test_the_order_of_platforms_does_not_change_an_index(fake: FakeRegistry, registries: Registries) -> None:
+def test_order_of_platforms_does_not_change_an_index(fake: FakeRegistry, registries: Registries) -> None:
     images = {Platform.parse(n): fake.add_image(f"team/app:{n}", n).descriptor for n in ("aarch64", "amd64", "armv7")}
     one = put_index(registries, at("team/app:a"), images)
     other = put_index(registries, at("team/app:b"), dict(reversed(images.items())))
     assert one.digest == other.digest
 
 
-def test_no_index_is_none(fake: FakeRegistry, registries: Registries) -> None:
+def test_missing_index_is_none(fake: FakeRegistry, registries: Registries) -> None:
     fake.add_image("team/app:1")
     assert read_index(registries, at("team/app:1")) is None
     assert read_index(registries, at("team/app:2")) is None
 
 
-def test_another_config_keeps_the_layers(fake: FakeRegistry, registries: Registries) -> None:
+def test_config_change_keeps_the_layers(fake: FakeRegistry, registries: Registries) -> None:
     image = fake.add_image("team/app:1", layers=[b"one"], cmd=["old"])
     config = image.config.with_changes(cmd=["new"], labels={"a": "b"})
     changed = replace_config(registries, image, config, at("team/app:2"))
@@ -164,7 +162,7 @@ KIND = "application/vnd.example.record"
 
 
 @pytest.mark.parametrize("size", [2, 100_000])
-def test_an_artifact_reads_back(fake: FakeRegistry, registries: Registries, size: int) -> None:
+def test_artifact_reads_back(fake: FakeRegistry, registries: Registries, size: int) -> None:
     content = b"x" * size
     digest = put_artifact(registries, at("team/app:k1-0"), artifact_type=KIND, content=content, annotations={"a": "b"})
     fake.log.clear()
@@ -175,7 +173,7 @@ def test_an_artifact_reads_back(fake: FakeRegistry, registries: Registries, size
     assert len(fake.log) == (1 if size < 1000 else 2)
 
 
-def test_what_is_no_such_artifact_is_none(fake: FakeRegistry, registries: Registries) -> None:
+def test_artifact_of_another_type_is_none(fake: FakeRegistry, registries: Registries) -> None:
     image = fake.add_image("team/app:1")
     fake.add_index("team/app:2", [image])
     put_artifact(registries, at("team/app:3"), artifact_type="other", content=b"{}")
@@ -183,9 +181,7 @@ def test_what_is_no_such_artifact_is_none(fake: FakeRegistry, registries: Regist
         assert read_artifact(registries, at(f"team/app:{tag}"), KIND) is None
 
 
-def test_an_artifact_whose_content_is_gone_is_none_and_a_damaged_one_an_error(
-    fake: FakeRegistry, registries: Registries
-) -> None:
+def test_artifact_without_content_is_none_and_damaged_is_an_error(fake: FakeRegistry, registries: Registries) -> None:
     content = b"y" * 100_000
     put_artifact(registries, at("team/app:k1-0"), artifact_type=KIND, content=content)
     fake.host().damage(digest_of(content))

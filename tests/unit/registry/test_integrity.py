@@ -18,7 +18,7 @@ NAME = ImageReference.parse("localhost:5000/a:1")
 
 @pytest.mark.parametrize("lost", ["first layer", "last layer", "config", "manifest"])
 @pytest.mark.parametrize("indexed", [False, True])
-def test_a_part_that_is_lost_is_noticed(fake: FakeRegistry, registries: Registries, lost: str, indexed: bool) -> None:
+def test_lost_part_is_noticed(fake: FakeRegistry, registries: Registries, lost: str, indexed: bool) -> None:
     image = fake.add_image("a:1", "amd64", layers=[b"one", b"two"], tag=not indexed)
     if indexed:
         fake.add_index("a:1", [image])
@@ -36,13 +36,13 @@ def test_a_part_that_is_lost_is_noticed(fake: FakeRegistry, registries: Registri
 
 
 @pytest.mark.parametrize("damaged", ["config", "manifest"])
-def test_damage_of_what_is_read_is_noticed(fake: FakeRegistry, registries: Registries, damaged: str) -> None:
+def test_damage_of_manifest_or_config_is_noticed(fake: FakeRegistry, registries: Registries, damaged: str) -> None:
     image = fake.add_image("a:1", "amd64")
     fake.host().damage(image.manifest.config.digest if damaged == "config" else image.digest)
     assert not is_intact(registries, image.reference, AMD64)
 
 
-def test_another_platform_s_image_is_none(fake: FakeRegistry, registries: Registries) -> None:
+def test_image_of_another_platform_is_not_intact(fake: FakeRegistry, registries: Registries) -> None:
     image = fake.add_image("a:1", "aarch64")
     assert not is_intact(registries, NAME, AMD64)
     fake.add_index("a:all", [image])
@@ -59,7 +59,7 @@ def test_layers_are_not_read(fake: FakeRegistry, registries: Registries) -> None
         assert fake.counted("HEAD", str(layer.digest)) == 1
 
 
-def test_a_registry_that_does_not_answer_is_no_no(fake: FakeRegistry, registries: Registries) -> None:
+def test_unreachable_registry_is_an_error_not_a_loss(fake: FakeRegistry, registries: Registries) -> None:
     fake.add_image("a:1", "amd64")
     fake.host().down = True
     with pytest.raises(UnreachableError):

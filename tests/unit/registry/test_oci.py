@@ -29,7 +29,7 @@ def descriptor(name: str, platform: Platform | None = None) -> Descriptor:
     return Descriptor(media_type=OCI_LAYER_GZIP, digest=digest_of(name.encode()), size=len(name), platform=platform)
 
 
-def test_a_manifest_that_is_made_reads_back() -> None:
+def test_new_manifest_can_be_read_back() -> None:
     made = Manifest.make(
         config=Descriptor.of(b"{}", OCI_CONFIG, embed=True),
         layers=(descriptor("a"), descriptor("b")),
@@ -44,13 +44,13 @@ def test_a_manifest_that_is_made_reads_back() -> None:
     assert made.config.data == b"{}"
 
 
-def test_the_same_content_has_the_same_bytes() -> None:
+def test_equal_content_has_equal_bytes() -> None:
     one = Manifest.make(config=descriptor("c"), layers=(), annotations={"x": "1", "y": "2"})
     other = Manifest.make(config=descriptor("c"), layers=(), annotations={"y": "2", "x": "1"})
     assert one.raw == other.raw
 
 
-def test_docker_s_own_media_types_are_read() -> None:
+def test_docker_own_media_types_are_read() -> None:
     document = {"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "layers": []} | {
         "config": {
             "mediaType": "application/vnd.docker.container.image.v1+json",
@@ -62,7 +62,7 @@ def test_docker_s_own_media_types_are_read() -> None:
     assert Index.parse(json.dumps({"mediaType": DOCKER_LIST, "manifests": []}).encode()).media_type == DOCKER_LIST
 
 
-def test_a_document_without_a_media_type_has_the_response_s() -> None:
+def test_document_without_a_media_type_uses_that_of_the_response() -> None:
     raw = canonical({"schemaVersion": 2, "manifests": []})
     assert Index.parse(raw, media_type=DOCKER_LIST).media_type == DOCKER_LIST
 
@@ -81,7 +81,7 @@ def test_a_document_without_a_media_type_has_the_response_s() -> None:
         (b'{"config": {"size": 1, "digest": "sha256:%s"}, "layers": {}}' % (b"0" * 64), "layers is not a list"),
     ],
 )
-def test_a_broken_manifest_is_told(raw: bytes, says: str) -> None:
+def test_broken_manifest_is_reported(raw: bytes, says: str) -> None:
     with pytest.raises(RegistryError, match=says):
         Manifest.parse(raw, where="team/app:1")
 
@@ -96,13 +96,13 @@ _DOCUMENTS = st.recursive(
 
 
 @given(st.binary(max_size=60) | _DOCUMENTS.map(lambda value: json.dumps(value).encode()))
-def test_whatever_a_registry_serves_reading_it_ends_in_a_value_or_a_registry_error(raw: bytes) -> None:
+def test_reading_any_document_returns_or_raises_registry_error(raw: bytes) -> None:
     for read in (Manifest.parse, Index.parse, ImageConfig.parse):
         with contextlib.suppress(RegistryError):
             read(raw)
 
 
-def test_an_index_knows_which_children_are_images() -> None:
+def test_index_knows_which_children_are_images() -> None:
     attestation = Descriptor(
         media_type="application/vnd.oci.image.manifest.v1+json",
         digest=digest_of(b"proof"),
@@ -130,12 +130,12 @@ def test_an_index_knows_which_children_are_images() -> None:
         ("armv7", "armv7", True),
     ],
 )
-def test_a_platform_is_found_however_it_is_spelled(there: str, wanted: str, fits: bool) -> None:
+def test_platform_is_found_in_any_spelling(there: str, wanted: str, fits: bool) -> None:
     index = Index.make([descriptor("one", Platform.parse(there))])
     assert (index.child(Platform.parse(wanted)) is not None) == fits
 
 
-def test_a_plain_architecture_takes_a_variant_only_where_there_is_no_plain_one() -> None:
+def test_architecture_matches_a_variant_only_without_a_plain_image() -> None:
     v2 = Platform.from_oci("linux", "amd64", "v2")
     assert Index.make([descriptor("v2", v2)]).child(AMD64) == descriptor("v2", v2)
     both = Index.make([descriptor("v2", v2), descriptor("plain", AMD64)])
@@ -145,7 +145,7 @@ def test_a_plain_architecture_takes_a_variant_only_where_there_is_no_plain_one()
 # ---- config -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_config_is_read_whole_and_changed_without_loss() -> None:
+def test_config_is_read_completely_and_changed_without_loss() -> None:
     document = {
         "os": "linux",
         "architecture": "arm64",
@@ -207,7 +207,7 @@ def test_everything_that_is_set_reads_back() -> None:
     assert config.platform == ARMV7
 
 
-def test_the_content_identity_knows_content_and_no_dates() -> None:
+def test_content_identity_ignores_dates() -> None:
     one = ImageConfig.make(AMD64, [digest_of(b"a")], created="2026-01-01T00:00:00Z", history=[{"created": "x"}])
     other = ImageConfig.make(AMD64, [digest_of(b"a")], created="2027-01-01T00:00:00Z")
     assert one.content_identity == other.content_identity
@@ -229,7 +229,7 @@ def test_the_content_identity_knows_content_and_no_dates() -> None:
     ("runtime", "says"),
     [({"Env": "A=1"}, "Env"), ({"Cmd": [1]}, "Cmd"), ({"Labels": []}, "Labels"), ({"User": 0}, "User")],
 )
-def test_a_broken_config_says_what_is_wrong(runtime: object, says: str) -> None:
+def test_broken_config_error_names_the_field(runtime: object, says: str) -> None:
     raw = json.dumps({"os": "linux", "architecture": "amd64", "config": runtime}).encode()
     with pytest.raises(RegistryError, match=says):
         ImageConfig.parse(raw, where="team/app:1")

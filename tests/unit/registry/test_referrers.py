@@ -50,7 +50,7 @@ def put(registries: Registries, image: RemoteImage, content: bytes = b"{}", kind
     )
 
 
-def test_what_is_attached_is_read_again(registries: Registries, image: RemoteImage) -> None:
+def test_attachment_is_read_back(registries: Registries, image: RemoteImage) -> None:
     assert attached(registries, image.reference, KIND) is None
     content = b'{"a": 1}' * 100_000
     digest = put(registries, image, content)
@@ -60,7 +60,7 @@ def test_what_is_attached_is_read_again(registries: Registries, image: RemoteIma
     assert (row.digest, row.artifact_type) == (digest, KIND)
 
 
-def test_its_manifest_is_that_of_the_specification(
+def test_attachment_manifest_follows_the_specification(
     fake: FakeRegistry, registries: Registries, image: RemoteImage
 ) -> None:
     digest = put(registries, image)
@@ -81,14 +81,14 @@ def test_its_manifest_is_that_of_the_specification(
         assert [one.artifact_type for one in index.manifests] == [KIND]
 
 
-def test_the_same_again_changes_nothing(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
+def test_same_attachment_changes_nothing(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
     put(registries, image)
     before = dict(fake.host().manifests), dict(fake.host().tags)
     put(registries, image)
     assert (fake.host().manifests, fake.host().tags) == before
 
 
-def test_newer_ones_take_the_place_of_ours_and_of_nobody_else_s(
+def test_newer_attachment_replaces_only_that_of_chainbuild(
     fake: FakeRegistry, registries: Registries, image: RemoteImage
 ) -> None:
     fake.host().lists_referrers = False  # such a list is the registry's own affair
@@ -111,7 +111,7 @@ def test_newer_ones_take_the_place_of_ours_and_of_nobody_else_s(
     assert theirs in {one.digest for one in referrers(registries, image.reference)}
 
 
-def test_what_others_attached_is_read_as_it_is(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
+def test_foreign_attachment_is_read_unchanged(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
     digest = put_artifact(registries, PLACE, artifact_type=KIND, content=b'{"plain": 1}', subject=image.descriptor)
     if not fake.host().lists_referrers:
         from chainbuild.registry.oci import Descriptor, Index
@@ -125,7 +125,9 @@ def test_what_others_attached_is_read_as_it_is(fake: FakeRegistry, registries: R
     assert attached(registries, image.reference, KIND) == b'{"plain": 1}'
 
 
-def test_it_goes_along_to_another_registry(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
+def test_attachments_are_copied_to_another_registry(
+    fake: FakeRegistry, registries: Registries, image: RemoteImage
+) -> None:
     from chainbuild.registry.images import copy_image
 
     put(registries, image, b"bill")
@@ -139,7 +141,7 @@ def test_it_goes_along_to_another_registry(fake: FakeRegistry, registries: Regis
     assert fake.host("ghcr.io").manifests == before
 
 
-def test_a_damaged_one_is_told(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
+def test_damaged_attachment_is_reported(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
     digest = put(registries, image, b"x" * 200_000)
     blob = json.loads(fake.host().manifests["team/app", str(digest)][1])["layers"][0]["digest"]
     fake.host().damage(blob)
@@ -147,7 +149,7 @@ def test_a_damaged_one_is_told(fake: FakeRegistry, registries: Registries, image
         attached(registries, image.reference, KIND)
 
 
-def test_an_image_that_is_not_there_gets_nothing(registries: Registries, image: RemoteImage) -> None:
+def test_missing_image_gets_no_attachment(registries: Registries, image: RemoteImage) -> None:
     nowhere = PLACE.with_digest(Digest("sha256:" + "0" * 64))
     with pytest.raises(NotFoundInRegistryError):
         attach(registries, nowhere, artifact_type=KIND, media_type="x/y", content=b"", title="x")
@@ -156,23 +158,23 @@ def test_an_image_that_is_not_there_gets_nothing(registries: Registries, image: 
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 501])
-def test_a_registry_may_say_in_many_ways_that_it_has_no_list(
+def test_registry_without_referrers_api_is_recognised(
     fake: FakeRegistry, registries: Registries, image: RemoteImage, status: int
 ) -> None:
     fake.answers.append(Answer.error(status, "UNSUPPORTED"))
     assert registries.client(PLACE).referrers("team/app", image.digest) is None
 
 
-def test_a_page_for_people_is_no_list(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
+def test_html_page_is_not_a_list(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
     fake.answers.append(Answer(200, b"<html>", {"Content-Type": "text/html"}))
     assert registries.client(PLACE).referrers("team/app", image.digest) is None
 
 
 @pytest.mark.parametrize("tag", ["v1", "sha256-abc", "sha256-" + "g" * 64, "sha256-" + "a" * 64 + ".sig", "k1-x"])
-def test_other_tags_are_about_no_image(tag: str) -> None:
+def test_other_tags_have_no_subject(tag: str) -> None:
     assert subject_of(tag) is None
 
 
-def test_a_tag_of_the_schema_names_its_image() -> None:
+def test_referrers_tag_names_its_image() -> None:
     digest = Digest("sha256:" + "ab" * 32)
     assert subject_of(referrers_tag(digest)) == digest

@@ -51,7 +51,7 @@ def test_key_texts_read_back(raw: bytes) -> None:
 
 
 @given(st.text())
-def test_any_text_is_a_key_or_a_problem_without_the_secret(text: str) -> None:
+def test_text_of_any_form_is_a_key_or_a_problem_without_the_secret(text: str) -> None:
     with suppress(WrongUseError):
         PublicKey.parse(text)
     with suppress(WrongUseError):
@@ -113,7 +113,7 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("document", BAD.values(), ids=BAD.keys())
-def test_what_is_no_envelope_is_refused(document: Any) -> None:
+def test_invalid_envelope_is_refused(document: Any) -> None:
     with pytest.raises(EnvelopeError):
         Envelope.parse(json.dumps(document).encode())
 

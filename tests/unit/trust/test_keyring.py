@@ -44,7 +44,7 @@ def test_own_key_is_made_on_first_use_and_private() -> None:
     assert KeyRing(environ={}).signing_key == key
 
 
-def test_key_that_is_there_is_never_replaced() -> None:
+def test_existing_key_is_never_replaced() -> None:
     assert create_own_key() == create_own_key()
     assert [path.name for path in own_key_file().parent.iterdir()] == ["signing-key"]
 
@@ -56,7 +56,7 @@ def test_key_of_the_environment_wins_and_no_file_is_made() -> None:
     assert not own_key_file().exists()
 
 
-def test_managed_registry_counts_neither_the_tree_s_keys_nor_the_environment_s() -> None:
+def test_managed_registry_ignores_keys_of_tree_and_environment() -> None:
     """A tree is untrusted until it is built, and the registry on localhost holds other trees' records, too."""
     environ = {TRUSTED_KEYS: f"{OTHER.public}, {CI.public}"}
     keys = {"ci": CI.public}
@@ -71,7 +71,7 @@ def test_managed_registry_counts_neither_the_tree_s_keys_nor_the_environment_s()
     }
 
 
-def test_environment_that_cannot_be_read_is_told_by_its_entry() -> None:
+def test_unreadable_environment_is_reported_by_entry() -> None:
     with pytest.raises(WrongUseError, match=f"{TRUSTED_KEYS}, entry 2"):
         _ = KeyRing(shared=True, environ={TRUSTED_KEYS: f"{CI.public} nonsense"}).trusted
     with pytest.raises(WrongUseError, match=SIGNING_KEY):
@@ -111,7 +111,7 @@ def test_files_that_others_can_change_are_refused() -> None:
         added_keys()
 
 
-def test_statement_counts_if_one_trusted_key_signed_it() -> None:
+def test_statement_with_a_trusted_signature_is_valid() -> None:
     keyring = KeyRing(environ={SIGNING_KEY: CI.secret_text})
     envelope = Envelope.sign(b"x", TYPE, OTHER).with_signature(CI)
     assert keyring.open(envelope.raw, TYPE).signer.key == CI.public
@@ -123,5 +123,5 @@ def test_statement_counts_if_one_trusted_key_signed_it() -> None:
     with pytest.raises(UntrustedError, match="no signature"):
         keyring.open(Envelope(payload_type=TYPE, payload=b"x", signatures=()).raw, TYPE)
     stolen = Envelope.sign(b"y", TYPE, CI).signatures
-    with pytest.raises(UntrustedError, match="does not fit its content"):
+    with pytest.raises(UntrustedError, match="does not match its content"):
         keyring.open(Envelope(payload_type=TYPE, payload=b"x", signatures=stolen).raw, TYPE)

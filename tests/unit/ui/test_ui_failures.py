@@ -92,9 +92,9 @@ def test_log_tail_already_shown_is_not_repeated():
 
 
 def test_error_shows_place_hint_and_findings():
-    assert told(NotReadyError("no Docker Engine answers", where="unix:///x.sock", hint="start it:\n  dockerd &"))[
+    assert told(NotReadyError("cannot reach a Docker Engine", where="unix:///x.sock", hint="start it:\n  dockerd &"))[
         1
-    ] == ("error: no Docker Engine answers\n  at unix:///x.sock\n    start it:\n      dockerd &\n")
+    ] == ("error: cannot reach a Docker Engine\n  at unix:///x.sock\n    start it:\n      dockerd &\n")
     _, err, code = told(NotProvenError("1 library is missing", findings=("/usr/bin/x needs libfoo.so.1",)))
     assert err == "error: 1 library is missing\n  /usr/bin/x needs libfoo.so.1\n"
     assert code == ExitCode.NOT_PROVEN

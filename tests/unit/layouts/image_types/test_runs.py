@@ -39,7 +39,7 @@ def test_dependencies_that_are_there_are_taken_as_they_stand(lab: Shelf) -> None
     lab.create("dev")
     lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "x"])
     assert lab.reasons("app") == {
-        "run:x": "taken as it stands (a dependency)",
+        "run:x": "reused in spite of changes (a dependency)",
         "dev:x": "unchanged",
         "app:x": "never built",
     }

@@ -33,7 +33,7 @@ def test_no_git_tree_is_an_answer() -> None:
 
 def test_a_revision_is_never_an_option() -> None:
     known, asked = git({"rev-parse": HASH})
-    with pytest.raises(WrongUseError, match="git knows no revision '--output=/etc/passwd'"):
+    with pytest.raises(WrongUseError, match="git finds no revision '--output=/etc/passwd'"):
         known.span("--output=/etc/passwd")
     assert not [words for words in asked if "--output=/etc/passwd^{commit}" in words]
     with pytest.raises(WrongUseError):

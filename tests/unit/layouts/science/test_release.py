@@ -39,7 +39,7 @@ def test_nothing_is_released_by_half(tree: Grove) -> None:
     assert tree.built == ["science/a", "science/b", "compat/x-1.0", "compat/x-2.0"]
     assert not outcome.succeeded
     assert tree.tags() == before
-    assert tree.said == ["no image has got a name: not all of them are there"]
+    assert tree.said == ["nothing was published: some images of this release are missing"]
     assert tree.results == []
     tree.driver.fails.clear()
     tree.git.count = 43
@@ -80,7 +80,7 @@ def test_what_never_moves_never_moves(tree: Grove) -> None:
     after = tree.tags()
     assert {name: after[name] for name in before} == before
     assert after["compute-images/rel/x:2.0"] != after["compute-images/rel/x:2.0-42-f90dbd6"]
-    assert sum("exists and stays as it is" in text for text in tree.said) == 2
+    assert sum("already exists and was left unchanged" in text for text in tree.said) == 2
 
 
 def test_a_tree_with_edits_gets_no_name_that_never_moves(tree: Grove) -> None:
