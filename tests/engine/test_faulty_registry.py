@@ -275,7 +275,7 @@ def ended_well(done: Done) -> None:
 
 
 # In the plan's reasons, and in warnings.
-SAID = ("its record is damaged", "its image is damaged", "cannot be used", "left out")
+SAID = ("its record is damaged", "its image is damaged", "skipped")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -202,6 +202,6 @@ def test_statement_of_any_value_parses_or_raises_value_error(value: object, name
     try:
         found = read_payload(json.dumps(document).encode())
     except ValueError as error:
-        assert "not a statement" in str(error)  # noqa: PT017
+        assert "not a stage statement" in str(error)  # noqa: PT017
         return
     assert all(one.image and isinstance(one.tag, str) for one in found)
