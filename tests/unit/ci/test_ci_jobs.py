@@ -83,10 +83,10 @@ def test_what_is_not_known_counts_nothing_and_is_said_as_is_what_cannot_be_cut()
     assert [job.until for job in jobs.jobs] == [10, 20, None]
     assert jobs.notes == (
         (
-            "nobody knows yet how long these take, so --split counts nothing for them: amd64/stock/10-s0, "
+            "--split ignores these steps, because no duration is recorded: amd64/stock/10-s0, "
             "amd64/stock/minimize, amd64/stock/production"
         ),
-        "stock-amd64-until-20 cannot be cut to --split: amd64/stock/20-s1 took 2h00m last time",
+        "stock-amd64-until-20 is longer than --split: amd64/stock/20-s1 took 2h00m last time",
     )
 
 

@@ -91,7 +91,7 @@ def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistr
     found = {change.name: change for change in between(fake, before, after).files}
     assert {name: str(change).removeprefix(name).strip(": ") for name, change in found.items() if not change.owner} == {
         "/longer": "1 B → 2 B",
-        "/other": "other content, 1 B",
+        "/other": "different content, 1 B",
         "/mode": "mode 0644 → 0755",
         "/link": "link to a → link to b",
         "/gone": "removed (was 1 B)",
@@ -156,7 +156,7 @@ def test_steps_say_what_they_were_made_from(tmp_path: Path) -> None:
         trail_or_nothing(world.records, after),
     )
     assert str(changes[0]) == 'stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"'
-    assert str(changes[-1]) == "stock/production: what it stands on changed"
+    assert str(changes[-1]) == "stock/production: its parent image changed"
     # Released elsewhere, an image leaves its records behind: the chain registry has a copy of them.
     target = ImageReference(CHAIN, "public/atom", "latest")
     copy_image(world.registries, before.reference, target)

@@ -259,7 +259,7 @@ def test_contents_are_read_once(tmp_path: Path) -> None:
     digests = ContentDigests()
     ContextTree(tmp_path, digests).select(NONE, ALL)
     ContextTree(tmp_path, digests).select(NONE, ALL)
-    assert len(digests._known) == 1
+    assert len(digests._cached) == 1
 
 
 def test_an_ignored_folder_is_not_even_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_without_room_nothing_is_fetched(
 ) -> None:
     fake.add_image("team/tool:v1", OWN)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
-    with pytest.raises(NotReadyError, match="not enough space"):
+    with pytest.raises(NotReadyError, match="not enough disk space"):
         run(session, tmp_path, "team/tool:v1")
     assert fake.counted("GET", "/blobs/" + str(digest_of(b"layer"))) == 0
     assert tool.seen == {}
@@ -200,5 +200,5 @@ def test_what_no_shell_can_set_is_told(
     assert [kind for kind, _ in seen["layers"]] == ["tar+gzip", "tar"]
     assert len(seen["config"]["rootfs"]["diff_ids"]) == 2
     assert [event.text for event in told if isinstance(event, events.Message) and event.level == "warning"] == [
-        "team/tool:v1: no shell can set these variables of the image: a.b"
+        "team/tool:v1: these variables of the image have names that no shell can set: a.b"
     ]

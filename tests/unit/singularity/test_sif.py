@@ -69,12 +69,12 @@ def test_a_platform_that_sif_has_no_word_for_changes_nothing(tmp_path: Path) -> 
 def test_what_is_no_sif_is_told(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.mktemp("sif") / "x.sif"
     path.write_bytes(raw)
-    with pytest.raises(ChainbuildError, match="no SIF file"):
+    with pytest.raises(ChainbuildError, match="not a SIF file"):
         set_architecture(path, Platform.parse("amd64"))
 
 
 def test_one_that_ends_in_its_descriptors_is_told(tmp_path: Path) -> None:
     path = tmp_path / "x.sif"
     path.write_bytes(a_sif()[:-10])
-    with pytest.raises(ChainbuildError, match="no SIF file"):
+    with pytest.raises(ChainbuildError, match="not a SIF file"):
         set_architecture(path, Platform.parse("aarch64"))

@@ -66,7 +66,7 @@ def test_a_failure_says_why_and_what_to_do() -> None:
     assert "APPTAINER_TMPDIR" in _way_out(tail)
     assert _reason(deque(), 7) == "exit code 7"
     elsewhere = deque(["docker: Error response from daemon: invalid mount config: bind source path does not exist: /x"])
-    assert "does not see this machine's folders" in _way_out(elsewhere)
+    assert "cannot access this machine's folders" in _way_out(elsewhere)
 
 
 def test_a_container_has_the_least_that_it_takes() -> None:
