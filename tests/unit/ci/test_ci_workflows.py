@@ -109,7 +109,7 @@ def test_golden_files(name, tree):
     assert text == (GOLDEN / f"{name}.yml").read_text()
 
 
-def test_the_command_prints_what_its_own_header_says(tree, capsys):
+def test_command_in_header_regenerates_the_workflow(tree, capsys):
     arguments = [
         "ci",
         "circleci",
@@ -176,14 +176,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_words_are_told(case, tree):
+def test_invalid_arguments_are_reported(case, tree):
     changed, message = BAD[case]
     with pytest.raises(WrongUseError) as caught:
         read_pipeline(words(**changed), hours)
     assert message in str(caught.value)
 
 
-def test_everything_that_is_wrong_is_told_at_once(tree):
+def test_all_problems_are_reported_together(tree):
     with pytest.raises(WrongUseError) as caught:
         read_pipeline(words(registry=None, option="stok", deadline="9h", tag="a b"), hours)
     assert len(caught.value.problems) >= 4
@@ -316,7 +316,7 @@ def test_github_goes_on_after_the_deadline_and_only_then(github):
     assert results["gl-index-aarch64"] == "success"
 
 
-def test_github_stops_what_stands_on_a_failure_and_nothing_else(github):
+def test_github_failure_stops_only_dependent_jobs(github):
     for ends in ([1], [7, 7], [7, 1]):
         results = simulate(github, {"stock-amd64": list(ends)})
         assert results["gl-amd64"] == results["stock-index-amd64"] == results["gl-index-amd64"] == "skipped"

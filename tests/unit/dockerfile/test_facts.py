@@ -93,7 +93,7 @@ def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
         ("FROM img\nCOPY ${X /", "${X"),
     ],
 )
-def test_in_doubt_it_is_everything(text: str, reason: str) -> None:
+def test_sources_in_doubt_are_everything(text: str, reason: str) -> None:
     found = facts(text)
     assert found.sources.everything
     assert any(reason in doubt for doubt in found.doubts)
@@ -106,7 +106,7 @@ def test_own_frontends_are_no_doubt() -> None:
     assert facts("FROM img", BUILDKIT_SYNTAX="me/front").sources.everything
 
 
-def test_what_a_parent_brings() -> None:
+def test_parent_config_sets_env_and_triggers() -> None:
     parents = {("img", "linux/arm64"): ParentConfig(env=("D=dir",), onbuild=("COPY $D/x /", "ARG Z", "RUN <<E\nhi\nE"))}
     found = facts("FROM img\nCOPY ${D}/y /", parents=parents)
     assert found.sources.patterns == ("dir/x", "dir/y")
@@ -217,7 +217,7 @@ def test_remote_sources() -> None:
     ("word", "remote"),
     [("$B", True), ('"${B}x"', True), ("http$B", True), ("https://h/$B", True), ("git@$B", True), ("app-$B", False)],
 )
-def test_add_of_an_uncertain_variable_that_may_be_an_address_is_an_uncertain_remote(word: str, remote: bool) -> None:
+def test_add_of_uncertain_variable_is_an_uncertain_remote(word: str, remote: bool) -> None:
     """What such an address has cannot be asked for, so the whole context does not suffice."""
     found = facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nADD {word} /")
     assert found.remotes == ((RemoteSource(url=word, checksum="", line=4, certain=False),) if remote else ())

@@ -70,7 +70,7 @@ def ignore(here: int, total: int) -> None:
     assert here <= total
 
 
-def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Collection) -> None:
+def test_publish_uploads_differing_files_despite_a_failure(shelf: Collection) -> None:
     place, told = FakePlace(), list[events.Event]()
     first, second, third = shelf.all()
     place.there = {first.file: first.sha256, second.file: "0" * 64}
@@ -82,7 +82,7 @@ def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Coll
     assert list(published.failures) == [f"singularity/{second.file}"]
 
 
-def test_what_is_not_what_was_made_is_not_published(shelf: Collection) -> None:
+def test_file_with_wrong_checksum_is_not_published(shelf: Collection) -> None:
     place = FakePlace()
     first = shelf.all()[0]
     shelf.path(first.name).write_bytes(b"x" * first.size)
