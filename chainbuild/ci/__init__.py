@@ -1,1 +1,1 @@
-"""CI workflows from a tree: the graph becomes jobs (`jobs`), and each vendor's module writes them in its own idiom."""
+"""Generate CI workflows from a tree: the graph becomes jobs (`jobs`), and each vendor's module writes its syntax."""

@@ -1,7 +1,7 @@
-"""CircleCI: a workspace. A job leaves its exit code there; its `…-goes-on` halts at once unless that is the deadline's.
+"""CircleCI: a job saves its exit code in a workspace, and its `…-goes-on` job stops at once unless it is the deadline's.
 
-CircleCI has no job that runs on an exit code, and none that waits for one of two others, so the job that goes on is
-always there and takes a few seconds where there is nothing left.
+CircleCI cannot start a job by exit code or wait for one of two jobs, so the continuation job always runs, and takes a few
+seconds if there is nothing left to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Node = dict[str, Any]
 
 
 def write(pipeline: Pipeline) -> _Node:
-    """The workflow."""
+    """Return the workflow."""
     jobs: _Node = {}
     calls: list[Any] = []
     by_id = pipeline.graph.by_id
@@ -43,7 +43,7 @@ def _call(name: str, requires: list[str]) -> Any:
 
 
 def _end_of(job: Job) -> str:
-    """The job after which all of `job` is done."""
+    """Return the name of the last job of `job`'s work."""
     return job.goes_on if job.kind is JobKind.BUILD else job.id
 
 
@@ -87,7 +87,7 @@ def _goes_on(pipeline: Pipeline, job: Job) -> _Node:
         **_machine(pipeline, job),
         "steps": [
             {"attach_workspace": {"at": _CODES}},
-            {"run": {"name": "Only where the deadline came", "command": halt}},
+            {"run": {"name": "Stop unless the deadline was reached", "command": halt}},
             _PREPARE,
             *_builder(pipeline, job),
             _build(pipeline, job, script.command(pipeline.build(job))),
@@ -107,7 +107,7 @@ def _builder(pipeline: Pipeline, job: Job) -> list[_Node]:
 
 
 def _build(pipeline: Pipeline, job: Job, command: str) -> _Node:
-    # A long step may say nothing for long; CircleCI would end it after ten minutes.
+    # A long step may print nothing for a long time. CircleCI's default is to end it after ten minutes.
     return {"run": {"name": "Build", "command": command, "no_output_timeout": f"{pipeline.minutes(job)}m"}}
 
 
@@ -116,9 +116,9 @@ VENDOR: Final = Vendor(
     title="CircleCI",
     path=".circleci/config.yml",
     limit=5 * 3600,
-    # The limit is that of its largest plan; the others end jobs earlier.
+    # The limit of the largest plan; smaller plans end jobs earlier.
     deadline="2h30m",
-    hosted=r"[^/]*",  # the resource classes of own machines are NAMESPACE/NAME
+    hosted=r"[^/]*",  # the resource classes of self-hosted runners are NAMESPACE/NAME
     many_labels=False,
     native={"linux/amd64": "medium", "linux/386": "medium", "linux/arm64": "arm.medium"},
     write=write,

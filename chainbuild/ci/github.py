@@ -1,4 +1,4 @@
-"""GitHub Actions: `needs` with outputs. A job that the deadline stopped says so, and its `…-goes-on` runs only then."""
+"""GitHub Actions: a job that stops at its deadline sets an output, and its `…-goes-on` job runs only if that is set."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from chainbuild.ci.pipeline import BRANCH, Pipeline, Vendor
 from chainbuild.trust.keyring import SIGNING_KEY
 
 CONTAINER_REGISTRY: Final = "ghcr.io"
-"""GitHub's own registry takes the workflow's own token."""
+"""GitHub's own registry, which accepts the workflow's token."""
 _STEP: Final = "chain"
 _Node = dict[str, Any]
 
 
 def write(pipeline: Pipeline) -> _Node:
-    """The workflow. A job that needs another says so in `if` itself: GitHub's own rule would skip it after a skipped one."""
+    """Return the workflow.
+
+    Jobs test the jobs that they need in `if`, because GitHub's default skips every job after a skipped job.
+    """
     own = pipeline.registry.host == CONTAINER_REGISTRY
     jobs: _Node = {}
     for job in pipeline.graph.jobs:
@@ -24,7 +27,7 @@ def write(pipeline: Pipeline) -> _Node:
         if job.kind is JobKind.BUILD:
             jobs[job.goes_on] = _goes_on(pipeline, job)
     variables = {name: f"${{{{ vars.{name} }}}}" for name in pipeline.variables}
-    # Only the branch whose records everybody trusts signs with the key that they trust.
+    # Only the main branch, whose records everybody trusts, may use the signing key.
     signing = f"${{{{ github.ref == 'refs/heads/{BRANCH}' && secrets.{SIGNING_KEY} || '' }}}}"
     return {
         "name": "chainbuild",
@@ -64,7 +67,7 @@ def _job(pipeline: Pipeline, job: Job) -> _Node:
 
 def _goes_on(pipeline: Pipeline, job: Job) -> _Node:
     return {
-        "name": f"{job.title}, goes on",
+        "name": f"{job.title}, continued",
         "needs": [job.id],
         "if": f"${{{{ !cancelled() && needs.{job.id}.result == 'success' && needs.{job.id}.outputs.left == 'true' }}}}",
         **_machine(pipeline, job),

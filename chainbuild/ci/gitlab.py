@@ -1,6 +1,6 @@
-"""GitLab CI: `retry` by exit code. A job that the deadline stopped runs again, in its own place, and goes on.
+"""GitLab CI: `retry` by exit code. A job that stops at its deadline is run again and continues.
 
-`retry:exit_codes` needs GitLab 16.11. The runners need privileged Docker-in-Docker, as GitLab.com's own have it.
+`retry:exit_codes` needs GitLab 16.11. The runners need privileged Docker-in-Docker, as GitLab.com's own runners have.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from chainbuild.ci.jobs import Job, JobKind
 from chainbuild.ci.pipeline import Pipeline, Vendor
 
 CONTAINER_REGISTRY: Final = "registry.gitlab.com"
-"""GitLab's own registry takes the job's own token."""
+"""GitLab's own registry, which accepts the job's token."""
 RETRIES: Final = 2
-"""The most that GitLab does."""
+"""GitLab's limit."""
 _TEMPLATE: Final = ".chainbuild"
 _DOCKER: Final = "docker:28"
 _Node = dict[str, Any]
 
 
 def write(pipeline: Pipeline) -> _Node:
-    """The workflow: an option is a stage to look at, the order is in `needs`."""
+    """Return the workflow. Each option is a stage, for display; `needs` has the order."""
     jobs = pipeline.graph.jobs
     return {
         "workflow": {"rules": [{"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}]},
@@ -32,10 +32,10 @@ def write(pipeline: Pipeline) -> _Node:
 
 
 def _template(pipeline: Pipeline) -> _Node:
-    """What every job begins with.
+    """Return the settings that all jobs share.
 
-    Without the flag about umask the runner checks out files that everybody may write to: other modes, so other step keys
-    and other images than anywhere else.
+    Without the umask flag, the runner checks out files that all users may write to. Different modes mean different step
+    keys and different images than on other machines.
     """
     own = pipeline.registry.host == CONTAINER_REGISTRY
     names = {"user": "CI_REGISTRY_USER", "password": "CI_REGISTRY_PASSWORD"} if own else {}
@@ -68,7 +68,7 @@ def _job(pipeline: Pipeline, job: Job) -> _Node:
         "timeout": f"{pipeline.minutes(job)} minutes",
     }
     if job.kind is JobKind.INDEX:
-        # Two pipelines must not write one index at once either.
+        # Two pipelines must not write the same index at the same time.
         node["resource_group"] = f"chainbuild-index-{job.option}"
         return node | {"script": [script.command(words) for words in pipeline.index(job)]}
     node["retry"] = {
@@ -76,7 +76,7 @@ def _job(pipeline: Pipeline, job: Job) -> _Node:
         "exit_codes": [script.DEADLINE],
         "when": ["runner_system_failure", "job_execution_timeout"],
     }
-    # The engine is spoken to over TLS, which a builder only takes from a Docker context.
+    # The engine uses TLS, which a builder supports only through a Docker context.
     builder = ["docker context create chainbuild", f"{script.CREATE_BUILDER} chainbuild"]
     return node | {"script": [*script.emulate(runner.emulates), *builder, script.command(pipeline.build(job))]}
 

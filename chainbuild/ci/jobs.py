@@ -1,15 +1,13 @@
-"""The jobs of a workflow: the steps of a graph, grouped by what they took last time.
+"""Group the steps of a graph into the jobs of a workflow, the same for every vendor.
 
-What the steps of a graph took last time, from the records in the chain registry.
+A *build* job builds an option on one platform, or a part of it. An *index* job adds results to the option's index.
 
-The job graph of a workflow, the same for every vendor: which job does what, standing on what, after which. Pure.
+The last job of every platform adds its platform to the index, but two jobs that do so at the same time may overwrite each
+other's change. With several platforms, index jobs therefore follow after all of them: they reuse everything and only
+write the index. They run one after another, one for each kind of runner: a key may depend on the platform that builds (a
+stage with `--platform=$BUILDPLATFORM`), and only a machine of the same kind finds every step in the registry.
 
-A *build* job does an option on one platform, or a part of it; an *index* job puts results into the option's index.
-
-Every platform's last job merges its own platform into the index already, and two that do so at once may each miss what
-the other wrote. So where there are several platforms, index jobs follow when all of them are done: everything is reused
-there, only the index is written. They follow one another, one for each kind of runner: a key may depend on the platform
-that builds (a stage with `--platform=$BUILDPLATFORM`), and only a machine of the same kind finds everything there.
+The durations of steps come from the records in the chain registry.
 """
 
 from __future__ import annotations
@@ -32,37 +30,37 @@ _AT_ONCE: Final = 8
 
 
 class LastRecords(Protocol):
-    """What is asked of the records; `records.store.RecordStore` is the real one."""
+    """The method of the records that is needed here; `records.store.RecordStore` is the real implementation."""
 
     def last(self, repository: ImageReference, family: str) -> Lookup:
-        """The newest record of a step."""
+        """Return the newest record of a step."""
 
 
 def recorded_seconds(graph: Graph, records: LastRecords) -> dict[StepId, float]:
-    """The seconds of every step that has a record.
+    """Return the duration in seconds of every step that has a record.
 
-    Errors: `UnreachableError`, `LoginNeededError`: a registry that does not answer is not one without records.
+    Errors: `UnreachableError`, `LoginNeededError`: an unreachable registry must not look like one without records.
     """
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        found = pool.map(lambda step: (step.id, records.last(step.repository, step.family).record), graph)
-        return {step: record.seconds for step, record in found if record is not None}
+        result = pool.map(lambda step: (step.id, records.last(step.repository, step.family).record), graph)
+        return {step: record.seconds for step, record in result if record is not None}
 
 
 JobId = str
-"""Unique in a workflow: a letter, then letters, digits, `_` and `-`. A name that every vendor takes."""
+"""A letter, then letters, digits, `_` and `-`, as every vendor accepts; unique in a workflow."""
 
 
 class JobKind(StrEnum):
-    """What a job is for."""
+    """The purpose of a job."""
 
     BUILD = "build"
     INDEX = "index"
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """One job. `until` cuts the option short (`--until`); `seconds` is what its steps took last time, as far as known.
+    """A job. `until` ends it before the option is complete (`--until`); `seconds` is the sum of its steps' last durations.
 
-    `goes_on` is the name of the job that goes on where this one's deadline came, for vendors that need such a job.
+    `goes_on` is the name of the job that continues after this job's deadline, for vendors that need such a job.
     """
 
     id: JobId
@@ -71,29 +69,29 @@ class Job(Struct, frozen=True, kw_only=True):
     option: str
     platforms: tuple[Platform, ...]
     base: ImageReference | None = None
-    """The result of the option before; None for the workflow's own base image."""
+    """The result of the option before it; None: the workflow's own base image."""
     until: int | None = None
     steps: tuple[StepId, ...] = ()
-    """What it builds where nothing is reused; an index job builds nothing."""
+    """The steps that it builds if nothing is reused; an index job builds nothing."""
     needs: tuple[JobId, ...] = ()
     seconds: float = 0.0
     goes_on: JobId = ""
 
 
 class JobGraph(Struct, frozen=True, kw_only=True):
-    """All jobs, each after those that it needs, and what should be known about them."""
+    """All jobs, each after the jobs that it needs, and notes for the user."""
 
     jobs: tuple[Job, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def by_id(self) -> Mapping[JobId, Job]:
-        """Every job under its id."""
+        """Every job by its id."""
         return {job.id: job for job in self.jobs}
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """Steps of a chain that one job does; `until` is None for the part that ends the chain."""
+    """Steps of a chain that one job builds; `until` is None for the last part of the chain."""
 
     steps: tuple[Step, ...]
     until: int | None
@@ -101,24 +99,24 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 class JobSplit(Struct, frozen=True, kw_only=True):
-    """How options are cut: `most` seconds a job, from what the steps took last time, as far as it is known."""
+    """How to split options: at most `most` seconds per job, by the last durations of the steps that are known."""
 
     most: float
     seconds: Mapping[StepId, float]
 
 
 def make_jobs(graph: Graph, runner_of: Callable[[Platform], Hashable], split: JobSplit | None = None) -> JobGraph:
-    """The jobs of a graph.
+    """Return the jobs of a graph.
 
-    `runner_of` gives the kind of machine that a platform is built on: equal for those that one machine can look at.
+    `runner_of` returns the kind of machine that a platform is built on: platforms with equal kinds can share a machine.
     """
     return _Maker(graph, runner_of, split).made()
 
 
 def cut(chain: Chain, split: JobSplit | None) -> tuple[Part, ...]:
-    """A chain's parts, in order: each as long as fits into `split.most`, but never less than one step's number.
+    """Return the parts of a chain, in order: each at most `split.most` seconds, but at least the steps of one number.
 
-    Steps of the same number cannot be told apart by `--until`, so they stay together, and so do the stages.
+    `--until` cannot separate steps of the same number, so they stay together, and so do the stages.
     """
     if split is None:
         return (Part(steps=chain.all_steps, until=None, seconds=0.0),)
@@ -145,9 +143,9 @@ class _Maker:
         self._jobs: list[Job] = []
         self._taken: set[JobId] = set()
         self._last: dict[tuple[str, str], JobId] = {}
-        """The job that ends an option on a platform."""
+        """The last job of an option on a platform."""
         self._indexed: dict[str, JobId] = {}
-        """The job that completes an option's index."""
+        """The last job that writes an option's index."""
 
     def made(self) -> JobGraph:
         before: str | None = None
@@ -195,12 +193,12 @@ class _Maker:
             names = [platform.name for platform in platforms]
             several = len(platforms) > 1
             if several and before:
-                needs.append(self._indexed[before])  # it stands on the index of the option before
+                needs.append(self._indexed[before])  # its base is the index of the option before it
             job_id = self._name("-".join([option, "index", *(names if len(groups) > 1 else [])]))
             self._jobs.append(
                 Job(
                     id=job_id,
-                    title=f"{option}: the index has {', '.join(names)}",
+                    title=f"{option}: index of {', '.join(names)}",
                     kind=JobKind.INDEX,
                     option=option,
                     platforms=platforms,
@@ -222,9 +220,9 @@ class _Maker:
     def _index_of(self, option: str | None) -> ImageReference | None:
         return self._chain_of(option).index if option else None
 
-    def _name(self, wanted: str) -> JobId:
-        """A name that every vendor takes and no other job has."""
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", wanted)
+    def _name(self, requested: str) -> JobId:
+        """Return a name that every vendor accepts and no other job has."""
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", requested)
         if not name[0].isalpha():
             name = f"option-{name}"
         unique, count = name, 1
@@ -239,8 +237,8 @@ class _Maker:
             return
         unknown = [step.id for step in self._graph if step.id not in self._split.seconds]
         if unknown:
-            yield f"nobody knows yet how long these take, so --split counts nothing for them: {', '.join(unknown)}"
+            yield f"--split ignores these steps, because no duration is recorded: {', '.join(unknown)}"
         for job in self._jobs:
             if job.seconds > self._split.most:
-                told = ", ".join(job.steps)
-                yield f"{job.id} cannot be cut to --split: {told} took {duration(job.seconds)} last time"
+                steps = ", ".join(job.steps)
+                yield f"{job.id} is longer than --split: {steps} took {duration(job.seconds)} last time"

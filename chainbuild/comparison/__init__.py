@@ -1,1 +1,1 @@
-"""Two images side by side: packages, distributions, files, size, configuration, steps."""
+"""Compare two images: packages, Python distributions, files, size, configuration, steps."""

@@ -1,4 +1,4 @@
-"""Compares two images of one platform; everything is read from registries, natively."""
+"""Compare two images of one platform. Everything is read from registries, and nothing is run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from chainbuild.values import replace
 
 Trail = Sequence[Crumb]
 RECORDS: Final = "records"
-"""The owner of files in which a package manager keeps its own records: they change with every package."""
+"""The owner of a package manager's own database files, which change with every package."""
 _RECORDS: Final = re.compile(r"/var/lib/dpkg(/.*)?|(/usr)?/lib/apk/db(/.*)?")
 
 
 def compare(records: RecordStore, before: RemoteImage, after: RemoteImage) -> Comparison:
-    """What changed from `before` to `after`. Errors: `RegistryError` where a layer cannot be read."""
+    """Return what changed from `before` to `after`. Errors: `RegistryError` if a layer cannot be read."""
     old, new = read_contents(records.registries, before, after)
     return Comparison(
         before=before,
@@ -48,11 +48,11 @@ def _sizes(image: RemoteImage, contents: Contents) -> ImageSizes:
 
 
 def versions(contents: Contents, *kinds: str) -> dict[str, str]:
-    """The packages of these kinds with their versions; a name that is there twice has both.
+    """Return the packages of these kinds with their versions; a package that is installed twice has both versions.
 
-    A distribution's name is in its normal form (PyPA, "Names and normalization"): projects change how they spell it.
+    Names of Python distributions are normalized (PyPA, "Names and normalization"), because projects change the spelling.
     """
-    found: dict[str, set[str]] = {}
+    versions_of: dict[str, set[str]] = {}
     packages = [package for package in contents.ownership.packages.values() if package.kind in kinds]
     architectures: dict[str, set[str]] = {}
     for package in packages:
@@ -63,8 +63,8 @@ def versions(contents: Contents, *kinds: str) -> dict[str, str]:
             name = re.sub(r"[-_.]+", "-", name).lower()
         elif len(architectures[name]) > 1:
             name = f"{name}:{package.arch}"
-        found.setdefault(name, set()).add(package.version)
-    return {name: ", ".join(sorted(several)) for name, several in found.items()}
+        versions_of.setdefault(name, set()).add(package.version)
+    return {name: ", ".join(sorted(several)) for name, several in versions_of.items()}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -73,9 +73,9 @@ def versions(contents: Contents, *kinds: str) -> dict[str, str]:
 def _files(old: Contents, new: Contents) -> Iterator[Change]:
     for path in sorted({*old.files, *new.files}):
         before, after = old.files.get(path), new.files.get(path)
-        there = before or after
-        if before == after or there is None or (there.kind == "dir" and (before is None or after is None)):
-            continue  # a folder that comes or goes is told by what is in it
+        entry = before or after
+        if before == after or entry is None or (entry.kind == "dir" and (before is None or after is None)):
+            continue  # the files of a new or removed folder are enough
         owner = new.ownership.owner(path) or old.ownership.owner(path)
         if not owner and _RECORDS.fullmatch(path):
             owner = RECORDS
@@ -105,7 +105,7 @@ def _file_words(before: Entry, after: Entry) -> Iterator[str]:
         yield (
             f"{size(before.size)} → {size(after.size)}"
             if before.size != after.size
-            else f"other content, {size(after.size)}"
+            else f"different content, {size(after.size)}"
         )
     if before.mode != after.mode:
         yield f"mode {before.mode:04o} → {after.mode:04o}"
@@ -117,13 +117,13 @@ def _file_words(before: Entry, after: Entry) -> Iterator[str]:
 
 
 def configuration_changes(before: ImageConfig, after: ImageConfig) -> tuple[Change, ...]:
-    """What containers of the one get otherwise than those of the other. What chainbuild says of the making is left out."""
+    """Return what differs in the configuration of containers. Labels that chainbuild sets itself are left out."""
     return differences(_settings(before), _settings(after))
 
 
 def _settings(config: ImageConfig) -> dict[str, str]:
     health = config.healthcheck
-    said: Mapping[str, str] = {
+    settings: Mapping[str, str] = {
         "ENTRYPOINT": _listed(config.entrypoint),
         "CMD": _listed(config.cmd),
         "USER": config.user,
@@ -137,7 +137,7 @@ def _settings(config: ImageConfig) -> dict[str, str]:
     }
     env = {f"ENV {name}": value for name, value in config.env}
     labels = {f"LABEL {name}": value for name, value in config.labels if not name.startswith(LABELS)}
-    return {name: text for name, text in said.items() if text} | env | labels
+    return {name: text for name, text in settings.items() if text} | env | labels
 
 
 def _listed(words: Sequence[str] | None) -> str:
@@ -148,7 +148,7 @@ def _listed(words: Sequence[str] | None) -> str:
 
 
 def trail_or_nothing(records: RecordStore, image: RemoteImage) -> tuple[Crumb, ...]:
-    """Return the steps of an image; none if no provenance found for it was made."""
+    """Return the steps of an image; empty if the records do not say how it was made."""
     try:
         return trail_of(records, image)
     except NotFoundInRegistryError:
@@ -156,25 +156,25 @@ def trail_or_nothing(records: RecordStore, image: RemoteImage) -> tuple[Crumb, .
 
 
 def step_changes(before: Trail, after: Trail) -> tuple[Change, ...]:
-    """Which steps came, went, or were made from something else, in the order of the newer image, and then what went."""
+    """Return the steps that were added, changed or removed: in the order of the newer image, removed steps last."""
     old = {crumb.step.partition("/")[2]: crumb for crumb in before}
     new = {crumb.step.partition("/")[2]: crumb for crumb in after}
-    found: list[Change] = []
+    results: list[Change] = []
     for name in dict.fromkeys([*new, *old]):
         was, now = old.get(name), new.get(name)
         if was and now:
             if was.key == now.key:
                 continue
-            words: tuple[str, ...] = ("made from something else; its records are gone",)
+            words: tuple[str, ...] = ("inputs changed; the records that name them are gone",)
             if was.record and now.record:
                 words = _step_words(was.record.components, now.record.components)
-            found.append(Change(name=name, before=was.key, after=now.key, words=words))
+            results.append(Change(name=name, before=was.key, after=now.key, words=words))
         else:
-            found.append(Change(name=name, before="" if was else None, after="" if now else None))
-    return tuple(found)
+            results.append(Change(name=name, before="" if was else None, after="" if now else None))
+    return tuple(results)
 
 
 def _step_words(before: Components, after: Components) -> tuple[str, ...]:
     if replace(before, images={}) == replace(after, images={}):
-        return ("what it stands on changed",)
+        return ("its parent image changed",)
     return changes(before, after)

@@ -1,7 +1,7 @@
-"""The files of an image, read natively from its layers as they stream out of the registry: nothing is unpacked or run.
+"""Read the files of an image from its layers as they stream out of the registry. Nothing is unpacked or run.
 
-Layers are laid on each other as the OCI image spec says ("Applying Changesets"). The records of package managers are kept
-whole, so that what reads them in a root file system (`minimize.packages`) reads them here.
+Layers are applied as the OCI image spec says ("Applying Changesets"). The database files of package managers are kept
+whole, so that the code that reads them in a root file system (`minimize.packages`) can read them here.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _RECORDS: Final = re.compile(
     r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
     r"|/.*/[^/]+\.(dist|egg)-info(/(METADATA|PKG-INFO|RECORD))?"
 )
-"""What is kept whole: what the readers of `minimize.packages` open."""
+"""Files that are kept whole: those that the readers of `minimize.packages` open."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """What lies at a path. `kind` as `minimize.root.Node` has it; `content` is the raw sha256 of a file's bytes.
+    """The entry at a path. `kind` as in `minimize.root.Node`; `content` is the raw sha256 of a file's bytes.
 
-    `owner` is `uid:gid`; times are no part of it, since every build has other ones.
+    `owner` is `uid:gid`. Times are left out, because they differ in every build.
     """
 
     kind: str
@@ -52,9 +52,9 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class LayeredRoot(RootFileSystem):
-    """A root file system that exists as layers only. `name` is what errors call it.
+    """A root file system that exists only as layers. `name` is its name in errors.
 
-    Errors: `LimitError` where its files and the folders above them, which are held in memory, are too many.
+    Errors: `LimitError` if it has too many files and folders to hold in memory.
     """
 
     def __init__(self, layers: Iterable[Iterable[tuple[str, Entry]]], name: str = "the image") -> None:
@@ -67,23 +67,23 @@ class LayeredRoot(RootFileSystem):
             self._lay(layer)
 
     def entry(self, path: str) -> Node | None:
-        found = self.files.get(path)
-        if found is None:
+        entry = self.files.get(path)
+        if entry is None:
             return None
-        # What was not kept has no content: nobody asks for it.
-        return Node(kind=found.kind, target=found.target, size=found.size, data=found.data or b"")
+        # A file that was not kept has no content here. Nothing reads it.
+        return Node(kind=entry.kind, target=entry.target, size=entry.size, data=entry.data or b"")
 
     def names(self, folder: str) -> list[str]:
         return sorted(self._below.get(folder, ()))
 
     @property
     def size(self) -> int:
-        """The bytes of its files."""
+        """The size of its files in bytes."""
         return sum(entry.size for entry in self.files.values())
 
     def _lay(self, layer: Iterable[tuple[str, Entry]]) -> None:
         rows = list(layer)
-        for path, _ in rows:  # what lower layers have goes first, wherever in the layer that is said
+        for path, _ in rows:  # whiteouts apply to lower layers only, wherever in the layer they are
             name = posixpath.basename(path)
             if name == _OPAQUE:
                 for child in self.names(parent(path)):
@@ -94,16 +94,16 @@ class LayeredRoot(RootFileSystem):
             if posixpath.basename(path).startswith(WHITEOUT) or path == "/":
                 continue
             path = self._placed_at(path)  # noqa: PLW2901
-            there = self.files.get(path)
+            existing = self.files.get(path)
             if entry.kind == "hard":
-                # A link to something that is not there cannot be: the tar would not unpack.
+                # A hard link without a target is invalid: the tar could not be unpacked.
                 entry = self.files.get(entry.target, Entry(kind="special"))  # noqa: PLW2901
-            if there is not None and not (there.kind == entry.kind == "dir"):
+            if existing is not None and not (existing.kind == entry.kind == "dir"):
                 self._remove(path)
             self._put(path, entry)
 
     def _placed_at(self, path: str) -> str:
-        """Where a path of a layer is unpacked to: links of lower layers above it are followed inside the root."""
+        """Return where a path of a layer is unpacked: links in lower layers are followed within the root."""
         above = self.files.get(parent(path))
         if above is not None and above.kind == "dir":
             return path
@@ -116,15 +116,15 @@ class LayeredRoot(RootFileSystem):
         while path != "/":
             above = parent(path)
             self._below.setdefault(above, set()).add(posixpath.basename(path))
-            there = self.files.get(above)
-            if there is not None and there.kind == "dir":
+            folder = self.files.get(above)
+            if folder is not None and folder.kind == "dir":
                 return
             self._count(above)
             self.files[above] = Entry(kind="dir")
             path = above
 
     def _count(self, path: str, entries: int = 1) -> None:
-        """Count an entry that comes, or (-1) goes."""
+        """Count an entry that is added, or removed if `entries` is -1."""
         if (path in self.files) == (entries < 0):
             self._entries.spend(entries)
             self._letters.spend(entries * len(path))
@@ -133,14 +133,14 @@ class LayeredRoot(RootFileSystem):
         todo = [path]
         self._below.get(parent(path), set()).discard(posixpath.basename(path))
         while todo:
-            here = todo.pop()
-            self._count(here, -1)
-            self.files.pop(here, None)
-            todo += [join(here, name) for name in self._below.pop(here, ())]
+            current = todo.pop()
+            self._count(current, -1)
+            self.files.pop(current, None)
+            todo += [join(current, name) for name in self._below.pop(current, ())]
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """An image's files by path, what they take unpacked in bytes, and whose they are."""
+    """The files of an image by path, their unpacked size in bytes, and the packages that own them."""
 
     files: Mapping[str, Entry]
     unpacked: int
@@ -148,20 +148,20 @@ class Contents(Struct, frozen=True, kw_only=True):
 
 
 def read_contents(registries: Registries, *images: RemoteImage) -> tuple[Contents, ...]:
-    """What is in each of the images; a layer that several of them have is read once. Errors: `RegistryError`."""
-    wanted: dict[Digest, tuple[RemoteImage, Descriptor]] = {}
+    """Return the contents of each image. A layer that several images share is read once. Errors: `RegistryError`."""
+    sources: dict[Digest, tuple[RemoteImage, Descriptor]] = {}
     for image in images:
         for layer in image.layers:
-            wanted.setdefault(layer.digest, (image, layer))
+            sources.setdefault(layer.digest, (image, layer))
     rows = limits.Budget(limits.ALL_MEMBERS, " and ".join(str(image.reference) for image in images))
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        read = threads.map(lambda one: tuple(_listing(registries, one[0], one[1], rows)), wanted.values())
-        layers = dict(zip(wanted, read, strict=True))
-    found = []
+        read = threads.map(lambda pair: tuple(_listing(registries, pair[0], pair[1], rows)), sources.values())
+        layers = dict(zip(sources, read, strict=True))
+    results = []
     for image in images:
         root = LayeredRoot((layers[layer.digest] for layer in image.layers), str(image.reference))
-        found.append(Contents(files=root.files, unpacked=root.size, ownership=owned(root)))
-    return tuple(found)
+        results.append(Contents(files=root.files, unpacked=root.size, ownership=owned(root)))
+    return tuple(results)
 
 
 def _listing(
@@ -175,7 +175,7 @@ def _listing(
 
 
 def _entry(member: Member, kept: limits.Budget, place: str) -> tuple[str, Entry]:
-    """Describe a member; the content of a package manager's file is kept while the budget lasts."""
+    """Return the path and entry of a tar member; keep the content of package database files within the limit."""
     path = absolute(member.name)
     mode, owner = stat.S_IMODE(member.mode), sys.intern(f"{member.uid}:{member.gid}")
     if member.kind == "hard":
@@ -186,7 +186,7 @@ def _entry(member: Member, kept: limits.Budget, place: str) -> tuple[str, Entry]
         return path, Entry(kind=member.kind, mode=mode, owner=owner)
     keep = _RECORDS.fullmatch(path) is not None
     if keep:
-        # Before a byte is read: a file says how large it is.
+        # Check the declared size before reading.
         limits.PACKAGE_FILE.check(member.size, path, place)
         kept.spend(member.size)
     content, data = _digested(member.chunks, keep=keep)

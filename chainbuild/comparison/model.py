@@ -1,4 +1,4 @@
-"""What differs between two images, as frozen values."""
+"""The differences between two images, as frozen values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SCHEMA: Final = "chainbuild.diff/1"
 
 
 class Change(Struct, frozen=True, kw_only=True, order=True):
-    """Something that one of two images has, or both have differently. None: it is not there.
+    """An item that only one image has, or that differs in both. None: the image does not have it.
 
-    `words` say what changed where the two values do not tell, `owner` whose it is (a file's package).
+    `words` describe the change if the two values do not, `owner` is the package that a file belongs to.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Change(Struct, frozen=True, kw_only=True, order=True):
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
     def as_json(self) -> dict[str, Any]:
-        """The change as programs read it; `words` and `owner` only where there are some."""
+        """Return the JSON form; `words` and `owner` only if not empty."""
         more: dict[str, Any] = {"words": list(self.words)} if self.words else {}
         if self.owner:
             more["owner"] = self.owner
@@ -50,7 +50,7 @@ class Change(Struct, frozen=True, kw_only=True, order=True):
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
-    """What differs between two tables of texts, in the order of names."""
+    """Return the differences between two tables of strings, sorted by name."""
     return tuple(
         Change(name=name, before=before.get(name), after=after.get(name))
         for name in sorted({*before, *after})
@@ -59,7 +59,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Ch
 
 
 class ImageSizes(Struct, frozen=True, kw_only=True):
-    """How big an image is: `compressed` as registries store it, `unpacked` what its files take; bytes."""
+    """The size of an image in bytes: `compressed` as stored in registries, `unpacked` on disk."""
 
     compressed: int
     unpacked: int
@@ -67,7 +67,7 @@ class ImageSizes(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """What changed from one image to another one of the same platform."""
+    """What changed from one image to another of the same platform."""
 
     before: RemoteImage
     after: RemoteImage
@@ -80,13 +80,13 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     @property
     def same(self) -> bool:
-        """Whether nothing at all differs but dates, history and how layers are cut and packed."""
+        """True if the images differ in nothing but dates, history, and how the layers are split and compressed."""
         return not (self.packages or self.python or self.files or self.configuration or self.steps)
 
     def as_json(self) -> dict[str, Any]:
-        """The document."""
+        """Return the JSON document."""
         images = (self.before, self.after)
-        told = [
+        documents = [
             {
                 "image": str(image.reference),
                 "digest": str(image.digest),
@@ -101,16 +101,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
         return {
             "schema": SCHEMA,
             "platform": self.after.platform.oci,
-            "before": told[0],
-            "after": told[1],
+            "before": documents[0],
+            "after": documents[1],
             "same": self.same,
             **changes,
         }
 
 
-def size_words(found: Comparison) -> str:
-    """`44.9 MB compressed (1.2 MB more), 131 MB unpacked (the same), 5 layers`."""
-    before, after = found.sizes
+def size_words(comparison: Comparison) -> str:
+    """Return the size of the newer image, such as `44.9 MB compressed (1.2 MB more), 131 MB unpacked (the same), 5 layers`."""
+    before, after = comparison.sizes
     layers = plural(after.layers, "layer") + (f" (was {before.layers})" if before.layers != after.layers else "")
     return ", ".join(
         (
@@ -122,7 +122,7 @@ def size_words(found: Comparison) -> str:
 
 
 def more_or_less(before: int, after: int) -> str:
-    """`1.2 MB more`, `3 kB less`, `the same`."""
+    """Return the difference of two sizes in bytes: `1.2 MB more`, `3 kB less`, `the same`."""
     if before == after:
         return "the same"
     return f"{size(abs(after - before))} {'more' if after > before else 'less'}"

@@ -1,9 +1,9 @@
-r"""Ignore files of a build context: `.dockerignore` and `<Dockerfile>.dockerignore`, with moby/patternmatcher's rules.
+r"""Ignore files of a build context, `.dockerignore` and `<Dockerfile>.dockerignore`, by the rules of moby/patternmatcher.
 
-They are not gitignore's: patterns are anchored at the context's root, `**` is any depth, later lines win, and a line
-with `!` brings back what an earlier one took away, also below a folder that is ignored itself. Where the real matcher
-turns a pattern into a regular expression that means something else than it says (`\d`, a star within brackets), the
-pattern here ignores nothing and brings everything back: the context then holds too much rather than too little.
+The rules differ from gitignore: patterns are anchored at the context's root, `**` matches any depth, later lines win, and
+a line with `!` includes again what an earlier line excluded, even below an ignored folder. patternmatcher turns some
+patterns into regular expressions that mean something else (`\d`, a star within brackets). Here, such a pattern excludes
+nothing, or with `!` includes everything: the context then has too many files rather than too few.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _WILDCARDS: Final = frozenset("*[]?^\\")
 _MOST_LINKS: Final = 40
 
 Parents = tuple[bool, ...]
-"""Which patterns a folder matched, one flag each; empty for the root."""
+"""The patterns that a folder matched, as one flag for each pattern; empty for the root."""
 
 
 class BadPatternError(ValueError):
-    """A pattern that Go's `filepath.Match` refuses."""
+    """Raised for a pattern that Go's `filepath.Match` rejects."""
 
 
 class _UnclearError(ValueError):
-    """A pattern that the real matcher understands otherwise than `filepath.Match`."""
+    """Raised for a pattern that patternmatcher reads differently than `filepath.Match`."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One line: `text` is cleaned and without the `!`, `line` counts from 1."""
+    """A line of an ignore file: `text` is normalized and without the `!`, `line` counts from 1."""
 
     text: str
     negated: bool
@@ -48,7 +48,7 @@ class Pattern:
 
     @cached_property
     def matches(self) -> Callable[[str], bool]:
-        """Tells of a path (relative, `/` between its parts) whether this pattern alone matches it, whole."""
+        """The function that returns whether this pattern alone matches a whole path (relative, `/` between its parts)."""
         try:
             return _compile(self.text)
         except (_UnclearError, BadPatternError):
@@ -56,14 +56,14 @@ class Pattern:
 
     @cached_property
     def reach(self) -> str | None:
-        """For a pattern without wildcards (but `/*` or `/**` at its end): the folder it is about; else None."""
+        """The folder that a pattern without wildcards (except `/*` or `/**` at its end) applies to; else None."""
         bare = self.text.removesuffix("/**").removesuffix("/*")
         return None if _WILDCARDS & set(bare) else f"{bare}/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class IgnoreFile:
-    """An ignore file that was read. `path` is `""` where there is none; equal patterns make equal ignore files."""
+    """The content of an ignore file. `path` is `""` if there is no file; ignore files with equal patterns are equal."""
 
     patterns: tuple[Pattern, ...] = ()
     path: str = field(default="", compare=False)
@@ -75,7 +75,10 @@ class IgnoreFile:
         return tuple(pattern for pattern in self.patterns if pattern.negated)
 
     def match(self, path: str, parents: Parents = ()) -> tuple[bool, Parents]:
-        """Whether a path is ignored, given what its folder matched; and what it matched, for what lies below it."""
+        """Return whether a path is ignored, and the patterns that it matched, for the paths below it.
+
+        `parents` has the patterns that the path's folder matched.
+        """
         ignored = False
         matched: list[bool] = []
         for position, pattern in enumerate(self.patterns):
@@ -88,7 +91,7 @@ class IgnoreFile:
         return ignored, tuple(matched)
 
     def ignores(self, path: str) -> bool:
-        """Whether a path is ignored, from its name alone."""
+        """Return whether a path is ignored, by its name alone."""
         parents: Parents = ()
         ignored = False
         parts = path.split("/")
@@ -97,14 +100,14 @@ class IgnoreFile:
         return ignored
 
     def prunes(self, folder: str) -> bool:
-        """Whether nothing below an ignored folder can come back, so that nobody needs to look."""
+        """Return whether no pattern can include anything below an ignored folder, so that the folder can be skipped."""
         inside = f"{folder}/"
         return not any(pattern.reach is None or pattern.reach.startswith(inside) for pattern in self._exceptions)
 
 
 @lru_cache(maxsize=256)
 def parse_ignore(raw: bytes, path: str = NAME) -> IgnoreFile:
-    """Read an ignore file's bytes. Never raises; a pattern that the builder refuses is a problem."""
+    """Read the bytes of an ignore file. Never raises: a pattern that the builder rejects becomes a problem."""
     patterns: list[Pattern] = []
     problems: list[Problem] = []
     text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
@@ -115,28 +118,28 @@ def parse_ignore(raw: bytes, path: str = NAME) -> IgnoreFile:
             cleaned = f"!{_clean(cleaned[1:].strip(SPACE))}"
         else:
             cleaned = _clean(cleaned)
-        # Cleaned once more as a whole, by the matcher: `/!a` is an exception, too.
+        # The matcher normalizes the whole line once more: `/!a` is an exception, too.
         cleaned = posixpath.normpath(stripped) if (stripped := cleaned.strip(SPACE)) else ""
         negated = cleaned.startswith("!")
         cleaned = cleaned.removeprefix("!")
         try:
             if negated and not cleaned:
-                raise BadPatternError("'!' brings nothing back")
+                raise BadPatternError("'!' without a pattern")
             if not cleaned:
                 continue
             check_pattern(cleaned)
         except BadPatternError as error:
-            problems.append(Problem(path=path, line=number, message=f"{line.strip(SPACE)!r} is no pattern: {error}"))
+            problems.append(Problem(path=path, line=number, message=f"invalid pattern {line.strip(SPACE)!r}: {error}"))
         else:
             patterns.append(Pattern(cleaned, negated, number))
     return IgnoreFile(patterns=tuple(patterns), path=path, raw=raw, problems=tuple(problems))
 
 
 def find_ignore(root: Path, dockerfile: Path | None = None) -> IgnoreFile:
-    """The ignore file that counts for a context.
+    """Return the ignore file that applies to a context.
 
-    `<Dockerfile>.dockerignore` beside the Dockerfile wins, also where it is empty; then `.dockerignore` in `root`.
-    Without a Dockerfile (a named context) only the latter counts. Symbolic links are followed within their folder.
+    `<Dockerfile>.dockerignore` next to the Dockerfile wins even if it is empty, then `.dockerignore` in `root`.
+    Without a Dockerfile (a named context) only the latter applies. Symbolic links are followed within their folder.
     """
     places = [(str(root), NAME)]
     if dockerfile is not None:
@@ -144,27 +147,28 @@ def find_ignore(root: Path, dockerfile: Path | None = None) -> IgnoreFile:
     for folder, name in places:
         shown = posixpath.join(folder, name)
         try:
-            found = _within(folder, name)
-            if found is not None:
-                with open(found, "rb") as stream:  # noqa: PTH123 - one of these a step: plain texts are faster
+            path = _within(folder, name)
+            if path is not None:
+                with open(path, "rb") as stream:  # noqa: PTH123 - called for each step: strings are faster
                     return parse_ignore(stream.read(), shown)
         except OSError as error:
-            problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="The builder needs it too.")
+            hint = "Make it readable: the builder reads it, too."
+            problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint=hint)
             return IgnoreFile(path=shown, problems=(problem,))
     return IgnoreFile()
 
 
 def own_ignore(dockerfile: Path) -> bytes | None:
-    """The content of the ignore file that belongs to a Dockerfile alone; None if it has none."""
-    found = find_ignore(dockerfile.parent, dockerfile)
+    """Return the content of the ignore file that applies to this Dockerfile only; None if it has none."""
+    ignore = find_ignore(dockerfile.parent, dockerfile)
     own = posixpath.join(str(dockerfile.parent), f"{dockerfile.name}{NAME}")
-    return found.raw if found.path == own and not found.problems else None
+    return ignore.raw if ignore.path == own and not ignore.problems else None
 
 
 def _within(folder: str, name: str) -> str | None:
-    """The regular file that `name` leads to without leaving `folder`, which is `/` for absolute links in it.
+    """Return the regular file that `name` leads to within `folder`, which is the root of absolute links; None if missing.
 
-    Errors: `OSError` where it is there but cannot be looked at.
+    Errors: `OSError` if it exists but cannot be inspected.
     """
     todo, done = [name], ""
     for _ in range(_MOST_LINKS * 8):
@@ -193,7 +197,7 @@ def _within(folder: str, name: str) -> str | None:
 
 
 def _clean(pattern: str) -> str:
-    """As Go's `filepath.Clean`, then without the one leading slash that anchors at the root anyway."""
+    """Normalize as Go's `filepath.Clean`, and remove the leading slash, since patterns are anchored at the root anyway."""
     if not pattern:
         return ""
     cleaned = posixpath.normpath(pattern)
@@ -203,7 +207,7 @@ def _clean(pattern: str) -> str:
 
 
 def check_pattern(pattern: str) -> None:
-    """Raise `BadPatternError` where Go's `filepath.Match` does."""
+    """Raise `BadPatternError` for a pattern that Go's `filepath.Match` rejects."""
     at = 0
     while at < len(pattern):
         char = pattern[at]
@@ -217,7 +221,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def read_set(pattern: str, at: int) -> tuple[bool, list[tuple[str, str]], int]:
-    """Read a bracket expression from behind its `[`: whether `^` negates it, its ranges, and where it ends."""
+    """Read a bracket expression after its `[`: return whether `^` negates it, its ranges, and the position after it."""
     negated = pattern.startswith("^", at)
     at += negated
     ranges: list[tuple[str, str]] = []
@@ -237,14 +241,14 @@ def _set_char(pattern: str, at: int) -> tuple[str, int]:
         at += 1
         char = pattern[at : at + 1]
     elif char in {"-", "]"}:
-        raise BadPatternError(f"a stray {char!r} between brackets")
+        raise BadPatternError(f"unexpected {char!r} in brackets")
     if not char or at + 1 >= len(pattern):
-        raise BadPatternError("a '[' without its ']'")
+        raise BadPatternError("'[' without ']'")
     return char, at + 1
 
 
 def set_regex(negated: bool, ranges: list[tuple[str, str]], also_not: str = "") -> str:
-    """A bracket expression as a regular expression; a range that is upside down holds nothing."""
+    """Return a bracket expression as a regular expression; a range whose ends are swapped matches nothing."""
     inner = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in ranges if low <= high)
     if not inner:
         return "." if negated and not also_not else f"[^{also_not}]" if negated else "(?!)"
@@ -260,7 +264,7 @@ def _never(_: str) -> bool:
 
 
 def _compile(pattern: str) -> Callable[[str], bool]:
-    """The matcher of one pattern; which of its four kinds it is follows patternmatcher 0.6, letter by letter."""
+    """Return the matcher of a pattern. How its kind is chosen follows patternmatcher 0.6 exactly."""
     kind = "exact"
     tokens: list[Token] = []
     at = 0
@@ -297,7 +301,7 @@ def _compile(pattern: str) -> Callable[[str], bool]:
             tokens.append(Token("one", "\\]"))
             kind = "glob"
         else:
-            # The real one leaves a ^ its meaning.
+            # patternmatcher keeps the meaning of ^ in regular expressions.
             tokens.append(Token("start") if char == "^" else Token("one", re.escape(char)))
     if kind == "exact":
         return pattern.__eq__
@@ -323,5 +327,5 @@ def _set(pattern: str, at: int) -> tuple[Token, int]:
     if set("*?") & set(inside) or "[:" in pattern[at - 1 : end] or re.search(r"\\\w", inside):
         raise _UnclearError
     if any(low > high for low, high in ranges):
-        raise _UnclearError  # a regular expression refuses it
+        raise _UnclearError  # regular expressions reject such a range
     return Token("one", set_regex(negated, ranges)), end

@@ -1,4 +1,4 @@
-"""One entry of a build context: what counts of it, and the digest over many."""
+"""An entry of a build context: the properties that affect a build, and the digest of many entries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 Kind = Literal["file", "dir", "symlink", "special"]
 FileKey = tuple[int, int, int, int, int]
-"""(dev, inode, size, mtime_ns, ctime_ns): the same key, the same content, within one run."""
+"""(dev, inode, size, mtime_ns, ctime_ns). Within a run, equal keys mean equal content."""
 
 UNREADABLE: Final = "unreadable"
 _SMALL: Final = 1 << 20
@@ -21,12 +21,12 @@ _SMALL: Final = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContextFile:
-    """One entry of a context.
+    """An entry of a context.
 
     `path` is relative to the root (bytes that are not UTF-8 as `surrogateescape`), `mode` the permission bits with
-    setuid, setgid and sticky, `digest` the sha256 of a file's content in hex, `target` a symbolic link's text or what
-    kind of special file it is, `attributes` the sha256 of the extended attributes, `""` where there are none.
-    `changed` is the time of its last change in the file system (ctime) in nanoseconds, which is no part of what it is.
+    setuid, setgid and sticky, `digest` the sha256 of a file's content in hex, `target` the target of a symbolic link or
+    the type of a special file, `attributes` the sha256 of the extended attributes, `""` if there are none. `changed` is
+    the time of the last change in the file system (ctime, in nanoseconds), which does not count in comparisons.
     """
 
     path: str
@@ -39,47 +39,47 @@ class ContextFile:
 
 
 def sent_digest(root: Path, files: Iterable[tuple[str, ContextFile]]) -> str:
-    """The sha256 (hex) over files by name as they are in the file system now, with the times of their last changes."""
+    """Return the sha256 (hex) of files by name, as they are in the file system now, with their ctimes."""
     rows = sorted([name, each.kind, each.mode, each.digest, each.target, each.changed] for name, each in files)
     return hashlib.sha256(json.dumps([os.fsdecode(root), rows], ensure_ascii=True).encode("ascii")).hexdigest()
 
 
 def digest_of(files: Iterable[ContextFile]) -> str:
-    """The sha256 (hex) over files in canonical form; their order does not matter."""
+    """Return the sha256 (hex) of files in canonical form, in any order."""
     rows = sorted([each.path, each.kind, each.mode, each.digest, each.target, each.attributes] for each in files)
     return hashlib.sha256(json.dumps(rows, ensure_ascii=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 class ContentDigests:
-    """The digests of file contents that this run has taken, for all contexts."""
+    """The digests of file contents that this run computed, for all contexts."""
 
     def __init__(self) -> None:
-        self._known: dict[FileKey, str] = {}
+        self._cached: dict[FileKey, str] = {}
 
-    def of(self, path: str, found: os.stat_result) -> str:
-        """The sha256 of a file's content, in hex. Errors: `OSError`."""
-        key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        known = self._known.get(key)
-        if known is None:
-            with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - plain texts are faster
-                if found.st_size > _SMALL:
-                    known = hashlib.file_digest(stream, "sha256").hexdigest()
+    def of(self, path: str, status: os.stat_result) -> str:
+        """Return the sha256 of a file's content, in hex. Errors: `OSError`."""
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        cached = self._cached.get(key)
+        if cached is None:
+            with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - strings are faster
+                if status.st_size > _SMALL:
+                    cached = hashlib.file_digest(stream, "sha256").hexdigest()
                 else:
-                    known = hashlib.sha256(stream.readall()).hexdigest()
-            self._known[key] = known
-        return known
+                    cached = hashlib.sha256(stream.readall()).hexdigest()
+            self._cached[key] = cached
+        return cached
 
 
-def special_kind(found: os.stat_result) -> str:
-    """What a special file is. BuildKit makes pipes and devices anew, and an empty file of a socket."""
-    kind = stat.filemode(found.st_mode)[0]
+def special_kind(status: os.stat_result) -> str:
+    """Return the type of a special file. BuildKit creates pipes and devices again, and turns a socket into an empty file."""
+    kind = stat.filemode(status.st_mode)[0]
     if kind in "bc":
-        return f"{kind} {os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+        return f"{kind} {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     return kind
 
 
 def attributes_of(path: str) -> str:
-    """The sha256 of the extended attributes that BuildKit's content checksum takes; `""` where there are none."""
+    """Return the sha256 of the extended attributes that BuildKit's content checksum includes; `""` if there are none."""
     if not hasattr(os, "listxattr"):
         return ""
     try:
@@ -90,5 +90,5 @@ def attributes_of(path: str) -> str:
             if name == "security.capability" or not name.startswith(("security.", "system."))
         ]
     except OSError:
-        return ""  # a file system without them
+        return ""  # the file system does not support them
     return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest() if rows else ""

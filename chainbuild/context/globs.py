@@ -1,8 +1,8 @@
 """Match names against glob patterns in bounded time, however many wildcards a pattern has.
 
-A pattern is a sequence of tokens, which its own grammar makes (`ignorefile`, `context.search`). Up to two tokens of any
-length are left to `re`, which needs at most the square of a name's length for them; with more, all ways through the
-pattern are followed at once, so that the time grows with the product of both lengths.
+A pattern is a sequence of tokens, made from its own grammar (`dockerignore`, `search`). `re` matches patterns with up to
+two tokens of variable length, which takes at most quadratic time. For more, all paths through the pattern are followed
+at once, so that the time grows with the product of both lengths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Token(Struct, frozen=True):
     """A part of a pattern.
 
     `one` is a character that the regular expression `chars` (for one character) matches, `many` any number of them,
-    `folders` nothing or any characters but line ends up to a slash, `start` nothing, at the beginning alone.
+    `folders` is empty or any text without line ends up to a slash, `start` is empty and only matches at the beginning.
     """
 
     kind: Literal["one", "many", "folders", "start"]
@@ -36,7 +36,7 @@ Matcher = Callable[[str], bool]
 
 
 def compile_glob(tokens: Iterable[Token]) -> Matcher:
-    """The function that tells whether the pattern matches a whole name."""
+    """Return the function that returns whether the pattern matches a whole name."""
     kept: list[Token] = []
     for token in tokens:
         if token.kind in {"one", "start"} or not kept or kept[-1] != token:
@@ -48,7 +48,7 @@ def compile_glob(tokens: Iterable[Token]) -> Matcher:
 
 
 class _Automaton:
-    """A pattern as states, one bit each: before every token, and a last one. All live states are followed at once."""
+    """A pattern as states, one bit each: one before every token, and a final one. All active states advance at once."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self.chars: list[re.Pattern[str] | None] = []
@@ -56,7 +56,7 @@ class _Automaton:
         for token in tokens:
             bit = 1 << len(self.chars)
             if token.kind == "folders":
-                # An entry that may be left at once, a loop over anything, a slash.
+                # A state that may be skipped, a loop over any character, a slash.
                 self.entries |= bit
                 self.loops |= bit << 1
                 self.ones |= bit << 2
@@ -74,7 +74,7 @@ class _Automaton:
         self.accepting: dict[str, int] = {}
 
     def matches(self, name: str) -> bool:
-        """Whether the pattern matches the whole name."""
+        """Return whether the pattern matches the whole name."""
         live = self.closed(1, self.starts)
         for char in name:
             accepting = self.accepting.get(char)
@@ -87,7 +87,7 @@ class _Automaton:
         return bool(live & self.last)
 
     def closed(self, live: int, starts: int) -> int:
-        """The live states with those that are reached from them without a character."""
+        """Return the active states and those that are reached from them without a character."""
         while True:
             more = live | ((live & (self.loops | self.entries | starts)) << 1) | ((live & self.entries) << 3)
             if more == live:
@@ -95,5 +95,5 @@ class _Automaton:
             live = more
 
     def states_for(self, char: str) -> int:
-        """The states whose token takes the character."""
+        """Return the states whose token matches the character."""
         return sum(1 << at for at, chars in enumerate(self.chars) if chars and chars.fullmatch(char))

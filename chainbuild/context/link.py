@@ -1,10 +1,10 @@
-"""The name under which a context is sent to a builder.
+"""Give the context of a build a name by which BuildKit recognizes files that it already has.
 
-BuildKit keeps what it was sent and compares only size, time and mode of a file with what it has (moby/buildkit#2592,
-#4817, #7176): a file that changed, but kept these, is not sent again. It keeps one such copy for each name of a context
-folder (buildx's shared key). So a context is sent under a name that holds a digest of everything that the build can read,
-with the times at which the file system last changed each entry (ctime, which no program sets): what is the same is not
-sent again, and nothing that changed is ever taken from an older copy.
+BuildKit keeps the files it received and compares only a file's size, time and mode with its copy (moby/buildkit#2592,
+#4817, #7176): a changed file with the same three is not sent again. It keeps one copy per name of a context folder
+(buildx's shared key). chainbuild therefore sends a context under a name with a digest of everything that the build can
+read, including the times at which the file system last changed each entry (ctime, which programs cannot set). Unchanged
+files are not sent again, and a changed file is never taken from an older copy.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _KEPT_SECONDS: Final = 86_400.0
 
 @contextmanager
 def linked_context(root: Path, sent: str) -> Iterator[Path]:
-    """Have a link to a context's folder as long as the `with` lasts.
+    """Provide a link to a context's folder during the `with` block.
 
-    `sent` is the digest of what the build can read of it; empty: unknown, then everything is sent afresh.
+    `sent` is the digest of what the build can read in it; if empty, everything is sent again.
     """
     name = hashlib.sha256(os.fsencode(root) + b"\0" + sent.encode()).hexdigest()
     folder = _folder() if sent else None
     if folder is None:
         with scratch_folder() as scratch:
-            # The folder's own name is new each time; the link's is what counts.
+            # The folder has a new name each time, and the link's name depends on it.
             link = scratch / f"{scratch.name}-{name[:16]}"
             link.symlink_to(root)
             yield link
@@ -49,7 +49,7 @@ def linked_context(root: Path, sent: str) -> Iterator[Path]:
 
 
 def _folder() -> Path | None:
-    """The user's folder of links, without old ones; None if there can be none."""
+    """Return the user's folder of links after removing old links; None if it cannot be used."""
     try:
         folder = private_folder(cache_home() / "contexts")
         names = os.listdir(folder)  # noqa: PTH208 - names are enough
@@ -58,7 +58,7 @@ def _folder() -> Path | None:
     if len(names) > _MOST_LINKS:
         limit = time.time() - _KEPT_SECONDS
         for name in names:
-            # Another run may be cleaning, too.
+            # Another run may delete the same link.
             with suppress(OSError):
                 if (folder / name).lstat().st_mtime < limit:
                     (folder / name).unlink()

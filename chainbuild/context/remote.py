@@ -1,18 +1,17 @@
-"""What a build takes from the network by ADD or by a remote context: an identity that changes when the content does.
+"""The identity of what a build downloads by ADD or as a remote context; it changes when the content changes.
 
-BuildKit asks such an address in every build. A plan asks, too, and puts the answer into the step's key:
+BuildKit queries such an address in every build. A plan queries it, too, and adds the answer to the step's key:
 
 | address | identity |
 | --- | --- |
-| git, pinned by a full commit or a checksum | that; nothing is asked |
-| git | the commits that the ref names now (`git ls-remote`) |
-| HTTP with `--checksum` | the checksum; nothing is asked |
-| HTTP whose server sends an ETag | the ETag: what BuildKit goes by |
-| any other HTTP | the sha256 of the content, which is read |
+| git, pinned by a full commit or a checksum | that value; no query |
+| git | the commits that the ref points at now (`git ls-remote`) |
+| HTTP with `--checksum` | the checksum; no query |
+| HTTP with an ETag | the ETag, which BuildKit compares, too |
+| any other HTTP | the sha256 of the content, which is downloaded |
 
-What an address is follows BuildKit (frontend/dockerfile/dfgitutil, `ParseGitRef`). Addresses come from a tree that nobody
-has looked at: nothing but HTTP(S), git and SSH is spoken, no program that a tree names is run, and sizes and times have
-limits.
+Addresses are recognized as BuildKit does (frontend/dockerfile/dfgitutil, `ParseGitRef`). They come from an untrusted
+tree: only HTTP(S), git and SSH are used, no program that a tree names is run, and sizes and times are limited.
 """
 
 from __future__ import annotations
@@ -38,27 +37,27 @@ _SCP: Final = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _MOST_BYTES: Final = 4 << 30
-"""Content without an ETag is read whole, as BuildKit does in every build. More than 4 GiB is not."""
+"""Content without an ETag is downloaded whole, as BuildKit does in every build, but at most 4 GiB of it."""
 _READ_SECONDS: Final = 30.0
 _WHOLE_SECONDS: Final = 600.0
 
 Secrets = Callable[[str], str | None]
-"""Gives the value of a secret by its id."""
+"""Returns the value of a secret by its id."""
 RunGit = Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
-"""Runs git with these arguments and variables besides; gives its exit code, stdout and stderr."""
+"""Runs git with these arguments and additional variables; returns its exit code, stdout and stderr."""
 
 
 class GitAddress(Struct, frozen=True, kw_only=True):
-    """A git address as BuildKit reads it: the repository, and the ref (empty: the default branch)."""
+    """A git address as BuildKit parses it: the repository and the ref (empty: the default branch)."""
 
     remote: str
     ref: str = ""
     commit: str = ""
-    """The commit that the address itself pins."""
+    """The commit that the address pins."""
 
     @classmethod
     def parse(cls, text: str) -> GitAddress | None:
-        """Read an address; None if it is none of git's, or cannot be read."""
+        """Parse an address; return None if it is not a git address or is invalid."""
         try:
             return cls._parse(text)
         except ValueError:
@@ -75,7 +74,7 @@ class GitAddress(Struct, frozen=True, kw_only=True):
         bare, _, fragment = text.partition("#")
         bare, _, query = bare.partition("?")
         by_http = urlsplit(bare).scheme.lower() in {"http", "https"}
-        # Without a scheme, github.com/owner/name is a repository; with one, it is a page.
+        # Without a scheme, github.com/owner/name is a repository. With a scheme, it is a page.
         if by_http and not bare.endswith(".git") and (scheme or not text.startswith("https://github.com/")):
             return None
         fields = {name: values[-1] for name, values in parse_qs(query).items()}
@@ -85,34 +84,34 @@ class GitAddress(Struct, frozen=True, kw_only=True):
         elif branch := fields.get("branch"):
             ref = branch if branch.startswith("refs/heads/") else f"refs/heads/{branch}"
         pinned = next(
-            (one for one in (fields.get("checksum"), fields.get("commit"), ref) if one and _is_commit(one)), ""
+            (item for item in (fields.get("checksum"), fields.get("commit"), ref) if item and _is_commit(item)), ""
         )
         return cls(remote=bare, ref=ref, commit=pinned.lower())
 
 
 class RemoteContent:
-    """Asks addresses, each once. Thread-safe."""
+    """Queries addresses, each only once. Thread-safe."""
 
     def __init__(self, *, transport: Transport | None = None, run_git: RunGit | None = None) -> None:
         self._transport = transport or PooledTransport()
         self._run_git = run_git or ask_remote
-        self._known: dict[tuple[str, str], str] = {}
+        self._cached: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
 
     def fresh(self) -> RemoteContent:
-        """Return one that asks again."""
+        """Return a new instance that queries every address again."""
         return RemoteContent(transport=self._transport, run_git=self._run_git)
 
     def identity(self, address: str, checksum: str = "", secrets: Secrets = lambda _: None) -> str:
-        """Return the identity of what is at the address now; it begins with `UNKNOWN` if that could not be asked.
+        """Return the identity of the content at the address now; it begins with `UNKNOWN` if the query failed.
 
-        `secrets` gives BuildKit's secrets for such addresses by id (`GIT_AUTH_TOKEN`, `HTTP_AUTH_TOKEN_<host>`).
+        `secrets` returns BuildKit's secrets for such addresses by id (`GIT_AUTH_TOKEN`, `HTTP_AUTH_TOKEN_<host>`).
         """
         with self._lock:
             key = (address, checksum)
-            if key not in self._known:
-                self._known[key] = self._ask(address, checksum, secrets)
-            return self._known[key]
+            if key not in self._cached:
+                self._cached[key] = self._ask(address, checksum, secrets)
+            return self._cached[key]
 
     def _ask(self, address: str, checksum: str, secrets: Secrets) -> str:
         git = GitAddress.parse(address)
@@ -129,7 +128,7 @@ class RemoteContent:
         try:
             host = urlsplit(address).hostname or ""
             token = secrets(f"HTTP_AUTH_TOKEN_{host}")
-            # A server that does not know HEAD says so; one that answers it wrongly is asked for the content.
+            # If the server does not support HEAD or its answer has no ETag, download the content.
             response = self._send("HEAD", address, headers, token)
             etag = response.headers.get("etag", "") if response.status == 200 else ""
             response.close()
@@ -151,7 +150,7 @@ class RemoteContent:
             parts = urlsplit(address)
             if parts.scheme not in {"http", "https"}:
                 raise ValueError(f"a redirect to {parts.scheme or 'nothing'}")
-            # A token goes to the host that it is for, over the scheme that was named, and nowhere else.
+            # Send the token only to the host and with the scheme of the original address.
             own = token if (parts.scheme, parts.netloc) == (first.scheme, first.netloc) else None
             whole = {**headers, "Authorization": f"Bearer {own}"} if own else dict(headers)
             response = self._transport.send(
@@ -175,15 +174,15 @@ class RemoteContent:
         ref = git.ref or "HEAD"
         code, out, err = self._run_git(["ls-remote", "--", git.remote, ref, f"{ref}^{{}}"], _git_login(git, secrets))
         if code:
-            said = next((line for line in reversed(err.splitlines()) if line.strip()), "git failed")
-            return f"{UNKNOWN}{said.strip()[:200]}"
-        # More than one may be called so; which one BuildKit takes is its own affair, so all of them count.
-        found = sorted(_matching(out, ref))
-        return f"commit {' '.join(dict.fromkeys(found))}" if found else f"{UNKNOWN}it has no ref {ref!r}"
+            reason = next((line for line in reversed(err.splitlines()) if line.strip()), "git failed")
+            return f"{UNKNOWN}{reason.strip()[:200]}"
+        # Several refs may have this name. BuildKit chooses one of them, so include them all.
+        commits = sorted(_matching(out, ref))
+        return f"commit {' '.join(dict.fromkeys(commits))}" if commits else f"{UNKNOWN}it has no ref {ref!r}"
 
 
 def _git_login(git: GitAddress, secrets: Secrets) -> Mapping[str, str]:
-    """Return the variables by which git sends BuildKit's token for that host; they are on no command line."""
+    """Return the variables that make git send BuildKit's token to that host, without putting it on a command line."""
     parts = urlsplit(git.remote)
     token = secrets(f"GIT_AUTH_TOKEN.{parts.hostname}") or secrets("GIT_AUTH_TOKEN")
     if not token or parts.scheme != "https":
@@ -201,7 +200,7 @@ def _is_commit(text: str) -> bool:
 
 
 def _matching(out: str, ref: str) -> Iterator[str]:
-    """The commits of the lines of `git ls-remote` that a ref means: `HASH TAB NAME`, tags also peeled (`^{}`)."""
+    """Yield the commits of a ref from the output of `git ls-remote` (`HASH TAB NAME`), peeled tags (`^{}`) included."""
     names = {ref, f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"}
     for line in out.splitlines():
         commit, _, name = line.partition("\t")

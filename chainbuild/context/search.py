@@ -1,4 +1,4 @@
-"""Finds what a COPY or ADD source means in a context, through symbolic links."""
+"""Find the paths that a COPY or ADD source matches in a context, through symbolic links."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _MOST_STEPS: Final = 100_000
 
 
 class FolderIndex(Protocol):
-    """What the search needs of a tree."""
+    """The methods of a tree that the search needs."""
 
     def listing(self, folder: str) -> Mapping[str, Kind]:
-        """The names in a folder with their kinds."""
+        """Return the names in a folder and their kinds."""
 
     def link_target(self, path: str) -> str:
-        """The text of a symbolic link."""
+        """Return the target of a symbolic link."""
 
 
 class Finder:
-    """Finds what a source pattern means, through symbolic links: theirs are part of what is found."""
+    """Finds the paths that a source pattern matches, and the symbolic links on the way."""
 
     def __init__(self, tree: FolderIndex) -> None:
         self.tree = tree
         self.found: set[str] = set()
         self.ends: set[str] = set()
-        """What the pattern means in the end, without the links that lead there."""
+        """The paths that the pattern matches, without the links that lead to them."""
         self.seen: set[tuple[str, tuple[str, ...]]] = set()
         self.waiting: list[tuple[str, tuple[str, ...]]] = []
 
     def find(self, pattern: str) -> set[str]:
-        """Every path that the pattern names or leads through as a link; the root is `""`."""
+        """Return every path that the pattern matches and every link that it passes; the root is `""`."""
         self.go("", tuple(pattern.split("/")))
         while self.waiting:
             folder, rest = self.waiting.pop()
@@ -81,13 +81,13 @@ class Finder:
             self.go(path, rest)
 
     def follow(self, path: str, rest: tuple[str, ...]) -> None:
-        """Go on at a link's target; an absolute one starts at the context's root.
+        """Continue at a link's target; an absolute target starts at the context's root.
 
-        BuildKit's client takes `..` in it by the text, its server by the folders: both ways are gone.
+        BuildKit's client resolves `..` in it as text, its server by folders. Both results are followed.
         """
         target = self.tree.link_target(path)
         parts = tuple(literal(part) for part in target.split("/"))
-        if len(self.seen) > _MOST_STEPS:  # links that multiply each other: take it all
+        if len(self.seen) > _MOST_STEPS:  # links that multiply each other: include everything
             self.found.add("")
             self.ends.add("")
             return
@@ -97,12 +97,12 @@ class Finder:
 
 
 def has_wildcards(pattern: str) -> bool:
-    """Whether a source is more than a plain path."""
+    """Return whether a source has wildcards or escapes."""
     return any(char in "*?[\\" for char in pattern)
 
 
 def name_matcher(part: str) -> Callable[[str], bool]:
-    """Go's `filepath.Match` for one name; a pattern that it refuses takes every name."""
+    """Return a matcher for one name by the rules of Go's `filepath.Match`; an invalid pattern matches every name."""
     try:
         check_pattern(part)
     except BadPatternError:
@@ -126,5 +126,5 @@ def name_matcher(part: str) -> Callable[[str], bool]:
 
 
 def literal(part: str) -> str:
-    """A name or a path as a pattern that means just it."""
+    """Return a name or a path as a pattern that matches only itself."""
     return re.sub(r"([*?\[\\])", r"\\\1", part)

@@ -1,4 +1,4 @@
-"""Submodules of the git tree that a context lies in, as `.gitmodules` names them; git is not asked."""
+"""The submodules of the git tree around a context, from `.gitmodules`, without running git."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_LEVELS: Final = 32
 def empty_submodules(root: Path) -> tuple[str, ...]:
     """Return the submodules in and below a context's folder that are not checked out, as paths relative to it.
 
-    Such a folder is empty, or not there at all.
+    Such a folder is empty or missing.
     """
     top = _top(root)
     if top is None:
@@ -27,7 +27,7 @@ def empty_submodules(root: Path) -> tuple[str, ...]:
     except (OSError, LimitError):
         return ()
     below = root.relative_to(top).as_posix()
-    found: dict[str, None] = {}
+    results: dict[str, None] = {}
     for line in text.splitlines():
         path = posixpath.normpath(_path_in(line) or ".")
         if path.startswith(("/", "..")) or path == ".":
@@ -37,12 +37,12 @@ def empty_submodules(root: Path) -> tuple[str, ...]:
                 continue
             path = path.removeprefix(f"{below}/")
         if _is_empty(root / path):
-            found[path] = None
-    return tuple(found)
+            results[path] = None
+    return tuple(results)
 
 
 def _path_in(line: str) -> str:
-    """The value of a line `path = …`, which may be quoted and followed by a comment; empty if it is another line."""
+    """Return the value of a line `path = …`, which may be quoted and have a comment; empty for any other line."""
     key, _, value = line.partition("=")
     if key.strip().lower() != "path":
         return ""
@@ -55,7 +55,7 @@ def _path_in(line: str) -> str:
 
 
 def _top(root: Path) -> Path | None:
-    """The nearest folder with a `.gitmodules`, not above the git tree's own top."""
+    """Return the nearest folder with a `.gitmodules`, up to the root of the git tree."""
     for folder in (root, *root.parents)[:_MOST_LEVELS]:
         if (folder / _FILE).is_file():
             return folder

@@ -1,8 +1,7 @@
-"""The files of a build context that a step can read, as BuildKit's file sync would send them.
+"""The files of a build context that a step can read, as BuildKit's file sync sends them.
 
-A `ContextTree` looks at each folder once and answers for many steps. What counts of a file is its path, kind,
-permission bits, content, the target of a symbolic link, and extended attributes (BuildKit copies those too); never its
-times nor its owner.
+A `ContextTree` lists each folder once and serves many steps. A file's path, kind, permission bits, content, symbolic link
+target and extended attributes (which BuildKit copies) count; its times and its owner do not.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ _NOTHING_IGNORED: Final = IgnoreFile()
 
 
 class ContextSelection(Struct, frozen=True, kw_only=True):
-    """What a step can read, sorted by path; what is wrong with it; and the sources that a builder will not find.
+    """The files that a step can read, sorted by path; their problems; and the sources that a builder will not find.
 
-    Those are required sources that do not exist, that only lead to what does not, or that are ignored.
+    These are required sources that do not exist, that are links without a target, or that are ignored.
     """
 
     files: tuple[ContextFile, ...] = ()
@@ -45,7 +44,7 @@ class ContextSelection(Struct, frozen=True, kw_only=True):
 
 
 def context_files(root: Path, ignore: IgnoreFile, sources: LocalSources) -> tuple[ContextFile, ...]:
-    """The files of one step, for callers that need no other.
+    """Return the files of one step. For several steps, use a `ContextTree`.
 
     Errors: `WrongUseError` with every file or folder that cannot be read.
     """
@@ -56,9 +55,9 @@ def context_files(root: Path, ignore: IgnoreFile, sources: LocalSources) -> tupl
 
 
 class ContextTree:
-    """One context's root. Folders are listed and files are read when first asked for, and once.
+    """The files below the root of a context. Folders and files are read when first needed, and only once.
 
-    It holds what it saw: make a new one for a new run.
+    Make a new instance for each run.
     """
 
     def __init__(self, root: Path, digests: ContentDigests | None = None) -> None:
@@ -72,11 +71,11 @@ class ContextTree:
         self._digest_of: dict[tuple[IgnoreFile, LocalSources], str] = {}
 
     def select(self, ignore: IgnoreFile, sources: LocalSources) -> ContextSelection:
-        """What a step with these sources can read."""
+        """Return the files that a step with these sources can read."""
         return self._view(_NOTHING_IGNORED if sources.past_ignore else ignore).select(sources)
 
     def missing(self, ignore: IgnoreFile, patterns: Iterable[str]) -> tuple[str, ...]:
-        """Those of some required sources that a builder will not find (see `ContextSelection`). No file is read."""
+        """Return the required sources that a builder will not find (see `ContextSelection`). No file is read."""
         view = self._view(ignore)
         return tuple(pattern for pattern in patterns if view.is_missing(pattern))
 
@@ -87,43 +86,43 @@ class ContextTree:
         return view
 
     def digest(self, ignore: IgnoreFile, sources: LocalSources) -> str:
-        """`digest_of` the files that `select` gives, taken once."""
+        """Return `digest_of` the files that `select` returns, computed once."""
         key = (ignore, sources)
-        known = self._digest_of.get(key)
-        if known is None:
-            known = self._digest_of[key] = digest_of(self.select(ignore, sources).files)
-        return known
+        cached = self._digest_of.get(key)
+        if cached is None:
+            cached = self._digest_of[key] = digest_of(self.select(ignore, sources).files)
+        return cached
 
     def listing(self, folder: str) -> dict[str, Kind]:
-        """The names in a folder with their kinds, sorted; empty where it is not there or cannot be read."""
-        known = self._listings.get(folder)
-        if known is not None:
-            return known
-        found: dict[str, Kind] = {}
+        """Return the names in a folder and their kinds, sorted; empty if it is missing or cannot be read."""
+        cached = self._listings.get(folder)
+        if cached is not None:
+            return cached
+        kinds: dict[str, Kind] = {}
         try:
             with os.scandir(self._absolute(folder)) as entries:
-                found = {entry.name: _kind_of(entry) for entry in entries}
+                kinds = {entry.name: _kind_of(entry) for entry in entries}
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
             self._wrong(folder, error)
-        self._listings[folder] = ordered = dict(sorted(found.items()))
+        self._listings[folder] = ordered = dict(sorted(kinds.items()))
         return ordered
 
     def file(self, path: str) -> ContextFile | None:
-        """The entry at a path, None where it has vanished."""
+        """Return the entry at a path; None if it no longer exists."""
         if path not in self._files:
             self._files[path] = self._read(path)
         return self._files[path]
 
     def problem(self, path: str) -> Problem | None:
-        """What is wrong with an entry that was looked at."""
+        """Return the problem of an entry that was read."""
         return self._problems.get(path)
 
     def link_target(self, path: str) -> str:
-        """The text of a symbolic link, `""` where it has vanished."""
-        found = self.file(path)
-        return found.target if found and found.kind == "symlink" else ""
+        """Return the target of a symbolic link; `""` if it no longer exists."""
+        entry = self.file(path)
+        return entry.target if entry and entry.kind == "symlink" else ""
 
     def _absolute(self, path: str) -> str:
         return f"{self._base}/{path}" if path else self._base
@@ -132,33 +131,33 @@ class ContextTree:
         self._problems[path] = Problem(
             path=str(self.root / path).encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
             message=f"cannot be read: {error.strerror or error}",
-            hint="A builder could not send it either; make it readable or name it in .dockerignore.",
+            hint="Make it readable, or exclude it in .dockerignore.",
         )
 
     def _read(self, path: str) -> ContextFile | None:
         absolute = self._absolute(path)
         digest, target = "", ""
         try:
-            found = os.lstat(absolute)
+            status = os.lstat(absolute)
         except OSError as error:
             if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
                 self._wrong(path, error)
-            return None  # the builder leaves out what has vanished, too
-        kind = _kind(found.st_mode)
+            return None  # the builder skips deleted files, too
+        kind = _kind(status.st_mode)
         try:
             if kind == "file":
-                digest = self._digests.of(absolute, found)
+                digest = self._digests.of(absolute, status)
             elif kind == "symlink":
                 target = os.readlink(absolute)  # noqa: PTH115 - the text itself, not a path
             elif kind == "special":
-                target = special_kind(found)
+                target = special_kind(status)
             attributes = attributes_of(absolute)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self._wrong(path, error)
-            return ContextFile(path=path, kind=kind, mode=stat.S_IMODE(found.st_mode), digest=UNREADABLE)
-        mode = 0o777 if kind == "symlink" else stat.S_IMODE(found.st_mode)
+            return ContextFile(path=path, kind=kind, mode=stat.S_IMODE(status.st_mode), digest=UNREADABLE)
+        mode = 0o777 if kind == "symlink" else stat.S_IMODE(status.st_mode)
         return ContextFile(
             path=path,
             kind=kind,
@@ -166,12 +165,12 @@ class ContextTree:
             digest=digest,
             target=target,
             attributes=attributes,
-            changed=found.st_ctime_ns,
+            changed=status.st_ctime_ns,
         )
 
 
 class _State(Struct, frozen=True):
-    """What an ignore file says of a folder. `closed`: nothing below it can be seen."""
+    """What an ignore file means for a folder. `closed`: everything below it is ignored."""
 
     ignored: bool
     parents: Parents
@@ -179,7 +178,7 @@ class _State(Struct, frozen=True):
 
 
 class _View(Struct):
-    """A tree through one ignore file."""
+    """A tree, filtered by one ignore file."""
 
     tree: ContextTree
     ignore: IgnoreFile
@@ -188,10 +187,10 @@ class _View(Struct):
     selections: dict[LocalSources, ContextSelection] = field(default_factory=dict)
 
     def select(self, sources: LocalSources) -> ContextSelection:
-        known = self.selections.get(sources)
-        if known is None:
-            known = self.selections[sources] = self._select(sources)
-        return known
+        cached = self.selections.get(sources)
+        if cached is None:
+            cached = self.selections[sources] = self._select(sources)
+        return cached
 
     def _select(self, sources: LocalSources) -> ContextSelection:
         chosen: set[str] = set()
@@ -211,23 +210,23 @@ class _View(Struct):
         return ContextSelection(files=tuple(files), problems=problems, missing=tuple(missing))
 
     def is_missing(self, pattern: str) -> bool:
-        """Whether a builder does not find a source.
+        """Return whether a builder does not find a source.
 
-        Wildcards may match nothing; a link that they match must lead somewhere all the same.
+        A pattern with wildcards may match nothing, but a link that it matches must have a target.
         """
         if not has_wildcards(pattern):
             return not self.leads_somewhere(pattern)
         if "\\" in pattern or "**" in pattern:
-            return False  # in doubt it is there
+            return False  # too complex to decide: assume that it exists
         finder = Finder(self.tree)
         return any(not self.leads_somewhere(path) for path in finder.find(pattern) if self.is_direct(path, pattern))
 
     def is_direct(self, path: str, pattern: str) -> bool:
-        """Whether a path that was found is a link that the last part of the pattern itself matches."""
+        """Return whether a matching path is a link that the last part of the pattern matches directly."""
         return path.count("/") == pattern.count("/") and self.kind(path) == "symlink" and not self.state(path).ignored
 
     def leads_somewhere(self, path: str) -> bool:
-        """Whether a path without wildcards is there, and what it leads to, as far as it is not ignored."""
+        """Return whether a path without wildcards, and the target that it leads to, exist and are not ignored."""
         if self.kind(path) == "symlink" and self.state(path).ignored:
             return False
         finder = Finder(self.tree)
@@ -235,17 +234,17 @@ class _View(Struct):
         return any(not end or next(iter(self.taken(end)), None) is not None for end in finder.ends)
 
     def state(self, path: str) -> _State:
-        """What the ignore file says of a path, which the states of the folders above decide, too."""
-        known = self.states.get(path)
-        if known is not None:
-            return known
+        """Return what the ignore file means for a path, which also depends on the folders above it."""
+        cached = self.states.get(path)
+        if cached is not None:
+            return cached
         parts = path.split("/")
         state = self.states[""]
         for count in range(1, len(parts) + 1):
-            here = "/".join(parts[:count])
-            inner = self.states.get(here)
+            current = "/".join(parts[:count])
+            inner = self.states.get(current)
             if inner is None:
-                inner = self.states[here] = self.inner(here, state)
+                inner = self.states[current] = self.inner(current, state)
             state = inner
         return state
 
@@ -256,7 +255,7 @@ class _View(Struct):
         return _State(ignored=ignored, parents=parents, closed=ignored and self.ignore.prunes(path))
 
     def taken(self, path: str) -> Iterator[str]:
-        """A path and, where it is a folder, all beneath it that is not ignored."""
+        """Yield a path and, if it is a folder, everything below it that is not ignored."""
         if self.kind(path) == "dir":
             beneath = self.beneath(path)
             yield from beneath
@@ -270,10 +269,10 @@ class _View(Struct):
         return self.tree.listing(folder).get(name) if path else "dir"
 
     def beneath(self, start: str) -> tuple[str, ...]:
-        """Every path below a folder that is not ignored, with the ignored folders that hold one that is not."""
-        known = self.below.get(start)
-        if known is not None:
-            return known
+        """Return every path below a folder that is not ignored, and the ignored folders that contain such a path."""
+        cached = self.below.get(start)
+        if cached is not None:
+            return cached
         seen: dict[str, None] = {}
         waiting = [] if self.state(start).closed else [start]
         while waiting:

@@ -1,1 +1,1 @@
-"""Base images made from a distribution's packages."""
+"""Make base images from a distribution's packages."""

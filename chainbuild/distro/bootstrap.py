@@ -1,8 +1,8 @@
-"""Base images from the distribution's own packages: for where no registry is reachable, and for a base of one's own.
+"""Make base images from the distribution's own packages: for machines without a registry, and for custom bases.
 
-mmdebstrap.py makes the root of each platform; here it becomes an image, natively: layer, config, the index over the
-platforms. The same inputs at the same state of the mirror give the same image, bit for bit. An image carries the digest
-of its inputs as a label, and is not made again while that is the same, unless asked for.
+mmdebstrap.py makes the root file system of each platform. This module makes it an image without emulation: layer,
+config, and the index over the platforms. The same inputs and the same state of the mirror result in the same image, bit
+for bit. An image has the digest of its inputs as a label, and is reused while the digest is the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chainbuild.values import replace
 
 
 class Bootstrapped(Struct, frozen=True, kw_only=True):
-    """One platform's base image. Names are empty where it was not put there; `made` is False where it stood already."""
+    """The base image of one platform. Names are empty if it was not stored there; `made` is False if it was reused."""
 
     platform: Platform
     registry_name: str = ""
@@ -51,27 +51,28 @@ def bootstrap(
     refresh: bool = False,
     load: bool = True,
 ) -> tuple[Bootstrapped, ...]:
-    """Make `reference` for the platforms (and the build machine's own, where `load`), side by side.
+    """Make `reference` for the platforms in parallel, and if `load` is set for the build machine's own platform.
 
     `reference` is `debian:SUITE[-slim]` or `ubuntu:SUITE`; any other name needs `suite`, of the machine's distribution.
-    It goes into the chain registry of `records`, as one index that keeps the platforms which it has already, and is
-    signed for there; `load` puts it into the local image store, too. `refresh` makes anew what stands. `certificates`: put
-    the machine's own CA certificates into it, and say so in its labels.
+    The image is pushed to the chain registry of `records` and signed for there, in an index that keeps its other
+    platforms; `load` also puts it into the local image store. `refresh` makes it again even if it exists.
+    `certificates` adds the machine's own CA certificates and lists them in a label.
+
     Errors: `WrongUseError`; `NotReadyError` (a tool, QEMU, space, the mirror); those of the registry.
     """
     own = Platform.of_this_machine()
-    wanted = {platform.oci: platform for platform in (*platforms, *((own,) if load else ()))}
+    requested = {platform.oci: platform for platform in (*platforms, *((own,) if load else ()))}
     request = read_request(reference, include=include, variant=variant, suite=suite, certificates=certificates)
     if request.mirror_needs_certificates:
         text = f"this machine's package mirror uses TLS: apt in {reference} needs --package {CA_CERTIFICATES}"
         emit(Message(level="warning", text=text))
     registries = records.registries
     target = records.chain.place(reference).with_tag(reference.tag_or_latest)
-    pushed = {} if refresh else _standing(records, target, request, wanted)
-    missing = {key: platform for key, platform in wanted.items() if key not in pushed}
+    pushed = {} if refresh else _existing(records, target, request, requested)
+    missing = {key: platform for key, platform in requested.items() if key not in pushed}
     seconds: dict[str, float] = {}
     if own.oci in missing and not refresh and local.label(str(reference), INPUTS_LABEL) == request.inputs(own):
-        # Made a moment ago, for the registry's own image: only handed over.
+        # The local store has it already, made for the registry's own image: only push it.
         began = time.monotonic()
         local.push(str(reference), target)
         pushed[own.oci] = images.resolve(registries, target, own)
@@ -83,10 +84,10 @@ def bootstrap(
     for key in seconds:
         records.vouch(replace(target, tag=None), pushed[key], f"bootstrap {reference}")
     if seconds:
-        changed = {wanted[key]: pushed[key].descriptor for key in pushed}
+        changed = {requested[key]: pushed[key].descriptor for key in pushed}
         images.put_index(registries, target, changed, merge=True)
     if load:
-        local.pull(target, str(reference), tuple(wanted.values()))
+        local.pull(target, str(reference), tuple(requested.values()))
     return tuple(
         Bootstrapped(
             platform=platform,
@@ -97,7 +98,7 @@ def bootstrap(
             made=key in seconds,
             seconds=seconds.get(key, 0.0),
         )
-        for key, platform in wanted.items()
+        for key, platform in requested.items()
     )
 
 
@@ -105,17 +106,17 @@ def _made(
     registries: Registries, target: ImageReference, request: PackageRequest, platforms: tuple[Platform, ...], emit: Emit
 ) -> dict[str, tuple[images.RemoteImage, float]]:
     """Make the images from packages and push them without a tag; return them with the seconds that each took."""
-    found: dict[str, tuple[images.RemoteImage, float]] = {}
+    results: dict[str, tuple[images.RemoteImage, float]] = {}
     with Workshop(emit) as workshop:
         for key, (layer, config, took) in workshop.make(request, platforms).items():
             registries.client(target).put_blob(target.repository, layer.path, digest=layer.digest)
             image = images.put_image(registries, replace(target, tag=None), config, (layer.descriptor,))
-            found[key] = (image, took)
-    return found
+            results[key] = (image, took)
+    return results
 
 
 def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:
-    """Make an image for the build machine's own platform and put it into the local store only, without any registry.
+    """Make an image for the build machine's own platform and load it into the local store, without any registry.
 
     It has CA certificates only if the machine's package mirror uses TLS.
 
@@ -131,17 +132,17 @@ def bootstrap_local(reference: str, emit: Emit) -> Bootstrapped:
     return Bootstrapped(platform=own, local_name=str(parsed), size=layer.size, made=True, seconds=took)
 
 
-def _standing(
-    records: RecordStore, target: ImageReference, request: PackageRequest, wanted: Mapping[str, Platform]
+def _existing(
+    records: RecordStore, target: ImageReference, request: PackageRequest, requested: Mapping[str, Platform]
 ) -> dict[str, images.RemoteImage]:
-    """What the registry has of these platforms, made from the same inputs by somebody who is trusted."""
-    found: dict[str, images.RemoteImage] = {}
-    for key, platform in wanted.items():
+    """Return the registry's images for these platforms that a trusted user made from the same inputs."""
+    results: dict[str, images.RemoteImage] = {}
+    for key, platform in requested.items():
         try:
             image = images.resolve(records.registries, target, platform)
         except NotFoundInRegistryError:
             continue
         vouched = records.of_image(replace(target, tag=None), image.digest).record
         if vouched and image.config.label(INPUTS_LABEL) == request.inputs(platform):
-            found[key] = image
-    return found
+            results[key] = image
+    return results

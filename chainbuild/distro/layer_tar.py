@@ -1,4 +1,4 @@
-"""A layer from a tar: compressed, with both of its digests, reproducibly."""
+"""Compress a tar into a layer and compute both of its digests, reproducibly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from chainbuild.references import Digest
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
 from chainbuild.registry.transport import CHUNK
 
-# Every engine takes gzip. A level of 4 packs a root of Debian to within 3 % of level 6, in half the time.
+# Every engine supports gzip. Level 4 compresses a Debian root to within 3 % of level 6, in half the time.
 _LEVEL: Final = 4
 
 
 class PackedLayer(Struct, frozen=True, kw_only=True):
-    """A compressed layer in a file: `digest` is that of the file, `diff_id` that of the tar in it."""
+    """A compressed layer in a file: `digest` is the file's, `diff_id` that of the tar in it."""
 
     path: Path
     digest: Digest
@@ -27,12 +27,12 @@ class PackedLayer(Struct, frozen=True, kw_only=True):
 
     @property
     def descriptor(self) -> Descriptor:
-        """What points at it in a manifest."""
+        """The layer's descriptor in a manifest."""
         return Descriptor(media_type=OCI_LAYER_GZIP, digest=self.digest, size=self.size)
 
 
 class _Counting:
-    """A file that is written and digested at once."""
+    """A file that computes its digest while it is written."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -52,10 +52,10 @@ class _Counting:
 
 
 def pack_layer(tar: Path, target: Path) -> PackedLayer:
-    """Compress a tar into `target`; no time and no name is in the gzip header, so the same tar gives the same bytes."""
+    """Compress a tar into `target`. The gzip header has no time and no name, so equal tars result in equal bytes."""
     running, out = hashlib.sha256(), _Counting(target)
     try:
-        # The protocol of a file that GzipFile asks for is `write` alone.
+        # GzipFile only calls `write` of the file.
         with tar.open("rb") as source, gzip.GzipFile("", "wb", _LEVEL, out, 0) as packed:
             while chunk := source.read(CHUNK):
                 running.update(chunk)

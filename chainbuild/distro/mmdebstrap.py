@@ -1,4 +1,4 @@
-"""The root of a base image, made by mmdebstrap, packed as a layer with its config. The same inputs give the same bytes."""
+"""Make the root file system of a base image with mmdebstrap, and pack it as a layer. Equal inputs give equal bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# A minimal root of Debian 12 takes 130 MB, its tar as much again, and mmdebstrap both at once.
+# A minimal root of Debian 12 takes 130 MB, its tar the same again, and mmdebstrap needs both at once.
 _SPACE_PER_PLATFORM: Final = 700 << 20
 
 _DEBIAN_NAMES: Final = {
@@ -36,9 +36,9 @@ _DEBIAN_NAMES: Final = {
     ("mips64le", ""): "mips64el",
 }
 
-# Roots are thrown away when something fails, and so are layers: no need to wait for the disk after every file.
+# Roots and layers are deleted after a failure: dpkg need not wait for the disk after every file.
 _DPKG: Final = ("force-unsafe-io",)
-# dpkg's words for what Debian's slim images leave out; copyright files stay, as licences ask.
+# dpkg's settings for what Debian's slim images leave out; copyright files stay, as licences require.
 _SLIM: Final = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -50,24 +50,24 @@ _SLIM: Final = (
     "path-exclude=/usr/share/locale/*",
     "path-include=/usr/share/locale/locale.alias",
 )
-# The essential packages are unpacked before dpkg's words are there (mmdebstrap would filter each one through a program
-# of its own, which takes longer than all the rest): what they brought is swept away. Runs on the machine, for $1.
+# mmdebstrap unpacks the essential packages before dpkg's settings are in place (its own filter program takes longer than
+# everything else), so the files are deleted afterwards. Runs on the machine; $1 is the root.
 _SWEEP: Final = (
     'cd "$1/usr/share" && mkdir -p doc locale && rm -rf info man groff lintian linda '
     "&& find doc -mindepth 2 ! -type d ! -name copyright -delete && find doc -mindepth 1 -type d -empty -delete "
     "&& find locale -mindepth 1 ! -name locale.alias -delete && mkdir -p info man"
 )
-# For layers on top, which should hold no downloads; mmdebstrap itself could not work with this.
+# For layers above, which should contain no downloads. Set last, because mmdebstrap itself needs the downloads.
 _APT_IN_IMAGE: Final = """\
 APT::Keep-Downloaded-Packages "false";
 APT::AutoRemove::SuggestsImportant "false";
 """
-# An image has no init: packages must not try to start services (Debian policy, 9.3.3).
+# An image has no init system: packages must not try to start services (Debian policy, 9.3.3).
 _POLICY: Final = "#!/bin/sh\nexit 101\n"
 
 
 def _mounts_below(folder: Path, table: str | None = None) -> list[str]:
-    """The mount points below a folder, in the order in which they were mounted (proc(5), mountinfo)."""
+    """Return the mount points below a folder, in mount order (proc(5), mountinfo)."""
     if table is None:
         with suppress(OSError):
             table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
@@ -78,27 +78,27 @@ def _mounts_below(folder: Path, table: str | None = None) -> list[str]:
 
 
 class Workshop:
-    """A temporary folder and the mmdebstraps that run in it; both are gone at the end of the `with`."""
+    """A temporary folder and the mmdebstrap processes in it; leaving the `with` block ends and removes them."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._running: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
-        # No TemporaryDirectory: that removes what it finds, also through mounts.
+        # Not a TemporaryDirectory, which also deletes through mounts.
         self._folder = Path(tempfile.mkdtemp(prefix="chainbuild-bootstrap-"))
-        # Without root, mmdebstrap works as other users (of a user namespace), who must get in.
+        # Without root, mmdebstrap runs as other users of a user namespace, who need access.
         self._folder.chmod(0o755)
         return self
 
     def __exit__(self, *_: object) -> None:
-        # An mmdebstrap that was killed leaves binds of the machine's own /dev/shm, /proc and /sys below its root: what is
-        # removed there is removed on the machine.
+        # A killed mmdebstrap leaves binds of the machine's /dev/shm, /proc and /sys below its root. Deleting files there
+        # would delete them on the machine.
         for place in reversed(_mounts_below(self._folder)):
             subprocess.run(["umount", place], capture_output=True, check=False)
         left = _mounts_below(self._folder)
         if left:
-            text = f"{self._folder} is not removed, because these are still mounted: {', '.join(left)}"
+            text = f"{self._folder} was not removed: still mounted: {', '.join(left)}"
             self._emit(Message(level="warning", text=text))
             return
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -106,7 +106,7 @@ class Workshop:
     def make(
         self, request: PackageRequest, platforms: Sequence[Platform]
     ) -> dict[str, tuple[PackedLayer, ImageConfig, float]]:
-        """A layer and a config per platform, made side by side. Errors: `NotReadyError`."""
+        """Return a layer and a config per platform, made in parallel. Errors: `NotReadyError`."""
         from concurrent.futures import ThreadPoolExecutor
 
         for platform in platforms:
@@ -114,9 +114,9 @@ class Workshop:
         free = shutil.disk_usage(self._folder).free
         if free < _SPACE_PER_PLATFORM * len(platforms):
             raise NotReadyError(
-                f"no space left: {free >> 20} MB free, {(_SPACE_PER_PLATFORM * len(platforms)) >> 20} MB needed",
+                f"not enough disk space: {free >> 20} MB free, {(_SPACE_PER_PLATFORM * len(platforms)) >> 20} MB needed",
                 where=str(self._folder),
-                hint="Make room, or name another folder in TMPDIR.",
+                hint="Free some space, or set TMPDIR to another folder.",
             )
         epoch = self._mirror_date(request)
         with ThreadPoolExecutor(max_workers=len(platforms)) as threads:
@@ -124,15 +124,15 @@ class Workshop:
             try:
                 return {key: job.result() for key, job in jobs.items()}
             except BaseException:
-                # Also for Ctrl-C: the threads end when their mmdebstraps do, which unmount and tidy up after SIGTERM.
+                # Also for Ctrl-C: the threads end when mmdebstrap ends, which unmounts and cleans up after SIGTERM.
                 for process in self._running:
                     process.terminate()
                 raise
 
     def _mirror_date(self, request: PackageRequest) -> int:
-        """The newest date of the suite's releases, in seconds since the epoch: files get no newer time than that.
+        """Return the newest date of the suite's releases, in seconds since the epoch; no file gets a newer time.
 
-        Errors: `NotReadyError` where the mirror does not have the suite, or does not answer.
+        Errors: `NotReadyError` if the mirror does not have the suite or does not respond.
         """
         newest = 0
         for line in request.sources:
@@ -141,12 +141,13 @@ class Workshop:
             argv = ["/usr/lib/apt/apt-helper", "download-file", f"{uri}/dists/{suite}/InRelease", str(target)]
             done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
             if done.returncode != 0:
-                said = (done.stdout + done.stderr).strip()
-                if "404" in said:
+                output = (done.stdout + done.stderr).strip()
+                if "404" in output:
                     raise NotReadyError(
-                        f"the machine's mirror has no {request.distribution} {suite}", hint="Is the suite's name right?"
+                        f"the machine's mirror has no {request.distribution} {suite}",
+                        hint="Check the name of the suite.",
                     )
-                raise NotReadyError(f"the machine's package mirror does not answer: {_tail(said, 2)}")
+                raise NotReadyError(f"the machine's package mirror does not respond: {_tail(output, 2)}")
             dates = re.findall(r"^Date: (.+)$", target.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
             newest = max([newest, *(int(parsedate_to_datetime(date).timestamp()) for date in dates)])
         return newest
@@ -193,10 +194,10 @@ class Workshop:
 
 
 def add_folder(tar: Path, name: str, epoch: int) -> None:
-    """Add an empty folder to a tar. `epoch`: its time.
+    """Add an empty folder to a tar, with the time `epoch`.
 
-    Without /dev in the image the engine makes it, with the time of that moment, in the first layer that has a RUN: no two
-    builds of that layer are the same then.
+    Without /dev in the image, the engine creates it with the current time in the first layer with a RUN, and no two
+    builds of that layer are the same.
     """
     with tarfile.open(tar, "a", format=tarfile.PAX_FORMAT) as file:
         entry = tarfile.TarInfo(name)
@@ -205,18 +206,18 @@ def add_folder(tar: Path, name: str, epoch: int) -> None:
 
 
 def mmdebstrap_argv(request: PackageRequest, platform: Platform, tar: Path, stage: Path) -> list[str]:
-    """The command that makes a root; hooks are fixed texts of ours, and paths in them are quoted for its own parser."""
+    """Return the command that makes a root. Its hooks are constant texts, and paths in them are quoted for mmdebstrap."""
     argv = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--architectures={debian_architecture(platform)}"]
     if request.include:
         argv.append(f"--include={','.join(request.include)}")
     if "usr-is-merged" in request.include:
-        # The package refuses a root whose /bin is a folder.
+        # The package rejects a root whose /bin is a folder.
         argv.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
-    # Unpacking device nodes is refused without root; the empty folder is added to the tar afterwards.
+        # Device nodes cannot be unpacked without root; an empty /dev is added to the tar afterwards.
     argv.append("--skip=output/dev")
     argv += [f"--aptopt={line}" for line in request.apt]
-    # The certificates come before the package that puts them into the trust store, if it is asked for: doing that once is
-    # enough, and under emulation it takes half a minute.
+    # The certificates are added before the package that puts them into the trust store: that then runs only once,
+    # and takes half a minute under emulation.
     argv.append(f"--extract-hook=sync-in {shlex.quote(str(stage / 'early'))} /")
     if request.variant == "slim":
         argv.append(f"--customize-hook={_SWEEP}")
@@ -225,7 +226,7 @@ def mmdebstrap_argv(request: PackageRequest, platform: Platform, tar: Path, stag
 
 
 def _stage(request: PackageRequest, folder: Path) -> Path:
-    """What is put over the root: early the machine's extra certificates, late what only later layers shall meet."""
+    """Write the files to copy into the root: `early` the extra certificates, `late` the settings for later layers."""
     stage = folder / "stage"
     for name, data in request.certificates:
         path = stage / "early/usr/local/share/ca-certificates" / name
@@ -260,16 +261,18 @@ def _config(request: PackageRequest, platform: Platform, layer: PackedLayer, epo
 
 
 def _why(log: str, platform: Platform) -> ChainbuildError:
-    """What mmdebstrap's failure was, from its log."""
+    """Return mmdebstrap's failure as an error, from its log."""
     if "No space left on device" in log:
-        return NotReadyError("no space left for the root", hint="Make room, or name another folder in TMPDIR.")
+        return NotReadyError(
+            "not enough disk space for the root", hint="Free some space, or set TMPDIR to another folder."
+        )
     if "Unable to locate package" in log:
-        found = re.findall(r"Unable to locate package (\S+)", log)
-        return WrongUseError(f"the suite has no package {', '.join(dict.fromkeys(found))} for {platform}")
+        packages = re.findall(r"Unable to locate package (\S+)", log)
+        return WrongUseError(f"the suite has no package {', '.join(dict.fromkeys(packages))} for {platform}")
     if "unshare" in log and ("not permitted" in log or "subuid" in log):
         return NotReadyError(
-            "without root, bootstrap needs user namespaces, which are not to be had here",
-            hint="Run it as root, or: apt-get install --yes uidmap, with lines for you in /etc/subuid and /etc/subgid.",
+            "bootstrap without root needs user namespaces, which are not available here",
+            hint="Run it as root, or install uidmap and add lines for your user to /etc/subuid and /etc/subgid.",
         )
     return NotReadyError(f"mmdebstrap failed for {platform}:\n{_tail(log, 12)}")
 
@@ -279,16 +282,16 @@ def _tail(text: str, lines: int) -> str:
 
 
 def _need_platform(platform: Platform) -> None:
-    """Errors: `NotReadyError` where programs of the platform do not run here (Debian's arch-test tries one)."""
+    """Check that programs of the platform run here (with Debian's arch-test). Errors: `NotReadyError` if not."""
     name = debian_architecture(platform)
     if subprocess.run(["arch-test", name], capture_output=True, check=False).returncode != 0:
         raise NotReadyError(
-            f"programs for {platform} do not run on this machine: no emulation is set up",
-            hint="apt-get install --yes qemu-user-static binfmt-support   (then, where the kernel does not have it "
-            "yet: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; update-binfmts --enable)",
+            f"this machine cannot run programs for {platform}: emulation is not set up",
+            hint="Run: apt-get install --yes qemu-user-static binfmt-support. If the kernel has no binfmt_misc mount yet, "
+            "also run: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; update-binfmts --enable",
         )
 
 
 def debian_architecture(platform: Platform) -> str:
-    """Debian's name of a platform's architecture (dpkg --print-architecture)."""
+    """Return Debian's name for a platform's architecture (dpkg --print-architecture)."""
     return _DEBIAN_NAMES.get((platform.architecture, platform.variant), platform.architecture)

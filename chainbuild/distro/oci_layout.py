@@ -1,4 +1,4 @@
-"""The engine's own image store: images that go into it from here, or out of it into a registry."""
+"""The engine's local image store: load images into it, pull them into it, and push them from it to a registry."""
 
 from __future__ import annotations
 
@@ -21,61 +21,61 @@ _SECONDS: Final = 600
 
 
 def label(name: str, key: str) -> str:
-    """The label of the local image of that name; empty where there is no such image, label or engine."""
+    """Return a label of the local image with that name; empty if there is no such image, label or engine."""
     try:
         done = _docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{key}"}}}}', name)
     except NotReadyError:
         return ""
-    found = done.stdout.strip() if done.returncode == 0 else ""
-    return "" if found == "<no value>" else found
+    value = done.stdout.strip() if done.returncode == 0 else ""
+    return "" if value == "<no value>" else value
 
 
 def push(name: str, target: ImageReference) -> None:
-    """Send the local image to a registry under the target's name. Errors: `RegistryError`."""
-    there = str(target)
-    _must(_docker("tag", name, there), f"tagging {name}")
+    """Push the local image to a registry under the target's name. Errors: `RegistryError`."""
+    remote = str(target)
+    _must(_docker("tag", name, remote), f"tagging {name}")
     try:
-        _must(_docker("push", "--quiet", there), f"pushing {there}")
+        _must(_docker("push", "--quiet", remote), f"pushing {remote}")
     finally:
-        _docker("rmi", "--no-prune", there)
+        _docker("rmi", "--no-prune", remote)
 
 
 def pull(source: ImageReference, name: str, platforms: Sequence[Platform]) -> None:
-    """Fetch an image from a registry for these platforms and give it a local name.
+    """Pull an image from a registry for these platforms and tag it with a local name.
 
-    A store that holds one platform to a name (any but containerd's) keeps the build machine's own. Errors:
+    A store with one platform per name (any but containerd's) keeps the build machine's own platform. Errors:
     `RegistryError`, `NotReadyError`.
     """
     own = Platform.of_this_machine()
-    # The machine's own comes last: it is the one that a classic store keeps.
+    # The machine's own platform is last, because a classic store keeps the last.
     ordered = sorted(platforms, key=lambda platform: platform.same_as(own))
     if not holds_platforms():
         ordered = ordered[-1:]
-    there = str(source)
+    remote = str(source)
     for platform in ordered:
-        _must(_docker("pull", "--quiet", "--platform", platform.oci, there), f"pulling {there} for {platform}")
-    _must(_docker("tag", there, name), f"tagging {there}")
-    if there != name:
-        _docker("rmi", "--no-prune", there)
+        _must(_docker("pull", "--quiet", "--platform", platform.oci, remote), f"pulling {remote} for {platform}")
+    _must(_docker("tag", remote, name), f"tagging {remote}")
+    if remote != name:
+        _docker("rmi", "--no-prune", remote)
 
 
 def holds_platforms() -> bool:
-    """Whether the engine's store keeps several platforms under one name (containerd's does, the classic does not)."""
+    """Return whether the engine's store keeps several platforms per name, which only containerd's store does."""
     done = _docker("info", "--format", "{{json .DriverStatus}}")
     return "io.containerd.snapshotter" in done.stdout
 
 
 def load(layer: PackedLayer, config: ImageConfig, name: ImageReference) -> None:
-    """Put an image of one layer into the local store. Errors: `NotReadyError`."""
+    """Load an image of one layer into the local store. Errors: `NotReadyError`."""
     with tempfile.NamedTemporaryFile(prefix="chainbuild-load-", suffix=".tar") as file:
         write_archive(Path(file.name), layer, config, name)
         done = _docker("load", "--quiet", "--input", file.name)
     if done.returncode != 0:
-        raise NotReadyError(f"the engine does not take the image: {done.stderr.strip()}")
+        raise NotReadyError(f"docker load failed: {done.stderr.strip()}")
 
 
 def write_archive(path: Path, layer: PackedLayer, config: ImageConfig, name: ImageReference) -> None:
-    """An archive that `docker load` takes: an OCI image layout, and Docker's older `manifest.json` beside it."""
+    """Write an archive for `docker load`: an OCI image layout with Docker's older `manifest.json`."""
     manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=(layer.descriptor,))
     full = f"{name.name}:{name.tag_or_latest}"
     entry: dict[str, Any] = {
@@ -122,7 +122,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError as error:
         raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
     except subprocess.TimeoutExpired as error:
-        raise NotReadyError(f"docker {arguments[0]} did not end in {_SECONDS} s") from error
+        raise NotReadyError(f"docker {arguments[0]} did not finish within {_SECONDS} s") from error
 
 
 def _must(done: subprocess.CompletedProcess[str], doing: str) -> None:

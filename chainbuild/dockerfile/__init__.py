@@ -1,4 +1,4 @@
-"""The facts of a Dockerfile, as BuildKit sees them: pure readers, no engine, no network, no file system."""
+"""Read a Dockerfile as BuildKit does, without an engine, network or file system."""
 
 from chainbuild.dockerfile.expansion import ExpansionError, expand
 from chainbuild.dockerfile.facts import (

@@ -1,4 +1,4 @@
-"""Walks the reachable stages in order, with the variables as they are at each line, and notes what is read."""
+"""Walk the reachable stages in order, with the variables at each line, and collect everything that a build reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chainbuild.errors import Problem
 
 _MAIN: Final = ""
 _MOST_COPIED: Final = 2_000_000
-"""How many variables stages inherit in all; what comes after that is not worked out, and so in doubt."""
+"""The limit of variables that stages inherit in total; beyond it, values are unknown and therefore in doubt."""
 _REMOTE: Final = re.compile(r"(?:https?|git|ssh)://")
 _PERHAPS_REMOTE: Final = re.compile(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
 _OWN_FRONTEND: Final = re.compile(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
@@ -29,7 +29,7 @@ _SSH: Final = re.compile(r"ssh://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECA
 
 
 def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, str]) -> Facts:
-    """The facts of the reachable stages. Never raises."""
+    """Return the facts of the reachable stages. Never raises."""
     run = _Evaluation(dockerfile=dockerfile, graph=graph, args=args)
     run.doubts.extend(graph.doubts)
     frontend = args.get("BUILDKIT_SYNTAX", "").strip().split(" ")[0] or dockerfile.syntax
@@ -77,7 +77,7 @@ class _Evaluation(Struct):
     foreign: bool = False
 
     def doubt(self, reason: str) -> None:
-        """Something may read any part of any context."""
+        """Record a reason why any part of any context may be read."""
         self.doubts.append(reason)
 
     def stage(self, resolved: ResolvedStage) -> None:
@@ -89,14 +89,14 @@ class _Evaluation(Struct):
         if resolved.origin.kind == "context":
             self.of(resolved.origin.name).patterns.add(".")
         if resolved.unseen_parent:
-            self.doubt(f"line {resolved.stage.line}: {resolved.origin.name} was not looked into for ONBUILD triggers")
+            self.doubt(f"line {resolved.stage.line}: ONBUILD triggers of {resolved.origin.name} are unknown")
         scope = self.first_scope(resolved)
-        for found in resolved.instructions:
-            self.instruction(found, resolved, scope)
+        for result in resolved.instructions:
+            self.instruction(result, resolved, scope)
         self.scopes[resolved.stage.index] = scope
 
     def first_scope(self, resolved: ResolvedStage) -> Scope:
-        """The variables that a stage begins with: those of the stage or image that it starts from."""
+        """Return the variables at the start of a stage: those of the stage or image that it is based on."""
         origin = resolved.origin
         if origin.kind == "stage":
             inherited = self.scopes.get(origin.index)
@@ -112,7 +112,7 @@ class _Evaluation(Struct):
         env = dict(entry.partition("=")[::2] for entry in config.env)
         scope = Scope(env, set(), open=False)
         if "PATH" not in env:
-            # Releases before 0.19 give a stage for Windows a PATH, too.
+            # BuildKit before 0.19 sets a PATH in Windows stages, too.
             windows = resolved.platform.startswith("windows/")
             scope.set("PATH", "" if windows else DEFAULT_PATH, doubtful=windows)
         return scope
@@ -120,18 +120,18 @@ class _Evaluation(Struct):
     def of(self, context: str) -> _Reads:
         return self.reads.setdefault(context, _Reads())
 
-    def instruction(self, found: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
-        if found.keyword == "ARG":
-            self.arg(found, scope)
-        elif found.keyword == "ENV":
-            self.env(found, scope)
-        elif found.keyword in {"COPY", "ADD"}:
-            self.copy(found, resolved, scope)
-        elif found.keyword == "RUN":
-            self.run(found, resolved, scope)
+    def instruction(self, instruction: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
+        if instruction.keyword == "ARG":
+            self.arg(instruction, scope)
+        elif instruction.keyword == "ENV":
+            self.env(instruction, scope)
+        elif instruction.keyword in {"COPY", "ADD"}:
+            self.copy(instruction, resolved, scope)
+        elif instruction.keyword == "RUN":
+            self.run(instruction, resolved, scope)
 
     def expand(self, text: str, line: int, scope: Scope) -> tuple[str, bool]:
-        """The expanded text, and whether it is in doubt."""
+        """Return the expanded text, and whether it is in doubt."""
         try:
             expanded = expand(text, scope.env, escape=self.dockerfile.escape)
         except TooLongError:
@@ -141,22 +141,22 @@ class _Evaluation(Struct):
             return "", True
         return expanded.text, scope.doubtful(expanded)
 
-    def arg(self, found: Instruction, scope: Scope) -> None:
-        """ARG: a build arg beats the default, a bare name takes the global value. It holds for what follows.
+    def arg(self, instruction: Instruction, scope: Scope) -> None:
+        """ARG: a build arg overrides the default; a bare name takes the global value. Applies to the lines below.
 
-        Releases since 0.14 give one name after the other its value; older ones expand the names too, and every default
-        with the variables from before the line. Where the two differ the variable is uncertain.
+        BuildKit since 0.14 sets the names of a line one after another. Older releases also expand the names, and expand
+        every default with the variables before the line. A variable is uncertain if the two differ.
         """
-        declared = declarations(found)
+        declared = declarations(instruction)
         older = [self.older_arg(arg, scope) for arg in declared]
         for arg, (name, older_value, older_doubtful) in zip(declared, older, strict=True):
             if name != arg.name:
-                self.older_args.setdefault(name, found.line)
+                self.older_args.setdefault(name, instruction.line)
                 scope.uncertain.add(name)
             if arg.name in self.args:
                 value, doubtful = self.args[arg.name], False
             elif arg.default is not None:
-                value, doubtful = self.expand(arg.default, found.line, scope)
+                value, doubtful = self.expand(arg.default, instruction.line, scope)
                 doubtful |= older_doubtful or older_value != value
             elif arg.name in self.graph.scope.env:
                 value, doubtful = self.graph.scope.env[arg.name], not self.graph.scope.is_certain(arg.name)
@@ -168,9 +168,9 @@ class _Evaluation(Struct):
             scope.set(arg.name, value, doubtful=doubtful)
 
     def older_arg(self, arg: ArgDeclaration, scope: Scope) -> tuple[str, str, bool]:
-        """The name and the default that releases before 0.14 give an ARG, and whether the default is in doubt.
+        """Return the name and default of an ARG in BuildKit before 0.14, and whether the default is in doubt.
 
-        Both are expanded with the variables from before the line.
+        Both are expanded with the variables before the line.
         """
         name = arg.name
         if not name.isidentifier():
@@ -180,22 +180,23 @@ class _Evaluation(Struct):
         return (name, *self.quietly(arg.default or "", scope))
 
     def quietly(self, text: str, scope: Scope) -> tuple[str, bool]:
-        """The text expanded in a scope, and whether it is in doubt; empty if it cannot be expanded."""
+        """Return the text expanded in a scope, and whether it is in doubt; empty if it cannot be expanded."""
         try:
             expanded = expand(text, scope.env, escape=self.dockerfile.escape)
         except ExpansionError:
             return "", True
         return expanded.text, scope.doubtful(expanded)
 
-    def env(self, found: Instruction, scope: Scope) -> None:
-        """ENV: all names and values are expanded with the variables from before the line."""
-        if found.words and "=" not in found.words[0]:
-            pairs = [(found.words[0], found.rest[len(found.words[0]) :].lstrip("\t\v\f\r "))]
+    def env(self, instruction: Instruction, scope: Scope) -> None:
+        """ENV: all names and values are expanded with the variables before the line."""
+        if instruction.words and "=" not in instruction.words[0]:
+            pairs = [(instruction.words[0], instruction.rest[len(instruction.words[0]) :].lstrip("\t\v\f\r "))]
         else:
-            split = [word.partition("=") for word in found.words]
+            split = [word.partition("=") for word in instruction.words]
             pairs = [(name, text) for name, equals, text in split if equals]
         values = [
-            (*self.expand(name, found.line, scope), *self.expand(text, found.line, scope)) for name, text in pairs
+            (*self.expand(name, instruction.line, scope), *self.expand(text, instruction.line, scope))
+            for name, text in pairs
         ]
         for name, unknown, value, doubtful in values:
             if unknown:
@@ -203,97 +204,99 @@ class _Evaluation(Struct):
             else:
                 scope.set(name, value, doubtful=doubtful)
 
-    def copy(self, found: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
-        """COPY and ADD: their local sources, the images and stages that they take from, their URLs."""
-        origins = self.origins(found, resolved)
-        if found.keyword == "COPY" and origins and origins[0].kind != "context":
+    def copy(self, instruction: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
+        """COPY and ADD: collect their local sources, source images and stages, and URLs."""
+        origins = self.origins(instruction, resolved)
+        if instruction.keyword == "COPY" and origins and origins[0].kind != "context":
             return
         context = origins[0].name if origins else _MAIN
         reads = self.of(context)
-        parents = found.flag("parents")
+        parents = instruction.flag("parents")
         with_parents = parents is not None and parents.lower() != "false"
         reads.with_parents |= with_parents
-        if found.older:
+        if instruction.older:
             reads.doubts.append(
-                f"line {found.line}: BuildKit before 0.15 reads the JSON form and ignores what follows it"
+                f"line {instruction.line}: BuildKit before 0.15 reads this as the JSON form and ignores the rest of the line"
             )
-        checksum, unknown_checksum = self.expand(found.flag("checksum") or "", found.line, scope)
+        checksum, unknown_checksum = self.expand(instruction.flag("checksum") or "", instruction.line, scope)
         if unknown_checksum:
             checksum = ""
-        for word in found.words[:-1]:
+        for word in instruction.words[:-1]:
             if _is_heredoc(word):
                 continue
-            source, doubtful = self.expand(word, found.line, scope)
+            source, doubtful = self.expand(word, instruction.line, scope)
             if doubtful:
-                reads.doubts.append(f"line {found.line}: what {word!r} stands for is not certain")
-                if found.keyword == "ADD" and _may_become_remote(word):
-                    self.remotes.append(RemoteSource(url=word, checksum="", line=found.line, certain=False))
+                reads.doubts.append(f"line {instruction.line}: the value of {word!r} is not certain")
+                if instruction.keyword == "ADD" and _may_become_remote(word):
+                    self.remotes.append(RemoteSource(url=word, checksum="", line=instruction.line, certain=False))
                 continue
-            if found.keyword == "ADD" and _PERHAPS_REMOTE.match(source):
-                self.remotes.append(RemoteSource(url=source, checksum=checksum, line=found.line))
+            if instruction.keyword == "ADD" and _PERHAPS_REMOTE.match(source):
+                self.remotes.append(RemoteSource(url=source, checksum=checksum, line=instruction.line))
                 if _SSH.match(source):
                     self.ssh["default"] = None
                 if _REMOTE.match(source):
                     continue
-            self.take(context, source, found.line, required=not with_parents)
+            self.take(context, source, instruction.line, required=not with_parents)
 
     def take(self, context: str, source: str, line: int, *, required: bool) -> None:
-        """Note a source, and whether a builder refuses it if it leads nowhere."""
+        """Record a source, and whether a builder rejects it if it does not exist."""
         pattern = clean_source(source)
         reads = self.of(context)
         reads.patterns.add(pattern)
         if required and pattern != ".":
             reads.required.setdefault(pattern, line)
 
-    def origins(self, found: Instruction, resolved: ResolvedStage) -> list[FromTarget]:
-        """What the `--from` or the mounts' `from=` of an instruction mean; notes the images."""
-        return [self.origin(name, how, place, found, resolved) for name, how, place in froms(found)]
+    def origins(self, instruction: Instruction, resolved: ResolvedStage) -> list[FromTarget]:
+        """Return the targets of an instruction's `--from` or of its mounts' `from=`, and record the images."""
+        return [self.origin(name, how, place, instruction, resolved) for name, how, place in froms(instruction)]
 
     def origin(
-        self, name: str, how: How, place: ImageWordPosition | None, found: Instruction, resolved: ResolvedStage
+        self, name: str, how: How, place: ImageWordPosition | None, instruction: Instruction, resolved: ResolvedStage
     ) -> FromTarget:
         number = NUMBER.fullmatch(name)
         origin = self.graph.find(name, "COPY --from" if how == "COPY --from" else "RUN --mount")
         if how == "COPY --from" and number and not 0 <= int(name) < len(self.graph.stages):
             count = len(self.graph.stages)
-            self.wrong(found.line, f"there is no stage {name}", f"Stages are counted from 0 to {count - 1}.")
+            self.wrong(instruction.line, f"no such stage: {name}", f"Use a number from 0 to {count - 1}, or a name.")
         elif "$" in name[:-1] or (how == "COPY --from" and "$" in name):
-            hint = "Give the image a stage of its own: FROM $IMAGE AS name."
-            self.wrong(found.line, f"BuildKit expands no variable in from={name}", hint)
+            hint = "Add a stage for the image: FROM $IMAGE AS name."
+            self.wrong(instruction.line, f"from={name}: BuildKit does not expand variables here", hint)
         elif origin.kind == "image":
             if number and 0 <= int(name) < len(self.graph.stages):
-                hint = "Give the stage a name: FROM … AS name."
-                self.wrong(found.line, f"from={name}: a mount does not know stages by their numbers", hint)
+                hint = "Name the stage: FROM … AS name."
+                self.wrong(instruction.line, f"from={name}: a mount cannot refer to a stage by number", hint)
             self.images.append(
-                ImageUse(reference=name, platform=self.graph.target_platform, line=found.line, how=how, place=place)
+                ImageUse(
+                    reference=name, platform=self.graph.target_platform, line=instruction.line, how=how, place=place
+                )
             )
         elif origin.kind == "stage":
-            self.check_order(origin, name, found, resolved)
+            self.check_order(origin, name, instruction, resolved)
         return origin
 
     def wrong(self, line: int, message: str, hint: str) -> None:
         self.problems.append(Problem(path=self.dockerfile.path, line=line, message=message, hint=hint))
 
-    def check_order(self, origin: FromTarget, name: str, found: Instruction, resolved: ResolvedStage) -> None:
+    def check_order(self, origin: FromTarget, name: str, instruction: Instruction, resolved: ResolvedStage) -> None:
         if origin.index < resolved.stage.index:
             return
-        said = "is this stage itself" if origin.index == resolved.stage.index else "comes later"
-        self.wrong(found.line, f"the stage {name!r} {said}", "A stage takes files from the stages above it.")
+        where = "is this stage itself" if origin.index == resolved.stage.index else "comes later"
+        self.wrong(instruction.line, f"the stage {name!r} {where}", "Copy only from stages above it.")
 
-    def run(self, found: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
-        """RUN: its mounts."""
-        origins = iter(self.origins(found, resolved))
-        for value in found.flag_values("mount"):
+    def run(self, instruction: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
+        """RUN: collect its mounts."""
+        origins = iter(self.origins(instruction, resolved))
+        for value in instruction.flag_values("mount"):
             fields = mount_fields(value)
             origin = next(origins) if fields.get("from") else FromTarget(kind="context", name=_MAIN)
-            texts = {key: self.expand(text, found.line, scope) for key, text in fields.items() if key != "from"}
+            texts = {key: self.expand(text, instruction.line, scope) for key, text in fields.items() if key != "from"}
             kind, kind_in_doubt = texts.get("type", ("bind", False))
             source, in_doubt = texts.get("source", ("", False))
             target, _ = texts.get("target", ("", False))
             name, _ = texts.get("id", ("", False))
             kind = kind.lower()
             if kind_in_doubt:
-                self.doubt(f"line {found.line}: the type of the mount {value!r} is not certain")
+                self.doubt(f"line {instruction.line}: the type of the mount {value!r} is not certain")
             elif kind == "secret":
                 self.secrets[source or name or posixpath.basename(target)] = None
                 continue
@@ -305,9 +308,9 @@ class _Evaluation(Struct):
             if origin.kind != "context":
                 continue
             if in_doubt:
-                self.of(origin.name).doubts.append(f"line {found.line}: the source of {value!r} is not certain")
+                self.of(origin.name).doubts.append(f"line {instruction.line}: the source of {value!r} is not certain")
             else:
-                self.take(origin.name, source, found.line, required=True)
+                self.take(origin.name, source, instruction.line, required=True)
 
     def facts(self) -> Facts:
         reached = set(self.graph.reachable)
@@ -316,8 +319,8 @@ class _Evaluation(Struct):
         for resolved in self.graph.stages:
             index = resolved.stage.index
             into = declared if index in reached and not resolved.replaced_by else unreachable
-            for found in resolved.instructions:
-                for arg in declarations(found) if found.keyword == "ARG" else ():
+            for result in resolved.instructions:
+                for arg in declarations(result) if result.keyword == "ARG" else ():
                     into.setdefault(arg.name, arg.line)
         main = self.of(_MAIN).result(self.doubts, foreign=self.foreign)
         named = {
@@ -354,15 +357,15 @@ class _Evaluation(Struct):
         texts = [arg.default or "" for arg in self.dockerfile.global_args]
         for index in self.graph.reachable:
             resolved = self.graph.stages[index]
-            # `FROM --platform=$BUILDPLATFORM` says where a stage runs, so that it need not be emulated; what it makes is
-            # for the target. Counted, no machine could reuse what one of another kind has built.
+            # `FROM --platform=$BUILDPLATFORM` only sets where a stage runs, to avoid emulation; its result is for the
+            # target. If it counted, machines of different kinds could not share a result.
             texts.append(resolved.stage.base)
-            texts += [found.original for found in resolved.instructions]
+            texts += [result.original for result in resolved.instructions]
         return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
 
 
 def _may_become_remote(word: str) -> bool:
-    """Whether a value that is not known may make an address of a word, going by what stands before its first `$`."""
+    """Return whether a word with unknown variables may expand to an address, by the text before its first `$`."""
     first = word.partition("$")[0].lower().lstrip("\"'")
     return "@" in first or any(start.startswith(first) or first.startswith(start) for start in _ADDRESSES)
 
@@ -375,6 +378,6 @@ def _is_heredoc(word: str) -> bool:
 
 
 def clean_source(source: str) -> str:
-    """A source as a path below the context's root: `/a/../b/` is `b`, `../x` is `x`, `/` is `.`."""
+    """Return a source as a normalized path below the context's root: `/a/../b/` is `b`, `../x` is `x`, `/` is `.`."""
     cleaned = posixpath.normpath("/" + source).lstrip("/")
     return cleaned or "."

@@ -1,8 +1,8 @@
-r"""Variables and quotes in a Dockerfile's words, as BuildKit's shell lexer treats them.
+r"""Expand variables and quotes in the words of a Dockerfile, as BuildKit's shell lexer does.
 
 Forms: `$X`, `${X}`, and `${X` followed by `:-`, `-`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/p/r`, `//p/r`.
-Single quotes keep everything, double quotes let `$` work, the escape character (`\`, or a back quote where
-`# escape=` says so) takes the meaning from the next character. (Dockerfile reference, "Environment replacement".)
+Single quotes keep everything, double quotes allow `$`, the escape character (`\`, or a back quote set by `# escape=`)
+removes the special meaning of the next character. (Dockerfile reference, "Environment replacement".)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-"""What Go's `unicode.IsSpace` holds to be white space."""
+"""The characters that Go's `unicode.IsSpace` accepts."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@,=*+-]+")
 _SPECIAL_PARAMETERS: Final = "@*#?-$!0"
@@ -26,18 +26,18 @@ _TEMPLATE: Final = re.compile(r"\$(?:(\$)|\{([0-9A-Za-z_]+)\}|([0-9A-Za-z_]+))")
 
 
 class ExpansionError(ValueError):
-    """A word that BuildKit refuses: an open quote or brace, an unknown modifier, a `${X:?}` that is not met."""
+    """Raised for a word that BuildKit rejects: an open quote or brace, an unknown modifier, or a failed `${X:?}`."""
 
 
 class TooLongError(ExpansionError):
-    """A word whose expansion is not worked out: longer than 1 MiB, or too much work. BuildKit may accept it."""
+    """Raised if the expansion is longer than 1 MiB or takes too much work. BuildKit may accept the word."""
 
 
 class Expanded(Struct, frozen=True, kw_only=True):
     """An expanded word.
 
-    `words` is the same split at unquoted white space; `looked_up` every name that was asked for, `missing` those of
-    them that the environment lacks.
+    `words` is the text split at unquoted white space; `looked_up` has every name that was used, `missing` the names among
+    them that the environment does not set.
     """
 
     text: str
@@ -55,14 +55,14 @@ def expand(
     raw_escapes: bool = False,
     keep_unset: bool = False,
 ) -> Expanded:
-    """Expand one word.
+    """Expand a word.
 
-    `raw_quotes` and `raw_escapes` leave quotes and escape characters in the result, `keep_unset` leaves references to
-    unset variables as they stand. Errors: `ExpansionError`.
+    `raw_quotes` and `raw_escapes` keep quotes and escape characters in the result, `keep_unset` keeps references to
+    unset variables. Errors: `ExpansionError`.
     """
     if _PLAIN.fullmatch(word):
         return Expanded(text=word, words=(word,), looked_up=frozenset(), missing=frozenset())
-    # BuildKit's scanner reads U+FFFD for bytes that are not UTF-8, and drops a byte order mark at the start.
+    # BuildKit's scanner replaces bytes that are not UTF-8 with U+FFFD, and drops a byte order mark at the start.
     word = _SURROGATE.sub("\ufffd", word).removeprefix("\ufeff")
     lexer = _Lexer(word, env, escape, raw_quotes=raw_quotes, keep_unset=keep_unset)
     text, words = lexer.until(None, raw_escapes=raw_escapes)
@@ -72,7 +72,7 @@ def expand(
 
 
 class _Words:
-    """Collects the words of a text; white space divides them unless it was quoted or escaped."""
+    """Collects the words of a text, which are split at white space that is not quoted or escaped."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -126,14 +126,14 @@ class _Lexer:
         else:
             self.length += len(value)
             if self.length > _LONGEST:
-                raise TooLongError("its value is longer than 1 MiB")
+                raise TooLongError("the value is longer than 1 MiB")
         return value
 
     def until(self, stop: str | None, *, raw_escapes: bool) -> tuple[str, list[str]]:
-        """Read up to the unquoted character `stop` (None: the end), and past it."""
+        """Read up to and including the unquoted character `stop` (None: to the end)."""
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise ExpansionError("the substitutions are nested too deeply")
+            raise ExpansionError("substitutions are nested too deeply")
         outer, self.raw_escapes = self.raw_escapes, raw_escapes
         try:
             return self._until(stop)
@@ -174,11 +174,11 @@ class _Lexer:
                 words.add(char)
             result.append(char)
         if stop is not None:
-            raise ExpansionError(f"the statement ends before a matching {stop}")
+            raise ExpansionError(f"missing {stop}")
         return "".join(result), words.close()
 
     def heredoc(self) -> str:
-        """Keep the white space between `<<` and a here-document's name in its word."""
+        """Keep the white space between `<<` and the name of a here-document in the word."""
         start = self.at
         self.at += 1
         if self.peek() == "<":
@@ -190,7 +190,7 @@ class _Lexer:
     def single_quote(self) -> str:
         end = self.text.find("'", self.at + 1)
         if end < 0:
-            raise ExpansionError("the statement ends before a matching single quote")
+            raise ExpansionError("missing closing single quote")
         inner = self.text[self.at + 1 : end]
         self.at = end + 1
         return f"'{inner}'" if self.raw_quotes else inner
@@ -217,7 +217,7 @@ class _Lexer:
                 if following in {'"', "$", self.escape}:
                     char = self.next()
             result.append(char)
-        raise ExpansionError("the statement ends before a matching double quote")
+        raise ExpansionError("missing closing double quote")
 
     def name(self) -> str:
         start = self.at
@@ -250,7 +250,7 @@ class _Lexer:
         return self.braces()
 
     def braces(self) -> str:
-        """What follows `${`: the name, a modifier and its words, up to the closing brace."""
+        """Read and expand what follows `${`: the name, a modifier and its words, up to the closing brace."""
         name = self.name()
         modifier = self.next()
         if modifier == "}":
@@ -276,7 +276,7 @@ class _Lexer:
             return "" if unset else word
         if modifier == "?":
             if unset:
-                raise ExpansionError(f"{name}: {word or 'is not set'}")
+                raise ExpansionError(f"{name}: {word or 'not set'}")
             return value or ""
         longest = word.startswith(modifier)
         pattern = _tokens(word[1:] if longest else word)
@@ -295,7 +295,7 @@ class _Lexer:
 
 
 def _tokens(pattern: str) -> list[tuple[str, bool]]:
-    """A shell pattern as (character, whether it is a wildcard)."""
+    """Return the tokens of a shell pattern as (character, whether it is a wildcard)."""
     tokens: list[tuple[str, bool]] = []
     at = 0
     while at < len(pattern):
@@ -305,7 +305,7 @@ def _tokens(pattern: str) -> list[tuple[str, bool]]:
             tokens.append((char, True))
         elif char != "\\":
             tokens.append((char, False))
-        elif pattern[at : at + 1] not in {"}", "/"}:  # those two are escaped for the braces, not for the pattern
+        elif pattern[at : at + 1] not in {"}", "/"}:  # these two are escaped because of the braces
             escaped = pattern[at : at + 1]
             if not escaped or escaped not in "*?\\":
                 raise ExpansionError(f"invalid escape '\\{escaped}' in a pattern")
@@ -315,7 +315,7 @@ def _tokens(pattern: str) -> list[tuple[str, bool]]:
 
 
 class _Work:
-    """Counts steps, so that hostile patterns end early."""
+    """Counts steps, to stop on hostile patterns."""
 
     def __init__(self) -> None:
         self.left = _MOST_STEPS
@@ -323,11 +323,11 @@ class _Work:
     def spend(self, steps: int) -> None:
         self.left -= steps
         if self.left < 0:
-            raise TooLongError("its patterns take too long")
+            raise TooLongError("its patterns take too much work")
 
 
 def _ends(tokens: list[tuple[str, bool]], value: str, work: _Work, start: int = 0) -> set[int]:
-    """Every offset where a match of the pattern that begins at `start` ends."""
+    """Return every offset where a match that begins at `start` can end."""
     ends = {start}
     for char, wild in tokens:
         work.spend(1 + len(ends))
@@ -356,7 +356,7 @@ def _trim(tokens: list[tuple[str, bool]], value: str, *, from_end: bool, longest
 
 
 def _replace(tokens: list[tuple[str, bool]], value: str, replacement: str, *, everywhere: bool) -> str:
-    """Replace the first (or every) longest match, from the left; an empty one counts unless it touches the last."""
+    """Replace the first (or every) longest match from the left; an empty match right after another does not count."""
     result: list[str] = []
     work = _Work()
     length = 0
@@ -368,7 +368,7 @@ def _replace(tokens: list[tuple[str, bool]], value: str, replacement: str, *, ev
             result.append(piece)
             length += len(piece)
             if length > _LONGEST:
-                raise TooLongError("its value is longer than 1 MiB")
+                raise TooLongError("the value is longer than 1 MiB")
             last = end
             if not everywhere:
                 return "".join(result) + value[last:]
@@ -381,14 +381,14 @@ def _replace(tokens: list[tuple[str, bool]], value: str, replacement: str, *, ev
 
 
 def _filled(replacement: str, match: str) -> str:
-    """A replacement as Go's `Regexp.Expand` fills it: `$0` is the match, `$$` a dollar, any other reference is empty."""
+    """Fill a replacement as Go's `Regexp.Expand` does: `$0` is the match, `$$` a dollar, other references are empty."""
     if "$" not in replacement:
         return replacement
 
-    def fill(found: re.Match[str]) -> str:
-        if found[1]:
+    def fill(reference: re.Match[str]) -> str:
+        if reference[1]:
             return "$"
-        name = found[2] or found[3]
+        name = reference[2] or reference[3]
         return match if name == "0" else ""
 
     return _TEMPLATE.sub(fill, replacement)

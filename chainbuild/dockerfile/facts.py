@@ -1,9 +1,8 @@
-"""What a Dockerfile reads and declares, for given args, target, platforms and named contexts.
+"""Determine what a Dockerfile reads and declares, for given args, target, platforms and named contexts.
 
-Only the stages that the target needs are looked at, as BuildKit does. Where the Dockerfile alone cannot tell (a
-variable that an image may set, a frontend that is not Dockerfile's own, ONBUILD triggers of an image that was not
-looked into), the answer is "everything", with the reason: a step key that misses an input is worse than one that
-holds too much.
+As in BuildKit, only the stages that the target needs count. If the Dockerfile is not sufficient (a variable that an image
+may set, a foreign frontend, unknown ONBUILD triggers of an image), the result is "everything" with the reason: a step key
+that misses an input is worse than one with too many inputs.
 """
 
 from __future__ import annotations
@@ -63,11 +62,11 @@ def find_facts(
 ) -> Facts:
     """Evaluate a Dockerfile. Never raises.
 
-    `args` are the build args as the builder gets them; `target` is a stage's name (None: the last one); `contexts`
-    are the names of the named contexts, which replace the stages and images of that name. `parents` gives what an
-    image's config brings, for (the reference exactly as it stands after expansion, the OCI platform); for an image
-    behind a named context, the context's name stands for the reference. An image that a reachable stage starts from
-    and that is not in `parents` makes the sources "everything", because its ONBUILD triggers are unseen.
+    `args` are the build args that the builder gets; `target` is the name of a stage (None: the last stage); `contexts`
+    are the names of the named contexts, which replace stages and images of the same name. `parents` has the relevant part
+    of an image's config by (the expanded reference, the OCI platform); for an image behind a named context, the name of
+    the context is used instead of the reference. If the base image of a reachable stage is not in `parents`, its ONBUILD
+    triggers are unknown and the sources are "everything".
     """
     graph = resolve_stages(
         dockerfile,
@@ -82,50 +81,50 @@ def find_facts(
 
 
 def arg_counts(name: str, facts: Facts) -> bool:
-    """Whether a build arg can decide anything in this build: it is declared, or BuildKit takes it undeclared.
+    """Return whether a build arg can affect this build: it is declared, or BuildKit uses it undeclared.
 
-    Those are the proxy args (they reach every RUN), `SOURCE_DATE_EPOCH` and whatever starts with `BUILDKIT_`.
+    Undeclared args are the proxy args (set in every RUN), `SOURCE_DATE_EPOCH` and names that begin with `BUILDKIT_`.
     """
     return name in facts.declared_args or is_undeclared(name)
 
 
 def is_undeclared(name: str) -> bool:
-    """Whether BuildKit takes a build arg although no Dockerfile declares it."""
+    """Return whether BuildKit uses a build arg even if no Dockerfile declares it."""
     return name in PROXY_ARGS | PLATFORM_ARGS | _BUILDER_ARGS or name.startswith("BUILDKIT_")
 
 
 def unknown_args(names: Iterable[str], dockerfiles: Iterable[Dockerfile], *, path: str, line: int = 0) -> list[Problem]:
-    """A problem for every name that none of the Dockerfiles declares (in any stage), with the nearest one."""
+    """Return a problem for every name that no stage of the Dockerfiles declares, with the most similar declared name."""
     declared = {declared.name for dockerfile in dockerfiles for declared in all_declarations(dockerfile)}
     problems = []
     for name in names:
         if name in declared or is_undeclared(name):
             continue
         near = perhaps_you_meant(name, declared, str).rstrip()
-        hint = near or f"Write 'ARG {name}' in the Dockerfile that uses it."
+        hint = near or f"Add 'ARG {name}' to the Dockerfile that uses it."
         problems.append(Problem(path=path, line=line, message=f"no Dockerfile declares the arg {name}", hint=hint))
     return problems
 
 
 def all_declarations(dockerfile: Dockerfile) -> tuple[ArgDeclaration, ...]:
-    """Every ARG of the file, reachable or not, those of ONBUILD triggers left out."""
+    """Return every ARG of the file, including those of unreachable stages, but not those of ONBUILD triggers."""
     in_stages = [
         declared
         for stage in dockerfile.stages
-        for found in stage.instructions
-        if found.keyword == "ARG"
-        for declared in declarations(found)
+        for result in stage.instructions
+        if result.keyword == "ARG"
+        for declared in declarations(result)
     ]
     return (*dockerfile.global_args, *in_stages)
 
 
 def declared_args(dockerfile: Dockerfile) -> frozenset[str]:
-    """The names that a Dockerfile declares, in any stage."""
+    """Return the names that a Dockerfile declares, in any stage."""
     return frozenset(declared.name for declared in all_declarations(dockerfile))
 
 
 def base_arg_used(dockerfile: Dockerfile, name: str) -> BaseArg:
-    """Whether `ARG name` stands before the first FROM and a FROM uses it (also through another ARG's default)."""
+    """Return whether `ARG name` precedes the first FROM and a FROM uses it, directly or through another ARG's default."""
     declared = 0
     carriers: set[str] = set()
     for arg in dockerfile.global_args:

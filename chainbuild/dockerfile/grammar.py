@@ -1,7 +1,7 @@
-"""From the bytes of a Dockerfile to its stages and instructions, by the rules of BuildKit's own parser.
+"""Parse the bytes of a Dockerfile into stages and instructions, by the rules of BuildKit's parser.
 
-It never raises: what BuildKit would refuse is a `Problem` with its line, and the rest is read as well as it can be.
-Bytes that are not UTF-8 are kept (`surrogateescape`), so that file names survive.
+Never raises: what BuildKit would reject becomes a `Problem` with its line, and the rest is parsed as far as possible.
+Bytes that are not UTF-8 are kept (`surrogateescape`), so that file names stay intact.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
 
 def parse(raw: bytes, path: str) -> Dockerfile:
-    """Read a Dockerfile; `path` is how it is called in problems. Never raises."""
+    """Parse a Dockerfile; `path` is its name in problems. Never raises."""
     read = _parsed(raw)
     problems = tuple(replace(problem, path=path) for problem in read.problems)
     return replace(read, path=path, problems=problems)
 
 
-# The tree's reader and the readers of step keys read the same files.
+# Cached, because the layouts and the step keys read the same files.
 @lru_cache(maxsize=8192)
 def _parsed(raw: bytes) -> Dockerfile:
     reader = _Reader(path="", lines=Lines(raw.decode("utf-8", "surrogateescape")))
@@ -66,16 +66,16 @@ def _parsed(raw: bytes) -> Dockerfile:
 
 
 def parse_trigger(text: str, path: str, line: int) -> tuple[Instruction | None, tuple[Problem, ...]]:
-    """Read one ONBUILD trigger of an image's config. `path` and `line` are those of the FROM that takes the image."""
+    """Parse an ONBUILD trigger of an image's config. `path` and `line` are those of the FROM that uses the image."""
     reader = _Reader(path=path, lines=Lines(text))
-    for found in reader.instructions():
-        moved = replace(found, line=line, end_line=line, pieces=())
+    for result in reader.instructions():
+        moved = replace(result, line=line, end_line=line, pieces=())
         return moved, tuple(Problem(path=path, line=line, message=each.message) for each in reader.problems)
     return None, ()
 
 
 class _Reader(Struct):
-    """The state of one reading: lines, the directives, and what is wrong so far."""
+    """The state of a parser: lines, directives, and problems."""
 
     path: str
     lines: Lines
@@ -87,41 +87,41 @@ class _Reader(Struct):
         self.problems.append(Problem(path=self.path, line=line, message=message, hint=hint))
 
     def directives(self) -> None:
-        """Read the parser directives: the comments at the very top, each kind once."""
+        """Read the parser directives: the comments at the very top, each at most once."""
         seen: set[str] = set()
-        for found in parser_directives(self.lines.lines):
-            if found.name in seen:
-                self.wrong(found.line, f"a second '# {found.name}=' directive", "BuildKit takes one of each kind.")
+        for result in parser_directives(self.lines.lines):
+            if result.name in seen:
+                self.wrong(result.line, f"duplicate '# {result.name}=' directive", "Remove one of them.")
                 continue
-            if found.name == "escape" and "check" in seen:
-                hint = "Put '# escape=' first."
-                self.wrong(found.line, "BuildKit before 0.14 does not read '# escape=' below '# check='", hint)
-            seen.add(found.name)
-            if found.name == "check":
-                self.check = found.value
-            elif found.name == "escape":
-                if found.value in {"\\", "`"}:
-                    self.lines.escape = found.value
+            if result.name == "escape" and "check" in seen:
+                hint = "Write '# escape=' first."
+                self.wrong(result.line, "BuildKit before 0.14 ignores '# escape=' below '# check='", hint)
+            seen.add(result.name)
+            if result.name == "check":
+                self.check = result.value
+            elif result.name == "escape":
+                if result.value in {"\\", "`"}:
+                    self.lines.escape = result.value
                 else:
-                    self.wrong(found.line, f"the escape character {found.value!r} is neither \\ nor `")
+                    self.wrong(result.line, f"invalid escape character {result.value!r}", "Use \\ or `.")
         self.syntax = frontend(self.lines.lines)
 
     def instructions(self) -> Iterator[Instruction]:
-        """Every instruction, with its continued lines and here-documents."""
+        """Yield every instruction, with its continued lines and here-documents."""
         for line in self.lines.logical():
-            found = self._instruction(line.text, line)
-            if _may_hold_heredocs(found):
+            result = self._instruction(line.text, line)
+            if _may_hold_heredocs(result):
                 heredocs = self._heredocs(line)
-                if heredocs and (found.older or (found.trigger and found.trigger.older)):
-                    message = "BuildKit before 0.15 sees the JSON form here, and no here-document"
-                    self.wrong(found.line, message, "Begin the command with something else than a JSON array.")
+                if heredocs and (result.older or (result.trigger and result.trigger.older)):
+                    message = "BuildKit before 0.15 reads this as the JSON form and ignores the here-document"
+                    self.wrong(result.line, message, "Do not begin the command with a JSON array.")
                 if heredocs:
                     original = "\n".join(self.lines.lines[line.start : self.lines.at])
-                    found = _with_heredocs(found, heredocs, self.lines.at, original)
-            yield found
+                    result = _with_heredocs(result, heredocs, self.lines.at, original)
+            yield result
 
     def _instruction(self, text: str, line: LogicalLine) -> Instruction:
-        """Read `text`, the joined line or the trigger at its end."""
+        """Parse `text`, which is the joined line or the trigger at its end."""
         escape, number = self.lines.escape, line.start + 1
         split = split_instruction(text, escape)
         keyword, rest = split.keyword, split.rest
@@ -129,7 +129,7 @@ class _Reader(Struct):
             hint = perhaps_you_meant(keyword, KEYWORDS, str).rstrip()
             self.wrong(number, f"unknown instruction {keyword[:40]!r}", hint)
         elif split.flags and escape != "\\" and keyword in _READS and split_instruction(text) != split:
-            message = "BuildKit before 0.21 and later releases read the escapes in this flag differently"
+            message = "releases of BuildKit before and since 0.21 read the escapes in this flag differently"
             self.wrong(number, message, "Write the flag without \\ and `.")
         is_json, older = False, False
         words: tuple[str, ...] = tuple(word for word in BLANKS.split(rest) if word)
@@ -139,7 +139,7 @@ class _Reader(Struct):
             try:
                 listed, trailing = json_words(rest)
             except NotStringsError:
-                self.wrong(number, "the JSON form takes strings only", 'As in ["program", "argument"].')
+                self.wrong(number, "the JSON form must have strings only", 'For example ["program", "argument"].')
                 listed, trailing = None, False
             if listed is not None:
                 is_json, older, words = not trailing, trailing, words if trailing else listed
@@ -166,8 +166,8 @@ class _Reader(Struct):
         )
 
     def _heredocs(self, line: LogicalLine) -> tuple[Heredoc, ...]:
-        """The here-documents that the joined line opens; their bodies start at the cursor."""
-        found: list[Heredoc] = []
+        """Return the here-documents that the joined line opens; their bodies begin at the cursor."""
+        results: list[Heredoc] = []
         for opened in self._opened(line.text, line.start + 1):
             begin = self.lines.at
             body: list[str] = []
@@ -180,12 +180,16 @@ class _Reader(Struct):
                 body.append(text)
             else:
                 if _is_spaced(opened.word):
-                    # `$((1 << 2))`: releases before 0.22 build this, later ones refuse it.
+                    # `$((1 << 2))`: BuildKit before 0.22 builds this, later releases reject it.
                     self.lines.at = begin
                     continue
-                self.wrong(line.start + 1, f"the here-document {opened.name!r} has no end")
-            found.append(replace(opened, content="".join(f"{text}\n" for text in body)))
-        return tuple(found)
+                self.wrong(
+                    line.start + 1,
+                    f"unterminated here-document {opened.name!r}",
+                    f"Add a line with only {opened.name}.",
+                )
+            results.append(replace(opened, content="".join(f"{text}\n" for text in body)))
+        return tuple(results)
 
     def _opened(self, text: str, line: int) -> Iterator[Heredoc]:
         if "<<" not in text:
@@ -193,7 +197,7 @@ class _Reader(Struct):
         try:
             words = expand(text, {}, raw_quotes=True, raw_escapes=True, keep_unset=True).words
         except ExpansionError:
-            return  # BuildKit sees no words then, and so no here-document
+            return  # BuildKit cannot split such a line, so it has no here-document
         for word in words:
             try:
                 opened = heredoc_word(word)
@@ -201,14 +205,14 @@ class _Reader(Struct):
                 self.wrong(line, f"the here-document {word!r}: {error}")
                 continue
             if opened and _is_spaced(word) and _could_be_an_instruction(opened.name):
-                message = f"BuildKit before 0.22 sees no here-document in {word!r}"
-                self.wrong(line, message, "Write no space behind the <<.")
+                message = f"BuildKit before 0.22 does not read {word!r} as a here-document"
+                self.wrong(line, message, "Remove the space after <<.")
             if opened:
                 yield opened
 
 
 def heredoc_word(word: str) -> Heredoc | None:
-    """The here-document that a word such as `<<-"EOF"` opens, without its content; None for any other word."""
+    """Parse a word such as `<<-"EOF"` that opens a here-document, without its content; return None for any other word."""
     match = _HEREDOC.fullmatch(word)
     if not match or not match[4]:
         return None
@@ -217,7 +221,7 @@ def heredoc_word(word: str) -> Heredoc | None:
         return None
     quoted = expand(match[4], {}, raw_quotes=True, keep_unset=True).words
     if len(quoted) != 1:
-        raise ExpansionError("its name is several words")
+        raise ExpansionError("its name has several words")
     literal = _quotes(plain[0]) != _quotes(quoted[0])
     return Heredoc(word=word, name=plain[0], expand=not literal, strip_tabs=match[2] == "-", content="")
 
@@ -232,45 +236,45 @@ def _is_spaced(word: str) -> bool:
 
 
 def _could_be_an_instruction(line: str) -> bool:
-    """Whether the last line of a here-document could also be a line of the Dockerfile."""
+    """Return whether the last line of a here-document could also be an instruction or comment of the Dockerfile."""
     return line.lstrip().startswith("#") or split_instruction(line).keyword in KEYWORDS
 
 
-def _may_hold_heredocs(found: Instruction) -> bool:
-    inner = found.trigger or found
+def _may_hold_heredocs(result: Instruction) -> bool:
+    inner = result.trigger or result
     return inner.keyword in _TAKES_HEREDOC and not inner.json
 
 
-def _with_heredocs(found: Instruction, heredocs: tuple[Heredoc, ...], end: int, original: str) -> Instruction:
-    trigger = found.trigger and _with_heredocs(found.trigger, heredocs, end, original)
-    return replace(found, end_line=end, original=original, heredocs=heredocs, trigger=trigger)
+def _with_heredocs(result: Instruction, heredocs: tuple[Heredoc, ...], end: int, original: str) -> Instruction:
+    trigger = result.trigger and _with_heredocs(result.trigger, heredocs, end, original)
+    return replace(result, end_line=end, original=original, heredocs=heredocs, trigger=trigger)
 
 
-def declarations(found: Instruction) -> tuple[ArgDeclaration, ...]:
-    """The names that an ARG declares."""
+def declarations(instruction: Instruction) -> tuple[ArgDeclaration, ...]:
+    """Return the names that an ARG instruction declares."""
     result = []
-    for word in found.words:
+    for word in instruction.words:
         name, equals, default = word.partition("=")
-        result.append(ArgDeclaration(name=name, default=default if equals else None, line=found.line))
+        result.append(ArgDeclaration(name=name, default=default if equals else None, line=instruction.line))
     return tuple(result)
 
 
 def _assemble(reader: _Reader, instructions: tuple[Instruction, ...]) -> Dockerfile:
-    """Divide the instructions into what stands before the first FROM and the stages."""
+    """Split the instructions into the part before the first FROM and the stages."""
     global_args: list[ArgDeclaration] = []
     stages: list[tuple[Instruction, list[Instruction]]] = []
-    for found in instructions:
-        _check_shape(reader, found)
-        if found.keyword == "FROM":
-            stages.append((found, []))
+    for result in instructions:
+        _check_shape(reader, result)
+        if result.keyword == "FROM":
+            stages.append((result, []))
         elif stages:
-            stages[-1][1].append(found)
-        elif found.keyword == "ARG":
-            global_args.extend(declarations(found))
-        elif found.keyword in KEYWORDS:
-            reader.wrong(found.line, f"{found.keyword} before the first FROM", "Only ARG may stand there.")
+            stages[-1][1].append(result)
+        elif result.keyword == "ARG":
+            global_args.extend(declarations(result))
+        elif result.keyword in KEYWORDS:
+            reader.wrong(result.line, f"{result.keyword} before the first FROM", "Only ARG is allowed there.")
     if not stages:
-        reader.wrong(0, "there is no FROM", "A Dockerfile starts from an image, or from 'scratch'.")
+        reader.wrong(0, "no FROM instruction", "Add FROM with a base image, or FROM scratch.")
     return Dockerfile(
         path=reader.path,
         syntax=reader.syntax,
@@ -295,21 +299,23 @@ def _stage(index: int, head: Instruction, body: list[Instruction]) -> Stage:
     )
 
 
-def _check_shape(reader: _Reader, found: Instruction) -> None:
-    """Report what BuildKit refuses by the number and form of the words alone."""
-    words = found.words
-    if found.keyword == "FROM":
+def _check_shape(reader: _Reader, result: Instruction) -> None:
+    """Report instructions that BuildKit rejects for the number and form of their words."""
+    words = result.words
+    if result.keyword == "FROM":
         named = len(words) == 3 and words[1].lower() == "as"
         if len(words) != 1 and not named:
-            reader.wrong(found.line, "FROM takes an image, or 'image AS name'")
+            reader.wrong(result.line, "FROM needs one image, or 'image AS name'")
         elif named and not _STAGE_NAME.fullmatch(words[2].lower()):
             reader.wrong(
-                found.line, f"{words[2]!r} cannot name a stage", "A letter, then letters, digits, '-', '_' and '.'."
+                result.line,
+                f"invalid stage name {words[2]!r}",
+                "Use a letter, then letters, digits, '-', '_' and '.'.",
             )
-    elif found.keyword in {"COPY", "ADD"} and len(words) < 2:
-        reader.wrong(found.line, f"{found.keyword} needs at least one source, and a destination")
-    elif found.keyword == "ENV" and words and "=" not in words[0]:
-        if len(BLANKS.split(found.rest, maxsplit=1)) < 2:
-            reader.wrong(found.line, "ENV needs a name and a value")
-    elif found.keyword in KEYWORDS and not found.rest and not found.flags and not found.words:
-        reader.wrong(found.line, f"{found.keyword} needs an argument")
+    elif result.keyword in {"COPY", "ADD"} and len(words) < 2:
+        reader.wrong(result.line, f"{result.keyword} needs at least one source and a destination")
+    elif result.keyword == "ENV" and words and "=" not in words[0]:
+        if len(BLANKS.split(result.rest, maxsplit=1)) < 2:
+            reader.wrong(result.line, "ENV needs a name and a value")
+    elif result.keyword in KEYWORDS and not result.rest and not result.flags and not result.words:
+        reader.wrong(result.line, f"{result.keyword} needs an argument")

@@ -1,11 +1,7 @@
-"""The images that a Dockerfile names: the base of its last stage, and every other one.
+"""Find the images that a Dockerfile names: the base of its last stage, and all others, which are pinned like a parent.
 
-What a Dockerfile stands on: the FROM at the bottom of its last stage, and how another base can be put there.
-
-The file is never edited. Where the FROM is nothing but one ARG, the base comes in as that build argument; where it names
-an image in any other way, that word is replaced in the copy of the file that the builder gets.
-
-The images that a Dockerfile names itself: they are found and pinned like a parent is.
+The base is the FROM of the lowest stage that the last stage is built on. The file is never edited. If the FROM consists
+of one ARG, the base is passed as that build arg; otherwise, the image name is replaced in the builder's copy of the file.
 """
 
 from __future__ import annotations
@@ -24,15 +20,15 @@ from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
 from chainbuild.text import perhaps_you_meant
 
-# Stands for a value while it is looked whether a FROM is nothing but that value. No image can be called so.
+# A value to test whether a FROM consists only of it. It is not a valid image name.
 _MARK: Final = "!"
 
 
 class BaseImage(Struct, frozen=True, kw_only=True):
-    """The FROM that the last stage stands on in the end.
+    """The FROM that the last stage is based on.
 
-    `written` is its text in the file, `reference` what that becomes (empty where an ARG has no value); `arg` is the ARG
-    that it consists of (empty: none, or more than that), `declared` the line of that ARG before the first FROM (0: none).
+    `written` is its text in the file, `reference` the expanded text (empty if an ARG has no value); `arg` is the ARG that
+    it consists of (empty: it does not), `declared` the line of that ARG before the first FROM (0: not declared).
     """
 
     line: int
@@ -43,7 +39,7 @@ class BaseImage(Struct, frozen=True, kw_only=True):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it is `FROM scratch`."""
+        """True if it is `FROM scratch`."""
         return self.reference == "scratch" and not self.arg
 
 
@@ -55,7 +51,7 @@ def find_base_image(
     build_platform: Platform,
     target: str | None = None,
 ) -> BaseImage | None:
-    """The base_image of a build with these args; None where the file has no FROM (which is told elsewhere)."""
+    """Return the base image of a build with these args; None if the file has no FROM (which is reported elsewhere)."""
     if not dockerfile.stages:
         return None
     graph = resolve_stages(
@@ -82,7 +78,7 @@ def find_base_image(
 
 
 def _whole(text: str, escape: str) -> str:
-    """The variable that a text consists of, whatever default stands in it; empty where there is none or more."""
+    """Return the variable that a text consists of, possibly with a default; empty if there is none or more."""
     names = references(text, escape)
     if len(names) != 1:
         return ""
@@ -98,25 +94,25 @@ def _expanded(text: str, values: Mapping[str, str], escape: str) -> str:
 
 
 def check_base_arg(dockerfile: Dockerfile, name: str) -> Problem | None:
-    """What is wrong with taking the ARG of that name for the base; None where a FROM uses it."""
+    """Return a problem if no FROM uses the ARG of that name; else None."""
     if base_arg_used(dockerfile, name):
         return None
     declared = sorted({arg.name for arg in dockerfile.global_args})
     hint = perhaps_you_meant(name, declared, str) + (
-        f"ARGs before the first FROM: {', '.join(declared)}." if declared else "No ARG stands before the first FROM."
+        f"ARGs before the first FROM: {', '.join(declared)}." if declared else "There is no ARG before the first FROM."
     )
     line = dockerfile.stages[0].line if dockerfile.stages else 0
     return Problem(path=dockerfile.path, line=line, message=f"no FROM uses the ARG {name}", hint=hint)
 
 
-# Stands for an image that the chain gives, while a Dockerfile is only read. No image can be called so (RFC 6761).
+# Placeholder for an image that the chain provides, used while a Dockerfile is only read. It is not a valid image (RFC 6761).
 PARENT: Final = "chainbuild.invalid/parent"
 DOCKER_IMAGE: Final = "docker-image://"
 _ELSEWHERE: Final = (Platform.parse("s390x"), Platform.parse("riscv64"))
 
 
 class NamedUse(Struct, frozen=True, kw_only=True):
-    """A place where a Dockerfile names an image itself, and the image input that this is."""
+    """A place where a Dockerfile names an image, and the name of its image input."""
 
     use: ImageUse
     input_name: str
@@ -124,7 +120,7 @@ class NamedUse(Struct, frozen=True, kw_only=True):
 
 
 class NamedUses(Struct, frozen=True, kw_only=True):
-    """All of them. `foreign`: only a frontend of its own knows what the Dockerfile means."""
+    """All images that a Dockerfile names. `foreign`: only its own frontend can interpret the Dockerfile."""
 
     uses: tuple[NamedUse, ...]
     foreign: bool = False
@@ -141,33 +137,33 @@ def named_uses(
     target: str | None = None,
     facts: Facts | None = None,
 ) -> NamedUses:
-    """Where a build for `platform` reads images from outside, but for those that the args `given` bring.
+    """Return where a build for `platform` reads outside images, except for those that the args `given` set.
 
     `facts` are those of exactly this build, if the caller has them already.
     """
     values = dict(args) | dict.fromkeys(given, PARENT)
 
-    def found(builder: Platform) -> Facts:
+    def facts_for(builder: Platform) -> Facts:
         return find_facts(
             dockerfile, args=values, target_platform=platform, build_platform=builder, contexts=contexts, target=target
         )
 
-    # A stage that moves with the builder's platform is found by moving it: BuildKit's rules decide what
+    # Find stages that follow the builder's platform by changing it: BuildKit's rules decide what
     # `--platform=$BUILDPLATFORM` means, however it is written.
-    here = facts or found(build_platform)
-    named = [use for use in here.images if not use.reference.startswith(PARENT)]
+    current = facts or facts_for(build_platform)
+    named = [use for use in current.images if not use.reference.startswith(PARENT)]
     far = next(other for other in _ELSEWHERE if not other.same_as(build_platform))
     moves = any(stage.platform for stage in dockerfile.stages)
-    elsewhere = {(use.line, use.place): use.platform for use in found(far).images} if named and moves else {}
+    elsewhere = {(use.line, use.place): use.platform for use in facts_for(far).images} if named and moves else {}
     uses = []
     for use in named:
         on_builder = elsewhere.get((use.line, use.place), use.platform) != use.platform
         uses.append(NamedUse(use=use, input_name=_input_name(use, platform, on_builder), on_builder=on_builder))
-    return NamedUses(uses=tuple(uses), foreign=here.foreign)
+    return NamedUses(uses=tuple(uses), foreign=current.foreign)
 
 
 def _input_name(use: ImageUse, platform: Platform, on_builder: bool) -> str:
-    """A name for the reference on that platform: one Dockerfile may read an image for several."""
+    """Return a name for the reference on that platform, because a Dockerfile may read an image for several platforms."""
     if on_builder:
         return f"{use.reference} on the builder's platform"
     return use.reference if use.platform == platform.oci else f"{use.reference} for {use.platform}"
@@ -184,11 +180,11 @@ def named_images(
     target: str | None = None,
     facts: Facts | None = None,
 ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
-    """The images from outside that a build for `platform` reads, each once, but for those that the args `given` bring.
+    """Return the outside images that a build for `platform` reads, each once, except for those that the args `given` set.
 
     `facts` are those of exactly this build, if the caller has them already.
     """
-    found = named_uses(
+    result = named_uses(
         dockerfile,
         given=given,
         args=args,
@@ -199,8 +195,8 @@ def named_images(
         facts=facts,
     )
     inputs: dict[str, ImageInput] = {}
-    problems = list(_clashes(dockerfile, found))
-    for named in found.uses:
+    problems = list(_clashes(dockerfile, result))
+    for named in result.uses:
         use = named.use
         if named.input_name in inputs:
             continue
@@ -208,8 +204,8 @@ def named_images(
             reference = ImageReference.parse(use.reference)
         except WrongUseError as error:
             problems += [
-                Problem(path=dockerfile.path, line=use.line, message=one.message, hint=one.hint)
-                for one in error.problems
+                Problem(path=dockerfile.path, line=use.line, message=item.message, hint=item.hint)
+                for item in error.problems
             ]
             continue
         os, architecture, *variant = use.platform.split("/")
@@ -235,17 +231,17 @@ def all_images(
     contexts: Collection[str] = (),
     target: str | None = None,
 ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
-    """The images of a step: its `own` (those that args bring, and named contexts), and what its Dockerfiles name.
+    """Return the images of a step: its `own` (set by args, or named contexts), and those that its Dockerfiles name.
 
     `target` is a stage of the first Dockerfile.
     """
     inputs = {image.name: image for image in own}
-    given = [image.name for image in inputs.values() if not image.as_context]
+    values = [image.name for image in inputs.values() if not image.as_context]
     problems: list[Problem] = []
     for dockerfile in dockerfiles:
         named, wrong = named_images(
             dockerfile,
-            given=given,
+            given=values,
             args=args,
             platform=platform,
             build_platform=build_platform,
@@ -259,35 +255,35 @@ def all_images(
     return tuple(inputs.values()), tuple(problems)
 
 
-def _clashes(dockerfile: Dockerfile, found: NamedUses) -> Iterator[Problem]:
-    """Images that can only be pinned by a named context, which would also replace a stage of that name."""
+def _clashes(dockerfile: Dockerfile, result: NamedUses) -> Iterator[Problem]:
+    """Report images that can only be pinned by a named context that would also replace a stage of the same name."""
     lines = {stage.name: stage.line for stage in dockerfile.stages if stage.name}
     names: dict[str, str] = {}
-    for named in found.uses:
+    for named in result.uses:
         use = named.use
         stage = normal_context_name(use.reference)
-        if found.foreign and names.setdefault(use.reference, named.input_name) != named.input_name:
+        if result.foreign and names.setdefault(use.reference, named.input_name) != named.input_name:
             yield Problem(
                 path=dockerfile.path,
                 line=use.line,
                 message=f"{use.reference!r} is read for several platforms",
-                hint="With a frontend of its own a Dockerfile can read an image for one platform only.",
+                hint="A Dockerfile with a foreign frontend can read an image for one platform only.",
             )
-        if stage not in lines or (use.place and not found.foreign):
+        if stage not in lines or (use.place and not result.foreign):
             continue
         why = "an ONBUILD trigger" if use.place is None else "another frontend"
         yield Problem(
             path=dockerfile.path,
             line=lines[stage],
-            message=f"the stage {stage!r} is called like the image {use.reference!r}, which {why} reads (line {use.line})",
-            hint="Give the stage another name: the image could only be pinned in a way that replaces the stage.",
+            message=f"the stage {stage!r} has the name of the image {use.reference!r}, which {why} reads (line {use.line})",
+            hint="Rename the stage: the image can only be pinned in a way that would replace it.",
         )
 
 
 def image_contexts(
     contexts: Mapping[str, str], platform: Platform
 ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
-    """The named contexts that are images (`docker-image://…`): they are found and pinned, too."""
+    """Return the named contexts that are images (`docker-image://…`), which are found and pinned, too."""
     inputs: list[ImageInput] = []
     problems: list[Problem] = []
     for name, place in contexts.items():
@@ -297,7 +293,7 @@ def image_contexts(
             reference = ImageReference.parse(place.removeprefix(DOCKER_IMAGE))
         except WrongUseError as error:
             problems += [
-                Problem(message=f"--build-context {name}: {one.message}", hint=one.hint) for one in error.problems
+                Problem(message=f"--build-context {name}: {item.message}", hint=item.hint) for item in error.problems
             ]
             continue
         inputs.append(

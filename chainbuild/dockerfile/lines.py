@@ -1,6 +1,6 @@
-"""Divide a Dockerfile into logical lines and read its parser directives, by the rules of BuildKit's parser.
+"""Split a Dockerfile into logical lines and read its parser directives, by the rules of BuildKit's parser.
 
-Offsets count characters of the whole text, decoded as UTF-8 with `surrogateescape`, so that they stand for bytes exactly.
+Offsets count the characters of the whole text, decoded as UTF-8 with `surrogateescape`, and so map to bytes exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 from chainbuild.dockerfile.expansion import SPACE
 
 Piece = tuple[int, int]
-"""Where a part of a joined line begins: its offset in the joined text, and its offset in the file."""
+"""The start of a part of a joined line: its offset in the joined text, and its offset in the file."""
 
 BOM: Final = "\ufeff"
 _GO_SPACE: Final = r"[\t\n\f\r ]"
@@ -50,7 +50,7 @@ class Lines:
             self._starts.append(self._starts[-1] + len(line) + 1)
 
     def logical(self) -> Iterator[LogicalLine]:
-        """Every logical line that is no comment and not empty. The caller may move the cursor in between."""
+        """Yield every logical line that is not empty and not a comment. The caller may move the cursor in between."""
         while self.at < len(self.lines):
             start = self.at
             text, pieces = self._joined()
@@ -58,7 +58,7 @@ class Lines:
                 yield LogicalLine(text, pieces, start, self.at)
 
     def _joined(self) -> tuple[str, tuple[Piece, ...]]:
-        """Join what the escape character continues; comments and empty lines inside are left out."""
+        """Join continued lines; comments and empty lines between them are left out."""
         begin = self._starts[self.at]
         whole = self.lines[self.at].rstrip("\r")
         line = whole.lstrip(SPACE)
@@ -99,24 +99,24 @@ class Directive(Struct, frozen=True):
 
 
 def parser_directives(lines: list[str]) -> Iterator[Directive]:
-    """The directives that BuildKit's parser itself obeys, duplicates included."""
+    """Yield the directives that BuildKit's parser evaluates, including duplicates."""
     for number, line in enumerate(lines, start=1):
-        found = _directive(line.rstrip("\r").lstrip(SPACE), "#", number)
-        if found is None:
+        result = _directive(line.rstrip("\r").lstrip(SPACE), "#", number)
+        if result is None:
             return
-        yield found
+        yield result
 
 
 def frontend(lines: list[str]) -> str:
-    """The image of the frontend that a Dockerfile asks for: `# syntax=`, `// syntax=` or a JSON object. Else `""`."""
+    """Return the frontend image that a Dockerfile sets by `# syntax=`, `// syntax=` or a JSON object; else `""`."""
     shebang = int(lines[0].startswith("#!"))
     for comment in ("#", "//"):
         for number, line in enumerate(lines[shebang:], start=1 + shebang):
-            found = _directive(line, comment, number)
-            if found is None:
+            result = _directive(line, comment, number)
+            if result is None:
                 break
-            if found.name == "syntax":
-                return found.value.split(" ")[0]
+            if result.name == "syntax":
+                return result.value.split(" ")[0]
     text = "\n".join(lines[shebang:])
     if text.lstrip(SPACE).startswith("{"):
         try:
@@ -124,7 +124,7 @@ def frontend(lines: list[str]) -> str:
         except (ValueError, RecursionError):
             return ""
         if isinstance(whole, dict):
-            # Releases before 0.20 of BuildKit take the key in any case.
+            # BuildKit before 0.20 accepts the key in any case.
             for key, value in whole.items():
                 if key.lower() == "syntax" and isinstance(value, str):
                     return _SURROGATE.sub("\ufffd", value)

@@ -1,9 +1,4 @@
-"""What a Dockerfile says, as values, and the variables of a stage.
-
-The variables of a stage, and how far they are known.
-
-What a Dockerfile says, as values: directives, stages, instructions; nothing is evaluated here.
-"""
+"""The content of a Dockerfile as values (directives, stages, instructions; not evaluated), and the variables of a stage."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ from chainbuild.errors import Problem
 
 
 class Scope(Struct):
-    """The variables of a stage at one line. `open`: an image that was not looked into may have set more of them."""
+    """The variables of a stage at a line. `open`: an image with an unknown config may have set more variables."""
 
     env: dict[str, str]
     uncertain: set[str]
@@ -30,7 +25,7 @@ class Scope(Struct):
         return bool(expanded.looked_up & self.uncertain) or (self.open and bool(expanded.missing))
 
     def doubt_all(self) -> None:
-        """Any variable may have been set."""
+        """Mark every variable as possibly set."""
         self.uncertain.update(self.env)
         self.open = True
 
@@ -40,21 +35,21 @@ class Scope(Struct):
 
 
 class ImageWordPosition(Struct, frozen=True, order=True):
-    """Where a Dockerfile names an image: the line of the instruction and which of its flags; -1 is the word of a FROM."""
+    """The position of an image name: the line of the instruction and the index of its flag; -1 for the word of a FROM."""
 
     line: int
     flag: int = -1
 
 
 class Flag(Struct, frozen=True, kw_only=True):
-    """One `--name=value` of an instruction. `value` is None where there is no `=`."""
+    """A flag `--name=value` of an instruction. `value` is None if there is no `=`."""
 
     name: str
     value: str | None = None
 
 
 class Heredoc(Struct, frozen=True, kw_only=True):
-    """One here-document of a RUN, COPY or ADD. `word` is what stands in the instruction, as in `<<-"EOF"`."""
+    """A here-document of a RUN, COPY or ADD. `word` is its word in the instruction, such as `<<-"EOF"`."""
 
     word: str
     name: str
@@ -65,14 +60,13 @@ class Heredoc(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instruction:
-    """One instruction.
+    """An instruction.
 
     `keyword` is in upper case, `line` and `end_line` count from 1, `text` is the instruction with its continued lines
-    joined (here-documents not included), `original` the lines as they stand in the file. `words` are the arguments
-    after the flags: those of the JSON form (`json`), else split at white space and not yet expanded. `rest` is what
-    follows the flags, unsplit. `trigger` is the instruction that an ONBUILD holds. `pieces` say where in the file the
-    parts of `text` stand (none for a trigger). `older`: BuildKit before 0.15 takes it for the JSON form, because it
-    begins with a JSON array.
+    joined (without here-documents), `original` the lines in the file. `words` are the arguments after the flags: those
+    of the JSON form (`json`), else split at white space and not expanded. `rest` is the text after the flags, not split.
+    `trigger` is the instruction of an ONBUILD. `pieces` map the parts of `text` to the file (empty for a trigger).
+    `older`: BuildKit before 0.15 reads it as the JSON form, because it begins with a JSON array.
     """
 
     keyword: str
@@ -90,19 +84,19 @@ class Instruction:
     older: bool = False
 
     def flag(self, name: str) -> str | None:
-        """The last value of the flag, None where it is not there; a flag without `=` has the value ``""``."""
+        """Return the last value of the flag, None if it is missing; a flag without `=` has the value ``""``."""
         for flag in reversed(self.flags):
             if flag.name == name:
                 return flag.value or ""
         return None
 
     def flag_values(self, name: str) -> tuple[str, ...]:
-        """Every value of a flag that may stand several times, in order."""
+        """Return every value of a flag that may be repeated, in order."""
         return tuple(flag.value or "" for flag in self.flags if flag.name == name)
 
 
 class ArgDeclaration(Struct, frozen=True, kw_only=True):
-    """One name of an ARG, with its default as it is written (None: a bare name)."""
+    """A name that an ARG declares, with its default as it is written (None: no default)."""
 
     name: str
     default: str | None
@@ -111,9 +105,9 @@ class ArgDeclaration(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """One FROM and what follows it.
+    """A FROM and the instructions that follow it.
 
-    `name` is in lower case, `""` if there is none; the rest is not expanded. `head` is the FROM itself.
+    `name` is in lower case, `""` if there is none; the other values are not expanded. `head` is the FROM itself.
     """
 
     index: int
@@ -126,7 +120,7 @@ class Stage:
 
 
 class Dockerfile(Struct, frozen=True, kw_only=True):
-    """A whole Dockerfile. `syntax` is the frontend's image (`""`: the builder's own), `check` the lint directive."""
+    """A whole Dockerfile. `syntax` is the image of the frontend (`""`: the builder's own), `check` the lint directive."""
 
     path: str
     syntax: str = ""

@@ -1,4 +1,4 @@
-"""The answers: what `find_facts` gives."""
+"""The results of `find_facts`."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ PLATFORM_ARGS: Final = frozenset(
 ) | {"TARGETSTAGE"}
 """The args that BuildKit defines before the first FROM."""
 LATE_ARGS: Final = frozenset({"TARGETSTAGE", "BUILDOSVERSION", "TARGETOSVERSION"})
-"""Those of them that releases before 0.17 (TARGETSTAGE) and 0.19 do not define."""
+"""The args that BuildKit before 0.17 (TARGETSTAGE) and before 0.19 (the others) does not define."""
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What BuildKit sets PATH to in a stage whose image does not set it."""
+"""The PATH that BuildKit sets in a stage whose image does not set it."""
 
 How = Literal["FROM", "COPY --from", "RUN --mount"]
 
 
 class ParentConfig(Struct, frozen=True, kw_only=True):
-    """What an image's config brings into a stage that starts from it: `Env` (`NAME=value` texts) and `OnBuild`."""
+    """The part of an image's config that affects a stage based on it: `Env` (`NAME=value` strings) and `OnBuild`."""
 
     env: tuple[str, ...] = ()
     onbuild: tuple[str, ...] = ()
 
 
 class ImageUse(Struct, frozen=True, kw_only=True, order=True):
-    """An image from outside. `reference` is the text after expansion, `platform` the OCI string.
+    """An outside image. `reference` is the expanded text, `platform` the OCI string.
 
-    `place` is the word of the Dockerfile that names it; None if an ONBUILD trigger does.
+    `place` is the position of its name in the Dockerfile; None if an ONBUILD trigger names it.
     """
 
     reference: str
@@ -43,12 +43,12 @@ class ImageUse(Struct, frozen=True, kw_only=True, order=True):
 
 
 class LocalSources(Struct, frozen=True, kw_only=True):
-    """What of one context can be read.
+    """The files of a context that can be read.
 
-    `patterns` are paths relative to the context's root, cleaned, with Go's `filepath.Match` wildcards and `**` for
-    any depth; `"."` is the whole context. `required` are those of them that a builder refuses if they lead nowhere.
-    `everything` is set where it is "." or in doubt, and `doubts` says why. `with_parents`: a COPY --parents also takes
-    the folders above. `past_ignore`: the frontend is a foreign one, which may not honour ignore files.
+    `patterns` are normalized paths relative to the context's root, with Go's `filepath.Match` wildcards and `**` for
+    any depth; `"."` is the whole context. `required` are the patterns that a builder rejects if nothing exists there.
+    `everything` is set for "." or in doubt, and `doubts` has the reasons. `with_parents`: a COPY --parents also takes the
+    parent folders. `past_ignore`: the frontend is foreign and may not apply ignore files.
     """
 
     patterns: tuple[str, ...] = ()
@@ -63,9 +63,9 @@ class LocalSources(Struct, frozen=True, kw_only=True):
 
 
 class RemoteSource(Struct, frozen=True, kw_only=True, order=True):
-    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` where there is none.
+    """The URL or git source of an ADD; `checksum` is the value of `--checksum`, `""` if there is none.
 
-    Where `certain` is not set, `url` is the word as it is written, whose variables may make an address of it.
+    If `certain` is not set, `url` is the word as it is written, which may expand to an address.
     """
 
     url: str
@@ -75,9 +75,9 @@ class RemoteSource(Struct, frozen=True, kw_only=True, order=True):
 
 
 class BaseArg(Struct, frozen=True, kw_only=True):
-    """How a Dockerfile uses an arg in FROM: `declared` is the line of its ARG before the first FROM (0: none).
+    """How a Dockerfile uses an arg in FROM: `declared` is the line of its ARG before the first FROM (0: not declared).
 
-    True where it is declared and used.
+    True if it is declared and used.
     """
 
     declared: int
@@ -88,16 +88,15 @@ class BaseArg(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What a build of this Dockerfile depends on, besides the Dockerfile itself.
+    """The inputs of a build of a Dockerfile, besides the Dockerfile itself.
 
     `reachable` are the indexes of the stages that the target needs. `sources` is about the main context,
-    `named_sources` about the named contexts that are used (also those that stand for images). `declared_args` maps
-    the names that the global scope and the reachable stages declare to their first line, `unreachable_args` those of
-    the other stages. `secrets` and `ssh` are ids. `build_platform_counts`: the platform that builds decides
-    something, too (a `BUILD…` platform arg is mentioned elsewhere than in a FROM's `--platform`). `onbuild` are the
-    triggers that the result will carry. `foreign`: a frontend that is not Dockerfile's own reads the file. `source_lines`
-    has the line that names a required source first, by (context, pattern). `doubts` are the reasons for an "everything",
-    `problems` what BuildKit would refuse.
+    `named_sources` about the named contexts in use (including those that are images). `declared_args` maps the names
+    that the global scope and the reachable stages declare to their first line, `unreachable_args` those of the other
+    stages. `secrets` and `ssh` are ids. `build_platform_counts`: the build platform affects the result (a `BUILD…`
+    platform arg is used outside a FROM's `--platform`). `onbuild` are the triggers that the result will have. `foreign`:
+    the file is read by a foreign frontend. `source_lines` has the first line of each required source, by
+    (context, pattern). `doubts` are the reasons for "everything", `problems` what BuildKit would reject.
     """
 
     reachable: tuple[int, ...] = ()
@@ -118,7 +117,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 def normal_context_name(name: str) -> str:
-    """The form in which names of contexts, stages and images meet: as Docker shortens them, without `:latest`."""
+    """Return the form in which names of contexts, stages and images are compared: Docker's short form, no `:latest`."""
     short = name.removesuffix(":latest")
     for prefix in ("docker.io/library/", "index.docker.io/library/", "library/", "docker.io/", "index.docker.io/"):
         if short.startswith(prefix) and ("/" not in short[len(prefix) :] or not prefix.endswith("library/")):

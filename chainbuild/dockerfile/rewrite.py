@@ -1,8 +1,8 @@
-"""Change single words of a Dockerfile and leave every other byte and every line number as they are.
+"""Change single words of a Dockerfile without changing any other byte or any line number.
 
-The editing core (`Edit`, `apply_edits`, `edits_for`) knows nothing of images: it replaces ranges of an instruction's
-joined text, whose characters may stand on several lines, between quotes and behind escape characters. What is written
-into a Dockerfile must hold no white space, quotes, `$`, commas and escape characters.
+The editing functions (`Edit`, `apply_edits`, `edits_for`) replace ranges of an instruction's joined text, whose characters
+may be on several lines, between quotes and after escape characters. Text that is written into a Dockerfile must not
+contain white space, quotes, `$`, commas or escape characters.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9_./:@\[\]-]+")
 
 
 class Edit(Struct, frozen=True, order=True):
-    """Put `text` in the place of the characters from `start` up to `end`.
+    """Replace the characters from `start` up to `end` with `text`.
 
-    Offsets count the characters of the Dockerfile, decoded as UTF-8 with `surrogateescape`: bytes that are not UTF-8 are
-    one character each, so nothing else changes.
+    Offsets count the characters of the Dockerfile, decoded as UTF-8 with `surrogateescape`: each byte that is not UTF-8 is
+    one character, so nothing else changes.
     """
 
     start: int
@@ -35,12 +35,12 @@ class Edit(Struct, frozen=True, order=True):
 
 
 class ImageWord(Struct, frozen=True):
-    """A word that names an image or a stage: what it says, and the ranges of its characters in the file."""
+    """A word that names an image or a stage: its text, and the ranges of its characters in the file."""
 
     place: ImageWordPosition
     text: str
     edits: tuple[Edit, ...]
-    """The edits that take the word away."""
+    """The edits that remove the word."""
 
 
 def apply_edits(raw: bytes, edits: Iterable[Edit]) -> bytes:
@@ -58,15 +58,15 @@ def apply_edits(raw: bytes, edits: Iterable[Edit]) -> bytes:
     return "".join((*parts, whole[at:])).encode("utf-8", "surrogateescape")
 
 
-def edits_for(found: Instruction, spans: Iterable[Span], text: str = "") -> tuple[Edit, ...]:
-    """The edits that replace ranges of an instruction's joined text by one text, which goes where the last range ends.
+def edits_for(instruction: Instruction, spans: Iterable[Span], text: str = "") -> tuple[Edit, ...]:
+    """Return the edits that replace ranges of an instruction's joined text with one text, at the end of the last range.
 
-    A word that is continued on the next line would leave that line empty if the text went where the word begins, and an
-    empty line does not end an instruction.
+    If the text were at the start of a word that is continued on the next line, it would leave an empty line there, which
+    does not end an instruction.
     """
     edits: list[Edit] = []
     for start, end in sorted(spans):
-        for low, high in _in_file(found.pieces, start, end):
+        for low, high in _in_file(instruction.pieces, start, end):
             if edits and edits[-1].end == low:
                 edits[-1] = replace(edits[-1], end=high)
             else:
@@ -77,7 +77,7 @@ def edits_for(found: Instruction, spans: Iterable[Span], text: str = "") -> tupl
 
 
 def _in_file(pieces: tuple[Piece, ...], start: int, end: int) -> Iterator[Span]:
-    """The ranges of the file that a range of the joined text stands for."""
+    """Yield the ranges of the file for a range of the joined text."""
     for index, (begin, place) in enumerate(pieces):
         until = pieces[index + 1][0] if index + 1 < len(pieces) else end
         low, high = max(start, begin), min(end, until)
@@ -86,42 +86,42 @@ def _in_file(pieces: tuple[Piece, ...], start: int, end: int) -> Iterator[Span]:
 
 
 def image_words(dockerfile: Dockerfile) -> Mapping[ImageWordPosition, ImageWord]:
-    """Every word of the file that may name an image: of FROM, `COPY --from=` and `RUN --mount=from=`.
+    """Return every word of the file that may name an image: of FROM, `COPY --from=` and `RUN --mount=from=`.
 
-    Those of ONBUILD are not among them: they become a part of an image's configuration.
+    Words of ONBUILD are not included: they become part of an image's configuration.
     """
     words: dict[ImageWordPosition, ImageWord] = {}
     for stage in dockerfile.stages:
-        for found in (stage.head, *stage.instructions) if stage.head else stage.instructions:
-            for word in _words_of(found, dockerfile.escape):
+        for result in (stage.head, *stage.instructions) if stage.head else stage.instructions:
+            for word in _words_of(result, dockerfile.escape):
                 words[word.place] = word
     return words
 
 
-def _words_of(found: Instruction, escape: str) -> Iterator[ImageWord]:
-    if found.keyword not in {"FROM", "COPY", "RUN"} or not found.pieces:
+def _words_of(result: Instruction, escape: str) -> Iterator[ImageWord]:
+    if result.keyword not in {"FROM", "COPY", "RUN"} or not result.pieces:
         return
-    split = split_instruction(found.text, escape)
-    if found.keyword == "FROM":
+    split = split_instruction(result.text, escape)
+    if result.keyword == "FROM":
         for start, end in split.rest_words():
-            yield _word(found, ImageWordPosition(found.line), found.text[start:end], [(start, end)])
+            yield _word(result, ImageWordPosition(result.line), result.text[start:end], [(start, end)])
             return
     for index, flag in enumerate(split.flags):
-        place = ImageWordPosition(found.line, index)
-        if found.keyword == "COPY" and flag.name == "from" and flag.value:
-            yield _word(found, place, flag.value, flag.value_spans())
-        elif found.keyword == "RUN" and flag.name == "mount" and flag.value:
+        place = ImageWordPosition(result.line, index)
+        if result.keyword == "COPY" and flag.name == "from" and flag.value:
+            yield _word(result, place, flag.value, flag.value_spans())
+        elif result.keyword == "RUN" and flag.name == "mount" and flag.value:
             value, spans = flag.value, flag.value_spans()
             for low, high in _from_field(value):
-                yield _word(found, place, value[low:high], spans[low:high])
+                yield _word(result, place, value[low:high], spans[low:high])
 
 
-def _word(found: Instruction, place: ImageWordPosition, text: str, spans: Iterable[Span]) -> ImageWord:
-    return ImageWord(place, text, edits_for(found, spans))
+def _word(result: Instruction, place: ImageWordPosition, text: str, spans: Iterable[Span]) -> ImageWord:
+    return ImageWord(place, text, edits_for(result, spans))
 
 
 def _from_field(mount: str) -> Iterator[Span]:
-    """The range of the value of the field `from` in a `--mount`, the last one if there are several."""
+    """Yield the range of the value of the field `from` in a `--mount`, the last one if it is repeated."""
     last = (0, 0)
     for start, end in csv_fields(mount):
         name, equals, _ = mount[start:end].partition("=")
@@ -132,9 +132,9 @@ def _from_field(mount: str) -> Iterator[Span]:
 
 
 def pin_images(raw: bytes, pins: Mapping[ImageWordPosition, str]) -> bytes:
-    """Return the Dockerfile with the image words at the given places replaced by other references.
+    """Return the Dockerfile with the image words at these positions replaced by other references.
 
-    Errors: `KeyError` if there is no image word at a place; `ValueError` for a reference that would have to be quoted.
+    Errors: `KeyError` if there is no image word at a position; `ValueError` for a reference that would need quotes.
     """
     words = image_words(parse(raw, ""))
     edits: list[Edit] = []

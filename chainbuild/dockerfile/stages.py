@@ -1,7 +1,7 @@
-"""Which stages a target needs and what each starts from: FROM lines and `from=` references, resolved.
+"""Resolve FROM lines and `from=` references: the stages that a target needs, and what each stage is based on.
 
-Names of stages have no case. A later stage of the same name hides an earlier one. A named context replaces the stage
-or the image that it is called after, and a replaced stage is never evaluated.
+Stage names are case-insensitive. A later stage of the same name hides an earlier stage. A named context replaces the
+stage or image of the same name, and a replaced stage is never evaluated.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from chainbuild.values import replace
 
 OriginKind = Literal["stage", "image", "context", "scratch"]
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
-# No named context replaces a stage of these names.
+# Named contexts never replace stages with these names.
 _NEVER_REPLACED: Final = frozenset({"scratch", "context"})
 
 
 class FromTarget(Struct, frozen=True, kw_only=True):
-    """What a FROM or a `from=` means: a stage by `index`, an image or a named context by `name`, or nothing."""
+    """The target of a FROM or `from=`: a stage by `index`, an image or a named context by `name`, or nothing."""
 
     kind: OriginKind
     index: int = -1
@@ -49,10 +49,10 @@ class ResolvedStage(Struct, frozen=True, kw_only=True):
 
 
 class GlobalScope(Struct, frozen=True, kw_only=True):
-    """The values before the first FROM, as releases since 0.17 have them and (`older`) as those before it do.
+    """The values before the first FROM, in BuildKit since 0.17 and (`older`) before.
 
-    An ARG without a default sets nothing in later releases, and empties the variable in older ones, which pass no value
-    on to the stages then (None). `unclear` are names whose value was not worked out.
+    An ARG without a default sets nothing in newer releases. In older releases it empties the variable, and passes no
+    value to the stages (None). `unclear` are names whose value is unknown.
     """
 
     env: Mapping[str, str]
@@ -60,12 +60,12 @@ class GlobalScope(Struct, frozen=True, kw_only=True):
     unclear: frozenset[str]
 
     def is_certain(self, name: str) -> bool:
-        """Whether a bare `ARG name` in a stage gives it the same value in every release."""
+        """Return whether a bare `ARG name` in a stage gives it the same value in every release."""
         return name not in self.unclear and self.env.get(name) == self.older.get(name)
 
 
 class StageGraph(Struct, frozen=True, kw_only=True):
-    """Every stage, the indexes of those that the target needs in order, and the global scope that FROM lines see."""
+    """Every stage, the indexes of the stages that the target needs in order, and the global scope of FROM lines."""
 
     stages: tuple[ResolvedStage, ...]
     by_name: Mapping[str, int]
@@ -79,13 +79,13 @@ class StageGraph(Struct, frozen=True, kw_only=True):
     doubts: tuple[str, ...]
 
     def find(self, name: str, how: Literal["COPY --from", "RUN --mount"]) -> FromTarget:
-        """What `--from=name` or `from=name` means. A mount knows no stages by their numbers."""
+        """Return the target of `--from=name` or `from=name`. Mounts do not support stage numbers."""
         if how == "COPY --from" and NUMBER.fullmatch(name):
             index = int(name)
             return self._stage(index) if 0 <= index < len(self.stages) else FromTarget(kind="scratch", index=index)
-        found = self.by_name.get(name.lower())
-        if found is not None:
-            return self._stage(found)
+        result = self.by_name.get(name.lower())
+        if result is not None:
+            return self._stage(result)
         if name == "scratch":
             return FromTarget(kind="scratch")
         if normal_context_name(name) in self.contexts:
@@ -98,7 +98,7 @@ class StageGraph(Struct, frozen=True, kw_only=True):
 
 
 def references(text: str, escape: str = "\\") -> frozenset[str]:
-    """The names of the variables that a word refers to; of a word that BuildKit refuses, none."""
+    """Return the names of the variables in a word; empty if BuildKit rejects the word."""
     if "$" not in text:
         return frozenset()
     try:
@@ -117,7 +117,7 @@ def resolve_stages(
     contexts: frozenset[str],
     parents: Mapping[tuple[str, str], ParentConfig],
 ) -> StageGraph:
-    """Resolve FROM lines in order, then what the target reaches."""
+    """Resolve the FROM lines in order, then find the stages that the target needs."""
     resolver = _Resolver(
         dockerfile=dockerfile, args=args, contexts=contexts, parents=parents, target_platform=target_platform.oci
     )
@@ -158,16 +158,16 @@ def _reach(graph: StageGraph, target: int) -> tuple[int, ...]:
             continue
         reached.add(index)
         resolved = graph.stages[index]
-        # Releases 0.17 and 0.18 take the stage that a replaced stage starts from all the same.
+        # BuildKit 0.17 and 0.18 use the base stage of a replaced stage anyway.
         origins = [resolved.origin]
         if not resolved.replaced_by:
-            origins += [graph.find(name, how) for found in resolved.instructions for name, how, _ in froms(found)]
+            origins += [graph.find(name, how) for result in resolved.instructions for name, how, _ in froms(result)]
         waiting += [origin.index for origin in origins if origin.kind == "stage"]
     return tuple(sorted(reached))
 
 
 def image_use(resolved: ResolvedStage) -> ImageUse | None:
-    """The image that a stage starts from, None where it starts from something else."""
+    """Return the base image of a stage; None if its base is not an image."""
     if resolved.origin.kind != "image" or resolved.replaced_by:
         return None
     line = resolved.stage.line
@@ -198,7 +198,7 @@ class _Resolver(Struct):
         return Problem(path=self.dockerfile.path, line=line, message=message, hint=hint)
 
     def global_scope(self, build: Platform, target: Platform, target_stage: str | None) -> None:
-        """The platform args, then the ARGs before the first FROM; a build arg beats what is written."""
+        """Set the platform args, then the ARGs before the first FROM; build args override the defaults in the file."""
         for side, platform in (("BUILD", build), ("TARGET", target)):
             self.env[f"{side}PLATFORM"] = platform.oci
             self.env[f"{side}OS"] = platform.os
@@ -222,7 +222,7 @@ class _Resolver(Struct):
                 self.older[arg.name] = None
 
     def expand(self, text: str, line: int) -> tuple[str, bool]:
-        """Expand in the global scope; and whether the value is not worked out."""
+        """Expand in the global scope; also return whether the value is unknown."""
         try:
             expanded = expand(text, self.env, escape=self.dockerfile.escape)
         except TooLongError as error:
@@ -234,7 +234,7 @@ class _Resolver(Struct):
         return expanded.text, bool(expanded.looked_up & self.unclear)
 
     def expand_older(self, text: str) -> str:
-        """As releases before 0.17 expand it, in which an ARG without a value is set and empty."""
+        """Expand as BuildKit before 0.17 does, in which an ARG without a value is set and empty."""
         env = {name: value or "" for name, value in self.older.items()}
         try:
             return expand(text, env, escape=self.dockerfile.escape).text
@@ -242,40 +242,40 @@ class _Resolver(Struct):
             return ""
 
     def expand_from(self, text: str, line: int) -> tuple[str, str]:
-        """A word of a FROM as later and as older releases expand it."""
+        """Return a word of a FROM as newer and as older releases expand it."""
         if "$" not in text:
             value, _ = self.expand(text, line)
             return value, value
         value, unclear = self.expand(text, line)
         if unclear:
-            self.doubts.append((line, f"line {line}: what {text[:40]!r} stands for is not worked out"))
+            self.doubts.append((line, f"line {line}: the value of {text[:40]!r} is unknown"))
         return value, self.expand_older(text)
 
     def differs(self, line: int, text: str, value: str, older: str) -> None:
-        """Note that the releases of BuildKit take a word of a FROM for different things."""
-        message = f"BuildKit before 0.17 takes {text!r} for {older!r}, later releases for {value!r}"
-        hint = "Give every ARG before the first FROM a default, and write ${NAME:-value} for what may be empty."
+        """Record that a word of a FROM has different values in different releases of BuildKit."""
+        message = f"BuildKit before 0.17 expands {text!r} to {older!r}, later releases to {value!r}"
+        hint = "Give every ARG before the first FROM a default, and write ${NAME:-value} for values that may be empty."
         self.unsure.append((line, self.problem(line, message, hint)))
 
     def resolve(self, stage: Stage) -> None:
-        """Resolve one FROM; the stages before it are resolved."""
+        """Resolve a FROM. The stages before it are resolved already."""
         platform = self.platform(stage)
         base, older = self.expand_from(stage.base, stage.line)
         if older != base and self.is_usable(older):
             self.differs(stage.line, stage.base, base, older)
         if stage.name == "scratch":
-            self.wrong(stage.line, "a stage is called 'scratch'", "Give it another name: scratch is the empty image.")
+            self.wrong(stage.line, "a stage is named 'scratch'", "Rename it: scratch is the empty image.")
         replaced_by = normal_context_name(stage.name) if stage.name else ""
         if replaced_by not in self.contexts or stage.name in _NEVER_REPLACED:
             replaced_by = ""
         origin, triggers, unseen = self.origin(stage, base, platform)
         instructions: list[Instruction] = []
         for trigger in triggers:
-            found, problems = parse_trigger(trigger, self.dockerfile.path, stage.line)
+            result, problems = parse_trigger(trigger, self.dockerfile.path, stage.line)
             self.problems.extend(problems)
-            if found:
-                instructions.append(found)
-        own = tuple(found.rest for found in stage.instructions if found.keyword == "ONBUILD")
+            if result:
+                instructions.append(result)
+        own = tuple(result.rest for result in stage.instructions if result.keyword == "ONBUILD")
         if origin.kind == "stage":
             platform = self.stages[origin.index].platform
         self.stages.append(
@@ -293,7 +293,7 @@ class _Resolver(Struct):
             self.by_name[stage.name] = stage.index
 
     def is_usable(self, base: str) -> bool:
-        """Whether a builder would go on with that base."""
+        """Return whether a builder would accept this base."""
         if base in self.by_name or base == "scratch":
             return True
         try:
@@ -303,7 +303,7 @@ class _Resolver(Struct):
         return True
 
     def origin(self, stage: Stage, base: str, platform: str) -> tuple[FromTarget, tuple[str, ...], bool]:
-        """What the stage starts from, the triggers that this brings, and whether there may be unseen ones."""
+        """Return what the stage is based on, the triggers of its base, and whether there may be unknown triggers."""
         index = self.by_name.get(base)
         if index is not None and self.stages[index].replaced_by:
             return self.from_replaced(stage, self.stages[index], platform)
@@ -312,8 +312,8 @@ class _Resolver(Struct):
         if base == "scratch":
             return FromTarget(kind="scratch"), (), False
         if not base:
-            said = f" ({stage.base!r} is empty after expansion)" if stage.base else ""
-            self.wrong(stage.line, f"FROM names no image{said}", "Give the ARG before the first FROM a value.")
+            detail = f" ({stage.base!r} is empty after expansion)" if stage.base else ""
+            self.wrong(stage.line, f"FROM has no image{detail}", "Set a default for the ARG before the first FROM.")
             return FromTarget(kind="scratch"), (), False
         name = normal_context_name(base)
         if name in self.contexts:
@@ -327,14 +327,14 @@ class _Resolver(Struct):
     def from_replaced(
         self, stage: Stage, below: ResolvedStage, platform: str
     ) -> tuple[FromTarget, tuple[str, ...], bool]:
-        """A stage on one that a named context replaces.
+        """Return what a stage is based on whose base stage is replaced by a named context.
 
-        Releases before 0.17 run the triggers of the context's image, later ones those that the replaced stage has.
+        BuildKit before 0.17 runs the triggers of the context's image, later releases those of the replaced stage.
         """
         origin, triggers, unseen = self.from_outside(FromTarget(kind="context", name=below.replaced_by), platform)
         both = tuple(dict.fromkeys((*triggers, *below.onbuild)))
         if both:
-            text = f"line {stage.line}: which ONBUILD triggers run depends on the release of BuildKit"
+            text = f"line {stage.line}: the ONBUILD triggers that run depend on the BuildKit release"
             self.doubts.append((stage.line, text))
         return origin, both, unseen
 
@@ -350,41 +350,41 @@ class _Resolver(Struct):
         try:
             return Platform.parse(text).oci
         except WrongUseError:
-            return text.lower()  # BuildKit knows more platforms than this program; it has the last word
+            return text.lower()  # BuildKit may support a platform that chainbuild does not know
 
     def circles(self, graph: StageGraph, reachable: frozenset[int]) -> None:
-        """Report unneeded stages that take files from each other; of those that the target needs, the order is checked."""
+        """Report a cycle among unneeded stages. For the stages that the target needs, the order is checked elsewhere."""
         reads: dict[str, dict[str, int]] = {}
         for resolved in graph.stages:
             index = resolved.stage.index
-            for found in resolved.stage.instructions:
-                for name, how, _ in froms(found):
+            for result in resolved.stage.instructions:
+                for name, how, _ in froms(result):
                     origin = graph.find(name, how)
                     if index not in reachable and origin.kind == "stage":
-                        reads.setdefault(str(index), {}).setdefault(str(origin.index), found.line)
+                        reads.setdefault(str(index), {}).setdefault(str(origin.index), result.line)
         path = find_cycle(reads, topological_order(reads)) if reads else ()
         if path:
-            hint = "A stage takes files from the stages above it."
-            self.wrong(reads[path[0]][path[1]], "stages take files from each other in a circle", hint)
+            hint = "Copy only from stages above."
+            self.wrong(reads[path[0]][path[1]], "stages copy files from each other in a cycle", hint)
 
     def choose(self, target: str | None) -> int:
         if target is None:
             return len(self.stages) - 1
         index = self.by_name.get(target.lower())
         if index is None:
-            known = ", ".join(sorted(self.by_name)) or "none has a name"
-            self.wrong(0, f"there is no stage {target!r}", f"Stages: {known}.")
+            names = ", ".join(sorted(self.by_name)) or "none has a name"
+            self.wrong(0, f"no such stage: {target!r}", f"Stages: {names}.")
             return len(self.stages) - 1
         return index
 
 
 def _with_bodies(stage: Stage, own: tuple[str, ...]) -> tuple[str, ...]:
-    """The triggers as an image's config holds them: with the here-documents that belong to them."""
+    """Return the triggers in the form of an image's config, with their here-documents."""
     bodies = []
-    holders = [found for found in stage.instructions if found.keyword == "ONBUILD"]
-    for found, text in zip(holders, own, strict=True):
+    holders = [result for result in stage.instructions if result.keyword == "ONBUILD"]
+    for result, text in zip(holders, own, strict=True):
         lines = [text]
-        for heredoc in found.heredocs:
+        for heredoc in result.heredocs:
             lines += [heredoc.content.removesuffix("\n"), heredoc.name] if heredoc.content else [heredoc.name]
         bodies.append("\n".join(lines))
     return tuple(bodies)

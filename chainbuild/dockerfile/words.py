@@ -1,10 +1,6 @@
-"""The words of an instruction: quotes and escapes, and comma lists as `--mount` has them.
+"""Split an instruction into its keyword, flags and arguments with their positions, and parse comma lists and `from=`.
 
-The names that COPY and RUN take files from: `--from=` and the field `from=` of a mount.
-
-Split one joined instruction into its keyword, flags and arguments, and tell where in it each of them stands.
-
-Flags are lexed byte by byte, as BuildKit does: a byte of a multi-byte character stands for the Latin-1 character of its
+Flags are lexed byte by byte, as BuildKit does: a byte of a multi-byte character counts as the Latin-1 character of its
 value, also for white space (`parser/split_command.go`).
 """
 
@@ -22,7 +18,7 @@ from chainbuild.dockerfile.model import ImageWordPosition, Instruction
 
 
 def csv_fields(line: str) -> Iterator[Span]:
-    """The ranges of the fields of a comma-separated line, without the quotes around them."""
+    """Yield the ranges of the fields of a comma-separated line, without the quotes around them."""
     at = 0
     while at <= len(line):
         if line.startswith('"', at):
@@ -41,7 +37,7 @@ def csv_fields(line: str) -> Iterator[Span]:
 
 
 def mount_fields(value: str) -> dict[str, str]:
-    """The fields of a `--mount`: comma-separated `key=value` or bare keys, quoted as CSV; keys in lower case."""
+    """Return the fields of a `--mount`: comma-separated `key=value` or bare keys, quoted as CSV; keys in lower case."""
     fields: dict[str, str] = {}
     aliases = {"src": "source", "dst": "target", "destination": "target"}
     for start, end in csv_fields(value):
@@ -52,19 +48,19 @@ def mount_fields(value: str) -> dict[str, str]:
 
 
 def froms(
-    found: Instruction,
+    instruction: Instruction,
 ) -> tuple[tuple[str, Literal["COPY --from", "RUN --mount"], ImageWordPosition | None], ...]:
-    """The names that an instruction takes files from, by which means, and where they stand (None: in a trigger)."""
-    how: Literal["COPY --from", "RUN --mount"] = "COPY --from" if found.keyword == "COPY" else "RUN --mount"
+    """Return the names that an instruction takes files from, the kind, and their positions (None: in a trigger)."""
+    how: Literal["COPY --from", "RUN --mount"] = "COPY --from" if instruction.keyword == "COPY" else "RUN --mount"
     named: list[tuple[str, Literal["COPY --from", "RUN --mount"], ImageWordPosition | None]] = []
-    for index, flag in enumerate(found.flags if found.keyword in {"COPY", "RUN"} else ()):
+    for index, flag in enumerate(instruction.flags if instruction.keyword in {"COPY", "RUN"} else ()):
         name = ""
-        if found.keyword == "COPY" and flag.name == "from":
+        if instruction.keyword == "COPY" and flag.name == "from":
             name = flag.value or ""
-        elif found.keyword == "RUN" and flag.name == "mount":
+        elif instruction.keyword == "RUN" and flag.name == "mount":
             name = mount_fields(flag.value or "").get("from", "")
         if name:
-            named.append((name, how, ImageWordPosition(found.line, index) if found.pieces else None))
+            named.append((name, how, ImageWordPosition(instruction.line, index) if instruction.pieces else None))
     return tuple(named)
 
 
@@ -77,7 +73,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class FlagWord(Struct, frozen=True):
-    """One flag as it is written: `word` without quotes and escapes, and the range in the text of each of its characters."""
+    """A flag as it is written: `word` without quotes and escapes, and the range in the text of each of its characters."""
 
     word: str
     spans: tuple[Span, ...]
@@ -89,17 +85,17 @@ class FlagWord(Struct, frozen=True):
 
     @property
     def value(self) -> str | None:
-        """What follows the `=`, None if there is none."""
+        """The text after the `=`, None if there is no `=`."""
         _, equals, value = self.word.partition("=")
         return value if equals else None
 
     def value_spans(self) -> tuple[Span, ...]:
-        """The ranges of the characters of the value."""
+        """Return the ranges of the characters of the value."""
         return self.spans[self.word.find("=") + 1 :]
 
 
 class SplitInstruction(Struct, frozen=True):
-    """An instruction's parts. `rest` is what follows the flags; `start` is where it begins, `flags_start` where they do."""
+    """The parts of an instruction. `rest` is the text after the flags, at `start`; the flags begin at `flags_start`."""
 
     keyword: str
     flags: tuple[FlagWord, ...]
@@ -108,13 +104,13 @@ class SplitInstruction(Struct, frozen=True):
     flags_start: int
 
     def rest_words(self) -> Iterator[Span]:
-        """The ranges of the words of the rest, split at white space."""
+        """Yield the ranges of the words of the rest, split at white space."""
         for match in _WORD.finditer(self.rest):
             yield self.start + match.start(), self.start + match.end()
 
 
 def split_instruction(text: str, escape: str = "\\") -> SplitInstruction:
-    """Divide a joined line into its keyword (upper case), its flags, and the rest."""
+    """Split a joined line into its keyword (upper case), its flags, and the rest."""
     begin = len(text) - len(text.lstrip(SPACE))
     stripped = text.strip(SPACE)
     match = BLANKS.search(stripped)
@@ -129,7 +125,7 @@ def split_instruction(text: str, escape: str = "\\") -> SplitInstruction:
 
 
 def _flags(body: str, escape: str) -> tuple[tuple[FlagWord, ...], int, str]:
-    """The flags at the beginning, the offset where they end, and what follows them."""
+    """Return the flags at the beginning, the offset after them, and the rest."""
     if not body.lstrip(SPACE).startswith("--"):
         return (), 0, body
     raw = body.encode("utf-8", "surrogateescape")
@@ -149,7 +145,7 @@ def _flags(body: str, escape: str) -> tuple[tuple[FlagWord, ...], int, str]:
 
 
 def _char_offsets(text: str) -> list[int]:
-    """For each byte offset the offset of the character that it belongs to."""
+    """Return for each byte offset the offset of its character."""
     offsets: list[int] = []
     for at, char in enumerate(text):
         offsets += [at] * len(char.encode("utf-8", "surrogateescape"))
@@ -157,7 +153,7 @@ def _char_offsets(text: str) -> list[int]:
 
 
 def _flag_word(raw: bytes, at: int, escape: str) -> tuple[str, list[Span], int]:
-    """One flag from `at` on, without its quotes and escapes, the byte range of each character, and where it ends."""
+    """Return the flag at `at` without quotes and escapes, the byte range of each character, and the offset after it."""
     word: list[str] = []
     spans: list[Span] = []
     quote = ""
@@ -184,7 +180,7 @@ def _flag_word(raw: bytes, at: int, escape: str) -> tuple[str, list[Span], int]:
 
 
 def quoted_words(rest: str, escape: str) -> tuple[str, ...]:
-    """Split at white space outside quotes; quotes and escapes stay in the words (ENV, ARG, LABEL)."""
+    """Split at white space outside of quotes; keep quotes and escapes in the words (ENV, ARG, LABEL)."""
     words: list[str] = []
     word: list[str] = []
     quote = ""
@@ -214,13 +210,13 @@ def quoted_words(rest: str, escape: str) -> tuple[str, ...]:
 
 
 class NotStringsError(ValueError):
-    """A JSON array with something else than strings in it."""
+    """Raised for a JSON array with items that are not strings."""
 
 
 def json_words(rest: str) -> tuple[tuple[str, ...] | None, bool]:
-    """The strings of the JSON form (None: it is the shell form), and whether text follows the array.
+    """Return the strings of the JSON form (None: it is the shell form), and whether text follows the array.
 
-    BuildKit before 0.15 takes an array with text behind it for the JSON form, later ones for the shell form.
+    An array with text after it is the JSON form in BuildKit before 0.15, and the shell form in later releases.
     Errors: `NotStringsError`.
     """
     try:

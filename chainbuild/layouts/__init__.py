@@ -1,1 +1,1 @@
-"""Directory conventions, each one module that translates a folder into the one Graph. They only read."""
+"""The directory layouts: one module for each translates a folder into the one Graph. They only read."""

@@ -1,4 +1,4 @@
-"""Layers as somebody asked for them, and their folders as they are: one plain Dockerfile, or numbered ones."""
+"""Layers as requested, and their folders: one plain Dockerfile, or numbered Dockerfiles."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from chainbuild.references import ChainRegistry, ImageReference, Platform
 
 PLAIN: Final = "Dockerfile"
 TAKER: Final = "layer"
-"""What the args files and the test of a plain Dockerfile are called after."""
+"""The name in the args files and the test of a plain Dockerfile."""
 _NUMBERED = re.compile(r"[0-9]+-Dockerfile-[^~#]+")
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class LayerFolder(Struct, frozen=True, kw_only=True):
-    """A folder that becomes an image, as somebody asked for it; `path` and `line` are where it is said."""
+    """A folder to build as an image; `path` and `line` are where it was requested."""
 
     name: str
     folder: Path
     image: ImageReference
     """Its full name, with a tag."""
     base: ImageReference | str | None = None
-    """An image, or the name of an earlier layer; None: what the Dockerfile says."""
+    """An image, or the name of an earlier layer; None: the base in the Dockerfile."""
     base_arg: str = ""
-    """The ARG that takes the base; found where empty."""
+    """The ARG that takes the base; detected if empty."""
     base_said: str = "--base"
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
@@ -43,7 +43,7 @@ class LayerFolder(Struct, frozen=True, kw_only=True):
 
 
 class LayerRequest(Struct, frozen=True, kw_only=True):
-    """Layers to be built, each after the ones that it stands on; `registry` is where their images go."""
+    """Layers to build, each after its base layer; `registry` is where their images are pushed."""
 
     root: Path
     layers: tuple[LayerFolder, ...]
@@ -58,9 +58,9 @@ class LayerRequest(Struct, frozen=True, kw_only=True):
 
 
 class LayerBase(Struct, frozen=True, kw_only=True):
-    """What a layer stands on, for people: an image or the name of a layer (None: nothing), and who says so.
+    """The base of a layer, for messages: an image or the name of a layer (None: no base), and what sets it.
 
-    `by_default`: nobody but the Dockerfile does.
+    `by_default`: it is set only by the Dockerfile.
     """
 
     layer: str
@@ -70,19 +70,19 @@ class LayerBase(Struct, frozen=True, kw_only=True):
 
 
 class Layers(Struct, frozen=True, kw_only=True):
-    """The graph, and what each layer stands on (on the first platform)."""
+    """The graph, and the base of each layer (on the first platform)."""
 
     graph: Graph
     standings: tuple[LayerBase, ...]
 
 
 def layer_name(folder: Path) -> str:
-    """What a layer is called that has no other name: as its folder, in letters that a tag may have."""
+    """Return the default name of a layer: the name of its folder, in characters that a tag may have."""
     return _UNFIT.sub("-", folder.resolve().name).strip("-.") or TAKER
 
 
 class Piece(Struct, frozen=True, kw_only=True):
-    """A Dockerfile of a layer: `taker` is what its args files and its test are called after."""
+    """A Dockerfile of a layer: `taker` is the name in its args files and its test."""
 
     number: int
     name: str
@@ -92,14 +92,14 @@ class Piece(Struct, frozen=True, kw_only=True):
 
 
 def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform, ...]) -> tuple[Piece, ...]:
-    """The Dockerfiles of a layer, in order; everything that is wrong with the folder goes to the tree."""
+    """Return the Dockerfiles of a layer, in order; problems of the folder go to the tree."""
     folder = layer.folder
     if not folder.is_dir():
         tree.problems.append(
             Problem(
                 path=layer.path,
                 line=layer.line,
-                message=f"there is no folder {str(folder)!r}",
+                message=f"no such folder: {str(folder)!r}",
                 hint="A layer is a folder with a Dockerfile.",
             )
         )
@@ -110,12 +110,12 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform
         tree.problem(
             folder,
             f"has both a plain {PLAIN} and numbered ones ({numbered[0]}, …)",
-            "A layer is built from one Dockerfile, or from NN-Dockerfile-<descriptor> files.",
+            "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
         )
         return ()
     if numbered:
-        found = read_option(tree, str(folder), platforms)
-        return tuple(_numbered(tree, item, layer) for item in found)
+        result = read_option(tree, str(folder), platforms)
+        return tuple(_numbered(tree, item, layer) for item in result)
     if not plain.is_file():
         tree.problem(folder, "has no Dockerfile", _where_else(folder))
         return ()
@@ -130,14 +130,12 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform
 
 def _numbered(tree: ChainFolder, item: Numbered, layer: LayerFolder) -> Piece:
     if layer.base_arg not in {"", BASE}:
-        tree.problem(
-            item.path, f"numbered Dockerfiles take their base as {BASE}", f"Leave the name {layer.base_arg} out."
-        )
+        tree.problem(item.path, f"numbered Dockerfiles take their base as {BASE}", f"Remove the name {layer.base_arg}.")
     name = f"{item.prefix}-{item.descriptor}"
     return Piece(number=item.number, name=name, taker=item.descriptor, path=item.path, facts=item.facts)
 
 
 def _where_else(folder: Path) -> str:
     near = sorted(entry.parent.name for entry in folder.glob(f"*/{PLAIN}"))
-    here = f"These folders in it have one: {', '.join(near[:8])}." if near else ""
-    return here or "A layer is a folder with one plain Dockerfile, or with NN-Dockerfile-<descriptor> files."
+    subfolders = f"These subfolders have one: {', '.join(near[:8])}." if near else ""
+    return subfolders or "A layer is a folder with one plain Dockerfile, or with NN-Dockerfile-<descriptor> files."

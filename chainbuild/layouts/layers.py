@@ -1,8 +1,8 @@
-"""Layers: a folder with one plain `Dockerfile`, or with `NN-Dockerfile-<descriptor>` files, is one image on a base.
+"""Layers: a folder with one plain `Dockerfile`, or with `NN-Dockerfile-<descriptor>` files, becomes one image on a base.
 
-Each layer has a full name of its own. It stands on the image or the earlier layer that it is told to, else on the one
-that its Dockerfile names. `layer-<platform>-args` and `layer-test` beside a plain Dockerfile are what
-`<descriptor>-<platform>-args` and `<descriptor>-test` are beside a numbered one.
+Each layer has a full image name. Its base is the image or earlier layer that the user sets, else the image in its
+Dockerfile. Next to a plain Dockerfile, `layer-<platform>-args` and `layer-test` have the role of
+`<descriptor>-<platform>-args` and `<descriptor>-test` next to a numbered one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from chainbuild.parsing.args_files import read_args
 from chainbuild.references import ImageReference, Platform
 
 NOTHING: Final = "scratch"
-"""The base of a layer that stands on nothing, for one that comes after others."""
+"""The base value of a layer without a base, for a layer that comes after others."""
 
 
 def read(request: LayerRequest) -> Layers:
-    """Translate the layers' folders into the Graph that was asked for.
+    """Translate the layers' folders into the requested Graph.
 
-    Errors: `WrongUseError` with every problem of every folder, args file and Dockerfile at once.
+    Errors: `WrongUseError` with every problem of every folder, args file and Dockerfile.
     """
     reader = _Reader(request)
     layers = reader.layers()
@@ -41,20 +41,20 @@ def read(request: LayerRequest) -> Layers:
 
 
 class _Base(Struct, frozen=True, kw_only=True):
-    """How a step gets what it stands on: the image input (None: nothing), and whether another one was put there."""
+    """The base of a step: the image input (None: no base), and its description."""
 
     image: ImageInput | None
     told: LayerBase
 
 
 class _Reader:
-    """Reads the folders for one request and collects what is wrong on the way."""
+    """Reads the folders for a request, and collects problems."""
 
     def __init__(self, request: LayerRequest) -> None:
         self.request = request
         self.tree = ChainFolder(request.root)
         self._last: dict[tuple[str, str], Step] = {}
-        """The step that a layer ends in, by layer and platform."""
+        """The last step of a layer, by layer and platform."""
 
     def layers(self) -> Layers:
         self._check_names()
@@ -81,16 +81,16 @@ class _Reader:
         images: dict[str, LayerFolder] = {}
         for layer in self.request.layers:
             if layer.name in names:
-                self._wrong(layer, f"two layers are called {layer.name!r}", "Give one of them another name.")
+                self._wrong(layer, f"duplicate layer name {layer.name!r}", "Rename one of them.")
             image = f"{layer.image.name}:{layer.image.tag_or_latest}"
             if image in images:
-                text = f"the layers {images[image].name!r} and {layer.name!r} would both be {layer.image}"
-                self._wrong(layer, text, "Give one of them another image or tag.")
+                text = f"the layers {images[image].name!r} and {layer.name!r} have the same image {layer.image}"
+                self._wrong(layer, text, "Change the image or tag of one of them.")
             if isinstance(layer.base, str) and layer.base not in names:
                 later = any(other.name == layer.base for other in self.request.layers)
-                text = f"the layer {layer.name!r} stands on {layer.base!r}, which "
-                text += "comes after it" if later else "is no layer"
-                self._wrong(layer, text, "A layer stands on an image or on an earlier layer.")
+                text = f"the base {layer.base!r} of the layer {layer.name!r} "
+                text += "is a later layer" if later else "is not a layer"
+                self._wrong(layer, text, "Use an image or an earlier layer.")
             names.setdefault(layer.name, layer)
             images.setdefault(image, layer)
             self._check_tags(layer)
@@ -100,8 +100,8 @@ class _Reader:
             for platform in self.request.platforms:
                 layer.image.with_tag(f"{layer.image.tag_or_latest}-{platform.name}")
         except WrongUseError:
-            text = f"{layer.image}: with the platform behind it, the tag is too long"
-            self._wrong(layer, text, "A tag has 128 characters at most.")
+            text = f"{layer.image}: the tag is too long with the platform appended"
+            self._wrong(layer, text, "Shorten it: a tag has at most 128 characters.")
 
     def _check_build_args(self, read: Iterable[tuple[LayerFolder, tuple[Piece, ...]]]) -> None:
         every: list[Dockerfile] = []
@@ -131,10 +131,10 @@ class _Reader:
                     told=LayerBase(layer=layer.name, base=None, how=""),
                 )
             else:
-                found = self._base(layer, piece, args, platform)
-                if found is None:
+                result = self._base(layer, piece, args, platform)
+                if result is None:
                     return None
-                base = found
+                base = result
                 standings.setdefault(layer.name, base.told)
             last = piece is pieces[-1]
             tag = result_tag if last else f"{layer.image.tag_or_latest}-{layer.name}-{piece.name}-{platform.name}"
@@ -154,7 +154,7 @@ class _Reader:
         )
 
     def _base(self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:
-        """What a layer's first step stands on; None where that is a problem, which is kept."""
+        """Return the base of a layer's first step; None if there is a problem, which is recorded."""
         values = {arg.name: arg.value for arg in args}
         base_image = find_base_image(
             piece.facts, args=values, platform=platform, build_platform=self.request.build_platform
@@ -162,11 +162,13 @@ class _Reader:
         if base_image is None:
             return None
         arg = layer.base_arg or base_image.arg
-        given = next((one for one in args if one.name == arg), None)
+        given = next((item for item in args if item.name == arg), None)
         stays = base_image.is_nothing and isinstance(layer.base, ImageReference) and str(layer.base) == NOTHING
         if layer.base is not None and not stays:
             if given:
-                self._wrong(layer, f"the arg {arg} is the base, which is given already", f"Leave the arg {arg} out.")
+                self._wrong(
+                    layer, f"the arg {arg} sets the base, which is set already", f"Remove the arg {arg} or the base."
+                )
                 return None
             return self._put(layer, piece, base_image, arg, platform)
         return self._as_written(layer, piece, base_image, arg, given, platform)
@@ -174,21 +176,21 @@ class _Reader:
     def _put(
         self, layer: LayerFolder, piece: Piece, base_image: BaseImage, arg: str, platform: Platform
     ) -> _Base | None:
-        """The base that somebody gave, in the place of the Dockerfile's own."""
+        """Return the base that the user set, in place of the Dockerfile's own."""
         where = f"{piece.facts.path}:{base_image.line}"
         if arg and not layer.base_arg and not base_image.declared:
             self.tree.problem(
                 piece.path,
                 f"FROM uses {arg}, but no ARG before it declares it",
-                f"Write ARG {arg} before the first FROM.",
+                f"Add ARG {arg} before the first FROM.",
                 line=base_image.line,
             )
             return None
         if not arg and (base_image.is_nothing or not base_image.reference):
             self.tree.problem(
                 piece.path,
-                f"FROM {base_image.written} has no place for a base",
-                "Write ARG BASEIMAGE before it, and FROM ${BASEIMAGE}.",
+                f"FROM {base_image.written}: the base cannot be set here",
+                "Replace it with ARG BASEIMAGE and FROM ${BASEIMAGE}.",
                 line=base_image.line,
             )
             return None
@@ -199,7 +201,7 @@ class _Reader:
             if (layer.base, platform.oci) not in self._last:
                 return None
             source = self._last[layer.base, platform.oci].id
-        by = layer.base_said or "as the layer before it"
+        by = layer.base_said or "the layer before it"
         how = f"{by}, as ARG {arg}" if arg else f"{by}, instead of {base_image.reference} at {where}"
         image = ImageInput(
             name=arg or base_image.reference,
@@ -219,15 +221,15 @@ class _Reader:
         given: BuildArg | None,
         platform: Platform,
     ) -> _Base | None:
-        """The base that the Dockerfile names itself, or that a build arg names."""
+        """Return the base that the Dockerfile or a build arg sets."""
         where = f"{piece.facts.path}:{base_image.declared or base_image.line}"
         if base_image.is_nothing:
             return _Base(image=None, told=LayerBase(layer=layer.name, base=None, how=f"FROM scratch at {where}"))
         if not base_image.reference:
             self.tree.problem(
                 piece.path,
-                f"FROM {base_image.written} names no image, and no base is given",
-                "Give one with --base IMAGE, or as base: of the layer in chainbuild.yaml.",
+                f"FROM {base_image.written} has no image, and no base is set",
+                "Set it with --base IMAGE, or with base: of the layer in chainbuild.yaml.",
                 line=base_image.line,
             )
             return None
@@ -244,32 +246,32 @@ class _Reader:
         image = ImageInput(
             name=arg or base_image.reference, source=reference, platform=platform, as_context=not arg, origin=where
         )
-        told = LayerBase(layer=layer.name, base=reference, how=how, by_default=given is None)
-        return _Base(image=image, told=told)
+        standing = LayerBase(layer=layer.name, base=reference, how=how, by_default=given is None)
+        return _Base(image=image, told=standing)
 
     def _step(
         self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], base: _Base, platform: Platform, tag: str
     ) -> Step:
         request = self.request
         inputs = [base.image] if base.image else []
-        taken = {one.name for one in inputs}
+        taken = {item.name for item in inputs}
         args = tuple(arg for arg in args if arg.name not in taken)
         named = dict(request.build_contexts)
         from_contexts, problems = image_contexts(named, platform)
         self.tree.problems += problems
         others, more = named_images(
             piece.facts,
-            given=[one.name for one in inputs if not one.as_context],
+            given=[item.name for item in inputs if not item.as_context],
             args={arg.name: arg.value for arg in args},
             platform=platform,
             build_platform=request.build_platform,
             contexts=tuple(named),
         )
         self.tree.problems += more
-        for one in (*from_contexts, *others):
-            if one.name not in taken and one.written not in taken:
-                inputs.append(one)
-                taken.add(one.name)
+        for item in (*from_contexts, *others):
+            if item.name not in taken and item.written not in taken:
+                inputs.append(item)
+                taken.add(item.name)
         return Step(
             id=f"{platform.name}/{layer.name}/{piece.name}",
             kind=StepKind.BUILD,
@@ -298,9 +300,9 @@ class _Reader:
         return path
 
     def _args(self, layer: LayerFolder, piece: Piece, platform: Platform) -> tuple[BuildArg, ...]:
-        """The args of a Dockerfile: its args file's, then the layer's own, then the ones that are said for all."""
+        """Return the args of a Dockerfile: those of its args file, then of the layer, then those for all layers."""
         declared = declared_args(piece.facts)
-        said: dict[str, BuildArg] = {}
+        values: dict[str, BuildArg] = {}
         present = [
             path
             for spelling in platform.spellings
@@ -308,20 +310,20 @@ class _Reader:
         ]
         if len(present) > 1:
             text = f"{present[0].name} is for the same platform, {platform.oci}"
-            self.tree.problem(present[1], text, "Keep one of the two files.")
+            self.tree.problem(present[1], text, "Remove one of the two files.")
         if present:
             args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
             self.tree.problems += problems
             for arg in args:
                 where, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")
                 self.tree.problems += unknown_args([arg.name], [piece.facts], path=where, line=int(line))
-            said |= {arg.name: arg for arg in args}
+            values |= {arg.name: arg for arg in args}
         for arg in (*layer.build_args, *self.request.build_args):
             if arg.name in declared or not unknown_args([arg.name], (), path=""):
-                said[arg.name] = arg
-        return tuple(said.values())
+                values[arg.name] = arg
+        return tuple(values.values())
 
 
 def _base_of(first: Step) -> ImageReference | str:
-    """What a chain's first step stands on; a chain that stands on nothing says so with its own name for it."""
+    """Return the base of a chain's first step, or `scratch` if it has no base."""
     return first.image(first.parent).source if first.parent else "scratch"

@@ -1,6 +1,6 @@
 """Numbered chains: an option is a folder of `NN-Dockerfile-<descriptor>` files, with `<descriptor>-<platform>-args`.
 
-Each step's parent reaches it as the build argument `BASE_IMAGE`. The stages `minimize` and `production` end a chain.
+Each step gets its parent as the build argument `BASE_IMAGE`. A chain ends with the stages `minimize` and `production`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
-"""The args that the chain sets, and nobody else."""
+"""The args that only the chain sets."""
 
 
 class NumberedRequest(Struct, frozen=True, kw_only=True):
-    """What a user asked for, parsed; `repository` is where REPO's images go in the chain registry."""
+    """The parsed request of the user; `repository` is the place of REPO's images in the chain registry."""
 
     root: Path
     platforms: tuple[Platform, ...]
@@ -48,9 +48,9 @@ class NumberedRequest(Struct, frozen=True, kw_only=True):
 
 
 def read(request: NumberedRequest) -> Graph:
-    """Translate the tree into the Graph that was asked for.
+    """Translate the tree into the requested Graph.
 
-    Errors: `WrongUseError` with every problem of every option, args file and Dockerfile at once.
+    Errors: `WrongUseError` with every problem of every option, args file and Dockerfile.
     """
     reader = _Reader(request)
     graph = reader.graph()
@@ -60,7 +60,7 @@ def read(request: NumberedRequest) -> Graph:
 
 
 class _Reader:
-    """Reads one tree for one request and collects what is wrong on the way."""
+    """Reads a tree for a request, and collects problems."""
 
     def __init__(self, request: NumberedRequest) -> None:
         self.request = request
@@ -102,16 +102,16 @@ class _Reader:
         )
 
     def _stage_args(self, folder: Path, files: StageFiles | None, platform: Platform) -> tuple[BuildArg, ...]:
-        """What an option asks of the stages: a file of either stage may hold args of both.
+        """Return the args of an option for the stages; the file of either stage may have args of both.
 
-        PRODUCTION_PACKAGES is often written into the minimize stage's args, as the practice that this layout comes from
-        does. What no stage declares (a proxy) asks for nothing.
+        PRODUCTION_PACKAGES is often set in the args of the minimize stage, as in the scripts that this layout comes from.
+        Args that no stage declares (a proxy) are left out.
         """
         if files is None:
             return ()
         stages = {file.path: file.facts for file in (files.minimize, files.production)}
         args = {arg.name: arg for stage in STAGES for arg in self._args_of(folder, stage, platform, stages)}
-        # The command line wins over a file: it is what the user says now.
+        # The command line overrides the file.
         args |= {arg.name: arg for arg in self.request.build_args}
         declared = frozenset[str]().union(*(declared_args(facts) for facts in stages.values()))
         return tuple(arg for name, arg in args.items() if name in declared)
@@ -126,14 +126,14 @@ class _Reader:
                 self.tree.problem(
                     None,
                     f"options {seen[name]!r} and {option!r} have the same name, {name}",
-                    "Their images would have the same names; rename one of the folders.",
+                    "Rename one of the folders: their images would have the same names.",
                 )
             seen[name] = option
             if not self._is_tag(f"-{name}"):
                 self.tree.problem(
                     self.request.root / option,
-                    f"the folder's name {name!r} cannot be a part of a tag",
-                    "An option's name has letters, digits, '_', '.', '-'.",
+                    f"the folder name {name!r} cannot be part of a tag",
+                    "Rename it: use letters, digits, '_', '.' and '-'.",
                 )
 
     def _is_tag(self, text: str) -> bool:
@@ -144,12 +144,12 @@ class _Reader:
         return True
 
     def _check_tag(self, path: Path, option: str, tag: str) -> None:
-        # A TAG or an option that can be in no tag is told once, where it is said.
+        # An invalid TAG or option is reported once, where it is given.
         if self._is_tag(self.request.tag) and self._is_tag(f"-{option}") and not self._is_tag(tag[1:]):
             self.tree.problem(
                 path,
-                f"its image would be called {tag!r}, which is too long for a tag",
-                "A tag has 128 characters at most: shorten TAG, the option's name or the descriptor.",
+                f"the tag of its image is too long: {tag!r}",
+                "Shorten TAG, the option's name or the descriptor: a tag has at most 128 characters.",
             )
 
     def _check_build_args(self) -> None:
@@ -195,9 +195,10 @@ class _Reader:
         )
 
     def _with_stages(self, chain: Chain, folder: Path, files: StageFiles, below: tuple[Ask, ...]) -> Chain:
-        """The chain with its stages, and with what the options `below` and its own ask of them.
+        """Return the chain with its stages, and with the args that the options `below` and its own pass to them.
 
-        What BASE brings, and whether all that is taken back was asked for, is known when BASE is found (`inheritance`).
+        The inherited args of BASE, and whether all removed args were set before, are known when BASE is found
+        (`inheritance`).
         """
         request, platform, last = self.request, chain.platform, chain.last.id
         asks = merge(below, chain.stage_args, chain.option).asks
@@ -236,7 +237,7 @@ class _Reader:
             images=((PRODUCTION, request.production), (MINIMIZED, first.id), (BASE, last)),
             tag=chain.result_tag,
             parent=PRODUCTION,
-            # The proof is a part of this step: what it runs on must be there too.
+            # The proof is a part of this step, so the images that it needs are inputs, too.
             also_reads=(proof_dockerfile(),),
             test=self._test_of(folder, "production"),
             traced=tuple(step.test for step in chain.steps if step.test),
@@ -247,13 +248,13 @@ class _Reader:
         return replace(chain, minimize=first, production=replace(second, handed=files.handed), asks=asks)
 
     def _with_build_args(self, args: tuple[BuildArg, ...], declared: Collection[str]) -> tuple[BuildArg, ...]:
-        """The args of a file and those of the command line, which win: they are what the user says now.
+        """Return the args of a file and those of the command line, which override them.
 
-        Of those, a step gets what it has `declared`, and what BuildKit takes undeclared.
+        A step gets the args that it has `declared`, and those that BuildKit uses undeclared.
         """
-        given = {arg.name for arg in self.request.build_args if arg.name in declared or is_undeclared(arg.name)}
-        return tuple(arg for arg in args if arg.name not in given) + tuple(
-            arg for arg in self.request.build_args if arg.name in given
+        values = {arg.name for arg in self.request.build_args if arg.name in declared or is_undeclared(arg.name)}
+        return tuple(arg for arg in args if arg.name not in values) + tuple(
+            arg for arg in self.request.build_args if arg.name in values
         )
 
     def _step(
@@ -311,7 +312,7 @@ class _Reader:
         platform: Platform,
         target: str | None,
     ) -> tuple[ImageInput, ...]:
-        """The images that a step stands on: those that it is given, named contexts, and what its Dockerfiles name."""
+        """Return the images of a step: those that it is given, named contexts, and those that its Dockerfiles name."""
         own = [ImageInput(name=key, source=source, platform=platform) for key, source in images]
         from_contexts, problems = image_contexts(contexts, platform)
         self.tree.problems.extend(problems)
@@ -328,7 +329,7 @@ class _Reader:
         return inputs
 
     def _test_of(self, folder: Path, taker: str) -> Path | None:
-        """The test beside a Dockerfile, where there is one."""
+        """Return the test next to a Dockerfile, if there is one."""
         path = folder / f"{taker}-test"
         if not path.is_file():
             return None
@@ -342,7 +343,7 @@ class _Reader:
         platform: Platform,
         files: Mapping[Path, Dockerfile],
     ) -> tuple[BuildArg, ...]:
-        """The args of a step's args file, checked against what the Dockerfiles declare."""
+        """Return the args of a step's args file, checked against the ARGs of the Dockerfiles."""
         present = [
             folder / f"{taker}-{spelling}-args"
             for spelling in platform.spellings
@@ -354,7 +355,7 @@ class _Reader:
             self.tree.problem(
                 present[1],
                 f"{present[0].name} is for the same platform, {platform.oci}",
-                "Keep one of the two files.",
+                "Remove one of the two files.",
             )
         args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
         self.tree.problems.extend(problems)
@@ -363,8 +364,8 @@ class _Reader:
             if arg.name in CHAINS_ARGS:
                 self.tree.problem(
                     self.request.root / origin,
-                    f"{arg.name} belongs to the chain and is set by it",
-                    "Give the base image on the command line (BASE, PRODUCTION).",
+                    f"{arg.name} is set by the chain and cannot be set here",
+                    "Set the base image on the command line (BASE, PRODUCTION).",
                     line=line,
                 )
             else:

@@ -1,8 +1,8 @@
-"""The Dockerfiles of the stages: a tree's own in `utilities/`, else the shipped ones; read, and checked as steps are.
+"""Read and check the Dockerfiles of the stages: a tree's own in `utilities/`, else the shipped ones.
 
-An own stage is `Dockerfile-minimize` or `NN-Dockerfile-minimize`, and likewise `production`. Two ways lead from minimize
-to production: the minimized image (production reads `MINIMIZED_IMAGE`), or the file `/minimized.tar.gz` in that image,
-which production takes from its context, as the scripts do that this layout comes from.
+An own stage is `Dockerfile-minimize` or `NN-Dockerfile-minimize`, and likewise `production`. minimize passes its result to
+production in one of two ways: as the minimized image (production reads `MINIMIZED_IMAGE`), or as the file
+`/minimized.tar.gz` in that image, which production takes from its context, as in the scripts that this layout comes from.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PRODUCTION: Final = "PRODUCTION_IMAGE"
 MINIMIZED: Final = "MINIMIZED_IMAGE"
 FOLDER: Final = "utilities"
 TARBALL: Final = "minimized.tar.gz"
-"""What an own production stage may take from its context instead of `MINIMIZED_IMAGE`."""
+"""The file that an own production stage may take from its context instead of `MINIMIZED_IMAGE`."""
 HANDED: Final = HandedFile(image=MINIMIZED, path=f"/{TARBALL}", name=TARBALL)
 
 _NAME: Final = re.compile(r"(?:[0-9]+-)?Dockerfile-(?P<kind>minimize|production)")
@@ -41,13 +41,13 @@ _NEARLY: Final = re.compile(
 )
 _ASK: Final = re.compile(rb"\s*#+\s*chainbuild:\s*(?P<words>.*?)\s*")
 _ASKS_IN_LINES: Final = 20
-# Stands for an image that the chain gives. No image can be called so (RFC 6761).
+# Placeholder for an image that the chain provides. It is not a valid image (RFC 6761).
 _GIVEN: Final = "chainbuild.invalid/"
 _GIVEN_ARGS: Final = (BASE, PRODUCTION, MINIMIZED)
 
 
 class StageFile(Struct, frozen=True, kw_only=True):
-    """The Dockerfile of a stage. `own`: it is the tree's; `target` is the stage of it that is built (None: the last)."""
+    """The Dockerfile of a stage. `own`: it belongs to the tree; `target` is its stage to build (None: the last)."""
 
     kind: str
     path: Path
@@ -55,7 +55,7 @@ class StageFile(Struct, frozen=True, kw_only=True):
     own: bool
     target: str | None = None
     knows_lists: bool = False
-    """Whether it reads lists with all that belongs to them, as the shipped program does."""
+    """True if it supports lists and their dependencies, as the shipped program does."""
 
     def line(self) -> int:
         """Return the line of the FROM of the stage that is built."""
@@ -65,7 +65,7 @@ class StageFile(Struct, frozen=True, kw_only=True):
 
 
 class StageFiles(Struct, frozen=True, kw_only=True):
-    """Both stages. `handed` is what production takes from its context of what minimize made."""
+    """Both stages. `handed` are the files of minimize that production takes from its context."""
 
     minimize: StageFile
     production: StageFile
@@ -75,13 +75,13 @@ class StageFiles(Struct, frozen=True, kw_only=True):
 def read_stage_files(
     tree: ChainFolder, *, platform: Platform, build_platform: Platform, contexts: Collection[str] = ()
 ) -> StageFiles | None:
-    """Find the stages of a tree and read them; what is wrong with them goes to the tree. None if one cannot be read.
+    """Find and read the stages of a tree; problems go to the tree. None if a stage cannot be read.
 
     `contexts` are the names of the user's named contexts.
     """
     own = _own_stages(tree)
-    found = {kind: _read(tree, kind, own.get(kind)) for kind in STAGES}
-    minimize, production = found["minimize"], found["production"]
+    results = {kind: _read(tree, kind, own.get(kind)) for kind in STAGES}
+    minimize, production = results["minimize"], results["production"]
     if minimize is None or production is None:
         return None
     knows = uses_program(minimize.facts, platform=platform, build_platform=build_platform)
@@ -92,7 +92,7 @@ def read_stage_files(
 
 
 def uses_program(dockerfile: Dockerfile, *, platform: Platform, build_platform: Platform) -> bool:
-    """Return whether a minimize stage runs the shipped program, and so knows its lists with all that belongs to them."""
+    """Return whether a minimize stage runs the shipped program, which supports lists with their dependencies."""
     facts = find_facts(
         dockerfile, args={}, target_platform=platform, build_platform=build_platform, contexts=(PROGRAM,)
     )
@@ -106,24 +106,26 @@ def _own_stages(tree: ChainFolder) -> dict[str, Path]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        tree.problem(folder, f"cannot be read: {error.strerror}", "It is the folder of the stages' Dockerfiles.")
+        tree.problem(folder, f"cannot be read: {error.strerror}", "Make it a readable folder.")
         return {}
-    found: dict[str, Path] = {}
+    results: dict[str, Path] = {}
     for name in names:
         path = folder / name
         match = _NAME.fullmatch(name)
         nearly = None if match or name.endswith(LEFT_OVER) else _NEARLY.fullmatch(name)
         if match:
-            other = found.setdefault(match["kind"], path)
+            other = results.setdefault(match["kind"], path)
             if other is not path:
                 message = f"the stage {match['kind']} has two Dockerfiles, {tree.shown(other)} and {tree.shown(path)}"
-                tree.problem(path, message, "Keep one of the two files.")
+                tree.problem(path, message, "Remove one of the two files.")
         elif nearly:
             kind = "production" if (nearly["after"] or nearly["before"]).lower() == "production" else "minimize"
-            message = f"looks like the Dockerfile of the stage {kind} but is not named so, and would not be used"
-            hint = f"Name it Dockerfile-{kind} or NN-Dockerfile-{kind}, or move it out of {FOLDER}/."
+            message = (
+                f"looks like the Dockerfile of the stage {kind}, but its name is different, so it would not be used"
+            )
+            hint = f"Rename it to Dockerfile-{kind} or NN-Dockerfile-{kind}, or move it out of {FOLDER}/."
             tree.problem(path, message, hint)
-    return found
+    return results
 
 
 def _read(tree: ChainFolder, kind: str, own: Path | None) -> StageFile | None:
@@ -132,7 +134,7 @@ def _read(tree: ChainFolder, kind: str, own: Path | None) -> StageFile | None:
     facts = tree.read_dockerfile(path)
     if facts is None:
         return None
-    # In chainbuild's own repository the shipped ones are the tree's.
+    # In chainbuild's own repository, the shipped files are the tree's.
     is_own = path.resolve() != default.resolve()
     return StageFile(
         kind=kind, path=path, facts=facts, own=is_own, target=_target(tree, path, facts), knows_lists=not is_own
@@ -140,11 +142,11 @@ def _read(tree: ChainFolder, kind: str, own: Path | None) -> StageFile | None:
 
 
 def _target(tree: ChainFolder, path: Path, facts: Dockerfile) -> str | None:
-    """Return the stage that a comment `# chainbuild: target NAME` in the first lines names."""
+    """Return the stage that a comment `# chainbuild: target NAME` in the first lines sets."""
     try:
         lines = path.read_bytes().split(b"\n")[:_ASKS_IN_LINES]
     except OSError:
-        return None  # the reader of the Dockerfile has told it
+        return None  # reported by the reader of the Dockerfile
     target = None
     for number, line in enumerate(lines, start=1):
         ask = _ASK.fullmatch(line)
@@ -154,17 +156,15 @@ def _target(tree: ChainFolder, path: Path, facts: Dockerfile) -> str | None:
             target = words[1]
         elif len(words) == 2 and words[0] == "target":
             hint = perhaps_you_meant(words[1], names) + (f"Its stages: {', '.join(names)}." if names else "")
-            message = f"target: no stage is named {words[1]!r}"
-            tree.problem(path, message, hint or "Name it: FROM … AS name.", line=number)
+            message = f"target: no such stage: {words[1]!r}"
+            tree.problem(path, message, hint or "Name the stage: FROM … AS name.", line=number)
         elif ask:
-            tree.problem(
-                path, f"a stage cannot ask for {' '.join(words)!r}", "It can ask for: target NAME.", line=number
-            )
+            tree.problem(path, f"unknown setting of a stage: {' '.join(words)!r}", "Use: target NAME.", line=number)
     return target
 
 
 class _Checker:
-    """Checks that each stage reads what it is given, and that the two fit."""
+    """Checks that each stage reads its inputs, and that the two stages fit together."""
 
     def __init__(
         self, tree: ChainFolder, platform: Platform, build_platform: Platform, contexts: Collection[str]
@@ -175,7 +175,7 @@ class _Checker:
         self.contexts = contexts
 
     def check(self, minimize: StageFile, production: StageFile) -> bool:
-        """Keep what is wrong. Return whether production takes the tarball from its context."""
+        """Record problems. Return whether production takes the tarball from its context."""
         if minimize.own:
             self._check_minimize(minimize)
         if not production.own:
@@ -190,17 +190,17 @@ class _Checker:
         if not self._uses(facts, PRODUCTION):
             self._wrong(
                 production,
-                f"{PRODUCTION} is never used: the result would not be built on the production image",
-                f"Write ARG {PRODUCTION} before the first FROM, and FROM ${{{PRODUCTION}}} for the last stage.",
+                f"{PRODUCTION} is never used: the result would not be based on the production image",
+                f"Add ARG {PRODUCTION} before the first FROM, and FROM ${{{PRODUCTION}}} for the last stage.",
             )
         if tar_line:
             self._check_tarball(minimize, production, tar_line)
         elif not by_image:
             self._wrong(
                 production,
-                "it takes nothing of what minimize collected: the result would not have the chain's files",
-                f"Write ARG {MINIMIZED} and FROM ${{{MINIMIZED}}} AS minimized, and in the last stage"
-                f" COPY --from=minimized / /; or ADD ./{TARBALL} / if minimize makes /{TARBALL}.",
+                "it uses nothing that minimize collected: the result would not have the chain's files",
+                f"Add ARG {MINIMIZED} and FROM ${{{MINIMIZED}}} AS minimized, and in the last stage"
+                f" COPY --from=minimized / /; or ADD ./{TARBALL} / if minimize creates /{TARBALL}.",
             )
         return tar_line > 0
 
@@ -210,11 +210,11 @@ class _Checker:
             self._wrong(
                 minimize,
                 f"{BASE} is never used: nothing of the chain would be collected",
-                f"Write ARG {BASE} before the first FROM, and FROM ${{{BASE}}} AS chain; take files with COPY --from=chain.",
+                f"Add ARG {BASE} before the first FROM, and FROM ${{{BASE}}} AS chain; copy files with COPY --from=chain.",
             )
 
     def _check_files_alone(self, minimize: StageFile, production: StageFile) -> None:
-        """The shipped production stage copies the whole minimized image."""
+        """Check that the minimized image has only files to keep, because the shipped production stage copies all of it."""
         lowest = find_base_image(
             minimize.facts,
             args=_markers(),
@@ -225,25 +225,25 @@ class _Checker:
         if lowest is not None and lowest.reference != "scratch":
             self._wrong(
                 minimize,
-                f"its image is built on {lowest.written}, and chainbuild's production stage copies all that is in it",
-                "End it with FROM scratch and COPY --from=… of what is to be kept, or write"
-                f" {FOLDER}/{production.path.name} of your own.",
+                f"its image is based on {lowest.written}, and chainbuild's production stage copies all of it",
+                "End it with FROM scratch and COPY --from=… of the files to keep, or add your own"
+                f" {FOLDER}/{production.path.name}.",
             )
 
     def _check_tarball(self, minimize: StageFile, production: StageFile, line: int) -> None:
         if not minimize.own:
             self.tree.problem(
                 production.path,
-                f"{TARBALL}: chainbuild's minimize stage makes an image of files, and no such archive",
-                f"Write ARG {MINIMIZED} and FROM ${{{MINIMIZED}}} AS minimized, and COPY --from=minimized / / in this"
-                f" line's place; or write {FOLDER}/Dockerfile-minimize that makes /{TARBALL}.",
+                f"{TARBALL}: chainbuild's minimize stage creates an image of files, not this archive",
+                f"Add ARG {MINIMIZED} and FROM ${{{MINIMIZED}}} AS minimized, and replace this line with"
+                f" COPY --from=minimized / /; or add {FOLDER}/Dockerfile-minimize that creates /{TARBALL}.",
                 line=line,
             )
         ignore = find_ignore(production.path.parent, production.path)
         if ignore.ignores(TARBALL):
             self.tree.problem(
                 production.path,
-                f"{TARBALL} is left out by the ignore file of {FOLDER}/",
+                f"{TARBALL} is excluded by the ignore file of {FOLDER}/",
                 f"Add the line !{TARBALL} to it.",
                 line=line,
             )
@@ -261,7 +261,7 @@ class _Checker:
         )
 
     def _tar_line(self, file: StageFile, facts: Facts, *, whole: bool) -> int:
-        """Return the line that takes the tarball from the context, 0 if none does. `whole`: as a part of all of it, too."""
+        """Return the line that takes the tarball from the context, 0 if none does. `whole`: also as part of all files."""
         for pattern in facts.sources.patterns:
             if (whole and pattern in {".", "**"}) or (pattern != "**" and fnmatchcase(TARBALL, pattern)):
                 return facts.source_lines.get(("", pattern)) or file.line()
@@ -273,7 +273,7 @@ class _Checker:
 
     @staticmethod
     def _is_sure(facts: Facts) -> bool:
-        """Return whether the Dockerfile alone tells what is read."""
+        """Return whether the Dockerfile alone determines what is read."""
         return not (facts.foreign or facts.problems or any("not certain" in doubt for doubt in facts.doubts))
 
     def _wrong(self, file: StageFile, message: str, hint: str) -> None:
@@ -285,5 +285,5 @@ def _markers() -> Mapping[str, str]:
 
 
 def proof_dockerfile() -> Dockerfile:
-    """The Dockerfile of the proof, read."""
+    """Return the parsed Dockerfile of the proof."""
     return parse(proof_path().read_bytes(), "utilities/Dockerfile-verify")

@@ -1,4 +1,4 @@
-"""Tests that lie beside Dockerfiles: what they ask for, and what a record says of one that passed."""
+"""Tests next to Dockerfiles: their settings, and the verdict of a passed test in a record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERDICT: Final = "test"
 
 
 TIME_LIMIT: Final = 300.0
-"""Seconds that a test may take when it does not ask for more. Under emulation everything takes ten times as long."""
+"""The default time limit of a test in seconds. Under emulation everything takes ten times as long."""
 
 
 _ASKS_IN_LINES: Final = 20
@@ -28,7 +28,7 @@ _ASK = re.compile(rb"^\s*(?:#|//|--|;)+\s*chainbuild:\s*(?P<words>.*?)\s*$")
 
 
 class ImageTest(Struct, frozen=True, kw_only=True):
-    """A test as it was read: its digest names it in verdicts; `seconds` is its time limit."""
+    """A test after parsing: its digest identifies it in verdicts; `seconds` is its time limit."""
 
     path: Path
     digest: str
@@ -37,12 +37,12 @@ class ImageTest(Struct, frozen=True, kw_only=True):
 
 
 def read_image_test(path: Path, shown: str = "") -> tuple[ImageTest, tuple[Problem, ...]]:
-    """Read what a test asks for, and what is wrong with that."""
+    """Read the settings of a test; return also its problems."""
     shown = shown or str(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="A test is a readable file.")
+        problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="Make it readable.")
         return ImageTest(path=path, digest=""), (problem,)
     network, seconds = False, TIME_LIMIT
     problems: list[Problem] = []
@@ -55,22 +55,22 @@ def read_image_test(path: Path, shown: str = "") -> tuple[ImageTest, tuple[Probl
             elif len(words) == 2 and words[0] == "timeout":
                 seconds = parse_duration(words[1])
             elif ask:
-                raise WrongUseError(f"a test cannot ask for {' '.join(words)!r}")
+                raise WrongUseError(f"unknown setting of a test: {' '.join(words)!r}")
         except WrongUseError as error:
-            hint = "It can ask for: network; timeout 10m."
-            problems += [Problem(path=shown, line=number, message=one.message, hint=hint) for one in error.problems]
+            hint = "Use: network; timeout 10m."
+            problems += [Problem(path=shown, line=number, message=item.message, hint=hint) for item in error.problems]
     if not raw.startswith((b"#!", b"\x7fELF")):
-        hint = "Begin it with #!/bin/sh, or whatever runs it."
-        problems.append(Problem(path=shown, line=1, message="neither a script with a #! line nor a program", hint=hint))
+        hint = "Begin it with #!/bin/sh or another interpreter."
+        problems.append(Problem(path=shown, line=1, message="not a program and not a script with a #! line", hint=hint))
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     return ImageTest(path=path, digest=digest, network=network, seconds=seconds), tuple(problems)
 
 
 def has_passed(step: Step, record: Record) -> bool:
-    """Whether a step has no test, or its recorded image has passed it as it is now."""
+    """Return whether a step has no test, or its recorded image passed the current test."""
     return step.test is None or record.verdicts.get(VERDICT) == verdict_of(read_image_test(step.test)[0])
 
 
 def verdict_of(image_test: ImageTest) -> str:
-    """What a record says of a test that passed; another test's verdict differs."""
+    """Return the verdict in a record of a passed test; every test has a different one."""
     return f"passed {image_test.digest}"

@@ -1,1 +1,1 @@
-"""`chainbuild.yaml`: a project says once what one would otherwise type. It is read here, checked, written and merged."""
+"""`chainbuild.yaml`, the settings of a project: read, check, write and merge with the command line."""

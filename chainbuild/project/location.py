@@ -1,4 +1,4 @@
-"""Where a project's file is, and what of it every command needs. Nothing here takes time to import: every command asks."""
+"""Find a project's file, and read the key of it that every command needs. Imports little: every command imports this."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _LARGEST_FILE: Final = 1 << 20
 
 
 def find_project(folder: Path) -> Path | None:
-    """The project file of a folder: in it, or in the nearest one above it."""
+    """Return the project file of a folder: in the folder itself, or in its nearest parent that has one."""
     folder = folder.resolve()
-    return next((path for one in (folder, *folder.parents) if (path := one / FILE_NAME).is_file()), None)
+    return next((path for parent in (folder, *folder.parents) if (path := parent / FILE_NAME).is_file()), None)
 
 
 def registry_data_of_tree(folder: Path) -> Path | None:
-    """Return the folder for the managed registry's data that the tree's chainbuild.yaml names; None if it names none.
+    """Return the folder for the managed registry's data that the tree's chainbuild.yaml sets; None if it sets none.
 
-    Errors: `WrongUseError` if it is not a folder of the tree: a tree must not choose places outside of it.
+    Errors: `WrongUseError` if it is not a folder of the tree: a tree must not choose places outside of itself.
     """
     path = find_project(folder)
     if path is None:
@@ -32,7 +32,7 @@ def registry_data_of_tree(folder: Path) -> Path | None:
         return None
     if _DATA_KEY.encode() not in raw:
         return None
-    # Late: few trees set it.
+    # Imported late: few trees set the key.
     from chainbuild.errors import Problem, WrongUseError
     from chainbuild.project.schema import PROJECT
     from chainbuild.yamlspec.nodes import read_nodes
@@ -47,6 +47,6 @@ def registry_data_of_tree(folder: Path) -> Path | None:
     data = path.parent / text
     if Path(os.path.realpath(data)) != Path(os.path.realpath(path.parent)) / text:
         message = f"{_DATA_KEY}: {text!r} is or contains a symbolic link"
-        hint = "Remove the link, or choose a place outside of the tree with --registry-data."
+        hint = "Remove the link, or choose a folder outside of the tree with --registry-data."
         raise WrongUseError([Problem(path=str(path), line=content.line(_DATA_KEY), message=message, hint=hint)])
     return data

@@ -1,4 +1,4 @@
-"""A project as `chainbuild.yaml` says it, as frozen values. What is not said is None or empty."""
+"""The settings of `chainbuild.yaml` as frozen values. A setting that is missing is None or empty."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chainbuild.trust.keys import PublicKey
 
 
 class LayerEntry(Struct, frozen=True, kw_only=True):
-    """A layer of the file. `image` may have no tag; `base` is an image or an earlier layer's name (None: nothing is said)."""
+    """A layer of the file. `image` may lack a tag; `base` is an image or the name of an earlier layer (None: not set)."""
 
     name: str
     folder: Path
@@ -27,7 +27,7 @@ class LayerEntry(Struct, frozen=True, kw_only=True):
 
 
 class ScienceEntry(Struct, frozen=True, kw_only=True):
-    """Where the science and compatibility layers are, and below which repository their images go."""
+    """The folder of the science and compatibility layers, and the repository prefix of their images."""
 
     root: Path
     repo: str | None = None
@@ -35,11 +35,11 @@ class ScienceEntry(Struct, frozen=True, kw_only=True):
 
 
 class Project(Struct, frozen=True, kw_only=True):
-    """The file's settings. Folders are absolute; names and durations are words, known to be right ones."""
+    """The settings of the file. Folders are absolute; names and durations are strings that were checked."""
 
     path: Path
     shown: str
-    """The file's path as people see it."""
+    """The file's path as messages show it."""
     platforms: tuple[str, ...] = ()
     repo: str | None = None
     tag: str | None = None
@@ -54,13 +54,13 @@ class Project(Struct, frozen=True, kw_only=True):
     trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
     """The keys whose records count in the registry, by name."""
     builders: tuple[str, ...] = ()
-    """As `--builder` takes them."""
+    """In the form that `--builder` takes."""
     context: Path | None = None
     build_args: tuple[BuildArg, ...] = ()
     build_contexts: tuple[str, ...] = ()
-    """As `--build-context` takes them."""
+    """In the form that `--build-context` takes."""
     secrets: tuple[str, ...] = ()
-    """As `--secret` takes them."""
+    """In the form that `--secret` takes."""
     refresh_after: str | None = None
     deadline: str | None = None
     jobs: int | None = None
@@ -76,5 +76,5 @@ class Project(Struct, frozen=True, kw_only=True):
         return self.path.parent
 
     def layer(self, name: str) -> LayerEntry | None:
-        """The layer of that name."""
+        """Return the layer with this name; None if there is no such layer."""
         return next((layer for layer in self.layers if layer.name == name), None)

@@ -1,4 +1,4 @@
-"""Reads `chainbuild.yaml`: checks what its values mean, and makes a Project of it."""
+"""Read `chainbuild.yaml`: check what its values mean, and make a Project of it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NUMBERED: Final = "[0-9]*-Dockerfile-*"
 
 
 def read_project(path: Path, environ: Mapping[str, str]) -> Project:
-    """Read a project file. `environ` is where args without a value are looked for.
+    """Read a project file. `environ` has the values of build args that the file lists without a value.
 
-    Errors: `WrongUseError` with everything that is wrong with it, each with its line.
+    Errors: `WrongUseError` with every problem of the file and its line.
     """
     shown = _shown(path)
     try:
@@ -40,9 +40,9 @@ def read_project(path: Path, environ: Mapping[str, str]) -> Project:
 
 
 def read_trusted_keys(path: Path) -> Mapping[str, PublicKey]:
-    """Read the keys that a project file trusts; what else is in the file does not matter.
+    """Read the keys that a project file trusts, and ignore the rest of the file.
 
-    Errors: `WrongUseError` with what is wrong with `trust`.
+    Errors: `WrongUseError` with every problem of `trust`.
     """
     shown = _shown(path)
     try:
@@ -63,7 +63,7 @@ def _shown(path: Path) -> str:
 
 
 class _Reader:
-    """From plain values to a Project; the shape of the values is right or was told already."""
+    """Make a Project of plain values. Values of the wrong shape were reported before and are absent."""
 
     def __init__(self, path: Path, shown: str, content: Content, environ: Mapping[str, str]) -> None:
         self.path = path
@@ -107,7 +107,7 @@ class _Reader:
             load=values.get("load", True),
         )
 
-    # What is wrong ----------------------------------------------------------------------------------------------------
+    # Problems ---------------------------------------------------------------------------------------------------------
 
     def _say(self, place: tuple[str | int, ...], message: str, hint: str) -> None:
         self.problems.append(Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint))
@@ -129,35 +129,35 @@ class _Reader:
         return value
 
     def _checked(self, parse: Callable[[str], object], *place: str | int) -> str | None:
-        """A text that can be parsed, as it is written."""
+        """Return a string as it is written if it can be parsed; else None, and report why."""
         text: str | None = self._value(*place)
         return text if text and self._parsed(parse, text, *place) is not None else None
 
     def _collected(self, place: tuple[str | int, ...], flag: str, read: Callable[[ProblemCollector], object]) -> None:
-        """What a reader of flags finds wrong, told with the file's line instead of the flag."""
+        """Collect the problems that a reader of flags finds, with the file's line instead of the flag."""
         collector = ProblemCollector()
         read(collector)
         for problem in collector.problems:
             self._say(place, problem.message.replace(flag, _last_key(place[:1]) + ":", 1), problem.hint)
 
     def trusted_keys(self) -> dict[str, PublicKey]:
-        """The keys of `trust`, by name."""
-        found: dict[str, PublicKey] = {}
+        """Return the keys of `trust`, by name."""
+        keys: dict[str, PublicKey] = {}
         for name, text in (self._value("trust") or {}).items():
             key = self._parsed(PublicKey.parse, text, "trust", name)
             if key:
-                found[name] = key
-        return found
+                keys[name] = key
+        return keys
 
     # Simple settings --------------------------------------------------------------------------------------------------
 
     def _platforms(self) -> tuple[str, ...]:
         names: list[str] = []
         for index, name in self._items("platforms"):
-            twin = next((other for other in names if Platform.parse(other).same_as(Platform.parse(name))), None)
-            if twin:
-                text = f"platforms: {name!r} and {twin!r} are the same platform"
-                self._say(("platforms", index), text, "Name each platform once.")
+            same = next((other for other in names if Platform.parse(other).same_as(Platform.parse(name))), None)
+            if same:
+                text = f"platforms: {name!r} and {same!r} are the same platform"
+                self._say(("platforms", index), text, "Remove one of them.")
             names.append(name)
         return tuple(names)
 
@@ -170,37 +170,37 @@ class _Reader:
             return None
         folder = self.root / text
         if not folder.is_dir():
-            self._say(place, f"{_last_key(place)}: there is no folder {text!r}", self._nearest_folder(text))
+            self._say(place, f"{_last_key(place)}: no such folder: {text!r}", self._nearest_folder(text))
         return folder.resolve()
 
     def _nearest_folder(self, text: str) -> str:
-        wanted = Path(text)
+        path = Path(text)
         try:
-            there = sorted(entry.name for entry in (self.root / wanted.parent).iterdir() if entry.is_dir())
+            folders = sorted(entry.name for entry in (self.root / path.parent).iterdir() if entry.is_dir())
         except OSError:
-            there = []
-        near = perhaps_you_meant(wanted.name, there, lambda near: repr(str(wanted.parent / near))).rstrip()
-        return near or f"Folders start at {self.shown}'s own."
+            folders = []
+        near = perhaps_you_meant(path.name, folders, lambda near: repr(str(path.parent / near))).rstrip()
+        return near or f"Paths are relative to the folder of {self.shown}."
 
     def _builders(self) -> tuple[str, ...]:
-        said = self._value("builders") or {}
-        if isinstance(said, str):
-            return (said,)
+        builders = self._value("builders") or {}
+        if isinstance(builders, str):
+            return (builders,)
         seen: list[Platform] = []
-        for name in said:
+        for name in builders:
             platform = Platform.parse(name)
             if any(platform.same_as(other) for other in seen):
-                self._say(("builders", name), f"builders: {name} is said twice", "Name each platform once.")
+                self._say(("builders", name), f"builders: duplicate platform {name}", "Remove one of them.")
             seen.append(platform)
-        return tuple(f"{name}={builder}" for name, builder in said.items())
+        return tuple(f"{name}={builder}" for name, builder in builders.items())
 
     def _build_args(self, *place: str | int) -> tuple[BuildArg, ...]:
         args: list[BuildArg] = []
         for name, value in (self._value(*place) or {}).items():
             origin = f"{self.shown}:{self.content.line(*place, name)}"
             if value is None and name not in self.environ:
-                hint = f'Write {name}: VALUE, {name}: "" for an empty one, or export {name} before the run.'
-                self._say((*place, name), f"{name} has no value, and the environment does not set it", hint)
+                hint = f'Write {name}: VALUE, {name}: "" for an empty value, or export {name} before the run.'
+                self._say((*place, name), f"{name} has no value, here or in the environment", hint)
             args.append(
                 BuildArg(name=name, value=self.environ.get(name, "") if value is None else value, origin=origin)
             )
@@ -218,11 +218,11 @@ class _Reader:
 
     def _secrets(self) -> tuple[str, ...]:
         texts: list[str] = []
-        for name, said in (self._value("secrets") or {}).items():
-            if {"src", "env"} <= set(said):
-                self._say(("secrets", name), f"secrets: {name} has both src and env", "Keep one of the two.")
-            source = f"src={self.root / said['src']}" if "src" in said else f"env={said.get('env', '')}"
-            texts.append(f"id={name},{source}")
+        for name, source in (self._value("secrets") or {}).items():
+            if {"src", "env"} <= set(source):
+                self._say(("secrets", name), f"secrets: {name} has both src and env", "Remove one of them.")
+            origin = f"src={self.root / source['src']}" if "src" in source else f"env={source.get('env', '')}"
+            texts.append(f"id={name},{origin}")
             self._collected(("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into))
         return tuple(texts)
 
@@ -239,56 +239,56 @@ class _Reader:
         for index, text in self._items("options"):
             name = text.rstrip("/")
             if "," in name:
-                self._say(("options", index), f"options: {text!r} has a comma", "Name one folder an entry.")
+                self._say(
+                    ("options", index), f"options: {text!r} has a comma", "Write each folder as an entry of its own."
+                )
             elif not (self.root / name).is_dir():
                 near = perhaps_you_meant(name, _option_folders(self.root)).rstrip()
                 hint = near or "An option is a folder of numbered Dockerfiles."
-                self._say(("options", index), f"options: there is no folder {name!r}", hint)
+                self._say(("options", index), f"options: no such folder: {name!r}", hint)
             elif (self.root / name).resolve().name in layers:
-                told = f"options: {name!r} is also the name of a layer"
-                self._say(("options", index), told, "Give the layer another name.")
+                message = f"options: {name!r} is also the name of a layer"
+                self._say(("options", index), message, "Rename the layer.")
             names.append(name)
         return tuple(names)
 
     def _layers(self) -> tuple[LayerEntry, ...]:
         layers: dict[str, LayerEntry] = {}
-        for index, said in self._items("layers"):
-            layer = self._layer(index, said, layers)
+        for index, entry in self._items("layers"):
+            layer = self._layer(index, entry, layers)
             if layer is None:
                 continue
             if layer.name in layers:
-                text = f"two layers are called {layer.name!r}; the other one is in line {layers[layer.name].line}"
-                self._say(("layers", index), text, "Give one of them a name: of its own.")
+                text = f"duplicate layer name {layer.name!r}; first used in line {layers[layer.name].line}"
+                self._say(("layers", index), text, "Set a different name: for one of them.")
             layers[layer.name] = layer
         return tuple(layers.values())
 
-    def _layer(self, index: int, said: Mapping[str, Any], earlier: Mapping[str, LayerEntry]) -> LayerEntry | None:
+    def _layer(self, index: int, entry: Mapping[str, Any], earlier: Mapping[str, LayerEntry]) -> LayerEntry | None:
         place = ("layers", index)
         folder = self._folder(*place, "folder")
-        image = self._parsed(ImageReference.parse, said["image"], *place, "image") if said.get("image") else None
+        image = self._parsed(ImageReference.parse, entry["image"], *place, "image") if entry.get("image") else None
         base = self._layer_base(index, earlier)
         build_args = self._build_args(*place, "build-args")
         context = self._folder(*place, "context")
         if image and image.digest:
-            self._say(
-                (*place, "image"), f"image: {image} has a digest", "It is the name that the image gets: NAME:TAG."
-            )
+            self._say((*place, "image"), f"image: {image} has a digest", "Give the name to publish as: NAME:TAG.")
         if folder is None or image is None:
             return None
         return LayerEntry(
-            name=said.get("name") or layer_name(folder),
+            name=entry.get("name") or layer_name(folder),
             folder=folder,
             image=image,
             base=base,
-            base_arg=said.get("base-arg", ""),
+            base_arg=entry.get("base-arg", ""),
             build_args=build_args,
             context=context,
-            tests=said.get("tests", True),
+            tests=entry.get("tests", True),
             line=self.content.line(*place),
         )
 
     def _layer_base(self, index: int, earlier: Mapping[str, LayerEntry]) -> ImageReference | str | None:
-        """An earlier layer by its name or image, else an image. A later layer's name is a mistake."""
+        """Return an earlier layer by its name or image, else an image. Report the name of a later layer."""
         text: str | None = self._value("layers", index, "base")
         if not text or text in earlier:
             return text
@@ -297,15 +297,14 @@ class _Reader:
         if text in names:
             self._say(
                 ("layers", index, "base"),
-                f"base: the layer {text!r} does not come before this one",
-                "A layer stands on an earlier layer, or on an image.",
+                f"base: layer {text!r} is not defined before this layer",
+                "Set an earlier layer or an image.",
             )
             return None
         return self._parsed(ImageReference.parse, text, "layers", index, "base")
 
     def _science(self) -> ScienceEntry | None:
-        said = self._value("science")
-        if said is None:
+        if self._value("science") is None:
             return None
         return ScienceEntry(
             root=self._folder("science", "root") or self.root,

@@ -1,10 +1,6 @@
-"""The keys of `chainbuild.yaml`, and their JSON schema (draft 2020-12).
+"""The keys of `chainbuild.yaml`, and their JSON schema (draft 2020-12), made from the rules that the reader checks.
 
-The JSON schema of `chainbuild.yaml` (draft 2020-12), made from the rules that its reader follows.
-
-python -m chainbuild.project.schema > docs/chainbuild.schema.json
-
-The keys of chainbuild.yaml.
+To write the published schema: python -m chainbuild.project.schema > docs/chainbuild.schema.json
 """
 
 from __future__ import annotations
@@ -31,30 +27,26 @@ from chainbuild.yamlspec.rules import (
 )
 
 SCHEMA_PLACE: Final = ".chainbuild/chainbuild.schema.json"
-"""Where a project's copy of the schema lies, from its folder: that of the version that was last used there."""
+"""The project's copy of the schema, relative to its folder: that of the chainbuild version that was last used there."""
 
 
 def schema() -> dict[str, Any]:
-    """The schema's document."""
-    return schema_of(PROJECT, FILE_NAME, "What chainbuild does in a folder, without flags.")
+    """Return the schema as a document."""
+    return schema_of(PROJECT, FILE_NAME, "The settings of chainbuild for a folder.")
 
 
 def schema_text() -> str:
-    """The schema as it is published."""
+    """Return the schema as the text that is published."""
     return as_text(schema())
 
 
 def put_schema(root: Path) -> None:
-    """Have this version's schema in a project, for editors. One that cannot be written to is none the worse for it."""
+    """Write this version's schema into a project, for editors. Does nothing if the project cannot be written to."""
     path, text = root / SCHEMA_PLACE, schema_text()
     with suppress(OSError):
         make_own_folder(root)
         if path.is_symlink() or not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_whole(path, text.encode())
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema_text())
 
 
 _PLATFORMS: Final = (
@@ -75,8 +67,8 @@ _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 def _spellings() -> tuple[str, ...]:
-    known = [Platform.parse(name) for name in _PLATFORMS]
-    return tuple(dict.fromkeys(word for one in known for word in (*one.spellings, one.oci)))
+    platforms = [Platform.parse(name) for name in _PLATFORMS]
+    return tuple(dict.fromkeys(text for platform in platforms for text in (*platform.spellings, platform.oci)))
 
 
 _PLATFORM: Final = TextRule(what="a platform", choices=_spellings())
@@ -89,11 +81,11 @@ _FOLDER: Final = TextRule(what="a folder")
 
 
 _DURATION: Final = TextRule(
-    what="a duration, as 7d or 4h30m", pattern=r"^([0-9]+(\.[0-9]+)?[wdhms])+$", examples=("7d", "4h30m")
+    what="a duration such as 7d or 4h30m", pattern=r"^([0-9]+(\.[0-9]+)?[wdhms])+$", examples=("7d", "4h30m")
 )
 
 
-_BUILD_ARGS: Final = MapRule(key=TextRule(what="an arg's name", pattern=f"^{_NAME}$"), value=ArgValueRule())
+_BUILD_ARGS: Final = MapRule(key=TextRule(what="the name of an arg", pattern=f"^{_NAME}$"), value=ArgValueRule())
 
 
 _TESTS: Final = BooleanRule(default=True)
@@ -106,26 +98,26 @@ LAYER: Final = TableRule(
             rule=_FOLDER, needed=True, about="The folder with the Dockerfile, or with NN-Dockerfile-* files."
         ),
         "image": KeyRule(
-            rule=TextRule(what="an image's name", examples=("acme/base:latest",)),
+            rule=TextRule(what="an image name", examples=("acme/base:latest",)),
             needed=True,
-            about="The full name that the layer's image gets. Without a tag: with the project's TAG, else latest.",
+            about="The full name of the layer's image. The default tag is the project's tag, else latest.",
         ),
         "name": KeyRule(
-            rule=TextRule(what="a layer's name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
-            about="What the layer is called, in plans and by other layers; its folder's name where not given.",
+            rule=TextRule(what="a layer name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+            about="The layer's name, in plans and for other layers (default: the name of its folder).",
         ),
         "base": KeyRule(
             rule=_IMAGE,
-            about="What it stands on: an image, or an earlier layer by its name. The layer before it where not given; "
-            "for the first one, what its Dockerfile says.",
+            about="The base image: an image, or the name of an earlier layer (default: the layer before it; "
+            "for the first layer, the image in its Dockerfile).",
         ),
         "base-arg": KeyRule(
-            rule=TextRule(what="an ARG's name", pattern=f"^{_NAME}$", examples=("BASEIMAGE",)),
-            about="The ARG before FROM that takes the base; found where FROM is nothing but one ARG.",
+            rule=TextRule(what="the name of an ARG", pattern=f"^{_NAME}$", examples=("BASEIMAGE",)),
+            about="The ARG before FROM that takes the base (default: the ARG that FROM consists of).",
         ),
         "build-args": KeyRule(rule=_BUILD_ARGS, about="Build args for this layer."),
-        "context": KeyRule(rule=_FOLDER, about="What COPY and ADD see; the layer's folder where not given."),
-        "tests": KeyRule(rule=_TESTS, about="Whether its tests are run."),
+        "context": KeyRule(rule=_FOLDER, about="The build context for COPY and ADD (default: the layer's folder)."),
+        "tests": KeyRule(rule=_TESTS, about="Run the layer's tests."),
     },
 )
 
@@ -134,10 +126,10 @@ SCIENCE: Final = TableRule(
     what="science and compatibility layers",
     keys={
         "root": KeyRule(
-            rule=_FOLDER, about="The folder around science/ and compat/; the project's own where not given."
+            rule=_FOLDER, about="The folder that contains science/ and compat/ (default: the project's folder)."
         ),
         "repo": KeyRule(
-            rule=TextRule(what="a repository"), about="The repository below which sci/… and rel/… images go."
+            rule=TextRule(what="a repository"), about="The repository prefix of the sci/… and rel/… images."
         ),
     },
 )
@@ -149,7 +141,7 @@ PROJECT: Final = TableRule(
     keys={
         "platforms": KeyRule(
             rule=ListRule(item=_PLATFORM, alone=True),
-            about="What is built for; this machine's platform where not given.",
+            about="The platforms to build for (default: this machine's platform).",
         ),
         "repo": KeyRule(
             rule=TextRule(what="a repository", examples=("acme/tools",)),
@@ -157,98 +149,107 @@ PROJECT: Final = TableRule(
         ),
         "tag": KeyRule(
             rule=TextRule(what="a tag", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", examples=("v1",)),
-            about="How the tags of the options' images begin; the tag of layers whose image has none.",
+            about="The tag prefix of the options' images, and the tag of layers whose image has none.",
         ),
         "base": KeyRule(
-            rule=_IMAGE, about="What the first option stands on: an image, or a layer of this project by its name."
+            rule=_IMAGE, about="The base image of the first option: an image, or the name of a layer of this project."
         ),
         "production": KeyRule(
             rule=_IMAGE,
-            about="What the slim production images of the options stand on: an image, a layer, or scratch.",
+            about="The base of the slim production images of the options: an image, a layer, or scratch.",
         ),
         "options": KeyRule(
             rule=ListRule(item=_FOLDER, alone=True),
-            about="Folders of numbered Dockerfiles, in their order: each stands on the result of the one before.",
+            about="Folders of numbered Dockerfiles, in order: each is built on the result of the option before it.",
         ),
         "layers": KeyRule(
             rule=ListRule(item=LAYER),
-            about="Folders that are one image each, in their order: each stands on the one before unless it says base.",
+            about="Folders that make one image each, in order: each is built on the layer before it unless it sets base.",
         ),
         "science": KeyRule(rule=SCIENCE, about="Science and compatibility layers (science/*/sciserver-image.json)."),
         "registry": KeyRule(
             rule=TextRule(what="a registry", examples=("ghcr.io/acme",)),
-            about="The chain registry; without it one is run on localhost while it is needed.",
+            about="Registry for steps and records (default: a temporary registry on localhost).",
         ),
         "trust": KeyRule(
             rule=MapRule(
-                key=TextRule(what="a key's name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+                key=TextRule(what="the name of a key", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
                 value=TextRule(
                     what="a public key",
                     pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$",
                     examples=("ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",),
                 ),
             ),
-            about="The keys whose records count in the registry, by names of your choice (see chainbuild trust). "
-            "They do not count for the registry on localhost.",
+            about="The keys whose records are trusted in the registry, by names of your choice (see chainbuild trust). "
+            "They do not apply to the registry on localhost.",
         ),
-        "registry-port": KeyRule(rule=IntegerRule(least=1, most=65535), about="The port of the one on localhost."),
+        "registry-port": KeyRule(rule=IntegerRule(least=1, most=65535), about="The port of the registry on localhost."),
         "registry-data": KeyRule(
             rule=TextRule(
                 what="`registry` or a folder in `.chainbuild/`",
                 pattern=r"^(registry|\.chainbuild/[A-Za-z0-9][A-Za-z0-9._-]*)$",
                 examples=(".chainbuild/registry",),
             ),
-            about="A folder of the tree for the data of the one on localhost. Default: one place for all trees of the user.",
+            about="A folder of the tree for the data of the registry on localhost (default: one folder per user).",
         ),
         "builders": KeyRule(
             rule=TextOrTableRule(
                 text=TextRule(what="a buildx builder"),
                 table=MapRule(key=_PLATFORM, value=TextRule(what="a buildx builder")),
             ),
-            about="The buildx builder for all platforms, or one for each.",
+            about="The buildx builder for all platforms, or a table with a builder for each platform.",
         ),
         "context": KeyRule(
-            rule=_FOLDER, about="What COPY and ADD of the options see; the project's folder where not given."
+            rule=_FOLDER, about="The build context for COPY and ADD of the options (default: the project's folder)."
         ),
         "build-args": KeyRule(rule=_BUILD_ARGS, about="Build args for every Dockerfile that declares them."),
         "build-contexts": KeyRule(
             rule=MapRule(
-                key=TextRule(what="a context's name"), value=TextRule(what="a folder, or docker-image://, https://, …")
+                key=TextRule(what="the name of a context"),
+                value=TextRule(what="a folder, or docker-image://, https://, …"),
             ),
             about="Named contexts.",
         ),
         "secrets": KeyRule(
             rule=MapRule(
-                key=TextRule(what="a secret's id", pattern=r"^[^,=\s]+$"),
+                key=TextRule(what="the id of a secret", pattern=r"^[^,=\s]+$"),
                 value=TableRule(
                     what="a secret",
                     any_of=("src", "env"),
                     keys={
                         "src": KeyRule(
-                            rule=TextRule(what="a file", pattern=r"^[^,]+$"), about="The file that holds it."
+                            rule=TextRule(what="a file", pattern=r"^[^,]+$"), about="The file that contains the secret."
                         ),
                         "env": KeyRule(
-                            rule=TextRule(what="a variable", pattern=f"^{_NAME}$"), about="The variable that does."
+                            rule=TextRule(what="a variable", pattern=f"^{_NAME}$"),
+                            about="The variable with the secret.",
                         ),
                     },
                 ),
             ),
-            about="BuildKit secrets by their ids: where each is found, never its value.",
+            about="BuildKit secrets by id: the file or variable that has the value, never the value itself.",
         ),
         "refresh-after": KeyRule(
-            rule=_DURATION, about="Build again what is older than that, although nothing changed."
+            rule=_DURATION, about="Rebuild steps that are older than this even if nothing changed."
         ),
-        "deadline": KeyRule(rule=_DURATION, about="Start no step that will not fit; the next run goes on."),
-        "jobs": KeyRule(rule=IntegerRule(least=1), about="Steps at once; one for each platform where not given."),
+        "deadline": KeyRule(rule=_DURATION, about="Start no step that would end later; the next run continues."),
+        "jobs": KeyRule(
+            rule=IntegerRule(least=1), about="The number of steps to build at once (default: one per platform)."
+        ),
         "keep-going": KeyRule(
-            rule=BooleanRule(default=False), about="After a failure, finish all that does not depend on it."
+            rule=BooleanRule(default=False),
+            about="After a failure, finish every step that does not depend on the failed step.",
         ),
-        "tests": KeyRule(rule=_TESTS, about="Whether tests of images are run."),
+        "tests": KeyRule(rule=_TESTS, about="Run the tests of images."),
         "strict": KeyRule(
             rule=BooleanRule(default=False),
-            about="Treat warnings of minimize and of the proofs as errors: nothing that has one gets its name.",
+            about="Treat warnings of minimize and of the proofs as errors: an image that has any is not tagged.",
         ),
-        "push": KeyRule(rule=BooleanRule(default=False), about="Send results and indexes to their own registries."),
-        "load": KeyRule(rule=BooleanRule(default=True), about="Put results into the local image store."),
+        "push": KeyRule(rule=BooleanRule(default=False), about="Push results and indexes to their own registries."),
+        "load": KeyRule(rule=BooleanRule(default=True), about="Load results into the local image store."),
     },
 )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

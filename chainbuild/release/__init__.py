@@ -1,6 +1,6 @@
-"""Release plans: what is to be released, written for people to decide on, and then done by digest.
+"""Release plans: list what to release in a file for people to decide on, then apply it by digest.
 
-plan = read_plan(path)                       # what people decided
-actions = prepare(records, plan)   # refuses what was not decided, is missing, or changed since
-apply(registries, actions, journal, emit)    # every content first, names last
+plan = read_plan(path)                       # the decisions
+actions = prepare(records, plan)   # rejects what is undecided, missing, or changed since
+apply(registries, actions, journal, emit)    # pushes all content first, moves tags last
 """

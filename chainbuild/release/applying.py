@@ -1,14 +1,11 @@
-"""Apply a release plan, and the journal by which an interrupted one goes on.
+"""Apply a release plan: move tags in registries by digest, after all content is in place.
 
-What an apply or a rollback did so far, a line at a time: by it the next one says where it goes on.
+A registry moves one tag at a time, so the last part is not atomic. It is short, everything that could fail was checked
+before, and an interrupted run can be resumed.
 
-Registries are what decides what is left to do; the journal only tells that it was begun, and when. It lies beside the
-plan, in `.chainbuild/releases/`, one for each content of a plan.
-
-Moves names in registries by digest. Every content is in its place before the first name moves.
-
-A registry moves one name at a time, so the last part cannot be all or nothing; it is short, everything that could stand
-against it was looked at before, and what was interrupted goes on where it stopped.
+The journal has a line for each change that an apply or a rollback made. The registries decide what is left to do; the
+journal only says that it began, and when. It is next to the plan in `.chainbuild/releases/`, one file for each content of
+a plan.
 """
 
 from __future__ import annotations
@@ -39,13 +36,14 @@ from chainbuild.text import plural
 What = Literal["apply", "rollback"]
 FOLDER: Final = Path(OWN_FOLDER) / "releases"
 _LARGEST: Final = 16 << 20
-"""Bytes of a journal: far more than any release writes."""
+"""The limit of a journal in bytes, far more than any release writes."""
 
 
 class Journal(Struct, frozen=True, kw_only=True):
-    """A journal that is held by this process, for what it does.
+    """A journal that this process has locked, and the operation that it is for.
 
-    `begun` is when names began to move by the same and did not all arrive, in seconds since the epoch; 0: not so.
+    `begun` is when an earlier run of the same operation began to move tags without finishing, in seconds since the epoch;
+    0: there is none.
     """
 
     path: Path
@@ -55,7 +53,7 @@ class Journal(Struct, frozen=True, kw_only=True):
     _now: Callable[[], float]
 
     def note(self, event: str, **what: Any) -> None:
-        """Write a line, so that it outlives this process and the machine's power."""
+        """Write a line and flush it to disk, so that it survives a crash or a power failure."""
         line = {"at": round(self._now(), 3), "event": event, **what}
         self._file.write(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n")
         self._file.flush()
@@ -63,14 +61,14 @@ class Journal(Struct, frozen=True, kw_only=True):
 
 
 def journal_path(plan: ReleasePlan) -> Path:
-    """Where the journal of a plan lies."""
+    """Return the path of a plan's journal."""
     return plan.path.parent / FOLDER / f"{plan.identity[:16]}.jsonl"
 
 
 def begun_at(path: Path, what: What) -> float:
-    """When names last began to move by that and did not all arrive; 0: they did, or something else was begun since.
+    """Return when an unfinished run of the operation began; 0 if it finished or another operation began after it.
 
-    Lines that were not written to their end say nothing.
+    Incomplete lines are ignored.
     """
     begun = 0.0
     try:
@@ -79,12 +77,12 @@ def begun_at(path: Path, what: What) -> float:
         return 0.0
     for line in lines:
         try:
-            said = json.loads(line)
-            event, at = said["event"], float(said["at"])
+            value = json.loads(line)
+            event, at = value["event"], float(value["at"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if event == "begun":
-            begun = at if said.get("what") == what else 0.0
+            begun = at if value.get("what") == what else 0.0
         elif event == "done":
             begun = 0.0
     return begun
@@ -92,7 +90,7 @@ def begun_at(path: Path, what: What) -> float:
 
 @contextmanager
 def open_journal(plan: ReleasePlan, what: What, now: Callable[[], float] = time.time) -> Iterator[Journal]:
-    """Hold the plan's journal. Errors: `BusyError` where another process does; `WrongUseError` where it cannot be written."""
+    """Open and lock the plan's journal. Errors: `BusyError` if it is locked; `WrongUseError` if it cannot be written."""
     path = journal_path(plan)
     begun = begun_at(path, what)
     try:
@@ -100,20 +98,21 @@ def open_journal(plan: ReleasePlan, what: What, now: Callable[[], float] = time.
         file = open_own_file(path, append=True)
     except OSError as error:
         raise WrongUseError(
-            f"{path} cannot be written: {error.strerror}", hint="It has to be known how far it came."
+            f"cannot write {path}: {error.strerror}",
+            hint="The journal is needed to resume. Free the path and retry.",
         ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BusyError(
-                f"{plan.shown} is being applied or rolled back by another process", hint="Wait until it has ended."
+                f"another process is applying or rolling back {plan.shown}", hint="Wait until it has finished."
             ) from None
         yield Journal(path=path, what=what, begun=begun, _file=file, _now=now)
 
 
 def put_contents(registries: Registries, moves: Sequence[Move], emit: Emit) -> None:
-    """Have in every repository what its names are to mean, by digest; what is attached to the images goes with them."""
+    """Copy the images of every move, their index and their attached artifacts to the target repositories, by digest."""
     placed: set[tuple[str, str]] = set()
     for move in moves:
         if move.done or move.source is None or move.index is None:
@@ -132,16 +131,16 @@ def put_contents(registries: Registries, moves: Sequence[Move], emit: Emit) -> N
 
 
 def move_names(registries: Registries, moves: Sequence[Move], journal: Journal, emit: Emit) -> None:
-    """Let the names mean what they are to mean.
+    """Point each tag at its planned digest.
 
-    Errors: `RegistryError` that says how far it came, where a name moved meanwhile or its registry refuses.
+    Errors: `RegistryError` with the progress so far, if a tag moved meanwhile or its registry rejects the change.
     """
-    there = sum(move.done for move in moves)
+    moved = sum(move.done for move in moves)
     if journal.begun:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(journal.begun))
-        emit(Message(text=f"going on where it stopped at {when}: {_of(there, moves)} had moved"))
-    elif there:
-        emit(Message(text=f"{_of(there, moves)} {'was' if there == 1 else 'were'} there already"))
+        emit(Message(text=f"resuming the run that stopped at {when}: {_of(moved, moves)} had moved"))
+    elif moved:
+        emit(Message(text=f"{_of(moved, moves)} {'was' if moved == 1 else 'were'} moved before"))
     journal.note("begun", what=journal.what, names=[move.as_json() for move in moves])
     for move in moves:
         if move.done:
@@ -149,12 +148,14 @@ def move_names(registries: Registries, moves: Sequence[Move], journal: Journal, 
         try:
             _move(registries, move, journal)
         except (ChainbuildError, KeyboardInterrupt) as error:
-            told = f"stopped when {_of(there, moves)} had moved; the same command goes on with {move.name}"
+            message = (
+                f"Stopped after {_of(moved, moves)} had moved. Run the same command again to resume at {move.name}."
+            )
             if isinstance(error, KeyboardInterrupt):
-                emit(Message(text=told))
+                emit(Message(text=message))
                 raise
-            raise _with_hint(error, told) from error
-        there += 1
+            raise _with_hint(error, message) from error
+        moved += 1
     journal.note("done")
 
 
@@ -162,8 +163,8 @@ def _move(registries: Registries, move: Move, journal: Journal) -> None:
     now = digest_now(registries, move.name)
     if now not in {move.before, move.after}:
         raise RegistryError(
-            f"somebody moved {move.name} meanwhile: it is {now.short if now else 'nothing'} now",
-            hint="Look at what it is, and update the plan.",
+            f"{move.name} was moved by another user: it is {now.short if now else 'missing'} now",
+            hint="Check the image, and update the plan.",
         )
     put_tag(registries, move.name, move.after)
     journal.note("moved", name=str(move.name), to=str(move.after))
@@ -173,8 +174,8 @@ def _of(count: int, moves: Sequence[Move]) -> str:
     return f"{count} of {plural(len(moves), 'name')}"
 
 
-def _with_hint(error: ChainbuildError, told: str) -> ChainbuildError:
-    hint = f"{error.hint}\n{told}" if error.hint else told
+def _with_hint(error: ChainbuildError, message: str) -> ChainbuildError:
+    hint = f"{error.hint}\n{message}" if error.hint else message
     if isinstance(error, RegistryError):
         return type(error)(error.message, where=error.where, hint=hint)
     return RegistryError(error.message, where=error.where, hint=hint)

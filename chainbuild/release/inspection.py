@@ -1,4 +1,4 @@
-"""Looks at an image for a plan: what it is, what it would replace, what differs, what its tests said, what to think of."""
+"""Inspect an image for a plan: its digests, what it would replace, the differences, test results and warnings."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from chainbuild.text import escaped, share, size
 from chainbuild.values import replace
 
 MUCH_LARGER: Final = 1.2
-"""From how much of what it replaces on somebody should look at an image's size."""
+"""Warn about an image whose size exceeds that of the image it replaces by this factor."""
 _HEX: Final = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
 
 
 class ImageState(Struct, frozen=True, kw_only=True):
-    """An image of the chain registry as it is now, by platform, with how it was made; and what its names mean now.
+    """The current state of an image of the chain registry by platform, how it was made, and the targets of its names.
 
-    `replaced` is what the first of its names that means something means, and `previous` that by platform.
+    `replaced` is the current image of the first name that exists, and `previous` has its images by platform.
     """
 
     images: Mapping[Platform, RemoteImage]
@@ -45,7 +45,7 @@ class ImageState(Struct, frozen=True, kw_only=True):
 
     @property
     def digests(self) -> dict[Platform, Digest]:
-        """What it is, by platform."""
+        """Its digests by platform."""
         return {platform: image.digest for platform, image in self.images.items()}
 
 
@@ -55,11 +55,11 @@ def look_at(
     to: Iterable[ImageReference],
     reviewed: PlannedImage | None = None,
 ) -> ImageState:
-    """Look at an image and at the names that it is to get.
+    """Inspect an image and the names to publish it as.
 
-    `reviewed` is the same image as a plan has it: where it is still the same, a name that means it now was moved by the
-    plan, and still replaces what it did. Errors: `NotFoundInRegistryError` where there is no such image;
-    `RegistryError` where a registry does not answer.
+    `reviewed` is the image in an existing plan. If it has not changed, a name that points at it was moved by the plan and
+    still replaces what the plan says. Errors: `NotFoundInRegistryError` if the image does not exist; `RegistryError` if a
+    registry does not respond.
     """
     place = records.chain.place(name).with_tag(name.tag_or_latest)
     images = {
@@ -67,11 +67,11 @@ def look_at(
     }
     index = index_of({platform: image.descriptor for platform, image in images.items()})
     digests = {platform: image.digest for platform, image in images.items()}
-    known = reviewed.replaces if reviewed and same_digests(reviewed.digests, digests) else {}
+    recorded = reviewed.replaces if reviewed and same_digests(reviewed.digests, digests) else {}
     replaces = {}
     for target in to:
         now = digest_now(records.registries, target)
-        replaces[target] = known.get(target, now) if now == index.digest else now
+        replaces[target] = recorded.get(target, now) if now == index.digest else now
     replaced = next((target.with_digest(digest) for target, digest in replaces.items() if digest), None)
     return ImageState(
         images=images,
@@ -82,56 +82,56 @@ def look_at(
     )
 
 
-def same_digests(one: Mapping[Platform, Digest], other: Mapping[Platform, Digest]) -> bool:
-    """Whether both are the same images for the same platforms, however those are spelled."""
-    return {platform.oci: digest for platform, digest in one.items()} == {
-        platform.oci: digest for platform, digest in other.items()
+def same_digests(first: Mapping[Platform, Digest], second: Mapping[Platform, Digest]) -> bool:
+    """Return whether both have the same digests for the same platforms, in any spelling of the platforms."""
+    return {platform.oci: digest for platform, digest in first.items()} == {
+        platform.oci: digest for platform, digest in second.items()
     }
 
 
 def index_of(images: Mapping[Platform, Descriptor]) -> Index:
-    """What a name points at that means these images: the same images always give the same digest."""
+    """Return the index of these images. Equal images always result in the same digest."""
     rows = {platform.oci: replace(image, platform=platform) for platform, image in images.items()}
     return Index.make(rows[oci] for oci in sorted(rows))
 
 
 def digest_now(registries: Registries, name: ImageReference) -> Digest | None:
-    """What a name means now; None where it means nothing. Errors: `RegistryError`."""
-    there = registries.client(name).head(name.repository, name.tag_or_latest)
-    return there.digest if there else None
+    """Return the digest that a name points at; None if it does not exist. Errors: `RegistryError`."""
+    manifest = registries.client(name).head(name.repository, name.tag_or_latest)
+    return manifest.digest if manifest else None
 
 
 def _by_platform(registries: Registries, name: ImageReference) -> dict[Platform, RemoteImage]:
-    """The images that a name means; what its registry has lost of them is left out."""
-    found = {}
+    """Return the images that a name points at, without those that are missing from its registry."""
+    results = {}
     with suppress(NotFoundInRegistryError):
         for platform in platforms_of(registries, name):
             with suppress(NotFoundInRegistryError):
-                found[platform] = resolve(registries, name, platform)
-    return found
+                results[platform] = resolve(registries, name, platform)
+    return results
 
 
-# What differs ---------------------------------------------------------------------------------------------------------
+# Differences ----------------------------------------------------------------------------------------------------------
 
 
 def differences(records: RecordStore, look: ImageState, emit: Emit) -> dict[str, Difference]:
-    """What changes on each platform, in words. Every layer of both images is read, unless they are the same.
+    """Return the changes on each platform as text. Reads every layer of both images, unless these are the same.
 
     Errors: `RegistryError`.
     """
-    found: dict[str, Difference] = {}
+    results: dict[str, Difference] = {}
     for platform, image in look.images.items():
         before = _same_platform(look.previous, platform)
         if before is None:
-            found[platform.name] = Difference(size=f"{size(image.size)} compressed, new")
+            results[platform.name] = Difference(size=f"{size(image.size)} compressed, new")
         elif before.digest == image.digest:
-            found[platform.name] = Difference(
+            results[platform.name] = Difference(
                 to=_pinned(before), size=f"{size(image.size)} compressed, nothing changed"
             )
         else:
             emit(Message(text=f"comparing {image.reference.repository} for {platform} with {_pinned(before)}"))
-            found[platform.name] = in_words(compare(records, before, image))
-    return found
+            results[platform.name] = in_words(compare(records, before, image))
+    return results
 
 
 def _same_platform(images: Mapping[Platform, RemoteImage], platform: Platform) -> RemoteImage | None:
@@ -142,19 +142,19 @@ def _pinned(image: RemoteImage) -> str:
     return image.reference.pinned
 
 
-def in_words(found: Comparison) -> Difference:
-    """A comparison as a plan tells it: each change is a line, but files are only counted."""
-    loose = Counter(change.kind for change in found.files if not change.owner)
-    owned = sum(1 for change in found.files if change.owner)
+def in_words(comparison: Comparison) -> Difference:
+    """Return a comparison as the text in a plan: each change is a line, except that files are only counted."""
+    loose = Counter(change.kind for change in comparison.files if not change.owner)
+    owned = sum(1 for change in comparison.files if change.owner)
     counts = [f"{loose[kind]} {kind}" for kind in ("added", "removed", "changed") if loose[kind]]
     files = ", ".join(counts) + (" of no package" if counts else "")
     return Difference(
-        to=_pinned(found.before),
-        size=size_words(found),
-        packages=_lines(found.packages),
-        python=_lines(found.python),
-        configuration=_lines(found.configuration),
-        steps=_lines(found.steps),
+        to=_pinned(comparison.before),
+        size=size_words(comparison),
+        packages=_lines(comparison.packages),
+        python=_lines(comparison.python),
+        configuration=_lines(comparison.configuration),
+        steps=_lines(comparison.steps),
         files="; ".join(part for part in (files, f"{owned} of packages or their records" if owned else "") if part),
     )
 
@@ -163,17 +163,17 @@ def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(escaped(str(change)) for change in changes))
 
 
-# What to think of -----------------------------------------------------------------------------------------------------
+# Errors and warnings --------------------------------------------------------------------------------------------------
 
 
 def tests_of(look: ImageState) -> dict[str, tuple[str, ...]]:
-    """What the proofs and tests of the image's steps said, by platform, the lowest step first."""
+    """Return the results of the proofs and tests of the image's steps by platform, lowest step first."""
     return {
         platform.name: tuple(
-            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, escaped(said))}"
+            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, escaped(value))}"
             for crumb in trail
             if crumb.record
-            for proof, said in sorted(crumb.record.verdicts.items())
+            for proof, value in sorted(crumb.record.verdicts.items())
         )
         for platform, trail in look.trails.items()
     }
@@ -184,19 +184,22 @@ def _shorter(match: re.Match[str]) -> str:
 
 
 def errors_of(look: ImageState) -> tuple[str, ...]:
-    """What keeps the image from being released, whatever anybody says: its tests failed."""
+    """Return the reasons why the image cannot be released: failed tests."""
     return tuple(
         f"{platform}: the {proof} of {crumb.step.partition('/')[2]} failed"
         for platform, trail in look.trails.items()
         for crumb in trail
         if crumb.record
-        for proof, said in sorted(crumb.record.verdicts.items())
-        if said.startswith("failed")
+        for proof, value in sorted(crumb.record.verdicts.items())
+        if value.startswith("failed")
     )
 
 
 def warnings_of(look: ImageState) -> tuple[str, ...]:
-    """What somebody should find fine before the image is released."""
+    """Return the warnings that a person must accept before the image is released.
+
+    Plans store these texts and match them, so a changed text needs to be accepted again.
+    """
     return tuple(_warnings(look))
 
 

@@ -18,7 +18,7 @@ SHOWN_SCHEMA: Final = "chainbuild.release/1"
 
 
 class Warned(Struct, frozen=True, kw_only=True):
-    """A warning; `accepted` is the reason why somebody found it fine, empty while nobody did."""
+    """A warning; `accepted` is the reason why a person accepted it, empty if nobody did."""
 
     says: str
     accepted: str = ""
@@ -26,7 +26,7 @@ class Warned(Struct, frozen=True, kw_only=True):
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """What changes on a platform, in words; `to` is what it was compared with."""
+    """The changes on a platform as text; `to` is the image that it was compared with."""
 
     to: str = ""
     size: str = ""
@@ -38,10 +38,10 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class PlannedImage(Struct, frozen=True, kw_only=True):
-    """An image of a plan. `name` is what the chain registry calls it; platforms are under the plan's own spelling.
+    """An image of a plan. `name` is its name in the chain registry; platforms are spelled as in the plan.
 
-    `replaces` has None for a name that means nothing yet. `key` is how the file writes the image's name; `lines` are
-    those of its keys and of the names that it gets.
+    `replaces` has None for a name that does not exist yet. `key` is the image's name as the file spells it; `lines` are
+    the lines of its keys and of its new names.
     """
 
     name: ImageReference
@@ -60,15 +60,15 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
 
     @property
     def is_released(self) -> bool:
-        """Whether somebody decided to release it."""
+        """True if the decision is to release it."""
         return self.decision == RELEASE
 
     def line_of(self, key: str) -> int:
-        """The line of a key, or of one of its names; the image's own where that is not written."""
+        """Return the line of a key or of a name; the image's own line if it is missing."""
         return self.lines.get(key, self.line)
 
     def as_json(self) -> dict[str, Any]:
-        """The image as programs read it."""
+        """Return the JSON form of the image."""
         return {
             "image": str(self.name),
             "decision": self.decision,
@@ -78,24 +78,24 @@ class PlannedImage(Struct, frozen=True, kw_only=True):
             "replaces": {str(name): str(digest) if digest else None for name, digest in self.replaces.items()},
             "differences": {
                 platform: {
-                    "to": one.to,
-                    "size": one.size,
-                    "packages": list(one.packages),
-                    "python": list(one.python),
-                    "configuration": list(one.configuration),
-                    "steps": list(one.steps),
-                    "files": one.files,
+                    "to": item.to,
+                    "size": item.size,
+                    "packages": list(item.packages),
+                    "python": list(item.python),
+                    "configuration": list(item.configuration),
+                    "steps": list(item.steps),
+                    "files": item.files,
                 }
-                for platform, one in self.differences.items()
+                for platform, item in self.differences.items()
             },
             "tests": {platform: list(lines) for platform, lines in self.tests.items()},
             "errors": list(self.errors),
-            "warnings": [{"says": one.says, "accepted": one.accepted} for one in self.warnings],
+            "warnings": [{"says": item.says, "accepted": item.accepted} for item in self.warnings],
         }
 
 
 class ReleasePlan(Struct, frozen=True, kw_only=True):
-    """A plan as it was read from `path`, which people are told as `shown`."""
+    """A plan that was read from `path`, which messages show as `shown`."""
 
     path: Path
     shown: str
@@ -104,12 +104,12 @@ class ReleasePlan(Struct, frozen=True, kw_only=True):
 
     @property
     def released(self) -> tuple[PlannedImage, ...]:
-        """What somebody decided to release."""
+        """The images to release."""
         return tuple(image for image in self.images if image.is_released)
 
     @property
     def identity(self) -> str:
-        """A digest of what applying it does: two plans that do the same have the same, whatever their words are."""
+        """A digest of what applying the plan does; plans with the same effect have the same identity."""
         what = [
             [str(image.name), sorted(map(str, image.to)), sorted(map(str, image.digests.values()))]
             for image in self.released
@@ -117,9 +117,9 @@ class ReleasePlan(Struct, frozen=True, kw_only=True):
         return hashlib.sha256(json.dumps(sorted(what)).encode()).hexdigest()
 
     def problem(self, image: PlannedImage, key: str, message: str, hint: str = "") -> Problem:
-        """Something that is wrong with an image, at a key of it."""
+        """Return a problem at a key of an image."""
         return Problem(path=self.shown, line=image.line_of(key), message=f"{image.name}: {message}", hint=hint)
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as programs read it."""
+        """Return the JSON form of the plan."""
         return {"schema": SHOWN_SCHEMA, "release": self.release, "images": [image.as_json() for image in self.images]}

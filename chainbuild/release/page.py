@@ -1,6 +1,6 @@
-"""A release plan as one HTML page, for those who decide and for those who want to know what a release brought.
+"""Render a release plan as one HTML page, for the people who decide and for the users of a release.
 
-The page stands alone: no script, no font, no address is loaded. The same plan gives the same bytes.
+The page is self-contained: it loads no script, font or other address. The same plan results in the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chainbuild.release.rules import OPEN, RELEASE, SKIP
 from chainbuild.text import escaped, plural
 
 _FOLDED: Final = 12
-"""From how many lines on a part can be folded away, and is."""
+"""Lists with at least this many lines are collapsed."""
 _DECISIONS: Final = {OPEN: "open", RELEASE: "to be released", SKIP: "not released"}
 _STYLE: Final = """
 :root{--ground:#fff;--ink:#1c2330;--dim:#5b6575;--rule:#d9dee6;--soft:#f4f6f9;--good:#1d7a50;--bad:#b3261e;--warn:#8a5a00}
@@ -47,14 +47,14 @@ a{color:inherit}
 
 
 def page(plan: ReleasePlan, left: Sequence[Problem], *, source: str = "") -> str:
-    """The page of a plan; `left` is what people have to decide, `source` where the plan lies beside the page."""
+    """Return the page of a plan; `left` are the open decisions, `source` the plan's path relative to the page."""
     title = f"Release {escaped(plan.release)}"
     state = (
-        f'<span class="badge warn">{plural(len(left), "thing")} to decide</span>'
+        f'<span class="badge warn">{plural(len(left), "open decision")}</span>'
         if left
-        else '<span class="badge good">everything is decided</span>'
+        else '<span class="badge good">ready to apply</span>'
     )
-    link = f' <a href="{escape(source)}">The plan itself.</a>' if source else ""
+    link = f' <a href="{escape(source)}">View the plan.</a>' if source else ""
     parts = [
         f"<header><h1>{escape(title)}</h1>{state}</header>",
         f"<p>{plural(len(plan.released), 'image')} of {len(plan.images)} to be released.{link}</p>",
@@ -73,7 +73,7 @@ def page(plan: ReleasePlan, left: Sequence[Problem], *, source: str = "") -> str
 
 
 def _text(text: object) -> str:
-    """Foreign text, as it may stand in the page."""
+    """Escape foreign text for the page."""
     return escape(escaped(str(text)))
 
 
@@ -83,7 +83,7 @@ def _badge(image: PlannedImage) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Return a table of cells that are HTML."""
     head = "".join(f"<th>{name}</th>" for name in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
@@ -100,23 +100,23 @@ def _overview(plan: ReleasePlan) -> str:
         )
         for index, image in enumerate(plan.images)
     )
-    return _table(("image", "decision", "platforms", "gets", "points"), rows)
+    return _table(("image", "decision", "platforms", "new names", "warnings"), rows)
 
 
 def _open_points(image: PlannedImage) -> str:
     waiting = sum(1 for warning in image.warnings if not warning.accepted)
-    told = [f'<span class="bad">{plural(len(image.errors), "error")}</span>'] if image.errors else []
-    told += [f'<span class="warn">{plural(waiting, "warning")}</span>'] if waiting else []
+    points = [f'<span class="bad">{plural(len(image.errors), "error")}</span>'] if image.errors else []
+    points += [f'<span class="warn">{plural(waiting, "warning")}</span>'] if waiting else []
     accepted = len(image.warnings) - waiting
-    told += [f'<span class="dim">{accepted} accepted</span>'] if accepted else []
-    return ", ".join(told) or '<span class="good">none</span>'
+    points += [f'<span class="dim">{accepted} accepted</span>'] if accepted else []
+    return ", ".join(points) or '<span class="good">none</span>'
 
 
 def _left(left: Sequence[Problem]) -> str:
     if not left:
         return ""
-    rows = ((f"<code>{_text(one.where)}</code>", _text(one.message), _text(one.hint)) for one in left)
-    return f"<section><h2>Left to decide</h2>{_table(('where', 'what', 'how'), rows)}</section>"
+    rows = ((f"<code>{_text(item.where)}</code>", _text(item.message), _text(item.hint)) for item in left)
+    return f"<section><h2>Open decisions</h2>{_table(('where', 'what', 'how'), rows)}</section>"
 
 
 def _image(index: int, image: PlannedImage) -> str:
@@ -132,36 +132,36 @@ def _names(image: PlannedImage) -> str:
     rows = []
     for name in image.to:
         before = image.replaces.get(name)
-        rows.append((f"<code>{_text(name)}</code>", f"<code>{before.short}</code>" if before else "nothing: it is new"))
-    return _table(("gets the name", "which means now"), rows) if rows else ""
+        rows.append((f"<code>{_text(name)}</code>", f"<code>{before.short}</code>" if before else "none (new)"))
+    return _table(("new name", "replaces"), rows) if rows else ""
 
 
 def _points(image: PlannedImage) -> str:
     rows = [f'<li class="bad">{_text(text)}</li>' for text in image.errors]
     for warning in image.warnings:
-        said = _text(warning.says)
+        text = _text(warning.says)
         if warning.accepted:
-            rows.append(f'<li class="dim">{said} <em>Accepted: {_text(warning.accepted)}</em></li>')
+            rows.append(f'<li class="dim">{text} <em>Accepted: {_text(warning.accepted)}</em></li>')
         else:
-            rows.append(f'<li class="warn">{said}</li>')
+            rows.append(f'<li class="warn">{text}</li>')
     return f"<h3>Errors and warnings</h3><ul>{''.join(rows)}</ul>" if rows else ""
 
 
 def _platform(image: PlannedImage, platform: Platform) -> str:
-    one = image.differences.get(platform.name, Difference())
+    item = image.differences.get(platform.name, Difference())
     parts = [f"<h3>{_text(platform)} <code>{_text(image.digests[platform])}</code></h3>"]
-    if one.size:
-        parts.append(f"<p>{_text(one.size)}</p>")
-    if one.to:
-        parts.append(f"<p>Compared with <code>{_text(one.to)}</code></p>")
+    if item.size:
+        parts.append(f"<p>{_text(item.size)}</p>")
+    if item.to:
+        parts.append(f"<p>Compared with <code>{_text(item.to)}</code></p>")
     parts += [
-        _list("packages", one.packages),
-        _list("Python distributions", one.python),
-        _list("configuration", one.configuration),
-        _list("steps", one.steps),
+        _list("packages", item.packages),
+        _list("Python distributions", item.python),
+        _list("configuration", item.configuration),
+        _list("steps", item.steps),
     ]
-    if one.files:
-        parts.append(f"<p>Files: {_text(one.files)}.</p>")
+    if item.files:
+        parts.append(f"<p>Files: {_text(item.files)}.</p>")
     parts.append(_list("proofs and tests", image.tests.get(platform.name, ())))
     return "".join(parts)
 

@@ -1,8 +1,6 @@
-"""Make a release plan, and list what is still undecided in one.
+"""Create a release plan from built images, update it, and list its open decisions.
 
-What people still have to decide in a plan. Pure: the registries are asked elsewhere.
-
-Makes a plan of what was built, and renews one: what people wrote stays, what they decided on must be the same.
+An update keeps what people wrote. If an image changed after the decision to release it, the decision is open again.
 """
 
 from __future__ import annotations
@@ -34,52 +32,52 @@ from chainbuild.release.rules import OPEN, RELEASE
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
-_UPDATE = "Run chainbuild release update, and look at the difference."
+_UPDATE = "Run chainbuild release update, and review the difference."
 
 
 def undecided(plan: ReleasePlan) -> tuple[Problem, ...]:
-    """Everything that people have to do before the plan can be applied, as far as the file alone tells."""
+    """Return everything that people must do before the plan can be applied, by the file alone, without registries."""
     return tuple(problem for image in plan.images for problem in _of(plan, image))
 
 
 def _of(plan: ReleasePlan, image: PlannedImage) -> Iterator[Problem]:
     if image.decision == OPEN:
-        yield plan.problem(image, "decision", "nobody has decided", "Write decision: release, or decision: skip.")
+        yield plan.problem(image, "decision", "no decision yet", "Set decision: release, or decision: skip.")
     if not image.is_released:
         return
     if not image.to:
-        yield plan.problem(image, "to", "it gets no name", "Write the full names below to:, as - ghcr.io/acme/tools:1.")
+        yield plan.problem(
+            image, "to", "no image name given", "Add full names below to:, for example - ghcr.io/acme/tools:1."
+        )
     if not image.digests:
-        yield plan.problem(image, "digests", "it has no digest", _UPDATE)
+        yield plan.problem(image, "digests", "no digest", _UPDATE)
     for name in image.to:
         if name not in image.replaces:
-            yield plan.problem(image, str(name), f"nobody has looked at what {name} is now", _UPDATE)
+            yield plan.problem(image, str(name), f"the plan does not say what {name} replaces", _UPDATE)
     for error in image.errors:
-        yield plan.problem(
-            image, "errors", error, "Mend it and run chainbuild release update, or write decision: skip."
-        )
+        yield plan.problem(image, "errors", error, "Fix it and run chainbuild release update, or set decision: skip.")
     for warning in image.warnings:
         if not warning.accepted:
             yield Problem(
                 path=plan.shown,
                 line=warning.line or image.line_of("warnings"),
                 message=f"{image.name}: {warning.says}",
-                hint="Mend it and run chainbuild release update, or say why it is fine: accepted: REASON.",
+                hint="Fix it and run chainbuild release update, or accept it with a reason: accepted: REASON.",
             )
 
 
 _PLACES: Final = re.compile(r"\{([^{}]*)\}")
 
 
-# What there is --------------------------------------------------------------------------------------------------------
+# Built images ---------------------------------------------------------------------------------------------------------
 
 
 def built_images(records: RecordStore, patterns: Sequence[str] = ()) -> tuple[ImageReference, ...]:
-    """The names of what was built: the indexes over platforms that a run made.
+    """Return the names of built images: the indexes over platforms that runs made.
 
-    Step images, aliases, names of earlier releases, and what was only copied into the chain registry (a base image) are
-    none: a run gives each platform of a result a name beside the index. Only where a pattern leaves open which repository
-    it means (or there is none) the registry is asked for all of them, which public ones refuse.
+    Step images, aliases, names of earlier releases, and images that were only copied into the chain registry (base
+    images) are left out: a run also tags each platform of a result next to the index. All repositories of the registry
+    are listed, which public registries refuse, only if there is no pattern or one with a wildcard in the repository.
     """
     repositories = [_repository(records.chain, pattern) for pattern in patterns]
     if repositories and all(repositories):
@@ -98,7 +96,7 @@ def built_images(records: RecordStore, patterns: Sequence[str] = ()) -> tuple[Im
 
 
 def _repository(chain: ChainRegistry, pattern: str) -> str:
-    """The repository of the chain registry that a pattern is about; empty where that may be several."""
+    """Return the repository of the chain registry that a pattern names; empty if it can be several."""
     name, colon, tag = pattern.rpartition(":")
     name = name if colon and "/" not in tag else pattern
     if set("*?[") & set(name):
@@ -114,7 +112,7 @@ def _was_made(row: Listed) -> bool:
 
 
 def name_in(chain: ChainRegistry, reference: ImageReference) -> ImageReference:
-    """What an image of the chain registry is called in a plan: the same whichever registry that is."""
+    """Return the name of a chain registry image in a plan, which does not depend on the registry."""
     path = reference.repository
     if chain.prefix:
         path = path.removeprefix(f"{chain.prefix}/")
@@ -122,64 +120,70 @@ def name_in(chain: ChainRegistry, reference: ImageReference) -> ImageReference:
 
 
 def chosen(names: Sequence[ImageReference], patterns: Sequence[str]) -> tuple[ImageReference, ...]:
-    """The names that the patterns mean (`*`, `?`, `[…]`); all of them without any pattern.
+    """Return the names that match the patterns (`*`, `?`, `[…]`); all names if there are no patterns.
 
-    Errors: `WrongUseError` with every pattern that means nothing, and what there is.
+    Errors: `WrongUseError` with every pattern that matches nothing, and the available names.
     """
     if not patterns:
         return tuple(names)
-    found: dict[ImageReference, None] = {}
+    results: dict[ImageReference, None] = {}
     problems: list[Problem] = []
     for pattern in patterns:
         matching = [
             name for name in names if fnmatchcase(str(name), pattern) or fnmatchcase(name.familiar_name, pattern)
         ]
         if not matching:
-            there = [str(name) for name in names]
-            hint = perhaps_you_meant(pattern, there)
-            hint += f"There is: {', '.join(there)}." if there else "Nothing was built: chainbuild images lists it."
-            problems.append(Problem(message=f"no image is called {pattern!r}", hint=hint))
-        found |= dict.fromkeys(matching)
+            available = [str(name) for name in names]
+            hint = perhaps_you_meant(pattern, available)
+            hint += (
+                f"Available: {', '.join(available)}."
+                if available
+                else "Nothing is built yet; list images with chainbuild images."
+            )
+            problems.append(Problem(message=f"no image matches {pattern!r}", hint=hint))
+        results |= dict.fromkeys(matching)
     if problems:
         raise WrongUseError(problems)
-    return tuple(found)
+    return tuple(results)
 
 
 def targets(templates: Sequence[str], name: ImageReference) -> tuple[ImageReference, ...]:
-    """The names that an image is to get, by templates with `{repo}`, `{name}` and `{tag}` in them.
+    """Return the names to publish an image as, from templates with `{repo}`, `{name}` and `{tag}`.
 
-    Errors: `WrongUseError` where a template is none, or makes no name.
+    Errors: `WrongUseError` if a template is invalid or does not result in a name.
     """
     words = {
         "repo": name.familiar_name,
         "name": name.repository.rpartition("/")[2],
         "tag": name.tag_or_latest,
     }
-    found: list[ImageReference] = []
+    results: list[ImageReference] = []
     for template in templates:
         unknown = [word for word in _PLACES.findall(template) if word not in words]
         if unknown:
-            known = ", ".join(f"{{{word}}}" for word in words)
-            raise WrongUseError(f"--to {template}: there is no {{{unknown[0]}}}", hint=f"There is: {known}.")
-        # Once, and not again in what was put in.
+            placeholders = ", ".join(f"{{{word}}}" for word in words)
+            raise WrongUseError(
+                f"--to {template}: unknown placeholder {{{unknown[0]}}}", hint=f"Available: {placeholders}."
+            )
+        # Only once: replaced values are not expanded again.
         target = ImageReference.parse(_PLACES.sub(lambda match: words[match[1]], template))
         if target.tag is None or target.digest:
-            raise WrongUseError(f"--to {template} is no NAME:TAG", hint="As in --to '{repo}:2026.11'.")
-        found.append(target)
-    return tuple(dict.fromkeys(found))
+            raise WrongUseError(f"--to {template} is not NAME:TAG", hint="For example: --to '{repo}:2026.11'.")
+        results.append(target)
+    return tuple(dict.fromkeys(results))
 
 
 def each_its_own(gets: Mapping[ImageReference, Sequence[ImageReference]]) -> None:
-    """Check that no two images get one name. Errors: `WrongUseError` with every name that two of them would."""
-    given: dict[ImageReference, ImageReference] = {}
+    """Check that no two images get the same name. Errors: `WrongUseError` with every such name."""
+    owners: dict[ImageReference, ImageReference] = {}
     problems = [
         Problem(
-            message=f"--to gives the name {target} to {given[target]} and to {name}",
-            hint="Put {tag} or {name} into it; or name what is planned: chainbuild release create 'acme/tools:v1*' --to ….",
+            message=f"--to assigns the name {target} to both {owners[target]} and {name}",
+            hint="Use {tag} or {name} in it, or select images: chainbuild release create 'acme/tools:v1*' --to ….",
         )
-        for name, wanted in gets.items()
-        for target in wanted
-        if given.setdefault(target, name) != name
+        for name, requested in gets.items()
+        for target in requested
+        if owners.setdefault(target, name) != name
     ]
     if problems:
         raise WrongUseError(problems)
@@ -194,14 +198,14 @@ def planned(
     to: Sequence[ImageReference],
     emit: Emit,
 ) -> PlannedImage:
-    """An image as a new plan has it. Errors: `RegistryError`."""
+    """Return the entry of an image in a new plan. Errors: `RegistryError`."""
     look = look_at(records, name, to)
     bare = PlannedImage(name=name, decision=OPEN, to=tuple(to), digests={})
     return _filled(records, bare, look, emit)
 
 
 def _filled(records: RecordStore, image: PlannedImage, look: ImageState, emit: Emit) -> PlannedImage:
-    accepted = {one.says: one.accepted for one in image.warnings}
+    accepted = {item.says: item.accepted for item in image.warnings}
     return replace(
         image,
         digests=look.digests,
@@ -214,7 +218,7 @@ def _filled(records: RecordStore, image: PlannedImage, look: ImageState, emit: E
 
 
 def renewed(records: RecordStore, image: PlannedImage, emit: Emit) -> PlannedImage:
-    """The image as it is now. What people wrote stays, but what was decided on and has changed is open again.
+    """Return the current entry of an image. What people wrote stays; a decision on an older image is open again.
 
     Errors: `RegistryError`.
     """
@@ -222,7 +226,7 @@ def renewed(records: RecordStore, image: PlannedImage, emit: Emit) -> PlannedIma
     now = _filled(records, image, look, emit)
     if image.decision != RELEASE or same_digests(image.digests, now.digests):
         return now
-    emit(Message(text=f"{image.name} is another one than was decided on: its decision is open again"))
+    emit(Message(text=f"{image.name} changed since the decision to release it: decision set to open"))
     return replace(now, decision=OPEN)
 
 
@@ -233,9 +237,9 @@ def update(
     patterns: Sequence[str],
     emit: Emit,
 ) -> bytes:
-    """The plan's text with the images that are meant renewed; those that were built and are not in it yet are added.
+    """Return the plan's text with the matching images updated, and images that were built since added.
 
-    Without patterns all images of the plan are meant. Errors: `WrongUseError`; `RegistryError`.
+    If there are no patterns, all images of the plan are updated. Errors: `WrongUseError`; `RegistryError`.
     """
     mine = {image.name: image for image in plan.images}
     names = list(mine)
@@ -250,7 +254,7 @@ def update(
         except NotFoundInRegistryError as error:
             if name not in mine:
                 raise
-            hint = "Build it again, or take it out of the plan."
+            hint = "Rebuild it, or remove it from the plan."
             gone.append(plan.problem(mine[name], "digests", error.message, hint))
     if gone:
         raise WrongUseError(gone)
@@ -265,7 +269,7 @@ def update(
 
 
 def _check(plan: ReleasePlan, text: bytes, now: dict[ImageReference, PlannedImage]) -> None:
-    """Have the new text read as what was meant: a plan is edited by people, in ways that nobody thought of."""
+    """Check that the new text is read as intended, because people edit plans in unexpected ways."""
     after = {image.name: image.as_json() for image in parse_plan(text, plan.path, plan.shown).images}
     meant = {image.name: image.as_json() for image in plan.images} | {
         name: image.as_json() for name, image in now.items()
@@ -278,8 +282,8 @@ def _check(plan: ReleasePlan, text: bytes, now: dict[ImageReference, PlannedImag
                 Problem(
                     path=plan.shown,
                     line=lines.get(name, 0),
-                    message=f"{name} is written so that it cannot be renewed; nothing was changed",
-                    hint="Write it as chainbuild release create does, one key a line.",
+                    message=f"{name}: cannot update its entry in this format; the plan was not changed",
+                    hint="Write it as chainbuild release create does, with one key per line.",
                 )
                 for name in wrong or list(after)
             ]

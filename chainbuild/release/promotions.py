@@ -1,4 +1,4 @@
-"""What a plan comes to: which names move from which digest to which, after everything that stands against it was told."""
+"""Determine which tags a plan moves from which digest to which, after reporting everything that prevents it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from chainbuild.release.planning import undecided
 from chainbuild.values import replace
 
 _AT_ONCE: Final = 4
-_UPDATE: Final = "Look at it again: chainbuild release update {name}, and review the difference."
+_UPDATE: Final = "Run chainbuild release update {name}, and review the difference."
 
 
 class Move(Struct, frozen=True, kw_only=True):
-    """A name and what it is to mean: `after`, where it means `before` now (None: nothing).
+    """A tag to move to the digest `after`, which is at `before` now (None: it does not exist).
 
-    `source` is the image's repository in the chain registry, `index` what the name will point at, with its images there.
+    `source` is the image's repository in the chain registry, `index` the index to tag, with its images there.
     """
 
     name: ImageReference
@@ -36,7 +36,7 @@ class Move(Struct, frozen=True, kw_only=True):
     index: Index | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The move as programs read it."""
+        """Return the JSON form of the move."""
         return {
             "name": str(self.name),
             "from": str(self.before) if self.before else None,
@@ -46,22 +46,28 @@ class Move(Struct, frozen=True, kw_only=True):
 
 
 def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> tuple[Move, ...]:
-    """What applying the plan moves: names that mean nothing yet first, in the plan's order.
+    """Return the tags that applying the plan moves: new tags first, in the order of the plan.
 
-    `begun`: names of this very plan have moved already, so what the chain registry calls so since does not matter any
-    more. Errors: `WrongUseError` with everything that is undecided, missing, or has changed since the plan was written;
-    `RegistryError` where a registry does not answer.
+    `begun`: this plan was partly applied before, so later changes of the chain registry's tags do not matter. Errors:
+    `WrongUseError` with everything that is undecided, missing, or changed since the plan was written; `RegistryError` if
+    a registry does not respond.
     """
     problems = list(undecided(plan))
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
         looks = threads.map(lambda image: _look(records, image), plan.released)
         moves: list[Move] = []
         for image, look in zip(plan.released, looks, strict=True):
-            found, wrong = _moves_of(records, plan, image, look, begun=begun)
-            moves += found
+            result, wrong = _moves_of(records, plan, image, look, begun=begun)
+            moves += result
             problems += wrong
     if not plan.released and not problems:
-        problems.append(Problem(path=plan.shown, message="nothing in it is to be released"))
+        problems.append(
+            Problem(
+                path=plan.shown,
+                message="no image is to be released",
+                hint="Set decision: release for at least one image.",
+            )
+        )
     if problems:
         raise WrongUseError(problems)
     return tuple(sorted(moves, key=lambda move: move.before is not None))
@@ -91,7 +97,7 @@ def _moves_of(
     images = _descriptors(records.registries, source, image.digests)
     problems += [
         plan.problem(
-            image, "digests", f"{source.name} has no {digest} for {platform} any more", "Build it again, and update."
+            image, "digests", f"{source.name} no longer has {digest} for {platform}", "Rebuild it, and update the plan."
         )
         for platform, digest in image.digests.items()
         if platform not in images
@@ -108,7 +114,7 @@ def _moves_of(
                 plan.problem(
                     image,
                     str(name),
-                    f"{name} is {_short(now)} now, and was {_short(before)} when this was reviewed",
+                    f"{name} is {_short(now)} now, but was {_short(before)} when the plan was reviewed",
                     _UPDATE.format(name=image.name),
                 )
             )
@@ -126,48 +132,48 @@ def _moves_of(
 
 
 def _changed(plan: ReleasePlan, image: PlannedImage, look: ImageState) -> Iterator[Problem]:
-    """What is not as it was when the plan was written."""
-    there = {platform.oci: digest for platform, digest in look.digests.items()}
+    """Report what changed since the plan was written."""
+    current = {platform.oci: digest for platform, digest in look.digests.items()}
     reviewed = {platform.oci: (platform, digest) for platform, digest in image.digests.items()}
     hint = _UPDATE.format(name=image.name)
     for oci, (platform, digest) in reviewed.items():
-        if there.get(oci) != digest:
-            now = f"is {_short(there.get(oci))} now, and {_short(digest)} was reviewed"
+        if current.get(oci) != digest:
+            now = f"is {_short(current.get(oci))} now, but {_short(digest)} was reviewed"
             yield plan.problem(image, "digests", f"{platform} {now}", hint)
     for platform in look.digests:
         if platform.oci not in reviewed:
-            yield plan.problem(image, "digests", f"{platform} has come since this was reviewed", hint)
-    known = {warning.says for warning in image.warnings}
+            yield plan.problem(image, "digests", f"{platform} was added since the plan was reviewed", hint)
+    listed = {warning.says for warning in image.warnings}
     for text in (*errors_of(look), *warnings_of(look)):
-        if text not in known and text not in image.errors:
-            yield plan.problem(image, "warnings", f"{text}, which nobody has seen yet", hint)
+        if text not in listed and text not in image.errors:
+            yield plan.problem(image, "warnings", f"{text} (new since the plan was reviewed)", hint)
 
 
 def _descriptors(
     registries: Registries, source: ImageReference, digests: Mapping[Platform, Digest]
 ) -> dict[Platform, Descriptor]:
-    found = {}
+    results = {}
     client = registries.client(source)
     for platform, digest in digests.items():
-        there = client.head(source.repository, digest)
-        if there is not None and not there.is_index:
-            plain = Descriptor(media_type=there.media_type, digest=there.digest, size=there.size)
-            found[platform] = replace(plain, platform=platform)
-    return found
+        head = client.head(source.repository, digest)
+        if head is not None and not head.is_index:
+            plain = Descriptor(media_type=head.media_type, digest=head.digest, size=head.size)
+            results[platform] = replace(plain, platform=platform)
+    return results
 
 
 def _short(digest: Digest | None) -> str:
-    return digest.short if digest else "nothing"
+    return digest.short if digest else "missing"
 
 
-# Back -----------------------------------------------------------------------------------------------------------------
+# Rollback -------------------------------------------------------------------------------------------------------------
 
 
 def prepare_return(registries: Registries, plan: ReleasePlan) -> tuple[tuple[Move, ...], tuple[ImageReference, ...]]:
-    """What rolling the plan back moves; and the names that were new with it, which stay.
+    """Return the tags that rolling the plan back moves, and the tags that the plan created, which stay.
 
-    Errors: `WrongUseError` where a name is neither what the plan gave it nor what it replaced, or what it replaced is
-    gone.
+    Errors: `WrongUseError` if a tag is neither what the plan set nor what it replaced, or if the replaced image is
+    missing.
     """
     moves: list[Move] = []
     stay: list[ImageReference] = []
@@ -182,12 +188,12 @@ def prepare_return(registries: Registries, plan: ReleasePlan) -> tuple[tuple[Mov
                 moves.append(Move(name=name, before=now, after=before, done=True))
                 continue
             if now is None or not _is_of(registries, name, now, image):
-                message = f"{name} is {_short(now)} now, which is not what this plan gave it"
-                hint = "Roll back the plan that did, or move the name yourself."
+                message = f"{name} is {_short(now)} now, which this plan did not set"
+                hint = "Roll back the plan that set it, or move the tag yourself."
                 problems.append(plan.problem(image, str(name), message, hint))
             elif registries.client(name).head(name.repository, before) is None:
-                message = f"{name.name} has no {before} any more"
-                problems.append(plan.problem(image, "replaces", message, "Its registry has cleaned it away."))
+                message = f"{name.name} no longer has {before}"
+                problems.append(plan.problem(image, "replaces", message, "Push it again, or remove the name from to:."))
             else:
                 moves.append(Move(name=name, before=now, after=before))
     if problems:
@@ -196,7 +202,7 @@ def prepare_return(registries: Registries, plan: ReleasePlan) -> tuple[tuple[Mov
 
 
 def _is_of(registries: Registries, name: ImageReference, now: Digest, image: PlannedImage) -> bool:
-    """Whether what a name means has the digests of the plan."""
+    """Return whether a name points at the digests of the plan."""
     raw = registries.client(name).manifest(name.repository, now)
     if not raw.is_index:
         return False

@@ -1,7 +1,7 @@
-"""Renews images in the text of a plan: their written keys get new lines, every other byte of the file stays.
+"""Update images in the text of a plan: only the keys that the program writes get new lines, all other bytes stay.
 
-The places come from the YAML reader's marks; nothing is written anew that was not looked at anew. Comments in renewed
-lines stay with the line that they are about, or, where that line is gone, where it stood.
+The positions come from the marks of the YAML reader. A comment in updated lines stays with its line or, if that line is
+gone, at its position.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from chainbuild.release.writing import REASON_HERE, image_lines, key_lines
 from chainbuild.yamlspec.nodes import compose
 
 _ENDS: Final = re.compile("(\r\n|[\n\r\x85\u2028\u2029])")
-"""What ends a line for the reader of YAML, which counts them."""
-_BLOCK: Final = "Write one key a line, as chainbuild release create does."
+"""The line ends that the YAML reader counts."""
+_BLOCK: Final = "Write one key per line, as chainbuild release create does."
 
 
 class _Edit(Struct, frozen=True):
-    """Lines `first` to `last` (not included; counted from 0) become `lines`."""
+    """Replace the lines from `first` up to `last` (exclusive; counted from 0) with `lines`."""
 
     first: int
     last: int
@@ -33,9 +33,9 @@ class _Edit(Struct, frozen=True):
 
 
 def renew(raw: bytes, shown: str, images: Mapping[str, PlannedImage], added: Sequence[PlannedImage] = ()) -> bytes:
-    """The plan's text with these images renewed (by their names as the file has them), and the added ones at its end.
+    """Return the plan's text with these images updated (by their names in the file) and new images added at the end.
 
-    The text must be a plan that was read. Errors: `WrongUseError` where it is laid out so that lines cannot be replaced.
+    The text must be a valid plan. Errors: `WrongUseError` if its format does not allow replacing lines.
     """
     bom = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
     pieces = _ENDS.split(raw.decode("utf-8-sig"))
@@ -55,8 +55,8 @@ def renew(raw: bytes, shown: str, images: Mapping[str, PlannedImage], added: Seq
         if not isinstance(node, yaml.MappingNode) or node.flow_style:
             problems.append(_flow(shown, node, key.value))
             continue
-        found, wrong = _edits(node, image, lines, shown)
-        edits += found
+        result, wrong = _edits(node, image, lines, shown)
+        edits += result
         problems += wrong
     if problems:
         raise WrongUseError(problems)
@@ -66,16 +66,16 @@ def renew(raw: bytes, shown: str, images: Mapping[str, PlannedImage], added: Seq
         end = max((_end(node, lines) for _, node in table.value), default=table.start_mark.line + 1)
         edits.append(_Edit(end, end, more))
     ending = ends[0] or "\n"
-    for edit in sorted(edits, key=lambda one: (one.first, one.last), reverse=True):
+    for edit in sorted(edits, key=lambda item: (item.first, item.last), reverse=True):
         if edit.first and edit.lines and not ends[edit.first - 1]:
-            ends[edit.first - 1] = ending  # the file's last line had none
+            ends[edit.first - 1] = ending  # the last line of the file had no line end
         lines[edit.first : edit.last] = edit.lines
         ends[edit.first : edit.last] = [ending] * len(edit.lines)
     return bom + "".join(line + end for line, end in zip(lines, ends, strict=True)).encode("utf-8")
 
 
 def _flow(shown: str, node: yaml.Node, name: str) -> Problem:
-    message = f"{name} is written in braces, so that it cannot be renewed line by line"
+    message = f"{name} is written in braces and cannot be updated line by line"
     return Problem(path=shown, line=node.start_mark.line + 1, message=message, hint=_BLOCK)
 
 
@@ -88,13 +88,13 @@ def _edits(
 ) -> tuple[list[_Edit], list[Problem]]:
     edits: list[_Edit] = []
     column = node.value[0][0].start_mark.column
-    there = {key.value: (key, value) for key, value in node.value}
+    present = {key.value: (key, value) for key, value in node.value}
     last = _end(node, lines)
     missing: list[str] = []
     for name in WRITTEN:
         new = key_lines(image, name, column)
-        if name in there:
-            key, value = there[name]
+        if name in present:
+            key, value = present[name]
             first, end = key.start_mark.line, _end(value, lines)
             if lines[first][: key.start_mark.column].strip():
                 return [], [_flow(shown, key, name)]
@@ -103,7 +103,7 @@ def _edits(
             missing += new
     if missing:
         edits.append(_Edit(last, last, missing))
-    key, value = there["decision"]
+    key, value = present["decision"]
     if value.value != image.decision and not any(edit.first <= value.start_mark.line < edit.last for edit in edits):
         at = value.start_mark
         line = lines[at.line]
@@ -112,12 +112,12 @@ def _edits(
 
 
 def _end(node: yaml.Node, lines: list[str]) -> int:
-    """The line after the last one that a value has something in; comments below it are not its own."""
+    """Return the line after the last line of a value; comments below it do not belong to it."""
     if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last, lines)
     end = node.end_mark.line + (1 if node.end_mark.column or node.end_mark.line == node.start_mark.line else 0)
-    # A text in several lines ends where the next thing begins; in one that is taken as it stands, # begins no comment.
+    # A multi-line scalar ends where the next node begins. In a literal scalar, # does not begin a comment.
     literal = isinstance(node, yaml.ScalarNode) and node.style in {"|", ">"}
     while end > node.start_mark.line + 1 and not lines[end - 1].strip():
         end -= 1
@@ -131,12 +131,12 @@ def _is_comment(line: str) -> bool:
 
 
 _Path = tuple[str, ...]
-"""A line's content below the contents of the lines that it belongs to: what tells it from its like elsewhere."""
+"""A line's content, after the contents of its parent lines: identifies a line among equal lines elsewhere."""
 
 
 def with_comments(old: list[str], new: list[str]) -> list[str]:
-    """New lines with the comments of the old ones: behind and above the lines that are the same, else where they were."""
-    said: dict[_Path, tuple[list[str], str]] = {}
+    """Return the new lines with the comments of the old: next to equal lines, else at their old positions."""
+    comments: dict[_Path, tuple[list[str], str]] = {}
     waiting: list[str] = []
     trail = _Trail()
     for line in old:
@@ -144,38 +144,38 @@ def with_comments(old: list[str], new: list[str]) -> list[str]:
             waiting.append(line)
             continue
         content, comment = _split(line)
-        above, behind = said.get(path := trail.of(content), ([], ""))
+        above, behind = comments.get(path := trail.of(content), ([], ""))
         if behind and comment.strip() not in {"", REASON_HERE}:
-            # A line that stands here twice has room for one comment behind it.
+            # If a line occurs twice, only one comment fits behind it.
             if behind.strip() != REASON_HERE:
                 waiting.append(content[: len(content) - len(content.lstrip())] + comment.lstrip())
             else:
                 behind = comment
-        said[path] = ([*above, *waiting], behind or comment)
+        comments[path] = ([*above, *waiting], behind or comment)
         waiting = []
     trail = _Trail()
     paths = [trail.of(_split(line)[0]) for line in new]
-    kept, order = frozenset(paths), list(said)
+    kept, order = frozenset(paths), list(comments)
     result: list[str] = []
     reached = 0
     for path, line in zip(paths, new, strict=True):
-        if path not in said:
+        if path not in comments:
             result.append(line)
             continue
         place = order.index(path)
-        result += _left(order[reached:place], said, kept)
+        result += _left(order[reached:place], comments, kept)
         reached = max(reached, place + 1)
-        above, behind = said[path]
+        above, behind = comments[path]
         result += [*above, path[-1] + behind]
-    result += _left(order[reached:], said, kept)
+    result += _left(order[reached:], comments, kept)
     return result + [line for line in waiting if line.strip()]
 
 
-def _left(paths: Iterable[_Path], said: Mapping[_Path, tuple[list[str], str]], kept: frozenset[_Path]) -> list[str]:
-    """The comments of lines that are gone, as lines of their own."""
+def _left(paths: Iterable[_Path], comments: Mapping[_Path, tuple[list[str], str]], kept: frozenset[_Path]) -> list[str]:
+    """Return the comments of removed lines as lines of their own."""
     result: list[str] = []
     for path in paths:
-        above, behind = said[path]
+        above, behind = comments[path]
         if path not in kept:
             indent = path[-1][: len(path[-1]) - len(path[-1].lstrip())]
             result += above
@@ -184,13 +184,13 @@ def _left(paths: Iterable[_Path], said: Mapping[_Path, tuple[list[str], str]], k
 
 
 class _Trail:
-    """Follows lines downwards and tells each one's path."""
+    """Follows lines from top to bottom and returns the path of each."""
 
     def __init__(self) -> None:
         self._above: list[tuple[int, str]] = []
 
     def of(self, content: str) -> _Path:
-        """The path of the next line."""
+        """Return the path of the next line."""
         indent = len(content) - len(content.lstrip())
         while self._above and self._above[-1][0] >= indent:
             self._above.pop()
@@ -199,7 +199,7 @@ class _Trail:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """A line's content, and the comment behind it with the space between them."""
+    """Return a line's content, and its comment with the space before it."""
     quote = ""
     index = 0
     while index < len(line):

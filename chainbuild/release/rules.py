@@ -1,6 +1,6 @@
-"""What may stand in a release plan: the one source of its reader's checks and of its schema.
+"""The rules for the content of a release plan: the source of the reader's checks and of the JSON schema.
 
-python -m chainbuild.release.rules > docs/release_plan.schema.json
+To write the published schema: python -m chainbuild.release.rules > docs/release_plan.schema.json
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from chainbuild.yamlspec.rules import KeyRule, ListRule, MapRule, Rule, TableRul
 SCHEMA: Final = "chainbuild.release-plan/1"
 FILE_NAME: Final = "release_plan.yaml"
 NOTHING: Final = "nothing"
-"""What a plan says a new name replaces."""
+"""The value of `replaces` for a name that does not exist yet."""
 
 OPEN: Final = "open"
 RELEASE: Final = "release"
@@ -27,13 +27,15 @@ _PLATFORM: Final = TextRule(what="a platform", examples=("amd64",))
 DIFFERENCE: Final = TableRule(
     what="a difference",
     keys={
-        "to": KeyRule(rule=TextRule(what="an image"), about="What it was compared with."),
-        "size": KeyRule(rule=TextRule(what="a size"), about="Compressed, unpacked, layers."),
-        "packages": KeyRule(rule=_LINES, about="Packages that came, went or have another version."),
-        "python": KeyRule(rule=_LINES, about="Python distributions that came, went or have another version."),
-        "configuration": KeyRule(rule=_LINES, about="What containers get otherwise."),
-        "steps": KeyRule(rule=_LINES, about="The steps that were made from something else, and what that is."),
-        "files": KeyRule(rule=TextRule(what="numbers of files"), about="How many files came, went or are other ones."),
+        "to": KeyRule(rule=TextRule(what="an image"), about="The image that it was compared with."),
+        "size": KeyRule(rule=TextRule(what="a size"), about="Compressed and unpacked size, and layers."),
+        "packages": KeyRule(rule=_LINES, about="Packages that were added, removed or changed their version."),
+        "python": KeyRule(rule=_LINES, about="Python distributions that were added, removed or changed their version."),
+        "configuration": KeyRule(rule=_LINES, about="Changes of the container configuration."),
+        "steps": KeyRule(rule=_LINES, about="The steps whose inputs changed, and which inputs."),
+        "files": KeyRule(
+            rule=TextRule(what="numbers of files"), about="How many files were added, removed or changed."
+        ),
     },
 )
 
@@ -43,46 +45,44 @@ IMAGE: Final = TableRule(
         "decision": KeyRule(
             rule=TextRule(what="a decision", choices=(OPEN, RELEASE, SKIP)),
             needed=True,
-            about="open until somebody decides; then release or skip.",
+            about="open at first; people set release or skip.",
         ),
         "to": KeyRule(
-            rule=ListRule(item=TextRule(what="an image's name", examples=("ghcr.io/acme/tools:2026.11",)), empty=True),
-            about="The full names that it gets.",
+            rule=ListRule(item=TextRule(what="an image name", examples=("ghcr.io/acme/tools:2026.11",)), empty=True),
+            about="The full names to publish it as.",
         ),
-        "note": KeyRule(rule=TextRule(what="a note", blank=True), about="What people should know."),
+        "note": KeyRule(rule=TextRule(what="a note", blank=True), about="A note for the readers of the plan."),
         "digests": KeyRule(
             rule=MapRule(key=_PLATFORM, value=TextRule(what="a digest", pattern=f"^{_DIGEST}$")),
             needed=True,
-            about="What is released, by platform.",
+            about="The digests to release, by platform.",
         ),
         "replaces": KeyRule(
             rule=MapRule(
-                key=TextRule(what="an image's name"),
+                key=TextRule(what="an image name"),
                 value=TextRule(what="a digest, or nothing", pattern=f"^({NOTHING}|{_DIGEST})$"),
             ),
-            about="What each of the names means now.",
+            about="The current digest of each name.",
         ),
-        "differences": KeyRule(rule=MapRule(key=_PLATFORM, value=DIFFERENCE), about="What changes, by platform."),
+        "differences": KeyRule(rule=MapRule(key=_PLATFORM, value=DIFFERENCE), about="The changes by platform."),
         "tests": KeyRule(
-            rule=MapRule(key=_PLATFORM, value=_LINES), about="What the tests of its steps said, by platform."
+            rule=MapRule(key=_PLATFORM, value=_LINES), about="The test results of its steps, by platform."
         ),
-        "errors": KeyRule(rule=_LINES, about="What keeps it from being released."),
+        "errors": KeyRule(rule=_LINES, about="Reasons why it cannot be released."),
         "warnings": KeyRule(
             rule=ListRule(
                 item=TableRule(
                     what="a warning",
                     keys={
-                        "says": KeyRule(
-                            rule=TextRule(what="a warning"), needed=True, about="What somebody should look at."
-                        ),
+                        "says": KeyRule(rule=TextRule(what="a warning"), needed=True, about="The text of the warning."),
                         "accepted": KeyRule(
-                            rule=TextRule(what="a reason", blank=True), about="Why it is fine, written by who decides."
+                            rule=TextRule(what="a reason", blank=True), about="Why a person accepts the warning."
                         ),
                     },
                 ),
                 empty=True,
             ),
-            about="What keeps it from being released until somebody says why it is fine.",
+            about="Warnings that people must accept before it can be released.",
         ),
     },
 )
@@ -90,23 +90,27 @@ IMAGE: Final = TableRule(
 PLAN: Final = TableRule(
     what="a release plan",
     keys={
-        "schema": KeyRule(rule=TextRule(what="the schema", choices=(SCHEMA,)), needed=True, about=f"It is {SCHEMA}."),
+        "schema": KeyRule(
+            rule=TextRule(what="the schema", choices=(SCHEMA,)), needed=True, about=f"The format, {SCHEMA}."
+        ),
         "release": KeyRule(
-            rule=TextRule(what="the release's name", examples=("2026.11",)), needed=True, about="Any name."
+            rule=TextRule(what="the name of the release", examples=("2026.11",)),
+            needed=True,
+            about="The name of the release.",
         ),
         "images": KeyRule(
-            rule=MapRule(key=TextRule(what="an image's name"), value=IMAGE), needed=True, about="Images by their names."
+            rule=MapRule(key=TextRule(what="an image name"), value=IMAGE), needed=True, about="The images by name."
         ),
     },
 )
 
 WRITTEN: Final = ("digests", "replaces", "differences", "tests", "errors", "warnings")
-"""The keys of an image that `update` renews, in the order in which a plan has them; all others are people's."""
+"""The keys of an image that `update` rewrites, in the order of a plan. All other keys are for people."""
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a plan (draft 2020-12)."""
-    return schema_of(PLAN, FILE_NAME, "What is to be released: written by chainbuild, edited and reviewed by people.")
+    """Return the JSON schema of a plan (draft 2020-12)."""
+    return schema_of(PLAN, FILE_NAME, "The images to release: written by chainbuild, edited and reviewed by people.")
 
 
 if __name__ == "__main__":

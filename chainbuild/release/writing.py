@@ -1,4 +1,4 @@
-"""Writes the parts of a release plan as YAML: one value a line, so that a change of a value is a line of a diff."""
+"""Write the parts of a release plan as YAML, one value per line, so that each change is one line of a diff."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from chainbuild.release.model import Difference, PlannedImage, Warned
 from chainbuild.release.rules import NOTHING, SCHEMA, WRITTEN
 
 STEP: Final = 2
-"""The columns by which what is below something stands further right."""
+"""The indentation of a level, in columns."""
 REASON_HERE: Final = "# the reason why it is fine"
 _HEAD: Final = """\
-# What is to be released, for people to read, edit and review: docs/release-plans.md.
-# decision, to, note and accepted are yours; chainbuild release update renews everything else, and keeps comments.
+# The images to release. Read, edit and review this file: docs/release-plans.md.
+# Edit decision, to, note and accepted; chainbuild release update rewrites everything else, and keeps comments.
 """
-# Words that are a text in every YAML dialect, whatever follows them.
+# Text that is a string in every YAML dialect.
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./@()+~=,;→ -]*[A-Za-z0-9_./)]|[A-Za-z]")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(:[A-Za-z0-9_./:-]*[A-Za-z0-9_./-])?")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -25,7 +25,7 @@ _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\
 
 
 def scalar(text: str) -> str:
-    """A text as YAML has it, in quotes where it could be anything else. Every dialect reads it as the same text."""
+    """Return a text as a YAML scalar that every dialect reads as the same string, in quotes if needed."""
     plain = _PLAIN.fullmatch(text) and " #" not in text and text.lower() not in _OTHER
     if (plain and "  " not in text) or _NAME.fullmatch(text) or _DIGEST.fullmatch(text):
         return text if text.lower() not in _OTHER else f'"{text}"'
@@ -36,14 +36,14 @@ def _letter(letter: str) -> str:
     if letter in _ESCAPES:
         return _ESCAPES[letter]
     number = ord(letter)
-    # What cannot be seen, or ends a line in some dialect, is written by its number; so are halves of letters (PEP 383).
+    # Escape characters that are invisible or end a line in some dialect, and lone surrogates (PEP 383).
     if letter == " " or (letter.isprintable() and number < 0xFFFE):
         return letter
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def plan_text(release: str, images: Iterable[PlannedImage]) -> str:
-    """A new plan."""
+    """Return the text of a new plan."""
     lines = [f"schema: {SCHEMA}", f"release: {scalar(release)}", "images:"]
     for image in images:
         lines += image_lines(image, STEP)
@@ -51,13 +51,13 @@ def plan_text(release: str, images: Iterable[PlannedImage]) -> str:
 
 
 def image_lines(image: PlannedImage, indent: int) -> list[str]:
-    """An image of the plan; `indent` is the column of its name."""
+    """Return the lines of an image; `indent` is the column of its name."""
     pad, below = " " * indent, " " * (indent + STEP)
     lines = ["", f"{pad}{scalar(str(image.name))}:", f"{below}decision: {image.decision}  # release, or skip"]
     if image.to:
         lines += [f"{below}to:", *(f"{below}  - {scalar(str(name))}" for name in image.to)]
     else:
-        lines.append(f"{below}to: []  # the full names that it gets")
+        lines.append(f"{below}to: []  # full names, for example ghcr.io/acme/tools:1")
     if image.note:
         lines.append(f"{below}note: {scalar(image.note)}")
     for key in WRITTEN:
@@ -66,8 +66,8 @@ def image_lines(image: PlannedImage, indent: int) -> list[str]:
 
 
 def key_lines(image: PlannedImage, key: str, indent: int) -> list[str]:
-    """The lines of one of the keys that this program writes, in the column `indent`; none where there is nothing to say."""
-    said: dict[str, Iterator[str]] = {
+    """Return the lines of a key that this program writes, at column `indent`; none if there is nothing to write."""
+    value: dict[str, Iterator[str]] = {
         "digests": _pairs((platform.name, str(digest)) for platform, digest in image.digests.items()),
         "replaces": _pairs((str(name), str(digest or NOTHING)) for name, digest in image.replaces.items()),
         "differences": _differences(image.differences),
@@ -75,7 +75,7 @@ def key_lines(image: PlannedImage, key: str, indent: int) -> list[str]:
         "errors": _items(image.errors),
         "warnings": _warnings(image.warnings),
     }
-    lines = list(said[key])
+    lines = list(value[key])
     pad = " " * indent
     return [f"{pad}{key}:", *(f"{pad}  {line}" for line in lines)] if lines else []
 
@@ -86,9 +86,9 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _below(parts: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str]:
     for name, lines in parts:
-        told = list(lines)
-        yield f"{scalar(name)}:" if told else f"{scalar(name)}: []"
-        yield from (f"  {line}" for line in told)
+        message = list(lines)
+        yield f"{scalar(name)}:" if message else f"{scalar(name)}: []"
+        yield from (f"  {line}" for line in message)
 
 
 def _items(lines: Sequence[str]) -> Iterator[str]:
@@ -96,20 +96,20 @@ def _items(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _differences(differences: Mapping[str, Difference]) -> Iterator[str]:
-    for platform, one in differences.items():
-        yield f"{scalar(platform)}:" if one != Difference() else f"{scalar(platform)}: {{}}"
+    for platform, item in differences.items():
+        yield f"{scalar(platform)}:" if item != Difference() else f"{scalar(platform)}: {{}}"
         for key in ("to", "size"):
-            if text := getattr(one, key):
+            if text := getattr(item, key):
                 yield f"  {key}: {scalar(text)}"
         for key in ("packages", "python", "configuration", "steps"):
-            if lines := getattr(one, key):
+            if lines := getattr(item, key):
                 yield f"  {key}:"
                 yield from (f"    {line}" for line in _items(lines))
-        if one.files:
-            yield f"  files: {scalar(one.files)}"
+        if item.files:
+            yield f"  files: {scalar(item.files)}"
 
 
 def _warnings(warnings: Iterable[Warned]) -> Iterator[str]:
-    for one in warnings:
-        yield f"- says: {scalar(one.says)}"
-        yield f"  accepted: {scalar(one.accepted)}" if one.accepted else f"  accepted:  {REASON_HERE}"
+    for item in warnings:
+        yield f"- says: {scalar(item.says)}"
+        yield f"  accepted: {scalar(item.accepted)}" if item.accepted else f"  accepted:  {REASON_HERE}"

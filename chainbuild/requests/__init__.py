@@ -1,1 +1,1 @@
-"""Command-line options and the project file, made into one request per kind of run."""
+"""Turn command-line options and the project file into a request, one module per kind of run."""

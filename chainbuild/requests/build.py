@@ -1,4 +1,4 @@
-"""From the words of a command line to values: everything that is wrong with them is told at once, with the tree's own."""
+"""Read the arguments of a build into values. Every problem is reported at once, including those of the tree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from chainbuild.values import replace
 
 
 class CommonOptions(Struct, frozen=True, kw_only=True):
-    """What every kind of run may be told, as the user typed it."""
+    """The options that every kind of run accepts, as the user typed them."""
 
     root: Path
     context: Path | None = None
@@ -58,7 +58,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
 
 
 class RunOptions(CommonOptions, frozen=True, kw_only=True):
-    """A run of options as the user typed it."""
+    """The arguments of a run of options, as the user typed them."""
 
     platform: str
     repo: str
@@ -72,7 +72,7 @@ class RunOptions(CommonOptions, frozen=True, kw_only=True):
 
 
 class BuildRequest(Struct, frozen=True, kw_only=True):
-    """A run, read: what is built, with what settings, and how."""
+    """A run after parsing: the graph to build, the settings, and how to execute it."""
 
     graph: Graph
     settings: Settings
@@ -86,7 +86,7 @@ def read_build_request(words: RunOptions) -> BuildRequest:
     """
     collector = ProblemCollector()
     settings = session_settings(words, collector)
-    options = _wishes(words, collector)
+    options = _execution(words, collector)
     request = options_request(words, settings, collector)
     graph: Graph | None = None
     try:
@@ -100,12 +100,12 @@ def read_build_request(words: RunOptions) -> BuildRequest:
 
 
 def _graph_for(request: numbered.NumberedRequest) -> GraphFor:
-    """Read the same request for other platforms."""
+    """Return the function that reads the same request for other platforms."""
     return lambda platforms: numbered.read(replace(request, platforms=tuple(platforms)))
 
 
 def session_settings(words: CommonOptions, collector: ProblemCollector) -> Settings:
-    """The settings that the words say; what is wrong with them goes to the collector."""
+    """Return the settings of the arguments; problems go to the collector."""
     return read_settings(
         collector,
         root=words.root,
@@ -119,7 +119,7 @@ def session_settings(words: CommonOptions, collector: ProblemCollector) -> Setti
 def execution_options(
     words: CommonOptions, collector: ProblemCollector, *, first: int | None = None
 ) -> ExecutionOptions:
-    """How the run is to be done; what is wrong with the words goes to the collector."""
+    """Return how to execute the run; problems go to the collector."""
     deadline = collector.parse("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
     age = collector.parse("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
     started = time.monotonic()
@@ -137,14 +137,16 @@ def execution_options(
     )
 
 
-def _wishes(words: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
+def _execution(words: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
     first = words.only if words.only is not None else words.first
     if words.only is not None and (words.first is not None or words.until is not None):
-        collector.add("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
+        collector.add("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
     elif words.first is not None and words.until is not None and words.first > words.until:
-        collector.add(f"--from {words.first} comes after --until {words.until}", "Nothing would be left to do.")
+        collector.add(
+            f"--from {words.first} comes after --until {words.until}", "Give a --from that is not after --until."
+        )
     if (first is not None or words.until is not None) and "," in words.option:
-        collector.add("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
+        collector.add("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
     return execution_options(words, collector, first=first)
 
 
@@ -153,8 +155,8 @@ def cut(graph: Graph, words: RunOptions, collector: ProblemCollector) -> Graph:
     numbers = sorted({step.number for chain in graph.chains for step in chain.steps})
     for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
         if number is not None and number not in numbers:
-            known = ", ".join(str(one) for one in numbers)
-            collector.add(f"{flag} {number}: no step has that number", f"Steps here: {known}.")
+            available = ", ".join(str(item) for item in numbers)
+            collector.add(f"{flag} {number}: no step has this number", f"Steps: {available}.")
     return graph if collector.problems or last is None else until(graph, last)
 
 
@@ -167,21 +169,23 @@ def read_settings(
     builders: Sequence[str] = (),
     no_cache: bool = False,
 ) -> Settings:
-    """The settings; what is wrong with them goes to the collector."""
+    """Return the settings; problems go to the collector."""
     by_platform: dict[str, str] = {}
     for text in builders:
         name, equals, builder = text.partition("=")
         key = collector.parse("--builder", lambda word: Platform.parse(word).oci, name, "?") if equals else ""
         if key in by_platform:
-            collector.add(f"--builder: {name if equals else 'the builder for all'} is said twice", "Name one.")
+            collector.add(
+                f"--builder: duplicate builder for {name if equals else 'all platforms'}", "Remove one of them."
+            )
         by_platform[key] = builder if equals else name
         if not by_platform[key]:
-            collector.add(f"--builder {text!r} names no builder", "See what is there with: docker buildx ls.")
+            collector.add(f"--builder {text!r} has no builder name", "List the builders with: docker buildx ls.")
     chain = (
         collector.parse("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
     )
     if not root.is_dir():
-        collector.add(f"--root: there is no folder {str(root)!r}", "It is the folder around the options.")
+        collector.add(f"--root: no such folder: {str(root)!r}", "Give the folder that contains the options.")
     return Settings(
         root=root.resolve(),
         registry=chain,
@@ -193,11 +197,11 @@ def read_settings(
 
 
 def _trusted_keys(root: Path, collector: ProblemCollector) -> Mapping[str, PublicKey]:
-    """The keys that the tree's own project file trusts; they count for a registry other than the managed one."""
+    """Return the keys that the tree's project file trusts, which apply to every registry but the managed one."""
     path = root / FILE_NAME
     if not path.is_file():
         return {}
-    # Late: most trees have no such file, and its reader takes time to import.
+    # Imported late: most trees have no such file, and importing its reader takes time.
     from chainbuild.project.reader import read_trusted_keys
 
     try:
@@ -208,21 +212,21 @@ def _trusted_keys(root: Path, collector: ProblemCollector) -> Mapping[str, Publi
 
 
 def options_request(words: RunOptions, settings: Settings, collector: ProblemCollector) -> numbered.NumberedRequest:
-    here = Platform.of_this_machine()
+    current = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/debian", "latest")
     environ = environment()
     repo = collector.parse("REPO", parse_repository, words.repo, scratch)
     collector.parse("TAG", scratch.with_tag, words.tag, scratch)
     return numbered.NumberedRequest(
         root=settings.root,
-        platforms=parse_platforms(words.platform, collector) or (here,),
+        platforms=parse_platforms(words.platform, collector) or (current,),
         repo=repo,
         repository=collector.parse("REPO", lambda _: settings.chain.place(repo), words.repo, scratch),
         tag=words.tag,
         base=collector.parse("BASE", ImageReference.parse, words.base, scratch),
         options=_options(words.option, collector),
         production=collector.parse("PRODUCTION", ImageReference.parse, words.production, scratch),
-        build_platform=here,
+        build_platform=current,
         context=read_context(words.context, collector),
         build_args=read_build_args(words.build_args, environ, collector, reserved=numbered.CHAINS_ARGS),
         build_contexts=read_build_contexts(words.build_contexts, collector),
@@ -234,7 +238,9 @@ def options_request(words: RunOptions, settings: Settings, collector: ProblemCol
 def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
     options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
-        collector.add(f"OPTION: {name!r} is named twice", "Options are built one on top of the other; name each once.")
+        collector.add(
+            f"OPTION: duplicate option {name!r}", "Give each option once; each is built on the one before it."
+        )
     for name in [name for name in dict.fromkeys(options) if not _can_be_a_path(name)]:
         collector.add(
             f"OPTION: {name!r} cannot be the name of a folder", "An option is a folder of numbered Dockerfiles."
@@ -243,7 +249,7 @@ def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
 
 
 def _can_be_a_path(text: str) -> bool:
-    """Return whether the file system can be asked for it: half of a surrogate pair is no text."""
+    """Return whether a text can be a file name, which half of a surrogate pair cannot."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""From the words of `chainbuild ci` to a pipeline; everything that is wrong with them is told at once.
+"""Read the arguments of `chainbuild ci` into a pipeline, and report every problem at once.
 
-What ends in a workflow is read by a shell and by the vendor's templates. Every word is checked to be in a grammar that
-means nothing to either, so that quoting is enough.
+A shell and the vendor's templates read the workflow. Every argument is checked against a grammar without special
+characters of either, so that quoting is sufficient.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ INSTALL: Final = "pipx install chainbuild"
 _PATH = re.compile(r"[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*(?:/[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*)*")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 _TEMPLATES = ("${{", "<<", "$[[")
-"""What GitHub, CircleCI and GitLab replace before any shell sees it."""
+"""What GitHub, CircleCI and GitLab replace before a shell runs."""
 
 
 class CiWords(Struct, frozen=True, kw_only=True):
-    """The words as the user typed them."""
+    """The arguments as the user typed them."""
 
     vendor: str
     platform: str
@@ -56,10 +56,10 @@ class CiWords(Struct, frozen=True, kw_only=True):
 def read_pipeline(
     words: CiWords, recorded: Callable[[BuildRequest], Mapping[StepId, float]]
 ) -> tuple[Vendor, Pipeline]:
-    """Read the words and the tree.
+    """Read the arguments and the tree.
 
-    `recorded` gives what the steps took last time; it is asked only where `--split` is given, when all is well. Errors:
-    `WrongUseError` with every problem of the words and the tree; those of `recorded`.
+    `recorded` returns the last duration of each step; it is called only for `--split`, after all checks passed. Errors:
+    `WrongUseError` with every problem of the arguments and the tree; those of `recorded`.
     """
     vendor = VENDORS[words.vendor]
     collector = ProblemCollector()
@@ -111,7 +111,7 @@ def read_pipeline(
 
 
 def _check_letters(words: CiWords, collector: ProblemCollector) -> None:
-    """A line end in any word would end the comment that holds the command."""
+    """Report arguments with characters that are not printable: a line end would end the comment with the command."""
     typed = (
         words.platform,
         words.repo,
@@ -128,41 +128,44 @@ def _check_letters(words: CiWords, collector: ProblemCollector) -> None:
     )
     for text in typed:
         if not text.isprintable():
-            collector.add(f"{text!r} cannot stand in a workflow", "It has letters that cannot be shown.")
+            collector.add(f"{text!r} is not allowed in a workflow", "Remove the characters that are not printable.")
 
 
 def _check_places(words: CiWords, collector: ProblemCollector) -> None:
-    """The places must be there for every machine of the vendor's."""
+    """Report places that the vendor's machines cannot reach."""
     if not words.registry:
         collector.add(
-            "--registry is needed", "Jobs hand images to each other through it, as in --registry ghcr.io/OWNER."
+            "--registry is required",
+            "Jobs exchange images through it. Give a registry, for example --registry ghcr.io/OWNER.",
         )
     elif _is_local(words.registry):
-        collector.add(f"--registry {words.registry} is this machine's own", "CI machines do not see it; name another.")
+        collector.add(f"--registry {words.registry} is on this machine", "Give a registry that CI machines can reach.")
     for what, text in (("BASE", words.base), ("PRODUCTION", words.production)):
         try:
             host = ImageReference.parse(text).registry
         except WrongUseError:
-            continue  # told with the tree
+            continue  # reported with the tree
         if _is_local(host):
-            collector.add(f"{what} {text} is in this machine's own registry", "CI machines do not see it.")
+            collector.add(
+                f"{what} {text} is in a registry on this machine", "Use a registry that CI machines can reach."
+            )
     root = words.root
     if root.is_absolute() or ".." in root.parts or not (root == Path() or _PATH.fullmatch(root.as_posix())):
         collector.add(
-            f"--root {str(root)!r} cannot stand in a workflow",
-            "Run this in the repository's top; --root is the way from there, of plain letters, digits and . _ @ + - /.",
+            f"--root {str(root)!r} is not allowed in a workflow",
+            "Run this in the root of the repository, and give a path below it of ASCII letters, digits and . _ @ + - /.",
         )
     for option in _typed(words.option):
         parts = PurePosixPath(option).parts
         if not parts or ".." in parts or not _PATH.fullmatch(option):
             collector.add(
-                f"option {option!r} cannot stand in a workflow",
-                "Its folder is below the tree's, and has a name of plain letters, digits and . _ @ + - /.",
+                f"option {option!r} is not allowed in a workflow",
+                "Use a folder below the root of the tree, with a name of ASCII letters, digits and . _ @ + - /.",
             )
 
 
 def _is_local(place: str) -> bool:
-    # Late, as it is only for this: the address of a host is what the registry's client says.
+    # Imported late: only this check needs it. The registry client decides which hosts are local.
     from chainbuild.registry.auth import is_this_machine
 
     host = place.partition("/")[0]
@@ -175,37 +178,42 @@ def _typed(option: str) -> tuple[str, ...]:
 
 
 def _install(text: str, collector: ProblemCollector) -> str:
-    """One command with its arguments, quoted: no shell program, and nothing that a vendor's templates would replace."""
+    """Return the install command, quoted: one command with arguments, without anything that templates replace."""
     try:
         words = shlex.split(text)
     except ValueError as error:
-        collector.add(f"--install {text!r}: {error}", "It is a command with its arguments.")
+        collector.add(f"--install {text!r}: {error}", "Give a command with its arguments.")
         return ""
     if not words or any(mark in text for mark in _TEMPLATES):
-        collector.add(f"--install {text!r} cannot stand in a workflow", f"It is one plain command, as {INSTALL}.")
+        collector.add(
+            f"--install {text!r} is not allowed in a workflow", f"Give one plain command, for example {INSTALL}."
+        )
     return shlex.join(words)
 
 
 def _runners(words: CiWords, vendor: Vendor, collector: ProblemCollector) -> Mapping[str, Runner]:
-    quiet = ProblemCollector()  # what is wrong with PLATFORM is told with the tree
+    quiet = ProblemCollector()  # problems of PLATFORM are reported with the tree
     platforms = parse_platforms(words.platform, quiet)
     own: dict[str, Runner] = {}
     for text in words.runners:
         name, equals, labels = text.partition("=")
         many = tuple(labels.split(","))
         before = len(collector.problems)
-        here = collector.parse("--runner", Platform.parse, name, Platform.of_this_machine())
+        current = collector.parse("--runner", Platform.parse, name, Platform.of_this_machine())
         if not equals or not all(_LABEL.fullmatch(label) for label in many):
             collector.add(
-                f"--runner {text!r} is not PLATFORM=LABEL", "As in aarch64=ubuntu-24.04-arm; several with commas."
+                f"--runner {text!r} is not PLATFORM=LABEL",
+                "For example aarch64=ubuntu-24.04-arm; separate several labels with commas.",
             )
         elif len(many) > 1 and not vendor.many_labels:
-            collector.add(f"--runner {text!r} has several labels", f"{vendor.title} takes one.")
-        elif here.oci in own:
-            collector.add(f"--runner: {name} is said twice", "Name one.")
-        elif len(collector.problems) == before and not any(one.same_as(here) for one in platforms):
-            collector.add(f"--runner {name}: the workflow does not build for it", f"PLATFORM is {words.platform}.")
-        own[here.oci] = Runner(labels=many, hosted=re.fullmatch(vendor.hosted, many[0]) is not None)
+            collector.add(f"--runner {text!r} has several labels", f"{vendor.title} accepts one label.")
+        elif current.oci in own:
+            collector.add(f"--runner: duplicate runner for {name}", "Remove one of them.")
+        elif len(collector.problems) == before and not any(item.same_as(current) for item in platforms):
+            collector.add(
+                f"--runner {name}: the workflow does not build for this platform", f"PLATFORM is {words.platform}."
+            )
+        own[current.oci] = Runner(labels=many, hosted=re.fullmatch(vendor.hosted, many[0]) is not None)
     return {platform.name: own.get(platform.oci) or vendor.runner(platform) for platform in platforms}
 
 
@@ -214,26 +222,27 @@ def _check_times(
 ) -> None:
     if any(runner.hosted for runner in runners.values()) and seconds >= vendor.limit:
         collector.add(
-            f"--deadline of {duration(seconds)}: {vendor.title} ends its own machines' jobs after {duration(vendor.limit)}",
-            "Name a shorter one, or own machines for all platforms: --runner PLATFORM=LABEL.",
+            f"--deadline of {duration(seconds)}: {vendor.title} ends jobs on hosted machines after "
+            f"{duration(vendor.limit)}",
+            "Set a shorter deadline, or self-hosted machines for all platforms: --runner PLATFORM=LABEL.",
         )
     if seconds <= 0:
-        collector.add("--deadline of nothing leaves no time to build", f"As in --deadline {vendor.deadline}.")
+        collector.add("--deadline of 0 leaves no time to build", f"For example: --deadline {vendor.deadline}.")
     if most is not None and most > seconds:
         collector.add(
             f"--split of {duration(most)} is longer than the --deadline of {duration(seconds)}",
-            "A job would stop before its part is done; name a shorter --split or a longer --deadline.",
+            "The job would stop before its part is complete. Set a shorter --split or a longer --deadline.",
         )
 
 
 def _variables(graph: Graph) -> tuple[str, ...]:
-    """What the tree's args files take from the environment."""
+    """Return the environment variables that the tree's args files use."""
     names = (arg.name for step in graph for arg in step.args if arg.origin.endswith(" (environment)"))
     return tuple(sorted(set(names)))
 
 
 def _made_by(words: CiWords, install: str) -> str:
-    """The exact command, with the words that are lists in their plain form."""
+    """Return the exact command, with lists in their plain form."""
     platforms = ",".join(platform.name for platform in parse_platforms(words.platform, ProblemCollector()))
     positional = (platforms, words.repo, words.tag, words.base, ",".join(_typed(words.option)), words.production)
     flags: list[str] = []

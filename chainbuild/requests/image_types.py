@@ -1,4 +1,4 @@
-"""From the words of `chainbuild types` to values: the image types read and related, and what is chosen of them."""
+"""Read the arguments of `chainbuild types` into values: the image types, their relations, and the selected images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from chainbuild.requests.build import CommonOptions, execution_options, session_
 
 
 class ImageTypeOptions(CommonOptions, frozen=True, kw_only=True):
-    """A run over image types, as the user typed it."""
+    """The arguments of a run over image types, as the user typed them."""
 
     purpose: Purpose = Purpose.CREATE
     globs: Sequence[str] = ()
@@ -43,7 +43,7 @@ class ImageTypeOptions(CommonOptions, frozen=True, kw_only=True):
 
 
 class ImageTypesRequest(Struct, frozen=True, kw_only=True):
-    """A run, read."""
+    """A run after parsing."""
 
     settings: Settings
     options: ExecutionOptions
@@ -55,7 +55,7 @@ class ImageTypesRequest(Struct, frozen=True, kw_only=True):
 
 
 class ImageTypesOverview(Struct, frozen=True, kw_only=True):
-    """The image types and how they stand on each other, without a wish: what `types list` tells."""
+    """The image types and how they depend on each other, for `types list`."""
 
     catalogue: Catalogue
     relations: Relations
@@ -63,29 +63,28 @@ class ImageTypesOverview(Struct, frozen=True, kw_only=True):
 
 
 def read_look(words: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
-    """Read the image types. Errors: `WrongUseError` with everything that is wrong with them."""
+    """Read the image types. Errors: `WrongUseError` with all of their problems."""
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
     places = _places(words, session_settings(words, collector).chain, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
     catalogue = _catalogue(words, environ)
-    here = Platform.of_this_machine()
-    relations = relate(catalogue, (here,), ours=places.all, build_platform=here)
+    current = Platform.of_this_machine()
+    relations = relate(catalogue, (current,), ours=places.all, build_platform=current)
     return ImageTypesOverview(catalogue=catalogue, relations=relations, chosen=select(catalogue, words.globs or ("*",)))
 
 
 def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesRequest:
     """Read the command line and the image types.
 
-    Errors: `WrongUseError` with everything that is wrong with the command line, then with the image types, then with
-    what is wanted of them.
+    Errors: `WrongUseError` with every problem of the command line, else of the image types, else of the selection.
     """
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
     settings, options = session_settings(words, collector), execution_options(words, collector)
-    here = Platform.of_this_machine()
-    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
+    current = Platform.of_this_machine()
+    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (current,)
     build_args = read_build_args(words.build_args, environ, collector)
     secrets = read_secrets(words.secrets, environ, collector)
     places = _places(words, settings.chain, collector)
@@ -93,12 +92,12 @@ def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None
         raise WrongUseError(collector.problems)
     catalogue = _catalogue(words, environ)
     args = {arg.name: arg.value for arg in build_args}
-    relations = relate(catalogue, platforms, ours=places.all, args=args, build_platform=here)
-    wanted = ImageTypesTask(
+    relations = relate(catalogue, platforms, ours=places.all, args=args, build_platform=current)
+    requested = ImageTypesTask(
         chosen=frozenset(select(catalogue, words.globs)),
         purpose=words.purpose,
         platforms=platforms,
-        build_platform=here,
+        build_platform=current,
         dependencies=not words.no_deps,
         build_args=build_args,
         secrets=secrets,
@@ -109,7 +108,7 @@ def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None
         catalogue=catalogue,
         relations=relations,
         places=places,
-        wanted=wanted,
+        wanted=requested,
         allow_private_base=words.allow_private_base,
     )
     _check(request)
@@ -133,21 +132,21 @@ def _catalogue(words: ImageTypeOptions, environ: Mapping[str, str]) -> Catalogue
     catalogue = read_catalogue(roots, version=words.casa_version or chainbuild.__version__)
     if not catalogue.images:
         looked = ", ".join(str(root.folder) for root in roots)
-        raise WrongUseError("there are no image types", hint=f"Looked in: {looked}.")
+        raise WrongUseError("no image types found", hint=f"Searched in: {looked}.")
     return catalogue
 
 
 def _check(request: ImageTypesRequest) -> None:
-    """What is wanted fits: args that somebody declares, and nothing private where everybody sees it."""
-    wanted, catalogue = request.wanted, request.catalogue
-    names = sorted(request.relations.with_dependencies(wanted.chosen))
+    """Check the selection: every build arg is declared somewhere, and nothing private is published."""
+    requested, catalogue = request.wanted, request.catalogue
+    names = sorted(request.relations.with_dependencies(requested.chosen))
     problems = list(check_chain((catalogue.images[name] for name in names), request.places))
     files = [catalogue.images[name].dockerfile for name in names]
-    for arg in wanted.build_args:
+    for arg in requested.build_args:
         problems += unknown_args([arg.name], files, path=arg.origin)
-    if wanted.purpose is Purpose.PUBLISH:
+    if requested.purpose is Purpose.PUBLISH:
         problems += check_publication(
-            sorted(wanted.chosen), catalogue, request.relations, request.places, allow=request.allow_private_base
+            sorted(requested.chosen), catalogue, request.relations, request.places, allow=request.allow_private_base
         )
     if problems:
         raise WrongUseError(problems)

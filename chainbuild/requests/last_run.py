@@ -1,8 +1,7 @@
-"""What was typed last in a tree, for commands that speak about that run.
+"""The last command line of a tree, for commands that refer to that run.
 
-It is the user's, not the tree's: it holds the values of build args, and a tree could bring words of its own along, with
-which a later command would look elsewhere. So it is in the user's state folder, under a name that is made of the
-tree's path.
+It is stored in the user's state folder, not in the tree, under a name made from the tree's path: it contains the values
+of build args, and a tree must not bring arguments along that make a later command use other places.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from chainbuild.requests.build import RunOptions
 
 _FOLDER: Final = "last-words"
 _EARLIER: Final = Path(".chainbuild") / "last-words.json"
-"""Where earlier versions kept them, readable by everybody."""
+"""The file of earlier versions, which all users can read."""
 
 
 def save_last_run(root: Path, words: RunOptions) -> None:
-    """Write the words down. A disk that cannot be written to does not matter."""
+    """Save the arguments. Failure to write is ignored."""
     document = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(words).items()}
     with suppress(NotReadyError):
         private_folder(state_home())
@@ -39,9 +38,9 @@ def save_last_run(root: Path, words: RunOptions) -> None:
 
 
 def load_last_run(root: Path) -> RunOptions:
-    """The words of the last run in the tree.
+    """Return the arguments of the last run in the tree.
 
-    Errors: `WrongUseError` where there are none.
+    Errors: `WrongUseError` if there are none.
     """
     try:
         document: dict[str, Any] = json.loads(read_private(_path(root)) or b"")
@@ -54,8 +53,8 @@ def load_last_run(root: Path) -> RunOptions:
         return RunOptions(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})
     except (NotReadyError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WrongUseError(
-            "nothing was run here yet",
-            hint="Give the run's words: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
+            "no earlier run found in this tree",
+            hint="Give all arguments: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
         ) from None
 
 

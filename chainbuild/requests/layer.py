@@ -1,4 +1,4 @@
-"""`chainbuild layer`: from its words to a run, and what people are told of the bases before it starts."""
+"""Read the arguments of `chainbuild layer` into a run, and report the base of each layer before it starts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from chainbuild.values import replace
 
 
 class LayerOptions(CommonOptions, frozen=True, kw_only=True):
-    """One layer as the user typed it."""
+    """The arguments for one layer, as the user typed them."""
 
     folder: Path
     image: str
@@ -41,7 +41,7 @@ class LayerOptions(CommonOptions, frozen=True, kw_only=True):
 
 
 class LayerRun(Struct, frozen=True, kw_only=True):
-    """A run with layers in it, and what each of them stands on."""
+    """A run with layers, and the base of each layer."""
 
     request: BuildRequest
     standings: tuple[LayerBase, ...] = ()
@@ -55,7 +55,7 @@ def read_layer(words: LayerOptions) -> LayerRun:
     collector = ProblemCollector()
     settings = session_settings(words, collector)
     options = execution_options(words, collector)
-    here = Platform.of_this_machine()
+    current = Platform.of_this_machine()
     scratch = ImageReference("docker.io", "library/layer", "latest")
     environ = environment()
     image = collector.parse("--tag", parse_image_name, words.image, scratch)
@@ -73,9 +73,9 @@ def read_layer(words: LayerOptions) -> LayerRun:
                 tests=words.tests,
             ),
         ),
-        platforms=(parse_platforms(words.platform, collector) if words.platform else ()) or (here,),
+        platforms=(parse_platforms(words.platform, collector) if words.platform else ()) or (current,),
         registry=settings.chain,
-        build_platform=here,
+        build_platform=current,
         build_args=read_build_args(words.build_args, environ, collector),
         build_contexts=read_build_contexts(words.build_contexts, collector),
         secrets=read_secrets(words.secrets, environ, collector),
@@ -99,23 +99,23 @@ def read_layer(words: LayerOptions) -> LayerRun:
 
 
 def parse_image_name(text: str) -> ImageReference:
-    """NAME:TAG that an image is to get; without a tag it is `latest`. Errors: `WrongUseError`."""
+    """Parse the name of an image to build, NAME:TAG; the default tag is `latest`. Errors: `WrongUseError`."""
     reference = ImageReference.parse(text)
     if reference.digest:
-        raise WrongUseError(f"{text!r} has a digest", hint="It is the name that the image gets: NAME:TAG.")
+        raise WrongUseError(f"{text!r} has a digest", hint="Give the name of the new image: NAME:TAG.")
     return reference if reference.tag else reference.with_tag("latest")
 
 
-# What is told beforehand ----------------------------------------------------------------------------------------------
+# Messages before the run ----------------------------------------------------------------------------------------------
 
 
 def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Graph, emit: Emit) -> None:
-    """Tell what each layer stands on, resolved, and warn where an image of one's own is overlooked."""
+    """Report the resolved base of each layer, and warn if a local image with a similar name is not used."""
     own = {str(chain.repo) for chain in graph.chains if chain.repo}
-    names = local_names() + registry_names(session) if any(one.by_default for one in standings) else ()
+    names = local_names() + registry_names(session) if any(item.by_default for item in standings) else ()
     for standing in standings:
         base = _resolved(session, standing, graph)
-        emit(Message(text=f"{standing.layer} stands on {base} ({standing.how})"))
+        emit(Message(text=f"base of {standing.layer}: {base} ({standing.how})"))
         if standing.by_default and isinstance(standing.base, ImageReference):
             for text in _overlooked(standing, standing.base, names, own):
                 emit(Message(level="warning", text=text))
@@ -123,17 +123,17 @@ def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Grap
 
 def _resolved(session: Session, standing: LayerBase, graph: Graph) -> str:
     if standing.base is None:
-        return "nothing"
+        return "none"
     if isinstance(standing.base, str):
         made = next((chain for chain in graph.chains if chain.option == standing.base and chain.repo), None)
-        return f"the layer {standing.base}" + (f", {made.repo}:{made.index_tag}" if made else "")
-    told: list[Event] = []
-    # What cannot be found, or is found elsewhere, is the run's to tell. A copy of a local image it finds without a word.
+        return f"layer {standing.base}" + (f", {made.repo}:{made.index_tag}" if made else "")
+    events: list[Event] = []
+    # The run reports an image that is missing or found elsewhere. Only the note about a local image is passed on.
     with suppress(ChainbuildError):
-        found = replace(session, emit=told.append).finder().find(standing.base, graph.chains[0].platform)
-        for event in told if found.from_local_store else ():
+        result = replace(session, emit=events.append).finder().find(standing.base, graph.chains[0].platform)
+        for event in events if result.from_local_store else ():
             session.emit(event)
-        return f"{standing.base}, {found.image.digest.short}"
+        return f"{standing.base}, {result.image.digest.short}"
     return str(standing.base)
 
 
@@ -143,21 +143,21 @@ def _overlooked(
     near = lookalikes(base, (name for name in names if str(ImageReference(name.registry, name.repository)) not in own))
     if not near:
         return []
-    text = f"{base} is only what the Dockerfile of {standing.layer} says, and {near[0]} is here:"
-    return [f"{text} --base {near[0]} builds on that one (or base: in chainbuild.yaml)"]
+    text = f"the Dockerfile of {standing.layer} names {base}, but {near[0]} exists here, too:"
+    return [f"{text} to build on it, use --base {near[0]} (or base: in chainbuild.yaml)"]
 
 
 def lookalikes(base: ImageReference, names: Iterable[ImageReference]) -> tuple[ImageReference, ...]:
-    """Other images whose last name part is that of `base`: those with the same tag first, else in their order."""
+    """Return other images with the same last part of the name as `base`: first those with the same tag."""
     last = base.repository.rpartition("/")[2]
     near = [name for name in names if name.repository.rpartition("/")[2] == last and name.name != base.name]
-    # A copy of the base itself, under the chain registry's host, is no other image.
+    # A copy of the base in the chain registry is not another image.
     near = [name for name in near if not name.repository.endswith(base.familiar_name)]
     return tuple(sorted(dict.fromkeys(near), key=lambda name: name.tag_or_latest != base.tag_or_latest))
 
 
 def local_names() -> tuple[ImageReference, ...]:
-    """The names that the engine's local image store has; none where no engine answers."""
+    """Return the names in the engine's local image store; none if no engine responds."""
     try:
         done = subprocess.run(
             ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
@@ -171,7 +171,7 @@ def local_names() -> tuple[ImageReference, ...]:
 
 
 def registry_names(session: Session) -> tuple[ImageReference, ...]:
-    """The readable names that the chain registry holds; none where it does not list them."""
+    """Return the readable names in the chain registry; none if it does not support listing."""
     client = session.registries.client(session.chain.host)
     names: list[str] = []
     with suppress(RegistryError):

@@ -1,4 +1,4 @@
-"""From a project and what was typed besides to one run: flags win over the file, and layers and options are one graph."""
+"""Merge a project and the command line into one run: flags override the file, layers and options become one graph."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from chainbuild.values import replace
 
 
 class Typed(Struct, frozen=True, kw_only=True):
-    """What was typed beside a project. None (and empty) is what was not typed."""
+    """The command line of a run in a project. None or empty: not set by the user."""
 
     platform: str | None = None
     repo: str | None = None
@@ -71,21 +71,21 @@ class Typed(Struct, frozen=True, kw_only=True):
     replace_index: bool = False
     fail_if_stale_index: bool = False
     layer: str | None = None
-    """Only this layer, and what it stands on."""
+    """Build only this layer and its bases."""
     alone: bool = False
-    """That layer alone: the layers that it stands on are taken as they stand."""
+    """Build only this layer, on its bases as they are in the registry."""
 
 
 def read_run(project: Project, typed: Typed) -> LayerRun:
-    """The run of a project's options and layers.
+    """Return the run of a project's options and layers.
 
-    Errors: `WrongUseError` with every problem of the flags, the trees and what is missing between them.
+    Errors: `WrongUseError` with every problem of the flags, the trees and missing settings.
     """
     return _Merger(project, typed).run()
 
 
 def merged_words(project: Project, typed: Typed) -> RunOptions:
-    """The project's settings as the words of a run, where nothing else was typed."""
+    """Return the project's settings, overridden by the command line, as the arguments of a run."""
 
     def first(*values: str | None) -> str:
         return next((value for value in values if value), "")
@@ -121,11 +121,11 @@ def merged_words(project: Project, typed: Typed) -> RunOptions:
     )
 
 
-def _builders(typed: Sequence[str], said: Sequence[str]) -> tuple[str, ...]:
-    """The typed builders, and those of the file for other platforms; one for all platforms replaces all of them."""
+def _builders(typed: Sequence[str], value: Sequence[str]) -> tuple[str, ...]:
+    """Return the builders of the command line and the file's builders for other platforms; one for all replaces these."""
     if any("=" not in text for text in typed):
         return tuple(typed)
-    return _by_name(said, typed, _builder_name)
+    return _by_name(value, typed, _builder_name)
 
 
 def _builder_name(text: str) -> str:
@@ -144,14 +144,14 @@ def _secret_name(text: str) -> str:
     return dict(part.partition("=")[::2] for part in text.split(",")).get("id", "")
 
 
-def _by_name(said: Iterable[str], typed: Iterable[str], name: Callable[[str], str]) -> tuple[str, ...]:
+def _by_name(value: Iterable[str], typed: Iterable[str], name: Callable[[str], str]) -> tuple[str, ...]:
     typed = tuple(typed)
     taken = {name(text) for text in typed}
-    return (*(text for text in said if name(text) not in taken), *typed)
+    return (*(text for text in value if name(text) not in taken), *typed)
 
 
 class _Merger:
-    """Puts one run together and collects what is wrong on the way."""
+    """Merges one run and collects its problems."""
 
     def __init__(self, project: Project, typed: Typed) -> None:
         self.project = project
@@ -174,10 +174,11 @@ class _Merger:
         joined = join([*(layers.graph.chains if layers else ()), *(graph.chains if graph else ())])
         if not joined:
             raise WrongUseError(
-                f"{self.project.shown} has neither options nor layers", hint="Science layers: chainbuild science build."
+                f"{self.project.shown} has neither options nor layers",
+                hint="To build science layers, run chainbuild science build.",
             )
         repo = graph.repo if graph else joined[0].repo or joined[0].result.repository
-        whole = self._as_wished(Graph(repo=repo, chains=joined))
+        whole = self._restricted(Graph(repo=repo, chains=joined))
         first = self.words.only if self.words.only is not None else self.words.first
         return LayerRun(
             request=BuildRequest(
@@ -191,21 +192,21 @@ class _Merger:
             standings=layers.standings if layers else (),
         )
 
-    # What goes with what ----------------------------------------------------------------------------------------------
+    # Combinations of arguments ----------------------------------------------------------------------------------------
 
     def _check_words(self) -> None:
         words, typed, say = self.words, self.typed, self.collector.add
         part = any(number is not None for number in (typed.first, typed.only, typed.until))
         if part and (self.project.layers or "," in words.option or not words.option):
-            say("--from, --only and --until need a single OPTION", "Step numbers belong to an option.")
+            say("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
         if typed.only is not None and (typed.first is not None or typed.until is not None):
-            say("--only goes with neither --from nor --until", "--only NN is --from NN --until NN.")
+            say("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
         if not words.option:
             for flag, text in (("--repo", typed.repo), ("--base", typed.base), ("--production", typed.production)):
                 if text:
                     say(
                         f"{flag}: this project has no options",
-                        "A layer's base is said in the file, or with --base of chainbuild layer.",
+                        "Set a layer's base in the file, or with --base of chainbuild layer.",
                     )
         elif not typed.layer:
             needed = {"repo": words.repo, "tag": words.tag, "base": words.base, "production": words.production}
@@ -214,41 +215,41 @@ class _Merger:
                     Problem(
                         path=self.project.shown,
                         message=f"the options need {key!r}",
-                        hint=f"Write {key}: … in the file, or give --{key}.",
+                        hint=f"Set {key}: in the file, or give --{key}.",
                     )
                 )
         execution_options(words, self.collector)
 
     def _entries(self) -> tuple[LayerEntry, ...]:
-        """The layers of this run: all, or one and what it stands on."""
+        """Return the layers of this run: all of them, or the selected layer and its bases."""
         if not self.typed.layer:
             return self.project.layers
-        wanted = self.project.layer(self.typed.layer)
-        if wanted is None:
-            known = [layer.name for layer in self.project.layers]
-            hint = perhaps_you_meant(self.typed.layer, known)
-            hint += f"Layers there: {', '.join(known)}." if known else "It has no layers."
+        requested = self.project.layer(self.typed.layer)
+        if requested is None:
+            available = [layer.name for layer in self.project.layers]
+            hint = perhaps_you_meant(self.typed.layer, available)
+            hint += f"Layers: {', '.join(available)}." if available else "It has no layers."
             self.collector.add(f"{self.project.shown} has no layer {self.typed.layer!r}", hint)
             return ()
         by_name = {layer.name: layer for layer in self._stacked()}
-        kept = [by_name[wanted.name]]
+        kept = [by_name[requested.name]]
         while isinstance(kept[0].base, str) and kept[0].base in by_name:
             below = by_name[kept[0].base]
             if self.typed.alone:
                 image = self._layer(below, (below,)).image
-                return (replace(wanted, base=self.settings.chain.place(image).with_tag(image.tag_or_latest)),)
+                return (replace(requested, base=self.settings.chain.place(image).with_tag(image.tag_or_latest)),)
             kept.insert(0, below)
         return tuple(kept)
 
     def _stacked(self) -> list[LayerEntry]:
-        """The layers, each with what it stands on: the one before it, where it does not say."""
+        """Return the layers with their bases; the default base is the layer before."""
         stacked: list[LayerEntry] = []
         for layer in self.project.layers:
             base = layer.base or (stacked[-1].name if stacked else None)
             stacked.append(replace(layer, base=base))
         return stacked
 
-    def _as_wished(self, graph: Graph) -> Graph:
+    def _restricted(self, graph: Graph) -> Graph:
         tests = self.project.tests if self.typed.tests is None else self.typed.tests
         graph = graph if tests else without_tests(graph)
         if self.typed.first is None and self.typed.only is None and self.typed.until is None:
@@ -263,7 +264,7 @@ class _Merger:
     def _build_args(
         self, options: Iterable[str], entries: Iterable[LayerEntry]
     ) -> tuple[tuple[BuildArg, ...], tuple[BuildArg, ...]]:
-        """The args that are said for all: those that the options declare, and those that the layers do."""
+        """Return the args for all Dockerfiles: those that the options declare, and those that the layers declare."""
         typed = read_build_args(self.typed.build_args, self.environ, self.collector, reserved=numbered.CHAINS_ARGS)
         names = {arg.name for arg in typed}
         args = (*(arg for arg in self.project.build_args if arg.name not in names), *typed)
@@ -277,7 +278,7 @@ class _Merger:
             path, _, line = arg.origin.rpartition(":")
             where = (path, int(line)) if line.isdecimal() else (arg.origin, 0)
             unknown = unknown_args([arg.name], (*in_options, *in_layers), path=where[0], line=where[1])
-            # One layer of several is built: what another one declares is no mistake.
+            # If only one layer is built, the args of other layers are not unknown.
             self.collector.problems += () if self.typed.layer and arg not in typed else unknown
         return _declared(args, in_options), _declared(args, in_layers)
 
@@ -305,13 +306,13 @@ class _Merger:
 
     def _layer(self, entry: LayerEntry, entries: Sequence[LayerEntry]) -> LayerFolder:
         before = entries.index(entry) - 1
-        said = entry.base if entry.base is not None else entries[before].name if before >= 0 else None
+        base = entry.base if entry.base is not None else entries[before].name if before >= 0 else None
         tag = entry.image.tag or self.words.tag or "latest"
         return LayerFolder(
             name=entry.name,
             folder=entry.folder,
             image=entry.image if entry.image.tag else entry.image.with_tag(tag),
-            base=said,
+            base=base,
             base_arg=entry.base_arg,
             base_said=f"base: in {self.project.shown}"
             if entry in self.project.layers and entry.base is not None
@@ -336,22 +337,22 @@ class _Merger:
             return None
 
     def _image(self, text: str) -> str:
-        """The image of a layer that is named, or the text."""
+        """Return the image of the layer with this name, else the text."""
         entry = self.project.layer(text)
         return str(self._layer(entry, self.project.layers).image) if entry else text
 
 
 def _graph_for(project: Project, typed: Typed) -> GraphFor:
-    """Read the same run for other platforms."""
+    """Return the function that reads the same run for other platforms."""
 
     def read(platforms: Sequence[Platform]) -> Graph:
-        return read_run(project, replace(typed, platform=",".join(one.name for one in platforms))).request.graph
+        return read_run(project, replace(typed, platform=",".join(item.name for item in platforms))).request.graph
 
     return read
 
 
 def _dockerfiles(folders: Iterable[Path], more: Iterable[Path] = ()) -> tuple[Dockerfile, ...]:
-    """The Dockerfiles of some folders, for the args that they declare; what cannot be read is told by the layouts."""
+    """Return the Dockerfiles of some folders, for their args. The layouts report files that cannot be read."""
     paths = [path for folder in folders for path in sorted(folder.glob("*Dockerfile*")) if path.is_file()]
     return tuple(parse(path.read_bytes(), str(path)) for path in (*paths, *more) if os.access(path, os.R_OK))
 
@@ -364,28 +365,28 @@ def _declared(args: Iterable[BuildArg], files: Sequence[Dockerfile]) -> tuple[Bu
 
 
 def join(chains: Iterable[Chain]) -> tuple[Chain, ...]:
-    """The chains in their order; an image that an earlier one of them makes is taken from it, wherever it is named."""
+    """Return the chains with every image that an earlier chain builds replaced by that chain's result."""
     made: dict[tuple[str, str, str], StepId] = {}
     joined: list[Chain] = []
     for chain in chains:
-        one = _changed(
+        item = _changed(
             chain, lambda step: replace(step, images=tuple(_from_here(image, made) for image in step.images))
         )
-        joined.append(one)
-        if one.repo is not None and one.named:
-            made[one.repo.name, one.index_tag, one.platform.oci] = one.result.id
+        joined.append(item)
+        if item.repo is not None and item.named:
+            made[item.repo.name, item.index_tag, item.platform.oci] = item.result.id
     return tuple(joined)
 
 
 def _from_here(image: ImageInput, made: Mapping[tuple[str, str, str], StepId]) -> ImageInput:
     if isinstance(image.source, str) or image.source.digest:
         return image
-    here = made.get((image.source.name, image.source.tag_or_latest, image.platform.oci))
-    return replace(image, source=here) if here else image
+    current = made.get((image.source.name, image.source.tag_or_latest, image.platform.oci))
+    return replace(image, source=current) if current else image
 
 
 def without_tests(graph: Graph) -> Graph:
-    """The graph with no test of any image."""
+    """Return the graph without the tests of images."""
     chains = (_changed(chain, lambda step: replace(step, test=None, traced=())) for chain in graph.chains)
     return replace(graph, chains=tuple(chains))
 

@@ -1,4 +1,4 @@
-"""From the words of `chainbuild science` to values: the tree read, what is selected of it, and where git says it stands."""
+"""Read the arguments of `chainbuild science` into values: the tree, the selected layers, and the state of the git tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_REPO: Final = "compute-images"
 
 
 class ScienceOptions(CommonOptions, frozen=True, kw_only=True):
-    """A run over science and compat layers, as the user typed it."""
+    """The arguments of a run over science and compat layers, as the user typed them."""
 
     platform: str = ""
     repo: str = ""
@@ -35,7 +35,7 @@ class ScienceOptions(CommonOptions, frozen=True, kw_only=True):
 
 
 class ScienceRequest(Struct, frozen=True, kw_only=True):
-    """A run, read. `allowed` are the orphans that the user allows; `state` is None where git knows nothing."""
+    """A run after parsing. `allowed` are the orphans that the user accepts; `state` is None outside of a git tree."""
 
     settings: Settings
     options: ExecutionOptions
@@ -50,35 +50,35 @@ class ScienceRequest(Struct, frozen=True, kw_only=True):
 def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
     """Read the command line and the tree.
 
-    Errors: `WrongUseError` with everything that is wrong with the command line and the tree, then with every orphan that
-    the tree itself and git tell of.
+    Errors: `WrongUseError` with every problem of the command line and the tree, else with every orphan that the tree or
+    its git history shows.
     """
     collector = ProblemCollector()
     settings = session_settings(words, collector)
     options = execution_options(words, collector)
-    here = Platform.of_this_machine()
-    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (here,)
+    current = Platform.of_this_machine()
+    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (current,)
     place = _place(words, settings, collector)
     allowed = _allowed(words.allow_orphan, collector)
     git = git or Git(settings.root)
     span = collector.parse("--ref", git.span, words.ref, None) if words.ref else None
     if words.untracked and not words.ref:
-        collector.add("--untracked goes with --ref", "Without it, every folder here is looked at.")
+        collector.add("--untracked needs --ref", "Remove it: without --ref, all folders are checked anyway.")
     if words.ref and words.include:
-        collector.add("--include goes instead of --ref", "Name folders, or let git say what has changed.")
+        collector.add("--include cannot be combined with --ref", "Give folders, or select what changed since a ref.")
     if collector.problems:
         raise WrongUseError(collector.problems)
-    tree = read_tree(settings.root, platforms, place, build_platform=here, allowed=allowed)
-    wanted = _wanted(words, tree, span, collector)
+    tree = read_tree(settings.root, platforms, place, build_platform=current, allowed=allowed)
+    requested = _wanted(words, tree, span, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
     if orphans_are_errors:
         spans = (span,) if span else git.recent()
         _check_orphans(
-            tree, tuple(one for since in spans for one in find_lost_since(tree.layer_graph, git, since)), allowed
+            tree, tuple(item for since in spans for item in find_lost_since(tree.layer_graph, git, since)), allowed
         )
     selection = select(
-        tree.layer_graph, tree.compat, wanted, changed_folders(tree.layer_graph, tree.compat, wanted, git)
+        tree.layer_graph, tree.compat, requested, changed_folders(tree.layer_graph, tree.compat, requested, git)
     )
     return ScienceRequest(
         settings=settings,
@@ -97,10 +97,8 @@ def _place(words: ScienceOptions, settings: Settings, collector: ProblemCollecto
     repo = collector.parse("--repo", parse_repository, words.repo or DEFAULT_REPO, fallback)
     home = collector.parse("--repo", lambda _: settings.chain.place(repo), words.repo or DEFAULT_REPO, fallback)
     if words.push and not words.repo:
-        collector.add(
-            "--push needs --repo", "Name the repository that the images are sent to: --repo ghcr.io/acme/compute."
-        )
-    # What has no registry of its own is only in the chain registry.
+        collector.add("--push needs --repo", "Give the repository to push the images to: --repo ghcr.io/acme/compute.")
+    # A repository without a registry is only in the chain registry.
     return ScienceRepositories(repo=repo, home=home, released=home if repo.registry == DOCKER_HUB else repo)
 
 
@@ -108,7 +106,9 @@ def _allowed(texts: Sequence[str], collector: ProblemCollector) -> frozenset[str
     for text in texts:
         image, colon, version = text.rpartition(":")
         if not (image and colon and version):
-            collector.add(f"--allow-orphan {text!r} is not IMAGE:VERSION", "As in --allow-orphan nist-basic:1.0.")
+            collector.add(
+                f"--allow-orphan {text!r} is not IMAGE:VERSION", "For example: --allow-orphan nist-basic:1.0."
+            )
     return frozenset(texts)
 
 

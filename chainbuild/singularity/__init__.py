@@ -1,1 +1,1 @@
-"""Singularity: images of the chain registry or the local store as SIF files, which go to where people fetch them."""
+"""Convert images of the chain registry or the local store to SIF files for Singularity, and publish the files."""

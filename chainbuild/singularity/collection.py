@@ -1,6 +1,6 @@
-"""A folder of SIF files: each with its checksum beside it (as sha256sum takes it) and what it was made from.
+"""A folder of SIF files, each with a checksum file (for sha256sum) and a file that says what it was made from.
 
-A file counts only with both, and both are written after it, the checksum last.
+A SIF file counts only if it has both. They are written after it, the checksum last.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LINE: Final = re.compile(r"([0-9a-f]{64})(?:[ \t][ *]?(.*))?")
 
 
 class Sif(Struct, frozen=True, kw_only=True):
-    """A SIF file and what is known of it. `image` is what it was made from, `digest` that image's manifest."""
+    """A SIF file. `image` is the image that it was made from, `digest` the digest of that image's manifest."""
 
     name: SifName
     image: str
@@ -35,21 +35,21 @@ class Sif(Struct, frozen=True, kw_only=True):
     size: int
     sha256: str
     tool: str = ""
-    """What made it, as `apptainer 1.4.5`."""
+    """The program that made it, such as `apptainer 1.4.5`."""
 
     @property
     def file(self) -> str:
-        """The file's name."""
+        """The name of the file."""
         return self.name.file
 
     @property
     def checksum(self) -> bytes:
-        """The checksum file: what `sha256sum --check` takes."""
+        """The content of the checksum file, for `sha256sum --check`."""
         return f"{self.sha256}  {self.file}\n".encode()
 
     @property
     def facts(self) -> bytes:
-        """The file that says what it was made from."""
+        """The content of the file that says what it was made from."""
         document = {
             "schema": SCHEMA,
             "file": self.file,
@@ -66,18 +66,18 @@ class Sif(Struct, frozen=True, kw_only=True):
 
 
 def read_checksum(text: str) -> str:
-    """The sha256 of a checksum file's first line; empty where it has none."""
-    found = _LINE.fullmatch(text.partition("\n")[0].strip().lower())
-    return found[1] if found else ""
+    """Return the sha256 in the first line of a checksum file; empty if it has none."""
+    result = _LINE.fullmatch(text.partition("\n")[0].strip().lower())
+    return result[1] if result else ""
 
 
 def checksum_of(path: Path) -> str:
-    """The sha256 in a checksum file; empty where it has none. Errors: `OSError`."""
+    """Return the sha256 in a checksum file; empty if it has none. Errors: `OSError`."""
     return read_checksum(limits.read_head(path, limits.SIDECAR).decode("utf-8", "replace"))
 
 
 def parse_facts(raw: bytes) -> Sif | None:
-    """Read what a SIF was made from; None where that cannot be read."""
+    """Parse the file that says what a SIF was made from; return None if it is invalid."""
     try:
         document: dict[str, Any] = json.loads(raw)
         if document["schema"] != SCHEMA:
@@ -106,19 +106,19 @@ class Collection:
         self.folder = folder
 
     def path(self, name: SifName) -> Path:
-        """Where a SIF file is, or would be."""
+        """Return the path of a SIF file, which may not exist."""
         return self.folder / name.file
 
     def find(self, name: SifName) -> Sif | None:
-        """A SIF file that is whole, by what stands beside it; None for any other."""
+        """Return a complete SIF file, by the files next to it; None if it is missing or incomplete."""
         return self._read(self.path(name))
 
     def all(self) -> tuple[Sif, ...]:
-        """Every SIF file that is whole, in the order of names."""
-        return tuple(found for path in sorted(self.folder.glob(f"*{SUFFIX}")) if (found := self._read(path)))
+        """Return every complete SIF file, sorted by name."""
+        return tuple(result for path in sorted(self.folder.glob(f"*{SUFFIX}")) if (result := self._read(path)))
 
     def put(self, made: Path, sif: Sif) -> None:
-        """Take a file that was made, on this folder's disk. Errors: `NotReadyError` where the folder does not take it."""
+        """Move a new file into the folder, from the same disk. Errors: `NotReadyError` if it cannot be written."""
         path = self.path(sif.name)
         try:
             _beside(path, CHECKSUM).unlink(missing_ok=True)
@@ -127,7 +127,9 @@ class Collection:
             write_whole(_beside(path, CHECKSUM), sif.checksum)
         except OSError as error:
             raise NotReadyError(
-                f"it cannot be written: {error.strerror}", where=str(path), hint="Name another folder with --folder."
+                f"cannot be written: {error.strerror}",
+                where=str(path),
+                hint="Choose another folder with --folder.",
             ) from error
 
     def _read(self, path: Path) -> Sif | None:
@@ -146,6 +148,6 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""SIF files from images: what is there already is skipped, the rest is fetched, checked for room, and converted in turn."""
+"""Make SIF files from images: skip files that exist, check the disk space, then fetch and convert one after another."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ LogPath = Callable[[str], Path | None]
 
 
 class PlannedSif(Struct, frozen=True, kw_only=True):
-    """What is done with a wanted image: `there` is its SIF where that is of the same digest."""
+    """A requested image; `there` is its SIF file if one with the same digest exists."""
 
     wanted: RequestedSif
     there: Sif | None
 
     @property
     def reason(self) -> str:
-        """Why, in words."""
-        return "unchanged" if self.there else "asked for"
+        """Why it is made or not."""
+        return "unchanged" if self.there else "requested"
 
 
 class SifOutcome(Struct, frozen=True, kw_only=True):
-    """The SIF files that there are now, in order; and what failed, by the name that the run called it."""
+    """The SIF files that exist now, in order, and the failures by step name."""
 
     made: tuple[Sif, ...]
     failures: Mapping[str, ChainbuildError] = field(default_factory=dict)
 
 
 def plan_sifs(shelf: Collection, wanted: Sequence[RequestedSif], *, refresh: bool = False) -> tuple[PlannedSif, ...]:
-    """What would be done."""
-    return tuple(PlannedSif(wanted=one, there=None if refresh else _standing(shelf, one)) for one in wanted)
+    """Return what to do for each requested image."""
+    return tuple(PlannedSif(wanted=item, there=None if refresh else _current(shelf, item)) for item in wanted)
 
 
-def _standing(shelf: Collection, wanted: RequestedSif) -> Sif | None:
-    there = shelf.find(wanted.name)
-    return there if there and there.digest == wanted.image.digest else None
+def _current(shelf: Collection, wanted: RequestedSif) -> Sif | None:
+    sif = shelf.find(wanted.name)
+    return sif if sif and sif.digest == wanted.image.digest else None
 
 
 def create_sifs(
@@ -71,52 +71,53 @@ def create_sifs(
     log_folder: Path | None = None,
     log_path: LogPath = lambda _: None,
 ) -> SifOutcome:
-    """Make what is to be made, all of it whatever fails. `helper`: with the helper image even where a tool is on PATH.
+    """Make the missing SIF files; a failure does not stop the others. `helper`: use the helper image even if a tool exists.
 
-    Told as a run is. Errors: `NotReadyError` before anything is begun where there is no room; those of the helper image.
+    Emits the events of a run. Errors: `NotReadyError` before the start if there is not enough space; those of the helper
+    image.
     """
     started = time.monotonic()
-    todo = [one.wanted for one in planned if one.there is None]
-    # Before anything is said to be begun. What many images share is counted once.
+    todo = [item.wanted for item in planned if item.there is None]
+    # Before the run is announced. Layers that several images share count once.
     check_space(needs(layer_sizes(todo), places, shelf.folder))
-    session.emit(events.RunStarted(steps=tuple(_announced(one, shelf) for one in planned), log_folder=log_folder))
+    session.emit(events.RunStarted(steps=tuple(_announced(item, shelf) for item in planned), log_folder=log_folder))
     failures: dict[str, ChainbuildError] = {}
     made: dict[str, Sif] = {}
-    for one in planned:
-        if one.there:
-            made[one.wanted.step] = one.there
-            session.emit(_reused(one.there, shelf, one.wanted.step))
+    for item in planned:
+        if item.there:
+            made[item.wanted.step] = item.there
+            session.emit(_reused(item.there, shelf, item.wanted.step))
     if todo:
         tool = _find_tool(session, environ, helper=helper)
         with _workplace(session, places, shelf, tool) as work:
-            for number, wanted in enumerate(todo):
+            for number, requested in enumerate(todo):
                 try:
-                    made[wanted.step] = _create(session, work, wanted, log_path(wanted.step))
+                    made[requested.step] = _create(session, work, requested, log_path(requested.step))
                 except ChainbuildError as error:
-                    failures[wanted.step] = error
+                    failures[requested.step] = error
                 work.forget(todo[number + 1 :])
     session.emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=not failures))
     return SifOutcome(
-        made=tuple(made[one.wanted.step] for one in planned if one.wanted.step in made), failures=failures
+        made=tuple(made[item.wanted.step] for item in planned if item.wanted.step in made), failures=failures
     )
 
 
 def layer_sizes(wanted: Sequence[RequestedSif]) -> tuple[int, ...]:
-    """For each image the bytes of those layers that no image before it has; the biggest image is counted whole."""
+    """Return for each image the size in bytes of the layers that no image before it has; largest image first."""
     seen: set[Digest] = set()
     sizes: list[int] = []
-    for one in sorted(wanted, key=lambda item: item.image.size, reverse=True):
-        new = {layer.digest: layer.size for layer in one.image.layers if layer.digest not in seen}
+    for entry in sorted(wanted, key=lambda item: item.image.size, reverse=True):
+        new = {layer.digest: layer.size for layer in entry.image.layers if layer.digest not in seen}
         seen.update(new)
         sizes.append(sum(new.values()))
     return tuple(sizes)
 
 
 def _find_tool(session: Session, environ: Mapping[str, str], *, helper: bool) -> Tool:
-    found = None if helper else find_on_path(environ)
-    if found:
-        session.emit(events.Message(text=f"making SIF files with {found.name}"))
-        return found
+    result = None if helper else find_on_path(environ)
+    if result:
+        session.emit(events.Message(text=f"making SIF files with {result.name}"))
+        return result
     from chainbuild.singularity.helper import HelperTool, ensure_helper
 
     made = HelperTool(ensure_helper(session), environ)
@@ -128,21 +129,21 @@ def _find_tool(session: Session, environ: Mapping[str, str], *, helper: bool) ->
 
 
 class _Work(Struct, frozen=True, kw_only=True):
-    """Where a run works: `temporary` to unpack in, `layouts` on the disk of the blobs, `output` on that of the shelf."""
+    """The folders of a run: `temporary` to unpack in, `layouts` on the disk of the blobs, `output` on the target disk."""
 
     temporary: Path
     layouts: Path
     output: Path
     blobs: BlobStore
     shared: bool
-    """Whether the blobs stay there for the next time."""
+    """True if the blobs are kept for later runs."""
     shelf: Collection
     tool: Tool
 
     def forget(self, rest: Sequence[RequestedSif]) -> None:
         """Remove the layers that none of these images has."""
         if not self.shared:
-            self.blobs.keep({layer.digest for one in rest for layer in one.image.layers})
+            self.blobs.keep({layer.digest for item in rest for layer in item.image.layers})
 
 
 @contextmanager
@@ -197,7 +198,7 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
         scratch_folder(work.layouts) as layouts,
         scratch_folder(work.output) as output,
     ):
-        # Without a colon: versions of the converter differ in what they take behind one for.
+        # No colon in the name: versions of the converter disagree on its meaning.
         layout = wanted.name.file.removesuffix(SUFFIX)
         labels = {IMAGE_LABEL: wanted.source, DIGEST_LABEL: str(wanted.image.digest)}
         lost = write_layout(
@@ -209,7 +210,7 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
             told=events.paced(session.emit, step, "fetching layers"),
         )
         if lost:
-            text = f"{wanted.name}: no shell can set these variables of the image: {', '.join(lost)}"
+            text = f"{wanted.name}: these variables of the image have names that no shell can set: {', '.join(lost)}"
             session.emit(events.Message(level="warning", text=text))
         made = output / wanted.name.file
 
@@ -229,11 +230,13 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
         work.tool.convert(conversion, tell)
         if not made.is_file():
             raise BuildFailedError(
-                f"{work.tool.name} made no file of {wanted.name}", hint="See what it printed with -v."
+                f"{work.tool.name} did not create a file for {wanted.name}", hint="Check its output with -v."
             )
         if header.set_architecture(made, wanted.platform):
-            session.emit(events.LogLine(step=step, vertex="chainbuild", text=f"marked as for {wanted.platform.oci}"))
-        session.emit(events.StepProgress(step=step, doing="taking the checksum"))
+            session.emit(
+                events.LogLine(step=step, vertex="chainbuild", text=f"set architecture: {wanted.platform.oci}")
+            )
+        session.emit(events.StepProgress(step=step, doing="computing the checksum"))
         sif = Sif(
             name=wanted.name,
             image=wanted.source,
@@ -247,12 +250,12 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
         return sif
 
 
-def _announced(one: PlannedSif, shelf: Collection) -> events.PlannedStep:
+def _announced(item: PlannedSif, shelf: Collection) -> events.PlannedStep:
     return events.PlannedStep(
-        step=one.wanted.step,
-        action="reuse" if one.there else "convert",
-        reason=one.reason,
-        image=str(shelf.path(one.wanted.name)),
+        step=item.wanted.step,
+        action="reuse" if item.there else "convert",
+        reason=item.reason,
+        image=str(shelf.path(item.wanted.name)),
     )
 
 
@@ -261,11 +264,13 @@ def _reused(sif: Sif, shelf: Collection, step: str) -> events.StepReused:
 
 
 def open_shelf(folder: Path) -> Collection:
-    """The shelf of a folder, which is made. Errors: `WrongUseError` where it cannot be written to."""
+    """Return the collection of a folder, and create the folder. Errors: `WrongUseError` if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WrongUseError(f"{folder} cannot be made: {error.strerror}", hint="Name another --folder.") from error
+        raise WrongUseError(
+            f"cannot create {folder}: {error.strerror}", hint="Choose another folder with --folder."
+        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise WrongUseError(f"{folder} cannot be written to", hint="Name another --folder.")
+        raise WrongUseError(f"cannot write to {folder}", hint="Choose another folder with --folder.")
     return Collection(folder.absolute())

@@ -1,8 +1,8 @@
-"""The ENV of an image in a SIF file, exactly.
+"""Set the ENV of an image in a SIF file exactly.
 
-Apptainer writes an image's variables into a shell script, in quotes that a `"`, a `$`, a backslash or a backtick in a value
-breaks: then none of them is set. Variables with such values go into a script of their own beside it, which is a layer on top
-of the image; as with Apptainer's, what the user has set for the container wins.
+Apptainer writes an image's variables into a shell script, in quotes that a `"`, a `$`, a backslash or a backtick in a
+value breaks, and then sets none of them. Variables with such values are set by a script of their own, in a layer on top
+of the image. As with Apptainer's script, values that the user sets for the container take precedence.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.oci import canonical, digest_of
 
 SCRIPT: Final = ".singularity.d/env/11-image.sh"
-"""Behind Apptainer's own (10-…), and before what the user sets."""
+"""After Apptainer's own script (10-…), and before the user's settings."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 _@%+=:,./~^-]*")
-# What Apptainer sets whatever the user has set.
+# Apptainer sets these even if the user has set them.
 _ALWAYS: Final = frozenset({"PATH"})
 
 Variables = tuple[tuple[str, str], ...]
 
 
 def divide(env: Iterable[tuple[str, str]]) -> tuple[Variables, Variables, tuple[str, ...]]:
-    """The variables whose values Apptainer writes right, the others, and the names that no shell can set."""
+    """Split variables into those that Apptainer sets correctly, all others, and the names that no shell can set."""
     plain: list[tuple[str, str]] = []
     hard: list[tuple[str, str]] = []
     lost: list[str] = []
@@ -41,10 +41,10 @@ def divide(env: Iterable[tuple[str, str]]) -> tuple[Variables, Variables, tuple[
 
 
 def script(variables: Variables) -> str:
-    """A script for sh that sets these variables, each unless it is set."""
+    """Return an sh script that sets these variables if they are not set."""
     lines = ["#!/bin/sh"]
     for name, value in variables:
-        # Not with a backslash, which the shell in Apptainer 1.4 keeps there.
+        # Not with a backslash, which the shell of Apptainer 1.4 keeps there.
         quoted = value.replace("'", """'"'"'""")
         assignment = f"{name}='{quoted}'"
         lines += [
@@ -55,7 +55,7 @@ def script(variables: Variables) -> str:
 
 
 def layer_of(text: str) -> bytes:
-    """A layer, as a plain tar, with the script. The same text gives the same bytes."""
+    """Return a layer with the script, as a plain tar. The same text results in the same bytes."""
     buffer = io.BytesIO()
     content = text.encode("utf-8", "surrogateescape")
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -71,9 +71,9 @@ def layer_of(text: str) -> bytes:
 
 
 def with_layer(config: ImageConfig, layer: bytes) -> ImageConfig:
-    """The config of the image with this layer (a plain tar) on top."""
+    """Return the image's config with this layer (a plain tar) added on top."""
     document = json.loads(config.raw)
     document["rootfs"]["diff_ids"] = [*map(str, config.diff_ids), str(digest_of(layer))]
-    # The history would be one short: it says nothing of how a SIF is made.
+    # Remove the history, which would lack an entry for the layer.
     document.pop("history", None)
     return ImageConfig.parse(canonical(document))

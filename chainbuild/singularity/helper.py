@@ -1,7 +1,7 @@
-"""The helper image: Apptainer in a container, for machines that have none.
+"""The helper image: Apptainer in a container, for machines without Apptainer.
 
-It is made once, of what utilities/Dockerfile-singularity says, and lies under the digest of that in the chain registry and
-in the local store. A container of it has no network, no privileges and no more than three folders of this machine.
+It is built once from utilities/Dockerfile-singularity and stored in the chain registry and the local store under the
+digest of that file. Its containers have no network, no privileges, and access to three folders of this machine.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from chainbuild.singularity.tool import Conversion, TellLine, build_words, run_t
 
 REPOSITORY: Final = "chainbuild/singularity-helper"
 LABEL: Final = "io.github.chainbuild.singularity"
-# What unpacking an image as root takes: owners, modes and device files as the image has them.
-_ROOTS_MEANS: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
+# Capabilities that unpacking an image as root needs: to set owners, modes and device files.
+_CAPABILITIES: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
 _LAYOUTS, _WORK, _OUTPUT = "/layouts", "/work", "/output"
 
 
 def helper_tag(own: Platform) -> str:
-    """The tag of the helper image for a platform: machine data, by what it is made of."""
+    """Return the tag of the helper image for a platform: machine data, a digest of what it is built from."""
     running = hashlib.sha256(singularity_path().read_bytes())
     running.update(own.oci.encode())
     return f"k1-helper-{running.hexdigest()[:32]}"
 
 
 def ensure_helper(session: Session) -> str:
-    """Have the helper image in the local store; gives its name there. Errors: those of finding its base and of a build."""
+    """Put the helper image into the local store and return its name. Errors: those of finding its base and of a build."""
     own = Platform.of_this_machine()
     name = ImageReference.parse(REPOSITORY).with_tag(helper_tag(own))
     if session.local.find(str(name)):
@@ -55,7 +55,7 @@ def ensure_helper(session: Session) -> str:
     try:
         image = resolve(session.registries, place, own)
     except NotFoundInRegistryError:
-        session.emit(Message(text="making the helper image with Apptainer, which is kept"))
+        session.emit(Message(text="building the helper image with Apptainer for this and later runs"))
         _build(session, place, own)
         image = resolve(session.registries, place, own)
     session.local.load(image.reference.pinned, image.digest, own, str(name))
@@ -73,7 +73,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
         context=dockerfile.parent,
         platform=own,
         contexts=tuple(
-            (one.written, f"docker-image://{bases[str(one.source), one.platform.oci].pinned}") for one in inputs
+            (item.written, f"docker-image://{bases[str(item.source), item.platform.oci].pinned}") for item in inputs
         ),
         image=str(place),
     )
@@ -96,7 +96,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Whose the files are that a container makes. `mapped`: the engine is rootless, its root is the user."""
+    """The owner of the files that a container creates. `mapped`: the engine is rootless, its root is the user."""
 
     user: int
     group: int
@@ -104,10 +104,10 @@ class Identity(Struct, frozen=True, kw_only=True):
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """How a container is run as that user, with the least that this takes."""
+        """The docker flags to run a container as that user with minimal privileges."""
         least = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", "label=disable")
         if self.user == 0 or self.mapped:
-            return (*least, *(word for means in _ROOTS_MEANS for word in ("--cap-add", means)))
+            return (*least, *(word for capability in _CAPABILITIES for word in ("--cap-add", capability)))
         return (*least, "--user", f"{self.user}:{self.group}")
 
 
@@ -129,7 +129,7 @@ class HelperTool:
         run_tool(argv, self._environ, conversion, tell, stop=lambda: _remove(container))
 
     def argv(self, conversion: Conversion, container: str) -> tuple[str, ...]:
-        """The command line. The user that the container runs as is told to Apptainer by name, which it insists on."""
+        """Return the command line. Apptainer insists on a name for the container's user, so passwd and group are mounted."""
         output = f"{_OUTPUT}/{conversion.output.name}"
         return (
             "docker",
@@ -143,7 +143,7 @@ class HelperTool:
             "--name",
             container,
             "--label",
-            f"{LABEL}={_here()}:{conversion.temporary}",
+            f"{LABEL}={_machine()}:{conversion.temporary}",
             "--mount",
             bind(conversion.layouts, _LAYOUTS, readonly=True),
             "--mount",
@@ -186,7 +186,7 @@ class HelperTool:
 
 
 def bind(source: Path, target: str, *, readonly: bool = False) -> str:
-    """A bind mount as `docker run --mount` takes it: a line of CSV."""
+    """Return a bind mount for `docker run --mount`, as a line of CSV."""
     fields = ("type=bind", f"source={source}", f"target={target}", *(("readonly",) if readonly else ()))
     return ",".join(
         f'"{field.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(field) else field for field in fields
@@ -194,7 +194,7 @@ def bind(source: Path, target: str, *, readonly: bool = False) -> str:
 
 
 def sweep_containers() -> None:
-    """Remove the containers of processes that were killed: their folder is gone, which is removed when one starts."""
+    """Remove the containers of killed processes, whose folders no longer exist (they are removed at every start)."""
     done = subprocess.run(
         ["docker", "ps", "--filter", f"label={LABEL}", "--format", f'{{{{.ID}}}}\t{{{{.Label "{LABEL}"}}}}'],
         stdin=subprocess.DEVNULL,
@@ -204,13 +204,13 @@ def sweep_containers() -> None:
     )
     for line in done.stdout.splitlines():
         container, _, owner = line.partition("\t")
-        here, _, folder = owner.partition(":")
-        if container and folder and here == _here() and not Path(folder).exists():
+        machine, _, folder = owner.partition(":")
+        if container and folder and machine == _machine() and not Path(folder).exists():
             _remove(container)
 
 
-def _here() -> str:
-    """Which machine's folders these are: an engine may serve several, of containers that have its socket."""
+def _machine() -> str:
+    """Identify the machine of the folders: several containers with the engine's socket may share one engine."""
     try:
         return str(Path("/proc/self/ns/mnt").stat().st_ino)
     except OSError:
@@ -233,12 +233,12 @@ def _engine_is_rootless() -> bool:
         check=False,
     )
     try:
-        found = json.loads(done.stdout or "[]")
+        options = json.loads(done.stdout or "[]")
     except ValueError:
         return False
-    return isinstance(found, list) and any(str(one).startswith("name=rootless") for one in found)
+    return isinstance(options, list) and any(str(item).startswith("name=rootless") for item in options)
 
 
 def singularity_dockerfile() -> Dockerfile:
-    """The Dockerfile of the image that makes SIF files, read."""
+    """Return the parsed Dockerfile of the helper image."""
     return parse(singularity_path().read_bytes(), "utilities/Dockerfile-singularity")

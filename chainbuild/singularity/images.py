@@ -1,4 +1,4 @@
-"""From words to images: names and patterns, looked for in the chain registry and in the local store."""
+"""Find images by names and patterns, in the chain registry and in the local store."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of
 from chainbuild.singularity.names import SifName, is_glob, matches, short_name, sif_name, split_words
 
-# What is looked for next elsewhere, and told there if nothing has it. Some registries want a login for unknown names.
+# Continue elsewhere on these errors, and report them only if no place has the image. Some registries require a login for
+# unknown names.
 _NO_IMAGE: Final = (NotFoundInRegistryError, NotAnImageError, DamagedContentError, LoginNeededError)
 
 
 class RequestedSif(Struct, frozen=True, kw_only=True):
-    """An image of one platform that a SIF file is wanted of. `source` is its name as people type it."""
+    """An image of one platform to make a SIF file of. `source` is its name as the user types it."""
 
     name: SifName
     source: str
@@ -41,17 +42,17 @@ class RequestedSif(Struct, frozen=True, kw_only=True):
 
     @property
     def step(self) -> str:
-        """What a run calls it."""
+        """The name of the step in a run."""
         return f"{self.platform.name}/{self.name}"
 
 
 def find_images(session: Session, words: Sequence[str], platforms: Sequence[Platform] = ()) -> tuple[RequestedSif, ...]:
-    """The images that the words mean, each once, in the order of the words.
+    """Return the images that the arguments match, each once, in order.
 
-    `platforms`: those to take; without them this machine's, where an image has it, else those that it has. Errors:
-    those of every word together.
+    `platforms` selects platforms; by default this machine's platform if the image has it, else all of its platforms.
+    Errors: those of all arguments together.
     """
-    wanted: dict[str, RequestedSif] = {}
+    requested: dict[str, RequestedSif] = {}
     errors: list[ChainbuildError] = []
     held: tuple[str, ...] | None = None
     for word in split_words(words):
@@ -66,18 +67,21 @@ def find_images(session: Session, words: Sequence[str], platforms: Sequence[Plat
             names = [word]
         for name in names:
             try:
-                _add(wanted, _of_name(session, name, platforms, tolerance=pattern))
+                _add(requested, _of_name(session, name, platforms, tolerance=pattern))
             except ChainbuildError as error:
                 errors.append(error)
     if errors:
         raise _together(errors)
-    if not wanted:
-        raise WrongUseError("no image that is meant has one of these platforms", hint="See chainbuild images.")
-    return tuple(wanted.values())
+    if not requested:
+        raise WrongUseError(
+            "none of the matching images is available for the requested platforms",
+            hint="List the images with: chainbuild images.",
+        )
+    return tuple(requested.values())
 
 
 def held_names(session: Session) -> tuple[str, ...]:
-    """Every `repository:tag` of the chain registry, without its host, and then of the local store, without machine data."""
+    """Return each `repository:tag` of the chain registry (without its host), then of the local store; no machine data."""
     chain, client = session.chain, session.registries.client(session.chain.host)
     names: list[str] = []
     prefix = f"{chain.prefix}/" if chain.prefix else ""
@@ -94,69 +98,71 @@ def _without_host(name: str, session: Session) -> str:
 
 
 def _together(errors: Sequence[ChainbuildError]) -> ChainbuildError:
-    """All in one; of the registry's kind where one of them is."""
+    """Return all errors as one; a registry error if not all are usage errors."""
     if len(errors) == 1:
         return errors[0]
-    told = dict.fromkeys(str(error) for error in errors)
+    message = dict.fromkeys(str(error) for error in errors)
     if all(isinstance(error, WrongUseError) for error in errors):
-        return WrongUseError(Problem(message=text) for text in told)
-    return RegistryError("\n".join(told))
+        return WrongUseError(Problem(message=text) for text in message)
+    return RegistryError("\n".join(message))
 
 
 def _nothing(word: str, held: Sequence[str]) -> WrongUseError:
     near = difflib.get_close_matches(word, held, n=3, cutoff=0.4) or list(held[:3])
-    there = f"There is, for example: {', '.join(near)}." if near else "Neither has any image."
-    return WrongUseError(f"{word!r} matches no image of the chain registry or the local store", hint=there)
+    hint = f"Available, for example: {', '.join(near)}." if near else "Both are empty."
+    return WrongUseError(f"{word!r} matches no image of the chain registry or the local store", hint=hint)
 
 
-def _add(wanted: dict[str, RequestedSif], found: Iterator[RequestedSif]) -> None:
-    for one in found:
-        there = wanted.setdefault(one.name.file, one)
-        if there.image.digest != one.image.digest:
+def _add(requested: dict[str, RequestedSif], result: Iterator[RequestedSif]) -> None:
+    for item in result:
+        existing = requested.setdefault(item.name.file, item)
+        if existing.image.digest != item.image.digest:
             raise WrongUseError(
-                f"{there.source} for {there.platform} and {one.source} for {one.platform} would both be {one.name.file}",
-                hint="Name one of them, or take them into two folders with --folder.",
+                f"{existing.source} for {existing.platform} and {item.source} for {item.platform} have the same file name:"
+                f" {item.name.file}",
+                hint="Select one of them, or use a different --folder for each.",
             )
 
 
 def _of_name(session: Session, name: str, platforms: Sequence[Platform], *, tolerance: bool) -> Iterator[RequestedSif]:
-    """The images of a name; `tolerance`: platforms that it lacks are no mistake, nor is what is no image."""
+    """Yield the images of a name. `tolerance`: skip missing platforms and artifacts that are not images."""
     reference = ImageReference.parse(name)
-    there, whole = _platforms(session, reference)
+    available, complete = _platforms(session, reference)
     own = Platform.of_this_machine()
     if platforms:
-        lacking = [one for one in platforms if whole and not any(one.same_as(other) for other in there)]
-        taken = [one for one in platforms if one not in lacking]
+        lacking = [item for item in platforms if complete and not any(item.same_as(other) for other in available)]
+        taken = [item for item in platforms if item not in lacking]
         if lacking and not tolerance:
             raise NotFoundInRegistryError(
-                f"{reference} exists, but not for {', '.join(map(str, lacking))}; it has: {', '.join(map(str, there))}",
-                hint="Build it for that platform, or name others with --platform.",
+                f"{reference} is not available for {', '.join(map(str, lacking))}, only for "
+                f"{', '.join(map(str, available))}",
+                hint="Build it for that platform, or select another with --platform.",
             )
     else:
-        taken = [one for one in there if one.same_as(own)] or list(there) or ([] if tolerance else [own])
-    several = len(there) > 1 or len(taken) > 1
+        taken = [item for item in available if item.same_as(own)] or list(available) or ([] if tolerance else [own])
+    several = len(available) > 1 or len(taken) > 1
     source = f"{short_name(reference, session.chain)}:{reference.tag_or_latest}"
     for platform in taken:
         try:
-            found: ResolvedImage = session.finder().find_at_hand(reference, platform)
+            result: ResolvedImage = session.finder().find_at_hand(reference, platform)
         except (NotFoundInRegistryError, NotAnImageError, DamagedContentError) as error:
             if not tolerance:
                 raise
             if isinstance(error, DamagedContentError):
-                session.registries.notice(f"left out {reference} for {platform}: {error}")
+                session.registries.notice(f"skipped {reference} for {platform}: {error}")
             continue
         yield RequestedSif(
             name=sif_name(reference, session.chain, platform=platform if several else None),
             source=f"{source}@{reference.digest}" if reference.digest else source,
             platform=platform,
-            image=found.image,
+            image=result.image,
         )
 
 
 def _platforms(session: Session, reference: ImageReference) -> tuple[tuple[Platform, ...], bool]:
-    """The platforms that a name has images for, where it is looked for first, and whether these are all.
+    """Return the platforms of a name in the first place that has it, and whether the list is complete.
 
-    The local store tells of one, and may have more.
+    The local store reports one platform and may have more.
     """
     place = session.chain.place(reference).with_tag(reference.tag_or_latest)
     with suppress(*_NO_IMAGE):

@@ -1,7 +1,7 @@
-"""Images of registries as OCI image layouts on disk (image spec 1.1, "Image Layout"), which Apptainer reads.
+"""Write images of registries as OCI image layouts on disk (image spec 1.1, "Image Layout"), which Apptainer reads.
 
-chainbuild fetches the layers itself: so whatever reaches the registry (logins, proxies, certificates) also serves here,
-the converter needs no network, and a layer that several images share comes once.
+chainbuild downloads the layers itself: its logins, proxies and certificates apply, the converter needs no network, and a
+layer that several images share is downloaded once.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ OCI_LAYER_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 _TRANSFERS: Final = 4
 
 Told = Callable[[int, int], None]
-"""`(bytes that are here, of how many)`; from any thread."""
+"""Called with the bytes received so far and the total; from any thread."""
 
 
 class BlobStore:
-    """Blobs in a folder, by digest. Each appears whole or not at all; several processes may share the folder."""
+    """A folder of blobs, named by digest. Files appear only when complete; several processes may share the folder."""
 
     def __init__(self, registries: Registries, folder: Path) -> None:
         self._registries = registries
@@ -42,20 +42,20 @@ class BlobStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: Digest) -> Path:
-        """Where a blob is, or would be."""
+        """Return the path of a blob, which may not exist."""
         return self._folder / digest.hex
 
     def fetch(self, place: ImageReference, blobs: Collection[Descriptor], told: Told) -> None:
-        """Have these blobs here. Errors: those of the registry."""
+        """Download the blobs that are missing here. Errors: those of the registry."""
         missing = {blob.digest: blob for blob in blobs if not self.path(blob.digest).is_file()}
         total = sum(blob.size for blob in missing.values())
-        lock, here = threading.Lock(), 0
+        lock, received = threading.Lock(), 0
 
         def count(more: int) -> None:
-            nonlocal here
+            nonlocal received
             with lock:
-                here += more
-                told(here, total)
+                received += more
+                told(received, total)
 
         if missing:
             client = self._registries.client(place)
@@ -72,9 +72,9 @@ class BlobStore:
                     raise
 
     def unpack(self, place: ImageReference, layer: Descriptor, diff_id: Digest) -> Descriptor:
-        """A layer that is here, as the plain tar that it is of.
+        """Unpack a downloaded layer to a plain tar and return its descriptor.
 
-        Errors: `DamagedContentError` where it is damaged; `LimitError` where it unpacks to more than a layer can have.
+        Errors: `DamagedContentError` if it is damaged; `LimitError` if it exceeds the size limit of a layer.
         """
         target = self.path(diff_id)
         if not target.is_file():
@@ -89,16 +89,16 @@ class BlobStore:
                         running.update(chunk)
                         file.write(chunk)
                 if running.hexdigest() != diff_id.hex:
-                    raise DamagedContentError(f"{place}: the layer {layer.digest.short} is not what its image says")
+                    raise DamagedContentError(f"{place}: layer {layer.digest.short} does not match its diff id")
                 aside.replace(target)
             except (broken, EOFError) as error:
-                raise DamagedContentError(f"{place}: the layer {layer.digest.short} cannot be read: {error}") from error
+                raise DamagedContentError(f"{place}: layer {layer.digest.short} cannot be read: {error}") from error
             finally:
                 aside.unlink(missing_ok=True)
         return Descriptor(media_type=OCI_LAYER_TAR, digest=diff_id, size=target.stat().st_size)
 
     def keep(self, digests: Collection[Digest]) -> None:
-        """Remove every blob but these."""
+        """Remove all other blobs."""
         names = {digest.hex for digest in digests}
         for path in self._folder.iterdir():
             if path.name not in names:
@@ -114,10 +114,10 @@ def write_layout(
     reads_zstd: bool,
     told: Told,
 ) -> tuple[str, ...]:
-    """Write the layout of one image into a new folder on the store's disk, its config with `labels` besides its own.
+    """Write the layout of an image into a new folder on the store's disk, with `labels` added to its config.
 
-    Whatever media types the registry has, the layout has OCI's. `reads_zstd`: whether what reads it does. Gives the names of
-    variables that a SIF cannot have. Errors: those of the registry.
+    The layout has OCI media types, whatever the registry has. `reads_zstd`: whether the reader supports zstd. Returns the
+    names of variables that a SIF cannot have. Errors: those of the registry.
     """
     place = image.reference
     store.fetch(place, image.layers, told)
@@ -126,13 +126,13 @@ def write_layout(
     layers: list[Descriptor] = []
     for layer, diff_id in zip(image.layers, image.config.diff_ids, strict=True):
         kind = _media_type(layer)
-        one = Descriptor(media_type=kind, digest=layer.digest, size=layer.size)
+        item = Descriptor(media_type=kind, digest=layer.digest, size=layer.size)
         if kind == OCI_LAYER_ZSTD and not reads_zstd:
-            one = store.unpack(place, layer, diff_id)
-        layers.append(one)
-        target = blobs / one.digest.hex
+            item = store.unpack(place, layer, diff_id)
+        layers.append(item)
+        target = blobs / item.digest.hex
         if not target.exists():
-            _link(store.path(one.digest), target)
+            _link(store.path(item.digest), target)
     plain, hard, lost = divide(image.config.env)
     config = image.config.with_changes(labels={**dict(image.config.labels), **labels}, env=plain)
     if hard:
@@ -150,7 +150,7 @@ def write_layout(
 
 
 def _link(source: Path, target: Path) -> None:
-    """One content under two names, neither of which is ever written to; a copy where the file system has no such links."""
+    """Hard-link a file that is never written to; copy it if the file system does not support links."""
     try:
         target.hardlink_to(source)
     except OSError:

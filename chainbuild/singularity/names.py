@@ -1,4 +1,4 @@
-"""What SIF files are called, and which images a word of the command line means."""
+"""The names of SIF files, and the images that an argument of the command line selects."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _TAG_LENGTH: Final = 128
 
 
 class SifName(Struct, frozen=True, kw_only=True, order=True):
-    """The name of a SIF file: that of its image, `repository:tag`, without the chain registry's host.
+    """The name of a SIF file, that of its image: `repository:tag`, without the chain registry's host.
 
-    Where one name means images of several platforms, each tag ends in the platform, as those of results do.
+    If a name has images for several platforms, the platform is appended to the tag, as in the tags of results.
     """
 
     repository: str
@@ -29,7 +29,7 @@ class SifName(Struct, frozen=True, kw_only=True, order=True):
 
     @property
     def file(self) -> str:
-        """The file's name: `/` and `:` become `_`."""
+        """The name of the file: `/` and `:` become `_`."""
         return _APART.sub("_", str(self)) + SUFFIX
 
     def __str__(self) -> str:
@@ -37,8 +37,8 @@ class SifName(Struct, frozen=True, kw_only=True, order=True):
 
 
 def sif_name(reference: ImageReference, chain: ChainRegistry, *, platform: Platform | None = None) -> SifName:
-    """The SIF's name for an image; `platform` where its name means several."""
-    # A digest is no tag; that much of it is enough to tell images apart.
+    """Return the SIF's name for an image; give `platform` if the name has several platforms."""
+    # A digest is not a tag, but its short form is enough to tell images apart.
     tag = reference.tag or (f"digest-{reference.digest.short}" if reference.digest else reference.tag_or_latest)
     if platform:
         tag = f"{tag[: _TAG_LENGTH - len(platform.name) - 1]}-{platform.name}"
@@ -46,7 +46,7 @@ def sif_name(reference: ImageReference, chain: ChainRegistry, *, platform: Platf
 
 
 def short_name(reference: ImageReference, chain: ChainRegistry) -> str:
-    """The repository as people type it: neither with the chain registry's host nor with its path."""
+    """Return the repository as users type it, without the host and the path of the chain registry."""
     if not chain.holds(reference):
         return reference.familiar_name
     prefix = f"{chain.prefix}/"
@@ -54,19 +54,19 @@ def short_name(reference: ImageReference, chain: ChainRegistry) -> str:
 
 
 def split_words(words: Iterable[str]) -> tuple[str, ...]:
-    """Words, each of which may be several with commas; every one once, in order."""
+    """Split arguments at commas and return each part once, in order."""
     return tuple(dict.fromkeys(part for word in words for part in word.split(",") if part))
 
 
 def is_glob(word: str) -> bool:
-    """Whether a word is a pattern (`*`, `?`, `[…]`) and no name."""
+    """Return whether an argument is a pattern (`*`, `?`, `[…]`) and not a name."""
     return bool(_GLOB.search(word))
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern means the image `repository:tag`. `*` goes over `/` and `:`; without a `:` any tag is meant.
+    """Return whether a pattern matches the image `repository:tag`. `*` also matches `/` and `:`.
 
-    `latest`, which moves, is only meant by a pattern that says so.
+    A pattern without a `:` matches all tags except `latest`, which a pattern must name.
     """
     repository, _, tag = name.rpartition(":")
     if tag == _MOVING_TAG and _MOVING_TAG not in pattern:
@@ -75,5 +75,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def chosen(patterns: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
-    """The names that a word means, as a name or as a pattern; all of them without any word."""
-    return tuple(name for name in names if not patterns or any(name == one or matches(one, name) for one in patterns))
+    """Return the names that the arguments match, as names or patterns; all names if there are no arguments."""
+    return tuple(
+        name for name in names if not patterns or any(name == item or matches(item, name) for item in patterns)
+    )

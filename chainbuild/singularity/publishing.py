@@ -1,4 +1,4 @@
-"""What of a folder's SIF files is published, and what is uploaded: only what differs."""
+"""Compare a folder's SIF files with the published files, and upload those that differ."""
 
 from __future__ import annotations
 
@@ -17,79 +17,81 @@ State = Literal["published", "differs", "not published"]
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """A SIF file against what is published under its name (`checksum` empty: nothing)."""
+    """A SIF file and the checksum that is published under its name (empty: not published)."""
 
     sif: Sif
     checksum: str
 
     @property
     def state(self) -> State:
-        """In words."""
+        """The state as text."""
         if not self.checksum:
             return "not published"
         return "published" if self.checksum == self.sif.sha256 else "differs"
 
     @property
     def step(self) -> str:
-        """What a run calls it."""
+        """The name of the step in a run."""
         return f"singularity/{self.sif.file}"
 
 
 def compare(place: Destination, sifs: Sequence[Sif]) -> tuple[Compared, ...]:
-    """Each file against what is published. Errors: those of the place."""
-    there = place.checksums(sifs) if sifs else {}
-    return tuple(Compared(sif=one, checksum=there.get(one.file, "")) for one in sifs)
+    """Compare each file with the published one. Errors: those of the place."""
+    existing = place.checksums(sifs) if sifs else {}
+    return tuple(Compared(sif=item, checksum=existing.get(item.file, "")) for item in sifs)
 
 
 class Published(Struct, frozen=True, kw_only=True):
-    """What was uploaded, and what failed, by the name that the run called it."""
+    """The uploaded files, and the failures by step name."""
 
     uploaded: tuple[Sif, ...]
     failures: Mapping[str, ChainbuildError] = field(default_factory=dict)
 
 
 def publish(place: Destination, shelf: Collection, compared: Sequence[Compared], emit: events.Emit) -> Published:
-    """Upload what differs, all of it whatever fails. Told as a run is."""
+    """Upload the files that differ; a failure does not stop the others. Emits the events of a run."""
     started = time.monotonic()
-    emit(events.RunStarted(steps=tuple(_announced(one) for one in compared)))
+    emit(events.RunStarted(steps=tuple(_announced(item) for item in compared)))
     uploaded: list[Sif] = []
     failures: dict[str, ChainbuildError] = {}
-    for one in compared:
-        if one.state == "published":
+    for item in compared:
+        if item.state == "published":
             emit(
                 events.StepReused(
-                    step=one.step, image=one.sif.file, digest=f"sha256:{one.sif.sha256}", size=one.sif.size
+                    step=item.step, image=item.sif.file, digest=f"sha256:{item.sif.sha256}", size=item.sif.size
                 )
             )
             continue
         try:
-            _upload(place, shelf, one, emit)
-            uploaded.append(one.sif)
+            _upload(place, shelf, item, emit)
+            uploaded.append(item.sif)
         except ChainbuildError as error:
-            failures[one.step] = error
+            failures[item.step] = error
     emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=not failures))
     return Published(uploaded=tuple(uploaded), failures=failures)
 
 
-def _upload(place: Destination, shelf: Collection, one: Compared, emit: events.Emit) -> None:
-    sif, started = one.sif, time.monotonic()
+def _upload(place: Destination, shelf: Collection, item: Compared, emit: events.Emit) -> None:
+    sif, started = item.sif, time.monotonic()
     path = shelf.path(sif.name)
-    emit(events.StepStarted(step=one.step, activity="upload"))
+    emit(events.StepStarted(step=item.step, activity="upload"))
     try:
-        emit(events.StepProgress(step=one.step, doing="checking the checksum"))
-        # Published is what was made, not what became of it.
+        emit(events.StepProgress(step=item.step, doing="checking the checksum"))
+        # Publish only what was made, not a file that changed since.
         if sha256_of(path) != sif.sha256:
             raise NotReadyError(
-                f"{sif.file} is not what its checksum says", where=str(path), hint="Make it again, with --refresh."
+                f"{sif.file} does not match its checksum",
+                where=str(path),
+                hint="Make it again with --refresh.",
             )
-        place.put(sif, path, events.paced(emit, one.step, "uploading"))
+        place.put(sif, path, events.paced(emit, item.step, "uploading"))
     except ChainbuildError as error:
-        emit(events.StepFailed(step=one.step, seconds=time.monotonic() - started, message=error.message))
+        emit(events.StepFailed(step=item.step, seconds=time.monotonic() - started, message=error.message))
         raise
     seconds = time.monotonic() - started
     emit(
         events.StepFinished(
-            step=one.step,
+            step=item.step,
             activity="upload",
             image=sif.file,
             digest=f"sha256:{sif.sha256}",
@@ -99,10 +101,10 @@ def _upload(place: Destination, shelf: Collection, one: Compared, emit: events.E
     )
 
 
-def _announced(one: Compared) -> events.PlannedStep:
+def _announced(item: Compared) -> events.PlannedStep:
     return events.PlannedStep(
-        step=one.step,
-        action="reuse" if one.state == "published" else "upload",
-        reason=one.state,
-        image=one.sif.file,
+        step=item.step,
+        action="reuse" if item.state == "published" else "upload",
+        reason=item.state,
+        image=item.sif.file,
     )

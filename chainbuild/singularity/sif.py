@@ -1,7 +1,6 @@
-"""The header of a SIF file: which architecture it is for (SIF specification 1.0: global header and descriptors).
+"""Read and set the architecture in the header of a SIF file (SIF specification 1.0: global header and descriptors).
 
-Apptainer finds that out from the image's /bin/sh, and takes the machine's own where the image has none. The image's
-config knows better.
+Apptainer derives it from the image's /bin/sh, or uses the machine's own if there is none. The image's config is reliable.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from chainbuild.references import Platform
 # Launch script, magic, version, architecture, id; created, modified; descriptors: free, all, offset, bytes; data.
 _HEADER: Final = struct.Struct("<32s10s3s3s16s2q2q2q2q")
 _ARCHITECTURE_AT: Final = 32 + 10 + 3
-# Type, used, id, group, link; offset, size, padded size, created, modified, user, group; name; what the type has.
+# Type, used, id, group, link; offset, size, padded size, created, modified, user, group; name; data of the type.
 _DESCRIPTOR: Final = struct.Struct("<i?3I7q128s384s")
 _EXTRA_AT: Final = _DESCRIPTOR.size - 384
 _PARTITION: Final = 0x4004
@@ -37,18 +36,18 @@ _NAMES: Final = {code: name for name, code in _CODES.items()}
 
 
 def architecture(path: Path) -> str:
-    """The architecture (OCI's word) that a SIF file says it is for; empty where this program has no word for it.
+    """Return the architecture (OCI's name) of a SIF file; empty if the code is unknown.
 
-    Errors: `ChainbuildError` where it is no SIF file.
+    Errors: `ChainbuildError` if it is not a SIF file.
     """
     with path.open("rb") as file:
         return _NAMES.get(_read(file, path)[3], "")
 
 
 def set_architecture(path: Path, platform: Platform) -> bool:
-    """Let a SIF file say that it is for a platform, in its header and its partitions; True where it did not before.
+    """Set the platform in the header and the partitions of a SIF file; return whether it was different.
 
-    Errors: `ChainbuildError` where it is no SIF file. A platform that SIF has no code for changes nothing.
+    Does nothing for a platform that SIF has no code for. Errors: `ChainbuildError` if it is not a SIF file.
     """
     code = _CODES.get(platform.architecture)
     with path.open("r+b") as file:
@@ -64,7 +63,7 @@ def set_architecture(path: Path, platform: Platform) -> bool:
                 raise _broken(path)
             kind, used = struct.unpack_from("<i?", raw)
             if used and kind == _PARTITION:
-                # A partition has: kind of file system, kind of partition, architecture.
+                # The data of a partition: file system type, partition type, architecture.
                 file.seek(place + _EXTRA_AT + 8)
                 file.write(code)
         file.seek(_ARCHITECTURE_AT)
@@ -80,4 +79,4 @@ def _read(file: BinaryIO, path: Path) -> tuple[Any, ...]:
 
 
 def _broken(path: Path) -> ChainbuildError:
-    return ChainbuildError("it is no SIF file", where=str(path), hint="Make it again, with --refresh.")
+    return ChainbuildError("not a SIF file", where=str(path), hint="Make it again with --refresh.")

@@ -1,4 +1,4 @@
-"""Where a conversion works, and whether there is room for it: told before anything is fetched."""
+"""The folders that a conversion works in, and a check for disk space before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from msgspec import Struct
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
 from chainbuild.text import size
 
-# Apptainer's words come first, and then those of Singularity, which Apptainer takes as well.
+# Apptainer's variables first, then those of Singularity, which Apptainer reads, too.
 _TEMPORARY: Final = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")
 _CACHE: Final = ("APPTAINER_CACHEDIR", "SINGULARITY_CACHEDIR")
-# Of the compressed layers, measured with Debian images and Python environments: unpacked they are 2.5 to 3.2 times as big.
+# Relative to the compressed layers. Measured with Debian images and Python environments, which unpack to 2.5 to 3.2 times.
 _UNPACKED: Final = 3.5
-# Apptainer copies the layers before it unpacks them, and packs beside what it unpacked.
+# Apptainer copies the layers before it unpacks them, and packs next to the unpacked files.
 _COPY: Final = 1.0
 _PACKED: Final = 1.2
-# What a conversion takes of itself, however small the image is.
+# The minimum for any image.
 _LEAST: Final = 8 << 20
 
 
 class WorkFolders(Struct, frozen=True, kw_only=True):
-    """The folders that a conversion works in. `cache`: where layers stay for the next time; None for nowhere."""
+    """The folders that a conversion works in. `cache` keeps layers for later runs; None: they are not kept."""
 
     temporary: Path
     cache: Path | None
     temporary_variable: str = "TMPDIR"
-    """The variable that names the temporary folder, or would."""
+    """The variable that sets the temporary folder."""
 
 
 def find_places(environ: Mapping[str, str]) -> WorkFolders:
-    """The folders that the environment names, else the system's. Errors: `WrongUseError` for what is no such folder."""
+    """Return the folders that the environment sets, else the system's. Errors: `WrongUseError` for an unusable folder."""
     problems: list[Problem] = []
 
     def folder(names: Sequence[str]) -> tuple[str, Path | None]:
-        name = next((one for one in names if environ.get(one)), "")
+        name = next((item for item in names if environ.get(item)), "")
         if not name:
             return "", None
         path = Path(environ[name]).absolute()
         if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
             problems.append(
                 Problem(
-                    message=f"{name} is {str(path)!r}, which is no folder that can be written to",
-                    hint=f"Make it, or name another one in {name}.",
+                    message=f"{name}: cannot write to the folder {str(path)!r}",
+                    hint=f"Create it, or set {name} to another folder.",
                 )
             )
         return name, path
@@ -63,7 +63,7 @@ def find_places(environ: Mapping[str, str]) -> WorkFolders:
 
 
 class Need(Struct, frozen=True, kw_only=True):
-    """Bytes that are needed in a folder, for what, and which variable or flag names another folder."""
+    """The bytes needed in a folder, their purpose, and the variable or flag that selects another folder."""
 
     folder: Path
     size: int
@@ -72,9 +72,9 @@ class Need(Struct, frozen=True, kw_only=True):
 
 
 def needs(layers: Sequence[int], places: WorkFolders, output: Path) -> tuple[Need, ...]:
-    """What converting images whose layers have these sizes (compressed bytes) takes: one after the other, all kept.
+    """Return the space needed to convert images with these layer sizes (compressed bytes) in turn, keeping every result.
 
-    How big an image is unpacked is estimated: nobody knows before it is.
+    The unpacked size is an estimate, because it is not known before.
     """
     if not layers:
         return ()
@@ -99,20 +99,21 @@ def check_space(
     free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     disk: Callable[[Path], int] = lambda folder: folder.stat().st_dev,
 ) -> None:
-    """Refuse what does not fit; folders of one disk are taken together. Errors: `NotReadyError` with every disk."""
+    """Check that everything fits, summed up per disk. Errors: `NotReadyError` with every disk that is too full."""
     disks: dict[int, list[Need]] = {}
     for need in wanted:
         disks.setdefault(disk(need.folder), []).append(need)
     lines: list[str] = []
     variables: list[str] = []
     for members in disks.values():
-        total, there = sum(one.size for one in members), free(members[0].folder)
-        if total <= there:
+        total, available = sum(item.size for item in members), free(members[0].folder)
+        if total <= available:
             continue
-        parts = ", ".join(f"{size(one.size)} for {one.what} in {one.folder}" for one in members)
-        lines.append(f"not enough space: about {size(total)} needed and {size(there)} free: {parts}")
-        variables += [one.instead for one in members]
+        parts = ", ".join(f"{size(item.size)} for {item.what} in {item.folder}" for item in members)
+        lines.append(f"not enough disk space: {size(total)} needed, {size(available)} free: {parts}")
+        variables += [item.instead for item in members]
     if lines:
         raise NotReadyError(
-            "\n".join(lines), hint=f"Make room, or name another folder in {' or '.join(dict.fromkeys(variables))}."
+            "\n".join(lines),
+            hint=f"Free some space, or choose another folder with {' or '.join(dict.fromkeys(variables))}.",
         )

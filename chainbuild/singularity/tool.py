@@ -1,4 +1,4 @@
-"""Apptainer or Singularity: the one on PATH, or the project's own in a container (helper.py). Neither ever asks anything."""
+"""Run Apptainer or Singularity, either from PATH or in a container (helper.py). Neither ever prompts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TellLine = Callable[[str], None]
 
 
 class Conversion(Struct, frozen=True, kw_only=True):
-    """One SIF file that is to be made.
+    """A SIF file to make.
 
-    `layout` is the OCI layout's name in the folder `layouts` (the SIF tells of it: it is no path of this machine);
-    `temporary` is where to unpack it; `output` the file that is made.
+    `layout` is the OCI layout's name in the folder `layouts`, which the SIF records instead of a path of this machine;
+    `temporary` is the folder to unpack it in; `output` is the file to write.
     """
 
     image: str
@@ -40,28 +40,28 @@ class Conversion(Struct, frozen=True, kw_only=True):
 
 
 class Tool(Protocol):
-    """What makes SIF files."""
+    """A program that makes SIF files."""
 
     @property
     def name(self) -> str:
-        """Name and version, for people."""
+        """Name and version, for messages."""
 
     @property
     def reads_zstd(self) -> bool:
-        """Whether it takes layers that are compressed with zstd."""
+        """True if it supports layers compressed with zstd."""
 
     def convert(self, conversion: Conversion, tell: TellLine) -> None:
-        """Make the file. Errors: `BuildFailedError` with its last words."""
+        """Make the file. Errors: `BuildFailedError` with the end of the output."""
 
 
 class HostTool:
-    """The program on PATH, as the user who runs chainbuild: without root it makes SIF files all the same."""
+    """The program on PATH, run as the user of chainbuild; it does not need root."""
 
     def __init__(self, program: str, environ: Mapping[str, str]) -> None:
         self._program = program
         self._environ = dict(environ)
         self.name = f"{Path(program).name} {_version(program)}".strip()
-        # Apptainer of Debian 12's time and SingularityCE before 4 do not, and none of them says so.
+        # Apptainer as old as Debian 12 and SingularityCE before 4 do not, and no version reports it.
         self.reads_zstd = False
 
     def convert(self, conversion: Conversion, tell: TellLine) -> None:
@@ -71,20 +71,20 @@ class HostTool:
 
 
 def build_words(conversion: Conversion, output: str) -> tuple[str, ...]:
-    """The words behind the program's name. The layout is named as it is from the folder of layouts."""
+    """Return the arguments after the program's name. The layout's path is relative to the folder of layouts."""
     foreign = not conversion.platform.same_as(Platform.of_this_machine())
-    # For the labels of the SIF: the files of another platform are unpacked and packed as any.
+    # Only for the SIF's labels: files of other platforms need no special treatment.
     platform = ("--arch", conversion.platform.architecture) if foreign else ()
-    # The layers come from here, and each image once: nothing that a cache would be for.
+    # Every image is converted once from local layers, so a cache would not help.
     return ("build", "--disable-cache", "--force", *platform, output, f"oci:{conversion.layout}")
 
 
 def find_on_path(environ: Mapping[str, str]) -> HostTool | None:
-    """The program on PATH; None where there is none."""
+    """Return the program on PATH; None if there is none."""
     for program in PROGRAMS:
-        found = shutil.which(program, path=environ.get("PATH"))
-        if found:
-            return HostTool(found, environ)
+        result = shutil.which(program, path=environ.get("PATH"))
+        if result:
+            return HostTool(result, environ)
     return None
 
 
@@ -97,9 +97,9 @@ def run_tool(
     folder: Path | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run it to its end; every line that it prints is told. `stop` is what else ends it when this process is to end.
+    """Run the program and pass each line of output to `tell`. `stop` is called when this process is interrupted.
 
-    Errors: `BuildFailedError` with its last words.
+    Errors: `BuildFailedError` with the end of the output.
     """
     tail: deque[str] = deque(maxlen=_TAIL)
     with subprocess.Popen(
@@ -130,35 +130,35 @@ def run_tool(
             raise
     if process.returncode != 0:
         raise BuildFailedError(
-            f"{conversion.image} did not become a SIF file: {_reason(tail, process.returncode)}",
+            f"cannot convert {conversion.image} to a SIF file: {_reason(tail, process.returncode)}",
             hint=_way_out(tail),
             log_tail=tuple(tail),
         )
 
 
 def words_of(line: str) -> str:
-    """What a line of the program says it is doing (`INFO: Extracting OCI image...`); empty for anything else."""
-    found = _LEVEL.match(line)
-    if not found or found[1] != "INFO" or not line.rstrip().endswith("..."):
+    """Return the activity in a line of output (`INFO: Extracting OCI image...`); empty for any other line."""
+    result = _LEVEL.match(line)
+    if not result or result[1] != "INFO" or not line.rstrip().endswith("..."):
         return ""
-    return line[found.end() :].strip().rstrip(".")
+    return line[result.end() :].strip().rstrip(".")
 
 
 def _reason(tail: Sequence[str], code: int) -> str:
-    said = [_LEVEL.sub("", line, count=1).strip() for line in tail if line.startswith(("FATAL", "ERROR"))]
-    return said[-1] if said else tail[-1] if tail else f"exit code {code}"
+    reasons = [_LEVEL.sub("", line, count=1).strip() for line in tail if line.startswith(("FATAL", "ERROR"))]
+    return reasons[-1] if reasons else tail[-1] if tail else f"exit code {code}"
 
 
 def _way_out(tail: Sequence[str]) -> str:
     text = "\n".join(tail).lower()
     if "no space left" in text:
-        return "Make room, or name another folder in APPTAINER_TMPDIR or --folder."
+        return "Free some space, or set APPTAINER_TMPDIR or --folder to another folder."
     if "bind source path does not exist" in text or "mounts denied" in text:
         return (
-            "The engine does not see this machine's folders: take one that it does see (TMPDIR, --folder),"
+            "The engine cannot access this machine's folders. Use folders that it can access (TMPDIR, --folder),"
             " or install Apptainer on this machine."
         )
-    return "See what it printed with -v."
+    return "Check its output with -v."
 
 
 def _version(program: str) -> str:

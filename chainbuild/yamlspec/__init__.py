@@ -1,1 +1,1 @@
-"""YAML files with line numbers: rules, their reader, and JSON schemas made from them."""
+"""YAML files with line numbers: the rules for their content, the reader, and JSON schemas made from the rules."""

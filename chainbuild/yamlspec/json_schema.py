@@ -1,4 +1,4 @@
-"""JSON schemas (draft 2020-12) made from the rules that the readers of YAML files follow."""
+"""Generate JSON schemas (draft 2020-12) from the rules that the readers of YAML files check."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(rules: TableRule, title: str, description: str) -> dict[str, Any]:
-    """The document for a file of these rules."""
+    """Return the schema of a file that follows these rules."""
     return {"$schema": _DIALECT, "title": title, "description": description} | _table(rules)
 
 
 def as_text(document: dict[str, Any]) -> str:
-    """A schema as it is published."""
+    """Return a schema as the text that is published."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

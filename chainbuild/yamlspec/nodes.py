@@ -1,8 +1,8 @@
-"""From a YAML text to plain values with their lines; everything that is wrong with its shape is told.
+"""Read a YAML text into plain values with their lines, and report every part that has the wrong shape.
 
-What it may say is a table of rules (see `rules`), for example `PROJECT` for `chainbuild.yaml`.
+The expected shape is a table of rules (see `rules`), for example `PROJECT` for `chainbuild.yaml`.
 
-Scalars are read as YAML 1.2's core schema says (a bare `on` or `1:30` is a text), as editors do that know the schema.
+Scalars follow YAML 1.2's core schema (an unquoted `on` or `1:30` is a string), as in editors that use the JSON schema.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _TAG: Final = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of version 1.2's core schema (section 10.3.2 of its specification)."""
+    """YAML loader with the scalars of the core schema of YAML 1.2 (section 10.3.2 of its specification)."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # its base's is none
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # drop the base class's
 
 
 for _name, _pattern, _first in (
@@ -56,26 +56,26 @@ for _name, _pattern, _first in (
 
 
 class Content(Struct, frozen=True, kw_only=True):
-    """What the file says: plain values (`values`), and the line that each of them stands in."""
+    """The content of a file: plain values (`values`), the line of each value, and the problems found."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[Place, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
     def line(self, *place: str | int) -> int:
-        """The line of a value, or of the nearest one around it."""
+        """Return the line of a value, or of the nearest value around it."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
 
 
-FILL_IT: Final = "chainbuild init --force writes one from what it finds in the folder."
+FILL_IT: Final = "Run chainbuild init --force to write a file that fits the folder."
 
 
 def read_nodes(raw: bytes, path: str, rules: TableRule, *, if_empty: str = FILL_IT) -> Content:
-    """Read the file's bytes. What is wrong is in `problems`, and then `values` is what is right.
+    """Read the file's bytes.
 
-    `if_empty` is what to do about a file with nothing in it.
+    `values` has everything that is valid, `problems` everything that is not. `if_empty` is the hint for an empty file.
     """
     try:
         node = compose(raw)
@@ -86,7 +86,7 @@ def read_nodes(raw: bytes, path: str, rules: TableRule, *, if_empty: str = FILL_
         return Content(problems=(_syntax(error, path),))
     except RecursionError:
         return Content(
-            problems=(Problem(path=path, line=1, message="not YAML: nested too deeply", hint="Write less."),)
+            problems=(Problem(path=path, line=1, message="not YAML: nested too deeply", hint="Use fewer levels."),)
         )
     shape = _Shape(path)
     values = shape.read(rules, node, ()) if node is not None else shape.empty(if_empty)
@@ -94,27 +94,27 @@ def read_nodes(raw: bytes, path: str, rules: TableRule, *, if_empty: str = FILL_
 
 
 def compose(raw: bytes) -> yaml.Node | None:
-    """The file's nodes, with the places that they stand in. Errors: `UnicodeDecodeError`, `yaml.YAMLError`."""
+    """Return the file's root node. Errors: `UnicodeDecodeError`, `yaml.YAMLError`."""
     return yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
 
 
 def _syntax(error: yaml.YAMLError, path: str) -> Problem:
     mark = getattr(error, "problem_mark", None)
-    said = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
     return Problem(
         path=path,
         line=mark.line + 1 if mark else 0,
-        message=f"not YAML: {said}",
-        hint="Look at the indentation and the quotes there.",
+        message=f"not YAML: {reason}",
+        hint="Check the indentation and the quotes on this line.",
     )
 
 
 _NOTHING: Final = object()
-"""What was read of a value with the wrong shape."""
+"""Stands for a value that has the wrong shape."""
 
 
 class _Shape:
-    """Holds a tree of nodes against the rules."""
+    """Checks a tree of nodes against the rules."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -122,14 +122,14 @@ class _Shape:
         self.problems: list[Problem] = []
 
     def empty(self, hint: str) -> dict[str, Any]:
-        self.say(1, "it is empty", hint)
+        self.say(1, "the file is empty", hint)
         return {}
 
     def say(self, line: int, message: str, hint: str) -> None:
         self.problems.append(Problem(path=self.path, line=line, message=message, hint=hint))
 
     def read(self, rule: Rule, node: yaml.Node, place: Place) -> Any:
-        """The value of a node; what of it has the wrong shape is left out and told."""
+        """Return the value of a node without the parts of the wrong shape, which become problems."""
         self.lines[place] = node.start_mark.line + 1
         readers: dict[type, Callable[[Any, yaml.Node, Place], Any]] = {
             TextRule: self._text,
@@ -145,9 +145,11 @@ class _Shape:
 
     # Scalars ----------------------------------------------------------------------------------------------------------
 
-    def _mismatch(self, node: yaml.Node, place: Place, wanted: str, hint: str = "") -> object:
+    def _mismatch(self, node: yaml.Node, place: Place, expected: str, hint: str = "") -> object:
         self.say(
-            node.start_mark.line + 1, f"{_named(place)}: expected {wanted}, found {_kind(node)}", hint or _how(wanted)
+            node.start_mark.line + 1,
+            f"{_named(place)}: expected {expected}, found {_kind(node)}",
+            hint or _how(expected),
         )
         return _NOTHING
 
@@ -155,19 +157,19 @@ class _Shape:
         if rule.blank and _is(node, "null"):
             return None
         if not _is(node, "str"):
-            hint = f'Write it in quotes: "{node.value}".' if _is(node, "int", "float", "bool") else ""
+            hint = f'Put it in quotes: "{node.value}".' if _is(node, "int", "float", "bool") else ""
             return self._mismatch(node, place, rule.what, hint)
         return node.value if self._fits(rule, node.value, node, place) else _NOTHING
 
     def _fits(self, rule: TextRule, value: str, node: yaml.Node, place: Place) -> bool:
         line = node.start_mark.line + 1
         if not value:
-            self.say(line, f"{_named(place)} is empty", f"It is {rule.what}.")
+            self.say(line, f"{_named(place)} is empty", f"Give {rule.what}.")
         elif rule.choices and value not in rule.choices:
             self.say(line, f"{_named(place)}: {value!r} is not {rule.what}", _nearest(value, rule.choices))
         elif rule.pattern and not re.search(rule.pattern, value):
-            example = f" As in {rule.examples[0]}." if rule.examples else ""
-            self.say(line, f"{_named(place)}: {value!r} is not {rule.what}", f"It is like {rule.pattern}.{example}")
+            example = f", for example {rule.examples[0]}" if rule.examples else ""
+            self.say(line, f"{_named(place)}: {value!r} is not {rule.what}", f"It must match {rule.pattern}{example}.")
         else:
             return True
         return False
@@ -184,7 +186,7 @@ class _Shape:
         if number < rule.least or (rule.most is not None and number > rule.most):
             most = f" to {rule.most}" if rule.most is not None else " or more"
             self.say(
-                node.start_mark.line + 1, f"{_named(place)}: {node.value} is out of range", f"It is {rule.least}{most}."
+                node.start_mark.line + 1, f"{_named(place)}: {node.value} is out of range", f"Use {rule.least}{most}."
             )
             return _NOTHING
         return int(number)
@@ -193,7 +195,7 @@ class _Shape:
         if _is(node, "null"):
             return None
         if not _is(node, "str", "int", "float", "bool"):
-            return self._mismatch(node, place, "the value of an arg", "An arg is a line of text.")
+            return self._mismatch(node, place, "the value of a build arg", "A build arg is one line of text.")
         return node.value
 
     # Collections ------------------------------------------------------------------------------------------------------
@@ -204,33 +206,33 @@ class _Shape:
                 value = self.read(rule.item, node, place)
                 self.lines[*place, 0] = node.start_mark.line + 1
                 return [None if value is _NOTHING else value]
-            return self._mismatch(node, place, "a list", "A list is written as [one, two], or with a dash a line.")
+            return self._mismatch(node, place, "a list", "Write a list as [a, b], or as lines that begin with a dash.")
         if not node.value and not rule.empty:
-            self.say(node.start_mark.line + 1, f"{_named(place)} is an empty list", "Leave the key out.")
+            self.say(node.start_mark.line + 1, f"{_named(place)} is an empty list", "Remove the key.")
         values: list[Any] = []
         for index, child in enumerate(node.value):
             value = self.read(rule.item, child, (*place, index))
             if isinstance(rule.item, TextRule) and value is not _NOTHING and value in values:
                 self.say(
-                    child.start_mark.line + 1, f"{_named(place)}: {value!r} is there twice", "Keep one of the two."
+                    child.start_mark.line + 1, f"{_named(place)}: duplicate entry {value!r}", "Remove one of them."
                 )
             values.append(value)
-        # Each at its place: lines are found by it.
+        # Invalid items stay in the list as None, because `lines` uses the index.
         return [None if value is _NOTHING else value for value in values]
 
     def _entries(self, node: yaml.Node, place: Place, what: str) -> list[tuple[str, yaml.Node, yaml.Node]] | None:
-        """The keys of a mapping, each once, with key and value nodes; None where it is no mapping."""
+        """Return the entries of a mapping with key and value nodes, each key once; None if the node is no mapping."""
         if not isinstance(node, yaml.MappingNode) or not _is(node, "map"):
-            self._mismatch(node, place, what, "Write its keys below it, indented: key: value.")
+            self._mismatch(node, place, what, "Write its keys on the lines below, indented: key: value.")
             return None
         entries: dict[str, tuple[str, yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                self.say(line, f"a key of {what} is {_kind(key)}", "Keys are words.")
+                self.say(line, f"a key of {what} is {_kind(key)}", "Keys must be strings.")
             elif key.value in entries:
                 before = entries[key.value][1].start_mark.line + 1
-                self.say(line, f"{key.value!r} is said twice; before in line {before}", "Keep one of the two.")
+                self.say(line, f"duplicate key {key.value!r}; first set in line {before}", "Remove one of them.")
             else:
                 entries[key.value] = (key.value, key, value)
         return list(entries.values())
@@ -249,7 +251,7 @@ class _Shape:
         if isinstance(node, yaml.MappingNode):
             return self._named(rule.table, node, place)
         if not _is(node, "str"):
-            return self._mismatch(node, place, f"{rule.text.what}, or one for each")
+            return self._mismatch(node, place, f"{rule.text.what}, or a table with a builder for each platform")
         return self._text(rule.text, node, place)
 
     def _table(self, rule: TableRule, node: yaml.Node, place: Place) -> Any:
@@ -266,12 +268,12 @@ class _Shape:
             self.lines[*place, name] = line
             if value is not _NOTHING:
                 values[name] = value
-        said = {name for name, _, _ in entries}
-        here = node.start_mark.line + 1
-        for name in (name for name, key in rule.keys.items() if key.needed and name not in said):
-            self.say(here, f"{rule.what} needs {name!r}", rule.keys[name].about)
-        if rule.any_of and not said.intersection(rule.any_of):
-            self.say(here, f"{rule.what} needs one of: {', '.join(rule.any_of)}", rule.keys[rule.any_of[0]].about)
+        present = {name for name, _, _ in entries}
+        line = node.start_mark.line + 1
+        for name in (name for name, key in rule.keys.items() if key.needed and name not in present):
+            self.say(line, f"{rule.what} needs {name!r}", rule.keys[name].about)
+        if rule.any_of and not present.intersection(rule.any_of):
+            self.say(line, f"{rule.what} needs one of: {', '.join(rule.any_of)}", rule.keys[rule.any_of[0]].about)
         return values
 
 
@@ -292,26 +294,26 @@ def _number(node: yaml.Node) -> float | None:
 def _kind(node: yaml.Node) -> str:
     if _is(node, "int", "float"):
         return f"a number ({node.value})"
-    kinds = {"str": "a text", "bool": "true or false", "null": "nothing", "seq": "a list", "map": "a table"}
+    kinds = {"str": "a string", "bool": "true or false", "null": "nothing", "seq": "a list", "map": "a table"}
     return kinds.get(node.tag.removeprefix(_TAG), f"a {node.tag}")
 
 
 def _named(place: Place) -> str:
-    """A place as people read it: `layers[1].base`."""
+    """Return a place as messages show it: `layers[1].base`."""
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text or "the file"
 
 
-def _how(wanted: str) -> str:
-    return f"Give {wanted}."
+def _how(expected: str) -> str:
+    return f"Give {expected}."
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    words = list(known)
+def _nearest(word: str, choices: Iterable[str]) -> str:
+    words = list(choices)
     same = word.lower().replace("_", "-")
-    # A word in the other spelling is nearer than any other.
-    spelled = next((one for one in words if one.replace("_", "-") == same), same)
+    # Prefer the same word in another spelling to every similar word.
+    spelled = next((choice for choice in words if choice.replace("_", "-") == same), same)
     shown = ", ".join(words[:24]) + (", …" if len(words) > 24 else "")
-    return f"{perhaps_you_meant(spelled, words)}Known: {shown}."
+    return f"{perhaps_you_meant(spelled, words)}Valid: {shown}."

@@ -1,7 +1,7 @@
-"""What may stand in `chainbuild.yaml`, as values: the one source of the reader's checks and of the JSON schema.
+"""The rules for the content of YAML files such as `chainbuild.yaml`: the source of the checks and of the JSON schema.
 
-The rules are about shape: which keys there are, and what kind of value each has. What a value means (whether a folder is
-there, whether a name is an image's) the reader checks besides.
+The rules describe shape: which keys exist, and what kind of value each has. The reader also checks what a value means,
+for example whether a folder exists or an image name is valid.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from msgspec import Struct, field
 
 
 class TextRule(Struct, frozen=True, kw_only=True):
-    """A text that is not empty. `what` is how people call it; `pattern` is anchored, and the same in every dialect.
+    """A string that is not empty. `what` names it in messages; `pattern` is anchored and valid in every regex dialect.
 
-    `blank`: its key may stand without a value, too, which waits for a person.
+    `blank`: its key may also have no value yet, for a person to fill in.
     """
 
     what: str
@@ -31,20 +31,20 @@ class BooleanRule(Struct, frozen=True, kw_only=True):
 
 
 class IntegerRule(Struct, frozen=True, kw_only=True):
-    """A whole number."""
+    """An integer from `least` to `most`."""
 
     least: int
     most: int | None = None
 
 
 class ArgValueRule(Struct, frozen=True, kw_only=True):
-    """The value of a build argument: any scalar, taken as it is written; none at all is the environment's."""
+    """The value of a build argument: any scalar, taken literally; without a value, that of the environment."""
 
 
 class ListRule(Struct, frozen=True, kw_only=True):
-    """A list that is not empty, unless it may be `empty`; `alone`: one item may stand without the list.
+    """A list that has items, unless `empty` allows none. `alone`: a single item may be written without the list.
 
-    Texts in it are all different.
+    Strings in it must all differ.
     """
 
     item: Rule
@@ -53,21 +53,21 @@ class ListRule(Struct, frozen=True, kw_only=True):
 
 
 class MapRule(Struct, frozen=True, kw_only=True):
-    """A table under names of one's own."""
+    """A table whose keys the user chooses."""
 
     key: TextRule
     value: Rule
 
 
 class TextOrTableRule(Struct, frozen=True, kw_only=True):
-    """A text, or a table."""
+    """A string or a table."""
 
     text: TextRule
     table: MapRule
 
 
 class KeyRule(Struct, frozen=True, kw_only=True):
-    """A key of a table, with what it is for."""
+    """A key of a table, and what it is for (`about`)."""
 
     rule: Rule
     about: str
@@ -75,7 +75,7 @@ class KeyRule(Struct, frozen=True, kw_only=True):
 
 
 class TableRule(Struct, frozen=True, kw_only=True):
-    """A table of known keys; of `any_of`, where there are some, one has to be there."""
+    """A table of fixed keys. If `any_of` has keys, at least one of them is required."""
 
     what: str
     keys: Mapping[str, KeyRule]

@@ -171,7 +171,7 @@ def test_last_words_of_a_foreign_tree_do_not_count(lay: Lay, victim: Path) -> No
     write_tree(place.root, {".chainbuild/last-words.json": json.dumps(asdict(planted), default=str)})
     done = place.run("why", "10-a", "--registry-port", str(place.port))
     assert done.code == 2, done.told()
-    assert "nothing was run here yet" in done.err
+    assert "no earlier run found in this tree" in done.err
 
 
 def test_compose_file_that_the_user_names_is_used(lay: Lay, victim: Path) -> None:

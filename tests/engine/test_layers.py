@@ -129,8 +129,8 @@ def test_both_layers_as_one_chain_are_the_same_images(atlas: Place, release: str
     assert (done.built, done.reused) == ([], ["slc6-atlasos", "slc6-analysisbase"])
     plan = atlas.run("plan", *where(atlas), "--fail-if-build")
     assert plan.code == 0, plan.told()
-    base = f"the layer slc6-atlasos, {atlas.repo}/slc6-atlasos:latest (as the layer before it, as ARG BASEIMAGE)"
-    assert f"slc6-analysisbase stands on {base}" in plan.err
+    base = f"the layer slc6-atlasos, {atlas.repo}/slc6-atlasos:latest (the layer before it, as ARG BASEIMAGE)"
+    assert f"base of slc6-analysisbase: {base}" in plan.err
     # A change of the base layer is one of the release, too; one layer alone takes its base as it stands.
     dockerfile = atlas.root / "slc6-atlasos/Dockerfile"
     before = dockerfile.read_text()
@@ -151,11 +151,14 @@ def test_a_base_that_only_the_local_store_has(atlas: Place, base: str) -> None:
     done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", "--base", own, *where(atlas))
     assert done.code == 0, done.told()
     assert f"{own}: found only in the local image store" in done.err
-    assert "small stands on " + own in done.err
+    assert "base of small: " + own in done.err
     # Without --base it is the Dockerfile's, which is nowhere; that one's own is here is told before that.
     done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", *where(atlas))
     assert done.code == 4, done.told()
-    assert f"nobody/own-os:1 is only what the Dockerfile of small says, and {own} is here: --base {own}" in done.err
+    assert (
+        f"the Dockerfile of small names nobody/own-os:1, but {own} exists here, too: to build on it, use --base {own}"
+        in done.err
+    )
 
 
 def test_an_arg_that_nobody_declares(atlas: Place) -> None:

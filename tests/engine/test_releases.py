@@ -138,7 +138,7 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
         last, last + names
     )
     releases.plan.write_text(text.replace("release: one", "release: two  # ours"))
-    assert "its decision is open again" in releases.run("update").err
+    assert "decision set to open" in releases.run("update").err
     text = releases.plan.read_text()
     for kept in ("  # fixed\n", "release: two  # ours\n", "greet 1.0 → 1.1", "demo 1.0 → 1.1", "10-greet test: passed"):
         assert kept in text
@@ -156,7 +156,7 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     assert 0 < len(moved) - 1 < NAMES + 1, "it was in the middle"
     assert releases.digest("latest") == first, "what moves comes last"
     done = releases.run("apply")
-    told = re.search(rf"going on where it stopped at .*: (\d+) of {NAMES + 2} names had moved", done.err)
+    told = re.search(rf"resuming the run that stopped at .*: (\d+) of {NAMES + 2} names had moved", done.err)
     assert told, done.told()
     assert len(moved) - 1 <= int(told[1]) <= len(moved)
     assert releases.digest("latest") == releases.digest("2") == releases.digest(f"n{NAMES - 1}") != first

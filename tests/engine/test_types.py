@@ -123,9 +123,9 @@ def test_a_private_image_never_reaches_the_public_registry(
     write(lab, "lab-leak/debian-12", LEAK, "FROM REPO/lab-analysis:debian-12\nRUN true\n")
     try:
         created = types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
-        assert "lab-leak:debian-12 is public but based on a private image" in created.err
+        assert "lab-leak:debian-12 is public, but based on a private image" in created.err
         refused = types(lab, "publish", "*/lab-leak", *where, code=2)
-        assert "is public and made of a private image" in refused.err
+        assert "is public, but based on a private image" in refused.err
         assert "--allow-private-base" in refused.err
         assert "lab-leak/debian-12/casa_distro_docker.yaml:3" in refused.err
         assert not own & stored(public)
@@ -152,7 +152,7 @@ def test_a_private_image_never_reaches_the_public_registry(
         refused = types(
             lab, "create", "*/lab-analysis", "--public", public.host, code=2, registry=f"{public.host}/chain"
         )
-        assert "is private, and the chain registry" in refused.err
+        assert "is private, but the chain registry" in refused.err
     finally:
         for path in sorted((lab.root / "share/docker/lab-leak").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
@@ -192,7 +192,7 @@ def test_a_new_image_type_with_a_secret_that_stays_one(lab: Place, created: Done
     with dockerfile.open("a") as file:
         file.write("COPY svn.secret /root/\n")
     refused = types(lab, "create", "*/lab-mine", code=2)
-    assert "svn.secret would be in a layer of the image" in refused.err
+    assert "the secret svn.secret would be stored in a layer of the image" in refused.err
     text = dockerfile.read_text().replace(
         "COPY svn.secret /root/", "COPY . /all/\nRUN --mount=type=secret,id=svn wc -c < /run/secrets/svn > /length"
     )

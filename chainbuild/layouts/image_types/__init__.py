@@ -1,1 +1,1 @@
-"""Image types (casa-distro): roots, a manifest per type, templates, and the tree that they lie in."""
+"""Image types (casa-distro): roots, a manifest per type, templates, and the tree that contains them."""

@@ -1,6 +1,6 @@
-"""What the Dockerfile of an image sees: its folder with the templates rendered, and without what says how it is made.
+"""The build context of an image: its folder with the templates rendered, without the files that describe the image.
 
-Files that end in `.secret` never get in: a secret is given to a RUN for as long as that lasts, and is in no layer.
+Files that end in `.secret` are never included: a secret is available to a RUN while it runs, and is in no layer.
 """
 
 from __future__ import annotations
@@ -23,24 +23,22 @@ SECRETS: Final = "*.secret"
 
 
 def write_context(image: Image, target: Path) -> None:
-    """Make the folder `target` the image's context.
+    """Fill the folder `target` with the image's context.
 
-    Files are links to the ones of the tree where they can be: nothing writes to them. Errors: `WrongUseError`.
+    Files are hard links to the tree if possible, since nothing writes to them. Errors: `WrongUseError`.
     """
     source = image.folder.path
     try:
         shutil.copytree(source, target, symlinks=True, ignore=_left_out(source), copy_function=_take)
     except shutil.Error as error:
         problems = [
-            Problem(
-                path=shown(Path(path)), message=f"cannot be taken: {why}", hint="Take it away, or make it readable."
-            )
+            Problem(path=shown(Path(path)), message=f"cannot be copied: {why}", hint="Remove it, or make it readable.")
             for path, _, why in error.args[0]
         ]
         raise WrongUseError(problems) from error
     for template in image.templates:
         place = target / template.name
-        # The folder may have a file or a link of that name: a hard link by now, or one that leads out of here.
+        # The folder may have a file or a link of that name: now a hard link, or a link that leads outside.
         place.unlink(missing_ok=True)
         with place.open("xb") as file:
             file.write(template.content)
@@ -50,12 +48,12 @@ def write_context(image: Image, target: Path) -> None:
 
 def _left_out(top: Path) -> Callable[[str, list[str]], Collection[str]]:
     def left_out(folder: str, names: list[str]) -> Collection[str]:
-        here = Path(folder) == top
+        current = Path(folder) == top
         return {
             name
             for name in names
             if fnmatchcase(name, SECRETS)
-            or (here and (name in {MANIFEST, TEST} or (name.endswith(TEMPLATE) and (top / name).is_file())))
+            or (current and (name in {MANIFEST, TEST} or (name.endswith(TEMPLATE) and (top / name).is_file())))
         }
 
     return left_out
@@ -69,17 +67,17 @@ def _take(source: str, target: str) -> None:
 
 
 def check_secrets(image: Image, platform: Platform, problems: list[Problem]) -> None:
-    """A COPY or ADD of a secret file would put it into a layer, where everybody finds it who has the image."""
+    """Report a COPY or ADD of a secret file: it would be in a layer, where everybody with the image can read it."""
     facts = find_facts(image.dockerfile, args={}, target_platform=platform, build_platform=platform)
     for pattern in facts.sources.patterns:
         name = pattern.rpartition("/")[2]
         if fnmatchcase(name, SECRETS):
             text = image.raw.decode("utf-8", "surrogateescape").split("\n")
-            line = next((number for number, one in enumerate(text, 1) if name in one), 0)
+            line = next((number for number, item in enumerate(text, 1) if name in item), 0)
             secret = name.removesuffix(SECRETS[1:])
             hint = (
-                f"Give it as --secret id={secret},src={shown(image.folder.path / name)}, and read it with"
+                f"Pass it as --secret id={secret},src={shown(image.folder.path / name)}, and read it with"
                 f" RUN --mount=type=secret,id={secret}."
             )
-            message = f"{name} would be in a layer of the image"
+            message = f"the secret {name} would be stored in a layer of the image"
             problems.append(Problem(path=image.dockerfile.path, line=line, message=message, hint=hint))

@@ -1,4 +1,4 @@
-"""The paths of `dependencies`: where they lead, and what is told of one that leads nowhere."""
+"""Resolve the paths of `dependencies`, and report those that lead nowhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SHOWN: Final = 8
 
 
 def place_of(spot: str, dependency: str) -> str | None:
-    """Where a dependency's path leads from the image type at `spot` (`casa-dev/ubuntu-22.04`); None: out of all roots.
+    """Return the place of a dependency of the image type at `spot` (`casa-dev/ubuntu-22.04`); None: outside of all roots.
 
-    The roots lie on top of each other: a path means the same place in each of them. Empty: all image types.
+    The roots are layered: a path means the same place in each of them. An empty result means all image types.
     """
     if PurePosixPath(dependency).is_absolute():
         return None
@@ -32,40 +32,43 @@ def place_of(spot: str, dependency: str) -> str | None:
 
 
 def lies_beneath(spot: str, place: str) -> bool:
-    """Whether an image type is at a place, or below it; `` is every place."""
+    """Return whether an image type is at a place or below it; an empty place contains all."""
     return not place or spot == place or spot.startswith(f"{place}/")
 
 
 def relative_path(spot: str, other: str) -> str:
-    """The path by which one image type names another (or a type with all its systems)."""
+    """Return the path from one image type to another, or to a type with all of its systems."""
     return "../" * len(spot.split("/")) + other
 
 
 def check_dependencies(spot: str, manifest: ImageTypeManifest, spots: Collection[str], problems: list[Problem]) -> None:
-    """Every path of an image type's dependencies stands for another image type; `spots` are all that there are."""
+    """Check that every path of the dependencies leads to another image type; `spots` are all existing image types."""
     for line, path in manifest.dependencies:
         place = place_of(spot, path)
-        beneath = () if place is None else tuple(one for one in spots if lies_beneath(one, place))
+        beneath = () if place is None else tuple(item for item in spots if lies_beneath(item, place))
         if place is None:
-            told, hint = "leads out of the folders of image types", "It is a path from this folder, as ../../casa-dev."
+            message, hint = (
+                "leads out of the folders of image types",
+                "Use a path relative to this folder, for example ../../casa-dev.",
+            )
         elif not beneath:
-            told, hint = f"matches nothing: there is no image type {place!r}", _nearest(spot, place, spots)
+            message, hint = f"matches nothing: no such image type: {place!r}", _nearest(spot, place, spots)
         elif set(beneath) == {spot}:
-            told, hint = "is this image type itself", "An image type comes after others; leave this out."
+            message, hint = "is this image type itself", "Remove it: an image type depends only on others."
         else:
             continue
-        problem = Problem(path=manifest.shown, line=line, message=f"dependency {path!r} {told}", hint=hint)
+        problem = Problem(path=manifest.shown, line=line, message=f"dependency {path!r} {message}", hint=hint)
         problems.append(problem)
 
 
 def _nearest(spot: str, place: str, spots: Iterable[str]) -> str:
-    known = sorted(spots)
-    kinds = sorted({one.partition("/")[0] for one in known})
-    hint = perhaps_you_meant(place, [*known, *kinds], lambda near: repr(relative_path(spot, near)))
-    return f"{hint}Here are: {few(known)}."
+    available = sorted(spots)
+    kinds = sorted({item.partition("/")[0] for item in available})
+    hint = perhaps_you_meant(place, [*available, *kinds], lambda near: repr(relative_path(spot, near)))
+    return f"{hint}Available: {few(available)}."
 
 
 def few(words: Iterable[str]) -> str:
-    """The first ones, and how many more there are."""
-    known = list(words)
-    return ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
+    """Return the first words of a list, and the number of the others."""
+    listed = list(words)
+    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")

@@ -1,4 +1,4 @@
-"""From the catalogue and a wish to the Graph: every image a chain of one step, each after what it depends on."""
+"""Make the Graph for some images of the catalogue: each image is a chain of one step, after its dependencies."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ from chainbuild.values import replace
 
 OPTION: Final = "types"
 LABEL: Final = "org.casa-distro.image"
-"""The label that says what an image is."""
+"""The label with the id of an image."""
 _NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
 class Purpose(StrEnum):
-    """What the images are wanted for, which decides about what they depend on."""
+    """The purpose of a run, which decides how dependencies are treated."""
 
     CREATE = "create"
-    """Dependencies are taken as they stand, and built where the registry lacks them."""
+    """Use dependencies as they are; build those that the registry lacks."""
     UPDATE = "update"
-    """Dependencies are renewed as well."""
+    """Update dependencies, too."""
     PUBLISH = "publish"
-    """Everything is taken as it stands; only what was chosen gets names, in the registries that it is published to."""
+    """Use everything as it is; tag only the selected images, in the registries that they are published to."""
 
 
 class ImageTypesTask(Struct, frozen=True, kw_only=True):
-    """What is to be done: with which images, for what, on which platforms."""
+    """The images to process, the purpose, and the platforms."""
 
     chosen: frozenset[str]
     purpose: Purpose
@@ -66,7 +66,7 @@ class ImageTypesTask(Struct, frozen=True, kw_only=True):
 
 
 class ImageTypesLayout(Struct, frozen=True, kw_only=True):
-    """What a run is about, as the core takes it; and the image that each step makes."""
+    """The graph of a run, and the image that each step builds."""
 
     graph: Graph
     tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class ImageTypesLayout(Struct, frozen=True, kw_only=True):
 def laid_out(
     catalogue: Catalogue, relations: Relations, places: PublishTargets, wanted: ImageTypesTask
 ) -> Iterator[ImageTypesLayout]:
-    """The graph, as long as the `with` lasts: the contexts lie in a folder of their own for that time.
+    """Provide the graph during the `with` block, with the contexts in a temporary folder.
 
-    Errors: `WrongUseError` with everything that is wrong with the images of the graph.
+    Errors: `WrongUseError` with every problem of the images in the graph.
     """
     with scratch_folder() as scratch:
         yield _Writer(catalogue, relations, places, wanted, scratch).layout()
@@ -87,25 +87,30 @@ def laid_out(
 
 class _Writer:
     def __init__(
-        self, catalogue: Catalogue, relations: Relations, places: PublishTargets, wanted: ImageTypesTask, scratch: Path
+        self,
+        catalogue: Catalogue,
+        relations: Relations,
+        places: PublishTargets,
+        requested: ImageTypesTask,
+        scratch: Path,
     ) -> None:
         self._catalogue = catalogue
         self._relations = relations
         self._places = places
-        self._wanted = wanted
+        self._wanted = requested
         self._scratch = scratch
         self._contexts: dict[str, Path] = {}
         self._problems: list[Problem] = []
 
     def layout(self) -> ImageTypesLayout:
-        """The chains in the order of dependencies."""
+        """Return the chains in dependency order."""
         spots = self._spots()
         chains: list[Chain] = []
         tolerances: dict[StepId, ChangeTolerance] = {}
         images: dict[StepId, Image] = {}
         for name in self._relations.order:
             image = self._catalogue.images[name]
-            for platform in (one for one, names in spots.items() if name in names):
+            for platform in (item for item, names in spots.items() if name in names):
                 chain = self._chain(image, platform)
                 chains.append(chain)
                 images[chain.last.id] = image
@@ -119,33 +124,33 @@ class _Writer:
         return ImageTypesLayout(graph=graph, tolerance=tolerances, images=images)
 
     def _names(self) -> frozenset[str]:
-        wanted = self._wanted
-        if not wanted.dependencies:
-            return wanted.chosen
-        if wanted.purpose is Purpose.PUBLISH:
-            return self._relations.with_bases(wanted.chosen)
-        return self._relations.with_dependencies(wanted.chosen)
+        requested = self._wanted
+        if not requested.dependencies:
+            return requested.chosen
+        if requested.purpose is Purpose.PUBLISH:
+            return self._relations.with_bases(requested.chosen)
+        return self._relations.with_dependencies(requested.chosen)
 
     def _spots(self) -> dict[Platform, set[str]]:
-        """The images of each platform; of one that nobody asked for, those that something reads for it."""
+        """Return the images to build for each platform, including those that others read for another platform."""
         names = self._names()
         spots = {platform: set(names) for platform in self._wanted.platforms}
         todo = [(name, platform) for platform in self._wanted.platforms for name in names]
         while todo and self._wanted.dependencies:
             name, platform = todo.pop()
             for read in self._relations.reads_of(name, platform):
-                there = self._spelled(read.wanted.platform)
-                if read.image and not read.fixed and read.image not in spots.setdefault(there, set()):
-                    spots[there].add(read.image)
-                    todo.append((read.image, there))
+                existing = self._spelled(read.wanted.platform)
+                if read.image and not read.fixed and read.image not in spots.setdefault(existing, set()):
+                    spots[existing].add(read.image)
+                    todo.append((read.image, existing))
         return spots
 
     def _spelled(self, platform: Platform) -> Platform:
-        """The platform as the user spells it, where the run is about it."""
-        return next((one for one in self._wanted.platforms if one.same_as(platform)), platform)
+        """Return the platform as the user spells it if the run includes it."""
+        return next((item for item in self._wanted.platforms if item.same_as(platform)), platform)
 
     def _asked(self, name: str, platform: Platform) -> bool:
-        return name in self._wanted.chosen and any(one.same_as(platform) for one in self._wanted.platforms)
+        return name in self._wanted.chosen and any(item.same_as(platform) for item in self._wanted.platforms)
 
     def _lenience(self, name: str, platform: Platform) -> ChangeTolerance | None:
         asked, purpose = self._asked(name, platform), self._wanted.purpose
@@ -160,17 +165,17 @@ class _Writer:
     def _chain(self, image: Image, platform: Platform) -> Chain:
         step = self._step(image, platform)
         asked, publishes = self._asked(image.id, platform), self._wanted.purpose is Purpose.PUBLISH
-        here = platform.same_as(self._wanted.build_platform)
+        current = platform.same_as(self._wanted.build_platform)
         return Chain(
             option=OPTION,
             platform=platform,
-            base=next((one.source for one in step.images if one.name == step.parent), _NOTHING),
+            base=next((item.source for item in step.images if item.name == step.parent), _NOTHING),
             steps=(step,),
             result_tag=step.tag,
             named=asked or not publishes,
             repo=(self._places.target(image) if publishes else None) or ImageReference.parse(image.name),
             also=image.aliases,
-            local_tag=None if not asked else image.tag if here else "",
+            local_tag=None if not asked else image.tag if current else "",
         )
 
     def _step(self, image: Image, platform: Platform) -> Step:
@@ -178,7 +183,7 @@ class _Writer:
         reads = self._relations.reads_of(image.id, platform)
         tag = f"{image.tag}-{platform.name}"
         if len(tag) > 128:
-            hint = "A tag has 128 characters at most: shorten it."
+            hint = "Shorten it to at most 128 characters."
             self._problems.append(image.problem(f"{tag!r} is too long for a tag", hint, "tags"))
         check_secrets(image, platform, self._problems)
         step = Step(
@@ -231,18 +236,18 @@ class _Writer:
         return next((read.wanted.name for read in reads if name and read.wanted.written == name), "")
 
     def _input(self, read: Read) -> ImageInput:
-        """What the tree makes takes the place of its name; the Dockerfile is not edited."""
+        """Return the input with an image of the tree in place of its name; the Dockerfile is not edited."""
         if not read.image:
             return read.wanted
         other = self._catalogue.images[read.image]
         place = self._places.chain.place(ImageReference.parse(other.name))
-        wanted = read.wanted
-        if read.fixed and isinstance(wanted.source, ImageReference) and wanted.source.digest:
-            known = any(wanted.source.registry == registry.host for registry in self._places.all)
-            return wanted if known else replace(wanted, source=place.with_digest(wanted.source.digest))
-        if not self._wanted.dependencies and not self._asked(read.image, wanted.platform):
-            return replace(wanted, source=place.with_tag(other.tag))
-        return replace(wanted, source=f"{self._spelled(wanted.platform).name}/{OPTION}/{other.id}")
+        requested = read.wanted
+        if read.fixed and isinstance(requested.source, ImageReference) and requested.source.digest:
+            published = any(requested.source.registry == registry.host for registry in self._places.all)
+            return requested if published else replace(requested, source=place.with_digest(requested.source.digest))
+        if not self._wanted.dependencies and not self._asked(read.image, requested.platform):
+            return replace(requested, source=place.with_tag(other.tag))
+        return replace(requested, source=f"{self._spelled(requested.platform).name}/{OPTION}/{other.id}")
 
 
 def _declares(image: Image, name: str) -> bool:

@@ -1,6 +1,6 @@
-"""`casa_distro_docker.yaml`: what a folder of an image type says of itself, with its lines.
+"""`casa_distro_docker.yaml`: the settings of an image type's folder, with their lines.
 
-The rules are the one source of the reader's checks and of the JSON schema:
+The rules are the source of the reader's checks and of the JSON schema. To write the schema:
 
 python -m chainbuild.layouts.image_types.manifest > docs/casa_distro_docker.schema.json
 """
@@ -24,30 +24,31 @@ TEMPLATE: Final = ".template"
 TEST: Final = "layer-test"
 PUBLIC: Final = "public"
 PREDEFINED: Final = "casa_version"
-EXAMPLE: Final = "It needs image_sources: a list with the name and the tags of each image."
+EXAMPLE: Final = "Add image_sources: a list with the name and the tags of each image."
 
 SOURCE: Final = TableRule(
     what="an image",
     keys={
         "name": KeyRule(
-            rule=TextRule(what="an image's name", examples=("casa-dev",)),
+            rule=TextRule(what="an image name", examples=("casa-dev",)),
             needed=True,
-            about="The image's name, without registry and tag; it may use the parameters.",
+            about="The name of the image, without registry and tag; may use parameters.",
         ),
         "tags": KeyRule(
             rule=ListRule(item=TextRule(what="a tag", examples=("ubuntu-22.04",))),
             needed=True,
-            about="Its tags: the last one is what is built, the others are aliases of it; they may use the parameters.",
+            about="The tags: the last tag is built, the others are aliases of it; may use parameters.",
         ),
         "visibility": KeyRule(
             rule=TextRule(what="public or private", choices=(PUBLIC, PRIVATE)),
-            about="Which registry it is published to; private where not given.",
+            about="The registry that it is published to (default: private).",
         ),
         "template_files_parameters": KeyRule(
             rule=MapRule(
-                key=TextRule(what="a parameter's name", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$"), value=ArgValueRule()
+                key=TextRule(what="the name of a parameter", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$"),
+                value=ArgValueRule(),
             ),
-            about="Parameters of the *.template files, used there as %(name)s; their values may use others.",
+            about="Parameters of the *.template files, used as %(name)s; their values may use other parameters.",
         ),
     },
 )
@@ -57,17 +58,17 @@ IMAGE_TYPE: Final = TableRule(
     keys={
         "dependencies": KeyRule(
             rule=ListRule(item=TextRule(what="a path", examples=("../../casa-dev", "../../casa-dev/ubuntu-22.04"))),
-            about="Paths of image types, from this folder: each stands for every image beneath it.",
+            about="Paths of image types, relative to this folder: each includes every image below it.",
         ),
         "image_sources": KeyRule(
-            rule=ListRule(item=SOURCE), needed=True, about="The images that are made of this folder."
+            rule=ListRule(item=SOURCE), needed=True, about="The images that are built from this folder."
         ),
     },
 )
 
 
 class ImageSource(Struct, frozen=True, kw_only=True):
-    """An entry of `image_sources` as it is written: nothing is rendered yet."""
+    """An entry of `image_sources` as it is written, before rendering."""
 
     index: int
     name: str
@@ -77,7 +78,7 @@ class ImageSource(Struct, frozen=True, kw_only=True):
 
 
 class ImageTypeManifest(Struct, frozen=True, kw_only=True):
-    """What a file says; `shown` is its path for people."""
+    """The content of a file; `shown` is its path in messages."""
 
     shown: str
     dependencies: tuple[tuple[int, str], ...]
@@ -86,17 +87,19 @@ class ImageTypeManifest(Struct, frozen=True, kw_only=True):
     content: Content
 
     def problem(self, message: str, hint: str, *place: str | int) -> Problem:
-        """What is wrong with a value of the file."""
+        """Return a problem with a value of the file."""
         return Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint)
 
 
 def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> ImageTypeManifest:
-    """Read a file; what is wrong with its shape goes to `problems`, and what is right is here."""
+    """Read a file. Values of the wrong shape go to `problems`, and the result has the others."""
     content = read_nodes(raw, shown, IMAGE_TYPE, if_empty=EXAMPLE)
     problems += content.problems
     values = content.values
     sources = [
-        _source(index, said) for index, said in enumerate(values.get("image_sources") or ()) if isinstance(said, dict)
+        _source(index, value)
+        for index, value in enumerate(values.get("image_sources") or ())
+        if isinstance(value, dict)
     ]
     return ImageTypeManifest(
         shown=shown,
@@ -105,30 +108,30 @@ def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> ImageTypeM
             for index, path in enumerate(values.get("dependencies") or ())
             if path
         ),
-        sources=tuple(one for one in sources if one is not None),
+        sources=tuple(item for item in sources if item is not None),
         content=content,
     )
 
 
-def _source(index: int, said: dict[str, Any]) -> ImageSource | None:
-    """None where name or tags are not there, which was told."""
-    tags = tuple(tag for tag in said.get("tags") or () if tag)
-    if not said.get("name") or not tags:
+def _source(index: int, text: dict[str, Any]) -> ImageSource | None:
+    """Return an entry; None if its name or tags are missing, which was reported before."""
+    tags = tuple(tag for tag in text.get("tags") or () if tag)
+    if not text.get("name") or not tags:
         return None
-    given = said.get("template_files_parameters") or {}
+    values = text.get("template_files_parameters") or {}
     return ImageSource(
         index=index,
-        name=said["name"],
+        name=text["name"],
         tags=tags,
-        # What nobody said is shown to nobody.
-        visibility=said.get("visibility") or PRIVATE,
-        parameters=tuple((name, "" if value is None else str(value)) for name, value in given.items()),
+        # Private by default: nothing is published by accident.
+        visibility=text.get("visibility") or PRIVATE,
+        parameters=tuple((name, "" if value is None else str(value)) for name, value in values.items()),
     )
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of the file (draft 2020-12)."""
-    return schema_of(IMAGE_TYPE, MANIFEST, "The images that are made of an image type's folder.")
+    """Return the JSON schema of the file (draft 2020-12)."""
+    return schema_of(IMAGE_TYPE, MANIFEST, "The images that are built from the folder of an image type.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How images stand on each other: what `dependencies` say, what the Dockerfiles read, and whether the two agree.
+"""The relations of images: what `dependencies` list, what the Dockerfiles read, and whether the two agree.
 
-An image that a Dockerfile reads is one of ours by its last part and tag, where what stands before that is nothing, a
-registry of ours, or anything at all once the folder's dependencies say so: `FROM cati/casa-dev:ubuntu-22.04`.
+A Dockerfile's image is one of the tree if its last part and tag match, and the part before is empty or one of our
+registries, or anything if the folder's dependencies include the image: `FROM cati/casa-dev:ubuntu-22.04`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from chainbuild.values import replace
 
 
 class Read(Struct, frozen=True, kw_only=True):
-    """An image that a Dockerfile reads; `image` is the id of the one of ours that it is (empty: it is from outside).
+    """An image that a Dockerfile reads; `image` is its id in the tree (empty: an outside image).
 
-    `fixed`: one of ours, but one build of it, by digest.
+    `fixed`: an image of the tree, but a specific build of it, by digest.
     """
 
     wanted: ImageInput
@@ -32,10 +32,10 @@ class Read(Struct, frozen=True, kw_only=True):
 
 
 class Relations(Struct, frozen=True, kw_only=True):
-    """The order of all images, and for each what it comes after and what its Dockerfile reads.
+    """The order of all images, their dependencies, and the images that their Dockerfiles read.
 
-    `below` has by id what `dependencies` stand for; `reads` by (id, OCI platform). `loose` are dependencies that no
-    Dockerfile reads anything of, for people.
+    `below` has the dependencies by id; `reads` is by (id, OCI platform). `loose` reports dependencies of which no
+    Dockerfile reads anything, as notes for the user.
     """
 
     order: tuple[str, ...]
@@ -44,7 +44,7 @@ class Relations(Struct, frozen=True, kw_only=True):
     loose: tuple[Problem, ...] = ()
 
     def with_dependencies(self, images: Iterable[str]) -> frozenset[str]:
-        """The images and everything that they depend on, directly or not."""
+        """Return the images and all of their dependencies, direct or indirect."""
         hit = set(images)
         for image in reversed(self.order):
             if image in hit:
@@ -52,7 +52,7 @@ class Relations(Struct, frozen=True, kw_only=True):
         return frozenset(hit)
 
     def with_bases(self, images: Iterable[str]) -> frozenset[str]:
-        """The images and everything that they are made of, directly or not."""
+        """Return the images and all images that they are built from, directly or indirectly."""
         hit = set(images)
         for image in reversed(self.order):
             if image in hit:
@@ -60,17 +60,17 @@ class Relations(Struct, frozen=True, kw_only=True):
         return frozenset(hit)
 
     def reads_of(self, image: str, platform: Platform) -> tuple[Read, ...]:
-        """What a Dockerfile reads on a platform; on one that nobody asked for, what it reads on the first, moved."""
-        found = self.reads.get((image, platform.oci))
-        if found is not None:
-            return found
+        """Return what a Dockerfile reads on a platform; on a platform that was not read, what it reads on the first."""
+        result = self.reads.get((image, platform.oci))
+        if result is not None:
+            return result
         other = next(reads for (name, _), reads in self.reads.items() if name == image)
-        return tuple(replace(one, wanted=replace(one.wanted, platform=platform)) for one in other)
+        return tuple(replace(item, wanted=replace(item.wanted, platform=platform)) for item in other)
 
     def read_by(self, image: str) -> tuple[str, ...]:
-        """The images of ours that a Dockerfile reads, on any platform."""
-        found = (one.image for (name, _), reads in self.reads.items() if name == image for one in reads)
-        return tuple(dict.fromkeys(one for one in found if one))
+        """Return the images of the tree that a Dockerfile reads, on any platform."""
+        result = (item.image for (name, _), reads in self.reads.items() if name == image for item in reads)
+        return tuple(dict.fromkeys(item for item in result if item))
 
 
 def relate(
@@ -81,62 +81,62 @@ def relate(
     args: Mapping[str, str] | None = None,
     build_platform: Platform,
 ) -> Relations:
-    """How the images stand on each other. `ours` are the registries that have our images under their own names.
+    """Return the relations of the images. `ours` are the registries that have our images under their own names.
 
-    Errors: `WrongUseError` with everything that does not fit.
+    Errors: `WrongUseError` with every problem.
     """
     reader = _Reader(catalogue, tuple(ours), args or {}, build_platform)
     places = {image.id: reader.dependencies(image) for image in catalogue.images.values()}
-    below = {image: frozenset(one for _, found in said for one in found) for image, said in places.items()}
+    below = {image: frozenset(item for _, result in value for item in result) for image, value in places.items()}
     reads = {
         (image.id, platform.oci): reader.reads(image, platform, below[image.id])
         for image in catalogue.images.values()
         for platform in platforms
     }
     relations = Relations(order=(), below={}, reads=reads)
-    # Images of one folder need no dependencies to stand on each other.
+    # Images of one folder may be based on each other without dependencies.
     edges = {image: tuple(sorted(below[image].union(relations.read_by(image)))) for image in below}
     order = topological_order(edges)
     path = find_cycle(edges, order)
     if path:
-        reader.problems.append(_circle(catalogue, path))
+        reader.problems.append(_cycle(catalogue, path))
     if reader.problems:
         raise WrongUseError(reader.problems)
     return replace(relations, order=order, below=edges, loose=_loose(catalogue, places, relations))
 
 
-def _circle(catalogue: Catalogue, path: tuple[str, ...]) -> Problem:
+def _cycle(catalogue: Catalogue, path: tuple[str, ...]) -> Problem:
     manifest = catalogue.images[path[0]].manifest
     return Problem(
         path=manifest.shown,
         line=manifest.dependencies[0][0] if manifest.dependencies else 0,
-        message=f"images stand on each other in a circle: {' on '.join(path)}",
-        hint="One of them has to stand on another image. (One of Docker Hub's own is docker.io/library/NAME:TAG.)",
+        message=f"images depend on each other in a cycle: {' on '.join(path)}",
+        hint="Base one of them on another image. (For an image of Docker Hub, write docker.io/library/NAME:TAG.)",
     )
 
 
 def _loose(catalogue: Catalogue, places: Mapping[str, Places], relations: Relations) -> tuple[Problem, ...]:
-    """Dependencies whose images no Dockerfile of the folder reads: they only say what comes first."""
+    """Return the dependencies whose images no Dockerfile of the folder reads: they only affect the order."""
     read: dict[str, set[str]] = {}
     for image in catalogue.images.values():
         read.setdefault(image.spot, set()).update(relations.read_by(image.id))
-    found: dict[Problem, None] = {}
-    for name, said in places.items():
+    results: dict[Problem, None] = {}
+    for name, value in places.items():
         image = catalogue.images[name]
-        for (line, path), beneath in zip(image.manifest.dependencies, (ids for _, ids in said), strict=True):
+        for (line, path), beneath in zip(image.manifest.dependencies, (ids for _, ids in value), strict=True):
             if beneath and not read[image.spot].intersection(beneath):
-                message = f"it depends on {path}, and its Dockerfile reads no image of that"
-                hint = f"No FROM names one of: {few(beneath)}. It only comes after them."
-                found[Problem(path=image.manifest.shown, line=line, message=message, hint=hint)] = None
-    return tuple(found)
+                message = f"it depends on {path}, but its Dockerfile uses no image of it"
+                hint = f"No FROM uses any of: {few(beneath)}. The dependency only affects the order."
+                results[Problem(path=image.manifest.shown, line=line, message=message, hint=hint)] = None
+    return tuple(results)
 
 
 Places = list[tuple[str, tuple[str, ...]]]
-"""The paths of `dependencies`, each with the ids of the images beneath it."""
+"""The paths of `dependencies`, each with the ids of the images below it."""
 
 
 class _Reader:
-    """Reads dependencies and Dockerfiles, and collects what is wrong on the way."""
+    """Reads dependencies and Dockerfiles, and collects problems."""
 
     def __init__(
         self, catalogue: Catalogue, ours: tuple[ChainRegistry, ...], args: Mapping[str, str], build_platform: Platform
@@ -152,42 +152,42 @@ class _Reader:
     # Dependencies -----------------------------------------------------------------------------------------------------
 
     def dependencies(self, image: Image) -> Places:
-        """What stands beneath each path of an image's folder, but for what that makes itself."""
-        found: Places = []
+        """Return the images below each path of the folder's dependencies, except those of the folder itself."""
+        result: Places = []
         for _, path in image.manifest.dependencies:
             place = place_of(image.spot, path)
             beneath = () if place is None else self._catalogue.beneath(place)
-            found.append((path, tuple(one.id for one in beneath if one.spot != image.spot)))
-        return found
+            result.append((path, tuple(item.id for item in beneath if item.spot != image.spot)))
+        return result
 
     # Dockerfiles ------------------------------------------------------------------------------------------------------
 
     def reads(self, image: Image, platform: Platform, below: frozenset[str]) -> tuple[Read, ...]:
-        """What the Dockerfile reads on a platform."""
+        """Return the images that the Dockerfile reads on a platform."""
         inputs, problems = named_images(
             image.dockerfile, given=(), args=self._args, platform=platform, build_platform=self._build_platform
         )
         self.problems += problems
         reads: dict[str, Read] = {}
-        for wanted in inputs:
-            reads[wanted.name] = self._read(image, wanted, below)
+        for requested in inputs:
+            reads[requested.name] = self._read(image, requested, below)
         return tuple(reads.values())
 
     def _read(self, image: Image, wanted: ImageInput, below: frozenset[str]) -> Read:
         reference = wanted.source
         if not isinstance(reference, ImageReference):
             return Read(wanted=wanted)
-        found = self._meant(wanted, reference, below)
-        if found is None:
+        result = self._meant(wanted, reference, below)
+        if result is None:
             return Read(wanted=wanted)
-        if found.spot != image.spot and found.id not in below:
-            path = relative_path(image.spot, found.spot)
-            message = f"it reads {wanted.written}, and {image.manifest.shown} has no dependency on {found.spot}"
-            self._say(wanted, message, f"Add to its dependencies: {path}")
-        return Read(wanted=wanted, image=found.id, fixed=reference.digest is not None)
+        if result.spot != image.spot and result.id not in below:
+            path = relative_path(image.spot, result.spot)
+            message = f"it uses {wanted.written}, but {image.manifest.shown} has no dependency on {result.spot}"
+            self._say(wanted, message, f"Add this to its dependencies: {path}")
+        return Read(wanted=wanted, image=result.id, fixed=reference.digest is not None)
 
     def _meant(self, wanted: ImageInput, reference: ImageReference, below: frozenset[str]) -> Image | None:
-        """The image of ours that a name means; None for one from outside (or a name that was told to be wrong)."""
+        """Return the image of the tree that a name refers to; None for an outside image or a name with a problem."""
         if wanted.written.startswith((f"{DOCKER_HUB}/library/", "index.docker.io/library/")):
             return None
         tag = reference.tag_or_latest
@@ -196,27 +196,27 @@ class _Reader:
             if name in self._names:
                 return self._build(name, reference, below) or self._by_name.get(f"{name}:{tag}")
         name = reference.familiar_name
-        covered = {self._catalogue.images[one].name for one in below}
+        covered = {self._catalogue.images[item].name for item in below}
         spelled = (
             name
             if name in self._names
-            else next((one for one in sorted(covered) if reference.repository.endswith(f"/{one}")), None)
+            else next((item for item in sorted(covered) if reference.repository.endswith(f"/{item}")), None)
         )
         if spelled is None:
             return None
-        found = self._build(spelled, reference, below) or self._by_name.get(f"{spelled}:{tag}")
-        if found is None and reference.registry == DOCKER_HUB:
-            tags = sorted(one.partition(":")[2] for one in self._by_name if one.partition(":")[0] == spelled)
-            hint = f"Its tags here are: {few(tags)}. One of Docker Hub's own is written docker.io/library/…"
+        result = self._build(spelled, reference, below) or self._by_name.get(f"{spelled}:{tag}")
+        if result is None and reference.registry == DOCKER_HUB:
+            tags = sorted(item.partition(":")[2] for item in self._by_name if item.partition(":")[0] == spelled)
+            hint = f"Its tags are: {few(tags)}. For an image of Docker Hub, write docker.io/library/…"
             self._say(wanted, f"FROM {wanted.written}: {spelled} has no tag {tag!r} here", hint)
-        return found
+        return result
 
     def _build(self, name: str, reference: ImageReference, below: frozenset[str]) -> Image | None:
-        """The image that a digest without a tag is a build of: nobody can tell which, so a private one comes first."""
+        """Return the image for a digest without a tag. It could be any build of the name, so private images come first."""
         if reference.digest is None or reference.tag is not None:
             return None
-        known = [image for image in self._catalogue.images.values() if image.name == name]
-        return min(known, key=lambda one: (one.is_public, one.id not in below, one.id), default=None)
+        candidates = [image for image in self._catalogue.images.values() if image.name == name]
+        return min(candidates, key=lambda item: (item.is_public, item.id not in below, item.id), default=None)
 
     def _say(self, wanted: ImageInput, message: str, hint: str) -> None:
         path, _, line = wanted.origin.rpartition(":")
@@ -224,7 +224,7 @@ class _Reader:
 
 
 def name_in(registry: ChainRegistry, reference: ImageReference) -> str:
-    """What an image is called below a registry's path; empty where it is not there."""
+    """Return the name of an image below a registry's path; empty if it is elsewhere."""
     if host_of(registry.host) != host_of(reference.registry):
         return ""
     if not registry.prefix:
@@ -234,7 +234,7 @@ def name_in(registry: ChainRegistry, reference: ImageReference) -> str:
 
 
 def host_of(host: str) -> str:
-    """A registry's host, so that two spellings of one compare the same: of this machine, and of the usual port."""
+    """Return a registry's host in a form that compares equal for this machine's names and for the default port."""
     name = host.lower().removesuffix(":443")
     for own in ("127.0.0.1", "[::1]"):
         if name == own or name.startswith(f"{own}:"):

@@ -1,8 +1,6 @@
-"""The images that a command selects, and which of them may be published where.
+"""Select images by globs over `name:tag`, and check where they may be published.
 
-Which images a command is about: globs over `name:tag`.
-
-Where images are published, by visibility; and what keeps a private one out of the public registry.
+Each visibility has its registry. The checks prevent that a private image gets into the public registry.
 """
 
 from __future__ import annotations
@@ -22,21 +20,21 @@ from chainbuild.text import perhaps_you_meant
 
 
 def globs_in(words: Iterable[str]) -> tuple[str, ...]:
-    """The globs of a command line: several words, each with commas between several."""
+    """Split the globs of a command line at commas."""
     return tuple(dict.fromkeys(glob for word in words for glob in (part.strip() for part in word.split(",")) if glob))
 
 
 def matches(image: Image, glob: str) -> bool:
-    """Whether a glob is about an image: `name:tag` (aliases as well), `name` alone, or the folder `type/system`."""
+    """Return whether a glob matches an image: `name:tag` (with aliases), `name`, or the folder `type/system`."""
     return any(fnmatchcase(word, glob) for word in (*image.ids, image.name, image.spot))
 
 
 def select(catalogue: Catalogue, words: Sequence[str]) -> tuple[str, ...]:
-    """The ids of the images that the globs are about, in the catalogue's order.
+    """Return the ids of the images that the globs match, in the order of the catalogue.
 
-    Without globs: of all images but the built-in ones, which are there to be stood on; of those where there are no others.
+    Without globs: all images except the built-in ones, which serve as bases; or these if there are no others.
 
-    Errors: `WrongUseError` for every glob that is about none: a word that means nothing is never an empty plan.
+    Errors: `WrongUseError` for every glob that matches nothing, so that a typo never results in an empty plan.
     """
     globs = globs_in(words)
     images = tuple(catalogue.images.values())
@@ -46,7 +44,7 @@ def select(catalogue: Catalogue, words: Sequence[str]) -> tuple[str, ...]:
         if not any(matches(image, glob) for image in images)
     ]
     if words and not globs:
-        problems.append(Problem(message="the globs are empty", hint="As in 'casa-dev:*', or leave them out."))
+        problems.append(Problem(message="the globs are empty", hint="Give a glob such as 'casa-dev:*', or none."))
     if problems:
         raise WrongUseError(problems)
     if not globs:
@@ -56,11 +54,14 @@ def select(catalogue: Catalogue, words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _nearest(glob: str, catalogue: Catalogue) -> str:
-    known = list(catalogue.images)
-    names = [*known, *(image.name for image in catalogue.images.values()), *(i.spot for i in catalogue.images.values())]
-    return perhaps_you_meant(glob, names) + (
-        f"Images here: {', '.join(known[:8])}{', …' if len(known) > 8 else ''}." if known else "None is here."
-    )
+    available = list(catalogue.images)
+    names = [
+        *available,
+        *(image.name for image in catalogue.images.values()),
+        *(i.spot for i in catalogue.images.values()),
+    ]
+    shown = f"{', '.join(available[:8])}{', …' if len(available) > 8 else ''}"
+    return perhaps_you_meant(glob, names) + (f"Images: {shown}." if available else "There are no images.")
 
 
 ALLOW: Final = "--allow-private-base"
@@ -69,7 +70,7 @@ VARIABLES: Final = {True: "CHAINBUILD_PUBLIC_REGISTRY", False: "CHAINBUILD_PRIVA
 
 
 class PublishTargets(Struct, frozen=True, kw_only=True):
-    """The registries: where steps hand images to each other, and where images of each visibility are published."""
+    """The chain registry, and the registries that images of each visibility are published to."""
 
     chain: ChainRegistry
     public: ChainRegistry | None = None
@@ -77,45 +78,45 @@ class PublishTargets(Struct, frozen=True, kw_only=True):
 
     @property
     def all(self) -> tuple[ChainRegistry, ...]:
-        """Those that there are. The one that says the most of a path comes first."""
-        found = [one for one in (self.chain, self.public, self.private) if one]
-        return tuple(sorted(found, key=lambda one: -len(one.prefix)))
+        """All registries that are set, the longest path first."""
+        results = [item for item in (self.chain, self.public, self.private) if item]
+        return tuple(sorted(results, key=lambda item: -len(item.prefix)))
 
     def of(self, image: Image) -> ChainRegistry | None:
-        """The registry that an image is published to."""
+        """Return the registry that an image is published to."""
         return self.public if image.is_public else self.private
 
     def target(self, image: Image) -> ImageReference | None:
-        """Where an image is published, without a tag; None where no registry is set for that."""
+        """Return where an image is published, without a tag; None if no registry is set for its visibility."""
         place = self.of(image)
         return place.place(ImageReference.parse(image.name)) if place else None
 
 
 def lies_in(reference: ImageReference, place: ChainRegistry | None) -> bool:
-    """Whether a name is one of a registry's, below its path."""
+    """Return whether a name is in a registry, below its path."""
     return place is not None and bool(name_in(place, reference))
 
 
 def check_places(places: PublishTargets) -> Iterator[Problem]:
-    """The private registry is no part of the public one."""
+    """Check that the private registry is not a part of the public one."""
     public, private = places.public, places.private
     if not public or not private or host_of(public.host) != host_of(private.host):
         return
     if not public.prefix or f"{private.prefix}/".startswith(f"{public.prefix}/"):
-        message = f"the private registry {private} is a part of the public one, {public}"
-        hint = "Give --public and --private paths beside each other, or hosts of their own."
+        message = f"the private registry {private} is a part of the public registry {public}"
+        hint = "Set --public and --private to separate paths or hosts."
         yield Problem(message=message, hint=hint)
 
 
 def check_chain(images: Iterable[Image], places: PublishTargets) -> Iterator[Problem]:
-    """A private image is built into the chain registry: that is no part of the public one, either."""
+    """Check that no private image is built into a chain registry that is a part of the public one."""
     for image in images:
         built = places.chain.place(ImageReference.parse(image.name))
         if not image.is_public and lies_in(built, places.public):
             yield image.problem(
-                f"{image.id} is private, and the chain registry {places.chain} is a part of the public one,"
+                f"{image.id} is private, but the chain registry {places.chain} is a part of the public registry"
                 f" {places.public}",
-                "Build it with another chain registry (--registry), or with the one on localhost.",
+                "Use another chain registry (--registry), or the registry on localhost.",
                 "visibility",
             )
 
@@ -123,9 +124,9 @@ def check_chain(images: Iterable[Image], places: PublishTargets) -> Iterator[Pro
 def check_publication(
     chosen: Iterable[str], catalogue: Catalogue, relations: Relations, places: PublishTargets, *, allow: bool
 ) -> Iterator[Problem]:
-    """Every image has a place to go to, no private one's is public, and no public one is made of a private one.
+    """Check that every image has a registry, that no private image gets public, and that no public image is based on one.
 
-    `allow`: public images may be.
+    `allow` skips the last check.
     """
     missing: dict[bool, list[str]] = {}
     for name in chosen:
@@ -134,15 +135,15 @@ def check_publication(
         if target is None:
             missing.setdefault(image.is_public, []).append(name)
         elif not image.is_public and lies_in(target, places.public):
-            hint = "Give --public and --private paths beside each other."
-            message = f"{name} is private, and {target} is a part of the public registry {places.public}"
+            hint = "Set --public and --private to separate paths."
+            message = f"{name} is private, but {target} is a part of the public registry {places.public}"
             yield image.problem(message, hint, "visibility")
         if image.is_public and not allow:
             yield from _exposures(image, catalogue, relations, places)
     for public, names in missing.items():
         kind = "public" if public else "private"
         yield Problem(
-            message=f"no {kind} registry is set, and {', '.join(names)} would go there",
+            message=f"no {kind} registry is set to publish {', '.join(names)}",
             hint=f"Give {FLAGS[public]} HOST[/PATH], or set {VARIABLES[public]}.",
         )
 
@@ -150,8 +151,8 @@ def check_publication(
 def _exposures(image: Image, catalogue: Catalogue, relations: Relations, places: PublishTargets) -> Iterator[Problem]:
     for path in private_bases(image.id, catalogue, relations, places):
         yield image.problem(
-            f"{image.id} is public and made of a private image: {' of '.join(path)}",
-            f"Make it private, or let it stand on another image. Where all of that may be public: {ALLOW}.",
+            f"{image.id} is public, but based on a private image: {' of '.join(path)}",
+            f"Make it private, or use another base. If all of it may be public, use {ALLOW}.",
             "visibility",
         )
 
@@ -159,8 +160,8 @@ def _exposures(image: Image, catalogue: Catalogue, relations: Relations, places:
 def private_bases(
     image: str, catalogue: Catalogue, relations: Relations, places: PublishTargets
 ) -> tuple[tuple[str, ...], ...]:
-    """The private images that an image is made of, each with the way to it: `a` of `b` of `secret`."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Return the private images that an image is based on, each with the path to it: `a` of `b` of `secret`."""
+    results: dict[str, tuple[str, ...]] = {}
     seen: set[str] = set()
     todo: list[tuple[str, ...]] = [(image,)]
     while todo:
@@ -171,13 +172,13 @@ def private_bases(
             for read in reads:
                 outside = not read.image and _is_private(read.wanted, places)
                 if outside or (read.image and not catalogue.images[read.image].is_public):
-                    found.setdefault(read.image or read.wanted.name, (*path, read.image or read.wanted.name))
+                    results.setdefault(read.image or read.wanted.name, (*path, read.image or read.wanted.name))
                 elif read.image and read.image not in seen:
                     seen.add(read.image)
                     todo.append((*path, read.image))
-    return tuple(found[name] for name in sorted(found))
+    return tuple(results[name] for name in sorted(results))
 
 
-def _is_private(wanted: ImageInput, places: PublishTargets) -> bool:
-    """An image from outside that lies in the private registry."""
-    return isinstance(wanted.source, ImageReference) and lies_in(wanted.source, places.private)
+def _is_private(requested: ImageInput, places: PublishTargets) -> bool:
+    """Return whether an input is an outside image in the private registry."""
+    return isinstance(requested.source, ImageReference) and lies_in(requested.source, places.private)

@@ -1,4 +1,4 @@
-"""A new image type in the user's own folder, on top of one that is there."""
+"""Create a new image type in the user's own folder, based on an existing type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SYSTEM: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class NewType(Struct, frozen=True, kw_only=True):
-    """An image type that is to be: its folder, the image that it stands on, and what its image is called."""
+    """An image type to create: its folder, its base image, and the name of its image."""
 
     folder: Path
     spot: str
@@ -32,15 +32,15 @@ class NewType(Struct, frozen=True, kw_only=True):
     def manifest(self) -> str:
         """The text of its `casa_distro_docker.yaml`."""
         return (
-            "# What this image comes after: a path of image types stands for every image beneath it.\n"
+            "# Image types that this image depends on: each path includes every image below it.\n"
             "dependencies:\n"
             f"  - {relative_path(self.spot, self.below.spot)}\n"
             "image_sources:\n"
             f"  - name: {self.name}\n"
-            "    # The last tag is the one that is built; the others are aliases of it.\n"
+            "    # The last tag is built; the others are aliases of it.\n"
             "    tags:\n"
             f'      - "{self.tag}"\n'
-            f"    # {PUBLIC}, once everybody may have it.\n"
+            f"    # Set {PUBLIC} to publish it for everybody.\n"
             f"    visibility: {PRIVATE}\n"
         )
 
@@ -50,55 +50,57 @@ class NewType(Struct, frozen=True, kw_only=True):
         return (
             f"FROM {self.below.id}\n"
             "\n"
-            "# The packages that your application needs, for example:\n"
+            "# Install the packages that your application needs, for example:\n"
             "# RUN apt-get update \\\n"
             "#  && apt-get install --yes --no-install-recommends libhdf5-103 \\\n"
             "#  && rm -rf /var/lib/apt/lists/*\n"
             "\n"
-            "# Files that lie beside this Dockerfile:\n"
+            "# Copy files from the folder of this Dockerfile:\n"
             "# COPY my-application /usr/local/bin/\n"
         )
 
 
 def new_type(catalogue: Catalogue, folder: Path, name: str, below: str, system: str = "") -> NewType:
-    """Think a new image type out. `folder` is the user's; `name` may be `NAME/SYSTEM`; `below` is `TYPE/SYSTEM`.
+    """Plan a new image type. `folder` is the user's; `name` may be `NAME/SYSTEM`; `below` is `TYPE/SYSTEM`.
 
-    Errors: `WrongUseError` with everything that is wrong with the words.
+    Errors: `WrongUseError` for invalid arguments.
     """
-    kind, _, said = name.partition("/")
+    kind, _, value = name.partition("/")
     spots = sorted({image.spot for image in catalogue.images.values()})
     spot = below.strip("/")
     if spot not in spots:
-        beneath = next((one for one in spots if one.startswith(f"{spot}/")), None)
+        beneath = next((item for item in spots if item.startswith(f"{spot}/")), None)
         hint = perhaps_you_meant(beneath or spot, spots)
-        raise WrongUseError(f"--from {below}: there is no such image type", hint=f"{hint}Here are: {', '.join(spots)}.")
+        raise WrongUseError(f"--from {below}: no such image type", hint=f"{hint}Available: {', '.join(spots)}.")
     image = catalogue.beneath(spot)[0]
-    system = system or said or spot.rpartition("/")[2]
-    if said and said != system:
-        raise WrongUseError(f"{name!r} and --system {system} name two systems", hint="Name it once.")
+    system = system or value or spot.rpartition("/")[2]
+    if value and value != system:
+        raise WrongUseError(f"{name!r} and --system {system} give different systems", hint="Give the system once.")
     parsed = ImageReference.parse(kind)
     if parsed.tag or parsed.digest:
-        raise WrongUseError(f"{name!r} is no name of an image type", hint="NAME, or NAME/SYSTEM.")
+        raise WrongUseError(f"invalid name of an image type: {name!r}", hint="Use NAME or NAME/SYSTEM.")
     if not _SYSTEM.fullmatch(system):
-        hint = "It is a folder's name and a tag: letters, digits, '_', '.', '-'."
-        raise WrongUseError(f"{system!r} is no name of a system", hint=hint)
+        hint = "Use letters, digits, '_', '.' and '-': it is a folder name and a tag."
+        raise WrongUseError(f"invalid name of a system: {system!r}", hint=hint)
     taken = catalogue.by_name.get(f"{kind}:{system}")
     if taken:
-        hint = "Give the image type another name, or a --system of its own."
-        raise WrongUseError(f"{kind}:{system} is an image of {taken.manifest.shown} already", hint=hint)
+        hint = "Choose another name or another --system."
+        raise WrongUseError(f"{kind}:{system} is already an image of {taken.manifest.shown}", hint=hint)
     place = folder / kind / system
     if place.exists():
-        raise WrongUseError(f"{place} is there already", hint="Give another name, or edit what is there.")
+        raise WrongUseError(f"{place} already exists", hint="Choose another name, or edit the existing files.")
     return NewType(folder=place, spot=f"{kind}/{system}", below=image, name=kind, tag=system)
 
 
 def write_new(new: NewType) -> tuple[Path, ...]:
-    """Write its files. Errors: `WrongUseError` where the folder cannot be written."""
+    """Write its files. Errors: `WrongUseError` if the folder cannot be written to."""
     files = {new.folder / MANIFEST: new.manifest, new.folder / DOCKERFILE: new.dockerfile}
     try:
         new.folder.mkdir(parents=True)
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise WrongUseError(f"{new.folder} cannot be written: {error.strerror}", hint="Is it yours?") from error
+        raise WrongUseError(
+            f"cannot write to {new.folder}: {error.strerror}", hint="Check the permissions of the folder."
+        ) from error
     return tuple(files)

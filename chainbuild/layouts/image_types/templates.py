@@ -1,6 +1,6 @@
-"""The template language: `%(name)s` stands for a parameter, whose value may hold `%(other)s` itself.
+"""The template language: `%(name)s` is replaced with a parameter, whose value may contain `%(other)s`.
 
-Every other `%` is a `%`. A text that has to say `%(name)s` itself writes `%%(name)s`.
+Every other `%` is literal. Write `%%(name)s` for a literal `%(name)s`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _USE: Final = re.compile(r"%?%\((?P<name>[^()\s]+)\)(?P<kind>[A-Za-z]?)")
 
 
 class Wrong(Struct, frozen=True, kw_only=True):
-    """What is wrong with a text, `line` counted from 1 in it; and a way out."""
+    """A problem of a text, with its line (from 1) and a hint."""
 
     line: int
     message: str
@@ -30,17 +30,16 @@ class Wrong(Struct, frozen=True, kw_only=True):
 
 
 class Parameters(Struct, frozen=True, kw_only=True):
-    """Parameters with no parameters in their values any more. `broken` are those that could not be had."""
+    """Parameters whose values are fully expanded. `broken` are those that could not be expanded."""
 
     values: Mapping[str, str]
     broken: frozenset[str] = field(default_factory=frozenset)
 
 
 def resolve_parameters(given: Mapping[str, str]) -> tuple[Parameters, dict[str, Wrong]]:
-    """Put parameters' values into each other's; what is wrong is told for each parameter.
+    """Expand the values of parameters in each other; return also the problem of each invalid parameter.
 
-    Parameters that use each other several times multiply, so what they all expand to has a limit, and so has how deep they
-    use each other.
+    Parameters that use each other several times multiply, so the total size and the depth are limited.
     """
     done: dict[str, str] = {}
     wrong: dict[str, Wrong] = {}
@@ -51,26 +50,26 @@ def resolve_parameters(given: Mapping[str, str]) -> tuple[Parameters, dict[str, 
         if name in done or name in wrong:
             return done.get(name, "")
         if name in path:
-            circle = " names ".join((*path[path.index(name) :], name))
+            cycle = " uses ".join((*path[path.index(name) :], name))
             wrong[name] = Wrong(
                 line=0,
-                message=f"parameters name each other in a circle: {circle}",
-                hint="Write one of them out.",
+                message=f"parameters use each other in a cycle: {cycle}",
+                hint="Replace one of them with its value.",
             )
             return ""
         if len(path) >= limits.TEMPLATE_DEPTH.value:
             wrong[name] = Wrong(
                 line=0,
-                message=f"parameter {name!r} is used by parameters that are used by others, and so on: it exceeds the"
+                message=f"parameter {name!r} is nested too deeply: it exceeds the"
                 f" limit on {limits.TEMPLATE_DEPTH.name}, {limits.TEMPLATE_DEPTH.shown}",
-                hint="Use it directly.",
+                hint="Use fewer levels of parameters.",
             )
             return ""
-        text, found = _replaced(given[name], given, lambda other: value_of(other, (*path, name)), left)
-        if name in wrong:  # it is a part of a circle, which was met further down
+        text, result = _replaced(given[name], given, lambda other: value_of(other, (*path, name)), left)
+        if name in wrong:  # part of a cycle that was found in the recursion
             return ""
-        if found:
-            wrong[name] = found[0]
+        if result:
+            wrong[name] = result[0]
         else:
             done[name] = text
             left -= len(text)
@@ -82,11 +81,11 @@ def resolve_parameters(given: Mapping[str, str]) -> tuple[Parameters, dict[str, 
     return Parameters(values=done, broken=frozenset(given).difference(done)), wrong
 
 
-def _spread(given: Mapping[str, str], done: dict[str, str], wrong: Mapping[str, Wrong]) -> None:
-    """What names a broken parameter has no value either; that is told where the first one is."""
+def _spread(values: Mapping[str, str], done: dict[str, str], wrong: Mapping[str, Wrong]) -> None:
+    """Remove the parameters that use a broken one. Only the broken parameter itself is reported."""
     used_by: dict[str, list[str]] = {}
     for name in done:
-        for other in names_in(given[name]):
+        for other in names_in(values[name]):
             used_by.setdefault(other, []).append(name)
     todo = list(wrong)
     while todo:
@@ -94,14 +93,14 @@ def _spread(given: Mapping[str, str], done: dict[str, str], wrong: Mapping[str, 
 
 
 def render(text: str, parameters: Parameters) -> tuple[str, tuple[Wrong, ...]]:
-    """The text with the parameters' values; what is wrong with it is told, each with its line."""
-    known = dict(parameters.values) | dict.fromkeys(parameters.broken, "")
-    rendered, found = _replaced(text, known, known.__getitem__, limits.TEMPLATE.value)
-    return rendered, tuple(found)
+    """Return the text with the parameters' values, and its problems with their lines."""
+    values = dict(parameters.values) | dict.fromkeys(parameters.broken, "")
+    rendered, result = _replaced(text, values, values.__getitem__, limits.TEMPLATE.value)
+    return rendered, tuple(result)
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The parameters that a text uses, in order."""
+    """Return the parameters that a text uses, in order."""
     return tuple(dict.fromkeys(match["name"] for match in _uses(text)))
 
 
@@ -111,13 +110,13 @@ def _uses(text: str) -> Iterator[re.Match[str]]:
             yield match
 
 
-def _replaced(text: str, known: Mapping[str, str], value_of: Value, most: int) -> tuple[str, list[Wrong]]:
-    """The text with its uses replaced, of up to `most` letters; and what is wrong with it, up to a number."""
+def _replaced(text: str, values: Mapping[str, str], value_of: Value, most: int) -> tuple[str, list[Wrong]]:
+    """Return the text with its uses replaced, up to `most` characters, and a limited number of problems."""
     pieces: list[str] = []
     wrong: list[Wrong] = []
     last = length = 0
     for match in _USE.finditer(text):
-        piece = _piece(match, text, known, value_of, wrong)
+        piece = _piece(match, text, values, value_of, wrong)
         if piece is not None:
             pieces += [text[last : match.start()], piece]
             length += match.start() - last + len(piece)
@@ -126,28 +125,28 @@ def _replaced(text: str, known: Mapping[str, str], value_of: Value, most: int) -
             break
     if length + len(text) - last > most:
         message = f"it expands to more than the limit on {limits.TEMPLATE.name} allows, {limits.TEMPLATE.shown}"
-        hint = "Parameters that use each other several times multiply: write one of them out."
+        hint = "Parameters that use each other several times multiply. Replace one of them with its value."
         return "", [*wrong, Wrong(line=_line(text, last), message=message, hint=hint)]
     return "".join((*pieces, text[last:])), wrong
 
 
 def _piece(
-    match: re.Match[str], text: str, known: Mapping[str, str], value_of: Value, wrong: list[Wrong]
+    match: re.Match[str], text: str, values: Mapping[str, str], value_of: Value, wrong: list[Wrong]
 ) -> str | None:
-    """What a use becomes; None where it stays as it is."""
+    """Return the replacement of a use; None if it stays as it is."""
     name = match["name"]
     if match[0].startswith("%%"):
         return match[0][1:]
     if match["kind"] != "s":
-        if name in known:
-            message = f"%({name}){match['kind']} is no use of the parameter {name}"
+        if name in values:
+            message = f"invalid use of the parameter {name}: %({name}){match['kind']}"
             wrong.append(Wrong(line=_line(text, match.start()), message=message, hint=f"Write %({name})s."))
         return None
-    if name not in known:
-        hint = perhaps_you_meant(name[:_LONGEST_NAME], known, lambda near: f"%({near})s")
-        hint += f"Parameters here: {', '.join(sorted(known)[:_MOST_NAMED])}. " if known else ""
-        hint += f"Where the text itself is meant: %%({name})s."
-        wrong.append(Wrong(line=_line(text, match.start()), message=f"there is no parameter {name!r}", hint=hint))
+    if name not in values:
+        hint = perhaps_you_meant(name[:_LONGEST_NAME], values, lambda near: f"%({near})s")
+        hint += f"Parameters: {', '.join(sorted(values)[:_MOST_NAMED])}. " if values else ""
+        hint += f"For the literal text, write %%({name})s."
+        wrong.append(Wrong(line=_line(text, match.start()), message=f"no such parameter: {name!r}", hint=hint))
         return ""
     return value_of(name)
 

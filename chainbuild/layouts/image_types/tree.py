@@ -1,4 +1,4 @@
-"""All image types as they are: folders read, names and templates rendered, what is wrong told whole."""
+"""Read all image types: their folders, rendered names and templates, and every problem."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from chainbuild.references import DOCKER_HUB, ImageReference
 
 
 class Template(Struct, frozen=True, kw_only=True):
-    """A template file of an image, rendered: `name` is that of the file that it becomes."""
+    """A rendered template file; `name` is the name of the resulting file."""
 
     name: str
     shown: str
@@ -35,7 +35,7 @@ class Template(Struct, frozen=True, kw_only=True):
 
 
 class Image(Struct, frozen=True, kw_only=True):
-    """An image that an image type's folder makes."""
+    """An image that is built from the folder of an image type."""
 
     folder: Folder
     manifest: ImageTypeManifest
@@ -45,12 +45,12 @@ class Image(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, str]
     dockerfile: Dockerfile
     raw: bytes
-    """The Dockerfile's own bytes, rendered."""
+    """The bytes of the rendered Dockerfile."""
     templates: tuple[Template, ...] = ()
 
     @property
     def tag(self) -> str:
-        """The tag that it is built under."""
+        """The tag that is built."""
         return self.tags[-1]
 
     @property
@@ -60,36 +60,36 @@ class Image(Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """`name:tag`; no other image has it."""
+        """`name:tag`, unique among the images."""
         return f"{self.name}:{self.tag}"
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """`name:tag` for every tag of it."""
+        """`name:tag` for each of its tags."""
         return tuple(f"{self.name}:{tag}" for tag in self.tags)
 
     @property
     def is_public(self) -> bool:
-        """Whether it is published for everybody."""
+        """True if it is published in the public registry."""
         return self.source.visibility == PUBLIC
 
     @property
     def spot(self) -> str:
-        """Where its folder is in its root, `casa-dev/ubuntu-22.04`."""
+        """The place of its folder in its root, such as `casa-dev/ubuntu-22.04`."""
         return self.folder.spot
 
     @property
     def made_dockerfile(self) -> bool:
-        """Whether its Dockerfile is rendered, and so no file of the tree."""
-        return any(one.name == DOCKERFILE for one in self.templates)
+        """True if its Dockerfile is rendered from a template and not a file of the tree."""
+        return any(item.name == DOCKERFILE for item in self.templates)
 
     def problem(self, message: str, hint: str, *place: str | int) -> Problem:
-        """What is wrong with a value of its entry."""
+        """Return a problem with a value of its entry."""
         return self.manifest.problem(message, hint, "image_sources", self.source.index, *place)
 
 
 class Catalogue(Struct, frozen=True, kw_only=True):
-    """What there is: the images by their ids, in the order of spots; the roots; and the folders that are shadowed."""
+    """The images by id, sorted by place; the roots; and the shadowed folders."""
 
     roots: tuple[TypesRoot, ...]
     images: Mapping[str, Image] = field(default_factory=dict)
@@ -97,18 +97,18 @@ class Catalogue(Struct, frozen=True, kw_only=True):
 
     @property
     def by_name(self) -> Mapping[str, Image]:
-        """The images by `name:tag`, aliases as well."""
+        """The images by `name:tag`, including aliases."""
         return {name: image for image in self.images.values() for name in image.ids}
 
     def beneath(self, place: str) -> tuple[Image, ...]:
-        """The images of the image types at a place, and below it; `` is every place."""
+        """Return the images of the image types at a place and below it; an empty place contains all."""
         return tuple(image for image in self.images.values() if lies_beneath(image.spot, place))
 
 
 def read_catalogue(roots: tuple[TypesRoot, ...], *, version: str) -> Catalogue:
     """Read every image type. `version` is the value of `casa_version`.
 
-    Errors: `WrongUseError` with everything that is wrong with any of them.
+    Errors: `WrongUseError` with every problem of all image types.
     """
     problems: list[Problem] = []
     folders = find_folders(roots, problems)
@@ -127,7 +127,7 @@ def read_catalogue(roots: tuple[TypesRoot, ...], *, version: str) -> Catalogue:
                     expanded += sum(len(template.content) for template in image.templates)
                 if expanded > limits.TEMPLATES.value:
                     message = f"its images exceed the limit on {limits.TEMPLATES.name}, {limits.TEMPLATES.shown}"
-                    problems.append(Problem(path=manifest.shown, message=message, hint="Write shorter parameters."))
+                    problems.append(Problem(path=manifest.shown, message=message, hint="Use shorter parameters."))
                     raise WrongUseError(problems)
     _check_names(images, problems)
     if problems:
@@ -141,10 +141,11 @@ def _read_manifest(folder: Folder, problems: list[Problem]) -> ImageTypeManifest
     try:
         return read_manifest(limits.read_file(path), shown(path), problems)
     except LimitError as error:
-        problems.append(Problem(path=shown(path), message=error.message, hint="Is that a manifest?"))
+        problems.append(Problem(path=shown(path), message=error.message, hint="Check that it is a manifest."))
         return None
     except OSError as error:
-        problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint="Is it readable?"))
+        hint = "Check the permissions of the file."
+        problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint=hint))
         return None
 
 
@@ -152,19 +153,20 @@ def _read_image(
     folder: Folder, manifest: ImageTypeManifest, source: ImageSource, version: str, problems: list[Problem]
 ) -> Image | None:
     before = len(problems)
-    given = {PREDEFINED: version} | dict(source.parameters)
-    parameters, wrong = resolve_parameters(given)
-    here = ("image_sources", source.index)
+    values = {PREDEFINED: version} | dict(source.parameters)
+    parameters, wrong = resolve_parameters(values)
+    current = ("image_sources", source.index)
     problems += [
-        manifest.problem(one.message, one.hint, *here, "template_files_parameters", name) for name, one in wrong.items()
+        manifest.problem(item.message, item.hint, *current, "template_files_parameters", name)
+        for name, item in wrong.items()
     ]
     name = _rendered_name(manifest, source, parameters, problems)
     tags = _rendered_tags(manifest, source, parameters, problems)
     templates = _render_templates(folder.path, parameters, problems)
-    found = _dockerfile(folder, manifest, templates, problems)
-    if len(problems) > before or found is None:
+    result = _dockerfile(folder, manifest, templates, problems)
+    if len(problems) > before or result is None:
         return None
-    raw, path = found
+    raw, path = result
     dockerfile = parse(raw, path)
     problems += dockerfile.problems
     return Image(
@@ -185,16 +187,16 @@ def _rendered_name(
 ) -> str:
     place = ("image_sources", source.index, "name")
     name, wrong = render(source.name, parameters)
-    problems += [manifest.problem(one.message, one.hint, *place) for one in wrong]
+    problems += [manifest.problem(item.message, item.hint, *place) for item in wrong]
     if wrong:
         return name
     try:
         parsed = ImageReference.parse(name)
     except WrongUseError as error:
-        problems += [manifest.problem(f"name: {one.message}", one.hint, *place) for one in error.problems]
+        problems += [manifest.problem(f"name: {item.message}", item.hint, *place) for item in error.problems]
         return name
     if parsed.registry != DOCKER_HUB or name.startswith(f"{DOCKER_HUB}/") or parsed.tag or parsed.digest:
-        hint = "It is a name alone; the tags are in tags, and the registry is a setting, by visibility."
+        hint = "Give only the name: tags are listed in tags, and the registry depends on the visibility."
         problems.append(manifest.problem(f"name: {name!r} has a registry, a tag or a digest", hint, *place))
     return name
 
@@ -206,37 +208,37 @@ def _rendered_tags(
     for index, text in enumerate(source.tags):
         place = ("image_sources", source.index, "tags", index)
         tag, wrong = render(text, parameters)
-        problems += [manifest.problem(one.message, one.hint, *place) for one in wrong]
+        problems += [manifest.problem(item.message, item.hint, *place) for item in wrong]
         if wrong:
             continue
         try:
             ImageReference(DOCKER_HUB, "any").with_tag(tag)
         except WrongUseError as error:
-            problems += [manifest.problem(f"tags: {one.message}", one.hint, *place) for one in error.problems]
+            problems += [manifest.problem(f"tags: {item.message}", item.hint, *place) for item in error.problems]
         if tag in tags:
-            problems.append(manifest.problem(f"tags: {tag!r} is there twice", "Keep one of the two.", *place))
+            problems.append(manifest.problem(f"tags: duplicate tag {tag!r}", "Remove one of them.", *place))
         tags.append(tag)
     return tuple(tags)
 
 
 def _render_templates(folder: Path, parameters: Parameters, problems: list[Problem]) -> tuple[Template, ...]:
-    """The template files of the folder itself; those of folders in it are somebody else's."""
+    """Return the rendered template files of the folder; its subfolders are not searched."""
     templates: list[Template] = []
     for path in sorted(folder.glob(f"*{TEMPLATE}")):
         if not path.is_file() or path.name == TEMPLATE:
             continue
         name = path.name.removesuffix(TEMPLATE)
         if (folder / name).exists() or (folder / name).is_symlink():
-            hint = "Keep one of the two: the image would get only one."
-            problems.append(Problem(path=shown(path), message=f"{name} is there as well", hint=hint))
+            hint = "Remove one of the two files: both result in the same file."
+            problems.append(Problem(path=shown(path), message=f"{name} exists, too", hint=hint))
         try:
             text = limits.read_file(path).decode("utf-8")
         except (OSError, UnicodeDecodeError, LimitError) as error:
-            hint = "A template is a UTF-8 text."
+            hint = "A template must be a readable UTF-8 text file."
             problems.append(Problem(path=shown(path), message=f"cannot be read: {error}", hint=hint))
             continue
         rendered, wrong = render(text, parameters)
-        problems += [_in_file(path, one) for one in wrong]
+        problems += [_in_file(path, item) for item in wrong]
         templates.append(Template(name=name, shown=shown(path), content=rendered.encode()))
     return tuple(templates)
 
@@ -248,25 +250,26 @@ def _in_file(path: Path, wrong: Wrong) -> Problem:
 def _dockerfile(
     folder: Folder, manifest: ImageTypeManifest, templates: Iterable[Template], problems: list[Problem]
 ) -> tuple[bytes, str] | None:
-    """The bytes of an image's Dockerfile, and its path for people."""
-    made = next((one for one in templates if one.name == DOCKERFILE), None)
+    """Return the bytes of an image's Dockerfile, and its path for messages."""
+    made = next((item for item in templates if item.name == DOCKERFILE), None)
     if made:
         return made.content, made.shown
     path = folder.path / DOCKERFILE
     try:
         return limits.read_file(path), shown(path)
     except LimitError as error:
-        problems.append(Problem(path=shown(path), message=error.message, hint="Is that a Dockerfile?"))
+        problems.append(Problem(path=shown(path), message=error.message, hint="Check that it is a Dockerfile."))
     except FileNotFoundError:
-        hint = f"An image type has a {DOCKERFILE}, or a {DOCKERFILE}{TEMPLATE}."
-        problems.append(Problem(path=manifest.shown, message=f"there is no {DOCKERFILE} beside it", hint=hint))
+        hint = f"Add a {DOCKERFILE}, or a {DOCKERFILE}{TEMPLATE}."
+        problems.append(Problem(path=manifest.shown, message=f"no {DOCKERFILE} in this folder", hint=hint))
     except OSError as error:
-        problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint="Is it readable?"))
+        hint = "Check the permissions of the file."
+        problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint=hint))
     return None
 
 
 def _check_names(images: Iterable[Image], problems: list[Problem]) -> None:
-    """A `name:tag` is one image's, whichever root it comes from."""
+    """Check that each `name:tag` belongs to one image in all roots."""
     taken: dict[str, Image] = {}
     for image in images:
         for name in image.ids:
@@ -274,5 +277,5 @@ def _check_names(images: Iterable[Image], problems: list[Problem]) -> None:
             if other is not image:
                 where = f"{other.manifest.shown}:{other.manifest.content.line('image_sources', other.source.index)}"
                 problems.append(
-                    image.problem(f"{name} is an image of {where} already", "Give one of them another name or tag.")
+                    image.problem(f"{name} is already an image of {where}", "Change the name or tag of one of them.")
                 )

@@ -1,4 +1,4 @@
-"""Compat layers put together: which ones, in which order, their Dockerfiles as one and their files in one folder."""
+"""Merge compat layers: which layers in which order, their Dockerfiles into one, and their files into one folder."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from chainbuild.values import replace
 
 VARIABLE: Final = "SCISERVER_IMAGE"
 _DEFINITIONS: Final = frozenset({MANIFEST, DOCKERFILE, TEST})
-"""What says how a layer is made and is no part of it."""
+"""Files that describe a layer and are not part of it."""
 _OPEN_END: Final = re.compile(r"\\[ \t\r]*$")
 
 
 def order_of(name: str, layers: Mapping[str, CompatLayer]) -> tuple[CompatLayer, ...]:
-    """A compat layer and all that it includes, the lowest first: includes in their order, each after its own, each once."""
+    """Return a compat layer and all of its includes, lowest first: in their order, each once and after its own includes."""
     done: dict[str, CompatLayer] = {}
     todo: list[tuple[str, bool]] = [(name, False)]
     met: set[str] = set()
     while todo:
-        current, includes_are_there = todo.pop()
-        if includes_are_there:
+        current, includes_done = todo.pop()
+        if includes_done:
             done[current] = layers[current]
         elif current not in met and current in layers:
             met.add(current)
             todo.append((current, True))
-            todo += [(one, False) for one in reversed(layers[current].includes)]
+            todo += [(item, False) for item in reversed(layers[current].includes)]
     return tuple(done.values())
 
 
 def check_includes(layers: Mapping[str, CompatLayer], problems: list[Problem]) -> None:
-    """Every include is there, and none includes itself, directly or not. A diamond is no circle."""
+    """Check that every include exists, and that no layer includes itself, directly or indirectly."""
     for layer in layers.values():
         problems.extend(
             Problem(
                 path=layer.manifest,
                 line=layer.lines.get("includes", 0),
-                message=f"it includes {name!r}, and there is no {COMPAT}/{name}/{MANIFEST}",
+                message=f"it includes {name!r}, but {COMPAT}/{name}/{MANIFEST} does not exist",
                 hint=_nearest(name, layers),
             )
             for name in layer.includes
@@ -61,69 +61,71 @@ def check_includes(layers: Mapping[str, CompatLayer], problems: list[Problem]) -
             Problem(
                 path=layers[path[0]].manifest,
                 line=layers[path[0]].lines.get("includes", 0),
-                message=f"layers include each other in a circle: {' includes '.join(path)}",
-                hint="Take one of the includes away.",
+                message=f"layers include each other in a cycle: {' includes '.join(path)}",
+                hint="Remove one of the includes.",
             )
         )
 
 
 def unknown_compat(said: Described, layers: Mapping[str, CompatLayer]) -> Problem | None:
-    """A science layer's compat layer has to be there, whether it is built now or not."""
+    """Return a problem if the compat layer of a science layer does not exist, even if it is not built now."""
     if said.compat is None or said.compat in layers:
         return None
     return Problem(
         path=said.manifest,
         line=said.lines.get("compat", 0),
-        message=f"its compat is {said.compat!r}, and there is no {COMPAT}/{said.compat}/{MANIFEST}",
+        message=f"its compat is {said.compat!r}, but {COMPAT}/{said.compat}/{MANIFEST} does not exist",
         hint=_nearest(said.compat, layers),
     )
 
 
 def _nearest(name: str, layers: Mapping[str, CompatLayer]) -> str:
     hint = perhaps_you_meant(name, layers)
-    return hint + (f"Here are: {', '.join(sorted(layers))}." if layers else "There is no compat layer here.")
+    return hint + (f"Available: {', '.join(sorted(layers))}." if layers else "There are no compat layers.")
 
 
 def check_dockerfile(layer: CompatLayer, problems: list[Problem]) -> None:
-    """A compat layer's Dockerfile is a piece: no FROM, nothing left open at its end, no escape character of its own."""
+    """Check that a compat layer's Dockerfile is a fragment: no FROM, no open continuation, no own escape character."""
     below = parse(b"FROM scratch\n" + layer.text.encode("utf-8", "surrogateescape"), layer.shown)
-    problems.extend(replace(found, line=max(found.line - 1, 0)) for found in below.problems)
+    problems.extend(replace(result, line=max(result.line - 1, 0)) for result in below.problems)
     for stage in below.stages[1:]:
-        hint = "A compat layer goes on top of every final science layer; take the FROM away."
-        problems.append(Problem(path=layer.shown, line=stage.line - 1, message="a compat layer has no FROM", hint=hint))
+        hint = "Remove the FROM: a compat layer is added to every final science layer."
+        message = "a compat layer must not have a FROM"
+        problems.append(Problem(path=layer.shown, line=stage.line - 1, message=message, hint=hint))
     if parse(layer.text.encode("utf-8", "surrogateescape"), layer.shown).escape != "\\":
-        hint = "Its lines are put between others'; write it with the backslash."
-        problems.append(Problem(path=layer.shown, line=1, message="it has an escape character of its own", hint=hint))
+        hint = "Use the backslash: the lines are merged with those of other layers."
+        problems.append(Problem(path=layer.shown, line=1, message="it sets an escape character", hint=hint))
     lines = [line for line in layer.text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if lines and _OPEN_END.search(lines[-1]):
-        hint = "What comes after it would become a part of that instruction; take the backslash away."
+        hint = "Remove the backslash: the next line would become part of this instruction."
         last = layer.text.removesuffix("\n").count("\n") + 1
-        problems.append(Problem(path=layer.shown, line=last, message="its last instruction is not finished", hint=hint))
+        message = "its last instruction is incomplete"
+        problems.append(Problem(path=layer.shown, line=last, message=message, hint=hint))
 
 
 class MergedDockerfile(Struct, frozen=True, kw_only=True):
-    """A merged Dockerfile; `origins` tell from which of its lines on which layer's stands in it."""
+    """A merged Dockerfile; `origins` has the first line of each layer's part."""
 
     text: str
     origins: tuple[tuple[int, str], ...]
 
     def parsed(self, shown: str) -> Dockerfile:
-        """The Dockerfile, read."""
+        """Return the parsed Dockerfile."""
         return parse(self.text.encode("utf-8", "surrogateescape"), shown)
 
 
 def merged_dockerfile(base: str, release: str | None, layers: Iterable[CompatLayer]) -> MergedDockerfile:
-    """FROM the final layer, then the compat layers' Dockerfiles in order, then the image's name as a variable.
+    """Merge FROM the final layer, the compat layers' Dockerfiles in order, and the image's name as a variable.
 
-    Without a `release`: the compat layers alone.
+    Without a `release`, only the compat layers are included.
     """
     parts = tuple(layers)
-    syntax = next((found for layer in reversed(parts) if (found := _syntax(layer))), "")
+    syntax = next((result for layer in reversed(parts) if (result := _syntax(layer))), "")
     lines = [f"# syntax={syntax}"] if syntax else []
     lines.append(f"FROM {base}")
     origins: list[tuple[int, str]] = []
     for layer in parts:
-        # One comment line stands before each piece, so the piece begins on the line after it.
+        # A comment precedes each part, so the part begins on the next line.
         lines.append(f"# {layer.shown}")
         origins.append((len(lines) + 1, layer.shown))
         lines += layer.text.removeprefix("\ufeff").removesuffix("\n").split("\n")
@@ -137,9 +139,9 @@ def _syntax(layer: CompatLayer) -> str:
 
 
 def merge_files(layers: Iterable[CompatLayer], target: Path) -> None:
-    """Put the layers' files into one folder: what a later layer has is on top, whatever the times and sizes are.
+    """Merge the layers' files into one folder. A later layer overrides earlier ones, whatever the times and sizes.
 
-    Manifests and Dockerfiles stay out. Errors: `WrongUseError` with every file that cannot be taken.
+    Manifests and Dockerfiles are left out. Errors: `WrongUseError` with every file that cannot be copied.
     """
     problems: list[Problem] = []
     target.mkdir(mode=0o755)
@@ -148,14 +150,14 @@ def merge_files(layers: Iterable[CompatLayer], target: Path) -> None:
         try:
             _lay_over(layer.path, target, layer, problems, top=True)
         except OSError as error:
-            hint = "Is the folder readable?"
-            problems.append(Problem(path=layer.folder, message=f"cannot be taken: {error.strerror}", hint=hint))
+            hint = "Check the permissions of the folder."
+            problems.append(Problem(path=layer.folder, message=f"cannot be copied: {error.strerror}", hint=hint))
     if problems:
         raise WrongUseError(problems)
 
 
 def _lay_over(source: Path, target: Path, layer: CompatLayer, problems: list[Problem], *, top: bool) -> None:
-    for entry in sorted(os.scandir(source), key=lambda one: one.name):
+    for entry in sorted(os.scandir(source), key=lambda item: item.name):
         if top and entry.name in _DEFINITIONS:
             continue
         place = target / entry.name
@@ -163,7 +165,7 @@ def _lay_over(source: Path, target: Path, layer: CompatLayer, problems: list[Pro
         shown = f"{layer.folder}/{Path(entry.path).relative_to(layer.path)}"
         try:
             if stat.S_ISDIR(info.st_mode):
-                # Through a link of a lower layer's nothing is written: it is replaced.
+                # Never write through a link of a lower layer: replace it.
                 if place.is_symlink() or (place.exists() and not place.is_dir()):
                     place.unlink()
                 place.mkdir(exist_ok=True)
@@ -172,10 +174,11 @@ def _lay_over(source: Path, target: Path, layer: CompatLayer, problems: list[Pro
             elif stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
                 _take(Path(entry.path), place)
             else:
-                message = "neither a file nor a folder nor a link"
-                problems.append(Problem(path=shown, message=message, hint="Take it away from the layer's folder."))
+                message = "not a file, folder or link"
+                problems.append(Problem(path=shown, message=message, hint="Remove it from the layer's folder."))
         except OSError as error:
-            problems.append(Problem(path=shown, message=f"cannot be taken: {error.strerror}", hint="Is it readable?"))
+            hint = "Check the permissions of the file."
+            problems.append(Problem(path=shown, message=f"cannot be copied: {error.strerror}", hint=hint))
 
 
 def _take(source: Path, place: Path) -> None:

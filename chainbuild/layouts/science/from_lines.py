@@ -1,7 +1,7 @@
-"""What a Dockerfile stands on, as BuildKit sees it: layers of the tree, old versions of them, and images from outside.
+"""The images that a Dockerfile reads, as BuildKit sees them: layers of the tree, old versions of them, outside images.
 
-`{repo}/sci/{target}:{version}` names a science layer, whatever the repository before `sci/`: the file is not edited, the
-name in it is replaced by what the tree makes, in the copy of the file that the builder gets.
+`{repo}/sci/{target}:{version}` is a science layer, whatever the repository before `sci/`. The file is not edited: its name
+is replaced with the image of the tree in the copy of the file that the builder gets.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from chainbuild.values import replace
 SCI: Final = "sci"
 REL: Final = "rel"
 WAYS_OUT: Final = (
-    "Ways out: a new layer on the version that is there, with the same image and version (it becomes the final one); a"
-    " new layer on it with a new version (the old one stays); or a change in place that keeps the version."
+    "You can add a new layer on the existing version, with the same image and version (it becomes the final layer); or add"
+    " a new layer with a new version (the old layer stays); or change the layer without changing its version."
 )
 
 
 class OldVersion(Struct, frozen=True, kw_only=True):
-    """A FROM of a version that no layer of the tree builds any more."""
+    """A FROM of a version that no layer of the tree builds."""
 
     target: str
     version: str
@@ -38,28 +38,28 @@ class OldVersion(Struct, frozen=True, kw_only=True):
     line: int
     hint: str = ""
     here: bool = False
-    """Whether the tree has the target, in another version."""
+    """True if the tree has the target in another version."""
 
     @property
     def names(self) -> frozenset[str]:
-        """By what `--allow-orphan` may call it."""
+        """The names that `--allow-orphan` accepts for it."""
         return frozenset({f"{self.target}:{self.version}", f"{self.image}:{self.version}"})
 
     @property
     def problem(self) -> Problem:
-        """What it is told as."""
+        """The problem to report."""
         return Problem(
             path=self.where,
             line=self.line,
-            message=f"it stands on {SCI}/{self.target}:{self.version}, which no layer here builds any more",
-            hint=f"{self.hint}{WAYS_OUT} Or take it as it was released: --allow-orphan {self.target}:{self.version}.",
+            message=f"its base {SCI}/{self.target}:{self.version} is no longer built by any layer",
+            hint=f"{self.hint}{WAYS_OUT} To use the released image: --allow-orphan {self.target}:{self.version}.",
         )
 
 
 class LayerImage(Struct, frozen=True, kw_only=True):
-    """An image that a Dockerfile reads: `target` is the layer that it is (empty: an image from outside).
+    """An image that a Dockerfile reads: `target` is its layer in the tree (empty: an outside image).
 
-    `fixed`: it is a layer of the tree, but one build of it, by digest; the layer comes first all the same.
+    `fixed`: a specific build of a layer, by digest; the layer is still built first.
     """
 
     wanted: ImageInput
@@ -68,12 +68,12 @@ class LayerImage(Struct, frozen=True, kw_only=True):
 
     @property
     def built_here(self) -> bool:
-        """Whether it is what the tree makes now."""
+        """True if the tree builds it."""
         return bool(self.target) and not self.fixed
 
 
 class LayerImages(Struct, frozen=True, kw_only=True):
-    """All images that a Dockerfile reads on one platform; `parent` is the name of the one that its result stands on."""
+    """All images that a Dockerfile reads on a platform; `parent` is the name of the base image of its result."""
 
     bases: tuple[LayerImage, ...]
     old: tuple[OldVersion, ...] = ()
@@ -82,13 +82,13 @@ class LayerImages(Struct, frozen=True, kw_only=True):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The layers of the tree among them, in order; one that is meant in another version is meant all the same."""
-        meant = (one.target for one in self.old if one.here)
+        """The layers of the tree among them, in order, including those that are used in another version."""
+        meant = (item.target for item in self.old if item.here)
         return tuple(dict.fromkeys((*(base.target for base in self.bases if base.target), *meant)))
 
 
 class LayerName(Struct, frozen=True, kw_only=True):
-    """The parts of a name that could be a layer's: `prefix/kind/name:tag@digest`."""
+    """The parts of a name in the form of a layer's: `prefix/kind/name:tag@digest`."""
 
     prefix: str
     kind: str
@@ -98,7 +98,7 @@ class LayerName(Struct, frozen=True, kw_only=True):
 
 
 def parts_of(reference: ImageReference) -> LayerName | None:
-    """The parts, where the name is of that form."""
+    """Return the parts of a name; None if it does not have that form."""
     *prefix, kind, name = ("", *reference.repository.split("/"))
     if kind not in {SCI, REL}:
         return None
@@ -114,7 +114,7 @@ def parts_of(reference: ImageReference) -> LayerName | None:
 
 
 class Reader:
-    """Reads Dockerfiles with the layers of a tree in mind."""
+    """Reads Dockerfiles and recognizes the layers of a tree in them."""
 
     def __init__(
         self,
@@ -125,18 +125,18 @@ class Reader:
         allowed: Iterable[str] = (),
         build_platform: Platform,
     ) -> None:
-        """`released` is where `{repo}/sci/…` of older versions are found; `allowed` are `image:version` given up."""
+        """`released` has the `{repo}/sci/…` images of older versions; `allowed` are accepted orphans (`image:version`)."""
         self._layers: Mapping[str, Described] = {layer.target: layer for layer in layers}
         self._images = frozenset(layer.image for layer in self._layers.values())
         self._released = released
         self._allowed = frozenset(allowed)
         self._build_platform = build_platform
         self._read: dict[tuple[str, str], tuple[tuple[ImageInput, ...], tuple[Problem, ...]]] = {}
-        # A repository before `sci/` is one of ours where it is REPO, none, or stands before a layer of the tree somewhere.
+        # A prefix before `sci/` is ours if it is REPO, empty, or used for a layer of the tree anywhere.
         self._prefixes = {"", repo.familiar_name}
 
     def learn(self, dockerfiles: Iterable[Dockerfile], platform: Platform) -> None:
-        """Take the repositories before the tree's own layers as the tree's, wherever its files name them."""
+        """Learn the prefixes that Dockerfiles use for the tree's own layers."""
         for dockerfile in dockerfiles:
             for base in self._images_of(dockerfile, platform)[0]:
                 named = self._named(base)
@@ -144,30 +144,32 @@ class Reader:
                     self._prefixes.add(named.prefix)
 
     def read(self, dockerfile: Dockerfile, platform: Platform) -> LayerImages:
-        """What the Dockerfile reads on a platform."""
+        """Return what the Dockerfile reads on a platform."""
         inputs, problems = self._images_of(dockerfile, platform)
-        told = list(problems)
+        message = list(problems)
         bases: list[LayerImage] = []
         old: list[OldVersion] = []
-        for wanted in inputs:
-            found = self._classified(wanted)
-            if isinstance(found, Problem):
-                told.append(found)
-            elif isinstance(found, OldVersion) and not found.names & self._allowed:
-                old.append(found)
+        for requested in inputs:
+            result = self._classified(requested)
+            if isinstance(result, Problem):
+                message.append(result)
+            elif isinstance(result, OldVersion) and not result.names & self._allowed:
+                old.append(result)
             else:
-                bases.append(found if isinstance(found, LayerImage) else LayerImage(wanted=self._rebased(wanted)))
-        return LayerImages(bases=tuple(bases), old=tuple(old), problems=tuple(told), parent=_parent(dockerfile, bases))
+                bases.append(result if isinstance(result, LayerImage) else LayerImage(wanted=self._rebased(requested)))
+        return LayerImages(
+            bases=tuple(bases), old=tuple(old), problems=tuple(message), parent=_parent(dockerfile, bases)
+        )
 
     def _images_of(
         self, dockerfile: Dockerfile, platform: Platform
     ) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
         key = dockerfile.path, platform.oci
         if key not in self._read:
-            here = self._build_platform
-            facts = find_facts(dockerfile, args={}, target_platform=platform, build_platform=here)
+            current = self._build_platform
+            facts = find_facts(dockerfile, args={}, target_platform=platform, build_platform=current)
             inputs, problems = named_images(
-                dockerfile, given=(), args={}, platform=platform, build_platform=here, facts=facts
+                dockerfile, given=(), args={}, platform=platform, build_platform=current, facts=facts
             )
             self._read[key] = inputs, (*problems, *facts.problems)
         return self._read[key]
@@ -189,12 +191,12 @@ class Reader:
         if named.tag == layer.version.text:
             return LayerImage(wanted=wanted, target=layer.target)
         if named.tag is None:
-            hint = f"Write {SCI}/{layer.layer}."
-            return _problem(wanted, f"{wanted.written} names no version, and so means :latest", hint)
+            hint = f"Use {SCI}/{layer.layer}."
+            return _problem(wanted, f"{wanted.written} has no version, which means :latest", hint)
         if version_of_build(named.tag) == layer.version.text:
-            hint = f"Write {SCI}/{layer.layer}: the layer is then built again with what it stands on."
-            return _problem(wanted, f"{wanted.written} names one build of the layer", hint)
-        return self._old(wanted, named, layer.image, f"Here is {SCI}/{layer.layer}. ")
+            hint = f"Use {SCI}/{layer.layer}, so that the layer is rebuilt with its base."
+            return _problem(wanted, f"{wanted.written} is a specific build of the layer", hint)
+        return self._old(wanted, named, layer.image, f"The current layer is {SCI}/{layer.layer}. ")
 
     def _unknown(self, wanted: ImageInput, named: LayerName) -> LayerImage | OldVersion:
         if named.prefix not in self._prefixes:
@@ -205,19 +207,19 @@ class Reader:
     def _old(self, wanted: ImageInput, named: LayerName, image: str, hint: str) -> OldVersion:
         path, _, line = wanted.origin.rpartition(":")
         version = named.tag or ("(a digest)" if named.fixed else "latest")
-        here = named.name in self._layers
+        current = named.name in self._layers
         return OldVersion(
-            target=named.name, version=version, image=image, where=path, line=int(line), hint=hint, here=here
+            target=named.name, version=version, image=image, where=path, line=int(line), hint=hint, here=current
         )
 
     def _compat_image(self, wanted: ImageInput, named: LayerName) -> LayerImage | Problem:
         if named.prefix not in self._prefixes or (not named.prefix and named.name not in self._images):
             return LayerImage(wanted=wanted)
-        hint = f"Science layers stand on {SCI}/TARGET:VERSION; a compat image would bring its compat layer in twice."
+        hint = f"Use {SCI}/TARGET:VERSION as the base; a compat image would add its compat layer twice."
         return _problem(wanted, f"{wanted.written} is a compat image", hint)
 
     def _rebased(self, wanted: ImageInput) -> ImageInput:
-        """The image of the same layer in REPO: a test repository never stands on production's images."""
+        """Return the image of the same layer in REPO, so that a test repository never uses production's images."""
         named = self._named(wanted)
         if named is None or not isinstance(wanted.source, ImageReference):
             return wanted
@@ -229,13 +231,13 @@ class Reader:
 
 
 def on_final(said: Described, platform: Platform, piece: LayerImages) -> LayerImages:
-    """What a compat image reads: the final layer, and what the compat layers' Dockerfiles read besides."""
+    """Return what a compat image reads: the final layer, and what the compat layers' Dockerfiles read."""
     name = f"{SCI}/{said.layer}"
-    wanted = ImageInput(
+    requested = ImageInput(
         name=name, source=ImageReference.parse(name), platform=platform, as_context=True, origin=f"{said.manifest}:1"
     )
     others = (base for base in piece.bases if base.wanted.written != name)
-    return replace(piece, bases=(LayerImage(wanted=wanted, target=said.target), *others), parent=name)
+    return replace(piece, bases=(LayerImage(wanted=requested, target=said.target), *others), parent=name)
 
 
 def _problem(wanted: ImageInput, message: str, hint: str) -> Problem:
@@ -244,7 +246,7 @@ def _problem(wanted: ImageInput, message: str, hint: str) -> Problem:
 
 
 def _parent(dockerfile: Dockerfile, bases: Iterable[LayerImage]) -> str:
-    """The image of the last FROM that names one: what a layer's size is measured against."""
+    """Return the image of the last FROM that has one, which a layer's size is compared with."""
     lines = {stage.line for stage in dockerfile.stages}
     parent, last = "", 0
     for base in bases:

@@ -1,4 +1,4 @@
-"""From a tree and a selection to the Graph: science layers, then compat images, each a chain of one step."""
+"""Make the Graph of a tree and a selection: science layers, then compat images, each a chain of one step."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from chainbuild.values import replace
 
 LABEL: Final = "org.sciserver"
 FILES_OPTION: Final = "files"
-"""What the chains are called that make compat layers on nothing, once for all final images."""
+"""The option name of chains that build compat layers on scratch, once for all final images."""
 _NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
 class ScienceLayout(Struct, frozen=True, kw_only=True):
-    """What a run is about, as the core takes it."""
+    """The graph of a run, with the tolerances and the merged Dockerfiles of its steps."""
 
     graph: Graph
     tolerance: Mapping[StepId, ChangeTolerance]
@@ -45,9 +45,9 @@ def laid_out(
     platforms: tuple[Platform, ...],
     state: State | None,
 ) -> Iterator[ScienceLayout]:
-    """The graph, as long as the `with` lasts: merged Dockerfiles and files lie in a folder of their own for that time.
+    """Provide the graph during the `with` block, with merged Dockerfiles and files in a temporary folder.
 
-    Errors: `WrongUseError` where compat layers have files that cannot be taken.
+    Errors: `WrongUseError` if compat layers have files that cannot be copied.
     """
     with scratch_folder() as scratch:
         yield _Writer(tree, selection, place, platforms, state, scratch).layout()
@@ -75,11 +75,11 @@ class _Writer:
         self._made: set[StepId] = set()
 
     def layout(self) -> ScienceLayout:
-        """Science layers in order, with all that the selected ones stand on; then the compat images."""
+        """Return the chains: science layers in order, with all bases of the selected layers; then the compat images."""
         layer_graph, selection = self._tree.layer_graph, self._selection
-        releases = [one for one in layer_graph.finals if one in selection.releases and one in self._tree.merged]
-        wanted = self._wanted(releases)
-        spots = self._spots(wanted, releases)
+        releases = [item for item in layer_graph.finals if item in selection.releases and item in self._tree.merged]
+        requested = self._wanted(releases)
+        spots = self._spots(requested, releases)
         chains = [
             self._science(layer.said, layer.path, platform)
             for layer in layer_graph.layers
@@ -87,7 +87,7 @@ class _Writer:
             if layer.target in spots[platform]
         ]
         if not any(self._steps_over(chain) for chain in chains):
-            # People read one platform after the other.
+            # Sort by platform, which is easier to read.
             chains.sort(key=lambda chain: [*spots].index(chain.platform))
         chains += [
             chain for platform in self._platforms for release in releases for chain in self._compat(release, platform)
@@ -102,7 +102,7 @@ class _Writer:
 
     @staticmethod
     def _steps_over(chain: Chain) -> bool:
-        """Whether a layer stands on one of another platform."""
+        """Return whether a layer is based on a layer of another platform."""
         return any(need.partition("/")[0] != chain.platform.name for need in chain.last.needs)
 
     def _wanted(self, releases: list[str]) -> frozenset[str]:
@@ -114,10 +114,12 @@ class _Writer:
             for base in bases.bases
             if base.built_here
         }
-        return self._tree.layer_graph.with_bases({*self._selection.targets, *(finals[one] for one in releases), *read})
+        return self._tree.layer_graph.with_bases(
+            {*self._selection.targets, *(finals[item] for item in releases), *read}
+        )
 
     def _spots(self, wanted: frozenset[str], releases: list[str]) -> dict[Platform, frozenset[str]]:
-        """Which layers are built for which platform: a FROM with a platform of its own may ask for one more."""
+        """Return the layers to build for each platform; a FROM with its own platform may add one."""
         spots: dict[str, set[str]] = {platform.oci: set(wanted) for platform in self._platforms}
         by_oci = {platform.oci: platform for platform in self._platforms}
         todo = [bases for (name, _), bases in self._tree.compat_bases.items() if name in releases]
@@ -133,31 +135,31 @@ class _Writer:
         return {by_oci[oci]: frozenset(targets) for oci, targets in spots.items()}
 
     def _bases(self, target: str, platform: Platform) -> LayerImages:
-        found = self._tree.science_bases.get((target, platform.oci))
-        # A platform that nobody asked for: what the layer reads on one that somebody did is read for this one.
-        return found or _moved(self._tree.science_bases[target, self._platforms[0].oci], platform)
+        result = self._tree.science_bases.get((target, platform.oci))
+        # For a platform that was not requested, use what the layer reads on the first requested platform.
+        return result or _moved(self._tree.science_bases[target, self._platforms[0].oci], platform)
 
     # Chains -----------------------------------------------------------------------------------------------------------
 
-    def _science(self, said: Described, path: Path, platform: Platform) -> Chain:
-        bases = self._bases(said.target, platform)
+    def _science(self, layer: Described, path: Path, platform: Platform) -> Chain:
+        bases = self._bases(layer.target, platform)
         step = self._step(
             SCIENCE,
-            said.target,
+            layer.target,
             platform,
             bases,
-            identity=said.layer,
-            tag=f"{SCIENCE}-{said.target}-{said.version}-{platform.name}",
+            identity=layer.layer,
+            tag=f"{SCIENCE}-{layer.target}-{layer.version}-{platform.name}",
             dockerfile=path / DOCKERFILE,
             context=path,
-            post_build_labels=self._stamps(f"{LABEL}.{SCIENCE}.{said.target}", self._name(said.version.text)),
-            where=said.manifest,
-            test=self._test((path, said.folder)),
+            post_build_labels=self._stamps(f"{LABEL}.{SCIENCE}.{layer.target}", self._name(layer.version.text)),
+            where=layer.manifest,
+            test=self._test((path, layer.folder)),
         )
-        selected = said.target in self._selection.targets and any(one.same_as(platform) for one in self._platforms)
-        self._be_lenient(step.id, ignored=said.folder in self._selection.ignored, selected=selected)
-        chain = self._chain(step, bases, platform, f"{SCI}/{said.target}", said.version.text)
-        label = f"{LABEL}.{SCIENCE}.{said.target}.version"
+        selected = layer.target in self._selection.targets and any(item.same_as(platform) for item in self._platforms)
+        self._be_lenient(step.id, ignored=layer.folder in self._selection.ignored, selected=selected)
+        chain = self._chain(step, bases, platform, f"{SCI}/{layer.target}", layer.version.text)
+        label = f"{LABEL}.{SCIENCE}.{layer.target}.version"
         return replace(chain, named=selected, alias_label=label, local_tag=None)
 
     def _compat(self, release: str, platform: Platform) -> Iterator[Chain]:
@@ -202,7 +204,7 @@ class _Writer:
         yield replace(chain, named=True, alias_label=f"{LABEL}.{COMPAT}.version", local_tag=local)
 
     def _folder(self, layers: tuple[CompatLayer, ...]) -> Path:
-        """The folder of a compat layer's merged files, made when it is first asked for."""
+        """Return the folder of a compat layer's merged files; create it on first use."""
         folder = self._scratch / layers[-1].name
         if not folder.exists():
             folder.mkdir()
@@ -210,7 +212,7 @@ class _Writer:
         return folder
 
     def _files(self, layers: tuple[CompatLayer, ...], platform: Platform) -> Chain | None:
-        """The compat layers made on nothing, where that and the registry give the same as a build."""
+        """Return a chain that builds the compat layers on scratch, if the registry can join them; else None."""
         name = layers[-1].name
         if name not in self._tree.joined:
             return None
@@ -251,7 +253,7 @@ class _Writer:
         test: Path | None = None,
     ) -> Step:
         if len(tag) > 128:
-            hint = "A tag has 128 characters at most: shorten the name or the version."
+            hint = "Shorten the name or the version: a tag has at most 128 characters."
             self._problems.append(Problem(path=where, message=f"{tag!r} is too long for a tag", hint=hint))
         return Step(
             id=f"{platform.name}/{option}/{name}",
@@ -272,7 +274,7 @@ class _Writer:
         )
 
     def _test(self, *folders: tuple[Path, str]) -> Path | None:
-        """The first test that one of these folders has."""
+        """Return the first test in these folders."""
         path, shown = next(
             ((path / TEST, f"{shown}/{TEST}") for path, shown in folders if (path / TEST).is_file()), (None, "")
         )
@@ -286,8 +288,8 @@ class _Writer:
         return replace(base.wanted, source=f"{self._spelled(base.wanted.platform).name}/{SCIENCE}/{base.target}")
 
     def _spelled(self, platform: Platform) -> Platform:
-        """The platform as the user spells it, where the run is about it."""
-        return next((one for one in self._platforms if one.same_as(platform)), platform)
+        """Return the platform as the user spells it if the run includes it."""
+        return next((item for item in self._platforms if item.same_as(platform)), platform)
 
     def _chain(self, step: Step, bases: LayerImages, platform: Platform, path: str, version: str) -> Chain:
         home, repo = self._place.home, self._place.repo

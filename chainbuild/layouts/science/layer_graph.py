@@ -1,8 +1,6 @@
-"""The graph of science layers: order, cycles, final layers, and the part of it that a run selects.
+"""The graph of science layers: order, cycles, the final layer of each image and version, and the selection of a run.
 
-How science layers stand on each other: order, cycles, and which one of an image and version is the final one.
-
-What a run is about: everything, or what git says changed, or named folders; and what stands on that.
+A run selects everything, or what changed according to git, or named folders; and everything that depends on these.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from chainbuild.values import replace
 
 
 class LayerGraph(Struct, frozen=True, kw_only=True):
-    """The layers in an order in which each comes after all that it stands on.
+    """The layers in dependency order.
 
-    `below` has for each target those that it stands on, directly; `finals` the final target of each `image:version`.
+    `below` has the direct bases of each target; `finals` the final target of each `image:version`.
     """
 
     layers: tuple[ScienceLayer, ...]
@@ -34,7 +32,7 @@ class LayerGraph(Struct, frozen=True, kw_only=True):
     finals: Mapping[str, str]
 
     def with_dependents(self, targets: Iterable[str]) -> frozenset[str]:
-        """The targets and everything that stands on them, directly or not."""
+        """Return the targets and all of their dependents, direct or indirect."""
         hit = set(targets)
         for layer in self.layers:
             if hit.intersection(self.below[layer.target]):
@@ -42,7 +40,7 @@ class LayerGraph(Struct, frozen=True, kw_only=True):
         return frozenset(hit)
 
     def with_bases(self, targets: Iterable[str]) -> frozenset[str]:
-        """The targets and everything that they stand on, directly or not."""
+        """Return the targets and all of their bases, direct or indirect."""
         hit = set(targets)
         for layer in reversed(self.layers):
             if layer.target in hit:
@@ -53,11 +51,11 @@ class LayerGraph(Struct, frozen=True, kw_only=True):
 def grow(
     layers: Iterable[ScienceLayer], below: Mapping[str, tuple[str, ...]], problems: list[Problem]
 ) -> LayerGraph | None:
-    """The layer_graph; None where layers stand on each other in a circle. Everything that is wrong goes to `problems`."""
+    """Return the graph; None if the layers form a cycle. Problems go to `problems`."""
     by_target = {layer.target: layer for layer in layers}
     order = topological_order(below)
     if len(order) < len(by_target):
-        problems.append(_circle(by_target, find_cycle(below, order)))
+        problems.append(_cycle(by_target, find_cycle(below, order)))
         return None
     layer_graph = LayerGraph(
         layers=tuple(by_target[target] for target in order), by_target=by_target, below=below, finals={}
@@ -66,12 +64,12 @@ def grow(
     return replace(layer_graph, finals=_finals(layer_graph, problems))
 
 
-def _circle(by_target: Mapping[str, ScienceLayer], path: tuple[str, ...]) -> Problem:
-    """One circle, whole."""
+def _cycle(by_target: Mapping[str, ScienceLayer], path: tuple[str, ...]) -> Problem:
+    """Return the problem of a cycle, with all of its layers."""
     return Problem(
         path=f"{by_target[path[0]].said.folder}/{DOCKERFILE}",
-        message=f"layers stand on each other in a circle: {' on '.join(path)}",
-        hint="One of them has to stand on another image.",
+        message=f"layers depend on each other in a cycle: {' on '.join(path)}",
+        hint="Base one of them on another image.",
     )
 
 
@@ -82,8 +80,8 @@ def _check_versions(layer_graph: LayerGraph, problems: list[Problem]) -> None:
             Problem(
                 path=layer.said.manifest,
                 line=layer.said.lines.get("version", 0),
-                message=f"{layer.said.release} stands on {base.layer}, a higher version of the same image",
-                hint=f"Give it a version after {base.version}, or let it stand on an older layer.",
+                message=f"{layer.said.release} is based on {base.layer}, a higher version of the same image",
+                hint=f"Set a version after {base.version}, or use an older layer as the base.",
             )
             for base in (by_target[target].said for target in layer_graph.below[layer.target])
             if base.image == layer.said.image and base.version > layer.said.version
@@ -91,7 +89,7 @@ def _check_versions(layer_graph: LayerGraph, problems: list[Problem]) -> None:
 
 
 def _finals(layer_graph: LayerGraph, problems: list[Problem]) -> dict[str, str]:
-    """For each `image:version` the one layer that no other one of the same image and version stands on."""
+    """Return for each `image:version` the one layer that is not the base of another with the same image and version."""
     groups: dict[str, list[str]] = {}
     for layer in layer_graph.layers:
         groups.setdefault(layer.said.release, []).append(layer.target)
@@ -101,18 +99,18 @@ def _finals(layer_graph: LayerGraph, problems: list[Problem]) -> dict[str, str]:
         consumed = {base for target in targets for base in layer_graph.below[target]}
         left = [target for target in targets if target not in consumed]
         if len(left) > 1:
-            # One may stand on another through layers of other images.
+            # A layer may depend on another through layers of other images.
             left = [target for target in left if not _stands_below(layer_graph, target, left)]
         finals[release] = left[-1]
         if len(left) > 1:
-            said = by_target[left[-1]].said
+            value = by_target[left[-1]].said
             problems.append(
                 Problem(
-                    path=said.manifest,
-                    line=said.lines.get("image", 0),
+                    path=value.manifest,
+                    line=value.lines.get("image", 0),
                     message=f"{release} has {len(left)} final layers: {', '.join(left)}",
-                    hint="One of an image and version is the final one: let the layers stand on each other, or give one"
-                    " another version.",
+                    hint="Only one layer of an image and version can be final. Base the layers on each other, or set another"
+                    " version for one of them.",
                 )
             )
     return finals
@@ -124,7 +122,7 @@ def _stands_below(layer_graph: LayerGraph, target: str, others: Iterable[str]) -
 
 
 class LayerFilter(Struct, frozen=True, kw_only=True):
-    """What the user asked for. `include` and `ignore` are folders below the root, as `science/a` or `compat/b`."""
+    """The user's selection. `include` and `ignore` are folders below the root, such as `science/a` or `compat/b`."""
 
     ref: CommitRange | None = None
     untracked: bool = False
@@ -133,14 +131,14 @@ class LayerFilter(Struct, frozen=True, kw_only=True):
 
     @property
     def everything(self) -> bool:
-        """Whether nothing narrows it: the registry alone decides."""
+        """True if nothing limits the selection: the registry alone decides."""
         return self.ref is None and not self.include
 
 
 class LayerSelection(Struct, frozen=True, kw_only=True):
-    """The layers that get names: science targets, and the `image:version` of compat images.
+    """The layers to tag: science targets, and the `image:version` of compat images.
 
-    `ignored` are the folders whose own changes start nothing.
+    `ignored` are the folders whose own changes do not cause a build.
     """
 
     targets: frozenset[str]
@@ -151,10 +149,10 @@ class LayerSelection(Struct, frozen=True, kw_only=True):
 def select(
     layer_graph: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, changed: Iterable[str]
 ) -> LayerSelection:
-    """What is selected when these folders (`science/a`, `compat/b`) have changed.
+    """Return the selection if these folders (`science/a`, `compat/b`) have changed.
 
-    What git or a person names begins nothing where it is ignored; where the registry decides, an ignored layer is looked
-    at with all the others.
+    Ignored folders that git or the user names select nothing. If the registry decides, an ignored layer is checked like
+    all others.
     """
     starts = frozenset(changed) if wanted.everything else frozenset(changed).difference(wanted.ignore)
     begun = {layer.target for layer in layer_graph.layers if layer.said.folder in starts}
@@ -177,7 +175,7 @@ def _releases(layer_graph: LayerGraph, targets: frozenset[str], compat: Iterable
 def changed_folders(
     layer_graph: LayerGraph, compat: Mapping[str, CompatLayer], wanted: LayerFilter, git: Git
 ) -> frozenset[str]:
-    """The layers' folders that the selection begins with. Errors: `WrongUseError`."""
+    """Return the folders of layers that the selection begins with. Errors: `WrongUseError`."""
     every = frozenset(
         (*(layer.said.folder for layer in layer_graph.layers), *(layer.folder for layer in compat.values()))
     )
@@ -189,29 +187,29 @@ def changed_folders(
     if wanted.untracked:
         if not wanted.ref.open:
             raise WrongUseError(
-                f"--untracked does not go with --ref {wanted.ref.said}",
-                hint="A range is about commits: give the revision that it begins with alone.",
+                f"--untracked cannot be combined with --ref {wanted.ref.said}",
+                hint="A range consists of commits. Give only the revision that it begins with.",
             )
         files = (*files, *git.untracked((SCIENCE, COMPAT)))
     return every.intersection("/".join(name.split("/")[:2]) for name in files)
 
 
 def folders_named(flag: str, texts: Sequence[str], root: Path, known: Iterable[str]) -> tuple[str, ...]:
-    """The layers' folders that a person means: seen from where the person stands, or from the root; nothing else.
+    """Return the folders of layers that the user named, relative to the working directory or to the root.
 
-    Errors: `WrongUseError` with the nearest folder: a word that means nothing is never an empty plan.
+    Errors: `WrongUseError` with the most similar folder, so that a typo never results in an empty plan.
     """
-    here = frozenset(known)
-    found: list[str] = []
+    current = frozenset(known)
+    results: list[str] = []
     problems: list[Problem] = []
     for text in texts:
         seen = (os.path.relpath(Path(text).absolute(), root), os.path.normpath(text))
-        folder = next((one.replace(os.sep, "/") for one in seen if one.replace(os.sep, "/") in here), None)
+        folder = next((item.replace(os.sep, "/") for item in seen if item.replace(os.sep, "/") in current), None)
         if folder:
-            found.append(folder)
+            results.append(folder)
             continue
-        hint = f"{perhaps_you_meant(seen[1], here)}Name a layer's folder, as science/nist-basic."
-        problems.append(Problem(message=f"{flag} {text!r}: no layer has that folder", hint=hint))
+        hint = f"{perhaps_you_meant(seen[1], current)}Give the folder of a layer, for example science/nist-basic."
+        problems.append(Problem(message=f"{flag} {text!r}: not the folder of a layer", hint=hint))
     if problems:
         raise WrongUseError(problems)
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(results))

@@ -1,10 +1,7 @@
-"""Manifests of science layers: JSON with comments, and the versions in it.
+"""Read `sciserver-image.json`, the manifests of science and compat layers, and the versions in them.
 
-Versions of images: numbers with dots, compared as numbers.
-
-JSON with `#` and `//` comments, and the line on which each key of the outermost object stands.
-
-The two kinds of `sciserver-image.json`: what a science layer and a compat layer say of themselves.
+The files are JSON with `#` and `//` comments; the line of each key of the outermost object is kept. Versions of images are
+numbers with dots, and compared as numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ _BUILD: Final = re.compile(
 
 @total_ordering
 class Version(Struct, frozen=True):
-    """A version as it is written. 2.10 comes after 2.9; 2 and 2.0 are the same number under two names."""
+    """A version as it is written. 2.10 is after 2.9; 2 and 2.0 are the same number in two spellings."""
 
     text: str
 
@@ -41,11 +38,11 @@ class Version(Struct, frozen=True):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The numbers, without zeros at the end."""
-        found = [int(part) for part in self.text.split(".")]
-        while len(found) > 1 and found[-1] == 0:
-            found.pop()
-        return tuple(found)
+        """The numbers, without trailing zeros."""
+        results = [int(part) for part in self.text.split(".")]
+        while len(results) > 1 and results[-1] == 0:
+            results.pop()
+        return tuple(results)
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Version):
@@ -57,35 +54,35 @@ class Version(Struct, frozen=True):
 
 
 def is_version(text: str) -> bool:
-    """Whether it is numbers with dots."""
+    """Return whether a text consists of numbers with dots."""
     return bool(_VERSION.fullmatch(text))
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """The commit that a tree is at: how many commits it has below it (itself counted), its short hash, edits on top."""
+    """The commit of a tree: the number of commits up to it, its short hash, and whether there are uncommitted changes."""
 
     count: int
     commit: str
     dirty: bool = False
 
     def name(self, version: Version | str) -> str:
-        """What a build of a version at this commit is called: `2.4-32-f90dbd6`, marked where there are edits."""
+        """Return the name of a build at this commit: `2.4-32-f90dbd6`, with a suffix if there are uncommitted changes."""
         return f"{version}-{self.count}-{self.commit}{'-dirty' if self.dirty else ''}"
 
 
 def version_of_build(tag: str) -> str | None:
-    """The version in the tag of one build (`2.4` of `2.4-32-f90dbd6`); None where the tag is not of that form."""
+    """Return the version in the tag of a build (`2.4` of `2.4-32-f90dbd6`); None if the tag does not have that form."""
     match = _BUILD.fullmatch(tag)
     return match["version"] if match else None
 
 
-# A string is taken whole, so that what looks like a comment in it stays.
+# A string is one token, so that comment characters in it are kept.
 _TOKEN: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|//[^\n]*|[{}\[\]]')
 _COLON: Final = re.compile(r"\s*:")
 
 
 class CommentedObject(Struct, frozen=True, kw_only=True):
-    """An object: its values, the line of each key, and the keys that stand twice. Numbers are texts, as written."""
+    """An object: its values, the line of each key, and duplicate keys. Numbers are strings, as they are written."""
 
     values: Mapping[str, Any]
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -93,7 +90,7 @@ class CommentedObject(Struct, frozen=True, kw_only=True):
 
 
 class CommentedJsonError(ValueError):
-    """What is wrong with the text, and on which line (from 1)."""
+    """Raised for invalid text, with its line (from 1)."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -101,21 +98,21 @@ class CommentedJsonError(ValueError):
 
 
 def parse_object(raw: bytes) -> CommentedObject:
-    """Read an object. Errors: `CommentedJsonError`."""
+    """Parse an object. Errors: `CommentedJsonError`."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CommentedJsonError("it is not UTF-8 text", raw.count(b"\n", 0, error.start) + 1) from error
+        raise CommentedJsonError("not UTF-8 text", raw.count(b"\n", 0, error.start) + 1) from error
     plain = without_comments(text)
     try:
-        # Numbers stay what was written: 2.10 is not 2.1.
+        # Keep numbers as they are written: 2.10 is not 2.1.
         values = json.loads(plain, parse_float=str, parse_int=str)
     except json.JSONDecodeError as error:
         raise CommentedJsonError(f"not JSON: {error.msg[0].lower()}{error.msg[1:]}", error.lineno) from error
     except RecursionError as error:
-        raise CommentedJsonError("not JSON: it is nested too deeply", 1) from error
+        raise CommentedJsonError("not JSON: nested too deeply", 1) from error
     if not isinstance(values, dict):
-        raise CommentedJsonError("it is not a JSON object", 1)
+        raise CommentedJsonError("not a JSON object", 1)
     places = _keys(plain)
     lines: dict[str, int] = {}
     twice: list[tuple[str, int]] = []
@@ -127,7 +124,7 @@ def parse_object(raw: bytes) -> CommentedObject:
 
 
 def without_comments(text: str) -> str:
-    """The text with blanks for its comments: every line and column stays where it was."""
+    """Replace comments with blanks: lines and columns do not change."""
 
     def blank(match: re.Match[str]) -> str:
         token = match[0]
@@ -137,8 +134,8 @@ def without_comments(text: str) -> str:
 
 
 def _keys(text: str) -> list[tuple[str, int]]:
-    """The keys of the outermost object, with their lines."""
-    found: list[tuple[str, int]] = []
+    """Return the keys of the outermost object and their lines."""
+    results: list[tuple[str, int]] = []
     depth, line, last = 0, 1, 0
     for match in _TOKEN.finditer(text):
         line += text.count("\n", last, match.start())
@@ -149,14 +146,14 @@ def _keys(text: str) -> list[tuple[str, int]]:
         elif word in {"}", "]"}:
             depth -= 1
         elif depth == 1 and _COLON.match(text, match.end()):
-            found.append((str(json.loads(word)), line))
-    return found
+            results.append((str(json.loads(word)), line))
+    return results
 
 
 MANIFEST: Final = "sciserver-image.json"
 DOCKERFILE: Final = "Dockerfile"
 TEST: Final = "layer-test"
-"""The test of a layer's image, where there is one; of a compat layer's: of every final image with it."""
+"""The optional test of a layer's image. The test of a compat layer runs in every final image with the layer."""
 SCIENCE: Final = "science"
 COMPAT: Final = "compat"
 DEFAULT_VERSION: Final = "1.0"
@@ -165,10 +162,10 @@ _COMPAT_KEYS: Final = ("includes",)
 
 
 class Described(Struct, frozen=True, kw_only=True):
-    """What a science layer's manifest says, without its Dockerfile: also of one that is no more in the tree."""
+    """The content of a science layer's manifest, without its Dockerfile; also for a layer that was removed."""
 
     folder: str
-    """Below the root, as `science/nist-basic`."""
+    """Relative to the root, such as `science/nist-basic`."""
     image: str
     version: Version
     target: str
@@ -178,17 +175,17 @@ class Described(Struct, frozen=True, kw_only=True):
 
     @property
     def release(self) -> str:
-        """`image:version`: what its final image is called."""
+        """`image:version`, the name of its final image."""
         return f"{self.image}:{self.version}"
 
     @property
     def layer(self) -> str:
-        """`target:version`: what others stand on."""
+        """`target:version`, the name that other layers use as their base."""
         return f"{self.target}:{self.version}"
 
     @property
     def manifest(self) -> str:
-        """The manifest's path below the root."""
+        """The manifest's path relative to the root."""
         return f"{self.folder}/{MANIFEST}"
 
 
@@ -201,85 +198,85 @@ class ScienceLayer(Struct, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """Its name; no other layer has it."""
+        """Its name, unique among the layers."""
         return self.said.target
 
 
 class CompatLayer(Struct, frozen=True, kw_only=True):
-    """A compat layer of the tree: a Dockerfile without FROM, files, and the layers that come before it."""
+    """A compat layer of the tree: a Dockerfile without FROM, files, and the layers that it includes."""
 
     name: str
     path: Path
     includes: tuple[str, ...] = ()
     text: str = ""
-    """The Dockerfile's."""
+    """The text of the Dockerfile."""
     lines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
-        """Below the root, as `compat/jupyter`."""
+        """Relative to the root, such as `compat/jupyter`."""
         return f"{COMPAT}/{self.name}"
 
     @property
     def manifest(self) -> str:
-        """The manifest's path below the root."""
+        """The manifest's path relative to the root."""
         return f"{self.folder}/{MANIFEST}"
 
     @property
     def shown(self) -> str:
-        """The Dockerfile's path below the root."""
+        """The Dockerfile's path relative to the root."""
         return f"{self.folder}/{DOCKERFILE}"
 
 
 def describe(raw: bytes, folder: str, problems: list[Problem]) -> Described | None:
-    """Read a science layer's manifest; what is wrong with it goes to `problems`."""
+    """Read the manifest of a science layer; problems go to `problems`."""
     shown = f"{folder}/{MANIFEST}"
-    found = _parsed(raw, shown, _SCIENCE_KEYS, problems)
-    if found is None:
+    result = _parsed(raw, shown, _SCIENCE_KEYS, problems)
+    if result is None:
         return None
     before = len(problems)
-    image = _name(found, "image", None, shown, problems)
-    target = _name(found, "target", folder.rpartition("/")[2], shown, problems)
-    version = _text(found, "version", DEFAULT_VERSION, shown, problems)
+    image = _name(result, "image", None, shown, problems)
+    target = _name(result, "target", folder.rpartition("/")[2], shown, problems)
+    version = _text(result, "version", DEFAULT_VERSION, shown, problems)
     if version is not None and not is_version(version):
-        hint = "A version is numbers with dots, as 2.4."
-        problems.append(_problem(shown, found, "version", f"version {version!r} is not a version", hint))
-    compat = _text(found, "compat", None, shown, problems) if "compat" in found.values else None
+        hint = "Use numbers with dots, for example 2.4."
+        problems.append(_problem(shown, result, "version", f"version {version!r} is not a version", hint))
+    compat = _text(result, "compat", None, shown, problems) if "compat" in result.values else None
     if len(problems) > before or image is None or target is None or version is None:
         return None
     return Described(
-        folder=folder, image=image, version=Version(version), target=target, compat=compat, lines=found.lines
+        folder=folder, image=image, version=Version(version), target=target, compat=compat, lines=result.lines
     )
 
 
 def read_compat_manifest(raw: bytes, shown: str, problems: list[Problem]) -> tuple[tuple[str, ...], Mapping[str, int]]:
-    """The includes of a compat layer's manifest and the lines of its keys."""
-    found = _parsed(raw, shown, _COMPAT_KEYS, problems)
-    if found is None:
+    """Return the includes of a compat layer's manifest, and the lines of its keys."""
+    result = _parsed(raw, shown, _COMPAT_KEYS, problems)
+    if result is None:
         return (), {}
-    includes = found.values.get("includes", [])
-    if not isinstance(includes, list) or not all(isinstance(one, str) for one in includes):
-        hint = 'As in "includes": ["base", "jupyter"].'
-        problems.append(_problem(shown, found, "includes", "includes is not a list of names", hint))
-        return (), found.lines
-    twice = sorted({one for one in includes if includes.count(one) > 1})
-    problems += [_problem(shown, found, "includes", f"{name!r} is included twice", "Name it once.") for name in twice]
-    return tuple(dict.fromkeys(includes)), found.lines
+    includes = result.values.get("includes", [])
+    if not isinstance(includes, list) or not all(isinstance(item, str) for item in includes):
+        hint = 'For example "includes": ["base", "jupyter"].'
+        problems.append(_problem(shown, result, "includes", "includes is not a list of names", hint))
+        return (), result.lines
+    twice = sorted({item for item in includes if includes.count(item) > 1})
+    problems += [_problem(shown, result, "includes", f"duplicate include {name!r}", "Remove one.") for name in twice]
+    return tuple(dict.fromkeys(includes)), result.lines
 
 
 def read_dockerfile(folder: Path, shown: str, manifest: str, problems: list[Problem]) -> bytes | None:
-    """The bytes of a layer's Dockerfile; None where there is none that can be read."""
+    """Return the bytes of a layer's Dockerfile; None if it cannot be read."""
     try:
         return (folder / DOCKERFILE).read_bytes()
     except FileNotFoundError:
-        problems.append(Problem(path=manifest, message=f"{shown} is missing", hint="Each layer has a Dockerfile."))
+        problems.append(Problem(path=manifest, message=f"{shown} is missing", hint="Add a Dockerfile to the layer."))
     except OSError as error:
-        problems.append(Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="It is a text file."))
+        problems.append(Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="Make it readable."))
     return None
 
 
 def science_layer(said: Described, path: Path, problems: list[Problem]) -> ScienceLayer | None:
-    """The layer with its Dockerfile read."""
+    """Return the layer with its Dockerfile parsed."""
     shown = f"{said.folder}/{DOCKERFILE}"
     raw = read_dockerfile(path, shown, said.manifest, problems)
     if raw is None:
@@ -291,49 +288,49 @@ def science_layer(said: Described, path: Path, problems: list[Problem]) -> Scien
 
 def _parsed(raw: bytes, shown: str, keys: tuple[str, ...], problems: list[Problem]) -> CommentedObject | None:
     try:
-        found = parse_object(raw)
+        result = parse_object(raw)
     except CommentedJsonError as error:
-        hint = "It is a JSON object; # and // begin comments."
+        hint = "Write a JSON object; # and // begin comments."
         problems.append(Problem(path=shown, line=error.line, message=str(error), hint=hint))
         return None
-    for key, line in found.twice:
-        problems.append(Problem(path=shown, line=line, message=f"{key!r} stands twice", hint="Keep one of the two."))
-    for key in found.values:
+    for key, line in result.twice:
+        problems.append(Problem(path=shown, line=line, message=f"duplicate key {key!r}", hint="Remove one of them."))
+    for key in result.values:
         if key not in keys:
-            hint = f"{perhaps_you_meant(key, keys)}Keys here: {', '.join(keys)}."
-            problems.append(_problem(shown, found, key, f"unknown key {key!r}", hint))
-    return found
+            hint = f"{perhaps_you_meant(key, keys)}Valid keys: {', '.join(keys)}."
+            problems.append(_problem(shown, result, key, f"unknown key {key!r}", hint))
+    return result
 
 
-def _text(found: CommentedObject, key: str, default: str | None, shown: str, problems: list[Problem]) -> str | None:
-    value: Any = found.values.get(key, default)
+def _text(result: CommentedObject, key: str, default: str | None, shown: str, problems: list[Problem]) -> str | None:
+    value: Any = result.values.get(key, default)
     if isinstance(value, str) and value:
         return value
-    if value is None and key not in found.values:
+    if value is None and key not in result.values:
         problems.append(
-            Problem(path=shown, line=1, message=f"{key!r} is missing", hint=f'As in "{key}": "nist-basic".')
+            Problem(path=shown, line=1, message=f"{key!r} is missing", hint=f'For example "{key}": "nist-basic".')
         )
     else:
-        problems.append(_problem(shown, found, key, f"{key} is not a text", f'As in "{key}": "…".'))
+        problems.append(_problem(shown, result, key, f"{key} is not a string", f'For example "{key}": "…".'))
     return None
 
 
-def _name(found: CommentedObject, key: str, default: str | None, shown: str, problems: list[Problem]) -> str | None:
-    """A text that can be the last part of a repository's name."""
-    value = _text(found, key, default, shown, problems)
+def _name(result: CommentedObject, key: str, default: str | None, shown: str, problems: list[Problem]) -> str | None:
+    """Return a string that can be the last part of a repository name."""
+    value = _text(result, key, default, shown, problems)
     if value is None:
         return None
     try:
         check_repository(value)
         if "/" not in value:
             return value
-        hint = "It has no '/'."
+        hint = "Remove the '/'."
     except WrongUseError as error:
         hint = error.problems[0].hint
-    said = f"{key} {value!r}" if key in found.values else f"the folder's name {value!r} is the target, and"
-    problems.append(_problem(shown, found, key, f"{said} cannot be a repository's name", hint))
+    text = f"{key} {value!r}" if key in result.values else f"the target {value!r} (the folder's name)"
+    problems.append(_problem(shown, result, key, f"{text} is not a valid repository name", hint))
     return None
 
 
-def _problem(shown: str, found: CommentedObject, key: str, message: str, hint: str) -> Problem:
-    return Problem(path=shown, line=found.lines.get(key, 0), message=message, hint=hint)
+def _problem(shown: str, result: CommentedObject, key: str, message: str, hint: str) -> Problem:
+    return Problem(path=shown, line=result.lines.get(key, 0), message=message, hint=hint)

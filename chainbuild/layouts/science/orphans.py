@@ -1,4 +1,4 @@
-"""Image versions that nobody looks after any more: found before they are left behind, and listed where they were."""
+"""Find image versions that no layer builds any more, before they are left behind, and list those that were."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainbuild.layouts.science.manifests import MANIFEST, SCIENCE, Described, d
 
 
 class LostRelease(Struct, frozen=True, kw_only=True):
-    """An `image:version` that had a final layer and has none."""
+    """An `image:version` that had a final layer and no longer has one."""
 
     release: str
     where: str = ""
@@ -23,17 +23,17 @@ class LostRelease(Struct, frozen=True, kw_only=True):
 
     @property
     def problem(self) -> Problem:
-        """What it is told as."""
+        """The problem to report."""
         return Problem(
             path=self.where,
             line=self.line,
-            message=f"{self.how}: {self.release} would get no compat updates any more",
-            hint=f"{WAYS_OUT} Where it is really given up: --allow-orphan {self.release}.",
+            message=f"{self.how}: {self.release} would no longer get compat updates",
+            hint=f"{WAYS_OUT} To give it up: --allow-orphan {self.release}.",
         )
 
 
 def find_lost_since(layer_graph: LayerGraph, git: Git, span: CommitRange) -> tuple[LostRelease, ...]:
-    """What the changes since a commit take the last final layer from: a layer that went, or got another version."""
+    """Return the releases that lost their last final layer since a commit: it was removed or got another version."""
     now = {layer.said.folder: layer.said for layer in layer_graph.layers}
     lost: dict[str, LostRelease] = {}
     for path in git.changed(span, (SCIENCE,)):
@@ -50,18 +50,18 @@ def find_lost_since(layer_graph: LayerGraph, git: Git, span: CommitRange) -> tup
 
 def _lost(before: Described, now: Described | None) -> LostRelease:
     if now is None:
-        how = f"the last layer of {before.release} was taken away"
+        how = f"the last layer of {before.release} was removed"
         return LostRelease(release=before.release, where=before.manifest, how=how)
     key = "version" if now.image == before.image else "image"
     line = now.lines.get(key, 0)
-    how = f"it was changed in place from {before.release} to {now.release}"
+    how = f"the layer was changed in place from {before.release} to {now.release}"
     return LostRelease(release=before.release, where=now.manifest, line=line, how=how)
 
 
 def lost_releases(layer_graph: LayerGraph, released: Iterable[str]) -> tuple[LostRelease, ...]:
-    """What was released and has no final layer."""
+    """Return the releases that have no final layer."""
     return tuple(
-        LostRelease(release=release, how=f"{release} was released, and no layer here is of that image and version")
+        LostRelease(release=release, how=f"{release} was released, but no layer has this image and version")
         for release in sorted(released)
         if release not in layer_graph.finals
     )
@@ -70,14 +70,14 @@ def lost_releases(layer_graph: LayerGraph, released: Iterable[str]) -> tuple[Los
 def orphan_problems(
     old: Iterable[OldVersion], lost: Iterable[LostRelease], allowed: Iterable[str]
 ) -> tuple[Problem, ...]:
-    """A problem for each that is not allowed; one that is known by several ways is told once."""
+    """Return a problem for each orphan that is not allowed, each release only once."""
     given_up = frozenset(allowed)
-    told = [one.problem for one in dict.fromkeys(old) if not one.names & given_up]
+    problems = [item.problem for item in dict.fromkeys(old) if not item.names & given_up]
     by_release: dict[str, LostRelease] = {}
-    for one in lost:
-        if one.release not in given_up:
-            by_release.setdefault(one.release, one)
-    return (*told, *(one.problem for one in by_release.values()))
+    for item in lost:
+        if item.release not in given_up:
+            by_release.setdefault(item.release, item)
+    return (*problems, *(item.problem for item in by_release.values()))
 
 
 # What the registry remembers --------------------------------------------------------------------------------------------

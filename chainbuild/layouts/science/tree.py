@@ -1,4 +1,4 @@
-"""A tree of science and compat layers, read: every layer, what it stands on, and everything that is wrong with it."""
+"""Read a tree of science and compat layers: every layer, the images that it reads, and every problem."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Spot = tuple[str, str]
 
 
 class ScienceRepositories(Struct, frozen=True, kw_only=True):
-    """Where a tree's images go: REPO, its repository in the chain registry, and where its old versions are found."""
+    """The repositories of a tree: REPO, its repository in the chain registry, and that of its old versions."""
 
     repo: ImageReference
     home: ImageReference
@@ -47,7 +47,7 @@ class ScienceRepositories(Struct, frozen=True, kw_only=True):
 
 
 class ScienceTree(Struct, frozen=True, kw_only=True):
-    """The tree. `science_bases` and `compat_bases` tell what each layer and each final image reads, per platform."""
+    """The tree. `science_bases` and `compat_bases` have the images that each layer and each final image reads."""
 
     root: Path
     layer_graph: LayerGraph
@@ -57,12 +57,12 @@ class ScienceTree(Struct, frozen=True, kw_only=True):
     """The merged Dockerfile of each `image:version` that has compat layers."""
     compat_bases: Mapping[Spot, LayerImages]
     joined: Mapping[str, tuple[MergedDockerfile, Mapping[str, LayerImages]]]
-    """The compat layers that are put on final layers without a build: their Dockerfile alone, what it reads by platform."""
+    """The compat layers that are joined to final layers without a build: their Dockerfile, and what it reads by platform."""
     old: tuple[OldVersion, ...]
-    """What stands on a version that nobody builds any more, and is not allowed to."""
+    """Uses of versions that no layer builds any more and that are not allowed."""
 
     def compat_of(self, release: str) -> tuple[CompatLayer, ...]:
-        """The compat layers of a final image, the lowest first."""
+        """Return the compat layers of a final image, lowest first."""
         name = self.layer_graph.by_target[self.layer_graph.finals[release]].said.compat
         return order_of(name, self.compat) if name else ()
 
@@ -75,20 +75,18 @@ def read_tree(
     build_platform: Platform,
     allowed: frozenset[str] = frozenset(),
 ) -> ScienceTree:
-    """Read the tree. `allowed` are `image:version` (or `target:version`) that may be stood on although nobody builds them.
+    """Read the tree. `allowed` are `image:version` (or `target:version`) that may be used although no layer builds them.
 
-    Errors: `WrongUseError` with everything that is wrong; orphans are no error here, they are in the tree.
+    Errors: `WrongUseError` with every problem, except for orphans, which are in the tree.
     """
     problems: list[Problem] = []
     layers = _read_science(root, problems)
     compat = _read_compat(root, problems)
     if not layers and not problems:
-        hint = (
-            f"Each science layer is a folder {SCIENCE}/NAME with a {MANIFEST} and a Dockerfile; --root names the tree."
-        )
+        hint = f"Add a folder {SCIENCE}/NAME with a {MANIFEST} and a Dockerfile, or give another tree with --root."
         problems.append(Problem(message=f"no science layer in {str(root)!r}", hint=hint))
     check_includes(compat, problems)
-    problems += [found for layer in layers if (found := unknown_compat(layer.said, compat))]
+    problems += [result for layer in layers if (result := unknown_compat(layer.said, compat))]
     by_target = _by_target(layers, problems)
     if problems:
         raise WrongUseError(problems)
@@ -126,26 +124,26 @@ def _with_compat(
     joined: dict[str, tuple[MergedDockerfile, Mapping[str, LayerImages]]] = {}
     read: dict[Spot, LayerImages] = {}
     for release, target in layer_graph.finals.items():
-        said = layer_graph.by_target[target].said
-        if said.compat is None:
+        value = layer_graph.by_target[target].said
+        if value.compat is None:
             continue
-        parts = order_of(said.compat, compat)
-        merged[release] = merged_dockerfile(f"{SCI}/{said.layer}", release, parts)
-        if (said.compat, platforms[0].oci) not in read:
+        parts = order_of(value.compat, compat)
+        merged[release] = merged_dockerfile(f"{SCI}/{value.layer}", release, parts)
+        if (value.compat, platforms[0].oci) not in read:
             piece = merged_dockerfile("scratch", None, parts)
-            dockerfile = piece.parsed(f"{COMPAT}/{said.compat}/{DOCKERFILE}")
-            found = {platform.oci: reader.read(dockerfile, platform) for platform in platforms}
-            read |= {(said.compat, oci): bases for oci, bases in found.items()}
+            dockerfile = piece.parsed(f"{COMPAT}/{value.compat}/{DOCKERFILE}")
+            results = {platform.oci: reader.read(dockerfile, platform) for platform in platforms}
+            read |= {(value.compat, oci): bases for oci, bases in results.items()}
             if can_be_joined(dockerfile):
-                joined[said.compat] = piece, found
+                joined[value.compat] = piece, results
         for platform in platforms:
-            # All images of a compat layer read the same, but for the one that they stand on.
-            spot = said.compat, platform.oci
-            compat_bases[release, platform.oci] = on_final(said, platform, read[spot])
+            # All images with a compat layer read the same images, except for their base.
+            spot = value.compat, platform.oci
+            compat_bases[release, platform.oci] = on_final(value, platform, read[spot])
     problems = [problem for bases in read.values() for problem in bases.problems]
     if problems:
         raise WrongUseError(problems)
-    old = (one for found in (*science_bases.values(), *compat_bases.values()) for one in found.old)
+    old = (item for results in (*science_bases.values(), *compat_bases.values()) for item in results.old)
     return ScienceTree(
         root=root,
         layer_graph=layer_graph,
@@ -159,7 +157,7 @@ def _with_compat(
 
 
 def merged_name(release: str) -> str:
-    """How people are told the path of a merged Dockerfile."""
+    """Return the path of a merged Dockerfile for messages."""
     return f"Dockerfile of {release}"
 
 
@@ -174,13 +172,13 @@ def _science_bases(
 
 
 def _folders(root: Path, kind: str, problems: list[Problem]) -> Iterator[tuple[str, Path, bytes]]:
-    """The layers' folders of a kind that have a manifest, in the order of names, with the manifest's bytes."""
+    """Yield the folders of layers of a kind, sorted by name, with the bytes of their manifests."""
     try:
         entries = sorted((root / kind).iterdir())
     except FileNotFoundError:
         return
     except OSError as error:
-        problems.append(Problem(path=kind, message=f"cannot be read: {error.strerror}", hint="It is a folder."))
+        problems.append(Problem(path=kind, message=f"cannot be read: {error.strerror}", hint="Make it a folder."))
         return
     for folder in entries:
         try:
@@ -189,14 +187,14 @@ def _folders(root: Path, kind: str, problems: list[Problem]) -> Iterator[tuple[s
             continue
         except OSError as error:
             shown = f"{kind}/{folder.name}/{MANIFEST}"
-            problems.append(Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="It is a text file."))
+            problems.append(Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="Make it readable."))
 
 
 def _read_science(root: Path, problems: list[Problem]) -> list[ScienceLayer]:
     layers = []
     for folder, path, raw in _folders(root, SCIENCE, problems):
-        said = describe(raw, folder, problems)
-        layer = science_layer(said, path, problems) if said else None
+        value = describe(raw, folder, problems)
+        layer = science_layer(value, path, problems) if value else None
         if layer:
             layers.append(layer)
     return layers
@@ -229,25 +227,25 @@ def _by_target(layers: list[ScienceLayer], problems: list[Problem]) -> dict[str,
                 Problem(
                     path=layer.said.manifest,
                     line=layer.said.lines.get("target", 0),
-                    message=f"the target {layer.target!r} is taken by {other.said.folder}",
-                    hint="A target names one layer among all: give each its own.",
+                    message=f"duplicate target {layer.target!r}, used by {other.said.folder}",
+                    hint="Set a different target for each layer.",
                 )
             )
-    _check_names(layers, lambda said: said.image, problems)
+    _check_names(layers, lambda value: value.image, problems)
     return by_target
 
 
 def _check_names(layers: list[ScienceLayer], name_of: Callable[[Described], str], problems: list[Problem]) -> None:
-    """Two names for one number: 2 and 2.0 of the same image would be two images that people take for one."""
+    """Report two spellings of a version: 2 and 2.0 of the same image would be two images that look like one."""
     seen: dict[tuple[str, tuple[int, ...]], Described] = {}
-    for said in (layer.said for layer in layers):
-        other = seen.setdefault((name_of(said), said.version.numbers), said)
-        if other.version != said.version:
+    for value in (layer.said for layer in layers):
+        other = seen.setdefault((name_of(value), value.version.numbers), value)
+        if other.version != value.version:
             problems.append(
                 Problem(
-                    path=said.manifest,
-                    line=said.lines.get("version", 0),
-                    message=f"{said.release} and {other.release} ({other.folder}) are the same number",
+                    path=value.manifest,
+                    line=value.lines.get("version", 0),
+                    message=f"{value.release} and {other.release} ({other.folder}) are the same number",
                     hint="Write the version the same way in both.",
                 )
             )

@@ -1,4 +1,4 @@
-"""Where SIF files are published: a folder, SFTP, WebDAV, an OCI registry. What each can do, and which one an address means."""
+"""Places to publish SIF files: a folder, SFTP, WebDAV, an OCI registry. Their common protocol, and how to open one."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from chainbuild.singularity.collection import Sif
 from chainbuild.singularity.places.address import Address, parse_address
 
 Told = Callable[[int, int], None]
-"""`(bytes that are there, of how many)`."""
+"""Called with the bytes sent so far and the total."""
 
 
 class Destination(Protocol):
-    """Where SIF files are published."""
+    """A place to publish SIF files."""
 
     def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
-        """The sha256 of each of these that is published, by its file's name. Errors: those of the place."""
+        """Return the sha256 of each published file, by file name. Errors: those of the place."""
         ...
 
     def files(self) -> tuple[str, ...] | None:
-        """The names of all SIF files there; None where the place cannot tell."""
+        """Return the names of all published SIF files; None if the place cannot list them."""
         ...
 
     def put(self, sif: Sif, path: Path, told: Told) -> None:
-        """Publish a file instead of what is there under its name: whole or not at all, its checksum last."""
+        """Publish a file in place of the old one: only when complete, and its checksum last."""
         ...
 
     def close(self) -> None:
-        """Leave it."""
+        """Close the connection."""
         ...
 
 
 def open_place(text: str) -> Destination:
-    """The place of an address. Errors: `WrongUseError`."""
+    """Return the place at an address. Errors: `WrongUseError`."""
     address: Address = parse_address(text)
     match address.kind:
         case "folder":

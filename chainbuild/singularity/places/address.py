@@ -1,4 +1,4 @@
-"""Addresses of places to publish to, parsed once."""
+"""Parse the addresses of places to publish to."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SCHEMES: Final[dict[str, Kind]] = {
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_KNOWN: Final = "A folder, sftp://[USER@]HOST[:PORT]/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH."
+_KNOWN: Final = "Use a folder, sftp://[USER@]HOST[:PORT]/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH."
 
 
 class Address(Struct, frozen=True, kw_only=True):
-    """A place. `path` is decoded for a folder and SFTP (relative to the home folder there without a leading `/`).
+    """The address of a place. For a folder and for SFTP, `path` is decoded (for SFTP relative to the home without `/`).
 
-    For WebDAV it is the path of the URL as it was written, for ORAS the repository that all others are under.
+    For WebDAV it is the path of the URL as written, for ORAS the prefix of all repositories.
     """
 
     kind: Kind
@@ -48,24 +48,24 @@ class Address(Struct, frozen=True, kw_only=True):
 
 
 def parse_address(text: str) -> Address:
-    """Read an address. Errors: `WrongUseError` that never repeats a password."""
+    """Parse an address. Errors: `WrongUseError`, which never repeats a password."""
     if _CONTROL.search(text) or not text.strip():
-        raise _wrong("the address is empty, or has characters that none has")
+        raise _wrong("the address is empty or has invalid characters")
     scheme, colon, _ = text.partition("://")
     if not colon:
         return Address(kind="folder", path=text)
     kind = _SCHEMES.get(scheme.lower())
     if kind is None:
-        raise _wrong(f"nothing can be published to {scheme}://")
+        raise _wrong(f"unsupported scheme {scheme}://")
     try:
         parts = urlsplit(text)
         port = parts.port or 0
     except ValueError:
-        raise _wrong(f"the address {scheme}://… cannot be read") from None
+        raise _wrong(f"invalid address {scheme}://…") from None
     if parts.password is not None:
         raise WrongUseError(
-            f"the address {scheme}://… has a password in it, which every process of this machine could read",
-            hint="Take keys (SFTP), ~/.netrc (WebDAV) or docker login (ORAS).",
+            f"the address {scheme}://… contains a password, which every process of this machine could read",
+            hint="Use SSH keys (SFTP), ~/.netrc (WebDAV) or docker login (ORAS).",
         )
     if kind == "folder":
         if parts.netloc not in {"", "localhost"} or not parts.path:
@@ -74,16 +74,16 @@ def parse_address(text: str) -> Address:
     userinfo, _, hostport = parts.netloc.rpartition("@")
     host = re.sub(r":[0-9]*$", "", hostport)
     if not _HOST.fullmatch(host):
-        raise _wrong(f"{host!r} is not a host")
+        raise _wrong(f"invalid host {host!r}")
     if userinfo and (kind != "sftp" or not _USER.fullmatch(unquote(userinfo))):
-        raise _wrong(f"{scheme}://… has a user's name that it cannot have")
+        raise _wrong(f"{scheme}://… has an invalid user name")
     if parts.query or parts.fragment:
-        raise _wrong(f"{scheme}://{hostport} has something behind '?' or '#'")
+        raise _wrong(f"{scheme}://{hostport} has a query or fragment ('?' or '#')")
     path = parts.path
     if kind == "sftp":
         path = unquote(path).removeprefix("/~/") if path.startswith("/~/") else unquote(path)
         if _CONTROL.search(path):
-            raise _wrong("the address has characters that no path has")
+            raise _wrong("the path of the address has invalid characters")
     return Address(
         kind=kind,
         path=path.strip("/") if kind == "oras" else path.rstrip("/") or ("" if kind == "webdav" else "/"),

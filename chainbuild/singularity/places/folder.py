@@ -1,4 +1,4 @@
-"""A folder, of this machine or mounted on it."""
+"""Publish to a folder on this machine or mounted on it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from chainbuild.singularity.places import Told
 
 
 class FolderPlace:
-    """Files beside each other; readers see the old one or the new one, and no half."""
+    """A folder of files. Readers see the old file or the new file, never a part."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         for sif in sifs:
             try:
                 checksum = checksum_of(self._folder / f"{sif.file}{CHECKSUM}")
@@ -29,10 +29,10 @@ class FolderPlace:
                 continue
             except OSError as error:
                 raise self._refused(error) from error
-            # A checksum alone publishes nothing: somebody may have removed the file.
+            # A checksum alone does not count: the file may have been removed.
             if (self._folder / sif.file).is_file() and checksum:
-                found[sif.file] = checksum
-        return found
+                results[sif.file] = checksum
+        return results
 
     def files(self) -> tuple[str, ...] | None:
         return tuple(sorted(path.name for path in self._folder.glob(f"*{SUFFIX}")))
@@ -51,7 +51,7 @@ class FolderPlace:
                 file.flush()
                 os.fsync(file.fileno())
             aside.chmod(path.stat().st_mode & 0o777)
-            # Until the new one is there no checksum says anything of the file.
+            # Remove the old checksum first: it must not describe the new file.
             target.with_name(target.name + CHECKSUM).unlink(missing_ok=True)
             aside.replace(target)
             write_whole(target.with_name(target.name + FACTS), sif.facts)
@@ -62,11 +62,11 @@ class FolderPlace:
             aside.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
     def _refused(self, error: OSError) -> NotReadyError:
         return NotReadyError(
-            f"the folder cannot be used: {error.strerror or error}",
+            f"cannot use the folder: {error.strerror or error}",
             where=str(self._folder),
-            hint="Is it mounted? May you write to it? Is there room?",
+            hint="Check that it is mounted and writable, and has enough space.",
         )

@@ -1,6 +1,6 @@
-"""An OCI registry: each SIF file is an artifact in the form that `apptainer pull oras://…` takes.
+"""Publish to an OCI registry: each SIF file is an artifact in the form that `apptainer pull oras://…` expects.
 
-That form is older than the image spec's for artifacts: a manifest with a config and one layer of Sylabs' media types.
+That form is older than the artifacts of the image spec: a manifest with a config and one layer of Sylabs' media types.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _EMPTY: Final = b"{}"
 
 
 class OrasPlace:
-    """Repositories of a registry, below a path: `oras://ghcr.io/org/sif` gets `ghcr.io/org/sif/chainbuild/atom:TAG`.
+    """Repositories below a path of a registry: `oras://ghcr.io/org/sif` gets `ghcr.io/org/sif/chainbuild/atom:TAG`.
 
-    The tag is set when everything is there: it is the checksum that comes last.
+    The tag is pushed last, like the checksum elsewhere.
     """
 
     def __init__(self, address: Address, registries: Registries | None = None) -> None:
@@ -35,19 +35,19 @@ class OrasPlace:
         self._registries = registries or Registries()
 
     def reference(self, name: SifName) -> ImageReference:
-        """What a SIF is called there."""
+        """Return the reference of a SIF file in the registry."""
         return self._registry.place(ImageReference.parse(str(name))).with_tag(name.tag)
 
     def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
-        found = {sif.file: self._checksum(self.reference(sif.name)) for sif in sifs}
-        return {file: checksum for file, checksum in found.items() if checksum}
+        results = {sif.file: self._checksum(self.reference(sif.name)) for sif in sifs}
+        return {file: checksum for file, checksum in results.items() if checksum}
 
     def files(self) -> tuple[str, ...] | None:
         return None
 
     def put(self, sif: Sif, path: Path, told: Told) -> None:
         target = self.reference(sif.name)
-        self._checksum(target)  # refuses what is no SIF
+        self._checksum(target)  # fails if the tag is not a SIF file
         client = self._registries.client(target)
 
         def chunks() -> Iterator[bytes]:
@@ -81,7 +81,7 @@ class OrasPlace:
         self._registries.close()
 
     def _checksum(self, target: ImageReference) -> str:
-        """The sha256 of the SIF under a name; empty where there is none. Errors: `WrongUseError` where it is no SIF."""
+        """Return the sha256 of the SIF file at a tag; empty if missing. Errors: `WrongUseError` if it is not a SIF file."""
         try:
             raw = self._registries.client(target).manifest(target.repository, target.tag_or_latest)
         except NotFoundInRegistryError:
@@ -91,6 +91,6 @@ class OrasPlace:
             if len(manifest.layers) == 1 and manifest.layers[0].media_type == SIF_LAYER:
                 return manifest.layers[0].digest.hex
         raise WrongUseError(
-            f"{target} is there, and no SIF file: it would be overwritten",
-            hint=f"Name a path of its own for SIF files, as oras://{self._registry}/sif.",
+            f"{target} exists and is not a SIF file; it was not overwritten",
+            hint=f"Use a separate path for SIF files, for example oras://{self._registry}/sif.",
         )

@@ -1,4 +1,4 @@
-"""SFTP, with the system's own sftp (OpenSSH): its keys, its known hosts, its configuration. It never asks anything."""
+"""Publish by SFTP with the system's sftp (OpenSSH): its keys, known hosts and configuration. It never prompts."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _CONNECT_SECONDS: Final = 20
 
 
 def quoted(path: str) -> str:
-    r"""A path as a word of sftp's commands: in double quotes, in which `"` and `\` alone are special, and no patterns are."""
+    r"""Quote a path for sftp's commands: in double quotes, only `"` and `\` are special, and patterns are not expanded."""
     return '"' + _SPECIAL.sub(r"\\\1", path) + '"'
 
 
 class SftpPlace:
-    """A folder of a machine that is reached by SSH. Each question is one connection, whatever it is about."""
+    """A folder on a machine that is reached by SSH. Each operation is one connection."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._program = shutil.which("sftp") or ""
         if not self._program:
-            raise NotReadyError("there is no sftp command on PATH", hint="apt-get install --yes openssh-client")
+            raise NotReadyError("no sftp command found", hint="Run: apt-get install --yes openssh-client")
 
     def argv(self) -> tuple[str, ...]:
-        """The command line; what to do comes on its stdin."""
+        """Return the command line; the commands are sent to its stdin."""
         address = self._address
         options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}")
         port = ("-P", str(address.port)) if address.port else ()
@@ -52,17 +52,17 @@ class SftpPlace:
 
     def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
         with tempfile.TemporaryDirectory(prefix="chainbuild-sftp-") as folder:
-            # A line that begins so may fail: the file need not be there.
+            # A line that begins with - may fail: the file may be missing.
             lines = [f"-get {quoted(self._path(sif.file + CHECKSUM))} {quoted(f'{folder}/{sif.file}')}" for sif in sifs]
-            # A checksum alone publishes nothing.
-            there = set(self._listed(lines))
-            found: dict[str, str] = {}
+            # A checksum alone does not count.
+            existing = set(self._listed(lines))
+            results: dict[str, str] = {}
             for sif in sifs:
                 path = Path(folder, sif.file)
                 checksum = checksum_of(path) if path.is_file() else ""
-                if checksum and sif.file in there:
-                    found[sif.file] = checksum
-            return found
+                if checksum and sif.file in existing:
+                    results[sif.file] = checksum
+            return results
 
     def files(self) -> tuple[str, ...] | None:
         return self._listed([])
@@ -78,21 +78,21 @@ class SftpPlace:
             lines += [
                 f"put {quoted(str(source))} {quoted(self._aside(sif, suffix))}" for suffix, source in contents.items()
             ]
-            # Until the new one is there no checksum says anything of the file.
+            # Remove the old checksum first: it must not describe the new file.
             lines.append(f"-rm {quoted(self._path(sif.file + CHECKSUM))}")
             moves = [(self._aside(sif, suffix), self._path(sif.file + suffix)) for suffix in contents]
             self._must([*lines, *(f"rename {quoted(aside)} {quoted(target)}" for aside, target in moves)], sif, moves)
         told(sif.size, sif.size)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
     # ---- phases -----------------------------------------------------------------------------------------------------
 
     def _must(self, lines: Sequence[str], sif: Sif, moves: Sequence[tuple[str, str]]) -> None:
         done = self._run(lines)
         if done.returncode and "rename" in done.stderr:
-            # A server that is not OpenSSH's may not rename onto a file that is there.
+            # Servers other than OpenSSH may refuse to rename onto an existing file.
             again = [
                 line
                 for aside, target in moves
@@ -105,9 +105,9 @@ class SftpPlace:
         if done.returncode:
             self._run([f"-rm {quoted(aside)}" for aside, _ in moves])
             raise RegistryError(
-                f"{sif.file} was not uploaded: {_last(done.stderr)}",
+                f"cannot upload {sif.file}: {_last(done.stderr)}",
                 where=f"sftp://{self._address.netloc}{self._path('')}",
-                hint="Is the folder right? May you write to it? Is there room?",
+                hint="Check that the folder exists and is writable, and that there is enough space.",
             )
 
     def _listed(self, before: Sequence[str]) -> tuple[str, ...]:
@@ -128,16 +128,16 @@ class SftpPlace:
             raise self._unreachable(done.stderr)
         return done
 
-    def _unreachable(self, said: str) -> RegistryError:
+    def _unreachable(self, output: str) -> RegistryError:
         who = self._address.host
-        if "Permission denied" in said:
+        if "Permission denied" in output:
             return LoginNeededError(
-                f"{who} does not let you in: {_last(said)}",
-                hint="Keys alone are used, never a password: ssh-copy-id, or ssh-add for a key that has a passphrase.",
+                f"{who} rejected the login: {_last(output)}",
+                hint="Only keys are used, never a password. Run ssh-copy-id, or ssh-add for a key with a passphrase.",
             )
-        if "Host key verification failed" in said:
+        if "Host key verification failed" in output:
             return LoginNeededError(f"{who} is not a known host", hint=f"Connect once by hand: sftp {who}")
-        return UnreachableError(f"sftp to {who}: {_last(said)}", hint="Is the host right? Is there a network?")
+        return UnreachableError(f"sftp to {who}: {_last(output)}", hint="Check the host name and the network.")
 
     def _path(self, name: str) -> str:
         folder = self._address.path
@@ -149,7 +149,7 @@ class SftpPlace:
         return self._path(f".{sif.file}{suffix}.{os.getpid()}.part")
 
     def _folders(self) -> list[str]:
-        """The commands that make the folder and those above it, each of which may fail: most are there."""
+        """Return the commands that create the folder and its parents. Each may fail, since most exist."""
         parts = [part for part in self._address.path.split("/") if part]
         top = "/" if self._address.path.startswith("/") else ""
         return [f"-mkdir {quoted(top + '/'.join(parts[: number + 1]))}" for number in range(len(parts))]
@@ -157,5 +157,5 @@ class SftpPlace:
 
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Warning:")]
-    told = [line for line in lines if line not in {"Connection closed", "Connection closed."}]
-    return (told or lines or ["no answer"])[-1]
+    reasons = [line for line in lines if line not in {"Connection closed", "Connection closed."}]
+    return (reasons or lines or ["no response"])[-1]

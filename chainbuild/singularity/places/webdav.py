@@ -1,4 +1,4 @@
-"""WebDAV (RFC 4918): a file goes up under a name of its own and is then moved to its place, which a server does at once."""
+"""Publish by WebDAV (RFC 4918): upload a file under a temporary name, then move it into place in one step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype
 
 
 class WebdavPlace:
-    """A collection of a WebDAV server. The login is that of ~/.netrc (or $NETRC), and goes over TLS alone."""
+    """A collection of a WebDAV server. The login comes from ~/.netrc (or $NETRC) and is sent only over TLS."""
 
     def __init__(
         self, address: Address, transport: Transport | None = None, credentials: Credentials | None = None
@@ -43,20 +43,20 @@ class WebdavPlace:
         self._base = f"{'http' if address.plain else 'https'}://{address.netloc}{address.path}"
         self._host = address.host
         self._transport = transport or PooledTransport()
-        found = credentials or from_netrc(address.host)
-        # Without TLS everybody on the way would read it.
+        result = credentials or from_netrc(address.host)
+        # Without TLS, everybody on the network could read it.
         safe = not address.plain or is_this_machine(address.host)
-        self._authorization = found.basic if found and safe else ""
+        self._authorization = result.basic if result and safe else ""
 
     def checksums(self, sifs: Sequence[Sif]) -> Mapping[str, str]:
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         for sif in sifs:
             answer = self._send("GET", self._url(sif.file + CHECKSUM), fine=(200, 404, 410))
             text = self._text(answer)
-            # A checksum alone publishes nothing.
+            # A checksum alone does not count.
             if answer.status == 200 and (checksum := read_checksum(text)) and self._is_there(sif.file):
-                found[sif.file] = checksum
-        return found
+                results[sif.file] = checksum
+        return results
 
     def files(self) -> tuple[str, ...] | None:
         answer = self._send("PROPFIND", f"{self._base}/", headers={"Depth": "1"}, body=Body.of(_LIST), fine=None)
@@ -82,7 +82,7 @@ class WebdavPlace:
     # ---- phases -----------------------------------------------------------------------------------------------------
 
     def _replace(self, name: str, body: Body, *, instead_of: tuple[str, ...] = ()) -> None:
-        """Put a file in its place, at once; what says something of the old one (`instead_of`) goes before."""
+        """Replace a file in one step. Files that describe the old one (`instead_of`) are removed before."""
         aside, target = self._url(f".{name}.{os.getpid()}.part"), self._url(name)
         try:
             self._send("PUT", aside, body=body, fine=(200, 201, 204)).close()
@@ -91,26 +91,26 @@ class WebdavPlace:
             headers = {"Destination": target, "Overwrite": "T"}
             self._send("MOVE", aside, headers=headers, fine=(200, 201, 204)).close()
         except BaseException:
-            # Whatever it was: nothing of it stays, as far as the server still listens.
+            # After any failure, remove the upload if the server still responds.
             with suppress(RegistryError):
                 self._send("DELETE", aside, fine=None).close()
             raise
 
     def _make_folders(self) -> None:
-        """Make the collection and those above it, where it is not there."""
+        """Create the collection and its parents if they are missing."""
         missing: list[str] = []
         url = self._base
         while url.count("/") > 2:
-            # Not HEAD, which many servers refuse for what is no file.
+            # Not HEAD, which many servers reject for collections.
             answer = self._send("PROPFIND", f"{url}/", headers={"Depth": "0"}, body=Body.of(_LIST), fine=None)
             answer.close()
             if answer.status != 404:
                 break
             missing.append(url)
             url = url.rpartition("/")[0]
-        for one in reversed(missing):
-            # 405: somebody else made it meanwhile (RFC 4918, 9.3.1).
-            self._send("MKCOL", f"{one}/", fine=(200, 201, 405)).close()
+        for item in reversed(missing):
+            # 405: it was created meanwhile (RFC 4918, 9.3.1).
+            self._send("MKCOL", f"{item}/", fine=(200, 201, 405)).close()
 
     def _is_there(self, name: str) -> bool:
         answer = self._send("HEAD", self._url(name), fine=(200, 404, 405, 410))
@@ -138,20 +138,20 @@ class WebdavPlace:
         body: Body | None = None,
         fine: tuple[int, ...] | None,
     ) -> HttpResponse:
-        """Send; raises unless the status is one of `fine` (None: any, but for a login that is wanted)."""
+        """Send a request; raise unless the status is in `fine` (None: any status except 401 and 403)."""
         whole = {"User-Agent": "chainbuild", **(headers or {})}
         if self._authorization:
             whole["Authorization"] = self._authorization
         try:
             response = self._transport.send(HttpRequest(method=method, url=url, headers=whole, body=body))
         except TransportError as error:
-            raise UnreachableError(f"{method} {shown(url)}: {error}", hint="Is the address right?") from error
+            raise UnreachableError(f"{method} {shown(url)}: {error}", hint="Check the address.") from error
         if response.status in {401, 403}:
             response.close()
             raise LoginNeededError(
                 f"{method} {shown(url)}: {response.status}",
-                hint=f"Put the login into ~/.netrc: machine {self._host} login USER password PASSWORD."
-                " (It is sent over https alone.)",
+                hint=f"Add the login to ~/.netrc: machine {self._host} login USER password PASSWORD."
+                " It is sent only over HTTPS.",
             )
         if fine is not None and response.status not in fine:
             response.close()
@@ -161,32 +161,34 @@ class WebdavPlace:
 
 
 def listed(document: str) -> tuple[str, ...]:
-    """The names of the SIF files in the answer to a PROPFIND: the last part of each address in it."""
+    """Return the names of the SIF files in the response to a PROPFIND: the last part of each address."""
     names = (unquote(html.unescape(href).strip()).rpartition("/")[2] for href in _HREF.findall(document))
     return tuple(sorted({name for name in names if name.endswith(SUFFIX) and not name.startswith(".")}))
 
 
 def from_netrc(host: str) -> Credentials | None:
-    """The login of ~/.netrc for a host; None where there is none. Errors: `NotReadyError` where it cannot be read."""
+    """Return the login for a host from ~/.netrc; None if it has none. Errors: `NotReadyError` if it cannot be read."""
     import netrc
 
     path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     if not path.is_file():
         return None
     try:
-        found = netrc.netrc(path).authenticators(host)
+        result = netrc.netrc(path).authenticators(host)
     except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
         line = getattr(error, "lineno", 0) or 0
         reason = getattr(error, "msg", "") or str(error)
-        raise NotReadyError(reason, where=f"{path}:{line}" if line else str(path), hint="Mend it.") from error
-    return Credentials(user=found[0] or "", password=found[2] or "") if found else None
+        raise NotReadyError(
+            reason, where=f"{path}:{line}" if line else str(path), hint="Fix this line, or set NETRC to another file."
+        ) from error
+    return Credentials(user=result[0] or "", password=result[2] or "") if result else None
 
 
 def _meaning(status: int, method: str) -> str:
     if status in {301, 302, 307, 308}:
-        return "The server moved: name its new address."
+        return "The server redirects: use its new address."
     if status in {405, 501}:
-        return f"The server does not know {method}: is it WebDAV, and is that on for this address?"
+        return f"The server does not support {method}. Check that WebDAV is enabled for this address."
     if status in {413, 507}:
-        return "There is no room for it on the server, or it takes no file of that size."
-    return "See the server's log."
+        return "The server is full or does not accept files of this size."
+    return "Check the server's log."

@@ -22,7 +22,7 @@ def world(tmp_path) -> World:
     return made
 
 
-def test_the_jobs_of_a_workflow_build_each_step_once_and_complete_the_indexes(world):
+def test_workflow_jobs_build_each_step_once(world):
     whole = world.graph([AMD64, ARM64], OPTIONS)
     split = JobSplit(most=60, seconds={step.id: 50 for step in whole if step.kind == "build"})
     jobs = make_jobs(whole, lambda platform: "one kind", split)

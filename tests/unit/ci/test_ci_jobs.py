@@ -49,12 +49,12 @@ graphics-index-aarch64: aarch64 on ghcr.io/robots/team/atom:v1-stock-aarch64 aft
     )
 
 
-def test_one_platform_needs_no_index_job_as_its_own_run_writes_the_index():
+def test_single_platform_needs_no_index_job():
     graph = graph_of([AMD64], {"stock": [10]})
     assert told(make_jobs(graph, runner_of)) == "stock-amd64: amd64 on BASE after nothing\n"
 
 
-def test_platforms_of_one_kind_of_machine_share_one_index_job():
+def test_platforms_on_the_same_machine_share_an_index_job():
     graph = graph_of([AMD64, ARMV7], {"stock": [10]})
     assert told(make_jobs(graph, runner_of)).splitlines()[-1] == (
         "stock-index: amd64,armv7 on BASE after stock-amd64, stock-armv7"
@@ -77,16 +77,16 @@ stock-amd64: amd64 on BASE after stock-amd64-until-20
     assert jobs.notes == ()
 
 
-def test_what_is_not_known_counts_nothing_and_is_said_as_is_what_cannot_be_cut():
+def test_notes_list_unknown_and_oversized_steps():
     graph = graph_of([AMD64], {"stock": [10, 20]})
     jobs = make_jobs(graph, runner_of, JobSplit(most=3600, seconds={"amd64/stock/20-s1": 7200.0}))
     assert [job.until for job in jobs.jobs] == [10, 20, None]
     assert jobs.notes == (
         (
-            "nobody knows yet how long these take, so --split counts nothing for them: amd64/stock/10-s0, "
+            "--split ignores these steps, because no duration is recorded: amd64/stock/10-s0, "
             "amd64/stock/minimize, amd64/stock/production"
         ),
-        "stock-amd64-until-20 cannot be cut to --split: amd64/stock/20-s1 took 2h00m last time",
+        "stock-amd64-until-20 is longer than --split: amd64/stock/20-s1 took 2h00m last time",
     )
 
 
@@ -146,7 +146,7 @@ def _before(jobs) -> dict[str, set[str]]:
 
 
 @given(graphs, st.data())
-def test_a_part_is_only_too_long_where_it_cannot_be_cut(graph: Graph, data: st.DataObject) -> None:
+def test_part_exceeds_split_only_if_indivisible(graph: Graph, data: st.DataObject) -> None:
     chain = graph.chains[0]
     ids = [step.id for step in chain.all_steps]
     split = JobSplit(

@@ -109,7 +109,7 @@ def test_golden_files(name, tree):
     assert text == (GOLDEN / f"{name}.yml").read_text()
 
 
-def test_the_command_prints_what_its_own_header_says(tree, capsys):
+def test_command_in_header_regenerates_the_workflow(tree, capsys):
     arguments = [
         "ci",
         "circleci",
@@ -149,24 +149,24 @@ def test_secrets_are_references(vendor, tree):
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no registry": ({"registry": None}, "--registry is needed"),
-    "a registry of this machine": ({"registry": "localhost:5000"}, "this machine's own"),
-    "a base of this machine": ({"base": "localhost:5000/a:1"}, "this machine's own registry"),
-    "a line end": ({"platform": "amd64,\naarch64"}, "letters that cannot be shown"),
-    "a template in the install command": ({"install": "pip install ${{ secrets.X }}"}, "cannot stand in a workflow"),
-    "CircleCI's template": ({"install": "pip install <<x>>"}, "cannot stand in a workflow"),
-    "no install command": ({"install": " "}, "cannot stand in a workflow"),
+    "no registry": ({"registry": None}, "--registry is required"),
+    "a registry of this machine": ({"registry": "localhost:5000"}, "is on this machine"),
+    "a base of this machine": ({"base": "localhost:5000/a:1"}, "in a registry on this machine"),
+    "a line end": ({"platform": "amd64,\naarch64"}, "characters that are not printable"),
+    "a template in the install command": ({"install": "pip install ${{ secrets.X }}"}, "is not allowed in a workflow"),
+    "CircleCI's template": ({"install": "pip install <<x>>"}, "is not allowed in a workflow"),
+    "no install command": ({"install": " "}, "is not allowed in a workflow"),
     "an open quote": ({"install": "pip 'install"}, "No closing quotation"),
-    "a root elsewhere": ({"root": Path("/elsewhere")}, "cannot stand in a workflow"),
-    "a root above": ({"root": Path("../x")}, "cannot stand in a workflow"),
-    "an option that a shell would read": ({"option": "a;b"}, "cannot stand in a workflow"),
-    "an option that is the tree": ({"option": "."}, "cannot stand in a workflow"),
+    "a root elsewhere": ({"root": Path("/elsewhere")}, "is not allowed in a workflow"),
+    "a root above": ({"root": Path("../x")}, "is not allowed in a workflow"),
+    "an option that a shell would read": ({"option": "a;b"}, "is not allowed in a workflow"),
+    "an option that is the tree": ({"option": "."}, "is not allowed in a workflow"),
     "a runner without a label": ({"runners": ["amd64"]}, "is not PLATFORM=LABEL"),
     "a runner with a template": ({"runners": ["amd64=${{x}}"]}, "is not PLATFORM=LABEL"),
-    "a runner twice": ({"runners": ["arm64=a", "aarch64=b"]}, "is said twice"),
-    "a runner for nothing": ({"runners": ["riscv64=a"]}, "does not build for it"),
-    "too many labels": ({"vendor": "circleci", "runners": ["amd64=a,b"]}, "takes one"),
-    "a deadline past the limit": ({"deadline": "6h"}, "ends its own machines' jobs after 6h00m"),
+    "a runner twice": ({"runners": ["arm64=a", "aarch64=b"]}, "duplicate runner for"),
+    "a runner for nothing": ({"runners": ["riscv64=a"]}, "does not build for this platform"),
+    "too many labels": ({"vendor": "circleci", "runners": ["amd64=a,b"]}, "accepts one label"),
+    "a deadline past the limit": ({"deadline": "6h"}, "ends jobs on hosted machines after 6h00m"),
     "no time": ({"deadline": "0s"}, "leaves no time"),
     "a deadline that is none": ({"deadline": "soon"}, "is not a duration"),
     "a split past the deadline": ({"split": "5h", "deadline": "4h"}, "longer than the --deadline"),
@@ -176,14 +176,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_words_are_told(case, tree):
+def test_invalid_arguments_are_reported(case, tree):
     changed, message = BAD[case]
     with pytest.raises(WrongUseError) as caught:
         read_pipeline(words(**changed), hours)
     assert message in str(caught.value)
 
 
-def test_everything_that_is_wrong_is_told_at_once(tree):
+def test_all_problems_are_reported_together(tree):
     with pytest.raises(WrongUseError) as caught:
         read_pipeline(words(registry=None, option="stok", deadline="9h", tag="a b"), hours)
     assert len(caught.value.problems) >= 4
@@ -193,7 +193,7 @@ def test_own_machines_have_no_limit(tree):
     runners = ["amd64=self-hosted,x64", "aarch64=self-hosted,arm64"]
     _, pipeline = read_pipeline(words(deadline="20h", runners=runners), hours)
     assert pipeline.minutes(pipeline.graph.jobs[0]) == 20 * 60 + 30
-    with pytest.raises(WrongUseError, match="ends its own machines"):
+    with pytest.raises(WrongUseError, match="ends jobs on hosted machines"):
         read_pipeline(words(deadline="20h", runners=runners[:1]), hours)
 
 
@@ -316,7 +316,7 @@ def test_github_goes_on_after_the_deadline_and_only_then(github):
     assert results["gl-index-aarch64"] == "success"
 
 
-def test_github_stops_what_stands_on_a_failure_and_nothing_else(github):
+def test_github_failure_stops_only_dependent_jobs(github):
     for ends in ([1], [7, 7], [7, 1]):
         results = simulate(github, {"stock-amd64": list(ends)})
         assert results["gl-amd64"] == results["stock-index-amd64"] == results["gl-index-amd64"] == "skipped"

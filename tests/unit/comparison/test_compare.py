@@ -42,7 +42,7 @@ def between(fake: FakeRegistry, before: RemoteImage, after: RemoteImage) -> Comp
     return compare(record_store(registries), before, after)
 
 
-def test_packages_of_chain_images_and_of_minimized_ones_are_compared_alike(fake: FakeRegistry) -> None:
+def test_packages_of_chain_and_minimized_images_compare_equal(fake: FakeRegistry) -> None:
     before = add(fake, "a:1", {"/var/lib/dpkg/status": dpkg(libc6="2.36-9", perl="5.36", zlib1g="1.2")})
     after = add(
         fake, "a:2", {"/var/lib/dpkg/status": dpkg(libc6="2.36-10")}, status_d("zlib1g", "1.2"), status_d("curl", "8.0")
@@ -55,7 +55,7 @@ def test_packages_of_chain_images_and_of_minimized_ones_are_compared_alike(fake:
     ]
 
 
-def test_distributions_are_told_by_their_normal_names(fake: FakeRegistry) -> None:
+def test_distribution_names_are_normalized(fake: FakeRegistry) -> None:
     before = add(fake, "a:1", distribution("Foo_Bar", "1.0") | distribution("gone", "3"))
     after = add(fake, "a:2", distribution("foo-bar", "1.1") | distribution("six", "1.16"))
     assert [str(change) for change in between(fake, before, after).python] == [
@@ -65,7 +65,7 @@ def test_distributions_are_told_by_their_normal_names(fake: FakeRegistry) -> Non
     ]
 
 
-def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistry) -> None:
+def test_file_changes_have_a_description_and_an_owner(fake: FakeRegistry) -> None:
     old: Files = {
         "/same": b"1",
         "/longer": b"1",
@@ -91,7 +91,7 @@ def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistr
     found = {change.name: change for change in between(fake, before, after).files}
     assert {name: str(change).removeprefix(name).strip(": ") for name, change in found.items() if not change.owner} == {
         "/longer": "1 B → 2 B",
-        "/other": "other content, 1 B",
+        "/other": "different content, 1 B",
         "/mode": "mode 0644 → 0755",
         "/link": "link to a → link to b",
         "/gone": "removed (was 1 B)",
@@ -102,7 +102,7 @@ def test_files_say_what_is_other_about_them_and_whose_they_are(fake: FakeRegistr
     assert found["/var/lib/dpkg/status.d/zlib1g"].owner == "records"
 
 
-def test_configuration_without_what_chainbuild_says_of_the_making(fake: FakeRegistry) -> None:
+def test_configuration_ignores_labels_of_chainbuild(fake: FakeRegistry) -> None:
     before = add(
         fake,
         "a:1",
@@ -131,7 +131,7 @@ def test_configuration_without_what_chainbuild_says_of_the_making(fake: FakeRegi
     assert not found.files
 
 
-def test_the_same_content_is_no_difference_however_it_is_packed(fake: FakeRegistry) -> None:
+def test_repacked_content_is_no_difference(fake: FakeRegistry) -> None:
     before = add(fake, "a:1", {"/a": b"1", "/b": b"2"})
     after = add(fake, "a:2", {"/a": b"1"}, {"/b": b"2"})
     found = between(fake, before, after)
@@ -145,7 +145,7 @@ def built(world: World) -> RemoteImage:
     return resolve(world.registries, ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64"), AMD64)
 
 
-def test_steps_say_what_they_were_made_from(tmp_path: Path) -> None:
+def test_step_changes_name_the_changed_inputs(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write(THREE_STEPS)
     before = built(world)
@@ -156,7 +156,7 @@ def test_steps_say_what_they_were_made_from(tmp_path: Path) -> None:
         trail_or_nothing(world.records, after),
     )
     assert str(changes[0]) == 'stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"'
-    assert str(changes[-1]) == "stock/production: what it stands on changed"
+    assert str(changes[-1]) == "stock/production: its parent image changed"
     # Released elsewhere, an image leaves its records behind: the chain registry has a copy of them.
     target = ImageReference(CHAIN, "public/atom", "latest")
     copy_image(world.registries, before.reference, target)

@@ -29,30 +29,30 @@ def paths(contents: Contents) -> list[str]:
     return sorted(path for path, entry in contents.files.items() if entry.kind != "dir")
 
 
-def test_a_whiteout_takes_away_what_lower_layers_have_and_nothing_of_its_own() -> None:
+def test_whiteout_removes_only_files_of_lower_layers() -> None:
     lower: dict[str, Content] = {"/a": b"1", "/b/c": b"2", "/b/d/e": b"3", "/keep": b"4"}
     assert paths(read(lower, {"/.wh.a": b"", "/b/.wh.d": b""})) == ["/b/c", "/keep"]
     assert paths(read(lower, {"/a": b"new", "/.wh.a": b""})) == ["/a", "/b/c", "/b/d/e", "/keep"]
     assert paths(read(lower, {"/b/new": b"x", "/b/.wh..wh..opq": b""})) == ["/a", "/b/new", "/keep"]
 
 
-def test_a_file_where_a_folder_was_takes_its_place_and_a_folder_over_a_folder_does_not() -> None:
+def test_file_replaces_folder_but_folders_merge() -> None:
     assert paths(read({"/a/b": b"1"}, {"/a": b"2"})) == ["/a"]
     assert paths(read({"/a/b": b"1"}, {"/a": None})) == ["/a/b"]
     assert paths(read({"/a": b"1"}, {"/a": None, "/a/b": b"2"})) == ["/a/b"]
 
 
-def test_what_is_written_through_a_link_lies_where_that_leads() -> None:
+def test_file_below_link_is_placed_at_the_target() -> None:
     assert paths(read({"/usr/lib": None, "/lib": "usr/lib"}, {"/lib/x": b"1"})) == ["/lib", "/usr/lib/x"]
 
 
-def test_a_hard_link_is_the_file_that_it_links_to_wherever_that_is() -> None:
+def test_hard_link_has_the_content_of_its_target() -> None:
     contents = read({"/a": b"same"}, {"/b": "=/a", "/c": b"x", "/d": "=/c"})
     assert contents.files["/b"] == contents.files["/a"]
     assert contents.files["/d"].content == contents.files["/c"].content
 
 
-def test_what_is_read_of_packages_is_what_their_records_say() -> None:
+def test_packages_match_their_database_files() -> None:
     contents = read(
         {
             "/var/lib/dpkg/status": dpkg(libc6="2.36-9"),
@@ -84,7 +84,7 @@ def test_a_damaged_layer_counts_for_nothing() -> None:
         read_contents(Registries(transport=fake.transport, credentials=lambda host: None), image)
 
 
-def test_a_layer_that_is_no_tar_is_told() -> None:
+def test_layer_that_is_not_a_tar_is_an_error() -> None:
     fake = FakeRegistry()
     image = fake.add_image("team/app:1", layers=[layer({"/a": bytes(2000)})[:-30]])
     with pytest.raises(RegistryError, match="cannot be read"):

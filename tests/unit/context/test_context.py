@@ -103,7 +103,7 @@ def test_ignored(tmp_path: Path, ignore: str, patterns: list[str], expected: lis
     assert paths(make(tmp_path, "a", "d/e/f", "d/g"), *patterns, ignore=ignore) == expected
 
 
-def test_a_link_counts_itself_and_what_it_means_but_not_where_it_lies_in_a_folder(tmp_path: Path) -> None:
+def test_link_in_folder_counts_with_its_target(tmp_path: Path) -> None:
     make(tmp_path, "d/in -> ../a", "a", "b -> d")
     assert paths(tmp_path, "d") == ["d", "d/in"]
     assert paths(tmp_path, "d/in") == ["a", "d/in"]
@@ -217,9 +217,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert paths(tmp_path, "x?.txt") == [name]
 
 
-def test_what_cannot_be_read_is_a_problem_only_where_it_is_needed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_file_is_a_problem_only_if_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "a", "b", "d/x")
 
     def refuse(self: ContentDigests, path: str, found: os.stat_result) -> str:
@@ -259,7 +257,7 @@ def test_contents_are_read_once(tmp_path: Path) -> None:
     digests = ContentDigests()
     ContextTree(tmp_path, digests).select(NONE, ALL)
     ContextTree(tmp_path, digests).select(NONE, ALL)
-    assert len(digests._known) == 1
+    assert len(digests._cached) == 1
 
 
 def test_an_ignored_folder_is_not_even_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +379,7 @@ def change(root: Path, name: str, kind: str) -> set[str]:
     KINDS,
     st.data(),
 )
-def test_what_the_builder_sees_and_only_that_changes_the_digest(
+def test_digest_changes_only_with_what_the_builder_sees(
     names: list[str], sources: list[str], forms: list[str], lines: list[str], kind: str, data: st.DataObject
 ) -> None:
     text = dockerfile_of(sources, forms)

@@ -74,7 +74,7 @@ from chainbuild.context.dockerignore import find_ignore, parse_ignore
         ("*\n", "a\nb", True),
     ],
 )
-def test_one_pattern(pattern: str, path: str, ignored: bool) -> None:
+def test_pattern_matches_like_patternmatcher(pattern: str, path: str, ignored: bool) -> None:
     found = parse_ignore(pattern.encode())
     assert not found.problems
     assert found.ignores(path) is ignored

@@ -124,7 +124,7 @@ def test_etag_is_the_identity_and_nothing_is_read() -> None:
     assert [request.method for request in there.asked] == ["HEAD"]
 
 
-def test_content_without_etag_is_read_also_if_its_date_and_size_are_the_same() -> None:
+def test_content_without_etag_is_downloaded_despite_same_date_and_size() -> None:
     """A date has a resolution of one second, and says nothing of the content: BuildKit reads such content, too."""
     identities = {
         RemoteContent(transport=web(content)).identity("https://example.com/f") for content in (b"AAAA", b"BBBB")
@@ -174,7 +174,7 @@ def test_checksum_and_full_commit_need_no_question() -> None:
     assert there.asked == []
 
 
-def test_branch_is_the_commit_that_it_names_now() -> None:
+def test_branch_identity_is_its_current_commit() -> None:
     names = {"heads/main": COMMIT, "heads/feature/main": OTHER, "tags/main": OTHER, "tags/main^{}": COMMIT}
     out = "".join(f"{commit}\trefs/{name}\n" for name, commit in names.items())
     calls, content = git(out)

@@ -52,12 +52,12 @@ REQUEST = PackageRequest(
         ("team/base:1", "13", ("debian", "trixie", True)),
     ],
 )
-def test_names_say_what_they_are_made_of(name: str, suite: str | None, expected: tuple[str, str, bool]) -> None:
+def test_name_selects_distribution_and_suite(name: str, suite: str | None, expected: tuple[str, str, bool]) -> None:
     assert parse_name(ImageReference.parse(name), suite, "debian") == expected
 
 
 @pytest.mark.parametrize("name", ["debian", "debian:latest", "fedora:40", "team/base:1", "debian:9"])
-def test_names_that_do_not_say_it_are_wrong_use(name: str) -> None:
+def test_name_without_distribution_is_rejected(name: str) -> None:
     with pytest.raises(WrongUseError):
         parse_name(ImageReference.parse(name), None, "debian")
 
@@ -113,18 +113,18 @@ def test_debian_has_its_own_names(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("log", "says"),
     [
-        ("tar: x: Cannot write: No space left on device", "no space left"),
+        ("tar: x: Cannot write: No space left on device", "not enough disk space"),
         ("E: Unable to locate package gti\nE: Unable to locate package gti", "no package gti for"),
         ("E: mmdebstrap failed to run", "E: mmdebstrap failed to run"),
     ],
 )
-def test_failures_are_told_as_what_they_are(log: str, says: str) -> None:
+def test_mmdebstrap_failure_has_a_clear_message(log: str, says: str) -> None:
     assert says in str(mmdebstrap._why(log, AMD64))
 
 
 @pytest.mark.parametrize("package", ["git;reboot", "--x", "a b", "UPPER", ""])
-def test_a_package_is_a_name(package: str) -> None:
-    with pytest.raises(WrongUseError, match="not a package"):
+def test_invalid_package_name_is_rejected(package: str) -> None:
+    with pytest.raises(WrongUseError, match="invalid package name"):
         debian.read_request(ImageReference.parse("debian:bookworm-slim"), include=[package])
 
 
@@ -235,7 +235,7 @@ def ignore(event: Event) -> None:
     pass
 
 
-def test_platforms_become_one_index_and_are_made_once(workshop: type[FakeWorkshop]) -> None:
+def test_platforms_share_an_index_and_are_made_once(workshop: type[FakeWorkshop]) -> None:
     fake = FakeRegistry()
     name = ImageReference.parse("debian:bookworm-slim")
     with Registries(transport=fake.transport, credentials=lambda host: None) as registries:

@@ -107,7 +107,7 @@ def test_the_message_of_a_required_variable() -> None:
         expand("${NONE:?say which}", ENV)
 
 
-def test_what_was_looked_up_and_what_was_missing() -> None:
+def test_expanded_word_lists_used_and_missing_names() -> None:
     found = expand("$A ${NONE:-$E}", ENV)
     assert found.looked_up == {"A", "NONE", "E"}
     assert found.missing == {"NONE"}

@@ -74,8 +74,8 @@ def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
     ("text", "reason"),
     [
         ("# syntax=me/front\nFROM img", "frontend me/front"),
-        ("FROM other\nCOPY a /", "other was not looked into"),
-        ("FROM --platform=linux/s390x img", "img was not looked into"),
+        ("FROM other\nCOPY a /", "ONBUILD triggers of other are unknown"),
+        ("FROM --platform=linux/s390x img", "ONBUILD triggers of img are unknown"),
         ("FROM other AS x\nFROM x\nARG V\nCOPY $V /", "$V"),
         ("FROM other AS x\nARG V=$W\nFROM x\nCOPY $V /", "$V"),
         ("FROM other\nRUN --mount=source=$V,target=/s x", "$V"),
@@ -93,7 +93,7 @@ def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
         ("FROM img\nCOPY ${X /", "${X"),
     ],
 )
-def test_in_doubt_it_is_everything(text: str, reason: str) -> None:
+def test_sources_in_doubt_are_everything(text: str, reason: str) -> None:
     found = facts(text)
     assert found.sources.everything
     assert any(reason in doubt for doubt in found.doubts)
@@ -106,7 +106,7 @@ def test_own_frontends_are_no_doubt() -> None:
     assert facts("FROM img", BUILDKIT_SYNTAX="me/front").sources.everything
 
 
-def test_what_a_parent_brings() -> None:
+def test_parent_config_sets_env_and_triggers() -> None:
     parents = {("img", "linux/arm64"): ParentConfig(env=("D=dir",), onbuild=("COPY $D/x /", "ARG Z", "RUN <<E\nhi\nE"))}
     found = facts("FROM img\nCOPY ${D}/y /", parents=parents)
     assert found.sources.patterns == ("dir/x", "dir/y")
@@ -173,7 +173,7 @@ def test_targets() -> None:
     assert facts(text, target="b").sources.patterns == ("x", "y")
     assert facts(text, target="A").sources.patterns == ("x",)
     wrong = facts(text, target="nope").problems
-    assert "no stage 'nope'" in wrong[0].message
+    assert "no such stage: 'nope'" in wrong[0].message
 
 
 def test_a_later_stage_of_the_same_name_hides_the_earlier() -> None:
@@ -217,7 +217,7 @@ def test_remote_sources() -> None:
     ("word", "remote"),
     [("$B", True), ('"${B}x"', True), ("http$B", True), ("https://h/$B", True), ("git@$B", True), ("app-$B", False)],
 )
-def test_add_of_an_uncertain_variable_that_may_be_an_address_is_an_uncertain_remote(word: str, remote: bool) -> None:
+def test_add_of_uncertain_variable_is_an_uncertain_remote(word: str, remote: bool) -> None:
     """What such an address has cannot be asked for, so the whole context does not suffice."""
     found = facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nADD {word} /")
     assert found.remotes == ((RemoteSource(url=word, checksum="", line=4, certain=False),) if remote else ())
@@ -256,7 +256,7 @@ def test_unknown_args_have_a_nearest_name() -> None:
     problems = unknown_args(["BASE_IMAGE", "BLAS_TARGET", "QQ", "no_proxy"], files, path="x-args", line=3)
     assert [(each.path, each.line, each.hint) for each in problems] == [
         ("x-args", 3, "Perhaps you meant BLAS_TARGET_CPU."),
-        ("x-args", 3, "Write 'ARG QQ' in the Dockerfile that uses it."),
+        ("x-args", 3, "Add 'ARG QQ' to the Dockerfile that uses it."),
     ]
 
 
@@ -280,17 +280,17 @@ def test_the_base_images_arg(text: str, declared: int, used: tuple[int, ...]) ->
 @pytest.mark.parametrize(
     ("text", "line", "part"),
     [
-        ("ARG B\nFROM $B", 2, "FROM names no image"),
+        ("ARG B\nFROM $B", 2, "FROM has no image"),
         ("FROM img AS a\nCOPY --from=b x /\nFROM img AS b\nFROM a", 2, "comes later"),
         ("FROM img AS a\nCOPY --from=a x /", 2, "is this stage itself"),
-        ("FROM img AS a\nCOPY --from=a x /\nFROM img", 2, "in a circle"),
-        ("FROM img AS a\nCOPY --from=b x /\nFROM img AS b\nRUN --mount=from=a x\nFROM img", 2, "in a circle"),
-        ("FROM img\nCOPY --from=1 a /", 2, "no stage 1"),
-        ("FROM img AS a\nFROM img\nRUN --mount=from=0 x", 3, "not know stages by their numbers"),
-        ("FROM img AS scratch", 1, "called 'scratch'"),
+        ("FROM img AS a\nCOPY --from=a x /\nFROM img", 2, "in a cycle"),
+        ("FROM img AS a\nCOPY --from=b x /\nFROM img AS b\nRUN --mount=from=a x\nFROM img", 2, "in a cycle"),
+        ("FROM img\nCOPY --from=1 a /", 2, "no such stage: 1"),
+        ("FROM img AS a\nFROM img\nRUN --mount=from=0 x", 3, "cannot refer to a stage by number"),
+        ("FROM img AS scratch", 1, "named 'scratch'"),
         ("ARG X=a\nARG X\nFROM ${X:-b}", 3, "before 0.17"),
         ("ARG P=linux/amd64\nARG P\nFROM --platform=${P:-linux/arm64} img", 3, "before 0.17"),
-        ("FROM img\nCOPY --from=$X a /", 2, "expands no variable"),
+        ("FROM img\nCOPY --from=$X a /", 2, "does not expand variables"),
         ("FROM img\nCOPY ${X:?give} /", 2, "X: give"),
         ("FROM --platform=$NONE img", 1, "empty after expansion"),
     ],

@@ -68,7 +68,7 @@ def test_pin_images_replaces_only_the_words_at_the_places(
     assert got == after.replace("{}", PIN).encode()
 
 
-def test_pin_images_of_one_name_can_get_two_references() -> None:
+def test_pin_images_gives_equal_names_different_references() -> None:
     raw = b"FROM --platform=linux/arm64 debian AS a\nFROM debian\n"
     got = pin_images(raw, {ImageWordPosition(1): "r/a@sha256:1", ImageWordPosition(2): "r/b@sha256:2"})
     assert got == b"FROM --platform=linux/arm64 r/a@sha256:1 AS a\nFROM r/b@sha256:2\n"
@@ -99,7 +99,7 @@ def test_onbuild_triggers_are_no_image_words() -> None:
         ([Edit(0, 0, "\n")], "number of lines"),
     ],
 )
-def test_apply_edits_refuses_what_is_no_edit_of_words(edits: list[Edit], message: str) -> None:
+def test_apply_edits_rejects_invalid_edits(edits: list[Edit], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         apply_edits(b"abc\ndef", edits)
 

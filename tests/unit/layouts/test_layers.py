@@ -166,16 +166,16 @@ WRONG = [
     (
         "ARG BASEIMAGE\nFROM ${BASEIMAGE}\n",
         {},
-        ":2: FROM ${BASEIMAGE} names no image, and no base is given",
+        ":2: FROM ${BASEIMAGE} has no image, and no base is set",
         "--base IMAGE",
     ),
     (
         "FROM ${BASEIMAGE}\n",
         {"base": "a/b:1"},
         ":1: FROM uses BASEIMAGE, but no ARG before it declares it",
-        "Write ARG BASEIMAGE",
+        "Add ARG BASEIMAGE",
     ),
-    ("FROM scratch\n", {"base": "a/b:1"}, ":1: FROM scratch has no place for a base", "ARG BASEIMAGE"),
+    ("FROM scratch\n", {"base": "a/b:1"}, ":1: FROM scratch: the base cannot be set here", "ARG BASEIMAGE"),
     ("ARG BASEIMAGE=A/B\nFROM ${BASEIMAGE}\n", {}, "'B' is not a repository name", "lower case"),
     (
         "ARG BASEIMAGE=a/b\nFROM ${BASEIMAGE}\n",
@@ -189,7 +189,7 @@ WRONG = [
         ":2: no FROM uses the ARG BASEIMAGE",
         "ARGs before the first FROM: BASEIMAGE.",
     ),
-    ("FROM debian\n", {"base_arg": "X"}, ":1: no FROM uses the ARG X", "No ARG stands before"),
+    ("FROM debian\n", {"base_arg": "X"}, ":1: no FROM uses the ARG X", "There is no ARG before"),
     ("RUN make\n", {}, ":1: ", ""),
 ]
 
@@ -203,7 +203,7 @@ def test_what_is_wrong_with_a_from(tmp_path: Path, text: str, changed: dict[str,
 def test_a_base_and_its_arg_are_one_too_many(tmp_path: Path) -> None:
     said = (BuildArg(name="BASEIMAGE", value="a/b", origin="--build-arg"),)
     told = wrong(tmp_path, {"r/Dockerfile": RELEASE}, layer(tmp_path, "r", base="c/d:1"), build_args=said)
-    assert told == ["the arg BASEIMAGE is the base, which is given already\n    Leave the arg BASEIMAGE out."]
+    assert told == ["the arg BASEIMAGE sets the base, which is set already\n    Remove the arg BASEIMAGE or the base."]
 
 
 # Several layers -------------------------------------------------------------------------------------------------------
@@ -231,20 +231,20 @@ aarch64/release/release [meehan/release:latest-aarch64] BASEIMAGE<-aarch64/os/os
 def test_a_base_by_a_later_or_no_layer(tmp_path: Path) -> None:
     first = layer(tmp_path, "release", base="os", path="chainbuild.yaml", line=4)
     told = wrong(tmp_path, TWO, first, layer(tmp_path, "os"))
-    assert told[0].startswith("chainbuild.yaml:4: the layer 'release' stands on 'os', which comes after it")
+    assert told[0].startswith("chainbuild.yaml:4: the base 'os' of the layer 'release' is a later layer")
     told = wrong(tmp_path, TWO, layer(tmp_path, "release", base="oss"))
-    assert told[0].startswith("the layer 'release' stands on 'oss', which is no layer")
+    assert told[0].startswith("the base 'oss' of the layer 'release' is not a layer")
 
 
 def test_names_are_each_one_s_own(tmp_path: Path) -> None:
     one = layer(tmp_path, "os")
     told = wrong(tmp_path, TWO, one, replace(layer(tmp_path, "release", image="meehan/os"), name="os"))
     assert [text.partition("\n")[0] for text in told] == [
-        "the layers 'os' and 'os' would both be meehan/os",
-        "two layers are called 'os'",
+        "duplicate layer name 'os'",
+        "the layers 'os' and 'os' have the same image meehan/os",
     ]
     told = wrong(tmp_path, TWO, layer(tmp_path, "os", image=f"meehan/os:{'t' * 125}"))
-    assert "with the platform behind it, the tag is too long" in told[0]
+    assert "the tag is too long with the platform appended" in told[0]
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZE
     assert layers.graph.by_id["amd64/tools/20-b"].test == tmp_path / "tools/b-test"
     told = wrong(tmp_path, files, layer(tmp_path, "tools", base="debian:12", base_arg="BASEIMAGE"))
     assert "numbered Dockerfiles take their base as BASE_IMAGE" in told[0]
-    assert "names no image, and no base is given" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]
+    assert "has no image, and no base is set" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]
 
 
 def test_the_parts_of_a_step(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_the_parts_of_a_step(tmp_path: Path) -> None:
     assert (bare.test, bare.context) == (None, tmp_path)
 
 
-BOTH = "A layer is built from one Dockerfile, or from NN-Dockerfile-<descriptor> files."
+BOTH = "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files."
 
 
 def test_what_is_wrong_with_folders_and_args_is_told_at_once(tmp_path: Path) -> None:
@@ -322,14 +322,14 @@ def test_what_is_wrong_with_folders_and_args_is_told_at_once(tmp_path: Path) -> 
         build_args=(BuildArg(name="NOBODY", value="", origin="--build-arg"),),
     )
     assert told == [
-        "there is no folder 'ROOT/gone'\n    A layer is a folder with a Dockerfile.",
-        "--build-arg: no Dockerfile declares the arg NOBODY\n    Write 'ARG NOBODY' in the Dockerfile that uses it.",
+        "no such folder: 'ROOT/gone'\n    A layer is a folder with a Dockerfile.",
+        "--build-arg: no Dockerfile declares the arg NOBODY\n    Add 'ARG NOBODY' to the Dockerfile that uses it.",
         f"both: has both a plain Dockerfile and numbered ones (10-Dockerfile-a, …)\n    {BOTH}",
         "chainbuild.yaml:9: no Dockerfile declares the arg RELEAZE\n    Perhaps you meant RELEASE.",
-        "none: has no Dockerfile\n    These folders in it have one: inside.",
+        "none: has no Dockerfile\n    These subfolders have one: inside.",
         "r/layer-amd64-args:1: no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE.",
-        "r/layer-test:1: neither a script with a #! line nor a program\n    Begin it with #!/bin/sh, or whatever runs it.",
-        "r/layer-x86_64-args: layer-amd64-args is for the same platform, linux/amd64\n    Keep one of the two files.",
+        "r/layer-test:1: not a program and not a script with a #! line\n    Begin it with #!/bin/sh or another interpreter.",
+        "r/layer-x86_64-args: layer-amd64-args is for the same platform, linux/amd64\n    Remove one of the two files.",
     ]
 
 

@@ -228,19 +228,19 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
     ),
     "no BASE_IMAGE": (
         {"stock/10-Dockerfile-base": "FROM debian\nRUN x\n"},
-        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"],
     ),
     "BASE_IMAGE that no FROM uses": (
         {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\n\nFROM debian\n"},
-        ["stock/10-Dockerfile-base:3: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+        ["stock/10-Dockerfile-base:3: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"],
     ),
     "BASE_IMAGE that is not declared": (
         {"stock/10-Dockerfile-base": "FROM ${BASE_IMAGE}\n"},
-        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"],
     ),
     "two with one descriptor": (
         {"stock/10-Dockerfile-base": STEP, "stock/20-Dockerfile-base": STEP},
-        ["stock/20-Dockerfile-base: the descriptor 'base' is taken by stock/10-Dockerfile-base"],
+        ["stock/20-Dockerfile-base: duplicate descriptor 'base', used by stock/10-Dockerfile-base"],
     ),
     "the name of a stage": (
         {"stock/10-Dockerfile-minimize": STEP},
@@ -248,13 +248,13 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
     ),
     "an orphaned args file": (
         {"stock/10-Dockerfile-base": STEP, "stock/bsae-amd64-args": "A=1"},
-        ["stock/bsae-amd64-args: no step takes this args file: no Dockerfile here has the descriptor 'bsae'"],
+        ["stock/bsae-amd64-args: no step uses this args file: no Dockerfile has the descriptor 'bsae'"],
     ),
     "an args file of no platform": (
         {"stock/10-Dockerfile-base": STEP, "stock/base-amd46-args": "A=1", "stock/base-args": "A=1"},
         [
-            "stock/base-amd46-args: no step takes this args file: no platform is named so",
-            "stock/base-args: no step takes this args file: no platform is named so",
+            "stock/base-amd46-args: no step uses this args file: unknown platform",
+            "stock/base-args: no step uses this args file: unknown platform",
         ],
     ),
     "a malformed args file": (
@@ -270,7 +270,7 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
     ),
     "an arg of the chain": (
         {"stock/10-Dockerfile-base": STEP, "stock/base-amd64-args": "BASE_IMAGE=debian\n"},
-        ["stock/base-amd64-args:1: BASE_IMAGE belongs to the chain and is set by it"],
+        ["stock/base-amd64-args:1: BASE_IMAGE is set by the chain and cannot be set here"],
     ),
     "a stage's arg that neither stage declares": (
         {"stock/10-Dockerfile-base": STEP, "stock/minimize-amd64-args": "ADDITIONAL_FILE=/a\n"},
@@ -290,16 +290,11 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
     ),
     "a Dockerfile that is empty": (
         {"stock/10-Dockerfile-base": ""},
-        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not stand on the one before"],
+        ["stock/10-Dockerfile-base:1: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"],
     ),
     "a name that gives no tag": (
         {"stock/10-Dockerfile-" + "x" * 120: STEP},
-        [
-            (
-                f"stock/10-Dockerfile-{'x' * 120}: its image would be called 'v1-stock-10-{'x' * 120}-amd64', which is too long"
-                " for a tag"
-            )
-        ],
+        [(f"stock/10-Dockerfile-{'x' * 120}: the tag of its image is too long: 'v1-stock-10-{'x' * 120}-amd64'")],
     ),
 }
 
@@ -341,15 +336,15 @@ def test_everything_is_told_at_once(world: World) -> None:
 
 def test_a_missing_option_gets_the_nearest(world: World) -> None:
     world.write(THREE_STEPS)
-    with pytest.raises(WrongUseError, match=r"(?s)option 'stok': there is no folder .*Perhaps you meant 'stock'"):
+    with pytest.raises(WrongUseError, match=r"(?s)option 'stok': no such folder: .*Perhaps you meant 'stock'"):
         world.graph(options=("stok",))
-    with pytest.raises(WrongUseError, match="Here are: stock"):
+    with pytest.raises(WrongUseError, match="Available: stock"):
         world.graph(options=("graphics",))
 
 
 def test_a_missing_root(world: World, tmp_path: Path) -> None:
     found = wrong(world, {}, root=tmp_path / "nowhere")
-    assert found == [f": option 'stock': there is no folder '{tmp_path}/nowhere/stock'"]
+    assert found == [f": option 'stock': no such folder: '{tmp_path}/nowhere/stock'"]
 
 
 def test_what_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,7 +380,7 @@ def test_folders_with_spaces_on_the_way(world: World) -> None:
 
 def test_an_option_s_name_is_a_part_of_tags(world: World) -> None:
     found = wrong(world, {"my stock/10-Dockerfile-base": STEP}, options=("my stock",))
-    assert found == ["my stock: the folder's name 'my stock' cannot be a part of a tag"]
+    assert found == ["my stock: the folder name 'my stock' cannot be part of a tag"]
 
 
 def test_options_of_one_name_are_refused(world: World) -> None:

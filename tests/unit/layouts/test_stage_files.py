@@ -88,13 +88,13 @@ def test_production_that_takes_nothing_of_minimize_is_a_problem(world: World) ->
     (told,) = wrong(
         world, {**STAGES, PRODUCTION: "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${PRODUCTION_IMAGE}\n"}
     )
-    assert told.startswith(f"{PRODUCTION}:3: it takes nothing of what minimize collected")
+    assert told.startswith(f"{PRODUCTION}:3: it uses nothing that minimize collected")
 
 
 def test_production_that_reads_minimized_files_only_in_a_stage_nobody_builds_is_a_problem(world: World) -> None:
     text = "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${MINIMIZED_IMAGE} AS unused\nFROM ${PRODUCTION_IMAGE}\nRUN x\n"
     (told,) = wrong(world, {**STAGES, PRODUCTION: text})
-    assert told.startswith(f"{PRODUCTION}:4: it takes nothing of what minimize collected")
+    assert told.startswith(f"{PRODUCTION}:4: it uses nothing that minimize collected")
 
 
 def test_production_on_another_image_is_a_problem(world: World) -> None:
@@ -105,18 +105,18 @@ def test_production_on_another_image_is_a_problem(world: World) -> None:
 
 def test_tarball_with_the_shipped_minimize_is_a_problem_at_its_line(world: World) -> None:
     (told,) = wrong(world, {PRODUCTION: UNPACKS})
-    assert told.startswith(f"{PRODUCTION}:3: {TARBALL}: chainbuild's minimize stage makes an image of files")
+    assert told.startswith(f"{PRODUCTION}:3: {TARBALL}: chainbuild's minimize stage creates an image of files")
 
 
 def test_tarball_that_the_ignore_file_leaves_out_is_a_problem(world: World) -> None:
     (told,) = wrong(world, {MINIMIZE: PACKS, PRODUCTION: UNPACKS, "utilities/.dockerignore": "*.gz\n"})
-    assert told.endswith(f"{TARBALL} is left out by the ignore file of utilities/")
+    assert told.endswith(f"{TARBALL} is excluded by the ignore file of utilities/")
 
 
 def test_own_minimize_on_an_image_does_not_fit_the_shipped_production(world: World) -> None:
     (told,) = wrong(world, {MINIMIZE: PACKS})
     assert told.startswith(
-        f"{MINIMIZE}:5: its image is built on ${{BASE_IMAGE}}, and chainbuild's production stage copies all"
+        f"{MINIMIZE}:5: its image is based on ${{BASE_IMAGE}}, and chainbuild's production stage copies all"
     )
 
 
@@ -133,9 +133,9 @@ def test_comment_names_the_target_of_a_stage(world: World) -> None:
     assert minimize
     assert minimize.target == "packed"
     told, *_ = wrong(world, {MINIMIZE: more.replace("target packed", "target paked"), PRODUCTION: UNPACKS})
-    assert told == f"{MINIMIZE}:1: target: no stage is named 'paked'"
+    assert told == f"{MINIMIZE}:1: target: no such stage: 'paked'"
     told, *_ = wrong(world, {MINIMIZE: more.replace("target packed", "hurry"), PRODUCTION: UNPACKS})
-    assert told == f"{MINIMIZE}:1: a stage cannot ask for 'hurry'"
+    assert told == f"{MINIMIZE}:1: unknown setting of a stage: 'hurry'"
 
 
 def test_whole_context_may_hold_the_tarball_of_an_own_minimize(world: World) -> None:

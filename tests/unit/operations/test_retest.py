@@ -266,7 +266,7 @@ def test_option_with_arguments_is_tested(command: World, capsys: pytest.CaptureF
 def test_option_without_arguments_uses_last_run(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["test", "stock"]) == 2
     said = capsys.readouterr().err
-    assert "nothing was run here yet" in said
+    assert "no earlier run found in this tree" in said
     assert "chainbuild test stock PLATFORM REPO TAG" in said
     from chainbuild.requests.build import RunOptions
     from chainbuild.requests.last_run import save_last_run
@@ -306,7 +306,7 @@ def test_image_is_tested_by_name(command: World, capsys: pytest.CaptureFixture[s
         (["stock", "amd64", REPOSITORY], ["none or all of PLATFORM REPO TAG"]),
         (["stock", *WORDS, "--with", "x"], ["--with needs an IMAGE"]),
         (["stock", "amd46", REPOSITORY, "no tag"], ["amd46", "'no tag' is not a tag"]),
-        (["stock,extras", *WORDS], ["there is no folder"]),
+        (["stock,extras", *WORDS], ["no such folder"]),
         (
             ["Not An Image", "more", "--platform", "amd46", "--with", "none", "--builder", "amd64="],
             [
@@ -314,7 +314,7 @@ def test_image_is_tested_by_name(command: World, capsys: pytest.CaptureFixture[s
                 "not a folder of the tree",
                 "amd46",
                 "none: cannot be read",
-                "names no builder",
+                "has no builder name",
             ],
         ),
         (["theirs:1", "--platform", "amd64,aarch64"], ["one platform at a time"]),

@@ -160,7 +160,7 @@ def test_damaged_last_run_is_ignored(tmp_path: Path, content: str | None) -> Non
         journal._path(tmp_path).write_text(content)
     with pytest.raises(WrongUseError) as caught:
         load_last_run(tmp_path)
-    assert "nothing was run here yet" in caught.value.message
+    assert "no earlier run found in this tree" in caught.value.message
 
 
 def test_last_run_from_tree_is_ignored(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_last_run_from_tree_is_ignored(tmp_path: Path) -> None:
     (tmp_path / ".chainbuild").mkdir()
     document = asdict(words(tmp_path)) | {"root": "/etc", "context": "/root"}
     (tmp_path / ".chainbuild/last-words.json").write_text(json.dumps(document))
-    with pytest.raises(WrongUseError, match="nothing was run here yet"):
+    with pytest.raises(WrongUseError, match="no earlier run found in this tree"):
         load_last_run(tmp_path)
 
 

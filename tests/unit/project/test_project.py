@@ -102,26 +102,26 @@ def test_what_it_says(here: Path) -> None:
 
 MEANT = [
     ("platforms: [amd64, x86_64]", ":7: platforms: 'x86_64' and 'amd64' are the same platform"),
-    ("builders: {amd64: a, x86_64: b}", ":7: builders: x86_64 is said twice"),
+    ("builders: {amd64: a, x86_64: b}", ":7: builders: duplicate platform x86_64"),
     ("registry: ghcr", ":7: registry: 'ghcr' is not a registry host"),
-    ("context: sorc", ":7: context: there is no folder 'sorc' | Perhaps you meant 'src'."),
+    ("context: sorc", ":7: context: no such folder: 'sorc' | Perhaps you meant 'src'."),
     ("deadline: 1m2h", ":7: deadline: '1m2h' is not a duration"),
-    ("build-args: {UNSET: }", ":7: UNSET has no value, and the environment does not set it"),
+    ("build-args: {UNSET: }", ":7: UNSET has no value, here or in the environment"),
     ("build-contexts: {a: gone}", ":7: build-contexts: a: no such folder: "),
     ("secrets: {t: {env: UNSET}}", ":7: secrets: t: UNSET is not set in the environment"),
     ("secrets: {t: {src: gone}}", ":7: secrets: t: no such file: "),
     ("secrets: {t: {src: src/setup.py, env: HOME}}", ":7: secrets: t has both src and env"),
-    ("layers: [{folder: oss, image: a/b}]", ":7: folder: there is no folder 'oss' | Perhaps you meant 'os'."),
+    ("layers: [{folder: oss, image: a/b}]", ":7: folder: no such folder: 'oss' | Perhaps you meant 'os'."),
     ("layers: [{folder: os, image: a/B}]", ":7: image: 'a/B' is not a repository name"),
     ("layers: [{folder: os, image: 'a/b@sha256:" + "1" * 64 + "'}]", ":7: image: a/b@sha256:"),
     ("layers: [{folder: os, image: a/b, base: 'a b'}]", ":7: base: 'a b' is not a repository name"),
     (
         "layers:\n  - {folder: os, image: a/b}\n  - {folder: os, image: a/c}",
-        ":9: two layers are called 'os'; the other one is in line 8",
+        ":9: duplicate layer name 'os'; first used in line 8",
     ),
     (
         "layers:\n  - {folder: os, image: a/b, base: release}\n  - {folder: release, image: a/c}",
-        ":8: base: the layer 'release' does not come before this one",
+        ":8: base: layer 'release' is not defined before this layer",
     ),
     ("layers: [{folder: os, image: a/b, name: stock}]", ":6: options: 'stock' is also the name of a layer"),
     ("layers: [{folder: os, image: a/b, build-args: {NOBODY: 1}}]", ":7: no Dockerfile declares the arg NOBODY"),
@@ -140,7 +140,7 @@ def test_what_its_values_mean_is_told_with_their_line(line: str, message: str) -
 def test_options_that_are_not_there() -> None:
     told = wrong(OPTIONS.replace("options: stock", "options: [stok, 'a,b']"), THREE_STEPS)
     assert told[0].startswith("chainbuild.yaml:6: options: 'a,b' has a comma")
-    assert told[1] == "chainbuild.yaml:6: options: there is no folder 'stok' | Perhaps you meant 'stock'."
+    assert told[1] == "chainbuild.yaml:6: options: no such folder: 'stok' | Perhaps you meant 'stock'."
 
 
 def test_shape_and_meaning_are_told_together() -> None:
@@ -246,10 +246,10 @@ def test_a_part_of_the_chain() -> None:
     assert [step.name for step in request.graph] == ["10-base", "20-blas"]
     assert run(OPTIONS, THREE_STEPS, first=20).request.options.first == 20
     assert run(OPTIONS, THREE_STEPS, only=20).request.options.first == 20
-    assert "no step has that number" in wrong(OPTIONS, THREE_STEPS, first=21)[0]
+    assert "no step has this number" in wrong(OPTIONS, THREE_STEPS, first=21)[0]
     text = OPTIONS + LAYERS.partition("\n")[2]
     assert "--from, --only and --until need a single OPTION" in wrong(text, FOLDERS, until=20)[0]
-    assert "--only goes with neither" in wrong(OPTIONS, only=10, until=20)[0]
+    assert "--only cannot be combined with" in wrong(OPTIONS, only=10, until=20)[0]
 
 
 def test_what_is_missing_is_told_with_both_ways_to_say_it() -> None:
@@ -279,7 +279,7 @@ amd64/release/release [meehan/analysisbase:v7-amd64] BASEIMAGE<-amd64/os/os RELE
     )
     assert [one.how for one in made.standings] == [
         "FROM at os/Dockerfile:1",
-        "as the layer before it, as ARG BASEIMAGE",
+        "the layer before it, as ARG BASEIMAGE",
     ]
     assert shown(run(LAYERS, FOLDERS, platform="amd64", tag="v8").request.graph).count("v8-amd64") == 1
 
@@ -299,9 +299,7 @@ def test_one_layer_is_built_with_what_it_stands_on_or_alone() -> None:
     (step,) = run(text, files, layer="more", alone=True).request.graph
     assert str(step.image("BASEIMAGE").source) == "localhost:5000/meehan/analysisbase:v7"
     told = wrong(text, files, layer="relase")
-    assert told == [
-        ": chainbuild.yaml has no layer 'relase' | Perhaps you meant 'release'. Layers there: os, release, more."
-    ]
+    assert told == [": chainbuild.yaml has no layer 'relase' | Perhaps you meant 'release'. Layers: os, release, more."]
 
 
 def test_one_layer_of_several_leaves_the_args_of_the_others_alone() -> None:
@@ -387,10 +385,10 @@ def test_a_folder_that_is_not_there_is_not_taken_for_the_one_above(here: Path) -
 def test_commands_that_look_do_so_from_the_project_s_folder(here: Path) -> None:
     project(LAYERS, FOLDERS)
     assert settings_from(root=here / "os", registry=None, port=5000).root == here
-    with pytest.raises(WrongUseError, match="there is no folder"):
+    with pytest.raises(WrongUseError, match="no such folder"):
         settings_from(root=here / "nodir", registry=None, port=5000)
 
 
 def test_nothing_is_meant_where_nothing_is(here: Path) -> None:
-    with pytest.raises(WrongUseError, match="nothing was run here yet"):
+    with pytest.raises(WrongUseError, match="no earlier run found in this tree"):
         unsaid_run(here, Typed())

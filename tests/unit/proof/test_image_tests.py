@@ -68,13 +68,13 @@ def test_settings_are_read_from_first_lines(tmp_path: Path, text: str, network: 
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("#!/bin/sh\n# chainbuild: root\n", 2, "a test cannot ask for 'root'"),
-        ("#!/bin/sh\n\n# chainbuild:\n", 3, "a test cannot ask for ''"),
+        ("#!/bin/sh\n# chainbuild: root\n", 2, "unknown setting of a test: 'root'"),
+        ("#!/bin/sh\n\n# chainbuild:\n", 3, "unknown setting of a test: ''"),
         ("#!/bin/sh\n# chainbuild: timeout soon\n", 2, "'soon' is not a duration"),
-        ("#!/bin/sh\n# chainbuild: timeout\n", 2, "cannot ask for 'timeout'"),
-        ("#!/bin/sh\n# chainbuild: network please\n", 2, "cannot ask for 'network please'"),
-        ("echo no interpreter\n", 1, "neither a script with a #! line nor a program"),
-        ("", 1, "neither a script with a #! line nor a program"),
+        ("#!/bin/sh\n# chainbuild: timeout\n", 2, "unknown setting of a test: 'timeout'"),
+        ("#!/bin/sh\n# chainbuild: network please\n", 2, "unknown setting of a test: 'network please'"),
+        ("echo no interpreter\n", 1, "not a program and not a script with a #! line"),
+        ("", 1, "not a program and not a script with a #! line"),
     ],
 )
 def test_invalid_test_is_reported_with_rest_of_tree(world: World, text: str, line: int, said: str) -> None:
@@ -109,7 +109,7 @@ def test_test_without_step_is_error(world: World, name: str, near: str) -> None:
         world.graph()
     (problem,) = caught.value.problems
     assert problem.path == f"stock/{name}"
-    assert "no step has this test" in problem.message
+    assert "no step uses this test" in problem.message
     assert near in problem.hint
 
 

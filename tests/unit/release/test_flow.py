@@ -142,7 +142,7 @@ def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> 
     tested, traced = image["tests"]["amd64"][-2:]
     assert tested.startswith("stock/production test: passed")
     assert traced == "stock/production trace: 7 paths"
-    assert [one["message"] for one in document["open"]] == [f"{REPOSITORY}:v1-stock: nobody has decided"]
+    assert [one["message"] for one in document["open"]] == [f"{REPOSITORY}:v1-stock: no decision yet"]
     assert "the plan already exists" in release("create", code=2)
 
 
@@ -159,7 +159,7 @@ def test_what_is_no_result_is_in_no_plan(release: Releasing) -> None:
 def test_a_pattern_that_means_nothing_is_told_with_what_there_is(release: Releasing) -> None:
     """casa: an unmatched dependency or pattern is silently ignored."""
     told = release("create", "nothing*", f"{REPOSITORY}:v1-stok", code=2)
-    assert "no image is called 'nothing*'" in told
+    assert "no image matches 'nothing*'" in told
     assert f"Perhaps you meant '{REPOSITORY}:v1-stock'" in told
     assert not release.path.exists()
 
@@ -183,14 +183,14 @@ def test_a_percent_sign_is_a_letter_like_any_other(release: Releasing) -> None:
 def test_apply_refuses_while_anything_is_open_and_moves_nothing(release: Releasing) -> None:
     release.create()
     told = release("apply", code=2)
-    assert "release_plan.yaml:8: team/atom:v1-stock: nobody has decided" in told
+    assert "release_plan.yaml:8: team/atom:v1-stock: no decision yet" in told
     assert not release.world.fake.host("ghcr.io").manifests
 
 
 def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None:
     """SciServer: the dry run prints its actions only, whether they could be done or not."""
     release.create()
-    assert "nobody has decided" in release("apply", "--dry-run", code=2)
+    assert "no decision yet" in release("apply", "--dry-run", code=2)
     release.decide()
     told = release("apply", "--dry-run")
     assert "2 tags to move; nothing was moved" in told
@@ -230,11 +230,11 @@ def test_what_changed_since_the_review_is_refused_until_somebody_looked_again(re
     before = release.reviewed()
     release.build("two")
     told = release("apply", code=2)
-    assert re.search(r"release_plan.yaml:\d+: team/atom:v1-stock: amd64 is \w{12} now, and \w{12} was reviewed", told)
+    assert re.search(r"release_plan.yaml:\d+: team/atom:v1-stock: amd64 is \w{12} now, but \w{12} was reviewed", told)
     assert release.released("latest") is None
-    assert "its decision is open again" in release("update")
+    assert "decision set to open" in release("update")
     assert release.reviewed() != before
-    assert "nobody has decided" in release("apply", code=2)
+    assert "no decision yet" in release("apply", code=2)
     release.decide()
     release("apply")
 
@@ -244,7 +244,7 @@ def test_a_name_that_somebody_else_moved_is_refused(release: Releasing) -> None:
     release.decide()
     release.world.fake.add_image(f"{PUBLIC}:latest", "amd64")
     told = release("apply", code=2)
-    assert re.search(r"ghcr.io/acme/atom:latest is \w{12} now, and was nothing when this was reviewed", told)
+    assert re.search(r"ghcr.io/acme/atom:latest is \w{12} now, but was missing when the plan was reviewed", told)
     assert release.released("1") is None
 
 
@@ -253,7 +253,7 @@ def test_a_digest_that_is_gone_is_refused_at_its_line(release: Releasing) -> Non
     release.decide()
     release.edit(release.reviewed(), "sha256:" + "0" * 64)
     told = release("apply", code=2)
-    assert "has no sha256:0000" in told
+    assert "no longer has sha256:0000" in told
     assert "release_plan.yaml:12" in told
 
 
@@ -262,13 +262,13 @@ def test_a_platform_that_came_or_went_is_told(release: Releasing) -> None:
     release.decide()
     text = release.path.read_text()
     release.path.write_text(re.sub(r"      aarch64: sha256.*\n", "", text))
-    assert "aarch64 has come since this was reviewed" in release("apply", code=2)
+    assert "aarch64 was added since the plan was reviewed" in release("apply", code=2)
     release.path.write_text(text)
     release("apply")
     fewer = release.world.fake
     images = [resolve(release.world.registries, ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64"), AMD64)]
     fewer.add_index(f"{CHAIN}/{REPOSITORY}:v1-stock", images)
-    assert "aarch64 is nothing now" in release("apply", code=2)
+    assert "aarch64 is missing now" in release("apply", code=2)
     release("update")
     assert "what it replaces has aarch64, and this does not" in release("show")
 
@@ -281,12 +281,12 @@ def test_a_test_that_failed_since_is_refused_and_no_reason_makes_it_fine(release
     assert record is not None
     document = record.as_json() | {"verdicts": dict(record.verdicts) | {"test": "failed sha256:" + "1" * 64}}
     store_record(release.world.registries, place.with_tag(record.key), json.dumps(document).encode())
-    assert "amd64: the test of stock/production failed, which nobody has seen yet" in release("apply", code=2)
+    assert "amd64: the test of stock/production failed (new since the plan was reviewed)" in release("apply", code=2)
     release("update")
     release.decide()
     assert "amd64: the test of stock/production failed" in release("apply", code=2)
     release.edit("decision: release", "decision: skip")
-    assert "nothing in it is to be released" in release("apply", code=2)
+    assert "no image is to be released" in release("apply", code=2)
 
 
 def test_warnings_wait_for_a_reason_and_keep_it(release: Releasing) -> None:
@@ -337,14 +337,14 @@ def test_an_apply_that_was_stopped_between_two_names_goes_on_and_says_so(release
     release.decide()
     stop_at(release, "manifests/1", KeyboardInterrupt() if kind == "interrupted" else RegistryError("it is full"))
     told = release("apply", code=130 if kind == "interrupted" else 4)
-    assert f"stopped when 1 of 2 names had moved; the same command goes on with {PUBLIC}:1" in told
+    assert f"Stopped after 1 of 2 names had moved. Run the same command again to resume at {PUBLIC}:1." in told
     assert (release.released("latest") is None, release.released("1") is None) == (False, True)
     go_on(release)
     # What the chain registry calls so meanwhile does not matter any more: half of it is out.
     release.build("two")
     assert "1 tag to move" in release("apply", "--dry-run")
     told = release("apply")
-    assert re.search(r"going on where it stopped at .*: 1 of 2 names had moved", told)
+    assert re.search(r"resuming the run that stopped at .*: 1 of 2 names had moved", told)
     assert release.released("latest") == release.released("1")
     assert "changed" not in told
     assert "was reviewed" in release("apply", code=2), "a new apply is one of what is there now"
@@ -391,7 +391,7 @@ def test_two_at_once_are_one_too_many(release: Releasing) -> None:
     release.create()
     release.decide()
     with open_journal(read_plan(release.path), "apply"):
-        assert "by another process" in release("apply", code=8)
+        assert "another process" in release("apply", code=8)
 
 
 def test_a_journal_that_lost_its_last_line_is_no_trouble(release: Releasing) -> None:
@@ -402,7 +402,7 @@ def test_a_journal_that_lost_its_last_line_is_no_trouble(release: Releasing) -> 
     go_on(release)
     (journal,) = (release.world.root / ".chainbuild" / "releases").glob("*.jsonl")
     journal.write_bytes(journal.read_bytes()[:-9] + b"\xff\n[]\n")
-    assert "going on where it stopped" in release("apply")
+    assert "resuming the run that stopped" in release("apply")
 
 
 # Back -----------------------------------------------------------------------------------------------------------------
@@ -447,10 +447,10 @@ def test_rollback_refuses_what_is_not_its_own_and_what_is_gone(release: Releasin
     host = release.world.fake.host("ghcr.io")
     mine = host.tags["acme/atom", "latest"]
     release.world.fake.add_image(f"{PUBLIC}:latest", "amd64")
-    assert "which is not what this plan gave it" in release("rollback", code=2)
+    assert "which this plan did not set" in release("rollback", code=2)
     host.tags["acme/atom", "latest"] = mine
     host.forget(first)
-    assert f"has no {first} any more" in release("rollback", code=2)
+    assert f"no longer has {first}" in release("rollback", code=2)
 
 
 # Updating -------------------------------------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def test_update_renews_what_was_chosen_and_keeps_the_rest(release: Releasing) ->
     release("update", "team/*")
     text = release.path.read_text()
     assert "    # Bob looks at this one\n    note: for the school\n    digests:" in text
-    assert "no image is called 'other'" in release("update", "other", code=2)
+    assert "no image matches 'other'" in release("update", "other", code=2)
     assert release.path.read_text() == text
 
 

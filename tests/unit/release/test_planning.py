@@ -75,7 +75,7 @@ def test_whatever_a_template_is_it_gives_a_name_or_is_told(parts: list[str]) -> 
 
 def test_two_images_do_not_get_one_name() -> None:
     one, two = names("acme/tools:v1-stock", "acme/tools:v1-extras")
-    with pytest.raises(WrongUseError, match="--to gives the name acme/tools:1 to acme/tools:v1-stock and to"):
+    with pytest.raises(WrongUseError, match="--to assigns the name acme/tools:1 to both acme/tools:v1-stock and"):
         each_its_own({one: targets(["{repo}:1"], one), two: targets(["{repo}:1"], two)})
     each_its_own({one: targets(["{repo}:1-{tag}"], one), two: targets(["{repo}:1-{tag}"], two)})
 

@@ -82,14 +82,14 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
     ("old", "new", "line", "told"),
     [
         ("tools:latest\n    note", "tools\n    note", 7, "ghcr.io/acme/tools has no tag"),
-        ("tools:latest\n    note", f"tools:latest@{A}\n    note", 7, "has no digest"),
-        ("tools:latest\n    note", "tools:k1-last-x\n    note", 7, "is a tag of machine data"),
-        ("      - ghcr", "      - ghcr.io/acme/tools:latest\n      - ghcr", 8, "is there twice"),
+        ("tools:latest\n    note", f"tools:latest@{A}\n    note", 7, "must not have a digest"),
+        ("tools:latest\n    note", "tools:k1-last-x\n    note", 7, "is reserved for machine data"),
+        ("      - ghcr", "      - ghcr.io/acme/tools:latest\n      - ghcr", 8, "duplicate entry"),
         ("arm64", "x86_64", 11, "x86_64 and amd64 are the same platform"),
         ("arm64", "arm46", 11, "unknown platform 'arm46'"),
         ("acme/tools:v1-tools:", "acme//tools:v1-tools:", 4, "is not a repository name"),
-        ("acme/tools:v1-tools:", f"acme/tools@{A}:", 4, "has no digest in its name"),
-        ('release: "2026.11"', "release: 2026.11", 2, "expected the release's name, found a number"),
+        ("acme/tools:v1-tools:", f"acme/tools@{A}:", 4, "must not have a digest"),
+        ('release: "2026.11"', "release: 2026.11", 2, "expected the name of the release, found a number"),
         ("plan/1", "plan/2", 1, "is not the schema"),
         ("note: for", "note: &n for", 0, ""),
         ("      amd64: " + A, "      <<: {}\n      amd64: " + A, 10, ""),
@@ -107,19 +107,24 @@ def test_what_a_value_may_not_be(old: str, new: str, line: int, told: str) -> No
 def test_a_name_that_two_images_get_is_told_with_the_other_one() -> None:
     image = GOOD.partition("images:\n")[2]
     other = image.replace("v1-tools", "v1-extras")
-    assert problems(GOOD + other) == ["plan.yaml:20: acme/tools:v1-tools gets the name ghcr.io/acme/tools:latest, too"]
+    assert problems(GOOD + other) == ["plan.yaml:20: acme/tools:v1-tools has the name ghcr.io/acme/tools:latest, too"]
     twice = image.replace("acme/tools:v1-tools", "docker.io/acme/tools:v1-tools")
-    assert "plan.yaml:17: docker.io/acme/tools:v1-tools is the image of line 4" in problems(GOOD + twice)
+    assert "plan.yaml:17: docker.io/acme/tools:v1-tools: duplicate image; first listed in line 4" in problems(
+        GOOD + twice
+    )
 
 
 def test_parts_that_stand_for_others_are_no_plan() -> None:
-    assert any("*d stands for something else" in line for line in problems(GOOD.replace(A, f"&d {A}").replace(B, "*d")))
+    assert any(
+        "YAML aliases are not allowed in a release plan (*d)" in line
+        for line in problems(GOOD.replace(A, f"&d {A}").replace(B, "*d"))
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it is empty"),
+        ("", "the file is empty"),
         ("[", "not YAML"),
         ("a: b: c", "not YAML"),
         ("[" * 2000, "not YAML"),
@@ -132,7 +137,7 @@ def test_what_is_no_plan_at_all(text: str, told: str) -> None:
 
 
 def test_a_plan_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="chainbuild release create writes one"):
+    with pytest.raises(WrongUseError, match="Run chainbuild release create to create it"):
         read_plan(tmp_path / "plan.yaml")
     (tmp_path / "plan.yaml").write_bytes(b"a: \xff")
     with pytest.raises(WrongUseError, match="not UTF-8"):
@@ -144,14 +149,14 @@ def test_a_plan_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
 
 def test_what_is_open_missing_or_wrong_keeps_a_plan_from_being_applied() -> None:
     """casa_distro_admin's apply refuses errors, open warnings and missing values: so does this."""
-    assert left(GOOD.replace("decision: release", "decision: open")) == ["5: acme/tools:v1-tools: nobody has decided"]
+    assert left(GOOD.replace("decision: release", "decision: open")) == ["5: acme/tools:v1-tools: no decision yet"]
     assert left(GOOD.replace("accepted: it has none", "accepted:")) == ["15: acme/tools:v1-tools: no test"]
     assert left(GOOD + "    errors: [its test failed]\n") == ["17: acme/tools:v1-tools: its test failed"]
     assert left(GOOD.replace("    to:\n      - ghcr.io/acme/tools:latest\n", "    to: []\n")) == [
-        "6: acme/tools:v1-tools: it gets no name"
+        "6: acme/tools:v1-tools: no image name given"
     ]
     assert left(GOOD.replace("tools:latest\n    note", "tools:stable\n    note")) == [
-        "7: acme/tools:v1-tools: nobody has looked at what ghcr.io/acme/tools:stable is now"
+        "7: acme/tools:v1-tools: the plan does not say what ghcr.io/acme/tools:stable replaces"
     ]
 
 

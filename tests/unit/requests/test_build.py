@@ -101,15 +101,15 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"base": "fat:"}, "BASE: 'fat:': '' is not a tag", ""),
     ({"base": "fat@sha256:12"}, "BASE: 'sha256:12' is not a digest", ""),
     ({"production": "Slim"}, "PRODUCTION: 'Slim' is not a repository name", "lower case: 'slim'"),
-    ({"option": "stok"}, "option 'stok': there is no folder", "Perhaps you meant 'stock'"),
-    ({"option": "stock,stock/"}, "OPTION: 'stock' is named twice", ""),
+    ({"option": "stok"}, "option 'stok': no such folder", "Perhaps you meant 'stock'"),
+    ({"option": "stock,stock/"}, "OPTION: duplicate option 'stock'", ""),
     ({"option": "stock,./stock"}, "options 'stock' and './stock' have the same name", ""),
     ({"option": ""}, "OPTION: '' has an empty entry", ""),
     ({"registry": "ghcr"}, "--registry: 'ghcr' is not a registry host", ""),
-    ({"builders": ["a", "b"]}, "--builder: the builder for all is said twice", ""),
-    ({"builders": ["amd64=a", "x86_64=b"]}, "--builder: x86_64 is said twice", ""),
+    ({"builders": ["a", "b"]}, "--builder: duplicate builder for all platforms", ""),
+    ({"builders": ["amd64=a", "x86_64=b"]}, "--builder: duplicate builder for x86_64", ""),
     ({"builders": ["amd65=a"]}, "--builder: unknown platform 'amd65'", ""),
-    ({"builders": ["amd64="]}, "--builder 'amd64=' names no builder", ""),
+    ({"builders": ["amd64="]}, "--builder 'amd64=' has no builder name", ""),
     ({"build_args": ["A B=1"]}, "--build-arg: 'A B=1' is not KEY=VALUE", ""),
     ({"build_args": ["NOT_SET_ANYWHERE"]}, "--build-arg: NOT_SET_ANYWHERE has no value", ""),
     ({"build_args": ["NOBODY=1"]}, "no Dockerfile declares the arg NOBODY", ""),
@@ -120,10 +120,10 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"secrets": ["src=/x"]}, "--secret: no id given", ""),
     ({"secrets": ["id=t,src=/nowhere"]}, "--secret t: no such file: '/nowhere'", ""),
     ({"secrets": ["id=t,env=NOT_SET_ANYWHERE"]}, "--secret t: NOT_SET_ANYWHERE is not set in the environment", ""),
-    ({"first": 25}, "--from 25: no step has that number", "Steps here: 10, 20, 30."),
-    ({"until": 5}, "--until 5: no step has that number", ""),
-    ({"only": 5}, "--only 5: no step has that number", ""),
-    ({"only": 10, "first": 10}, "--only goes with neither --from nor --until", ""),
+    ({"first": 25}, "--from 25: no step has this number", "Steps: 10, 20, 30."),
+    ({"until": 5}, "--until 5: no step has this number", ""),
+    ({"only": 5}, "--only 5: no step has this number", ""),
+    ({"only": 10, "first": 10}, "--only cannot be combined with --from or --until", ""),
     ({"first": 30, "until": 10}, "--from 30 comes after --until 10", ""),
     ({"refresh_after": "soon"}, "--refresh-after: 'soon' is not a duration", ""),
     ({"deadline": "4 hours"}, "--deadline: '4 hours' is not a duration", ""),
@@ -141,7 +141,7 @@ def test_what_is_wrong_is_told_in_words(words: RunOptions, changed: dict[str, An
 
 def test_a_missing_root(words: RunOptions) -> None:
     found = problems(words, root=Path("/nowhere"))
-    assert any(problem.message == "--root: there is no folder '/nowhere'" for problem in found)
+    assert any(problem.message == "--root: no such folder: '/nowhere'" for problem in found)
 
 
 def test_a_file_is_no_context(words: RunOptions, tmp_path: Path) -> None:

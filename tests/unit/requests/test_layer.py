@@ -116,7 +116,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"base_arg": "BASE_IMAGE"}, "no FROM uses the ARG BASE_IMAGE\n    Perhaps you meant BASEIMAGE."),
     ({"context": Path("/nowhere")}, "--context: no such folder: '/nowhere'"),
-    ({"folder": Path("nowhere")}, "there is no folder "),
+    ({"folder": Path("nowhere")}, "no such folder: "),
     ({"deadline": "soon", "base": "a b"}, "--deadline: 'soon' is not a duration"),
 ]
 
@@ -136,13 +136,13 @@ def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) ->
     words = ["--platform", "amd64", "--no-load", "--plain"]
     assert run(["layer", "slc6-atlasos", "--tag", "meehan/slc6-atlasos:latest", *words]) == 0
     told = capsys.readouterr()
-    assert "slc6-atlasos stands on fat:1, " in told.err
+    assert "base of slc6-atlasos: fat:1, " in told.err
     assert "(FROM at slc6-atlasos/Dockerfile:1)" in told.err
     assert "localhost:5000/meehan/slc6-atlasos:latest-amd64" in told.out
     base = f"{CHAIN}/meehan/slc6-atlasos:latest"
     more = ["--base", base, "--build-arg", "RELEASE=21.2.75"]
     assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words]) == 0
-    assert f"slc6-analysisbase stands on {base}, " in capsys.readouterr().err
+    assert f"base of slc6-analysisbase: {base}, " in capsys.readouterr().err
     assert readable(world) == [
         "meehan/analysisbase:latest",
         "meehan/analysisbase:latest-amd64",
@@ -157,7 +157,7 @@ def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
     assert len(world.driver.orders) == built
     texts = [json.loads(line).get("text", "") for line in capsys.readouterr().out.splitlines()]
-    assert any(text.startswith("slc6-analysisbase stands on") for text in texts)
+    assert any(text.startswith("base of slc6-analysisbase:") for text in texts)
 
 
 def test_a_default_that_points_upstream_although_one_s_own_is_here(
@@ -169,8 +169,8 @@ def test_a_default_that_points_upstream_although_one_s_own_is_here(
     assert run(words) == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(warned) == 1
-    assert "atlas/slc6-atlasos:latest is only what the Dockerfile of slc6-analysisbase says" in warned[0]
-    assert "--base meehan/slc6-atlasos:latest builds on that one" in warned[0]
+    assert "the Dockerfile of slc6-analysisbase names atlas/slc6-atlasos:latest" in warned[0]
+    assert "to build on it, use --base meehan/slc6-atlasos:latest" in warned[0]
     # Who has said what it stands on is not warned.
     assert run([*words, "--build-arg", "BASEIMAGE=atlas/slc6-atlasos:latest"]) == 0
     assert "warning" not in capsys.readouterr().err
@@ -212,7 +212,7 @@ def test_lookalikes() -> None:
     [
         (["slc6-atlasos"], "slc6-atlasos: no image name given"),
         (["slc6-atlasos", "-t", "a/b", "--alone"], "--alone is for a layer of chainbuild.yaml"),
-        (["slc6-atlaso", "-t", "a/b"], "there is no folder"),
+        (["slc6-atlaso", "-t", "a/b"], "no such folder"),
         ([], "Missing argument"),
     ],
 )
@@ -234,8 +234,8 @@ def test_a_project_is_the_default_command(
     assert run(["plan"]) == 0
     told = capsys.readouterr()
     assert re.search(r"^  slc6-analysisbase +build +never built$", told.out, re.MULTILINE)
-    base = "the layer slc6-atlasos, meehan/slc6-atlasos:latest (as the layer before it, as ARG BASEIMAGE)"
-    assert f"slc6-analysisbase stands on {base}" in told.err
+    base = "layer slc6-atlasos, meehan/slc6-atlasos:latest (the layer before it, as ARG BASEIMAGE)"
+    assert f"base of slc6-analysisbase: {base}" in told.err
     assert not world.driver.orders
     assert run(["--no-load"]) == 0
     assert "meehan/analysisbase:latest-amd64" in capsys.readouterr().out

@@ -53,7 +53,7 @@ def test_addresses(text: str, address: Address) -> None:
         "sftp://-l@host/x",
     ],
 )
-def test_what_is_none_is_told_without_its_password(text: str) -> None:
+def test_invalid_address_is_reported_without_password(text: str) -> None:
     with pytest.raises(WrongUseError) as caught:
         parse_address(text)
     assert "secret" not in str(caught.value)
@@ -72,7 +72,7 @@ def test_no_text_breaks_the_reader_and_no_host_is_an_option(text: str) -> None:
 
 
 @given(path=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_a_path_is_one_word_of_sftp_whatever_is_in_it(path: str) -> None:
+def test_any_path_is_a_quoted_sftp_argument(path: str) -> None:
     assert shlex.split(quoted(path)) == [path]
 
 

@@ -20,7 +20,7 @@ def made(folder: Path, content: bytes = b"sif", name: str = "team/tool:v1") -> C
     return Collection(folder)
 
 
-def test_a_file_comes_with_its_checksum_and_what_it_was_made_from(tmp_path: Path) -> None:
+def test_file_is_stored_with_checksum_and_facts(tmp_path: Path) -> None:
     shelf = made(tmp_path)
     (sif,) = shelf.all()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -42,7 +42,7 @@ def test_a_file_counts_only_whole(tmp_path: Path, gone: str) -> None:
     assert shelf.all() == ()
 
 
-def test_a_file_that_became_another_one_does_not_count(tmp_path: Path) -> None:
+def test_modified_file_does_not_count(tmp_path: Path) -> None:
     shelf = made(tmp_path)
     (tmp_path / "team_tool_v1.sif").write_bytes(b"longer than it was")
     assert shelf.all() == ()
@@ -70,7 +70,7 @@ def test_no_facts_break_the_reader(raw: bytes) -> None:
         ),
     )
 )
-def test_no_document_breaks_it_either(document: object) -> None:
+def test_arbitrary_facts_file_never_raises(document: object) -> None:
     if isinstance(document, dict):
         document["schema"] = "chainbuild.sif/1"
     assert parse_facts(json.dumps(document).encode()) is None

@@ -81,7 +81,7 @@ def kinds(told: list[events.Event]) -> list[str]:
     return [type(event).__name__ for event in told]
 
 
-def test_what_the_tool_gets_is_the_image_with_its_origin_in_its_labels(
+def test_tool_gets_image_with_origin_labels(
     fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path
 ) -> None:
     image = fake.add_image("team/tool:v1", OWN, layers=[b"one", b"two"], labels={"a": "b"}, cmd=["x"])
@@ -98,7 +98,7 @@ def test_what_the_tool_gets_is_the_image_with_its_origin_in_its_labels(
     }
 
 
-def test_a_file_says_the_image_s_platform_whatever_the_tool_took_it_for(
+def test_file_has_platform_of_image_despite_the_tool(
     fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path
 ) -> None:
     fake.add_image("team/tool:v1", "aarch64")
@@ -107,7 +107,7 @@ def test_a_file_says_the_image_s_platform_whatever_the_tool_took_it_for(
     assert sif.platform == "linux/arm64"
 
 
-def test_what_is_there_is_skipped_until_its_digest_changes(
+def test_existing_file_is_skipped_until_the_digest_changes(
     fake: FakeRegistry, session: Session, tool: FakeTool, told: list[events.Event], tmp_path: Path
 ) -> None:
     fake.add_image("team/one:v1", OWN)
@@ -126,7 +126,7 @@ def test_what_is_there_is_skipped_until_its_digest_changes(
     assert list(tool.seen) == ["team/two:v1", "team/one:v1"]
 
 
-def test_one_that_fails_stops_no_other(
+def test_failed_conversion_does_not_stop_others(
     fake: FakeRegistry, session: Session, tool: FakeTool, told: list[events.Event], tmp_path: Path
 ) -> None:
     for name in "abc":
@@ -139,7 +139,7 @@ def test_one_that_fails_stops_no_other(
     assert not list((tmp_path / "sifs").glob("team_b*"))
 
 
-def test_a_layer_that_several_have_comes_once_and_goes_when_nobody_needs_it(
+def test_shared_layer_is_fetched_once_and_removed_when_unused(
     fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path
 ) -> None:
     fake.add_image("team/a:v1", OWN, layers=[b"base", b"a"])
@@ -184,13 +184,13 @@ def test_without_room_nothing_is_fetched(
 ) -> None:
     fake.add_image("team/tool:v1", OWN)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
-    with pytest.raises(NotReadyError, match="not enough space"):
+    with pytest.raises(NotReadyError, match="not enough disk space"):
         run(session, tmp_path, "team/tool:v1")
     assert fake.counted("GET", "/blobs/" + str(digest_of(b"layer"))) == 0
     assert tool.seen == {}
 
 
-def test_what_no_shell_can_set_is_told(
+def test_invalid_variable_names_are_reported(
     fake: FakeRegistry, session: Session, tool: FakeTool, told: list[events.Event], tmp_path: Path
 ) -> None:
     fake.add_image("team/tool:v1", OWN, env=[("a.b", "1"), ("C", "`x`"), ("D", "d")])
@@ -200,5 +200,5 @@ def test_what_no_shell_can_set_is_told(
     assert [kind for kind, _ in seen["layers"]] == ["tar+gzip", "tar"]
     assert len(seen["config"]["rootfs"]["diff_ids"]) == 2
     assert [event.text for event in told if isinstance(event, events.Message) and event.level == "warning"] == [
-        "team/tool:v1: no shell can set these variables of the image: a.b"
+        "team/tool:v1: these variables of the image have names that no shell can set: a.b"
     ]

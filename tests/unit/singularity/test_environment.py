@@ -17,7 +17,7 @@ from chainbuild.singularity.environment import SCRIPT, divide, layer_of, script,
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,6}", fullmatch=True)
 
 
-def test_only_what_needs_it_gets_a_script() -> None:
+def test_script_is_made_only_for_special_values() -> None:
     env = (("PATH", "/bin:/usr/bin"), ("A", "plain words, 1=2"), ("B", 'a "quote"'), ("C", "$HOME"), ("d.e", "x"))
     plain, hard, lost = divide(env)
     assert [name for name, _ in plain] == ["PATH", "A"]
@@ -26,7 +26,7 @@ def test_only_what_needs_it_gets_a_script() -> None:
 
 
 @given(env=st.lists(st.tuples(NAMES, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))))
-def test_every_variable_is_in_one_place_and_in_quotes(env: list[tuple[str, str]]) -> None:
+def test_every_variable_is_quoted_and_set_once(env: list[tuple[str, str]]) -> None:
     plain, hard, lost = divide(env)
     assert sorted([*plain, *hard]) == sorted(env)
     assert lost == ()

@@ -19,21 +19,19 @@ def rows(found: tuple[RequestedSif, ...]) -> list[tuple[str, str]]:
     return [(one.name.file, one.platform.name) for one in found]
 
 
-def test_names_with_and_without_the_host_mean_one_image(fake: FakeRegistry, session: Session) -> None:
+def test_name_with_and_without_host_is_the_same_image(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/tool:v1", OWN)
     found = find_images(session, ["team/tool:v1", "localhost:5000/team/tool:v1", "team/*"])
     assert rows(found) == [("team_tool_v1.sif", OWN.name)]
     assert found[0].source == "team/tool:v1"
 
 
-def test_an_image_of_another_platform_alone_is_taken_as_it_is(fake: FakeRegistry, session: Session) -> None:
+def test_image_with_only_a_foreign_platform_is_selected(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/tool:v1", OTHER)
     assert rows(find_images(session, ["team/tool:v1"])) == [("team_tool_v1.sif", OTHER.name)]
 
 
-def test_of_several_platforms_this_machine_s_is_taken_or_those_that_are_named(
-    fake: FakeRegistry, session: Session
-) -> None:
+def test_machine_platform_is_default_of_multi_platform_image(fake: FakeRegistry, session: Session) -> None:
     images = [fake.add_image(f"team/tool:v1-{one.name}", one, layers=[one.name.encode()]) for one in (OWN, OTHER)]
     fake.add_index("team/tool:v1", images, attested=True)
     assert rows(find_images(session, ["team/tool:v1"])) == [(f"team_tool_v1-{OWN.name}.sif", OWN.name)]
@@ -43,13 +41,11 @@ def test_of_several_platforms_this_machine_s_is_taken_or_those_that_are_named(
     assert sorted(rows(find_images(session, ["team/*"], (OWN, OTHER)))) == sorted(rows(both))
 
 
-def test_a_pattern_passes_over_what_has_not_the_platform_and_a_name_does_not(
-    fake: FakeRegistry, session: Session
-) -> None:
+def test_pattern_skips_missing_platform_but_name_fails(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/one:v1", OWN)
     fake.add_image("team/two:v1", OTHER)
     assert rows(find_images(session, ["team/*"], (OTHER,))) == [("team_two_v1.sif", OTHER.name)]
-    with pytest.raises(NotFoundInRegistryError, match=f"not for {OTHER.name}; it has: {OWN.name}"):
+    with pytest.raises(NotFoundInRegistryError, match=f"not available for {OTHER.name}, only for {OWN.name}"):
         find_images(session, ["team/one:v1"], (OTHER,))
 
 
@@ -59,7 +55,7 @@ def test_machine_data_is_no_image_that_a_pattern_means(fake: FakeRegistry, sessi
     assert rows(find_images(session, ["*"])) == [("team_tool_v1.sif", OWN.name)]
 
 
-def test_all_words_that_mean_nothing_are_told_at_once(fake: FakeRegistry, session: Session) -> None:
+def test_unmatched_arguments_are_reported_together(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/tool:v1", OWN)
     fake.host("docker.io")
     with pytest.raises(WrongUseError, match="'taem/\\*' matches no image") as caught:
@@ -71,10 +67,10 @@ def test_all_words_that_mean_nothing_are_told_at_once(fake: FakeRegistry, sessio
     assert "team/none:1" in str(both.value)
 
 
-def test_two_images_that_would_be_one_file_are_told(fake: FakeRegistry, session: Session) -> None:
+def test_images_with_the_same_file_name_are_rejected(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/tool:v1", OWN, layers=[b"one"])
     fake.add_image("team_tool:v1", OWN, layers=[b"two"])
-    with pytest.raises(WrongUseError, match=r"would both be team_tool_v1\.sif"):
+    with pytest.raises(WrongUseError, match=r"have the same file name: team_tool_v1\.sif"):
         find_images(session, ["team/tool:v1", "team_tool:v1"])
 
 

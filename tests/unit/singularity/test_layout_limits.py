@@ -50,7 +50,7 @@ def test_unpack_of_a_layer_beyond_the_limit_leaves_nothing(
 def test_unpack_of_a_sha512_diff_id_is_verified_by_sha512(fake: FakeRegistry, store: BlobStore) -> None:
     layer = fetched(fake, store)
     assert store.unpack(PLACE, layer, digest_of(CONTENT, "sha512")).size == len(CONTENT)
-    with pytest.raises(DamagedContentError, match="not what its image says"):
+    with pytest.raises(DamagedContentError, match="does not match its diff id"):
         store.unpack(PLACE, layer, digest_of(b"other", "sha512"))
 
 

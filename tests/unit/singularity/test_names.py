@@ -42,7 +42,7 @@ def test_the_chain_registry_s_host_and_path_are_no_part_of_it() -> None:
     assert file_of("ghcr.io/organic/atom:v1", chain) == "organic_atom_v1.sif"
 
 
-def test_one_of_several_platforms_has_the_platform_in_it_and_stays_a_tag() -> None:
+def test_name_of_multi_platform_image_has_platform_and_valid_tag() -> None:
     assert file_of("team/tool:v1", platform="aarch64") == "team_tool_v1-aarch64.sif"
     longest = sif_name(ImageReference.parse("team/tool:" + "x" * 128), CHAIN, platform=Platform.parse("aarch64"))
     assert len(longest.tag) == 128
@@ -50,7 +50,7 @@ def test_one_of_several_platforms_has_the_platform_in_it_and_stays_a_tag() -> No
 
 
 @given(repository=REPOSITORIES, tag=TAGS)
-def test_a_file_s_name_is_one_word_that_needs_no_quotes(repository: str, tag: str) -> None:
+def test_file_name_needs_no_quotes(repository: str, tag: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9._-]+\.sif", file_of(f"{repository}:{tag}"))
 
 

@@ -70,7 +70,7 @@ def ignore(here: int, total: int) -> None:
     assert here <= total
 
 
-def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Collection) -> None:
+def test_publish_uploads_differing_files_despite_a_failure(shelf: Collection) -> None:
     place, told = FakePlace(), list[events.Event]()
     first, second, third = shelf.all()
     place.there = {first.file: first.sha256, second.file: "0" * 64}
@@ -82,7 +82,7 @@ def test_only_what_differs_goes_up_and_one_that_fails_stops_no_other(shelf: Coll
     assert list(published.failures) == [f"singularity/{second.file}"]
 
 
-def test_what_is_not_what_was_made_is_not_published(shelf: Collection) -> None:
+def test_file_with_wrong_checksum_is_not_published(shelf: Collection) -> None:
     place = FakePlace()
     first = shelf.all()[0]
     shelf.path(first.name).write_bytes(b"x" * first.size)
@@ -90,7 +90,7 @@ def test_what_is_not_what_was_made_is_not_published(shelf: Collection) -> None:
     assert place.put_there == []
     (failure,) = published.failures.values()
     assert isinstance(failure, NotReadyError)
-    assert "not what its checksum says" in str(failure)
+    assert "does not match its checksum" in str(failure)
 
 
 def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Collection, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_image_is_not_overwritten(shelf: Collection, fake: FakeRegistry, regi
     image = fake.add_image("team/a:v1")
     place, first = OrasPlace(parse_address("oras://localhost:5000"), registries), shelf.all()[0]
     for ask in (lambda: place.checksums([first]), lambda: place.put(first, shelf.path(first.name), ignore)):
-        with pytest.raises(WrongUseError, match="would be overwritten"):
+        with pytest.raises(WrongUseError, match="was not overwritten"):
             ask()
     assert registries.client("localhost:5000").manifest("team/a", "v1").digest == image.digest
 
@@ -205,7 +205,7 @@ def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Collection
     server.answers["MOVE"] = 405
     with pytest.raises(RegistryError, match="405") as caught:
         dav(server).put(first, shelf.path(first.name), ignore)
-    assert "is it WebDAV" in str(caught.value)
+    assert "Check that WebDAV is enabled" in str(caught.value)
     assert server.files == {}
 
 

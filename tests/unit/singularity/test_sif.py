@@ -46,7 +46,7 @@ def codes(raw: bytes) -> tuple[bytes, ...]:
     return (raw[45:48], *(raw[at + 201 + 8 : at + 201 + 11] for at in range(4096, len(raw), 585)))
 
 
-def test_the_header_and_the_partitions_get_it_and_nothing_else_does(tmp_path: Path) -> None:
+def test_architecture_is_set_in_header_and_partitions_only(tmp_path: Path) -> None:
     path = tmp_path / "x.sif"
     path.write_bytes(a_sif(kinds=((TEXT, True), (PARTITION, True), (PARTITION, False))))
     assert architecture(path) == "amd64"
@@ -66,15 +66,15 @@ def test_a_platform_that_sif_has_no_word_for_changes_nothing(tmp_path: Path) -> 
 
 
 @given(raw=st.binary(max_size=200))
-def test_what_is_no_sif_is_told(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+def test_other_file_is_rejected_as_sif(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.mktemp("sif") / "x.sif"
     path.write_bytes(raw)
-    with pytest.raises(ChainbuildError, match="no SIF file"):
+    with pytest.raises(ChainbuildError, match="not a SIF file"):
         set_architecture(path, Platform.parse("amd64"))
 
 
-def test_one_that_ends_in_its_descriptors_is_told(tmp_path: Path) -> None:
+def test_truncated_descriptors_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "x.sif"
     path.write_bytes(a_sif()[:-10])
-    with pytest.raises(ChainbuildError, match="no SIF file"):
+    with pytest.raises(ChainbuildError, match="not a SIF file"):
         set_architecture(path, Platform.parse("aarch64"))

@@ -34,20 +34,20 @@ def test_the_variables_of_both_programs_count_and_apptainer_s_comes_first(tmp_pa
     assert find_places({}).cache is None
 
 
-def test_a_folder_that_is_none_is_told_with_its_variable_and_all_of_them_at_once(tmp_path: Path) -> None:
+def test_unusable_folders_are_reported_with_their_variables(tmp_path: Path) -> None:
     environ = {"SINGULARITY_TMPDIR": str(tmp_path / "typo"), "SINGULARITY_CACHEDIR": str(tmp_path / "other")}
     with pytest.raises(WrongUseError) as caught:
         find_places(environ)
     assert len(caught.value.problems) == 2
-    assert "SINGULARITY_TMPDIR is" in str(caught.value)
-    assert "SINGULARITY_CACHEDIR is" in str(caught.value)
+    assert "SINGULARITY_TMPDIR: " in str(caught.value)
+    assert "SINGULARITY_CACHEDIR: " in str(caught.value)
 
 
 def check(wanted: list[Need], free: dict[str, int], disks: dict[str, int]) -> None:
     check_space(wanted, free=lambda folder: free[folder.name], disk=lambda folder: disks[folder.name])
 
 
-def test_folders_of_one_disk_are_taken_together_and_every_full_disk_is_told() -> None:
+def test_space_is_summed_per_disk_and_every_full_disk_reported() -> None:
     wanted = [
         Need(folder=Path("/tmp"), size=60 * MB, what="unpacking", instead="TMPDIR"),
         Need(folder=Path("/out"), size=50 * MB, what="SIF files", instead="--folder"),
@@ -57,7 +57,7 @@ def test_folders_of_one_disk_are_taken_together_and_every_full_disk_is_told() ->
     with pytest.raises(NotReadyError) as caught:
         check(wanted, {"tmp": 109 * MB, "out": 0, "cache": 9 * MB}, {"tmp": 1, "out": 1, "cache": 2})
     text = str(caught.value)
-    assert text.count("not enough space") == 2
+    assert text.count("not enough disk space") == 2
     assert "62.9 MB for unpacking in /tmp, 52.4 MB for SIF files in /out" in text
     assert "TMPDIR or --folder or APPTAINER_CACHEDIR" in text
 

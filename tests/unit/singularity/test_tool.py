@@ -30,7 +30,7 @@ def conversion(platform: Platform) -> Conversion:
     )
 
 
-def test_another_platform_is_named_and_this_one_is_not() -> None:
+def test_arch_flag_is_set_only_for_another_platform() -> None:
     assert build_words(conversion(OWN), "/o/x.sif") == (
         "build",
         "--disable-cache",
@@ -51,7 +51,7 @@ def test_another_platform_is_named_and_this_one_is_not() -> None:
         ("anything...", ""),
     ],
 )
-def test_only_what_it_is_doing_is_progress(line: str, doing: str) -> None:
+def test_progress_has_only_activity_lines(line: str, doing: str) -> None:
     assert words_of(line) == doing
 
 
@@ -60,16 +60,16 @@ def test_no_line_breaks_the_reader(line: str) -> None:
     assert words_of(line) in line
 
 
-def test_a_failure_says_why_and_what_to_do() -> None:
+def test_failure_has_reason_and_hint() -> None:
     tail = deque(["INFO:    Starting build...", "FATAL:   While performing build: no space left on device", "exit"])
     assert _reason(tail, 255) == "While performing build: no space left on device"
     assert "APPTAINER_TMPDIR" in _way_out(tail)
     assert _reason(deque(), 7) == "exit code 7"
     elsewhere = deque(["docker: Error response from daemon: invalid mount config: bind source path does not exist: /x"])
-    assert "does not see this machine's folders" in _way_out(elsewhere)
+    assert "cannot access this machine's folders" in _way_out(elsewhere)
 
 
-def test_a_container_has_the_least_that_it_takes() -> None:
+def test_container_has_minimal_privileges() -> None:
     user, root, rootless = Identity(user=7, group=8), Identity(user=0, group=0), Identity(user=7, group=8, mapped=True)
     for one in (user, root, rootless):
         assert one.flags[:4] == ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
@@ -82,7 +82,7 @@ def test_a_container_has_the_least_that_it_takes() -> None:
 
 
 @given(path=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_a_mount_is_one_line_of_csv_whatever_is_in_the_path(path: str) -> None:
+def test_mount_of_any_path_is_a_csv_line(path: str) -> None:
     (fields,) = csv.reader(io.StringIO(bind(Path("/x") / path, "/y", readonly=True)))
     assert fields == ["type=bind", f"source={Path('/x') / path}", "target=/y", "readonly"]
 

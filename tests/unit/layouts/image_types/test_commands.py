@@ -73,7 +73,7 @@ def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = said(capsys, "plan", "-v", *words)
     assert "leak:x  build   never built" in out
     assert "also latest" in out
-    assert "leak:x is public but based on a private image (leak:x of app:x)" in err
+    assert "leak:x is public, but based on a private image (leak:x of app:x)" in err
     assert "3 builds, 0 reused" in out
     said(capsys, "plan", "app", "--fail-if-build", *words, code=6)
     document = json.loads(said(capsys, "create", "--dry-run", "--json", "app", *words)[0])
@@ -105,8 +105,8 @@ def test_what_would_be_published(
     monkeypatch.setenv("CHAINBUILD_PUBLIC_REGISTRY", PUBLIC)
     lab.create()
     _, err = said(capsys, "publish", *words, code=2)
-    assert "leak:x is public and made of a private image" in err
-    assert "no private registry is set, and app:x would go there" in err
+    assert "leak:x is public, but based on a private image" in err
+    assert "no private registry is set to publish app:x" in err
     words += ["--private", PRIVATE]
     out, _ = said(capsys, "publish", "run,app", *words)
     assert [line.split() for line in out.splitlines()[1:]] == [
@@ -120,7 +120,7 @@ def test_what_would_be_published(
 
 def test_places_that_do_not_fit(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "publish", "--public", "ghcr.io/a", "--private", "ghcr.io/a/b", code=2)
-    assert "the private registry ghcr.io/a/b is a part of the public one, ghcr.io/a" in err
+    assert "the private registry ghcr.io/a/b is a part of the public registry ghcr.io/a" in err
     _, err = said(capsys, "plan", "--public", "acme", code=2)
     assert "--public: 'acme' is not a registry host" in err
 

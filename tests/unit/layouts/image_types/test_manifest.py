@@ -63,7 +63,7 @@ def test_what_nobody_said_is_private() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", [":1: it is empty"]),
+        ("", [":1: the file is empty"]),
         ("dependencies: [../../a]\n", [":1: an image type needs 'image_sources'"]),
         ("image_source: []\n", [":1: an image type has no key 'image_source'", ":1: an image type needs"]),
         ("image_sources:\n - name: a\n   tag: [x]\n", [":2: an image needs 'tags'", ":3: an image has no key 'tag'"]),

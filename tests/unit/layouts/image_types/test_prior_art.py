@@ -30,7 +30,7 @@ def test_bug_cycles_are_unseen(shelf: Shelf) -> None:
     shelf.type("a/x", "FROM b:x", dependencies=["../../b"])
     shelf.type("b/x", "FROM c:x", dependencies=["../../c"])
     shelf.type("c/x", "FROM a:x", dependencies=["../../a"])
-    with pytest.raises(WrongUseError, match="in a circle: a:x on b:x on c:x on a:x"):
+    with pytest.raises(WrongUseError, match="in a cycle: a:x on b:x on c:x on a:x"):
         shelf.look()
 
 
@@ -98,7 +98,7 @@ def test_bug_a_secret_file_was_copied_into_images(shelf: Shelf, line: str) -> No
         pass
     (problem,) = raised.value.problems
     assert problem.where.endswith("a/x/Dockerfile:2")
-    assert problem.message == "svn.secret would be in a layer of the image"
+    assert problem.message == "the secret svn.secret would be stored in a layer of the image"
     assert "RUN --mount=type=secret,id=svn" in problem.hint
     shelf.type("a/x", "FROM debian:1\nCOPY . /root/", files={"svn.secret": "hush", "code": "x"})
     shelf.create()
@@ -111,5 +111,5 @@ def test_bug_a_secret_file_was_copied_into_images(shelf: Shelf, line: str) -> No
 def test_bug_repeated_rendering_never_ends(shelf: Shelf) -> None:
     """A parameter that names itself, directly or not, was put in for ever."""
     shelf.type("a/x", template_files_parameters={"a": "x%(a)s"})
-    with pytest.raises(WrongUseError, match="parameters name each other in a circle: a names a"):
+    with pytest.raises(WrongUseError, match="parameters use each other in a cycle: a uses a"):
         shelf.look()

@@ -38,7 +38,7 @@ def test_a_path_that_matches_nothing_is_told_with_what_is_there(shelf: Shelf) ->
     shelf.type("app/x", "FROM casa-dev:x", dependencies=["../../casa-dev", "../../casa-div", "../../../etc", "."])
     found = wrong(shelf)
     assert found[0].startswith("app/x/casa_distro_docker.yaml:3: dependency '../../casa-div' matches nothing")
-    assert "Perhaps you meant '../../casa-dev'. Here are: app/x, casa-dev/x." in found[0]
+    assert "Perhaps you meant '../../casa-dev'. Available: app/x, casa-dev/x." in found[0]
     assert found[1].startswith("app/x/casa_distro_docker.yaml:4: dependency '../../../etc' leads out of the folders")
     assert found[2].startswith("app/x/casa_distro_docker.yaml:5: dependency '.' is this image type itself")
 
@@ -69,7 +69,7 @@ def test_every_way_of_naming_an_image(shelf: Shelf, line: str) -> None:
     shelf.type("app/x", line)
     (told,) = wrong(shelf)
     assert "app/x/casa_distro_docker.yaml has no dependency on dev/x" in told
-    assert told.endswith("Add to its dependencies: ../../dev/x")
+    assert told.endswith("Add this to its dependencies: ../../dev/x")
     assert told.startswith("app/x/Dockerfile:")
 
 
@@ -91,7 +91,7 @@ def test_a_tag_that_is_not_there_is_told(shelf: Shelf) -> None:
     shelf.type("app/x", "FROM cati/dev:ubuntu-16.4", dependencies=["../../dev"])
     (told,) = wrong(shelf)
     assert told.startswith("app/x/Dockerfile:1: FROM cati/dev:ubuntu-16.4: dev has no tag 'ubuntu-16.4' here")
-    assert "Its tags here are: latest, ubuntu-16.04." in told
+    assert "Its tags are: latest, ubuntu-16.04." in told
 
 
 def test_docker_hubs_own_image_of_that_name(shelf: Shelf) -> None:
@@ -99,7 +99,7 @@ def test_docker_hubs_own_image_of_that_name(shelf: Shelf) -> None:
     assert shelf.look().relations.read_by("debian:x") == ()
     shelf.type("debian/x", "FROM debian:x")
     (told,) = wrong(shelf)
-    assert "images stand on each other in a circle: debian:x on debian:x" in told
+    assert "images depend on each other in a cycle: debian:x on debian:x" in told
     assert "docker.io/library/" in told
 
 
@@ -107,7 +107,7 @@ def test_a_dependency_that_nothing_reads_is_a_warning(shelf: Shelf) -> None:
     shelf.type("dev/x")
     shelf.type("app/x", "FROM debian:1", dependencies=["../../dev"])
     (loose,) = shelf.look().relations.loose
-    assert loose.message == "it depends on ../../dev, and its Dockerfile reads no image of that"
+    assert loose.message == "it depends on ../../dev, but its Dockerfile uses no image of it"
     assert "dev:x" in loose.hint
     shelf.type("app/x", "FROM dev:x", dependencies=["../../dev"])
     assert shelf.look().relations.loose == ()
@@ -141,7 +141,7 @@ def test_the_order_is_right_for_every_graph(wanted: dict[str, set[str]]) -> None
         except WrongUseError as error:
             assert _has_circle(graph)
             text = str(error)
-            assert "in a circle: " in text or "is this image type itself" in text
+            assert "in a cycle: " in text or "is this image type itself" in text
             return
         assert not _has_circle(graph)
         assert sorted(order) == sorted(f"{name}:x" for name in wanted)

@@ -34,15 +34,15 @@ def test_what_is_written_can_be_created(lab: Shelf, name: str, system: str, spot
 @pytest.mark.parametrize(
     ("name", "below", "system", "told"),
     [
-        ("torch", "dev/z", "", "--from dev/z: there is no such image type"),
+        ("torch", "dev/z", "", "--from dev/z: no such image type"),
         ("torch", "dev", "", "Perhaps you meant 'dev/x'"),
-        ("Torch", "dev/x", "", "Repository names are lower case: 'torch'"),
-        ("torch:1", "dev/x", "", "is no name of an image type"),
-        ("torch", "dev/x", "../../up", "is no name of a system"),
-        ("torch/../../x", "dev/x", "", "is no name of a system"),
+        ("Torch", "dev/x", "", "Repositories are lower case: 'torch'"),
+        ("torch:1", "dev/x", "", "invalid name of an image type"),
+        ("torch", "dev/x", "../../up", "invalid name of a system"),
+        ("torch/../../x", "dev/x", "", "invalid name of a system"),
         ("../torch", "dev/x", "", ""),
-        ("torch/y", "dev/x", "z", "name two systems"),
-        ("lab-dev/x-1", "dev/x", "", "is an image of"),
+        ("torch/y", "dev/x", "z", "give different systems"),
+        ("lab-dev/x-1", "dev/x", "", "is already an image of"),
         ("", "dev/x", "", ""),
     ],
 )
@@ -55,5 +55,5 @@ def test_words_that_are_wrong(lab: Shelf, name: str, below: str, system: str, to
 
 def test_nothing_is_written_over(lab: Shelf) -> None:
     (lab.user / "torch/x").mkdir(parents=True)
-    with pytest.raises(WrongUseError, match="is there already"):
+    with pytest.raises(WrongUseError, match="already exists"):
         new_type(lab.look().catalogue, lab.user, "torch", "dev/x")

@@ -80,12 +80,12 @@ def test_parameters_name_parameters_unless_in_a_circle(uses: dict[str, list[str]
 
 def test_a_circle_is_spelled_out() -> None:
     _, wrong = resolve_parameters({"a": "%(b)s", "b": "x%(a)s", "c": "%(a)s"})
-    assert [one.message for one in wrong.values()] == ["parameters name each other in a circle: a names b names a"]
+    assert [one.message for one in wrong.values()] == ["parameters use each other in a cycle: a uses b uses a"]
 
 
 def test_a_name_that_is_none_is_told_with_the_nearest_and_its_line() -> None:
     _, (wrong,) = render("one\n%(casa_verson)s\n", resolved(casa_version="5", x="1"))
-    assert (wrong.line, wrong.message) == (2, "there is no parameter 'casa_verson'")
+    assert (wrong.line, wrong.message) == (2, "no such parameter: 'casa_verson'")
     assert "Perhaps you meant %(casa_version)s." in wrong.hint
     assert "%%(casa_verson)s" in wrong.hint
 

@@ -87,7 +87,7 @@ def test_a_public_image_is_not_made_of_a_private_one(lab: Shelf, dockerfile: str
     lab.type("leak/x", dockerfile, dependencies=["../../secret", "../../run"])
     lab.create()
     told = refused(lab)
-    assert "leak:x is public and made of a private image: leak:x of secret:x" in told
+    assert "leak:x is public, but based on a private image: leak:x of secret:x" in told
     assert "leak/x/casa_distro_docker.yaml:8" in told
     assert "--allow-private-base" in told
     assert not leaks(lab)
@@ -97,7 +97,7 @@ def test_not_even_further_down(lab: Shelf) -> None:
     lab.type("middle/x", "FROM secret:x", dependencies=["../../secret"])
     lab.type("top/x", "FROM middle:x", dependencies=["../../middle"])
     lab.create("top")
-    assert "top:x is public and made of a private image: top:x of middle:x of secret:x" in refused(lab, "top")
+    assert "top:x is public, but based on a private image: top:x of middle:x of secret:x" in refused(lab, "top")
     assert not leaks(lab)
     lab.publish("top", allow_private_base=True)
     assert lab.tags(PUBLIC) == {"acme/top:x", "acme/top:x-amd64"}
@@ -108,7 +108,7 @@ def test_an_image_of_the_private_registry_that_is_no_image_of_ours(lab: Shelf) -
     lab.base("foreign:1", "not for everybody", host=f"{PRIVATE}/")
     lab.type("leak/x", f"FROM {PRIVATE}/foreign:1")
     lab.create("leak")
-    assert "made of a private image: leak:x of private.example:5000/foreign:1" in refused(lab, "leak")
+    assert "based on a private image: leak:x of private.example:5000/foreign:1" in refused(lab, "leak")
 
 
 def test_a_private_image_under_another_name_says_so_itself(lab: Shelf) -> None:
@@ -128,7 +128,7 @@ def test_one_build_of_a_private_image_by_its_digest(lab: Shelf) -> None:
     for name in (f"secret@{digest}", f"secret:x@{digest}", f"{CHAIN}/secret@{digest}"):
         lab.type("leak/x", f"FROM {name}", dependencies=["../../secret"])
         lab.create("leak")
-        assert "leak:x is public and made of a private image" in refused(lab, "leak")
+        assert "leak:x is public, but based on a private image" in refused(lab, "leak")
 
 
 def test_what_was_created_when_it_stood_on_a_private_one_is_not_published_after_an_edit(lab: Shelf) -> None:
@@ -186,7 +186,7 @@ def test_a_base_that_has_moved_since_is_no_reason_not_to_publish(lab: Shelf) -> 
 
 def test_a_registry_that_is_not_set(lab: Shelf) -> None:
     lab.create()
-    assert "no public registry is set, and dev:x, run:x would go there" in refused(lab, public=None)
+    assert "no public registry is set to publish dev:x, run:x" in refused(lab, public=None)
     assert "Give --private HOST[/PATH], or set CHAINBUILD_PRIVATE_REGISTRY." in refused(lab, private=None)
     lab.publish("secret", public=None)
     assert lab.tags(PRIVATE) == {"secret:x", "secret:x-amd64"}
@@ -195,7 +195,7 @@ def test_a_registry_that_is_not_set(lab: Shelf) -> None:
 def test_a_private_image_is_not_built_into_the_public_registry(lab: Shelf) -> None:
     """The chain registry has every image of a run: it is no part of the public one."""
     words = {"registry": "public.example:5000/acme/chain"}
-    with pytest.raises(WrongUseError, match=r"secret:x is private, and the chain registry .* is a part of the public"):
+    with pytest.raises(WrongUseError, match=r"secret:x is private, but the chain registry .* is a part of the public"):
         lab.request("create", "secret", **words)
     lab.type("leak/x", "FROM secret:x", dependencies=["../../secret"])
     with pytest.raises(WrongUseError, match="chain registry"):
@@ -227,7 +227,7 @@ def test_a_private_name_that_leads_into_the_public_path(lab: Shelf) -> None:
     lab.type("open/x", name="open/secret", visibility="private")
     lab.create("open/*")
     told = refused(lab, "open/*", public="one.example:5000/a/open", private="one.example:5000/a")
-    assert "open/secret:x is private, and one.example:5000/a/open/secret is a part of the public registry" in told
+    assert "open/secret:x is private, but one.example:5000/a/open/secret is a part of the public registry" in told
 
 
 hosts = st.sampled_from(["ghcr.io", "localhost:5000", "127.0.0.1:5000", "GHCR.IO", "docker.io", "a.b"])

@@ -57,12 +57,12 @@ def problems(found: Mapping[str, CompatLayer]) -> list[str]:
 def test_includes_that_are_not_there_and_circles_are_told() -> None:
     assert problems(layers(a=("b",), b=())) == []
     assert problems(layers(a=("nothing",))) == [
-        "it includes 'nothing', and there is no compat/nothing/sciserver-image.json"
+        "it includes 'nothing', but compat/nothing/sciserver-image.json does not exist"
     ]
     assert problems(layers(a=("b",), b=("c",), c=("b",))) == [
-        "layers include each other in a circle: b includes c includes b"
+        "layers include each other in a cycle: b includes c includes b"
     ]
-    assert problems(layers(a=("a",))) == ["layers include each other in a circle: a includes a"]
+    assert problems(layers(a=("a",))) == ["layers include each other in a cycle: a includes a"]
 
 
 graphs = st.integers(1, 7).flatmap(
@@ -94,18 +94,18 @@ def piece(text: str) -> list[tuple[int, str]]:
 
 
 def test_a_piece_has_no_from() -> None:
-    assert piece("ENV A=1\nFROM debian\n") == [(2, "a compat layer has no FROM")]
+    assert piece("ENV A=1\nFROM debian\n") == [(2, "a compat layer must not have a FROM")]
 
 
 def test_a_piece_is_whole() -> None:
     assert piece("RUN one\n") == piece("") == piece("# only a comment") == []
-    assert piece("ENV A=1\nRUN one \\\n") == [(2, "its last instruction is not finished")]
-    assert piece("RUN one \\\n# a comment\n\n") == [(3, "its last instruction is not finished")]
+    assert piece("ENV A=1\nRUN one \\\n") == [(2, "its last instruction is incomplete")]
+    assert piece("RUN one \\\n# a comment\n\n") == [(3, "its last instruction is incomplete")]
     assert piece("RUN <<EOF\necho\n")[0][0] == 1
 
 
 def test_a_piece_has_the_backslash() -> None:
-    assert piece("# escape=`\nENV A=1\n") == [(1, "it has an escape character of its own")]
+    assert piece("# escape=`\nENV A=1\n") == [(1, "it sets an escape character")]
 
 
 def test_a_mistake_has_the_line_of_the_piece() -> None:
@@ -218,7 +218,7 @@ def test_modes_and_links_are_kept(tmp_path: Path) -> None:
 def test_what_cannot_be_taken_is_told(tmp_path: Path) -> None:
     (tmp_path / "layer").mkdir()
     os.mkfifo(tmp_path / "layer/pipe")
-    with pytest.raises(WrongUseError, match="neither a file nor a folder nor a link"):
+    with pytest.raises(WrongUseError, match="not a file, folder or link"):
         merge_files([CompatLayer(name="layer", path=tmp_path / "layer")], tmp_path / "merged")
 
 

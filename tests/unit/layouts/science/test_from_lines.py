@@ -142,11 +142,11 @@ def test_an_old_version_may_be_allowed_by_its_image() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("FROM sci/nist", "sci/nist names no version"),
-        ("FROM sci/nist:1.0-42-f90dbd6", "sci/nist:1.0-42-f90dbd6 names one build of the layer"),
+        ("FROM sci/nist", "sci/nist has no version"),
+        ("FROM sci/nist:1.0-42-f90dbd6", "sci/nist:1.0-42-f90dbd6 is a specific build of the layer"),
         ("FROM rel/basic:1.0", "rel/basic:1.0 is a compat image"),
         ("FROM quay.io/me/test/rel/whatever:1.0", "quay.io/me/test/rel/whatever:1.0 is a compat image"),
-        ("FROM $NOTHING", "FROM names no image"),
+        ("FROM $NOTHING", "FROM has no image"),
         ("FROM sci/NIST:1.0", "'sci/NIST' is not a repository name"),
     ],
 )

@@ -61,12 +61,12 @@ def test_a_circle_is_told_whole(grove: Grove) -> None:
     grove.science("c", "FROM sci/b:1.0")
     grove.science("d", "FROM sci/c:1.0")
     grove.science("e", "FROM debian:1")
-    assert told(grove) == ["science/a/Dockerfile: layers stand on each other in a circle: a on c on b on a"]
+    assert told(grove) == ["science/a/Dockerfile: layers depend on each other in a cycle: a on c on b on a"]
 
 
 def test_a_layer_on_itself_is_a_circle(grove: Grove) -> None:
     grove.science("a", "FROM sci/a:1.0")
-    assert told(grove) == ["science/a/Dockerfile: layers stand on each other in a circle: a on a"]
+    assert told(grove) == ["science/a/Dockerfile: layers depend on each other in a cycle: a on a"]
 
 
 def test_an_unknown_compat_is_told_of_every_layer(grove: Grove) -> None:
@@ -74,7 +74,7 @@ def test_an_unknown_compat_is_told_of_every_layer(grove: Grove) -> None:
     grove.science("b", "FROM sci/a:1.0", image="x", compat="jupyter")
     grove.compat("jupyter")
     assert told(grove) == [
-        "science/a/sciserver-image.json:3: its compat is 'jupter', and there is no compat/jupter/sciserver-image.json"
+        "science/a/sciserver-image.json:3: its compat is 'jupter', but compat/jupter/sciserver-image.json does not exist"
     ]
 
 

@@ -40,15 +40,15 @@ def test_what_is_not_said_has_a_default() -> None:
     ("text", "line", "message"),
     [
         ("{}", 1, "'image' is missing"),
-        ('{"image": ""}', 1, "image is not a text"),
-        ('{"image":\n ["a"]}', 1, "image is not a text"),
-        ('{\n"image": "Upper"}', 2, "image 'Upper' cannot be a repository's name"),
-        ('{\n"image": "a/b"}', 2, "image 'a/b' cannot be a repository's name"),
+        ('{"image": ""}', 1, "image is not a string"),
+        ('{"image":\n ["a"]}', 1, "image is not a string"),
+        ('{\n"image": "Upper"}', 2, "image 'Upper' is not a valid repository name"),
+        ('{\n"image": "a/b"}', 2, "image 'a/b' is not a valid repository name"),
         ('{"image": "a",\n"version": "v1"}', 2, "version 'v1' is not a version"),
-        ('{"image": "a",\n"target": "a b"}', 2, "target 'a b' cannot be a repository's name"),
-        ('{"image": "a",\n"compat": null}', 2, "compat is not a text"),
+        ('{"image": "a",\n"target": "a b"}', 2, "target 'a b' is not a valid repository name"),
+        ('{"image": "a",\n"compat": null}', 2, "compat is not a string"),
         ('{"image": "a",\n\n"verison": "1"}', 3, "unknown key 'verison'"),
-        ('{"image": "a",\n"image": "a", "version": true}', 2, "'image' stands twice"),
+        ('{"image": "a",\n"image": "a", "version": true}', 2, "duplicate key 'image'"),
     ],
 )
 def test_a_mistake_has_its_line(text: str, line: int, message: str) -> None:
@@ -66,7 +66,7 @@ def test_the_nearest_key_is_named() -> None:
 def test_a_folder_s_name_that_cannot_be_a_target(grove: Grove) -> None:
     grove.science("Upper", image="a")
     assert problems(grove) == [
-        "science/Upper/sciserver-image.json: the folder's name 'Upper' is the target, and cannot be a repository's name"
+        "science/Upper/sciserver-image.json: the target 'Upper' (the folder's name) is not a valid repository name"
     ]
 
 
@@ -106,7 +106,7 @@ def test_folders_without_a_manifest_are_none_of_ours(grove: Grove) -> None:
 def test_two_layers_of_one_target(grove: Grove) -> None:
     grove.science("a", target="same")
     grove.science("b", target="same")
-    assert problems(grove) == ["science/b/sciserver-image.json:3: the target 'same' is taken by science/a"]
+    assert problems(grove) == ["science/b/sciserver-image.json:3: duplicate target 'same', used by science/a"]
 
 
 def test_two_names_for_one_number(grove: Grove) -> None:

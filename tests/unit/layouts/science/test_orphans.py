@@ -26,9 +26,9 @@ def told(grove: Grove, **words: object) -> list[str]:
     with pytest.raises(WrongUseError) as caught:
         grove.request(**words)
     for one in caught.value.problems:
-        assert "a new layer on the version that is there, with the same image and version" in one.hint
+        assert "a new layer on the existing version, with the same image and version" in one.hint
         assert "with a new version" in one.hint
-        assert "a change in place that keeps the version" in one.hint
+        assert "change the layer without changing its version" in one.hint
         assert "--allow-orphan" in one.hint
     return [f"{one.where}: {one.message}" for one in caught.value.problems]
 
@@ -37,8 +37,8 @@ def test_a_change_in_place_that_also_changes_the_version(tree: Grove) -> None:
     tree.science("a", image="x", version="1.1", compat="c")
     tree.git.differs = ("science/a/sciserver-image.json",)
     expected = (
-        "science/a/sciserver-image.json:3: it was changed in place from x:1.0 to x:1.1: x:1.0 would get no compat updates"
-        " any more"
+        "science/a/sciserver-image.json:3: the layer was changed in place from x:1.0 to x:1.1: x:1.0 would no longer get"
+        " compat updates"
     )
     assert told(tree) == [expected]
     assert told(tree, ref="HEAD~3") == [expected]
@@ -48,14 +48,16 @@ def test_a_change_in_place_that_also_changes_the_version(tree: Grove) -> None:
 def test_a_change_in_place_that_changes_the_image(tree: Grove) -> None:
     tree.science("a", image="y", compat="c")
     tree.git.differs = ("science/a/sciserver-image.json",)
-    assert told(tree)[0].startswith("science/a/sciserver-image.json:2: it was changed in place from x:1.0 to y:1.0")
+    assert told(tree)[0].startswith(
+        "science/a/sciserver-image.json:2: the layer was changed in place from x:1.0 to y:1.0"
+    )
 
 
 def test_a_version_that_loses_its_last_layer(tree: Grove) -> None:
     tree.git.was["science/gone/sciserver-image.json"] = json.dumps({"image": "x", "version": "0.9"})
     tree.git.differs = ("science/gone/sciserver-image.json", "science/gone/Dockerfile")
     (message,) = told(tree)
-    assert message.startswith("science/gone/sciserver-image.json: the last layer of x:0.9 was taken away: x:0.9 would")
+    assert message.startswith("science/gone/sciserver-image.json: the last layer of x:0.9 was removed: x:0.9 would")
     tree.request(allow_orphan=["x:0.9"])
 
 
@@ -75,7 +77,7 @@ def test_a_layer_that_goes_while_another_one_stays_of_its_version(tree: Grove) -
 
 def test_a_from_that_names_a_version_nobody_builds(tree: Grove) -> None:
     tree.science("b", "FROM sci/a:0.9", image="y", compat="c")
-    assert told(tree) == ["science/b/Dockerfile:1: it stands on sci/a:0.9, which no layer here builds any more"]
+    assert told(tree) == ["science/b/Dockerfile:1: its base sci/a:0.9 is no longer built by any layer"]
     for allowed in ("a:0.9", "x:0.9"):
         with tree.laid(allow_orphan=[allowed]) as (_, layout, _):
             (image,) = layout.graph.by_id["amd64/science/b"].images
@@ -87,7 +89,7 @@ def test_a_from_that_names_a_version_nobody_builds(tree: Grove) -> None:
 
 def test_the_version_is_what_is_told_and_not_what_follows_from_it(tree: Grove) -> None:
     tree.science("b", "FROM sci/a:1.1", image="x", compat="c")
-    assert told(tree) == ["science/b/Dockerfile:1: it stands on sci/a:1.1, which no layer here builds any more"]
+    assert told(tree) == ["science/b/Dockerfile:1: its base sci/a:1.1 is no longer built by any layer"]
 
 
 def test_an_old_version_is_built_on_as_it_was_released(tree: Grove) -> None:
@@ -112,7 +114,7 @@ def test_what_was_released_is_remembered_where_git_does_not_tell(tree: Grove) ->
     with pytest.raises(WrongUseError) as caught:
         tree.run()
     assert [one.message for one in caught.value.problems] == [
-        "x:1.0 was released, and no layer here is of that image and version: x:1.0 would get no compat updates any more"
+        "x:1.0 was released, but no layer has this image and version: x:1.0 would no longer get compat updates"
     ]
     with pytest.raises(WrongUseError):
         tree.plan()

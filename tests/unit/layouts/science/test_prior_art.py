@@ -27,7 +27,7 @@ def test_bug_a_b_c_with_a_and_c_changed_is_planned_c_a_b_c(grove: Grove) -> None
 def test_bug_a_cycle_hangs(grove: Grove) -> None:
     grove.science("a", "FROM sci/b:1.0")
     grove.science("b", "FROM sci/a:1.0")
-    with pytest.raises(WrongUseError, match="in a circle: a on b on a"):
+    with pytest.raises(WrongUseError, match="in a cycle: a on b on a"):
         grove.request()
 
 
@@ -38,7 +38,7 @@ def test_bug_versions_compare_as_strings(grove: Grove) -> None:
     assert grove.builds() == ["science/old", "science/new"]
     grove.science("old", "FROM sci/new:2.10", image="x", version="2.9")
     grove.science("new", image="x", version="2.10")
-    with pytest.raises(WrongUseError, match=r"x:2.9 stands on new:2.10, a higher version of the same image"):
+    with pytest.raises(WrongUseError, match=r"x:2.9 is based on new:2.10, a higher version of the same image"):
         grove.request()
 
 
@@ -101,7 +101,7 @@ def test_bug_from_is_not_rewritten_to_repo(grove: Grove) -> None:
 def test_bug_a_from_of_an_old_version_silently_counts_as_external(grove: Grove) -> None:
     grove.science("a", version="2.0")
     grove.science("b", "FROM sci/a:1.0")
-    with pytest.raises(WrongUseError, match=r"it stands on sci/a:1.0, which no layer here builds any more"):
+    with pytest.raises(WrongUseError, match=r"its base sci/a:1.0 is no longer built by any layer"):
         grove.request()
 
 

@@ -129,9 +129,9 @@ def test_untracked_files_count_when_they_are_asked_for(tree: Grove) -> None:
     tree.git.unknown = ("science/d/sciserver-image.json",)
     assert selected(tree, ref="HEAD^") == ([], [])
     assert selected(tree, ref="HEAD^", untracked=True) == (["d"], ["y:1.0"])
-    with pytest.raises(WrongUseError, match=r"--untracked does not go with --ref a\.\.b"):
+    with pytest.raises(WrongUseError, match=r"--untracked cannot be combined with --ref a\.\.b"):
         tree.request(ref="a..b", untracked=True)
-    with pytest.raises(WrongUseError, match="--untracked goes with --ref"):
+    with pytest.raises(WrongUseError, match="--untracked needs --ref"):
         tree.request(untracked=True)
 
 
@@ -148,7 +148,7 @@ def test_include_names_layers(tree: Grove, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_include_goes_instead_of_ref(tree: Grove) -> None:
-    with pytest.raises(WrongUseError, match="--include goes instead of --ref"):
+    with pytest.raises(WrongUseError, match="--include cannot be combined with --ref"):
         tree.request(include=["science/a"], ref="HEAD^")
 
 
