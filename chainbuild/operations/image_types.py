@@ -56,7 +56,7 @@ def warnings(request: ImageTypesRequest) -> tuple[str, ...]:
             continue
         for path in private_bases(name, request.catalogue, request.relations, request.places):
             chain = " of ".join(path)
-            texts.append(f"{name} is public but based on a private image ({chain}): publishing it needs {ALLOW}")
+            texts.append(f"{name} is public, but based on a private image ({chain}): publishing it needs {ALLOW}")
     return tuple(texts)
 
 
@@ -198,7 +198,7 @@ def _labelled_private(layout: ImageTypesLayout, planned: PlannedRun) -> list[Pro
             if private:
                 tainted[step.id] = private
         if step.id in tainted and image.is_public:
-            message = f"{image.id} is public but based on {tainted[step.id]}, whose label says that it is private"
+            message = f"{image.id} is public, but based on {tainted[step.id]}, whose label says that it is private"
             hint = f"Use another base image, or {ALLOW} if all of its content may be public."
             problems.append(image.problem(message, hint, "visibility"))
     return problems

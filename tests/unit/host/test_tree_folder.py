@@ -142,7 +142,7 @@ def test_template_beside_a_dangling_link_is_a_problem_and_writes_nothing(tree: P
     (folder / "evil").symlink_to(victim / "made")
     problems: list[Problem] = []
     _render_templates(folder, Parameters(values={}), problems)
-    assert "is there as well" in str(problems[0])
+    assert "evil exists, too" in str(problems[0])
 
     image = Mock(templates=(Template(name="evil", shown="evil", content=b"text"),))
     image.folder.path = folder

@@ -36,7 +36,7 @@ def test_what_is_written_can_be_created(lab: Shelf, name: str, system: str, spot
     [
         ("torch", "dev/z", "", "--from dev/z: no such image type"),
         ("torch", "dev", "", "Perhaps you meant 'dev/x'"),
-        ("Torch", "dev/x", "", "Repositories are lower case: 'torch'"),
+        ("Torch", "dev/x", "", "Repository names are lower case: 'torch'"),
         ("torch:1", "dev/x", "", "invalid name of an image type"),
         ("torch", "dev/x", "../../up", "invalid name of a system"),
         ("torch/../../x", "dev/x", "", "invalid name of a system"),
