@@ -1,4 +1,4 @@
-"""Layers: inline folders become a graph, or all of their problems at once."""
+"""Layer folders become a graph, or their problems are reported together."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def wrong(root: Path, files: Mapping[str, str], *layers: LayerFolder, **changed:
 
 
 def shown(graph: Graph) -> str:
-    """A graph as a person reads it; `=>` is a named context, `<-` a build argument."""
+    """Return a graph as text; `=>` is a named context, `<-` a build argument."""
     lines = []
     for step in graph:
         args = "".join(f" {arg.name}={arg.value}" for arg in step.args)
@@ -66,10 +66,10 @@ def shown(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-# What a layer stands on -----------------------------------------------------------------------------------------------
+# The base of a layer --------------------------------------------------------------------------------------------------
 
 
-def test_what_its_dockerfile_says(tmp_path: Path) -> None:
+def test_base_defaults_to_from_of_the_dockerfile(tmp_path: Path) -> None:
     layers = read(tmp_path, {"os/Dockerfile": OS}, layer(tmp_path, "os"))
     assert shown(layers.graph) == "amd64/os/os [meehan/os:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest"
     (standing,) = layers.standings
@@ -80,7 +80,7 @@ def test_what_its_dockerfile_says(tmp_path: Path) -> None:
     )
 
 
-def test_the_default_of_its_arg(tmp_path: Path) -> None:
+def test_base_defaults_to_value_of_the_arg(tmp_path: Path) -> None:
     layers = read(tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release"))
     assert (
         shown(layers.graph)
@@ -90,7 +90,7 @@ def test_the_default_of_its_arg(tmp_path: Path) -> None:
     assert layers.standings[0].by_default
 
 
-def test_a_base_of_ones_own_comes_in_as_the_arg(tmp_path: Path) -> None:
+def test_base_flag_is_passed_as_the_arg(tmp_path: Path) -> None:
     layers = read(
         tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release", base="meehan/slc6-atlasos:latest")
     )
@@ -102,7 +102,7 @@ def test_a_base_of_ones_own_comes_in_as_the_arg(tmp_path: Path) -> None:
     assert [arg.name for arg in step.args] == []
 
 
-def test_an_image_that_is_named_is_replaced_without_an_edit(tmp_path: Path) -> None:
+def test_base_flag_replaces_literal_image_without_an_edit(tmp_path: Path) -> None:
     layers = read(tmp_path, {"os/Dockerfile": OS}, layer(tmp_path, "os", base="debian:12"))
     assert "cern/slc6-base:latest=>debian:12" in shown(layers.graph)
     assert layers.standings[0].how == "--base, instead of cern/slc6-base:latest at os/Dockerfile:1"
@@ -110,7 +110,7 @@ def test_an_image_that_is_named_is_replaced_without_an_edit(tmp_path: Path) -> N
 
 
 FROMS = [
-    # what stands there, what a base comes in as
+    # FROM lines, ARG lines, how the base is passed
     ("FROM $BASEIMAGE", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
     ("FROM ${BASEIMAGE:-c/d}", "ARG BASEIMAGE", "BASEIMAGE<-own/base:1"),
     ("from --platform=linux/amd64 ${BASEIMAGE} as it", "ARG BASEIMAGE=a/b:1", "BASEIMAGE<-own/base:1"),
@@ -137,18 +137,18 @@ FROMS = [
 
 
 @pytest.mark.parametrize(("froms", "args", "expected"), FROMS, ids=[one[0][:40] for one in FROMS])
-def test_how_a_base_gets_in(tmp_path: Path, froms: str, args: str, expected: str) -> None:
+def test_base_is_passed_as_arg_or_named_context(tmp_path: Path, froms: str, args: str, expected: str) -> None:
     layers = read(tmp_path, {"one/Dockerfile": f"{args}\n{froms}\n"}, layer(tmp_path, "one", base="own/base:1"))
     assert shown(layers.graph) == f"amd64/one/one [meehan/one:latest-amd64] {expected}"
 
 
-def test_an_arg_that_is_named(tmp_path: Path) -> None:
+def test_base_arg_selects_the_arg(tmp_path: Path) -> None:
     text = "ARG REGISTRY=atlas\nARG IMAGE=slc6\nFROM ${REGISTRY}/${IMAGE}\n"
     layers = read(tmp_path, {"one/Dockerfile": text}, layer(tmp_path, "one", base="own/base:1", base_arg="IMAGE"))
     assert "IMAGE<-own/base:1" in shown(layers.graph)
 
 
-def test_the_base_as_a_build_arg_is_a_base_too(tmp_path: Path) -> None:
+def test_build_arg_can_set_the_base(tmp_path: Path) -> None:
     said = (BuildArg(name="BASEIMAGE", value="meehan/slc6-atlasos", origin="--build-arg"),)
     layers = read(tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release"), build_args=said)
     assert shown(layers.graph).endswith("BASEIMAGE<-meehan/slc6-atlasos")
@@ -156,7 +156,7 @@ def test_the_base_as_a_build_arg_is_a_base_too(tmp_path: Path) -> None:
     assert not layers.standings[0].by_default
 
 
-def test_nothing(tmp_path: Path) -> None:
+def test_layer_from_scratch_has_no_base(tmp_path: Path) -> None:
     layers = read(tmp_path, {"one/Dockerfile": "FROM scratch\nCOPY a /\n", "one/a": ""}, layer(tmp_path, "one"))
     (step,) = layers.graph
     assert (step.images, step.parent, layers.standings[0].base) == ((), "", None)
@@ -195,12 +195,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "changed", "message", "hint"), WRONG, ids=[f"{one[0]}{one[1]}" for one in WRONG])
-def test_what_is_wrong_with_a_from(tmp_path: Path, text: str, changed: dict[str, Any], message: str, hint: str) -> None:
+def test_from_without_usable_base_is_reported(
+    tmp_path: Path, text: str, changed: dict[str, Any], message: str, hint: str
+) -> None:
     told = wrong(tmp_path, {"one/Dockerfile": text}, layer(tmp_path, "one", **changed))
     assert any(message in one and hint in one for one in told), told
 
 
-def test_a_base_and_its_arg_are_one_too_many(tmp_path: Path) -> None:
+def test_base_with_build_arg_for_it_is_rejected(tmp_path: Path) -> None:
     said = (BuildArg(name="BASEIMAGE", value="a/b", origin="--build-arg"),)
     told = wrong(tmp_path, {"r/Dockerfile": RELEASE}, layer(tmp_path, "r", base="c/d:1"), build_args=said)
     assert told == ["the arg BASEIMAGE sets the base, which is set already\n    Remove the arg BASEIMAGE or the base."]
@@ -211,7 +213,7 @@ def test_a_base_and_its_arg_are_one_too_many(tmp_path: Path) -> None:
 TWO = {"os/Dockerfile": OS, "release/Dockerfile": RELEASE}
 
 
-def test_layers_stand_on_each_other(tmp_path: Path) -> None:
+def test_layers_use_earlier_layers_as_base(tmp_path: Path) -> None:
     layers = read(tmp_path, TWO, layer(tmp_path, "os"), layer(tmp_path, "release", base="os"), platforms=(AMD64, ARM64))
     assert (
         shown(layers.graph)
@@ -223,12 +225,12 @@ aarch64/release/release [meehan/release:latest-aarch64] BASEIMAGE<-aarch64/os/os
     )
     assert [chain.index_tag for chain in layers.graph.chains] == ["latest"] * 4
     assert [str(chain.repo) for chain in layers.graph.chains] == ["meehan/os", "meehan/release"] * 2
-    # The local store has NAME:TAG for this machine, as docker build -t makes it.
+    # The local store gets NAME:TAG for this machine, as with docker build -t.
     assert [chain.local_tag for chain in layers.graph.chains] == ["latest", "latest", "", ""]
     assert all(chain.named and chain.has_names for chain in layers.graph.chains)
 
 
-def test_a_base_by_a_later_or_no_layer(tmp_path: Path) -> None:
+def test_base_naming_later_or_unknown_layer_is_reported(tmp_path: Path) -> None:
     first = layer(tmp_path, "release", base="os", path="chainbuild.yaml", line=4)
     told = wrong(tmp_path, TWO, first, layer(tmp_path, "os"))
     assert told[0].startswith("chainbuild.yaml:4: the base 'os' of the layer 'release' is a later layer")
@@ -236,7 +238,7 @@ def test_a_base_by_a_later_or_no_layer(tmp_path: Path) -> None:
     assert told[0].startswith("the base 'oss' of the layer 'release' is not a layer")
 
 
-def test_names_are_each_one_s_own(tmp_path: Path) -> None:
+def test_duplicate_layer_and_image_names_are_reported(tmp_path: Path) -> None:
     one = layer(tmp_path, "os")
     told = wrong(tmp_path, TWO, one, replace(layer(tmp_path, "release", image="meehan/os"), name="os"))
     assert [text.partition("\n")[0] for text in told] == [
@@ -250,7 +252,7 @@ def test_names_are_each_one_s_own(tmp_path: Path) -> None:
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
-def test_numbered_dockerfiles_are_one_layer(tmp_path: Path) -> None:
+def test_numbered_dockerfiles_form_a_single_layer(tmp_path: Path) -> None:
     files = {
         "tools/10-Dockerfile-a": STEP,
         "tools/20-Dockerfile-b": STEP,
@@ -270,7 +272,7 @@ amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZE
     assert "has no image, and no base is set" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]
 
 
-def test_the_parts_of_a_step(tmp_path: Path) -> None:
+def test_step_has_args_test_contexts_and_secrets(tmp_path: Path) -> None:
     files = {
         "r/Dockerfile": RELEASE + "ARG CPU\n",
         "r/layer-x86_64-args": "CPU=ZEN\n",
@@ -301,7 +303,7 @@ def test_the_parts_of_a_step(tmp_path: Path) -> None:
 BOTH = "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files."
 
 
-def test_what_is_wrong_with_folders_and_args_is_told_at_once(tmp_path: Path) -> None:
+def test_folder_and_arg_problems_are_reported_together(tmp_path: Path) -> None:
     files = {
         "both/Dockerfile": OS,
         "both/10-Dockerfile-a": STEP,
@@ -336,5 +338,5 @@ def test_what_is_wrong_with_folders_and_args_is_told_at_once(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("folder", "name"), [("slc6-atlasos", "slc6-atlasos"), ("My Layer", "My-Layer"), ("...", "layer"), ("é", "layer")]
 )
-def test_what_a_layer_is_called(tmp_path: Path, folder: str, name: str) -> None:
+def test_layer_name_is_derived_from_the_folder(tmp_path: Path, folder: str, name: str) -> None:
     assert layer_name(tmp_path / folder) == name

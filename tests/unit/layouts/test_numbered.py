@@ -1,4 +1,4 @@
-"""Numbered chains: inline trees become a graph, or all of their problems at once."""
+"""Trees of numbered Dockerfiles become a graph, or their problems are reported together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def world(tmp_path: Path) -> World:
 
 
 def wrong(world: World, files: Mapping[str, str], **request: object) -> list[str]:
-    """`path:line: message` of every problem of a tree."""
+    """Return `path:line: message` of every problem of a tree."""
     from chainbuild.values import replace
 
     world.write(files)
@@ -34,7 +34,7 @@ def wrong(world: World, files: Mapping[str, str], **request: object) -> list[str
 
 
 def shown(graph: Graph) -> str:
-    """A graph as a person reads it."""
+    """Return a graph as text."""
     lines = []
     for step in graph:
         args = " ".join(f"{arg.name}={arg.value}" for arg in step.args)
@@ -43,7 +43,7 @@ def shown(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-def test_a_chain_and_its_stages(world: World) -> None:
+def test_numbered_dockerfiles_form_a_chain_with_stages(world: World) -> None:
     world.write(THREE_STEPS)
     assert (
         shown(world.graph())
@@ -57,7 +57,7 @@ BASE_IMAGE<-amd64/stock/30-venv"""
     )
 
 
-def test_platforms_and_options(world: World) -> None:
+def test_graph_has_chain_for_each_platform_and_option(world: World) -> None:
     world.write({**THREE_STEPS, "extras/1-Dockerfile-a": STEP, "extras/2-Dockerfile-b": STEP})
     graph = world.graph((AMD64, ARM64), ("stock", "extras"))
     assert [f"{chain.platform}/{chain.option}" for chain in graph.chains] == [
@@ -83,7 +83,7 @@ def test_platforms_and_options(world: World) -> None:
     }
 
 
-def test_the_parts_of_a_step(world: World, tmp_path: Path) -> None:
+def test_step_has_dockerfile_args_and_secrets(world: World, tmp_path: Path) -> None:
     world.write(THREE_STEPS)
     world.secrets = (Secret(id="t", spec="id=t,src=x"),)
     step = world.graph().by_id["amd64/stock/20-blas"]
@@ -96,12 +96,12 @@ def test_the_parts_of_a_step(world: World, tmp_path: Path) -> None:
     assert step.needs == ("amd64/stock/10-base",)
 
 
-def test_numbers_order_the_steps_not_their_names(world: World) -> None:
+def test_steps_are_ordered_by_number(world: World) -> None:
     world.write({"stock/9-Dockerfile-a": STEP, "stock/10-Dockerfile-b": STEP, "stock/010-Dockerfile-c": STEP})
     assert [step.name for step in world.graph().chains[0].steps] == ["9-a", "010-c", "10-b"]
 
 
-def test_what_is_no_dockerfile_is_left_alone(world: World) -> None:
+def test_other_files_are_ignored(world: World) -> None:
     world.write(
         {
             "stock/10-Dockerfile-base": STEP,
@@ -115,7 +115,7 @@ def test_what_is_no_dockerfile_is_left_alone(world: World) -> None:
     assert [step.name for step in world.graph().chains[0].steps] == ["10-base"]
 
 
-def test_a_tree_s_own_stages_win_over_the_shipped_ones(world: World, tmp_path: Path) -> None:
+def test_stages_of_tree_replace_shipped_stages(world: World, tmp_path: Path) -> None:
     world.write({"stock/10-Dockerfile-base": STEP})
     chain = world.graph().chains[0]
     assert chain.minimize is not None
@@ -128,8 +128,8 @@ def test_a_tree_s_own_stages_win_over_the_shipped_ones(world: World, tmp_path: P
     assert chain.production.dockerfile == tmp_path / "utilities/Dockerfile-production"
 
 
-def test_the_stages_share_their_args_files(world: World) -> None:
-    """As the practice that this layout comes from writes it: PRODUCTION_PACKAGES among minimize's args."""
+def test_stages_share_their_args_files(world: World) -> None:
+    """Trees of the practice that this layout is based on set PRODUCTION_PACKAGES in the args file of minimize."""
     world.write(
         {
             "stock/10-Dockerfile-base": STEP,
@@ -143,14 +143,14 @@ def test_the_stages_share_their_args_files(world: World) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["amd64", "x86_64", "x86-64"])
-def test_every_spelling_of_a_platform_names_an_args_file(world: World, spelling: str) -> None:
+def test_args_file_name_accepts_any_platform_spelling(world: World, spelling: str) -> None:
     world.write(THREE_STEPS)
     world.write({"stock/blas-amd64-args": None})
     world.write({f"stock/blas-{spelling}-args": "CPU=ZEN\n"})
     assert world.graph().by_id["amd64/stock/20-blas"].args[0].value == "ZEN"
 
 
-def test_the_command_line_wins_over_a_file(world: World) -> None:
+def test_build_arg_flag_overrides_args_file(world: World) -> None:
     world.write(THREE_STEPS)
     world.build_args = (
         BuildArg(name="CPU", value="ZEN", origin="--build-arg"),
@@ -164,7 +164,7 @@ def test_the_command_line_wins_over_a_file(world: World) -> None:
     assert [arg.name for arg in graph["amd64/stock/10-base"].args] == ["http_proxy"]
 
 
-def test_bare_keys_take_the_environment_s_value(world: World) -> None:
+def test_bare_key_takes_value_from_environment(world: World) -> None:
     from chainbuild.values import replace
 
     world.write({**THREE_STEPS, "stock/blas-amd64-args": "CPU\n"})
@@ -172,7 +172,7 @@ def test_bare_keys_take_the_environment_s_value(world: World) -> None:
     assert graph.by_id["amd64/stock/20-blas"].args[0].value == "ZEN3"
 
 
-def test_images_that_a_dockerfile_names_are_inputs(world: World) -> None:
+def test_images_in_dockerfile_are_inputs(world: World) -> None:
     world.write(
         {
             "stock/10-Dockerfile-base": (
@@ -192,7 +192,7 @@ def test_images_that_a_dockerfile_names_are_inputs(world: World) -> None:
     assert golang.source == ImageReference.parse("golang:1.22")
 
 
-def test_the_context_is_the_folder_around_the_options_or_what_is_said(world: World, tmp_path: Path) -> None:
+def test_context_defaults_to_parent_folder_of_options(world: World, tmp_path: Path) -> None:
     from chainbuild.values import replace
 
     world.write(THREE_STEPS)
@@ -202,7 +202,7 @@ def test_the_context_is_the_folder_around_the_options_or_what_is_said(world: Wor
     assert stage.context == stage.dockerfile.parent
 
 
-# Wrong trees ----------------------------------------------------------------------------------------------------------
+# Invalid trees --------------------------------------------------------------------------------------------------------
 
 TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
     "no numbered Dockerfiles": (
@@ -300,14 +300,14 @@ TREES: dict[str, tuple[Mapping[str, str], list[str]]] = {
 
 
 @pytest.mark.parametrize(("files", "told"), TREES.values(), ids=TREES.keys())
-def test_a_wrong_tree(world: World, files: Mapping[str, str], told: list[str]) -> None:
+def test_tree_problem_is_reported_at_its_place(world: World, files: Mapping[str, str], told: list[str]) -> None:
     found = wrong(world, files)
     if "empty" in str(files.get("stock/10-Dockerfile-base") or "empty"):
-        found = [text for text in found if text in told] or found  # the grammar says more of it
+        found = [text for text in found if text in told] or found  # the grammar reports more problems
     assert found == told
 
 
-def test_everything_is_told_at_once(world: World) -> None:
+def test_tree_problems_are_reported_together(world: World) -> None:
     found = wrong(
         world,
         {
@@ -334,7 +334,7 @@ def test_everything_is_told_at_once(world: World) -> None:
     ]
 
 
-def test_a_missing_option_gets_the_nearest(world: World) -> None:
+def test_missing_option_error_suggests_nearest_name(world: World) -> None:
     world.write(THREE_STEPS)
     with pytest.raises(WrongUseError, match=r"(?s)option 'stok': no such folder: .*Perhaps you meant 'stock'"):
         world.graph(options=("stok",))
@@ -342,13 +342,13 @@ def test_a_missing_option_gets_the_nearest(world: World) -> None:
         world.graph(options=("graphics",))
 
 
-def test_a_missing_root(world: World, tmp_path: Path) -> None:
+def test_missing_root_is_reported(world: World, tmp_path: Path) -> None:
     found = wrong(world, {}, root=tmp_path / "nowhere")
     assert found == [f": option 'stock': no such folder: '{tmp_path}/nowhere/stock'"]
 
 
-def test_what_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root reads everything, whatever the mode: so the refusal is made here."""
+def test_unreadable_files_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root can read every file regardless of its mode, so the error is simulated."""
     read = Path.read_bytes
 
     def refuse(path: Path) -> bytes:
@@ -362,7 +362,7 @@ def test_what_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     assert "stock/base-amd64-args: cannot be read: Permission denied" in found
 
 
-def test_folders_where_files_should_be(world: World) -> None:
+def test_folders_in_place_of_files_are_reported(world: World) -> None:
     (world.root / "stock/20-Dockerfile-x").mkdir(parents=True)
     (world.root / "stock/base-amd64-args").mkdir()
     assert wrong(world, {"stock/10-Dockerfile-base": STEP}) == [
@@ -371,26 +371,26 @@ def test_folders_where_files_should_be(world: World) -> None:
     ]
 
 
-def test_folders_with_spaces_on_the_way(world: World) -> None:
+def test_option_path_with_spaces_is_read(world: World) -> None:
     world.write({"my options/stock/10-Dockerfile-base": STEP, "my options/stock/base-amd64-args": "NOBODY=1\n"})
     assert wrong(world, {}, options=("my options/stock",)) == [
         "my options/stock/base-amd64-args:1: no Dockerfile declares the arg NOBODY"
     ]
 
 
-def test_an_option_s_name_is_a_part_of_tags(world: World) -> None:
+def test_option_name_invalid_in_tags_is_reported(world: World) -> None:
     found = wrong(world, {"my stock/10-Dockerfile-base": STEP}, options=("my stock",))
     assert found == ["my stock: the folder name 'my stock' cannot be part of a tag"]
 
 
-def test_options_of_one_name_are_refused(world: World) -> None:
+def test_options_with_same_name_are_rejected(world: World) -> None:
     world.write({"stock/10-Dockerfile-base": STEP, "other/stock/10-Dockerfile-base": STEP})
     for options in (("stock", "other/stock"), ("stock", "./stock"), ("stock", "other/../stock")):
         found = wrong(world, {}, options=options)
         assert found == [f": options 'stock' and {options[1]!r} have the same name, stock"]
 
 
-def test_a_dockerfile_s_own_problems_are_told(world: World) -> None:
+def test_dockerfile_syntax_error_is_reported(world: World) -> None:
     found = wrong(world, {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUNN make\n"})
     assert len(found) == 1
     assert found[0].startswith("stock/10-Dockerfile-base:3: ")

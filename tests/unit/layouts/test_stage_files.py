@@ -1,4 +1,4 @@
-"""A tree's own stages: which files they are, and that each reads what it is given."""
+"""Stages of a tree: their files, and checks that they use their inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wrong(world: World, files: Mapping[str, str]) -> list[str]:
     return [f"{problem.where}: {problem.message}" for problem in caught.value.problems]
 
 
-def test_numbered_stages_are_the_trees_own(world: World, tmp_path: Path) -> None:
+def test_numbered_stages_replace_shipped_stages(world: World, tmp_path: Path) -> None:
     made = chain(world, {"utilities/01-Dockerfile-minimize": PACKS, "utilities/02-Dockerfile-production": UNPACKS})
     assert made.minimize
     assert made.production
@@ -50,13 +50,13 @@ def test_numbered_stages_are_the_trees_own(world: World, tmp_path: Path) -> None
     assert made.production.handed == (HANDED,)
 
 
-def test_stages_that_hand_on_an_image_are_handed_no_file(world: World) -> None:
+def test_stages_passing_an_image_get_no_tarball(world: World) -> None:
     production = chain(world, STAGES).production
     assert production
     assert production.handed == ()
 
 
-def test_two_stages_of_one_kind_are_both_named(world: World) -> None:
+def test_duplicate_stage_error_lists_both_files(world: World) -> None:
     told = wrong(world, {**STAGES, "utilities/03-Dockerfile-minimize": PACKS})
     message = (
         "the stage minimize has two Dockerfiles, utilities/03-Dockerfile-minimize and utilities/Dockerfile-minimize"
@@ -67,67 +67,67 @@ def test_two_stages_of_one_kind_are_both_named(world: World) -> None:
 @pytest.mark.parametrize(
     "name", ["01_Dockerfile_minimize", "dockerfile-production", "minimise.Dockerfile", "1 Dockerfile-minimize"]
 )
-def test_file_that_is_nearly_named_like_a_stage_is_a_problem(world: World, name: str) -> None:
+def test_misspelled_stage_file_name_is_reported(world: World, name: str) -> None:
     (told,) = wrong(world, {f"utilities/{name}": PACKS})
     assert told.startswith(f"utilities/{name}: looks like the Dockerfile of the stage")
 
 
 @pytest.mark.parametrize("name", ["Dockerfile-minimize.bak", "Dockerfile-minimize~", "README.md", "Dockerfile-tools"])
-def test_other_files_beside_the_stages_are_left_alone(world: World, name: str) -> None:
+def test_other_files_beside_stages_are_ignored(world: World, name: str) -> None:
     minimize = chain(world, {f"utilities/{name}": "anything"}).minimize
     assert minimize
     assert minimize.dockerfile.name == "Dockerfile-minimize"
 
 
-def test_minimize_that_never_reads_the_chain_is_a_problem(world: World) -> None:
+def test_minimize_not_using_base_image_is_reported(world: World) -> None:
     (told,) = wrong(world, {**STAGES, MINIMIZE: "ARG BASE_IMAGE\nFROM scratch AS minimized\nCOPY a /a\n"})
     assert told == f"{MINIMIZE}:2: BASE_IMAGE is never used: nothing of the chain would be collected"
 
 
-def test_production_that_takes_nothing_of_minimize_is_a_problem(world: World) -> None:
+def test_production_not_using_minimized_files_is_reported(world: World) -> None:
     (told,) = wrong(
         world, {**STAGES, PRODUCTION: "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${PRODUCTION_IMAGE}\n"}
     )
     assert told.startswith(f"{PRODUCTION}:3: it uses nothing that minimize collected")
 
 
-def test_production_that_reads_minimized_files_only_in_a_stage_nobody_builds_is_a_problem(world: World) -> None:
+def test_production_using_minimized_files_in_unused_stage_is_reported(world: World) -> None:
     text = "ARG PRODUCTION_IMAGE\nARG MINIMIZED_IMAGE\nFROM ${MINIMIZED_IMAGE} AS unused\nFROM ${PRODUCTION_IMAGE}\nRUN x\n"
     (told,) = wrong(world, {**STAGES, PRODUCTION: text})
     assert told.startswith(f"{PRODUCTION}:4: it uses nothing that minimize collected")
 
 
-def test_production_on_another_image_is_a_problem(world: World) -> None:
+def test_production_not_using_production_image_is_reported(world: World) -> None:
     text = "ARG MINIMIZED_IMAGE\nFROM ${MINIMIZED_IMAGE}\n"
     (told,) = wrong(world, {**STAGES, PRODUCTION: text})
     assert told.startswith(f"{PRODUCTION}:2: PRODUCTION_IMAGE is never used")
 
 
-def test_tarball_with_the_shipped_minimize_is_a_problem_at_its_line(world: World) -> None:
+def test_tarball_with_shipped_minimize_is_reported_at_its_line(world: World) -> None:
     (told,) = wrong(world, {PRODUCTION: UNPACKS})
     assert told.startswith(f"{PRODUCTION}:3: {TARBALL}: chainbuild's minimize stage creates an image of files")
 
 
-def test_tarball_that_the_ignore_file_leaves_out_is_a_problem(world: World) -> None:
+def test_tarball_excluded_by_ignore_file_is_reported(world: World) -> None:
     (told,) = wrong(world, {MINIMIZE: PACKS, PRODUCTION: UNPACKS, "utilities/.dockerignore": "*.gz\n"})
     assert told.endswith(f"{TARBALL} is excluded by the ignore file of utilities/")
 
 
-def test_own_minimize_on_an_image_does_not_fit_the_shipped_production(world: World) -> None:
+def test_custom_minimize_based_on_image_needs_custom_production(world: World) -> None:
     (told,) = wrong(world, {MINIMIZE: PACKS})
     assert told.startswith(
         f"{MINIMIZE}:5: its image is based on ${{BASE_IMAGE}}, and chainbuild's production stage copies all"
     )
 
 
-def test_own_minimize_of_files_fits_the_shipped_production(world: World) -> None:
+def test_custom_minimize_of_files_works_with_shipped_production(world: World) -> None:
     text = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE} AS chain\nFROM scratch\nCOPY --from=chain /opt /opt\n"
     made = chain(world, {MINIMIZE: text})
     assert made.production
     assert not made.production.dockerfile.is_relative_to(world.root)
 
 
-def test_comment_names_the_target_of_a_stage(world: World) -> None:
+def test_comment_sets_the_target_of_a_stage(world: World) -> None:
     more = f"# chainbuild: target packed\n{PACKS}FROM scratch AS nothing\n"
     minimize = chain(world, {MINIMIZE: more, PRODUCTION: UNPACKS}).minimize
     assert minimize
@@ -138,7 +138,7 @@ def test_comment_names_the_target_of_a_stage(world: World) -> None:
     assert told == f"{MINIMIZE}:1: unknown setting of a stage: 'hurry'"
 
 
-def test_whole_context_may_hold_the_tarball_of_an_own_minimize(world: World) -> None:
+def test_copy_of_whole_context_may_contain_the_tarball(world: World) -> None:
     text = "ARG PRODUCTION_IMAGE\nFROM ${PRODUCTION_IMAGE}\nCOPY . /in\nRUN tar -xf /in/minimized.tar.gz\n"
     production = chain(world, {MINIMIZE: PACKS, PRODUCTION: text}).production
     assert production

@@ -1,4 +1,4 @@
-"""Image types for tests: written, read, planned, built and published, with registries in memory.
+"""Write, read, plan, build and publish image types in tests, with registries in memory.
 
 shelf = Shelf(tmp_path)
 shelf.type("run/debian", "FROM debian:1", tags=["debian"])
@@ -45,7 +45,7 @@ PUBLIC, PRIVATE = "public.example:5000/acme", "private.example:5000"
 
 
 class Shelf:
-    """A home with image types, a chain registry, a public and a private one, and a builder that is a function."""
+    """A home with image types, a chain, a public and a private registry, and a builder in memory."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -64,10 +64,10 @@ class Shelf:
         self.words = ImageTypeOptions(root=home, platform="amd64", registry=CHAIN, public=PUBLIC, private=PRIVATE)
         self.base("debian:1", "first")
 
-    # What there is ----------------------------------------------------------------------------------------------------
+    # Sources ----------------------------------------------------------------------------------------------------------
 
     def base(self, name: str, content: str, host: str = "docker.io/library/", **config: Any) -> None:
-        """Let an image from outside be of that content."""
+        """Set the content of an external image."""
         repository, _, tag = name.partition(":")
         images = [
             self.fake.add_image(f"{host}{repository}:{one.name}", one, layers=[content.encode()], **config)
@@ -86,7 +86,7 @@ class Shelf:
         files: Mapping[str, str] | None = None,
         **source: Any,
     ) -> Path:
-        """Write an image type; without `sources` one image that is called like its folder, and is public."""
+        """Write an image type; `sources` defaults to a public image named like its folder."""
         kind, _, system = spot.partition("/")
         said = sources or [{"name": kind, "tags": [system or "latest"], "visibility": "public"} | source]
         document: dict[str, Any] = {"dependencies": list(dependencies)} if dependencies else {}
@@ -99,7 +99,7 @@ class Shelf:
             (folder / name).write_text(content)
         return folder
 
-    # What is made of it -----------------------------------------------------------------------------------------------
+    # Requests, plans and runs -----------------------------------------------------------------------------------------
 
     def look(self, *globs: str, **words: Any) -> ImageTypesOverview:
         with patch.object(roots, "shipped", lambda _: self.built_in):
@@ -134,7 +134,7 @@ class Shelf:
             return plan_run(run.graph, self.session, run.options).plan
 
     def actions(self, *globs: str, **words: Any) -> dict[str, str]:
-        """What a plan does to each image, without the platform."""
+        """Return the planned action of each image, without the platform."""
         plan = self.plan(*globs, **words)
         return {decision.step.id.split("/", 2)[2]: decision.action for decision in plan.decisions}
 
@@ -172,7 +172,7 @@ class Shelf:
 
     @property
     def built(self) -> list[str]:
-        """The images that the last run built, in order."""
+        """Return the images that the last run built, in order."""
         return [step.split("/", 2)[2] for step in self.driver.built]
 
     @property
@@ -180,11 +180,11 @@ class Shelf:
         return [event.text for event in self.events if isinstance(event, Message)]
 
     def tags(self, place: str) -> set[str]:
-        """`repository:tag` of a registry, without machine data."""
+        """Return every `repository:tag` of a registry, without machine data."""
         host = place.partition("/")[0]
         return {f"{name}:{tag}" for name, tag in self.fake.host(host).tags if not tag.startswith("k1-")}
 
     def holds(self, place: str) -> set[bytes]:
-        """The contents of all blobs and manifests of a registry, under whatever name."""
+        """Return the contents of all blobs and manifests of a registry."""
         host = self.fake.host(place.partition("/")[0])
         return set(host.blobs.values())

@@ -1,4 +1,4 @@
-"""Where image types are found, which of two is taken, and what they become."""
+"""The search path of image types, shadowing, and the images that they define."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from chainbuild.layouts.image_types.roots import search_order
 from .shelf import Shelf
 
 
-def test_the_documented_order(shelf: Shelf) -> None:
-    """<repository>/share/docker, ~/.config/casa-distro/docker, ~/.casa-distro/docker, the built-in ones."""
+def test_search_order_follows_documentation(shelf: Shelf) -> None:
+    """The order: <repository>/share/docker, ~/.config/casa-distro/docker, ~/.casa-distro/docker, built-in types."""
     roots = [(root.what, root.folder) for root in search_order(None, shelf.environ)]
     assert roots[:3] == [("repository", shelf.repository), ("user", shelf.user), ("user (old)", shelf.old)]
     assert roots[3][0] == "built-in"
 
 
-def test_the_repository_is_the_flags_then_the_environments_then_the_default(tmp_path: Path) -> None:
+def test_repository_flag_wins_over_environment_and_default(tmp_path: Path) -> None:
     environ = {"HOME": "/home/me"}
     assert search_order(None, environ)[0].folder == Path("/home/me/casa_distro/share/docker")
     environ["CASA_DEFAULT_REPOSITORY"] = ""
@@ -29,7 +29,7 @@ def test_the_repository_is_the_flags_then_the_environments_then_the_default(tmp_
     assert search_order(tmp_path, environ)[0].folder == tmp_path / "share/docker"
 
 
-def test_a_repository_that_is_named_has_to_be_there(shelf: Shelf) -> None:
+def test_missing_explicit_repository_is_reported(shelf: Shelf) -> None:
     shelf.type("a/x")
     with pytest.raises(WrongUseError, match=r"--repository .*no/such: no such folder: '.*no/such/share/docker'"):
         shelf.look(repository=shelf.home / "no/such")
@@ -37,10 +37,10 @@ def test_a_repository_that_is_named_has_to_be_there(shelf: Shelf) -> None:
     with pytest.raises(WrongUseError, match=r"CASA_DEFAULT_REPOSITORY=.*gone: no such folder"):
         shelf.look()
     del shelf.environ["CASA_DEFAULT_REPOSITORY"]
-    assert list(shelf.look().catalogue.images) == ["a:x"], "the default one need not be there"
+    assert list(shelf.look().catalogue.images) == ["a:x"], "the default repository may be missing"
 
 
-def test_every_earlier_root_wins_over_every_later_one(shelf: Shelf) -> None:
+def test_earlier_root_shadows_type_of_later_root(shelf: Shelf) -> None:
     places = [shelf.built_in, shelf.old, shelf.user, shelf.repository]
     for number, place in enumerate(places):
         folder = shelf.type("a/x", f"FROM debian:1\nENV PLACE={number}", root=place)
@@ -50,7 +50,7 @@ def test_every_earlier_root_wins_over_every_later_one(shelf: Shelf) -> None:
         assert {one.shadowed_by for one in catalogue.shadowed} <= {folder}
 
 
-def test_a_link_to_a_root_shadows_nothing(shelf: Shelf) -> None:
+def test_link_to_root_shadows_no_type(shelf: Shelf) -> None:
     shelf.type("a/x")
     shelf.old.parent.mkdir(parents=True)
     shelf.old.symlink_to(shelf.user)
@@ -58,7 +58,7 @@ def test_a_link_to_a_root_shadows_nothing(shelf: Shelf) -> None:
     assert (list(catalogue.images), catalogue.shadowed) == (["a:x"], ())
 
 
-def test_a_file_that_lies_too_deep_is_told_and_one_of_an_image_types_own_is_not(shelf: Shelf) -> None:
+def test_manifest_too_deep_is_reported_unless_inside_a_type(shelf: Shelf) -> None:
     folder = shelf.type("a/x")
     (folder / "examples").mkdir()
     (folder / "examples" / "casa_distro_docker.yaml").write_text("image_sources: []\n")
@@ -68,7 +68,7 @@ def test_a_file_that_lies_too_deep_is_told_and_one_of_an_image_types_own_is_not(
         shelf.look()
 
 
-def test_a_type_without_systems(shelf: Shelf) -> None:
+def test_type_without_systems_provides_all_its_images(shelf: Shelf) -> None:
     shelf.type("dev", sources=[{"name": "dev", "tags": ["one"]}, {"name": "dev", "tags": ["two"]}])
     shelf.type("run/x", "FROM dev:two", dependencies=["../../dev"])
     assert shelf.look().relations.below["run:x"] == ("dev:one", "dev:two")
@@ -88,7 +88,7 @@ def test_names_tags_and_aliases_are_rendered(shelf: Shelf) -> None:
         ],
     )
     image = shelf.look(casa_version="5.1").catalogue.images["lab-dev:x"]
-    assert (image.aliases, image.tag) == (("latest", "5.1-x"), "x"), "the last one builds, the others are aliases"
+    assert (image.aliases, image.tag) == (("latest", "5.1-x"), "x"), "the last tag is built, the others are aliases"
     assert image.raw == b"FROM debian:1\n"
     with shelf.laid("create") as (_, layout, _):
         (step,) = layout.graph
@@ -100,7 +100,7 @@ def test_names_tags_and_aliases_are_rendered(shelf: Shelf) -> None:
         assert step.shown.endswith("a/x/Dockerfile.template")
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_its_line(shelf: Shelf) -> None:
+def test_catalogue_problems_are_reported_together_with_lines(shelf: Shelf) -> None:
     shelf.type(
         "a/x",
         dockerfile=None,
@@ -129,14 +129,14 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line(shelf: Shelf) ->
     }
 
 
-def test_a_name_is_one_images(shelf: Shelf) -> None:
+def test_duplicate_image_name_is_rejected(shelf: Shelf) -> None:
     shelf.type("a/x", name="lab", tags=["latest", "one"])
     shelf.type("b/x", root=shelf.repository, name="lab", tags=["latest", "two"])
     with pytest.raises(WrongUseError, match=r"lab:latest is already an image of .*a/x/casa_distro_docker.yaml:\d"):
         shelf.look()
 
 
-def test_no_image_types_at_all(shelf: Shelf) -> None:
+def test_home_without_image_types_is_reported(shelf: Shelf) -> None:
     with pytest.raises(WrongUseError, match="no image types found") as raised:
         shelf.look()
     assert str(shelf.user) in str(raised.value)

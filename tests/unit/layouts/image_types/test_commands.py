@@ -1,4 +1,4 @@
-"""`chainbuild types` as it is typed: what it prints and how it ends, without an engine."""
+"""Output and exit codes of `chainbuild types`, without an engine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tupl
     return captured.out, captured.err
 
 
-def test_the_list(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_images_in_build_order_and_shadowed_types(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capsys, "list", "-v")
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["run:x", "app:x", "leak:x"]
@@ -59,7 +59,7 @@ def test_the_list(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     assert [one["what"] for one in document["roots"]] == ["repository", "user", "user (old)", "built-in"]
 
 
-def test_what_is_wrong_is_told_with_its_line(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_reports_manifest_problems_with_lines(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     (lab.user / "app/x/casa_distro_docker.yaml").write_text("dependencies: [../../rum]\nimage_source: []\n")
     _, err = said(capsys, "list", code=2)
     assert ".config/casa-distro/docker/app/x/casa_distro_docker.yaml:1: dependency '../../rum' matches nothing" in err
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_told_with_its_line(lab: Shelf, capsys: pytest.CaptureF
     assert "Traceback" not in err
 
 
-def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_shows_actions_aliases_and_private_bases(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--registry", CHAIN, "--platform", "amd64"]
     out, err = said(capsys, "plan", "-v", *words)
     assert "leak:x  build   never built" in out
@@ -81,12 +81,12 @@ def test_the_plan(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"name": f"{CHAIN}/run:latest", "what": f"same as {CHAIN}/run:x"} in document["publishes"]
 
 
-def test_an_update_that_finds_nothing(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_of_image_never_created_has_nothing_to_do(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "update", "app", "--registry", CHAIN, "--platform", "amd64")
     assert err.splitlines() == ["app:x was never created: run chainbuild types create 'app:x'", "nothing to update"]
 
 
-def test_an_update_that_pulls(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_update_dry_run_shows_images_to_pull(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     lab.create("run")
     lab.publish("run")
     host = lab.fake.host(CHAIN)
@@ -98,7 +98,7 @@ def test_an_update_that_pulls(lab: Shelf, capsys: pytest.CaptureFixture[str]) ->
     assert "0 builds, 1 pulled, 0 reused" in out
 
 
-def test_what_would_be_published(
+def test_publish_dry_run_shows_destination_of_each_image(
     lab: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--registry", CHAIN, "--platform", "amd64", "--dry-run"]
@@ -118,14 +118,14 @@ def test_what_would_be_published(
     assert document["images"] == [{"image": "leak:x", "visibility": "public", "to": f"{PUBLIC}/leak:x"}]
 
 
-def test_places_that_do_not_fit(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nested_or_invalid_registries_are_rejected(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "publish", "--public", "ghcr.io/a", "--private", "ghcr.io/a/b", code=2)
     assert "the private registry ghcr.io/a/b is a part of the public registry ghcr.io/a" in err
     _, err = said(capsys, "plan", "--public", "acme", code=2)
     assert "--public: 'acme' is not a registry host" in err
 
 
-def test_a_new_one(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_writes_type_based_on_existing_type(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capsys, "new", "mine", "--from", "run/x", "--dry-run")
     assert "  - ../../run/x\n" in out
     assert "\nFROM run:x\n" in out

@@ -1,4 +1,4 @@
-"""`casa_distro_docker.yaml`: what its reader says, and that its JSON schema says the same of every document."""
+"""The reader of `casa_distro_docker.yaml`, and its agreement with the JSON schema."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(text: str) -> list[str]:
     return [str(one).split("\n")[0] for one in sorted(problems)]
 
 
-def test_the_documents_example() -> None:
+def test_documented_manifest_is_read() -> None:
     problems: list[Any] = []
     manifest = read_manifest(DOCUMENTED.encode(), MANIFEST, problems)
     assert not problems
@@ -55,7 +55,7 @@ def test_the_documents_example() -> None:
     assert not list(validator().iter_errors(yaml.safe_load(DOCUMENTED)))
 
 
-def test_what_nobody_said_is_private() -> None:
+def test_visibility_defaults_to_private() -> None:
     (source,) = read_manifest(b"image_sources: [{name: a, tags: [b]}]", MANIFEST, []).sources
     assert source.visibility == "private"
 
@@ -80,14 +80,14 @@ def test_what_nobody_said_is_private() -> None:
         ("a: [\n", [":2: not YAML"]),
     ],
 )
-def test_every_error_has_its_line(text: str, expected: list[str]) -> None:
+def test_manifest_errors_have_lines(text: str, expected: list[str]) -> None:
     found = told(text)
     assert len(found) == len(expected)
     for one, start in zip(found, expected, strict=True):
         assert one.startswith(f"{MANIFEST}{start}")
 
 
-def test_the_published_schema_is_this_one(repository_root: Path) -> None:
+def test_published_schema_is_up_to_date(repository_root: Path) -> None:
     Draft202012Validator.check_schema(schema())
     published = (repository_root / "docs/casa_distro_docker.schema.json").read_text(encoding="utf-8")
     wanted = "python -m chainbuild.layouts.image_types.manifest > docs/casa_distro_docker.schema.json"
@@ -96,13 +96,13 @@ def test_the_published_schema_is_this_one(repository_root: Path) -> None:
 
 @settings(max_examples=300)
 @given(near(IMAGE_TYPE) | anything)
-def test_the_reader_and_the_schema_agree(document: Any) -> None:
+def test_reader_and_schema_agree(document: Any) -> None:
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=False)
     problems = read_nodes(text.encode(), MANIFEST, IMAGE_TYPE).problems
     assert bool(problems) == bool(list(validator().iter_errors(document))), (text, problems)
 
 
-def test_editors_find_the_schema_of_the_example(repository_root: Path) -> None:
+def test_example_manifests_link_to_schema(repository_root: Path) -> None:
     paths = list(repository_root.glob("examples/types/share/docker/*/*/casa_distro_docker.yaml"))
     assert len(paths) == 4
     for path in paths:
@@ -115,7 +115,7 @@ def test_editors_find_the_schema_of_the_example(repository_root: Path) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_told(raw: bytes) -> None:
+def test_arbitrary_bytes_are_read_or_reported(raw: bytes) -> None:
     problems: list[Any] = []
     manifest = read_manifest(raw, MANIFEST, problems)
     assert problems or manifest.sources
@@ -135,5 +135,5 @@ def test_any_bytes_are_read_or_told(raw: bytes) -> None:
         ("/etc", None),
     ],
 )
-def test_where_a_dependency_leads(path: str, place: str | None) -> None:
+def test_dependency_path_resolves_within_roots(path: str, place: str | None) -> None:
     assert place_of("a/b", path) == place

@@ -1,4 +1,4 @@
-"""The bugs of the tool that this layout takes the place of: each has a test that names it."""
+"""The bugs of the tool that this layout replaces: each test fails if one of them comes back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.world import AMD64, CHAIN
 from .shelf import PRIVATE, PUBLIC, Shelf
 
 
-def test_bug_the_order_mixes_dependencies_with_the_alphabet(shelf: Shelf) -> None:
-    """A comparison that is by dependency for some and by name for others is none: c before b, b before a, a before c."""
+def test_build_order_follows_dependencies_not_the_alphabet(shelf: Shelf) -> None:
+    """Bug: the order mixed dependencies and names, which is no order: c before b, b before a, a before c."""
     shelf.type("a/x", "FROM c:x", dependencies=["../../c"])
     shelf.type("b/x")
     shelf.type("c/x")
@@ -26,7 +26,7 @@ def test_bug_the_order_mixes_dependencies_with_the_alphabet(shelf: Shelf) -> Non
 
 
 @pytest.mark.timeout(60)
-def test_bug_cycles_are_unseen(shelf: Shelf) -> None:
+def test_dependency_cycle_is_reported(shelf: Shelf) -> None:
     shelf.type("a/x", "FROM b:x", dependencies=["../../b"])
     shelf.type("b/x", "FROM c:x", dependencies=["../../c"])
     shelf.type("c/x", "FROM a:x", dependencies=["../../a"])
@@ -34,13 +34,13 @@ def test_bug_cycles_are_unseen(shelf: Shelf) -> None:
         shelf.look()
 
 
-def test_bug_an_unmatched_dependency_is_silently_ignored(shelf: Shelf) -> None:
+def test_unmatched_dependency_is_reported(shelf: Shelf) -> None:
     shelf.type("a/x", dependencies=["../../nothing"])
     with pytest.raises(WrongUseError, match=r"dependency '../../nothing' matches nothing"):
         shelf.look()
 
 
-def test_bug_an_unmatched_from_is_silently_ignored(shelf: Shelf) -> None:
+def test_unmatched_from_is_reported(shelf: Shelf) -> None:
     shelf.type("dev/x")
     shelf.type("a/x", "FROM dev:y", dependencies=["../../dev"])
     with pytest.raises(WrongUseError, match="dev has no tag 'y' here"):
@@ -50,7 +50,7 @@ def test_bug_an_unmatched_from_is_silently_ignored(shelf: Shelf) -> None:
         shelf.look()
 
 
-def test_bug_visibility_is_read_by_nothing(shelf: Shelf) -> None:
+def test_visibility_decides_the_registry(shelf: Shelf) -> None:
     shelf.type("a/x", visibility="private")
     shelf.type("b/x", visibility="public")
     shelf.create()
@@ -58,7 +58,7 @@ def test_bug_visibility_is_read_by_nothing(shelf: Shelf) -> None:
     assert (shelf.tags(PRIVATE), shelf.tags(PUBLIC)) == ({"a:x", "a:x-amd64"}, {"acme/b:x", "acme/b:x-amd64"})
 
 
-def test_bug_shadowing_does_not_happen_and_a_type_is_there_twice(shelf: Shelf) -> None:
+def test_shadowed_type_is_not_built(shelf: Shelf) -> None:
     shelf.type("a/x", "FROM debian:1\nRUN mine")
     shelf.type("a/x", "FROM debian:1\nRUN theirs", root=shelf.built_in)
     shelf.create("a")
@@ -68,7 +68,7 @@ def test_bug_shadowing_does_not_happen_and_a_type_is_there_twice(shelf: Shelf) -
     assert [one.path for one in shelf.look().catalogue.shadowed] == [shelf.built_in / "a/x"]
 
 
-def test_bug_a_literal_percent_sign_breaks_templates(shelf: Shelf) -> None:
+def test_literal_percent_sign_in_template_is_kept(shelf: Shelf) -> None:
     text = "FROM %(base)s\nRUN date +%Y-%m-%d && echo 100% && printf '%s %%\\n' %(base)s\n"
     shelf.type(
         "a/x", dockerfile=None, files={"Dockerfile.template": text}, template_files_parameters={"base": "debian:1"}
@@ -79,20 +79,20 @@ def test_bug_a_literal_percent_sign_breaks_templates(shelf: Shelf) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("dockerfile", ["from debian:1", "\n\n# FROM x\nfrom\tdebian:1 as a", "ARG A\nfRoM debian:1"])
-def test_bug_a_from_in_lower_case_hangs_it(shelf: Shelf, dockerfile: str) -> None:
+def test_lower_case_from_is_read(shelf: Shelf, dockerfile: str) -> None:
     shelf.type("a/x", dockerfile)
     assert shelf.actions() == {"a:x": "build"}
 
 
 @pytest.mark.timeout(60)
-def test_bug_a_dockerfile_without_from_hangs_it(shelf: Shelf) -> None:
+def test_dockerfile_without_from_is_reported(shelf: Shelf) -> None:
     shelf.type("a/x", "# nothing")
     with pytest.raises(WrongUseError, match="a/x/Dockerfile"):
         shelf.look()
 
 
 @pytest.mark.parametrize("line", ["COPY svn.secret /root/", "ADD ./svn.secret /root/", 'COPY ["svn.secret", "/root/"]'])
-def test_bug_a_secret_file_was_copied_into_images(shelf: Shelf, line: str) -> None:
+def test_secret_file_is_never_copied_into_image(shelf: Shelf, line: str) -> None:
     shelf.type("a/x", f"FROM debian:1\n{line}", files={"svn.secret": "hush"})
     with pytest.raises(WrongUseError) as raised, shelf.laid("create"):
         pass
@@ -108,8 +108,8 @@ def test_bug_a_secret_file_was_copied_into_images(shelf: Shelf, line: str) -> No
     assert b"hush" not in content
 
 
-def test_bug_repeated_rendering_never_ends(shelf: Shelf) -> None:
-    """A parameter that names itself, directly or not, was put in for ever."""
+def test_recursive_parameter_is_reported(shelf: Shelf) -> None:
+    """Bug: a parameter that uses itself, directly or not, was expanded forever."""
     shelf.type("a/x", template_files_parameters={"a": "x%(a)s"})
     with pytest.raises(WrongUseError, match="parameters use each other in a cycle: a uses a"):
         shelf.look()

@@ -1,4 +1,4 @@
-"""Dependencies and FROM: what stands on what, whether the two agree, and the order for every graph."""
+"""Dependencies and FROM lines: the images that they match, their agreement, and the build order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wrong(shelf: Shelf) -> list[str]:
     return [str(problem).replace(f"{shelf.user}/", "") for problem in raised.value.problems]
 
 
-def test_a_path_stands_for_every_image_beneath_it(shelf: Shelf) -> None:
+def test_dependency_path_matches_all_images_below_it(shelf: Shelf) -> None:
     shelf.type("dev/x", sources=[{"name": "dev", "tags": ["x"]}, {"name": "dev", "tags": ["x-debug"]}])
     shelf.type("dev/y", root=shelf.repository)
     shelf.type("other/x")
@@ -28,12 +28,12 @@ def test_a_path_stands_for_every_image_beneath_it(shelf: Shelf) -> None:
     shelf.type("app/y", "FROM dev:y", dependencies=["../../dev/y"])
     shelf.type("all/x", dependencies=["../.."])
     below = shelf.look().relations.below
-    assert below["app:x"] == ("dev:x", "dev:x-debug", "dev:y"), "in whatever root they are"
+    assert below["app:x"] == ("dev:x", "dev:x-debug", "dev:y"), "regardless of their root"
     assert below["app:y"] == ("dev:y",)
     assert set(below["all:x"]) == {"dev:x", "dev:x-debug", "dev:y", "other:x", "app:x", "app:y"}
 
 
-def test_a_path_that_matches_nothing_is_told_with_what_is_there(shelf: Shelf) -> None:
+def test_unmatched_dependency_path_lists_available_types(shelf: Shelf) -> None:
     shelf.type("casa-dev/x")
     shelf.type("app/x", "FROM casa-dev:x", dependencies=["../../casa-dev", "../../casa-div", "../../../etc", "."])
     found = wrong(shelf)
@@ -60,7 +60,7 @@ def test_a_path_that_matches_nothing_is_told_with_what_is_there(shelf: Shelf) ->
         "FROM debian:1 AS one\nFROM dev:x\nCOPY --from=one /a /a",
     ],
 )
-def test_every_way_of_naming_an_image(shelf: Shelf, line: str) -> None:
+def test_image_reference_in_any_form_needs_a_dependency(shelf: Shelf, line: str) -> None:
     shelf.type("dev/x", tags=["latest", "x"])
     shelf.type("app/x", line, dependencies=["../../dev"])
     assert shelf.look().relations.read_by("app:x") == ("dev:x",)
@@ -73,7 +73,7 @@ def test_every_way_of_naming_an_image(shelf: Shelf, line: str) -> None:
     assert told.startswith("app/x/Dockerfile:")
 
 
-def test_images_of_one_folder_need_no_dependency(shelf: Shelf) -> None:
+def test_images_of_same_folder_need_no_dependency(shelf: Shelf) -> None:
     shelf.type(
         "dev/x",
         dockerfile=None,
@@ -86,7 +86,7 @@ def test_images_of_one_folder_need_no_dependency(shelf: Shelf) -> None:
     assert shelf.look().relations.order == ("z-early:x", "a-late:x")
 
 
-def test_a_tag_that_is_not_there_is_told(shelf: Shelf) -> None:
+def test_unknown_tag_of_dependency_is_reported(shelf: Shelf) -> None:
     shelf.type("dev/x", tags=["latest", "ubuntu-16.04"])
     shelf.type("app/x", "FROM cati/dev:ubuntu-16.4", dependencies=["../../dev"])
     (told,) = wrong(shelf)
@@ -94,7 +94,7 @@ def test_a_tag_that_is_not_there_is_told(shelf: Shelf) -> None:
     assert "Its tags are: latest, ubuntu-16.04." in told
 
 
-def test_docker_hubs_own_image_of_that_name(shelf: Shelf) -> None:
+def test_docker_hub_image_with_same_name_needs_full_reference(shelf: Shelf) -> None:
     shelf.type("debian/x", "FROM docker.io/library/debian:1")
     assert shelf.look().relations.read_by("debian:x") == ()
     shelf.type("debian/x", "FROM debian:x")
@@ -103,7 +103,7 @@ def test_docker_hubs_own_image_of_that_name(shelf: Shelf) -> None:
     assert "docker.io/library/" in told
 
 
-def test_a_dependency_that_nothing_reads_is_a_warning(shelf: Shelf) -> None:
+def test_unused_dependency_is_a_warning(shelf: Shelf) -> None:
     shelf.type("dev/x")
     shelf.type("app/x", "FROM debian:1", dependencies=["../../dev"])
     (loose,) = shelf.look().relations.loose
@@ -127,7 +127,7 @@ def test_image_read_for_two_platforms_is_two_inputs(shelf: Shelf) -> None:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from("abcdef"), st.sets(st.sampled_from("abcdef"), max_size=3), min_size=1))
-def test_the_order_is_right_for_every_graph(wanted: dict[str, set[str]]) -> None:
+def test_build_order_of_arbitrary_graph_is_topological(wanted: dict[str, set[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(Path(folder) / "home")
         for name, bases in wanted.items():

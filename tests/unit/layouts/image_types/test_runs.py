@@ -1,4 +1,4 @@
-"""Image types planned, created and updated: dependencies, reasons, names, and images that are pulled instead of built."""
+"""Plan, create and update image types: dependencies, reasons, tags, and images pulled instead of built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .shelf import Shelf
 
 @pytest.fixture
 def lab(shelf: Shelf) -> Shelf:
-    """`app` on `dev` on `run`, and `other` alone."""
+    """`app` based on `dev` based on `run`, and an independent `other`."""
     shelf.type("run/x", "FROM debian:1\nCOPY hello /bin/", tags=["latest", "x"], files={"hello": "hello\n"})
     shelf.type("dev/x", "FROM run:x\nRUN make", dependencies=["../../run"])
     shelf.type("app/x", "FROM dev:x\nRUN install", dependencies=["../../dev/x"], visibility="private")
@@ -26,16 +26,16 @@ def lab(shelf: Shelf) -> Shelf:
     return shelf
 
 
-def test_create_brings_the_dependencies_that_the_registry_lacks(lab: Shelf) -> None:
+def test_create_builds_missing_dependencies(lab: Shelf) -> None:
     assert lab.actions("app") == {"run:x": "build", "dev:x": "build", "app:x": "build"}
     lab.create("app")
     assert lab.built == ["run:x", "dev:x", "app:x"]
-    assert lab.store.loaded == ["app:x"], "what was not asked for is not put into the local store"
+    assert lab.store.loaded == ["app:x"], "dependencies are not loaded into the local store"
     lab.create("app")
     assert lab.built == []
 
 
-def test_dependencies_that_are_there_are_taken_as_they_stand(lab: Shelf) -> None:
+def test_existing_dependencies_are_reused_unchanged(lab: Shelf) -> None:
     lab.create("dev")
     lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "x"])
     assert lab.reasons("app") == {
@@ -46,22 +46,22 @@ def test_dependencies_that_are_there_are_taken_as_they_stand(lab: Shelf) -> None
     assert lab.actions("dev", "run") == {"run:x": "build", "dev:x": "build"}
 
 
-def test_a_path_brings_all_beneath_it_also_what_no_from_names(lab: Shelf) -> None:
+def test_dependency_path_builds_images_that_no_from_uses(lab: Shelf) -> None:
     lab.type("run/y")
     assert list(lab.actions("dev")) == ["run:x", "run:y", "dev:x"]
 
 
-def test_without_dependencies_they_have_to_be_there(lab: Shelf) -> None:
+def test_no_deps_with_missing_dependency_is_an_error(lab: Shelf) -> None:
     with pytest.raises(NotFoundInRegistryError, match=f"{CHAIN}/dev:x is not in {CHAIN}") as raised:
         lab.plan("app", no_deps=True)
     assert raised.value.where.endswith("app/x/Dockerfile:1")
     lab.create("dev")
     lab.create("app", no_deps=True)
     assert lab.built == ["app:x"]
-    assert lab.actions("app") == {"run:x": "reuse", "dev:x": "reuse", "app:x": "reuse"}, "the key is the same"
+    assert lab.actions("app") == {"run:x": "reuse", "dev:x": "reuse", "app:x": "reuse"}, "the keys are equal"
 
 
-def test_the_last_tag_is_built_and_the_others_are_aliases_that_move(lab: Shelf) -> None:
+def test_last_tag_is_built_and_other_tags_are_moving_aliases(lab: Shelf) -> None:
     lab.create("run")
     names = lab.fake.host(CHAIN).tags
     assert lab.tags(CHAIN) == {"run:x", "run:x-amd64", "run:latest"}
@@ -73,7 +73,7 @@ def test_the_last_tag_is_built_and_the_others_are_aliases_that_move(lab: Shelf) 
     assert names["run", "latest"] == names["run", "newest"] == names["run", "x"] != before
 
 
-def test_two_platforms(lab: Shelf) -> None:
+def test_create_for_two_platforms_builds_both(lab: Shelf) -> None:
     lab.create("dev", platform="amd64,aarch64")
     assert sorted(lab.built) == ["dev:x", "dev:x", "run:x", "run:x"]
     assert {"dev:x", "dev:x-amd64", "dev:x-aarch64"} <= lab.tags(CHAIN)
@@ -83,7 +83,7 @@ def test_two_platforms(lab: Shelf) -> None:
     )
 
 
-def test_a_stage_of_another_platform_stands_on_the_image_of_that(lab: Shelf) -> None:
+def test_stage_for_other_platform_uses_image_of_that_platform(lab: Shelf) -> None:
     text = "FROM --platform=linux/arm64 run:x AS far\nFROM debian:1\nCOPY --from=far /a /a"
     lab.type("cross/x", text, dependencies=["../../run"])
     plan = lab.plan("cross")
@@ -95,7 +95,7 @@ def test_a_stage_of_another_platform_stands_on_the_image_of_that(lab: Shelf) -> 
     assert plan.decisions[-1].step.needs == ("aarch64/types/run:x",)
 
 
-def test_what_the_build_sees(lab: Shelf) -> None:
+def test_build_context_has_rendered_templates_but_no_secrets(lab: Shelf) -> None:
     folder = lab.type(
         "tool/x",
         dockerfile=None,
@@ -127,7 +127,7 @@ def test_what_the_build_sees(lab: Shelf) -> None:
     assert not context.exists()
 
 
-def test_each_image_of_a_folder_has_templates_of_its_own(shelf: Shelf) -> None:
+def test_images_of_same_folder_get_their_own_templates(shelf: Shelf) -> None:
     shelf.type(
         "a/x",
         "FROM debian:1\nCOPY conf /",
@@ -140,7 +140,7 @@ def test_each_image_of_a_folder_has_templates_of_its_own(shelf: Shelf) -> None:
     assert shelf.built == ["a:one", "a:two"]
 
 
-def test_a_change_of_a_parameter_is_a_reason(lab: Shelf) -> None:
+def test_parameter_change_is_a_reason_to_build(lab: Shelf) -> None:
     def write(level: str) -> None:
         lab.type(
             "tool/x",
@@ -155,7 +155,7 @@ def test_a_change_of_a_parameter_is_a_reason(lab: Shelf) -> None:
     assert lab.reasons("tool") == {"tool:x": "file conf.ini changed"}
 
 
-def test_args_that_nobody_declares(lab: Shelf) -> None:
+def test_undeclared_build_arg_is_rejected(lab: Shelf) -> None:
     lab.type("tool/x", "FROM debian:1\nARG LEVEL\nRUN $LEVEL")
     assert lab.actions("tool", build_args=["LEVEL=2"]) == {"tool:x": "build"}
     with pytest.raises(WrongUseError, match="no Dockerfile declares the arg LEVLE"):
@@ -165,7 +165,7 @@ def test_args_that_nobody_declares(lab: Shelf) -> None:
 # Update ---------------------------------------------------------------------------------------------------------------
 
 
-def test_update_renews_what_is_there_with_all_that_it_stands_on(lab: Shelf) -> None:
+def test_update_rebuilds_image_with_its_dependencies(lab: Shelf) -> None:
     lab.create("app")
     lab.type("run/x", "FROM debian:1\nRUN changed", tags=["latest", "x"])
     assert lab.reasons("app", purpose="update") == {
@@ -178,7 +178,7 @@ def test_update_renews_what_is_there_with_all_that_it_stands_on(lab: Shelf) -> N
     assert found.never == ()
 
 
-def test_update_renews_what_stands_on_a_base_that_moved(lab: Shelf) -> None:
+def test_update_rebuilds_images_on_moved_base(lab: Shelf) -> None:
     lab.create()
     lab.base("debian:1", "second")
     reasons = lab.reasons(purpose="update")
@@ -187,7 +187,7 @@ def test_update_renews_what_stands_on_a_base_that_moved(lab: Shelf) -> None:
     assert sorted(lab.built) == ["app:x", "dev:x", "other:x", "run:x"]
 
 
-def test_update_makes_nothing_new(lab: Shelf) -> None:
+def test_update_creates_no_new_images(lab: Shelf) -> None:
     lab.create("dev")
     found = lab.update()
     assert lab.built == []
@@ -196,18 +196,18 @@ def test_update_makes_nothing_new(lab: Shelf) -> None:
 
 
 def other_machine(lab: Shelf) -> None:
-    """The same home with an empty chain registry; the other registries stay."""
+    """Empty the chain registry and keep the other registries, as on another machine."""
     host = lab.fake.host(CHAIN)
     for held in (host.tags, host.manifests, host.blobs):
         held.clear()
 
 
-def test_update_pulls_what_is_published_as_it_would_be_built(lab: Shelf) -> None:
+def test_update_pulls_published_image_with_same_key(lab: Shelf) -> None:
     lab.create("app", "run", "dev")
     lab.publish("run", "dev", "app")
     other_machine(lab)
     shown = lab.update("app", pull=False)
-    assert list(shown.published) == ["amd64/types/run:x"], "what stands on it is known when that is here"
+    assert list(shown.published) == ["amd64/types/run:x"], "dependents are checked after it is pulled"
     lab.update("app")
     assert lab.built == []
     assert [text.split(" ")[1] for text in lab.said if text.startswith("pulled ")] == ["run:x", "dev:x", "app:x"]
@@ -215,7 +215,7 @@ def test_update_pulls_what_is_published_as_it_would_be_built(lab: Shelf) -> None
     assert "app:x" in lab.tags(CHAIN)
 
 
-def test_what_is_published_otherwise_is_not_pulled(lab: Shelf) -> None:
+def test_published_image_with_other_key_is_not_pulled(lab: Shelf) -> None:
     lab.create("run", "dev")
     lab.publish("run", "dev")
     other_machine(lab)
@@ -224,7 +224,7 @@ def test_what_is_published_otherwise_is_not_pulled(lab: Shelf) -> None:
     assert (list(found.published), lab.built, found.never) == (["amd64/types/run:x"], [], ("dev:x",))
 
 
-def test_a_registry_that_is_away_is_no_reason_to_fail(lab: Shelf) -> None:
+def test_update_with_unreachable_registry_builds_locally(lab: Shelf) -> None:
     lab.create("dev")
     lab.type("run/x", "FROM debian:1\nRUN changed", tags=["x"])
     lab.fake.host("public.example:5000").down = True
@@ -236,7 +236,7 @@ def test_a_registry_that_is_away_is_no_reason_to_fail(lab: Shelf) -> None:
 # The example ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_example(shelf: Shelf, repository_root: Path) -> None:
+def test_example_types_are_created_and_published(shelf: Shelf, repository_root: Path) -> None:
     shelf.base("debian:bookworm-slim", "slim")
     words = {"repository": repository_root / "examples/types", "casa_version": "5.1"}
     assert list(shelf.actions(**words)) == [
@@ -255,7 +255,7 @@ def test_the_example(shelf: Shelf, repository_root: Path) -> None:
     assert "acme/lab-run:latest" in shelf.tags("public.example:5000")
 
 
-def test_the_built_in_ones_are_right(shelf: Shelf, repository_root: Path) -> None:
+def test_built_in_types_have_no_problems(shelf: Shelf, repository_root: Path) -> None:
     shelf.built_in = repository_root / "utilities" / "types"
     look = shelf.look()
     assert list(look.relations.order) == ["casa-run:debian-12", "casa-dev:debian-12"]

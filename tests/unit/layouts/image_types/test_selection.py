@@ -1,4 +1,4 @@
-"""Globs over `name:tag`."""
+"""Selection of images by globs on `name:tag`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def three(shelf: Shelf) -> Shelf:
     return shelf
 
 
-def test_without_globs_all_but_the_built_in_ones(three: Shelf) -> None:
+def test_selection_without_globs_excludes_built_in_types(three: Shelf) -> None:
     catalogue = three.look().catalogue
     assert select(catalogue, ()) == ("dev:x", "dev:y")
     assert select(catalogue, ["*"]) == ("dev:x", "dev:y", "run:x")
@@ -45,11 +45,11 @@ def test_without_globs_all_but_the_built_in_ones(three: Shelf) -> None:
         (["d?v:x"], ("dev:x",)),
     ],
 )
-def test_what_is_chosen(three: Shelf, words: list[str], chosen: tuple[str, ...]) -> None:
+def test_globs_select_by_name_tag_or_folder(three: Shelf, words: list[str], chosen: tuple[str, ...]) -> None:
     assert select(three.look().catalogue, words) == chosen
 
 
-def test_a_glob_that_matches_nothing_is_no_empty_plan(three: Shelf) -> None:
+def test_unmatched_glob_is_reported_with_nearest_name(three: Shelf) -> None:
     with pytest.raises(WrongUseError) as raised:
         select(three.look().catalogue, ["dev:z", "DEV:x,run:*"])
     assert [problem.message for problem in raised.value.problems] == [
@@ -63,7 +63,7 @@ def test_a_glob_that_matches_nothing_is_no_empty_plan(three: Shelf) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(globs, max_size=3))
-def test_any_words_choose_something_or_are_told(three: Shelf, words: list[str]) -> None:
+def test_arbitrary_globs_select_images_or_are_rejected(three: Shelf, words: list[str]) -> None:
     if not hasattr(three, "catalogue"):
         three.catalogue = three.look().catalogue  # type: ignore[attr-defined]
     catalogue = three.catalogue  # type: ignore[attr-defined]

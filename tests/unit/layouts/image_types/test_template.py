@@ -1,4 +1,4 @@
-"""`types new`: an image type of one's own."""
+"""`types new` creates an image type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lab(shelf: Shelf) -> Shelf:
 @pytest.mark.parametrize(
     ("name", "system", "spot"), [("torch", "", "torch/x"), ("torch/y", "", "torch/y"), ("torch", "y", "torch/y")]
 )
-def test_what_is_written_can_be_created(lab: Shelf, name: str, system: str, spot: str) -> None:
+def test_new_type_can_be_created(lab: Shelf, name: str, system: str, spot: str) -> None:
     new = new_type(lab.look().catalogue, lab.user, name, "dev/x", system)
     assert [path.parent for path in write_new(new)] == [lab.user / spot] * 2
     kind, _, where = spot.partition("/")
@@ -46,14 +46,14 @@ def test_what_is_written_can_be_created(lab: Shelf, name: str, system: str, spot
         ("", "dev/x", "", ""),
     ],
 )
-def test_words_that_are_wrong(lab: Shelf, name: str, below: str, system: str, told: str) -> None:
+def test_invalid_arguments_of_new_type_are_rejected(lab: Shelf, name: str, below: str, system: str, told: str) -> None:
     with pytest.raises(WrongUseError) as raised:
         new_type(lab.look().catalogue, lab.user, name, below, system)
     assert told in str(raised.value)
     assert not lab.user.exists()
 
 
-def test_nothing_is_written_over(lab: Shelf) -> None:
+def test_existing_type_is_not_overwritten(lab: Shelf) -> None:
     (lab.user / "torch/x").mkdir(parents=True)
     with pytest.raises(WrongUseError, match="already exists"):
         new_type(lab.look().catalogue, lab.user, "torch", "dev/x")

@@ -1,4 +1,4 @@
-"""Public images go to the public registry, private ones to the private one; and a private one never to the public one."""
+"""Public images go to the public registry, private images to the private registry and never to the public one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .shelf import PRIVATE, PUBLIC, Shelf
 
 @pytest.fixture
 def lab(shelf: Shelf) -> Shelf:
-    """`run` is public, `secret` on it is not, `dev` on `run` is public."""
+    """`run` is public, `secret` based on it is private, `dev` based on `run` is public."""
     shelf.type("run/x", tags=["latest", "x"])
     shelf.type(
         "secret/x",
@@ -32,7 +32,7 @@ def lab(shelf: Shelf) -> Shelf:
 
 
 def leaks(lab: Shelf) -> bool:
-    """Whether anything of the private image is in the public registry, under whatever name or digest."""
+    """Return whether the public registry has any content of the private image, under any name."""
     secret = resolve(lab.registries, ImageReference.parse(f"{CHAIN}/secret:x"), AMD64)
     host = lab.fake.host("public.example:5000")
     digests = {str(secret.digest), str(secret.manifest.config.digest), str(secret.layers[-1].digest)}
@@ -44,11 +44,11 @@ def refused(lab: Shelf, *globs: str, **words: object) -> str:
     with pytest.raises(WrongUseError) as raised:
         lab.publish(*globs, **words)
     pushed = [one for one in lab.fake.log[requests:] if one[0] in {"PUT", "POST", "PATCH"}]
-    assert pushed == [], "nothing at all was sent"
+    assert pushed == [], "nothing was pushed"
     return str(raised.value)
 
 
-def test_each_goes_where_its_visibility_says(lab: Shelf) -> None:
+def test_publish_uses_registry_of_each_visibility(lab: Shelf) -> None:
     lab.create()
     lab.publish()
     assert lab.tags(PUBLIC) == {
@@ -64,7 +64,7 @@ def test_each_goes_where_its_visibility_says(lab: Shelf) -> None:
     assert tags["acme/run", "latest"] == tags["acme/run", "x"]
 
 
-def test_only_what_was_chosen_is_published(lab: Shelf) -> None:
+def test_publish_pushes_selected_images_only(lab: Shelf) -> None:
     lab.create()
     lab.publish("dev")
     assert lab.tags(PUBLIC) == {"acme/dev:x", "acme/dev:x-amd64"}
@@ -83,7 +83,7 @@ def test_only_what_was_chosen_is_published(lab: Shelf) -> None:
         "ARG BASE=secret:x\nFROM ${BASE}",
     ],
 )
-def test_a_public_image_is_not_made_of_a_private_one(lab: Shelf, dockerfile: str) -> None:
+def test_public_image_on_private_base_is_refused(lab: Shelf, dockerfile: str) -> None:
     lab.type("leak/x", dockerfile, dependencies=["../../secret", "../../run"])
     lab.create()
     told = refused(lab)
@@ -93,7 +93,7 @@ def test_a_public_image_is_not_made_of_a_private_one(lab: Shelf, dockerfile: str
     assert not leaks(lab)
 
 
-def test_not_even_further_down(lab: Shelf) -> None:
+def test_public_image_on_indirect_private_base_is_refused(lab: Shelf) -> None:
     lab.type("middle/x", "FROM secret:x", dependencies=["../../secret"])
     lab.type("top/x", "FROM middle:x", dependencies=["../../middle"])
     lab.create("top")
@@ -101,17 +101,17 @@ def test_not_even_further_down(lab: Shelf) -> None:
     assert not leaks(lab)
     lab.publish("top", allow_private_base=True)
     assert lab.tags(PUBLIC) == {"acme/top:x", "acme/top:x-amd64"}
-    assert leaks(lab), "this is what was allowed"
+    assert leaks(lab), "the flag allows it"
 
 
-def test_an_image_of_the_private_registry_that_is_no_image_of_ours(lab: Shelf) -> None:
+def test_foreign_image_of_private_registry_is_private(lab: Shelf) -> None:
     lab.base("foreign:1", "not for everybody", host=f"{PRIVATE}/")
     lab.type("leak/x", f"FROM {PRIVATE}/foreign:1")
     lab.create("leak")
     assert "based on a private image: leak:x of private.example:5000/foreign:1" in refused(lab, "leak")
 
 
-def test_a_private_image_under_another_name_says_so_itself(lab: Shelf) -> None:
+def test_renamed_private_image_is_recognized_by_its_label(lab: Shelf) -> None:
     lab.create("secret")
     secret = resolve(lab.registries, ImageReference.parse(f"{CHAIN}/secret:x"), AMD64)
     lab.base("innocent:1", "x", host="elsewhere.example/", labels=dict(secret.config.labels))
@@ -122,7 +122,7 @@ def test_a_private_image_under_another_name_says_so_itself(lab: Shelf) -> None:
     lab.publish("leak", allow_private_base=True)
 
 
-def test_one_build_of_a_private_image_by_its_digest(lab: Shelf) -> None:
+def test_private_image_by_digest_is_refused_as_base(lab: Shelf) -> None:
     lab.create("secret")
     digest = resolve(lab.registries, ImageReference.parse(f"{CHAIN}/secret:x"), AMD64).digest
     for name in (f"secret@{digest}", f"secret:x@{digest}", f"{CHAIN}/secret@{digest}"):
@@ -131,7 +131,7 @@ def test_one_build_of_a_private_image_by_its_digest(lab: Shelf) -> None:
         assert "leak:x is public, but based on a private image" in refused(lab, "leak")
 
 
-def test_what_was_created_when_it_stood_on_a_private_one_is_not_published_after_an_edit(lab: Shelf) -> None:
+def test_outdated_image_on_private_base_is_not_published(lab: Shelf) -> None:
     lab.type("leak/x", "FROM secret:x", dependencies=["../../secret"])
     lab.create("leak")
     lab.type("leak/x", "FROM run:x", dependencies=["../../run"])
@@ -143,8 +143,8 @@ def test_what_was_created_when_it_stood_on_a_private_one_is_not_published_after_
     assert not leaks(lab)
 
 
-def test_an_older_platform_of_the_index_stays_behind(lab: Shelf) -> None:
-    """What the chain registry's index has besides was built when the image stood on a private one."""
+def test_outdated_platform_of_index_is_not_published(lab: Shelf) -> None:
+    """The other platform of the chain registry's index was built while the base was private."""
     lab.type("leak/x", "FROM secret:x", dependencies=["../../secret"])
     lab.create("leak", platform="amd64,aarch64")
     lab.type("leak/x", "FROM run:x", dependencies=["../../run"])
@@ -158,7 +158,7 @@ def test_an_older_platform_of_the_index_stays_behind(lab: Shelf) -> None:
         resolve(lab.registries, ImageReference.parse(f"{PUBLIC}/leak:x"), ARM64)
 
 
-def test_platforms_that_are_published_already_stay(lab: Shelf) -> None:
+def test_published_platforms_are_kept(lab: Shelf) -> None:
     lab.create("run", platform="amd64,aarch64")
     lab.publish("run", platform="aarch64")
     lab.publish("run", platform="amd64")
@@ -166,7 +166,7 @@ def test_platforms_that_are_published_already_stay(lab: Shelf) -> None:
         resolve(lab.registries, ImageReference.parse(f"{PUBLIC}/run:latest"), platform)
 
 
-def test_what_is_not_created_is_not_published(lab: Shelf) -> None:
+def test_publish_of_image_not_created_is_refused(lab: Shelf) -> None:
     lab.create("run")
     told = refused(lab)
     assert "dev:x was not created for amd64: never built" in told
@@ -174,7 +174,7 @@ def test_what_is_not_created_is_not_published(lab: Shelf) -> None:
     assert lab.tags(PUBLIC) == set()
 
 
-def test_a_base_that_has_moved_since_is_no_reason_not_to_publish(lab: Shelf) -> None:
+def test_publish_after_base_moved_pushes_existing_image(lab: Shelf) -> None:
     lab.create()
     lab.base("debian:1", "second")
     lab.publish()
@@ -184,7 +184,7 @@ def test_a_base_that_has_moved_since_is_no_reason_not_to_publish(lab: Shelf) -> 
     assert here.digest == there.digest
 
 
-def test_a_registry_that_is_not_set(lab: Shelf) -> None:
+def test_publish_without_registry_is_refused(lab: Shelf) -> None:
     lab.create()
     assert "no public registry is set to publish dev:x, run:x" in refused(lab, public=None)
     assert "Give --private HOST[/PATH], or set CHAINBUILD_PRIVATE_REGISTRY." in refused(lab, private=None)
@@ -192,8 +192,8 @@ def test_a_registry_that_is_not_set(lab: Shelf) -> None:
     assert lab.tags(PRIVATE) == {"secret:x", "secret:x-amd64"}
 
 
-def test_a_private_image_is_not_built_into_the_public_registry(lab: Shelf) -> None:
-    """The chain registry has every image of a run: it is no part of the public one."""
+def test_private_image_with_public_chain_registry_is_refused(lab: Shelf) -> None:
+    """The chain registry stores every image of a run, so it must not be part of the public registry."""
     words = {"registry": "public.example:5000/acme/chain"}
     with pytest.raises(WrongUseError, match=r"secret:x is private, but the chain registry .* is a part of the public"):
         lab.request("create", "secret", **words)
@@ -216,14 +216,14 @@ def test_a_private_image_is_not_built_into_the_public_registry(lab: Shelf) -> No
         ("docker.io/acme", "index.docker.io/acme", False),
     ],
 )
-def test_the_private_registry_is_no_part_of_the_public_one(public: str, private: str, fits: bool) -> None:
+def test_private_registry_inside_public_registry_is_rejected(public: str, private: str, fits: bool) -> None:
     places = PublishTargets(
         chain=ChainRegistry("localhost:5000"), public=ChainRegistry.parse(public), private=ChainRegistry.parse(private)
     )
     assert len(list(check_places(places))) == (0 if fits else 1)
 
 
-def test_a_private_name_that_leads_into_the_public_path(lab: Shelf) -> None:
+def test_private_image_name_below_public_path_is_refused(lab: Shelf) -> None:
     lab.type("open/x", name="open/secret", visibility="private")
     lab.create("open/*")
     told = refused(lab, "open/*", public="one.example:5000/a/open", private="one.example:5000/a")
@@ -236,7 +236,9 @@ paths = st.sampled_from(["", "acme", "acme/x", "acme-x", "other"])
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(hosts, paths, hosts, paths, st.sampled_from(["img", "sub/img"]))
-def test_what_lies_in_a_registry(host: str, path: str, other: str, below: str, image: str) -> None:
+def test_reference_belongs_to_registry_by_host_and_path(
+    host: str, path: str, other: str, below: str, image: str
+) -> None:
     registry = ChainRegistry(host, path)
     reference = ImageReference(other, "/".join(part for part in (below, image) if part), "1")
     inside = host_of(host) == host_of(other) and f"{reference.repository}/".startswith(f"{path}/" if path else "")

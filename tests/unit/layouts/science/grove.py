@@ -1,4 +1,4 @@
-"""Trees of science and compat layers for tests: written, read, planned and run, with a builder that is a function.
+"""Write, read, plan and run trees of science and compat layers in tests, with a builder in memory.
 
 grove = Grove(tmp_path)
 grove.science("a", "FROM debian:1", image="a")
@@ -42,7 +42,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeGit(Git):
-    """A git that knows one commit; `was` are files as they were before it, `changed` what differs since then."""
+    """A git with a single commit; `was` has the files before it, `differs` the paths changed since then."""
 
     def __init__(self, *, count: int = 42, edits: bool = False) -> None:
         super().__init__(Path(), self._answer)
@@ -79,7 +79,7 @@ class FakeGit(Git):
 
 
 class ScienceDriver(FakeDriver):
-    """Builds in memory: an image is its Dockerfile, what it stands on, and the files of its context."""
+    """Build in memory: an image consists of its Dockerfile, its parents and the files of its context."""
 
     def _push(self, order: BuildSpec) -> Any:
         parents = [
@@ -106,7 +106,7 @@ class ScienceDriver(FakeDriver):
 
 @dataclass(frozen=True, kw_only=True)
 class FakeSession:
-    """What a run works with, without an engine."""
+    """The session of a run, without an engine."""
 
     settings: Any
     registries: Registries
@@ -127,7 +127,7 @@ class FakeSession:
 
 
 class LoadingStore(FakeStore):
-    """A local store that remembers what was loaded."""
+    """A local store that records the loaded images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class LoadingStore(FakeStore):
 
 
 class Grove:
-    """A tree, a git, a registry and a builder."""
+    """A tree with a git, a registry and a builder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -156,7 +156,7 @@ class Grove:
     # The tree ---------------------------------------------------------------------------------------------------------
 
     def base(self, content: str) -> None:
-        """Let `debian:1` be an image of that content."""
+        """Set the content of the image `debian:1`."""
         for name in ("docker.io/library/debian", "quay.io/other/sci/foreign"):
             images = [
                 self.fake.add_image(f"{name}:{platform.name}", platform, layers=[content.encode()])
@@ -167,7 +167,7 @@ class Grove:
     def science(
         self, name: str, dockerfile: str = "FROM debian:1", files: Mapping[str, str] | None = None, **manifest: Any
     ) -> None:
-        """Write a science layer; `image` is `name` where it is not said."""
+        """Write a science layer; `image` defaults to `name`."""
         self._write(f"science/{name}", dockerfile, {"image": name} | manifest, files)
 
     def compat(
@@ -185,7 +185,7 @@ class Grove:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
 
-    # What is made of it -----------------------------------------------------------------------------------------------
+    # Requests, plans and runs -----------------------------------------------------------------------------------------
 
     def request(self, **words: Any) -> ScienceRequest:
         return read_words(replace(self.words, **words), self.git)
@@ -227,16 +227,16 @@ class Grove:
         return outcome
 
     def actions(self, **words: Any) -> dict[str, str]:
-        """What a plan does to each step, without the platform."""
+        """Return the planned action of each step, without the platform."""
         return {decision.step.id.partition("/")[2]: decision.action for decision in self.plan(**words).decisions}
 
     def builds(self, **words: Any) -> list[str]:
-        """The steps that a plan builds, in order, without the platform."""
+        """Return the steps that a plan builds, in order, without the platform."""
         return [name for name, action in self.actions(**words).items() if action != "reuse"]
 
     @property
     def built(self) -> list[str]:
-        """The steps that the last run built, in order, without the platform."""
+        """Return the steps that the last run built, in order, without the platform."""
         return [step.partition("/")[2] for step in self.driver.built]
 
     @property
@@ -253,10 +253,10 @@ class Grove:
         return [result.registry_name for result in finished.results]
 
     def tags(self, host: str = CHAIN) -> dict[str, str]:
-        """The readable tags of the release repositories, `repository:tag`, with what they point at."""
+        """Map each readable `repository:tag` of the release repositories to its digest."""
         found = self.fake.host(host).tags.items()
         return {f"{name}:{tag}": digest for (name, tag), digest in found if "/sci/" in name or "/rel/" in name}
 
     def image(self, name: str) -> Any:
-        """An image of the chain registry."""
+        """Return an image of the chain registry."""
         return resolve(self.registries, ImageReference.parse(f"{CHAIN}/{name}"), AMD64)

@@ -1,4 +1,4 @@
-"""JSON with comments: what the document shows is what is read, and every mistake has its line."""
+"""JSON with comments: values are read unchanged, and errors have their line."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DOCUMENT = b"""{
 """
 
 
-def test_comments_are_no_content() -> None:
+def test_comments_are_ignored() -> None:
     found = parse_object(DOCUMENT)
     assert found.values == {"image": "sciserver-essentials", "version": "2.4", "url": "https://host/#anchor"}
     assert found.lines == {"image": 4, "version": 7, "url": 8}
 
 
-def test_numbers_stay_as_they_are_written() -> None:
+def test_numbers_keep_their_spelling() -> None:
     assert parse_object(b'{"version": 2.10, "other": 3}').values == {"version": "2.10", "other": "3"}
 
 
-def test_a_byte_order_mark_is_fine() -> None:
+def test_byte_order_mark_is_accepted() -> None:
     assert parse_object(b'\xef\xbb\xbf{"a": "b"}').values == {"a": "b"}
 
 
@@ -48,13 +48,13 @@ def test_a_byte_order_mark_is_fine() -> None:
         (b'{\n /* block */ "a": 1}', 2, "not JSON"),
     ],
 )
-def test_what_is_wrong_has_its_line(text: bytes, line: int, said: str) -> None:
+def test_syntax_error_has_its_line(text: bytes, line: int, said: str) -> None:
     with pytest.raises(CommentedJsonError, match=said) as caught:
         parse_object(text)
     assert caught.value.line == line
 
 
-def test_a_key_that_stands_twice_is_told() -> None:
+def test_duplicate_key_is_reported() -> None:
     found = parse_object(b'{\n"a": "1",\n"b": {"a": "no"},\n"a": "2"}')
     assert found.twice == (("a", 4),)
     assert found.lines == {"a": 4, "b": 3}
@@ -65,21 +65,21 @@ comments = st.sampled_from(["", ' # a comment "with { marks\n', "// another ] on
 
 
 @given(st.dictionaries(texts, texts | st.lists(texts, max_size=2), max_size=5), st.lists(comments, max_size=30))
-def test_comments_anywhere_between_words_change_nothing(values: dict[str, object], between: list[str]) -> None:
+def test_comments_between_tokens_change_no_value(values: dict[str, object], between: list[str]) -> None:
     words = _words(json.dumps(values))
     said = "".join(word + (between[place % len(between)] if between else "") for place, word in enumerate(words))
     assert parse_object(said.encode()).values == values
 
 
 @given(texts)
-def test_every_line_stays_where_it_was(text: str) -> None:
+def test_removing_comments_keeps_line_numbers(text: str) -> None:
     plain = without_comments(text)
     assert len(plain) == len(text)
     assert plain.count("\n") == text.count("\n")
 
 
 @given(st.binary(max_size=60))
-def test_nothing_crashes_it(raw: bytes) -> None:
+def test_arbitrary_bytes_are_parsed_or_rejected(raw: bytes) -> None:
     line = 1
     try:
         parse_object(raw)
@@ -89,7 +89,7 @@ def test_nothing_crashes_it(raw: bytes) -> None:
 
 
 def _words(text: str) -> list[str]:
-    """JSON cut between its tokens."""
+    """Split JSON into its tokens."""
     words, rest = [], text
     decoder = json.JSONDecoder()
     while rest:

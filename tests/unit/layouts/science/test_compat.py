@@ -1,4 +1,4 @@
-"""Compat layers put together: order of includes, one Dockerfile, one folder of files."""
+"""Merging compat layers: order of includes, the Dockerfile and the folder of files."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def order(name: str, **includes: tuple[str, ...]) -> list[str]:
     return [layer.name for layer in order_of(name, layers(**includes))]
 
 
-def test_includes_come_first_in_their_order() -> None:
+def test_includes_precede_layer_in_listed_order() -> None:
     assert order("top", top=("b", "a"), a=(), b=()) == ["b", "a", "top"]
 
 
-def test_includes_of_includes_come_before_them() -> None:
+def test_nested_includes_precede_their_includer() -> None:
     assert order("top", top=("mid",), mid=("low",), low=()) == ["low", "mid", "top"]
 
 
-def test_what_two_include_is_there_once() -> None:
+def test_shared_include_is_listed_once() -> None:
     assert order("top", top=("left", "right"), left=("low",), right=("low",), low=()) == ["low", "left", "right", "top"]
 
 
-def test_an_include_that_another_one_has_already() -> None:
+def test_include_repeated_by_another_include_is_listed_once() -> None:
     assert order("top", top=("low", "mid"), mid=("low",), low=()) == ["low", "mid", "top"]
 
 
-def test_a_long_line_of_includes_needs_no_recursion() -> None:
+def test_include_chain_of_thousands_is_ordered() -> None:
     names = [f"l{number:05}" for number in range(5000)]
     below = {name: (names[place + 1],) if place + 1 < len(names) else () for place, name in enumerate(names)}
     assert order(names[0], **below) == list(reversed(names))
@@ -54,7 +54,7 @@ def problems(found: Mapping[str, CompatLayer]) -> list[str]:
     return [one.message for one in told]
 
 
-def test_includes_that_are_not_there_and_circles_are_told() -> None:
+def test_missing_and_cyclic_includes_are_reported() -> None:
     assert problems(layers(a=("b",), b=())) == []
     assert problems(layers(a=("nothing",))) == [
         "it includes 'nothing', but compat/nothing/sciserver-image.json does not exist"
@@ -71,8 +71,8 @@ graphs = st.integers(1, 7).flatmap(
 
 
 @given(graphs)
-def test_any_includes_end_well(below: list[list[int]]) -> None:
-    """Circles are told and never hang; without one, every include stands before what includes it, once."""
+def test_arbitrary_includes_are_ordered_or_reported(below: list[list[int]]) -> None:
+    """Cycles are reported and never hang; otherwise an include comes once, before the layers that include it."""
     found = layers(**{f"n{place}": tuple(f"n{one}" for one in ones) for place, ones in enumerate(below)})
     told = problems(found)
     for name in found:
@@ -93,26 +93,26 @@ def piece(text: str) -> list[tuple[int, str]]:
     return [(one.line, one.message) for one in told]
 
 
-def test_a_piece_has_no_from() -> None:
+def test_compat_dockerfile_with_from_is_rejected() -> None:
     assert piece("ENV A=1\nFROM debian\n") == [(2, "a compat layer must not have a FROM")]
 
 
-def test_a_piece_is_whole() -> None:
+def test_compat_dockerfile_with_open_instruction_is_rejected() -> None:
     assert piece("RUN one\n") == piece("") == piece("# only a comment") == []
     assert piece("ENV A=1\nRUN one \\\n") == [(2, "its last instruction is incomplete")]
     assert piece("RUN one \\\n# a comment\n\n") == [(3, "its last instruction is incomplete")]
     assert piece("RUN <<EOF\necho\n")[0][0] == 1
 
 
-def test_a_piece_has_the_backslash() -> None:
+def test_compat_dockerfile_with_escape_directive_is_rejected() -> None:
     assert piece("# escape=`\nENV A=1\n") == [(1, "it sets an escape character")]
 
 
-def test_a_mistake_has_the_line_of_the_piece() -> None:
+def test_compat_dockerfile_error_has_its_line() -> None:
     assert piece("ENV A=1\nNONSENSE x\n")[0][0] == 2
 
 
-def test_pieces_stand_in_order_and_know_where_they_come_from() -> None:
+def test_merged_dockerfile_keeps_order_and_origins() -> None:
     low = CompatLayer(name="low", path=Path("low"), text="ENV A=1\nCOPY a /\n")
     top = CompatLayer(name="top", path=Path("top"), text='CMD ["a"]')
     merged = merged_dockerfile("sci/x:1.0", "x:1.0", [low, top])
@@ -133,7 +133,7 @@ def test_pieces_stand_in_order_and_know_where_they_come_from() -> None:
     assert merged.parsed("x").problems == ()
 
 
-def test_a_frontend_that_a_piece_asks_for_is_the_merged_one_s() -> None:
+def test_merged_dockerfile_uses_syntax_of_its_layers() -> None:
     low = CompatLayer(name="low", path=Path("low"), text="# syntax=docker/dockerfile:1.7\nENV A=1\n")
     merged = merged_dockerfile("sci/x:1.0", "x:1.0", [low])
     assert merged.text.startswith("# syntax=docker/dockerfile:1.7\nFROM sci/x:1.0\n")
@@ -145,7 +145,7 @@ def test_a_frontend_that_a_piece_asks_for_is_the_merged_one_s() -> None:
 
 
 def laid(root: Path, *trees: Mapping[str, str | None]) -> Path:
-    """Merged trees; a value None is a folder, one that begins with `->` a link."""
+    """Write and merge trees; a value of None is a folder, a value that begins with `->` a link."""
     made = []
     for number, files in enumerate(trees):
         folder = root / f"layer{number}"
@@ -172,24 +172,24 @@ def content(root: Path) -> dict[str, str]:
     }
 
 
-def test_later_layers_are_on_top(tmp_path: Path) -> None:
+def test_files_of_later_layers_replace_earlier_ones(tmp_path: Path) -> None:
     merged = laid(tmp_path, {"a": "low", "b/c": "low", "b/d": "low"}, {"a": "top", "b/c": "top"})
     assert content(merged) == {"a": "top", "b/c": "top", "b/d": "low"}
 
 
-def test_definitions_stay_out(tmp_path: Path) -> None:
+def test_merged_folder_excludes_layer_definitions(tmp_path: Path) -> None:
     merged = laid(
         tmp_path, {"Dockerfile": "x", "sciserver-image.json": "x", "deep/Dockerfile": "kept", ".hidden": "kept"}
     )
     assert content(merged) == {"deep/Dockerfile": "kept", ".hidden": "kept"}
 
 
-def test_a_file_may_become_a_folder_and_a_folder_a_file(tmp_path: Path) -> None:
+def test_later_layer_can_swap_file_and_folder(tmp_path: Path) -> None:
     merged = laid(tmp_path, {"a": "file", "b/c": "x"}, {"a/d": "in a folder", "b": "file"})
     assert content(merged) == {"a/d": "in a folder", "b": "file"}
 
 
-def test_nothing_is_written_through_a_lower_layer_s_link(tmp_path: Path) -> None:
+def test_links_of_earlier_layers_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/file").write_text("untouched")
     merged = laid(
@@ -215,21 +215,21 @@ def test_modes_and_links_are_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "merged").stat().st_mode) == 0o755
 
 
-def test_what_cannot_be_taken_is_told(tmp_path: Path) -> None:
+def test_special_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "layer").mkdir()
     os.mkfifo(tmp_path / "layer/pipe")
     with pytest.raises(WrongUseError, match="not a file, folder or link"):
         merge_files([CompatLayer(name="layer", path=tmp_path / "layer")], tmp_path / "merged")
 
 
-def test_the_source_is_never_changed_through_the_merged_folder(tmp_path: Path) -> None:
+def test_edit_in_merged_folder_leaves_sources_unchanged(tmp_path: Path) -> None:
     merged = laid(tmp_path, {"a": "low"}, {"a": "top"})
     (merged / "a").write_text("edited")
     assert (tmp_path / "layer0/a").read_text() == "low"
     assert (tmp_path / "layer1/a").read_text() == "top"
 
 
-def test_the_merged_folder_is_gone_after_the_run(grove: Grove) -> None:
+def test_merged_folder_is_removed_after_the_run(grove: Grove) -> None:
     grove.science("a", compat="jupyter")
     grove.compat("jupyter", "COPY start.sh /", files={"start.sh": "run"})
     with grove.laid() as (_, layout, _):

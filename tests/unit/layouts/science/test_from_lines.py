@@ -1,4 +1,4 @@
-"""Dependencies by FROM, as BuildKit sees it: which of the names in a Dockerfile are layers of the tree."""
+"""Dependencies by FROM, as BuildKit reads it: which references of a Dockerfile are layers of the tree."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read(text: str, **how: tuple[str, ...]) -> LayerImages:
         f"FROM sci/nist@{DIGEST}",
     ],
 )
-def test_a_layer_of_the_tree_is_found(text: str) -> None:
+def test_reference_to_layer_of_the_tree_is_found(text: str) -> None:
     found = read(text)
     assert found.targets == ("nist",)
     assert (found.problems, found.old) == ((), ())
@@ -79,13 +79,13 @@ def test_a_layer_of_the_tree_is_found(text: str) -> None:
         "FROM debian:1 AS sci\nFROM sci",
     ],
 )
-def test_what_is_no_layer_of_the_tree(text: str) -> None:
+def test_reference_to_other_image_is_external(text: str) -> None:
     found = read(text)
     assert found.targets == ()
     assert (found.problems, found.old) == ((), ())
 
 
-def test_the_name_stays_as_it_is_written_and_what_it_means_is_replaced() -> None:
+def test_reference_keeps_its_spelling_and_is_replaced_as_context() -> None:
     (base,) = read("FROM containers.repo.sciserver.org/compute-images/sci/nist:1.0").bases
     assert base.built_here
     assert (base.wanted.name, base.wanted.as_context) == (
@@ -104,8 +104,8 @@ def test_layer_read_for_two_platforms_is_two_inputs() -> None:
     ]
 
 
-def test_one_build_of_a_layer_by_digest_is_taken_from_repo() -> None:
-    """A digest pins: the layer's newest build is not what the file asks for. It comes from REPO all the same."""
+def test_reference_by_digest_is_taken_from_repo() -> None:
+    """A digest requests a specific build, not the layer's newest build. It is still taken from REPO."""
     (base,) = read(f"FROM containers.repo.sciserver.org/compute-images/sci/nist:1.0@{DIGEST}").bases
     assert (base.target, base.built_here) == ("nist", False)
     assert str(base.wanted.source) == f"quay.io/me/test/sci/nist:1.0@{DIGEST}"
@@ -123,19 +123,19 @@ def test_one_build_of_a_layer_by_digest_is_taken_from_repo() -> None:
         (f"FROM sci/nist:0.9@{DIGEST}", "nist", "0.9"),
     ],
 )
-def test_a_version_that_nobody_builds_is_not_external(text: str, target: str, version: str) -> None:
+def test_reference_to_version_without_layer_is_reported(text: str, target: str, version: str) -> None:
     found = read(text)
     assert found.bases == ()
     assert [(one.target, one.version) for one in found.old] == [(target, version)]
     problem = found.old[0].problem
     assert problem.where == "science/x/Dockerfile:1"
-    assert problem.hint.count(";") >= 2, "the three ways out"
+    assert problem.hint.count(";") >= 2, "three solutions"
     allowed = read(text, allowed=(f"{target}:{version}",))
     assert allowed.old == ()
     assert str(allowed.bases[0].wanted.source).startswith(f"quay.io/me/test/sci/{target}:{version}")
 
 
-def test_an_old_version_may_be_allowed_by_its_image() -> None:
+def test_old_version_can_be_allowed_by_image_name() -> None:
     assert read("FROM sci/nist:0.9", allowed=("basic:0.9",)).old == ()
 
 
@@ -150,13 +150,13 @@ def test_an_old_version_may_be_allowed_by_its_image() -> None:
         ("FROM sci/NIST:1.0", "'sci/NIST' is not a repository name"),
     ],
 )
-def test_what_is_wrong_has_its_line(text: str, said: str) -> None:
+def test_invalid_reference_is_reported_with_its_line(text: str, said: str) -> None:
     (problem,) = read(text).problems
     assert said in problem.message
     assert problem.where.startswith("science/x/Dockerfile:")
 
 
-def test_a_from_may_depend_on_the_platform() -> None:
+def test_from_with_platform_variable_depends_on_platform() -> None:
     text = "ARG TARGETARCH\nFROM sci/nist:1.0 AS amd64\nFROM sci/other:2.10 AS arm64\nFROM $TARGETARCH"
     dockerfile = parse(text.encode(), "science/x/Dockerfile")
     known = reader()
@@ -164,14 +164,14 @@ def test_a_from_may_depend_on_the_platform() -> None:
     assert known.read(dockerfile, ARM64).targets == ("other",)
 
 
-def test_sizes_are_measured_against_the_last_from() -> None:
+def test_parent_is_the_last_from() -> None:
     assert read("FROM debian:1 AS a\nFROM sci/nist:1.0\nCOPY --from=other:1 / /\nCOPY --from=a / /").parent == (
         "sci/nist:1.0"
     )
     assert read("FROM scratch").parent == ""
 
 
-def test_problems_of_all_files_are_told_at_once(grove: Grove) -> None:
+def test_problems_of_all_dockerfiles_are_reported_together(grove: Grove) -> None:
     grove.science("a", "FROM sci/b")
     grove.science("b", "FROM rel/a:1.0")
     with pytest.raises(WrongUseError) as caught:

@@ -1,4 +1,4 @@
-"""What is made of what git says; git itself is asked in `tests/engine/test_science_git.py`."""
+"""Parsing the output of git; `tests/engine/test_science_git.py` runs git itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def git(answers: dict[str, str]) -> tuple[Git, list[list[str]]]:
     return Git(Path(), run), asked
 
 
-def test_no_git_tree_is_an_answer() -> None:
+def test_missing_git_tree_gives_empty_results() -> None:
     nothing, _ = git({})
     assert nothing.head() is None
     assert nothing.recent() == ()
@@ -31,7 +31,7 @@ def test_no_git_tree_is_an_answer() -> None:
     assert nothing.untracked(("science",)) == ()
 
 
-def test_a_revision_is_never_an_option() -> None:
+def test_revision_that_looks_like_an_option_is_rejected() -> None:
     known, asked = git({"rev-parse": HASH})
     with pytest.raises(WrongUseError, match="git finds no revision '--output=/etc/passwd'"):
         known.span("--output=/etc/passwd")
@@ -40,12 +40,12 @@ def test_a_revision_is_never_an_option() -> None:
         known.span("a..--output=x")
 
 
-def test_names_of_files_may_hold_anything() -> None:
+def test_file_names_with_newlines_and_unicode_are_read() -> None:
     known, _ = git({"diff": "science/a b/\nfile\0science/ü\0"})
     assert known.changed(CommitRange(older=HASH, newer=None), ("science",)) == ("science/a b/\nfile", "science/ü")
 
 
-def test_what_git_cannot_compare_is_told() -> None:
+def test_failed_git_comparison_is_reported() -> None:
     known, _ = git({})
     with pytest.raises(WrongUseError, match=r"git cannot compare a\.\.b"):
         known.changed(CommitRange(older=HASH, newer=HASH, said="a..b"), ())

@@ -1,4 +1,4 @@
-"""From the tree to the Graph: names, platforms, labels and what is a part of the key."""
+"""The Graph of a tree: names, platforms, labels and the inputs of the key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chainbuild.references import ImageReference
 from .grove import Grove
 
 
-def test_a_science_layer_is_a_chain_of_one_step(grove: Grove) -> None:
+def test_science_layer_is_a_single_step_chain(grove: Grove) -> None:
     grove.science("low", image="x")
     grove.science("top", "FROM quay.io/any/repo/sci/low:1.0\nRUN x", image="x", version="1.1")
     with grove.laid(repo="quay.io/me/test") as (_, layout, _):
@@ -35,10 +35,10 @@ def test_a_science_layer_is_a_chain_of_one_step(grove: Grove) -> None:
     assert str(top.release) == "localhost:5000/quay.io/me/test/sci/top:1.1-amd64"
     assert top.aliases == ("1.1-42-f90dbd6",)
     assert str(top.last.repository) == "localhost:5000/quay.io/me/test"
-    assert top.local_tag is None, "people run the final images"
+    assert top.local_tag is None, "only final images are loaded"
 
 
-def test_a_final_layer_has_a_compat_image(grove: Grove) -> None:
+def test_final_layer_has_a_compat_image(grove: Grove) -> None:
     grove.science("low", image="x", compat="jupyter")
     grove.compat("common", "ENV A=1")
     grove.compat("jupyter", "CMD jupyter", includes=["common"])
@@ -53,7 +53,7 @@ def test_a_final_layer_has_a_compat_image(grove: Grove) -> None:
     assert compat.last.shown == "Dockerfile of x:1.0"
 
 
-def test_without_git_there_is_no_alias_and_with_edits_none_either(grove: Grove) -> None:
+def test_alias_is_omitted_without_git_or_with_edits(grove: Grove) -> None:
     grove.science("a", compat="c")
     grove.compat("c")
     grove.git.edits = True
@@ -66,7 +66,7 @@ def test_without_git_there_is_no_alias_and_with_edits_none_either(grove: Grove) 
         assert "1.0" in [stamp.value for stamp in layout.graph.chains[0].last.post_build_labels]
 
 
-def test_the_commit_is_no_part_of_any_key(grove: Grove) -> None:
+def test_commit_does_not_change_keys(grove: Grove) -> None:
     grove.science("a", compat="c")
     grove.compat("c", "CMD x")
     grove.run()
@@ -74,7 +74,7 @@ def test_the_commit_is_no_part_of_any_key(grove: Grove) -> None:
     assert grove.builds() == []
 
 
-def test_the_repository_is_no_part_of_any_key(grove: Grove) -> None:
+def test_repository_does_not_change_keys(grove: Grove) -> None:
     grove.science("a", "FROM debian:1")
     grove.science("b", "FROM somewhere.org/x/sci/a:1.0", compat="c")
     grove.compat("c", "CMD x")
@@ -83,18 +83,18 @@ def test_the_repository_is_no_part_of_any_key(grove: Grove) -> None:
         decisions = grove.plan(repo=repo).decisions
         keys.append([one.components.key for one in decisions if one.components])
     assert keys[0] == keys[1]
-    assert len(keys[0]) == 1, "what stands on something that is not built has no key yet"
+    assert len(keys[0]) == 1, "a step on an unbuilt parent has no key yet"
 
 
-def test_a_new_version_of_the_same_files_is_another_image(grove: Grove) -> None:
-    """Its labels say which version it is: two versions never share one image."""
+def test_version_change_without_file_change_is_built(grove: Grove) -> None:
+    """The labels have the version, so two versions never share an image."""
     grove.science("a")
     grove.run()
     grove.science("b", image="a", version="1.1")
     assert grove.builds() == ["science/b"]
 
 
-def test_platforms_side_by_side(grove: Grove) -> None:
+def test_platforms_are_built_side_by_side(grove: Grove) -> None:
     grove.science("low", image="x")
     grove.science("top", "FROM sci/low:1.0", image="x", compat="c")
     grove.compat("c", "CMD x")
@@ -114,7 +114,7 @@ def test_platforms_side_by_side(grove: Grove) -> None:
     }
 
 
-def test_a_layer_may_stand_on_another_platform_s(grove: Grove) -> None:
+def test_layer_can_use_layer_of_another_platform(grove: Grove) -> None:
     grove.science("low", image="low")
     grove.science(
         "top", "FROM --platform=linux/arm64 sci/low:1.0 AS low\nFROM debian:1\nCOPY --from=low / /", image="top"
@@ -128,7 +128,7 @@ def test_a_layer_may_stand_on_another_platform_s(grove: Grove) -> None:
         assert [chain.named for chain in layout.graph.chains] == [True, False, True]
 
 
-def test_a_compat_layer_may_take_files_from_a_science_layer(grove: Grove) -> None:
+def test_compat_layer_can_copy_from_science_layer(grove: Grove) -> None:
     grove.science("tools", image="tools")
     grove.science("a", image="a", compat="c")
     grove.compat("c", "COPY --from=sci/tools:1.0 /tools /tools")
@@ -138,7 +138,7 @@ def test_a_compat_layer_may_take_files_from_a_science_layer(grove: Grove) -> Non
     assert grove.builds() == ["science/tools", "compat/a-1.0"]
 
 
-def test_a_name_that_is_too_long_for_a_tag_is_told(grove: Grove) -> None:
+def test_layer_name_too_long_for_a_tag_is_reported(grove: Grove) -> None:
     grove.science("a" * 120)
     with pytest.raises(WrongUseError, match="too long for a tag"), grove.laid():
         pass

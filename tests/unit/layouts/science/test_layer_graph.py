@@ -1,4 +1,4 @@
-"""How layers stand on each other: any layer_graph gives a plan in which everything is built once, after what it stands on."""
+"""Dependencies between layers: every layer graph is built once, in the order of its dependencies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def finals(grove: Grove) -> dict[str, str]:
     return dict(grove.request().tree.layer_graph.finals)
 
 
-def test_layers_come_after_what_they_stand_on(grove: Grove) -> None:
+def test_layers_follow_their_bases(grove: Grove) -> None:
     grove.science("a", "FROM sci/z:1.0", image="x", version="2.0")
     grove.science("m", "FROM debian:1 AS t\nFROM sci/a:2.0\nCOPY --from=t / /", image="y")
     grove.science("z", image="x")
@@ -34,7 +34,7 @@ def test_layers_come_after_what_they_stand_on(grove: Grove) -> None:
     assert finals(grove) == {"x:1.0": "z", "x:2.0": "a", "y:1.0": "m"}
 
 
-def test_the_final_one_is_the_one_that_no_other_stands_on(grove: Grove) -> None:
+def test_final_layer_is_no_base_within_its_image(grove: Grove) -> None:
     grove.science("low", image="x")
     grove.science("mid", "FROM sci/low:1.0", image="x")
     grove.science("top", "FROM sci/mid:1.0", image="x")
@@ -42,20 +42,20 @@ def test_the_final_one_is_the_one_that_no_other_stands_on(grove: Grove) -> None:
     assert finals(grove) == {"x:1.0": "top", "y:1.0": "other"}
 
 
-def test_one_may_stand_on_another_through_other_images(grove: Grove) -> None:
+def test_final_layer_is_found_across_other_images(grove: Grove) -> None:
     grove.science("low", image="x")
     grove.science("other", "FROM sci/low:1.0", image="y")
     grove.science("top", "FROM sci/other:1.0", image="x")
     assert finals(grove) == {"x:1.0": "top", "y:1.0": "other"}
 
 
-def test_several_final_layers_are_told(grove: Grove) -> None:
+def test_several_final_layers_are_reported(grove: Grove) -> None:
     grove.science("a", image="x")
     grove.science("b", image="x")
     assert told(grove) == ["science/b/sciserver-image.json:2: x:1.0 has 2 final layers: a, b"]
 
 
-def test_a_circle_is_told_whole(grove: Grove) -> None:
+def test_layer_cycle_is_reported_with_all_members(grove: Grove) -> None:
     grove.science("a", "FROM sci/c:1.0")
     grove.science("b", "FROM sci/a:1.0")
     grove.science("c", "FROM sci/b:1.0")
@@ -64,12 +64,12 @@ def test_a_circle_is_told_whole(grove: Grove) -> None:
     assert told(grove) == ["science/a/Dockerfile: layers depend on each other in a cycle: a on c on b on a"]
 
 
-def test_a_layer_on_itself_is_a_circle(grove: Grove) -> None:
+def test_layer_based_on_itself_is_a_cycle(grove: Grove) -> None:
     grove.science("a", "FROM sci/a:1.0")
     assert told(grove) == ["science/a/Dockerfile: layers depend on each other in a cycle: a on a"]
 
 
-def test_an_unknown_compat_is_told_of_every_layer(grove: Grove) -> None:
+def test_unknown_compat_of_any_layer_is_reported(grove: Grove) -> None:
     grove.science("a", image="x", compat="jupter")
     grove.science("b", "FROM sci/a:1.0", image="x", compat="jupyter")
     grove.compat("jupyter")
@@ -78,14 +78,14 @@ def test_an_unknown_compat_is_told_of_every_layer(grove: Grove) -> None:
     ]
 
 
-def test_a_final_layer_without_compat_has_no_compat_image(grove: Grove) -> None:
+def test_final_layer_without_compat_has_no_compat_image(grove: Grove) -> None:
     grove.science("a")
     assert grove.builds() == ["science/a"]
 
 
 layers = st.lists(
     st.tuples(
-        st.sets(st.integers(0, 30), max_size=3),  # what it stands on, among those before it
+        st.sets(st.integers(0, 30), max_size=3),  # bases among the earlier layers
         st.integers(0, 3),  # image
         st.integers(0, 2),  # version
         st.integers(-1, 3),  # compat
@@ -98,7 +98,7 @@ includes = st.lists(st.lists(st.integers(0, 3), unique=True, max_size=3), min_si
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(layers, includes, st.randoms(use_true_random=False))
-def test_any_forest_is_built_once_in_order_and_whole(
+def test_arbitrary_layers_are_built_once_in_order(
     found: list[tuple[set[int], int, int, int]], below: list[list[int]], shuffled: object
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +124,7 @@ def test_any_forest_is_built_once_in_order_and_whole(
                 _check(layout)
         except WrongUseError as error:
             refused = [one.message for one in error.problems]
-        # Random layers of one image and version may have several finals, or stand on a higher version.
+        # Random layers of an image and version may have several finals, or a base with a higher version.
         assert all("final layers" in message or "higher version" in message for message in refused)
         if refused:
             return
@@ -138,6 +138,6 @@ def _check(layout: ScienceLayout) -> None:
     done: set[str] = set()
     for step in layout.graph:
         assert step.id not in done, "once"
-        assert set(step.needs) <= done, "after what it stands on"
+        assert set(step.needs) <= done, "after its dependencies"
         done.add(step.id)
     assert len({chain.result.id for chain in layout.graph.chains}) == len(layout.graph.chains)

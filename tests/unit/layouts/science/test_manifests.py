@@ -1,4 +1,4 @@
-"""Manifests and folders: what they may say, and every mistake with its place."""
+"""Manifests and folders: defaults, and errors with their line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wrong(text: str) -> list[tuple[int, str]]:
     return [(one.line, one.message) for one in told]
 
 
-def test_what_is_not_said_has_a_default() -> None:
+def test_missing_keys_have_defaults() -> None:
     said = describe(b'{"image": "nist"}', "science/nist-basic", [])
     assert said is not None
     assert (said.image, str(said.version), said.target, said.compat) == ("nist", "1.0", "nist-basic", None)
@@ -51,26 +51,26 @@ def test_what_is_not_said_has_a_default() -> None:
         ('{"image": "a",\n"image": "a", "version": true}', 2, "duplicate key 'image'"),
     ],
 )
-def test_a_mistake_has_its_line(text: str, line: int, message: str) -> None:
+def test_manifest_error_has_its_line(text: str, line: int, message: str) -> None:
     told: list[Problem] = []
     describe(text.encode(), "science/a", told)
     assert (line, message) in [(one.line, one.message) for one in told]
 
 
-def test_the_nearest_key_is_named() -> None:
+def test_unknown_key_error_suggests_the_nearest_key() -> None:
     told: list[Problem] = []
     describe(b'{"image": "a", "verison": "1"}', "science/a", told)
     assert "Perhaps you meant 'version'" in told[0].hint
 
 
-def test_a_folder_s_name_that_cannot_be_a_target(grove: Grove) -> None:
+def test_folder_name_invalid_as_target_is_reported(grove: Grove) -> None:
     grove.science("Upper", image="a")
     assert problems(grove) == [
         "science/Upper/sciserver-image.json: the target 'Upper' (the folder's name) is not a valid repository name"
     ]
 
 
-def test_every_problem_of_a_tree_is_told_at_once(grove: Grove) -> None:
+def test_problems_of_a_tree_are_reported_together(grove: Grove) -> None:
     grove.science("a", image="A", compat="none")
     grove.science("b", "FROM", image="b")
     grove.science("c", image="c", compat="jupiter")
@@ -92,24 +92,24 @@ def test_every_problem_of_a_tree_is_told_at_once(grove: Grove) -> None:
     ]
 
 
-def test_a_tree_without_layers_says_what_one_is(grove: Grove) -> None:
+def test_tree_without_layers_is_reported(grove: Grove) -> None:
     assert problems(grove)[0].startswith(": no science layer in ")
 
 
-def test_folders_without_a_manifest_are_none_of_ours(grove: Grove) -> None:
+def test_folder_without_manifest_is_ignored(grove: Grove) -> None:
     grove.science("a")
     (grove.root / "science/notes").mkdir()
     (grove.root / "science/README").write_text("for people")
     assert [layer.target for layer in grove.request().tree.layer_graph.layers] == ["a"]
 
 
-def test_two_layers_of_one_target(grove: Grove) -> None:
+def test_duplicate_target_is_reported(grove: Grove) -> None:
     grove.science("a", target="same")
     grove.science("b", target="same")
     assert problems(grove) == ["science/b/sciserver-image.json:3: duplicate target 'same', used by science/a"]
 
 
-def test_two_names_for_one_number(grove: Grove) -> None:
+def test_equal_versions_with_different_spelling_are_rejected(grove: Grove) -> None:
     grove.science("a", image="x", version="2")
     grove.science("b", image="x", version="2.0")
     assert problems(grove) == ["science/b/sciserver-image.json:3: x:2.0 and x:2 (science/a) are the same number"]

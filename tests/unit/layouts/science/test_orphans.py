@@ -1,4 +1,4 @@
-"""Versions that nobody would look after any more: an error before it happens, a list of those that it happened to."""
+"""Orphaned versions: an error before a version becomes one, and the list of existing ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def told(grove: Grove, **words: object) -> list[str]:
     return [f"{one.where}: {one.message}" for one in caught.value.problems]
 
 
-def test_a_change_in_place_that_also_changes_the_version(tree: Grove) -> None:
+def test_version_change_in_place_is_reported(tree: Grove) -> None:
     tree.science("a", image="x", version="1.1", compat="c")
     tree.git.differs = ("science/a/sciserver-image.json",)
     expected = (
@@ -45,7 +45,7 @@ def test_a_change_in_place_that_also_changes_the_version(tree: Grove) -> None:
     assert tree.request(allow_orphan=["x:1.0"]).selection.releases == {"x:1.1"}
 
 
-def test_a_change_in_place_that_changes_the_image(tree: Grove) -> None:
+def test_image_change_in_place_is_reported(tree: Grove) -> None:
     tree.science("a", image="y", compat="c")
     tree.git.differs = ("science/a/sciserver-image.json",)
     assert told(tree)[0].startswith(
@@ -53,7 +53,7 @@ def test_a_change_in_place_that_changes_the_image(tree: Grove) -> None:
     )
 
 
-def test_a_version_that_loses_its_last_layer(tree: Grove) -> None:
+def test_removal_of_last_layer_of_version_is_reported(tree: Grove) -> None:
     tree.git.was["science/gone/sciserver-image.json"] = json.dumps({"image": "x", "version": "0.9"})
     tree.git.differs = ("science/gone/sciserver-image.json", "science/gone/Dockerfile")
     (message,) = told(tree)
@@ -61,7 +61,7 @@ def test_a_version_that_loses_its_last_layer(tree: Grove) -> None:
     tree.request(allow_orphan=["x:0.9"])
 
 
-def test_the_other_two_ways_are_fine(tree: Grove) -> None:
+def test_new_layer_on_existing_version_is_accepted(tree: Grove) -> None:
     tree.science("b", "FROM sci/a:1.0", image="x", compat="c")
     tree.git.differs = ("science/b/sciserver-image.json", "science/b/Dockerfile", "science/a/Dockerfile")
     tree.request()
@@ -69,13 +69,13 @@ def test_the_other_two_ways_are_fine(tree: Grove) -> None:
     tree.request()
 
 
-def test_a_layer_that_goes_while_another_one_stays_of_its_version(tree: Grove) -> None:
+def test_removal_of_one_of_several_layers_is_accepted(tree: Grove) -> None:
     tree.git.was["science/gone/sciserver-image.json"] = json.dumps({"image": "x", "version": "1.0"})
     tree.git.differs = ("science/gone/sciserver-image.json",)
     tree.request()
 
 
-def test_a_from_that_names_a_version_nobody_builds(tree: Grove) -> None:
+def test_from_with_orphaned_version_is_reported_unless_allowed(tree: Grove) -> None:
     tree.science("b", "FROM sci/a:0.9", image="y", compat="c")
     assert told(tree) == ["science/b/Dockerfile:1: its base sci/a:0.9 is no longer built by any layer"]
     for allowed in ("a:0.9", "x:0.9"):
@@ -87,12 +87,12 @@ def test_a_from_that_names_a_version_nobody_builds(tree: Grove) -> None:
         assert str(image.source) == "quay.io/me/test/sci/a:0.9"
 
 
-def test_the_version_is_what_is_told_and_not_what_follows_from_it(tree: Grove) -> None:
+def test_missing_base_version_is_reported_without_follow_ups(tree: Grove) -> None:
     tree.science("b", "FROM sci/a:1.1", image="x", compat="c")
     assert told(tree) == ["science/b/Dockerfile:1: its base sci/a:1.1 is no longer built by any layer"]
 
 
-def test_an_old_version_is_built_on_as_it_was_released(tree: Grove) -> None:
+def test_allowed_old_version_uses_its_released_image(tree: Grove) -> None:
     tree.run()
     tree.science("a", image="x", version="1.1", compat="c")
     tree.science("b", "FROM prod.org/images/sci/a:1.0", image="y")
@@ -100,13 +100,13 @@ def test_an_old_version_is_built_on_as_it_was_released(tree: Grove) -> None:
     assert tree.image("compute-images/sci/b:1.0").layers[:2] == tree.image("compute-images/sci/a:1.0").layers
 
 
-def test_a_word_that_is_no_version_is_told(tree: Grove) -> None:
+def test_invalid_allow_orphan_value_is_reported(tree: Grove) -> None:
     with pytest.raises(WrongUseError, match="is not IMAGE:VERSION"):
         tree.request(allow_orphan=["x"])
 
 
-def test_what_was_released_is_remembered_where_git_does_not_tell(tree: Grove) -> None:
-    """The commit that orphans a version may be built by nobody, and the next one then tells nothing of it."""
+def test_released_version_is_remembered_without_git(tree: Grove) -> None:
+    """If the commit that orphans a version is never built, the diff of the next commit does not show it."""
     tree.run()
     tree.science("a", image="x", version="1.1", compat="c")
     tree.git.differs = ()
@@ -120,10 +120,10 @@ def test_what_was_released_is_remembered_where_git_does_not_tell(tree: Grove) ->
         tree.plan()
     assert "compute-images/rel/x:1.1" not in tree.tags()
     assert tree.run(allow_orphan=["x:1.0"]).succeeded
-    assert tree.run().succeeded, "it is said once"
+    assert tree.run().succeeded, "it is reported once"
 
 
-def test_a_version_that_was_given_up_and_released_again_is_looked_after_again(tree: Grove) -> None:
+def test_orphaned_version_released_again_is_checked_again(tree: Grove) -> None:
     tree.run()
     tree.science("a", "FROM debian:1\nRUN x", image="x", version="1.1", compat="c")
     tree.run(allow_orphan=["x:1.0"])
@@ -134,7 +134,7 @@ def test_a_version_that_was_given_up_and_released_again_is_looked_after_again(tr
         tree.run()
 
 
-def test_a_run_that_fails_gives_nothing_up(tree: Grove) -> None:
+def test_failed_run_does_not_accept_orphans(tree: Grove) -> None:
     from chainbuild.errors import BuildFailedError
 
     tree.run()
@@ -154,7 +154,7 @@ def listed(grove: Grove, **words: Any) -> list[tuple[str, tuple[str, ...], bool]
     return [(str(one.place), one.heirs, one.given_up) for one in orphans(request, grove.session)]
 
 
-def test_released_versions_without_updates_are_listed(tree: Grove) -> None:
+def test_orphaned_releases_are_listed(tree: Grove) -> None:
     tree.run()
     assert listed(tree) == []
     tree.fake.add_image("localhost:5000/compute-images/rel/x:0.9", "amd64", layers=[b"old"])
@@ -167,7 +167,7 @@ def test_released_versions_without_updates_are_listed(tree: Grove) -> None:
     ]
 
 
-def test_those_that_were_given_up_are_marked_and_a_tree_with_errors_is_listed_too(tree: Grove) -> None:
+def test_accepted_orphans_are_marked_in_the_list(tree: Grove) -> None:
     tree.run()
     tree.science("a", image="x", version="1.1", compat="c")
     tree.git.differs = ("science/a/sciserver-image.json",)
@@ -176,6 +176,6 @@ def test_those_that_were_given_up_are_marked_and_a_tree_with_errors_is_listed_to
     assert listed(tree) == [("localhost:5000/compute-images/rel/x:1.0", ("1.1",), True)]
 
 
-def test_repo_s_own_registry_is_looked_at_as_well(tree: Grove) -> None:
+def test_orphans_in_registry_of_repo_are_listed(tree: Grove) -> None:
     tree.fake.add_image("quay.io/me/test/rel/x:0.8", "amd64", layers=[b"old"])
     assert listed(tree, repo="quay.io/me/test") == [("quay.io/me/test/rel/x:0.8", ("1.0",), False)]

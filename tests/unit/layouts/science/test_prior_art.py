@@ -1,4 +1,4 @@
-"""The bugs of the tool that this layout takes the place of: each has a test that names it."""
+"""The bugs of the tool that this layout replaces: each test fails if one of them comes back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainbuild.layouts.science.manifests import Version
 from .grove import Grove
 
 
-def test_bug_a_b_c_with_a_and_c_changed_is_planned_c_a_b_c(grove: Grove) -> None:
+def test_changed_layers_are_planned_once_in_order(grove: Grove) -> None:
     grove.science("c", "FROM sci/b:1.0", image="x")
     grove.science("b", "FROM sci/a:1.0", image="x")
     grove.science("a", image="x", compat="k")
@@ -24,14 +24,14 @@ def test_bug_a_b_c_with_a_and_c_changed_is_planned_c_a_b_c(grove: Grove) -> None
 
 
 @pytest.mark.timeout(60)
-def test_bug_a_cycle_hangs(grove: Grove) -> None:
+def test_layer_cycle_is_reported(grove: Grove) -> None:
     grove.science("a", "FROM sci/b:1.0")
     grove.science("b", "FROM sci/a:1.0")
     with pytest.raises(WrongUseError, match="in a cycle: a on b on a"):
         grove.request()
 
 
-def test_bug_versions_compare_as_strings(grove: Grove) -> None:
+def test_versions_are_compared_as_numbers(grove: Grove) -> None:
     assert Version("2.9") < Version("2.10")
     grove.science("old", image="x", version="2.9")
     grove.science("new", "FROM sci/old:2.9", image="x", version="2.10")
@@ -54,21 +54,21 @@ def test_bug_versions_compare_as_strings(grove: Grove) -> None:
         "FROM containers.repo.sciserver.org/compute-images/sci/a:1.0",
     ],
 )
-def test_bug_from_parsing_misses_half_of_what_can_be_written(grove: Grove, dockerfile: str) -> None:
+def test_from_in_any_form_is_a_dependency(grove: Grove, dockerfile: str) -> None:
     grove.science("a")
     grove.science("b", dockerfile)
     with grove.laid() as (_, layout, _):
         assert layout.graph.by_id["amd64/science/b"].needs == ("amd64/science/a",)
 
 
-def test_bug_from_parsing_misses_digests(grove: Grove) -> None:
+def test_from_with_digest_is_a_dependency(grove: Grove) -> None:
     grove.science("a", image="x")
     grove.science("b", f"FROM sci/a:1.0@sha256:{'0' * 64}", image="x")
     assert grove.request().tree.layer_graph.finals == {"x:1.0": "b"}
 
 
-def test_bug_from_ignores_the_registry(grove: Grove) -> None:
-    """An image of the same last name elsewhere is another image."""
+def test_from_with_other_registry_is_external(grove: Grove) -> None:
+    """Bug: an image with the same last name in another registry was taken for a layer."""
     grove.science("foreign")
     grove.fake.add_image("quay.io/other/foreign:1.0", "amd64", layers=[b"theirs"])
     grove.science("b", "FROM quay.io/other/foreign:1.0")
@@ -76,15 +76,15 @@ def test_bug_from_ignores_the_registry(grove: Grove) -> None:
         assert layout.graph.by_id["amd64/science/b"].needs == ()
 
 
-def test_bug_from_ignores_sci_and_rel(grove: Grove) -> None:
+def test_from_with_compat_image_is_rejected(grove: Grove) -> None:
     grove.science("a", image="a")
     grove.science("b", "FROM rel/a:1.0")
     with pytest.raises(WrongUseError, match=r"rel/a:1\.0 is a compat image"):
         grove.request()
 
 
-def test_bug_from_is_not_rewritten_to_repo(grove: Grove) -> None:
-    """A test repository never stands on production's images: nothing is asked of that registry at all."""
+def test_from_is_replaced_by_image_of_repo(grove: Grove) -> None:
+    """Bug: images of a test repository were based on production images. That registry is never queried."""
     grove.science("a")
     grove.science("b", "FROM containers.repo.sciserver.org/compute-images/sci/a:1.0")
     text = (grove.root / "science/b/Dockerfile").read_text()
@@ -98,14 +98,14 @@ def test_bug_from_is_not_rewritten_to_repo(grove: Grove) -> None:
     assert (grove.root / "science/b/Dockerfile").read_text() == text
 
 
-def test_bug_a_from_of_an_old_version_silently_counts_as_external(grove: Grove) -> None:
+def test_from_with_old_version_is_reported(grove: Grove) -> None:
     grove.science("a", version="2.0")
     grove.science("b", "FROM sci/a:1.0")
     with pytest.raises(WrongUseError, match=r"its base sci/a:1.0 is no longer built by any layer"):
         grove.request()
 
 
-def test_bug_nested_includes_are_left_out_of_the_build(grove: Grove) -> None:
+def test_nested_includes_are_built(grove: Grove) -> None:
     grove.science("a", compat="top")
     grove.compat("low", "ENV LOW=1\nCOPY low /", files={"low": "low"})
     grove.compat("mid", "ENV MID=1", includes=["low"])
@@ -121,7 +121,7 @@ def test_bug_nested_includes_are_left_out_of_the_build(grove: Grove) -> None:
     assert grove.builds() == ["compat/a-1.0"]
 
 
-def test_bug_a_diamond_is_called_circular(grove: Grove) -> None:
+def test_diamond_of_includes_is_no_cycle(grove: Grove) -> None:
     grove.science("a", compat="top")
     grove.compat("low", "ENV LOW=1")
     grove.compat("left", includes=["low"])
@@ -132,7 +132,7 @@ def test_bug_a_diamond_is_called_circular(grove: Grove) -> None:
     assert merged.text.count("ENV LOW=1") == 1
 
 
-def test_bug_the_lower_layer_wins_for_files_of_the_same_size_and_second(grove: Grove) -> None:
+def test_later_layer_wins_for_files_of_equal_size_and_time(grove: Grove) -> None:
     grove.science("a", compat="top")
     grove.compat("low", "COPY f /", files={"f": "low"})
     grove.compat("top", files={"f": "top"}, includes=["low"])
@@ -143,7 +143,7 @@ def test_bug_the_lower_layer_wins_for_files_of_the_same_size_and_second(grove: G
         assert (step.context / "f").read_text() == "top"
 
 
-def test_bug_include_paths_resolve_against_the_wrong_folder(grove: Grove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_include_paths_resolve_against_tree_or_current_folder(grove: Grove, monkeypatch: pytest.MonkeyPatch) -> None:
     grove.science("a")
     grove.science("b")
     monkeypatch.chdir("/")
@@ -154,21 +154,21 @@ def test_bug_include_paths_resolve_against_the_wrong_folder(grove: Grove, monkey
 
 
 @pytest.mark.parametrize("flag", ["include", "ignore"])
-def test_bug_a_typo_in_include_gives_an_empty_plan(grove: Grove, flag: str) -> None:
+def test_misspelled_include_is_reported_with_nearest_name(grove: Grove, flag: str) -> None:
     grove.science("nist-basic")
     with pytest.raises(WrongUseError) as caught:
         grove.request(**{flag: ["science/nist-bsic"]})
     assert "Perhaps you meant 'science/nist-basic'" in caught.value.problems[0].hint
 
 
-def test_bug_a_dirty_tree_is_tagged_with_head_s_hash(grove: Grove) -> None:
+def test_dirty_tree_gets_no_tag_with_commit_hash(grove: Grove) -> None:
     grove.science("a")
     grove.git.edits = True
     grove.run()
     assert {name.rpartition(":")[2] for name in grove.tags()} == {"1.0", "1.0-amd64"}
 
 
-def test_bug_tags_that_never_change_are_overwritten(grove: Grove) -> None:
+def test_immutable_tags_are_not_overwritten(grove: Grove) -> None:
     grove.science("a")
     grove.run()
     before = grove.tags()["compute-images/sci/a:1.0-42-f90dbd6"]
@@ -177,7 +177,7 @@ def test_bug_tags_that_never_change_are_overwritten(grove: Grove) -> None:
     assert grove.tags()["compute-images/sci/a:1.0-42-f90dbd6"] == before != grove.tags()["compute-images/sci/a:1.0"]
 
 
-def test_bug_an_unknown_compat_shows_only_when_it_is_planned(grove: Grove) -> None:
+def test_unknown_compat_of_unselected_layer_is_reported(grove: Grove) -> None:
     grove.science("a", compat="nothing")
     grove.science("b", image="b")
     grove.git.differs = ("science/b/Dockerfile",)
@@ -185,7 +185,7 @@ def test_bug_an_unknown_compat_shows_only_when_it_is_planned(grove: Grove) -> No
         grove.request(ref="HEAD^")
 
 
-def test_bug_each_image_is_pushed_before_the_later_ones_are_built(grove: Grove) -> None:
+def test_failed_build_pushes_no_images(grove: Grove) -> None:
     grove.science("a")
     grove.science("b", "FROM sci/a:1.0")
     grove.driver.fails["amd64/science/b"] = BuildFailedError("amd64/science/b: no")
@@ -194,7 +194,7 @@ def test_bug_each_image_is_pushed_before_the_later_ones_are_built(grove: Grove) 
     assert not [name for name, _ in grove.fake.host("quay.io").tags if name.startswith("me/")]
 
 
-def test_bug_temporary_folders_stay(grove: Grove) -> None:
+def test_temporary_folders_are_removed(grove: Grove) -> None:
     grove.science("a", compat="c")
     grove.compat("c", "COPY f /", files={"f": "x"})
     before = sorted(grove.root.rglob("*"))
@@ -203,14 +203,14 @@ def test_bug_temporary_folders_stay(grove: Grove) -> None:
         assert made.is_dir()
     assert not made.parent.exists()
     assert sorted(grove.root.rglob("*")) == before
-    # One that was killed leaves its folder to the next one, which takes it away.
+    # A killed run leaves its folder behind; the next run removes it.
     left = Path(made.parent.parent.parent) / "chainbuild-scratch-left-by-a-killed-run"
     left.mkdir(exist_ok=True)
     with scratch_folder():
         assert not left.exists()
 
 
-def test_bug_comments_in_the_json_do_not_parse(grove: Grove) -> None:
+def test_comments_in_manifest_are_parsed(grove: Grove) -> None:
     grove.science("a")
     (grove.root / "science/a/sciserver-image.json").write_text(
         '{\n  # the name\n  "image": "sciserver-essentials",\n\n  // and\n  "version": "2.4" # the version\n}\n'
@@ -218,7 +218,7 @@ def test_bug_comments_in_the_json_do_not_parse(grove: Grove) -> None:
     assert list(grove.request().tree.layer_graph.finals) == ["sciserver-essentials:2.4"]
 
 
-def test_bug_no_orphan_protection(grove: Grove) -> None:
+def test_orphaned_version_is_reported(grove: Grove) -> None:
     grove.science("a", image="x", version="1.1")
     grove.git.was = {"science/a/sciserver-image.json": '{"image": "x", "version": "1.0"}'}
     grove.git.differs = ("science/a/sciserver-image.json",)

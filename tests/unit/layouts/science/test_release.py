@@ -1,4 +1,4 @@
-"""Names: given to all or to none, moved or never moved, and what the images say of themselves."""
+"""Publication of tags: all or none, moving and immutable tags, and the labels of the images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tree(grove: Grove) -> Grove:
 NAMES = ["sci/a:1.0", "sci/b:2.0", "rel/x:1.0", "rel/x:2.0"]
 
 
-def test_every_image_has_its_names(tree: Grove) -> None:
+def test_images_get_moving_and_immutable_tags(tree: Grove) -> None:
     tree.run()
     tags = tree.tags()
     for name in NAMES:
@@ -30,7 +30,7 @@ def test_every_image_has_its_names(tree: Grove) -> None:
     assert tree.store.loaded == ["compute-images/rel/x:1.0", "compute-images/rel/x:2.0"]
 
 
-def test_nothing_is_released_by_half(tree: Grove) -> None:
+def test_failed_build_publishes_no_tags(tree: Grove) -> None:
     tree.run()
     before = tree.tags()
     (tree.root / "science/a/Dockerfile").write_text("FROM debian:1\nRUN more\n")
@@ -44,12 +44,12 @@ def test_nothing_is_released_by_half(tree: Grove) -> None:
     tree.driver.fails.clear()
     tree.git.count = 43
     assert tree.run().succeeded
-    assert tree.built == ["compat/x-2.0"], "what was built is there"
+    assert tree.built == ["compat/x-2.0"], "built images are reused"
     after = tree.tags()
     assert all(after[f"compute-images/{name}"] != before[f"compute-images/{name}"] for name in NAMES)
 
 
-def test_a_test_that_fails_releases_nothing_either(tree: Grove) -> None:
+def test_failed_test_publishes_no_tags(tree: Grove) -> None:
     for folder in ("science/b", "compat/c"):
         (tree.root / folder / "layer-test").write_text("#!/bin/sh\ntrue\n")
     tree.driver.fails_tests["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: exit code 1")
@@ -62,7 +62,7 @@ def test_a_test_that_fails_releases_nothing_either(tree: Grove) -> None:
     assert len(tree.tags()) == 12
 
 
-def test_contents_are_in_place_before_the_first_name_moves(tree: Grove) -> None:
+def test_manifests_are_pushed_before_the_first_tag(tree: Grove) -> None:
     tree.run()
     puts = [path for method, path in tree.fake.log if method == "PUT" and ("/sci/" in path or "/rel/" in path)]
     manifests = [path.rpartition("/")[2] for path in puts if "/manifests/" in path]
@@ -71,7 +71,7 @@ def test_contents_are_in_place_before_the_first_name_moves(tree: Grove) -> None:
     assert len(manifests[:first_name]) == 4
 
 
-def test_what_never_moves_never_moves(tree: Grove) -> None:
+def test_immutable_tag_is_kept_after_a_rebuild(tree: Grove) -> None:
     tree.run()
     before = {name: digest for name, digest in tree.tags().items() if "f90dbd6" in name}
     (tree.root / "science/b/Dockerfile").write_text("FROM sci/a:1.0\nRUN more\n")
@@ -83,7 +83,7 @@ def test_what_never_moves_never_moves(tree: Grove) -> None:
     assert sum("already exists and was left unchanged" in text for text in tree.said) == 2
 
 
-def test_a_tree_with_edits_gets_no_name_that_never_moves(tree: Grove) -> None:
+def test_tree_with_edits_gets_no_immutable_tag(tree: Grove) -> None:
     tree.git.edits = True
     tree.run()
     assert {name for name in tree.tags() if "f90dbd6" in name} == set()
@@ -92,7 +92,7 @@ def test_a_tree_with_edits_gets_no_name_that_never_moves(tree: Grove) -> None:
     )
 
 
-def test_what_was_built_with_edits_gets_its_name_once_they_are_committed(tree: Grove) -> None:
+def test_immutable_tag_is_added_after_edits_are_committed(tree: Grove) -> None:
     tree.git.edits = True
     tree.run()
     tree.git.edits, tree.git.count = False, 43
@@ -102,7 +102,7 @@ def test_what_was_built_with_edits_gets_its_name_once_they_are_committed(tree: G
     assert tags["compute-images/rel/x:2.0-43-f90dbd6"] == tags["compute-images/rel/x:2.0"]
 
 
-def test_an_image_that_did_not_change_gets_no_second_name(tree: Grove) -> None:
+def test_unchanged_image_gets_no_second_immutable_tag(tree: Grove) -> None:
     tree.run()
     before = tree.tags()
     tree.git.count = 43
@@ -110,7 +110,7 @@ def test_an_image_that_did_not_change_gets_no_second_name(tree: Grove) -> None:
     assert tree.tags() == before
 
 
-def test_a_name_that_an_interrupted_run_did_not_give_is_the_one_that_the_image_says(tree: Grove) -> None:
+def test_immutable_tag_after_failed_run_matches_the_image(tree: Grove) -> None:
     tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
     tree.run()
     tree.driver.fails.clear()
@@ -121,7 +121,7 @@ def test_a_name_that_an_interrupted_run_did_not_give_is_the_one_that_the_image_s
     assert "compute-images/rel/x:2.0-43-f90dbd6" in tags
 
 
-def test_breadcrumbs_and_the_variable(tree: Grove) -> None:
+def test_labels_and_variable_record_the_versions(tree: Grove) -> None:
     tree.run()
     config = tree.image("compute-images/rel/x:2.0").config
     labels = dict(config.labels)
@@ -136,8 +136,8 @@ def test_breadcrumbs_and_the_variable(tree: Grove) -> None:
     assert dict(config.env)["SCISERVER_IMAGE"] == "x:2.0-42-f90dbd6"
 
 
-def test_a_commit_and_a_clock_in_the_labels_start_nothing(tree: Grove) -> None:
-    """A layer that is built again at another time has the same identity, so what stands on it is reused."""
+def test_commit_and_time_labels_cause_no_rebuild(tree: Grove) -> None:
+    """A layer that is rebuilt at another time has the same identity, so its dependents are reused."""
     tree.run()
     tree.git.count = 43
     tree.run(refresh=True)
@@ -147,7 +147,7 @@ def test_a_commit_and_a_clock_in_the_labels_start_nothing(tree: Grove) -> None:
     assert tree.builds() == []
 
 
-def test_push_sends_the_same_images_under_the_same_names(tree: Grove) -> None:
+def test_push_sends_same_images_with_same_tags(tree: Grove) -> None:
     there = tree.fake.host("quay.io")
     known = set(there.tags)
     tree.run(repo="quay.io/me/test", push=True)
@@ -162,7 +162,7 @@ def test_push_sends_the_same_images_under_the_same_names(tree: Grove) -> None:
     assert tree.fake.counted("PUT") == tree.fake.counted("POST") == 0
 
 
-def test_what_never_moves_never_moves_there_either(tree: Grove) -> None:
+def test_immutable_tag_in_target_registry_is_kept(tree: Grove) -> None:
     there = tree.fake.host("quay.io")
     tree.run(repo="quay.io/me/test", push=True)
     before = there.tags["me/test/rel/x", "2.0-42-f90dbd6"]
@@ -172,7 +172,7 @@ def test_what_never_moves_never_moves_there_either(tree: Grove) -> None:
     assert there.tags["me/test/rel/x", "2.0"] != before
 
 
-def test_nothing_is_pushed_by_half(tree: Grove) -> None:
+def test_failed_build_pushes_no_tags(tree: Grove) -> None:
     there = tree.fake.host("quay.io")
     known = set(there.tags)
     tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
@@ -180,7 +180,7 @@ def test_nothing_is_pushed_by_half(tree: Grove) -> None:
     assert set(there.tags) == known
 
 
-def test_a_failed_merge_is_told_where_it_was_written(tree: Grove) -> None:
+def test_merged_dockerfile_lines_map_to_their_source(tree: Grove) -> None:
     tree.compat("c", "ENV A=1\nRUN false")
     tree.run()
     (order,) = [order for order in tree.driver.orders if order.step == "amd64/compat/x-1.0"]

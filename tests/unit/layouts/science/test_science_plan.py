@@ -1,4 +1,4 @@
-"""The words of `chainbuild science` and what its plan looks like."""
+"""The arguments of `chainbuild science` and the output of its plan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shown(grove: Grove, verbosity: int, **words: object) -> str:
     return said.getvalue()
 
 
-def test_the_plan_lists_final_images_first_and_the_rest_when_asked(tree: Grove) -> None:
+def test_plan_lists_final_images_first_and_more_if_verbose(tree: Grove) -> None:
     short = shown(tree, 0)
     assert short.splitlines()[1:4] == [
         "final images",
@@ -52,7 +52,7 @@ def test_the_plan_lists_final_images_first_and_the_rest_when_asked(tree: Grove) 
     assert "amd64/science/a command  docker buildx" in shown(tree, 3)
 
 
-def test_what_is_unchanged_is_counted_and_listed_when_asked(tree: Grove) -> None:
+def test_plan_counts_unchanged_images_and_lists_them_if_verbose(tree: Grove) -> None:
     tree.run()
     assert "2 images unchanged" in shown(tree, 0)
     assert "rel/x:1.0" not in shown(tree, 0)
@@ -60,19 +60,19 @@ def test_what_is_unchanged_is_counted_and_listed_when_asked(tree: Grove) -> None
     assert "0 science builds and 0 compat builds, 4 reused" in shown(tree, 0)
 
 
-def test_the_plan_says_why_there_is_no_name_that_never_moves(tree: Grove) -> None:
+def test_plan_explains_missing_immutable_tag(tree: Grove) -> None:
     tree.git.edits = True
     assert "uncommitted changes" in shown(tree, 0)
     tree.git.none = True
     assert "not a git tree" in shown(tree, 0)
 
 
-def test_push_needs_a_repository(tree: Grove) -> None:
+def test_push_without_repository_is_rejected(tree: Grove) -> None:
     with pytest.raises(WrongUseError, match="--push needs --repo"):
         tree.request(push=True)
 
 
-def test_everything_that_is_wrong_with_the_words_is_told_at_once(tree: Grove) -> None:
+def test_invalid_arguments_are_reported_together(tree: Grove) -> None:
     with pytest.raises(WrongUseError) as caught:
         tree.request(platform="amd46", repo="a/Upper", allow_orphan=["x"], ref="no-such", deadline="soon")
     told = " ".join(one.message for one in caught.value.problems)
@@ -80,5 +80,5 @@ def test_everything_that_is_wrong_with_the_words_is_told_at_once(tree: Grove) ->
         assert what in told
 
 
-def test_the_repository_that_is_not_said_is_a_local_name(tree: Grove) -> None:
+def test_repository_defaults_to_a_local_name(tree: Grove) -> None:
     assert str(tree.request().place.home) == "localhost:5000/compute-images"

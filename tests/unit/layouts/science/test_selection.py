@@ -1,4 +1,4 @@
-"""What is built: what the registry lacks; or what git says changed, or what is named, with all that stands on it."""
+"""Selection of layers: missing in the registry, changed since a commit, or named, with their dependents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .grove import Grove
 
 @pytest.fixture
 def tree(grove: Grove) -> Grove:
-    """a <- b <- c of image x, versions 1.0, 1.0 and 2.0; d apart; jupyter includes common, rstudio does not."""
+    """a <- b <- c of image x, versions 1.0, 1.0 and 2.0; an independent d; jupyter includes common, rstudio does not."""
     grove.science("a", image="x", compat="jupyter")
     grove.science("b", "FROM sci/a:1.0", image="x", compat="jupyter")
     grove.science("c", "FROM sci/b:1.0", image="x", version="2.0", compat="jupyter")
@@ -27,27 +27,27 @@ def tree(grove: Grove) -> Grove:
 ALL = ["science/a", "science/b", "science/c", "science/d", "compat/x-1.0", "compat/x-2.0", "compat/y-1.0"]
 
 
-def test_everything_that_the_registry_lacks(tree: Grove) -> None:
+def test_selection_defaults_to_images_missing_in_registry(tree: Grove) -> None:
     assert tree.builds() == ALL
     assert tree.run().succeeded
     assert tree.built == ALL
     assert tree.builds() == []
 
 
-def test_a_compat_change_builds_compat_images_only_for_the_finals_of_every_version(tree: Grove) -> None:
+def test_compat_change_rebuilds_compat_images_only(tree: Grove) -> None:
     tree.run()
     (tree.root / "compat/common/note").write_text("changed")
     assert tree.builds() == ["compat/x-1.0", "compat/x-2.0"]
 
 
-def test_a_science_change_builds_what_stands_on_it(tree: Grove) -> None:
+def test_science_change_rebuilds_dependents(tree: Grove) -> None:
     tree.run()
     (tree.root / "science/b/Dockerfile").write_text("FROM sci/a:1.0\nRUN more\n")
     assert tree.builds() == ["science/b", "science/c", "compat/x-1.0", "compat/x-2.0"]
 
 
-def test_the_same_content_starts_nothing_above_it(tree: Grove) -> None:
-    """Early cut-off: a layer that is built again and comes out as before."""
+def test_unchanged_content_stops_rebuild_of_dependents(tree: Grove) -> None:
+    """Early cut-off: a layer is rebuilt with the same content."""
     tree.run()
     kept = {step: digest for step, digest in tree.tags().items() if "/rel/" in step}
     (tree.root / "science/a/Dockerfile").write_text("# only a comment\nFROM debian:1\n")
@@ -85,7 +85,7 @@ def selected(grove: Grove, **words: object) -> tuple[list[str], list[str]]:
     return sorted(found.targets), sorted(found.releases)
 
 
-def test_ref_narrows_to_what_changed_and_what_stands_on_it(tree: Grove) -> None:
+def test_ref_selects_changed_layers_and_dependents(tree: Grove) -> None:
     tree.git.differs = ("science/b/Dockerfile",)
     assert selected(tree, ref="HEAD^") == (["b", "c"], ["x:1.0", "x:2.0"])
     tree.git.differs = ("compat/common/note",)
@@ -96,7 +96,7 @@ def test_ref_narrows_to_what_changed_and_what_stands_on_it(tree: Grove) -> None:
     assert selected(tree, ref="HEAD^") == ([], [])
 
 
-def test_what_a_selected_layer_stands_on_is_there_too_and_gets_no_name(tree: Grove) -> None:
+def test_base_of_selected_layer_is_built_without_tags(tree: Grove) -> None:
     tree.git.differs = ("science/c/Dockerfile",)
     assert tree.builds(ref="HEAD^") == ["science/a", "science/b", "science/c", "compat/x-2.0"]
     tree.run(ref="HEAD^")
@@ -106,7 +106,7 @@ def test_what_a_selected_layer_stands_on_is_there_too_and_gets_no_name(tree: Gro
     }
 
 
-def test_a_moved_base_starts_nothing_that_git_does_not_tell_of(tree: Grove) -> None:
+def test_moved_base_is_ignored_with_ref(tree: Grove) -> None:
     tree.run()
     tree.base("second")
     assert "science/a" in tree.builds()
@@ -117,15 +117,15 @@ def test_a_moved_base_starts_nothing_that_git_does_not_tell_of(tree: Grove) -> N
     assert tree.builds(ref="HEAD^") == ["compat/x-2.0"]
 
 
-def test_an_unselected_layer_whose_own_files_are_others_is_built_all_the_same(tree: Grove) -> None:
-    """It was changed by a commit that nobody has built: what stands on it must not stand on the old one."""
+def test_changed_base_of_selected_layer_is_rebuilt(tree: Grove) -> None:
+    """The layer was changed by a commit that was never built: its dependents must not use the old image."""
     tree.run()
     (tree.root / "science/a/Dockerfile").write_text("FROM debian:1\nRUN changed earlier\n")
     tree.git.differs = ("science/c/Dockerfile",)
     assert tree.builds(ref="HEAD^") == ["science/a", "science/b", "science/c", "compat/x-2.0"]
 
 
-def test_untracked_files_count_when_they_are_asked_for(tree: Grove) -> None:
+def test_untracked_files_count_on_request(tree: Grove) -> None:
     tree.git.unknown = ("science/d/sciserver-image.json",)
     assert selected(tree, ref="HEAD^") == ([], [])
     assert selected(tree, ref="HEAD^", untracked=True) == (["d"], ["y:1.0"])
@@ -138,7 +138,7 @@ def test_untracked_files_count_when_they_are_asked_for(tree: Grove) -> None:
 # --include and --ignore -----------------------------------------------------------------------------------------------------
 
 
-def test_include_names_layers(tree: Grove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_include_selects_layers_by_path(tree: Grove, monkeypatch: pytest.MonkeyPatch) -> None:
     assert selected(tree, include=["science/b"]) == (["b", "c"], ["x:1.0", "x:2.0"])
     assert selected(tree, include=["compat/rstudio/"]) == ([], ["y:1.0"])
     assert selected(tree, include=[str(tree.root / "science/d")]) == (["d"], ["y:1.0"])
@@ -147,19 +147,19 @@ def test_include_names_layers(tree: Grove, monkeypatch: pytest.MonkeyPatch) -> N
     assert selected(tree, include=["science/d"]) == (["d"], ["y:1.0"])
 
 
-def test_include_goes_instead_of_ref(tree: Grove) -> None:
+def test_include_with_ref_is_rejected(tree: Grove) -> None:
     with pytest.raises(WrongUseError, match="--include cannot be combined with --ref"):
         tree.request(include=["science/a"], ref="HEAD^")
 
 
-def test_ignored_changes_begin_nothing_but_dependents_are_triggered(tree: Grove) -> None:
+def test_ignored_change_selects_layer_only_as_dependent(tree: Grove) -> None:
     tree.git.differs = ("science/b/Dockerfile", "science/d/Dockerfile")
     assert selected(tree, ref="HEAD^", ignore=["science/b"]) == (["d"], ["y:1.0"])
     tree.git.differs = ("science/a/Dockerfile", "science/b/Dockerfile")
     assert selected(tree, ref="HEAD^", ignore=["science/b"]) == (["a", "b", "c"], ["x:1.0", "x:2.0"])
 
 
-def test_an_ignored_layer_stays_as_it_is_until_what_it_stands_on_changes(tree: Grove) -> None:
+def test_ignored_layer_is_rebuilt_only_if_its_base_changes(tree: Grove) -> None:
     tree.run()
     (tree.root / "science/b/Dockerfile").write_text("FROM sci/a:1.0\nRUN unfinished\n")
     assert tree.builds(ignore=["science/b"]) == []
@@ -167,13 +167,13 @@ def test_an_ignored_layer_stays_as_it_is_until_what_it_stands_on_changes(tree: G
     assert tree.builds(ignore=["science/b"])[:2] == ["science/a", "science/b"]
 
 
-def test_an_ignored_compat_layer_starts_no_image(tree: Grove) -> None:
+def test_ignored_compat_layer_rebuilds_no_image(tree: Grove) -> None:
     tree.run()
     (tree.root / "compat/common/note").write_text("changed")
     assert tree.builds(ignore=["compat/common"]) == []
 
 
-def test_refresh_is_stronger_than_lenience(tree: Grove) -> None:
+def test_refresh_overrides_ignore(tree: Grove) -> None:
     tree.run()
     tree.git.differs = ()
     assert tree.builds(refresh=True, ignore=["science/b"]) == ALL

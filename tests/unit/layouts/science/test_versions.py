@@ -1,4 +1,4 @@
-"""Versions are numbers with dots."""
+"""Parsing and comparing versions, which are numbers separated by dots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chainbuild.layouts.science.manifests import State, Version, is_version, ver
 versions = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 
 
-def test_they_compare_as_numbers() -> None:
+def test_versions_compare_as_numbers() -> None:
     assert Version("2.10") > Version("2.9")
     assert Version("10") > Version("9.9.9")
     assert Version("2.0.1") > Version("2")
@@ -21,20 +21,20 @@ def test_they_compare_as_numbers() -> None:
 
 
 @given(st.lists(versions))
-def test_there_is_one_order(texts: list[str]) -> None:
+def test_versions_have_a_total_order(texts: list[str]) -> None:
     once = sorted(map(Version, texts))
     assert [one.numbers for one in once] == sorted(Version(text).numbers for text in texts)
     assert all(not later < earlier for earlier, later in pairwise(once))
 
 
 @pytest.mark.parametrize("text", ["", ".", "1.", ".1", "1..2", "v1", "1-2", "1.0a", "latest", "1\n"])
-def test_what_is_none(text: str) -> None:
+def test_invalid_version_is_rejected(text: str) -> None:
     assert not is_version(text)
     with pytest.raises(ValueError):
         Version(text)
 
 
-def test_the_tag_of_a_build() -> None:
+def test_build_tag_has_version_count_and_commit() -> None:
     state = State(count=32, commit="f90dbd6")
     assert state.name(Version("2.4")) == "2.4-32-f90dbd6"
     assert State(count=32, commit="f90dbd6", dirty=True).name("2.4") == "2.4-32-f90dbd6-dirty"
