@@ -1,4 +1,4 @@
-"""A project: what its values mean, what flags do to it, and the one graph that comes of it."""
+"""Values of a project, flags that override them, and the graph of the whole project."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def wrong(
     return [f"{one.where}: {one.message} | {one.hint}" for one in caught.value.problems]
 
 
-# Where it is, and what it means ---------------------------------------------------------------------------------------
+# Location and values --------------------------------------------------------------------------------------------------
 
 
-def test_it_is_found_from_below(here: Path) -> None:
+def test_project_file_is_found_from_subfolder(here: Path) -> None:
     (here / "deep/er").mkdir(parents=True)
     assert find_project(here / "deep/er") is None
     (here / "chainbuild.yaml").touch()
     assert find_project(Path("deep/er")) == here / "chainbuild.yaml"
 
 
-def test_what_it_says(here: Path) -> None:
+def test_project_values_are_read(here: Path) -> None:
     text = (
         OPTIONS
         + LAYERS.partition("\n")[2]
@@ -130,28 +130,28 @@ MEANT = [
 
 
 @pytest.mark.parametrize(("line", "message"), MEANT, ids=[one[0][:60] for one in MEANT])
-def test_what_its_values_mean_is_told_with_their_line(line: str, message: str) -> None:
+def test_invalid_value_is_reported_with_its_line(line: str, message: str) -> None:
     text = "".join(one for one in OPTIONS.splitlines(keepends=True) if one.partition(":")[0] != line.partition(":")[0])
     text = "\n" * (6 - text.count("\n")) + text + line + "\n"
     told = wrong(text, {**THREE_STEPS, **FOLDERS}, {"HOME": "/"})
     assert any(one.startswith("chainbuild.yaml" + message) or message in one for one in told), told
 
 
-def test_options_that_are_not_there() -> None:
+def test_missing_options_are_reported_with_nearest_name() -> None:
     told = wrong(OPTIONS.replace("options: stock", "options: [stok, 'a,b']"), THREE_STEPS)
     assert told[0].startswith("chainbuild.yaml:6: options: 'a,b' has a comma")
     assert told[1] == "chainbuild.yaml:6: options: no such folder: 'stok' | Perhaps you meant 'stock'."
 
 
-def test_shape_and_meaning_are_told_together() -> None:
+def test_syntax_and_value_problems_are_reported_together() -> None:
     told = wrong("option: a\nlayers:\n  - 7\n  - {folder: os, image: a/B}\n", FOLDERS)
     assert [one.partition(" ")[0] for one in told] == ["chainbuild.yaml:1:", "chainbuild.yaml:3:", "chainbuild.yaml:4:"]
 
 
-# Flags win ------------------------------------------------------------------------------------------------------------
+# Flags override values------------------------------------------------------------------------------------------------
 
 
-def test_what_is_typed_wins() -> None:
+def test_flags_override_project_values() -> None:
     text = (
         OPTIONS
         + "registry: ghcr.io/acme\nbuilders: {amd64: near, aarch64: far}\njobs: 2\npush: true\nkeep-going: true\n"
@@ -206,13 +206,13 @@ def test_what_is_typed_wins() -> None:
     ("line", "typed", "strict"),
     [("", None, False), ("", True, True), ("strict: true\n", None, True), ("strict: true\n", False, False)],
 )
-def test_strict_is_of_the_project_unless_it_is_typed(line: str, typed: bool | None, strict: bool) -> None:
+def test_strict_flag_overrides_the_project(line: str, typed: bool | None, strict: bool) -> None:
     made = project(OPTIONS + line, THREE_STEPS)
     assert merged_words(made, Typed(strict=typed)).strict is strict
     assert run(OPTIONS + line, THREE_STEPS, strict=typed).request.options.strict is strict
 
 
-def test_production_of_a_project_may_be_scratch() -> None:
+def test_production_can_be_scratch() -> None:
     request = run(OPTIONS.replace("slim:1", "scratch"), THREE_STEPS).request
     production = next(step for step in request.graph if step.name == "production")
     source = production.image("PRODUCTION_IMAGE").source
@@ -220,7 +220,7 @@ def test_production_of_a_project_may_be_scratch() -> None:
     assert source.is_scratch
 
 
-def test_contexts_and_secrets_are_replaced_by_name() -> None:
+def test_context_and_secret_flags_replace_entries_by_name() -> None:
     made = project(
         OPTIONS + "build-contexts: {a: src, b: src}\nsecrets: {one: {env: A}, two: {env: B}}\n",
         THREE_STEPS,
@@ -231,7 +231,7 @@ def test_contexts_and_secrets_are_replaced_by_name() -> None:
     assert words.secrets == ("id=one,env=A", "id=two,src=/y")
 
 
-def test_build_args_go_to_who_declares_them_and_typed_ones_win() -> None:
+def test_build_args_reach_dockerfiles_that_declare_them() -> None:
     text = OPTIONS + LAYERS.partition("\n")[2] + "build-args: {CPU: OLD, RELEASE: 20}\n"
     request = run(text, {**THREE_STEPS, **FOLDERS}, build_args=("CPU=NEW",)).request
     args = {step.id: {arg.name: arg.value for arg in step.args} for step in request.graph}
@@ -241,7 +241,7 @@ def test_build_args_go_to_who_declares_them_and_typed_ones_win() -> None:
     assert "no Dockerfile declares the arg NOBODY" in wrong(text, build_args=("NOBODY=1",))[0]
 
 
-def test_a_part_of_the_chain() -> None:
+def test_step_range_selects_part_of_the_chain() -> None:
     request = run(OPTIONS, THREE_STEPS, until=20).request
     assert [step.name for step in request.graph] == ["10-base", "20-blas"]
     assert run(OPTIONS, THREE_STEPS, first=20).request.options.first == 20
@@ -252,7 +252,7 @@ def test_a_part_of_the_chain() -> None:
     assert "--only cannot be combined with" in wrong(OPTIONS, only=10, until=20)[0]
 
 
-def test_what_is_missing_is_told_with_both_ways_to_say_it() -> None:
+def test_missing_values_are_reported_with_key_and_flag() -> None:
     told = wrong("options: stock\n", THREE_STEPS)
     assert [one.partition(" |")[0] for one in told] == [
         f"chainbuild.yaml: the options need {key!r}" for key in ("base", "production", "repo", "tag")
@@ -262,14 +262,14 @@ def test_what_is_missing_is_told_with_both_ways_to_say_it() -> None:
     assert request.graph.chains[0].platform.name == HERE
 
 
-def test_a_project_of_layers_alone_takes_no_words_of_options() -> None:
+def test_option_flags_are_rejected_in_project_of_layers() -> None:
     assert "--base: this project has no options" in wrong(LAYERS, FOLDERS, base="x:1")[0]
 
 
-# One graph ------------------------------------------------------------------------------------------------------------
+# The graph ------------------------------------------------------------------------------------------------------------
 
 
-def test_layers_are_one_chain() -> None:
+def test_layers_form_a_single_chain() -> None:
     made = run(LAYERS, FOLDERS, platform="amd64")
     assert (
         shown(made.request.graph)
@@ -284,14 +284,14 @@ amd64/release/release [meehan/analysisbase:v7-amd64] BASEIMAGE<-amd64/os/os RELE
     assert shown(run(LAYERS, FOLDERS, platform="amd64", tag="v8").request.graph).count("v8-amd64") == 1
 
 
-def test_a_layer_says_its_base() -> None:
+def test_layer_base_key_sets_the_base() -> None:
     text = LAYERS.replace("build-args:", 'base: "debian:12", build-args:')
     made = run(text, FOLDERS, platform="amd64")
     assert "BASEIMAGE<-debian:12" in shown(made.request.graph)
     assert made.standings[1].how == "base: in chainbuild.yaml, as ARG BASEIMAGE"
 
 
-def test_one_layer_is_built_with_what_it_stands_on_or_alone() -> None:
+def test_selected_layer_is_built_with_its_bases_or_alone() -> None:
     text = LAYERS + "  - {folder: more, image: meehan/more}\n"
     files = {**FOLDERS, "more/Dockerfile": RELEASE}
     assert [step.name for step in run(text, files, layer="release").request.graph] == ["os", "release"]
@@ -302,13 +302,13 @@ def test_one_layer_is_built_with_what_it_stands_on_or_alone() -> None:
     assert told == [": chainbuild.yaml has no layer 'relase' | Perhaps you meant 'release'. Layers: os, release, more."]
 
 
-def test_one_layer_of_several_leaves_the_args_of_the_others_alone() -> None:
+def test_selected_layer_ignores_args_of_other_layers() -> None:
     text = LAYERS + "build-args: {RELEASE: 20}\n"
     (step,) = run(text, FOLDERS, layer="os").request.graph
     assert step.args == ()
 
 
-def test_an_option_stands_on_a_layer() -> None:
+def test_option_can_use_a_layer_as_base() -> None:
     text = OPTIONS.replace("fat:1", "release") + LAYERS.partition("\n")[2]
     graph = run(text, {**THREE_STEPS, **FOLDERS}).request.graph
     first = graph.by_id["amd64/stock/10-base"]
@@ -317,7 +317,7 @@ def test_an_option_stands_on_a_layer() -> None:
     assert str(graph.repo) == "team/atom"
 
 
-def test_an_image_that_the_project_makes_is_taken_from_it_wherever_it_is_named() -> None:
+def test_reference_to_image_of_project_uses_its_layer() -> None:
     text = LAYERS + "  - {folder: third, image: meehan/third, base: 'debian:12'}\n"
     files = {
         **FOLDERS,
@@ -328,7 +328,7 @@ def test_an_image_that_the_project_makes_is_taken_from_it_wherever_it_is_named()
     assert images["meehan/slc6-atlasos"] == "amd64/os/os"
 
 
-def test_tests_are_left_out_where_that_is_said() -> None:
+def test_tests_key_and_flag_turn_off_tests() -> None:
     files = {**FOLDERS, "os/layer-test": "#!/bin/sh\n"}
     tested = [bool(step.test) for step in run(LAYERS, files).request.graph]
     assert tested == [True, False]
@@ -337,7 +337,7 @@ def test_tests_are_left_out_where_that_is_said() -> None:
     assert any(step.test for step in run(LAYERS + "tests: false\n", files, tests=True).request.graph)
 
 
-def test_trees_and_files_and_flags_are_wrong_together() -> None:
+def test_problems_of_tree_file_and_flags_are_reported_together() -> None:
     text = OPTIONS.replace("slim:1", "'Slim'") + LAYERS.partition("\n")[2]
     told = wrong(text, {**THREE_STEPS, **FOLDERS, "stock/40-Dockerfile-bad": "FROM debian\n"})
     assert told == [
@@ -348,14 +348,14 @@ def test_trees_and_files_and_flags_are_wrong_together() -> None:
         assert any(part in one for one in told), (part, told)
 
 
-def test_only_science(here: Path) -> None:
+def test_project_with_only_science_has_no_layers_to_run(here: Path) -> None:
     assert "has neither options nor layers" in wrong("science: {}\n")[0]
 
 
-# What is meant without words ------------------------------------------------------------------------------------------
+# Runs without arguments -----------------------------------------------------------------------------------------------
 
 
-def test_layers_are_meant_whatever_was_run_here_before(here: Path) -> None:
+def test_layers_take_precedence_over_the_last_run(here: Path) -> None:
     project(LAYERS, FOLDERS)
     words = RunOptions(
         platform="amd64", repo="old/one", tag="v1", base="a:1", option="gone", production="a:1", root=here
@@ -365,7 +365,7 @@ def test_layers_are_meant_whatever_was_run_here_before(here: Path) -> None:
     assert steps == ["amd64/os/os", "amd64/release/release"]
 
 
-def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
+def test_options_use_the_arguments_of_the_last_run(here: Path) -> None:
     option = {"stock/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"}
     project("repo: team/new\ntag: v2\nbase: a:1\noptions: [stock]\nproduction: a:1\nplatforms: [amd64]\n", option)
     assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/new")
@@ -376,19 +376,19 @@ def test_options_are_meant_as_they_were_run_last(here: Path) -> None:
     assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/old")
 
 
-def test_a_folder_that_is_not_there_is_not_taken_for_the_one_above(here: Path) -> None:
+def test_missing_root_folder_is_reported(here: Path) -> None:
     project(LAYERS, FOLDERS)
     with pytest.raises(WrongUseError, match="--root: no such folder"):
         load_project(here / "nodir")
 
 
-def test_commands_that_look_do_so_from_the_project_s_folder(here: Path) -> None:
+def test_settings_use_the_folder_of_the_project(here: Path) -> None:
     project(LAYERS, FOLDERS)
     assert settings_from(root=here / "os", registry=None, port=5000).root == here
     with pytest.raises(WrongUseError, match="no such folder"):
         settings_from(root=here / "nodir", registry=None, port=5000)
 
 
-def test_nothing_is_meant_where_nothing_is(here: Path) -> None:
+def test_run_without_project_or_last_run_is_an_error(here: Path) -> None:
     with pytest.raises(WrongUseError, match="no earlier run found in this tree"):
         unsaid_run(here, Typed())

@@ -1,4 +1,4 @@
-"""The shape of `chainbuild.yaml`: what its reader says, and that its JSON schema says the same of every document."""
+"""The reader of `chainbuild.yaml`, and its agreement with the JSON schema."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def told(text: str | bytes) -> list[str]:
     ]
 
 
-def test_a_whole_file() -> None:
+def test_complete_file_is_read_with_lines() -> None:
     content = read_nodes(WHOLE.encode(), FILE, PROJECT)
     assert not content.problems
     assert set(content.values) == set(PROJECT.keys)
     assert set(content.values["layers"][1]) == set(PROJECT.keys["layers"].rule.item.keys)  # type: ignore[union-attr]
-    # Args are taken as they are written, whatever YAML would make of them.
+    # Args keep their spelling; YAML types do not apply.
     assert content.values["layers"][1]["build-args"] == {
         "RELEASE": "21.2",
         "DEBUG": "on",
@@ -88,7 +88,7 @@ def test_a_whole_file() -> None:
     assert content.line("layers", 7) == 7
 
 
-def test_the_platforms_are_all_that_there_are() -> None:
+def test_platform_choices_match_known_platforms() -> None:
     assert {references.Platform.parse(name).oci for name in _PLATFORMS} == {
         "/".join(part for part in ("linux", *family) if part) for family in references._FAMILIES
     }
@@ -144,18 +144,18 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[repr(one[0])[:50] for one in WRONG])
-def test_what_is_wrong_has_its_line_and_the_nearest_key(text: str | bytes, message: str) -> None:
+def test_error_has_its_line_and_nearest_key(text: str | bytes, message: str) -> None:
     found = told(text)
     assert any(message in one for one in found), found
     assert all(one.partition(" | ")[2] for one in found)
 
 
-def test_everything_is_told_at_once() -> None:
+def test_errors_are_reported_together() -> None:
     found = told("option: a\ntag: [x]\njobs: many\nlayers:\n  - folder: 1\n    imag: b\n")
     assert [one.partition(" ")[0] for one in found] == [":1:", ":2:", ":3:", ":5:", ":6:", ":5:"]
 
 
-# The schema says the same ---------------------------------------------------------------------------------------------
+# Agreement with the schema --------------------------------------------------------------------------------------------
 
 
 @cache
@@ -163,13 +163,13 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(schema())
 
 
-def test_the_schema_is_one_and_is_the_published_one(repository_root: Path) -> None:
+def test_published_schema_is_valid_and_up_to_date(repository_root: Path) -> None:
     Draft202012Validator.check_schema(schema())
     published = (repository_root / "docs/chainbuild.schema.json").read_text(encoding="utf-8")
     assert published == schema_text(), "run: python -m chainbuild.project.schema > docs/chainbuild.schema.json"
 
 
-def test_every_key_is_explained() -> None:
+def test_keys_have_a_description() -> None:
     def about(rule: Rule) -> None:
         if isinstance(rule, TableRule):
             for name, key in rule.keys.items():
@@ -182,7 +182,7 @@ def test_every_key_is_explained() -> None:
 
 
 def agree(document: Any) -> bool:
-    """Whether the document is a right one, after making sure that the reader and the schema say the same of it."""
+    """Check that the reader and the schema agree, and return whether the document is valid."""
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=False)
     problems = read_nodes(text.encode(), FILE, PROJECT).problems
     errors = [error.message for error in validator().iter_errors(document)]
@@ -190,7 +190,7 @@ def agree(document: Any) -> bool:
     return not problems
 
 
-def test_the_tables_above_agree() -> None:
+def test_schema_agrees_with_reader_on_test_documents() -> None:
     assert agree(yaml.safe_load(WHOLE))
     for text, _ in WRONG:
         if isinstance(text, str) and not any(part in text for part in ("---", "<<", "? [", "yes", "\x07", "!!", "&")):
@@ -198,11 +198,11 @@ def test_the_tables_above_agree() -> None:
                 document = yaml.safe_load(text)
             except yaml.YAMLError:
                 continue
-            if text.count("options:") < 2:  # a key that is said twice is none of a schema's business
+            if text.count("options:") < 2:  # a schema cannot see duplicate keys
                 assert not agree(document), text
 
 
-# Texts that both dialects of YAML take for texts, with those that patterns are about.
+# Strings in both dialects of YAML, including strings that patterns match.
 texts = st.sampled_from(
     [
         "",
@@ -238,7 +238,7 @@ anything = st.recursive(
 
 
 def near(rule: Rule) -> st.SearchStrategy[Any]:
-    """Values that a rule may take, and some that it does not."""
+    """Return values that a rule accepts, and some that it rejects."""
     match rule:
         case TextRule():
             fine = st.sampled_from(rule.choices) if rule.choices else texts
@@ -265,7 +265,7 @@ def near(rule: Rule) -> st.SearchStrategy[Any]:
 
 @settings(max_examples=400)
 @given(near(PROJECT) | anything)
-def test_the_reader_and_the_schema_agree(document: Any) -> None:
+def test_reader_and_schema_agree_on_arbitrary_documents(document: Any) -> None:
     agree(document)
 
 
@@ -276,11 +276,11 @@ def test_the_reader_and_the_schema_agree(document: Any) -> None:
         optional={name: near(key.rule) for name, key in PROJECT.keys.items() if name != "options"},
     )
 )
-def test_they_agree_where_most_is_right(document: Any) -> None:
+def test_reader_and_schema_agree_on_nearly_valid_documents(document: Any) -> None:
     agree(document)
 
 
-def test_a_project_gets_its_copy_for_editors(tmp_path: Path) -> None:
+def test_schema_copy_for_editors_is_written_and_updated(tmp_path: Path) -> None:
     put_schema(tmp_path)
     path = tmp_path / SCHEMA_PLACE
     assert json.loads(path.read_text())["title"] == FILE
@@ -288,10 +288,10 @@ def test_a_project_gets_its_copy_for_editors(tmp_path: Path) -> None:
     put_schema(tmp_path)
     assert path.read_text() == schema_text()
     (tmp_path / "file").touch()
-    put_schema(tmp_path / "file")  # cannot be: none the worse
+    put_schema(tmp_path / "file")  # cannot be written: ignored
 
 
-def test_editors_find_the_schema_of_the_examples(repository_root: Path) -> None:
+def test_examples_link_to_the_schema(repository_root: Path) -> None:
     for path in repository_root.glob("examples/*/chainbuild.yaml"):
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         place = first.removeprefix("# yaml-language-server: $schema=")
@@ -299,7 +299,7 @@ def test_editors_find_the_schema_of_the_examples(repository_root: Path) -> None:
         assert not read_nodes(path.read_bytes(), str(path), PROJECT).problems
 
 
-def test_every_key_is_in_the_documentation(repository_root: Path) -> None:
+def test_keys_are_documented(repository_root: Path) -> None:
     page = (repository_root / "docs/project-file.md").read_text(encoding="utf-8")
     tables = [line for line in page.splitlines() if line.startswith("| `")]
     documented = {name for line in tables for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])}
