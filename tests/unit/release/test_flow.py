@@ -1,7 +1,7 @@
-"""From what was built to what is released and back, with registries in memory.
+"""Create, apply, update and roll back release plans, with registries in memory.
 
-The release plans of casa_distro_admin (prior art) say what is wanted; each bug of prior art that a plan could repeat has a test
-that names it.
+Release plans follow casa_distro_admin (prior art). Each bug of prior art that a plan could repeat has a
+test whose docstring describes the bug.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PUBLIC = "ghcr.io/acme/atom"
 
 
 class Releasing:
-    """A built chain, and the commands about its releases."""
+    """A built chain, and the commands that release it."""
 
     def __init__(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         self.world = world
@@ -62,7 +62,7 @@ class Releasing:
     def build(self, content: str, platforms: Sequence[Platform] = (AMD64, ARM64)) -> None:
         self.world.write({"src/setup.py": content, "stock/production-test": "#!/bin/sh\ntrue\n"})
         self.world.driver.content = None
-        # Real layers, so that images can be compared.
+        # Use real layers, so that images can be compared.
         self.world.base("first")
         self.world.run(self.world.graph(platforms))
 
@@ -95,7 +95,7 @@ class Releasing:
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Releasing:
     made = World(tmp_path)
-    # What the fake builder adds is no layer of files: images are compared by real ones.
+    # The fake builder adds no real layers, which comparing images needs.
     original = made.fake.add_image
 
     def add_image(name: str, platform: Any = "amd64", *, layers: Any = (b"layer",), **changes: Any) -> Any:
@@ -130,7 +130,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 # Creating -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> None:
+def test_create_lists_built_images_with_open_decisions(release: Releasing) -> None:
     told = release("create", "--to", "ghcr.io/acme/{name}:{tag}")
     assert "1 image; 1 open decision" in told
     document = json.loads(release("show", "--json"))
@@ -146,8 +146,8 @@ def test_a_plan_says_what_was_built_and_waits_for_people(release: Releasing) -> 
     assert "the plan already exists" in release("create", code=2)
 
 
-def test_what_is_no_result_is_in_no_plan(release: Releasing) -> None:
-    """Steps, bases that were copied, aliases, and names of earlier releases in the very same registry are none."""
+def test_create_lists_results_only(release: Releasing) -> None:
+    """Steps, copied bases, aliases and earlier releases in the same registry are not results."""
     release.world.fake.add_image(f"{CHAIN}/other:amd64", "amd64")
     release("create", "--to", f"{CHAIN}/team/released:1")
     release.decide()
@@ -156,8 +156,8 @@ def test_what_is_no_result_is_in_no_plan(release: Releasing) -> None:
     assert re.findall(r"^  (\S+):$", release.path.read_text(), re.MULTILINE) == [f"{REPOSITORY}:v1-stock"]
 
 
-def test_a_pattern_that_means_nothing_is_told_with_what_there_is(release: Releasing) -> None:
-    """casa: an unmatched dependency or pattern is silently ignored."""
+def test_unmatched_pattern_is_reported_with_nearest_name(release: Releasing) -> None:
+    """Bug of casa: an unmatched dependency or pattern was silently ignored."""
     told = release("create", "nothing*", f"{REPOSITORY}:v1-stok", code=2)
     assert "no image matches 'nothing*'" in told
     assert f"Perhaps you meant '{REPOSITORY}:v1-stock'" in told
@@ -165,14 +165,14 @@ def test_a_pattern_that_means_nothing_is_told_with_what_there_is(release: Releas
 
 
 @pytest.mark.parametrize("to", ["{repo}", "{nonsense}:1", "a b:1", "{repo}@sha256:" + "a" * 64])
-def test_a_name_that_is_none_is_told_before_anything_is_asked(release: Releasing, to: str) -> None:
+def test_invalid_target_is_rejected_without_requests(release: Releasing, to: str) -> None:
     asked = len(release.world.fake.log)
     release("create", "--to", to, code=2)
     assert len(release.world.fake.log) == asked
 
 
-def test_a_percent_sign_is_a_letter_like_any_other(release: Releasing) -> None:
-    """casa: a literal % breaks templates."""
+def test_percent_sign_in_release_name_is_kept(release: Releasing) -> None:
+    """Bug of casa: a literal % broke templates."""
     release("create", "--name", "100 % done %(name)s {tag}")
     assert json.loads(release("show", "--json"))["release"] == "100 % done %(name)s {tag}"
 
@@ -180,15 +180,15 @@ def test_a_percent_sign_is_a_letter_like_any_other(release: Releasing) -> None:
 # Applying -------------------------------------------------------------------------------------------------------------
 
 
-def test_apply_refuses_while_anything_is_open_and_moves_nothing(release: Releasing) -> None:
+def test_apply_with_open_decision_is_refused(release: Releasing) -> None:
     release.create()
     told = release("apply", code=2)
     assert "release_plan.yaml:8: team/atom:v1-stock: no decision yet" in told
     assert not release.world.fake.host("ghcr.io").manifests
 
 
-def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None:
-    """SciServer: the dry run prints its actions only, whether they could be done or not."""
+def test_apply_dry_run_reports_problems_and_moves_no_tags(release: Releasing) -> None:
+    """Bug of SciServer: the dry run printed its actions without checking whether they are possible."""
     release.create()
     assert "no decision yet" in release("apply", "--dry-run", code=2)
     release.decide()
@@ -198,7 +198,7 @@ def test_a_dry_run_says_everything_and_moves_nothing(release: Releasing) -> None
     assert not (release.world.root / ".chainbuild" / "releases").exists()
 
 
-def test_what_was_reviewed_is_released_by_digest_with_what_is_attached_to_it(release: Releasing) -> None:
+def test_apply_releases_reviewed_digest_with_attachments(release: Releasing) -> None:
     from chainbuild.images.attachments import attach_bill, attached_bill
 
     name = ImageReference(CHAIN, REPOSITORY, "v1-stock-amd64")
@@ -214,7 +214,7 @@ def test_what_was_reviewed_is_released_by_digest_with_what_is_attached_to_it(rel
     assert "Nothing to move." in release("apply")
 
 
-def test_every_content_is_there_before_the_first_name_moves(release: Releasing) -> None:
+def test_apply_pushes_manifests_before_the_first_tag(release: Releasing) -> None:
     release.create()
     release.decide()
     release.world.fake.log.clear()
@@ -224,7 +224,7 @@ def test_every_content_is_there_before_the_first_name_moves(release: Releasing) 
     assert names == [len(puts) - 2, len(puts) - 1]
 
 
-def test_what_changed_since_the_review_is_refused_until_somebody_looked_again(release: Releasing) -> None:
+def test_image_changed_since_review_is_refused_until_reviewed(release: Releasing) -> None:
     release.create()
     release.decide()
     before = release.reviewed()
@@ -239,7 +239,7 @@ def test_what_changed_since_the_review_is_refused_until_somebody_looked_again(re
     release("apply")
 
 
-def test_a_name_that_somebody_else_moved_is_refused(release: Releasing) -> None:
+def test_target_tag_moved_since_review_is_refused(release: Releasing) -> None:
     release.create()
     release.decide()
     release.world.fake.add_image(f"{PUBLIC}:latest", "amd64")
@@ -248,7 +248,7 @@ def test_a_name_that_somebody_else_moved_is_refused(release: Releasing) -> None:
     assert release.released("1") is None
 
 
-def test_a_digest_that_is_gone_is_refused_at_its_line(release: Releasing) -> None:
+def test_missing_digest_is_refused_with_its_line(release: Releasing) -> None:
     release.create()
     release.decide()
     release.edit(release.reviewed(), "sha256:" + "0" * 64)
@@ -257,7 +257,7 @@ def test_a_digest_that_is_gone_is_refused_at_its_line(release: Releasing) -> Non
     assert "release_plan.yaml:12" in told
 
 
-def test_a_platform_that_came_or_went_is_told(release: Releasing) -> None:
+def test_added_or_removed_platform_is_reported(release: Releasing) -> None:
     release.create()
     release.decide()
     text = release.path.read_text()
@@ -273,7 +273,7 @@ def test_a_platform_that_came_or_went_is_told(release: Releasing) -> None:
     assert "what it replaces has aarch64, and this does not" in release("show")
 
 
-def test_a_test_that_failed_since_is_refused_and_no_reason_makes_it_fine(release: Releasing) -> None:
+def test_test_failed_since_review_cannot_be_accepted(release: Releasing) -> None:
     release.create()
     release.decide()
     place = ImageReference(CHAIN, REPOSITORY)
@@ -289,7 +289,7 @@ def test_a_test_that_failed_since_is_refused_and_no_reason_makes_it_fine(release
     assert "no image is to be released" in release("apply", code=2)
 
 
-def test_warnings_wait_for_a_reason_and_keep_it(release: Releasing) -> None:
+def test_warning_needs_a_reason_that_update_keeps(release: Releasing) -> None:
     release.world.write({"stock/production-test": None})
     (release.world.root / "stock" / "10-Dockerfile-base").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN two\n")
     release.world.run(release.world.graph((AMD64,)))
@@ -303,8 +303,8 @@ def test_warnings_wait_for_a_reason_and_keep_it(release: Releasing) -> None:
     release("apply")
 
 
-def test_a_private_image_waits_for_a_reason(release: Releasing) -> None:
-    """An image type's visibility counts however the image is released."""
+def test_private_image_has_a_warning(release: Releasing) -> None:
+    """The visibility of an image type counts in release plans too."""
     labels = {VISIBILITY_LABEL: "private"}
     release.world.fake.add_image(f"{CHAIN}/secret:1", "amd64", labels=labels)
     look = look_at(release.world.records, ImageReference.parse(f"{CHAIN}/secret:1"), ())
@@ -329,8 +329,8 @@ def go_on(release: Releasing) -> None:
 
 
 @pytest.mark.parametrize("kind", ["interrupted", "refused"])
-def test_an_apply_that_was_stopped_between_two_names_goes_on_and_says_so(release: Releasing, kind: str) -> None:
-    """SciServer: each image is pushed before the later ones are built, and a half release stays."""
+def test_apply_stopped_between_tags_is_resumed_with_message(release: Releasing, kind: str) -> None:
+    """Bug of SciServer: images were pushed before later images were built, so a partial release stayed."""
     from chainbuild.errors import RegistryError
 
     release.create()
@@ -340,17 +340,17 @@ def test_an_apply_that_was_stopped_between_two_names_goes_on_and_says_so(release
     assert f"Stopped after 1 of 2 names had moved. Run the same command again to resume at {PUBLIC}:1." in told
     assert (release.released("latest") is None, release.released("1") is None) == (False, True)
     go_on(release)
-    # What the chain registry calls so meanwhile does not matter any more: half of it is out.
+    # A newer build in the chain registry is ignored, because half of the release is published.
     release.build("two")
     assert "1 tag to move" in release("apply", "--dry-run")
     told = release("apply")
     assert re.search(r"resuming the run that stopped at .*: 1 of 2 names had moved", told)
     assert release.released("latest") == release.released("1")
     assert "changed" not in told
-    assert "was reviewed" in release("apply", code=2), "a new apply is one of what is there now"
+    assert "was reviewed" in release("apply", code=2), "a new apply checks the current images"
 
 
-def test_an_apply_that_was_stopped_before_its_names_goes_on(release: Releasing) -> None:
+def test_apply_stopped_before_tags_is_resumed(release: Releasing) -> None:
     release.create()
     release.decide()
     stop_at(release, release.reviewed(), KeyboardInterrupt())
@@ -360,7 +360,7 @@ def test_an_apply_that_was_stopped_before_its_names_goes_on(release: Releasing) 
     assert "2 tags moved" in release("apply")
 
 
-def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
+def test_partial_release_can_be_rolled_back(release: Releasing) -> None:
     release.create()
     release.decide()
     release("apply")
@@ -381,10 +381,10 @@ def test_a_half_release_can_be_rolled_back(release: Releasing) -> None:
     assert (release.released("latest") == first, release.released("stable") == first) == (False, True)
     release("rollback")
     assert (release.released("latest"), release.released("stable")) == (first, first)
-    assert "2 tags moved" in release("apply"), "and then all of it, again"
+    assert "2 tags moved" in release("apply"), "the complete release is applied again"
 
 
-def test_two_at_once_are_one_too_many(release: Releasing) -> None:
+def test_concurrent_apply_is_refused(release: Releasing) -> None:
     from chainbuild.release.applying import open_journal
     from chainbuild.release.reader import read_plan
 
@@ -394,7 +394,7 @@ def test_two_at_once_are_one_too_many(release: Releasing) -> None:
         assert "another process" in release("apply", code=8)
 
 
-def test_a_journal_that_lost_its_last_line_is_no_trouble(release: Releasing) -> None:
+def test_journal_with_damaged_last_line_is_resumed(release: Releasing) -> None:
     release.create()
     release.decide()
     stop_at(release, "manifests/1", KeyboardInterrupt())
@@ -405,7 +405,7 @@ def test_a_journal_that_lost_its_last_line_is_no_trouble(release: Releasing) -> 
     assert "resuming the run that stopped" in release("apply")
 
 
-# Back -----------------------------------------------------------------------------------------------------------------
+# Rollback -------------------------------------------------------------------------------------------------------------
 
 
 def second_release(release: Releasing) -> str:
@@ -423,7 +423,7 @@ def second_release(release: Releasing) -> str:
     return first
 
 
-def test_rollback_returns_moving_names_and_leaves_new_ones(release: Releasing) -> None:
+def test_rollback_restores_moved_tags_and_keeps_new_tags(release: Releasing) -> None:
     first = second_release(release)
     second = release.released("2")
     assert "1 tag to move; nothing was moved" in release("rollback", "--dry-run")
@@ -433,7 +433,7 @@ def test_rollback_returns_moving_names_and_leaves_new_ones(release: Releasing) -
     assert "Nothing to move." in release("rollback")
 
 
-def test_a_plan_that_was_applied_still_knows_what_it_replaced(release: Releasing) -> None:
+def test_applied_plan_keeps_the_replaced_digests(release: Releasing) -> None:
     first = second_release(release)
     text = release.path.read_text()
     assert "already up to date" in release("update")
@@ -442,7 +442,7 @@ def test_a_plan_that_was_applied_still_knows_what_it_replaced(release: Releasing
     assert "1 tag moved" in release("rollback")
 
 
-def test_rollback_refuses_what_is_not_its_own_and_what_is_gone(release: Releasing) -> None:
+def test_rollback_of_foreign_or_missing_digest_is_refused(release: Releasing) -> None:
     first = second_release(release)
     host = release.world.fake.host("ghcr.io")
     mine = host.tags["acme/atom", "latest"]
@@ -456,7 +456,7 @@ def test_rollback_refuses_what_is_not_its_own_and_what_is_gone(release: Releasin
 # Updating -------------------------------------------------------------------------------------------------------------
 
 
-def test_update_renews_what_was_chosen_and_keeps_the_rest(release: Releasing) -> None:
+def test_update_refreshes_selected_images_and_keeps_comments(release: Releasing) -> None:
     release.create()
     release.edit("    digests:", "    # Bob looks at this one\n    note: for the school\n    digests:")
     release.build("two")
@@ -467,7 +467,7 @@ def test_update_renews_what_was_chosen_and_keeps_the_rest(release: Releasing) ->
     assert release.path.read_text() == text
 
 
-def test_what_is_not_in_the_plan_yet_is_added_when_it_is_named(release: Releasing) -> None:
+def test_update_adds_named_image_to_the_plan(release: Releasing) -> None:
     release.create()
     text = release.path.read_text()
     release.path.write_text(text.partition("\n  team/atom")[0].replace("images:", "images: {}") + "\n")
@@ -482,7 +482,7 @@ def test_what_is_not_in_the_plan_yet_is_added_when_it_is_named(release: Releasin
     ]
 
 
-def test_the_difference_is_told_to_what_is_replaced(release: Releasing) -> None:
+def test_plan_has_differences_to_the_replaced_image(release: Releasing) -> None:
     second_release(release)
     (image,) = json.loads(release("show", "--json"))["images"]
     difference = image["differences"]["amd64"]

@@ -1,4 +1,4 @@
-"""A plan as a page and in a terminal: whatever it holds is shown as text and nothing else."""
+"""A plan as a page and in a terminal: all of its values are shown as plain text."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TAGS = {
 
 
 class Look(HTMLParser):
-    """What a page is made of."""
+    """The tags, attributes, links and text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -80,8 +80,8 @@ def of(plan: ReleasePlan) -> Look:
     return Look(page(plan, undecided(plan)))
 
 
-def test_what_a_plan_holds_is_text_in_its_page() -> None:
-    """Package names, versions, notes and reasons come out of images and from strangers."""
+def test_page_escapes_all_text_of_the_plan() -> None:
+    """Package names, versions, notes and reasons come from images and from untrusted people."""
     said = json.dumps(EVIL)
     plan = parse(
         GOOD.replace("for the summer school", said).replace("it has none", said).replace('"2026.11"', said)
@@ -94,7 +94,7 @@ def test_what_a_plan_holds_is_text_in_its_page() -> None:
     assert look.attributes <= {"lang", "charset", "name", "content", "http-equiv", "class", "href", "id", "open"}
 
 
-def test_the_page_stands_alone_and_is_the_same_every_time() -> None:
+def test_page_is_self_contained_and_reproducible() -> None:
     plan = parse(GOOD)
     text = page(plan, undecided(plan), source="release_plan.yaml")
     assert text == page(parse(GOOD), (), source="release_plan.yaml")
@@ -104,7 +104,7 @@ def test_the_page_stands_alone_and_is_the_same_every_time() -> None:
 
 @settings(max_examples=40)
 @given(planned_images())
-def test_any_plan_is_a_well_formed_page_and_fit_for_a_terminal(image: PlannedImage) -> None:
+def test_arbitrary_plan_gives_well_formed_page_and_safe_output(image: PlannedImage) -> None:
     plan = ReleasePlan(path=Path("plan.yaml"), shown="plan.yaml", release="1", images=(image,))
     look = of(plan)
     assert not look.open
@@ -115,7 +115,9 @@ def test_any_plan_is_a_well_formed_page_and_fit_for_a_terminal(image: PlannedIma
     assert all(letter.isprintable() or letter in "\n\t" or ord(letter) > 0x7F for letter in stream.getvalue())
 
 
-def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_publish_commands_write_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("release_plan.yaml").write_text(GOOD)
     assert run(["release", "show"]) == 0

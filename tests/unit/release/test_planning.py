@@ -1,4 +1,4 @@
-"""What a plan is made of: which images were built, which names they get."""
+"""The built images of a plan, and their target names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names(*texts: str) -> list[ImageReference]:
     return [ImageReference.parse(text) for text in texts]
 
 
-def test_results_of_every_layout_are_found(tmp_path: Path) -> None:
+def test_built_images_of_all_layouts_are_found(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write({**THREE_STEPS, "layer/10-Dockerfile-a": STEP})
     world.run()
@@ -46,13 +46,13 @@ def test_results_of_every_layout_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("registry", ["localhost:5000", "ghcr.io/org", "ghcr.io/org/deep"])
 @pytest.mark.parametrize("name", ["acme/tools:1", "ghcr.io/org/deep/tools:1", "debian:12", "localhost:5001/x:1"])
-def test_an_image_is_called_the_same_whichever_the_chain_registry_is(registry: str, name: str) -> None:
+def test_image_name_is_independent_of_the_chain_registry(registry: str, name: str) -> None:
     chain = ChainRegistry.parse(registry)
     place = chain.place(ImageReference.parse(name)).with_tag("1")
     assert chain.place(name_in(chain, place)) == ImageReference(place.registry, place.repository)
 
 
-def test_names_by_templates() -> None:
+def test_target_templates_are_expanded() -> None:
     assert list(map(str, targets(["ghcr.io/{repo}:{tag}", "{repo}:1", "x/{name}:latest", "{repo}:1"], NAME))) == [
         "ghcr.io/acme/tools:v1-stock",
         "acme/tools:1",
@@ -64,7 +64,7 @@ PARTS = st.sampled_from(["{", "}", "repo", "{tag}", "{name}", "{repo}", ":", "/"
 
 
 @given(st.lists(PARTS, max_size=8))
-def test_whatever_a_template_is_it_gives_a_name_or_is_told(parts: list[str]) -> None:
+def test_arbitrary_template_gives_a_reference_or_an_error(parts: list[str]) -> None:
     try:
         (name,) = targets(["".join(parts)], NAME)
     except WrongUseError:
@@ -73,15 +73,15 @@ def test_whatever_a_template_is_it_gives_a_name_or_is_told(parts: list[str]) -> 
     assert ImageReference.parse(str(name)) == name
 
 
-def test_two_images_do_not_get_one_name() -> None:
+def test_duplicate_target_of_two_images_is_rejected() -> None:
     one, two = names("acme/tools:v1-stock", "acme/tools:v1-extras")
     with pytest.raises(WrongUseError, match="--to assigns the name acme/tools:1 to both acme/tools:v1-stock and"):
         each_its_own({one: targets(["{repo}:1"], one), two: targets(["{repo}:1"], two)})
     each_its_own({one: targets(["{repo}:1-{tag}"], one), two: targets(["{repo}:1-{tag}"], two)})
 
 
-def test_a_registry_that_lists_no_repositories_is_asked_for_those_that_are_named(tmp_path: Path) -> None:
-    """Public registries refuse their catalog."""
+def test_named_repositories_are_queried_without_the_catalog(tmp_path: Path) -> None:
+    """Public registries refuse to list their repositories."""
     world = World(tmp_path)
     world.write(THREE_STEPS)
     world.run()
@@ -95,7 +95,7 @@ def test_a_registry_that_lists_no_repositories_is_asked_for_those_that_are_named
 
 
 @given(st.text(st.sampled_from("*?[]!-ab:/"), max_size=6))
-def test_whatever_a_pattern_is_it_means_images_or_is_told(pattern: str) -> None:
+def test_arbitrary_pattern_matches_images_or_is_an_error(pattern: str) -> None:
     there = names("a/b:1", "a/a:2", "b/b:1")
     try:
         found = chosen(there, [pattern])

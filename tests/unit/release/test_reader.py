@@ -1,4 +1,4 @@
-"""Release plans as people write them: everything that is wrong is told at once, with its line."""
+"""Reading and writing release plans: problems are reported together, with their lines."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def left(text: str) -> list[str]:
     return [f"{problem.line}: {problem.message}" for problem in undecided(parse(text))]
 
 
-def test_a_plan_is_read_whole() -> None:
+def test_plan_is_read_completely() -> None:
     (image,) = parse(GOOD).images
     assert image.name == ImageReference.parse("acme/tools:v1-tools")
     assert image.to == (ImageReference.parse("ghcr.io/acme/tools:latest"),)
@@ -71,7 +71,7 @@ def test_a_plan_is_read_whole() -> None:
     assert not undecided(parse(GOOD))
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
+def test_plan_problems_are_reported_together_with_lines() -> None:
     text = GOOD.replace("decision: release", "decision: relase").replace(A, "sha256:12").replace("to:\n", "too:\n")
     told = problems(text + "    colour: red\n")
     assert [line.split(" ")[0] for line in told] == ["plan.yaml:5:", "plan.yaml:6:", "plan.yaml:10:", "plan.yaml:17:"]
@@ -95,7 +95,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_line() -> None:
         ("      amd64: " + A, "      <<: {}\n      amd64: " + A, 10, ""),
     ],
 )
-def test_what_a_value_may_not_be(old: str, new: str, line: int, told: str) -> None:
+def test_invalid_value_is_reported_with_its_line(old: str, new: str, line: int, told: str) -> None:
     assert old in GOOD
     text = GOOD.replace(old, new, 1)
     if not line:
@@ -104,7 +104,7 @@ def test_what_a_value_may_not_be(old: str, new: str, line: int, told: str) -> No
     assert any(one.startswith(f"plan.yaml:{line}: ") and told in one for one in problems(text)), problems(text)
 
 
-def test_a_name_that_two_images_get_is_told_with_the_other_one() -> None:
+def test_duplicate_target_error_has_the_other_image() -> None:
     image = GOOD.partition("images:\n")[2]
     other = image.replace("v1-tools", "v1-extras")
     assert problems(GOOD + other) == ["plan.yaml:20: acme/tools:v1-tools has the name ghcr.io/acme/tools:latest, too"]
@@ -114,7 +114,7 @@ def test_a_name_that_two_images_get_is_told_with_the_other_one() -> None:
     )
 
 
-def test_parts_that_stand_for_others_are_no_plan() -> None:
+def test_yaml_aliases_are_rejected() -> None:
     assert any(
         "YAML aliases are not allowed in a release plan (*d)" in line
         for line in problems(GOOD.replace(A, f"&d {A}").replace(B, "*d"))
@@ -132,11 +132,11 @@ def test_parts_that_stand_for_others_are_no_plan() -> None:
         ("release: x", "needs 'schema'"),
     ],
 )
-def test_what_is_no_plan_at_all(text: str, told: str) -> None:
+def test_other_document_is_rejected_as_plan(text: str, told: str) -> None:
     assert any(told in line for line in problems(text))
 
 
-def test_a_plan_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
+def test_missing_plan_error_has_the_create_command(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="Run chainbuild release create to create it"):
         read_plan(tmp_path / "plan.yaml")
     (tmp_path / "plan.yaml").write_bytes(b"a: \xff")
@@ -144,11 +144,11 @@ def test_a_plan_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
         read_plan(tmp_path / "plan.yaml")
 
 
-# What is left to decide -----------------------------------------------------------------------------------------------
+# Open decisions -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_open_missing_or_wrong_keeps_a_plan_from_being_applied() -> None:
-    """casa_distro_admin's apply refuses errors, open warnings and missing values: so does this."""
+def test_undecided_lists_open_missing_and_failed_entries() -> None:
+    """Like casa_distro_admin, apply refuses errors, open warnings and missing values."""
     assert left(GOOD.replace("decision: release", "decision: open")) == ["5: acme/tools:v1-tools: no decision yet"]
     assert left(GOOD.replace("accepted: it has none", "accepted:")) == ["15: acme/tools:v1-tools: no test"]
     assert left(GOOD + "    errors: [its test failed]\n") == ["17: acme/tools:v1-tools: its test failed"]
@@ -160,7 +160,7 @@ def test_what_is_open_missing_or_wrong_keeps_a_plan_from_being_applied() -> None
     ]
 
 
-def test_what_is_skipped_needs_nothing() -> None:
+def test_skipped_image_needs_no_decisions() -> None:
     assert left(GOOD.replace("decision: release", "decision: skip").replace("accepted: it has none", "accepted:")) == []
 
 
@@ -176,7 +176,7 @@ TEXTS = st.text(
 
 
 @given(TEXTS)
-def test_every_text_is_written_so_that_every_reader_reads_it(text: str) -> None:
+def test_arbitrary_text_is_written_as_portable_yaml(text: str) -> None:
     text = text.encode("utf-8", "replace").decode("utf-8")
     written = scalar(text)
     assert "\n" not in written
@@ -213,7 +213,7 @@ def planned_images(draw: st.DrawFn, name: str = "acme/tools:v1") -> PlannedImage
 
 @settings(max_examples=50)
 @given(planned_images(), TEXTS.filter(bool))
-def test_what_is_written_is_what_is_read(image: PlannedImage, release: str) -> None:
+def test_written_plan_is_read_back(image: PlannedImage, release: str) -> None:
     text = plan_text(release, [image])
     assert list(Draft202012Validator(schema()).iter_errors(yaml.safe_load(text))) == []
     plan = parse(text)
@@ -221,7 +221,7 @@ def test_what_is_written_is_what_is_read(image: PlannedImage, release: str) -> N
     assert [one.as_json() for one in plan.images] == [image.as_json()]
 
 
-def test_the_published_schema_is_this_one(repository_root: Path) -> None:
+def test_published_schema_is_up_to_date(repository_root: Path) -> None:
     Draft202012Validator.check_schema(schema())
     published = (repository_root / "docs/release_plan.schema.json").read_text(encoding="utf-8")
     wanted = "python -m chainbuild.release.rules > docs/release_plan.schema.json"
@@ -230,14 +230,14 @@ def test_the_published_schema_is_this_one(repository_root: Path) -> None:
 
 @settings(max_examples=200)
 @given(near(PLAN) | anything)
-def test_the_reader_and_the_schema_agree(document: Any) -> None:
+def test_reader_and_schema_agree(document: Any) -> None:
     text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, default_flow_style=False)
     found = read_nodes(text.encode(), FILE_NAME, PLAN).problems
     assert bool(found) == bool(list(Draft202012Validator(schema()).iter_errors(document))), (text, found)
 
 
 @given(st.binary(max_size=200))
-def test_whatever_a_file_holds_it_is_read_or_told(raw: bytes) -> None:
+def test_arbitrary_bytes_are_read_or_reported(raw: bytes) -> None:
     try:
         parse_plan(raw, Path("plan.yaml"), "plan.yaml")
     except WrongUseError as error:
@@ -245,7 +245,7 @@ def test_whatever_a_file_holds_it_is_read_or_told(raw: bytes) -> None:
 
 
 @given(st.data())
-def test_whatever_happens_to_a_plan_s_lines_it_is_read_or_told(data: st.DataObject) -> None:
+def test_mutated_plan_is_read_or_reported(data: st.DataObject) -> None:
     lines = GOOD.splitlines()
     for _ in range(data.draw(st.integers(1, 3))):
         index = data.draw(st.integers(0, len(lines) - 1))

@@ -1,4 +1,4 @@
-"""A plan that is renewed: what people wrote stays to the byte, and no comment of theirs is ever lost."""
+"""Renewing a plan: text written by people is kept byte for byte, and no comment is lost."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ images:
 """
 
 
-def test_what_is_not_renewed_stays_to_the_byte() -> None:
-    """casa's update re-inspects chosen components and keeps the rest: comments, order, quotes, and empty lines."""
+def test_renew_keeps_other_parts_byte_for_byte() -> None:
+    """Like casa's update: selected images are refreshed; comments, order, quotes and empty lines are kept."""
     image = images(TEXT)["acme/tools:v1-tools"]
     assert image.note == "# this is text\nand so is this\n"
     now = replace(
@@ -99,7 +99,7 @@ def test_what_is_not_renewed_stays_to_the_byte() -> None:
     assert images(text)["acme/tools:v1-extras"].as_json() == images(TEXT)["acme/tools:v1-extras"].as_json()
 
 
-def test_renewing_what_is_the_same_changes_nothing() -> None:
+def test_renew_of_unchanged_image_changes_no_byte() -> None:
     text = TEXT.replace(
         "    replaces: {ghcr.io/acme/tools:latest: nothing}\n",
         "    replaces:\n      ghcr.io/acme/tools:latest: nothing\n",
@@ -111,7 +111,7 @@ def test_renewing_what_is_the_same_changes_nothing() -> None:
     assert renewed(bare, images(bare)["acme/tools:v1-tools"]) == bare
 
 
-def test_what_is_added_comes_behind_the_last_image() -> None:
+def test_added_image_follows_the_last_image() -> None:
     new = PlannedImage(name=ImageReference.parse("acme/new:1"), decision="open", digests={AMD64: Digest(A)})
     for text in (TEXT, TEXT.removesuffix("\n# the end\n")):
         after = renewed(text, new)
@@ -130,7 +130,7 @@ def test_what_is_added_comes_behind_the_last_image() -> None:
         ("images:\n", "images: {}\nimages2:\n", 0),
     ],
 )
-def test_an_image_in_braces_cannot_be_renewed_and_is_told(old: str, new: str, line: int) -> None:
+def test_image_written_in_braces_is_rejected(old: str, new: str, line: int) -> None:
     text = TEXT.replace(old, new)
     assert text != TEXT
     if not line:
@@ -149,10 +149,10 @@ def test_an_image_in_braces_cannot_be_renewed_and_is_told(old: str, new: str, li
 
 @settings(max_examples=40)
 @given(planned_images(), planned_images("acme/tools:v2"), planned_images(), st.data())
-def test_any_plan_can_be_renewed_to_any_other(
+def test_arbitrary_plan_can_be_renewed_without_losing_comments(
     first: PlannedImage, second: PlannedImage, now: PlannedImage, data: st.DataObject
 ) -> None:
-    """What the machine writes is what is read again, the other image is as it was, and every comment is still there."""
+    """Written values are read back, the other image is unchanged, and every comment is kept."""
     names = {name for image in (first, second) for name in image.to}
     second = replace(second, to=()) if set(first.to) & set(second.to) else second
     assert names or not first.to
@@ -179,13 +179,13 @@ def test_any_plan_can_be_renewed_to_any_other(
     assert renewed(after, images(after)["acme/tools:v1"]) == after
 
 
-def test_both_comments_of_a_line_that_stands_twice_are_kept() -> None:
+def test_comments_of_duplicate_lines_are_kept() -> None:
     old = ["  a:", "    - x  # first", "    - x  # second"]
     assert with_comments(old, ["  a:", "    - x"]) == ["  a:", "    # second", "    - x  # first"]
     assert with_comments(old, ["  a:"]) == ["  a:", "    # second", "    # first"]
 
 
-def test_comments_go_with_the_line_that_they_are_about() -> None:
+def test_comments_stay_with_their_line() -> None:
     old = ["  a:", "    - x  # of x", "    # above y", "    - y", "  b:", "    - x  # of the other x", "  # below"]
     assert with_comments(old, ["  a:", "    - y", "    - z", "  b:", "    - x"]) == [
         "  a:",
