@@ -1,4 +1,4 @@
-"""From words to values: everything that is wrong with a command line is told at once, with the tree's own."""
+"""Arguments become a build request; their problems are reported together with those of the tree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def problems(words: RunOptions, **changed: Any) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
-def test_a_plain_run(words: RunOptions, tmp_path: Path) -> None:
+def test_build_request_has_defaults(words: RunOptions, tmp_path: Path) -> None:
     request = read(words)
     assert next(step.id for step in request.graph) == "amd64/stock/10-base"
     assert str(request.graph.repo) == "team/atom"
@@ -47,7 +47,7 @@ def test_a_plain_run(words: RunOptions, tmp_path: Path) -> None:
     assert next(iter(request.graph)).repository.name == "localhost:5000/team/atom"
 
 
-def test_a_run_with_everything(words: RunOptions, tmp_path: Path) -> None:
+def test_build_request_has_all_flags(words: RunOptions, tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text("t")
     request = read(
         words,
@@ -79,7 +79,7 @@ def test_a_run_with_everything(words: RunOptions, tmp_path: Path) -> None:
     assert 16000 < request.options.seconds_left() <= 16200
 
 
-def test_from_only_and_until(words: RunOptions) -> None:
+def test_from_only_and_until_select_steps(words: RunOptions) -> None:
     assert read(words, first=20).options.first == 20
     cut = read(words, until=20)
     assert [step.name for step in cut.graph] == ["10-base", "20-blas"]
@@ -132,30 +132,32 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("changed", "message", "hint"), WRONG, ids=[f"{c}"[:60] for c, _, _ in WRONG])
-def test_what_is_wrong_is_told_in_words(words: RunOptions, changed: dict[str, Any], message: str, hint: str) -> None:
+def test_invalid_argument_is_reported_with_hint(
+    words: RunOptions, changed: dict[str, Any], message: str, hint: str
+) -> None:
     found = problems(words, **changed)
     matching = [problem for problem in found if problem.message.startswith(message)]
     assert matching, found
     assert hint in matching[0].hint
 
 
-def test_a_missing_root(words: RunOptions) -> None:
+def test_missing_root_is_reported(words: RunOptions) -> None:
     found = problems(words, root=Path("/nowhere"))
     assert any(problem.message == "--root: no such folder: '/nowhere'" for problem in found)
 
 
-def test_a_file_is_no_context(words: RunOptions, tmp_path: Path) -> None:
+def test_file_as_build_context_is_rejected(words: RunOptions, tmp_path: Path) -> None:
     (found,) = problems(words, build_contexts=[f"a={tmp_path / 'src/setup.py'}"])
     assert "no such folder" in found.message
 
 
-def test_step_numbers_belong_to_one_option(words: RunOptions, tmp_path: Path) -> None:
+def test_step_numbers_with_several_options_are_rejected(words: RunOptions, tmp_path: Path) -> None:
     World(tmp_path).write({"extras/10-Dockerfile-more": THREE_STEPS["stock/10-Dockerfile-base"]})
     found = problems(words, option="stock,extras", first=10)
     assert [problem.message for problem in found] == ["--from, --only and --until need a single OPTION"]
 
 
-def test_everything_is_told_at_once_with_the_tree_s_own(words: RunOptions, tmp_path: Path) -> None:
+def test_problems_of_arguments_and_tree_are_reported_together(words: RunOptions, tmp_path: Path) -> None:
     (tmp_path / "stock/40-Dockerfile-bad").write_text("FROM debian\n")
     (tmp_path / "stock/blas-amd64-args").write_text("CPU ZEN\n")
     found = problems(
@@ -190,7 +192,7 @@ def test_everything_is_told_at_once_with_the_tree_s_own(words: RunOptions, tmp_p
     assert len(found) == len(set(found))
 
 
-def test_bare_build_args_take_the_environment_s_value(words: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bare_build_arg_takes_value_from_environment(words: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPU", "FROM-ENVIRONMENT")
     step = read(words, build_args=["CPU"]).graph.by_id["amd64/stock/20-blas"]
     assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "FROM-ENVIRONMENT")]

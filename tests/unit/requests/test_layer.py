@@ -1,4 +1,4 @@
-"""`chainbuild layer` and `chainbuild` in a project: from words to runs, what is told beforehand, and what is wrong."""
+"""`chainbuild layer`, and `chainbuild` in a project: arguments, runs, warnings and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ layers:
 
 
 class LayerDriver(FakeDriver):
-    """Finds the base where layers get it: in an ARG of any name, or in the place of the name in its FROM."""
+    """A driver that finds the base in an ARG of any name, or in the replaced FROM."""
 
     def _push(self, order: BuildSpec) -> Any:
         args = dict(order.args)
@@ -61,7 +61,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     @contextmanager
     def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
-        # A builder of the tests' own that knows how to say what it would do, too.
+        # The fake driver needs a command to show in plans.
         made.driver.__dict__.setdefault("command", lambda order: ("docker", "buildx", "build"))
         yield Session(
             settings=settings,
@@ -81,10 +81,10 @@ def readable(world: World) -> list[str]:
     return sorted(f"{name}:{tag}" for name, tag in world.host.tags if not tag.startswith("k1-"))
 
 
-# One layer ------------------------------------------------------------------------------------------------------------
+# Single layers --------------------------------------------------------------------------------------------------------
 
 
-def test_the_words_of_a_layer(tmp_path: Path, world: World) -> None:
+def test_layer_request_has_its_arguments(tmp_path: Path, world: World) -> None:
     words = LayerOptions(
         root=tmp_path,
         folder=tmp_path / "slc6-analysisbase",
@@ -122,7 +122,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changed", "message"), WRONG, ids=[str(one[0])[:50] for one in WRONG])
-def test_what_is_wrong_with_them(world: World, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+def test_invalid_layer_argument_is_reported(
+    world: World, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
     words = LayerOptions(root=tmp_path, folder=tmp_path / "slc6-analysisbase", image="meehan/analysisbase")
     if not message:
         read_layer(replace(words, **changed))
@@ -132,7 +134,7 @@ def test_what_is_wrong_with_them(world: World, tmp_path: Path, changed: dict[str
     assert message in str(caught.value)
 
 
-def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--platform", "amd64", "--no-load", "--plain"]
     assert run(["layer", "slc6-atlasos", "--tag", "meehan/slc6-atlasos:latest", *words]) == 0
     told = capsys.readouterr()
@@ -152,7 +154,7 @@ def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) ->
     order = world.driver.orders[-1]
     assert dict(order.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
     assert dict(order.args)["RELEASE"] == "21.2.75"
-    # Nothing is built twice.
+    # A second run builds nothing.
     built = len(world.driver.orders)
     assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
     assert len(world.driver.orders) == built
@@ -160,9 +162,7 @@ def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert any(text.startswith("base of slc6-analysisbase:") for text in texts)
 
 
-def test_a_default_that_points_upstream_although_one_s_own_is_here(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_default_base_with_local_lookalike_is_a_warning(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.fake.add_image("docker.io/atlas/slc6-atlasos:latest", AMD64)
     world.__dict__["names"] = (ImageReference.parse("meehan/slc6-atlasos:latest"), ImageReference.parse("debian:12"))
     words = ["layer", "slc6-analysisbase", "-t", "meehan/analysisbase:1", "--platform", "amd64", "-n"]
@@ -171,22 +171,22 @@ def test_a_default_that_points_upstream_although_one_s_own_is_here(
     assert len(warned) == 1
     assert "the Dockerfile of slc6-analysisbase names atlas/slc6-atlasos:latest" in warned[0]
     assert "to build on it, use --base meehan/slc6-atlasos:latest" in warned[0]
-    # Who has said what it stands on is not warned.
+    # An explicit base causes no warning.
     assert run([*words, "--build-arg", "BASEIMAGE=atlas/slc6-atlasos:latest"]) == 0
     assert "warning" not in capsys.readouterr().err
 
 
-def test_the_chain_registry_s_images_are_one_s_own_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_base_with_lookalike_in_registry_is_a_warning(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.fake.add_image(f"{CHAIN}/meehan/slc6-atlasos:latest", AMD64)
     words = ["layer", "slc6-analysisbase", "-t", "meehan/analysisbase:1", "--platform", "amd64", "-n"]
-    assert run(words) == 4  # there is no atlas/slc6-atlasos anywhere, and that is told after the warning
+    assert run(words) == 4  # atlas/slc6-atlasos does not exist, which is reported after the warning
     told = capsys.readouterr().err
     assert told.index(f"--base {CHAIN}/meehan/slc6-atlasos:latest") < told.index(
         "error: atlas/slc6-atlasos:latest is not in"
     )
 
 
-def test_lookalikes() -> None:
+def test_lookalikes_have_the_same_last_name() -> None:
     names = [
         ImageReference.parse(text)
         for text in (
@@ -216,7 +216,9 @@ def test_lookalikes() -> None:
         ([], "Missing argument"),
     ],
 )
-def test_wrong_use_of_layer(world: World, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_layer_command_misuse_is_reported(
+    world: World, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["layer", *words]) == 2
     assert said in capsys.readouterr().err
 
@@ -224,7 +226,7 @@ def test_wrong_use_of_layer(world: World, words: list[str], said: str, capsys: p
 # A project ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_project_is_the_default_command(
+def test_project_is_built_by_default(
     world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run([]) == 0
@@ -247,13 +249,13 @@ def test_a_project_is_the_default_command(
     assert (tmp_path / ".chainbuild/chainbuild.schema.json").is_file()
 
 
-def test_layers_of_a_project_by_name_or_folder(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_layer_of_project_is_selected_by_name_or_folder(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.write({"chainbuild.yaml": PROJECT})
     assert run(["layer", "slc6-atlasos", "--no-load"]) == 0
     assert [order.step for order in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
     assert run(["layer", "./slc6-analysisbase/", "--alone", "--no-load"]) == 0
     assert [order.step for order in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
-    # Alone or in the chain, it is the same image: nothing is left to do.
+    # Alone or in the chain, the image is the same: there is nothing to build.
     assert run(["plan", "--fail-if-build"]) == 0
     capsys.readouterr()
     assert run(["layer", "slc6-atlaso"]) == 2
@@ -262,7 +264,7 @@ def test_layers_of_a_project_by_name_or_folder(world: World, capsys: pytest.Capt
     assert "--base cannot be combined with a layer of chainbuild.yaml" in capsys.readouterr().err
 
 
-def test_a_project_that_is_wrong_is_told_whole(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_project_problems_are_reported_together(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.write({"chainbuild.yaml": PROJECT + "refresh_after: 7d\ntag: [x]\n"})
     assert run([]) == 2
     told = capsys.readouterr().err
@@ -274,7 +276,7 @@ def test_a_project_that_is_wrong_is_told_whole(world: World, capsys: pytest.Capt
     assert [problem["line"] for problem in document["problems"]] == [5, 6]
 
 
-def test_words_and_flags_for_words(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_and_duplicate_arguments_are_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan"]) == 2
     assert "chainbuild init writes one" in capsys.readouterr().err
     assert run(["build", "amd64", "a/b"]) == 2
@@ -283,17 +285,15 @@ def test_words_and_flags_for_words(world: World, capsys: pytest.CaptureFixture[s
     assert "--platform: PLATFORM is already given as an argument" in capsys.readouterr().err
 
 
-def test_release_names_of_a_failed_chain_stay_where_they_are(world: World) -> None:
+def test_failed_chain_publishes_completed_layers_only(world: World) -> None:
     world.write({"chainbuild.yaml": PROJECT})
     world.driver.fails["amd64/slc6-analysisbase/slc6-analysisbase"] = failed("release")
     assert run(["--no-load", "--plain"]) == 1
-    # The base layer is whole, and is an image of its own.
+    # The base layer is complete and has its own image.
     assert readable(world) == ["meehan/slc6-atlasos:latest", "meehan/slc6-atlasos:latest-amd64"]
 
 
-def test_science_layers_come_after_the_rest_and_are_read_before_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_science_layers_are_read_first_and_built_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     science = "science: {root: slc6-atlasos, repo: acme}\npush: true\njobs: 3\nbuilders: far\n"
     world.write({"chainbuild.yaml": PROJECT + science})
@@ -316,10 +316,10 @@ def test_science_layers_come_after_the_rest_and_are_read_before_it(
     told.clear()
     world.driver.fails["amd64/slc6-atlasos/slc6-atlasos"] = failed("os")
     assert run(["--no-load", "--refresh"]) == 1
-    assert len(told) == 1, "read, and not begun"
+    assert len(told) == 1, "read, but not started"
 
 
-def test_a_project_of_science_layers_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_project_of_science_layers_is_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.write({"chainbuild.yaml": "science: {}\n"})
     monkeypatch.setattr(words, "read_words", lambda said: said)
     monkeypatch.setattr(science_running, "build_science", lambda said, **how: 0)
