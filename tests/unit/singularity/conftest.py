@@ -35,7 +35,7 @@ def told() -> list[Event]:
 
 @pytest.fixture
 def session(registries: Registries, told: list[Event], tmp_path: Path) -> Session:
-    """A session of a chain registry at localhost:5000, an empty local store, and no builder."""
+    """Return a session with a chain registry at localhost:5000, an empty local store and no builder."""
     return Session(
         settings=Settings(root=tmp_path, registry=ChainRegistry("localhost:5000")),
         registries=registries,
@@ -47,7 +47,7 @@ def session(registries: Registries, told: list[Event], tmp_path: Path) -> Sessio
 
 
 def sif_of(path: Path, name: str = "team/tool:v1", **changes: Any) -> Sif:
-    """What is known of a file."""
+    """Return the facts of a file."""
     repository, _, tag = name.rpartition(":")
     known: dict[str, Any] = {
         "name": SifName(repository=repository, tag=tag),

@@ -1,4 +1,4 @@
-"""Addresses of places to publish to, and what they become."""
+"""Parsing the addresses of publish destinations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from chainbuild.singularity.places.webdav import listed
         ("oras://localhost:5000", Address(kind="oras", path="", host="localhost", port=5000)),
     ],
 )
-def test_addresses(text: str, address: Address) -> None:
+def test_address_of_each_kind_is_parsed(text: str, address: Address) -> None:
     assert parse_address(text) == address
 
 
@@ -60,7 +60,7 @@ def test_invalid_address_is_reported_without_password(text: str) -> None:
 
 
 @given(text=st.text(max_size=40))
-def test_no_text_breaks_the_reader_and_no_host_is_an_option(text: str) -> None:
+def test_arbitrary_address_is_parsed_safely_or_rejected(text: str) -> None:
     for scheme in ("", "sftp://", "https://", "oras://", "file://"):
         try:
             address = parse_address(scheme + text)
@@ -72,11 +72,11 @@ def test_no_text_breaks_the_reader_and_no_host_is_an_option(text: str) -> None:
 
 
 @given(path=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_any_path_is_a_quoted_sftp_argument(path: str) -> None:
+def test_arbitrary_path_is_quoted_for_sftp(path: str) -> None:
     assert shlex.split(quoted(path)) == [path]
 
 
-def test_the_answer_to_a_propfind_whatever_the_namespace_is_called() -> None:
+def test_propfind_response_is_read_with_any_namespace() -> None:
     document = """<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">
       <D:response><D:href>/dav/</D:href></D:response>
       <D:response><D:href>/dav/b_1.sif</D:href></D:response>
@@ -88,5 +88,5 @@ def test_the_answer_to_a_propfind_whatever_the_namespace_is_called() -> None:
 
 
 @given(text=st.text())
-def test_no_answer_breaks_its_reader(text: str) -> None:
+def test_arbitrary_propfind_response_never_raises(text: str) -> None:
     assert all(name.endswith(".sif") for name in listed(text))

@@ -1,4 +1,4 @@
-"""A folder of SIF files with what stands beside them."""
+"""A folder of SIF files with their checksums and facts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_file_is_stored_with_checksum_and_facts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["", ".json", ".sha256"])
-def test_a_file_counts_only_whole(tmp_path: Path, gone: str) -> None:
+def test_file_without_checksum_or_facts_does_not_count(tmp_path: Path, gone: str) -> None:
     shelf = made(tmp_path)
     (tmp_path / f"team_tool_v1.sif{gone}").unlink()
     assert shelf.all() == ()
@@ -52,7 +52,7 @@ def test_modified_file_does_not_count(tmp_path: Path) -> None:
 
 
 @given(raw=st.binary(max_size=300))
-def test_no_facts_break_the_reader(raw: bytes) -> None:
+def test_arbitrary_bytes_are_no_facts(raw: bytes) -> None:
     assert parse_facts(raw) is None
 
 
@@ -77,7 +77,7 @@ def test_arbitrary_facts_file_never_raises(document: object) -> None:
 
 
 @given(digits=st.text("0123456789abcdef", min_size=64, max_size=64), name=st.text(max_size=20))
-def test_checksums_as_every_tool_writes_them(digits: str, name: str) -> None:
+def test_checksum_formats_of_common_tools_are_read(digits: str, name: str) -> None:
     word = "".join(name.split())
     for text in (digits, f"{digits}  {word}\n", f"{digits} *{word}\n", f"{digits.upper()}\n"):
         assert read_checksum(text) == digits
@@ -85,5 +85,5 @@ def test_checksums_as_every_tool_writes_them(digits: str, name: str) -> None:
 
 
 @given(text=st.text(max_size=100))
-def test_no_checksum_breaks_the_reader(text: str) -> None:
+def test_arbitrary_checksum_file_never_raises(text: str) -> None:
     assert read_checksum(text) == "" or len(read_checksum(text)) == 64

@@ -1,4 +1,4 @@
-"""A run that makes SIF files, with a tool that packs nothing."""
+"""Creating SIF files, with a fake conversion tool."""
 
 from __future__ import annotations
 
@@ -152,9 +152,7 @@ def test_shared_layer_is_fetched_once_and_removed_when_unused(
     assert tool.seen["team/b:v1"]["kept"] == {digest_of(b"base").hex, digest_of(b"b").hex}
 
 
-def test_layers_stay_where_a_cache_is_named(
-    fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path
-) -> None:
+def test_cache_folder_keeps_layers(fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path) -> None:
     fake.add_image("team/a:v1", OWN, layers=[b"base"])
     (tmp_path / "cache").mkdir()
     run(session, tmp_path, "team/a:v1", cache=tmp_path / "cache")
@@ -164,7 +162,7 @@ def test_layers_stay_where_a_cache_is_named(
     assert fake.counted("GET", f"/blobs/{digest_of(b'base')}") == 0
 
 
-def test_a_tool_that_does_not_read_zstd_gets_the_tar(
+def test_tool_without_zstd_support_gets_plain_tar(
     fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path
 ) -> None:
     packed = zstd.compress(b"the tar")
@@ -179,7 +177,7 @@ def test_a_tool_that_does_not_read_zstd_gets_the_tar(
     assert tool.seen["team/tool:v1"]["layers"] == [("tar", b"the tar")]
 
 
-def test_without_room_nothing_is_fetched(
+def test_full_disk_is_reported_before_fetching(
     fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.add_image("team/tool:v1", OWN)

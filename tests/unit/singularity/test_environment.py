@@ -1,4 +1,4 @@
-"""Variables of images that Apptainer's own script would break."""
+"""Variables of images that Apptainer's script would break."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_script_is_made_only_for_special_values() -> None:
 
 
 @given(env=st.lists(st.tuples(NAMES, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))))
-def test_every_variable_is_quoted_and_set_once(env: list[tuple[str, str]]) -> None:
+def test_arbitrary_variable_is_quoted_and_set_once(env: list[tuple[str, str]]) -> None:
     plain, hard, lost = divide(env)
     assert sorted([*plain, *hard]) == sorted(env)
     assert lost == ()
-    # What a shell reads between the words of the script is the value, letter for letter.
+    # A shell reads exactly the value from the script.
     for name, value in hard:
         words = shlex.split(script(((name, value),)).splitlines(keepends=False)[0], comments=True)
         assert words == []
@@ -40,11 +40,11 @@ def test_every_variable_is_quoted_and_set_once(env: list[tuple[str, str]]) -> No
         assert found == [f"{name}={value}"]
 
 
-def test_path_is_set_whatever_the_user_has() -> None:
+def test_path_of_image_replaces_path_of_user() -> None:
     assert script((("PATH", "/a b$"),)) == "#!/bin/sh\nPATH='/a b$'\nexport PATH\n"
 
 
-def test_the_layer_is_the_same_each_time_and_on_top_of_the_image() -> None:
+def test_layer_is_reproducible_and_on_top_of_the_image() -> None:
     layer = layer_of("#!/bin/sh\n")
     assert layer == layer_of("#!/bin/sh\n")
     with tarfile.open(fileobj=io.BytesIO(layer)) as archive:

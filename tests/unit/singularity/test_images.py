@@ -1,4 +1,4 @@
-"""From words to images."""
+"""Selecting images by name or pattern."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_machine_platform_is_default_of_multi_platform_image(fake: FakeRegistry,
     assert rows(find_images(session, ["team/tool:v1"])) == [(f"team_tool_v1-{OWN.name}.sif", OWN.name)]
     both = find_images(session, ["team/tool:v1"], (OWN, OTHER))
     assert rows(both) == [(f"team_tool_v1-{one.name}.sif", one.name) for one in (OWN, OTHER)]
-    # The result of a platform has a tag of its own, which is the same file.
+    # The tag of a platform's result gives the same file.
     assert sorted(rows(find_images(session, ["team/*"], (OWN, OTHER)))) == sorted(rows(both))
 
 
@@ -49,7 +49,7 @@ def test_pattern_skips_missing_platform_but_name_fails(fake: FakeRegistry, sessi
         find_images(session, ["team/one:v1"], (OTHER,))
 
 
-def test_machine_data_is_no_image_that_a_pattern_means(fake: FakeRegistry, session: Session) -> None:
+def test_machine_data_is_not_matched_by_patterns(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/tool:k1-local-amd64-1", OWN)
     fake.add_image("team/tool:v1", OWN)
     assert rows(find_images(session, ["*"])) == [("team_tool_v1.sif", OWN.name)]
@@ -80,10 +80,10 @@ def test_images_with_the_same_file_name_are_rejected(fake: FakeRegistry, session
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("words", [["team/tool:v1"], ["team/*"]])
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_find_images_with_a_busy_registry_raises(
+def test_find_images_with_busy_registry_raises(
     fake: FakeRegistry, session: Session, monkeypatch: pytest.MonkeyPatch, words: list[str], after: int, status: int
 ) -> None:
-    """A pattern passes over what is no image; what could not be asked for is not that."""
+    """A pattern skips tags that are not images, but not images that could not be queried."""
     monkeypatch.setattr(limits, "PACE", limits.Pace(waits=()))
     fake.add_image("team/tool:v1", OWN)
     fake.answers = [*[None] * after, *[Answer(status)] * 50]
@@ -91,7 +91,7 @@ def test_find_images_with_a_busy_registry_raises(
         find_images(session, words)
 
 
-def test_find_images_with_a_damaged_image_passes_over_it(fake: FakeRegistry, session: Session) -> None:
+def test_find_images_skips_damaged_image_for_patterns(fake: FakeRegistry, session: Session) -> None:
     fake.add_image("team/tool:v1", OWN)
     fake.host().damage(fake.add_image("team/tool:v2", OWN, layers=[b"other"]).manifest.config.digest)
     assert rows(find_images(session, ["team/*"])) == [("team_tool_v1.sif", OWN.name)]

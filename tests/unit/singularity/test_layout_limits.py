@@ -1,4 +1,4 @@
-"""Layers that are unpacked onto this machine's disk."""
+"""Limits and checks of layers that are unpacked to disk."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def fetched(
     return layer
 
 
-def test_unpack_of_a_layer_beyond_the_limit_leaves_nothing(
+def test_unpack_of_layer_over_limit_leaves_no_file(
     fake: FakeRegistry, store: BlobStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A kilobyte may unpack to a full disk."""
+    """A layer of a kilobyte can unpack to fill the disk."""
     monkeypatch.setattr(limits, "UNPACKED", replace(limits.UNPACKED, value=1 << 20))
     layer = fetched(fake, store)
     with pytest.raises(LimitError, match="the unpacked size of a layer, 1 MiB"):
@@ -47,14 +47,14 @@ def test_unpack_of_a_layer_beyond_the_limit_leaves_nothing(
     assert [path.name for path in (tmp_path / "blobs").iterdir()] == [layer.digest.hex]
 
 
-def test_unpack_of_a_sha512_diff_id_is_verified_by_sha512(fake: FakeRegistry, store: BlobStore) -> None:
+def test_unpack_verifies_sha512_diff_id(fake: FakeRegistry, store: BlobStore) -> None:
     layer = fetched(fake, store)
     assert store.unpack(PLACE, layer, digest_of(CONTENT, "sha512")).size == len(CONTENT)
     with pytest.raises(DamagedContentError, match="does not match its diff id"):
         store.unpack(PLACE, layer, digest_of(b"other", "sha512"))
 
 
-def test_fetch_of_a_layer_longer_than_its_descriptor_leaves_nothing(
+def test_fetch_of_layer_over_descriptor_size_leaves_no_file(
     fake: FakeRegistry, store: BlobStore, tmp_path: Path
 ) -> None:
     with pytest.raises(DamagedContentError, match="bytes, not"):

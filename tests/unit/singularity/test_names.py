@@ -1,4 +1,4 @@
-"""What SIF files are called, and what patterns mean."""
+"""Names of SIF files, and the images that patterns match."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def file_of(text: str, chain: ChainRegistry = CHAIN, platform: str = "") -> str:
         (f"debian@sha256:{'ab' * 32}", "debian_digest-abababababab.sif"),
     ],
 )
-def test_slashes_and_colons_become_underscores(image: str, file: str) -> None:
+def test_file_name_has_underscores_for_slashes_and_colons(image: str, file: str) -> None:
     assert file_of(image) == file
 
 
-def test_the_chain_registry_s_host_and_path_are_no_part_of_it() -> None:
+def test_file_name_omits_host_and_path_of_chain_registry() -> None:
     chain = ChainRegistry.parse("ghcr.io/org")
     assert file_of("ghcr.io/org/chainbuild/atom:v1", chain) == "chainbuild_atom_v1.sif"
     assert file_of("ghcr.io/organic/atom:v1", chain) == "organic_atom_v1.sif"
@@ -66,14 +66,14 @@ def test_file_name_needs_no_quotes(repository: str, tag: str) -> None:
         ("team/t[no]ol:v?", ["team/tool:v1"]),
     ],
 )
-def test_patterns_go_over_slashes_and_latest_is_only_meant_by_its_name(pattern: str, meant: list[str]) -> None:
+def test_pattern_matches_slashes_but_latest_only_if_named(pattern: str, meant: list[str]) -> None:
     names = ["chainbuild/atom:v1", "chainbuild/stock:v2-amd64", "team/tool:v1", "team/tool:latest"]
     assert is_glob(pattern)
     assert [name for name in names if matches(pattern, name)] == meant
 
 
 @given(repository=REPOSITORIES, tag=TAGS, pattern=st.text(max_size=20))
-def test_any_text_is_a_pattern_and_a_name_means_itself(repository: str, tag: str, pattern: str) -> None:
+def test_arbitrary_pattern_is_valid_and_name_matches_itself(repository: str, tag: str, pattern: str) -> None:
     name = f"{repository}:{tag}"
     matches(pattern, name)
     assert chosen((name,), (name,)) == (name,)
@@ -81,5 +81,5 @@ def test_any_text_is_a_pattern_and_a_name_means_itself(repository: str, tag: str
     assert matches("*", name) is (tag != "latest")
 
 
-def test_words_may_hold_commas() -> None:
+def test_arguments_are_split_at_commas() -> None:
     assert split_words(["a:1,b:2", "b:2", ",c*,"]) == ("a:1", "b:2", "c*")

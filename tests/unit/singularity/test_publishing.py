@@ -1,4 +1,4 @@
-"""What is published, in what order, and what of it when something comes in between."""
+"""Publishing SIF files: the order of uploads, and interrupted uploads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.unit.singularity.conftest import sif_of
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Collection:
-    """A shelf with three files."""
+    """Return a shelf with three files."""
     made = Collection(tmp_path / "shelf")
     made.folder.mkdir()
     for name in ("a", "b", "c"):
@@ -93,14 +93,14 @@ def test_file_with_wrong_checksum_is_not_published(shelf: Collection) -> None:
     assert "does not match its checksum" in str(failure)
 
 
-def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Collection, tmp_path: Path) -> None:
+def test_interrupted_upload_to_folder_leaves_no_checksum(shelf: Collection, tmp_path: Path) -> None:
     there = tmp_path / "there"
     place, first = FolderPlace(there), shelf.all()[0]
     assert place.checksums([first]) == {}
     place.put(first, shelf.path(first.name), ignore)
     assert place.checksums([first]) == {first.file: first.sha256}
     assert place.files() == (first.file,)
-    # The folder beside the file's facts cannot be replaced by a file: the upload ends there.
+    # A folder in the place of the facts cannot be replaced by a file, so the upload fails there.
     (there / f"{first.file}.json").unlink()
     (there / f"{first.file}.json").mkdir()
     with pytest.raises(NotReadyError):
@@ -112,7 +112,7 @@ def test_a_folder_where_something_came_in_between_has_no_checksum(shelf: Collect
 # An OCI registry ------------------------------------------------------------------------------------------------------
 
 
-def test_an_artifact_has_the_form_that_apptainer_takes(
+def test_oras_artifact_has_the_format_of_apptainer(
     shelf: Collection, fake: FakeRegistry, registries: Registries
 ) -> None:
     place, first = OrasPlace(parse_address("oras://localhost:5000/sif"), registries), shelf.all()[0]
@@ -123,13 +123,13 @@ def test_an_artifact_has_the_form_that_apptainer_takes(
     assert manifest.config.media_type == SIF_CONFIG
     assert [(layer.media_type, layer.digest.hex) for layer in manifest.layers] == [(SIF_LAYER, first.sha256)]
     assert manifest.layers[0].annotation("org.opencontainers.image.title") == first.file
-    # The tag is what is seen of it, and it comes last.
+    # The tag makes the artifact visible, so it is pushed last.
     assert [path for method, path in fake.log if method == "PUT"][-1].endswith("/manifests/v1")
     assert place.checksums(shelf.all()) == {first.file: first.sha256}
     assert place.files() is None
 
 
-def test_an_image_is_not_overwritten(shelf: Collection, fake: FakeRegistry, registries: Registries) -> None:
+def test_oras_upload_does_not_overwrite_an_image(shelf: Collection, fake: FakeRegistry, registries: Registries) -> None:
     image = fake.add_image("team/a:v1")
     place, first = OrasPlace(parse_address("oras://localhost:5000"), registries), shelf.all()[0]
     for ask in (lambda: place.checksums([first]), lambda: place.put(first, shelf.path(first.name), ignore)):
@@ -142,7 +142,7 @@ def test_an_image_is_not_overwritten(shelf: Collection, fake: FakeRegistry, regi
 
 
 class FakeDav:
-    """A server with files by path; `answers` are statuses that come instead, by method."""
+    """A server with files by path; `answers` maps methods to the status to return instead."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -186,7 +186,7 @@ def dav(server: FakeDav, address: str = "https://dav.example/a/b", login: Creden
     return WebdavPlace(parse_address(address), server, login or Credentials(user="me", password="secret"))
 
 
-def test_webdav_has_whole_files_and_the_checksum_last(shelf: Collection) -> None:
+def test_webdav_upload_moves_complete_files_and_checksum_last(shelf: Collection) -> None:
     server, first = FakeDav(), shelf.all()[0]
     place = dav(server)
     place.put(first, shelf.path(first.name), ignore)
@@ -200,7 +200,7 @@ def test_webdav_has_whole_files_and_the_checksum_last(shelf: Collection) -> None
     assert server.log[-2].startswith(f"PUT /a/b/.{first.file}.sha256")
 
 
-def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Collection) -> None:
+def test_webdav_server_without_move_is_reported_and_left_clean(shelf: Collection) -> None:
     server, first = FakeDav(), shelf.all()[0]
     server.answers["MOVE"] = 405
     with pytest.raises(RegistryError, match="405") as caught:
@@ -209,7 +209,7 @@ def test_a_server_that_moves_nothing_keeps_nothing_and_says_so(shelf: Collection
     assert server.files == {}
 
 
-def test_a_login_goes_over_tls_or_to_this_machine_alone(shelf: Collection) -> None:
+def test_webdav_login_is_sent_over_tls_or_to_localhost_only(shelf: Collection) -> None:
     for address, sent in (
         ("https://dav.example/a", True),
         ("http://dav.example/a", False),
@@ -224,8 +224,8 @@ def test_a_login_goes_over_tls_or_to_this_machine_alone(shelf: Collection) -> No
     assert "secret" not in str(caught.value)
 
 
-def test_files_of_a_server_with_an_endless_list_are_read_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server may send a list without end, in pieces of a few bytes."""
+def test_webdav_file_list_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server can send an endless list in pieces of a few bytes."""
     monkeypatch.setattr(limits, "WEBDAV", replace(limits.WEBDAV, value=2000))
 
     class Endless(FakeDav):
@@ -236,15 +236,15 @@ def test_files_of_a_server_with_an_endless_list_are_read_to_the_limit(monkeypatc
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_checksums_of_a_busy_server_raise_busy(shelf: Collection, status: int) -> None:
-    """What is published there cannot be told: everything would be uploaded again."""
+def test_checksums_of_busy_server_raise_busy_error(shelf: Collection, status: int) -> None:
+    """If a failed query counted as not published, every file would be uploaded again."""
     server = FakeDav()
     server.answers["GET"] = status
     with pytest.raises(RegistryBusyError, match=str(status)):
         dav(server).checksums(shelf.all())
 
 
-def test_checksum_beside_a_file_that_is_a_pipe_is_none(shelf: Collection, tmp_path: Path) -> None:
+def test_checksum_that_is_a_pipe_is_ignored(shelf: Collection, tmp_path: Path) -> None:
     first = shelf.all()[0]
     path = shelf.path(first.name)
     checksum = path.with_name(path.name + ".sha256")

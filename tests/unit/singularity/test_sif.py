@@ -17,7 +17,7 @@ PARTITION, TEXT = 0x4004, 0x4001
 
 
 def a_sif(code: bytes = b"02\0", kinds: tuple[tuple[int, bool], ...] = ((TEXT, True), (PARTITION, True))) -> bytes:
-    """A SIF file as Apptainer writes it, without its data; every descriptor has the architecture where partitions do."""
+    """Return a SIF file as Apptainer writes it, without its data; all descriptors have an architecture."""
     header = struct.pack(
         "<32s10s3s3s16s2q2q2q2q",
         b"#!/usr/bin/env run-singularity\n",
@@ -58,7 +58,7 @@ def test_architecture_is_set_in_header_and_partitions_only(tmp_path: Path) -> No
     assert path.read_bytes() == before
 
 
-def test_a_platform_that_sif_has_no_word_for_changes_nothing(tmp_path: Path) -> None:
+def test_platform_unknown_to_sif_changes_no_byte(tmp_path: Path) -> None:
     path = tmp_path / "x.sif"
     path.write_bytes(a_sif())
     assert not set_architecture(path, Platform.parse("loong64"))

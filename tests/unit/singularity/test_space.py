@@ -1,4 +1,4 @@
-"""Where a conversion works, and the room that it takes."""
+"""The work folders of a conversion, and the disk space that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chainbuild.singularity.space import Need, WorkFolders, check_space, find_pl
 MB = 1 << 20
 
 
-def test_the_variables_of_both_programs_count_and_apptainer_s_comes_first(tmp_path: Path) -> None:
+def test_apptainer_variables_override_singularity_variables(tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("a", "s", "t", "ac", "sc")}
     for folder in folders.values():
         folder.mkdir()
@@ -62,7 +62,7 @@ def test_space_is_summed_per_disk_and_every_full_disk_reported() -> None:
     assert "TMPDIR or --folder or APPTAINER_CACHEDIR" in text
 
 
-def test_only_the_biggest_is_unpacked_at_a_time_and_all_files_stay() -> None:
+def test_space_needs_largest_unpacked_image_and_all_files() -> None:
     places = WorkFolders(temporary=Path("/tmp"), cache=None)
     one, two = needs([100 * MB], places, Path("/out")), needs([100 * MB, 80 * MB], places, Path("/out"))
     by_what = [{need.what: need.size for need in some} for some in (one, two)]

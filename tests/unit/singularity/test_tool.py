@@ -1,4 +1,4 @@
-"""What Apptainer is called with, and what it says."""
+"""The arguments of Apptainer, and its output."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_progress_has_only_activity_lines(line: str, doing: str) -> None:
 
 
 @given(line=st.text(max_size=60))
-def test_no_line_breaks_the_reader(line: str) -> None:
+def test_arbitrary_progress_line_never_raises(line: str) -> None:
     assert words_of(line) in line
 
 
@@ -76,7 +76,7 @@ def test_container_has_minimal_privileges() -> None:
         assert "--privileged" not in one.flags
     assert user.flags[-2:] == ("--user", "7:8")
     assert "--cap-add" not in user.flags
-    # A rootless engine's root is the user: any other one would be nobody on this machine.
+    # The root of a rootless engine is the user; other users would map to nobody on this machine.
     assert rootless.flags == root.flags
     assert "SYS_ADMIN" not in root.flags
 
@@ -87,6 +87,6 @@ def test_mount_of_any_path_is_a_csv_line(path: str) -> None:
     assert fields == ["type=bind", f"source={Path('/x') / path}", "target=/y", "readonly"]
 
 
-def test_the_helper_s_tag_is_machine_data_and_that_of_its_platform() -> None:
+def test_helper_tag_is_machine_data_of_its_platform() -> None:
     assert helper_tag(OWN).startswith("k1-helper-")
     assert helper_tag(OWN) == helper_tag(OWN) != helper_tag(OTHER)
