@@ -1,4 +1,4 @@
-"""Job by job, with a registry and a builder in memory: what one job leaves, the next takes, and nothing is built twice."""
+"""Run the jobs of a workflow with a registry and a builder in memory: no step is built twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_workflow_jobs_build_each_step_once(world):
         assert index is not None
         assert {image.platform for image in index.images} == {AMD64, ARM64}
 
-    # And what they left is what one run over all platforms and options would make.
+    # A single run over all platforms and options has nothing left to build.
     world.begin_again()
     assert world.run(whole).succeeded
     assert world.driver.built == []

@@ -1,4 +1,4 @@
-"""The job graph: every step in one job, after what it needs, whatever the graph."""
+"""The job graph: every step is in a single job, after its dependencies, for any graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def told(jobs: JobGraph) -> str:
     )
 
 
-def test_a_job_for_each_option_and_platform():
+def test_jobs_exist_for_each_option_and_platform():
     graph = graph_of([AMD64, ARM64, ARMV7], {"stock": [10, 20], "graphics": [10]})
     assert (
         told(make_jobs(graph, runner_of))
@@ -61,7 +61,7 @@ def test_platforms_on_the_same_machine_share_an_index_job():
     )
 
 
-def test_an_option_is_cut_where_a_job_would_be_too_long():
+def test_option_is_split_before_a_job_exceeds_the_limit():
     graph = graph_of([AMD64], {"stock": [10, 20, 30, 40]})
     ids = [step.id for step in graph]
     seconds = dict(zip(ids, [3600, 7200, 7200, 60, 60, 30], strict=True))
@@ -97,7 +97,7 @@ splits = st.none() | st.builds(JobSplit, most=st.floats(1, 1e5), seconds=times)
 
 
 @given(graphs, splits, st.data())
-def test_any_graph(graph: Graph, split: JobSplit | None, data: st.DataObject) -> None:
+def test_arbitrary_graph_gives_jobs_in_order(graph: Graph, split: JobSplit | None, data: st.DataObject) -> None:
     if split is not None:
         known = data.draw(st.dictionaries(st.sampled_from([step.id for step in graph]), st.floats(0, 1e5)))
         split = JobSplit(most=split.most, seconds=known)
@@ -129,7 +129,7 @@ def test_any_graph(graph: Graph, split: JobSplit | None, data: st.DataObject) ->
         assert bool(index) == several
         builds = {job.id for job in jobs if job.kind is JobKind.BUILD and job.option == option}
         for at, job in enumerate(index):
-            # All are built before the first merges, and no two merge at once.
+            # All builds end before the first merge, and merges run one after another.
             assert builds <= before[job.id]
             assert {other.id for other in index[:at]} <= before[job.id]
         covered = [platform for job in index for platform in job.platforms]
@@ -138,7 +138,7 @@ def test_any_graph(graph: Graph, split: JobSplit | None, data: st.DataObject) ->
 
 
 def _before(jobs) -> dict[str, set[str]]:
-    """Every job that has ended before a job begins."""
+    """Map each job to the jobs that end before it begins."""
     before: dict[str, set[str]] = {}
     for job in jobs:
         before[job.id] = set(job.needs).union(*(before[need] for need in job.needs))
@@ -163,7 +163,7 @@ def test_part_exceeds_split_only_if_indivisible(graph: Graph, data: st.DataObjec
         assert one.steps[-1].number < other.steps[0].number
 
 
-def test_times_come_from_the_records_of_the_chain_registry(tmp_path):
+def test_step_durations_come_from_records(tmp_path):
     world = World(tmp_path)
     world.write(THREE_STEPS)
     records = world.records

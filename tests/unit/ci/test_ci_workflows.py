@@ -1,4 +1,4 @@
-"""The vendors' files: golden ones for people, the vendors' own schemas, and what their rules would run."""
+"""Workflow files: golden files, the vendors' schemas, and the jobs that the vendors would run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @cache
 def schema(vendor: str) -> Any:
-    """A vendor's published schema, as the package check-jsonschema brings it."""
+    """Return the published schema of a vendor, which the package check-jsonschema includes."""
     text = files("check_jsonschema").joinpath(f"builtin_schemas/vendor/{SCHEMAS[vendor]}.json").read_text()
     return jsonschema.Draft7Validator(json.loads(text))
 
@@ -75,7 +75,7 @@ def words(**changed: Any) -> CiWords:
 
 
 def hours(request) -> dict[str, float]:
-    """Every step but the stages took two hours."""
+    """Return a duration of two hours for every step of `stock` except its stages."""
     return {step.id: 7200.0 for step in request.graph if step.kind == "build" and step.option == "stock"}
 
 
@@ -100,7 +100,7 @@ GOLDENS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_golden_files(name, tree):
+def test_workflow_matches_golden_file(name, tree):
     vendor, pipeline = read_pipeline(words(**GOLDENS[name]), hours)
     text = document(vendor, pipeline)
     valid(vendor.name, text)
@@ -183,13 +183,13 @@ def test_invalid_arguments_are_reported(case, tree):
     assert message in str(caught.value)
 
 
-def test_all_problems_are_reported_together(tree):
+def test_argument_problems_are_reported_together(tree):
     with pytest.raises(WrongUseError) as caught:
         read_pipeline(words(registry=None, option="stok", deadline="9h", tag="a b"), hours)
     assert len(caught.value.problems) >= 4
 
 
-def test_own_machines_have_no_limit(tree):
+def test_self_hosted_machines_have_no_time_limit(tree):
     runners = ["amd64=self-hosted,x64", "aarch64=self-hosted,arm64"]
     _, pipeline = read_pipeline(words(deadline="20h", runners=runners), hours)
     assert pipeline.minutes(pipeline.graph.jobs[0]) == 20 * 60 + 30
@@ -197,16 +197,16 @@ def test_own_machines_have_no_limit(tree):
         read_pipeline(words(deadline="20h", runners=runners[:1]), hours)
 
 
-letters = st.characters(exclude_characters="\0")  # which no argument of a program can hold
+letters = st.characters(exclude_characters="\0")  # not possible in program arguments
 
 
 @given(
     st.text(letters, max_size=12),
     st.sampled_from(["repo", "tag", "base", "option", "production", "registry", "install"]),
 )
-@example("\ud800", "option")  # half of a character, which no path holds
+@example("\ud800", "option")  # half of a surrogate pair, not possible in paths
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-def test_no_word_becomes_anything_but_itself(tree, text, name):
+def test_arbitrary_argument_is_quoted_in_the_workflow(tree, text, name):
     for vendor in VENDORS:
         try:
             found, pipeline = read_pipeline(words(vendor=vendor, **{name: text}), hours)
@@ -251,7 +251,7 @@ def pipeline_of(vendor: str, graph: Graph, split: JobSplit | None = None) -> Pip
 
 @given(graphs, st.sampled_from(sorted(VENDORS)))
 @settings(max_examples=25, deadline=None)
-def test_any_workflow_is_valid_and_acyclic(graph, vendor):
+def test_arbitrary_workflow_is_valid_and_acyclic(graph, vendor):
     pipeline = pipeline_of(vendor, graph, JobSplit(most=10, seconds={step.id: 6 for step in graph}))
     edges = needs(vendor, valid(vendor, document(VENDORS[vendor], pipeline)))
     order = list(TopologicalSorter(edges).static_order())
@@ -278,7 +278,7 @@ def needs(vendor: str, read: Any) -> dict[str, list[str]]:
 
 
 def simulate(read: Any, ends: dict[str, list[int]]) -> dict[str, str]:
-    """What GitHub would do where the runs of jobs that build end in these codes; gives every job's result."""
+    """Return the result of every job on GitHub if the build jobs end with these exit codes."""
     results: dict[str, dict[str, str]] = {}
     for name in TopologicalSorter(needs("github", read)).static_order():
         job = read["jobs"][name]
@@ -299,7 +299,7 @@ def _holds(condition: str, results: dict[str, dict[str, str]]) -> bool:
 
     text = re.sub(r"needs\.(?P<job>[\w-]+)\.(?P<what>result|outputs\.left)", value, text)
     text = text.replace("!cancelled()", "True").replace("&&", "and").replace("||", "or").strip()
-    return bool(eval(text, {"true": True}))  # our own text
+    return bool(eval(text, {"true": True}))  # trusted text
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def github(tree) -> Any:
     return valid("github", document(*read_pipeline(words(option="stock,gl"), hours)))
 
 
-def test_github_goes_on_after_the_deadline_and_only_then(github):
+def test_github_continues_only_after_the_deadline(github):
     ran = {name for name, result in simulate(github, {}).items() if result == "success"}
     assert ran == {name for name in github["jobs"] if not name.endswith("-goes-on")}
     results = simulate(github, {"stock-amd64": [7, 0]})
@@ -323,13 +323,13 @@ def test_github_failure_stops_only_dependent_jobs(github):
         assert results["stock-aarch64"] == results["gl-aarch64"] == "success"
 
 
-def test_gitlab_runs_a_job_again_that_the_deadline_stopped(tree):
+def test_gitlab_retries_job_stopped_by_the_deadline(tree):
     read = valid("gitlab", document(*read_pipeline(words(vendor="gitlab"), hours)))
     jobs = {name: job for name, job in read.items() if "script" in job}
     assert all(("index" in name) != (job.get("retry", {}).get("exit_codes") == [7]) for name, job in jobs.items())
 
 
-def test_circleci_goes_on_only_where_the_deadline_came(tree):
+def test_circleci_continues_only_after_the_deadline(tree):
     read = valid("circleci", document(*read_pipeline(words(vendor="circleci"), hours)))
     requires = needs("circleci", read)
     assert requires["gl-amd64"] == ["stock-amd64-goes-on"]
@@ -339,7 +339,7 @@ def test_circleci_goes_on_only_where_the_deadline_came(tree):
     assert second["run"]["command"].endswith("circleci-agent step halt; fi")
 
 
-def test_machines_are_native_where_the_vendor_has_some():
+def test_machines_are_native_if_the_vendor_has_them():
     graph = graph_of(
         [Platform.parse(name) for name in ("amd64", "aarch64", "i386", "armv7", "riscv64")], {"stock": [1]}
     )
