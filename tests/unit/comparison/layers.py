@@ -1,4 +1,4 @@
-"""Images of a few files, made as layers in memory."""
+"""Create images of a few files as layers in memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from chainbuild.registry.images import RemoteImage
 from tests.support.fake_registry import FakeRegistry
 
 Content = bytes | str | None | tuple[int, bytes]
-"""A file's bytes (and its mode), a symbolic link's target, or None: a folder. A hard link is `=/target`."""
+"""The bytes of a file (and its mode), the target of a symbolic link, `=/target` of a hard link, or None for a folder."""
 
 
 def layer(files: Mapping[str, Content]) -> bytes:
-    """A compressed layer. The same files give the same bytes."""
+    """Return a compressed layer. The same files give the same bytes."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for path, said in files.items():
@@ -39,12 +39,12 @@ def layer(files: Mapping[str, Content]) -> bytes:
 def add(
     fake: FakeRegistry, name: str, *layers: Mapping[str, Content], platform: Platform | str = "amd64", **changes: Any
 ) -> RemoteImage:
-    """An image of these layers under a name."""
+    """Add an image of these layers to the registry."""
     return fake.add_image(name, platform, layers=[layer(one) for one in layers], **changes)
 
 
 def dpkg(**versions: str) -> bytes:
-    """dpkg's status file of these packages."""
+    """Return the status file of dpkg for these packages."""
     return "\n".join(
         f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n"
         for name, version in versions.items()
@@ -52,7 +52,7 @@ def dpkg(**versions: str) -> bytes:
 
 
 def status_d(name: str, version: str, *files: str) -> dict[str, Content]:
-    """The record of a package as distroless images, and those that are minimized, have it."""
+    """Return the record of a package in distroless and minimized images."""
     return {
         f"/var/lib/dpkg/status.d/{name}": f"Package: {name}\nVersion: {version}\nArchitecture: amd64\n".encode(),
         f"/var/lib/dpkg/status.d/{name}.md5sums": "".join(f"0  {file[1:]}\n" for file in files).encode(),
@@ -60,5 +60,5 @@ def status_d(name: str, version: str, *files: str) -> dict[str, Content]:
 
 
 def distribution(name: str, version: str, home: str = "/usr/lib/python3/dist-packages") -> dict[str, Content]:
-    """The record of a Python distribution."""
+    """Return the record of a Python distribution."""
     return {f"{home}/{name}-{version}.dist-info/METADATA": f"Name: {name}\nVersion: {version}\n".encode()}

@@ -1,4 +1,4 @@
-"""What changed between two images, in values, in words and as JSON."""
+"""Differences between two images, as values, text and JSON."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_step_changes_name_the_changed_inputs(tmp_path: Path) -> None:
     )
     assert str(changes[0]) == 'stock/20-blas: arg CPU changed from "HASWELL" to "ZEN"'
     assert str(changes[-1]) == "stock/production: its parent image changed"
-    # Released elsewhere, an image leaves its records behind: the chain registry has a copy of them.
+    # An image released elsewhere leaves its records in the chain registry, where they are found.
     target = ImageReference(CHAIN, "public/atom", "latest")
     copy_image(world.registries, before.reference, target)
     moved = resolve(world.registries, target, AMD64)
@@ -173,7 +173,7 @@ def test_step_changes_name_the_changed_inputs(tmp_path: Path) -> None:
     assert again == changes
 
 
-def test_words_are_fit_for_a_terminal_and_json_has_everything(fake: FakeRegistry) -> None:
+def test_text_is_safe_for_terminals_and_json_is_complete(fake: FakeRegistry) -> None:
     many = {f"/opt/{n:03}": b"1" for n in range(50)}
     before = add(fake, "a:1", {"/evil\x1b[31m": b"1"})
     after = add(fake, "a:2", {**many})

@@ -1,4 +1,4 @@
-"""Layers laid on each other: whiteouts, links, and whose the files are, without anything being unpacked."""
+"""Stacked layers: whiteouts, links and file owners, without unpacking."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_packages_match_their_database_files() -> None:
     assert contents.ownership.owner("/lib/libz.so") == "deb:zlib1g:amd64"
 
 
-def test_a_layer_that_both_images_have_is_read_once() -> None:
+def test_layer_shared_by_both_images_is_read_once() -> None:
     fake = FakeRegistry()
     images = [add(fake, f"team/app:{n}", {"/base": b"1"}, {"/own": str(n).encode()}) for n in (1, 2)]
     read_contents(Registries(transport=fake.transport, credentials=lambda host: None), *images)
     assert fake.counted("GET", "/blobs/") == 3
 
 
-def test_a_damaged_layer_counts_for_nothing() -> None:
+def test_damaged_layer_is_an_error() -> None:
     fake = FakeRegistry()
     image = add(fake, "team/app:1", {"/a": b"1"})
     fake.host().damage(image.layers[0].digest)
@@ -99,20 +99,20 @@ ENTRIES = st.sampled_from(
 
 
 @given(st.lists(st.lists(st.tuples(PATHS, ENTRIES), max_size=6), max_size=4))
-def test_whatever_layers_say_the_result_is_a_tree(layers: list[list[tuple[str, Entry]]]) -> None:
+def test_arbitrary_layers_give_a_tree(layers: list[list[tuple[str, Entry]]]) -> None:
     root = LayeredRoot(layers)
     for path, entry in root.files.items():
         above = path.rpartition("/")[0] or "/"
-        assert root.files[above].kind == "dir" or path == "/", "what has something below it is a folder"
+        assert root.files[above].kind == "dir" or path == "/", "a parent path must be a folder"
         assert entry.kind != "hard"
         assert path == "/" or path.rpartition("/")[2] in root.names(above)
 
 
-# ---- layers that mean harm --------------------------------------------------------------------------------------------
+# ---- hostile layers ---------------------------------------------------------------------------------------------------
 
 
 def smaller(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> str:
-    """Lower a limit; returns what its message says."""
+    """Lower a limit and return its text in messages."""
     limit = replace(getattr(limits, name), value=value)
     monkeypatch.setattr(limits, name, limit)
     return f"{limit.name}, {limit.shown}"
@@ -121,21 +121,21 @@ def smaller(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> str:
 @pytest.mark.parametrize(
     "path", ["/var/lib/dpkg/status", "/var/lib/dpkg/info/x.list", "/lib/apk/db/installed", "/opt/x.dist-info/RECORD"]
 )
-def test_contents_with_a_huge_package_file_name_limit_and_path(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """A dpkg status of four gigabytes is four megabytes of a layer."""
+def test_contents_with_huge_package_file_report_limit_and_path(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A dpkg status file of four gigabytes compresses to four megabytes."""
     shown = smaller(monkeypatch, "PACKAGE_FILE", 1000)
     with pytest.raises(LimitError, match=re.escape(f"{path} exceeds the limit on {shown}")) as raised:
         read({path: bytes(1001)})
     assert "team/app" in str(raised.value)
 
 
-def test_contents_with_many_package_files_name_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contents_with_many_package_files_report_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = smaller(monkeypatch, "PACKAGE_FILES", 1000)
     with pytest.raises(LimitError, match=re.escape(shown)):
         read({f"/var/lib/dpkg/info/{number}.list": bytes(300) for number in range(4)})
 
 
-def test_contents_with_a_huge_file_of_another_kind_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contents_with_other_huge_file_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     smaller(monkeypatch, "PACKAGE_FILE", 1000)
     assert read({"/opt/large": bytes(100_000)}).files["/opt/large"].size == 100_000
 
@@ -151,7 +151,7 @@ def test_contents_with_a_huge_file_of_another_kind_are_read(monkeypatch: pytest.
         ("UNPACKED", 10_000, {"/a": bytes(20_000)}),
     ],
 )
-def test_contents_beyond_a_limit_raise_with_its_name(
+def test_contents_over_a_limit_report_the_limit(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: int, files: dict[str, Content]
 ) -> None:
     shown = smaller(monkeypatch, limit, value)
@@ -159,14 +159,14 @@ def test_contents_beyond_a_limit_raise_with_its_name(
         read(files)
 
 
-def test_contents_of_layers_that_replace_the_same_files_count_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_replaced_by_later_layers_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     smaller(monkeypatch, "FILES", 12)
     layers = [{f"/{number}": str(version).encode() for number in range(10)} for version in range(5)]
     assert len(paths(read(*layers))) == 10
 
 
-def test_packages_that_repeat_read_each_file_list_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A status file that names a package a million times would read its list a million times."""
+def test_duplicate_packages_read_their_file_list_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a status file lists a package a million times, its file list must not be read a million times."""
     status = b"\n".join([dpkg(x="1")] * 50)
     contents = read({"/var/lib/dpkg/status": status, "/var/lib/dpkg/info/x.list": b"/opt/a\n", "/opt/a": b"1"})
     asked: list[str] = []
