@@ -1,4 +1,4 @@
-"""What a step can read of a context, and that every change of it, and none of anything else, changes the digest."""
+"""The files of a context that a step can read: only their changes, and all of them, change the digest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = LocalSources(patterns=(".",), everything=True)
 
 
 def make(root: Path, *names: str) -> Path:
-    """Files that hold their own path; `a -> b` is a link."""
+    """Write files that contain their path; `a -> b` is a link."""
     for name in names:
         path, arrow, target = name.partition(" -> ")
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def paths(root: Path, *patterns: str, ignore: str = "", parents: bool = False) -
         (["[["], ["[["]),
     ],
 )
-def test_sources(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
+def test_patterns_select_context_files(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
     make(
         tmp_path,
         "a",
@@ -80,7 +80,7 @@ def test_sources(tmp_path: Path, patterns: list[str], expected: list[str]) -> No
         "gone -> nowhere",
         "out -> ../../../../etc/x",
     )
-    if patterns == ["[["]:  # no pattern at all: take every name rather than none
+    if patterns == ["[["]:  # an invalid pattern selects all names
         assert set(paths(tmp_path, *patterns)) >= {"[[", "a", "d/e/f"}
     else:
         assert paths(tmp_path, *patterns) == sorted(expected)
@@ -99,7 +99,7 @@ def test_sources(tmp_path: Path, patterns: list[str], expected: list[str]) -> No
         ("d", ["d", "d/g"], []),
     ],
 )
-def test_ignored(tmp_path: Path, ignore: str, patterns: list[str], expected: list[str]) -> None:
+def test_ignored_files_are_not_selected(tmp_path: Path, ignore: str, patterns: list[str], expected: list[str]) -> None:
     assert paths(make(tmp_path, "a", "d/e/f", "d/g"), *patterns, ignore=ignore) == expected
 
 
@@ -149,11 +149,11 @@ MISSING = (
     ("g?ne", "gone", False),
     ("*/gone", "", False),
 )
-"""Sources, ignore files, and whether a builder refuses the COPY because the source is not there."""
+"""Sources, ignore files, and whether a builder rejects the COPY because the source is missing."""
 
 
 def missing_tree(root: Path) -> Path:
-    """The tree that `MISSING` is about."""
+    """Create the tree of the cases in `MISSING`."""
     make(root, "a", "d/e", "d/g", "link -> a", "gone -> nowhere", "dirlink -> d", "abs -> /d/g")
     (root / "empty").mkdir()
     return root
@@ -183,12 +183,12 @@ def test_selection_names_required_sources_that_a_builder_misses(
         ("COPY $UNKNOWN/a /", ("a",)),
     ],
 )
-def test_required_sources_are_those_that_a_builder_insists_on(line: str, required: tuple[str, ...]) -> None:
+def test_required_sources_are_those_that_a_builder_requires(line: str, required: tuple[str, ...]) -> None:
     parsed = parse(f"FROM scratch\n{line}".encode(), "D")
     assert find_facts(parsed, args={}, target_platform=AMD, build_platform=AMD).sources.required == required
 
 
-def test_special_files(tmp_path: Path) -> None:
+def test_special_files_are_listed_by_kind(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory(dir="/tmp") as short:  # a short path
         listener.bind(f"{short}/s")
@@ -198,7 +198,7 @@ def test_special_files(tmp_path: Path) -> None:
     assert found.get("sock", ("special", "s")) == ("special", "s")
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_file_name_with_invalid_utf8_is_read_like_buildkit(tmp_path: Path) -> None:
     name = os.fsdecode(b"x\xff.txt")
     try:
         (tmp_path / name).write_text("x")
@@ -207,7 +207,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     parsed = parse(b"FROM scratch\nCOPY x\xff.txt /", "D")
     sources = find_facts(parsed, args={}, target_platform=AMD, build_platform=AMD).sources
     files = context_files(tmp_path, NONE, sources)
-    # BuildKit reads U+FFFD in its place, and so finds no such file.
+    # BuildKit reads U+FFFD instead, and does not find the file.
     assert files == ()
     (tmp_path / "x\ufffd.txt").write_text("y")
     assert [entry.path for entry in context_files(tmp_path, NONE, sources)] == ["x\ufffd.txt"]
@@ -229,7 +229,7 @@ def test_unreadable_file_is_a_problem_only_if_needed(tmp_path: Path, monkeypatch
     assert [problem.path for problem in caught.value.problems] == [str(tmp_path / "a"), str(tmp_path / "d/x")]
 
 
-def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_a_problem_unless_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "d/x", "e/x")
     real = os.scandir
 
@@ -243,7 +243,7 @@ def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monke
     assert not ContextTree(tmp_path).select(parse_ignore(b"d"), ALL).problems
 
 
-def test_files_that_vanish_are_left_out(tmp_path: Path) -> None:
+def test_file_removed_during_the_walk_is_omitted(tmp_path: Path) -> None:
     make(tmp_path, "a", "b")
     tree = ContextTree(tmp_path)
     tree.listing("")
@@ -260,7 +260,7 @@ def test_contents_are_read_once(tmp_path: Path) -> None:
     assert len(digests._cached) == 1
 
 
-def test_an_ignored_folder_is_not_even_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_folder_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "big/x", "big/y/z", "small/a")
     tree = ContextTree(tmp_path)
     tree.select(parse_ignore(b"big\n!small/q"), ALL)
@@ -286,7 +286,7 @@ KINDS = st.sampled_from(["content", "mode", "added", "removed", "renamed", "to l
 
 
 def oracle(path: str, dockerfile_sources: list[str], lines: list[str]) -> bool:
-    """Whether a COPY of the sources takes the regular file at `path`, written down a second time, and naively."""
+    """Return whether a COPY of the sources selects the regular file at `path`, by a second, naive implementation."""
 
     def regex(pattern: str) -> str:
         pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -331,7 +331,7 @@ FORMS = {
 
 
 def dockerfile_of(sources: list[str], forms: list[str]) -> str:
-    """A Dockerfile that copies the sources, each in another way, after a stage that copies all and is not needed."""
+    """Return a Dockerfile that copies each source in another way, after an unused stage that copies all files."""
     text, now = "ARG G=|no\nFROM scratch AS unused\nCOPY . /\nFROM scratch AS c0\n", 0
     for source, form in zip(sources, forms, strict=False):
         text += FORMS[form].format(source, now=now, next=now + 1)
@@ -350,7 +350,7 @@ def seen(root: Path, text: str, lines: list[str]) -> tuple[str, set[str]]:
 
 
 def change(root: Path, name: str, kind: str) -> set[str]:
-    """Change the tree at a name; the paths of files that came, went or differ."""
+    """Change the tree at a name and return the paths of added, removed and changed files."""
     path = root / name
     if kind == "content":
         path.write_text("other")
@@ -379,7 +379,7 @@ def change(root: Path, name: str, kind: str) -> set[str]:
     KINDS,
     st.data(),
 )
-def test_digest_changes_only_with_what_the_builder_sees(
+def test_digest_changes_only_with_files_the_builder_reads(
     names: list[str], sources: list[str], forms: list[str], lines: list[str], kind: str, data: st.DataObject
 ) -> None:
     text = dockerfile_of(sources, forms)
@@ -415,14 +415,14 @@ def test_digest_changes_only_with_what_the_builder_sees(
             assert kind in {"added", "removed", "renamed"} or after == before
 
 
-def test_a_foreign_frontend_may_not_honour_the_ignore_file(tmp_path: Path) -> None:
+def test_foreign_frontend_reads_ignored_files(tmp_path: Path) -> None:
     make(tmp_path, "a", "b")
     parsed = parse(b"# syntax=me/front\nFROM scratch", "D")
     sources = find_facts(parsed, args={}, target_platform=AMD, build_platform=AMD).sources
     assert [entry.path for entry in context_files(tmp_path, parse_ignore(b"a"), sources)] == ["a", "b"]
 
 
-def test_the_digest_ignores_order_and_tells_every_field_apart(tmp_path: Path) -> None:
+def test_digest_ignores_order_and_covers_all_files(tmp_path: Path) -> None:
     files = context_files(make(tmp_path, "a", "b", "c -> a"), NONE, ALL)
     assert digest_of(files) == digest_of(reversed(files))
     assert len({digest_of(files[:count]) for count in range(4)}) == 4

@@ -1,4 +1,4 @@
-"""Ignore files against tables of moby/patternmatcher's behaviour."""
+"""Ignore files, compared with tables of the behaviour of moby/patternmatcher."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ def test_pattern_matches_like_patternmatcher(pattern: str, path: str, ignored: b
         ("*\n!\\d", "x", False),
     ],
 )
-def test_whole_files(text: str, path: str, ignored: bool) -> None:
+def test_ignore_file_matches_like_patternmatcher(text: str, path: str, ignored: bool) -> None:
     assert parse_ignore(text.encode()).ignores(path) is ignored
 
 
 @pytest.mark.parametrize(
     "pattern", ["!", "!/", "[", "[^", "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "a[", "\\", "[^bc"]
 )
-def test_patterns_that_the_builder_refuses(pattern: str) -> None:
+def test_invalid_pattern_is_reported_with_its_line(pattern: str) -> None:
     found = parse_ignore(b"ok\n" + pattern.encode(), "x/.dockerignore")
     assert [(problem.path, problem.line) for problem in found.problems] == [("x/.dockerignore", 2)]
     assert [each.text for each in found.patterns] == ["ok"]
@@ -131,11 +131,11 @@ def test_patterns_that_the_builder_refuses(pattern: str) -> None:
         ("a\n!ab/c", "a", True),
     ],
 )
-def test_pruning(text: str, folder: str, prunes: bool) -> None:
+def test_ignored_folder_is_pruned_unless_reincluded_below(text: str, folder: str, prunes: bool) -> None:
     assert parse_ignore(text.encode()).prunes(folder) is prunes
 
 
-def test_which_file_wins(tmp_path: Path) -> None:
+def test_ignore_file_next_to_dockerfile_wins(tmp_path: Path) -> None:
     root, other = tmp_path / "root", tmp_path / "other"
     root.mkdir()
     other.mkdir()
@@ -150,7 +150,7 @@ def test_which_file_wins(tmp_path: Path) -> None:
     assert find_ignore(root).raw == b"a"
 
 
-def test_links_stay_within_their_folder(tmp_path: Path) -> None:
+def test_ignore_file_link_stays_inside_the_context(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (tmp_path / "out").write_text("a")
@@ -162,7 +162,7 @@ def test_links_stay_within_their_folder(tmp_path: Path) -> None:
         link.unlink()
 
 
-def test_the_number_of_a_line_makes_no_other_ignore_file() -> None:
+def test_ignore_files_are_equal_despite_line_numbers() -> None:
     assert parse_ignore(b"a\n\n# c\nb") == parse_ignore(b"a\nb", "elsewhere")
     assert parse_ignore(b"a\nb") != parse_ignore(b"b\na")
 
@@ -171,17 +171,17 @@ LINE = st.text(alphabet="ab*?[]^-\\/!. #", max_size=10)
 
 
 @given(st.lists(LINE, max_size=6), st.text(alphabet="ab*/.", min_size=1, max_size=10))
-def test_any_lines_are_read(lines: list[str], path: str) -> None:
+def test_arbitrary_lines_are_read(lines: list[str], path: str) -> None:
     parse_ignore("\n".join(lines).encode()).ignores(path)
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_read(raw: bytes) -> None:
+def test_arbitrary_bytes_are_read(raw: bytes) -> None:
     parse_ignore(raw).ignores("a/b")
 
 
 @given(st.lists(LINE, max_size=6), st.lists(st.sampled_from("ab."), min_size=1, max_size=4))
-def test_nothing_comes_back_below_a_pruned_folder(lines: list[str], parts: list[str]) -> None:
+def test_files_below_pruned_folder_stay_ignored(lines: list[str], parts: list[str]) -> None:
     found = parse_ignore("\n".join(lines).encode())
     path = "/".join(parts)
     for count in range(1, len(parts)):

@@ -1,4 +1,4 @@
-"""What is taken from the network: addresses as BuildKit reads them, and identities that change with the content."""
+"""Remote content: addresses as BuildKit parses them, and identities that change with the content."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FakeResponse:
 
 
 class FakeWeb:
-    """Answers by method and address; what is not there is a 404."""
+    """A server with answers by method and address; other addresses give 404."""
 
     def __init__(self, answers: Mapping[tuple[str, str], FakeResponse | TransportError]) -> None:
         self.answers = dict(answers)
@@ -112,32 +112,32 @@ def test_git_address_is_none_for_files_and_other_protocols(text: str) -> None:
 
 
 @given(st.text())
-def test_any_text_is_an_address_or_unknown(text: str) -> None:
+def test_arbitrary_text_is_an_address_or_unknown(text: str) -> None:
     GitAddress.parse(text)
     content = RemoteContent(transport=FakeWeb({}), run_git=lambda *_: (1, "", "no"))
     assert content.identity(f"http://[{text}").startswith(UNKNOWN)
 
 
-def test_etag_is_the_identity_and_nothing_is_read() -> None:
+def test_etag_is_the_identity_without_download() -> None:
     there = web(etag='"1"')
     assert RemoteContent(transport=there).identity("https://example.com/f") == 'etag "1"'
     assert [request.method for request in there.asked] == ["HEAD"]
 
 
 def test_content_without_etag_is_downloaded_despite_same_date_and_size() -> None:
-    """A date has a resolution of one second, and says nothing of the content: BuildKit reads such content, too."""
+    """A date has a resolution of one second and does not identify content; BuildKit downloads such content, too."""
     identities = {
         RemoteContent(transport=web(content)).identity("https://example.com/f") for content in (b"AAAA", b"BBBB")
     }
     assert identities == {f"sha256:{hashlib.sha256(content).hexdigest()}" for content in (b"AAAA", b"BBBB")}
 
 
-def test_server_without_head_is_asked_for_the_content() -> None:
+def test_server_without_head_support_gets_a_get_request() -> None:
     there = FakeWeb({("GET", "http://x/f"): FakeResponse(body=b"a")})
     assert RemoteContent(transport=there).identity("http://x/f").startswith("sha256:")
 
 
-def test_redirects_are_followed_a_token_only_to_its_own_host() -> None:
+def test_redirect_is_followed_without_token_for_another_host() -> None:
     there = FakeWeb(
         {
             ("HEAD", "https://a/f"): FakeResponse(status=302, headers={"location": "https://b/g"}),
@@ -160,13 +160,13 @@ def test_endless_redirects_and_other_protocols_are_unknown(location: str) -> Non
     assert RemoteContent(transport=there).identity("https://a/f").startswith(UNKNOWN)
 
 
-def test_address_that_does_not_answer_is_unknown_and_says_why() -> None:
+def test_unreachable_address_is_unknown_with_reason() -> None:
     there = FakeWeb({("HEAD", "https://a/f"): TransportError("refused", "a refuses connections")})
     assert RemoteContent(transport=there).identity("https://a/f") == f"{UNKNOWN}a refuses connections"
     assert RemoteContent(transport=FakeWeb({})).identity("https://a/f") == f"{UNKNOWN}a answered 404"
 
 
-def test_checksum_and_full_commit_need_no_question() -> None:
+def test_checksum_and_full_commit_need_no_request() -> None:
     there = FakeWeb({})
     content = RemoteContent(transport=there, run_git=lambda *_: (1, "", "not to be asked"))
     assert content.identity("https://a/f", "sha256:1") == "checksum sha256:1"
@@ -186,7 +186,7 @@ def test_branch_identity_is_its_current_commit() -> None:
     assert len(calls) == 2
 
 
-def test_ref_that_is_not_there_and_git_that_fails_are_unknown() -> None:
+def test_missing_ref_and_failed_git_are_unknown() -> None:
     assert git()[1].identity("https://a/r.git") == f"{UNKNOWN}it has no ref 'HEAD'"
     assert (
         git(code=128, err="fatal: x\nfatal: no such host\n\n")[1].identity("git@a:r") == f"{UNKNOWN}fatal: no such host"
