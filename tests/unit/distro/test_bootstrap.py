@@ -1,4 +1,4 @@
-"""What a bootstrap asks for, as values; the roots themselves are made in tests/engine/test_bootstrap.py."""
+"""The settings and commands of a bootstrap; tests/engine/test_bootstrap.py creates real roots."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_name_without_distribution_is_rejected(name: str) -> None:
         parse_name(ImageReference.parse(name), None, "debian")
 
 
-def test_another_suite_comes_from_the_machine_s_mirrors() -> None:
+def test_sources_for_another_suite_use_mirrors_of_the_machine() -> None:
     assert sources_for("trixie", "bookworm", MIRROR) == (
         "deb http://mirror.example/debian trixie main",
         "deb http://mirror.example/debian trixie-updates main",
         "deb http://mirror.example/debian-security trixie-security main",
     )
     assert sources_for("sid", "bookworm", MIRROR) == ("deb http://mirror.example/debian sid main",)
-    # Only what the machine has, and nothing of other releases that it knows.
+    # Only mirrors for this suite, not for other releases.
     assert sources_for("bookworm", "bookworm", [MIRROR[0], ("http://x/", "trixie", "Debian")]) == (
         "deb http://mirror.example/debian bookworm main",
     )
@@ -77,7 +77,7 @@ def test_another_suite_comes_from_the_machine_s_mirrors() -> None:
         sources_for("bookworm", "bookworm", [])
 
 
-def test_inputs_are_all_that_decides_the_image() -> None:
+def test_inputs_change_with_each_setting_of_the_image() -> None:
     same = REQUEST.inputs(AMD64)
     assert same == replace(REQUEST, include=("usr-is-merged",)).inputs(Platform.parse("x86_64"))
     others = [
@@ -91,7 +91,7 @@ def test_inputs_are_all_that_decides_the_image() -> None:
     assert len({same, *others}) == 7
 
 
-def test_the_command_is_an_argument_list() -> None:
+def test_mmdebstrap_command_has_all_settings() -> None:
     argv = mmdebstrap_argv(REQUEST, ARM64, Path("/t/root.tar"), Path("/t/st age"))
     assert argv[0] == "mmdebstrap"
     assert "--architectures=arm64" in argv
@@ -106,7 +106,7 @@ def test_the_command_is_an_argument_list() -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("aarch64", "arm64"), ("armv7", "armhf"), ("x86_64", "amd64")])
-def test_debian_has_its_own_names(name: str, expected: str) -> None:
+def test_debian_architecture_names_are_used(name: str, expected: str) -> None:
     assert debian_architecture(Platform.parse(name)) == expected
 
 
@@ -135,7 +135,7 @@ LISTS = sorted((Path(__file__).parents[2] / "cases/base-images").glob("*.txt"))
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A Debian 12 machine with this folder of additional CA certificates."""
+    """Simulate a Debian 12 machine; return its folder of additional CA certificates."""
     monkeypatch.setattr(debian, "_os_release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"})
     monkeypatch.setattr(debian, "_need_tools", lambda: None)
     monkeypatch.setattr(debian, "_apt_targets", lambda machine: tuple(MIRROR))
@@ -148,7 +148,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
 def test_bootstrap_adds_only_packages_of_the_public_list(machine: Path, path: Path) -> None:
-    """The test base must not have a library that Docker Hub's image lacks: it would hide what a chain forgot."""
+    """A library that is missing in Docker Hub's image must not be in the test base: it would hide faults of a chain."""
     listed = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert listed == sorted(set(listed))
     assert not {"ca-certificates", "openssl", "libssl3", "perl", "usrmerge"} & set(listed)
@@ -187,7 +187,7 @@ def test_mirror_with_tls_needs_certificates(uri: str, include: tuple[str, ...], 
     assert request.mirror_needs_certificates is expected
 
 
-# ---- the flow, with the roots played --------------------------------------------------------------------------------
+# ---- the flow, with fake roots --------------------------------------------------------------------------------------
 
 
 class FakeWorkshop:
@@ -235,7 +235,7 @@ def ignore(event: Event) -> None:
     pass
 
 
-def test_platforms_share_an_index_and_are_made_once(workshop: type[FakeWorkshop]) -> None:
+def test_platforms_share_an_index_and_are_built_once(workshop: type[FakeWorkshop]) -> None:
     fake = FakeRegistry()
     name = ImageReference.parse("debian:bookworm-slim")
     with Registries(transport=fake.transport, credentials=lambda host: None) as registries:
@@ -251,7 +251,7 @@ def test_platforms_share_an_index_and_are_made_once(workshop: type[FakeWorkshop]
             )
             return [(str(one.platform), one.made) for one in done]
 
-        # The build machine's own platform comes with it, because the local store gets it.
+        # The platform of this machine is added, because the local store gets it.
         assert go(ARM64) == [("aarch64", True), ("amd64", True)]
         target = ImageReference.parse("localhost:5000/debian:bookworm-slim")
         index = images.read_index(registries, target)
@@ -259,12 +259,12 @@ def test_platforms_share_an_index_and_are_made_once(workshop: type[FakeWorkshop]
         assert index.platforms == (AMD64, ARM64)
         assert go(ARM64, AMD64) == [("aarch64", False), ("amd64", False)]
         assert workshop.made == ["linux/arm64", "linux/amd64"]
-        # Made anew with the same outcome, the index is the same.
+        # A rebuild with the same content gives the same index.
         assert go(ARM64, refresh=True, load=False) == [("aarch64", True)]
         assert images.read_index(registries, target) == index
 
 
-def test_a_platform_is_added_to_those_that_stand(workshop: type[FakeWorkshop]) -> None:
+def test_platform_is_added_to_existing_index(workshop: type[FakeWorkshop]) -> None:
     fake = FakeRegistry()
     name = ImageReference.parse("debian:bookworm-slim")
     with Registries(transport=fake.transport, credentials=lambda host: None) as registries:

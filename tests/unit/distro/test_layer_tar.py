@@ -12,7 +12,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.oci import Manifest, digest_of
 
 
-def test_the_same_tar_packs_to_the_same_bytes(tmp_path: Path) -> None:
+def test_pack_layer_is_reproducible(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"content" * 1000)
     one = pack_layer(tmp_path / "a.tar", tmp_path / "one.gz")
     other = pack_layer(tmp_path / "a.tar", tmp_path / "other.gz")
@@ -23,7 +23,7 @@ def test_the_same_tar_packs_to_the_same_bytes(tmp_path: Path) -> None:
     assert one.size == one.path.stat().st_size
 
 
-def test_an_archive_is_an_oci_layout_and_docker_s_older_form(tmp_path: Path) -> None:
+def test_archive_is_oci_layout_and_docker_archive(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"content")
     layer = pack_layer(tmp_path / "a.tar", tmp_path / "a.gz")
     config = ImageConfig.make(Platform.parse("amd64"), [layer.diff_id])
