@@ -1,4 +1,4 @@
-"""Variable expansion, by the tables that describe BuildKit's."""
+"""Variable expansion, compared with tables of BuildKit's behaviour."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ ENV = {"A": "a", "E": "", "P": "x/y/a.txt", "S": "foo-bar-baz", "STAR": "a*b"}
         ("${A//?/bb}", "bb"),
     ],
 )
-def test_words(word: str, text: str) -> None:
+def test_word_is_expanded_like_buildkit(word: str, text: str) -> None:
     assert expand(word, ENV).text == text
 
 
@@ -97,12 +97,12 @@ def test_words(word: str, text: str) -> None:
         "${S#\\a}",
     ],
 )
-def test_words_that_are_refused(word: str) -> None:
+def test_invalid_word_is_rejected(word: str) -> None:
     with pytest.raises(ExpansionError):
         expand(word, ENV)
 
 
-def test_the_message_of_a_required_variable() -> None:
+def test_required_variable_error_has_its_message() -> None:
     with pytest.raises(ExpansionError, match="NONE: say which"):
         expand("${NONE:?say which}", ENV)
 
@@ -113,26 +113,26 @@ def test_expanded_word_lists_used_and_missing_names() -> None:
     assert found.missing == {"NONE"}
 
 
-def test_words_are_divided_at_unquoted_space_only() -> None:
+def test_words_are_split_at_unquoted_space_only() -> None:
     assert expand("a 'b c' d\\ e $S", {"S": "x  y"}).words == ("a", "b c", "d e", "x", "y")
 
 
-def test_another_escape_character() -> None:
+def test_escape_character_can_be_changed() -> None:
     assert expand("C:\\a`$A", ENV, escape="`").text == "C:\\a$A"
 
 
-def test_raw_forms() -> None:
+def test_raw_options_keep_quotes_escapes_and_unset_names() -> None:
     raw = expand("'a' \"b\" c\\d $NONE ${NONE:-x}", {}, raw_quotes=True, raw_escapes=True, keep_unset=True)
     assert raw.text == "'a' \"b\" c\\d $NONE ${NONE:-x}"
 
 
-def test_hostile_patterns_take_no_time() -> None:
+def test_hostile_patterns_are_fast() -> None:
     value = "a" * 2000
     assert expand("${V%%" + "*a" * 200 + "b}", {"V": value}).text == value
 
 
 @given(st.text(max_size=60), st.dictionaries(st.sampled_from("ABC"), st.text(max_size=5)))
-def test_any_word_expands_or_is_refused(word: str, env: dict[str, str]) -> None:
+def test_arbitrary_word_expands_or_is_rejected(word: str, env: dict[str, str]) -> None:
     try:
         expand(word, env)
     except ExpansionError:
@@ -140,7 +140,7 @@ def test_any_word_expands_or_is_refused(word: str, env: dict[str, str]) -> None:
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="$\\\"'\ufeff"), max_size=40))
-def test_a_word_without_special_characters_stays(word: str) -> None:
+def test_word_without_special_characters_is_unchanged(word: str) -> None:
     assert expand(word, ENV).text == word
 
 

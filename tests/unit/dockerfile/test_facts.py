@@ -1,4 +1,4 @@
-"""Tables of Dockerfiles and the facts that a step key is made of."""
+"""Tables of Dockerfiles and the facts in their step keys."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def facts(
         ("ONBUILD COPY a /", ()),
     ],
 )
-def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
+def test_local_sources_of_instructions_are_found(body: str, patterns: tuple[str, ...]) -> None:
     found = facts(f"FROM img\n{body}")
     assert found.sources.patterns == patterns
     assert found.sources.everything == (patterns == (".",))
@@ -93,13 +93,13 @@ def test_local_sources(body: str, patterns: tuple[str, ...]) -> None:
         ("FROM img\nCOPY ${X /", "${X"),
     ],
 )
-def test_sources_in_doubt_are_everything(text: str, reason: str) -> None:
+def test_uncertain_sources_select_all_files(text: str, reason: str) -> None:
     found = facts(text)
     assert found.sources.everything
     assert any(reason in doubt for doubt in found.doubts)
 
 
-def test_own_frontends_are_no_doubt() -> None:
+def test_docker_frontends_are_no_uncertainty() -> None:
     for name in ("docker/dockerfile", "docker/dockerfile:1.7-labs", "docker.io/docker/dockerfile-upstream:master"):
         assert not facts(f"# syntax={name}\nFROM img\nCOPY a /").sources.everything
     assert facts("# syntax=example.com/docker/dockerfile:1\nFROM img").sources.everything
@@ -114,7 +114,7 @@ def test_parent_config_sets_env_and_triggers() -> None:
     assert "Z" in found.declared_args
 
 
-def test_triggers_of_a_stage_run_in_the_next_and_only_there() -> None:
+def test_triggers_of_stage_run_in_next_stage_only() -> None:
     text = "FROM img AS a\nONBUILD COPY x /\nONBUILD COPY --from=lib l /\nFROM a AS b\nFROM b\nCOPY y /"
     found = facts(text, parents=SEEN)
     assert found.sources.patterns == ("x", "y")
@@ -124,7 +124,7 @@ def test_triggers_of_a_stage_run_in_the_next_and_only_there() -> None:
     assert facts(text, target="a").sources.patterns == ()
 
 
-def test_images() -> None:
+def test_images_of_reachable_stages_are_found() -> None:
     found = facts(
         "ARG TAG=1\nARG BASE=img\n"
         "FROM --platform=$BUILDPLATFORM tool:${TAG} AS build\n"
@@ -167,7 +167,7 @@ def test_named_contexts_replace_stages_and_images() -> None:
     assert dict(found.named_sources)["build"].patterns == ("x",)
 
 
-def test_targets() -> None:
+def test_target_selects_reachable_stages() -> None:
     text = "FROM img AS a\nCOPY x /\nFROM a AS B\nCOPY y /\nFROM img AS c\nCOPY z /"
     assert facts(text).sources.patterns == ("z",)
     assert facts(text, target="b").sources.patterns == ("x", "y")
@@ -176,12 +176,12 @@ def test_targets() -> None:
     assert "no such stage: 'nope'" in wrong[0].message
 
 
-def test_a_later_stage_of_the_same_name_hides_the_earlier() -> None:
+def test_later_stage_with_same_name_hides_the_earlier() -> None:
     text = "FROM img AS a\nCOPY x /\nFROM a AS a\nCOPY y /\nFROM a\nCOPY z /"
     assert facts(text).sources.patterns == ("x", "y", "z")
 
 
-def test_scopes() -> None:
+def test_variables_follow_scopes_of_stages() -> None:
     text = (
         "ARG G=g\nARG H=${G}h\nFROM img AS a\nARG H\nARG I=i$H\nENV J=j$I\n"
         "FROM a\nCOPY $G${H} /\nCOPY $I /\nCOPY $J /\nARG G\nCOPY $G /\nARG TARGETARCH\nCOPY $TARGETARCH /"
@@ -195,11 +195,11 @@ def test_undeclared_args_are_not_seen() -> None:
     assert facts("FROM img\nCOPY ${X:-a}${http_proxy:-b} /", X="no", http_proxy="no").sources.patterns == ("ab",)
 
 
-def test_env_takes_the_values_from_before_its_line() -> None:
+def test_env_line_uses_values_from_before_the_line() -> None:
     assert facts("FROM img\nENV A=1\nENV A=2 B=$A\nCOPY $B /").sources.patterns == ("1",)
 
 
-def test_remote_sources() -> None:
+def test_remote_sources_of_add_are_found() -> None:
     found = facts(
         "FROM img\nARG V=2\nADD --checksum=sha256:00 https://x/y-$V.tgz a /\n"
         "ADD git@github.com:o/r.git#v1 https://g/r.git /"
@@ -218,19 +218,19 @@ def test_remote_sources() -> None:
     [("$B", True), ('"${B}x"', True), ("http$B", True), ("https://h/$B", True), ("git@$B", True), ("app-$B", False)],
 )
 def test_add_of_uncertain_variable_is_an_uncertain_remote(word: str, remote: bool) -> None:
-    """What such an address has cannot be asked for, so the whole context does not suffice."""
+    """The content of an uncertain address cannot be queried, so the whole context is not enough."""
     found = facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nADD {word} /")
     assert found.remotes == ((RemoteSource(url=word, checksum="", line=4, certain=False),) if remote else ())
     assert found.sources.everything
     assert not facts(f"FROM img\nARG A=1\nARG A=2 B=$A\nCOPY {word} /").remotes
 
 
-def test_add_with_an_uncertain_checksum_is_asked_for() -> None:
+def test_add_with_uncertain_checksum_is_a_remote_without_checksum() -> None:
     found = facts("FROM img\nARG A=1\nARG A=2 B=$A\nADD --checksum=sha256:$B https://h/x /")
     assert found.remotes == (RemoteSource(url="https://h/x", checksum="", line=4),)
 
 
-def test_secrets_and_ssh() -> None:
+def test_secret_and_ssh_mounts_are_found() -> None:
     found = facts(
         "FROM img\nRUN --mount=type=secret,id=tok --mount=type=secret,target=/run/key "
         "--mount=type=ssh --mount=type=ssh,id=git x"
@@ -239,7 +239,7 @@ def test_secrets_and_ssh() -> None:
     assert found.ssh == ("default", "git")
 
 
-def test_declared_args() -> None:
+def test_declared_args_have_lines_by_reachability() -> None:
     text = "ARG A\nFROM img AS u\nARG U\nARG B\nFROM img\nARG A B=1\nARG C=2"
     found = facts(text)
     assert found.declared_args == {"A": 1, "B": 6, "C": 7}
@@ -271,7 +271,7 @@ def test_unknown_args_have_a_nearest_name() -> None:
         ("FROM debian\nARG BASE_IMAGE", 0, ()),
     ],
 )
-def test_the_base_images_arg(text: str, declared: int, used: tuple[int, ...]) -> None:
+def test_base_image_arg_has_its_lines(text: str, declared: int, used: tuple[int, ...]) -> None:
     found = base_arg_used(parse(text.encode(), "D"), "BASE_IMAGE")
     assert (found.declared, found.used) == (declared, used)
     assert bool(found) == bool(declared and used)
@@ -295,11 +295,11 @@ def test_the_base_images_arg(text: str, declared: int, used: tuple[int, ...]) ->
         ("FROM --platform=$NONE img", 1, "empty after expansion"),
     ],
 )
-def test_problems(text: str, line: int, part: str) -> None:
+def test_stage_problem_has_its_line(text: str, line: int, part: str) -> None:
     assert [each.line for each in facts(text).problems if part in each.message] == [line]
 
 
-def test_a_thousand_stages_are_no_recursion() -> None:
+def test_thousands_of_stages_need_no_recursion() -> None:
     text = "FROM img AS s0\nCOPY a /\n" + "".join(f"FROM s{at} AS s{at + 1}\n" for at in range(3000))
     assert facts(text).sources.patterns == ("a",)
 
@@ -315,5 +315,5 @@ def test_a_thousand_stages_are_no_recursion() -> None:
         ("# syntax=me/front\nFROM img", True),
     ],
 )
-def test_whether_the_platform_that_builds_counts(text: str, counts: bool) -> None:
+def test_build_platform_counts_if_its_variables_are_used(text: str, counts: bool) -> None:
     assert facts(text).build_platform_counts is counts

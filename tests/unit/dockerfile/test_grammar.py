@@ -1,4 +1,4 @@
-"""Tables of Dockerfiles and what they say; and that no bytes whatever make the reader raise."""
+"""Tables of Dockerfiles and their parsed instructions; arbitrary bytes never make the reader raise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AMD = Platform.parse("amd64")
 
 
 def shapes(text: str) -> list[tuple[str, tuple[str, ...]]]:
-    """(keyword, words) of every instruction in every stage."""
+    """Return (keyword, words) of every instruction in every stage."""
     parsed = parse(text.encode(), "Dockerfile")
     assert not parsed.problems
     return [(found.keyword, found.words) for stage in parsed.stages for found in stage.instructions]
@@ -41,11 +41,11 @@ def shapes(text: str) -> list[tuple[str, tuple[str, ...]]]:
         ("FROM a\nENV a=b 'c=d e' f=\"g h\" i=j\\ k", [("ENV", ("a=b", "'c=d e'", 'f="g h"', "i=j\\ k"))]),
     ],
 )
-def test_instructions(text: str, expected: list[tuple[str, tuple[str, ...]]]) -> None:
+def test_instructions_are_split_into_words(text: str, expected: list[tuple[str, tuple[str, ...]]]) -> None:
     assert shapes(text) == expected
 
 
-def test_lines_flags_and_originals() -> None:
+def test_instructions_have_lines_flags_and_original_text() -> None:
     parsed = parse(
         b"# c\n\nFROM --platform=linux/arm64 a AS One\n\nCOPY --from=x --link \\\n --chown=a a /\nRUN b", "D"
     )
@@ -57,14 +57,14 @@ def test_lines_flags_and_originals() -> None:
     assert (copy.flag("from"), copy.flag("link"), copy.flag("chown"), copy.flag("chmod")) == ("x", "", "a", None)
 
 
-def test_quotes_in_flags() -> None:
+def test_quotes_in_flags_are_removed() -> None:
     parsed = parse(b'FROM a\nRUN --mount=type=bind,source="a b",target=/x --network=none -- --y z', "D")
     (run,) = parsed.stages[0].instructions
     assert run.flag_values("mount") == ("type=bind,source=a b,target=/x",)
     assert run.words == ("--y", "z")
 
 
-def test_here_documents() -> None:
+def test_here_documents_are_read() -> None:
     parsed = parse(b'FROM a\nCOPY <<A <<-"B" /x/\n$a\nA\n\tb\n\tB\nONBUILD RUN <<C\nc\nC\n', "D")
     copy, trigger = parsed.stages[0].instructions
     assert copy.heredocs == (
@@ -91,7 +91,7 @@ def test_here_documents() -> None:
         ('{"syntax": "a/b"}', "a/b", "\\"),
     ],
 )
-def test_directives(text: str, syntax: str, escape: str) -> None:
+def test_directives_set_syntax_and_escape(text: str, syntax: str, escape: str) -> None:
     parsed = parse(text.encode(), "D")
     assert (parsed.syntax, parsed.escape) == (syntax, escape)
 
@@ -115,12 +115,12 @@ def test_directives(text: str, syntax: str, escape: str) -> None:
         ("FROM a\nUSER", 2, "USER needs an argument"),
     ],
 )
-def test_problems(text: str, line: int, part: str) -> None:
+def test_syntax_problem_has_its_line(text: str, line: int, part: str) -> None:
     problems = parse(text.encode(), "dir/Dockerfile").problems
     assert [(each.path, each.line) for each in problems if part in each.message] == [("dir/Dockerfile", line)]
 
 
-def test_the_nearest_instruction_is_offered() -> None:
+def test_unknown_instruction_hint_has_the_nearest_name() -> None:
     assert parse(b"FROM a\nCOYP a b", "D").problems[0].hint == "Perhaps you meant COPY."
 
 
@@ -172,17 +172,17 @@ def evaluate(raw: bytes) -> None:
 @example(b"FROM a\nCOPY \xff\xfe [ /")
 @example(b'FROM a\nCOPY ["\\ud800", "\\udc80"]')
 @example(b"FROM a\nRUN --mount=\x00\xff x")
-def test_any_bytes_are_read(raw: bytes) -> None:
+def test_arbitrary_bytes_are_read(raw: bytes) -> None:
     evaluate(raw)
 
 
 @given(st.lists(st.one_of(LINES, st.text(alphabet="$ {}:-+#%/\\`\"'<>=,[]ab\t", max_size=20)), max_size=15))
-def test_any_dockerfile_like_text_is_read(lines: list[str]) -> None:
+def test_arbitrary_dockerfile_lines_are_read(lines: list[str]) -> None:
     evaluate("\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
 @given(st.lists(LINES, max_size=12))
-def test_windows_line_ends_change_nothing(lines: list[str]) -> None:
+def test_windows_line_ends_give_the_same_result(lines: list[str]) -> None:
     unix, windows = ("x\n".join(["FROM a", *lines]), "x\r\n".join(["FROM a", *lines]))
     one, two = parse(unix.encode(), "D"), parse(windows.encode(), "D")
     assert [

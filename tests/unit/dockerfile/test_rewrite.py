@@ -1,4 +1,4 @@
-"""Words of a Dockerfile are replaced, and every other byte stays."""
+"""Replacing words of a Dockerfile, without changing other bytes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("FROM a\nCOPY --chown=é --from=b x /", [ImageWordPosition(2, 1)], "FROM a\nCOPY --chown=é --from={} x /"),
     ],
 )
-def test_pin_images_replaces_only_the_words_at_the_places(
+def test_pin_images_replaces_words_at_their_positions_only(
     before: str, places: list[ImageWordPosition], after: str
 ) -> None:
     got = pin_images(before.encode(), dict.fromkeys(places, PIN))
@@ -80,12 +80,12 @@ def test_pin_images_refuses_references_that_need_quotes(reference: str) -> None:
         pin_images(b"FROM a", {ImageWordPosition(1): reference})
 
 
-def test_pin_images_without_a_word_at_the_place_is_an_error() -> None:
+def test_pin_images_without_word_at_the_position_is_an_error() -> None:
     with pytest.raises(KeyError):
         pin_images(b"FROM a\nRUN x", {ImageWordPosition(2, 0): PIN})
 
 
-def test_onbuild_triggers_are_no_image_words() -> None:
+def test_onbuild_triggers_have_no_image_words() -> None:
     parsed = parse(b"FROM a\nONBUILD COPY --from=b x /\nONBUILD RUN --mount=from=c,target=/c x", "D")
     assert set(image_words(parsed)) == {ImageWordPosition(1)}
 
@@ -115,7 +115,7 @@ def test_edits_insert_a_flag_into_a_continued_run() -> None:
 
 
 def meaning(found: Instruction, text: dict[ImageWordPosition, str]) -> object:
-    """An instruction with the words that were replaced put back."""
+    """Return an instruction with its replaced words restored."""
     flags = []
     for index, flag in enumerate(found.flags):
         original = text.get(ImageWordPosition(found.line, index))
@@ -143,7 +143,7 @@ def check(raw: bytes, chosen: set[int] | None = None) -> None:
     text = {word.place: word.text for word in words}
     assert rewritten.count(b"\n") == raw.count(b"\n")
     if before.problems:
-        return  # It is refused before it is built, so nobody reads what became of it.
+        return  # An invalid Dockerfile is rejected before the build, so the result is not used.
     assert (after.syntax, after.escape, after.check) == (before.syntax, before.escape, before.check)
     assert after.global_args == before.global_args
     assert not after.problems
@@ -161,7 +161,7 @@ def check(raw: bytes, chosen: set[int] | None = None) -> None:
 
 @settings(max_examples=400)
 @given(dockerfiles(), st.none() | st.sets(st.integers(0, 8)))
-def test_pin_images_of_any_dockerfile_changes_nothing_else(raw: bytes, chosen: set[int] | None) -> None:
+def test_pin_images_of_arbitrary_dockerfile_keeps_other_text(raw: bytes, chosen: set[int] | None) -> None:
     check(raw, chosen)
 
 
@@ -174,11 +174,11 @@ EXAMPLES = sorted(
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_pin_images_of_the_repository_s_dockerfiles_changes_nothing_else(path: Path) -> None:
+def test_pin_images_of_repository_dockerfiles_keeps_other_text(path: Path) -> None:
     raw = path.read_bytes()
     check(raw)
     check(raw.replace(b"\n", b"\r\n"))
 
 
-def test_example_dockerfiles_are_there() -> None:
+def test_example_dockerfiles_are_found() -> None:
     assert len(EXAMPLES) > 30
