@@ -82,7 +82,7 @@ def test_events_report_each_step(world: World) -> None:
     assert 0 < finished[BASE].added < finished[BASE].size
 
 
-def test_second_run_builds_and_writes_nothing(world: World) -> None:
+def test_second_run_builds_no_steps_and_sends_no_writes(world: World) -> None:
     first = world.run()
     before = dict(world.host.tags)
     world.begin_again()
@@ -169,7 +169,7 @@ def test_steps_in_parallel_never_exceed_jobs(world: World) -> None:
     assert most == 1
 
 
-def test_options_stand_on_top_of_each_other(world: World) -> None:
+def test_option_is_based_on_the_previous_option(world: World) -> None:
     world.write({"extras/10-Dockerfile-more": STEP})
     graph = world.graph(options=("stock", "extras"))
     outcome = world.run(graph)
@@ -282,7 +282,7 @@ def test_damaged_chain_is_rebuilt_from_its_lowest_damaged_step(world: World) -> 
 
 
 def test_rebuilt_parent_with_other_content_rebuilds_dependents(world: World) -> None:
-    """Production stands on the last step and on minimize, which stands on the last step too."""
+    """Production depends on the last step and on minimize, which depends on the last step too."""
     record = record_of(world, VENV)
     layer = resolve(world.registries, at("v1-stock-30-venv-amd64").with_digest(record.image), AMD64).layers[-1]
     world.host.forget(layer.digest)
@@ -377,7 +377,7 @@ def test_record_of_another_platform_is_a_reason_to_build(world: World) -> None:
     assert resolve(world.registries, at("v1-stock-amd64"), AMD64).config.platform == AMD64
 
 
-# What moves while a run goes on ---------------------------------------------------------------------------------------
+# Changes during a run -------------------------------------------------------------------------------------------------
 
 
 def test_files_that_change_during_the_build_are_not_recorded(world: World) -> None:
@@ -489,7 +489,7 @@ def test_proof_checks_the_tagged_image(world: World) -> None:
 
 def test_step_longer_than_the_time_left_is_not_started(world: World) -> None:
     first = world.run()
-    for result in first.results.values():  # what each took: an hour
+    for result in first.results.values():  # each step took an hour
         content = json.dumps(result.record.as_json() | {"seconds": 3600}).encode()
         for tag in (result.record.key, f"k1-last-{result.step.family}"):
             store_record(world.registries, at(tag), content)
@@ -527,7 +527,7 @@ def test_deadline_of_a_platform_lets_the_other_end(world: World) -> None:
 # --from, --refresh ----------------------------------------------------------------------------------------------------
 
 
-def test_from_takes_the_steps_before_as_they_stand(world: World) -> None:
+def test_from_reuses_earlier_steps_unchanged(world: World) -> None:
     world.run()
     world.begin_again()
     world.write({"stock/10-Dockerfile-base": STEP + "RUN other\n", "src/setup.py": "setup(2)\n"})
@@ -546,7 +546,7 @@ def test_damaged_pinned_step_is_rebuilt(world: World) -> None:
     assert world.driver.built == [BLAS, VENV, MINIMIZE, PRODUCTION]
 
 
-def test_refresh_builds_everything_once(world: World) -> None:
+def test_refresh_builds_each_step_once(world: World) -> None:
     from chainbuild.planning.planner import Renewal
 
     world.run()
@@ -554,12 +554,12 @@ def test_refresh_builds_everything_once(world: World) -> None:
     world.now += 60
     renewal = Renewal(refresh=True, since=world.now)
     outcome = world.run(renewal=renewal)
-    # The same content came out: what stands on it was renewed all the same, each once.
+    # The content is the same, but dependents are rebuilt anyway, each once.
     assert world.driver.built == ALL
     assert outcome.succeeded
 
 
-# Interrupted anywhere -------------------------------------------------------------------------------------------------
+# Interruptions at any point --------------------------------------------------------------------------------------------
 
 
 class PowerCutError(BaseException):
@@ -567,7 +567,7 @@ class PowerCutError(BaseException):
 
 
 def cut_after(world: World, writes: int) -> Callable[[], int]:
-    """Let the registry die after so many writes; gives how many there were."""
+    """Make the registry fail after this many writes; return a function that counts them."""
     counted = 0
     send = type(world.fake).send
 
@@ -583,7 +583,7 @@ def cut_after(world: World, writes: int) -> Callable[[], int]:
     return lambda: counted
 
 
-def test_interrupted_between_any_two_writes_the_next_run_ends_the_same(tmp_path: Path) -> None:
+def test_run_interrupted_at_any_write_is_completed_by_the_next(tmp_path: Path) -> None:
     whole = World(tmp_path / "whole")
     whole.write(THREE_STEPS)
     count = cut_after(whole, 1_000_000)
@@ -603,7 +603,7 @@ def test_interrupted_between_any_two_writes_the_next_run_ends_the_same(tmp_path:
         world.begin_again()
         assert world.run().succeeded
         assert world.identities() == wanted
-        assert len(set(world.driver.built)) <= len(ALL) - done, "what was recorded is built once"
+        assert len(set(world.driver.built)) <= len(ALL) - done, "recorded steps are not rebuilt"
         world.begin_again()
         world.run()
         assert world.driver.orders == []
@@ -629,7 +629,7 @@ def test_machine_failure_is_a_failure_of_the_step(world: World) -> None:
     assert list(world.run().failures) == [BASE]
 
 
-def test_staging_tags_are_tags_however_long_the_names(world: World) -> None:
+def test_staging_tags_of_long_names_are_valid(world: World) -> None:
     from chainbuild.values import replace
 
     step = next(iter(world.graph()))
@@ -740,7 +740,7 @@ def test_warnings_of_the_minimize_report_are_recorded(world: World) -> None:
 
 
 @pytest.mark.parametrize("reused", [False, True])
-def test_strict_gives_no_name_to_an_image_with_warnings(world: World, reused: bool) -> None:
+def test_strict_does_not_tag_an_image_with_warnings(world: World, reused: bool) -> None:
     world.driver.proof = {**world.driver.proof, "findings": [DOUBTFUL]}
     if reused:
         assert world.run().succeeded

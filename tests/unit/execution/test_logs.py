@@ -72,7 +72,7 @@ def test_repeated_step_appends_to_its_log(tmp_path: Path):
         assert files.path_of(STEP).read_text().count("====") == 4
 
 
-def test_steps_that_are_only_reused_have_no_file(tmp_path: Path):
+def test_reused_steps_have_no_log_file(tmp_path: Path):
     with LogFiles(tmp_path / "run") as files:
         files.emit(events.StepReused(step=STEP, image="x", digest=DIGEST))
     assert [path.name for path in (tmp_path / "run").iterdir()] == [JOURNAL]

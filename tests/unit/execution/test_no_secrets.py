@@ -1,4 +1,4 @@
-"""A secret's value travels inside BuildKit and is seen nowhere else; what names its source is seen in argv alone."""
+"""The value of a secret appears only inside BuildKit, and its source only in argv."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_pushed_image_is_the_proven_image(world: World) -> None:
     assert all(("acme/atom", str(layer.digest)) in there(world).blobs for layer in image.layers)
 
 
-def test_second_push_sends_nothing(world: World) -> None:
+def test_second_push_sends_no_data(world: World) -> None:
     push(world)
     world.begin_again()
     push(world)
@@ -75,7 +75,7 @@ def test_image_in_place_of_an_index_becomes_an_index(world: World) -> None:
     assert [platform.oci for platform in platforms_of(world.registries, tag)] == ["linux/amd64"]
 
 
-def test_platforms_that_were_built_before_go_along(world: World) -> None:
+def test_platforms_built_earlier_are_pushed_too(world: World) -> None:
     world.run(world.graph((ARM64,)))
     push(world, AMD64)
     tag = THERE.with_tag("v1-stock")
@@ -114,7 +114,7 @@ def test_index_is_replaced_only_on_request(world: World) -> None:
     assert len(platforms_of(world.registries, HERE.with_tag("v1-stock"))) == 1
 
 
-def test_nothing_to_publish_is_nothing(world: World) -> None:
+def test_push_without_results_publishes_no_tags(world: World) -> None:
     publish_indexes(world.registries, (), RunOutcome())
     assert push_results(world.registries, THERE, (), RunOutcome()) == ()
     with pytest.raises(NotFoundInRegistryError):
