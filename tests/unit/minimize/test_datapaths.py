@@ -111,7 +111,7 @@ def test_unknown_packages_fail_together_unless_optional(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["moon, ?none", "1", "0", ""])
-def test_command_accepts_packages_switch_or_nothing(tmp_path, value, capsys):
+def test_command_accepts_packages_switch_or_empty_value(tmp_path, value, capsys):
     chain = plant(tmp_path / "chain", {**GLIBC, **CHAIN})
     words = ["pack", chain, "--production", plant(tmp_path / "p", GLIBC), "--output", str(tmp_path / "out")]
     assert main([*words, "--report", str(tmp_path / "r"), "--keep-data", value, "--package-records", "0"]) == 0

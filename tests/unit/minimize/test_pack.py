@@ -283,7 +283,7 @@ def test_kept_library_outside_search_path_is_linked(do):
     assert files(outcome)["/usr/local/lib/liba.so"] == "/opt/app/liba.so"
 
 
-def test_two_libraries_with_same_name_do_not_collide(do):
+def test_libraries_with_same_name_do_not_collide(do):
     chain = {
         **GLIBC,
         "/usr/local/bin/one": program("liba.so", runpath="/opt/one"),

@@ -104,7 +104,7 @@ def test_broken_configuration_reports_its_instruction(
     assert faults(check(tmp_path, **config)) == [fault]
 
 
-def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
+def test_faults_are_reported_together(tmp_path: Path) -> None:
     found = check(tmp_path, User="x", Entrypoint=["tini"], Healthcheck={"Test": ["CMD", "curl"]})
     assert [one.field for one in found.faults] == ["USER", "ENTRYPOINT", "HEALTHCHECK"]
     assert found.faults[1].sought == ("/usr/local/bin/tini", "/usr/bin/tini", "/bin/tini")

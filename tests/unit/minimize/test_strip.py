@@ -52,7 +52,7 @@ def test_mapped_parts_are_unchanged_and_rest_is_removed(tmp_path):
         assert elf.needed == ("liba.so.1", "libc.so.6")
 
 
-def test_stripping_twice_changes_nothing(tmp_path):
+def test_stripped_file_is_unchanged_by_stripping(tmp_path):
     after = stripped(tmp_path, with_sections(PLAIN))
     assert after is not None
     assert stripped(tmp_path, after) is None

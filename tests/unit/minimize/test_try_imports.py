@@ -59,7 +59,7 @@ def run(folder, names, limit):
     return {one["module"]: one for one in map(json.loads, lines)}
 
 
-def test_each_module_has_single_answer(answered):
+def test_module_has_a_single_answer(answered):
     assert set(answered) == set(MODULES)
 
 
