@@ -64,7 +64,7 @@ def test_value_from_environment_cannot_be_extended() -> None:
     assert "environment" in problem.message
 
 
-def test_all_faults_of_file_are_reported() -> None:
+def test_faults_of_file_are_reported_together() -> None:
     with pytest.raises(WrongUseError) as caught:
         added(b"STRIP =1\nX=1\nX=2\n", "/a")
     assert [problem.line for problem in caught.value.problems] == [1, 3]

@@ -157,7 +157,7 @@ def test_step_tests_replace_missing_production_test(world: World) -> None:
     assert outcome.results[PRODUCTION].record.verdicts["trace"] == "7 paths of 2 tests"
 
 
-def test_all_tests_are_traced_on_request(world: World) -> None:
+def test_trace_of_all_tests_is_done_on_request(world: World) -> None:
     world.write({BLAS_TEST: "#!/bin/sh\n", ARGS: "PROVE_TRACE=all\nTRACE_IGNORE=/srv/*\n"})
     seen = traced_files(world)
     world.run()
@@ -292,7 +292,7 @@ def test_other_build_failure_is_failure(world: World) -> None:
 # The Dockerfile -------------------------------------------------------------------------------------------------------
 
 
-def test_each_test_has_traced_stage_without_network(tmp_path: Path) -> None:
+def test_trace_stage_of_each_test_has_no_network(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("#!/bin/sh\n")
     tests = (
         TraceTarget(name="t", program=tmp_path / "t", seconds=5, only_if_it_passes=True, in_production=True),
@@ -319,6 +319,6 @@ def test_each_test_has_traced_stage_without_network(tmp_path: Path) -> None:
     ]
 
 
-def test_each_run_has_its_own_nonce() -> None:
+def test_trace_of_each_run_has_a_new_nonce() -> None:
     tests = (TraceTarget(name="ls", command=("ls",)),)
     assert dockerfile_for(tests) != dockerfile_for(tests)
