@@ -1,4 +1,4 @@
-"""Indexes that several runs fill: what stays in one belongs to the present tree, or the run says that it does not."""
+"""Indexes that several runs fill: images that do not match the present tree are reported."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_index_filled_platform_by_platform_is_current(world: World) -> None:
     assert publish(world, *run(world, AMD64)) == ()
 
 
-def test_index_that_keeps_an_image_of_other_inputs_says_so(world: World) -> None:
-    """A run for one platform leaves the other one's old image: on the commit before, without a word."""
+def test_index_that_keeps_outdated_platform_is_reported(world: World) -> None:
+    """A run for one platform keeps the other platform's old image: on the commit before, without a warning."""
     publish(world, *run(world, ARM64))
     world.write({"stock/10-Dockerfile-base": STEP + "RUN more\n"})
     (text,) = publish(world, *run(world, AMD64))
@@ -57,7 +57,7 @@ def test_change_for_one_platform_keeps_the_other_current(world: World) -> None:
     assert 'arg CPU changed from "ARMV8" to "OTHER"' in text
 
 
-def test_stale_index_can_be_an_error_and_is_left_alone(world: World) -> None:
+def test_stale_index_as_error_is_left_unchanged(world: World) -> None:
     publish(world, *run(world, ARM64))
     before = world.tags()["v1-stock"]
     world.write({"stock/10-Dockerfile-base": STEP + "RUN more\n"})
@@ -71,7 +71,7 @@ def test_stale_index_can_be_an_error_and_is_left_alone(world: World) -> None:
     )
 
 
-def test_image_that_nothing_is_known_of_is_not_called_current(world: World) -> None:
+def test_platform_without_record_is_not_reported_as_current(world: World) -> None:
     publish(world, *run(world, ARM64))
     world.host.tags = {key: value for key, value in world.host.tags.items() if not key[1].startswith("k1-")}
     (text,) = publish(world, *run(world, AMD64))
@@ -79,7 +79,7 @@ def test_image_that_nothing_is_known_of_is_not_called_current(world: World) -> N
     assert "never built" in text
 
 
-def test_tree_that_has_nothing_for_the_other_platform_cannot_tell(world: World) -> None:
+def test_platform_missing_in_the_tree_has_unknown_state(world: World) -> None:
     publish(world, *run(world, ARM64))
     graph, outcome = run(world, AMD64)
     (text,) = publish_indexes(

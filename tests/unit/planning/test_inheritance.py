@@ -1,4 +1,4 @@
-"""What lower options asked of the stages holds above them: in one command, and through the images of earlier ones."""
+"""Stage settings of lower options apply to higher options: in one command, and through images of earlier commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONS = {
     "extras/10-Dockerfile-more": STEP,
     **STAGES,
 }
-# Each option's image is another one.
+# Give each option a different image.
 OPTIONS = {path: text.replace("make", f"make {path}") for path, text in OPTIONS.items()}
 
 
@@ -43,7 +43,7 @@ def files_of(graph: Graph, stage: str) -> str:
 
 
 def on(world: World, base: str, option: str) -> Graph:
-    """The graph of one option on a base image, with what was asked up to that."""
+    """Return the graph of an option on a base image, with inherited settings."""
     world.base_name = base
     return world.inherited(world.graph(options=[option]))
 
@@ -52,14 +52,14 @@ def named(tag: str) -> str:
     return f"{CHAIN}/{REPOSITORY}:{tag}"
 
 
-def test_lists_of_lower_options_hold_above_them_in_one_command(world: World) -> None:
+def test_settings_of_lower_options_apply_to_higher_options(world: World) -> None:
     graph = world.inherited(world.graph(options=["stock", "graphics", "extras"]))
     assert files_of(graph, "amd64/stock/minimize") == "/stock"
     assert files_of(graph, "amd64/graphics/minimize") == "/stock /graphics"
     assert files_of(graph, "amd64/extras/minimize") == "/stock /graphics"
 
 
-def test_result_of_an_earlier_command_brings_what_it_asked(world: World) -> None:
+def test_settings_of_earlier_result_are_inherited(world: World) -> None:
     together = world.graph(options=["stock", "graphics", "extras"])
     world.run_noting(world.graph(options=["stock"]))
     world.run_noting(on(world, named("v1-stock-amd64"), "graphics"))
@@ -68,7 +68,7 @@ def test_result_of_an_earlier_command_brings_what_it_asked(world: World) -> None
     assert world.notices == []
 
 
-def test_inherited_packages_are_refused_for_scratch(world: World) -> None:
+def test_inherited_packages_are_rejected_for_scratch(world: World) -> None:
     path = "utilities/Dockerfile-production"
     declaring = STAGES[path].replace("FROM ", "ARG PRODUCTION_PACKAGES=\nFROM ", 1)
     world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=tini\n", path: declaring})
@@ -80,7 +80,7 @@ def test_inherited_packages_are_refused_for_scratch(world: World) -> None:
 
 
 @pytest.mark.parametrize("tag", ["v1-stock-amd64", "v1-stock-minimized-amd64", "v1-stock-10-base-amd64", "v1-stock"])
-def test_image_of_an_option_brings_its_settings(world: World, tag: str) -> None:
+def test_settings_of_any_image_of_an_option_are_inherited(world: World, tag: str) -> None:
     world.write({"stock/20-Dockerfile-next": STEP.replace("make", "make next")})
     world.run_noting(world.graph(options=["stock"]))
     assert files_of(on(world, named(tag), "extras"), "amd64/extras/minimize") == "/stock"
@@ -88,7 +88,7 @@ def test_image_of_an_option_brings_its_settings(world: World, tag: str) -> None:
     assert files_of(on(world, f"{CHAIN}/{REPOSITORY}@{digest}", "extras"), "amd64/extras/minimize") == "/stock"
 
 
-def test_foreign_base_inherits_nothing_and_sends_no_request(world: World) -> None:
+def test_foreign_base_has_no_settings_and_needs_no_request(world: World) -> None:
     graph = world.graph(options=["extras"])
     world.found(graph)
     before = len(world.fake.log)
@@ -100,8 +100,8 @@ def test_foreign_base_inherits_nothing_and_sends_no_request(world: World) -> Non
     assert world.notices == []
 
 
-def test_changed_asks_of_a_reused_chain_hold_at_once(world: World) -> None:
-    """Only a list of the stages changes: the steps are reused, and what the result brings is what was asked last."""
+def test_changed_settings_of_reused_chain_apply_at_once(world: World) -> None:
+    """If only a list of the stages changes, the steps are reused, and the result has the latest settings."""
     world.run_noting(world.graph(options=["stock"]))
     world.now += 100
     world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
@@ -115,7 +115,7 @@ def test_changed_asks_of_a_reused_chain_hold_at_once(world: World) -> None:
     assert world.notices == []
 
 
-def test_tags_of_an_image_bring_their_own_settings(world: World) -> None:
+def test_tags_of_the_same_image_keep_separate_settings(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     world.tag, world.now = "v2", world.now + 100
     world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
@@ -144,7 +144,7 @@ def test_statement_of_an_untrusted_key_is_ignored_and_reported(world: World) -> 
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
 
 
-def test_statement_of_another_key_beside_a_trusted_one_is_no_warning(world: World) -> None:
+def test_statement_of_other_key_next_to_trusted_key_is_no_warning(world: World) -> None:
     mine = world.records
     world.run_noting(world.graph(options=["stock"]))
     world.records = record_store(world.registries, CHAIN, number=2)
@@ -163,7 +163,7 @@ def test_image_without_a_statement_is_reported(world: World) -> None:
     assert "no statement of its stage settings is attached" in notice
 
 
-def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World) -> None:
+def test_unchanged_run_sends_no_requests_for_statements(world: World) -> None:
     world.run_noting(world.graph(options=["stock", "graphics"]))
     world.begin_again()
     world.run_noting(world.graph(options=["stock", "graphics"]))
@@ -171,7 +171,7 @@ def test_run_in_which_nothing_changed_asks_nothing_about_statements(world: World
     assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
 
 
-def test_run_of_another_key_that_trusts_the_first_asks_nothing_either(world: World) -> None:
+def test_unchanged_run_with_trusting_key_sends_no_requests(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     world.records.keyring = keyring(2, trusts=(signing_key().public,))
     world.begin_again()
@@ -180,8 +180,8 @@ def test_run_of_another_key_that_trusts_the_first_asks_nothing_either(world: Wor
     assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
 
 
-def test_newest_of_two_keys_statements_about_a_tag_counts(world: World) -> None:
-    """One image, one TAG, and two users who trust each other take turns."""
+def test_newest_statement_about_a_tag_counts(world: World) -> None:
+    """Two users who trust each other take turns with the same image and TAG."""
     keyrings = [keyring(1, trusts=(signing_key(2).public,)), keyring(2, trusts=(signing_key(1).public,))]
     for turn, asked in enumerate(("/one", "/two", "/one", "/two")):
         world.records.keyring = keyrings[turn % 2]
@@ -193,7 +193,7 @@ def test_newest_of_two_keys_statements_about_a_tag_counts(world: World) -> None:
     assert world.notices == []
 
 
-def test_word_that_takes_back_nothing_of_an_earlier_command_is_a_problem(world: World) -> None:
+def test_removal_of_item_that_is_not_inherited_is_a_problem(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     world.write({"extras/minimize-amd64-args": f"{FILES}=!/stock /extras\n"})
     graph = on(world, named("v1-stock-amd64"), "extras")
@@ -219,7 +219,7 @@ def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
     assert changes(keys[1].components, keys[0].components) == (f'arg {FILES} added ("/stock /graphics")',)
 
 
-def test_pushed_result_brings_its_settings(world: World) -> None:
+def test_settings_of_pushed_result_are_inherited(world: World) -> None:
     graph = world.graph(options=["stock"])
     outcome = world.run_noting(graph)
     elsewhere = ImageReference.parse("registry.example/team/atom")
@@ -245,11 +245,11 @@ def test_garbage_collection_keeps_statements_with_their_images(world: World) -> 
 
 
 def attached_lists(world: World) -> list[str]:
-    """The tags that list what is attached to an image."""
+    """Return the tags that list the attachments of an image."""
     return [tag for _, tag in world.host.tags if tag.startswith("sha256-")]
 
 
-def test_layer_on_a_result_brings_what_the_result_asked(world: World) -> None:
+def test_settings_are_inherited_through_image_based_on_result(world: World) -> None:
     world.run_noting(world.graph(options=["stock"]))
     result = resolve(world.registries, ImageReference.parse(named("v1-stock-amd64")), AMD64)
     layers = [world.host.blobs[REPOSITORY, str(layer.digest)] for layer in result.layers]
@@ -258,7 +258,7 @@ def test_layer_on_a_result_brings_what_the_result_asked(world: World) -> None:
     assert files_of(on(world, named("mine"), "extras"), "amd64/extras/minimize") == "/stock"
 
 
-def test_platforms_inherit_their_own(world: World) -> None:
+def test_platforms_inherit_separate_settings(world: World) -> None:
     world.write({"stock/minimize-aarch64-args": f"{FILES}=/arm\n"})
     graph = world.inherited(world.graph((AMD64, ARM64), ("stock", "extras")))
     assert files_of(graph, "amd64/extras/minimize") == "/stock"

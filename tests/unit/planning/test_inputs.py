@@ -1,4 +1,4 @@
-"""What decides a step: chainbuild's own data in a context does not, the content of a layout does."""
+"""Inputs of a step key: chainbuild's own data in a context is excluded, the content of a layout is included."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def components(world: World, step: str = VENV) -> Components:
         ("*\n!registry\n", ("registry",)),
     ],
 )
-def test_own_data_is_ignored_whatever_the_ignore_file_says(world: World, ignore: str, own: tuple[str, ...]) -> None:
+def test_data_of_chainbuild_is_always_ignored(world: World, ignore: str, own: tuple[str, ...]) -> None:
     world.write({REGISTRY: "blob", LOG: "log", ".chainbuild/last-words.json": "{}"})
     found, told = without_own_data(parse_ignore(ignore.encode()), world.root)
     assert told == own
@@ -59,14 +59,14 @@ def test_own_data_is_ignored_whatever_the_ignore_file_says(world: World, ignore:
     assert found.ignores("src/setup.py") is parse_ignore(ignore.encode()).ignores("src/setup.py")
 
 
-def test_user_folder_named_registry_is_not_own_data(world: World) -> None:
+def test_user_folder_named_registry_is_not_ignored(world: World) -> None:
     world.write({"registry/list.txt": "mine"})
     ignore = parse_ignore(b"")
     assert without_own_data(ignore, world.root) == (ignore, ())
 
 
 @pytest.mark.parametrize("source", [".", "./", "/"])
-def test_copy_of_the_whole_context_with_own_data_is_refused(world: World, source: str) -> None:
+def test_copy_of_whole_context_with_chainbuild_data_is_rejected(world: World, source: str) -> None:
     world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all\n", REGISTRY: "blob", LOG: "log"})
     with pytest.raises(WrongUseError) as caught:
         components(world)
@@ -81,29 +81,29 @@ def test_copy_of_the_whole_context_with_own_data_is_refused(world: World, source
     ("source", "names"),
     [("*", "registry/ and .chainbuild/"), ("reg*", "registry/"), ("registry/docker", "registry/")],
 )
-def test_copy_by_pattern_with_own_data_is_refused(world: World, source: str, names: str) -> None:
+def test_copy_by_pattern_with_chainbuild_data_is_rejected(world: World, source: str, names: str) -> None:
     world.write({"stock/30-Dockerfile-venv": f"{COPY}COPY {source} /all/\n", REGISTRY: "blob", LOG: "log"})
     with pytest.raises(WrongUseError) as caught:
         components(world)
     assert f"copies files from {names}" in caught.value.problems[0].message
 
 
-def test_copy_of_other_files_excludes_own_data(world: World) -> None:
+def test_copy_of_other_files_excludes_chainbuild_data(world: World) -> None:
     world.write({REGISTRY: "blob", LOG: "log"})
     assert list(components(world).files) == ["src", "src/setup.py"]
 
 
-def test_in_doubt_nothing_is_refused_and_own_data_decides_nothing(world: World) -> None:
-    """A frontend that may read anything counts the whole context, but for what changes with every run."""
+def test_foreign_frontend_key_excludes_chainbuild_data(world: World) -> None:
+    """A frontend that can read any file counts the whole context, except data that changes with every run."""
     text = f"# syntax=example.com/another/frontend:1\n{COPY}"
     world.write({"stock/30-Dockerfile-venv": text, REGISTRY: "one", LOG: "1", ".dockerignore": "src\n"})
     before = components(world)
-    assert "src/setup.py" in before.files, "such a frontend may read what is ignored"
+    assert "src/setup.py" in before.files, "such a frontend can read ignored files"
     world.write({REGISTRY: "two", LOG: "2", "registry/docker/more": "3"})
     assert components(world).key == before.key
 
 
-def test_change_of_own_data_changes_no_key(world: World) -> None:
+def test_change_of_chainbuild_data_changes_no_key(world: World) -> None:
     world.write({".dockerignore": "registry\n.chainbuild\n", "stock/30-Dockerfile-venv": f"{COPY}COPY . /all\n"})
     before = components(world).key
     world.write({REGISTRY: "blob", LOG: "log"})
@@ -137,7 +137,7 @@ def test_layout_counts_by_content_not_by_path(world: World, tmp_path: Path) -> N
 def test_layout_tag_and_digest_count(world: World, tmp_path: Path) -> None:
     place = layout(tmp_path / "one", "sha256:1")
     keys = {with_layout(world, f"{place}{more}").key for more in ("", ":latest", ":v2", "@sha256:" + "3" * 64)}
-    assert len(keys) == 3, "no tag is latest"
+    assert len(keys) == 3, "the default tag is latest"
     pinned = with_layout(world, f"{place}@sha256:{'3' * 64}").key
     layout(tmp_path / "one", "sha256:2")
     assert with_layout(world, f"{place}@sha256:{'3' * 64}").key == pinned
@@ -147,7 +147,7 @@ def test_unreadable_layout_counts_by_its_spec(world: World) -> None:
     assert with_layout(world, "/nowhere").contexts == {"tools": "oci-layout:///nowhere"}
 
 
-def test_unused_layout_decides_nothing(world: World, tmp_path: Path) -> None:
+def test_unused_layout_is_not_in_the_key(world: World, tmp_path: Path) -> None:
     world.build_contexts = (("tools", f"oci-layout://{layout(tmp_path / 'one', 'sha256:1')}"),)
     assert components(world, "amd64/stock/10-base").contexts == {}
     assert STEP in components(world, "amd64/stock/10-base").dockerfile

@@ -1,4 +1,4 @@
-"""What COPY and ADD take and nobody finds is told in the plan, all at once, with the way out."""
+"""Missing sources of COPY and ADD are reported together in the plan, with hints."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_parent_folder_with_only_some_sources_is_not_named(world: World) -> None
     assert [where for where, _, hint in told if "--context .." in hint] == []
 
 
-def test_stage_is_not_told_to_take_another_context(world: World) -> None:
+def test_stage_with_missing_source_gets_no_context_hint(world: World) -> None:
     production = STAGES["utilities/Dockerfile-production"] + "COPY lost /\n"
     told = wrong(
         world, {"stock/10-Dockerfile-base": STEP, **STAGES, "utilities/Dockerfile-production": production, "lost": ""}
@@ -124,7 +124,7 @@ def test_reused_step_with_a_source_that_was_deleted_is_reported(world: World) ->
 
 
 @pytest.mark.parametrize("source", ["./minimized.tar.gz", "minimized.*", "/minimized.tar.gz"])
-def test_tarball_of_an_own_production_is_not_missing(world: World, source: str) -> None:
+def test_tarball_for_custom_production_is_not_missing(world: World, source: str) -> None:
     world.write(
         {
             "stock/10-Dockerfile-base": STEP,

@@ -1,4 +1,4 @@
-"""Plans: what would be done to every step, and why, in words."""
+"""Plans: the action of every step and its reason."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def test_context_change_is_the_reason(built: World, files: dict[str, str | None]
 
 
 @pytest.mark.parametrize("text", ["*.pyc\n", "# a comment\n", "build\n!build/x\n"])
-def test_ignore_file_that_selects_the_same_files_rebuilds_nothing(built: World, text: str) -> None:
-    """What an ignore file says is in the key by the files that it selects, not by its bytes."""
+def test_ignore_file_selecting_same_files_causes_no_rebuild(built: World, text: str) -> None:
+    """An ignore file is in the key by the files that it selects, not by its bytes."""
     built.write({".dockerignore": text, "stock/20-Dockerfile-blas.dockerignore": text})
     assert not built.plan().builds
 
@@ -202,7 +202,7 @@ def test_mode_change_is_the_reason(built: World) -> None:
     assert f"build    {VENV}: file src/setup.py mode changed from 644 to 755" in told(built.plan())
 
 
-def test_unread_file_changes_nothing(built: World) -> None:
+def test_unread_file_causes_no_rebuild(built: World) -> None:
     built.write({"stock/20-notes.txt": "other notes", "README.md": "new", "stock/blas-aarch64-args": "CPU=OTHER\n"})
     (built.root / "src/setup.py").touch()
     assert told(built.plan()) == UNCHANGED
@@ -239,7 +239,7 @@ def test_named_context_folder_counts_by_its_files(world: World, tmp_path: Path) 
     assert f"build    {BLAS}: file sources://a.c changed" in told(world.plan())
 
 
-def test_file_named_like_a_context_file_keeps_its_own_key(world: World, tmp_path: Path) -> None:
+def test_file_named_like_context_file_has_a_separate_key(world: World, tmp_path: Path) -> None:
     elsewhere = tmp_path.parent / f"{tmp_path.name}-sources"
     elsewhere.mkdir()
     (elsewhere / "a.c").write_text("one")
@@ -261,7 +261,7 @@ def test_file_named_like_a_context_file_keeps_its_own_key(world: World, tmp_path
 
 
 def asked(answers: dict[str, str]) -> RemoteContent:
-    """Git that answers with these commits; what is not there fails."""
+    """A git that returns these commits and fails for other refs."""
 
     def run(arguments: Sequence[str], _: Mapping[str, str]) -> tuple[int, str, str]:
         commit = answers.get(arguments[2])
@@ -322,7 +322,7 @@ def test_option_on_top_names_the_first_cause(world: World) -> None:
     assert last.reason == 'parent 20-blas: arg CPU changed from "HASWELL" to "ZEN"'
 
 
-def test_platforms_have_plans_of_their_own(built: World) -> None:
+def test_platforms_are_planned_separately(built: World) -> None:
     plan = built.plan(built.graph((AMD64, ARM64)))
     assert [decision.action for decision in plan.decisions] == ["reuse"] * 5 + ["build"] * 3 + ["minimize", "produce"]
     assert {decision.reason for decision in plan.decisions[5:]} == {"never built"}
@@ -331,7 +331,7 @@ def test_platforms_have_plans_of_their_own(built: World) -> None:
 # --refresh, --refresh-after, --from, --until --------------------------------------------------------------------------
 
 
-def test_refresh(built: World) -> None:
+def test_refresh_rebuilds_steps_of_earlier_runs(built: World) -> None:
     plan = built.plan(renewal=Renewal(refresh=True, since=built.now + 1))
     assert (
         told(plan)
@@ -356,7 +356,7 @@ def test_image_of_this_run_is_not_renewed_again(built: World) -> None:
         (10 * 86400, "older than --refresh-after (10 days old)"),
     ],
 )
-def test_refresh_after(built: World, age: float, reason: str) -> None:
+def test_refresh_after_rebuilds_steps_older_than_the_age(built: World, age: float, reason: str) -> None:
     built.now += age
     plan = built.plan(renewal=Renewal(refresh_after=86400, since=built.now))
     assert plan.decisions[0].reason == reason
@@ -407,7 +407,7 @@ def test_until_ends_with_that_step(world: World) -> None:
     assert told(world.plan(cut)) == "\n".join(NEVER.splitlines()[:2])
 
 
-def test_only_equals_from_and_until(built: World) -> None:
+def test_planner_treats_only_as_from_and_until(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     cut = until(built.graph(), 20)
     assert (
@@ -455,7 +455,7 @@ class FakeRecords:
 
 
 class FakeInputs:
-    """A step's Dockerfile is its name; what its images are counts."""
+    """Inputs of a step: its name as the Dockerfile, and the identities of its images."""
 
     def __init__(self) -> None:
         self.looked = 0
