@@ -1,4 +1,4 @@
-"""What registries answer, and what it means: the table that decides whether something is "not found"."""
+"""The meaning of registry answers: the table that decides whether content is "not found"."""
 
 from __future__ import annotations
 

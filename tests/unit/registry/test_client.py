@@ -1,4 +1,4 @@
-"""The client's verbs against the in-memory registry: what is asked, what is checked, what an error says."""
+"""The methods of the client with a registry in memory: requests, checks and error messages."""
 
 from __future__ import annotations
 
@@ -126,9 +126,7 @@ def test_registry_without_deletion_has_a_hint(fake: FakeRegistry, make: ClientMa
 
 
 @pytest.mark.parametrize("page", [1, 2, 5, 1000])
-def test_tags_and_repositories_come_whole_however_they_are_paged(
-    fake: FakeRegistry, make: ClientMaker, page: int
-) -> None:
+def test_tags_and_repositories_of_all_pages_are_listed(fake: FakeRegistry, make: ClientMaker, page: int) -> None:
     for tag in "abcde":
         fake.add_image(f"team/app:{tag}")
     fake.add_image("team/other:1")
@@ -196,7 +194,7 @@ def test_body_without_digest_is_an_error(make: ClientMaker) -> None:
         make().put_blob("team/app", Body.of(b"x"))
 
 
-def test_mount_sends_nothing(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_mount_sends_no_blob_data(fake: FakeRegistry, make: ClientMaker) -> None:
     client = make()
     digest = client.put_blob("team/app", b"content")
     fake.log.clear()
@@ -205,7 +203,7 @@ def test_mount_sends_nothing(fake: FakeRegistry, make: ClientMaker) -> None:
     assert fake.counted("PUT") == 0
 
 
-def test_mount_that_became_an_upload_is_given_up(fake: FakeRegistry, make: ClientMaker) -> None:
+def test_mount_that_becomes_an_upload_is_cancelled(fake: FakeRegistry, make: ClientMaker) -> None:
     client = make()
     digest = client.put_blob("team/app", b"content")
     fake.host().can_mount = False
@@ -238,7 +236,7 @@ def test_long_retry_after_is_reported_instead(fake: FakeRegistry, make: ClientMa
     assert waits == []
 
 
-def test_patience_ends(fake: FakeRegistry, make: ClientMaker, waits: list[float]) -> None:
+def test_retries_end_with_the_last_error(fake: FakeRegistry, make: ClientMaker, waits: list[float]) -> None:
     fake.answers = [Answer.error(503, "UNAVAILABLE", "storage is read-only")] * 4
     with pytest.raises(
         RegistryError, match=r"GET http://localhost:5000/v2/: 503 \(UNAVAILABLE: storage is read-only\)"
@@ -342,7 +340,7 @@ def test_login_is_not_sent_to_a_token_server_without_tls(fake: FakeRegistry, mak
 
 
 @pytest.mark.parametrize("challenge", ['Basic realm="x"', "Negotiate", "", "Bearer", 'Bearer realm="ftp://x/"'])
-def test_without_a_login_the_error_says_how_to_have_one(fake: FakeRegistry, make: ClientMaker, challenge: str) -> None:
+def test_missing_login_error_has_the_host(fake: FakeRegistry, make: ClientMaker, challenge: str) -> None:
     fake.host("ghcr.io").require("Basic never", challenge)
     with pytest.raises(LoginNeededError, match=r"ghcr\.io"):
         make("ghcr.io").ping()
@@ -357,7 +355,7 @@ def test_refusal_is_reported(fake: FakeRegistry, make: ClientMaker) -> None:
 
 @pytest.mark.parametrize("where", ["registry", "token server", "network"])
 def test_errors_contain_no_secret(fake: FakeRegistry, make: ClientMaker, where: str) -> None:
-    """Even where the other side repeats what it was sent."""
+    """A server may repeat the request in its answer."""
     credentials = Credentials(user="me", password=SECRET)
     client = make("ghcr.io", credentials)
     basic = credentials.basic.removeprefix("Basic ")

@@ -1,4 +1,4 @@
-"""The client against answers that are wrong, unclear, endless or lost: never "not found" unless that was said clearly."""
+"""The client with wrong, unclear, endless or lost answers: only a clear answer means "not found"."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ NOT_ABSENT: dict[str, Answer | TransportError] = {
 def test_question_with_an_unclear_answer_raises(
     fake: FakeRegistry, client: RegistryClient, question: str, kind: str
 ) -> None:
-    """What exists must not be built again, or deleted, because its registry was busy or broken for a while."""
+    """Existing content must not be rebuilt or deleted because its registry was busy or broken for a while."""
     fake.answers = [NOT_ABSENT[kind]] * 20
     with pytest.raises(RegistryError) as raised:
         QUESTIONS[question](client)
@@ -162,7 +162,7 @@ def test_head_with_a_bare_404_of_a_registry_is_none(fake: FakeRegistry, client: 
 
 @pytest.mark.parametrize("kind", PROXIES)
 def test_head_with_one_404_of_a_proxy_asks_again(fake: FakeRegistry, client: RegistryClient, kind: str) -> None:
-    """The registry was restarted between two requests: the proxy said 404 for it, and it has what was asked for."""
+    """The registry restarted between two requests: the proxy answered 404 although the registry has the content."""
     image = fake.add_image("team/app:1")
     fake.answers = [PROXIES[kind]]
     found = client.head("team/app", "1")
@@ -349,7 +349,7 @@ class OneAnswer:
 
 
 def test_stream_longer_than_its_descriptor_stops_early() -> None:
-    """A layer says how long it is: what comes after that is not read, however fast it comes."""
+    """The size of a layer is known: bytes after it are not read, however fast they arrive."""
     response = Counted()
     client = RegistryClient("localhost:5000", transport=OneAnswer(response), credentials=lambda _: None)
     with pytest.raises(DamagedContentError, match="it has 1,100 bytes, not 1,050"):
@@ -365,7 +365,7 @@ def test_stream_of_another_length_than_announced_raises(fake: FakeRegistry, clie
     assert fake.counted("GET") == 1
 
 
-def test_stream_of_a_blob_larger_than_any_asks_for_nothing(fake: FakeRegistry, client: RegistryClient) -> None:
+def test_stream_of_blob_over_the_limit_sends_no_request(fake: FakeRegistry, client: RegistryClient) -> None:
     with pytest.raises(LimitError, match="the size of a blob"):
         list(client.stream("team/app", digest_of(CONTENT), size=1 << 60))
     assert fake.log == []
@@ -439,7 +439,7 @@ def test_tags_of_a_slow_registry_end_with_the_time_for_lists(
 def test_tags_with_a_link_that_cannot_be_followed_raise(
     fake: FakeRegistry, client: RegistryClient, following: str
 ) -> None:
-    """A list without its end must not pass for a whole one: garbage collection would delete what it lacks."""
+    """A truncated list must not count as complete: garbage collection would delete the missing entries."""
     fake.answers = [page(["a"], following)]
     with pytest.raises(RegistryError, match="Link"):
         client.tags("team/app")
@@ -487,7 +487,7 @@ def test_ping_with_a_retry_after_that_is_no_number_waits_as_usual(
 
 
 def test_call_with_retries_ends_with_the_time_for_a_call(fake: FakeRegistry, clock: Clock) -> None:
-    """A registry that answers 503 after a minute, asks to wait, redirects and asks again, holds nobody for long."""
+    """A registry that answers 503 after a minute, asks to wait and redirects does not block a run for long."""
 
     class Slow:
         def send(self, request: HttpRequest) -> HttpResponse:
@@ -589,7 +589,7 @@ def test_document_that_breaks_once_is_read_again(fake: FakeRegistry, client: Reg
 
 
 class Losing(FakeRegistry):
-    """Takes what is sent, and loses the answers to these methods, as often as `times` says."""
+    """A registry that accepts requests but loses the answers to these methods, `times` times."""
 
     def __init__(self, *, status: int = 0, times: int = 1, method: str = "PUT") -> None:
         super().__init__()
@@ -607,7 +607,7 @@ class Losing(FakeRegistry):
 
 
 @pytest.mark.parametrize("status", [0, 500, 502, 504, 202])
-def test_put_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock, status: int) -> None:
+def test_put_blob_with_lost_answer_is_checked_by_a_query(clock: Clock, status: int) -> None:
     """The blob is there: sending it again, or ending the run, would be wrong."""
     losing = Losing(status=status)
     client = RegistryClient(
@@ -618,7 +618,7 @@ def test_put_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock, status
     assert losing.counted("POST") == 1
 
 
-def test_put_blob_sent_twice_in_one_session_is_settled_by_asking(fake: FakeRegistry, client: RegistryClient) -> None:
+def test_put_blob_repeated_in_a_session_is_checked_by_a_query(fake: FakeRegistry, client: RegistryClient) -> None:
     """An answer that was lost below HTTP: the request is sent again, and the session is unknown by then."""
     digest = digest_of(CONTENT)
 
@@ -648,7 +648,7 @@ def test_put_blob_whose_session_is_always_unknown_raises(fake: FakeRegistry, cli
 
 
 @pytest.mark.parametrize("times", [1, 5])
-def test_put_manifest_whose_answer_is_lost_is_settled_by_asking(clock: Clock, times: int) -> None:
+def test_put_manifest_with_lost_answer_is_checked_by_a_query(clock: Clock, times: int) -> None:
     losing = Losing(times=times)
     image = losing.add_image("team/app:old")
     client = RegistryClient(
@@ -671,7 +671,7 @@ def test_put_manifest_that_is_stored_as_something_else_raises(fake: FakeRegistry
         client.put_manifest("team/app", "new", image.manifest.raw, OCI_MANIFEST)
 
 
-def test_mount_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock) -> None:
+def test_mount_blob_with_lost_answer_is_checked_by_a_query(clock: Clock) -> None:
     losing = Losing(method="POST")
     digest = losing.add_blob("team/app", CONTENT)
     client = RegistryClient(
@@ -681,7 +681,7 @@ def test_mount_blob_whose_answer_is_lost_is_settled_by_asking(clock: Clock) -> N
 
 
 def test_has_blob_of_another_size_is_damaged_and_put_sends_it_again(fake: FakeRegistry, client: RegistryClient) -> None:
-    """Half a blob under a whole one's digest: a storage that ran full."""
+    """Half of a blob under the digest of the complete blob, as after a full disk."""
     digest = digest_of(CONTENT)
     fake.host().blobs["team/app", str(digest)] = CONTENT[:3]
     with pytest.raises(DamagedContentError, match="it has 3 bytes, not 7"):
@@ -805,7 +805,7 @@ def test_challenge_of_65_kb_asks_for_a_login(fake: FakeRegistry, letter: str) ->
         ("1e.example", False),
     ],
 )
-def test_is_this_machine_of_a_host_is_what_its_address_says(host: str, expected: bool) -> None:
+def test_is_this_machine_follows_the_address_of_the_host(host: str, expected: bool) -> None:
     """`127.evil.example` belongs to whoever owns that domain: no plain HTTP to it, and no login without TLS."""
     assert is_this_machine(host) == expected
 

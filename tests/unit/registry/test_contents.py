@@ -67,7 +67,7 @@ def test_file_belongs_to_the_last_layer_that_has_it(kind: str) -> None:
     assert found((kind, lower), (kind, upper)) == {
         "/usr/a": FileOrigin(0, 10),
         "/usr/b": FileOrigin(1, 2),
-        "/usr/c": FileOrigin(0, 1),  # it is gone from the image, and nobody will ask for it
+        "/usr/c": FileOrigin(0, 1),  # deleted from the image, so it is never looked up
         "/usr/d": FileOrigin(1, 2),
     }
 
@@ -126,7 +126,7 @@ def test_origins_of_a_layer_longer_than_its_descriptor_raise() -> None:
 def test_origins_of_a_layer_that_inflates_without_end_name_the_limit(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Compressors reach 1:1,000 and more: the stored size says nothing about what a layer unpacks to."""
+    """Compressors reach 1:1,000 and more: the stored size does not limit the unpacked size of a layer."""
     monkeypatch.setattr(limits, "UNPACKED", replace(limits.UNPACKED, value=1 << 20))
     raw = PACKERS[kind](tar({"a": bytes(4 << 20)}))
     assert len(raw) < 20_000

@@ -1,4 +1,4 @@
-"""What stands on the client, with a registry that is busy or has damaged content: records, books, images, lists."""
+"""Users of the client with a busy registry or damaged content: records, indexes, images and lists."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched(World):
-    """A world whose registries tell what they leave out."""
+    """Return a world whose registries report skipped content."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -84,7 +84,7 @@ BUSY: dict[str, Answer | TransportError] = {
 
 @pytest.mark.parametrize("kind", BUSY)
 def test_plan_with_a_registry_that_cannot_answer_raises(world: Watched, kind: str) -> None:
-    """Everything was built already: that nobody can see it now must not plan hours of building."""
+    """All steps are built: a registry that cannot be queried must not cause a plan with hours of builds."""
     world.run()
     assert not world.plan().builds
     graph = world.graph()
@@ -128,7 +128,7 @@ def index_of(world: Watched, graph: Graph) -> RecordIndex:
     return RecordIndex(world.registries, graph.chains, world.records.keyring)
 
 
-def test_index_that_is_damaged_costs_requests_and_nothing_else(world: Watched) -> None:
+def test_damaged_index_costs_requests_only(world: Watched) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     index = index_of(world, graph)
@@ -143,7 +143,7 @@ def test_index_that_is_damaged_costs_requests_and_nothing_else(world: Watched) -
     assert not world.plan().builds
 
 
-def test_record_that_is_damaged_counts_as_none_and_says_so(world: Watched) -> None:
+def test_damaged_record_is_reported_and_counts_as_missing(world: Watched) -> None:
     """It is a reason to build, but never a silent one."""
     outcome = world.run()
     record = outcome.results["amd64/stock/10-base"].record
@@ -154,7 +154,7 @@ def test_record_that_is_damaged_counts_as_none_and_says_so(world: Watched) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b"\xff", b'{"schema": "chainbuild.record/1"}'])
-def test_record_that_is_no_record_counts_as_none_and_says_so(world: Watched, content: bytes) -> None:
+def test_record_of_other_content_is_reported_and_counts_as_missing(world: Watched, content: bytes) -> None:
     name = PLACE.with_tag("k1-" + "0" * 64)
     put_artifact(world.registries, name, artifact_type=PAYLOAD_TYPE, content=content)
     found = world.records.at(name)
@@ -191,7 +191,7 @@ LIES = {
 def test_embedded_data_that_is_not_of_the_digest_is_ignored(
     fake: FakeRegistry, registries: Registries, lie: str
 ) -> None:
-    """The manifest's digest covers the `data`, but not that it is what its own descriptor says."""
+    """The digest of the manifest covers `data`, but not whether `data` matches its own descriptor."""
     fake.add_blob("a", b"good")
     empty = embedded(b"{}", base64.b64encode(b"{}").decode())
     raw = artifact(empty, embedded(b"good", LIES[lie]))
@@ -210,7 +210,7 @@ def test_embedded_data_of_the_digest_needs_no_request(algorithm: str) -> None:
     assert manifest.layers[0].data == b"good"
 
 
-def test_config_that_is_embedded_is_held_against_its_digest(fake: FakeRegistry, registries: Registries) -> None:
+def test_embedded_config_is_verified_by_its_digest(fake: FakeRegistry, registries: Registries) -> None:
     """Whoever writes a manifest could give an image another config than the one that is signed by its digest."""
     real = ImageConfig.make(AMD64, []).raw
     fake.add_blob("a", real)
@@ -263,7 +263,7 @@ def test_artifact_of_another_size_than_its_descriptor_is_damaged(fake: FakeRegis
     ],
 )
 def test_config_that_cannot_be_used_is_damaged(raw: bytes) -> None:
-    """Depth, unpaired surrogates and infinite numbers pass json.loads, and raise where nobody expects it."""
+    """Deep nesting, unpaired surrogates and infinite numbers pass json.loads and raise later."""
     with pytest.raises(DamagedContentError):
         ImageConfig.parse(raw, where="team/app:1")
 
@@ -410,14 +410,14 @@ def test_finder_with_a_base_registry_that_is_busy_raises(world: Watched, kind: s
 @pytest.mark.parametrize("kind", ["429", "503", "nothing", "a proxy's 404"])
 @pytest.mark.parametrize("how", ["find_result", "find_at_hand"])
 def test_finder_with_a_chain_registry_that_cannot_answer_raises(world: Watched, how: str, kind: str) -> None:
-    """What the chain registry calls so comes first, so nobody can tell what comes instead."""
+    """An image of this name in the chain registry has priority, so no other image may be used instead."""
     finding = Finding(world)
     world.fake.answers = [BUSY[kind]] * 20
     with pytest.raises(RegistryError):
         getattr(finding.finder, how)(ImageReference.parse("fat:1"), AMD64)
 
 
-def test_finder_with_a_damaged_copy_says_so_and_looks_on(world: Watched) -> None:
+def test_finder_with_damaged_copy_reports_it_and_continues(world: Watched) -> None:
     copy = world.fake.add_image(f"{CHAIN}/fat:1", "amd64", layers=[b"copy"])
     world.host.damage(copy.digest)
     found = Finding(world).finder.find_result(ImageReference.parse("fat:1"), AMD64)
@@ -455,7 +455,7 @@ def test_list_images_with_a_damaged_image_leaves_it_out_with_a_notice(world: Wat
 @pytest.mark.parametrize("kind", BUSY)
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_list_images_with_a_registry_that_cannot_answer_raises(world: Watched, kind: str, after: int) -> None:
-    """A list without what could not be asked for would look like a whole one."""
+    """A list without the images that could not be queried would look complete."""
     world.fake.add_image(f"{CHAIN}/a:1", "amd64")
     world.fake.answers = [None] * after + [BUSY[kind]] * 50
     with pytest.raises(RegistryError):

@@ -1,4 +1,4 @@
-"""Headers of a registry's answers: whatever is in them, they are understood or refused, and nothing else happens."""
+"""Headers of registry answers: any value is parsed or rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chainbuild.registry.headers import Challenge, address_of, challenges, is_secret_header, next_link, whole_number
 
 BASE = "https://registry.example:5000/v2/team/app/blobs/uploads/"
-# What real headers are made of, and what breaks parsers of them.
+# Parts of real headers, and text that breaks parsers.
 pieces = st.lists(
     st.sampled_from(
         [
@@ -67,7 +67,7 @@ def test_whole_number_of_digits_is_their_value(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "²", "+5", "-5", "1_0", "0x10", "1.5", "1e3", "９", "5, 5", "9" * 20, "nan", "5\n5"]
 )
-def test_whole_number_of_anything_else_is_none(text: str) -> None:
+def test_whole_number_of_other_text_is_none(text: str) -> None:
     """`int` and `str.isdigit` accept several of these, each others than the other."""
     assert whole_number(text) is None
 
@@ -129,14 +129,14 @@ def test_address_of_a_location_is_absolute(text: str, address: str) -> None:
         "https://a/\x00",
     ],
 )
-def test_address_of_what_cannot_be_asked_raises_value_error(text: str) -> None:
+def test_address_that_cannot_be_requested_raises_value_error(text: str) -> None:
     """Ports, hosts, brackets and letters on which urllib, http.client and the IDNA codec raise, each something else."""
     with pytest.raises(ValueError, match=r"it |its |IPv6|[Pp]ort|Invalid|netloc"):
         address_of(text, BASE)
 
 
 @given(texts, st.sampled_from([BASE, "http://localhost:5000/v2/", ""]))
-def test_address_of_any_text_can_be_asked_or_is_refused(text: str, base: str) -> None:
+def test_address_of_any_text_is_valid_or_rejected(text: str, base: str) -> None:
     try:
         address = address_of(text, base)
     except ValueError:
@@ -242,7 +242,7 @@ def test_next_link_of_a_header_is_the_target(header: str, target: str | None) ->
     "header", ["/v2/a", "<a; rel=next", '<a>; rel="next', "<a>; =x", "<a> rel=next", "<a>; rel=", "<" * 20_000]
 )
 def test_next_link_of_a_malformed_header_raises(header: str) -> None:
-    """It must not pass for the end of a list: what is not listed would be deleted, or built again."""
+    """A malformed link must not count as the end of a list: missing entries would be deleted or rebuilt."""
     with pytest.raises(ValueError, match="it"):
         next_link(header)
 

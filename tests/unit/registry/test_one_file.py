@@ -17,7 +17,7 @@ from chainbuild.registry.pool import Registries
 from tests.support.fake_registry import FakeRegistry
 
 Entry = tuple[str, str, str]
-"""(kind, path, the content or what a link leads to)"""
+"""(kind, path, the content or the target of a link)"""
 
 
 def layer(entries: Sequence[Entry]) -> bytes:

@@ -1,4 +1,4 @@
-"""What is attached to images: by the registry's own list, or by the referrers tag schema where it has none."""
+"""Attachments of images: by the referrers API, or by the referrers tag schema if the registry has no API."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_attachment_manifest_follows_the_specification(
         assert [one.artifact_type for one in index.manifests] == [KIND]
 
 
-def test_same_attachment_changes_nothing(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
+def test_same_attachment_causes_no_change(fake: FakeRegistry, registries: Registries, image: RemoteImage) -> None:
     put(registries, image)
     before = dict(fake.host().manifests), dict(fake.host().tags)
     put(registries, image)

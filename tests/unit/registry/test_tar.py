@@ -1,4 +1,4 @@
-"""The tar reader against Python's own, on tars of every format; and what it does with those that mean harm."""
+"""The tar reader compared with Python's `tarfile` on tars of every format, and on hostile tars."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Row = tuple[str, str, int, str, int, int, int, bytes]
 
 
 def read(raw: bytes) -> list[Row]:
-    """What the reader finds, with every file's content."""
+    """Return the members that the reader finds, with the content of files."""
     return [
         (one.name, one.kind, one.size, one.target, one.mode, one.uid, one.gid, b"".join(one.chunks()))
         for one in members(io.BytesIO(raw), "the tar", "here")

@@ -208,7 +208,7 @@ def test_send_with_a_slow_answer_names_the_limit(transport: Transport, servers: 
 
 
 def test_send_with_a_steady_answer_outlives_the_grace(transport: Transport, servers: Servers) -> None:
-    """What comes at the lowest rate or faster may take as long as its size needs."""
+    """A transfer at the lowest rate or faster can take as long as its size needs."""
     piece = b"x" * 100_000
     servers.answers = [drip(OK + b"Content-Length: 1500000\r\n\r\n", [piece] * 15, 0.03)]
     assert get(transport, pace=replace(QUICK, silence=60, rate=10_000)) == (200, piece * 15)
@@ -222,7 +222,7 @@ def test_send_with_chunks_of_one_byte_returns_the_whole(transport: Transport, se
 
 
 def test_close_of_a_response_that_stalls_does_not_wait_for_it(transport: Transport, servers: Servers) -> None:
-    """The rest of an answer that nobody needs is read to keep the connection, but not for long."""
+    """The rest of an unused answer is read to keep the connection, but only for a short time."""
     servers.answers = [drip(OK + b"Content-Length: 500\r\n\r\n", [b"x"] * 100, 0.02), OK + b"Content-Length: 0\r\n\r\n"]
     response = transport.send(HttpRequest(method="GET", url=URL, pace=QUICK))
     response.close()
@@ -253,7 +253,7 @@ def test_send_of_an_upload_that_is_refused_early_returns_the_answer(transport: T
     assert get(transport, "PUT", body=Body.of(b"x" * (8 << 20)))[0] == 413
 
 
-def test_send_of_an_upload_that_nobody_takes_raises(transport: Transport, servers: Servers) -> None:
+def test_send_of_upload_that_is_never_read_raises(transport: Transport, servers: Servers) -> None:
     def ignore(_end: socket.socket) -> None:
         threading.Event().wait(0.6)
 
@@ -366,7 +366,7 @@ def test_watch_of_a_transfer_below_the_rate_ends_it() -> None:
     assert watch.fault
 
 
-def test_watch_of_an_answer_waits_as_long_as_was_said() -> None:
+def test_watch_of_an_answer_waits_for_the_set_time() -> None:
     clock = Clock()
     watch = Watch(limits.PACE, 60, clock)
     watch.start_head()
