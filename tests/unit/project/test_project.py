@@ -148,7 +148,7 @@ def test_syntax_and_value_problems_are_reported_together() -> None:
     assert [one.partition(" ")[0] for one in told] == ["chainbuild.yaml:1:", "chainbuild.yaml:3:", "chainbuild.yaml:4:"]
 
 
-# Flags override values------------------------------------------------------------------------------------------------
+# Flags override values ------------------------------------------------------------------------------------------------
 
 
 def test_flags_override_project_values() -> None:
