@@ -13,7 +13,7 @@ HEAVY = ("python_on_whales", "rich", "yaml")
 SESSION = """
     from contextlib import contextmanager
     from pathlib import Path
-    from chainbuild.cli import runner
+    from chainbuild.cli import frame, runner
     from chainbuild.execution.session import Session
     from chainbuild.builder.buildx import BuildxDriver
     from tests.support.world import FakeStore, THREE_STEPS, World
@@ -23,12 +23,12 @@ SESSION = """
     world.run()
 
     @contextmanager
-    def open_session(settings, emit):
+    def open_session(settings, emit, **_):
         yield Session(
             settings=settings, registries=world.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
         )
 
-    runner.open_session = open_session
+    frame.open_session = runner.open_session = open_session
 """
 WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.cli import frame, run
 from chainbuild.cli import output as speaking
-from chainbuild.cli import run
 from chainbuild.cli import runner as running
 from chainbuild.cli import science as science_running
 from chainbuild.errors import WrongUseError
@@ -72,7 +72,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             driver=made.driver,  # type: ignore[arg-type]
         )
 
-    monkeypatch.setattr(running, "open_session", open_session)
+    for module in (frame, running):
+        monkeypatch.setattr(module, "open_session", open_session)
     monkeypatch.setattr(speaking, "open_session", open_session)
     return made
 
