@@ -13,8 +13,13 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.build_spec import BuildSpec, order_for, stage_args, staging_reference
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import (
+    BuildDriver,
+    BuildSpec,
+    build_spec_for,
+    stage_args,
+    staging_reference,
+)
 from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
@@ -39,11 +44,8 @@ STOP_SECONDS = 10.0
 """How long an interrupted run waits for its builds after asking them to stop."""
 
 
-class Driver(Protocol):
-    """Interface of the build driver, implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: events.Emit) -> BuildResult:
-        """Build the step and push (or export) its image."""
+class Driver(BuildDriver, Protocol):
+    """A build driver whose builds can be stopped; implemented by `buildx.BuildxDriver`."""
 
     def stop(self) -> None:
         """Ask the running builds to stop."""
@@ -73,7 +75,7 @@ class PostBuild(Protocol):
     """What happens to a step's image between its build and its tag."""
 
     def finish(
-        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+        self, step: Step, spec: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
         """Apply the changes that the builder cannot make, and prove the image. Errors: `NotProvenError`."""
 
@@ -321,7 +323,7 @@ class Executor:
             components = tools.planner.with_fresh_inputs().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
-        order = order_for(
+        spec = build_spec_for(
             step,
             pinned,
             image=str(staging),
@@ -329,12 +331,12 @@ class Executor:
             extra=stage_args(step, *_of_chain(step, images)),
         )
         files = tools.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
-        with with_handed(step, order, files, images, tools.registries, self._emit) as whole_order:
-            image = self._run_build(step, whole_order, images)
+        with with_handed(step, spec, files, images, tools.registries, self._emit) as whole_spec:
+            image = self._run_build(step, whole_spec, images)
         provenance = (
             self._provenance(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
         )
-        finished_image = tools.finisher.finish(step, order, image, images, provenance)
+        finished_image = tools.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
         parent = images.get(step.parent)
         record = Record(
@@ -353,7 +355,7 @@ class Executor:
             components=components,
             verdicts=finished_image.verdicts,
             warnings=WarningList.of(finished_image.warnings),
-            notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished_image.notes},
+            notes={**tools.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},
             parents={
                 parent_image.name: self.outcome.results[parent_image.source].record.key
                 for parent_image in step.images
@@ -381,16 +383,16 @@ class Executor:
             return "could not all be queried"
         return "changed while it was built" if now.key != components.key else ""
 
-    def _run_build(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
+    def _run_build(self, step: Step, spec: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
         """Build the step's image, or compose it in the registry if no builder is needed."""
         staging = staging_reference(step)
         # Only a builder can execute ONBUILD triggers of the base.
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
-            dockerfile = parse(step.text, order.shown)
+            dockerfile = parse(step.text, spec.shown)
             return join(self._tools.registries, images[step.parent], images[FILES], dockerfile, staging)
         if step.text is not None:
             step.dockerfile.write_bytes(step.text)
-        built = self._tools.driver.build(order, self._emit)
+        built = self._tools.driver.build(spec, self._emit)
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._tools.registries, staging.with_digest(built.digest), step.platform)

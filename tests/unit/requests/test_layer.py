@@ -40,11 +40,11 @@ layers:
 class LayerDriver(FakeDriver):
     """Finds the base where layers get it: in an ARG of any name, or in the place of the name in its FROM."""
 
-    def _push(self, order: BuildSpec) -> Any:
-        args = dict(order.args)
-        places = [pin.reference for pin in order.pins]
+    def _push(self, spec: BuildSpec) -> Any:
+        args = dict(spec.args)
+        places = [pin.reference for pin in spec.pins]
         base = args.get("BASEIMAGE") or next(place for place in places if "@sha256:" in place)
-        return super()._push(replace(order, args=(*args.items(), ("BASE_IMAGE", base))))
+        return super()._push(replace(spec, args=(*args.items(), ("BASE_IMAGE", base))))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     @contextmanager
     def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         # A builder of the tests' own that knows how to say what it would do, too.
-        made.driver.__dict__.setdefault("command", lambda order: ("docker", "buildx", "build"))
+        made.driver.__dict__.setdefault("command", lambda spec: ("docker", "buildx", "build"))
         yield Session(
             settings=settings,
             registries=made.registries,
@@ -150,9 +150,9 @@ def test_two_layers_by_hand(world: World, capsys: pytest.CaptureFixture[str]) ->
         "meehan/slc6-atlasos:latest",
         "meehan/slc6-atlasos:latest-amd64",
     ]
-    order = world.driver.orders[-1]
-    assert dict(order.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
-    assert dict(order.args)["RELEASE"] == "21.2.75"
+    spec = world.driver.orders[-1]
+    assert dict(spec.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
+    assert dict(spec.args)["RELEASE"] == "21.2.75"
     # Nothing is built twice.
     built = len(world.driver.orders)
     assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
@@ -240,7 +240,7 @@ def test_a_project_is_the_default_command(
     assert not world.driver.orders
     assert run(["--no-load"]) == 0
     assert "meehan/analysisbase:latest-amd64" in capsys.readouterr().out
-    assert [order.step for order in world.driver.orders] == [
+    assert [spec.step for spec in world.driver.orders] == [
         "amd64/slc6-atlasos/slc6-atlasos",
         "amd64/slc6-analysisbase/slc6-analysisbase",
     ]
@@ -251,9 +251,9 @@ def test_a_project_is_the_default_command(
 def test_layers_of_a_project_by_name_or_folder(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.write({"chainbuild.yaml": PROJECT})
     assert run(["layer", "slc6-atlasos", "--no-load"]) == 0
-    assert [order.step for order in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
+    assert [spec.step for spec in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
     assert run(["layer", "./slc6-analysisbase/", "--alone", "--no-load"]) == 0
-    assert [order.step for order in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
+    assert [spec.step for spec in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
     # Alone or in the chain, it is the same image: nothing is left to do.
     assert run(["plan", "--fail-if-build"]) == 0
     capsys.readouterr()
