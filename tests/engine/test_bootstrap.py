@@ -68,7 +68,7 @@ def make(name: ImageReference, registry: str, said: list[str], *, refresh: bool 
     return done[0]
 
 
-def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, registry_host: str) -> None:
+def test_bootstrap_builds_working_base_only_once(name: ImageReference, registry_host: str) -> None:
     said: list[str] = []
     made = make(name, registry_host, said)
     assert made.made
@@ -112,21 +112,21 @@ def test_base_has_the_packages_of_the_public_image(base_images: str, platform: s
     assert found == [line for line in listed if not line.startswith("#")]
 
 
-def test_the_same_inputs_give_the_same_image(name: ImageReference, registry_host: str) -> None:
+def test_bootstrap_with_same_inputs_gives_same_digest(name: ImageReference, registry_host: str) -> None:
     first = make(name, registry_host, [])
     second = make(name, registry_host, [], refresh=True)
     assert second.made
     assert second.digest == first.digest
 
 
-def test_a_suite_that_the_mirror_does_not_have_is_told(needs_mmdebstrap: None, registry_host: str) -> None:
+def test_unknown_suite_is_reported(needs_mmdebstrap: None, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(NotReadyError, match="nonesuch"):
         bootstrap(
             ImageReference.parse("debian:nonesuch"), [OWN], records=record_store(registries, registry_host), emit=print
         )
 
 
-def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_host: str) -> None:
+def test_unknown_package_is_reported(name: ImageReference, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(WrongUseError, match="no-such-package"):
         bootstrap(
             name,
@@ -139,7 +139,7 @@ def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_ho
         )
 
 
-def test_a_platform_that_does_not_run_here_is_told_with_the_command(needs_mmdebstrap: None, registry_host: str) -> None:
+def test_unsupported_platform_is_reported_with_package_to_install(needs_mmdebstrap: None, registry_host: str) -> None:
     missing = [
         name
         for name in ("riscv64", "s390x", "ppc64le")

@@ -216,7 +216,7 @@ def unpack_wheel_for_musl(folder: Path) -> None:
         wheel.extractall(folder / "musl")
 
 
-def test_every_file_of_a_real_image_has_what_ldd_gives_and_nothing_else(corpus: Corpus) -> None:
+def test_closure_of_real_image_matches_ldd(corpus: Corpus) -> None:
     files = runnable(corpus)
     assert len(files) > 900
     abis = {corpus.processes[path].abi.name for path in files}
@@ -225,7 +225,7 @@ def test_every_file_of_a_real_image_has_what_ldd_gives_and_nothing_else(corpus: 
     assert_same(corpus, *said(text, files, corpus.root))
 
 
-def test_so_has_what_musls_loader_loads(corpus: Corpus) -> None:
+def test_closure_of_musl_programs_matches_musl_loader(corpus: Corpus) -> None:
     files = sorted(path for path in corpus.processes if path.startswith("/opt/musl/"))
     loader = {corpus.processes[path].interpreter for path in files}
     assert len(files) > 20
@@ -244,7 +244,7 @@ def test_so_has_what_musls_loader_loads(corpus: Corpus) -> None:
         ("arm-linux-gnueabihf", "qemu-arm-static", "ld-linux-armhf.so.3", "armhf"),
     ],
 )
-def test_so_have_the_libraries_of_other_machines(
+def test_closure_of_foreign_libraries_matches_emulated_loader(
     corpus: Corpus, request: pytest.FixtureRequest, tmp_path: Path, triplet: str, emulator: str, loader: str, abi: str
 ) -> None:
     if shutil.which(emulator) is None:
@@ -272,7 +272,7 @@ def test_so_have_the_libraries_of_other_machines(
     assert not wrong, wrong[:3]
 
 
-def test_so_have_files_of_another_platforms_image(base_images: str, tmp_path: Path) -> None:
+def test_closure_of_other_platform_image_matches_ldd(base_images: str, tmp_path: Path) -> None:
     with started(base_images, OTHER) as container:
         corpus = analysed(container, tmp_path / "root")
         every = runnable(corpus)
@@ -342,7 +342,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Iterator[
     docker("image", "rm", "--force", name)
 
 
-def test_what_is_brought_is_what_ldd_gives_and_what_has_a_reason(corpus: Corpus, small: Small) -> None:
+def test_kept_libraries_are_those_of_ldd_or_have_a_reason(corpus: Corpus, small: Small) -> None:
     brought = {row["source"] for row in small.report["libraries"]}
     kept = {row.get("source", row["path"]) for row in small.report["files"] if row["kind"] == "file"} - brought
     seeds = sorted(path for path in kept if path in corpus.processes)
@@ -373,6 +373,6 @@ def _same(path: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("what", RUNS)
-def test_and_it_runs_where_there_is_nothing_else(small: Small, what: str) -> None:
+def test_minimized_program_runs_on_empty_image(small: Small, what: str) -> None:
     done = docker("run", "--rm", "--network", "none", "--workdir", "/", small.image, *RUNS[what])
     assert done.returncode == 0, done.stderr

@@ -134,7 +134,7 @@ IGNORE_FILES = (
 
 
 @pytest.mark.parametrize("text", IGNORE_FILES)
-def test_ignore_files(engine: str, tmp_path: Path, text: str) -> None:
+def test_ignore_file_selects_the_files_buildkit_copies(engine: str, tmp_path: Path, text: str) -> None:
     root = make_tree(tmp_path / "context")
     (root / ".dockerignore").write_bytes(text.encode("utf-8"))
     dockerfile = tmp_path / "Dockerfile"
@@ -144,7 +144,7 @@ def test_ignore_files(engine: str, tmp_path: Path, text: str) -> None:
     assert got == ours(root, dockerfile)
 
 
-def test_many_random_ignore_files(engine: str, tmp_path: Path) -> None:
+def test_random_ignore_files_select_the_files_buildkit_copies(engine: str, tmp_path: Path) -> None:
     """Ignore files of random lines; the seed is fixed, so that a failure can be looked at."""
     choose = random.Random(20240229)
     pieces = ("*", "**", "src", "lib", "docs", "foo", "bar", "?.txt", "*.c", "*.o", "*.md", "guide", "[a-c]*", "deep")
@@ -162,7 +162,7 @@ def test_many_random_ignore_files(engine: str, tmp_path: Path) -> None:
         assert got == ours(root, dockerfile) - {".dockerignore"}, text
 
 
-def test_the_dockerfiles_own_ignore_file_wins_also_when_empty(engine: str, tmp_path: Path) -> None:
+def test_ignore_file_of_dockerfile_wins_even_if_empty(engine: str, tmp_path: Path) -> None:
     root = make_tree(tmp_path, ("a", "b", "c"))
     dockerfile = root / "steps" / "Dockerfile"
     dockerfile.parent.mkdir()
@@ -176,7 +176,9 @@ def test_the_dockerfiles_own_ignore_file_wins_also_when_empty(engine: str, tmp_p
 
 
 @pytest.mark.parametrize(("target", "followed"), [("ign", True), ("../outside", False), ("/ign", True)])
-def test_an_ignore_file_that_is_a_link(engine: str, tmp_path: Path, target: str, followed: bool) -> None:
+def test_linked_ignore_file_is_followed_only_inside_the_context(
+    engine: str, tmp_path: Path, target: str, followed: bool
+) -> None:
     root = make_tree(tmp_path / "context", ("a", "b"))
     (tmp_path / "outside").write_text("a\n")
     (root / "ign").write_text("a\n")
@@ -224,7 +226,7 @@ SOURCES = (
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_sources(engine: str, tmp_path: Path, source: str) -> None:
+def test_copy_sources_select_the_files_buildkit_copies(engine: str, tmp_path: Path, source: str) -> None:
     root = make_tree(tmp_path / "context")
     for link, target in {
         "tofile": "src/main.c",
@@ -250,7 +252,7 @@ def test_sources(engine: str, tmp_path: Path, source: str) -> None:
         assert got == ours(root, dockerfile)
 
 
-def test_modes_links_special_files_and_attributes_arrive(engine: str, tmp_path: Path) -> None:
+def test_modes_links_and_special_files_match_buildkit(engine: str, tmp_path: Path) -> None:
     root = make_tree(tmp_path / "context", ("plain", "run", "sub/f"))
     (root / "run").chmod(0o4755)
     (root / "sub").chmod(0o711)
@@ -269,7 +271,7 @@ def test_modes_links_special_files_and_attributes_arrive(engine: str, tmp_path: 
     assert str((out / "link").readlink()) == "no/where"
 
 
-def test_a_named_context_has_its_own_ignore_file(engine: str, tmp_path: Path) -> None:
+def test_named_context_uses_its_own_ignore_file(engine: str, tmp_path: Path) -> None:
     root = make_tree(tmp_path / "context", ("a", "b"))
     extra = make_tree(tmp_path / "extra", ("x", "y", "z/w"))
     (root / ".dockerignore").write_text("x\na\n")
@@ -285,7 +287,7 @@ def test_a_named_context_has_its_own_ignore_file(engine: str, tmp_path: Path) ->
     assert got == {"b"} | {entry.path for entry in selection.files if entry.kind == "file"} == {"b", "x", "z/w"}
 
 
-def test_stages_args_and_triggers(engine: str, tmp_path: Path) -> None:
+def test_sources_in_stages_args_and_triggers_match_buildkit(engine: str, tmp_path: Path) -> None:
     """The sources of a Dockerfile with what makes them hard to see: nothing that arrives is missing in ours."""
     root = make_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
@@ -342,7 +344,7 @@ ARGS = (
 
 
 @pytest.mark.parametrize(("body", "args"), ARGS)
-def test_variables_in_sources(engine: str, tmp_path: Path, body: str, args: tuple[str, ...]) -> None:
+def test_variables_in_sources_match_buildkit(engine: str, tmp_path: Path, body: str, args: tuple[str, ...]) -> None:
     root = make_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(f"FROM scratch\n{body}\n")
@@ -364,7 +366,7 @@ def test_variables_in_sources(engine: str, tmp_path: Path, body: str, args: tupl
         assert got == expected
 
 
-def test_missing_sources_are_those_that_the_builder_refuses(engine: str, tmp_path: Path) -> None:
+def test_missing_sources_are_those_the_builder_rejects(engine: str, tmp_path: Path) -> None:
     """The table of the unit test, on the real builder."""
     root = missing_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"

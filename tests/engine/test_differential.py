@@ -18,7 +18,7 @@ PAIRS = int(os.environ.get("CHAINBUILD_FUZZ_PAIRS", "320"))
 BATCH = 80
 
 
-def test_keys_change_whenever_the_image_of_plain_buildx_does(base_images: str, tmp_path: Path) -> None:
+def test_keys_change_if_the_image_of_plain_buildx_changes(base_images: str, tmp_path: Path) -> None:
     """A key that stays while the image changes would let a stale image be reused.
 
     Pairs whose key changes are right in any case, and are not built; those that plain buildx builds and whose Dockerfile

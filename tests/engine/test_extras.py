@@ -31,7 +31,7 @@ def extras(stocked: Place) -> tuple[Place, Done]:
     return stocked, stocked.build("stock,extras")
 
 
-def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(extras: tuple[Place, Done]) -> None:
+def test_extras_steps_build_on_stock_result_and_pass_their_tests(extras: tuple[Place, Done]) -> None:
     place, done = extras
     assert [step for step in done.built if step[:2].isdigit()] == ["05-left", "10-codecs", "20-pillow", "30-opencv"]
     assert f"v1-extras-{OWN}" in place.tags()
@@ -40,7 +40,7 @@ def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(ex
     assert again.built == []
 
 
-def test_a_picture_from_elsewhere_is_read_filtered_and_written(extras: tuple[Place, Done]) -> None:
+def test_picture_is_read_filtered_and_written(extras: tuple[Place, Done]) -> None:
     place, _ = extras
     # A portable pixmap of 3 by 3: one white pixel in the middle of black ones.
     picture = b"P6 3 3 255\n" + bytes(12) + b"\xff\xff\xff" + bytes(12)
@@ -49,7 +49,7 @@ def test_a_picture_from_elsewhere_is_read_filtered_and_written(extras: tuple[Pla
     assert said == "(3, 3, 3) [64, 64, 64] [64, 64, 64]\n"
 
 
-def test_the_codecs_libraries_lie_in_their_packages_place_and_are_known_as_theirs(extras: tuple[Place, Done]) -> None:
+def test_codec_libraries_keep_package_path_and_package_record(extras: tuple[Place, Done]) -> None:
     place, _ = extras
     image = place.image(f"v1-extras-{OWN}").reference.pinned
     said = container_output(

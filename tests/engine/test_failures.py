@@ -22,7 +22,7 @@ BAD = sorted(path.parent for path in (CASES / "bad").glob("*/told.json"))
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
-def test_a_bad_tree_is_told_whole_and_nothing_is_started(case: Path, lay: Lay) -> None:
+def test_bad_tree_reports_all_problems_and_starts_nothing(case: Path, lay: Lay) -> None:
     place = lay(f"bad/{case.name}", managed=True)
     asked: dict[str, Any] = json.loads((case / "told.json").read_bytes())
     words = {
@@ -59,7 +59,7 @@ RUN for number in $(seq 1 300); do echo "line $number of the output"; done; slee
 """
 
 
-def test_a_failing_run_shows_its_place_its_last_lines_and_its_log(lay: Lay) -> None:
+def test_failing_run_shows_line_output_tail_and_log(lay: Lay) -> None:
     place = lay(files={"one/10-Dockerfile-good": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo good > /good\n"})
     (place.root / "one" / "20-Dockerfile-bad").write_text(FAILING, encoding="utf-8")
     (place.root / "one" / "30-Dockerfile-after").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_failing_run_shows_its_place_its_last_lines_and_its_log(lay: Lay) -> N
     assert (mended.reused, mended.built) == (["10-good"], ["20-bad", "30-after"])
 
 
-def test_a_base_that_is_not_there_or_not_for_the_platform_is_told(lay: Lay, registry_host: str) -> None:
+def test_missing_base_or_base_for_other_platform_is_reported(lay: Lay, registry_host: str) -> None:
     place = lay("steps")
     push_files(f"{registry_host}/{place.repo}-base:1", {"file": b""}, OTHER)
     place.base = f"{registry_host}/{place.repo}-base:1"
@@ -109,7 +109,7 @@ def test_a_base_that_is_not_there_or_not_for_the_platform_is_told(lay: Lay, regi
     assert place.tags(machine=True) == []
 
 
-def test_a_platform_that_the_builder_does_not_run_is_told_with_what_mends_it(lay: Lay, registry_host: str) -> None:
+def test_unsupported_platform_is_reported_with_fix(lay: Lay, registry_host: str) -> None:
     inspected = docker("buildx", "inspect", "default").stdout
     missing = [name for name in ("s390x", "ppc64le", "riscv64") if f"linux/{name}" not in inspected]
     if not missing:
@@ -123,14 +123,14 @@ def test_a_platform_that_the_builder_does_not_run_is_told_with_what_mends_it(lay
     assert done.built == []
 
 
-def test_a_registry_that_does_not_answer_is_told(lay: Lay) -> None:
+def test_unreachable_registry_is_reported(lay: Lay) -> None:
     place = lay("steps", at=f"localhost:{free_port()}")
     done = place.build("chain", code=4)
     assert f"{place.host.partition('/')[0]} refuses connections" in done.error["message"]
     assert done.built == []
 
 
-def test_without_a_docker_command_it_is_told(lay: Lay, tmp_path: Path) -> None:
+def test_missing_docker_command_or_engine_is_reported(lay: Lay, tmp_path: Path) -> None:
     place = lay("steps")
     (tmp_path / "empty").mkdir()
     place.environ = {"PATH": str(tmp_path / "empty")}
@@ -157,7 +157,7 @@ RUN rm /usr/local/lib/libgone.so.1
 """
 
 
-def test_a_result_without_all_its_libraries_gets_no_name(lay: Lay) -> None:
+def test_result_with_missing_libraries_is_not_tagged(lay: Lay) -> None:
     machine = {"amd64": AMD64, "aarch64": ARM64}[OWN]
     future = library("libfuture.so.1", "libc.so.6", machine=machine, needs={"libc.so.6": ["GLIBC_2.99"]})
     place = lay(
@@ -185,7 +185,7 @@ def test_a_result_without_all_its_libraries_gets_no_name(lay: Lay) -> None:
     assert "libgone.so.1" in again.err
 
 
-def test_a_killed_builder_process_is_a_failure_and_not_a_bug(lay: Lay) -> None:
+def test_killed_builder_process_is_reported_as_build_failure(lay: Lay) -> None:
     """Somebody else ends the build: the run says so, in its own words."""
     place = lay(files={"one/10-Dockerfile-slow": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN sleep 240\n"})
     process = place.start(*place.words("one", "--json"))

@@ -115,7 +115,7 @@ UNPROVEN = frozenset({"another digest", "more announced than comes", "a Content-
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_client_with_a_wrong_answer_says_the_truth_or_raises(
+def test_client_with_wrong_answers_is_right_or_raises(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
     """For every question: the right answer, or an error that is not "not found"."""
@@ -133,7 +133,7 @@ def test_client_with_a_wrong_answer_says_the_truth_or_raises(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_client_with_one_wrong_answer_says_the_truth_or_raises(
+def test_client_after_one_wrong_answer_is_right_again(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
     """A fault that passes leaves nothing behind: the next question has its answer, over whatever connection."""
@@ -154,7 +154,7 @@ def test_client_with_one_wrong_answer_says_the_truth_or_raises(
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("kind", UPLOADS)
-def test_upload_with_a_wrong_answer_arrives_or_raises(
+def test_upload_with_wrong_answers_is_stored_or_raises(
     proxy: Proxy, registries: Registries, kind: str, method: str
 ) -> None:
     """What `put_blob` returns is there. What was stored although the answer was lost is no error."""
@@ -172,7 +172,7 @@ def test_upload_with_a_wrong_answer_arrives_or_raises(
 
 
 @pytest.mark.parametrize("kind", UPLOADS)
-def test_upload_with_one_wrong_answer_arrives_or_raises(proxy: Proxy, registries: Registries, kind: str) -> None:
+def test_upload_after_one_wrong_answer_is_stored_or_raises(proxy: Proxy, registries: Registries, kind: str) -> None:
     client = registries.client(proxy.host)
     content = f"once {kind} {id(proxy)}".encode()
     proxy.set(UPLOADS[kind], where=lambda exchange: exchange.method == "PUT", times=1)
@@ -186,7 +186,7 @@ def test_upload_with_one_wrong_answer_arrives_or_raises(proxy: Proxy, registries
 
 
 @pytest.mark.parametrize("kind", ["a lost answer", "a lost answer of a proxy", "202 for what is stored"])
-def test_tag_whose_answer_is_lost_is_settled_by_asking(
+def test_tag_push_with_lost_answer_is_confirmed_by_query(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
     client = registries.client(proxy.host)
@@ -200,7 +200,7 @@ def test_tag_whose_answer_is_lost_is_settled_by_asking(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_garbage_with_a_wrong_answer_never_names_what_is_needed(
+def test_garbage_with_wrong_answers_never_includes_used_images(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
     """Garbage collection deletes what nothing needs: a list that lacks names must be an error."""
@@ -215,7 +215,7 @@ def test_garbage_with_a_wrong_answer_never_names_what_is_needed(
     assert image.digest not in {held.digest for held in garbage.manifests}
 
 
-def test_large_blob_through_a_steady_proxy_is_read_whole(proxy: Proxy, registries: Registries) -> None:
+def test_large_blob_through_proxy_is_read_completely(proxy: Proxy, registries: Registries) -> None:
     content = bytes(range(256)) * (64 << 10)
     digest = registries.client(proxy.host).put_blob("test/faulty", content)
     assert digest == digest_of(content)
@@ -279,7 +279,7 @@ SAID = ("its record is damaged", "its image is damaged", "skipped")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_plan_with_a_wrong_answer_reuses_everything_or_says_why_not(proxy: Proxy, tiny: Place, kind: str) -> None:
+def test_plan_with_wrong_answers_reuses_everything_or_explains(proxy: Proxy, tiny: Place, kind: str) -> None:
     """Everything was built: a plan that builds it again is wrong, unless it says that the records are damaged."""
     # The base images stand elsewhere: the plan would end with them before it asks for a record.
     proxy.set(KINDS[kind], where=lambda exchange: tiny.repo in exchange.path or exchange.path == "/v2/")
@@ -291,7 +291,7 @@ def test_plan_with_a_wrong_answer_reuses_everything_or_says_why_not(proxy: Proxy
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith(("404", "200", "5", "a ", "half"))])
-def test_plan_with_one_wrong_answer_reuses_everything_or_says_why_not(proxy: Proxy, tiny: Place, kind: str) -> None:
+def test_plan_after_one_wrong_answer_reuses_everything_or_explains(proxy: Proxy, tiny: Place, kind: str) -> None:
     """A fault that passes, at the first question for a record."""
     proxy.set(KINDS[kind], where=lambda exchange: f"{tiny.repo}/manifests/" in exchange.path, times=1)
     done = command(tiny, "plan", *tiny.words("tiny"))
@@ -302,7 +302,7 @@ def test_plan_with_one_wrong_answer_reuses_everything_or_says_why_not(proxy: Pro
 
 
 @pytest.mark.parametrize("kind", ["429", "503", "404 with a page", "200 with a page", "a reset", "a flipped bit"])
-def test_plan_with_a_base_that_cannot_be_asked_for_raises(proxy: Proxy, tiny: Place, kind: str) -> None:
+def test_plan_with_unreadable_base_exits_with_registry_error(proxy: Proxy, tiny: Place, kind: str) -> None:
     proxy.set(KINDS[kind], where=lambda exchange: tiny.repo not in exchange.path)
     done = command(tiny, "plan", *tiny.words("tiny"))
     ended_well(done)
@@ -310,7 +310,7 @@ def test_plan_with_a_base_that_cannot_be_asked_for_raises(proxy: Proxy, tiny: Pl
 
 
 @pytest.mark.parametrize("kind", ["429", "503", "no answer", "a reset", "404 with a page", "200 with a page"])
-def test_build_with_a_wrong_answer_builds_nothing_in_silence(proxy: Proxy, tiny: Place, kind: str) -> None:
+def test_build_with_wrong_answers_fails_and_pushes_nothing(proxy: Proxy, tiny: Place, kind: str) -> None:
     before = tiny.tags(machine=True)
     proxy.set(KINDS[kind], where=lambda exchange: exchange.method in {"GET", "HEAD"})
     done = command(tiny, "build", *tiny.words("tiny", "--no-load"))
@@ -324,7 +324,7 @@ def test_build_with_a_wrong_answer_builds_nothing_in_silence(proxy: Proxy, tiny:
 @pytest.mark.parametrize(
     "kind", ["names that are none", "pages without end", "503", "a Link that is none", "200 with deep JSON"]
 )
-def test_list_with_a_wrong_answer_is_whole_or_an_error(proxy: Proxy, tiny: Place, words: list[str], kind: str) -> None:
+def test_list_with_wrong_answers_is_complete_or_fails(proxy: Proxy, tiny: Place, words: list[str], kind: str) -> None:
     proxy.set(KINDS[kind])
     done = command(tiny, *words, "--registry", tiny.host)
     ended_well(done)
@@ -333,7 +333,7 @@ def test_list_with_a_wrong_answer_is_whole_or_an_error(proxy: Proxy, tiny: Place
 
 
 @pytest.mark.parametrize("kind", ["a lost answer of a proxy", "a request that was sent twice"])
-def test_build_whose_uploads_lose_their_answers_ends_well(
+def test_build_with_lost_upload_answers_succeeds(
     proxy: Proxy, tmp_path: Path, registry_host: str, base_images: str, nothing_image: str, kind: str
 ) -> None:
     """Every first answer to an upload is lost on the way back: the run asks, and goes on."""
@@ -359,7 +359,7 @@ def test_build_whose_uploads_lose_their_answers_ends_well(
         assert "nothing to build" in again.out, again.told()
 
 
-def test_pace_of_the_suite_is_the_product_s_with_lower_numbers() -> None:
+def test_pace_of_these_tests_has_the_fields_of_the_product() -> None:
     """What is lowered here is nothing but numbers."""
     assert replace(PACE, **{name: getattr(limits.Pace(), name) for name in Pace.__struct_fields__}) == limits.Pace()
     assert len(KINDS) + len(UPLOADS) >= 100

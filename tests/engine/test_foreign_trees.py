@@ -107,7 +107,7 @@ def words(place: Place) -> list[str]:
     return [OWN, place.repo, "v1", place.base, "one", place.production]
 
 
-def test_looking_at_a_foreign_tree_runs_and_writes_nothing(foreign: Place, victim: Path) -> None:
+def test_read_only_commands_in_foreign_tree_run_and_write_nothing(foreign: Place, victim: Path) -> None:
     place = foreign
     port = ["--registry-port", str(place.port)]
     before, tree = state_of(victim), state_of(place.root)
@@ -145,7 +145,7 @@ def test_looking_at_a_foreign_tree_runs_and_writes_nothing(foreign: Place, victi
         assert state_of(place.root) == tree, command
 
 
-def test_building_a_foreign_tree_writes_nothing_outside(foreign: Place, victim: Path) -> None:
+def test_build_of_foreign_tree_writes_nothing_outside(foreign: Place, victim: Path) -> None:
     before = state_of(victim)
     done = foreign.build("one", "--until", "10")
     assert done.built == ["10-a"]
@@ -155,7 +155,7 @@ def test_building_a_foreign_tree_writes_nothing_outside(foreign: Place, victim: 
     assert state_of(victim) == before
 
 
-def test_last_words_of_a_foreign_tree_do_not_count(lay: Lay, victim: Path) -> None:
+def test_last_arguments_stored_in_foreign_tree_are_ignored(lay: Lay, victim: Path) -> None:
     """A command without words would look where the tree's author wants it to."""
     place = lay(files={"one/10-Dockerfile-a": CHAIN}, managed=True)
     planted = RunOptions(
@@ -174,7 +174,7 @@ def test_last_words_of_a_foreign_tree_do_not_count(lay: Lay, victim: Path) -> No
     assert "no earlier run found in this tree" in done.err
 
 
-def test_compose_file_that_the_user_names_is_used(lay: Lay, victim: Path) -> None:
+def test_compose_file_of_the_command_line_is_used(lay: Lay, victim: Path) -> None:
     place = lay(files={"one/10-Dockerfile-a": CHAIN, "own.yml": COMPOSE.format(victim=victim)}, managed=True)
     done = place.run("images", "--registry-port", str(place.port), "--registry-compose", "own.yml")
     assert done.code == 0, done.told()
@@ -183,7 +183,7 @@ def test_compose_file_that_the_user_names_is_used(lay: Lay, victim: Path) -> Non
     assert listed.stdout.strip() == ""
 
 
-def test_registry_data_of_a_flag_is_used(lay: Lay) -> None:
+def test_registry_data_flag_is_used(lay: Lay) -> None:
     place = lay(files={"one/10-Dockerfile-a": CHAIN}, managed=True)
     done = place.build("one", "--until", "10", "--registry-data", "elsewhere")
     assert done.built == ["10-a"]

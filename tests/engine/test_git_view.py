@@ -180,7 +180,7 @@ def test_hostile_repository_runs_nothing(root: Path, tmp_path: Path, attack: str
 
 
 @pytest.mark.parametrize("attack", ["fsmonitor", "hooks", "clean filter", "process filter", "submodule", "git file"])
-def test_hostile_repository_would_run_its_programs_in_plain_git(root: Path, tmp_path: Path, attack: str) -> None:
+def test_hostile_repository_runs_its_programs_in_plain_git(root: Path, tmp_path: Path, attack: str) -> None:
     """The attacks are real ones: what git itself does there."""
     marker = tmp_path / "marker"
     ATTACKS[attack](root, f"touch {marker}")
@@ -197,7 +197,7 @@ def fingerprint(root: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_view_says_what_git_says(root: Path) -> None:
+def test_view_matches_git(root: Path) -> None:
     assert tree_notes(root) == {"commit": git(root, "rev-parse", "HEAD"), "dirty": "yes"}
     here = Git(root)
     assert here.changed(here.recent()[1], ["."]) == ("a",)
@@ -210,7 +210,7 @@ def test_view_says_what_git_says(root: Path) -> None:
     assert tree_notes(root / "below") == tree_notes(root)
 
 
-def test_view_keeps_settings_that_decide_what_changed(root: Path) -> None:
+def test_view_respects_settings_that_affect_changes(root: Path) -> None:
     git(root, "checkout", "--quiet", "a")
     (root / "new").unlink()
     (root / "a").chmod(0o755)
@@ -225,7 +225,7 @@ def test_view_keeps_settings_that_decide_what_changed(root: Path) -> None:
     assert tree_notes(root)["dirty"] == "no"
 
 
-def test_content_that_a_partial_clone_lacks_is_told(root: Path, tmp_path: Path) -> None:
+def test_partial_clone_with_missing_content_is_reported(root: Path, tmp_path: Path) -> None:
     git(root, "config", "uploadpack.allowFilter", "true")
     git(tmp_path, "clone", "--quiet", "--filter=blob:none", f"file://{root}", str(tmp_path / "clone"))
     here = Git(tmp_path / "clone")
@@ -234,7 +234,7 @@ def test_content_that_a_partial_clone_lacks_is_told(root: Path, tmp_path: Path) 
         here.before(here.span("HEAD^"), "a")
 
 
-def test_view_of_linked_work_tree(root: Path, tmp_path: Path) -> None:
+def test_view_of_linked_worktree_matches_git(root: Path, tmp_path: Path) -> None:
     git(root, "worktree", "add", "--quiet", "-b", "side", str(tmp_path / "side"))
     assert tree_notes(tmp_path / "side") == {"commit": git(root, "rev-parse", "HEAD"), "dirty": "no"}
     write_tree(tmp_path / "side", {"a": "other\n"})
@@ -244,12 +244,12 @@ def test_view_of_linked_work_tree(root: Path, tmp_path: Path) -> None:
     assert found.common == root / ".git"
 
 
-def test_view_of_clone_with_borrowed_objects(root: Path, tmp_path: Path) -> None:
+def test_view_of_clone_with_shared_objects_matches_git(root: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--shared", str(root), str(tmp_path / "clone"))
     assert tree_notes(tmp_path / "clone") == {"commit": git(root, "rev-parse", "HEAD"), "dirty": "no"}
 
 
-def test_view_of_packed_references_and_split_index(root: Path) -> None:
+def test_view_of_packed_refs_and_split_index_matches_git(root: Path) -> None:
     git(root, "pack-refs", "--all")
     git(root, "gc", "--quiet")
     git(root, "update-index", "--split-index")
@@ -257,7 +257,7 @@ def test_view_of_packed_references_and_split_index(root: Path) -> None:
     assert Git(root).changed(Git(root).recent()[1], ["."]) == ("a",)
 
 
-def test_view_of_sha256_repository(root: Path, tmp_path: Path) -> None:
+def test_view_of_sha256_repository_matches_git(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_tree(other, {"a": "1\n"})
     git(other, "init", "--quiet", "--object-format=sha256")
@@ -278,20 +278,22 @@ def test_fifo_in_git_folder_does_not_block(root: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("text", ["", "gitdir:", "gitdir: /nowhere", "gitdir: .", "x" * 5000, "gitdir: a\0b"])
-def test_git_file_damaged_is_no_repository(tmp_path: Path, text: str) -> None:
+def test_damaged_git_file_is_not_a_repository(tmp_path: Path, text: str) -> None:
     (tmp_path / ".git").write_text(text, encoding="utf-8")
     assert find_repository(tmp_path) is None
     assert run_git(tmp_path, ["status"]) is None
 
 
-def test_paths_are_taken_literally(root: Path) -> None:
+def test_paths_like_git_patterns_are_taken_literally(root: Path) -> None:
     """A folder may be called like one of git's patterns."""
     write_tree(root, {":(top)": "x", "x*y": "x"})
     assert Git(root).untracked([":(top)"]) == (":(top)",)
     assert Git(root).untracked(["x*y"]) == ("x*y",)
 
 
-def test_git_of_a_calling_hook_does_not_leak_in(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_variables_of_a_calling_hook_are_ignored(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hook of another repository that runs chainbuild sets variables that lead git astray."""
     write_tree(tmp_path / "other", {"x": "1\n"})
     git(tmp_path / "other", "init", "--quiet")

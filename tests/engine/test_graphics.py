@@ -184,7 +184,7 @@ def browser(chromium: tuple[subprocess.Popen[bytes], str], desktop: str) -> Iter
     process.communicate()
 
 
-def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browser, tmp_path: Path) -> None:
+def test_desktop_is_displayed_and_usable_in_a_browser(desktop: str, browser: Browser, tmp_path: Path) -> None:
     said: list[str] = []
 
     def password() -> bool:

@@ -47,7 +47,9 @@ WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
     ],
     ids=["help", "version", "help of build", "wrong use", "plan", "plan as JSON", "run, plain", "run"],
 )
-def test_nothing_heavy_is_imported(before: str, arguments: list[str], tmp_path: Path, repository_root: Path) -> None:
+def test_commands_that_do_not_build_import_no_heavy_module(
+    before: str, arguments: list[str], tmp_path: Path, repository_root: Path
+) -> None:
     program = f"""
     import sys
     sys.path.insert(0, {str(repository_root)!r})

@@ -138,7 +138,7 @@ def undisturbed(lay_once: Lay, run_in: str, nothing_image: str) -> Undisturbed:
     return Undisturbed(place=place, identities=found, events=len(done.objects))
 
 
-def test_the_cases_steps_are_reproducible(undisturbed: Undisturbed) -> None:
+def test_steps_of_the_case_are_reproducible(undisturbed: Undisturbed) -> None:
     """What the comparisons below stand on: another run that really builds gives the same contents."""
     place = another(undisturbed.place, "once-more")
     done = complete(place)
@@ -147,7 +147,7 @@ def test_the_cases_steps_are_reproducible(undisturbed: Undisturbed) -> None:
         assert identities(place) == undisturbed.identities
 
 
-def test_killed_anywhere_a_rerun_ends_in_the_same_images(undisturbed: Undisturbed) -> None:
+def test_rerun_after_kill_at_any_point_gives_same_images(undisturbed: Undisturbed) -> None:
     killed = 0
     reran: list[Place] = []
     for point in range(POINTS):
@@ -180,7 +180,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigint", "sigterm"])
-def test_an_interrupt_ends_it_at_once_and_cleanly(lay: Lay, nothing_image: str, how: str) -> None:
+def test_interrupt_during_a_step_stops_and_cleans_up(lay: Lay, nothing_image: str, how: str) -> None:
     place = lay("steps", SLOW, managed=True, production=nothing_image)
     process = place.start(*build_words(place))
     assert process.stdout is not None
@@ -220,7 +220,7 @@ def sleeping() -> list[str]:
     return [line for line in done.stdout.splitlines() if line.strip() == "sleep 300"]
 
 
-def test_an_interrupt_before_the_first_step_leaves_nothing(lay: Lay, nothing_image: str) -> None:
+def test_interrupt_before_the_first_step_leaves_nothing(lay: Lay, nothing_image: str) -> None:
     """While the registry comes up and the base is handed over: the places where a run owns the most."""
     for delay in (0.3, 0.6, 0.9, 1.3, 1.8, 2.5):
         place = lay("steps", managed=True, production=nothing_image)
@@ -261,7 +261,7 @@ def big(lay_once: Lay, run_in: str, nothing_image: str) -> tuple[Place, dict[str
     return place, identities(place)
 
 
-def test_a_registry_that_stops_during_a_push(
+def test_registry_stop_during_push_fails_and_rerun_completes(
     big: tuple[Place, dict[str, tuple[object, ...]]], own_registry: Callable[..., RegistryContainer]
 ) -> None:
     registry = own_registry()
@@ -288,7 +288,7 @@ def test_a_registry_that_stops_during_a_push(
     assert_nothing_is_left(place, process.pid)
 
 
-def test_a_registry_whose_disk_is_full(
+def test_full_registry_disk_fails_and_rerun_elsewhere_completes(
     big: tuple[Place, dict[str, tuple[object, ...]]], own_registry: Callable[..., RegistryContainer]
 ) -> None:
     with Registries() as registries:
@@ -315,7 +315,7 @@ def test_a_registry_whose_disk_is_full(
 
 
 @pytest.mark.restarts_engine
-def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) -> None:
+def test_engine_restart_during_build_fails_and_rerun_completes(undisturbed: Undisturbed) -> None:
     place = another(undisturbed.place, "restarted")
     process = place.start(*build_words(place))
     assert process.stdout is not None

@@ -325,7 +325,9 @@ def attacked(lay_once: Lay, nothing_image: str) -> Iterator[Attack]:
 
 
 @pytest.mark.parametrize("do", ATTACKS, ids=lambda do: do.__name__)
-def test_neighbour_with_write_access_chooses_nothing(attacked: Attack, do: Callable[[Attack], None]) -> None:
+def test_attacker_with_write_access_cannot_change_reused_content(
+    attacked: Attack, do: Callable[[Attack], None]
+) -> None:
     """Everything in a registry can be replaced by whoever writes to it; what a run builds on stays honest."""
     place = attacked.place
     # What the attack before this one left is put right.
@@ -353,7 +355,7 @@ def content_of(place: Place, registries: Registries, digest: str) -> str:
     raise AssertionError(f"{digest} has no such file")
 
 
-def test_another_user_s_records_are_told_and_not_reused(lay: Lay) -> None:
+def test_records_of_untrusted_key_are_reported_and_not_reused(lay: Lay) -> None:
     """Two users of one registry with keys of their own; whoever trusts the other's key reuses what that one built."""
     place = lay(files={"opt/10-Dockerfile-one": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo mine > /made\n"})
     place.build("opt", "--until", "10")

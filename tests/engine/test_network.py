@@ -80,7 +80,7 @@ def made(place: Place) -> str:
     return place.output(f"v1-opt-10-a-{OWN}", "cat", "/made").strip()
 
 
-def test_added_address_whose_content_moved_is_built_again(lay: Lay, site: Site) -> None:
+def test_changed_content_of_added_url_is_rebuilt(lay: Lay, site: Site) -> None:
     """The same date and size say nothing; on the commit before, the first answer was reused for ever."""
     salt = time.time_ns()
     site.put("f", "AAAA")
@@ -95,7 +95,7 @@ def test_added_address_whose_content_moved_is_built_again(lay: Lay, site: Site) 
     assert built(place) == []
 
 
-def test_branch_of_a_repository_and_of_a_remote_context_are_followed(lay: Lay, site: Site) -> None:
+def test_new_commits_on_remote_branches_are_rebuilt(lay: Lay, site: Site) -> None:
     salt = time.time_ns()
     site.commit("one")
     lines = f"RUN echo {salt}\nADD {site.address}/r.git#main /added\nCOPY --from=src f /made\n"
@@ -109,7 +109,7 @@ def test_branch_of_a_repository_and_of_a_remote_context_are_followed(lay: Lay, s
     assert place.output(f"v1-opt-10-a-{OWN}", "cat", "/added/f").strip() == "two"
 
 
-def test_address_that_does_not_answer_is_said_and_nothing_is_kept(lay: Lay, site: Site) -> None:
+def test_unreachable_url_is_reported_and_step_is_not_reused(lay: Lay, site: Site) -> None:
     site.put("f", "AAAA")
     place = lay(files={"opt/10-Dockerfile-a": f"{STEP}ADD {site.address}/f /made\n"})
     assert built(place) == ["10-a"]
@@ -121,7 +121,7 @@ def test_address_that_does_not_answer_is_said_and_nothing_is_kept(lay: Lay, site
     assert place.build("opt", "--until", "10", "--no-cache", code=1).built == ["10-a"]
 
 
-def test_from_stands_on_what_the_plan_shows(lay: Lay) -> None:
+def test_selected_step_builds_on_the_parent_image_of_the_plan(lay: Lay) -> None:
     """Build, edit the first step, build, undo the edit: the newest record is of the edit, and not what is meant."""
     salt = time.time_ns()
     good, bad = (f"{STEP}RUN echo {text} {salt} > /made\n" for text in ("good", "bad"))
@@ -146,7 +146,7 @@ def test_from_stands_on_what_the_plan_shows(lay: Lay) -> None:
     assert any("newest image of any TAG" in event["text"] for event in done.events("message"))
 
 
-def test_another_repo_and_push_build_nothing(lay: Lay, nothing_image: str) -> None:
+def test_other_repo_with_push_reuses_every_step(lay: Lay, nothing_image: str) -> None:
     """A step's key has no REPO in it: what is built once is named anew, and sent where it is pushed to."""
     place = lay("steps", production=nothing_image)
     first = place.build("chain")

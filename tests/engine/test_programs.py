@@ -130,11 +130,11 @@ def marked(program: Program) -> Any:
 
 
 @pytest.mark.parametrize("program", [marked(program) for program in PROGRAMS])
-def test_program_works_or_is_reported_with_the_line_that_mends_it(tried: Tried, program: Program) -> None:
+def test_program_works_or_is_reported_with_fix(tried: Tried, program: Program) -> None:
     check(tried, program)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("program", [one for one in PROGRAMS if one.small], ids=lambda program: program.name)
-def test_program_of_the_other_platform_works_too(emulated: Tried, program: Program) -> None:
+def test_program_on_other_platform_works_or_is_reported_with_fix(emulated: Tried, program: Program) -> None:
     check(emulated, program)

@@ -100,7 +100,7 @@ def moved_lines(journal: Path) -> list[bytes]:
     return [line for line in journal.read_bytes().splitlines() if b'"moved"' in line]
 
 
-def test_the_difference_of_two_releases(releases: Releases) -> None:
+def test_diff_of_two_releases_lists_changed_packages_and_files(releases: Releases) -> None:
     place = releases.place
     words = [f"{releases.public}:latest", f"{place.repo}:v1-tools", "--registry", place.host]
     found = json.loads(place.run("diff", *words, "--json").out)
@@ -122,14 +122,14 @@ def test_the_difference_of_two_releases(releases: Releases) -> None:
     assert "+ greet added (1.1)" in step.out, step.told()
 
 
-def test_what_was_reviewed_is_out_and_what_changed_since_is_refused(releases: Releases) -> None:
+def test_apply_publishes_reviewed_image_and_rejects_changed_image(releases: Releases) -> None:
     assert releases.says("latest") == "hello"
     assert releases.digest("1") == releases.digest("latest")
     refused = releases.run("apply", code=2)
     assert re.search(rf"release_plan.yaml:\d+: .*: {OWN} is \w+ now, and \w+ was reviewed", refused.err), refused.told()
 
 
-def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(releases: Releases) -> None:
+def test_killed_apply_is_resumed_and_rollback_restores_tags(releases: Releases) -> None:
     first = releases.digest("latest")
     names = "".join(f"      - {releases.public}:n{number}\n" for number in range(NAMES))
     text = releases.plan.read_text()
@@ -169,7 +169,7 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     assert "1 tag moved" in releases.run("apply").out
 
 
-def test_a_registry_that_does_not_answer_keeps_everything_as_it_was(releases: Releases) -> None:
+def test_unreachable_registry_leaves_tags_unchanged(releases: Releases) -> None:
     """Half a release is worse than none: all registries are asked before the first name moves."""
     before = releases.digest("latest")
     text = releases.plan.read_text()
@@ -186,7 +186,7 @@ def test_a_registry_that_does_not_answer_keeps_everything_as_it_was(releases: Re
         releases.plan.write_text(text)
 
 
-def test_the_page_is_for_people(releases: Releases) -> None:
+def test_publish_writes_page_and_plan(releases: Releases) -> None:
     done = releases.run("publish", "-o", "public")
     page = (releases.place.root / done.out.strip()).read_text()
     assert "greet 1.0 → 1.1" in page

@@ -85,18 +85,18 @@ def elsewhere(place: Place, tmp_path: Path) -> Place:
     return replace(place, root=root, home=tmp_path / "home", environ=environ)
 
 
-def test_two_runs(first: Place) -> None:
+def test_minimized_layer_is_identical_in_two_runs(first: Place) -> None:
     stages_again(first, "again")
     assert layers(first, "again") == layers(first)
 
 
-def test_two_checkouts_and_two_homes(first: Place, tmp_path: Path) -> None:
+def test_minimized_layer_is_identical_in_two_checkouts(first: Place, tmp_path: Path) -> None:
     other = elsewhere(first, tmp_path)
     stages_again(other, "elsewhere")
     assert layers(other, "elsewhere") == layers(first)
 
 
-def test_two_machines_with_nothing_in_common(
+def test_minimized_layer_is_identical_on_two_machines(
     first: Place, tmp_path: Path, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     """Another registry, which has the base and nothing else: the chain itself is built again, at another time."""
@@ -121,7 +121,7 @@ def test_two_machines_with_nothing_in_common(
     assert layers(other, "epoch") == layers(here, "epoch")
 
 
-def test_what_was_hard_to_write_is_there(first: Place) -> None:
+def test_minimized_layer_keeps_modes_links_times_and_odd_names(first: Place) -> None:
     many = "/usr/local/lib/many"
     script = (
         f"cd {many} && stat -c '%n %a %u:%g %h' owned deep z && stat -c %Y old && stat -c %s sparse && tail -c 3 sparse"

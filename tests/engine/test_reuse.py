@@ -41,7 +41,7 @@ def copy_of(place: Place, to: Path) -> Place:
     return replace(place, root=to / "tree", home=to / "home")
 
 
-def test_everything_is_built_once(first: tuple[Place, Done]) -> None:
+def test_unchanged_chain_is_built_only_once(first: tuple[Place, Done]) -> None:
     place, done = first
     assert done.built == [*STEPS, *STAGES]
     assert set(done.reasons.values()) == {"never built"}
@@ -53,7 +53,7 @@ def test_everything_is_built_once(first: tuple[Place, Done]) -> None:
     assert plan.code == 0, plan.told()
 
 
-def test_another_tag_needs_no_build(first: tuple[Place, Done]) -> None:
+def test_new_tag_needs_no_build(first: tuple[Place, Done]) -> None:
     place, _ = first
     done = place.build("chain", tag="v2")
     assert (done.built, done.reused) == ([], [*STEPS, *STAGES])
@@ -70,7 +70,7 @@ def another_machine(place: Place, tmp_path: Path) -> Place:
     return elsewhere
 
 
-def test_on_another_machine_nothing_is_built(first: tuple[Place, Done], tmp_path: Path) -> None:
+def test_other_machine_reuses_every_step(first: tuple[Place, Done], tmp_path: Path) -> None:
     elsewhere = another_machine(first[0], tmp_path)
     # Without the builder's cache a step that were built would really be built.
     done = elsewhere.build("chain", "--no-cache")
@@ -78,16 +78,14 @@ def test_on_another_machine_nothing_is_built(first: tuple[Place, Done], tmp_path
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="empties the build cache, which others on this machine may use")
-def test_on_another_machine_with_an_empty_build_cache_nothing_is_built(
-    first: tuple[Place, Done], tmp_path: Path
-) -> None:
+def test_other_machine_with_empty_build_cache_reuses_every_step(first: tuple[Place, Done], tmp_path: Path) -> None:
     subprocess.run(["docker", "buildx", "prune", "--all", "--force"], capture_output=True, check=True)
     first[0].clean()
     done = another_machine(first[0], tmp_path).build("chain")
     assert (done.built, done.reused) == ([], [*STEPS, *STAGES])
 
 
-def test_a_change_in_the_middle_builds_it_and_what_is_below(first: tuple[Place, Done], tmp_path: Path) -> None:
+def test_changed_step_rebuilds_itself_and_later_steps(first: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(first[0], tmp_path)
     (place.root / "context" / "three" / "content").write_text("other content of three\n", encoding="utf-8")
     planned = place.run("plan", *place.words("chain"))
@@ -103,9 +101,7 @@ def test_a_change_in_the_middle_builds_it_and_what_is_below(first: tuple[Place, 
     assert place.build("chain", tag="middle").built == []
 
 
-def test_a_changed_comment_in_the_first_dockerfile_builds_nothing_below(
-    first: tuple[Place, Done], tmp_path: Path
-) -> None:
+def test_changed_comment_rebuilds_no_later_step(first: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(first[0], tmp_path)
     dockerfile = place.root / "chain" / "10-Dockerfile-one"
     dockerfile.write_text(f"# another comment\n{dockerfile.read_text(encoding='utf-8')}", encoding="utf-8")
@@ -115,7 +111,7 @@ def test_a_changed_comment_in_the_first_dockerfile_builds_nothing_below(
     assert done.reasons["10-one"] == "Dockerfile changed (line 1)"
 
 
-def test_an_arg_a_mode_and_a_file_more_are_reasons(first: tuple[Place, Done], tmp_path: Path) -> None:
+def test_reason_names_changed_arg_or_file_mode(first: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(first[0], tmp_path)
     write_tree(place.root, {f"chain/four-{OWN}-args": "SALT=pepper\n"})
     # The newest record of the step may be of a parent that was another; what the user did comes first.
@@ -128,7 +124,7 @@ def test_an_arg_a_mode_and_a_file_more_are_reasons(first: tuple[Place, Done], tm
     assert done.built == ["40-four"]
 
 
-def test_from_until_and_only(lay: Lay, nothing_image: str) -> None:
+def test_from_until_and_only_select_steps(lay: Lay, nothing_image: str) -> None:
     place = lay("steps", production=nothing_image)
     refused = place.build("chain", "--from", "20", code=2)
     assert "10-one is not in the chain registry" in refused.error["message"]
@@ -144,7 +140,7 @@ def test_from_until_and_only(lay: Lay, nothing_image: str) -> None:
     assert f"v1-chain-{OWN}" not in place.tags()
 
 
-def test_the_deadline_stops_in_time_and_the_next_run_goes_on(lay: Lay, nothing_image: str) -> None:
+def test_deadline_skips_slow_steps_and_next_run_continues(lay: Lay, nothing_image: str) -> None:
     slow = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG SALT\nRUN sleep 4; echo $SALT > /slow\n"
     place = lay("steps", {"chain/20-Dockerfile-slow": slow}, production=nothing_image)
     (place.root / "chain" / "20-Dockerfile-two").unlink()
@@ -161,7 +157,7 @@ def test_the_deadline_stops_in_time_and_the_next_run_goes_on(lay: Lay, nothing_i
     assert rest.built[-3:] == ["20-slow", "30-three", "40-four"]
 
 
-def test_two_runs_of_the_same_step_at_once_end_well(lay: Lay) -> None:
+def test_concurrent_runs_of_the_same_step_succeed(lay: Lay) -> None:
     salt = str(time.time_ns())
     place = lay(
         files={
@@ -185,7 +181,7 @@ def test_two_runs_of_the_same_step_at_once_end_well(lay: Lay) -> None:
             assert is_intact(registries, image.reference, image.platform)
 
 
-def test_a_record_whose_image_was_deleted_is_a_reason_to_build(lay: Lay) -> None:
+def test_record_of_deleted_image_is_rebuilt(lay: Lay) -> None:
     place = lay("steps")
     place.build("chain", "--until", "30")
     before = place.identity(f"v1-chain-30-three-{OWN}")
@@ -199,7 +195,7 @@ def test_a_record_whose_image_was_deleted_is_a_reason_to_build(lay: Lay) -> None
     assert place.identity(f"v1-chain-30-three-{OWN}") == before
 
 
-def test_a_record_that_is_no_record_is_a_reason_to_build(lay: Lay) -> None:
+def test_record_replaced_by_an_image_is_rebuilt(lay: Lay) -> None:
     place = lay("steps")
     place.build("chain", "--until", "20")
     (key,) = {tag for tag in place.tags(machine=True) if len(tag) == len("k1-") + 64 and tag in _keys(place, "20-two")}
@@ -223,7 +219,7 @@ def _keys(place: Place, step: str) -> set[str]:
         return {last.key}
 
 
-def test_an_image_that_lost_a_layer_is_built_again(
+def test_image_with_missing_layer_is_rebuilt(
     lay: Lay, nothing_image: str, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     registry = own_registry()
@@ -247,7 +243,7 @@ def test_an_image_that_lost_a_layer_is_built_again(
             assert is_intact(registries, image.reference, image.platform)
 
 
-def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: Lay) -> None:
+def test_moved_base_tag_is_pinned_during_run_and_rebuilt_later(lay: Lay) -> None:
     salt = str(time.time_ns())
     place = lay(
         files={
@@ -283,7 +279,7 @@ def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: L
     assert place.output(f"v1-one-20-after-{OWN}", "cat", "/moved") == "moved\n"
 
 
-def test_refresh_builds_what_did_not_change(lay: Lay) -> None:
+def test_refresh_rebuilds_unchanged_steps(lay: Lay) -> None:
     place = lay("steps")
     place.build("chain", "--until", "20")
     done = place.build("chain", "--until", "20", "--refresh")

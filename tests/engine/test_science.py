@@ -102,13 +102,13 @@ def copy_of(first: tuple[Place, Done, str], tmp_path: Path) -> Place:
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
 
 
-def test_the_example_is_built_in_order(first: tuple[Place, Done, str]) -> None:
+def test_example_is_built_in_order(first: tuple[Place, Done, str]) -> None:
     place, done, _ = first
     assert done.built == [*SCIENCE, *COMPAT]
     assert git(place.root, "status", "--porcelain", "--", "science", "compat") == ""
 
 
-def test_what_people_run(first: tuple[Place, Done, str]) -> None:
+def test_example_images_run(first: tuple[Place, Done, str]) -> None:
     place, _, state = first
     for version in ("1.0", "2.0"):
         local = f"{place.repo}/rel/nist:{version}"
@@ -117,7 +117,7 @@ def test_what_people_run(first: tuple[Place, Done, str]) -> None:
     assert container_output(f"{place.repo}/rel/nist:2.0", "constant", "e") == "1.602176634e-19 C\n"
 
 
-def test_names_and_breadcrumbs(first: tuple[Place, Done, str]) -> None:
+def test_example_images_have_tags_and_version_labels(first: tuple[Place, Done, str]) -> None:
     place, _, state = first
     found = names(place)
     images = {"sci/nist-basic": "1.0", "sci/nist-plots": "1.0", "sci/nist-basic-2": "2.0"}
@@ -133,7 +133,7 @@ def test_names_and_breadcrumbs(first: tuple[Place, Done, str]) -> None:
     }
 
 
-def test_on_another_machine_nothing_is_built(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_other_machine_reuses_every_layer(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     before = names(place)
     for path in sorted(place.root.rglob("*")):
@@ -146,7 +146,7 @@ def test_on_another_machine_nothing_is_built(first: tuple[Place, Done, str], tmp
     assert plan.code == 0, plan.told()
 
 
-def test_the_plan_tells_final_images_first(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_plan_lists_final_images_first(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     commit(place, {"compat/common/welcome.txt": "good morning\n"})
     short = place.run(*words(place, "plan")).out
@@ -162,7 +162,9 @@ def test_the_plan_tells_final_images_first(first: tuple[Place, Done, str], tmp_p
     assert [step["action"] for step in document["steps"]].count("build") == 2
 
 
-def test_a_comment_in_a_science_layer_ends_there(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_comment_change_in_science_layer_rebuilds_only_that_layer(
+    first: tuple[Place, Done, str], tmp_path: Path
+) -> None:
     """Early cut-off: what comes out as before starts nothing above it."""
     place = copy_of(first, tmp_path)
     before = names(place)
@@ -173,7 +175,7 @@ def test_a_comment_in_a_science_layer_ends_there(first: tuple[Place, Done, str],
     assert names(place)["rel/nist:2.0"] == before["rel/nist:2.0"]
 
 
-def test_a_failure_releases_nothing_and_says_where(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_failed_layer_reports_its_line_and_releases_nothing(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     before = names(place)
     commit(
@@ -189,7 +191,7 @@ def test_a_failure_releases_nothing_and_says_where(first: tuple[Place, Done, str
     assert names(place) == before
 
 
-def test_an_orphan_is_told_before_anything_is_built(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_orphan_is_reported_before_the_build(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     manifest = place.root / "science/nist-basic-2/sciserver-image.json"
     commit(place, {"science/nist-basic-2/sciserver-image.json": manifest.read_text().replace('"2.0"', '"2.1"')})
@@ -226,7 +228,7 @@ JOINED = {
 }
 
 
-def test_a_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> None:
+def test_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> None:
     place = lay(files=JOINED)
     (place.root / "compat/low/start.sh").chmod(0o755)
     done = build(place)
@@ -285,7 +287,7 @@ def runtime(found: RemoteImage) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value}
 
 
-def test_killed_at_any_moment_the_next_run_ends_the_same(first: tuple[Place, Done, str], lay: Lay) -> None:
+def test_rerun_after_kill_gives_same_images(first: tuple[Place, Done, str], lay: Lay) -> None:
     expected = identities(first[0])
     place = lay_example(lay)
     state = commit(place)

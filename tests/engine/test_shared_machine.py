@@ -88,7 +88,7 @@ def everywhere(place: Place) -> list[str]:
     return [f"{host}:{port}" for host in hosts for port in (5000, place.port)]
 
 
-def test_registry_is_not_reached_by_a_run_of_the_engines_builder(up: Place, base_images: str, unfenced: str) -> None:
+def test_registry_is_unreachable_from_run_of_default_builder(up: Place, base_images: str, unfenced: str) -> None:
     """A RUN with nothing but bash could rewrite what every other project reuses."""
     script = probe([unfenced, *everywhere(up)])
     (up.root / "probe.sh").write_text(script, encoding="utf-8")
@@ -106,9 +106,7 @@ def test_registry_is_not_reached_by_a_run_of_the_engines_builder(up: Place, base
     assert set(found[1:]) == {"nothing at that place"}, found
 
 
-def test_registry_is_not_reached_by_containers_on_the_default_bridge(
-    up: Place, base_images: str, unfenced: str
-) -> None:
+def test_registry_is_unreachable_from_default_bridge_container(up: Place, base_images: str, unfenced: str) -> None:
     script = probe([unfenced, *everywhere(up)])
     done = docker("run", "--rm", "--cap-add", "NET_RAW", base_images, "bash", "-c", script)
     found = done.stdout.splitlines()
@@ -116,14 +114,14 @@ def test_registry_is_not_reached_by_containers_on_the_default_bridge(
     assert set(found[1:]) == {"nothing at that place"}, found
 
 
-def test_registry_demands_the_login_of_whoever_shares_the_hosts_network(up: Place, base_images: str) -> None:
+def test_registry_requires_login_from_host_network_container(up: Place, base_images: str) -> None:
     """So does a RUN of a `docker-container` builder with `network=host`: it reaches localhost, but has no login."""
     done = docker("run", "--rm", "--network", "host", base_images, "bash", "-c", probe([f"127.0.0.1:{up.port}"]))
     assert done.stdout.startswith(f"reached 127.0.0.1:{up.port} HTTP/1.0 401"), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("host", ["localhost", "evil.example", "127.0.0.1"])
-def test_registry_without_login_gives_and_takes_nothing(up: Place, host: str) -> None:
+def test_registry_rejects_requests_without_login(up: Place, host: str) -> None:
     """Other users of the machine, and web pages whose host name was rebound to 127.0.0.1."""
     wrong = "Basic " + base64.b64encode(b"chainbuild:" + b"0" * 64).decode()
     for method, path in (
@@ -141,14 +139,14 @@ def test_registry_without_login_gives_and_takes_nothing(up: Place, host: str) ->
     assert status(5000, "/v2/_catalog", address=container) == 401
 
 
-def test_registry_holds_its_port_on_both_loopbacks(up: Place) -> None:
+def test_registry_listens_on_both_loopbacks(up: Place) -> None:
     """Most programs try ::1 first: who listens there gets what is meant for `localhost`."""
     if not compose._has_loopback6():
         pytest.skip("this machine has no ::1")
     assert status(up.port, "/v2/", address="::1") == 401
 
 
-def test_login_works_by_hand_and_in_builds_without_doing_anything(up: Place) -> None:
+def test_login_is_set_up_for_builds_and_manual_pulls(up: Place) -> None:
     place = up
     done = place.build("one", "--until", "10")
     assert done.built == ["10-a"]
@@ -162,7 +160,7 @@ def test_login_works_by_hand_and_in_builds_without_doing_anything(up: Place) -> 
     assert refused.returncode != 0
 
 
-def test_login_works_without_home_and_with_a_config_that_cannot_be_written(lay: Lay, tmp_path: Path) -> None:
+def test_login_works_without_home_and_with_read_only_config(lay: Lay, tmp_path: Path) -> None:
     """Then chainbuild's docker processes get a copy of Docker's config, and the user's own stays as it is."""
     place = lay(files=TREE, managed=True)
     config = place.home / "docker-config"
@@ -412,7 +410,7 @@ def forget(user: User) -> None:
         docker("image", "rm", "--force", *mine)
 
 
-def test_registry_of_a_killed_run_makes_room_for_another_user(users: tuple[User, User], base_images: str) -> None:
+def test_registry_of_killed_run_is_stopped_for_another_user(users: tuple[User, User], base_images: str) -> None:
     alice, bob = users
     tree = alice.tree(TREE)
     done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
@@ -435,7 +433,7 @@ def test_registry_of_a_killed_run_makes_room_for_another_user(users: tuple[User,
     assert {alice.data.stat().st_uid, bob.data.stat().st_uid} == {alice.uid, bob.uid}
 
 
-def test_files_of_one_user_are_closed_to_the_other(users: tuple[User, User], base_images: str) -> None:
+def test_files_of_a_user_are_inaccessible_to_another_user(users: tuple[User, User], base_images: str) -> None:
     alice, bob = users
     assert alice.chainbuild(*build_words(alice, base_images), cwd=alice.tree(TREE)).code == 0
     forget(alice)
@@ -497,7 +495,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     assert waiting.returncode == 0, out + err
 
 
-def test_registry_that_stays_up_is_busy_for_another_user_at_once(users: tuple[User, User], base_images: str) -> None:
+def test_registry_kept_up_is_reported_busy_to_another_user(users: tuple[User, User], base_images: str) -> None:
     alice, bob = users
     done = alice.chainbuild("registry", "up")
     assert done.code == 0, done.told()
@@ -520,7 +518,7 @@ def test_registry_that_stays_up_is_busy_for_another_user_at_once(users: tuple[Us
         assert alice.chainbuild("registry", "down").code == 0
 
 
-def test_users_who_start_at_once_get_the_port_one_after_the_other(users: tuple[User, User]) -> None:
+def test_users_starting_together_get_the_port_in_turn(users: tuple[User, User]) -> None:
     for _ in range(3):
         started = [user.start(*user.command("images")) for user in users]
         for process in started:
@@ -579,7 +577,7 @@ def spoil_file(user: User, folder: Path) -> None:
 @pytest.mark.parametrize(
     "which", [".local/state/chainbuild", ".local/share/chainbuild", ".local/share/chainbuild/registry"]
 )
-def test_odd_folder_ends_in_a_message_with_a_way_out(
+def test_unsafe_folder_is_reported_with_fix(
     users: tuple[User, User], spoil: Callable[[User, Path], None], which: str
 ) -> None:
     alice, _ = users
@@ -594,7 +592,7 @@ def test_odd_folder_ends_in_a_message_with_a_way_out(
     assert ask(f"localhost:{alice.port}") == "nothing"
 
 
-def test_read_only_home_ends_in_a_message_with_a_way_out(users: tuple[User, User]) -> None:
+def test_read_only_home_is_reported_with_fix(users: tuple[User, User]) -> None:
     alice, _ = users
     alice.home.chmod(0o500)
     done = alice.chainbuild("images")
@@ -626,7 +624,7 @@ def test_leases_of_earlier_versions_in_tmp_are_ignored(users: tuple[User, User])
         shutil.rmtree(old.parent if new else old)
 
 
-def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple[User, User], base_images: str) -> None:
+def test_compose_registry_is_protected_and_uses_login_of_its_data(users: tuple[User, User], base_images: str) -> None:
     """Without any variable of chainbuild's but the port of this test: the data folder is that of the user."""
     alice, _ = users
     argv = ["docker", "compose", "--file", str(Path(alice.path.partition(":")[0]) / "docker-compose-registry.yml")]
@@ -656,7 +654,7 @@ def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple
     forget(alice)
 
 
-def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[User, User], base_images: str) -> None:
+def test_images_of_earlier_version_are_imported_by_a_build(users: tuple[User, User], base_images: str) -> None:
     """Earlier versions ran the registry as root, with its data in the tree: the files there are root's."""
     alice, _ = users
     tree = alice.tree(TREE)
@@ -701,7 +699,7 @@ def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[Use
         docker("image", "rm", f"localhost:{alice.port}/{alice.name}/old@{image.digest}")
 
 
-def test_data_folder_with_files_of_root_becomes_the_users(users: tuple[User, User], base_images: str) -> None:
+def test_data_folder_owned_by_root_is_changed_to_the_user(users: tuple[User, User], base_images: str) -> None:
     """A tree that goes on using the folder of an earlier version, whose registry ran as root."""
     alice, _ = users
     tree = alice.tree({**TREE, "chainbuild.yaml": "options: one\nregistry-data: registry\n"})

@@ -78,7 +78,7 @@ def copy_of(place: Place, tmp_path: Path, files: dict[str, str]) -> Place:
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
 
 
-def test_missing_files_fail_the_build_with_the_line_that_brings_them(refused: tuple[Place, Done]) -> None:
+def test_missing_files_fail_the_build_with_fix(refused: tuple[Place, Done]) -> None:
     place, done = refused
     assert traced(done)["passed"] is False
     paths = {line.partition(",")[0]: line for line in done.error["findings"]}
@@ -88,7 +88,7 @@ def test_missing_files_fail_the_build_with_the_line_that_brings_them(refused: tu
     assert f"v1-tools-{OWN}" not in place.tags()
 
 
-def test_changed_test_that_uses_less_is_traced_and_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_changed_test_that_uses_fewer_files_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {"tools/production-test": "#!/bin/sh\ntest ! -e /usr/share/compiler\n"})
     # It fails in the chain's image, which is no fault of the production image.
     done = place.build("tools", tag="less")
@@ -100,7 +100,7 @@ def test_changed_test_that_uses_less_is_traced_and_passes(refused: tuple[Place, 
     assert warning.startswith("production-test fails (exit code 1) in the chain's image, so it proves nothing")
 
 
-def test_proof_is_turned_off_by_its_switch(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_proof_is_skipped_if_turned_off(refused: tuple[Place, Done], tmp_path: Path) -> None:
     files = {f"tools/production-{OWN}-args": "PROVE_TRACE=0\n", "tools/production-test": "#!/bin/sh\n"}
     place = copy_of(refused[0], tmp_path, files)
     done = place.build("tools", tag="off")
@@ -113,7 +113,7 @@ def trace(place: Place, *words: str, code: int = 0) -> Done:
     return done
 
 
-def test_trace_writes_the_line_and_the_next_build_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_trace_writes_the_fix_and_the_next_build_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {})
     words = (OWN, place.repo, "v1")
     told = trace(place, *words, code=5)
@@ -139,7 +139,7 @@ def test_trace_writes_the_line_and_the_next_build_passes(refused: tuple[Place, D
     trace(place, "--", "/bin/cat", "/usr/share/colours/table")
 
 
-def test_emulated_chain_is_traced_like_a_native_one(lay: Lay) -> None:
+def test_emulated_chain_is_traced_like_a_native_chain(lay: Lay) -> None:
     place = lay(files=TREE)
     done = place.build("tools", platform=OTHER, code=5)
     paths = {line.partition(",")[0] for line in done.error["findings"]}

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Callable[[Place, str], None], str, tuple[str, ...], tuple
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_change_that_keeps_size_and_time_is_built_and_back_again_is_reused(
+def test_content_change_with_same_size_and_time_is_sent(
     lay: Lay, case: tuple[Callable[[Place, str], None], str, tuple[str, ...], tuple[str, ...]]
 ) -> None:
     """BuildKit compares size, time and mode of what it was sent before; content that differs alone is not sent again.

@@ -91,7 +91,7 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
         ("DELETE", "/blob", 204),
     ],
 )
-def test_an_answer_that_nobody_reads_costs_no_connection(
+def test_unread_short_response_keeps_the_connection(
     transport: Transport, server: Server, method: str, path: str, status: int
 ) -> None:
     for _ in range(5):
@@ -103,13 +103,13 @@ def test_an_answer_that_nobody_reads_costs_no_connection(
     assert len(server.connections) == 1
 
 
-def test_an_answer_that_is_read_to_its_end_costs_no_connection(transport: Transport, server: Server) -> None:
+def test_fully_read_response_keeps_the_connection(transport: Transport, server: Server) -> None:
     for _ in range(3):
         assert len(b"".join(transport.send(HttpRequest(method="GET", url=server.url + "/blob")).chunks())) == LONG
     assert len(server.connections) == 1
 
 
-def test_a_long_answer_that_nobody_wants_is_not_read(transport: Transport, server: Server) -> None:
+def test_unread_long_response_closes_the_connection(transport: Transport, server: Server) -> None:
     for _ in range(2):
         transport.send(HttpRequest(method="GET", url=server.url + "/blob")).close()
     assert len(server.connections) == 2

@@ -168,9 +168,7 @@ def config_of(place: Place, option: str) -> Mapping[str, Any]:
     }
 
 
-def test_the_three_flows_end_in_images_with_the_same_contents(
-    in_one_command: Place, by_hand: Place, by_job: Place
-) -> None:
+def test_flows_give_images_with_the_same_contents(in_one_command: Place, by_hand: Place, by_job: Place) -> None:
     for option in OPTIONS:
         expected = tree_of(in_one_command, option)
         for place in (by_hand, by_job):
@@ -180,7 +178,7 @@ def test_the_three_flows_end_in_images_with_the_same_contents(
             assert config_of(place, option) == config_of(in_one_command, option)
 
 
-def test_there_is_something_to_compare(in_one_command: Place) -> None:
+def test_compared_images_have_modes_links_and_configuration(in_one_command: Place) -> None:
     tree = tree_of(in_one_command, "high")
     assert tree["usr/local/lib/low/run"][1:4] == ("0o4755", 33, 44)
     assert tree["usr/local/lib/lower"][4] == "low"
@@ -194,7 +192,7 @@ def test_there_is_something_to_compare(in_one_command: Place) -> None:
     assert in_one_command.output(f"v1-high-{OWN}").strip() == "some words from /usr/local/lib/low now"
 
 
-def test_the_jobs_own_trails_lead_to_every_step(by_job: Place, in_one_command: Place) -> None:
+def test_trail_of_job_images_lists_every_step(by_job: Place, in_one_command: Place) -> None:
     for place in (by_job, in_one_command):
         name = str(ImageReference.parse(f"{place.host}/{place.repo}:v1-high-{OWN}"))
         told = place.run("inspect", name, "--registry", place.host)
