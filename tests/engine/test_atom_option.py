@@ -1,4 +1,4 @@
-"""The `atom` option, built on `stock` and from a stand-in for Atom's sources."""
+"""The `atom` option, built on `stock` from a replacement for Atom's sources."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ int main() { atom::Element("camera").entryWrite("notes", "text", "written by C++
 
 @pytest.fixture(scope="module")
 def atom(stocked: Place) -> tuple[Place, Done]:
-    """`stock,atom`."""
+    """The result of building `stock,atom`."""
     return stocked, stocked.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
 
 
 @pytest.fixture
 def nucleus(atom: tuple[Place, Done]) -> Iterator[list[str]]:
-    """A container with redis; gives what a container needs to be told to share its socket."""
+    """The arguments with which a container shares the socket of a container with redis."""
     place, _ = atom
     name = f"chainbuild-test-{uuid.uuid4().hex[:12]}"
     shared = ["--pull", "missing", "--network", "none", "--volume", f"{name}:/shared"]
@@ -117,7 +117,7 @@ def test_container_without_nucleus_exits_and_reports_socket(atom: tuple[Place, D
     assert done.returncode == 1
     assert "no redis at socket /shared/redis.sock" in done.stderr
     assert "ATOM_NUCLEUS_HOST" in done.stderr
-    # A stopped container does not have to be killed: the script heeds the signal.
+    # The script handles the signal, so a container stops without being killed.
     script = "wait_for_nucleus.sh & child=$!; sleep 1; kill -TERM $child; wait $child; echo $?"
     assert container_output(image, "-c", script, entrypoint="sh") == "143\n"
 
@@ -134,24 +134,24 @@ def test_source_context_change_rebuilds_only_from_source_step(atom: tuple[Place,
 
 
 def source_only(lay: Lay, root: Path) -> Place:
-    """A tree with the step alone that takes the sources."""
+    """Return a tree with only the step that fetches the sources."""
     return lay(files={"atom/20-Dockerfile-source": (root / "atom" / "20-Dockerfile-source").read_bytes()})
 
 
 def last_lines(done: Done) -> list[str]:
-    """The last lines of a failed step's output, as they are shown in their frame."""
+    """Return the last lines of a failed step's output, as they are shown in their frame."""
     assert done.code == 1, done.told()
     return [line.strip()[2:] for line in done.err.splitlines() if line.strip().startswith(("│", "▸"))]
 
 
 def test_unreachable_upstream_error_suggests_build_context(lay: Lay, repository_root: Path) -> None:
     place = source_only(lay, repository_root)
-    # Nothing listens there, on no machine.
+    # No machine has a program on this port.
     away = "http://127.0.0.1:1/atom.git"
     done = place.run(*place.words("atom", "--plain", "--build-arg", f"ATOM_URL={away}"))
     (told,) = (line for line in last_lines(done) if "cannot fetch" in line)
     assert told.endswith(f" of {away}: give Atom's sources with --build-context atom-source=DIR")
-    # With the context nothing is fetched, wherever upstream is.
+    # With the context nothing is fetched, so the URL does not matter.
     context = ["--build-context", f"atom-source={SOURCE}", "--build-arg", f"ATOM_URL={away}"]
     assert place.build("atom", "--until", "20", *context).built == ["20-source"]
 

@@ -1,4 +1,4 @@
-"""Production images without a shell, apt or /etc/passwd: `scratch`, and one that has a C library and nothing else."""
+"""Production images without a shell, apt or /etc/passwd: `scratch`, and an image with only a C library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ test ! -e /bin/sh
 for program in /usr/local/bin/*; do "$program" --help 2>&1 | grep -q .; done
 echo "tested by $(cat /proc/self/comm)"
 """
-# What Debian's program runs on: the loader and the C library, at their places.
+# Programs of Debian need the loader and the C library in their usual paths.
 BARE = """\
 FROM {base} AS base
 RUN mkdir -p /bare/etc && cp -L --parents /lib64/ld-linux-x86-64.so.2 /lib/x86_64-linux-gnu/libc.so.6 /bare
@@ -45,7 +45,7 @@ COPY --from=base /bare/ /
 
 @pytest.fixture(scope="module")
 def bare_image(registry_host: str, base_images: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image of a C library only, without a shell, a package manager, users and a PATH."""
+    """An image with only a C library: no shell, package manager, users or PATH."""
     folder = tmp_path_factory.mktemp("bare")
     (folder / "Dockerfile").write_text(BARE.format(base=base_images))
     name = f"{registry_host}/test/bare:1"
@@ -57,7 +57,7 @@ def bare_image(registry_host: str, base_images: str, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def on_scratch(lay_once: Lay) -> Place:
-    """Chains whose production image is empty but for what is kept."""
+    """Chains whose production image is `scratch`."""
     return lay_once(
         files={
             "static/10-Dockerfile-tool": STATIC,

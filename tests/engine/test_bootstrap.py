@@ -1,4 +1,4 @@
-"""A base image from packages, on the real mirror, registry and engine."""
+"""`chainbuild bootstrap` with a real mirror, registry and engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needs_mmdebstrap(engine: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def name(needs_mmdebstrap: None) -> Iterator[ImageReference]:
-    """A name of one's own, which is gone from the local store afterwards."""
+    """An image name of this test only; the image is removed from the local store afterwards."""
     reference = ImageReference.parse(f"chainbuild-test/base-{uuid.uuid4().hex[:8]}:1")
     yield reference
     subprocess.run(["docker", "rmi", "--force", str(reference)], capture_output=True, check=False)
@@ -74,7 +74,7 @@ def test_bootstrap_builds_working_base_only_once(name: ImageReference, registry_
     assert made.made
     assert any("packages" in line for line in said)
 
-    # apt works in it with the machine's mirror, and the machine's certificates were asked for.
+    # apt works in the image with this machine's mirror, and this machine's certificates are installed.
     script = (
         "set -e; apt-get update -qq; apt-get install -qq --yes file >/dev/null; file --version | head -n 1; echo $PATH"
     )
@@ -106,7 +106,7 @@ def test_bootstrap_builds_working_base_only_once(name: ImageReference, registry_
 
 @pytest.mark.parametrize("platform", ["amd64", "aarch64"])
 def test_base_has_the_packages_of_the_public_image(base_images: str, platform: str) -> None:
-    """The base of all engine tests is what Docker Hub's image is: nothing in it stands in for what a chain forgot."""
+    """Catch a base that has more than Docker Hub's image and so hides a dependency that a chain lacks."""
     listed = (CASES / "base-images/debian-bookworm-slim.txt").read_text().splitlines()
     found = container_output(base_images, "dpkg-query", "-W", "-f", "${Package}\n", platform=platform).split()
     assert found == [line for line in listed if not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""The main job on real builds: a numbered chain becomes named steps, a slim image that runs, and nothing else."""
+"""The main job on real builds: a numbered chain gives tagged steps and a slim image that runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def tiny(lay_once: Lay) -> tuple[Place, Done]:
-    """The case `tiny`, built as a person does it."""
+    """The case `tiny`, built with the plain command line."""
     place = lay_once("tiny")
     return place, place.run(*place.words("tiny", platform="amd64"))
 
@@ -37,7 +37,7 @@ def test_run_prints_result_names_digest_size_and_step_times(tiny: tuple[Place, D
     assert digest.split()[1] in str(place.image("v1-tiny-amd64", "amd64").digest)
     assert "of the chain's" in size
     assert "compressed" in size
-    # How long each step took, in the summary.
+    # The summary has the duration of each step.
     for step in ("10-base", "20-tool", "30-runtime", "minimize", "production"):
         assert [line for line in done.err.splitlines() if line.split()[:1] == [step] and "s" in line], done.err
 
@@ -92,7 +92,7 @@ def test_result_lacks_files_not_needed_at_run_time(tiny: tuple[Place, Done]) -> 
         [*(f"test -e {path}" for path in case["there"]), *(f"test ! -e {path}" for path in case["gone"])]
     )
     container_output(f"{place.repo}:v1-tiny-amd64", "-c", script, platform="amd64", entrypoint="sh")
-    # The chain itself has the compiler, and what its ignore file names it never had.
+    # The chain's image has the compiler, but not the files that its ignore file excludes.
     chain = place.image("v1-tiny-30-runtime-amd64", "amd64").reference.pinned
     script = "test -e /opt/compiler/big && test ! -e /usr/local/lib/tiny/files/ignored.txt"
     container_output(chain, "-c", script, platform="amd64", entrypoint="sh")
@@ -184,7 +184,7 @@ def test_secret_is_used_and_never_stored(lay: Lay, nothing_image: str) -> None:
     flags = ["--secret", f"id=token,src={place.root.parent / 'token.txt'}", "--secret", "id=other,env=OTHER_TOKEN"]
     done = place.build("one", *flags)
     wrong = place.run("plan", *place.words("one", "--build-arg", "FRUIT=x", *flags))
-    assert wrong.code == 2  # nothing declares FRUIT
+    assert wrong.code == 2  # No Dockerfile declares FRUIT.
     plans = [place.run("plan", *place.words("one", "--refresh", how, *flags)) for how in ("--json", "-v")]
     assert [plan.code for plan in plans] == [0, 0], plans[1].told()
     assert "--secret id=token" in plans[1].out
@@ -195,7 +195,7 @@ def test_secret_is_used_and_never_stored(lay: Lay, nothing_image: str) -> None:
     everywhere += small_blobs(place)
     for needle in (secret, other):
         assert not [text for text in everywhere if needle.encode() in text]
-    # That the step really had it, and that its image has not.
+    # The step had the secret, and its image does not contain it.
     step = place.image("v1-one-10-secret-" + OWN).reference.pinned
     script = f"cat /usr/local/share/sum; grep -r -e {secret} -e {other} /usr/local /etc /run /tmp /var || echo nowhere"
     said = container_output(step, "-c", script, entrypoint="sh").split()
@@ -203,7 +203,7 @@ def test_secret_is_used_and_never_stored(lay: Lay, nothing_image: str) -> None:
 
 
 def small_blobs(place: Place) -> list[bytes]:
-    """Every manifest, record, report and config of a place's repository, and its small layers as they are stored."""
+    """Return every manifest, record, report and config of a user's repository, and its small layers as stored."""
     found: list[bytes] = []
     with Registries() as registries:
         name = place.name("any")
@@ -270,7 +270,7 @@ def test_managed_registry_starts_and_stops_with_a_run(lay: Lay, engine: str) -> 
     assert ask(place.host) == "nothing"
     assert (place.data / "docker").is_dir()
     assert not (place.root / "registry").exists()
-    # One that a person brought up stays, and has what the run before left.
+    # A registry that the user started stays up, and has the images of the earlier run.
     up = place.run("registry", "up", "--registry-port", str(place.port))
     assert up.code == 0, up.told()
     again = place.build("one", "--until", "10")

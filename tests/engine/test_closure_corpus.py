@@ -1,7 +1,7 @@
-"""The closure of real images against the loaders' own word: what they load for every ELF file, no more and no less.
+"""The closure of the files of real images, compared with what the loaders load for every ELF file.
 
-The corpus is the distribution's: programs of this machine's architecture in two widths with their plugins and name
-services, a wheel for musl under musl's own loader, an image of another platform, and the C libraries of two more.
+The corpus comes from the distribution: programs of this machine's architecture in two widths with their plugins and
+name services, a wheel for musl with musl's loader, an image of another platform, and the C libraries of two more.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ PACKAGES = (
     "libstdc++6-riscv64-cross",
 )
 NARROW = {"amd64": ("lib32stdc++6", "lib32z1")}
-"""Libraries of the 32-bit architecture that this machine runs as well."""
+"""Libraries of the 32-bit architecture that this machine runs too."""
 SAMPLE = 60
-"""How many files of the other platform's image are asked for: each takes its `ldd` a third of a second under QEMU."""
+"""Number of files that are checked in the other platform's image: `ldd` takes a third of a second per file with QEMU."""
 
 _RESOLVED = re.compile(r"^\s+(?:\S+ => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
 _MISSING = re.compile(r"^(?:\s+(?P<name>\S+) => not found|Error loading shared library (?P<of_musl>\S+): )")
@@ -58,14 +58,14 @@ _MISSING = re.compile(r"^(?:\s+(?P<name>\S+) => not found|Error loading shared l
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """A container, its files in a folder, and what the analysis says of each of them."""
+    """A container, its files in a folder, and the analysis of each file."""
 
     container: str
     root: RootFileSystem
     processes: Mapping[str, Process]
 
     def loaded_by(self, path: str) -> frozenset[str]:
-        """The files that the closure has for `path`."""
+        """Return the files in the closure of `path`."""
         return frozenset(one.file for one in self.processes[path].objects[1:])
 
 
@@ -78,7 +78,7 @@ def inside(container: str, *command: str, text: str = "") -> str:
         errors="surrogateescape",
         check=False,
     )
-    assert done.returncode in {0, 123}, done.stderr[-2000:]  # xargs' code where ldd does not know a file
+    assert done.returncode in {0, 123}, done.stderr[-2000:]  # xargs returns this code if ldd does not know a file
     return done.stdout
 
 
@@ -94,7 +94,7 @@ def started(image: str, platform: str) -> Iterator[str]:
 
 
 def analysed(container: str, folder: Path) -> Corpus:
-    """Everything in the container, looked at natively."""
+    """Analyze all files of the container without running them."""
     folder.mkdir()
     with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as exported:
         argv = ["tar", "--extract", "--directory", str(folder), "--exclude", "dev", "--exclude", "./dev"]
@@ -116,7 +116,7 @@ def processes_of(root: RootFileSystem, library_path: str = "") -> dict[str, Proc
 
 
 def said(text: str, files: Iterable[str], root: RootFileSystem) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
-    """What `ldd FILE…` printed: the real paths that each file has loaded, and the names that were found nowhere."""
+    """Parse the output of `ldd FILE…`: return the real paths that each file loads, and the missing names."""
     needs: dict[str, set[str]] = {path: set() for path in files}
     missing: set[tuple[str, str]] = set()
     current = next(iter(needs))
@@ -130,12 +130,12 @@ def said(text: str, files: Iterable[str], root: RootFileSystem) -> tuple[dict[st
         elif lost := _MISSING.match(line):
             missing.add((current, lost["name"] or lost["of_musl"]))
     for path, found_for in needs.items():
-        found_for.discard(path)  # a loader that is asked about itself answers with itself
+        found_for.discard(path)  # a loader run on itself prints itself
     return needs, missing
 
 
 def assert_same(corpus: Corpus, needs: Mapping[str, set[str]], missing: set[tuple[str, str]]) -> None:
-    """The same files, one by one; of a library that lies in folders for processors, this machine's one counts."""
+    """Assert that each file has the same libraries; of variants per processor, that of this machine counts."""
     wrong = []
     for path, theirs in needs.items():
         process = corpus.processes[path]
@@ -151,7 +151,7 @@ def assert_same(corpus: Corpus, needs: Mapping[str, set[str]], missing: set[tupl
 
 
 def runnable(corpus: Corpus) -> list[str]:
-    """The files that a glibc of this machine loads: musl's and other machines' are asked for elsewhere."""
+    """Return the files that this machine's glibc loads; other tests cover musl and other machines."""
     other = (
         "/opt/musl/",
         "/usr/riscv64-linux-gnu/",
@@ -176,7 +176,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, base_images: str) -> Iterat
             *PACKAGES,
             *NARROW.get(OWN, ()),
         )
-        # A library that better processors take from a folder of their own, as distributions with hwcaps have it.
+        # A library with a variant for newer processors, as distributions with hwcaps have it.
         inside(
             container,
             "sh",
@@ -230,7 +230,7 @@ def test_closure_of_musl_programs_matches_musl_loader(corpus: Corpus) -> None:
     loader = {corpus.processes[path].interpreter for path in files}
     assert len(files) > 20
     assert len(loader) == 1
-    # What it does not find goes to stderr, with the symbols that a module has of its program.
+    # The loader reports what it does not find to stderr, with the symbols that a module takes from its program.
     script = 'loader="$1"; while read -r file; do echo "$file:"; "$loader" --list "$file" 2>&1; done; exit 0'
     text = inside(corpus.container, "sh", "-c", script, "sh", loader.pop(), text="".join(f"{one}\n" for one in files))
     needs, missing = said(text, files, corpus.root)
@@ -266,7 +266,7 @@ def test_closure_of_foreign_libraries_matches_emulated_loader(
         text = done.stdout.replace(str(tmp_path), "")
         theirs, missing = said(text, [path], root)
         ours = {one.file for one in process.objects[1:]}
-        # Asked for a list, the loader counts itself, whether it is needed or not.
+        # With `--list` the loader always includes itself, even if it is not needed.
         if ours | {f"/lib/{loader}"} != theirs[path] | {f"/lib/{loader}"} or missing or process.missing:
             wrong.append((path, ours, theirs[path], done.stderr))
     assert not wrong, wrong[:3]
@@ -305,7 +305,7 @@ RUNS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Small:
-    """The programs with all that they need, on nothing: the report, and the image."""
+    """The programs with everything that they need, on an empty image: the report and the image."""
 
     report: dict[str, list[dict[str, str]]]
     image: str
@@ -368,7 +368,7 @@ def test_kept_libraries_are_those_of_ldd_or_have_a_reason(corpus: Corpus, small:
 
 
 def _same(path: str, name: str) -> bool:
-    """Whether `path` is the library behind `name`, with a longer version."""
+    """Return True if `path` is the library behind `name`, with a longer version."""
     return path == name or path.startswith(f"{name}.")
 
 

@@ -1,7 +1,6 @@
-"""What BuildKit really copies out of a context, against what we say that it can read.
+"""The files that BuildKit copies from a context, compared with those that chainbuild expects it to read.
 
-Every regular file holds its own path, so that what arrives in an image says where it came from, whatever it is called
-there.
+Every regular file contains its own path, so the content of a file in the image shows its source.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def make_tree(root: Path, names: tuple[str, ...] = TREE) -> Path:
 
 
 def copied(root: Path, dockerfile: Path, out: Path, *more: str) -> Path:
-    """Build and give the folder with what the image holds."""
+    """Build, and return the folder with the content of the image."""
     argv = ["docker", "buildx", "build", "--quiet", "--file", str(dockerfile), "--output", f"type=local,dest={out}"]
     done = subprocess.run([*argv, *more, str(root)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -66,12 +65,12 @@ def copied(root: Path, dockerfile: Path, out: Path, *more: str) -> Path:
 
 
 def contents(out: Path) -> set[str]:
-    """The contents of all regular files below a folder: the paths they had in the context."""
+    """Return the contents of all regular files below a folder: their paths in the context."""
     return {path.read_bytes().decode() for path in out.rglob("*") if path.is_file() and not path.is_symlink()}
 
 
 def ours(root: Path, dockerfile: Path) -> set[str]:
-    """The regular files that we hold to be readable."""
+    """Return the regular files that chainbuild expects to be read."""
     facts = find_facts(
         parse(dockerfile.read_bytes(), str(dockerfile)), args={}, target_platform=HERE, build_platform=HERE
     )
@@ -145,7 +144,7 @@ def test_ignore_file_selects_the_files_buildkit_copies(engine: str, tmp_path: Pa
 
 
 def test_random_ignore_files_select_the_files_buildkit_copies(engine: str, tmp_path: Path) -> None:
-    """Ignore files of random lines; the seed is fixed, so that a failure can be looked at."""
+    """Compare ignore files of random lines; the seed is fixed so that failures can be reproduced."""
     choose = random.Random(20240229)
     pieces = ("*", "**", "src", "lib", "docs", "foo", "bar", "?.txt", "*.c", "*.o", "*.md", "guide", "[a-c]*", "deep")
     root = make_tree(tmp_path / "context")
@@ -246,7 +245,7 @@ def test_copy_sources_select_the_files_buildkit_copies(engine: str, tmp_path: Pa
     done = subprocess.run([*argv, str(root)], capture_output=True, text=True, check=False)
     got = contents(tmp_path / "out") if done.returncode == 0 else set()
     if "**" in source or source.startswith(("lin", "up")) or source == "todir/../main.c":
-        assert got <= ours(root, dockerfile)  # here we take more: `**` as --parents has it, and links in both ways
+        assert got <= ours(root, dockerfile)  # more is selected here: `**` as with --parents, and links in both ways
     else:
         assert done.returncode == 0, done.stderr
         assert got == ours(root, dockerfile)
@@ -288,7 +287,7 @@ def test_named_context_uses_its_own_ignore_file(engine: str, tmp_path: Path) -> 
 
 
 def test_sources_in_stages_args_and_triggers_match_buildkit(engine: str, tmp_path: Path) -> None:
-    """The sources of a Dockerfile with what makes them hard to see: nothing that arrives is missing in ours."""
+    """Catch a file that is copied but missing in the selection, in a Dockerfile with hard to find sources."""
     root = make_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_bytes(
@@ -367,7 +366,7 @@ def test_variables_in_sources_match_buildkit(engine: str, tmp_path: Path, body: 
 
 
 def test_missing_sources_are_those_the_builder_rejects(engine: str, tmp_path: Path) -> None:
-    """The table of the unit test, on the real builder."""
+    """Run the table of the unit test on the real builder."""
     root = missing_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
     for source, ignore, missing in MISSING:

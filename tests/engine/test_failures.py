@@ -1,4 +1,4 @@
-"""What goes wrong is told: whole, with its place and what to do, in the right exit code, and with nothing left behind."""
+"""Failures are reported completely, with place, fix and the right exit code, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_bad_tree_reports_all_problems_and_starts_nothing(case: Path, lay: Lay) 
     assert as_json.code == 2
     assert as_json.error["exit_code"] == 2
     assert all(problem["message"] for problem in as_json.error["problems"])
-    # Nothing was started: no registry, no lease, no log, no temporary file.
+    # No registry, lease, log or temporary file was created.
     assert ask(place.host) == "nothing"
     assert not (place.leases).exists()
     assert not (place.root / ".chainbuild").exists()
@@ -75,18 +75,18 @@ def test_failing_run_shows_line_output_tail_and_log(lay: Lay) -> None:
     whole = log.read_text(encoding="utf-8")
     assert [number for number in range(1, 301) if f"line {number} of the output\n" not in whole] == []
     assert "the reason is this" in whole
-    # What was finished has its name; what failed, and what would stand on it, has none.
+    # Finished steps are tagged; the failed step and the steps that depend on it are not.
     assert place.tags() == [f"v1-one-10-good-{OWN}"]
     assert list(place.temporary.iterdir()) == []
 
     as_json = place.build("one", code=1)
     assert (as_json.built, as_json.reused) == (["20-bad"], ["10-good"])
     assert as_json.error["where"] == "one/20-Dockerfile-bad:4"
-    # Which of its two streams a builder hands on first is not said.
+    # The order in which a builder forwards its two streams is undefined.
     assert {"the reason is this", "line 300 of the output"} <= set(as_json.error["log_tail"])
     assert Path(as_json.error["log_path"]).is_file()
 
-    # Mended, it goes on from where it stopped.
+    # After a fix the run continues with the failed step.
     (place.root / "one" / "20-Dockerfile-bad").write_text(FAILING.replace("exit 42", "exit 0"), encoding="utf-8")
     mended = place.build("one", "--until", "30")
     assert (mended.reused, mended.built) == (["10-good"], ["20-bad", "30-after"])
@@ -178,7 +178,7 @@ def test_result_with_missing_libraries_is_not_tagged(lay: Lay) -> None:
     assert (verdict["step"], verdict["passed"]) == (f"{OWN}/one/production", False)
     assert place.tags() == [f"v1-one-10-libraries-{OWN}", f"v1-one-minimized-{OWN}"]
     assert docker("image", "inspect", f"{place.repo}:v1-one-{OWN}").returncode != 0
-    # It is not kept as built, either: it is looked at again, and says the same.
+    # The image is not recorded as built, so the next run checks it again and reports the same.
     again = place.run(*place.words("one"))
     assert again.code == 5, again.told()
     assert "GLIBC_2.99" in again.err
@@ -186,7 +186,7 @@ def test_result_with_missing_libraries_is_not_tagged(lay: Lay) -> None:
 
 
 def test_killed_builder_process_is_reported_as_build_failure(lay: Lay) -> None:
-    """Somebody else ends the build: the run says so, in its own words."""
+    """Catch a run that reports a bug, or hangs, if another process kills the build."""
     place = lay(files={"one/10-Dockerfile-slow": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN sleep 240\n"})
     process = place.start(*place.words("one", "--json"))
 

@@ -1,4 +1,4 @@
-"""What builds nothing imports nothing that builds: start-up is most of such a run. Each case is a fresh interpreter."""
+"""Commands that build nothing do not import the modules for building. Each case is a new interpreter."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def test_commands_that_do_not_build_import_no_heavy_module(
 
 
 def _dedented(program: str) -> str:
-    """Every block of the program stands four columns in."""
+    """Remove the indentation of four columns from the program."""
     return "\n".join(line.removeprefix("    ") for line in program.splitlines())

@@ -1,4 +1,4 @@
-"""The exercise of the ATLAS document on a real engine: one's own base, a release on it, and a payload run in the result."""
+"""The exercise of the ATLAS document on a real engine: a base, a release on it, and a payload that runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ layers:
 
 @pytest.fixture(scope="module")
 def atlas(lay_once: Lay, repository_root: Path) -> Place:
-    """A user with the example's folders."""
+    """A user with the folders of the example."""
     example = repository_root / "examples" / "atlas"
     folders = ("slc6-atlasos", "slc6-analysisbase", "payload")
     paths = [path for name in folders for path in sorted((example / name).rglob("*")) if path.is_file()]
@@ -41,7 +41,7 @@ def where(place: Place) -> list[str]:
 
 @pytest.fixture(scope="module")
 def base(atlas: Place) -> str:
-    """One's own base layer, as the document's first `docker build` makes it."""
+    """The base layer, built as by the first `docker build` of the document."""
     name = f"{atlas.repo}/slc6-atlasos:latest"
     done = atlas.run("layer", "slc6-atlasos", "--tag", name, "--base", atlas.base, *where(atlas), "--json")
     assert done.code == 0, done.told()
@@ -56,7 +56,7 @@ def base(atlas: Place) -> str:
 
 @pytest.fixture(scope="module")
 def release(atlas: Place, base: str) -> str:
-    """The release on it, its Dockerfile not edited."""
+    """The release on this base, with its Dockerfile unchanged."""
     name = f"{atlas.repo}/analysisbase:latest"
     words = ["--base", base, "--build-arg", "RELEASE=21.2.75", *where(atlas), "--json"]
     done = atlas.run("layer", "slc6-analysisbase", "--tag", name, *words)
@@ -129,7 +129,7 @@ def test_layers_built_as_one_chain_are_reused(atlas: Place, release: str) -> Non
     assert plan.code == 0, plan.told()
     base = f"the layer slc6-atlasos, {atlas.repo}/slc6-atlasos:latest (the layer before it, as ARG BASEIMAGE)"
     assert f"base of slc6-analysisbase: {base}" in plan.err
-    # A change of the base layer is one of the release, too; one layer alone takes its base as it stands.
+    # A change of the base layer changes the release too; with --alone a layer uses its base as it is.
     dockerfile = atlas.root / "slc6-atlasos/Dockerfile"
     before = dockerfile.read_text()
     dockerfile.write_text(before + "LABEL changed=yes\n")
@@ -150,7 +150,7 @@ def test_local_only_base_is_used_and_suggested(atlas: Place, base: str) -> None:
     assert done.code == 0, done.told()
     assert f"{own}: found only in the local image store" in done.err
     assert "base of small: " + own in done.err
-    # Without --base it is the Dockerfile's, which is nowhere; that one's own is here is told before that.
+    # Without --base the base of the Dockerfile is used, which is missing; a warning about the local base comes first.
     done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", *where(atlas))
     assert done.code == 4, done.told()
     assert (

@@ -1,4 +1,4 @@
-"""`chainbuild minimize explain | removed | report` on a real result, from a machine that has nothing but the registry."""
+"""`chainbuild minimize explain | removed | report` on a real result, from a machine with only the registry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tiny(lay_once: Lay) -> Place:
 
 @pytest.fixture
 def elsewhere(tiny: Place, tmp_path: Path) -> Place:
-    """Another machine: no tree, no engine that answers, and the same registry."""
+    """Another machine without a tree or an engine, and with the same registry."""
     root = tmp_path / "elsewhere"
     root.mkdir()
     return replace(tiny, root=root, home=tmp_path / "home", environ={"DOCKER_HOST": "tcp://127.0.0.1:9"})

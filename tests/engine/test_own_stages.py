@@ -1,6 +1,6 @@
-"""A tree with stages of its own, which hand on a tarball: lists with commas, inherited over three options.
+"""A tree with its own stages, which pass on a tarball: lists with commas, inherited over three options.
 
-Each option is built by a command of its own first, on the result of the one below; then all by one command.
+Each option is first built by a separate command on the result of the option below, then all by one command.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ SEARCHED = "/opt/station/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 
 @pytest.fixture(scope="module")
 def split(lay_once: Lay) -> tuple[Place, list[Done]]:
-    """The three options, each by its own command: the lowest for both platforms, the others for this machine's."""
+    """The three options, each built by a separate command: the lowest for both platforms, the others for this one."""
     place = lay_once(files=FILES)
     place = replace(place, root=place.root / "docker")
     done = [place.build("ground", "--context", "..", platform=f"{OWN},{OTHER}")]
@@ -87,7 +87,7 @@ def split(lay_once: Lay) -> tuple[Place, list[Done]]:
 
 
 def content(place: Place, tag: str, platform: str = OWN) -> list[str]:
-    """The files of an image that options asked for, the programs of packages, and its PATH."""
+    """Return the files that the options requested, the programs of packages, and the PATH of an image."""
     return place.output(tag, "sh", "-c", LIST, platform=platform).splitlines()
 
 
@@ -116,7 +116,7 @@ def test_tree_is_unchanged_after_the_builds(split: tuple[Place, list[Done]]) -> 
 
 
 def test_single_command_reuses_results_of_separate_commands(split: tuple[Place, list[Done]]) -> None:
-    """So what was asked below is the same on both ways: it is a part of every stage's key."""
+    """Catch inherited arguments that differ between the two ways: they are a part of every stage's key."""
     place, _ = split
     done = place.build("ground,sensors,display", "--context", "..", tag="v2")
     assert done.built == []

@@ -1,4 +1,4 @@
-"""Images that a Dockerfile names itself: what chainbuild makes is what plain buildx makes, stages of their names included."""
+"""Images in Dockerfiles: chainbuild and plain buildx build the same, even if a stage is named like an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conftest import OTHER, OWN, Lay, docker, push_files, write_tree
 pytestmark = pytest.mark.timeout(600)
 
 NAME = "chainbuild-test-tool"
-"""An image of the local store that a stage can be called like."""
+"""The name of an image in the local store that a stage can also have."""
 HEAD = "ARG BASE_IMAGE\n"
 ALSO = "COPY --from=docker.io/library/{}:latest /made /made2"
 MOUNTED = "RUN --mount=from={},target=/mnt cp /mnt/made* /"
@@ -21,7 +21,7 @@ MOUNTED = "RUN --mount=from={},target=/mnt cp /mnt/made* /"
 
 @pytest.fixture(scope="module")
 def tool(registry_host: str) -> Iterator[str]:
-    """An image with a file, in the local store under a name that a stage may have."""
+    """An image with a file, in the local store under a name that a stage can have."""
     reference = push_files(f"{registry_host}/test/tool:1", {"made": b"plain image\n"}).reference
     subprocess.run(["docker", "pull", "--quiet", reference.pinned], check=True, capture_output=True)
     subprocess.run(["docker", "tag", reference.pinned, f"{NAME}:latest"], check=True)
@@ -30,7 +30,7 @@ def tool(registry_host: str) -> Iterator[str]:
 
 
 def exported(root: Path, dockerfile: str, base: str, out: Path) -> dict[str, bytes]:
-    """The files that plain buildx makes, those of the base image left out."""
+    """Return the files that plain buildx creates, without those of the base image."""
     argv = [
         "docker",
         "buildx",
@@ -49,10 +49,10 @@ def exported(root: Path, dockerfile: str, base: str, out: Path) -> dict[str, byt
 @pytest.mark.parametrize(
     "body",
     [
-        # The stage that does work has the name of its image.
+        # The stage that does the work is named like its image.
         "FROM {} AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made",
         "FROM {}:latest AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n",
-        # The image and the stage of its name are both read.
+        # The image and the stage of the same name are both used.
         "FROM scratch AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n" + ALSO,
         "FROM docker.io/library/{} AS {}\nCOPY one /made2\nFROM ${{BASE_IMAGE}}\n" + MOUNTED,
     ],
@@ -72,7 +72,7 @@ def test_stage_named_like_an_image_is_still_used(lay: Lay, tool: str, tmp_path: 
 
 
 def test_layer_with_stage_named_like_its_base_keeps_the_stage(lay: Lay, tool: str) -> None:
-    """The base that is put in the place of a name leaves a stage of that name alone."""
+    """Catch a replaced base name that also replaces the stage of that name."""
     text = f"FROM {tool} AS {tool}\nCOPY one /made\nFROM {tool}\nCOPY two /made2\n"
     place = lay(files={"layer/Dockerfile": text, "layer/one": "made by the stage\n", "layer/two": "2\n"})
     done = place.run(
@@ -138,7 +138,7 @@ def test_ignore_file_of_rewritten_dockerfile_is_used(lay: Lay, tool: str) -> Non
 
 
 def test_image_read_by_onbuild_trigger_of_base_is_pinned(lay: Lay, registry_host: str) -> None:
-    """The plan is what counts here: BuildKit before 0.17 runs no trigger that reads an image."""
+    """Check only the plan: BuildKit before 0.17 runs no trigger that reads an image."""
     reads = f"{registry_host}/test/read:1"
     push_files(reads, {"made": b"first\n"})
     trigger = f"COPY --from={reads} /made /made"

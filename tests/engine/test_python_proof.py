@@ -1,4 +1,4 @@
-"""Python is proven: what imports in the chain's image imports in the production image, or there is no name."""
+"""The proof of Python: modules that import in the chain's image import in the production image too."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.timeout(900)
 
 SITE = "/opt/venv/lib/python3.11/site-packages"
 MODULES = {
-    # Opened by name, as cv2 and the like do: no analysis of ELF files sees it.
+    # Opened by name, as by cv2 and similar modules: the analysis of ELF files does not see it.
     "modules/shapes.py": "import ctypes\nctypes.CDLL('libyaml-0.so.2')\n",
     "modules/colours/__init__.py": "TABLE = open('/usr/share/colours/table').read()\n",
     "modules/good.py": "print('x' * 1_000_000)\n",
-    # Nobody's fault but their own.
+    # These modules fail by themselves.
     "modules/unable.py": "import nothing_of_that_name\n",
     "modules/leaves.py": "raise SystemExit(3)\n",
     "modules/crashes.py": "import os\nos.kill(os.getpid(), 11)\n",
@@ -39,7 +39,7 @@ CHAIN = {
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
         f"COPY modules/ {SITE}/\n"
         "COPY table /usr/share/colours/table\n"
-        # Whoever the image runs as imports, too.
+        # Imports must work for any user of the image.
         "USER 1000\n"
     ),
 }
@@ -54,7 +54,7 @@ def refused(lay_once: Lay) -> tuple[Place, Done]:
 
 
 def imports(done: Done) -> dict[str, object]:
-    """The verdict on the imports."""
+    """Return the verdict on the imports."""
     (verdict,) = (event for event in done.events("verdict") if event["proof"] == "imports")
     return verdict
 
@@ -94,7 +94,7 @@ def test_failed_proof_is_not_recorded_and_runs_again(refused: tuple[Place, Done]
 
 
 def copy_of(place: Place, tmp_path: Path, files: dict[str, str]) -> Place:
-    """The same user's tree somewhere else, with these files."""
+    """Return a copy of the user's tree with these files."""
     shutil.copytree(place.root, tmp_path / "tree")
     write_tree(tmp_path / "tree", files)
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
@@ -106,7 +106,7 @@ def test_added_files_pass_the_proof_and_result_is_reused(refused: tuple[Place, D
     done = place.build("py", tag="whole")
     verdict = imports(done)
     assert verdict["passed"] is True
-    # 3 of our own and the standard library's extension modules.
+    # 3 modules of the test and the extension modules of the standard library.
     words = str(verdict["summary"]).split()
     assert words[1:] == ["modules"]
     assert int(words[0]) > 20
@@ -127,7 +127,7 @@ def test_proof_can_be_turned_off_and_on_again(refused: tuple[Place, Done], tmp_p
 
 
 def test_interpreter_without_standard_library_fails_the_proof(lay: Lay) -> None:
-    # The environment is kept, and the interpreter that its links lead to; the rest of that Python is not.
+    # The environment and the interpreter behind its links are kept; the rest of that Python is not.
     own = (
         "RUN mkdir -p /srv/python/bin /srv/python/lib && mv /usr/bin/python3.11 /srv/python/bin/"
         " && mv /usr/lib/python3.11 /srv/python/lib/ && rm -r /opt/venv"

@@ -1,4 +1,4 @@
-"""The client against a real registry, and the managed registry with real processes, containers and ports."""
+"""The client with a real registry, and the managed registry with real processes, containers and ports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def registries() -> Iterator[Registries]:
 
 @pytest.fixture
 def repository(registry_host: str) -> str:
-    """A repository that no other test has."""
+    """A repository that no other test uses."""
     return f"{registry_host}/test/{uuid.uuid4().hex}"
 
 
@@ -209,7 +209,7 @@ with lease as endpoint:
 
 
 class Place:
-    """A port and the folders of one test, and runs that hold leases on them."""
+    """A port and folders of one test, and runs that hold leases on the registry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -227,7 +227,7 @@ class Place:
         return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, env=environment, **how)
 
     def run(self, data: str = "registry") -> subprocess.Popen[str]:
-        """A process that has a lease when this returns, and gives it back when its stdin closes."""
+        """Return a process that holds a lease and releases it when its stdin is closed."""
         started = self.start(HOLD, data, stdout=subprocess.PIPE)
         self.runs.append(started)
         assert started.stdout is not None

@@ -55,7 +55,7 @@ def state(root: Path) -> tuple[str, str, str]:
 
 
 def refused(root: Path, version: str, capsys: pytest.CaptureFixture[str], code: int = 2) -> str:
-    """Return what the command printed; it must have changed nothing."""
+    """Return the output of the command; assert that it changed nothing."""
     before = state(root)
     assert release.main([version], root, TODAY) == code
     assert state(root) == before

@@ -1,4 +1,4 @@
-"""`chainbuild sbom`: attached when the image is made, in the registry's own terms; made on demand where nothing is."""
+"""`chainbuild sbom`: attached to results as a referrer, and created on demand for other images."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def sbom(place: Place, name: str, *flags: str) -> Done:
 
 
 def valid(text: str | bytes) -> dict[str, Any]:
-    """The document, which SPDX's own tools take."""
+    """Return the document after SPDX's own tools have validated it."""
     document: dict[str, Any] = json.loads(text)
     packages = [package for package in document["packages"] if package["SPDXID"] == "SPDXRef-image"]
     assert len(packages) == 1
-    # Their checks of some thousand files take minutes: the form of all, and every rule for the image and its packages.
+    # Validating thousands of files takes minutes: check the schema of all, and the rules for image and packages only.
     small = document | {
         "files": [],
         "relationships": [one for one in document["relationships"] if "SPDXRef-File" not in one["relatedSpdxElement"]],

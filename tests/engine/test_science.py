@@ -1,4 +1,4 @@
-"""The example of science and compat layers, built by a user on a real engine: images, names, reuse, interruption."""
+"""The example of science and compat layers on a real engine: images, tags, reuse, interruption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def git(root: Path, *words: str) -> str:
 
 
 def commit(place: Place, files: Mapping[str, str] | None = None) -> str:
-    """Write files and commit the layers; gives `COUNT-HASH`."""
+    """Write files and commit the layers; return `COUNT-HASH`."""
     for name, text in (files or {}).items():
         (place.root / name).write_text(text)
     if not (place.root / ".git").exists():
@@ -66,7 +66,7 @@ def image(place: Place, name: str) -> RemoteImage:
 
 
 def names(place: Place) -> dict[str, str]:
-    """The names of the released images with their digests."""
+    """Return the tags of the released images with their digests."""
     found: dict[str, str] = {}
     with Registries() as registries:
         for below in ("sci/nist-basic", "sci/nist-plots", "sci/nist-basic-2", "rel/nist"):
@@ -79,7 +79,7 @@ def names(place: Place) -> dict[str, str]:
 
 
 def identities(place: Place) -> dict[str, Any]:
-    """What the final images are, without what they say of their making."""
+    """Return the content of the final images, without the metadata of the build."""
     found = {}
     for name in ("rel/nist:1.0", "rel/nist:2.0"):
         config = image(place, name).config
@@ -96,7 +96,7 @@ def first(lay_once: Lay) -> tuple[Place, Done, str]:
 
 
 def copy_of(first: tuple[Place, Done, str], tmp_path: Path) -> Place:
-    """The same user's tree somewhere else, in front of the same registry."""
+    """Return a copy of the user's tree with the same registry."""
     place = first[0]
     shutil.copytree(place.root, tmp_path / "tree", symlinks=True)
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
@@ -165,7 +165,7 @@ def test_plan_lists_final_images_first(first: tuple[Place, Done, str], tmp_path:
 def test_comment_change_in_science_layer_rebuilds_only_that_layer(
     first: tuple[Place, Done, str], tmp_path: Path
 ) -> None:
-    """Early cut-off: what comes out as before starts nothing above it."""
+    """Catch a rebuild of later layers although the output of the changed layer is the same (early cut-off)."""
     place = copy_of(first, tmp_path)
     before = names(place)
     path = place.root / "science/nist-basic/Dockerfile"
@@ -243,7 +243,7 @@ def test_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> None:
         assert sum(not entry.get("empty_layer") for entry in history) == len(joined.layers)
     said = container_output(f"{place.repo}/rel/b:1.0")
     assert said == f"low\nnote\nbase and low {dict(image(place, 'rel/b:1.0').config.env)['SCISERVER_IMAGE']}\n"
-    # Another content: one build, and two joins.
+    # Other content gives one build and two joins.
     (place.root / "compat/top/note").write_text("other\n")
     again = build(place)
     assert again.built == ["top", "a-1.0", "b-1.0"]
@@ -253,7 +253,7 @@ def test_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> None:
 
 
 def by_hand(place: Place, name: str) -> RemoteImage:
-    """The merged Dockerfile, as the plan shows it, through docker alone."""
+    """Build the merged Dockerfile, as the plan shows it, with docker alone."""
     folder = place.root / f"by-hand-{name}"
     folder.mkdir()
     lines = place.run(*words(place, "plan", "-vv", "--refresh")).out.splitlines()
@@ -279,7 +279,7 @@ def by_hand(place: Place, name: str) -> RemoteImage:
 
 
 def runtime(found: RemoteImage) -> dict[str, Any]:
-    """What containers of an image get, but for what it says of its own making."""
+    """Return the runtime configuration of an image, without the metadata of the build."""
     config = dict(json.loads(found.config.raw)["config"])
     said = ("org.sciserver.", "io.github.chainbuild.")
     config["Labels"] = {key: text for key, text in config["Labels"].items() if not key.startswith(said)}

@@ -1,4 +1,4 @@
-"""What git really says of trees: one commit, many, edits, files that it does not know, none at all."""
+"""The view of real git repositories: one commit, many, edits, untracked files, no repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIF files with the real Apptainer: made, looked into by its own tool, run, published and pulled back."""
+"""SIF files with the real Apptainer: created, inspected, run, published and pulled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GREETING = b"good day\n"
 
 @pytest.fixture(scope="module")
 def place(lay_once: Lay) -> Place:
-    """A user, and an image of busybox with all that is to carry over."""
+    """A user, and an image of busybox with everything that is carried over."""
     place = lay_once(files={"empty": ""}, repo="sif-test/tools")
     push_files(f"{place.host}/{place.repo}:seed", {"etc/greeting": GREETING})
     done = sif(place, "create", f"{place.repo}:seed", "--helper")
@@ -54,14 +54,14 @@ def sif(place: Place, command: str, *words: str, **environ: str) -> Done:
 
 
 def created(place: Place, *words: str, **environ: str) -> list[Path]:
-    """The files that `create` says it made or has."""
+    """Return the files that `create` prints."""
     done = sif(place, "create", *words, **environ)
     assert done.code == 0, done.told()
     return [Path(line) for line in done.out.splitlines()]
 
 
 def apptainer(path: Path, *words: str, network: str = "none", entrypoint: str = "/usr/bin/apptainer") -> str:
-    """What Apptainer says, in a container that may do what a machine's user may."""
+    """Return the output of Apptainer, in a container with the privileges of a user on a real machine."""
     done = docker(
         "run",
         "--rm",
@@ -87,7 +87,7 @@ def inspected(path: Path) -> dict[str, Any]:
 
 
 def whole(path: Path) -> None:
-    """Its checksum is right, and nothing else is left in its folder."""
+    """Assert that the checksum is right and the folder has no temporary files."""
     digits, name = path.with_name(path.name + ".sha256").read_text(encoding="utf-8").split()
     assert (digits, name) == (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
     assert not [one for one in path.parent.iterdir() if one.name.startswith((".", "chainbuild-"))]
@@ -161,7 +161,7 @@ def test_image_found_only_in_local_store_is_converted(place: Place, tmp_path: Pa
 
 
 def test_program_on_path_is_used_with_the_configured_folders(place: Place, tmp_path: Path) -> None:
-    """Here it is a script, which has the real one do it."""
+    """Use a script as the program, which calls the real one."""
     program = tmp_path / "bin" / "apptainer"
     program.parent.mkdir()
     program.write_text(
@@ -173,7 +173,7 @@ def test_program_on_path_is_used_with_the_configured_folders(place: Place, tmp_p
     program.chmod(0o755)
     for name in ("work", "cache"):
         (tmp_path / name).mkdir()
-    # Steps of a chain are compressed with zstd, which an older program does not read.
+    # Steps of a chain are compressed with zstd, which older versions do not read.
     (place.root / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /etc/recipe\n", encoding="utf-8")
     output = (
         f"type=image,name={place.host}/{place.repo}:zstd,push=,store=false,compression=zstd,force-compression=true,"
@@ -248,19 +248,19 @@ def test_interrupt_leaves_no_container_and_no_files(place: Place) -> None:
     whole(path)
 
 
-# Published ------------------------------------------------------------------------------------------------------------
+# Publishing -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def shelf(place: Place) -> Path:
-    """A folder with two files; beside it one with the first of them, made again."""
+    """A folder with two files, and another folder with the first of them, created again."""
     created(place, f"{place.repo}:whole", f"{place.repo}:seed", "--folder", "shelf")
     created(place, f"{place.repo}:seed", "--folder", "again")
     return place.root / "shelf"
 
 
 def publish(place: Place, *words: str, **environ: str) -> list[str]:
-    """The files that were uploaded."""
+    """Publish and return the files that were uploaded."""
     done = sif(place, "publish", "--folder", "shelf", "--json", *words, **environ)
     assert done.code == 0, done.told()
     return [str(event["image"]) for event in done.events("step_finished")]
@@ -279,7 +279,7 @@ SEED, WHOLE = "sif-test_tools_seed.sif", "sif-test_tools_whole.sif"
 
 
 def goes_there_and_stays(place: Place, shelf: Path, *words: str, **environ: str) -> None:
-    """What is published anew each time is what differs."""
+    """Assert that only new and changed files are uploaded."""
     assert set(states(place, *words, **environ).values()) == {"not published"}
     assert publish(place, f"{place.repo}:seed", *words, **environ) == [SEED]
     assert states(place, *words, **environ) == {SEED: "published", WHOLE: "not published"}
@@ -324,7 +324,7 @@ def test_folder_upload_is_complete(place: Place, shelf: Path, tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def sftp(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with an sftp that speaks to a real server of OpenSSH's on this machine, without a network between them."""
+    """A PATH with an sftp that talks to a real OpenSSH server on this machine without a network."""
     folder = tmp_path_factory.mktemp("sftp")
     for package in ("openssh-sftp-server", "openssh-client"):
         done = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True, check=False)
@@ -334,7 +334,7 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> str:
     root, bin_folder = folder / "root", folder / "bin"
     bin_folder.mkdir()
     scripts = {
-        # The host's name says whether it lets anybody in.
+        # The host name decides whether the login succeeds.
         folder
         / "ssh": f'case "$*" in *forbidden*) echo "me@forbidden: Permission denied (publickey)." >&2; exit 255 ;; esac\n'
         f"exec {root}/usr/lib/openssh/sftp-server",
@@ -361,7 +361,7 @@ def test_sftp_upload_is_complete(place: Place, shelf: Path, sftp: str, tmp_path:
 
 @pytest.fixture
 def webdav(tmp_path: Path) -> Iterator[str]:
-    """A WebDAV server of the needed verbs over a folder, which wants a login."""
+    """A WebDAV server with the needed methods for a folder, with a login."""
     top = tmp_path / "dav"
     top.mkdir()
 

@@ -1,4 +1,4 @@
-"""The configuration of production images: what the chain's USER, ENTRYPOINT and CMD need is there, and containers start."""
+"""The configuration of production images: the needs of USER, ENTRYPOINT and CMD are present, and containers start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CMD ["sh", "-c", "busybox id -un; cd; busybox touch x; busybox pwd"]
 
 
 def test_unstartable_chain_fails_with_fixes_that_make_it_start(lay: Lay) -> None:
-    """The configuration was carried over unchecked: the image got its name, and no container of it started."""
+    """Catch a configuration that was copied unchecked: the image was tagged, and its containers did not start."""
     place = lay(files={"opt/10-Dockerfile-service": SERVICE})
     failed = place.build("opt", "--no-load", code=5)
     program, argument = failed.error["findings"]
@@ -61,7 +61,7 @@ def test_unstartable_chain_fails_with_fixes_that_make_it_start(lay: Lay) -> None
     assert (verdict["passed"], verdict["summary"]) == (True, "tini, as app")
     assert place.output(f"v1-opt-{OWN}") == "started by app, app video readers, in /home/app of app\n"
     name = place.image(f"v1-opt-{OWN}").reference.pinned
-    # The password of the chain is not brought.
+    # The password of the chain is not copied.
     shadow = docker("run", "--rm", "--user", "0", "--entrypoint", "/bin/grep", name, "^app:", "/etc/shadow")
     assert shadow.stdout == "app:*:::::::\n"
 

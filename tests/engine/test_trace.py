@@ -1,4 +1,4 @@
-"""The traced proof: what the tests use in the chain's image is in the production image, or there is no name."""
+"""The traced proof: files that the tests use in the chain's image are in the production image."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ LINE = "ADDITIONAL_FILES=/srv/plugins /usr/libexec/greet/say /usr/share/colours/
 
 @pytest.fixture(scope="module")
 def refused(lay_once: Lay) -> tuple[Place, Done]:
-    """A chain whose production image lacks what its test uses."""
+    """A chain whose production image lacks files that its test uses."""
     place = lay_once(files=TREE)
     return place, place.build("tools", code=5)
 
 
 def traced(done: Done) -> dict[str, Any]:
-    """The verdict of the traced proof."""
+    """Return the verdict of the traced proof."""
     (verdict,) = (event for event in done.events("verdict") if event["proof"] == "trace")
     return verdict
 
 
 def copy_of(place: Place, tmp_path: Path, files: dict[str, str]) -> Place:
-    """The same user's tree somewhere else, with these files."""
+    """Return a copy of the user's tree with these files."""
     shutil.copytree(place.root, tmp_path / "tree")
     write_tree(tmp_path / "tree", files)
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
@@ -90,7 +90,7 @@ def test_missing_files_fail_the_build_with_fix(refused: tuple[Place, Done]) -> N
 
 def test_changed_test_that_uses_fewer_files_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {"tools/production-test": "#!/bin/sh\ntest ! -e /usr/share/compiler\n"})
-    # It fails in the chain's image, which is no fault of the production image.
+    # The test fails in the chain's image, so the production image is not at fault.
     done = place.build("tools", tag="less")
     verdict = traced(done)
     assert verdict["passed"] is True
@@ -133,7 +133,7 @@ def test_trace_writes_the_fix_and_the_next_build_passes(refused: tuple[Place, Do
     assert (again.built, again.events("verdict")) == ([], [])
     told = place.run("inspect", f"{place.host}/{place.repo}:v1-tools-{OWN}", "--registry", place.host)
     assert f"trace: {verdict['summary']}" in told.out, told.told()
-    # Another command, of the last run's images: what it opens besides is missing.
+    # Trace another command in the images of the last run: the other files that it opens are missing.
     other = trace(place, "--", "/bin/cat", "/usr/share/colours/unused", code=5)
     assert "/usr/share/colours/unused (opened by /bin/cat)" in other.out
     trace(place, "--", "/bin/cat", "/usr/share/colours/table")
@@ -144,7 +144,7 @@ def test_emulated_chain_is_traced_like_a_native_chain(lay: Lay) -> None:
     done = place.build("tools", platform=OTHER, code=5)
     paths = {line.partition(",")[0] for line in done.error["findings"]}
     assert paths == set(MISSING), done.told()
-    # A command whose files are all there, in the image that did not pass.
+    # Trace a command whose files are all present, in the image that failed the proof.
     trace(place, OTHER, place.repo, "v1", "--", "/bin/cat", "/etc/passwd")
 
 
@@ -165,7 +165,7 @@ def test_image_without_a_shell_is_traced(lay: Lay) -> None:
     (finding,) = done.error["findings"]
     table = "/usr/share/colours/table, of no package: opened by production-test (production-test)"
     assert finding == table, done.told()
-    # A real program with data of another package, which it opens through a link.
+    # A real program that opens data of another package through a link.
     told = trace(place, OWN, place.repo, "v1", "--", "/usr/bin/file", "/etc/adduser.conf", code=5)
     assert "the Debian package libmagic-mgc" in told.out, told.told()
     assert "magic.mgc (opened by /usr/bin/file)" in told.out

@@ -1,4 +1,4 @@
-"""Connections are kept: a registry is asked hundreds of small questions, and each connection costs a handshake."""
+"""Connections are kept: a registry gets hundreds of small requests, and each connection costs a handshake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG = 1 << 20
 
 @dataclass(slots=True)
 class Server:
-    """Where it is, and the connections that were made to it."""
+    """The address of the server, and the connections to it."""
 
     url: str = ""
     connections: list[Any] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that keeps connections alive, with the answers of a registry."""
+    """A server that keeps connections alive and answers like a registry."""
     told = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=[PlainTransport, PooledTransport])
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
-    """Either of the ways of sending."""
+    """Each of the two transports."""
     made: Transport = request.param()
     yield made
     made.close()

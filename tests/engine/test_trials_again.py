@@ -1,4 +1,4 @@
-"""`chainbuild test`: tests that ran when an image was built run again, for real, in what the chain registry has."""
+"""`chainbuild test`: the tests of a build run again, for real, in the images of the chain registry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TREE = {
 
 @pytest.fixture(scope="module")
 def place(lay_once: Lay) -> Place:
-    """A built chain; each test leaves its own tests as they were."""
+    """A built chain; each test restores the files that it changes."""
     place = lay_once(files=TREE)
     place.build("chain")
     return place

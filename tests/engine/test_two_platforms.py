@@ -1,4 +1,4 @@
-"""Several platforms and options in one command: side by side, through QEMU, under one index that loses none of them."""
+"""Several platforms and options in one command: in parallel, with QEMU, and with one index for all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import OTHER, OWN, Done, Lay, Place, RegistryContainer, container
 pytestmark = pytest.mark.timeout(900)
 
 BOTH = ("amd64", "aarch64")
-# Steps without a RUN: what they are about is not emulation.
+# Steps without a RUN: these tests do not check emulation.
 COPYING = (
     "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG FRUIT=none\nCOPY file /usr/local/share/copied\nLABEL fruit=${FRUIT}\n"
 )
@@ -23,7 +23,7 @@ COPYING = (
 
 @pytest.fixture(scope="module")
 def tiny(lay_once: Lay) -> tuple[Place, Done]:
-    """The case `tiny` for both platforms in one command."""
+    """The case `tiny`, built for both platforms in one command."""
     place = lay_once("tiny")
     return place, place.build("tiny", platform=",".join(BOTH))
 
@@ -57,7 +57,7 @@ def test_index_lists_both_platforms(tiny: tuple[Place, Done]) -> None:
     assert {platform.name: index.child(platform).digest for platform in index.platforms} == {  # type: ignore[union-attr]
         platform: place.image(f"v1-tiny-{platform}", platform).digest for platform in BOTH
     }
-    # The proof looked at both, natively.
+    # Both images were proven without emulation.
     verdicts = {event["step"]: event["passed"] for event in tiny[1].events("verdict")}
     assert verdicts == {f"{platform}/tiny/production": True for platform in BOTH}
 
@@ -137,7 +137,7 @@ def test_options_build_on_each_other_and_push_to_other_registry(
     assert container_output(high, "cat", "/usr/local/share/copied", "/usr/local/share/high") == (
         "content of the low option\nyes\n"
     )
-    # A platform that only REPO's own registry has stays in its index.
+    # A platform that only REPO's registry has stays in its index.
     with Registries() as registries:
         low = pushed["v1-low"]
         base = resolve(registries, ImageReference.parse(base_images), Platform.parse(OTHER))

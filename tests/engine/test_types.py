@@ -31,7 +31,7 @@ image_sources:
 
 @pytest.fixture(scope="module")
 def lab(lay_once: Lay, repository_root: Path) -> Place:
-    """A user with the example in a repository; its images have names of their own."""
+    """A user with the example in a repository, with unique image names."""
     place = lay_once()
     example = repository_root / "examples/types"
     for path in sorted(example.rglob("*")):
@@ -103,7 +103,7 @@ def test_private_image_never_reaches_the_public_registry(
     own = {secret.digest.hex, secret.manifest.config.digest.hex, secret.layers[-1].digest.hex}
 
     def stored(registry: RegistryContainer) -> set[str]:
-        """The digests of everything that the registry has on its disk, whatever it is called."""
+        """Return the digests of all blobs on the registry's disk, whatever their names."""
         found = registry.shell("find /var/lib/registry -path '*/blobs/*' -name data").split()
         return {path.split("/")[-2] for path in found}
 
@@ -119,7 +119,7 @@ def test_private_image_never_reaches_the_public_registry(
     assert "lab-analysis" not in names
     assert image(lab, f"{public.host}/open", "lab-run:latest").digest == image(lab, lab.host, "lab-run:latest").digest
 
-    # Not even as the base of a public one.
+    # A private image is not published as the base of a public image either.
     write(lab, "lab-leak/debian-12", LEAK, "FROM REPO/lab-analysis:debian-12\nRUN true\n")
     try:
         created = types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
@@ -185,7 +185,7 @@ def test_create_without_dependencies_requires_existing_base(
 
 
 def test_new_image_type_keeps_its_secret_out_of_layers(lab: Place, created: Done) -> None:
-    """The tutorial: a type of one's own on an existing one, edited, created; its secret is in no layer."""
+    """Follow the tutorial: create a type from an existing one and edit it; its secret is in no layer."""
     made = types(lab, "new", "lab-mine", "--from", "lab-run/debian-12")
     manifest, dockerfile = (Path(line) for line in made.out.split())
     assert manifest.parent == lab.home / ".config/casa-distro/docker/lab-mine/debian-12"

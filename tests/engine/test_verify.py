@@ -1,4 +1,4 @@
-"""`chainbuild verify`: the proof for any image of any platform, natively, with nothing built of it."""
+"""`chainbuild verify`: the proof for any image of any platform, without emulation and without a build."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIPLETS = {"amd64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 
 
 def root_of(platform: str, *, whole: bool) -> dict[str, bytes]:
-    """A root with a C library, a program and its library; not `whole`: without the library, and too new a program."""
+    """Return a root with a program, its library and a C library; unless `whole`, library and symbol are missing."""
     machine, loader, triplet = MACHINES[platform], LOADERS[platform], TRIPLETS[platform]
     libc = library("libc.so.6", defines=("GLIBC_2.17", "GLIBC_2.36"), interpreter=loader, machine=machine)
     version = "GLIBC_2.36" if whole else "GLIBC_2.99"

@@ -1,4 +1,4 @@
-"""The wheel, as a user has it: installed away from the checkout, with the stages and the registry's compose file."""
+"""The wheel as a user has it: installed outside of the checkout, with the stages and the compose file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_installed_wheel_builds_tree_without_utilities(
     place.build("one")
     result = place.image(f"v1-one-{OWN}")
     assert len(result.layers) == 2
-    # Its stages are its own, whatever folder it stands in.
+    # The wheel has its own stages, in any folder.
     record = place.root / ".chainbuild" / "logs" / "latest" / "events.jsonl"
     assert "minimize" in record.read_text(encoding="utf-8")
     status = place.run("registry", "status", "--registry-port", "1")
