@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,6 +23,7 @@ from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
 from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
+from chainbuild.execution.repair import DAMAGED, ParentRepair
 from chainbuild.images.compose_layers import FILES, join
 from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
 from chainbuild.images.resolver import EMPTY, Found
@@ -33,13 +33,12 @@ from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.images import RemoteImage, is_intact, put_tag, resolve
+from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.step_warnings import OF_TESTS, StepWarning, WarningList
 from chainbuild.text import plural
 from chainbuild.values import replace
 
-DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
 """How long an interrupted run waits for its builds after asking them to stop."""
 
@@ -123,15 +122,15 @@ class Executor:
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
         self._steps = dict(plan.graph.by_id)
-        self._order = {step: place for place, step in enumerate(self._steps)}
         self._seconds_left = seconds_left
         self._tools = tools
         self._emit = tools.emit
         self._jobs = max(1, jobs)
         self._keep_going = keep_going
-        self._repair = threading.RLock()
         self._stopping = False
         self.outcome = RunOutcome()
+        self._order = {step: place for place, step in enumerate(self._steps)}
+        self._repair = ParentRepair(tools.registries, self.outcome, self._order, decide=self._decide, build=self._built)
 
     def run(self) -> RunOutcome:
         """Run every step; failures are in the outcome. Any exception but a `ChainbuildError` ends the run at once."""
@@ -205,7 +204,7 @@ class Executor:
             and bool(step.test or step.traced)
             and not self._tools.finisher.verdict_stands(step, decision.cached_record)
         )
-        if (decision.cached_record is None or proves) and self._rebuild_parents(step):
+        if (decision.cached_record is None or proves) and self._repair.rebuild_parents(step):
             decision = self._decide(step)
         if decision.cached_record is not None:
             result = StepResult(step=step, record=decision.cached_record, built=False)
@@ -213,9 +212,9 @@ class Executor:
             with suppress(NotFoundInRegistryError):
                 if decision.source:
                     self._tools.records.bring(decision.source, step.repository, decision.cached_record)
-                if step.id not in self._results_ids or self._is_complete(result):
+                if step.id not in self._results_ids or self._repair.is_complete(result):
                     return self._reused(result)
-            self._rebuild_parents(step)
+            self._repair.rebuild_parents(step)
             decision = replace(self._decide(step), cached_record=None, reason=DAMAGED)
         return self._built(decision)
 
@@ -430,29 +429,6 @@ class Executor:
                 resolved = self._tools.found[str(image.source), image.platform.oci]
                 images[image.name], pinned[image.name] = resolved.image, resolved.pinned
         return pinned, images
-
-    def _rebuild_parents(self, step: Step) -> bool:
-        """Rebuild parents whose images are incomplete in the registry. Return whether anything was built."""
-        rebuilt = False
-        with self._repair:
-            for need in sorted(step.needs, key=self._order.__getitem__):
-                result = self.outcome.results[need]
-                if result.built:
-                    continue
-                if self._is_complete(result):
-                    # Its own parents may have been rebuilt with different content.
-                    decision = self._decide(result.step)
-                    if decision.cached_record is not None:
-                        continue
-                else:
-                    self._rebuild_parents(result.step)
-                    decision = replace(self._decide(result.step), cached_record=None, reason=DAMAGED)
-                self.outcome.results[need] = self._built(decision)
-                rebuilt = True
-        return rebuilt
-
-    def _is_complete(self, result: StepResult) -> bool:
-        return is_intact(self._tools.registries, result.reference, result.step.platform)
 
 
 def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:

@@ -13,8 +13,8 @@ import pytest
 from chainbuild.builder.build_spec import BuildSpec, staging_reference
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, StepWarnings, Verdict
-from chainbuild.execution.executor import DAMAGED
 from chainbuild.execution.outcome import DEADLINE
+from chainbuild.execution.repair import DAMAGED
 from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import platforms_of, resolve
