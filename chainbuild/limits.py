@@ -1,4 +1,4 @@
-"""Limits on everything that is read from a registry, an image or a tree, and the readers that enforce them.
+"""Limits on everything that is read from a registry, an image or a tree, on time and tries, and the readers that enforce them.
 
 Nobody who can write to a registry, publish an image or send a tree may exhaust memory, disk or time. Each limit is
 defined only here, with the reason for its value. The values are far above what real content needs: a limit that a real
@@ -190,7 +190,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     again: float = 0.3
     """Before requesting truncated content once more."""
     retry_after: float = 30.0
-    """The longest accepted wait (Retry-After). If the registry asks for more, the user is told immediately."""
+    """The longest accepted wait (Retry-After). If the registry asks for more, the error is reported immediately."""
 
     def transfer(self, size: int) -> float:
         """Return the seconds that a transfer of `size` bytes may take."""

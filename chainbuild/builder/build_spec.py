@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct, field
 
@@ -21,10 +21,11 @@ from chainbuild.dockerfile.images import DOCKER_IMAGE, NamedUse, named_uses
 from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.dockerfile.rewrite import image_words
 from chainbuild.errors import WrongUseError
+from chainbuild.events import Emit
 from chainbuild.host.package_data import shipped
 from chainbuild.model import ImageInput, Secret, Step, StepId, StepKind
 from chainbuild.records.tags import staging_tag
-from chainbuild.references import ImageReference, Platform
+from chainbuild.references import Digest, ImageReference, Platform
 
 STEP_COMPRESSION: Final = ("zstd", 1)
 """Steps are read back on the same network by builders that support zstd: compress lightly."""
@@ -95,7 +96,7 @@ IMAGE_USER: Final = "IMAGE_USER"
 """The arg that carries the USER of the chain's image to the minimize stage."""
 
 
-def order_for(
+def build_spec_for(
     step: Step,
     pinned: Mapping[str, str],
     *,
@@ -252,3 +253,17 @@ def copy_for_builder(source: bytes, ignore: bytes | None, dockerfile: Path, fold
     if policy.is_file():
         folder.joinpath(policy.name).write_bytes(policy.read_bytes())
     return copy
+
+
+class BuildResult(Struct, frozen=True, kw_only=True):
+    """The result of a build: the manifest's digest (None for an export), and the wall-clock time in seconds."""
+
+    digest: Digest | None
+    seconds: float
+
+
+class BuildDriver(Protocol):
+    """Builds what a specification describes; implemented by `buildx.BuildxDriver`."""
+
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        """Build, and push or export the result."""

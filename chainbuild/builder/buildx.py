@@ -14,9 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
-
-from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.builder.builders import BuilderInfo, inspect_builder
 from chainbuild.builder.failures import NO_HISTORY, build_error, is_of_cache, is_transient
 from chainbuild.builder.progress import Progress
@@ -42,13 +40,6 @@ _TRIES: Final = 4
 _PAUSE: Final = 0.5
 
 
-class BuildResult(Struct, frozen=True, kw_only=True):
-    """The result of a build: the manifest's digest (None for an export), and the wall-clock time in seconds."""
-
-    digest: Digest | None
-    seconds: float
-
-
 class BuildxDriver:
     """Builds with `docker buildx build`, using a separate builder per platform if configured."""
 
@@ -71,17 +62,17 @@ class BuildxDriver:
         """Return the name of the builder for a platform; None for the current one."""
         return self._builders.get(platform.oci) or self._builders.get("") or None
 
-    def arguments(self, order: BuildSpec, file: Path | None = None) -> dict[str, Any]:
+    def arguments(self, spec: BuildSpec, file: Path | None = None) -> dict[str, Any]:
         """Return the build's arguments for python_on_whales. `file` replaces the Dockerfile."""
-        compression, level = order.compression
-        if order.export is not None:
-            output = {"type": "local", "dest": str(order.export)}
-        elif not order.image:
+        compression, level = spec.compression
+        if spec.export is not None:
+            output = {"type": "local", "dest": str(spec.export)}
+        elif not spec.image:
             output = {"type": "cacheonly"}
         else:
             output = {
                 "type": "image",
-                "name": order.image,
+                "name": spec.image,
                 # An empty value means true to BuildKit and nothing to buildx, which otherwise, with the engine's builder,
                 # pushes again what BuildKit has pushed.
                 "push": "",
@@ -91,33 +82,33 @@ class BuildxDriver:
                 "compression": compression,
                 "compression-level": str(level),
             }
-        args = dict(order.args)
-        builder = self._known.get(self.builder_for(order.platform))
-        if order.image and builder is not None and builder.rewrites_times:
+        args = dict(spec.args)
+        builder = self._known.get(self.builder_for(spec.platform))
+        if spec.image and builder is not None and builder.rewrites_times:
             output["rewrite-timestamp"] = "true"
             args.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
         return {
-            "context_path": str(order.context),
-            "file": str(file or order.dockerfile),
-            "platforms": [order.platform.oci],
+            "context_path": str(spec.context),
+            "file": str(file or spec.dockerfile),
+            "platforms": [spec.platform.oci],
             "build_args": args,
-            "build_contexts": dict(order.contexts),
-            "secrets": [secret.spec for secret in order.secrets],
-            "target": order.target,
-            "builder": self.builder_for(order.platform),
-            "cache": not (self._no_cache or order.no_cache),
+            "build_contexts": dict(spec.contexts),
+            "secrets": [secret.spec for secret in spec.secrets],
+            "target": spec.target,
+            "builder": self.builder_for(spec.platform),
+            "cache": not (self._no_cache or spec.no_cache),
             # Attestations would turn the manifest into an index, which parents and records do not support.
             "provenance": False,
             "output": output,
         }
 
-    def command(self, order: BuildSpec) -> tuple[str, ...]:
+    def command(self, spec: BuildSpec) -> tuple[str, ...]:
         """Return the exact command line, for `plan -v` and for repeating the build by hand.
 
         A placeholder stands for the copy of the Dockerfile, which does not exist yet.
         """
-        pins = ", ".join(f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in order.pins)
-        arguments = self.arguments(order, Path(f"<{order.shown} with {pins}>") if pins else None)
+        pins = ", ".join(f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in spec.pins)
+        arguments = self.arguments(spec, Path(f"<{spec.shown} with {pins}>") if pins else None)
         argv = ["docker", "buildx", "build", "--progress", "rawjson"]
         for key, value in arguments["build_args"].items():
             argv += ["--build-arg", f"{key}={value}"]
@@ -129,14 +120,14 @@ class BuildxDriver:
         if not arguments["cache"]:
             argv.append("--no-cache")
         argv += ["--output", ",".join(f"{key}={value}" for key, value in arguments["output"].items())]
-        argv += ["--platform", order.platform.oci, "--provenance=false"]
-        for secret in order.secrets:
+        argv += ["--platform", spec.platform.oci, "--provenance=false"]
+        for secret in spec.secrets:
             argv += ["--secret", secret.spec]
-        if order.target:
-            argv += ["--target", order.target]
+        if spec.target:
+            argv += ["--target", spec.target]
         return (*argv, arguments["context_path"])
 
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
         """Build and push (or export) the image, emitting progress events.
 
         Errors: `BuildFailedError` with the Dockerfile's line and the last output; `NotReadyError` if the machine is at
@@ -146,38 +137,38 @@ class BuildxDriver:
 
         started = time.monotonic()
         for tries_left in reversed(range(_TRIES)):
-            progress = Progress(order.step, emit)
+            progress = Progress(spec.step, emit)
             try:
-                digest = self._tried(order, progress)
+                digest = self._tried(spec, progress)
                 break
             except DockerException as error:
                 failure = progress.failure()
                 if NO_HISTORY.fullmatch(failure.error):
-                    if order.export is not None and progress.exported:
+                    if spec.export is not None and progress.exported:
                         digest = None
                         break
-                    if order.image and progress.exported and progress.pushed:
+                    if spec.image and progress.exported and progress.pushed:
                         digest = Digest(progress.pushed)
                         break
                 if tries_left and is_transient(failure):
-                    order = replace(order, no_cache=order.no_cache or is_of_cache(failure))
+                    spec = replace(spec, no_cache=spec.no_cache or is_of_cache(failure))
                     time.sleep(_PAUSE)
                     continue
-                raise build_error(order, failure, error.return_code) from None
+                raise build_error(spec, failure, error.return_code) from None
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
 
-    def _tried(self, order: BuildSpec, progress: Progress) -> Digest | None:
-        with scratch_folder() as scratch, linked_context(order.context, _sent(order)) as context:
+    def _tried(self, spec: BuildSpec, progress: Progress) -> Digest | None:
+        with scratch_folder() as scratch, linked_context(spec.context, _sent(spec)) as context:
             metadata = scratch / "metadata.json"
-            file = _written_copy(order, scratch) if order.source is not None else None
-            arguments = self.arguments(order, file) | {"context_path": str(context)}
+            file = _written_copy(spec, scratch) if spec.source is not None else None
+            arguments = self.arguments(spec, file) | {"context_path": str(context)}
             lines = self._docker.buildx.build(
                 **arguments, progress="rawjson", stream_logs=True, metadata_file=str(metadata)
             )
-            with _time_limit(order.seconds, str(metadata)):
+            with _time_limit(spec.seconds, str(metadata)):
                 for line in lines:
                     progress.feed(line)
-            return _digest(metadata) if order.image else None
+            return _digest(metadata) if spec.image else None
 
     def stop(self) -> None:
         """Ask the running builds to stop."""
@@ -194,20 +185,20 @@ class BuildxDriver:
         return self._known[name]
 
 
-def _sent(order: BuildSpec) -> str:
-    """Return the order's `sent`, with what is written into the copy of its Dockerfile."""
-    return " ".join((order.sent, *(pin.reference for pin in order.pins))) if order.sent else ""
+def _sent(spec: BuildSpec) -> str:
+    """Return the spec's `sent`, with what is written into the copy of its Dockerfile."""
+    return " ".join((spec.sent, *(pin.reference for pin in spec.pins))) if spec.sent else ""
 
 
-def _written_copy(order: BuildSpec, scratch: Path) -> Path:
+def _written_copy(spec: BuildSpec, scratch: Path) -> Path:
     """Return the copy of the Dockerfile that the builder gets, with its pins in it."""
     from chainbuild.builder.build_spec import copy_for_builder
     from chainbuild.dockerfile.rewrite import pin_images
 
-    source = pin_images(order.source or b"", {pin.place: pin.reference for pin in order.pins})
+    source = pin_images(spec.source or b"", {pin.place: pin.reference for pin in spec.pins})
     folder = scratch / "dockerfile"
     folder.mkdir()
-    return copy_for_builder(source, order.ignore, order.dockerfile, folder)
+    return copy_for_builder(source, spec.ignore, spec.dockerfile, folder)
 
 
 def stop_children(having: str = "") -> None:
@@ -263,7 +254,7 @@ def hand_over(local_name: str, platform: Platform, destination: str) -> None:
     with scratch_folder() as scratch:
         dockerfile = scratch / "Dockerfile"
         dockerfile.write_text("ARG IMAGE\nFROM ${IMAGE}\n", encoding="utf-8")
-        order = BuildSpec(
+        spec = BuildSpec(
             step=f"hand over {local_name}",
             dockerfile=dockerfile,
             shown=local_name,
@@ -272,4 +263,4 @@ def hand_over(local_name: str, platform: Platform, destination: str) -> None:
             args=(("IMAGE", local_name),),
             image=destination,
         )
-        BuildxDriver(builders={"": "default"}).build(order, lambda _: None)
+        BuildxDriver(builders={"": "default"}).build(spec, lambda _: None)

@@ -45,45 +45,45 @@ def is_of_cache(failure: Failure) -> bool:
     return bool(_LOST_SNAPSHOT.search(f"{failure.error}\n{failure.text}"))
 
 
-def build_error(order: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
+def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
     """Return the error for a failed build: the cause, the location and a hint."""
     output = "\n".join((failure.error, *failure.tail, failure.text)).lower()
-    where = order.where(failure.line or 0)
+    where = spec.where(failure.line or 0)
     instruction = failure.vertex.partition("] ")[2] or failure.vertex
     if any(sign in output for sign in _NO_SPACE):
         return NotReadyError(
-            f"{order.step}: no space left on the builder's disk",
+            f"{spec.step}: no space left on the builder's disk",
             where=where,
             hint="Free some with: docker buildx prune (build cache), docker image prune (unused images).",
         )
     if _NO_EMULATION.search(output):
         return NotReadyError(
-            f"{order.step}: this machine cannot run {order.platform.oci} programs",
+            f"{spec.step}: this machine cannot run {spec.platform.oci} programs",
             where=where,
-            hint=emulation_hint(order.platform),
+            hint=emulation_hint(spec.platform),
         )
     if _QEMU_CRASH.search(output):
         return BuildFailedError(
-            f"{order.step}: QEMU crashed while running {instruction!r}; the emulator is at fault, not the Dockerfile",
+            f"{spec.step}: QEMU crashed while running {instruction!r}; the emulator is at fault, not the Dockerfile",
             where=where,
             hint="Run it again, use another QEMU version (see script/setup), or use a native builder for this platform:"
-            f" --builder {order.platform.name}=NAME.",
+            f" --builder {spec.platform.name}=NAME.",
             log_tail=failure.tail,
         )
     if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
-        return BuildFailedError(f"{order.step}: the build was cancelled", where=where)
-    host = order.image.partition("/")[0]
+        return BuildFailedError(f"{spec.step}: the build was cancelled", where=where)
+    host = spec.image.partition("/")[0]
     if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
         return RegistryError(
-            f"{order.step}: could not push the image to the registry at {host}: {_last_cause(failure.error)}",
+            f"{spec.step}: could not push the image to the registry at {host}: {_last_cause(failure.error)}",
             where=where,
-            hint=_hint(order, output)
+            hint=_hint(spec, output)
             or "Check that it is running and has free disk space, and run again; finished steps are kept.",
         )
     return BuildFailedError(
-        f"{order.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
+        f"{spec.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
         where=where,
-        hint=_hint(order, output),
+        hint=_hint(spec, output),
         log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
     )
 
@@ -105,8 +105,8 @@ def _last_cause(error: str) -> str:
     return text or "buildx reported no reason"
 
 
-def _hint(order: BuildSpec, output: str) -> str:
-    if dict(order.args).get("PRODUCTION_PACKAGES") and (_NO_APT.search(output) or _NO_SHELL.search(output)):
+def _hint(spec: BuildSpec, output: str) -> str:
+    if dict(spec.args).get("PRODUCTION_PACKAGES") and (_NO_APT.search(output) or _NO_SHELL.search(output)):
         return (
             "PRODUCTION_PACKAGES requires apt, which this PRODUCTION image lacks. List the files in ADDITIONAL_FILES"
             " instead, or use a PRODUCTION image of the distribution."

@@ -38,24 +38,24 @@ _IGNORE: Final = ".dockerignore"
 @contextmanager
 def with_handed(
     step: Step,
-    order: BuildSpec,
+    spec: BuildSpec,
     files: Iterable[ContextFile],
     images: Mapping[str, RemoteImage],
     registries: Registries,
     emit: Emit,
 ) -> Iterator[BuildSpec]:
-    """Provide a step's order with the handed files in its context, for the duration of the `with` block.
+    """Provide a step's spec with the handed files in its context, for the duration of the `with` block.
 
     `files` are the context files that the step can read. Errors: `BuildFailedError` if an image lacks a file;
     `NotReadyError` if there is no space for a copy; those of the registry.
     """
     if not step.handed:
-        yield order
+        yield spec
         return
     with scratch_folder() as scratch:
         context = scratch / "context"
         try:
-            _copy(order.context, files, context)
+            _copy(spec.context, files, context)
         except OSError as error:
             raise NotReadyError(
                 f"{step.id}: could not copy its context: {error.strerror}", where=str(error.filename or context)
@@ -68,7 +68,7 @@ def with_handed(
             except (NotFoundInRegistryError, NotAnImageError) as error:
                 raise BuildFailedError(
                     f"{step.id}: {error.message}",
-                    where=order.shown,
+                    where=spec.shown,
                     hint=f"The stage before it must create {file.path} in its image.",
                 ) from error
             except OSError as error:
@@ -78,7 +78,7 @@ def with_handed(
             if left_out:
                 text = f"{step.id}: {file.name} has {plural(left_out, 'file')} twice; the second copies are omitted"
                 emit(Message(text=text))
-        yield replace(order, context=context, sent="")
+        yield replace(spec, context=context, sent="")
 
 
 def _copy(root: Path, files: Iterable[ContextFile], target: Path) -> None:
@@ -144,7 +144,7 @@ def without_links_to_self(path: Path) -> int:
 
 
 def _links_to_self(path: Path) -> list[Range]:
-    """Return the ranges of such members including their headers, in order."""
+    """Return the ranges of such members including their headers, in spec."""
     found: list[Range] = []
     with _unpacked(path) as source:
         counted = _Counted(source)

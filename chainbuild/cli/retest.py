@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.errors import ExitCode, WrongUseError
+from chainbuild.cli.frame import Ended, run_in_frame
+from chainbuild.errors import WrongUseError
 from chainbuild.execution.logs import LogFiles
-from chainbuild.execution.session import Session, Settings, open_session
+from chainbuild.execution.session import Session, Settings
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import Graph
 from chainbuild.operations.retest import Retest, of_image, of_options, run_retests
@@ -19,7 +18,7 @@ from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.references import ImageReference, Platform
 from chainbuild.requests.build import RunOptions, read_build_request, read_settings
 from chainbuild.requests.last_run import load_last_run
-from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
+from chainbuild.ui import Mode
 from chainbuild.values import replace
 
 _ANY_IMAGE = "debian"
@@ -143,25 +142,10 @@ def _image(asked: RetestOptions) -> RetestRequest:
 def run_again(asked: RetestOptions, *, mode: Mode, verbosity: int) -> int:
     """Run the tests and return the exit code of the first failure. Failures are shown after the views have ended."""
     request = read_asked(asked)
-    folder = request.settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
-    try:
-        with files, view, open_session(request.settings, tell(view.emit, files.emit)) as session:
-            tests = request.retrials(session)
-            failures = run_retests(session, tests, log_folder=folder, log_path=files.path_of)
-    except BaseException as error:  # noqa: BLE001  # shown in the same way as a failed test
-        return int(
-            show_error(
-                error,
-                out=stdout(),
-                err=stderr(),
-                as_json=mode == "json",
-                shown_tails=view.shown_tails(),
-                log_folder=folder if folder.is_dir() else None,
-            )
-        )
-    code = ExitCode.DONE
-    for failure in failures.values():
-        shown = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=view.shown_tails())
-        code = code or shown
-    return int(code)
+
+    def work(session: Session, files: LogFiles) -> Ended:
+        tests = request.retrials(session)
+        failures = run_retests(session, tests, log_folder=files.folder, log_path=files.path_of)
+        return Ended(failures=failures.values())
+
+    return run_in_frame(request.settings, work, mode=mode, verbosity=verbosity)

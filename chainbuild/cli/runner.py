@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 
+from chainbuild.cli.frame import Ended, run_in_frame
 from chainbuild.cli.output import say, say_nothing
 from chainbuild.errors import ExitCode
 from chainbuild.execution.logs import LogFiles
@@ -14,7 +13,7 @@ from chainbuild.execution.pipeline import build_run, commands, plan_run
 from chainbuild.execution.session import Session, open_session
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.requests.build import BuildRequest
-from chainbuild.ui import Mode, PlanRow, make_view, show_error, show_plan, stderr, stdout, tell
+from chainbuild.ui import Mode, PlanRow, show_plan, stderr, stdout
 
 
 def run_build(
@@ -29,42 +28,21 @@ def run_build(
 
     `before` and `after` are called around the run, while the chain registry is available.
     """
-    settings = request.settings
-    folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
-    try:
-        with files, view:
-            emit = tell(view.emit, files.emit)
-            with open_session(settings, emit, building=True) as session:
-                before(session)
-                outcome = build_run(request.graph, session, request.options, log_folder=folder, log_path=files.path_of)
-                after(session, outcome)
-    except BaseException as error:  # noqa: BLE001  # shown in the same way as a step's failure
-        return int(
-            show_error(
-                error,
-                out=stdout(),
-                err=stderr(),
-                as_json=mode == "json",
-                shown_tails=view.shown_tails(),
-                log_folder=folder if folder.is_dir() else None,
-            )
-        )
-    if files.trouble:
-        stderr().write([f"warning: the logs are incomplete: {files.trouble}"])
-    return _show_end(outcome, mode, view.shown_tails())
 
-
-def _show_end(outcome: RunOutcome, mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
-    code = ExitCode.DONE
-    for error in outcome.failures.values():
-        error_code = show_error(error, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
-        code = code or error_code
-    if outcome.left and not code:
+    def work(session: Session, files: LogFiles) -> Ended:
+        before(session)
+        outcome = build_run(request.graph, session, request.options, log_folder=files.folder, log_path=files.path_of)
+        after(session, outcome)
+        if not outcome.left:
+            return Ended(failures=outcome.failures.values())
         left = ", ".join(outcome.left)
-        stderr().write([f"stopped before the deadline; the next run continues with: {left}"])
-        return int(ExitCode.DEADLINE)
-    return int(code)
+        return Ended(
+            failures=outcome.failures.values(),
+            code=ExitCode.DEADLINE,
+            notice=f"stopped before the deadline; the next run continues with: {left}",
+        )
+
+    return run_in_frame(request.settings, work, mode=mode, verbosity=verbosity, building=True)
 
 
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:

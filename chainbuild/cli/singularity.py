@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
 
+from chainbuild.cli.frame import Ended, run_in_frame, show_failures
 from chainbuild.cli.output import open_quietly
 from chainbuild.cli.settings import settings_from
-from chainbuild.errors import ChainbuildError, ExitCode, Problem, WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.execution.logs import LogFiles
-from chainbuild.execution.session import open_session
+from chainbuild.execution.session import Session
 from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.singularity.collection import Collection, Sif
 from chainbuild.singularity.create import PlannedSif, SifOutcome, create_sifs, open_shelf, plan_sifs
@@ -25,7 +24,7 @@ from chainbuild.singularity.places import open_place
 from chainbuild.singularity.publishing import Compared, compare, publish
 from chainbuild.singularity.space import find_places
 from chainbuild.text import short_digest, size
-from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
+from chainbuild.ui import Mode, make_view, stdout
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span
 
@@ -59,42 +58,25 @@ def run_create(asked: CreateOptions, *, mode: Mode, verbosity: int) -> int:
             planned = plan_sifs(shelf, find_images(session, asked.words, platforms), refresh=asked.refresh)
         _show_plan(planned, shelf, as_json=mode == "json")
         return 0
-    folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
-    try:
-        with files, view, open_session(settings, tell(view.emit, files.emit)) as session:
-            planned = plan_sifs(shelf, find_images(session, asked.words, platforms), refresh=asked.refresh)
-            outcome = create_sifs(
-                session,
-                shelf,
-                planned,
-                places,
-                environ=environ,
-                helper=asked.helper,
-                log_folder=folder,
-                log_path=files.path_of,
-            )
-    except BaseException as error:  # noqa: BLE001  # shown in the same way as a failed conversion
-        return int(
-            show_error(
-                error,
-                out=stdout(),
-                err=stderr(),
-                as_json=mode == "json",
-                shown_tails=view.shown_tails(),
-                log_folder=folder if folder.is_dir() else None,
-            )
+
+    def work(session: Session, files: LogFiles) -> Ended:
+        planned = plan_sifs(shelf, find_images(session, asked.words, platforms), refresh=asked.refresh)
+        outcome = create_sifs(
+            session,
+            shelf,
+            planned,
+            places,
+            environ=environ,
+            helper=asked.helper,
+            log_folder=files.folder,
+            log_path=files.path_of,
         )
-    _show_made(outcome, shelf, as_json=mode == "json")
-    return _failed(outcome.failures, mode, view.shown_tails())
+        return Ended(
+            failures=outcome.failures.values(),
+            result=lambda: _show_made(outcome, shelf, as_json=mode == "json"),
+        )
 
-
-def _failed(failures: Mapping[str, ChainbuildError], mode: Mode, shown: frozenset[tuple[str, ...]]) -> int:
-    code = ExitCode.DONE
-    for failure in failures.values():
-        failure_code = show_error(failure, out=stdout(), err=stderr(), as_json=mode == "json", shown_tails=shown)
-        code = code or failure_code
-    return int(code)
+    return run_in_frame(settings, work, mode=mode, verbosity=verbosity)
 
 
 def _show_made(outcome: SifOutcome, shelf: Collection, *, as_json: bool) -> None:
@@ -223,7 +205,7 @@ def run_publish(
             return _show_uploads(compared, as_json=mode == "json")
         with make_view(mode, verbosity=verbosity) as view:
             published = publish(place, shelf, compared, view.emit)
-    return _failed(published.failures, mode, view.shown_tails())
+    return int(show_failures(published.failures.values(), mode, view.shown_tails()))
 
 
 def _show_uploads(compared: tuple[Compared, ...], *, as_json: bool) -> int:

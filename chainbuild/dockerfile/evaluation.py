@@ -1,4 +1,4 @@
-"""Walk the reachable stages in order, with the variables at each line, and collect everything that a build reads."""
+"""Walk the reachable stages in order, with the values of ARG and ENV at each line, and collect all that a build reads."""
 
 from __future__ import annotations
 

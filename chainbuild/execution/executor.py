@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -13,12 +12,18 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.build_spec import BuildSpec, order_for, stage_args, staging_reference
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import (
+    BuildDriver,
+    BuildSpec,
+    build_spec_for,
+    stage_args,
+    staging_reference,
+)
 from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
 from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
+from chainbuild.execution.repair import DAMAGED, ParentRepair
 from chainbuild.images.compose_layers import FILES, join
 from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
 from chainbuild.images.resolver import EMPTY, Found
@@ -28,22 +33,18 @@ from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.images import RemoteImage, is_intact, put_tag, resolve
+from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.step_warnings import OF_TESTS, StepWarning, WarningList
 from chainbuild.text import plural
 from chainbuild.values import replace
 
-DAMAGED = "its image is damaged in the registry"
 STOP_SECONDS = 10.0
 """How long an interrupted run waits for its builds after asking them to stop."""
 
 
-class Driver(Protocol):
-    """Interface of the build driver, implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: events.Emit) -> BuildResult:
-        """Build the step and push (or export) its image."""
+class Driver(BuildDriver, Protocol):
+    """A build driver whose builds can be stopped; implemented by `buildx.BuildxDriver`."""
 
     def stop(self) -> None:
         """Ask the running builds to stop."""
@@ -73,7 +74,7 @@ class PostBuild(Protocol):
     """What happens to a step's image between its build and its tag."""
 
     def finish(
-        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+        self, step: Step, spec: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
         """Apply the changes that the builder cannot make, and prove the image. Errors: `NotProvenError`."""
 
@@ -121,15 +122,15 @@ class Executor:
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
         self._steps = dict(plan.graph.by_id)
-        self._order = {step: place for place, step in enumerate(self._steps)}
         self._seconds_left = seconds_left
         self._tools = tools
         self._emit = tools.emit
         self._jobs = max(1, jobs)
         self._keep_going = keep_going
-        self._repair = threading.RLock()
         self._stopping = False
         self.outcome = RunOutcome()
+        self._order = {step: place for place, step in enumerate(self._steps)}
+        self._repair = ParentRepair(tools.registries, self.outcome, self._order, decide=self._decide, build=self._built)
 
     def run(self) -> RunOutcome:
         """Run every step; failures are in the outcome. Any exception but a `ChainbuildError` ends the run at once."""
@@ -203,7 +204,7 @@ class Executor:
             and bool(step.test or step.traced)
             and not self._tools.finisher.verdict_stands(step, decision.cached_record)
         )
-        if (decision.cached_record is None or proves) and self._rebuild_parents(step):
+        if (decision.cached_record is None or proves) and self._repair.rebuild_parents(step):
             decision = self._decide(step)
         if decision.cached_record is not None:
             result = StepResult(step=step, record=decision.cached_record, built=False)
@@ -211,9 +212,9 @@ class Executor:
             with suppress(NotFoundInRegistryError):
                 if decision.source:
                     self._tools.records.bring(decision.source, step.repository, decision.cached_record)
-                if step.id not in self._results_ids or self._is_complete(result):
+                if step.id not in self._results_ids or self._repair.is_complete(result):
                     return self._reused(result)
-            self._rebuild_parents(step)
+            self._repair.rebuild_parents(step)
             decision = replace(self._decide(step), cached_record=None, reason=DAMAGED)
         return self._built(decision)
 
@@ -321,7 +322,7 @@ class Executor:
             components = tools.planner.with_fresh_inputs().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
-        order = order_for(
+        spec = build_spec_for(
             step,
             pinned,
             image=str(staging),
@@ -329,12 +330,12 @@ class Executor:
             extra=stage_args(step, *_of_chain(step, images)),
         )
         files = tools.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
-        with with_handed(step, order, files, images, tools.registries, self._emit) as whole_order:
-            image = self._run_build(step, whole_order, images)
+        with with_handed(step, spec, files, images, tools.registries, self._emit) as whole_spec:
+            image = self._run_build(step, whole_spec, images)
         provenance = (
             self._provenance(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
         )
-        finished_image = tools.finisher.finish(step, order, image, images, provenance)
+        finished_image = tools.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
         parent = images.get(step.parent)
         record = Record(
@@ -353,7 +354,7 @@ class Executor:
             components=components,
             verdicts=finished_image.verdicts,
             warnings=WarningList.of(finished_image.warnings),
-            notes={**tools.notes(), **_digests(step, images), "dockerfile": order.shown, **finished_image.notes},
+            notes={**tools.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},
             parents={
                 parent_image.name: self.outcome.results[parent_image.source].record.key
                 for parent_image in step.images
@@ -381,16 +382,16 @@ class Executor:
             return "could not all be queried"
         return "changed while it was built" if now.key != components.key else ""
 
-    def _run_build(self, step: Step, order: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
+    def _run_build(self, step: Step, spec: BuildSpec, images: Mapping[str, RemoteImage]) -> RemoteImage:
         """Build the step's image, or compose it in the registry if no builder is needed."""
         staging = staging_reference(step)
         # Only a builder can execute ONBUILD triggers of the base.
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
-            dockerfile = parse(step.text, order.shown)
+            dockerfile = parse(step.text, spec.shown)
             return join(self._tools.registries, images[step.parent], images[FILES], dockerfile, staging)
         if step.text is not None:
             step.dockerfile.write_bytes(step.text)
-        built = self._tools.driver.build(order, self._emit)
+        built = self._tools.driver.build(spec, self._emit)
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._tools.registries, staging.with_digest(built.digest), step.platform)
@@ -428,29 +429,6 @@ class Executor:
                 resolved = self._tools.found[str(image.source), image.platform.oci]
                 images[image.name], pinned[image.name] = resolved.image, resolved.pinned
         return pinned, images
-
-    def _rebuild_parents(self, step: Step) -> bool:
-        """Rebuild parents whose images are incomplete in the registry. Return whether anything was built."""
-        rebuilt = False
-        with self._repair:
-            for need in sorted(step.needs, key=self._order.__getitem__):
-                result = self.outcome.results[need]
-                if result.built:
-                    continue
-                if self._is_complete(result):
-                    # Its own parents may have been rebuilt with different content.
-                    decision = self._decide(result.step)
-                    if decision.cached_record is not None:
-                        continue
-                else:
-                    self._rebuild_parents(result.step)
-                    decision = replace(self._decide(result.step), cached_record=None, reason=DAMAGED)
-                self.outcome.results[need] = self._built(decision)
-                rebuilt = True
-        return rebuilt
-
-    def _is_complete(self, result: StepResult) -> bool:
-        return is_intact(self._tools.registries, result.reference, result.step.platform)
 
 
 def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.build_spec import STAGE_VARIABLES, order_for, stage_args, staging_reference
+from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
 from chainbuild.builder.preflight import check_builders
 from chainbuild.execution.executor import ExecutionServices, Executor
 from chainbuild.execution.outcome import RunOutcome, StepResult
@@ -304,9 +304,9 @@ def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str
             else:
                 pinned[image.name] = planned.found[str(image.source), image.platform.oci].pinned
         extra = stage_args(step, _chain_env(step, records), f"<USER of {CHAIN_IMAGE}>")
-        order = order_for(step, pinned, image=str(staging_reference(step)), extra=extra)
+        spec = build_spec_for(step, pinned, image=str(staging_reference(step)), extra=extra)
         if step.handed:
             handed = ", ".join(f"{file.path} of {file.image}" for file in step.handed)
-            order = replace(order, context=Path(f"<{order.context} with {handed}>"))
-        result[step.id] = session.driver.command(order)
+            spec = replace(spec, context=Path(f"<{spec.context} with {handed}>"))
+        result[step.id] = session.driver.command(spec)
     return result

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.dockerfile import parse
 from chainbuild.events import Emit, Verdict
 from chainbuild.execution.executor import FinishedImage
@@ -25,7 +25,7 @@ from chainbuild.proof.image_tests import run_image_test
 from chainbuild.proof.imports import SWITCH as IMPORTS_SWITCH
 from chainbuild.proof.imports import VERDICT as IMPORTS
 from chainbuild.proof.imports import ImportProof
-from chainbuild.proof.libraries import Builder, Report, look, require
+from chainbuild.proof.libraries import Report, look, require
 from chainbuild.proof.switches import is_on, switches
 from chainbuild.proof.trace.proof import TraceProof, trace_stands
 from chainbuild.records.garbage import BUILT_AS
@@ -43,7 +43,7 @@ class StageFinisher:
     def __init__(
         self,
         registries: Registries,
-        builder: Builder,
+        builder: BuildDriver,
         emit: Emit,
         *,
         clock: Callable[[], float] = time.time,
@@ -58,19 +58,19 @@ class StageFinisher:
         self._trace = TraceProof(builder, emit)
 
     def finish(
-        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+        self, step: Step, spec: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
         """Attach the minimize report; set a production image's runtime configuration and prove it; add labels.
 
         Errors: `NotProvenError`.
         """
         if step.kind is StepKind.MINIMIZE:
-            return self._with_minimize_report(order, built)
+            return self._with_minimize_report(spec, built)
         finished = FinishedImage(image=built)
         if step.post_build_labels:
-            finished = self._with_labels(step, order, built, trail)
+            finished = self._with_labels(step, spec, built, trail)
         if step.kind is StepKind.PRODUCE:
-            finished = self._finish_production(step, order, built, inputs, trail)
+            finished = self._finish_production(step, spec, built, inputs, trail)
         if step.test is None:
             return finished
         verdict = run_image_test(self._builder, self._emit, step, finished.image, contexts=self._contexts)
@@ -100,12 +100,12 @@ class StageFinisher:
         verdict = run_image_test(self._builder, self._emit, step, image, contexts=self._contexts)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
-    def _with_minimize_report(self, order: BuildSpec, built: RemoteImage) -> FinishedImage:
-        dockerfile = parse(order.dockerfile.read_bytes(), order.shown)
+    def _with_minimize_report(self, spec: BuildSpec, built: RemoteImage) -> FinishedImage:
+        dockerfile = parse(spec.dockerfile.read_bytes(), spec.shown)
         if not any(stage.name == "report" for stage in dockerfile.stages):
             return FinishedImage(image=built)
         with scratch_folder() as scratch:
-            self._builder.build(replace(order, target="report", image="", export=scratch), self._emit)
+            self._builder.build(replace(spec, target="report", image="", export=scratch), self._emit)
             path = scratch / "report.json"
             if path.is_symlink() or not path.is_file():
                 return FinishedImage(image=built)  # a user's stage that happens to have this name
@@ -125,22 +125,22 @@ class StageFinisher:
             warnings=warnings,
         )
 
-    def _with_labels(self, step: Step, order: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
+    def _with_labels(self, step: Step, spec: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
         config = with_post_build_labels(with_provenance(built.config, trail), step.post_build_labels, self._clock())
-        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
+        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(spec.image)))
         return FinishedImage(image=image, notes={BUILT_AS: str(built.digest)})
 
     def _finish_production(
-        self, step: Step, order: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
+        self, step: Step, spec: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
         config = carried_over(
             chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
         )
         config = with_provenance(config, trail)
         # Push to the staging tag: the final tag is set after the proofs.
-        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(order.image)))
-        values = switches(step, order.dockerfile.read_bytes())
-        report = self._prove(step, order, image)
+        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(spec.image)))
+        values = switches(step, spec.dockerfile.read_bytes())
+        report = self._prove(step, spec, image)
         self._emit(
             Verdict(
                 step=step.id,
@@ -151,20 +151,20 @@ class StageFinisher:
             )
         )
         configuration = report.configuration if is_on(values, CONFIGURATION_SWITCH) else None
-        judged = self._judge_configuration(step, order, image, inputs, configuration) if configuration else Judgement()
+        judged = self._judge_configuration(step, spec, image, inputs, configuration) if configuration else Judgement()
         require(report, str(step.reference), step.platform.name, judged.errors)
         verdicts = {"libraries": report.summary}
         if configuration:
             verdicts[CONFIGURATION] = configuration.summary
         warnings = report.warnings + judged.warnings
         if is_on(values, IMPORTS_SWITCH):
-            proof = self._import_proof(step, order, image, inputs["BASE_IMAGE"])
+            proof = self._import_proof(step, spec, image, inputs["BASE_IMAGE"])
             if imported := proof.prove(report.pythons):
                 verdicts[IMPORTS] = imported
                 warnings += proof.warnings
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
-        traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(order))
+        traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(spec))
         notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
         return FinishedImage(
             image=image,
@@ -177,7 +177,7 @@ class StageFinisher:
     def _judge_configuration(
         self,
         step: Step,
-        order: BuildSpec,
+        spec: BuildSpec,
         image: RemoteImage,
         inputs: Mapping[str, RemoteImage],
         configuration: Configuration,
@@ -186,7 +186,7 @@ class StageFinisher:
         chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
 
         def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
-            contexts = _image_contexts(order)
+            contexts = _image_contexts(spec)
             return whose(self._builder, self._emit, step, chain.reference.pinned, questions, contexts)
 
         judged = judge(
@@ -207,7 +207,7 @@ class StageFinisher:
         )
         return judged
 
-    def _import_proof(self, step: Step, order: BuildSpec, image: RemoteImage, chain: RemoteImage) -> ImportProof:
+    def _import_proof(self, step: Step, spec: BuildSpec, image: RemoteImage, chain: RemoteImage) -> ImportProof:
         """Return the proof of the image's Python modules."""
         return ImportProof(
             self._builder,
@@ -215,10 +215,10 @@ class StageFinisher:
             step,
             image=image.reference.pinned,
             chain=chain.reference.pinned,
-            contexts=_image_contexts(order),
+            contexts=_image_contexts(spec),
         )
 
-    def _prove(self, step: Step, order: BuildSpec, image: RemoteImage) -> Report:
+    def _prove(self, step: Step, spec: BuildSpec, image: RemoteImage) -> Report:
         return look(
             self._builder,
             self._emit,
@@ -226,8 +226,8 @@ class StageFinisher:
             platform=step.platform,
             image=image.reference.pinned,
             config=image.config,
-            baseline=dict(order.args)["PRODUCTION_IMAGE"],
-            contexts=_image_contexts(order),
+            baseline=dict(spec.args)["PRODUCTION_IMAGE"],
+            contexts=_image_contexts(spec),
             library_path=dict(image.config.env).get("LD_LIBRARY_PATH", ""),
             python_path=dict(image.config.env).get("PYTHONPATH", ""),
             name=exact_name(image),
@@ -239,10 +239,10 @@ def proofs_stand(step: Step, record: Record) -> bool:
     return has_passed(step, record) and trace_stands(step, record)
 
 
-def _image_contexts(order: BuildSpec) -> dict[str, str]:
+def _image_contexts(spec: BuildSpec) -> dict[str, str]:
     """Return the images that the proof's Dockerfile names, pinned."""
-    given = {name: spec for name, spec in order.contexts if spec.startswith("docker-image://")}
-    return {name: f"docker-image://{pinned}" for name, pinned in order.images} | given
+    given = {name: spec for name, spec in spec.contexts if spec.startswith("docker-image://")}
+    return {name: f"docker-image://{pinned}" for name, pinned in spec.images} | given
 
 
 def _tag_of(image: str) -> str:

@@ -1,4 +1,4 @@
-"""The engine's local image store, as `docker images` shows it, accessed through the docker command."""
+"""The engine's local image store, as `docker images` shows it: find images in it, and load results into it."""
 
 from __future__ import annotations
 

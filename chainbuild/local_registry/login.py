@@ -1,6 +1,6 @@
 """The login of the user's managed registries, and how Docker gets to know it.
 
-The login of the user's managed registries: one random password for each user, and how a registry is told of it.
+There is one random password for each user.
 
 The password is in `$XDG_DATA_HOME/chainbuild/registry-login.json`, which only the user can read. A registry gets a hash
 of it (htpasswd with bcrypt, the only form that it takes), in the folder `chainbuild` of its data. The password has 256

@@ -1,4 +1,4 @@
-"""Decide what to do with every step, and why: turn a Graph and the registry's records into a Plan.
+"""Decide what to do with every step, with the reason in words: a Graph and the registry's records become a Plan.
 
 `Planner.plan_step` decides again for each step during execution, when its parents are known: a rebuilt parent with
 unchanged content does not cause rebuilds of the steps that depend on it.

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.events import Emit
 from chainbuild.minimize.scripts import interpreters_of
@@ -42,13 +41,6 @@ COPY --from=tools /unpacked/bin/busybox /busybox
 """
 
 
-class Builder(Protocol):
-    """Builds the image that unpacks the package; implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        """Build and export."""
-
-
 def was_not_started(log: tuple[str, ...], path: str) -> bool:
     """Return whether the end of a container's log shows that the script at `path` has no interpreter there."""
     pattern = re.compile(_NOT_STARTED.format(path=re.escape(path)))
@@ -72,7 +64,7 @@ def shell_dockerfile() -> Dockerfile:
 
 
 def bring_shell(
-    builder: Builder, emit: Emit, step: StepId, platform: Platform, contexts: Mapping[str, str], folder: Path
+    builder: BuildDriver, emit: Emit, step: StepId, platform: Platform, contexts: Mapping[str, str], folder: Path
 ) -> None:
     """Put a static `busybox` for the platform into `folder`.
 

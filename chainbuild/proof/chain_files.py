@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
@@ -86,13 +85,6 @@ def in_words(text: str) -> Iterator[MissingObject]:
         yield MissingObject(kind="path", name=match["name"])
 
 
-class Builder(Protocol):
-    """Runs the lookup; implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        """Build and export."""
-
-
 class Question(Struct, frozen=True, kw_only=True):
     """A file to look for, as in `minimize/whose.py`. `folders` are for Python modules."""
 
@@ -119,7 +111,7 @@ class Owned(Struct, frozen=True, kw_only=True):
 
 
 def whose(
-    builder: Builder, emit: Emit, step: Step, image: str, questions: Iterable[Question], contexts: Mapping[str, str]
+    builder: BuildDriver, emit: Emit, step: Step, image: str, questions: Iterable[Question], contexts: Mapping[str, str]
 ) -> tuple[tuple[Owned, ...], ...]:
     """Return the files of a pinned image that match each question, at most a few each.
 
@@ -131,7 +123,7 @@ def whose(
         context.mkdir()
         out.mkdir()
         (context / "questions.json").write_text(json.dumps(requests), encoding="ascii")
-        order = BuildSpec(
+        spec = BuildSpec(
             step=step.id,
             dockerfile=proof_path(),
             shown=proof_path().name,
@@ -142,7 +134,7 @@ def whose(
             target="whose",
             export=out,
         )
-        builder.build(order, emit)
+        builder.build(spec, emit)
         return read_whose((out / "whose.json").read_bytes())
 
 

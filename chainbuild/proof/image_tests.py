@@ -15,10 +15,9 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from chainbuild.builder.build_spec import BuildSpec, shown_path
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec, shown_path
 from chainbuild.errors import BuildFailedError, NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.host.folders import scratch_folder
@@ -40,15 +39,8 @@ _SHOWN: Final = 20
 _MOUNT: Final = "/.chainbuild-test"
 
 
-class Builder(Protocol):
-    """Runs the test; implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        """Build."""
-
-
 def run_image_test(
-    builder: Builder,
+    builder: BuildDriver,
     emit: Emit,
     step: Step,
     image: RemoteImage,
@@ -100,7 +92,7 @@ class _Run:
 
     def __init__(
         self,
-        builder: Builder,
+        builder: BuildDriver,
         emit: Emit,
         step: Step,
         image: RemoteImage,
@@ -160,7 +152,7 @@ class _Run:
             f"RUN --network={network} --mount=type=bind,target={_MOUNT} {json.dumps(command)}\n",
             encoding="utf-8",
         )
-        order = BuildSpec(
+        spec = BuildSpec(
             step=self._step.id,
             dockerfile=dockerfile,
             shown=self._image_test.path.name,
@@ -171,7 +163,7 @@ class _Run:
             no_cache=self._again,
         )
         self.started = time.monotonic()
-        self._builder.build(order, self._emit)
+        self._builder.build(spec, self._emit)
 
 
 def _missing_hint(script: bytes) -> str:

@@ -12,12 +12,11 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.host.folders import scratch_folder
@@ -41,13 +40,6 @@ _NOT_STARTED: Final = "not started"
 _OF_THE_IMAGE: Final = re.compile(
     r"exit code: \d+|exec: |exec format|unable to find user|OCI runtime|container process"
 )
-
-
-class Builder(Protocol):
-    """Runs the imports; implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        """Build and export."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -95,7 +87,7 @@ class ImportProof:
     """
 
     def __init__(
-        self, builder: Builder, emit: Emit, step: Step, *, image: str, chain: str, contexts: Mapping[str, str]
+        self, builder: BuildDriver, emit: Emit, step: Step, *, image: str, chain: str, contexts: Mapping[str, str]
     ) -> None:
         self._builder = builder
         self._emit = emit
@@ -185,7 +177,7 @@ class ImportProof:
             dockerfile.write_text(_dockerfile(python.start, seconds), encoding="utf-8")
             out = scratch / "out"
             out.mkdir()
-            order = BuildSpec(
+            spec = BuildSpec(
                 step=self._step.id,
                 dockerfile=dockerfile,
                 shown="the proof of Python",
@@ -195,7 +187,7 @@ class ImportProof:
                 export=out,
             )
             try:
-                self._builder.build(order, self._emit)
+                self._builder.build(spec, self._emit)
             except BuildFailedError as error:
                 if not _OF_THE_IMAGE.search(error.message):
                     raise
@@ -235,7 +227,7 @@ def _dockerfile(start: str, seconds: float) -> str:
 
 
 def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Answer]:
-    """Yield the answers, one for each module, in order. Errors: `ChainbuildError` if one is missing (a bug)."""
+    """Yield the answers, one for each module, in spec. Errors: `ChainbuildError` if one is missing (a bug)."""
     documents: dict[str, dict[str, Any]] = {}
     try:
         for line in raw.splitlines():

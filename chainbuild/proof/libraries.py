@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import ChainbuildError, NotProvenError
 from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
@@ -32,13 +31,6 @@ SHOWN_FINDINGS = 20
 
 
 SCHEMA = "chainbuild.proof/1"
-
-
-class Builder(Protocol):
-    """Runs the analysis; implemented by `buildx.BuildxDriver`."""
-
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        """Build and export."""
 
 
 class PythonEnvironment(Struct, frozen=True, kw_only=True):
@@ -96,7 +88,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def look(
-    builder: Builder,
+    builder: BuildDriver,
     emit: Emit,
     *,
     step: StepId,

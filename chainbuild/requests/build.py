@@ -1,4 +1,7 @@
-"""Read the arguments of a build into values. Every problem is reported at once, including those of the tree."""
+"""Read the arguments of `chainbuild build` and its tree of numbered Dockerfiles into values.
+
+Every problem is reported at once, including those of the tree.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
     dockerfile = singularity_path()
     inputs, _ = named_images(singularity_dockerfile(), given=(), args={}, platform=own, build_platform=own)
     bases = find_all(session.finder(), inputs)
-    order = BuildSpec(
+    spec = BuildSpec(
         step=f"{own.name}/singularity/helper",
         dockerfile=dockerfile,
         shown=f"utilities/{dockerfile.name}",
@@ -77,18 +77,18 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
         ),
         image=str(place),
     )
-    session.emit(StepStarted(step=order.step, activity="build"))
+    session.emit(StepStarted(step=spec.step, activity="build"))
     started = time.monotonic()
     try:
-        result = session.driver.build(order, session.emit)
+        result = session.driver.build(spec, session.emit)
     except ChainbuildError as error:
-        session.emit(StepFailed(step=order.step, seconds=time.monotonic() - started, message=error.message))
+        session.emit(StepFailed(step=spec.step, seconds=time.monotonic() - started, message=error.message))
         raise
     session.emit(
         StepFinished(
-            step=order.step,
+            step=spec.step,
             activity="build",
-            image=order.image,
+            image=spec.image,
             digest=str(result.digest or ""),
             seconds=result.seconds,
         )

@@ -8,7 +8,8 @@ from chainbuild import events
 from chainbuild.step_warnings import SHOWN
 from chainbuild.text import duration, escaped, going_on, short_digest, size, visible, visible_lines
 from chainbuild.ui.board import Board, Row
-from chainbuild.ui.terminal import Line, Span, Style
+from chainbuild.ui.styles import Style
+from chainbuild.ui.terminal import Line, Span
 
 
 def happening(event: events.Event, board: Board) -> Sequence[Line]:

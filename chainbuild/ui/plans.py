@@ -1,4 +1,4 @@
-"""Show a plan: the action for every step, the reason, the expected duration, and the exact commands."""
+"""Show a plan as a table: the action for every step, the planner's reason, the expected duration, and the exact commands."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.text import duration, escaped, plural
+from chainbuild.ui.styles import Style
 from chainbuild.ui.tables import Column, table
-from chainbuild.ui.terminal import Line, Span, Style, Terminal
+from chainbuild.ui.terminal import Line, Span, Terminal
 
 _COLUMNS: Final = (
     Column(heading="step"),

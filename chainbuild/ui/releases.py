@@ -9,8 +9,9 @@ from chainbuild.release.model import Difference, PlannedImage, ReleasePlan
 from chainbuild.release.promotions import Move
 from chainbuild.release.rules import OPEN, RELEASE
 from chainbuild.text import escaped, plural
+from chainbuild.ui.styles import Style
 from chainbuild.ui.tables import Column, table
-from chainbuild.ui.terminal import Line, Span, Style, Terminal
+from chainbuild.ui.terminal import Line, Span, Terminal
 
 _STYLES: dict[str, Style] = {OPEN: "warn", RELEASE: "good"}
 

@@ -13,7 +13,8 @@ from chainbuild.operations.why import Explanation
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.text import duration, escaped, moment, size
-from chainbuild.ui.terminal import Line, Span, Style, Terminal
+from chainbuild.ui.styles import Style
+from chainbuild.ui.terminal import Line, Span, Terminal
 
 
 def show(explanations: Sequence[Explanation], out: Terminal) -> None:

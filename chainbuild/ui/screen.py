@@ -15,24 +15,17 @@ from rich.segment import ControlType, Segment
 from rich.style import Style as RichStyle
 
 from chainbuild.text import cells, inert
+from chainbuild.ui.styles import RICH
 from chainbuild.ui.terminal import plain_text
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from chainbuild.ui.terminal import Line, Style
+    from chainbuild.ui.terminal import Line
 
 REFRESHES_PER_SECOND: Final = 4
 
-_STYLES: Final[dict[Style, RichStyle]] = {
-    "": RichStyle.null(),
-    "bold": RichStyle(bold=True),
-    "dim": RichStyle(dim=True),
-    "good": RichStyle(color="green"),
-    "bad": RichStyle(color="red", bold=True),
-    "warn": RichStyle(color="yellow"),
-    "busy": RichStyle(color="cyan"),
-}
+_STYLES: Final = {style: RichStyle.parse(words) for style, words in RICH.items()}
 
 Draw = Callable[[int, int], list["Line"]]
 """Maps the current columns and rows to the lines to show."""

@@ -12,8 +12,9 @@ from chainbuild import events
 from chainbuild.text import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.event_lines import warning_lines
+from chainbuild.ui.styles import Style
 from chainbuild.ui.tables import Column, table
-from chainbuild.ui.terminal import Line, Span, Style
+from chainbuild.ui.terminal import Line, Span
 
 STATE_STYLES: Final[dict[str, Style]] = {
     "done": "good",

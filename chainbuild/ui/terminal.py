@@ -1,4 +1,4 @@
-"""An output stream and its abilities (width, colors, characters beyond ASCII), and safe writing to it.
+"""An output stream: whether it has colors and characters beyond ASCII, how wide it is, and safe writing to it.
 
 Styled text is a tuple of spans, so that all output can be laid out and tested without a terminal and without rich.
 """
@@ -11,23 +11,13 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
 from msgspec import Struct
 
 from chainbuild.text import inert
+from chainbuild.ui.styles import Style, ansi
 
-Style = Literal["", "bold", "dim", "good", "bad", "warn", "busy"]
-
-ANSI: Final[Mapping[Style, str]] = {
-    "": "",
-    "bold": "\x1b[1m",
-    "dim": "\x1b[2m",
-    "good": "\x1b[32m",
-    "bad": "\x1b[1;31m",
-    "warn": "\x1b[33m",
-    "busy": "\x1b[36m",
-}
 _RESET: Final = "\x1b[0m"
 
 # chainbuild's own non-ASCII characters, and their replacement in locales without them.
@@ -118,7 +108,7 @@ class Terminal:
         """Return a line for the stream, with colors if it supports them."""
         if not self.colour:
             return self.fit(inert(plain_text(line))).rstrip()
-        painted = (f"{ANSI[s.style]}{inert(s.text)}{_RESET}" if s.style and s.text else inert(s.text) for s in line)
+        painted = (f"{ansi(s.style)}{inert(s.text)}{_RESET}" if s.style and s.text else inert(s.text) for s in line)
         return self.fit("".join(painted)).rstrip()
 
     def write(self, lines: Iterable[Line | str]) -> None:

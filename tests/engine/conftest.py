@@ -1,4 +1,4 @@
-"""A user's place to stand: a copied tree, a home of one's own, the command as a process, and the registry to look into."""
+"""Fixtures of the engine tests: a user with a tree and a home, the command as a process, and a registry."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CASES = Path(__file__).resolve().parent.parent / "cases"
 OWN = Platform.of_this_machine().name
 OTHER = "aarch64" if OWN == "amd64" else "amd64"
 PATIENCE = 300.0
-"""Seconds after which something that must happen is taken not to happen; never an assertion about speed."""
+"""Seconds after which a test stops waiting; never an assertion about speed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
-    """How a command ended."""
+    """The result of one command: its exit code and its output."""
 
     code: int
     out: str
@@ -47,25 +47,25 @@ class Done:
 
     @property
     def objects(self) -> list[dict[str, Any]]:
-        """What `--json` wrote."""
+        """The JSON objects that the command printed."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """The events of a kind."""
+        """Return the events of one kind."""
         return [event for event in self.objects if event.get("event") == kind]
 
     def steps(self, kind: str) -> list[str]:
-        """The names of the steps that an event of that kind tells of, without platform and option."""
+        """Return the names of the steps in the events of one kind, without platform and option."""
         return [str(event["step"]).rpartition("/")[2] for event in self.events(kind)]
 
     @property
     def built(self) -> list[str]:
-        """What was built, in order."""
+        """The steps that were built, in order."""
         return self.steps("step_started")
 
     @property
     def reused(self) -> list[str]:
-        """What was reused, in order."""
+        """The steps that were reused, in order."""
         return self.steps("step_reused")
 
     @property
@@ -75,18 +75,18 @@ class Done:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why, by step."""
+        """The reason for each step's action, by step."""
         (started,) = self.events("run_started")
         return {str(step["step"]).rpartition("/")[2]: step["reason"] for step in started["steps"]}
 
     def told(self) -> str:
-        """Everything, for the message of an assertion."""
+        """Return the exit code and the output, for the message of an assertion."""
         return f"exit {self.code}\n--- stdout\n{self.out[-6000:]}\n--- stderr\n{self.err[-6000:]}"
 
 
 @dataclass(kw_only=True, slots=True)
 class Place:
-    """A user on a machine: a tree, a home, and the chain registry that is used (None: the managed one)."""
+    """A user on a machine: a tree, a home, and a chain registry (None: the managed registry)."""
 
     root: Path
     home: Path
@@ -99,7 +99,7 @@ class Place:
 
     @property
     def host(self) -> str:
-        """The chain registry's host."""
+        """The host of the chain registry."""
         return self.registry or f"localhost:{self.port}"
 
     @property
@@ -109,11 +109,11 @@ class Place:
 
     @property
     def data(self) -> Path:
-        """The folder of the managed registry's data."""
+        """The data folder of the managed registry."""
         return self.home / "data" / "chainbuild" / "registry"
 
     def credentials(self, host: str) -> Credentials | None:
-        """What this user's chainbuild knows of a registry: the login of the managed one."""
+        """Return the login of the managed registry, as this user's chainbuild reads it."""
         path = self.home / "data" / "chainbuild" / "registry-login.json"
         if self.registry is not None or host != self.host or not path.exists():
             return None
@@ -125,7 +125,7 @@ class Place:
         return self.home / "tmp"
 
     def environment(self) -> dict[str, str]:
-        """The environment: of nothing that this machine's user has set for chainbuild or buildx."""
+        """Return the environment without the variables of the real user for chainbuild and buildx."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -145,12 +145,12 @@ class Place:
         if plugins.is_dir() and not (self.home / ".docker").exists():
             (self.home / ".docker").mkdir()
             (self.home / ".docker" / "cli-plugins").symlink_to(plugins)
-        # One key for all places, as CI jobs that share a registry have it; a test that is about trust sets its own.
+        # All users have the same key, as CI jobs that share a registry do; tests of trust set their own keys.
         key = {SIGNING_KEY: signing_key().secret_text}
         return kept | key | {name: str(path) for name, path in folders.items()} | dict(self.environ)
 
     def start(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start the command with exactly these words, in the tree, in a session of its own."""
+        """Start the command with exactly these arguments, in the tree and in a new session."""
         return subprocess.Popen(
             [str(COMMAND), *words],
             cwd=self.root,
@@ -160,64 +160,64 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A test run in the background ignores Ctrl-C, and what it starts would, too.
+            # A test run in the background ignores Ctrl-C, and its child processes would ignore it too.
             preexec_fn=_heed_interrupts,  # noqa: PLW1509
         )
 
     def run(self, *words: str, environ: Mapping[str, str] | None = None) -> Done:
-        """The command with exactly these words."""
+        """Run the command with exactly these arguments."""
         process = self.start(*words, environ=environ)
         out, err = process.communicate(timeout=PATIENCE)
         return Done(code=process.returncode, out=out, err=err)
 
     def words(self, option: str, *flags: str, platform: str = OWN, tag: str = "v1") -> list[str]:
-        """PLATFORM REPO TAG BASE OPTION PRODUCTION and the registry."""
+        """Return the arguments PLATFORM REPO TAG BASE OPTION PRODUCTION and the flag for the registry."""
         where = ["--registry", self.registry] if self.registry else ["--registry-port", str(self.port)]
         return [platform, self.repo, tag, self.base, option, self.production, *where, *flags]
 
     def build(self, option: str, *flags: str, platform: str = OWN, tag: str = "v1", code: int | None = 0) -> Done:
-        """A run with `--json`, that ends in this exit code (None: in any)."""
+        """Build with `--json` and check the exit code (None: any)."""
         done = self.run(*self.words(option, "--json", *flags, platform=platform, tag=tag))
         assert code is None or done.code == code, done.told()
         return done
 
-    # What the registry has ---------------------------------------------------------------------------------------
+    # Contents of the registry ------------------------------------------------------------------------------------
 
     def name(self, tag: str) -> ImageReference:
-        """An image of this place's repository in the chain registry."""
+        """Return the name of an image of this user's repository in the chain registry."""
         return ImageReference.parse(f"{self.host}/{self.repo}:{tag}")
 
     def tags(self, *, machine: bool = False) -> list[str]:
-        """The tags of this place's repository; those with machine data only where asked for."""
+        """Return the tags of this user's repository; `machine` includes those with machine data."""
         with Registries(credentials=self.credentials) as registries:
             name = self.name("any")
             return sorted(tag for tag in registries.client(name).tags(name.repository) if machine or is_readable(tag))
 
     def records(self, registries: Registries) -> RecordStore:
-        """The records of the chain registry as this place's user sees them."""
+        """Return the records of the chain registry as this user sees them."""
         return record_store(registries, self.host)
 
     def image(self, tag: str, platform: str = OWN) -> RemoteImage:
-        """An image of this place's repository."""
+        """Return an image of this user's repository."""
         with Registries(credentials=self.credentials) as registries:
             return resolve(registries, self.name(tag), Platform.parse(platform))
 
     def identity(self, tag: str, platform: str = OWN) -> str:
-        """What an image is: layers and runtime configuration, without dates and history."""
+        """Return the content identity of an image: layers and runtime configuration, without dates and history."""
         return str(self.image(tag, platform).config.content_identity)
 
-    # What the engine has ------------------------------------------------------------------------------------------
+    # Contents of the engine ---------------------------------------------------------------------------------------
 
     def output(self, tag: str, *command: str, platform: str = OWN) -> str:
-        """What a container of an image of the chain registry prints."""
-        # As the place's user, whose Docker config has the login.
+        """Return the output of a container of an image of the chain registry."""
+        # Run as this user, whose Docker config has the login.
         name = self.image(tag, platform).reference.pinned
         return container_output(name, *command, platform=platform, environment=self.environment())
 
     def clean(self) -> None:
-        """Remove what the engine has of this place's repository."""
+        """Remove the images of this user's repository from the engine."""
         listed = docker("image", "ls", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}")
-        # A registry in REPO is a part of the path in the chain registry, spelled otherwise there.
+        # If REPO includes a registry, the chain registry has it as a part of the path, in another spelling.
         first, _, rest = self.repo.partition("/")
         mine = rest if ":" in first else self.repo
         fields = [line.split() for line in listed.stdout.splitlines() if mine in line]
@@ -237,7 +237,7 @@ def container_output(
     entrypoint: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """What a container prints."""
+    """Return the output of a container."""
     how = ["--entrypoint", entrypoint] if entrypoint is not None else []
     argv = ["docker", "run", "--rm", "--pull", "missing", "--platform", Platform.parse(platform).oci, *how, image]
     done = subprocess.run([*argv, *command], capture_output=True, text=True, check=False, env=environment)
@@ -246,12 +246,12 @@ def container_output(
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A docker command."""
+    """Run a docker command."""
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
 
 
 def eventually(what: Callable[[], bool], told: str) -> None:
-    """Wait until it is so."""
+    """Wait until the condition is true."""
     limit = time.monotonic() + PATIENCE
     while not what():
         assert time.monotonic() < limit, f"never came to be: {told}"
@@ -259,14 +259,14 @@ def eventually(what: Callable[[], bool], told: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Return a port that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
-    """Write files, their folders with them."""
+    """Write files and create their folders."""
     for path, text in files.items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -278,18 +278,18 @@ def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def gives(case: str) -> dict[str, Any]:
-    """What a case's tree must give."""
+    """Return the expected results of a case."""
     document: dict[str, Any] = json.loads((CASES / case / "gives.json").read_bytes())
     return document
 
 
 Lay = Callable[..., Place]
-"""`lay(case=None, files=None, registry=…, production=…)`: a tree for a user."""
+"""`lay(case=None, files=None, registry=…, production=…)` creates a user with a tree."""
 
 
 @contextmanager
 def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
-    """Makes places below `folder`, and cleans up after them."""
+    """Return a function that creates users below `folder`; clean up after them."""
     with ExitStack() as stack:
 
         def lay(
@@ -311,7 +311,7 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
                 root=root,
                 home=spot / "home",
                 repo=repo or f"chainbuild-test/{uuid.uuid4().hex[:12]}",
-                # A path of its own: a step that another test has built would be reused.
+                # A path of its own, so that no step of another test is reused.
                 registry=None if managed else f"{at or registry}/{uuid.uuid4().hex[:8]}",
                 base=base,
                 production=production or base,
@@ -328,7 +328,7 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
 
 
 def _bring_base(place: Place) -> None:
-    """Have the base in the place's part of the registry: what stages name is found there, where nothing else has it."""
+    """Copy the base to this user's part of the registry, where the stages look for it."""
     source = ImageReference.parse(place.base)
     if not place.host.startswith(f"{source.registry}/"):
         return
@@ -342,14 +342,14 @@ def _bring_base(place: Place) -> None:
 
 @pytest.fixture
 def lay(tmp_path: Path, registry_host: str, base_images: str) -> Iterator[Lay]:
-    """Lays trees for a test."""
+    """A function that creates trees for one test."""
     with laid(tmp_path, registry=registry_host, base=base_images) as laying:
         yield laying
 
 
 @pytest.fixture(scope="module")
 def lay_once(tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_images: str) -> Iterator[Lay]:
-    """Lays trees for all tests of a module."""
+    """A function that creates trees for all tests of a module."""
     with laid(tmp_path_factory.mktemp("module"), registry=registry_host, base=base_images) as laying:
         yield laying
 
@@ -358,7 +358,7 @@ def lay_once(tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_
 def stocked(
     tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_images: str, repository_root: Path
 ) -> Iterator[Place]:
-    """The repository's own options in a tree, of which `stock` is built: as much of it as the others need."""
+    """A tree with the options of this repository; `stock` has only the steps that the other options need."""
     needed = ("toolchain", "hiredis", "python", "numpy", "redis")
     with laid(tmp_path_factory.mktemp("options"), registry=registry_host, base=base_images) as laying:
         place = laying()
@@ -374,7 +374,7 @@ def stocked(
 
 @pytest.fixture(scope="session")
 def nothing_image(registry_host: str) -> str:
-    """An image of one small file, for both platforms: a production image that takes no time to look into."""
+    """A production image with one small file, for both platforms: it takes no time to analyze."""
     name = f"{registry_host}/test/nothing:1"
     for platform in ("amd64", "aarch64"):
         push_files(f"{registry_host}/test/nothing:{platform}", {"nothing": b""}, platform)
@@ -383,7 +383,7 @@ def nothing_image(registry_host: str) -> str:
 
 
 def pack_files(files: Mapping[str, bytes]) -> tuple[bytes, Digest]:
-    """A layer of these files, compressed, and its diff id."""
+    """Return a compressed layer of these files, and its diff ID."""
     import gzip
     import io
     import tarfile
@@ -414,7 +414,7 @@ def push_files(name: str, files: Mapping[str, bytes], platform: str = OWN, **con
 
 
 def join(name: str, platforms: tuple[str, ...]) -> None:
-    """An index over the tags of that repository that are called like the platforms."""
+    """Push an index over the tags of the repository that are named after the platforms."""
     from chainbuild.registry.images import put_index
 
     reference = ImageReference.parse(name)
@@ -428,7 +428,7 @@ def join(name: str, platforms: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryContainer:
-    """A registry that a test may mistreat."""
+    """A registry that a test can stop, fill or damage."""
 
     container: str
     port: int
@@ -441,14 +441,14 @@ class RegistryContainer:
         docker("stop", "--time", "0", self.container)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the registry and wait until it answers."""
         from chainbuild.local_registry.ports import ask
 
         docker("start", self.container)
         eventually(lambda: ask(self.host) == "registry", f"the registry at {self.host}")
 
     def shell(self, script: str) -> str:
-        """Run something inside it."""
+        """Run a script in the container of the registry."""
         done = docker("exec", self.container, "sh", "-c", script)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -456,7 +456,7 @@ class RegistryContainer:
 
 @pytest.fixture
 def own_registry(registry_image: str) -> Iterator[Callable[..., RegistryContainer]]:
-    """Starts registries of one's own; `size`: how many MB their disk has."""
+    """A function that starts a separate registry; `size` is the size of its disk in MB."""
     made: list[str] = []
 
     def start(size: int | None = None) -> RegistryContainer:
@@ -484,7 +484,7 @@ def own_registry(registry_image: str) -> Iterator[Callable[..., RegistryContaine
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes below one."""
+    """Return the descendants of a process."""
     done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
     below: dict[int, list[int]] = {}
     for line in done.stdout.splitlines():
@@ -500,13 +500,13 @@ def descendants(pid: int) -> set[int]:
 
 
 def session_of(pid: int) -> list[str]:
-    """The processes of a session that are still there (zombies are not), with their command lines."""
+    """Return the command lines of the running processes of a session, without zombies."""
     done = subprocess.run(["ps", "-A", "-o", "sid=,stat=,args="], capture_output=True, text=True, check=True)
     lines = (line.split(None, 2) for line in done.stdout.splitlines())
     return [fields[2] for fields in lines if fields[0] == str(pid) and not fields[1].startswith("Z")]
 
 
 def kill(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to the command alone."""
+    """Send a signal to the command only."""
     if process.poll() is None:
         os.kill(process.pid, number)

@@ -1,6 +1,6 @@
-"""A proxy in front of a real registry that answers wrongly: what `test_faulty_registry` sends at the client and the command.
+"""A proxy that returns wrong answers of a registry, for `test_faulty_registry`.
 
-A fault is a function of an exchange. It may ask for the real answer (`exchange.real()`), and writes what it likes.
+A fault is a function of an exchange. It can request the real answer (`exchange.real()`), and writes any answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAUSE = threading.Event()
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """The registry's own answer."""
+    """The real answer of the registry."""
 
     status: int
     headers: dict[str, str]
@@ -30,7 +30,7 @@ class Real:
 
 
 class Exchange:
-    """A request that arrived, and the connection that it came by."""
+    """A request and the connection that it came from."""
 
     def __init__(self, handler: BaseHTTPRequestHandler, body: bytes, upstream: str) -> None:
         self.method = str(handler.command)
@@ -44,14 +44,14 @@ class Exchange:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """What is written in between arrives together; no client could tell what comes after its next request is sent."""
+        """Send everything written in the block at once, so that a client cannot tell the parts from each other."""
         self._held = bytearray()
         yield
         held, self._held = bytes(self._held), None
         self.raw(held)
 
     def real(self) -> Real:
-        """Let the registry answer. It does what it is asked, once."""
+        """Return the real answer of the registry; the request is sent only once."""
         if self._real is None:
             connection = http.client.HTTPConnection(self._upstream, timeout=30)
             headers = {name: value for name, value in self._handler.headers.items() if name.lower() != "connection"}
@@ -71,12 +71,12 @@ class Exchange:
         self._handler.wfile.flush()
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        """Write an answer of HTTP. Names of headers have `_` for `-`."""
+        """Write an HTTP response. Header names have `_` for `-`."""
         named = {"Content-Length": str(len(body))} | {key.replace("_", "-"): value for key, value in headers.items()}
         self.write(status, named, body)
 
     def write(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        """Write an answer with exactly these headers."""
+        """Write a response with exactly these headers."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.raw(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode("latin-1", "replace"))
         if self.method != "HEAD":
@@ -94,7 +94,7 @@ class Exchange:
         body: Callable[[bytes], bytes] = bytes,
         drop: tuple[str, ...] = (),
     ) -> None:
-        """Write the registry's own answer, with its body or headers changed."""
+        """Write the real answer of the registry, with another body or other headers."""
         headers = headers or {}
         real = self.real()
         changed = body(real.body)
@@ -105,24 +105,24 @@ class Exchange:
         self.write(real.status, kept | {key.replace("_", "-"): value for key, value in headers.items()}, changed)
 
     def hang(self) -> None:
-        """Keep the connection open until the other side leaves it."""
+        """Keep the connection open until the client closes it."""
         with contextlib.suppress(OSError):
             self._handler.connection.settimeout(20)
             self._handler.connection.recv(1)
 
     def reset(self) -> None:
-        """End the connection with a reset."""
+        """Close the connection with a reset."""
         self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._handler.connection.close()
 
     def pour(self, pattern: bytes) -> None:
-        """Write this again and again until the other side leaves."""
+        """Write this repeatedly until the client closes the connection."""
         block = pattern * (1 + (64 << 10) // len(pattern))
         while True:
             self.raw(block)
 
     def drip(self, pieces: Iterator[bytes], seconds: float = 0.05) -> None:
-        """Write a piece now and then."""
+        """Write the pieces with a pause between them."""
         for piece in pieces:
             _PAUSE.wait(seconds)
             self.raw(piece)
@@ -132,13 +132,13 @@ Fault = Callable[[Exchange], None]
 
 
 def always(_exchange: Exchange) -> bool:
-    """Every request."""
+    """Match every request."""
     return True
 
 
 @dataclass(slots=True)
 class Proxy:
-    """Passes everything on to a registry, but for requests that `where` picks: these get `fault`, `times` of them."""
+    """Forward requests to a registry, but answer up to `times` of those that match `where` with `fault`."""
 
     upstream: str
     host: str = ""
@@ -149,13 +149,13 @@ class Proxy:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def set(self, fault: Fault | None, where: Callable[[Exchange], bool] = always, times: int = -1) -> None:
-        """Answer wrongly from now on."""
+        """Return wrong answers from now on."""
         with self._lock:
             self.fault, self.where, self.times = fault, where, times
             self.seen.clear()
 
     def handle(self, exchange: Exchange) -> bool:
-        """Answer a request; returns whether wrongly."""
+        """Answer a request; return True if the answer is wrong."""
         with self._lock:
             fault = self.fault if self.times and self.fault and self.where(exchange) else None
             if fault:
@@ -198,7 +198,7 @@ def proxied(upstream: str) -> Iterator[Proxy]:
         do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _exchange  # noqa: N815
 
         def send_error(self, *_: Any, **__: Any) -> None:
-            # A builder says hello in TLS first, and goes on without it only if the answer is HTTP.
+            # A builder starts with TLS and falls back to HTTP only if the answer is HTTP.
             self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
             self.close_connection = True
 
@@ -224,7 +224,7 @@ def proxied(upstream: str) -> Iterator[Proxy]:
         thread.join()
 
 
-# ---- the kinds --------------------------------------------------------------------------------------------------------
+# ---- kinds of wrong answers ------------------------------------------------------------------------------------------
 
 PAGE = b"<html><body>Please log in</body></html>"
 DEEP = b'{"errors":' + b"[" * 100_000
@@ -272,14 +272,14 @@ def _poured(head: bytes, pattern: bytes) -> Fault:
 
 
 def _cut(exchange: Exchange) -> None:
-    """The right length, and half of the content."""
+    """Send the right length but only half of the content."""
     real = exchange.real()
     exchange.write(real.status, real.headers, b"")
     exchange.raw(real.body[: len(real.body) // 2])
 
 
 def _stall(exchange: Exchange) -> None:
-    """More is announced than comes, and the connection stays open."""
+    """Announce more bytes than are sent, and keep the connection open."""
     real = exchange.real()
     exchange.write(real.status, real.headers | {"Content-Length": str(len(real.body) + 100)}, real.body)
     exchange.hang()
@@ -304,7 +304,7 @@ def _hang(exchange: Exchange) -> None:
 
 
 def _pages(exchange: Exchange) -> None:
-    """Every page has a next one."""
+    """Return lists whose every page has a next page."""
     number = int(exchange.path.rpartition("=")[2]) if "page=" in exchange.path else 0
     link = f'</v2/x/tags/list?page={number + 1}>; rel="next"'
     exchange.answer(200, b'{"name":"x","tags":[],"repositories":[]}', Content_Type=JSON, Link=link)
@@ -315,7 +315,7 @@ def _same_page(exchange: Exchange) -> None:
 
 
 def _hostile_names(exchange: Exchange) -> None:
-    """The real names, among others that no tool accepts."""
+    """Return the real names and others that no tool accepts."""
 
     def change(body: bytes) -> bytes:
         document = json.loads(body)
@@ -331,7 +331,7 @@ def _hostile_names(exchange: Exchange) -> None:
 
 
 def _twice(exchange: Exchange) -> None:
-    """Another answer behind the real one, as if it belonged to the next request."""
+    """Send a second response after the real one, as if it belonged to the next request."""
     with exchange.at_once():
         exchange.pass_on()
         exchange.raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
@@ -357,7 +357,7 @@ DIGEST = f"sha256:{'0' * 64}"
 OK = b"HTTP/1.1 200 OK\r\n"
 
 KINDS: dict[str, Fault] = {
-    # Not now.
+    # Temporary errors.
     "429": _error(429, "TOOMANYREQUESTS"),
     "429 for an hour": _error(429, "TOOMANYREQUESTS", Retry_After="3600"),
     "429 with a superscript to wait": _error(429, "TOOMANYREQUESTS", Retry_After="\u00b2"),
@@ -370,7 +370,7 @@ KINDS: dict[str, Fault] = {
     "503 that says MANIFEST_UNKNOWN": _error(503, "MANIFEST_UNKNOWN"),
     "504": _status(504),
     "522": _status(522, PAGE, Content_Type="text/html"),
-    # Not there, but not clearly.
+    # Unclear forms of "not found".
     "404 with a page": _status(404, PAGE, Content_Type="text/html"),
     "404 with a line of text": _status(404, b"404 page not found\n", Content_Type="text/plain"),
     "404 with nothing": _status(404),
@@ -472,7 +472,7 @@ KINDS: dict[str, Fault] = {
 
 
 def _lost(exchange: Exchange) -> None:
-    """The registry does it, and nobody hears of it."""
+    """Let the registry process the request, but drop its response."""
     exchange.real()
     exchange.reset()
 
@@ -483,7 +483,7 @@ def _lost_to_a_proxy(exchange: Exchange) -> None:
 
 
 def _done_twice(exchange: Exchange) -> None:
-    """A proxy that sends the request again when the answer is lost: the session is unknown by then."""
+    """Act as a proxy that repeats the request if the response is lost: the upload session is unknown by then."""
     exchange.real()
     exchange.error(404, "BLOB_UPLOAD_UNKNOWN")
 

@@ -1,4 +1,4 @@
-"""The `atom` option, built on `stock` and from a stand-in for Atom's sources."""
+"""The `atom` option, built on `stock` from a replacement for Atom's sources."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ int main() { atom::Element("camera").entryWrite("notes", "text", "written by C++
 
 @pytest.fixture(scope="module")
 def atom(stocked: Place) -> tuple[Place, Done]:
-    """`stock,atom`."""
+    """The result of building `stock,atom`."""
     return stocked, stocked.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
 
 
 @pytest.fixture
 def nucleus(atom: tuple[Place, Done]) -> Iterator[list[str]]:
-    """A container with redis; gives what a container needs to be told to share its socket."""
+    """The arguments with which a container shares the socket of a container with redis."""
     place, _ = atom
     name = f"chainbuild-test-{uuid.uuid4().hex[:12]}"
     shared = ["--pull", "missing", "--network", "none", "--volume", f"{name}:/shared"]
@@ -55,7 +55,7 @@ def nucleus(atom: tuple[Place, Done]) -> Iterator[list[str]]:
         docker("volume", "rm", name)
 
 
-def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(atom: tuple[Place, Done]) -> None:
+def test_atom_steps_build_on_stock_result_and_pass_their_tests(atom: tuple[Place, Done]) -> None:
     place, done = atom
     assert [step for step in done.built if step[:2].isdigit()] == STEPS
     config = place.image(f"v1-atom-{OWN}").config
@@ -69,9 +69,7 @@ def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(at
     assert said == "end\n"
 
 
-def test_an_element_in_one_container_writes_and_one_in_another_reads(
-    atom: tuple[Place, Done], nucleus: list[str]
-) -> None:
+def test_atom_element_reads_entries_of_another_container(atom: tuple[Place, Done], nucleus: list[str]) -> None:
     place, _ = atom
     image = place.image(f"v1-atom-{OWN}").reference.pinned
     wait = ["wait_for_nucleus.sh", "python3", "-c"]
@@ -84,7 +82,7 @@ def test_an_element_in_one_container_writes_and_one_in_another_reads(
     assert listed.stdout == "1\n"
 
 
-def test_a_program_in_cpp_is_built_on_the_image_and_writes(atom: tuple[Place, Done], nucleus: list[str]) -> None:
+def test_cpp_program_built_on_atom_image_writes_entry(atom: tuple[Place, Done], nucleus: list[str]) -> None:
     place, _ = atom
     image = place.image(f"v1-atom-{OWN}").reference.pinned
     dockerfile = f"""\
@@ -112,19 +110,19 @@ COPY --from=compiled /program /usr/local/bin/program
     assert done.stdout == "b'written by C++'\n", done.stderr
 
 
-def test_without_a_nucleus_it_says_so_and_where_it_looked(atom: tuple[Place, Done]) -> None:
+def test_container_without_nucleus_exits_and_reports_socket(atom: tuple[Place, Done]) -> None:
     place, _ = atom
     image = place.image(f"v1-atom-{OWN}").reference.pinned
     done = docker("run", "--rm", "--pull", "missing", "--env", "ATOM_NUCLEUS_TIMEOUT=1", image)
     assert done.returncode == 1
     assert "no redis at socket /shared/redis.sock" in done.stderr
     assert "ATOM_NUCLEUS_HOST" in done.stderr
-    # A stopped container does not have to be killed: the script heeds the signal.
+    # The script handles the signal, so a container stops without being killed.
     script = "wait_for_nucleus.sh & child=$!; sleep 1; kill -TERM $child; wait $child; echo $?"
     assert container_output(image, "-c", script, entrypoint="sh") == "143\n"
 
 
-def test_what_the_context_has_decides_the_steps_from_the_sources_on(atom: tuple[Place, Done]) -> None:
+def test_source_context_change_rebuilds_only_from_source_step(atom: tuple[Place, Done]) -> None:
     place, _ = atom
     again = place.build("stock,atom", "--build-context", f"atom-source={SOURCE}")
     assert again.built == []
@@ -136,29 +134,29 @@ def test_what_the_context_has_decides_the_steps_from_the_sources_on(atom: tuple[
 
 
 def source_only(lay: Lay, root: Path) -> Place:
-    """A tree with the step alone that takes the sources."""
+    """Return a tree with only the step that fetches the sources."""
     return lay(files={"atom/20-Dockerfile-source": (root / "atom" / "20-Dockerfile-source").read_bytes()})
 
 
 def last_lines(done: Done) -> list[str]:
-    """The last lines of a failed step's output, as they are shown in their frame."""
+    """Return the last lines of a failed step's output, as they are shown in their frame."""
     assert done.code == 1, done.told()
     return [line.strip()[2:] for line in done.err.splitlines() if line.strip().startswith(("│", "▸"))]
 
 
-def test_where_upstream_cannot_be_reached_the_error_names_the_context_to_give(lay: Lay, repository_root: Path) -> None:
+def test_unreachable_upstream_error_suggests_build_context(lay: Lay, repository_root: Path) -> None:
     place = source_only(lay, repository_root)
-    # Nothing listens there, on no machine.
+    # No machine has a program on this port.
     away = "http://127.0.0.1:1/atom.git"
     done = place.run(*place.words("atom", "--plain", "--build-arg", f"ATOM_URL={away}"))
     (told,) = (line for line in last_lines(done) if "cannot fetch" in line)
     assert told.endswith(f" of {away}: give Atom's sources with --build-context atom-source=DIR")
-    # With the context nothing is fetched, wherever upstream is.
+    # With the context nothing is fetched, so the URL does not matter.
     context = ["--build-context", f"atom-source={SOURCE}", "--build-arg", f"ATOM_URL={away}"]
     assert place.build("atom", "--until", "20", *context).built == ["20-source"]
 
 
-def test_a_folder_that_is_not_atoms_sources_is_told(lay: Lay, repository_root: Path) -> None:
+def test_wrong_source_folder_is_reported(lay: Lay, repository_root: Path) -> None:
     place = source_only(lay, repository_root)
     done = place.run(*place.words("atom", "--plain", "--build-context", f"atom-source={SOURCE / 'languages'}"))
     assert last_lines(done) == [

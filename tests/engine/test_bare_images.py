@@ -1,4 +1,4 @@
-"""Production images without a shell, apt or /etc/passwd: `scratch`, and one that has a C library and nothing else."""
+"""Production images without a shell, apt or /etc/passwd: `scratch`, and an image with only a C library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ test ! -e /bin/sh
 for program in /usr/local/bin/*; do "$program" --help 2>&1 | grep -q .; done
 echo "tested by $(cat /proc/self/comm)"
 """
-# What Debian's program runs on: the loader and the C library, at their places.
+# Programs of Debian need the loader and the C library in their usual paths.
 BARE = """\
 FROM {base} AS base
 RUN mkdir -p /bare/etc && cp -L --parents /lib64/ld-linux-x86-64.so.2 /lib/x86_64-linux-gnu/libc.so.6 /bare
@@ -45,7 +45,7 @@ COPY --from=base /bare/ /
 
 @pytest.fixture(scope="module")
 def bare_image(registry_host: str, base_images: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An image of a C library only, without a shell, a package manager, users and a PATH."""
+    """An image with only a C library: no shell, package manager, users or PATH."""
     folder = tmp_path_factory.mktemp("bare")
     (folder / "Dockerfile").write_text(BARE.format(base=base_images))
     name = f"{registry_host}/test/bare:1"
@@ -57,7 +57,7 @@ def bare_image(registry_host: str, base_images: str, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def on_scratch(lay_once: Lay) -> Place:
-    """Chains whose production image is empty but for what is kept."""
+    """Chains whose production image is `scratch`."""
     return lay_once(
         files={
             "static/10-Dockerfile-tool": STATIC,
@@ -81,19 +81,19 @@ def test_static_program_runs_on_scratch(on_scratch: Place, platform: str) -> Non
     assert again.built == []
 
 
-def test_dynamic_program_gets_the_c_library_of_the_chain(on_scratch: Place) -> None:
+def test_dynamic_program_gets_c_library_of_the_chain(on_scratch: Place) -> None:
     on_scratch.build("dynamic", "--no-load")
     assert "GNU coreutils" in on_scratch.output(f"v1-dynamic-{OWN}")
 
 
 @pytest.mark.skipif(OWN != "amd64", reason="the files of the bare image are those of amd64")
-def test_dynamic_program_runs_on_an_image_of_a_c_library(lay: Lay, bare_image: str) -> None:
+def test_dynamic_program_runs_on_image_with_only_a_c_library(lay: Lay, bare_image: str) -> None:
     place = lay(files={"dynamic/10-Dockerfile-tool": DYNAMIC, "dynamic/production-test": TEST}, production=bare_image)
     place.build("dynamic", "--no-load")
     assert "GNU coreutils" in place.output(f"v1-dynamic-{OWN}")
 
 
-def test_scratch_is_a_base_too(lay: Lay) -> None:
+def test_scratch_base_is_built_and_reused(lay: Lay) -> None:
     place = lay(
         files={
             "opt/10-Dockerfile-file": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY note /usr/local/lib/\n",
@@ -107,7 +107,7 @@ def test_scratch_is_a_base_too(lay: Lay) -> None:
     assert place.build("opt", "--no-load").built == []
 
 
-def test_packages_for_scratch_are_refused_before_anything_starts(lay: Lay) -> None:
+def test_packages_for_scratch_are_rejected_before_the_build(lay: Lay) -> None:
     place = lay(
         files={
             "opt/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n",
@@ -120,7 +120,7 @@ def test_packages_for_scratch_are_refused_before_anything_starts(lay: Lay) -> No
     assert (problem["path"], problem["line"]) == ("opt/minimize-amd64-args", 2)
 
 
-def test_packages_for_an_image_without_apt_fail_with_a_hint(lay: Lay, nothing_image: str, tmp_path: Path) -> None:
+def test_packages_for_image_without_apt_fail_with_hint(lay: Lay, nothing_image: str, tmp_path: Path) -> None:
     place = lay(
         files={
             "opt/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN touch /usr/local/lib/a\n",

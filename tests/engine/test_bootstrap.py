@@ -1,4 +1,4 @@
-"""A base image from packages, on the real mirror, registry and engine."""
+"""`chainbuild bootstrap` with a real mirror, registry and engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needs_mmdebstrap(engine: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def name(needs_mmdebstrap: None) -> Iterator[ImageReference]:
-    """A name of one's own, which is gone from the local store afterwards."""
+    """An image name of this test only; the image is removed from the local store afterwards."""
     reference = ImageReference.parse(f"chainbuild-test/base-{uuid.uuid4().hex[:8]}:1")
     yield reference
     subprocess.run(["docker", "rmi", "--force", str(reference)], capture_output=True, check=False)
@@ -68,13 +68,13 @@ def make(name: ImageReference, registry: str, said: list[str], *, refresh: bool 
     return done[0]
 
 
-def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, registry_host: str) -> None:
+def test_bootstrap_builds_working_base_only_once(name: ImageReference, registry_host: str) -> None:
     said: list[str] = []
     made = make(name, registry_host, said)
     assert made.made
     assert any("packages" in line for line in said)
 
-    # apt works in it with the machine's mirror, and the machine's certificates were asked for.
+    # apt works in the image with this machine's mirror, and this machine's certificates are installed.
     script = (
         "set -e; apt-get update -qq; apt-get install -qq --yes file >/dev/null; file --version | head -n 1; echo $PATH"
     )
@@ -106,27 +106,27 @@ def test_a_base_from_packages_works_and_is_made_once(name: ImageReference, regis
 
 @pytest.mark.parametrize("platform", ["amd64", "aarch64"])
 def test_base_has_the_packages_of_the_public_image(base_images: str, platform: str) -> None:
-    """The base of all engine tests is what Docker Hub's image is: nothing in it stands in for what a chain forgot."""
+    """Catch a base that has more than Docker Hub's image and so hides a dependency that a chain lacks."""
     listed = (CASES / "base-images/debian-bookworm-slim.txt").read_text().splitlines()
     found = container_output(base_images, "dpkg-query", "-W", "-f", "${Package}\n", platform=platform).split()
     assert found == [line for line in listed if not line.startswith("#")]
 
 
-def test_the_same_inputs_give_the_same_image(name: ImageReference, registry_host: str) -> None:
+def test_bootstrap_with_same_inputs_gives_same_digest(name: ImageReference, registry_host: str) -> None:
     first = make(name, registry_host, [])
     second = make(name, registry_host, [], refresh=True)
     assert second.made
     assert second.digest == first.digest
 
 
-def test_a_suite_that_the_mirror_does_not_have_is_told(needs_mmdebstrap: None, registry_host: str) -> None:
+def test_unknown_suite_is_reported(needs_mmdebstrap: None, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(NotReadyError, match="nonesuch"):
         bootstrap(
             ImageReference.parse("debian:nonesuch"), [OWN], records=record_store(registries, registry_host), emit=print
         )
 
 
-def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_host: str) -> None:
+def test_unknown_package_is_reported(name: ImageReference, registry_host: str) -> None:
     with Registries(credentials=lambda host: None) as registries, pytest.raises(WrongUseError, match="no-such-package"):
         bootstrap(
             name,
@@ -139,7 +139,7 @@ def test_a_package_that_does_not_exist_is_told(name: ImageReference, registry_ho
         )
 
 
-def test_a_platform_that_does_not_run_here_is_told_with_the_command(needs_mmdebstrap: None, registry_host: str) -> None:
+def test_unsupported_platform_is_reported_with_package_to_install(needs_mmdebstrap: None, registry_host: str) -> None:
     missing = [
         name
         for name in ("riscv64", "s390x", "ppc64le")

@@ -1,4 +1,4 @@
-"""The main job on real builds: a numbered chain becomes named steps, a slim image that runs, and nothing else."""
+"""The main job on real builds: a numbered chain gives tagged steps and a slim image that runs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def tiny(lay_once: Lay) -> tuple[Place, Done]:
-    """The case `tiny`, built as a person does it."""
+    """The case `tiny`, built with the plain command line."""
     place = lay_once("tiny")
     return place, place.run(*place.words("tiny", platform="amd64"))
 
 
-def test_a_run_ends_well_and_says_where_the_result_is(tiny: tuple[Place, Done]) -> None:
+def test_run_prints_result_names_digest_size_and_step_times(tiny: tuple[Place, Done]) -> None:
     place, done = tiny
     assert done.code == 0, done.told()
     local, registry, digest, size = done.out.splitlines()
@@ -37,12 +37,12 @@ def test_a_run_ends_well_and_says_where_the_result_is(tiny: tuple[Place, Done]) 
     assert digest.split()[1] in str(place.image("v1-tiny-amd64", "amd64").digest)
     assert "of the chain's" in size
     assert "compressed" in size
-    # How long each step took, in the summary.
+    # The summary has the duration of each step.
     for step in ("10-base", "20-tool", "30-runtime", "minimize", "production"):
         assert [line for line in done.err.splitlines() if line.split()[:1] == [step] and "s" in line], done.err
 
 
-def test_everything_has_its_name(tiny: tuple[Place, Done]) -> None:
+def test_steps_and_results_are_tagged(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     assert place.tags() == [
         "v1-tiny",
@@ -58,14 +58,14 @@ def test_everything_has_its_name(tiny: tuple[Place, Done]) -> None:
     assert [child.digest for child in index.images] == [place.image("v1-tiny-amd64", "amd64").digest]
 
 
-def test_the_result_runs_from_the_local_store_and_from_the_registry(tiny: tuple[Place, Done]) -> None:
+def test_result_runs_from_local_store_and_from_registry(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     expected = gives("tiny")["output"]["amd64"]
     assert container_output(f"{place.repo}:v1-tiny-amd64", platform="amd64").strip() == expected
     assert place.output("v1-tiny-amd64", platform="amd64").strip() == expected
 
 
-def test_the_runtime_configuration_of_the_chain_is_kept(tiny: tuple[Place, Done]) -> None:
+def test_result_keeps_runtime_configuration_of_the_chain(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     told = docker("image", "inspect", "--format", "{{json .Config}}", f"{place.repo}:v1-tiny-amd64")
     config = json.loads(told.stdout)
@@ -76,7 +76,7 @@ def test_the_runtime_configuration_of_the_chain_is_kept(tiny: tuple[Place, Done]
     assert set(expected["Env"]) <= set(config["Env"])
 
 
-def test_the_result_is_the_production_image_and_one_layer(tiny: tuple[Place, Done]) -> None:
+def test_result_is_production_image_plus_one_layer(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     with Registries() as registries:
         base = resolve(registries, ImageReference.parse(place.production), Platform.parse("amd64"))
@@ -85,20 +85,20 @@ def test_the_result_is_the_production_image_and_one_layer(tiny: tuple[Place, Don
     assert len(minimized.layers) == 1
 
 
-def test_what_is_not_needed_at_run_time_is_gone(tiny: tuple[Place, Done]) -> None:
+def test_result_lacks_files_not_needed_at_run_time(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     case = gives("tiny")
     script = " && ".join(
         [*(f"test -e {path}" for path in case["there"]), *(f"test ! -e {path}" for path in case["gone"])]
     )
     container_output(f"{place.repo}:v1-tiny-amd64", "-c", script, platform="amd64", entrypoint="sh")
-    # The chain itself has the compiler, and what its ignore file names it never had.
+    # The chain's image has the compiler, but not the files that its ignore file excludes.
     chain = place.image("v1-tiny-30-runtime-amd64", "amd64").reference.pinned
     script = "test -e /opt/compiler/big && test ! -e /usr/local/lib/tiny/files/ignored.txt"
     container_output(chain, "-c", script, platform="amd64", entrypoint="sh")
 
 
-def test_every_step_has_a_log_and_the_registry_nothing_of_the_machine(tiny: tuple[Place, Done]) -> None:
+def test_steps_have_logs_and_manifests_have_no_local_paths(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     logs = place.root / ".chainbuild" / "logs" / "latest"
     names = {path.name for path in logs.iterdir()}
@@ -114,12 +114,12 @@ def test_every_step_has_a_log_and_the_registry_nothing_of_the_machine(tiny: tupl
             assert str(place.root).encode() not in raw
 
 
-def test_nothing_temporary_is_left(tiny: tuple[Place, Done]) -> None:
+def test_temporary_folder_is_empty_after_a_run(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     assert list(place.temporary.iterdir()) == []
 
 
-def test_ignore_files_hold_and_a_dockerfiles_own_comes_before_the_folders(lay: Lay) -> None:
+def test_ignore_file_of_dockerfile_overrides_that_of_context(lay: Lay) -> None:
     place = lay(
         files={
             ".dockerignore": "data/a\n",
@@ -136,7 +136,7 @@ def test_ignore_files_hold_and_a_dockerfiles_own_comes_before_the_folders(lay: L
     assert said.split() == ["/folder:", "b", "c", "/own:", "a"]
 
 
-def test_contexts_and_args_of_the_command_line(lay: Lay, nothing_image: str) -> None:
+def test_contexts_and_args_from_command_line_reach_the_build(lay: Lay, nothing_image: str) -> None:
     dockerfile = (
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG FRUIT=none\nARG COLOUR=none\n"
         "COPY --from=elsewhere there /there\nCOPY --from=image nothing /nothing\nCOPY here /here\n"
@@ -170,7 +170,7 @@ def test_contexts_and_args_of_the_command_line(lay: Lay, nothing_image: str) -> 
     assert said == "therehereapple red\n/nothing\n"
 
 
-def test_a_secret_is_used_and_is_nowhere(lay: Lay, nothing_image: str) -> None:
+def test_secret_is_used_and_never_stored(lay: Lay, nothing_image: str) -> None:
     secret, other = "hunter2-" + "b7c1" * 4, "swordfish-" + "a3d9" * 4
     dockerfile = (
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
@@ -184,7 +184,7 @@ def test_a_secret_is_used_and_is_nowhere(lay: Lay, nothing_image: str) -> None:
     flags = ["--secret", f"id=token,src={place.root.parent / 'token.txt'}", "--secret", "id=other,env=OTHER_TOKEN"]
     done = place.build("one", *flags)
     wrong = place.run("plan", *place.words("one", "--build-arg", "FRUIT=x", *flags))
-    assert wrong.code == 2  # nothing declares FRUIT
+    assert wrong.code == 2  # No Dockerfile declares FRUIT.
     plans = [place.run("plan", *place.words("one", "--refresh", how, *flags)) for how in ("--json", "-v")]
     assert [plan.code for plan in plans] == [0, 0], plans[1].told()
     assert "--secret id=token" in plans[1].out
@@ -195,7 +195,7 @@ def test_a_secret_is_used_and_is_nowhere(lay: Lay, nothing_image: str) -> None:
     everywhere += small_blobs(place)
     for needle in (secret, other):
         assert not [text for text in everywhere if needle.encode() in text]
-    # That the step really had it, and that its image has not.
+    # The step had the secret, and its image does not contain it.
     step = place.image("v1-one-10-secret-" + OWN).reference.pinned
     script = f"cat /usr/local/share/sum; grep -r -e {secret} -e {other} /usr/local /etc /run /tmp /var || echo nowhere"
     said = container_output(step, "-c", script, entrypoint="sh").split()
@@ -203,7 +203,7 @@ def test_a_secret_is_used_and_is_nowhere(lay: Lay, nothing_image: str) -> None:
 
 
 def small_blobs(place: Place) -> list[bytes]:
-    """Every manifest, record, report and config of a place's repository, and its small layers as they are stored."""
+    """Return every manifest, record, report and config of a user's repository, and its small layers as stored."""
     found: list[bytes] = []
     with Registries() as registries:
         name = place.name("any")
@@ -222,7 +222,7 @@ def small_blobs(place: Place) -> list[bytes]:
     return found
 
 
-def test_plan_says_all_and_does_nothing(lay: Lay, nothing_image: str) -> None:
+def test_plan_shows_every_step_and_changes_nothing(lay: Lay, nothing_image: str) -> None:
     place = lay("steps", production=nothing_image)
     done = place.run("plan", *place.words("chain", "-v"))
     assert done.code == 0, done.told()
@@ -240,7 +240,7 @@ def test_plan_says_all_and_does_nothing(lay: Lay, nothing_image: str) -> None:
     assert not (place.root / ".chainbuild").exists()
 
 
-def test_a_base_that_only_the_local_store_has_is_handed_over_once(lay: Lay) -> None:
+def test_local_only_base_is_copied_to_the_registry_once(lay: Lay) -> None:
     place = lay(files={"one/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cat /marker > /seen\n"})
     local = f"{place.repo}-local:only-here"
     built = subprocess.run(
@@ -260,7 +260,7 @@ def test_a_base_that_only_the_local_store_has_is_handed_over_once(lay: Lay) -> N
     assert not any("local image store" in event["text"] for event in again.events("message")), again.told()
 
 
-def test_the_managed_registry_comes_and_goes_with_a_run(lay: Lay, engine: str) -> None:
+def test_managed_registry_starts_and_stops_with_a_run(lay: Lay, engine: str) -> None:
     place = lay(
         files={"one/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo managed > /seen\n"}, managed=True
     )
@@ -270,7 +270,7 @@ def test_the_managed_registry_comes_and_goes_with_a_run(lay: Lay, engine: str) -
     assert ask(place.host) == "nothing"
     assert (place.data / "docker").is_dir()
     assert not (place.root / "registry").exists()
-    # One that a person brought up stays, and has what the run before left.
+    # A registry that the user started stays up, and has the images of the earlier run.
     up = place.run("registry", "up", "--registry-port", str(place.port))
     assert up.code == 0, up.told()
     again = place.build("one", "--until", "10")
@@ -285,7 +285,7 @@ def test_the_managed_registry_comes_and_goes_with_a_run(lay: Lay, engine: str) -
     assert {path.name for path in leases.iterdir()} <= {"mutex", "both-loopbacks.yml"}
 
 
-def test_a_port_that_something_else_holds_is_told(lay: Lay, tmp_path: Path) -> None:
+def test_port_in_use_is_reported(lay: Lay, tmp_path: Path) -> None:
     import http.server
     import threading
 

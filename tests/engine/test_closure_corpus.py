@@ -1,7 +1,7 @@
-"""The closure of real images against the loaders' own word: what they load for every ELF file, no more and no less.
+"""The closure of the files of real images, compared with what the loaders load for every ELF file.
 
-The corpus is the distribution's: programs of this machine's architecture in two widths with their plugins and name
-services, a wheel for musl under musl's own loader, an image of another platform, and the C libraries of two more.
+The corpus comes from the distribution: programs of this machine's architecture in two widths with their plugins and
+name services, a wheel for musl with musl's loader, an image of another platform, and the C libraries of two more.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ PACKAGES = (
     "libstdc++6-riscv64-cross",
 )
 NARROW = {"amd64": ("lib32stdc++6", "lib32z1")}
-"""Libraries of the 32-bit architecture that this machine runs as well."""
+"""Libraries of the 32-bit architecture that this machine runs too."""
 SAMPLE = 60
-"""How many files of the other platform's image are asked for: each takes its `ldd` a third of a second under QEMU."""
+"""Number of files that are checked in the other platform's image: `ldd` takes a third of a second per file with QEMU."""
 
 _RESOLVED = re.compile(r"^\s+(?:\S+ => )?(?P<path>/\S+) \(0x[0-9a-f]+\)$")
 _MISSING = re.compile(r"^(?:\s+(?P<name>\S+) => not found|Error loading shared library (?P<of_musl>\S+): )")
@@ -58,14 +58,14 @@ _MISSING = re.compile(r"^(?:\s+(?P<name>\S+) => not found|Error loading shared l
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """A container, its files in a folder, and what the analysis says of each of them."""
+    """A container, its files in a folder, and the analysis of each file."""
 
     container: str
     root: RootFileSystem
     processes: Mapping[str, Process]
 
     def loaded_by(self, path: str) -> frozenset[str]:
-        """The files that the closure has for `path`."""
+        """Return the files in the closure of `path`."""
         return frozenset(one.file for one in self.processes[path].objects[1:])
 
 
@@ -78,7 +78,7 @@ def inside(container: str, *command: str, text: str = "") -> str:
         errors="surrogateescape",
         check=False,
     )
-    assert done.returncode in {0, 123}, done.stderr[-2000:]  # xargs' code where ldd does not know a file
+    assert done.returncode in {0, 123}, done.stderr[-2000:]  # xargs returns this code if ldd does not know a file
     return done.stdout
 
 
@@ -94,7 +94,7 @@ def started(image: str, platform: str) -> Iterator[str]:
 
 
 def analysed(container: str, folder: Path) -> Corpus:
-    """Everything in the container, looked at natively."""
+    """Analyze all files of the container without running them."""
     folder.mkdir()
     with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as exported:
         argv = ["tar", "--extract", "--directory", str(folder), "--exclude", "dev", "--exclude", "./dev"]
@@ -116,7 +116,7 @@ def processes_of(root: RootFileSystem, library_path: str = "") -> dict[str, Proc
 
 
 def said(text: str, files: Iterable[str], root: RootFileSystem) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
-    """What `ldd FILE…` printed: the real paths that each file has loaded, and the names that were found nowhere."""
+    """Parse the output of `ldd FILE…`: return the real paths that each file loads, and the missing names."""
     needs: dict[str, set[str]] = {path: set() for path in files}
     missing: set[tuple[str, str]] = set()
     current = next(iter(needs))
@@ -130,12 +130,12 @@ def said(text: str, files: Iterable[str], root: RootFileSystem) -> tuple[dict[st
         elif lost := _MISSING.match(line):
             missing.add((current, lost["name"] or lost["of_musl"]))
     for path, found_for in needs.items():
-        found_for.discard(path)  # a loader that is asked about itself answers with itself
+        found_for.discard(path)  # a loader run on itself prints itself
     return needs, missing
 
 
 def assert_same(corpus: Corpus, needs: Mapping[str, set[str]], missing: set[tuple[str, str]]) -> None:
-    """The same files, one by one; of a library that lies in folders for processors, this machine's one counts."""
+    """Assert that each file has the same libraries; of variants per processor, that of this machine counts."""
     wrong = []
     for path, theirs in needs.items():
         process = corpus.processes[path]
@@ -151,7 +151,7 @@ def assert_same(corpus: Corpus, needs: Mapping[str, set[str]], missing: set[tupl
 
 
 def runnable(corpus: Corpus) -> list[str]:
-    """The files that a glibc of this machine loads: musl's and other machines' are asked for elsewhere."""
+    """Return the files that this machine's glibc loads; other tests cover musl and other machines."""
     other = (
         "/opt/musl/",
         "/usr/riscv64-linux-gnu/",
@@ -176,7 +176,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, base_images: str) -> Iterat
             *PACKAGES,
             *NARROW.get(OWN, ()),
         )
-        # A library that better processors take from a folder of their own, as distributions with hwcaps have it.
+        # A library with a variant for newer processors, as distributions with hwcaps have it.
         inside(
             container,
             "sh",
@@ -216,7 +216,7 @@ def unpack_wheel_for_musl(folder: Path) -> None:
         wheel.extractall(folder / "musl")
 
 
-def test_every_file_of_a_real_image_has_what_ldd_gives_and_nothing_else(corpus: Corpus) -> None:
+def test_closure_of_real_image_matches_ldd(corpus: Corpus) -> None:
     files = runnable(corpus)
     assert len(files) > 900
     abis = {corpus.processes[path].abi.name for path in files}
@@ -225,12 +225,12 @@ def test_every_file_of_a_real_image_has_what_ldd_gives_and_nothing_else(corpus: 
     assert_same(corpus, *said(text, files, corpus.root))
 
 
-def test_so_has_what_musls_loader_loads(corpus: Corpus) -> None:
+def test_closure_of_musl_programs_matches_musl_loader(corpus: Corpus) -> None:
     files = sorted(path for path in corpus.processes if path.startswith("/opt/musl/"))
     loader = {corpus.processes[path].interpreter for path in files}
     assert len(files) > 20
     assert len(loader) == 1
-    # What it does not find goes to stderr, with the symbols that a module has of its program.
+    # The loader reports what it does not find to stderr, with the symbols that a module takes from its program.
     script = 'loader="$1"; while read -r file; do echo "$file:"; "$loader" --list "$file" 2>&1; done; exit 0'
     text = inside(corpus.container, "sh", "-c", script, "sh", loader.pop(), text="".join(f"{one}\n" for one in files))
     needs, missing = said(text, files, corpus.root)
@@ -244,7 +244,7 @@ def test_so_has_what_musls_loader_loads(corpus: Corpus) -> None:
         ("arm-linux-gnueabihf", "qemu-arm-static", "ld-linux-armhf.so.3", "armhf"),
     ],
 )
-def test_so_have_the_libraries_of_other_machines(
+def test_closure_of_foreign_libraries_matches_emulated_loader(
     corpus: Corpus, request: pytest.FixtureRequest, tmp_path: Path, triplet: str, emulator: str, loader: str, abi: str
 ) -> None:
     if shutil.which(emulator) is None:
@@ -266,13 +266,13 @@ def test_so_have_the_libraries_of_other_machines(
         text = done.stdout.replace(str(tmp_path), "")
         theirs, missing = said(text, [path], root)
         ours = {one.file for one in process.objects[1:]}
-        # Asked for a list, the loader counts itself, whether it is needed or not.
+        # With `--list` the loader always includes itself, even if it is not needed.
         if ours | {f"/lib/{loader}"} != theirs[path] | {f"/lib/{loader}"} or missing or process.missing:
             wrong.append((path, ours, theirs[path], done.stderr))
     assert not wrong, wrong[:3]
 
 
-def test_so_have_files_of_another_platforms_image(base_images: str, tmp_path: Path) -> None:
+def test_closure_of_other_platform_image_matches_ldd(base_images: str, tmp_path: Path) -> None:
     with started(base_images, OTHER) as container:
         corpus = analysed(container, tmp_path / "root")
         every = runnable(corpus)
@@ -305,7 +305,7 @@ RUNS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Small:
-    """The programs with all that they need, on nothing: the report, and the image."""
+    """The programs with everything that they need, on an empty image: the report and the image."""
 
     report: dict[str, list[dict[str, str]]]
     image: str
@@ -342,7 +342,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Iterator[
     docker("image", "rm", "--force", name)
 
 
-def test_what_is_brought_is_what_ldd_gives_and_what_has_a_reason(corpus: Corpus, small: Small) -> None:
+def test_kept_libraries_are_those_of_ldd_or_have_a_reason(corpus: Corpus, small: Small) -> None:
     brought = {row["source"] for row in small.report["libraries"]}
     kept = {row.get("source", row["path"]) for row in small.report["files"] if row["kind"] == "file"} - brought
     seeds = sorted(path for path in kept if path in corpus.processes)
@@ -368,11 +368,11 @@ def test_what_is_brought_is_what_ldd_gives_and_what_has_a_reason(corpus: Corpus,
 
 
 def _same(path: str, name: str) -> bool:
-    """Whether `path` is the library behind `name`, with a longer version."""
+    """Return True if `path` is the library behind `name`, with a longer version."""
     return path == name or path.startswith(f"{name}.")
 
 
 @pytest.mark.parametrize("what", RUNS)
-def test_and_it_runs_where_there_is_nothing_else(small: Small, what: str) -> None:
+def test_minimized_program_runs_on_empty_image(small: Small, what: str) -> None:
     done = docker("run", "--rm", "--network", "none", "--workdir", "/", small.image, *RUNS[what])
     assert done.returncode == 0, done.stderr

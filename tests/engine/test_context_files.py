@@ -1,7 +1,6 @@
-"""What BuildKit really copies out of a context, against what we say that it can read.
+"""The files that BuildKit copies from a context, compared with those that chainbuild expects it to read.
 
-Every regular file holds its own path, so that what arrives in an image says where it came from, whatever it is called
-there.
+Every regular file contains its own path, so the content of a file in the image shows its source.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def make_tree(root: Path, names: tuple[str, ...] = TREE) -> Path:
 
 
 def copied(root: Path, dockerfile: Path, out: Path, *more: str) -> Path:
-    """Build and give the folder with what the image holds."""
+    """Build, and return the folder with the content of the image."""
     argv = ["docker", "buildx", "build", "--quiet", "--file", str(dockerfile), "--output", f"type=local,dest={out}"]
     done = subprocess.run([*argv, *more, str(root)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -66,12 +65,12 @@ def copied(root: Path, dockerfile: Path, out: Path, *more: str) -> Path:
 
 
 def contents(out: Path) -> set[str]:
-    """The contents of all regular files below a folder: the paths they had in the context."""
+    """Return the contents of all regular files below a folder: their paths in the context."""
     return {path.read_bytes().decode() for path in out.rglob("*") if path.is_file() and not path.is_symlink()}
 
 
 def ours(root: Path, dockerfile: Path) -> set[str]:
-    """The regular files that we hold to be readable."""
+    """Return the regular files that chainbuild expects to be read."""
     facts = find_facts(
         parse(dockerfile.read_bytes(), str(dockerfile)), args={}, target_platform=HERE, build_platform=HERE
     )
@@ -134,7 +133,7 @@ IGNORE_FILES = (
 
 
 @pytest.mark.parametrize("text", IGNORE_FILES)
-def test_ignore_files(engine: str, tmp_path: Path, text: str) -> None:
+def test_ignore_file_selects_the_files_buildkit_copies(engine: str, tmp_path: Path, text: str) -> None:
     root = make_tree(tmp_path / "context")
     (root / ".dockerignore").write_bytes(text.encode("utf-8"))
     dockerfile = tmp_path / "Dockerfile"
@@ -144,8 +143,8 @@ def test_ignore_files(engine: str, tmp_path: Path, text: str) -> None:
     assert got == ours(root, dockerfile)
 
 
-def test_many_random_ignore_files(engine: str, tmp_path: Path) -> None:
-    """Ignore files of random lines; the seed is fixed, so that a failure can be looked at."""
+def test_random_ignore_files_select_the_files_buildkit_copies(engine: str, tmp_path: Path) -> None:
+    """Compare ignore files of random lines; the seed is fixed so that failures can be reproduced."""
     choose = random.Random(20240229)
     pieces = ("*", "**", "src", "lib", "docs", "foo", "bar", "?.txt", "*.c", "*.o", "*.md", "guide", "[a-c]*", "deep")
     root = make_tree(tmp_path / "context")
@@ -162,7 +161,7 @@ def test_many_random_ignore_files(engine: str, tmp_path: Path) -> None:
         assert got == ours(root, dockerfile) - {".dockerignore"}, text
 
 
-def test_the_dockerfiles_own_ignore_file_wins_also_when_empty(engine: str, tmp_path: Path) -> None:
+def test_ignore_file_of_dockerfile_wins_even_if_empty(engine: str, tmp_path: Path) -> None:
     root = make_tree(tmp_path, ("a", "b", "c"))
     dockerfile = root / "steps" / "Dockerfile"
     dockerfile.parent.mkdir()
@@ -176,7 +175,9 @@ def test_the_dockerfiles_own_ignore_file_wins_also_when_empty(engine: str, tmp_p
 
 
 @pytest.mark.parametrize(("target", "followed"), [("ign", True), ("../outside", False), ("/ign", True)])
-def test_an_ignore_file_that_is_a_link(engine: str, tmp_path: Path, target: str, followed: bool) -> None:
+def test_linked_ignore_file_is_followed_only_inside_the_context(
+    engine: str, tmp_path: Path, target: str, followed: bool
+) -> None:
     root = make_tree(tmp_path / "context", ("a", "b"))
     (tmp_path / "outside").write_text("a\n")
     (root / "ign").write_text("a\n")
@@ -224,7 +225,7 @@ SOURCES = (
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_sources(engine: str, tmp_path: Path, source: str) -> None:
+def test_copy_sources_select_the_files_buildkit_copies(engine: str, tmp_path: Path, source: str) -> None:
     root = make_tree(tmp_path / "context")
     for link, target in {
         "tofile": "src/main.c",
@@ -244,13 +245,13 @@ def test_sources(engine: str, tmp_path: Path, source: str) -> None:
     done = subprocess.run([*argv, str(root)], capture_output=True, text=True, check=False)
     got = contents(tmp_path / "out") if done.returncode == 0 else set()
     if "**" in source or source.startswith(("lin", "up")) or source == "todir/../main.c":
-        assert got <= ours(root, dockerfile)  # here we take more: `**` as --parents has it, and links in both ways
+        assert got <= ours(root, dockerfile)  # more is selected here: `**` as with --parents, and links in both ways
     else:
         assert done.returncode == 0, done.stderr
         assert got == ours(root, dockerfile)
 
 
-def test_modes_links_special_files_and_attributes_arrive(engine: str, tmp_path: Path) -> None:
+def test_modes_links_and_special_files_match_buildkit(engine: str, tmp_path: Path) -> None:
     root = make_tree(tmp_path / "context", ("plain", "run", "sub/f"))
     (root / "run").chmod(0o4755)
     (root / "sub").chmod(0o711)
@@ -269,7 +270,7 @@ def test_modes_links_special_files_and_attributes_arrive(engine: str, tmp_path: 
     assert str((out / "link").readlink()) == "no/where"
 
 
-def test_a_named_context_has_its_own_ignore_file(engine: str, tmp_path: Path) -> None:
+def test_named_context_uses_its_own_ignore_file(engine: str, tmp_path: Path) -> None:
     root = make_tree(tmp_path / "context", ("a", "b"))
     extra = make_tree(tmp_path / "extra", ("x", "y", "z/w"))
     (root / ".dockerignore").write_text("x\na\n")
@@ -285,8 +286,8 @@ def test_a_named_context_has_its_own_ignore_file(engine: str, tmp_path: Path) ->
     assert got == {"b"} | {entry.path for entry in selection.files if entry.kind == "file"} == {"b", "x", "z/w"}
 
 
-def test_stages_args_and_triggers(engine: str, tmp_path: Path) -> None:
-    """The sources of a Dockerfile with what makes them hard to see: nothing that arrives is missing in ours."""
+def test_sources_in_stages_args_and_triggers_match_buildkit(engine: str, tmp_path: Path) -> None:
+    """Catch a file that is copied but missing in the selection, in a Dockerfile with hard to find sources."""
     root = make_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_bytes(
@@ -342,7 +343,7 @@ ARGS = (
 
 
 @pytest.mark.parametrize(("body", "args"), ARGS)
-def test_variables_in_sources(engine: str, tmp_path: Path, body: str, args: tuple[str, ...]) -> None:
+def test_variables_in_sources_match_buildkit(engine: str, tmp_path: Path, body: str, args: tuple[str, ...]) -> None:
     root = make_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(f"FROM scratch\n{body}\n")
@@ -364,8 +365,8 @@ def test_variables_in_sources(engine: str, tmp_path: Path, body: str, args: tupl
         assert got == expected
 
 
-def test_missing_sources_are_those_that_the_builder_refuses(engine: str, tmp_path: Path) -> None:
-    """The table of the unit test, on the real builder."""
+def test_missing_sources_are_those_the_builder_rejects(engine: str, tmp_path: Path) -> None:
+    """Run the table of the unit test on the real builder."""
     root = missing_tree(tmp_path / "context")
     dockerfile = tmp_path / "Dockerfile"
     for source, ignore, missing in MISSING:

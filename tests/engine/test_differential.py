@@ -1,4 +1,4 @@
-"""Step keys against plain buildx, over generated pairs of builds that differ in one thing."""
+"""Step keys compared with plain buildx, over generated pairs of builds that differ in one thing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PAIRS = int(os.environ.get("CHAINBUILD_FUZZ_PAIRS", "320"))
 BATCH = 80
 
 
-def test_keys_change_whenever_the_image_of_plain_buildx_does(base_images: str, tmp_path: Path) -> None:
-    """A key that stays while the image changes would let a stale image be reused.
+def test_keys_change_if_the_image_of_plain_buildx_changes(base_images: str, tmp_path: Path) -> None:
+    """Catch a key that stays the same although the image changes: a stale image would be reused.
 
-    Pairs whose key changes are right in any case, and are not built; those that plain buildx builds and whose Dockerfile
-    names images are built with the images pinned as well, which must give the same image.
+    Pairs whose keys differ are always correct and are not built. If plain buildx builds a pair whose Dockerfile names
+    images, the pair is also built with pinned images, which must give the same image.
     """
     tried = compared = rewritten = 0
     with pool(base_images, tmp_path) as images:

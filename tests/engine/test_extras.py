@@ -1,4 +1,4 @@
-"""The `extras` option, built on `stock`: pictures go through OpenCV, Pillow and the codecs."""
+"""The `extras` option, built on `stock`: images are processed with OpenCV, Pillow and the codecs."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ print(picture.shape, again[0, 0].tolist(), again[1, 1].tolist())
 
 @pytest.fixture(scope="module")
 def extras(stocked: Place) -> tuple[Place, Done]:
-    """`stock,extras`, with a step of somebody's own before those of extras."""
+    """The result of building `stock,extras`, with an additional step before those of extras."""
     write_tree(stocked.root, {"extras/05-Dockerfile-left": LEFT})
     return stocked, stocked.build("stock,extras")
 
 
-def test_all_steps_are_built_on_the_slim_result_of_stock_and_pass_their_tests(extras: tuple[Place, Done]) -> None:
+def test_extras_steps_build_on_stock_result_and_pass_their_tests(extras: tuple[Place, Done]) -> None:
     place, done = extras
     assert [step for step in done.built if step[:2].isdigit()] == ["05-left", "10-codecs", "20-pillow", "30-opencv"]
     assert f"v1-extras-{OWN}" in place.tags()
-    # What the tests show is kept with the image: nothing is left to be done.
+    # The test results are stored with the image, so there is nothing left to do.
     again = place.build("stock,extras")
     assert again.built == []
 
 
-def test_a_picture_from_elsewhere_is_read_filtered_and_written(extras: tuple[Place, Done]) -> None:
+def test_picture_is_read_filtered_and_written(extras: tuple[Place, Done]) -> None:
     place, _ = extras
-    # A portable pixmap of 3 by 3: one white pixel in the middle of black ones.
+    # A portable pixmap of 3 by 3 pixels: a white pixel in the middle, the others are black.
     picture = b"P6 3 3 255\n" + bytes(12) + b"\xff\xff\xff" + bytes(12)
     said = place.output(f"v1-extras-{OWN}", "python3", "-c", PIPELINE, picture.hex())
-    # The 3 by 3 filter has a quarter of the weight in its middle; at the corner, mirrored, four of its sixteenths meet it.
+    # A quarter of the 3 by 3 filter's weight is in its middle; at the mirrored corner four of its sixteenths count.
     assert said == "(3, 3, 3) [64, 64, 64] [64, 64, 64]\n"
 
 
-def test_the_codecs_libraries_lie_in_their_packages_place_and_are_known_as_theirs(extras: tuple[Place, Done]) -> None:
+def test_codec_libraries_keep_package_path_and_package_record(extras: tuple[Place, Done]) -> None:
     place, _ = extras
     image = place.image(f"v1-extras-{OWN}").reference.pinned
     said = container_output(
@@ -59,5 +59,5 @@ def test_the_codecs_libraries_lie_in_their_packages_place_and_are_known_as_their
     assert where.startswith("/usr/lib/")
     assert "-linux-gnu" in where
     assert {"libjpeg62-turbo", "libpng16-16", "libtiff6", "libwebp7"} <= set(packages)
-    # The compilers and the packages' caches are not there.
+    # Neither the compilers nor the package caches are in the image.
     assert container_output(image, "-c", "command -v cc || echo none", entrypoint="sh") == "none\n"

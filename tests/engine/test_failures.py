@@ -1,4 +1,4 @@
-"""What goes wrong is told: whole, with its place and what to do, in the right exit code, and with nothing left behind."""
+"""Failures are reported completely, with place, fix and the right exit code, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAD = sorted(path.parent for path in (CASES / "bad").glob("*/told.json"))
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case.name for case in BAD])
-def test_a_bad_tree_is_told_whole_and_nothing_is_started(case: Path, lay: Lay) -> None:
+def test_bad_tree_reports_all_problems_and_starts_nothing(case: Path, lay: Lay) -> None:
     place = lay(f"bad/{case.name}", managed=True)
     asked: dict[str, Any] = json.loads((case / "told.json").read_bytes())
     words = {
@@ -42,7 +42,7 @@ def test_a_bad_tree_is_told_whole_and_nothing_is_started(case: Path, lay: Lay) -
     assert as_json.code == 2
     assert as_json.error["exit_code"] == 2
     assert all(problem["message"] for problem in as_json.error["problems"])
-    # Nothing was started: no registry, no lease, no log, no temporary file.
+    # No registry, lease, log or temporary file was created.
     assert ask(place.host) == "nothing"
     assert not (place.leases).exists()
     assert not (place.root / ".chainbuild").exists()
@@ -59,7 +59,7 @@ RUN for number in $(seq 1 300); do echo "line $number of the output"; done; slee
 """
 
 
-def test_a_failing_run_shows_its_place_its_last_lines_and_its_log(lay: Lay) -> None:
+def test_failing_run_shows_line_output_tail_and_log(lay: Lay) -> None:
     place = lay(files={"one/10-Dockerfile-good": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo good > /good\n"})
     (place.root / "one" / "20-Dockerfile-bad").write_text(FAILING, encoding="utf-8")
     (place.root / "one" / "30-Dockerfile-after").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n", encoding="utf-8")
@@ -75,24 +75,24 @@ def test_a_failing_run_shows_its_place_its_last_lines_and_its_log(lay: Lay) -> N
     whole = log.read_text(encoding="utf-8")
     assert [number for number in range(1, 301) if f"line {number} of the output\n" not in whole] == []
     assert "the reason is this" in whole
-    # What was finished has its name; what failed, and what would stand on it, has none.
+    # Finished steps are tagged; the failed step and the steps that depend on it are not.
     assert place.tags() == [f"v1-one-10-good-{OWN}"]
     assert list(place.temporary.iterdir()) == []
 
     as_json = place.build("one", code=1)
     assert (as_json.built, as_json.reused) == (["20-bad"], ["10-good"])
     assert as_json.error["where"] == "one/20-Dockerfile-bad:4"
-    # Which of its two streams a builder hands on first is not said.
+    # The order in which a builder forwards its two streams is undefined.
     assert {"the reason is this", "line 300 of the output"} <= set(as_json.error["log_tail"])
     assert Path(as_json.error["log_path"]).is_file()
 
-    # Mended, it goes on from where it stopped.
+    # After a fix the run continues with the failed step.
     (place.root / "one" / "20-Dockerfile-bad").write_text(FAILING.replace("exit 42", "exit 0"), encoding="utf-8")
     mended = place.build("one", "--until", "30")
     assert (mended.reused, mended.built) == (["10-good"], ["20-bad", "30-after"])
 
 
-def test_a_base_that_is_not_there_or_not_for_the_platform_is_told(lay: Lay, registry_host: str) -> None:
+def test_missing_base_or_base_for_other_platform_is_reported(lay: Lay, registry_host: str) -> None:
     place = lay("steps")
     push_files(f"{registry_host}/{place.repo}-base:1", {"file": b""}, OTHER)
     place.base = f"{registry_host}/{place.repo}-base:1"
@@ -109,7 +109,7 @@ def test_a_base_that_is_not_there_or_not_for_the_platform_is_told(lay: Lay, regi
     assert place.tags(machine=True) == []
 
 
-def test_a_platform_that_the_builder_does_not_run_is_told_with_what_mends_it(lay: Lay, registry_host: str) -> None:
+def test_unsupported_platform_is_reported_with_fix(lay: Lay, registry_host: str) -> None:
     inspected = docker("buildx", "inspect", "default").stdout
     missing = [name for name in ("s390x", "ppc64le", "riscv64") if f"linux/{name}" not in inspected]
     if not missing:
@@ -123,14 +123,14 @@ def test_a_platform_that_the_builder_does_not_run_is_told_with_what_mends_it(lay
     assert done.built == []
 
 
-def test_a_registry_that_does_not_answer_is_told(lay: Lay) -> None:
+def test_unreachable_registry_is_reported(lay: Lay) -> None:
     place = lay("steps", at=f"localhost:{free_port()}")
     done = place.build("chain", code=4)
     assert f"{place.host.partition('/')[0]} refuses connections" in done.error["message"]
     assert done.built == []
 
 
-def test_without_a_docker_command_it_is_told(lay: Lay, tmp_path: Path) -> None:
+def test_missing_docker_command_or_engine_is_reported(lay: Lay, tmp_path: Path) -> None:
     place = lay("steps")
     (tmp_path / "empty").mkdir()
     place.environ = {"PATH": str(tmp_path / "empty")}
@@ -157,7 +157,7 @@ RUN rm /usr/local/lib/libgone.so.1
 """
 
 
-def test_a_result_without_all_its_libraries_gets_no_name(lay: Lay) -> None:
+def test_result_with_missing_libraries_is_not_tagged(lay: Lay) -> None:
     machine = {"amd64": AMD64, "aarch64": ARM64}[OWN]
     future = library("libfuture.so.1", "libc.so.6", machine=machine, needs={"libc.so.6": ["GLIBC_2.99"]})
     place = lay(
@@ -178,15 +178,15 @@ def test_a_result_without_all_its_libraries_gets_no_name(lay: Lay) -> None:
     assert (verdict["step"], verdict["passed"]) == (f"{OWN}/one/production", False)
     assert place.tags() == [f"v1-one-10-libraries-{OWN}", f"v1-one-minimized-{OWN}"]
     assert docker("image", "inspect", f"{place.repo}:v1-one-{OWN}").returncode != 0
-    # It is not kept as built, either: it is looked at again, and says the same.
+    # The image is not recorded as built, so the next run checks it again and reports the same.
     again = place.run(*place.words("one"))
     assert again.code == 5, again.told()
     assert "GLIBC_2.99" in again.err
     assert "libgone.so.1" in again.err
 
 
-def test_a_killed_builder_process_is_a_failure_and_not_a_bug(lay: Lay) -> None:
-    """Somebody else ends the build: the run says so, in its own words."""
+def test_killed_builder_process_is_reported_as_build_failure(lay: Lay) -> None:
+    """Catch a run that reports a bug, or hangs, if another process kills the build."""
     place = lay(files={"one/10-Dockerfile-slow": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN sleep 240\n"})
     process = place.start(*place.words("one", "--json"))
 

@@ -1,7 +1,7 @@
-"""Every kind of wrong answer of a registry, at the client and at the real command.
+"""Every kind of wrong answer of a registry, with the client and the real command.
 
-Nothing but a clear error ends a command, nothing that exists is taken for missing in silence, and nothing waits longer
-than the limits say. The limits are lowered, so that this takes seconds; what is asserted is how it ends, never how fast.
+A command ends only with a clear error, never silently takes existing images for missing, and never waits longer than
+the limits. The limits are lowered so that this takes seconds; the tests check how a command ends, never how fast.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from chainbuild.cli import main
 sys.argv[0] = "chainbuild"
 main()
 """
-# After this a command hangs; no command comes near it.
+# Seconds after which a command counts as hanging; every command ends long before.
 HANGS = 120
 TREE = {"tiny/10-Dockerfile-one": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY one /one\n", "one": "1\n"}
 PLATFORM = Platform.parse(OWN)
@@ -63,7 +63,7 @@ def proxy(registry_host: str) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def _right_again(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let nothing of a test's fault reach the next one."""
+    """Reset the proxy before and after each test, so that a fault does not affect the next test."""
     proxy: Proxy = request.getfixturevalue("proxy")
     proxy.set(None)
     yield
@@ -87,7 +87,7 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registries]:
 
 
 def questions(registries: Registries, host: str, image: RemoteImage) -> dict[str, Callable[[], object]]:
-    """What is asked of a registry, and what it must say if it says anything."""
+    """Return the requests to a registry; each returns True if its result is right."""
     client, name = registries.client(host), ImageReference.parse(f"{host}/test/faulty:1")
     layer = image.layers[0]
     repository = name.repository
@@ -108,17 +108,17 @@ def questions(registries: Registries, host: str, image: RemoteImage) -> dict[str
     }
 
 
-# What a registry that changes content does to a question whose answer is a yes: not intact, and left out with a notice.
+# Requests that return False if the registry changes content: not intact, and left out with a notice.
 DAMAGE = frozenset({"is_intact", "list_images"})
-# The answer to HEAD has nothing that its headers could be held against.
+# The answer to HEAD has no body with which its headers could be verified.
 UNPROVEN = frozenset({"another digest", "more announced than comes", "a Content-Length that is too short"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_client_with_a_wrong_answer_says_the_truth_or_raises(
+def test_client_with_wrong_answers_is_right_or_raises(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
-    """For every question: the right answer, or an error that is not "not found"."""
+    """Require the right answer or an error other than "not found" for every request."""
     proxy.set(KINDS[kind])
     for question, ask in questions(registries, proxy.host, image).items():
         proxy.seen.clear()
@@ -133,10 +133,10 @@ def test_client_with_a_wrong_answer_says_the_truth_or_raises(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_client_with_one_wrong_answer_says_the_truth_or_raises(
+def test_client_after_one_wrong_answer_is_right_again(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
-    """A fault that passes leaves nothing behind: the next question has its answer, over whatever connection."""
+    """Catch a temporary fault that affects the next request, on whatever connection."""
     name = ImageReference.parse(f"{proxy.host}/test/faulty:1")
     client = registries.client(proxy.host)
     proxy.set(KINDS[kind], times=1)
@@ -154,10 +154,10 @@ def test_client_with_one_wrong_answer_says_the_truth_or_raises(
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("kind", UPLOADS)
-def test_upload_with_a_wrong_answer_arrives_or_raises(
+def test_upload_with_wrong_answers_is_stored_or_raises(
     proxy: Proxy, registries: Registries, kind: str, method: str
 ) -> None:
-    """What `put_blob` returns is there. What was stored although the answer was lost is no error."""
+    """Require that the result of `put_blob` is stored, and no error if only the answer was lost."""
     client = registries.client(proxy.host)
     content = f"{kind} {method} {id(proxy)}".encode()
     proxy.set(UPLOADS[kind], where=lambda exchange: exchange.method == method)
@@ -172,7 +172,7 @@ def test_upload_with_a_wrong_answer_arrives_or_raises(
 
 
 @pytest.mark.parametrize("kind", UPLOADS)
-def test_upload_with_one_wrong_answer_arrives_or_raises(proxy: Proxy, registries: Registries, kind: str) -> None:
+def test_upload_after_one_wrong_answer_is_stored_or_raises(proxy: Proxy, registries: Registries, kind: str) -> None:
     client = registries.client(proxy.host)
     content = f"once {kind} {id(proxy)}".encode()
     proxy.set(UPLOADS[kind], where=lambda exchange: exchange.method == "PUT", times=1)
@@ -186,7 +186,7 @@ def test_upload_with_one_wrong_answer_arrives_or_raises(proxy: Proxy, registries
 
 
 @pytest.mark.parametrize("kind", ["a lost answer", "a lost answer of a proxy", "202 for what is stored"])
-def test_tag_whose_answer_is_lost_is_settled_by_asking(
+def test_tag_push_with_lost_answer_is_confirmed_by_query(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
     client = registries.client(proxy.host)
@@ -200,10 +200,10 @@ def test_tag_whose_answer_is_lost_is_settled_by_asking(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_garbage_with_a_wrong_answer_never_names_what_is_needed(
+def test_garbage_with_wrong_answers_never_includes_used_images(
     proxy: Proxy, registries: Registries, image: RemoteImage, kind: str
 ) -> None:
-    """Garbage collection deletes what nothing needs: a list that lacks names must be an error."""
+    """Catch a garbage collection that deletes images because a list was incomplete."""
     place = ImageReference.parse(f"{proxy.host}/test/faulty")
     proxy.set(KINDS[kind], where=lambda exchange: "/tags/list" in exchange.path or "/manifests/" in exchange.path)
     try:
@@ -215,7 +215,7 @@ def test_garbage_with_a_wrong_answer_never_names_what_is_needed(
     assert image.digest not in {held.digest for held in garbage.manifests}
 
 
-def test_large_blob_through_a_steady_proxy_is_read_whole(proxy: Proxy, registries: Registries) -> None:
+def test_large_blob_through_proxy_is_read_completely(proxy: Proxy, registries: Registries) -> None:
     content = bytes(range(256)) * (64 << 10)
     digest = registries.client(proxy.host).put_blob("test/faulty", content)
     assert digest == digest_of(content)
@@ -230,7 +230,7 @@ def test_large_blob_through_a_steady_proxy_is_read_whole(proxy: Proxy, registrie
 def tiny(
     tmp_path_factory: pytest.TempPathFactory, proxy: Proxy, registry_host: str, base_images: str, nothing_image: str
 ) -> Iterator[Place]:
-    """A built chain of one step, whose registry is reached through the proxy from now on."""
+    """A built chain of one step, whose registry is now reached through the proxy."""
     with laid(tmp_path_factory.mktemp("faulty"), registry=registry_host, base=base_images) as lay:
         place = quick(lay(files=TREE), nothing_image)
         place.build("tiny", "--no-load")
@@ -238,18 +238,18 @@ def tiny(
 
 
 def quick(place: Place, nothing_image: str) -> Place:
-    """The same on images that take no time to look into; only the tools are those of the other tests."""
+    """Return the same place with images that take no time to analyze."""
     return replace(place, base=nothing_image, production=nothing_image)
 
 
 def through(place: Place, proxy: Proxy) -> Place:
-    """The same, its registry reached through the proxy."""
+    """Return the same place with its registry behind the proxy."""
     _, _, path = place.host.partition("/")
     return replace(place, registry=f"{proxy.host}/{path}")
 
 
 def command(place: Place, *words: str) -> Done:
-    """The real command, in a process of its own, with lower limits."""
+    """Run the real command in a process of its own, with lower limits."""
     done = subprocess.run(
         [sys.executable, "-c", LOWERED, *words],
         cwd=place.root,
@@ -265,7 +265,7 @@ def command(place: Place, *words: str) -> Done:
 
 
 def ended_well(done: Done) -> None:
-    """No bug was met, and nothing acts on the terminal."""
+    """Assert that no bug was reported and no control character was printed."""
     assert done.code in {0, 4}, done.told()
     assert "Traceback" not in done.err, done.told()
     assert "this is a bug" not in done.err, done.told()
@@ -274,14 +274,14 @@ def ended_well(done: Done) -> None:
     assert done.code == 0 or "error: " in done.err, done.told()
 
 
-# In the plan's reasons, and in warnings.
+# Texts in the reasons of the plan and in warnings.
 SAID = ("its record is damaged", "its image is damaged", "skipped")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_plan_with_a_wrong_answer_reuses_everything_or_says_why_not(proxy: Proxy, tiny: Place, kind: str) -> None:
-    """Everything was built: a plan that builds it again is wrong, unless it says that the records are damaged."""
-    # The base images stand elsewhere: the plan would end with them before it asks for a record.
+def test_plan_with_wrong_answers_reuses_everything_or_explains(proxy: Proxy, tiny: Place, kind: str) -> None:
+    """Catch a plan that rebuilds existing images without reporting the registry or its records as damaged."""
+    # The base images are excluded: without them the plan would end before it requests a record.
     proxy.set(KINDS[kind], where=lambda exchange: tiny.repo in exchange.path or exchange.path == "/v2/")
     done = command(tiny, "plan", *tiny.words("tiny"))
     assert proxy.seen, "the fault was never met"
@@ -291,8 +291,8 @@ def test_plan_with_a_wrong_answer_reuses_everything_or_says_why_not(proxy: Proxy
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith(("404", "200", "5", "a ", "half"))])
-def test_plan_with_one_wrong_answer_reuses_everything_or_says_why_not(proxy: Proxy, tiny: Place, kind: str) -> None:
-    """A fault that passes, at the first question for a record."""
+def test_plan_after_one_wrong_answer_reuses_everything_or_explains(proxy: Proxy, tiny: Place, kind: str) -> None:
+    """Require the same if only the first request for a record fails."""
     proxy.set(KINDS[kind], where=lambda exchange: f"{tiny.repo}/manifests/" in exchange.path, times=1)
     done = command(tiny, "plan", *tiny.words("tiny"))
     assert proxy.seen, "the fault was never met"
@@ -302,7 +302,7 @@ def test_plan_with_one_wrong_answer_reuses_everything_or_says_why_not(proxy: Pro
 
 
 @pytest.mark.parametrize("kind", ["429", "503", "404 with a page", "200 with a page", "a reset", "a flipped bit"])
-def test_plan_with_a_base_that_cannot_be_asked_for_raises(proxy: Proxy, tiny: Place, kind: str) -> None:
+def test_plan_with_unreadable_base_exits_with_registry_error(proxy: Proxy, tiny: Place, kind: str) -> None:
     proxy.set(KINDS[kind], where=lambda exchange: tiny.repo not in exchange.path)
     done = command(tiny, "plan", *tiny.words("tiny"))
     ended_well(done)
@@ -310,7 +310,7 @@ def test_plan_with_a_base_that_cannot_be_asked_for_raises(proxy: Proxy, tiny: Pl
 
 
 @pytest.mark.parametrize("kind", ["429", "503", "no answer", "a reset", "404 with a page", "200 with a page"])
-def test_build_with_a_wrong_answer_builds_nothing_in_silence(proxy: Proxy, tiny: Place, kind: str) -> None:
+def test_build_with_wrong_answers_fails_and_pushes_nothing(proxy: Proxy, tiny: Place, kind: str) -> None:
     before = tiny.tags(machine=True)
     proxy.set(KINDS[kind], where=lambda exchange: exchange.method in {"GET", "HEAD"})
     done = command(tiny, "build", *tiny.words("tiny", "--no-load"))
@@ -324,7 +324,7 @@ def test_build_with_a_wrong_answer_builds_nothing_in_silence(proxy: Proxy, tiny:
 @pytest.mark.parametrize(
     "kind", ["names that are none", "pages without end", "503", "a Link that is none", "200 with deep JSON"]
 )
-def test_list_with_a_wrong_answer_is_whole_or_an_error(proxy: Proxy, tiny: Place, words: list[str], kind: str) -> None:
+def test_list_with_wrong_answers_is_complete_or_fails(proxy: Proxy, tiny: Place, words: list[str], kind: str) -> None:
     proxy.set(KINDS[kind])
     done = command(tiny, *words, "--registry", tiny.host)
     ended_well(done)
@@ -333,14 +333,14 @@ def test_list_with_a_wrong_answer_is_whole_or_an_error(proxy: Proxy, tiny: Place
 
 
 @pytest.mark.parametrize("kind", ["a lost answer of a proxy", "a request that was sent twice"])
-def test_build_whose_uploads_lose_their_answers_ends_well(
+def test_build_with_lost_upload_answers_succeeds(
     proxy: Proxy, tmp_path: Path, registry_host: str, base_images: str, nothing_image: str, kind: str
 ) -> None:
-    """Every first answer to an upload is lost on the way back: the run asks, and goes on."""
+    """Catch a run that fails because the first response to each upload was lost."""
     met: set[str] = set()
 
     def first(exchange: Exchange) -> bool:
-        # The builder's own uploads are not chainbuild's.
+        # Ignore the uploads of the builder itself.
         if exchange.method != "PUT" or exchange.path in met or exchange.agent != "chainbuild":
             return False
         if kind == "a request that was sent twice" and "/blobs/uploads/" not in exchange.path:
@@ -359,7 +359,7 @@ def test_build_whose_uploads_lose_their_answers_ends_well(
         assert "nothing to build" in again.out, again.told()
 
 
-def test_pace_of_the_suite_is_the_product_s_with_lower_numbers() -> None:
-    """What is lowered here is nothing but numbers."""
+def test_pace_of_these_tests_has_the_fields_of_the_product() -> None:
+    """Require that these tests lower only numbers of the product's limits."""
     assert replace(PACE, **{name: getattr(limits.Pace(), name) for name in Pace.__struct_fields__}) == limits.Pace()
     assert len(KINDS) + len(UPLOADS) >= 100

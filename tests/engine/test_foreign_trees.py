@@ -1,4 +1,4 @@
-"""A tree of somebody else's, prepared to run or write something outside of it: it can be looked at, and built, safely."""
+"""A hostile tree that tries to run programs or write outside of it: commands read and build it safely."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DOCKER_HOST=unix://{root}/docker.sock
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A folder outside of the tree that must stay as it is."""
+    """A folder outside of the tree that must not change."""
     folder = tmp_path / "victim"
     folder.mkdir()
     (folder / "file").write_text("mine", encoding="utf-8")
@@ -46,7 +46,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def foreign(lay: Lay, victim: Path) -> Place:
-    """A tree with every trap at once."""
+    """A tree with all traps at once."""
     place = lay(managed=True)
     root, marker = place.root, f"touch {victim}/git"
     write_tree(
@@ -89,7 +89,7 @@ def foreign(lay: Lay, victim: Path) -> Place:
     ):
         subprocess.run([*git, *words], check=True, capture_output=True)
     (root / ".gitattributes").write_text("* filter=f\n", encoding="utf-8")
-    # What a run writes would go through these.
+    # Links that redirect what a run writes.
     (victim / "own").mkdir()
     (root / ".chainbuild").symlink_to(victim / "own")
     (root / "registry").symlink_to(victim / "own")
@@ -107,13 +107,13 @@ def words(place: Place) -> list[str]:
     return [OWN, place.repo, "v1", place.base, "one", place.production]
 
 
-def test_looking_at_a_foreign_tree_runs_and_writes_nothing(foreign: Place, victim: Path) -> None:
+def test_read_only_commands_in_foreign_tree_run_and_write_nothing(foreign: Place, victim: Path) -> None:
     place = foreign
     port = ["--registry-port", str(place.port)]
     before, tree = state_of(victim), state_of(place.root)
     for command, codes in (
         (["plan", *words(place), *port], {0}),
-        # Once is enough to see what a start does; the rest is quicker with the registry up.
+        # One start is enough to see its effects; the rest is quicker with the registry up.
         (["registry", "up", *port], {0}),
         (["plan", *words(place), *port, "-v", "--json"], {0}),
         (["plan", *port], {0, 4}),
@@ -145,7 +145,7 @@ def test_looking_at_a_foreign_tree_runs_and_writes_nothing(foreign: Place, victi
         assert state_of(place.root) == tree, command
 
 
-def test_building_a_foreign_tree_writes_nothing_outside(foreign: Place, victim: Path) -> None:
+def test_build_of_foreign_tree_writes_nothing_outside(foreign: Place, victim: Path) -> None:
     before = state_of(victim)
     done = foreign.build("one", "--until", "10")
     assert done.built == ["10-a"]
@@ -155,8 +155,8 @@ def test_building_a_foreign_tree_writes_nothing_outside(foreign: Place, victim: 
     assert state_of(victim) == before
 
 
-def test_last_words_of_a_foreign_tree_do_not_count(lay: Lay, victim: Path) -> None:
-    """A command without words would look where the tree's author wants it to."""
+def test_last_arguments_stored_in_foreign_tree_are_ignored(lay: Lay, victim: Path) -> None:
+    """Catch a command without arguments that reads the target from a file in the tree."""
     place = lay(files={"one/10-Dockerfile-a": CHAIN}, managed=True)
     planted = RunOptions(
         platform=OWN,
@@ -174,7 +174,7 @@ def test_last_words_of_a_foreign_tree_do_not_count(lay: Lay, victim: Path) -> No
     assert "no earlier run found in this tree" in done.err
 
 
-def test_compose_file_that_the_user_names_is_used(lay: Lay, victim: Path) -> None:
+def test_compose_file_of_the_command_line_is_used(lay: Lay, victim: Path) -> None:
     place = lay(files={"one/10-Dockerfile-a": CHAIN, "own.yml": COMPOSE.format(victim=victim)}, managed=True)
     done = place.run("images", "--registry-port", str(place.port), "--registry-compose", "own.yml")
     assert done.code == 0, done.told()
@@ -183,12 +183,12 @@ def test_compose_file_that_the_user_names_is_used(lay: Lay, victim: Path) -> Non
     assert listed.stdout.strip() == ""
 
 
-def test_registry_data_of_a_flag_is_used(lay: Lay) -> None:
+def test_registry_data_flag_is_used(lay: Lay) -> None:
     place = lay(files={"one/10-Dockerfile-a": CHAIN}, managed=True)
     done = place.build("one", "--until", "10", "--registry-data", "elsewhere")
     assert done.built == ["10-a"]
     assert (place.root / "elsewhere" / "docker").is_dir()
     assert not place.data.exists()
     assert os.stat(place.root / "elsewhere").st_mode & 0o777 == 0o700
-    # Without the flag the user's one place counts, which has nothing yet.
+    # Without the flag the data folder of the user is used, which is empty.
     assert place.build("one", "--until", "10").built == ["10-a"]

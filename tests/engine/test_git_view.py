@@ -1,4 +1,4 @@
-"""Looking at a foreign repository runs nothing that the repository defines, and says the same as git does."""
+"""Reading a hostile repository runs nothing that the repository defines, and gives the same results as git."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     commit(folder)
     write_tree(folder, {"a": "2\n"})
     commit(folder)
-    # What git must compare by content: another size, and a file that only looks changed.
+    # Files that git must compare by content: a file of another size, and a file with only another time.
     write_tree(folder, {"a": "three\n", "new": "x\n"})
     os.utime(folder / "b", (1, 1))
     return folder
@@ -48,7 +48,7 @@ def commit(root: Path) -> None:
 
 
 def look(root: Path) -> None:
-    """Ask everything that chainbuild asks of a tree."""
+    """Run every query that chainbuild makes about a tree."""
     tree_notes(root)
     here = Git(root)
     here.head()
@@ -64,7 +64,7 @@ Spoil = Callable[[Path, str], None]
 
 
 def config(**settings: str) -> Spoil:
-    """Settings of the repository; `{}` is the attacker's program."""
+    """Return an attack by settings of the repository; `{}` is the attacker's program."""
 
     def spoil(root: Path, program: str) -> None:
         for name, value in settings.items():
@@ -109,7 +109,7 @@ def worktree_config(root: Path, program: str) -> None:
 
 
 def submodule(root: Path, program: str) -> None:
-    """A submodule has a configuration of its own, which the outer git would follow."""
+    """Attack with the configuration of a submodule, which the outer git would use."""
     write_tree(root / "sub", {"x": "1\n"})
     git(root / "sub", "init", "--quiet")
     commit(root / "sub")
@@ -124,7 +124,7 @@ def submodule(root: Path, program: str) -> None:
 
 
 def git_file(root: Path, program: str) -> None:
-    """`.git` is a file that leads to a git directory inside of the tree."""
+    """Attack with a `.git` file that points to a git directory inside the tree."""
     config(core__fsmonitor="{}")(root, program)
     (root / ".git").rename(root / "innocent")
     (root / ".git").write_text("gitdir: innocent\n", encoding="utf-8")
@@ -132,7 +132,7 @@ def git_file(root: Path, program: str) -> None:
 
 
 def promised(root: Path, program: str) -> None:
-    """Objects that are missing would be fetched, by a transport of the repository's choice."""
+    """Attack with missing objects, which would be fetched by a transport of the repository's choice."""
     git(root, "config", "core.repositoryformatversion", "1")
     git(root, "config", "extensions.partialClone", "origin")
     git(root, "config", "remote.origin.url", f"ext::{program}")
@@ -172,7 +172,7 @@ def test_hostile_repository_runs_nothing(root: Path, tmp_path: Path, attack: str
     marker = tmp_path / "marker"
     ATTACKS[attack](root, f"touch {marker}")
     before = fingerprint(root)
-    # A file that is not there cannot be compared.
+    # A missing file cannot be compared.
     with pytest.raises(WrongUseError) if attack == "promised objects" else nullcontext():
         look(root)
     assert not marker.exists()
@@ -180,8 +180,8 @@ def test_hostile_repository_runs_nothing(root: Path, tmp_path: Path, attack: str
 
 
 @pytest.mark.parametrize("attack", ["fsmonitor", "hooks", "clean filter", "process filter", "submodule", "git file"])
-def test_hostile_repository_would_run_its_programs_in_plain_git(root: Path, tmp_path: Path, attack: str) -> None:
-    """The attacks are real ones: what git itself does there."""
+def test_hostile_repository_runs_its_programs_in_plain_git(root: Path, tmp_path: Path, attack: str) -> None:
+    """Verify that the attacks are real: plain git runs their programs."""
     marker = tmp_path / "marker"
     ATTACKS[attack](root, f"touch {marker}")
     git(root, "status", "--porcelain", check=False)
@@ -189,7 +189,7 @@ def test_hostile_repository_would_run_its_programs_in_plain_git(root: Path, tmp_
 
 
 def fingerprint(root: Path) -> dict[str, tuple[int, int]]:
-    """Every file of the repository: nothing is written, not even a refreshed index."""
+    """Return size and time of every file, to detect any write, even a refreshed index."""
     return {
         str(path.relative_to(root)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in root.rglob("*")
@@ -197,7 +197,7 @@ def fingerprint(root: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_view_says_what_git_says(root: Path) -> None:
+def test_view_matches_git(root: Path) -> None:
     assert tree_notes(root) == {"commit": git(root, "rev-parse", "HEAD"), "dirty": "yes"}
     here = Git(root)
     assert here.changed(here.recent()[1], ["."]) == ("a",)
@@ -210,7 +210,7 @@ def test_view_says_what_git_says(root: Path) -> None:
     assert tree_notes(root / "below") == tree_notes(root)
 
 
-def test_view_keeps_settings_that_decide_what_changed(root: Path) -> None:
+def test_view_respects_settings_that_affect_changes(root: Path) -> None:
     git(root, "checkout", "--quiet", "a")
     (root / "new").unlink()
     (root / "a").chmod(0o755)
@@ -225,7 +225,7 @@ def test_view_keeps_settings_that_decide_what_changed(root: Path) -> None:
     assert tree_notes(root)["dirty"] == "no"
 
 
-def test_content_that_a_partial_clone_lacks_is_told(root: Path, tmp_path: Path) -> None:
+def test_partial_clone_with_missing_content_is_reported(root: Path, tmp_path: Path) -> None:
     git(root, "config", "uploadpack.allowFilter", "true")
     git(tmp_path, "clone", "--quiet", "--filter=blob:none", f"file://{root}", str(tmp_path / "clone"))
     here = Git(tmp_path / "clone")
@@ -234,7 +234,7 @@ def test_content_that_a_partial_clone_lacks_is_told(root: Path, tmp_path: Path) 
         here.before(here.span("HEAD^"), "a")
 
 
-def test_view_of_linked_work_tree(root: Path, tmp_path: Path) -> None:
+def test_view_of_linked_worktree_matches_git(root: Path, tmp_path: Path) -> None:
     git(root, "worktree", "add", "--quiet", "-b", "side", str(tmp_path / "side"))
     assert tree_notes(tmp_path / "side") == {"commit": git(root, "rev-parse", "HEAD"), "dirty": "no"}
     write_tree(tmp_path / "side", {"a": "other\n"})
@@ -244,12 +244,12 @@ def test_view_of_linked_work_tree(root: Path, tmp_path: Path) -> None:
     assert found.common == root / ".git"
 
 
-def test_view_of_clone_with_borrowed_objects(root: Path, tmp_path: Path) -> None:
+def test_view_of_clone_with_shared_objects_matches_git(root: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--shared", str(root), str(tmp_path / "clone"))
     assert tree_notes(tmp_path / "clone") == {"commit": git(root, "rev-parse", "HEAD"), "dirty": "no"}
 
 
-def test_view_of_packed_references_and_split_index(root: Path) -> None:
+def test_view_of_packed_refs_and_split_index_matches_git(root: Path) -> None:
     git(root, "pack-refs", "--all")
     git(root, "gc", "--quiet")
     git(root, "update-index", "--split-index")
@@ -257,7 +257,7 @@ def test_view_of_packed_references_and_split_index(root: Path) -> None:
     assert Git(root).changed(Git(root).recent()[1], ["."]) == ("a",)
 
 
-def test_view_of_sha256_repository(root: Path, tmp_path: Path) -> None:
+def test_view_of_sha256_repository_matches_git(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_tree(other, {"a": "1\n"})
     git(other, "init", "--quiet", "--object-format=sha256")
@@ -271,28 +271,30 @@ def test_fifo_in_git_folder_does_not_block(root: Path, monkeypatch: pytest.Monke
     path = root / ".git" / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    # Whatever is said of it: it ends.
+    # The result does not matter as long as the calls return.
     with suppress(NotReadyError):
         tree_notes(root)
         Git(root).head()
 
 
 @pytest.mark.parametrize("text", ["", "gitdir:", "gitdir: /nowhere", "gitdir: .", "x" * 5000, "gitdir: a\0b"])
-def test_git_file_damaged_is_no_repository(tmp_path: Path, text: str) -> None:
+def test_damaged_git_file_is_not_a_repository(tmp_path: Path, text: str) -> None:
     (tmp_path / ".git").write_text(text, encoding="utf-8")
     assert find_repository(tmp_path) is None
     assert run_git(tmp_path, ["status"]) is None
 
 
-def test_paths_are_taken_literally(root: Path) -> None:
-    """A folder may be called like one of git's patterns."""
+def test_paths_like_git_patterns_are_taken_literally(root: Path) -> None:
+    """Catch a folder name that git interprets as a pattern."""
     write_tree(root, {":(top)": "x", "x*y": "x"})
     assert Git(root).untracked([":(top)"]) == (":(top)",)
     assert Git(root).untracked(["x*y"]) == ("x*y",)
 
 
-def test_git_of_a_calling_hook_does_not_leak_in(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hook of another repository that runs chainbuild sets variables that lead git astray."""
+def test_git_variables_of_a_calling_hook_are_ignored(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catch variables of a git hook that runs chainbuild: they point git to another repository."""
     write_tree(tmp_path / "other", {"x": "1\n"})
     git(tmp_path / "other", "init", "--quiet")
     commit(tmp_path / "other")

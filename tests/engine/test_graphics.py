@@ -1,4 +1,4 @@
-"""The graphics option as a user has it: built, started, and its desktop seen and used by a browser."""
+"""The graphics option as a user runs it: built, started, and its desktop used in a browser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDTH, HEIGHT = 1280, 800
 
 @dataclass(kw_only=True, slots=True)
 class Browser:
-    """A tab of a Chromium without a screen, told what to do by the DevTools protocol over its standard streams."""
+    """A tab of a headless Chromium, controlled with the DevTools protocol over its standard streams."""
 
     process: subprocess.Popen[bytes]
     session: str = ""
@@ -38,7 +38,7 @@ class Browser:
     console: list[str] = field(default_factory=list)
 
     def open(self, address: str) -> None:
-        """Open a page in a tab, whose session is the one that is talked with afterwards."""
+        """Open a page in a new tab and use its session from now on."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Runtime.enable")
@@ -46,7 +46,7 @@ class Browser:
         self.call("Page.navigate", url=address)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """What the browser answers."""
+        """Call a method of the browser and return its result."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
@@ -74,21 +74,21 @@ class Browser:
         return message
 
     def value(self, expression: str) -> Any:
-        """What an expression of JavaScript gives in the page."""
+        """Return the value of a JavaScript expression in the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def picture(self) -> bytes:
-        """The page as a PNG."""
+        """Return the page as a PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def click(self, x: int, y: int, button: str = "left") -> None:
-        """Click on a place of the page."""
+        """Click on a position of the page."""
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             which = {} if kind == "mouseMoved" else {"button": button, "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **which)
 
     def type(self, text: str) -> None:
-        """Type small letters, spaces and line ends."""
+        """Type lowercase letters, spaces and line ends."""
         special = {" ": (" ", "Space", 32), "\n": ("Enter", "Enter", 13)}
         for letter in text:
             key, code, number = special.get(letter, (letter, f"Key{letter.upper()}", ord(letter.upper())))
@@ -99,7 +99,7 @@ class Browser:
 
 @pytest.fixture
 def chromium(base_images: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """An image with the distribution's Chromium, in the making, and its name."""
+    """The build of an image with the distribution's Chromium, and its name."""
     name = f"chainbuild-test/chromium:{uuid.uuid4().hex[:12]}"
     dockerfile = (
         f"FROM {base_images}\n"
@@ -125,9 +125,9 @@ def chromium(base_images: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 @pytest.fixture
 def desktop(chromium: tuple[subprocess.Popen[bytes], str], stocked: Place) -> Iterator[str]:
-    """The name of a running container. Its image is built while the browser's is.
+    """The name of a running container. Its image is built at the same time as that of the browser.
 
-    The image is that of an option on top of graphics, which says nothing of what graphics has brought.
+    The image is that of an option on top of graphics, which does not mention anything that graphics adds.
     """
     place = stocked
     write_tree(place.root, {"top/10-Dockerfile-nothing": NOTHING})
@@ -137,7 +137,7 @@ def desktop(chromium: tuple[subprocess.Popen[bytes], str], stocked: Place) -> It
     finally:
         kill(build, signal.SIGINT)
     assert build.returncode == 0, f"{out}\n{err[-20_000:]}"
-    # Every step's own test, and production's, passed on the way.
+    # The tests of all steps and of production have passed.
     assert err.count("test passed: ") == len(list((place.root / "graphics").glob("*-test"))), err
 
     container = f"chainbuild-test-{uuid.uuid4().hex[:12]}"
@@ -184,7 +184,7 @@ def browser(chromium: tuple[subprocess.Popen[bytes], str], desktop: str) -> Iter
     process.communicate()
 
 
-def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browser, tmp_path: Path) -> None:
+def test_desktop_is_displayed_and_usable_in_a_browser(desktop: str, browser: Browser, tmp_path: Path) -> None:
     said: list[str] = []
 
     def password() -> bool:
@@ -193,7 +193,7 @@ def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browse
         return bool(said)
 
     eventually(password, "the password in the log")
-    # Gears that turn, drawn by OpenGL, and a terminal, where a file is made by what is typed into the page.
+    # Turning gears drawn by OpenGL, and a terminal, in which typed text creates a file.
     programs = (
         "with-display glxgears -geometry 400x400+20+40 >/dev/null & exec with-display xterm -geometry 60x20+600+60"
     )
@@ -206,7 +206,7 @@ def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browse
     assert colours["desktop"] > WIDTH * HEIGHT / 4
 
     def typed() -> bool:
-        # A window that opens just then takes the keys: a person clicks and types again.
+        # A window that opens at the same time takes the keys, so click and type again, as a user would.
         browser.click(700, 200)
         browser.type("\ntouch typed\n")
         time.sleep(2)
@@ -217,8 +217,8 @@ def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browse
     before = counted(browser.picture())
 
     def menu() -> bool:
-        # On a busy machine a press of the right button and its release may come as one, and nothing opens: a person
-        # clicks again. The menu hides a part of the desktop, whose own colour comes over the wire as it is.
+        # On a busy machine a press and release of the right button may arrive as one event that opens nothing, so click
+        # again. The menu hides a part of the desktop, whose color is transferred unchanged.
         browser.click(300, 600, "right")
         time.sleep(2)
         picture = browser.picture()
@@ -229,7 +229,7 @@ def test_the_desktop_is_seen_and_used_in_a_browser(desktop: str, browser: Browse
 
 
 def seen(browser: Browser, target: Path) -> Counter[str]:
-    """How much of each thing is in the picture, once all are there."""
+    """Wait until everything is displayed, and return the number of pixels of each thing."""
     limit = time.monotonic() + PATIENCE
     while True:
         picture = browser.picture()
@@ -242,7 +242,7 @@ def seen(browser: Browser, target: Path) -> Counter[str]:
 
 
 def counted(png: bytes) -> Counter[str]:
-    """The pixels of a PNG by what they show: the desktop's own colour, shades of red, green and blue, white."""
+    """Count the pixels of a PNG by what they show: the desktop's color, shades of red, green and blue, white."""
     counts: Counter[str] = Counter()
     for pixel, count in Counter(pixels(png)).items():
         low, middle, high = sorted(pixel)
@@ -256,7 +256,7 @@ def counted(png: bytes) -> Counter[str]:
 
 
 def pixels(png: bytes) -> Iterator[tuple[int, ...]]:
-    """The pixels of a PNG with eight bits for each of red, green, blue and perhaps alpha (which is left out).
+    """Return the pixels of a PNG with eight bits each of red, green, blue and optionally alpha (ignored).
 
     https://www.w3.org/TR/png-3/: chunks in 5.3, filters in 9.2.
     """
@@ -282,7 +282,7 @@ def pixels(png: bytes) -> Iterator[tuple[int, ...]]:
 
 
 def unfilter(kind: int, line: bytearray, above: bytearray, size: int) -> None:
-    """Undo a line's filter, in place."""
+    """Undo the filter of a line, in place."""
     if kind == 0:
         return
     for index, byte in enumerate(line):

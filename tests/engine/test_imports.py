@@ -1,4 +1,4 @@
-"""What builds nothing imports nothing that builds: start-up is most of such a run. Each case is a fresh interpreter."""
+"""Commands that build nothing do not import the modules for building. Each case is a new interpreter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAVY = ("python_on_whales", "rich", "yaml")
 SESSION = """
     from contextlib import contextmanager
     from pathlib import Path
-    from chainbuild.cli import runner
+    from chainbuild.cli import frame, runner
     from chainbuild.execution.session import Session
     from chainbuild.builder.buildx import BuildxDriver
     from tests.support.world import FakeStore, THREE_STEPS, World
@@ -23,12 +23,12 @@ SESSION = """
     world.run()
 
     @contextmanager
-    def open_session(settings, emit):
+    def open_session(settings, emit, **_):
         yield Session(
             settings=settings, registries=world.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
         )
 
-    runner.open_session = open_session
+    frame.open_session = runner.open_session = open_session
 """
 WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
 
@@ -47,7 +47,9 @@ WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
     ],
     ids=["help", "version", "help of build", "wrong use", "plan", "plan as JSON", "run, plain", "run"],
 )
-def test_nothing_heavy_is_imported(before: str, arguments: list[str], tmp_path: Path, repository_root: Path) -> None:
+def test_commands_that_do_not_build_import_no_heavy_module(
+    before: str, arguments: list[str], tmp_path: Path, repository_root: Path
+) -> None:
     program = f"""
     import sys
     sys.path.insert(0, {str(repository_root)!r})
@@ -68,5 +70,5 @@ def test_nothing_heavy_is_imported(before: str, arguments: list[str], tmp_path: 
 
 
 def _dedented(program: str) -> str:
-    """Every block of the program stands four columns in."""
+    """Remove the indentation of four columns from the program."""
     return "\n".join(line.removeprefix("    ") for line in program.splitlines())

@@ -1,7 +1,7 @@
-"""Interrupted anywhere, a plain rerun gives what an undisturbed run gives, and nothing is left behind.
+"""After an interruption at any point, a rerun gives the same images as an uninterrupted run.
 
-`POINTS` kills are spread over a whole run by the events that it tells, from the first one (the registry comes up) to
-the last ones (the index, the local store).
+`POINTS` kills are spread over a whole run by the number of its events, from the first (the registry starts) to the
+last (the index, the local store).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TAGS = ["v1-chain-10-one", "v1-chain-20-two", "v1-chain-30-three", "v1-chain-40-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Undisturbed:
-    """What an undisturbed run gave: the contents of every image, and how many events it told."""
+    """The result of an uninterrupted run: the contents of every image, and the number of events."""
 
     place: Place
     identities: dict[str, tuple[object, ...]]
@@ -51,9 +51,9 @@ class Undisturbed:
 
 
 def identities(place: Place) -> dict[str, tuple[object, ...]]:
-    """What each image of the place's repository is: its layers and what it runs. The registry must be up.
+    """Return layers and runtime configuration of each image of the repository. The registry must be up.
 
-    The labels of the result tell the digests of the steps, which have dates in them.
+    Labels are left out: they contain the digests of the steps, which include dates.
     """
     found: dict[str, tuple[object, ...]] = {}
     for tag in TAGS:
@@ -63,13 +63,13 @@ def identities(place: Place) -> dict[str, tuple[object, ...]]:
 
 
 def another(place: Place, name: str) -> Place:
-    """The same user's next piece of work, on a registry of its own: nothing of it is known."""
+    """Return another repository of the same user, with a registry of its own in which nothing is built."""
     data = place.home / "registries" / name
     return replace(place, repo=f"{place.repo}/{name}", environ={**place.environ, "CHAINBUILD_REGISTRY_DATA": str(data)})
 
 
 def build_words(place: Place, *more: str) -> list[str]:
-    """A run that really builds: a salt of its own goes into every RUN, and changes nothing that it makes."""
+    """Return the arguments of a run that builds: every RUN has a unique salt that does not change its result."""
     return place.words("chain", "--json", "--build-arg", f"SALT={place.repo}", *more)
 
 
@@ -81,7 +81,7 @@ def complete(place: Place) -> Done:
 
 
 def assert_nothing_is_left(place: Place, *sessions: int) -> None:
-    """No process, no temporary file; of the managed registry no container, no lease and no mark."""
+    """Assert that no process, temporary file, or registry container, lease or mark is left."""
     eventually(lambda: not any(session_of(session) for session in sessions), f"no process left of {sessions}")
     assert list(place.temporary.iterdir()) == []
     if place.registry is None:
@@ -93,7 +93,7 @@ def assert_nothing_is_left(place: Place, *sessions: int) -> None:
 
 
 def close(process: subprocess.Popen[str]) -> str:
-    """Wait for the end with nobody at the pipes any more; gives what it said on stderr."""
+    """Close the pipe, wait for the end of the process, and return its stderr."""
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -104,7 +104,7 @@ def close(process: subprocess.Popen[str]) -> str:
 
 
 class Up:
-    """The managed registry of a place, up by hand: for a look into it."""
+    """The managed registry of a user, started by hand to read its content."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -120,7 +120,7 @@ class Up:
 
 @pytest.fixture(scope="module")
 def run_in(lay_once: Lay) -> str:
-    """A base in which something was run: what the builder itself adds with a first RUN (an empty /dev) is in it."""
+    """A base in which a RUN was executed: it has what the builder adds with a first RUN (an empty /dev)."""
     place = lay_once(files={"one/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN true\n"})
     place.build("one", "--until", "10")
     return str(place.name(f"v1-one-10-a-{OWN}"))
@@ -128,7 +128,7 @@ def run_in(lay_once: Lay) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(lay_once: Lay, run_in: str, nothing_image: str) -> Undisturbed:
-    """The case `steps` on a managed registry, from the first step to the last, with nobody in the way."""
+    """The case `steps` on a managed registry, run from the first step to the last without interruption."""
     place = replace(lay_once("steps", managed=True, production=nothing_image), base=run_in)
     first = another(place, "undisturbed")
     done = complete(first)
@@ -138,8 +138,8 @@ def undisturbed(lay_once: Lay, run_in: str, nothing_image: str) -> Undisturbed:
     return Undisturbed(place=place, identities=found, events=len(done.objects))
 
 
-def test_the_cases_steps_are_reproducible(undisturbed: Undisturbed) -> None:
-    """What the comparisons below stand on: another run that really builds gives the same contents."""
+def test_steps_of_the_case_are_reproducible(undisturbed: Undisturbed) -> None:
+    """Verify what the comparisons below rely on: another real build gives the same contents."""
     place = another(undisturbed.place, "once-more")
     done = complete(place)
     assert len(done.built) == len(TAGS)
@@ -147,7 +147,7 @@ def test_the_cases_steps_are_reproducible(undisturbed: Undisturbed) -> None:
         assert identities(place) == undisturbed.identities
 
 
-def test_killed_anywhere_a_rerun_ends_in_the_same_images(undisturbed: Undisturbed) -> None:
+def test_rerun_after_kill_at_any_point_gives_same_images(undisturbed: Undisturbed) -> None:
     killed = 0
     reran: list[Place] = []
     for point in range(POINTS):
@@ -159,7 +159,7 @@ def test_killed_anywhere_a_rerun_ends_in_the_same_images(undisturbed: Undisturbe
             if number == after:
                 process.send_signal(signal.SIGKILL)
                 break
-        # Its builds are orphans now: the pipe that they tell of themselves into is closed with this process's end.
+        # The builds are orphans now: their pipe for progress is closed when this process ends.
         close(process)
         killed += process.returncode == -signal.SIGKILL
         complete(place)
@@ -180,7 +180,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigint", "sigterm"])
-def test_an_interrupt_ends_it_at_once_and_cleanly(lay: Lay, nothing_image: str, how: str) -> None:
+def test_interrupt_during_a_step_stops_and_cleans_up(lay: Lay, nothing_image: str, how: str) -> None:
     place = lay("steps", SLOW, managed=True, production=nothing_image)
     process = place.start(*build_words(place))
     assert process.stdout is not None
@@ -191,18 +191,18 @@ def test_an_interrupt_ends_it_at_once_and_cleanly(lay: Lay, nothing_image: str, 
         pytest.fail(f"it ended before: {line}")
     assert descendants(process.pid)
     if how == "ctrl-c":
-        os.killpg(process.pid, signal.SIGINT)  # a terminal's: to all processes of the group
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
     else:
         process.send_signal(signal.SIGINT if how == "sigint" else signal.SIGTERM)
-    # Less than the step would sleep; how much less is no test's matter.
+    # The command ends before the step would; the test does not check how long before.
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
     assert '"exit_code":130' in out
     assert "Traceback" not in err
     assert_nothing_is_left(place, process.pid)
-    # The builder has stopped, too: what it ran is gone.
+    # The builder has stopped too: the processes of its RUN are gone.
     eventually(lambda: not sleeping(), "the RUN has ended")
-    # What was finished stays finished.
+    # Finished steps stay finished.
     (place.root / "chain" / "20-Dockerfile-two").unlink()
     done = complete_to(place, "30")
     assert done.reused == ["10-one"]
@@ -220,16 +220,16 @@ def sleeping() -> list[str]:
     return [line for line in done.stdout.splitlines() if line.strip() == "sleep 300"]
 
 
-def test_an_interrupt_before_the_first_step_leaves_nothing(lay: Lay, nothing_image: str) -> None:
-    """While the registry comes up and the base is handed over: the places where a run owns the most."""
+def test_interrupt_before_the_first_step_leaves_nothing(lay: Lay, nothing_image: str) -> None:
+    """Interrupt while the registry starts and the base is copied: a run holds the most resources then."""
     for delay in (0.3, 0.6, 0.9, 1.3, 1.8, 2.5):
         place = lay("steps", managed=True, production=nothing_image)
         process = place.start(*build_words(place, "--until", "10"))
-        # Where exactly it hits is the point of trying several; what holds does so wherever it does.
+        # The exact time does not matter: several are tried, and the result must hold for each.
         time.sleep(delay)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=120)
-        # 0: on a quick machine the last of them come too late.
+        # 0: on a fast machine the last signals arrive too late.
         assert process.returncode in {0, 130, -signal.SIGTERM}, out + err
         assert "Traceback" not in err
         assert ask(place.host) == "nothing", f"after {delay} s: {out}{err}"
@@ -245,7 +245,7 @@ BIG = {
     "chain/30-Dockerfile-three": (
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG SALT=none\n"
         "RUN mkdir -p /usr/local/share/steps && echo $SALT \\\n"
-        # 60 MB that do not compress, and that are the same each time.
+        # 60 MB that do not compress and are the same each time.
         " && perl -e 'srand(7); print pack(\"N*\", map { int(rand(4294967296)) } 1 .. 250000) for 1 .. 60' > /srv/big \\\n"
         " && touch -h -d @0 /srv/big /srv /usr/local/share/steps"
         " /usr/local/share /usr/local\n"
@@ -255,13 +255,13 @@ BIG = {
 
 @pytest.fixture(scope="module")
 def big(lay_once: Lay, run_in: str, nothing_image: str) -> tuple[Place, dict[str, tuple[object, ...]]]:
-    """The case with one big layer, undisturbed, and what it gives."""
+    """The case with one big layer, run without interruption, and its result."""
     place = replace(lay_once("steps", BIG, production=nothing_image), base=run_in)
     complete(place)
     return place, identities(place)
 
 
-def test_a_registry_that_stops_during_a_push(
+def test_registry_stop_during_push_fails_and_rerun_completes(
     big: tuple[Place, dict[str, tuple[object, ...]]], own_registry: Callable[..., RegistryContainer]
 ) -> None:
     registry = own_registry()
@@ -288,17 +288,17 @@ def test_a_registry_that_stops_during_a_push(
     assert_nothing_is_left(place, process.pid)
 
 
-def test_a_registry_whose_disk_is_full(
+def test_full_registry_disk_fails_and_rerun_elsewhere_completes(
     big: tuple[Place, dict[str, tuple[object, ...]]], own_registry: Callable[..., RegistryContainer]
 ) -> None:
     with Registries() as registries:
         original = resolve(registries, ImageReference.parse(big[0].base), Platform.parse(OWN))
-    # Room for the base of 30 to 45 MB, and for it once more while it arrives, but not for it and the third step's 60 MB.
+    # Room for twice the base of 30 to 45 MB, as it is stored twice while it arrives, but not for 60 MB more.
     registry = own_registry(2 * original.size // 1_000_000 + 8)
     place = replace(big[0], registry=registry.host, repo=f"{big[0].repo}/full", base=f"{registry.host}/base:1")
     with Registries() as registries:
         copy_image(registries, original.reference, ImageReference.parse(place.base))
-        # What the stages run in.
+        # The base of the stages.
         copy_image(registries, original.reference, ImageReference.parse(f"{registry.host}/debian:bookworm-slim"))
     done = place.run(*build_words(place))
     assert done.code == 4, done.told()
@@ -306,7 +306,7 @@ def test_a_registry_whose_disk_is_full(
     assert "Traceback" not in done.err
     assert "could not push the image" in done.error["message"]
     assert f"v1-chain-30-three-{OWN}" not in place.tags()
-    # The next run goes on where there is room.
+    # The next run continues where there is room.
     roomy = own_registry()
     moved = replace(place, registry=roomy.host, base=big[0].base)
     complete(moved)
@@ -315,7 +315,7 @@ def test_a_registry_whose_disk_is_full(
 
 
 @pytest.mark.restarts_engine
-def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) -> None:
+def test_engine_restart_during_build_fails_and_rerun_completes(undisturbed: Undisturbed) -> None:
     place = another(undisturbed.place, "restarted")
     process = place.start(*build_words(place))
     assert process.stdout is not None
@@ -326,7 +326,7 @@ def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) ->
     out, err = process.communicate(timeout=300)
     assert process.returncode in {1, 3, 4}, out + err
     assert "Traceback" not in err
-    # The registry of the tests comes up again with the engine.
+    # The registry of the tests starts again with the engine.
     eventually(
         lambda: ask(ImageReference.parse(place.production).registry) == "registry", "the production image's place"
     )
@@ -338,7 +338,7 @@ def test_an_engine_that_is_restarted_during_a_build(undisturbed: Undisturbed) ->
 
 
 def restart_engine() -> None:
-    """Stop the engine as a machine that goes down does, and start it as it was started."""
+    """Stop the engine as at a shutdown of the machine, and start it with the same command line."""
     found = subprocess.run(["pgrep", "--exact", "--oldest", "dockerd"], capture_output=True, text=True, check=True)
     pid = int(found.stdout)
     command, environ = (Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")[:-1] for name in ("cmdline", "environ"))
@@ -347,7 +347,7 @@ def restart_engine() -> None:
     if os.path.isdir("/run/systemd/system"):
         subprocess.run(["systemctl", "start", "docker"], check=True)
     else:
-        # Forked off: it outlives the tests, and is nobody's child here.
+        # Forked: the process outlives the tests and is not a child of them.
         subprocess.run(
             ["setsid", "--fork", *(os.fsdecode(word) for word in command)],
             env=dict(os.fsdecode(pair).split("=", 1) for pair in environ),

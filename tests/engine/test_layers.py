@@ -1,4 +1,4 @@
-"""The exercise of the ATLAS document on a real engine: one's own base, a release on it, and a payload run in the result."""
+"""The exercise of the ATLAS document on a real engine: a base, a release on it, and a payload that runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ layers:
 
 @pytest.fixture(scope="module")
 def atlas(lay_once: Lay, repository_root: Path) -> Place:
-    """A user with the example's folders."""
+    """A user with the folders of the example."""
     example = repository_root / "examples" / "atlas"
     folders = ("slc6-atlasos", "slc6-analysisbase", "payload")
     paths = [path for name in folders for path in sorted((example / name).rglob("*")) if path.is_file()]
@@ -41,7 +41,7 @@ def where(place: Place) -> list[str]:
 
 @pytest.fixture(scope="module")
 def base(atlas: Place) -> str:
-    """One's own base layer, as the document's first `docker build` makes it."""
+    """The base layer, built as by the first `docker build` of the document."""
     name = f"{atlas.repo}/slc6-atlasos:latest"
     done = atlas.run("layer", "slc6-atlasos", "--tag", name, "--base", atlas.base, *where(atlas), "--json")
     assert done.code == 0, done.told()
@@ -56,7 +56,7 @@ def base(atlas: Place) -> str:
 
 @pytest.fixture(scope="module")
 def release(atlas: Place, base: str) -> str:
-    """The release on it, its Dockerfile not edited."""
+    """The release on this base, with its Dockerfile unchanged."""
     name = f"{atlas.repo}/analysisbase:latest"
     words = ["--base", base, "--build-arg", "RELEASE=21.2.75", *where(atlas), "--json"]
     done = atlas.run("layer", "slc6-analysisbase", "--tag", name, *words)
@@ -73,7 +73,7 @@ def histogram(folder: Path) -> dict[str, int]:
     return {bin_: int(count) for bin_, count in lines if bin_ in HISTOGRAM}
 
 
-def test_a_payload_runs_in_the_result(atlas: Place, release: str) -> None:
+def test_payload_runs_in_the_release_image(atlas: Place, release: str) -> None:
     folder = atlas.root / "payload"
     done = subprocess.run(
         [str(COMMAND), "shell", release, *where(atlas), "--", "sh", "-c", PAYLOAD],
@@ -91,7 +91,7 @@ def test_a_payload_runs_in_the_result(atlas: Place, release: str) -> None:
     (folder / "histogram.txt").unlink()
 
 
-def test_a_shell_takes_its_commands_from_a_pipe_and_gives_its_exit_code(atlas: Place, release: str) -> None:
+def test_shell_reads_commands_from_pipe_and_returns_exit_code(atlas: Place, release: str) -> None:
     done = subprocess.run(
         [str(COMMAND), "shell", release, *where(atlas)],
         input="pwd; exit 7\n",
@@ -104,9 +104,7 @@ def test_a_shell_takes_its_commands_from_a_pipe_and_gives_its_exit_code(atlas: P
     assert (done.returncode, done.stdout) == (7, f"{atlas.root / 'payload'}\n"), done.stderr
 
 
-def test_a_payload_runs_as_somebody_whom_the_image_does_not_know(
-    release: str, tmp_path: Path, repository_root: Path
-) -> None:
+def test_payload_runs_as_user_unknown_to_the_image(release: str, tmp_path: Path, repository_root: Path) -> None:
     for name in ("AnalysisPayload.c", "events.txt"):
         (tmp_path / name).write_bytes((repository_root / "examples/atlas/payload" / name).read_bytes())
     tmp_path.chmod(0o777)
@@ -122,7 +120,7 @@ def test_a_payload_runs_as_somebody_whom_the_image_does_not_know(
     assert histogram(tmp_path) == HISTOGRAM
 
 
-def test_both_layers_as_one_chain_are_the_same_images(atlas: Place, release: str) -> None:
+def test_layers_built_as_one_chain_are_reused(atlas: Place, release: str) -> None:
     (atlas.root / "chainbuild.yaml").write_text(PROJECT.format(platform=OWN, repo=atlas.repo, base=atlas.base))
     done = atlas.run(*where(atlas), "--json")
     assert done.code == 0, done.told()
@@ -131,7 +129,7 @@ def test_both_layers_as_one_chain_are_the_same_images(atlas: Place, release: str
     assert plan.code == 0, plan.told()
     base = f"the layer slc6-atlasos, {atlas.repo}/slc6-atlasos:latest (the layer before it, as ARG BASEIMAGE)"
     assert f"base of slc6-analysisbase: {base}" in plan.err
-    # A change of the base layer is one of the release, too; one layer alone takes its base as it stands.
+    # A change of the base layer changes the release too; with --alone a layer uses its base as it is.
     dockerfile = atlas.root / "slc6-atlasos/Dockerfile"
     before = dockerfile.read_text()
     dockerfile.write_text(before + "LABEL changed=yes\n")
@@ -142,7 +140,7 @@ def test_both_layers_as_one_chain_are_the_same_images(atlas: Place, release: str
     (atlas.root / "chainbuild.yaml").unlink()
 
 
-def test_a_base_that_only_the_local_store_has(atlas: Place, base: str) -> None:
+def test_local_only_base_is_used_and_suggested(atlas: Place, base: str) -> None:
     own = f"{atlas.repo}-here/own-os:1"
     assert docker("tag", base, own).returncode == 0
     files = atlas.root / "small"
@@ -152,7 +150,7 @@ def test_a_base_that_only_the_local_store_has(atlas: Place, base: str) -> None:
     assert done.code == 0, done.told()
     assert f"{own}: found only in the local image store" in done.err
     assert "base of small: " + own in done.err
-    # Without --base it is the Dockerfile's, which is nowhere; that one's own is here is told before that.
+    # Without --base the base of the Dockerfile is used, which is missing; a warning about the local base comes first.
     done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", *where(atlas))
     assert done.code == 4, done.told()
     assert (
@@ -161,14 +159,14 @@ def test_a_base_that_only_the_local_store_has(atlas: Place, base: str) -> None:
     )
 
 
-def test_an_arg_that_nobody_declares(atlas: Place) -> None:
+def test_undeclared_build_arg_is_rejected_with_suggestion(atlas: Place) -> None:
     words = ["--tag", f"{atlas.repo}/x:1", "--base", atlas.base, "--build-arg", "RELEAS=21.2.75"]
     done = atlas.run("layer", "slc6-analysisbase", *words, *where(atlas))
     assert done.code == 2
     assert "no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE." in done.err
 
 
-def test_images_are_listed_with_what_each_adds_over_its_base(atlas: Place, release: str) -> None:
+def test_images_lists_size_added_over_the_base(atlas: Place, release: str) -> None:
     done = atlas.run("images", f"{atlas.repo}/analysisbase", *where(atlas), "--json")
     rows = {row["tag"]: row for row in json.loads(done.out)["images"]}
     assert {"latest", f"latest-{OWN}"} <= set(rows)
@@ -177,14 +175,14 @@ def test_images_are_listed_with_what_each_adds_over_its_base(atlas: Place, relea
     assert shown.splitlines()[0].split() == ["repository", "tag", "platform", "id", "age", "size", "added"]
 
 
-def test_an_image_that_is_nowhere(atlas: Place, release: str) -> None:
+def test_shell_with_missing_image_suggests_full_name(atlas: Place, release: str) -> None:
     done = atlas.run("shell", "analysisbase:latest", *where(atlas))
     assert done.code == 4, done.told()
     assert "neither in the local image store nor in the chain registry" in done.err
     assert release in done.err
 
 
-def test_a_shell_in_an_image_that_only_the_chain_registry_has(atlas: Place, release: str) -> None:
+def test_shell_runs_image_found_only_in_the_chain_registry(atlas: Place, release: str) -> None:
     name = f"{atlas.repo}/analysisbase:latest-{OWN}"
     assert docker("image", "inspect", name).returncode != 0
     done = atlas.run("shell", name, *where(atlas), "--", "/usr/AnalysisBase/21.2.75/bin/analysis-release")

@@ -1,4 +1,4 @@
-"""`chainbuild minimize explain | removed | report` on a real result, from a machine that has nothing but the registry."""
+"""`chainbuild minimize explain | removed | report` on a real result, from a machine with only the registry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tiny(lay_once: Lay) -> Place:
 
 @pytest.fixture
 def elsewhere(tiny: Place, tmp_path: Path) -> Place:
-    """Another machine: no tree, no engine that answers, and the same registry."""
+    """Another machine without a tree or an engine, and with the same registry."""
     root = tmp_path / "elsewhere"
     root.mkdir()
     return replace(tiny, root=root, home=tmp_path / "home", environ={"DOCKER_HOST": "tcp://127.0.0.1:9"})
@@ -35,7 +35,7 @@ def ask(place: Place, command: str, *words: str, tag: str = f"v1-tiny-{OWN}") ->
     return place.run("minimize", command, f"{place.host}/{place.repo}:{tag}", *words, "--registry", place.host)
 
 
-def test_explain_says_why_a_file_is_in_and_why_it_is_not(elsewhere: Place) -> None:
+def test_explain_gives_reason_for_kept_and_removed_files(elsewhere: Place) -> None:
     done = ask(elsewhere, "explain", "/usr/local/bin/tool", "/opt/compiler/big", "/etc/debian_version", "/none")
     assert done.code == 0, done.told()
     tool, why, big, version, nothing = done.out.splitlines()
@@ -51,7 +51,7 @@ def test_explain_says_why_a_file_is_in_and_why_it_is_not(elsewhere: Place) -> No
     assert minimized.out.startswith("/usr/local/bin/tool: file"), minimized.told()
 
 
-def test_removed_lists_by_package_what_was_left_out(elsewhere: Place) -> None:
+def test_removed_lists_removed_files_by_package(elsewhere: Place) -> None:
     done = ask(elsewhere, "removed", "--files")
     assert done.code == 0, done.told()
     lines = done.out.splitlines()
@@ -62,7 +62,7 @@ def test_removed_lists_by_package_what_was_left_out(elsewhere: Place) -> None:
     assert compiler["bytes"]["left"] == 3_000_000
 
 
-def test_report_draws_the_image_by_package_and_by_step(elsewhere: Place) -> None:
+def test_report_shows_image_by_package_and_by_step(elsewhere: Place) -> None:
     done = ask(elsewhere, "report")
     assert done.code == 0, done.told()
     page = elsewhere.root / done.out.strip()
@@ -82,7 +82,7 @@ def test_report_draws_the_image_by_package_and_by_step(elsewhere: Place) -> None
     assert (elsewhere.root / "there" / "report.html").read_bytes() == page.read_bytes()
 
 
-def test_what_is_no_result_is_told(elsewhere: Place) -> None:
+def test_image_that_is_not_a_result_is_reported(elsewhere: Place) -> None:
     step = ask(elsewhere, "removed", tag=f"v1-tiny-20-tool-{OWN}")
     assert step.code == 4, step.told()
     assert "comes before the minimize stage" in step.err

@@ -1,4 +1,4 @@
-"""Hostile neighbours: whoever may write to the chain registry wastes time, and chooses nothing that is reused."""
+"""Hostile users with write access to the chain registry cannot change what is reused."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ STEPS = ["10-one", "20-two"]
 
 @dataclass
 class Attack:
-    """A neighbour with write access to the registry, and what it has learnt of a victim's chain."""
+    """An attacker with write access to the registry, and what they know of the victim's chain."""
 
     place: Place
     registries: Registries
     first: Envelope
-    """The victim's first record of step 10 ever, with its good signature."""
+    """The victim's first record of step 10, with its valid signature."""
     first_index: bytes
 
     @property
@@ -56,7 +56,7 @@ class Attack:
         return found
 
     def evil(self) -> RemoteImage:
-        """The victim's image with one more layer, which says who made it."""
+        """Return the victim's image with one more layer that shows the attacker."""
         honest = resolve(self.registries, self.repository.with_digest(self.record.image), Platform.parse(OWN))
         packed, diff_id = pack_files({"made": b"attacker\n"})
         self.registries.client(self.repository).put_blob(self.repository.repository, packed)
@@ -68,7 +68,7 @@ class Attack:
         )
 
     def everywhere(self, envelope: bytes, artifact_type: str = PAYLOAD_TYPE) -> None:
-        """Put a record under every name that the victim's is found by."""
+        """Push a record under every name by which the victim's record is looked up."""
         record = self.record
         for name in (
             self.repository.with_tag(record.key),
@@ -86,7 +86,7 @@ class Attack:
             )
 
     def lie(self, **more: object) -> bytes:
-        """The victim's record, but of the evil image, which carries a tag as if the victim had built it."""
+        """Return the victim's record with the attacker's image, tagged as if the victim had built it."""
         evil = self.evil()
         put_tag(self.registries, self.repository.with_tag(image_tag(evil.digest)), evil.digest)
         return json.dumps(self.record.as_json() | {"image": str(evil.digest)} | more).encode()
@@ -142,7 +142,7 @@ def record_of_another_step(attack: Attack) -> None:
 
 
 def record_of_another_repository(attack: Attack) -> None:
-    """A good record that the victim signed for another project, whose image has another content."""
+    """Push a valid record that the victim signed for another project with other content."""
     place = attack.repository.repository.rpartition("/")[0] + "/elsewhere"
     found = read_artifact(
         attack.registries, ImageReference(attack.repository.registry, place, last_tag(f"opt-{STEPS[0]}-{OWN}"))
@@ -163,7 +163,7 @@ def older_record_put_back(attack: Attack) -> None:
 
 
 def lie_in_embedded_data(attack: Attack) -> None:
-    """A manifest that points at the victim's record, and embeds another one."""
+    """Push a manifest that points at the victim's record and embeds another record."""
     record = attack.record
     honest = attack.place.records(attack.registries).look_up(attack.repository, record.key).envelope
     assert honest is not None
@@ -193,12 +193,12 @@ def index_by_a_stranger(attack: Attack) -> None:
 
 
 def record_signed_as_an_index(attack: Attack) -> None:
-    """A statement of one kind is none of another, even if its key is trusted."""
+    """Push a statement of another kind, which must not count even if its key is trusted."""
     attack.everywhere(signed(attack.lie(), VICTIM, index.PAYLOAD_TYPE).raw)
 
 
 def copies_lead_to_another_repository(attack: Attack) -> None:
-    """The annotation that says where an image is belongs to nobody: it may lead anywhere."""
+    """Point the unsigned annotation for the location of an image at other repositories."""
     record = attack.record
     envelope = attack.place.records(attack.registries).look_up(attack.repository, record.key).envelope
     assert envelope is not None
@@ -224,7 +224,7 @@ def image_where_the_record_is(attack: Attack) -> None:
 
 
 def image_tag_of_a_deleted_image(attack: Attack) -> None:
-    """The image is gone, and the tag by which an index tells that it is there stays."""
+    """Delete the image but keep the tag by which the index finds it."""
     image = attack.record.image
     evil = attack.evil()
     client = attack.registries.client(attack.repository)
@@ -249,7 +249,7 @@ def garbage_everywhere(attack: Attack) -> None:
 
 
 def base_of_that_name(attack: Attack) -> None:
-    """The chain registry's copy of a base stands in while its own registry is away."""
+    """Replace the copy of a base that is used if its own registry is unreachable."""
     target = ChainRegistry.parse(attack.place.host).place(ImageReference.parse("debian")).with_tag("bookworm-slim")
     evil = attack.evil()
     from chainbuild.registry.images import copy_image
@@ -258,7 +258,7 @@ def base_of_that_name(attack: Attack) -> None:
 
 
 def signed_record_by_a_stranger_with_the_victim_s_beside(attack: Attack) -> None:
-    """A second signature over another content counts for that content alone."""
+    """Push a record with two signatures over different content: each counts only for its own content."""
     lie = signed(attack.lie())
     attack.everywhere(
         Envelope(
@@ -319,16 +319,18 @@ def attacked(lay_once: Lay, nothing_image: str) -> Iterator[Attack]:
         assert first is not None
         assert index_there is not None
         attack.first, attack.first_index = first, index_there.content
-        # The image that the first record names is replaced by a newer one of the same key.
+        # The image of the first record is replaced by a newer image with the same key.
         place.build("opt", "--until", "20", "--refresh", "--no-cache")
         yield attack
 
 
 @pytest.mark.parametrize("do", ATTACKS, ids=lambda do: do.__name__)
-def test_neighbour_with_write_access_chooses_nothing(attacked: Attack, do: Callable[[Attack], None]) -> None:
-    """Everything in a registry can be replaced by whoever writes to it; what a run builds on stays honest."""
+def test_attacker_with_write_access_cannot_change_reused_content(
+    attacked: Attack, do: Callable[[Attack], None]
+) -> None:
+    """Catch an attack that replaces content of the registry and changes what a run builds on."""
     place = attacked.place
-    # What the attack before this one left is put right.
+    # Undo the attack of the test before.
     place.build("opt", "--until", "20", "--refresh")
     do(attacked)
     plan = place.run("plan", *place.words("opt", "--json", "--until", "20"))
@@ -341,7 +343,7 @@ def test_neighbour_with_write_access_chooses_nothing(attacked: Attack, do: Calla
 
 
 def content_of(place: Place, registries: Registries, digest: str) -> str:
-    """What is in the file that both contend for, in the image of that digest: the highest layer that has it counts."""
+    """Return the content of the contested file in an image, from its topmost layer that has the file."""
     name = place.name("any")
     image = resolve(
         registries, ImageReference(name.registry, name.repository).with_digest(Digest(digest)), Platform.parse(OWN)
@@ -353,8 +355,8 @@ def content_of(place: Place, registries: Registries, digest: str) -> str:
     raise AssertionError(f"{digest} has no such file")
 
 
-def test_another_user_s_records_are_told_and_not_reused(lay: Lay) -> None:
-    """Two users of one registry with keys of their own; whoever trusts the other's key reuses what that one built."""
+def test_records_of_untrusted_key_are_reported_and_not_reused(lay: Lay) -> None:
+    """Two users with different keys share a registry; a user who trusts the other key reuses its images."""
     place = lay(files={"opt/10-Dockerfile-one": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo mine > /made\n"})
     place.build("opt", "--until", "10")
     other = {"CHAINBUILD_SIGNING_KEY": STRANGER.secret_text}

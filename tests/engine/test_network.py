@@ -1,4 +1,4 @@
-"""Content of the network: what ADD and remote contexts take is asked for at plan time, as BuildKit asks in every build."""
+"""Remote content of ADD and of contexts is queried at plan time, as BuildKit does in every build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 
 @dataclass
 class Site:
-    """A web server on this machine, of the files of a folder."""
+    """A web server on this machine for the files of a folder."""
 
     folder: Path
     address: str
@@ -80,8 +80,8 @@ def made(place: Place) -> str:
     return place.output(f"v1-opt-10-a-{OWN}", "cat", "/made").strip()
 
 
-def test_added_address_whose_content_moved_is_built_again(lay: Lay, site: Site) -> None:
-    """The same date and size say nothing; on the commit before, the first answer was reused for ever."""
+def test_changed_content_of_added_url_is_rebuilt(lay: Lay, site: Site) -> None:
+    """Catch a change with the same date and size; on the commit before, the first answer was reused forever."""
     salt = time.time_ns()
     site.put("f", "AAAA")
     place = lay(files={"opt/10-Dockerfile-a": f"{STEP}RUN echo {salt}\nADD {site.address}/f /made\n"})
@@ -95,7 +95,7 @@ def test_added_address_whose_content_moved_is_built_again(lay: Lay, site: Site) 
     assert built(place) == []
 
 
-def test_branch_of_a_repository_and_of_a_remote_context_are_followed(lay: Lay, site: Site) -> None:
+def test_new_commits_on_remote_branches_are_rebuilt(lay: Lay, site: Site) -> None:
     salt = time.time_ns()
     site.commit("one")
     lines = f"RUN echo {salt}\nADD {site.address}/r.git#main /added\nCOPY --from=src f /made\n"
@@ -109,7 +109,7 @@ def test_branch_of_a_repository_and_of_a_remote_context_are_followed(lay: Lay, s
     assert place.output(f"v1-opt-10-a-{OWN}", "cat", "/added/f").strip() == "two"
 
 
-def test_address_that_does_not_answer_is_said_and_nothing_is_kept(lay: Lay, site: Site) -> None:
+def test_unreachable_url_is_reported_and_step_is_not_reused(lay: Lay, site: Site) -> None:
     site.put("f", "AAAA")
     place = lay(files={"opt/10-Dockerfile-a": f"{STEP}ADD {site.address}/f /made\n"})
     assert built(place) == ["10-a"]
@@ -121,8 +121,8 @@ def test_address_that_does_not_answer_is_said_and_nothing_is_kept(lay: Lay, site
     assert place.build("opt", "--until", "10", "--no-cache", code=1).built == ["10-a"]
 
 
-def test_from_stands_on_what_the_plan_shows(lay: Lay) -> None:
-    """Build, edit the first step, build, undo the edit: the newest record is of the edit, and not what is meant."""
+def test_selected_step_builds_on_the_parent_image_of_the_plan(lay: Lay) -> None:
+    """Catch the newest record being used although it belongs to an edit of the first step that was undone."""
     salt = time.time_ns()
     good, bad = (f"{STEP}RUN echo {text} {salt} > /made\n" for text in ("good", "bad"))
     place = lay(files={"opt/10-Dockerfile-a": good, "opt/20-Dockerfile-b": f"{STEP}RUN cp /made /copied\n"})
@@ -135,7 +135,7 @@ def test_from_stands_on_what_the_plan_shows(lay: Lay) -> None:
     done = place.build("opt", "--only", "20")
     assert (done.built, done.reused) == (["20-b"], ["10-a"])
     assert place.output(f"v1-opt-20-b-{OWN}", "cat", "/copied2").startswith("good")
-    # With other inputs than anybody has built, this TAG's own image counts, and not what another TAG has built since.
+    # If these inputs were never built, the image of this TAG is used, not a newer image of another TAG.
     first.write_text(f"{STEP}RUN echo other {salt} > /made\n", encoding="utf-8")
     (place.root / "opt" / "20-Dockerfile-b").write_text(f"{STEP}RUN cp /made /copied3\n", encoding="utf-8")
     done = place.build("opt", "--only", "20")
@@ -146,8 +146,8 @@ def test_from_stands_on_what_the_plan_shows(lay: Lay) -> None:
     assert any("newest image of any TAG" in event["text"] for event in done.events("message"))
 
 
-def test_another_repo_and_push_build_nothing(lay: Lay, nothing_image: str) -> None:
-    """A step's key has no REPO in it: what is built once is named anew, and sent where it is pushed to."""
+def test_other_repo_with_push_reuses_every_step(lay: Lay, nothing_image: str) -> None:
+    """Catch a step key that includes REPO: existing images are only tagged again and pushed."""
     place = lay("steps", production=nothing_image)
     first = place.build("chain")
     other = f"{place.host}-pushed/lab/robot"

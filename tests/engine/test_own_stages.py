@@ -1,6 +1,6 @@
-"""A tree with stages of its own, which hand on a tarball: lists with commas, inherited over three options.
+"""A tree with its own stages, which pass on a tarball: lists with commas, inherited over three options.
 
-Each option is built by a command of its own first, on the result of the one below; then all by one command.
+Each option is first built by a separate command on the result of the option below, then all by one command.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ SEARCHED = "/opt/station/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 
 @pytest.fixture(scope="module")
 def split(lay_once: Lay) -> tuple[Place, list[Done]]:
-    """The three options, each by its own command: the lowest for both platforms, the others for this machine's."""
+    """The three options, each built by a separate command: the lowest for both platforms, the others for this one."""
     place = lay_once(files=FILES)
     place = replace(place, root=place.root / "docker")
     done = [place.build("ground", "--context", "..", platform=f"{OWN},{OTHER}")]
@@ -87,11 +87,11 @@ def split(lay_once: Lay) -> tuple[Place, list[Done]]:
 
 
 def content(place: Place, tag: str, platform: str = OWN) -> list[str]:
-    """The files of an image that options asked for, the programs of packages, and its PATH."""
+    """Return the files that the options requested, the programs of packages, and the PATH of an image."""
     return place.output(tag, "sh", "-c", LIST, platform=platform).splitlines()
 
 
-def test_results_hold_what_all_options_below_asked_for(split: tuple[Place, list[Done]]) -> None:
+def test_results_include_files_requested_by_lower_options(split: tuple[Place, list[Done]]) -> None:
     place, _ = split
     assert content(place, f"v1-ground-{OWN}") == [*GROUND, SEARCHED]
     assert content(place, f"v1-sensors-{OWN}") == [*SENSORS, *PROGRAMS, SEARCHED]
@@ -99,13 +99,13 @@ def test_results_hold_what_all_options_below_asked_for(split: tuple[Place, list[
     assert place.output(f"v1-display-{OWN}", "report") == "report\n"
 
 
-def test_both_platforms_get_their_own_tarball(split: tuple[Place, list[Done]]) -> None:
+def test_tarballs_are_separate_for_each_platform(split: tuple[Place, list[Done]]) -> None:
     place, _ = split
     assert content(place, f"v1-ground-{OTHER}", OTHER) == [*GROUND, SEARCHED]
     assert place.image(f"v1-ground-{OTHER}", OTHER).config.platform.name == OTHER
 
 
-def test_tree_stays_as_it_was(split: tuple[Place, list[Done]]) -> None:
+def test_tree_is_unchanged_after_the_builds(split: tuple[Place, list[Done]]) -> None:
     place, _ = split
     assert sorted(path.name for path in (place.root / "utilities").iterdir()) == [
         ".dockerignore",
@@ -115,8 +115,8 @@ def test_tree_stays_as_it_was(split: tuple[Place, list[Done]]) -> None:
     ]
 
 
-def test_one_command_reuses_all_that_the_three_commands_built(split: tuple[Place, list[Done]]) -> None:
-    """So what was asked below is the same on both ways: it is a part of every stage's key."""
+def test_single_command_reuses_results_of_separate_commands(split: tuple[Place, list[Done]]) -> None:
+    """Catch inherited arguments that differ between the two ways: they are a part of every stage's key."""
     place, _ = split
     done = place.build("ground,sensors,display", "--context", "..", tag="v2")
     assert done.built == []
@@ -124,7 +124,7 @@ def test_one_command_reuses_all_that_the_three_commands_built(split: tuple[Place
         assert place.identity(f"v2-{option}-{OWN}") == place.identity(f"v1-{option}-{OWN}")
 
 
-def test_plan_shows_what_is_inherited_from_the_image_of_an_earlier_command(split: tuple[Place, list[Done]]) -> None:
+def test_plan_shows_arguments_inherited_from_earlier_image(split: tuple[Place, list[Done]]) -> None:
     place, _ = split
     above = replace(place, base=str(place.name(f"v1-sensors-{OWN}")))
     words = above.words("display", "--context", "..", tag="v3")
@@ -141,7 +141,7 @@ def test_plan_shows_what_is_inherited_from_the_image_of_an_earlier_command(split
     ]
 
 
-def test_missing_sources_name_the_context_that_has_them(split: tuple[Place, list[Done]]) -> None:
+def test_missing_sources_hint_at_the_right_context(split: tuple[Place, list[Done]]) -> None:
     place, _ = split
     done = place.build("ground,sensors,display", tag="v4", code=2)
     messages = [(problem["path"], problem["line"]) for problem in done.error["problems"]]

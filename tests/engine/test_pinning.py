@@ -1,4 +1,4 @@
-"""Images that a Dockerfile names itself: what chainbuild makes is what plain buildx makes, stages of their names included."""
+"""Images in Dockerfiles: chainbuild and plain buildx build the same, even if a stage is named like an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conftest import OTHER, OWN, Lay, docker, push_files, write_tree
 pytestmark = pytest.mark.timeout(600)
 
 NAME = "chainbuild-test-tool"
-"""An image of the local store that a stage can be called like."""
+"""The name of an image in the local store that a stage can also have."""
 HEAD = "ARG BASE_IMAGE\n"
 ALSO = "COPY --from=docker.io/library/{}:latest /made /made2"
 MOUNTED = "RUN --mount=from={},target=/mnt cp /mnt/made* /"
@@ -21,7 +21,7 @@ MOUNTED = "RUN --mount=from={},target=/mnt cp /mnt/made* /"
 
 @pytest.fixture(scope="module")
 def tool(registry_host: str) -> Iterator[str]:
-    """An image with a file, in the local store under a name that a stage may have."""
+    """An image with a file, in the local store under a name that a stage can have."""
     reference = push_files(f"{registry_host}/test/tool:1", {"made": b"plain image\n"}).reference
     subprocess.run(["docker", "pull", "--quiet", reference.pinned], check=True, capture_output=True)
     subprocess.run(["docker", "tag", reference.pinned, f"{NAME}:latest"], check=True)
@@ -30,7 +30,7 @@ def tool(registry_host: str) -> Iterator[str]:
 
 
 def exported(root: Path, dockerfile: str, base: str, out: Path) -> dict[str, bytes]:
-    """The files that plain buildx makes, those of the base image left out."""
+    """Return the files that plain buildx creates, without those of the base image."""
     argv = [
         "docker",
         "buildx",
@@ -49,15 +49,15 @@ def exported(root: Path, dockerfile: str, base: str, out: Path) -> dict[str, byt
 @pytest.mark.parametrize(
     "body",
     [
-        # The stage that does work has the name of its image.
+        # The stage that does the work is named like its image.
         "FROM {} AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made",
         "FROM {}:latest AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n",
-        # The image and the stage of its name are both read.
+        # The image and the stage of the same name are both used.
         "FROM scratch AS {}\nCOPY one /made\nFROM ${{BASE_IMAGE}}\nCOPY --from={} /made /made\n" + ALSO,
         "FROM docker.io/library/{} AS {}\nCOPY one /made2\nFROM ${{BASE_IMAGE}}\n" + MOUNTED,
     ],
 )
-def test_stage_named_like_an_image_stays_the_stage(lay: Lay, tool: str, tmp_path: Path, body: str) -> None:
+def test_stage_named_like_an_image_is_still_used(lay: Lay, tool: str, tmp_path: Path, body: str) -> None:
     text = HEAD + body.replace("{}", tool).replace("{{", "{").replace("}}", "}")
     place = lay(
         files={"o/10-Dockerfile-x": text, "one": "made by the stage\n", ".dockerignore": "registry\n.chainbuild\n"}
@@ -71,8 +71,8 @@ def test_stage_named_like_an_image_stays_the_stage(lay: Lay, tool: str, tmp_path
     assert again.built == []
 
 
-def test_layer_whose_stage_is_named_like_its_base_keeps_the_stage(lay: Lay, tool: str) -> None:
-    """The base that is put in the place of a name leaves a stage of that name alone."""
+def test_layer_with_stage_named_like_its_base_keeps_the_stage(lay: Lay, tool: str) -> None:
+    """Catch a replaced base name that also replaces the stage of that name."""
     text = f"FROM {tool} AS {tool}\nCOPY one /made\nFROM {tool}\nCOPY two /made2\n"
     place = lay(files={"layer/Dockerfile": text, "layer/one": "made by the stage\n", "layer/two": "2\n"})
     done = place.run(
@@ -92,7 +92,7 @@ def test_layer_whose_stage_is_named_like_its_base_keeps_the_stage(lay: Lay, tool
     assert place.output(f"1-{OWN}", "cat", "/made", "/made2") == "made by the stage\n2\n"
 
 
-def test_one_image_for_two_platforms_is_read_for_both(lay: Lay, registry_host: str) -> None:
+def test_image_used_for_two_platforms_is_pinned_for_both(lay: Lay, registry_host: str) -> None:
     text = (
         f"{HEAD}FROM --platform=linux/{'arm64' if OTHER == 'aarch64' else 'amd64'} NAME AS far\nFROM NAME AS near\n"
         "FROM ${BASE_IMAGE}\nCOPY --from=far /etc/debian_version /far\nCOPY --from=near /etc/debian_version /near\n"
@@ -105,7 +105,7 @@ def test_one_image_for_two_platforms_is_read_for_both(lay: Lay, registry_host: s
     assert place.output(f"v1-o-10-x-{OWN}", "sh", "-c", script) == "both\n"
 
 
-def test_dockerfile_that_is_a_link_out_of_its_folder_is_built(lay: Lay) -> None:
+def test_dockerfile_linked_from_another_folder_is_built(lay: Lay) -> None:
     place = lay(files={"shared/Dockerfile": f"{HEAD}FROM ${{BASE_IMAGE}}\nCOPY one /made\n", "one": "1\n"})
     (place.root / "o").mkdir()
     (place.root / "o" / "10-Dockerfile-x").symlink_to("../shared/Dockerfile")
@@ -113,7 +113,7 @@ def test_dockerfile_that_is_a_link_out_of_its_folder_is_built(lay: Lay) -> None:
     assert place.output(f"v1-o-10-x-{OWN}", "cat", "/made") == "1\n"
 
 
-def test_failure_in_a_rewritten_dockerfile_names_the_user_s_file(lay: Lay, tool: str) -> None:
+def test_failure_in_rewritten_dockerfile_names_the_original_file(lay: Lay, tool: str) -> None:
     text = f"{HEAD}FROM {tool} AS t\nFROM ${{BASE_IMAGE}}\nCOPY --from=t /made /\n\nRUN exit 3\n"
     place = lay(files={"o/10-Dockerfile-x": text})
     done = place.build("o", "--until", "10", code=None)
@@ -122,7 +122,7 @@ def test_failure_in_a_rewritten_dockerfile_names_the_user_s_file(lay: Lay, tool:
     assert "chainbuild-scratch" not in done.told()
 
 
-def test_own_ignore_file_counts_for_a_rewritten_dockerfile(lay: Lay, tool: str) -> None:
+def test_ignore_file_of_rewritten_dockerfile_is_used(lay: Lay, tool: str) -> None:
     text = f"{HEAD}FROM {tool} AS t\nFROM ${{BASE_IMAGE}}\nCOPY --from=t /made /\nCOPY d /d\n"
     place = lay(
         files={
@@ -137,8 +137,8 @@ def test_own_ignore_file_counts_for_a_rewritten_dockerfile(lay: Lay, tool: str) 
     assert place.output(f"v1-o-10-x-{OWN}", "ls", "/d") == "a\n"
 
 
-def test_image_that_a_trigger_of_the_base_reads_is_pinned(lay: Lay, registry_host: str) -> None:
-    """The plan is what counts here: BuildKit before 0.17 runs no trigger that reads an image."""
+def test_image_read_by_onbuild_trigger_of_base_is_pinned(lay: Lay, registry_host: str) -> None:
+    """Check only the plan: BuildKit before 0.17 runs no trigger that reads an image."""
     reads = f"{registry_host}/test/read:1"
     push_files(reads, {"made": b"first\n"})
     trigger = f"COPY --from={reads} /made /made"

@@ -1,4 +1,4 @@
-"""Real programs in minimized images: each works as it is, or a warning has the line with which it works."""
+"""Real programs in minimized images: each works, or a warning has the line that fixes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """What became of the programs: their images, and the reports of the minimize stage, by name."""
+    """The images of the programs, and the reports of the minimize stage, by name."""
 
     repository: str
     folder: Path
@@ -40,13 +40,13 @@ class Tried:
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
     def report(self, name: str) -> dict[str, Any]:
-        """The report of the minimize stage."""
+        """Return the report of the minimize stage."""
         document: dict[str, Any] = json.loads((self.folder / name / "report.json").read_bytes())
         return document
 
 
 def bake(tried: Tried, name: str, program: Program, args: Mapping[str, str]) -> None:
-    """Build the chain's image, and of it the minimized and the production image of a program, with the report."""
+    """Build the chain's image and a program's minimized and production image, with the report."""
     oci = Platform.parse(tried.platform).oci
     utilities = str(shipped("utilities"))
     common = {"context": str(HERE), "dockerfile": str(HERE / "Dockerfile"), "args": {"BASE": tried.base}}
@@ -88,7 +88,7 @@ def bake(tried: Tried, name: str, program: Program, args: Mapping[str, str]) -> 
 
 
 def trying(platform: str, base: str, folder: Path) -> Iterator[Tried]:
-    """A place for the programs of a platform; their images are removed in the end."""
+    """Yield the images of a platform's programs; remove the images at the end."""
     tried = Tried(
         repository=f"chainbuild-test/programs-{uuid.uuid4().hex[:12]}", folder=folder, platform=platform, base=base
     )
@@ -100,18 +100,18 @@ def trying(platform: str, base: str, folder: Path) -> Iterator[Tried]:
 
 @pytest.fixture(scope="module")
 def tried(base_images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
-    """This machine's platform."""
+    """The images for this machine's platform."""
     yield from trying(OWN, base_images, tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture(scope="module")
 def emulated(base_images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
-    """The other platform."""
+    """The images for the other platform."""
     yield from trying(OTHER, base_images, tmp_path_factory.mktemp("emulated"))
 
 
 def check(tried: Tried, program: Program) -> None:
-    """Assert that the program works: as it is, or only with the line that a warning has."""
+    """Assert that the program works, or works only with the line of a warning."""
     bake(tried, program.name, program, program.args)
     done = tried.run(program.name, *program.command)
     if program.fix:
@@ -125,16 +125,16 @@ def check(tried: Tried, program: Program) -> None:
 
 
 def marked(program: Program) -> Any:
-    """A program as a parameter; what needs many packages is tried only on request."""
+    """Return a program as a parameter; programs with many packages run only on request."""
     return pytest.param(program, marks=() if program.small else pytest.mark.long, id=program.name)
 
 
 @pytest.mark.parametrize("program", [marked(program) for program in PROGRAMS])
-def test_program_works_or_is_reported_with_the_line_that_mends_it(tried: Tried, program: Program) -> None:
+def test_program_works_or_is_reported_with_fix(tried: Tried, program: Program) -> None:
     check(tried, program)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("program", [one for one in PROGRAMS if one.small], ids=lambda program: program.name)
-def test_program_of_the_other_platform_works_too(emulated: Tried, program: Program) -> None:
+def test_program_on_other_platform_works_or_is_reported_with_fix(emulated: Tried, program: Program) -> None:
     check(emulated, program)

@@ -1,4 +1,4 @@
-"""Python is proven: what imports in the chain's image imports in the production image, or there is no name."""
+"""The proof of Python: modules that import in the chain's image import in the production image too."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.timeout(900)
 
 SITE = "/opt/venv/lib/python3.11/site-packages"
 MODULES = {
-    # Opened by name, as cv2 and the like do: no analysis of ELF files sees it.
+    # Opened by name, as by cv2 and similar modules: the analysis of ELF files does not see it.
     "modules/shapes.py": "import ctypes\nctypes.CDLL('libyaml-0.so.2')\n",
     "modules/colours/__init__.py": "TABLE = open('/usr/share/colours/table').read()\n",
     "modules/good.py": "print('x' * 1_000_000)\n",
-    # Nobody's fault but their own.
+    # These modules fail by themselves.
     "modules/unable.py": "import nothing_of_that_name\n",
     "modules/leaves.py": "raise SystemExit(3)\n",
     "modules/crashes.py": "import os\nos.kill(os.getpid(), 11)\n",
@@ -39,7 +39,7 @@ CHAIN = {
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
         f"COPY modules/ {SITE}/\n"
         "COPY table /usr/share/colours/table\n"
-        # Whoever the image runs as imports, too.
+        # Imports must work for any user of the image.
         "USER 1000\n"
     ),
 }
@@ -54,12 +54,12 @@ def refused(lay_once: Lay) -> tuple[Place, Done]:
 
 
 def imports(done: Done) -> dict[str, object]:
-    """The verdict on the imports."""
+    """Return the verdict on the imports."""
     (verdict,) = (event for event in done.events("verdict") if event["proof"] == "imports")
     return verdict
 
 
-def test_what_fails_in_the_production_image_alone_fails_the_build(refused: tuple[Place, Done]) -> None:
+def test_import_failing_only_in_production_image_fails_the_build(refused: tuple[Place, Done]) -> None:
     place, done = refused
     verdict = imports(done)
     assert verdict["passed"] is False
@@ -77,7 +77,7 @@ def test_what_fails_in_the_production_image_alone_fails_the_build(refused: tuple
     assert f"v1-py-{OWN}" not in place.tags()
 
 
-def test_what_fails_in_both_is_told(refused: tuple[Place, Done]) -> None:
+def test_import_failing_in_both_images_is_a_warning(refused: tuple[Place, Done]) -> None:
     findings = imports(refused[1])["findings"]
     assert isinstance(findings, list)
     told = "\n".join(line for line in findings if line.startswith("warning: "))
@@ -86,7 +86,7 @@ def test_what_fails_in_both_is_told(refused: tuple[Place, Done]) -> None:
     assert "crashes (/opt/venv/bin/python): killed by signal 11" in told
 
 
-def test_nothing_is_recorded_and_the_next_run_proves_again(refused: tuple[Place, Done]) -> None:
+def test_failed_proof_is_not_recorded_and_runs_again(refused: tuple[Place, Done]) -> None:
     place, _ = refused
     again = place.build("py", code=5)
     assert again.built == ["production"]
@@ -94,21 +94,19 @@ def test_nothing_is_recorded_and_the_next_run_proves_again(refused: tuple[Place,
 
 
 def copy_of(place: Place, tmp_path: Path, files: dict[str, str]) -> Place:
-    """The same user's tree somewhere else, with these files."""
+    """Return a copy of the user's tree with these files."""
     shutil.copytree(place.root, tmp_path / "tree")
     write_tree(tmp_path / "tree", files)
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
 
 
-def test_what_is_brought_is_found_and_an_unchanged_image_is_not_proven_again(
-    refused: tuple[Place, Done], tmp_path: Path
-) -> None:
+def test_added_files_pass_the_proof_and_result_is_reused(refused: tuple[Place, Done], tmp_path: Path) -> None:
     bringing = {f"py/minimize-{OWN}-args": f"ADDITIONAL_FILES={LIBRARY} /usr/share/colours\n"}
     place = copy_of(refused[0], tmp_path, bringing)
     done = place.build("py", tag="whole")
     verdict = imports(done)
     assert verdict["passed"] is True
-    # 3 of our own and the standard library's extension modules.
+    # 3 modules of the test and the extension modules of the standard library.
     words = str(verdict["summary"]).split()
     assert words[1:] == ["modules"]
     assert int(words[0]) > 20
@@ -119,7 +117,7 @@ def test_what_is_brought_is_found_and_an_unchanged_image_is_not_proven_again(
     assert f"imports: {verdict['summary']}" in told.out, told.told()
 
 
-def test_the_proof_can_be_turned_off_and_on_again(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_proof_can_be_turned_off_and_on_again(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {f"py/production-{OWN}-args": "PROVE_IMPORTS=0\n"})
     done = place.build("py", tag="off")
     assert [event["proof"] for event in done.events("verdict")] == ["libraries", "configuration"]
@@ -128,8 +126,8 @@ def test_the_proof_can_be_turned_off_and_on_again(refused: tuple[Place, Done], t
     assert imports(place.build("py", tag="on", code=5))["passed"] is False
 
 
-def test_an_interpreter_that_lost_its_library(lay: Lay) -> None:
-    # The environment is kept, and the interpreter that its links lead to; the rest of that Python is not.
+def test_interpreter_without_standard_library_fails_the_proof(lay: Lay) -> None:
+    # The environment and the interpreter behind its links are kept; the rest of that Python is not.
     own = (
         "RUN mkdir -p /srv/python/bin /srv/python/lib && mv /usr/bin/python3.11 /srv/python/bin/"
         " && mv /usr/lib/python3.11 /srv/python/lib/ && rm -r /opt/venv"
@@ -144,7 +142,7 @@ def test_an_interpreter_that_lost_its_library(lay: Lay) -> None:
     assert "; the chain's image has /srv/python/lib/python3.11, of no package" in finding
 
 
-def test_an_image_without_python_costs_nothing(lay: Lay) -> None:
+def test_image_without_python_has_no_import_proof(lay: Lay) -> None:
     place = lay("tiny")
     done = place.build("tiny")
     assert [event["proof"] for event in done.events("verdict")] == ["libraries", "configuration"]

@@ -1,4 +1,4 @@
-"""The client against a real registry, and the managed registry with real processes, containers and ports."""
+"""The client with a real registry, and the managed registry with real processes, containers and ports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def registries() -> Iterator[Registries]:
 
 @pytest.fixture
 def repository(registry_host: str) -> str:
-    """A repository that no other test has."""
+    """A repository that no other test uses."""
     return f"{registry_host}/test/{uuid.uuid4().hex}"
 
 
@@ -72,7 +72,7 @@ def push(registries: Registries, name: str, platform: Platform, content: bytes) 
 # ---- the client -------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_goes_in_and_comes_out(registries: Registries, repository: str) -> None:
+def test_image_pushed_is_resolved_unchanged(registries: Registries, repository: str) -> None:
     made = push(registries, f"{repository}:1", AMD64, b"x" * 3_000_000)
     found = resolve(registries, ImageReference.parse(f"{repository}:1"), AMD64)
     assert found == made
@@ -82,7 +82,7 @@ def test_an_image_goes_in_and_comes_out(registries: Registries, repository: str)
         resolve(registries, ImageReference.parse(f"{repository}:2"), AMD64)
 
 
-def test_platforms_join_to_an_index_that_is_copied_whole(registries: Registries, repository: str) -> None:
+def test_index_merges_platforms_and_is_copied_completely(registries: Registries, repository: str) -> None:
     images = {
         platform: push(registries, f"{repository}:{platform}", platform, platform.oci.encode())
         for platform in (AMD64, ARM64)
@@ -97,7 +97,7 @@ def test_platforms_join_to_an_index_that_is_copied_whole(registries: Registries,
     assert resolve(registries, copy, ARM64).config == images[ARM64].config
 
 
-def test_another_config_and_another_tag(registries: Registries, repository: str) -> None:
+def test_image_with_replaced_config_is_tagged(registries: Registries, repository: str) -> None:
     image = push(registries, f"{repository}:1", AMD64, b"content")
     config = image.config.with_changes(labels={"a": "b"}, env=[("X", "1")])
     changed = replace_config(registries, image, config, ImageReference.parse(f"{repository}-other:2"))
@@ -106,9 +106,7 @@ def test_another_config_and_another_tag(registries: Registries, repository: str)
 
 
 @pytest.mark.parametrize("size", [2, 100_000])
-def test_an_artifact_is_kept_by_a_registry_of_before_oci_1_1(
-    registries: Registries, repository: str, size: int
-) -> None:
+def test_artifact_is_stored_by_registry_older_than_oci_1_1(registries: Registries, repository: str, size: int) -> None:
     name = ImageReference.parse(f"{repository}:k1-{'0' * 64}")
     digest = put_artifact(registries, name, artifact_type="application/vnd.example", content=b"x" * size)
     found = read_artifact(registries, name, "application/vnd.example")
@@ -120,7 +118,9 @@ def test_an_artifact_is_kept_by_a_registry_of_before_oci_1_1(
     assert read_artifact(registries, name) is None
 
 
-def test_lists_are_paged(registries: Registries, repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tag_and_repository_lists_follow_all_pages(
+    registries: Registries, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("chainbuild.registry.client._PAGE", 2)
     image = push(registries, f"{repository}:0", AMD64, b"content")
     for number in range(1, 5):
@@ -131,7 +131,7 @@ def test_lists_are_paged(registries: Registries, repository: str, monkeypatch: p
     assert client.tags("test/nothing-of-that-name") == ()
 
 
-def test_what_the_engine_pulls_is_what_was_pushed(registries: Registries, repository: str) -> None:
+def test_image_pushed_by_client_is_pulled_by_engine(registries: Registries, repository: str) -> None:
     own = Platform.of_this_machine()
     push(registries, f"{repository}:1", own, b"hello")
     done = subprocess.run(["docker", "pull", "--quiet", f"{repository}:1"], capture_output=True, text=True, check=False)
@@ -139,7 +139,7 @@ def test_what_the_engine_pulls_is_what_was_pushed(registries: Registries, reposi
     subprocess.run(["docker", "rmi", f"{repository}:1"], capture_output=True, check=True)
 
 
-def test_connections_that_lay_idle_and_many_threads(registries: Registries, repository: str) -> None:
+def test_client_works_with_many_threads_and_after_close(registries: Registries, repository: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     image = push(registries, f"{repository}:1", AMD64, b"content")
@@ -152,14 +152,12 @@ def test_connections_that_lay_idle_and_many_threads(registries: Registries, repo
     assert client.head(name, "1") is not None
 
 
-def test_a_registry_that_is_not_there_is_told_at_once(engine: str, registries: Registries) -> None:
+def test_unreachable_registry_raises_at_once(engine: str, registries: Registries) -> None:
     with pytest.raises(UnreachableError, match="refuses connections"):
         registries.client(f"localhost:{free_port()}").ping()
 
 
-def test_the_local_store_takes_an_image_and_hands_it_on_unchanged(
-    registries: Registries, repository: str, tmp_path: Path
-) -> None:
+def test_local_store_load_push_and_pull_keep_the_image(registries: Registries, repository: str, tmp_path: Path) -> None:
     own = Platform.of_this_machine()
     with tarfile.open(tmp_path / "root.tar", "w") as archive:
         archive.add(__file__, "content")
@@ -211,7 +209,7 @@ with lease as endpoint:
 
 
 class Place:
-    """A port and the folders of one test, and runs that hold leases on them."""
+    """A port and folders of one test, and runs that hold leases on the registry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -229,7 +227,7 @@ class Place:
         return subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, env=environment, **how)
 
     def run(self, data: str = "registry") -> subprocess.Popen[str]:
-        """A process that has a lease when this returns, and gives it back when its stdin closes."""
+        """Return a process that holds a lease and releases it when its stdin is closed."""
         started = self.start(HOLD, data, stdout=subprocess.PIPE)
         self.runs.append(started)
         assert started.stdout is not None
@@ -267,7 +265,7 @@ def networks(port: int) -> list[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_a_run_brings_it_up_and_takes_it_down(place: Place) -> None:
+def test_run_starts_and_stops_the_registry(place: Place) -> None:
     run = place.run()
     status = place.status()
     assert (status.kind, len(status.holders), status.holders[0].pid) == ("run", 1, run.pid)
@@ -277,7 +275,7 @@ def test_a_run_brings_it_up_and_takes_it_down(place: Place) -> None:
     assert (place.folder / "registry").is_dir()
 
 
-def test_only_this_machine_reaches_it(place: Place) -> None:
+def test_registry_is_published_on_loopback_only(place: Place) -> None:
     place.run()
     ports = subprocess.run(
         ["docker", "ps", "--filter", f"publish={place.port}", "--format", "{{.Ports}}"],
@@ -290,7 +288,7 @@ def test_only_this_machine_reaches_it(place: Place) -> None:
     assert published <= {f"127.0.0.1:{place.port}", f"[::1]:{place.port}"}
 
 
-def test_two_runs_never_take_each_other_s_registry(place: Place) -> None:
+def test_registry_stays_up_until_the_last_run_ends(place: Place) -> None:
     first = place.run()
     second = place.run("another-checkout")
     # The registry was up: no process was started for the second run.
@@ -302,7 +300,7 @@ def test_two_runs_never_take_each_other_s_registry(place: Place) -> None:
     assert place.status().kind == "none"
 
 
-def test_runs_that_start_at_once_share_one(place: Place) -> None:
+def test_concurrent_runs_share_the_registry(place: Place) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(4) as threads:
@@ -313,7 +311,7 @@ def test_runs_that_start_at_once_share_one(place: Place) -> None:
     assert place.status().kind == "none"
 
 
-def test_the_registry_of_a_killed_run_is_adopted_and_taken_down(place: Place) -> None:
+def test_registry_of_killed_run_is_stopped_by_the_next_run(place: Place) -> None:
     killed = place.run()
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
@@ -324,7 +322,7 @@ def test_the_registry_of_a_killed_run_is_adopted_and_taken_down(place: Place) ->
     assert not list((place.folder / "leases").rglob("lease-*"))
 
 
-def test_a_run_killed_while_it_starts_the_registry_leaves_nothing_for_long(place: Place) -> None:
+def test_run_killed_during_registry_start_is_cleaned_up_by_next_run(place: Place) -> None:
     for wait in (0.15, 0.3, 0.45, 0.6):
         started = place.start(PROGRAM + "lease.__enter__()", stderr=subprocess.DEVNULL)
         time.sleep(wait)
@@ -334,7 +332,7 @@ def test_a_run_killed_while_it_starts_the_registry_leaves_nothing_for_long(place
     assert place.status().kind == "none"
 
 
-def test_a_person_s_registry_stays_up(place: Place) -> None:
+def test_registry_started_by_the_user_stays_up(place: Place) -> None:
     place.managed().up(quiet)
     assert place.status().kind == "person"
     place.end(place.run())
@@ -343,7 +341,7 @@ def test_a_person_s_registry_stays_up(place: Place) -> None:
     assert not place.managed().down(quiet)
 
 
-def test_one_brought_up_by_compose_stays_up(place: Place) -> None:
+def test_registry_started_by_compose_stays_up(place: Place) -> None:
     environment = {**os.environ, "CHAINBUILD_REGISTRY_PORT": str(place.port)}
     environment["CHAINBUILD_REGISTRY_DATA"] = str(place.folder / "by-hand")
     argv = ["docker", "compose", "--file", str(shipped_compose_file())]
@@ -356,7 +354,7 @@ def test_one_brought_up_by_compose_stays_up(place: Place) -> None:
     assert place.status().kind == "none"
 
 
-def test_down_refuses_while_a_run_needs_it(place: Place) -> None:
+def test_down_during_a_run_is_refused_without_force(place: Place) -> None:
     run = place.run()
     with pytest.raises(BusyError, match=f"pid {run.pid} since"):
         place.managed().down(quiet)
@@ -364,7 +362,7 @@ def test_down_refuses_while_a_run_needs_it(place: Place) -> None:
     place.end(run)
 
 
-def test_somebody_else_s_registry_is_used_and_never_stopped(place: Place, registry_image: str) -> None:
+def test_foreign_registry_is_used_and_never_stopped(place: Place, registry_image: str) -> None:
     name = f"chainbuild-test-{uuid.uuid4().hex[:8]}"
     argv = ["docker", "run", "--detach", "--rm", "--name", name, "--publish", f"127.0.0.1:{place.port}:5000"]
     subprocess.run([*argv, registry_image], capture_output=True, check=True)
@@ -386,7 +384,7 @@ def test_somebody_else_s_registry_is_used_and_never_stopped(place: Place, regist
         time.sleep(0.05)
 
 
-def test_a_program_on_the_port_is_told_with_its_name_and_the_setting(place: Place) -> None:
+def test_port_in_use_is_reported_with_process_and_flag(place: Place) -> None:
     argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(place.port)]
     web = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place.folder)
     try:
@@ -403,7 +401,7 @@ def test_a_program_on_the_port_is_told_with_its_name_and_the_setting(place: Plac
         web.wait()
 
 
-def test_what_was_pushed_outlives_the_registry(place: Place) -> None:
+def test_pushed_image_survives_registry_restart(place: Place) -> None:
     managed = place.managed()
     with Registries(credentials=managed.credentials) as registries:
         with managed.lease(quiet) as endpoint:

@@ -55,7 +55,7 @@ def state(root: Path) -> tuple[str, str, str]:
 
 
 def refused(root: Path, version: str, capsys: pytest.CaptureFixture[str], code: int = 2) -> str:
-    """Return what the command printed; it must have changed nothing."""
+    """Return the output of the command; assert that it changed nothing."""
     before = state(root)
     assert release.main([version], root, TODAY) == code
     assert state(root) == before
@@ -78,7 +78,7 @@ def test_release_commits_and_tags_after_the_tests(root: Path, capsys: pytest.Cap
     assert release.main(["--check", "v0.3.0"], root) == 0
 
 
-def test_dry_run_shows_the_change_and_makes_none(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_shows_the_change_and_writes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = state(root)
     assert release.main(["0.3.0", "--dry-run"], root, TODAY) == 0
     assert state(root) == before
@@ -98,7 +98,7 @@ def test_prepared_version_is_tagged(root: Path) -> None:
     assert git(root, "rev-parse", "v0.3.0^{commit}") == git(root, "rev-parse", "HEAD") == before
 
 
-def test_every_problem_is_reported_at_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_are_reported_together(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     git(root, "switch", "--quiet", "--create", "feature")
     (root / "new").write_text("")
     err = refused(root, "0.2.0", capsys)
@@ -115,28 +115,30 @@ def test_every_problem_is_reported_at_once(root: Path, capsys: pytest.CaptureFix
         ("$(id)", '"$(id)" is not a version'),
     ],
 )
-def test_unfit_version_is_refused(root: Path, capsys: pytest.CaptureFixture[str], version: str, message: str) -> None:
+def test_invalid_version_is_rejected(
+    root: Path, capsys: pytest.CaptureFixture[str], version: str, message: str
+) -> None:
     assert message in refused(root, version, capsys)
 
 
-def test_version_older_than_the_package_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_older_than_the_package_is_rejected(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / release.MODULE).write_text('__version__ = "0.4.0"\n')
     commit(root)
     assert "0.3.0 is older than chainbuild/__init__.py, which has 0.4.0" in refused(root, "0.3.0", capsys)
 
 
-def test_detached_head_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detached_head_is_rejected(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     git(root, "switch", "--quiet", "--detach")
     assert "not main" in refused(root, "0.3.0", capsys)
 
 
-def test_failing_tests_leave_everything_as_it_was(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failing_tests_leave_repository_unchanged(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "script" / "test").write_text("#!/bin/sh\nexit 1\n")
     commit(root)
     assert "script/test --unit failed; nothing was changed" in refused(root, "0.3.0", capsys, code=1)
 
 
-def test_failing_commit_leaves_everything_as_it_was(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failing_commit_leaves_repository_unchanged(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hook = root / ".git" / "hooks" / "pre-commit"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho the hook says no >&2\nexit 1\n")
@@ -146,7 +148,7 @@ def test_failing_commit_leaves_everything_as_it_was(root: Path, capsys: pytest.C
     assert "nothing was changed" in err
 
 
-def test_commit_during_the_tests_is_released_too(root: Path) -> None:
+def test_commit_made_during_the_tests_is_released(root: Path) -> None:
     (root / "script" / "test").write_text(
         f"#!/bin/sh\nsed -i 's/^- A flag/- Two flags/' {release.CHANGELOG}\ngit commit --quiet --all --message=x\n"
     )

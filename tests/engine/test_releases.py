@@ -1,4 +1,4 @@
-"""Two releases of a small image, for real: compared, planned, applied by digest, interrupted, gone on with, rolled back."""
+"""Two releases of a small image: compared, planned, applied by digest, interrupted, resumed, rolled back."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .conftest import OWN, PATIENCE, Done, Lay, Place, container_output, docker,
 pytestmark = pytest.mark.timeout(900)
 
 NAMES = 150
-"""How many names an apply moves that is killed in the middle: enough that it is."""
+"""Number of tags that the killed apply moves: enough to kill it in the middle."""
 HOME = "/usr/local/lib/python3.11/dist-packages"
 
 
 def tree(version: str, text: str) -> dict[str, str]:
-    """A chain whose only step installs a real package, a Python distribution, and a file of nobody's."""
+    """Return a chain whose only step installs a package, a Python distribution, and a file of no package."""
     return {
         "tools/10-Dockerfile-greet": f"""\
 ARG BASE_IMAGE
@@ -73,7 +73,7 @@ class Releases:
         return str(there.digest) if there else None
 
     def says(self, tag: str) -> str:
-        """What a container of a released image prints."""
+        """Return the output of a container of a released image."""
         name = ImageReference.parse(f"{self.public}:{tag}")
         with Registries() as registries:
             return container_output(resolve(registries, name, Platform.parse(OWN)).reference.pinned).strip()
@@ -81,7 +81,7 @@ class Releases:
 
 @pytest.fixture(scope="module")
 def releases(lay_once: Lay) -> Iterator[Releases]:
-    """Release 1 is out; what release 2 may become is built."""
+    """Release 1 is published, and the image for release 2 is built."""
     place = lay_once(files=tree("1.0", "hello"))
     public = f"{place.host}/{place.repo}-public/tools"
     made = Releases(place=place, public=public)
@@ -96,11 +96,11 @@ def releases(lay_once: Lay) -> Iterator[Releases]:
 
 
 def moved_lines(journal: Path) -> list[bytes]:
-    """The lines of a journal that tell of a name that has moved."""
+    """Return the lines of a journal about moved tags."""
     return [line for line in journal.read_bytes().splitlines() if b'"moved"' in line]
 
 
-def test_the_difference_of_two_releases(releases: Releases) -> None:
+def test_diff_of_two_releases_lists_changed_packages_and_files(releases: Releases) -> None:
     place = releases.place
     words = [f"{releases.public}:latest", f"{place.repo}:v1-tools", "--registry", place.host]
     found = json.loads(place.run("diff", *words, "--json").out)
@@ -117,19 +117,19 @@ def test_the_difference_of_two_releases(releases: Releases) -> None:
     assert "~ greet 1.0 → 1.1" in told.out, told.told()
     same = place.run("diff", words[0], f"{releases.public}:1", *words[2:])
     assert "no difference" in same.out
-    # The steps' images have dpkg's own database, the results the records that minimizing leaves: both are read.
+    # The images of steps have the database of dpkg, results have the records of minimize: both are read.
     step = place.run("diff", place.base, f"{place.repo}:v1-tools-10-greet-{OWN}", "--registry", place.host)
     assert "+ greet added (1.1)" in step.out, step.told()
 
 
-def test_what_was_reviewed_is_out_and_what_changed_since_is_refused(releases: Releases) -> None:
+def test_apply_publishes_reviewed_image_and_rejects_changed_image(releases: Releases) -> None:
     assert releases.says("latest") == "hello"
     assert releases.digest("1") == releases.digest("latest")
     refused = releases.run("apply", code=2)
     assert re.search(rf"release_plan.yaml:\d+: .*: {OWN} is \w+ now, and \w+ was reviewed", refused.err), refused.told()
 
 
-def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(releases: Releases) -> None:
+def test_killed_apply_is_resumed_and_rollback_restores_tags(releases: Releases) -> None:
     first = releases.digest("latest")
     names = "".join(f"      - {releases.public}:n{number}\n" for number in range(NAMES))
     text = releases.plan.read_text()
@@ -169,8 +169,8 @@ def test_an_apply_that_is_killed_in_the_middle_goes_on_and_a_rollback_returns(re
     assert "1 tag moved" in releases.run("apply").out
 
 
-def test_a_registry_that_does_not_answer_keeps_everything_as_it_was(releases: Releases) -> None:
-    """Half a release is worse than none: all registries are asked before the first name moves."""
+def test_unreachable_registry_leaves_tags_unchanged(releases: Releases) -> None:
+    """Catch a partial release: all registries are queried before the first tag moves."""
     before = releases.digest("latest")
     text = releases.plan.read_text()
     here, gone = f"{releases.public}:new", "localhost:1/acme/tools:1"
@@ -186,7 +186,7 @@ def test_a_registry_that_does_not_answer_keeps_everything_as_it_was(releases: Re
         releases.plan.write_text(text)
 
 
-def test_the_page_is_for_people(releases: Releases) -> None:
+def test_publish_writes_page_and_plan(releases: Releases) -> None:
     done = releases.run("publish", "-o", "public")
     page = (releases.place.root / done.out.strip()).read_text()
     assert "greet 1.0 → 1.1" in page

@@ -1,8 +1,8 @@
-"""The same inputs give the same minimized layer, bit for bit: in two runs, two checkouts, on two machines.
+"""The same inputs give the same minimized layer, byte for byte: in two runs, checkouts and machines.
 
-The builder's cache is not used (`--no-cache`), so that what is the same was made twice. With the engine's own builder a
-step that is built again has files with other times; `SOURCE_DATE_EPOCH` in the minimize stage's args makes the minimized
-layer the same all the same.
+The build cache is not used (`--no-cache`), so that everything is really built twice. With the engine's builder a step
+that is built again has files with other times; with `SOURCE_DATE_EPOCH` in the arguments of the minimize stage the
+minimized layer is still the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(900)
 
 STAGES = ["minimize", "production"]
 AGAIN = ("--no-cache", "--refresh", "--from", "30")
-"""The stages for sure, on the same chain's image: step 30 only sets what the image runs."""
+"""Flags that rebuild the stages on the same image of the chain: step 30 only changes the configuration."""
 EPOCH = 1_700_000_000
 TOOLS = "RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*\n"
 LINKS = (
@@ -48,27 +48,27 @@ TREE = {
 
 @pytest.fixture(scope="module")
 def first(lay_once: Lay) -> Place:
-    """The case `tiny` with what is hard to write twice, built once."""
+    """The case `tiny` with files that are hard to reproduce, built once."""
     place = lay_once("tiny", TREE)
-    # What the analysis runs in has Python already, so that a build without cache does not install it each time.
+    # The image for the analysis already has Python, so that a build without cache does not install it each time.
     place.build("tools", "--until", "10")
     place.build("tiny", *tools_of(place), "--no-cache")
     return place
 
 
 def tools_of(place: Place) -> tuple[str, str]:
-    """The flag by which another image stands for the one that the stages' analysis runs in."""
+    """Return the flag that replaces the image in which the stages' analysis runs."""
     return "--build-context", f"debian:bookworm-slim=docker-image://{place.name(f'v1-tools-10-python-{OWN}')}"
 
 
 def layers(place: Place, tag: str = "v1") -> tuple[list[str], list[str]]:
-    """The minimized image's layers as they lie in the registry, and unpacked."""
+    """Return the digests of the minimized image's layers, as stored and unpacked."""
     image = place.image(f"{tag}-tiny-minimized-{OWN}")
     return [str(layer.digest) for layer in image.layers], [str(one) for one in image.config.diff_ids]
 
 
 def stages_again(place: Place, tag: str) -> None:
-    """Make the minimized and the production image again, of the same chain's image."""
+    """Build the minimized and the production image again, from the same image of the chain."""
     before = place.image(f"v1-tiny-30-runtime-{OWN}").config.diff_ids
     done = place.build("tiny", *tools_of(place), *AGAIN, tag=tag)
     assert done.built == ["30-runtime", *STAGES]
@@ -76,7 +76,7 @@ def stages_again(place: Place, tag: str) -> None:
 
 
 def elsewhere(place: Place, tmp_path: Path) -> Place:
-    """Another checkout on another machine: path, home, user, time zone, times of the files."""
+    """Return another checkout on another machine: path, home, user, time zone, times of the files."""
     root = tmp_path / "a path" / "that is another"
     shutil.copytree(place.root, root, symlinks=True, ignore=shutil.ignore_patterns(".chainbuild"))
     for number, path in enumerate(sorted(root.rglob("*"))):
@@ -85,26 +85,26 @@ def elsewhere(place: Place, tmp_path: Path) -> Place:
     return replace(place, root=root, home=tmp_path / "home", environ=environ)
 
 
-def test_two_runs(first: Place) -> None:
+def test_minimized_layer_is_identical_in_two_runs(first: Place) -> None:
     stages_again(first, "again")
     assert layers(first, "again") == layers(first)
 
 
-def test_two_checkouts_and_two_homes(first: Place, tmp_path: Path) -> None:
+def test_minimized_layer_is_identical_in_two_checkouts(first: Place, tmp_path: Path) -> None:
     other = elsewhere(first, tmp_path)
     stages_again(other, "elsewhere")
     assert layers(other, "elsewhere") == layers(first)
 
 
-def test_two_machines_with_nothing_in_common(
+def test_minimized_layer_is_identical_on_two_machines(
     first: Place, tmp_path: Path, own_registry: Callable[..., RegistryContainer]
 ) -> None:
-    """Another registry, which has the base and nothing else: the chain itself is built again, at another time."""
+    """Use another registry with only the base: the chain itself is built again, at another time."""
     args = {f"tiny/minimize-{OWN}-args": f"ADDITIONAL_FILES=/opt/more /etc/passwd\nSOURCE_DATE_EPOCH={EPOCH}\n"}
     here = replace(first, root=tmp_path / "here")
     shutil.copytree(first.root, here.root, ignore=shutil.ignore_patterns(".chainbuild"))
     write_tree(here.root, args)
-    # The builder has copied the same files before, for `first`, with other times; it takes no notice of that by itself.
+    # The builder has copied the same files before, for `first`, with other times, which it ignores on its own.
     here.build("tiny", *tools_of(first), tag="epoch")
     other = elsewhere(here, tmp_path)
     other.registry = own_registry().host
@@ -113,7 +113,7 @@ def test_two_machines_with_nothing_in_common(
     with Registries() as registries:
         copy_image(registries, ImageReference.parse(first.base), ImageReference.parse(other.base))
         copy_image(registries, tools, other.name(tools.tag or ""))
-    time.sleep(1.1)  # a second is what the times of files differ by at least
+    time.sleep(1.1)  # file times have a resolution of a second
     done = other.build("tiny", *tools_of(other), "--no-cache", tag="epoch")
     assert done.built == ["10-base", "20-tool", "25-links", "30-runtime", *STAGES]
     chains = [place.image(f"epoch-tiny-30-runtime-{OWN}").config.diff_ids for place in (here, other)]
@@ -121,7 +121,7 @@ def test_two_machines_with_nothing_in_common(
     assert layers(other, "epoch") == layers(here, "epoch")
 
 
-def test_what_was_hard_to_write_is_there(first: Place) -> None:
+def test_minimized_layer_keeps_modes_links_times_and_odd_names(first: Place) -> None:
     many = "/usr/local/lib/many"
     script = (
         f"cd {many} && stat -c '%n %a %u:%g %h' owned deep z && stat -c %Y old && stat -c %s sparse && tail -c 3 sparse"

@@ -1,4 +1,4 @@
-"""Nothing is built twice: on this machine, on another one, after a change, a failure, a deadline, a damage."""
+"""Nothing is built twice: on this or another machine, after a change, a failure, a deadline or damage."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def first(lay_once: Lay, nothing_image: str) -> tuple[Place, Done]:
 
 
 def copy_of(place: Place, to: Path) -> Place:
-    """The same user's tree and registry somewhere else: what is done to it leaves the first one alone."""
+    """Return a copy of the user's tree with the same registry; changes do not affect the original."""
     shutil.copytree(place.root, to / "tree", symlinks=True)
     shutil.rmtree(to / "tree" / ".chainbuild", ignore_errors=True)
     return replace(place, root=to / "tree", home=to / "home")
 
 
-def test_everything_is_built_once(first: tuple[Place, Done]) -> None:
+def test_unchanged_chain_is_built_only_once(first: tuple[Place, Done]) -> None:
     place, done = first
     assert done.built == [*STEPS, *STAGES]
     assert set(done.reasons.values()) == {"never built"}
@@ -53,7 +53,7 @@ def test_everything_is_built_once(first: tuple[Place, Done]) -> None:
     assert plan.code == 0, plan.told()
 
 
-def test_another_tag_needs_no_build(first: tuple[Place, Done]) -> None:
+def test_new_tag_needs_no_build(first: tuple[Place, Done]) -> None:
     place, _ = first
     done = place.build("chain", tag="v2")
     assert (done.built, done.reused) == ([], [*STEPS, *STAGES])
@@ -62,7 +62,7 @@ def test_another_tag_needs_no_build(first: tuple[Place, Done]) -> None:
 
 
 def another_machine(place: Place, tmp_path: Path) -> Place:
-    """The tree as another user has it on another machine: path, home, times, group rights, order in the folder."""
+    """Return the tree of another user on another machine: path, home, times, group rights, order in the folder."""
     elsewhere = copy_of(place, tmp_path / "another" / "user's place")
     elsewhere.environ = {"USER": "somebody", "LOGNAME": "somebody", "TZ": "Pacific/Auckland", "LC_ALL": "C"}
     for number, path in enumerate(sorted(elsewhere.root.rglob("*"))):
@@ -70,24 +70,22 @@ def another_machine(place: Place, tmp_path: Path) -> Place:
     return elsewhere
 
 
-def test_on_another_machine_nothing_is_built(first: tuple[Place, Done], tmp_path: Path) -> None:
+def test_other_machine_reuses_every_step(first: tuple[Place, Done], tmp_path: Path) -> None:
     elsewhere = another_machine(first[0], tmp_path)
-    # Without the builder's cache a step that were built would really be built.
+    # Without the build cache a step that is not reused is really built.
     done = elsewhere.build("chain", "--no-cache")
     assert (done.built, done.reused) == ([], [*STEPS, *STAGES])
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="empties the build cache, which others on this machine may use")
-def test_on_another_machine_with_an_empty_build_cache_nothing_is_built(
-    first: tuple[Place, Done], tmp_path: Path
-) -> None:
+def test_other_machine_with_empty_build_cache_reuses_every_step(first: tuple[Place, Done], tmp_path: Path) -> None:
     subprocess.run(["docker", "buildx", "prune", "--all", "--force"], capture_output=True, check=True)
     first[0].clean()
     done = another_machine(first[0], tmp_path).build("chain")
     assert (done.built, done.reused) == ([], [*STEPS, *STAGES])
 
 
-def test_a_change_in_the_middle_builds_it_and_what_is_below(first: tuple[Place, Done], tmp_path: Path) -> None:
+def test_changed_step_rebuilds_itself_and_later_steps(first: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(first[0], tmp_path)
     (place.root / "context" / "three" / "content").write_text("other content of three\n", encoding="utf-8")
     planned = place.run("plan", *place.words("chain"))
@@ -98,14 +96,12 @@ def test_a_change_in_the_middle_builds_it_and_what_is_below(first: tuple[Place, 
     assert done.reasons["30-three"] == "file context/three/content changed"
     assert done.reasons["40-four"].startswith("parent ")
     assert "30-three" in done.reasons["production"]
-    # And back again: what was built before is there still.
+    # After the change is undone, the earlier images are reused.
     (place.root / "context" / "three" / "content").write_text("content of three\n", encoding="utf-8")
     assert place.build("chain", tag="middle").built == []
 
 
-def test_a_changed_comment_in_the_first_dockerfile_builds_nothing_below(
-    first: tuple[Place, Done], tmp_path: Path
-) -> None:
+def test_changed_comment_rebuilds_no_later_step(first: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(first[0], tmp_path)
     dockerfile = place.root / "chain" / "10-Dockerfile-one"
     dockerfile.write_text(f"# another comment\n{dockerfile.read_text(encoding='utf-8')}", encoding="utf-8")
@@ -115,10 +111,10 @@ def test_a_changed_comment_in_the_first_dockerfile_builds_nothing_below(
     assert done.reasons["10-one"] == "Dockerfile changed (line 1)"
 
 
-def test_an_arg_a_mode_and_a_file_more_are_reasons(first: tuple[Place, Done], tmp_path: Path) -> None:
+def test_reason_names_changed_arg_or_file_mode(first: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(first[0], tmp_path)
     write_tree(place.root, {f"chain/four-{OWN}-args": "SALT=pepper\n"})
-    # The newest record of the step may be of a parent that was another; what the user did comes first.
+    # The newest record of the step may have another parent; the change of the user is reported first.
     assert place.build("chain", "--until", "40").reasons["40-four"].startswith('arg SALT added ("pepper")')
     write_tree(place.root, {f"chain/four-{OWN}-args": "SALT=sugar\n"})
     assert place.build("chain", "--until", "40").reasons["40-four"] == 'arg SALT changed from "pepper" to "sugar"'
@@ -128,12 +124,12 @@ def test_an_arg_a_mode_and_a_file_more_are_reasons(first: tuple[Place, Done], tm
     assert done.built == ["40-four"]
 
 
-def test_from_until_and_only(lay: Lay, nothing_image: str) -> None:
+def test_from_until_and_only_select_steps(lay: Lay, nothing_image: str) -> None:
     place = lay("steps", production=nothing_image)
     refused = place.build("chain", "--from", "20", code=2)
     assert "10-one is not in the chain registry" in refused.error["message"]
     assert place.build("chain", "--until", "20").built == STEPS[:2]
-    # The first one changes, and is taken as it stands all the same.
+    # The first step changes, but --from uses its image as it is.
     (place.root / "context" / "one" / "content").write_text("changed\n", encoding="utf-8")
     done = place.build("chain", "--from", "30", "--until", "30")
     assert (done.reused, done.built) == (STEPS[:2], ["30-three"])
@@ -144,14 +140,14 @@ def test_from_until_and_only(lay: Lay, nothing_image: str) -> None:
     assert f"v1-chain-{OWN}" not in place.tags()
 
 
-def test_the_deadline_stops_in_time_and_the_next_run_goes_on(lay: Lay, nothing_image: str) -> None:
+def test_deadline_skips_slow_steps_and_next_run_continues(lay: Lay, nothing_image: str) -> None:
     slow = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG SALT\nRUN sleep 4; echo $SALT > /slow\n"
     place = lay("steps", {"chain/20-Dockerfile-slow": slow}, production=nothing_image)
     (place.root / "chain" / "20-Dockerfile-two").unlink()
-    # A salt of its own: what the builder has in its cache from an earlier session takes no time.
+    # A unique salt: a step in the build cache of an earlier session takes no time.
     salt = uuid.uuid4().hex
     place.build("chain", "--until", "20", "--build-arg", f"SALT={salt}1")
-    # Step 20 is known to take more than four seconds, which the deadline never leaves.
+    # Step 20 is known to take more than four seconds, which is more than the deadline.
     done = place.build("chain", "--until", "40", "--build-arg", f"SALT={salt}2", "--deadline", "4s", code=7)
     assert "20-slow" not in done.built
     assert {"20-slow", "30-three", "40-four"} <= set(done.steps("step_skipped"))
@@ -161,7 +157,7 @@ def test_the_deadline_stops_in_time_and_the_next_run_goes_on(lay: Lay, nothing_i
     assert rest.built[-3:] == ["20-slow", "30-three", "40-four"]
 
 
-def test_two_runs_of_the_same_step_at_once_end_well(lay: Lay) -> None:
+def test_concurrent_runs_of_the_same_step_succeed(lay: Lay) -> None:
     salt = str(time.time_ns())
     place = lay(
         files={
@@ -176,7 +172,7 @@ def test_two_runs_of_the_same_step_at_once_end_well(lay: Lay) -> None:
         assert run.returncode == 0, out + err
     assert place.output(f"v1-one-20-after-{OWN}", "cat", "/after").strip() == salt
     records = [tag for tag in place.tags(machine=True) if len(tag) == len("k1-") + 64]
-    assert len(records) in {2, 3}  # the second step has two where the first one's images differ in a time
+    assert len(records) in {2, 3}  # the second step has two records if the images of the first step differ in a time
     done = place.build("one", "--until", "20")
     assert (done.built, len(done.reused)) == ([], 2)
     with Registries() as registries:
@@ -185,7 +181,7 @@ def test_two_runs_of_the_same_step_at_once_end_well(lay: Lay) -> None:
             assert is_intact(registries, image.reference, image.platform)
 
 
-def test_a_record_whose_image_was_deleted_is_a_reason_to_build(lay: Lay) -> None:
+def test_record_of_deleted_image_is_rebuilt(lay: Lay) -> None:
     place = lay("steps")
     place.build("chain", "--until", "30")
     before = place.identity(f"v1-chain-30-three-{OWN}")
@@ -199,16 +195,16 @@ def test_a_record_whose_image_was_deleted_is_a_reason_to_build(lay: Lay) -> None
     assert place.identity(f"v1-chain-30-three-{OWN}") == before
 
 
-def test_a_record_that_is_no_record_is_a_reason_to_build(lay: Lay) -> None:
+def test_record_replaced_by_an_image_is_rebuilt(lay: Lay) -> None:
     place = lay("steps")
     place.build("chain", "--until", "20")
     (key,) = {tag for tag in place.tags(machine=True) if len(tag) == len("k1-") + 64 and tag in _keys(place, "20-two")}
-    # An image of somebody's at the record's place.
+    # Put an unrelated image in the place of the record.
     with Registries() as registries:
-        # And at the index's, which would tell that it is there without it.
+        # And in the place of the index, which would report the record without reading it.
         for tag in (key, index_tag(signing_key().public.id, "chain", OWN)):
             copy_image(registries, place.name(f"v1-chain-10-one-{OWN}"), place.name(tag))
-        # And at that of the copy which all repositories share.
+        # And in the place of the copy that all repositories share.
         copies = ChainRegistry.parse(str(place.registry)).records
         copy_image(registries, place.name(f"v1-chain-10-one-{OWN}"), copies.with_tag(key))
     done = place.build("chain", "--until", "20")
@@ -223,7 +219,7 @@ def _keys(place: Place, step: str) -> set[str]:
         return {last.key}
 
 
-def test_an_image_that_lost_a_layer_is_built_again(
+def test_image_with_missing_layer_is_rebuilt(
     lay: Lay, nothing_image: str, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     registry = own_registry()
@@ -233,10 +229,10 @@ def test_an_image_that_lost_a_layer_is_built_again(
     own_layer = place.image(f"v1-chain-20-two-{OWN}").layers[-1].digest
     folder = f"/var/lib/registry/docker/registry/v2/blobs/sha256/{own_layer.hex[:2]}/{own_layer.hex}"
     registry.shell(f"test -d {folder} && rm -rf {folder}")
-    # Its memory still has it until it is started again.
+    # The registry has the layer in memory until it restarts.
     registry.stop()
     registry.start()
-    # Nothing is asked of it while nothing is built on it; a step below brings it to light.
+    # The image is not checked until a step is built on it; a changed later step does that.
     (place.root / "context" / "four" / "content").write_text("changed\n", encoding="utf-8")
     done = place.build("chain", "--until", "40")
     assert done.built[-1] == "40-four"
@@ -247,7 +243,7 @@ def test_an_image_that_lost_a_layer_is_built_again(
             assert is_intact(registries, image.reference, image.platform)
 
 
-def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: Lay) -> None:
+def test_moved_base_tag_is_pinned_during_run_and_rebuilt_later(lay: Lay) -> None:
     salt = str(time.time_ns())
     place = lay(
         files={
@@ -268,7 +264,7 @@ def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: L
     for line in process.stdout:
         if '"step_started"' in line:
             break
-    # Moved while the first step is being built: to that chain's own first image of another run.
+    # Move the tag while the first step is being built, to an image of another chain.
     other = lay(files={"two/10-Dockerfile-x": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo moved > /moved\n"})
     other.build("two", "--until", "10")
     with Registries() as registries:
@@ -283,7 +279,7 @@ def test_a_base_that_moved_is_a_reason_and_a_run_keeps_what_it_began_with(lay: L
     assert place.output(f"v1-one-20-after-{OWN}", "cat", "/moved") == "moved\n"
 
 
-def test_refresh_builds_what_did_not_change(lay: Lay) -> None:
+def test_refresh_rebuilds_unchanged_steps(lay: Lay) -> None:
     place = lay("steps")
     place.build("chain", "--until", "20")
     done = place.build("chain", "--until", "20", "--refresh")

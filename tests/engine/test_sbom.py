@@ -1,4 +1,4 @@
-"""`chainbuild sbom`: attached when the image is made, in the registry's own terms; made on demand where nothing is."""
+"""`chainbuild sbom`: attached to results as a referrer, and created on demand for other images."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def sbom(place: Place, name: str, *flags: str) -> Done:
 
 
 def valid(text: str | bytes) -> dict[str, Any]:
-    """The document, which SPDX's own tools take."""
+    """Return the document after SPDX's own tools have validated it."""
     document: dict[str, Any] = json.loads(text)
     packages = [package for package in document["packages"] if package["SPDXID"] == "SPDXRef-image"]
     assert len(packages) == 1
-    # Their checks of some thousand files take minutes: the form of all, and every rule for the image and its packages.
+    # Validating thousands of files takes minutes: check the schema of all, and the rules for image and packages only.
     small = document | {
         "files": [],
         "relationships": [one for one in document["relationships"] if "SPDXRef-File" not in one["relatedSpdxElement"]],
@@ -47,7 +47,7 @@ def valid(text: str | bytes) -> dict[str, Any]:
     return document
 
 
-def test_a_result_has_one_attached_that_any_machine_reads(place: Place, tmp_path: Path) -> None:
+def test_sbom_of_result_is_attached_and_read_without_an_engine(place: Place, tmp_path: Path) -> None:
     image = place.image(f"v1-tiny-{OWN}")
     with Registries() as registries:
         index = read_index(registries, place.name(referrers_tag(image.digest)))
@@ -71,7 +71,7 @@ def test_a_result_has_one_attached_that_any_machine_reads(place: Place, tmp_path
     assert (away / "bill.json").read_text(encoding="utf-8") == done.out
 
 
-def test_an_image_without_one_is_looked_at_natively(place: Place) -> None:
+def test_sbom_of_other_image_is_created_without_emulation(place: Place) -> None:
     push_files(f"{place.host}/{place.repo}:theirs", {"/opt/file": b"theirs", "/etc/os-release": b"ID=other\n"}, OTHER)
     done = sbom(place, f"{place.host}/{place.repo}:theirs", "--platform", OTHER)
     assert done.code == 0, done.told()
@@ -81,7 +81,7 @@ def test_an_image_without_one_is_looked_at_natively(place: Place) -> None:
     assert referrers_tag(place.image("theirs", OTHER).digest) not in place.tags(machine=True)
 
 
-def test_what_cannot_be_is_told(place: Place) -> None:
+def test_missing_image_or_output_folder_is_reported(place: Place) -> None:
     missing = sbom(place, f"{place.host}/{place.repo}:none")
     assert missing.code == 4, missing.told()
     nowhere = sbom(place, f"{place.host}/{place.repo}:v1-tiny-{OWN}", "-o", "no/such/folder/x.json")
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_told(place: Place) -> None:
     assert "cannot write" in nowhere.err
 
 
-def test_the_cleaning_takes_it_with_its_image_and_not_before(place: Place) -> None:
+def test_gc_deletes_sbom_only_with_its_image(place: Place) -> None:
     first = place.image(f"v1-tiny-{OWN}").digest
     (place.root / "files" / "greeting").write_text("good day\n", encoding="utf-8")
     place.build("tiny", tag="v2")

@@ -1,4 +1,4 @@
-"""The example of science and compat layers, built by a user on a real engine: images, names, reuse, interruption."""
+"""The example of science and compat layers on a real engine: images, tags, reuse, interruption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def git(root: Path, *words: str) -> str:
 
 
 def commit(place: Place, files: Mapping[str, str] | None = None) -> str:
-    """Write files and commit the layers; gives `COUNT-HASH`."""
+    """Write files and commit the layers; return `COUNT-HASH`."""
     for name, text in (files or {}).items():
         (place.root / name).write_text(text)
     if not (place.root / ".git").exists():
@@ -66,7 +66,7 @@ def image(place: Place, name: str) -> RemoteImage:
 
 
 def names(place: Place) -> dict[str, str]:
-    """The names of the released images with their digests."""
+    """Return the tags of the released images with their digests."""
     found: dict[str, str] = {}
     with Registries() as registries:
         for below in ("sci/nist-basic", "sci/nist-plots", "sci/nist-basic-2", "rel/nist"):
@@ -79,7 +79,7 @@ def names(place: Place) -> dict[str, str]:
 
 
 def identities(place: Place) -> dict[str, Any]:
-    """What the final images are, without what they say of their making."""
+    """Return the content of the final images, without the metadata of the build."""
     found = {}
     for name in ("rel/nist:1.0", "rel/nist:2.0"):
         config = image(place, name).config
@@ -96,19 +96,19 @@ def first(lay_once: Lay) -> tuple[Place, Done, str]:
 
 
 def copy_of(first: tuple[Place, Done, str], tmp_path: Path) -> Place:
-    """The same user's tree somewhere else, in front of the same registry."""
+    """Return a copy of the user's tree with the same registry."""
     place = first[0]
     shutil.copytree(place.root, tmp_path / "tree", symlinks=True)
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
 
 
-def test_the_example_is_built_in_order(first: tuple[Place, Done, str]) -> None:
+def test_example_is_built_in_order(first: tuple[Place, Done, str]) -> None:
     place, done, _ = first
     assert done.built == [*SCIENCE, *COMPAT]
     assert git(place.root, "status", "--porcelain", "--", "science", "compat") == ""
 
 
-def test_what_people_run(first: tuple[Place, Done, str]) -> None:
+def test_example_images_run(first: tuple[Place, Done, str]) -> None:
     place, _, state = first
     for version in ("1.0", "2.0"):
         local = f"{place.repo}/rel/nist:{version}"
@@ -117,7 +117,7 @@ def test_what_people_run(first: tuple[Place, Done, str]) -> None:
     assert container_output(f"{place.repo}/rel/nist:2.0", "constant", "e") == "1.602176634e-19 C\n"
 
 
-def test_names_and_breadcrumbs(first: tuple[Place, Done, str]) -> None:
+def test_example_images_have_tags_and_version_labels(first: tuple[Place, Done, str]) -> None:
     place, _, state = first
     found = names(place)
     images = {"sci/nist-basic": "1.0", "sci/nist-plots": "1.0", "sci/nist-basic-2": "2.0"}
@@ -133,7 +133,7 @@ def test_names_and_breadcrumbs(first: tuple[Place, Done, str]) -> None:
     }
 
 
-def test_on_another_machine_nothing_is_built(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_other_machine_reuses_every_layer(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     before = names(place)
     for path in sorted(place.root.rglob("*")):
@@ -146,7 +146,7 @@ def test_on_another_machine_nothing_is_built(first: tuple[Place, Done, str], tmp
     assert plan.code == 0, plan.told()
 
 
-def test_the_plan_tells_final_images_first(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_plan_lists_final_images_first(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     commit(place, {"compat/common/welcome.txt": "good morning\n"})
     short = place.run(*words(place, "plan")).out
@@ -162,8 +162,10 @@ def test_the_plan_tells_final_images_first(first: tuple[Place, Done, str], tmp_p
     assert [step["action"] for step in document["steps"]].count("build") == 2
 
 
-def test_a_comment_in_a_science_layer_ends_there(first: tuple[Place, Done, str], tmp_path: Path) -> None:
-    """Early cut-off: what comes out as before starts nothing above it."""
+def test_comment_change_in_science_layer_rebuilds_only_that_layer(
+    first: tuple[Place, Done, str], tmp_path: Path
+) -> None:
+    """Catch a rebuild of later layers although the output of the changed layer is the same (early cut-off)."""
     place = copy_of(first, tmp_path)
     before = names(place)
     path = place.root / "science/nist-basic/Dockerfile"
@@ -173,7 +175,7 @@ def test_a_comment_in_a_science_layer_ends_there(first: tuple[Place, Done, str],
     assert names(place)["rel/nist:2.0"] == before["rel/nist:2.0"]
 
 
-def test_a_failure_releases_nothing_and_says_where(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_failed_layer_reports_its_line_and_releases_nothing(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     before = names(place)
     commit(
@@ -189,7 +191,7 @@ def test_a_failure_releases_nothing_and_says_where(first: tuple[Place, Done, str
     assert names(place) == before
 
 
-def test_an_orphan_is_told_before_anything_is_built(first: tuple[Place, Done, str], tmp_path: Path) -> None:
+def test_orphan_is_reported_before_the_build(first: tuple[Place, Done, str], tmp_path: Path) -> None:
     place = copy_of(first, tmp_path)
     manifest = place.root / "science/nist-basic-2/sciserver-image.json"
     commit(place, {"science/nist-basic-2/sciserver-image.json": manifest.read_text().replace('"2.0"', '"2.1"')})
@@ -226,7 +228,7 @@ JOINED = {
 }
 
 
-def test_a_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> None:
+def test_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> None:
     place = lay(files=JOINED)
     (place.root / "compat/low/start.sh").chmod(0o755)
     done = build(place)
@@ -241,7 +243,7 @@ def test_a_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> Non
         assert sum(not entry.get("empty_layer") for entry in history) == len(joined.layers)
     said = container_output(f"{place.repo}/rel/b:1.0")
     assert said == f"low\nnote\nbase and low {dict(image(place, 'rel/b:1.0').config.env)['SCISERVER_IMAGE']}\n"
-    # Another content: one build, and two joins.
+    # Other content gives one build and two joins.
     (place.root / "compat/top/note").write_text("other\n")
     again = build(place)
     assert again.built == ["top", "a-1.0", "b-1.0"]
@@ -251,7 +253,7 @@ def test_a_compat_layer_of_files_is_joined_and_equals_the_build(lay: Lay) -> Non
 
 
 def by_hand(place: Place, name: str) -> RemoteImage:
-    """The merged Dockerfile, as the plan shows it, through docker alone."""
+    """Build the merged Dockerfile, as the plan shows it, with docker alone."""
     folder = place.root / f"by-hand-{name}"
     folder.mkdir()
     lines = place.run(*words(place, "plan", "-vv", "--refresh")).out.splitlines()
@@ -277,7 +279,7 @@ def by_hand(place: Place, name: str) -> RemoteImage:
 
 
 def runtime(found: RemoteImage) -> dict[str, Any]:
-    """What containers of an image get, but for what it says of its own making."""
+    """Return the runtime configuration of an image, without the metadata of the build."""
     config = dict(json.loads(found.config.raw)["config"])
     said = ("org.sciserver.", "io.github.chainbuild.")
     config["Labels"] = {key: text for key, text in config["Labels"].items() if not key.startswith(said)}
@@ -285,7 +287,7 @@ def runtime(found: RemoteImage) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value}
 
 
-def test_killed_at_any_moment_the_next_run_ends_the_same(first: tuple[Place, Done, str], lay: Lay) -> None:
+def test_rerun_after_kill_gives_same_images(first: tuple[Place, Done, str], lay: Lay) -> None:
     expected = identities(first[0])
     place = lay_example(lay)
     state = commit(place)

@@ -1,4 +1,4 @@
-"""What git really says of trees: one commit, many, edits, files that it does not know, none at all."""
+"""The view of real git repositories: one commit, many, edits, untracked files, no repository."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def commit(root: Path, files: dict[str, str], *, remove: tuple[str, ...] = ()) -
     return git(root, "rev-parse", "HEAD")
 
 
-def test_no_repository_and_no_commit(root: Path) -> None:
+def test_head_without_repository_or_commit_is_none(root: Path) -> None:
     assert Git(root).head() is None
     assert Git(root).recent() == ()
     git(root, "init", "--quiet")
@@ -49,7 +49,7 @@ def test_no_repository_and_no_commit(root: Path) -> None:
     assert Git(root).recent() == ()
 
 
-def test_bug_head_before_the_last_fails_on_one_commit(root: Path) -> None:
+def test_parent_of_the_only_commit_is_the_empty_tree(root: Path) -> None:
     commit(root, {"science/a/Dockerfile": "FROM x"})
     here = Git(root)
     assert here.head() == Head(short=git(root, "rev-parse", "--short", "HEAD"), count=1)
@@ -64,7 +64,7 @@ def test_bug_head_before_the_last_fails_on_one_commit(root: Path) -> None:
     assert here.before(edits, "science/a/Dockerfile") == b"FROM x"
 
 
-def test_a_revision_and_a_range(root: Path) -> None:
+def test_revision_and_range_list_changed_files(root: Path) -> None:
     first = commit(root, {"science/a/x": "1", "science/b/x": "1", "other": "1"})
     second = commit(root, {"science/a/x": "2"}, remove=("science/b/x",))
     third = commit(root, {"compat/c/x": "1", "science/a b/ü": "1"})
@@ -83,7 +83,7 @@ def test_a_revision_and_a_range(root: Path) -> None:
     assert here.changed(here.span("main...side"), paths) == ("science/d/x",)
 
 
-def test_a_tree_below_the_top_of_a_repository(root: Path) -> None:
+def test_tree_below_repository_root_uses_its_own_paths(root: Path) -> None:
     commit(root, {"deep/science/a/x": "1", "science/z/x": "1"})
     commit(root, {"deep/science/a/x": "2", "science/z/x": "2"})
     here = Git(root / "deep")
@@ -92,7 +92,7 @@ def test_a_tree_below_the_top_of_a_repository(root: Path) -> None:
     assert here.before(span, "science/a/x") == b"1"
 
 
-def test_edits_and_unknown_files(root: Path) -> None:
+def test_dirty_reports_edits_and_untracked_files(root: Path) -> None:
     commit(root, {"science/a/x": "1", ".gitignore": "*.log\n"})
     here = Git(root)
     assert not here.dirty(("science", "compat"))
@@ -107,14 +107,14 @@ def test_edits_and_unknown_files(root: Path) -> None:
     assert here.dirty(("science", "compat"))
 
 
-def test_a_revision_that_is_not_there(root: Path) -> None:
+def test_unknown_revision_is_rejected(root: Path) -> None:
     commit(root, {"science/a/x": "1"})
     for text in ("nothing", "HEAD^^", "a..HEAD", "--help"):
         with pytest.raises(WrongUseError, match="git finds no revision"):
             Git(root).span(text)
 
 
-def test_a_shallow_clone_says_so(root: Path, tmp_path: Path) -> None:
+def test_shallow_clone_hints_at_unshallow(root: Path, tmp_path: Path) -> None:
     commit(root, {"science/a/x": "1"})
     commit(root, {"science/a/x": "2"})
     git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{root}", str(tmp_path / "clone"))

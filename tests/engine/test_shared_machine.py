@@ -1,4 +1,4 @@
-"""Who else is on the machine: other users, containers, RUNs, programs that listen. They reach nothing and stop nothing."""
+"""Other users, containers, RUNs and programs on the machine cannot use or stop the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TREE = {"one/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo bui
 
 
 def status(port: int, path: str, method: str = "GET", *, address: str = "127.0.0.1", **headers: str) -> int:
-    """What a program on this machine gets that has no login, or another one."""
+    """Return the status of a request by a program on this machine, with no login or the given one."""
     connection = http.client.HTTPConnection(address, port, timeout=10)
     try:
         connection.request(method, path, body=b"{}" if method in {"PUT", "POST"} else None, headers=headers)
@@ -39,7 +39,7 @@ def status(port: int, path: str, method: str = "GET", *, address: str = "127.0.0
 
 
 def addresses(port: int) -> list[str]:
-    """Where the registry's container is in its own network, and that network's gateway."""
+    """Return the address of the registry's container in its network, and the gateway of that network."""
     container = containers.container_on(port)
     assert container is not None
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}"
@@ -47,7 +47,7 @@ def addresses(port: int) -> list[str]:
 
 
 def probe(targets: list[str]) -> str:
-    """A program for bash, which every Debian image has: asks for `/v2/` at each `host:port`."""
+    """Return a bash script that requests `/v2/` from each `host:port`; every Debian image has bash."""
     lines = [
         f"exec 3<>/dev/tcp/{host}/{port} && printf 'GET /v2/ HTTP/1.0\\r\\n\\r\\n' >&3 && read -t 5 line <&3 && "
         f"echo reached {host}:{port} $line"
@@ -58,12 +58,12 @@ def probe(targets: list[str]) -> str:
     )
 
 
-# ---- the fence --------------------------------------------------------------------------------------------------------
+# ---- access from containers ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def up(lay: Lay) -> Iterator[Place]:
-    """A place whose managed registry is up."""
+    """A user whose managed registry is up."""
     place = lay(files=TREE, managed=True)
     done = place.run("registry", "up", "--registry-port", str(place.port))
     assert done.code == 0, done.told()
@@ -74,7 +74,7 @@ def up(lay: Lay) -> Iterator[Place]:
 
 @pytest.fixture
 def unfenced(registry_host: str) -> str:
-    """`IP:5000` of a registry on Docker's default bridge: what a probe must reach to show that it can."""
+    """`IP:5000` of a registry on Docker's default bridge, which a probe must reach to prove that it works."""
     port = registry_host.rpartition(":")[2]
     listed = docker("ps", "--quiet", "--filter", f"publish={port}").stdout.split()
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", listed[0]).stdout.strip()
@@ -83,13 +83,13 @@ def unfenced(registry_host: str) -> str:
 
 
 def everywhere(place: Place) -> list[str]:
-    """Where somebody inside of a container might look for the registry."""
+    """Return the addresses at which a program in a container could look for the registry."""
     hosts = [*addresses(place.port), "172.17.0.1", "127.0.0.1", "localhost", "host.docker.internal"]
     return [f"{host}:{port}" for host in hosts for port in (5000, place.port)]
 
 
-def test_registry_is_not_reached_by_a_run_of_the_engines_builder(up: Place, base_images: str, unfenced: str) -> None:
-    """A RUN with nothing but bash could rewrite what every other project reuses."""
+def test_registry_is_unreachable_from_run_of_default_builder(up: Place, base_images: str, unfenced: str) -> None:
+    """Catch a RUN that can replace what other projects reuse; it needs only bash."""
     script = probe([unfenced, *everywhere(up)])
     (up.root / "probe.sh").write_text(script, encoding="utf-8")
     (up.root / "Dockerfile").write_text(
@@ -106,9 +106,7 @@ def test_registry_is_not_reached_by_a_run_of_the_engines_builder(up: Place, base
     assert set(found[1:]) == {"nothing at that place"}, found
 
 
-def test_registry_is_not_reached_by_containers_on_the_default_bridge(
-    up: Place, base_images: str, unfenced: str
-) -> None:
+def test_registry_is_unreachable_from_default_bridge_container(up: Place, base_images: str, unfenced: str) -> None:
     script = probe([unfenced, *everywhere(up)])
     done = docker("run", "--rm", "--cap-add", "NET_RAW", base_images, "bash", "-c", script)
     found = done.stdout.splitlines()
@@ -116,15 +114,15 @@ def test_registry_is_not_reached_by_containers_on_the_default_bridge(
     assert set(found[1:]) == {"nothing at that place"}, found
 
 
-def test_registry_demands_the_login_of_whoever_shares_the_hosts_network(up: Place, base_images: str) -> None:
-    """So does a RUN of a `docker-container` builder with `network=host`: it reaches localhost, but has no login."""
+def test_registry_requires_login_from_host_network_container(up: Place, base_images: str) -> None:
+    """Require a login also for a RUN of a `docker-container` builder with `network=host`: it reaches localhost."""
     done = docker("run", "--rm", "--network", "host", base_images, "bash", "-c", probe([f"127.0.0.1:{up.port}"]))
     assert done.stdout.startswith(f"reached 127.0.0.1:{up.port} HTTP/1.0 401"), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("host", ["localhost", "evil.example", "127.0.0.1"])
-def test_registry_without_login_gives_and_takes_nothing(up: Place, host: str) -> None:
-    """Other users of the machine, and web pages whose host name was rebound to 127.0.0.1."""
+def test_registry_rejects_requests_without_login(up: Place, host: str) -> None:
+    """Reject other users of the machine, and web pages whose host name was rebound to 127.0.0.1."""
     wrong = "Basic " + base64.b64encode(b"chainbuild:" + b"0" * 64).decode()
     for method, path in (
         ("GET", "/v2/_catalog"),
@@ -137,18 +135,18 @@ def test_registry_without_login_gives_and_takes_nothing(up: Place, host: str) ->
         assert status(up.port, path, method, Host=host) == 401
         assert status(up.port, path, method, Host=host, Authorization=wrong) == 401
     container = addresses(up.port)[0]
-    # The login is asked for at the container's own address, too.
+    # The login is required at the container's own address too.
     assert status(5000, "/v2/_catalog", address=container) == 401
 
 
-def test_registry_holds_its_port_on_both_loopbacks(up: Place) -> None:
-    """Most programs try ::1 first: who listens there gets what is meant for `localhost`."""
+def test_registry_listens_on_both_loopbacks(up: Place) -> None:
+    """Catch an unused ::1, which most programs try first: its listener would receive requests for `localhost`."""
     if not compose._has_loopback6():
         pytest.skip("this machine has no ::1")
     assert status(up.port, "/v2/", address="::1") == 401
 
 
-def test_login_works_by_hand_and_in_builds_without_doing_anything(up: Place) -> None:
+def test_login_is_set_up_for_builds_and_manual_pulls(up: Place) -> None:
     place = up
     done = place.build("one", "--until", "10")
     assert done.built == ["10-a"]
@@ -162,8 +160,8 @@ def test_login_works_by_hand_and_in_builds_without_doing_anything(up: Place) -> 
     assert refused.returncode != 0
 
 
-def test_login_works_without_home_and_with_a_config_that_cannot_be_written(lay: Lay, tmp_path: Path) -> None:
-    """Then chainbuild's docker processes get a copy of Docker's config, and the user's own stays as it is."""
+def test_login_works_without_home_and_with_read_only_config(lay: Lay, tmp_path: Path) -> None:
+    """Require that docker gets a copy of Docker's config and the user's own config is unchanged."""
     place = lay(files=TREE, managed=True)
     config = place.home / "docker-config"
     config.mkdir(parents=True)
@@ -204,7 +202,7 @@ def test_password_is_in_no_argument_environment_log_or_message(lay: Lay) -> None
     logs = docker("logs", container.id)
     top = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
     told.append(place.run("registry", "down", *port))
-    # Wrong on purpose: what is said about a login that no longer fits.
+    # Delete a file to get the messages about a login that no longer works.
     (place.home / "data/chainbuild/registry/chainbuild/htpasswd").unlink()
     told.append(place.run("images", *port))
     login = json.loads((place.home / "data/chainbuild/registry-login.json").read_text(encoding="utf-8"))
@@ -224,7 +222,7 @@ def test_password_is_in_no_argument_environment_log_or_message(lay: Lay) -> None
     assert [(name, secret[:4]) for name, text in texts.items() for secret in secrets if secret in text] == []
 
 
-# ---- two users of one machine -------------------------------------------------------------------------------------------
+# ---- two users of one machine ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +282,7 @@ class User:
         return self.run(*self.command(*words), cwd=cwd, environ=environ)
 
     def hold(self) -> subprocess.Popen[str]:
-        """A run of this user that has the registry when this returns, and gives it back when its stdin closes."""
+        """Return a run of this user that holds the registry and releases it when its stdin is closed."""
         program = (
             "import sys; from chainbuild.local_registry.service import ManagedRegistry\n"
             "sys.argv[0] = 'chainbuild'\n"
@@ -302,7 +300,7 @@ class User:
         return self.home / ".local/share/chainbuild/registry"
 
     def tree(self, files: dict[str, str]) -> Path:
-        """A tree of this user's."""
+        """Create a tree that belongs to this user."""
         root = write_tree(self.home / f"tree-{uuid.uuid4().hex[:6]}", files)
         for path in (root, *root.rglob("*")):
             os.chown(path, self.uid, self.gid)
@@ -313,7 +311,7 @@ NEEDED = "import sys, chainbuild.cli.app, bcrypt, yaml, rich, python_on_whales; 
 
 
 def python_for_all(shared: Path) -> tuple[str, str]:
-    """A Python and its path that every user can run chainbuild with: this one, or the system's with a copy of the packages."""
+    """Return a Python that every user can run, and its path: this Python, or the system's with copied packages."""
     checkout = Path(__file__).parents[2]
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     same = f"python3.{sys.version_info.minor}"
@@ -352,7 +350,7 @@ def python_for_all(shared: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def make_users(registry_image: str) -> Iterator[Callable[[int], tuple[User, User]]]:
-    """Makes two users; both are gone afterwards."""
+    """A function that creates two users; both are removed afterwards."""
     if os.geteuid() != 0 or not shutil.which("useradd"):
         pytest.skip("only root can make users")
     shared = Path(tempfile.mkdtemp(prefix="chainbuild-users-"))
@@ -394,7 +392,7 @@ def make_users(registry_image: str) -> Iterator[Callable[[int], tuple[User, User
 
 @pytest.fixture
 def users(make_users: Callable[[int], tuple[User, User]]) -> Iterator[tuple[User, User]]:
-    """Two users with homes that others may look into (mode 0755), who use one port."""
+    """Two users with homes that others can read (mode 0755), who use the same port."""
     port = free_port()
     pair = make_users(port)
     yield pair
@@ -412,7 +410,7 @@ def forget(user: User) -> None:
         docker("image", "rm", "--force", *mine)
 
 
-def test_registry_of_a_killed_run_makes_room_for_another_user(users: tuple[User, User], base_images: str) -> None:
+def test_registry_of_killed_run_is_stopped_for_another_user(users: tuple[User, User], base_images: str) -> None:
     alice, bob = users
     tree = alice.tree(TREE)
     done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
@@ -425,7 +423,7 @@ def test_registry_of_a_killed_run_makes_room_for_another_user(users: tuple[User,
     assert done.code == 0, done.told()
     assert f"the run of {alice.name} (uid {alice.uid})" in done.err, done.told()
     assert ask(f"localhost:{alice.port}") == "nothing"
-    # What each has is still there, and theirs alone.
+    # Each user still has their own images only.
     for user, other in ((alice, bob), (bob, alice)):
         listed = user.chainbuild("images")
         assert listed.code == 0, listed.told()
@@ -435,7 +433,7 @@ def test_registry_of_a_killed_run_makes_room_for_another_user(users: tuple[User,
     assert {alice.data.stat().st_uid, bob.data.stat().st_uid} == {alice.uid, bob.uid}
 
 
-def test_files_of_one_user_are_closed_to_the_other(users: tuple[User, User], base_images: str) -> None:
+def test_files_of_a_user_are_inaccessible_to_another_user(users: tuple[User, User], base_images: str) -> None:
     alice, bob = users
     assert alice.chainbuild(*build_words(alice, base_images), cwd=alice.tree(TREE)).code == 0
     forget(alice)
@@ -451,7 +449,7 @@ def test_files_of_one_user_are_closed_to_the_other(users: tuple[User, User], bas
         assert read.code != 0, read.told()
         write = bob.run("touch", str(path) + ".new")
         assert write.code != 0, write.told()
-    # Nothing of it belongs to root: the user can remove it without help.
+    # No file belongs to root, so the user can remove everything.
     owners = {path.lstat().st_uid for path in (alice.data, *alice.data.rglob("*"))}
     assert owners == {alice.uid}
 
@@ -473,7 +471,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     assert stopped.code == 3, stopped.told()
     told = bob.chainbuild("registry", "status")
     assert f"owned by the user {alice.name} (uid {alice.uid})" in told.out, told.told()
-    # What bob can say on the port.
+    # Requests that the other user can send to the port.
     for method, path in (("GET", "/v2/_catalog"), ("PUT", "/v2/x/manifests/1"), ("POST", "/v2/x/blobs/uploads/")):
         curl = bob.run(
             bob.python,
@@ -487,7 +485,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
         assert curl.out.strip() == "401", curl.told()
     assert ask(f"localhost:{alice.port}") == "registry"
     assert run.poll() is None
-    # When the run ends, whoever waits goes on.
+    # When the run ends, the waiting command continues.
     waiting = bob.start(*bob.command("images"))
     assert waiting.stderr is not None
     assert "waiting up to" in waiting.stderr.readline()
@@ -497,7 +495,7 @@ def test_registry_in_use_is_never_stopped_by_another_user(users: tuple[User, Use
     assert waiting.returncode == 0, out + err
 
 
-def test_registry_that_stays_up_is_busy_for_another_user_at_once(users: tuple[User, User], base_images: str) -> None:
+def test_registry_kept_up_is_reported_busy_to_another_user(users: tuple[User, User], base_images: str) -> None:
     alice, bob = users
     done = alice.chainbuild("registry", "up")
     assert done.code == 0, done.told()
@@ -512,7 +510,7 @@ def test_registry_that_stays_up_is_busy_for_another_user_at_once(users: tuple[Us
         assert busy.code == 8, busy.told()
         assert "runs until they stop it" in busy.err
         assert "Traceback" not in busy.err
-        # A port of one's own is the way out.
+        # Another port is the way out.
         other = bob.chainbuild("images", environ={"CHAINBUILD_REGISTRY_PORT": str(free_port())})
         assert other.code == 0, other.told()
     finally:
@@ -520,7 +518,7 @@ def test_registry_that_stays_up_is_busy_for_another_user_at_once(users: tuple[Us
         assert alice.chainbuild("registry", "down").code == 0
 
 
-def test_users_who_start_at_once_get_the_port_one_after_the_other(users: tuple[User, User]) -> None:
+def test_users_starting_together_get_the_port_in_turn(users: tuple[User, User]) -> None:
     for _ in range(3):
         started = [user.start(*user.command("images")) for user in users]
         for process in started:
@@ -530,7 +528,7 @@ def test_users_who_start_at_once_get_the_port_one_after_the_other(users: tuple[U
 
 
 def test_program_of_another_user_on_the_port_gets_no_request(users: tuple[User, User]) -> None:
-    """Whoever listens while the registry is down would get the login, and choose what the images are."""
+    """Catch a login sent to another user's program, which could also choose the images."""
     alice, bob = users
     program = (
         "import socket, sys\n"
@@ -553,7 +551,7 @@ def test_program_of_another_user_on_the_port_gets_no_request(users: tuple[User, 
     assert out == ""
 
 
-# ---- odd folders ----------------------------------------------------------------------------------------------------------
+# ---- unsafe folders --------------------------------------------------------------------------------------------------
 
 
 def spoil_mode(user: User, folder: Path) -> None:
@@ -579,7 +577,7 @@ def spoil_file(user: User, folder: Path) -> None:
 @pytest.mark.parametrize(
     "which", [".local/state/chainbuild", ".local/share/chainbuild", ".local/share/chainbuild/registry"]
 )
-def test_odd_folder_ends_in_a_message_with_a_way_out(
+def test_unsafe_folder_is_reported_with_fix(
     users: tuple[User, User], spoil: Callable[[User, Path], None], which: str
 ) -> None:
     alice, _ = users
@@ -594,7 +592,7 @@ def test_odd_folder_ends_in_a_message_with_a_way_out(
     assert ask(f"localhost:{alice.port}") == "nothing"
 
 
-def test_read_only_home_ends_in_a_message_with_a_way_out(users: tuple[User, User]) -> None:
+def test_read_only_home_is_reported_with_fix(users: tuple[User, User]) -> None:
     alice, _ = users
     alice.home.chmod(0o500)
     done = alice.chainbuild("images")
@@ -610,7 +608,7 @@ def test_read_only_home_ends_in_a_message_with_a_way_out(users: tuple[User, User
 
 
 def test_leases_of_earlier_versions_in_tmp_are_ignored(users: tuple[User, User]) -> None:
-    """Everybody could write there: links, FIFOs, locks that are held for ever."""
+    """Catch the use of a folder that all users can write to: links, FIFOs, locks that are never released."""
     alice, bob = users
     old = Path("/tmp/chainbuild-leases") / str(alice.port)
     new = not old.parent.exists()
@@ -626,8 +624,8 @@ def test_leases_of_earlier_versions_in_tmp_are_ignored(users: tuple[User, User])
         shutil.rmtree(old.parent if new else old)
 
 
-def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple[User, User], base_images: str) -> None:
-    """Without any variable of chainbuild's but the port of this test: the data folder is that of the user."""
+def test_compose_registry_is_protected_and_uses_login_of_its_data(users: tuple[User, User], base_images: str) -> None:
+    """Set only the port: the data folder is that of the user."""
     alice, _ = users
     argv = ["docker", "compose", "--file", str(Path(alice.path.partition(":")[0]) / "docker-compose-registry.yml")]
     assert alice.chainbuild("images").code == 0
@@ -646,7 +644,7 @@ def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple
         done = alice.run(*argv, "down")
     assert done.code == 0, done.told()
     eventually(lambda: ask(f"localhost:{alice.port}") == "nothing", "the registry is down")
-    # What it wrote as root does not keep the user's own registry from working.
+    # Files that it wrote as root do not stop the user's own registry.
     assert (alice.data / "docker/registry/v2/repositories" / alice.name).stat().st_uid == 0
     (tree / "one" / "10-Dockerfile-a").write_text(TREE["one/10-Dockerfile-a"] + "RUN echo more\n", encoding="utf-8")
     done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)
@@ -656,8 +654,8 @@ def test_by_hand_registry_is_fenced_and_takes_the_login_of_its_data(users: tuple
     forget(alice)
 
 
-def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[User, User], base_images: str) -> None:
-    """Earlier versions ran the registry as root, with its data in the tree: the files there are root's."""
+def test_images_of_earlier_version_are_imported_by_a_build(users: tuple[User, User], base_images: str) -> None:
+    """Earlier versions ran the registry as root, with its data in the tree: the files there belong to root."""
     alice, _ = users
     tree = alice.tree(TREE)
     old = free_port()
@@ -677,7 +675,7 @@ def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[Use
     assert (tree / "registry" / "docker").stat().st_uid == 0
     before = {path: path.lstat().st_mtime_ns for path in (tree / "registry").rglob("*")}
     words = build_words(alice, base_images)
-    # A look takes nothing over.
+    # Commands that only read import nothing.
     assert alice.chainbuild("plan", *words[:-2], cwd=tree).code == 0
     assert f"{alice.name}/old" not in alice.chainbuild("registry", "ls", cwd=tree).out
     done = alice.chainbuild(*words, cwd=tree)
@@ -690,7 +688,7 @@ def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[Use
     again = alice.chainbuild(*words, cwd=tree)
     assert "imported" not in again.err
     assert {path: path.lstat().st_mtime_ns for path in (tree / "registry").rglob("*")} == before
-    # The image is whole: the engine can run it.
+    # The image is complete: the engine can pull it.
     assert alice.chainbuild("registry", "up").code == 0
     try:
         pulled = alice.run("docker", "pull", f"localhost:{alice.port}/{alice.name}/old@{image.digest}")
@@ -701,8 +699,8 @@ def test_images_of_an_earlier_version_are_taken_over_by_a_build(users: tuple[Use
         docker("image", "rm", f"localhost:{alice.port}/{alice.name}/old@{image.digest}")
 
 
-def test_data_folder_with_files_of_root_becomes_the_users(users: tuple[User, User], base_images: str) -> None:
-    """A tree that goes on using the folder of an earlier version, whose registry ran as root."""
+def test_data_folder_owned_by_root_is_changed_to_the_user(users: tuple[User, User], base_images: str) -> None:
+    """A tree that still uses the folder of an earlier version, whose registry ran as root."""
     alice, _ = users
     tree = alice.tree({**TREE, "chainbuild.yaml": "options: one\nregistry-data: registry\n"})
     done = alice.chainbuild(*build_words(alice, base_images), cwd=tree)

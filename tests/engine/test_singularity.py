@@ -1,4 +1,4 @@
-"""SIF files with the real Apptainer: made, looked into by its own tool, run, published and pulled back."""
+"""SIF files with the real Apptainer: created, inspected, run, published and pulled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GREETING = b"good day\n"
 
 @pytest.fixture(scope="module")
 def place(lay_once: Lay) -> Place:
-    """A user, and an image of busybox with all that is to carry over."""
+    """A user, and an image of busybox with everything that is carried over."""
     place = lay_once(files={"empty": ""}, repo="sif-test/tools")
     push_files(f"{place.host}/{place.repo}:seed", {"etc/greeting": GREETING})
     done = sif(place, "create", f"{place.repo}:seed", "--helper")
@@ -54,14 +54,14 @@ def sif(place: Place, command: str, *words: str, **environ: str) -> Done:
 
 
 def created(place: Place, *words: str, **environ: str) -> list[Path]:
-    """The files that `create` says it made or has."""
+    """Return the files that `create` prints."""
     done = sif(place, "create", *words, **environ)
     assert done.code == 0, done.told()
     return [Path(line) for line in done.out.splitlines()]
 
 
 def apptainer(path: Path, *words: str, network: str = "none", entrypoint: str = "/usr/bin/apptainer") -> str:
-    """What Apptainer says, in a container that may do what a machine's user may."""
+    """Return the output of Apptainer, in a container with the privileges of a user on a real machine."""
     done = docker(
         "run",
         "--rm",
@@ -87,13 +87,13 @@ def inspected(path: Path) -> dict[str, Any]:
 
 
 def whole(path: Path) -> None:
-    """Its checksum is right, and nothing else is left in its folder."""
+    """Assert that the checksum is right and the folder has no temporary files."""
     digits, name = path.with_name(path.name + ".sha256").read_text(encoding="utf-8").split()
     assert (digits, name) == (hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
     assert not [one for one in path.parent.iterdir() if one.name.startswith((".", "chainbuild-"))]
 
 
-def test_what_the_image_says_carries_over_and_its_files_are_there(place: Place) -> None:
+def test_sif_has_files_and_configuration_of_the_image(place: Place) -> None:
     (path,) = created(place, f"{place.repo}:whole", "--folder", "carried")
     assert path == place.root / "carried" / "sif-test_tools_whole.sif"
     whole(path)
@@ -113,14 +113,14 @@ def test_what_the_image_says_carries_over_and_its_files_are_there(place: Place) 
     assert 'HARD=say "it\'s $HOME" `twice` \\ and' in variables
 
 
-def test_an_image_with_neither_entrypoint_nor_command_works(place: Place) -> None:
+def test_image_without_entrypoint_and_command_is_converted(place: Place) -> None:
     (path,) = created(place, f"{place.repo}:bare")
     whole_files = apptainer(path, "exec", "--no-privs", path.name, "/bin/busybox", "cat", "/etc/greeting")
     assert whole_files == GREETING.decode()
     assert apptainer(path, "run", "--no-privs", path.name, "/bin/busybox", "cat", "/etc/greeting") == GREETING.decode()
 
 
-def test_what_did_not_change_is_skipped_and_what_did_is_made(place: Place) -> None:
+def test_create_skips_unchanged_images(place: Place) -> None:
     name = f"{place.host}/{place.repo}"
     push_files(f"{name}:moves-1", {"etc/greeting": b"one"})
     push_files(f"{name}:moves-2", {"etc/greeting": b"two"})
@@ -139,7 +139,7 @@ def test_what_did_not_change_is_skipped_and_what_did_is_made(place: Place) -> No
     whole(two)
 
 
-def test_an_image_of_another_platform_gives_a_file_for_it(place: Place) -> None:
+def test_image_of_other_platform_gives_sif_for_it(place: Place) -> None:
     push_files(f"{place.host}/{place.repo}:far", {"etc/greeting": GREETING}, OTHER)
     (path,) = created(place, f"{place.repo}:far")
     assert f"Primary Architecture: {Platform.parse(OTHER).architecture}" in apptainer(path, "sif", "header", path.name)
@@ -148,7 +148,7 @@ def test_an_image_of_another_platform_gives_a_file_for_it(place: Place) -> None:
     assert apptainer(path, "-c", read, "sh", path.name, entrypoint="/bin/sh") == GREETING.decode()
 
 
-def test_an_image_that_only_the_local_store_has(place: Place, tmp_path: Path) -> None:
+def test_image_found_only_in_local_store_is_converted(place: Place, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY Dockerfile /etc/recipe\nCMD ["/x"]\n', encoding="utf-8")
     name = f"{place.repo}-local:1"
     assert docker("buildx", "build", "--builder", "default", "--load", "--tag", name, str(tmp_path)).returncode == 0
@@ -160,8 +160,8 @@ def test_an_image_that_only_the_local_store_has(place: Place, tmp_path: Path) ->
         docker("image", "rm", name)
 
 
-def test_the_program_on_path_is_taken_and_the_folders_that_it_is_told(place: Place, tmp_path: Path) -> None:
-    """Here it is a script, which has the real one do it."""
+def test_program_on_path_is_used_with_the_configured_folders(place: Place, tmp_path: Path) -> None:
+    """Use a script as the program, which calls the real one."""
     program = tmp_path / "bin" / "apptainer"
     program.parent.mkdir()
     program.write_text(
@@ -173,7 +173,7 @@ def test_the_program_on_path_is_taken_and_the_folders_that_it_is_told(place: Pla
     program.chmod(0o755)
     for name in ("work", "cache"):
         (tmp_path / name).mkdir()
-    # Steps of a chain are compressed with zstd, which an older program does not read.
+    # Steps of a chain are compressed with zstd, which older versions do not read.
     (place.root / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /etc/recipe\n", encoding="utf-8")
     output = (
         f"type=image,name={place.host}/{place.repo}:zstd,push=,store=false,compression=zstd,force-compression=true,"
@@ -195,7 +195,7 @@ def test_the_program_on_path_is_taken_and_the_folders_that_it_is_told(place: Pla
     assert place.image("zstd").layers[0].digest.hex in blobs
 
 
-def test_a_user_s_container_has_no_privileges_and_makes_the_user_s_files(place: Place, tmp_path: Path) -> None:
+def test_helper_container_is_unprivileged_and_files_belong_to_user(place: Place, tmp_path: Path) -> None:
     layout = tmp_path / "layouts" / "x"
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY --chown=33:33 Dockerfile /etc/recipe\n", encoding="utf-8")
     output = f"type=oci,tar=false,dest={layout},oci-mediatypes=true,name=x/x:1"
@@ -227,7 +227,7 @@ def test_a_user_s_container_has_no_privileges_and_makes_the_user_s_files(place: 
     assert (folders[2] / "x.sif").stat().st_uid == user
 
 
-def test_an_interrupt_leaves_nothing(place: Place) -> None:
+def test_interrupt_leaves_no_container_and_no_files(place: Place) -> None:
     push_files(f"{place.host}/{place.repo}:big", {f"data/{n}": os.urandom(1 << 20) for n in range(12)})
     process = place.start(
         "singularity", "create", f"{place.repo}:big", "--registry", place.host, "--folder", "stopped", "--helper"
@@ -248,19 +248,19 @@ def test_an_interrupt_leaves_nothing(place: Place) -> None:
     whole(path)
 
 
-# Published ------------------------------------------------------------------------------------------------------------
+# Publishing -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def shelf(place: Place) -> Path:
-    """A folder with two files; beside it one with the first of them, made again."""
+    """A folder with two files, and another folder with the first of them, created again."""
     created(place, f"{place.repo}:whole", f"{place.repo}:seed", "--folder", "shelf")
     created(place, f"{place.repo}:seed", "--folder", "again")
     return place.root / "shelf"
 
 
 def publish(place: Place, *words: str, **environ: str) -> list[str]:
-    """The files that were uploaded."""
+    """Publish and return the files that were uploaded."""
     done = sif(place, "publish", "--folder", "shelf", "--json", *words, **environ)
     assert done.code == 0, done.told()
     return [str(event["image"]) for event in done.events("step_finished")]
@@ -279,7 +279,7 @@ SEED, WHOLE = "sif-test_tools_seed.sif", "sif-test_tools_whole.sif"
 
 
 def goes_there_and_stays(place: Place, shelf: Path, *words: str, **environ: str) -> None:
-    """What is published anew each time is what differs."""
+    """Assert that only new and changed files are uploaded."""
     assert set(states(place, *words, **environ).values()) == {"not published"}
     assert publish(place, f"{place.repo}:seed", *words, **environ) == [SEED]
     assert states(place, *words, **environ) == {SEED: "published", WHOLE: "not published"}
@@ -296,7 +296,7 @@ def goes_there_and_stays(place: Place, shelf: Path, *words: str, **environ: str)
             path.write_bytes(content)
 
 
-def test_a_registry_takes_them_and_apptainer_pulls_them_back(place: Place, shelf: Path) -> None:
+def test_registry_upload_is_pulled_by_apptainer(place: Place, shelf: Path) -> None:
     goes_there_and_stays(place, shelf, "--to", f"oras://{place.host}/sifs")
     publish(place, "--to", f"oras://{place.host}/sifs")
     address = f"oras://{place.host}/sifs/{place.repo}:whole"
@@ -310,7 +310,7 @@ def test_a_registry_takes_them_and_apptainer_pulls_them_back(place: Place, shelf
     assert place.image("whole")
 
 
-def test_a_folder_takes_them(place: Place, shelf: Path, tmp_path: Path) -> None:
+def test_folder_upload_is_complete(place: Place, shelf: Path, tmp_path: Path) -> None:
     there = tmp_path / "new" / "folder"
     goes_there_and_stays(place, shelf, "--to", str(there))
     done = subprocess.run(
@@ -324,7 +324,7 @@ def test_a_folder_takes_them(place: Place, shelf: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def sftp(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PATH with an sftp that speaks to a real server of OpenSSH's on this machine, without a network between them."""
+    """A PATH with an sftp that talks to a real OpenSSH server on this machine without a network."""
     folder = tmp_path_factory.mktemp("sftp")
     for package in ("openssh-sftp-server", "openssh-client"):
         done = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True, check=False)
@@ -334,7 +334,7 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> str:
     root, bin_folder = folder / "root", folder / "bin"
     bin_folder.mkdir()
     scripts = {
-        # The host's name says whether it lets anybody in.
+        # The host name decides whether the login succeeds.
         folder
         / "ssh": f'case "$*" in *forbidden*) echo "me@forbidden: Permission denied (publickey)." >&2; exit 255 ;; esac\n'
         f"exec {root}/usr/lib/openssh/sftp-server",
@@ -346,7 +346,7 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{bin_folder}:{os.environ['PATH']}"
 
 
-def test_sftp_takes_them(place: Place, shelf: Path, sftp: str, tmp_path: Path) -> None:
+def test_sftp_upload_is_complete(place: Place, shelf: Path, sftp: str, tmp_path: Path) -> None:
     there = tmp_path / "deep" / 'a "hard" [name]*'
     address = f"sftp://me@host{str(there).replace(' ', '%20').replace('[', '%5B').replace(']', '%5D')}"
     goes_there_and_stays(place, shelf, "--to", address, PATH=sftp)
@@ -361,7 +361,7 @@ def test_sftp_takes_them(place: Place, shelf: Path, sftp: str, tmp_path: Path) -
 
 @pytest.fixture
 def webdav(tmp_path: Path) -> Iterator[str]:
-    """A WebDAV server of the needed verbs over a folder, which wants a login."""
+    """A WebDAV server with the needed methods for a folder, with a login."""
     top = tmp_path / "dav"
     top.mkdir()
 
@@ -418,7 +418,7 @@ def webdav(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_webdav_takes_them(place: Place, shelf: Path, webdav: str, tmp_path: Path) -> None:
+def test_webdav_upload_is_complete(place: Place, shelf: Path, webdav: str, tmp_path: Path) -> None:
     refused = sif(place, "publish", "--folder", "shelf", "--to", f"{webdav}/a/b")
     assert refused.code == 4, refused.told()
     assert "~/.netrc" in refused.err

@@ -1,4 +1,4 @@
-"""The configuration of production images: what the chain's USER, ENTRYPOINT and CMD need is there, and containers start."""
+"""The configuration of production images: the needs of USER, ENTRYPOINT and CMD are present, and containers start."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ CMD ["sh", "-c", "busybox id -un; cd; busybox touch x; busybox pwd"]
 """
 
 
-def test_chain_that_cannot_start_fails_with_every_fix_and_starts_with_them(lay: Lay) -> None:
-    """The configuration was carried over unchecked: the image got its name, and no container of it started."""
+def test_unstartable_chain_fails_with_fixes_that_make_it_start(lay: Lay) -> None:
+    """Catch a configuration that was copied unchecked: the image was tagged, and its containers did not start."""
     place = lay(files={"opt/10-Dockerfile-service": SERVICE})
     failed = place.build("opt", "--no-load", code=5)
     program, argument = failed.error["findings"]
@@ -61,19 +61,19 @@ def test_chain_that_cannot_start_fails_with_every_fix_and_starts_with_them(lay: 
     assert (verdict["passed"], verdict["summary"]) == (True, "tini, as app")
     assert place.output(f"v1-opt-{OWN}") == "started by app, app video readers, in /home/app of app\n"
     name = place.image(f"v1-opt-{OWN}").reference.pinned
-    # The password of the chain is not brought.
+    # The password of the chain is not copied.
     shadow = docker("run", "--rm", "--user", "0", "--entrypoint", "/bin/grep", name, "^app:", "/etc/shadow")
     assert shadow.stdout == "app:*:::::::\n"
 
 
-def test_user_is_brought_to_scratch_on_another_platform(lay: Lay) -> None:
+def test_user_is_added_to_scratch_on_another_platform(lay: Lay) -> None:
     place = lay(files={"opt/10-Dockerfile-tool": ON_SCRATCH}, production="scratch")
     place.build("opt", "--no-load", platform=OTHER)
     image = place.image(f"v1-opt-{OTHER}", OTHER)
     assert container_output(image.reference.pinned, platform=OTHER) == "app\n/home/app\n"
 
 
-def test_verify_finds_a_configuration_that_cannot_start(lay: Lay) -> None:
+def test_verify_reports_configuration_that_cannot_start(lay: Lay) -> None:
     place: Place = lay()
     name = f"{place.host}/{place.repo}:no-start"
     push_files(name, {"/etc/passwd": b"root:x:0:0::/root:/bin/sh\n"}, user="app", entrypoint=["/bin/none"])
@@ -85,7 +85,7 @@ def test_verify_finds_a_configuration_that_cannot_start(lay: Lay) -> None:
     ]
 
 
-def test_warnings_are_told_again_for_a_reused_image_and_fail_a_strict_run(lay: Lay) -> None:
+def test_warnings_repeat_for_reused_image_and_fail_a_strict_run(lay: Lay) -> None:
     dockerfile = (
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nWORKDIR /srv/data\nRUN echo lost >table && echo x >/usr/local/lib/x\n"
     )

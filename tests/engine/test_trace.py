@@ -1,4 +1,4 @@
-"""The traced proof: what the tests use in the chain's image is in the production image, or there is no name."""
+"""The traced proof: files that the tests use in the chain's image are in the production image."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ LINE = "ADDITIONAL_FILES=/srv/plugins /usr/libexec/greet/say /usr/share/colours/
 
 @pytest.fixture(scope="module")
 def refused(lay_once: Lay) -> tuple[Place, Done]:
-    """A chain whose production image lacks what its test uses."""
+    """A chain whose production image lacks files that its test uses."""
     place = lay_once(files=TREE)
     return place, place.build("tools", code=5)
 
 
 def traced(done: Done) -> dict[str, Any]:
-    """The verdict of the traced proof."""
+    """Return the verdict of the traced proof."""
     (verdict,) = (event for event in done.events("verdict") if event["proof"] == "trace")
     return verdict
 
 
 def copy_of(place: Place, tmp_path: Path, files: dict[str, str]) -> Place:
-    """The same user's tree somewhere else, with these files."""
+    """Return a copy of the user's tree with these files."""
     shutil.copytree(place.root, tmp_path / "tree")
     write_tree(tmp_path / "tree", files)
     return replace(place, root=tmp_path / "tree", home=tmp_path / "home")
 
 
-def test_missing_files_fail_the_build_with_the_line_that_brings_them(refused: tuple[Place, Done]) -> None:
+def test_missing_files_fail_the_build_with_fix(refused: tuple[Place, Done]) -> None:
     place, done = refused
     assert traced(done)["passed"] is False
     paths = {line.partition(",")[0]: line for line in done.error["findings"]}
@@ -88,9 +88,9 @@ def test_missing_files_fail_the_build_with_the_line_that_brings_them(refused: tu
     assert f"v1-tools-{OWN}" not in place.tags()
 
 
-def test_changed_test_that_uses_less_is_traced_and_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_changed_test_that_uses_fewer_files_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {"tools/production-test": "#!/bin/sh\ntest ! -e /usr/share/compiler\n"})
-    # It fails in the chain's image, which is no fault of the production image.
+    # The test fails in the chain's image, so the production image is not at fault.
     done = place.build("tools", tag="less")
     verdict = traced(done)
     assert verdict["passed"] is True
@@ -100,7 +100,7 @@ def test_changed_test_that_uses_less_is_traced_and_passes(refused: tuple[Place, 
     assert warning.startswith("production-test fails (exit code 1) in the chain's image, so it proves nothing")
 
 
-def test_proof_is_turned_off_by_its_switch(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_proof_is_skipped_if_turned_off(refused: tuple[Place, Done], tmp_path: Path) -> None:
     files = {f"tools/production-{OWN}-args": "PROVE_TRACE=0\n", "tools/production-test": "#!/bin/sh\n"}
     place = copy_of(refused[0], tmp_path, files)
     done = place.build("tools", tag="off")
@@ -113,7 +113,7 @@ def trace(place: Place, *words: str, code: int = 0) -> Done:
     return done
 
 
-def test_trace_writes_the_line_and_the_next_build_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
+def test_trace_writes_the_fix_and_the_next_build_passes(refused: tuple[Place, Done], tmp_path: Path) -> None:
     place = copy_of(refused[0], tmp_path, {})
     words = (OWN, place.repo, "v1")
     told = trace(place, *words, code=5)
@@ -133,18 +133,18 @@ def test_trace_writes_the_line_and_the_next_build_passes(refused: tuple[Place, D
     assert (again.built, again.events("verdict")) == ([], [])
     told = place.run("inspect", f"{place.host}/{place.repo}:v1-tools-{OWN}", "--registry", place.host)
     assert f"trace: {verdict['summary']}" in told.out, told.told()
-    # Another command, of the last run's images: what it opens besides is missing.
+    # Trace another command in the images of the last run: the other files that it opens are missing.
     other = trace(place, "--", "/bin/cat", "/usr/share/colours/unused", code=5)
     assert "/usr/share/colours/unused (opened by /bin/cat)" in other.out
     trace(place, "--", "/bin/cat", "/usr/share/colours/table")
 
 
-def test_emulated_chain_is_traced_like_a_native_one(lay: Lay) -> None:
+def test_emulated_chain_is_traced_like_a_native_chain(lay: Lay) -> None:
     place = lay(files=TREE)
     done = place.build("tools", platform=OTHER, code=5)
     paths = {line.partition(",")[0] for line in done.error["findings"]}
     assert paths == set(MISSING), done.told()
-    # A command whose files are all there, in the image that did not pass.
+    # Trace a command whose files are all present, in the image that failed the proof.
     trace(place, OTHER, place.repo, "v1", "--", "/bin/cat", "/etc/passwd")
 
 
@@ -165,7 +165,7 @@ def test_image_without_a_shell_is_traced(lay: Lay) -> None:
     (finding,) = done.error["findings"]
     table = "/usr/share/colours/table, of no package: opened by production-test (production-test)"
     assert finding == table, done.told()
-    # A real program with data of another package, which it opens through a link.
+    # A real program that opens data of another package through a link.
     told = trace(place, OWN, place.repo, "v1", "--", "/usr/bin/file", "/etc/adduser.conf", code=5)
     assert "the Debian package libmagic-mgc" in told.out, told.told()
     assert "magic.mgc (opened by /usr/bin/file)" in told.out

@@ -1,4 +1,4 @@
-"""What a builder is sent: never what an older build was sent, whatever times and sizes say."""
+"""The files sent to a builder are never those of an older build, whatever their times and sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Give a file another content of the same length, and the time that it had."""
+    """Replace the content of a file by other content of the same length, and keep its time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     os.utime(path, LONG_AGO)
@@ -58,13 +58,13 @@ CASES: dict[str, tuple[Callable[[Place, str], None], str, tuple[str, ...], tuple
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_change_that_keeps_size_and_time_is_built_and_back_again_is_reused(
+def test_content_change_with_same_size_and_time_is_sent(
     lay: Lay, case: tuple[Callable[[Place, str], None], str, tuple[str, ...], tuple[str, ...]]
 ) -> None:
-    """BuildKit compares size, time and mode of what it was sent before; content that differs alone is not sent again.
+    """Catch changed content that BuildKit does not transfer, because size, time and mode are the same.
 
     Trees unpacked from archives, from a Nix store, by `git restore-mtime` or by `cp -p` have such files. On the commit
-    before, the image held the old content under a key of the new one, for ever.
+    before, the image held the old content under a key of the new content forever.
     """
     change, lines, flags, command = case
     salt = f"RUN echo {time.time_ns()}\n"
@@ -84,7 +84,7 @@ def test_change_that_keeps_size_and_time_is_built_and_back_again_is_reused(
 
 
 def test_unchanged_context_is_sent_under_the_same_name(lay: Lay) -> None:
-    """What did not change needs not be sent again: the name holds contents and times, not the run."""
+    """Catch an unchanged context that is transferred again: its name depends on contents and times, not on the run."""
     place = lay(files={"opt/10-Dockerfile-a": f"{STEP}COPY data /made\n", "data/f": "x"})
     place.build("opt", "--until", "10")
     links = set(os.listdir(place.home / "cache" / "chainbuild" / "contexts"))

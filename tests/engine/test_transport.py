@@ -1,4 +1,4 @@
-"""Connections are kept: a registry is asked hundreds of small questions, and each connection costs a handshake."""
+"""Connections are kept: a registry gets hundreds of small requests, and each connection costs a handshake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG = 1 << 20
 
 @dataclass(slots=True)
 class Server:
-    """Where it is, and the connections that were made to it."""
+    """The address of the server, and the connections to it."""
 
     url: str = ""
     connections: list[Any] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that keeps connections alive, with the answers of a registry."""
+    """A server that keeps connections alive and answers like a registry."""
     told = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=[PlainTransport, PooledTransport])
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
-    """Either of the ways of sending."""
+    """Each of the two transports."""
     made: Transport = request.param()
     yield made
     made.close()
@@ -91,7 +91,7 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
         ("DELETE", "/blob", 204),
     ],
 )
-def test_an_answer_that_nobody_reads_costs_no_connection(
+def test_unread_short_response_keeps_the_connection(
     transport: Transport, server: Server, method: str, path: str, status: int
 ) -> None:
     for _ in range(5):
@@ -103,13 +103,13 @@ def test_an_answer_that_nobody_reads_costs_no_connection(
     assert len(server.connections) == 1
 
 
-def test_an_answer_that_is_read_to_its_end_costs_no_connection(transport: Transport, server: Server) -> None:
+def test_fully_read_response_keeps_the_connection(transport: Transport, server: Server) -> None:
     for _ in range(3):
         assert len(b"".join(transport.send(HttpRequest(method="GET", url=server.url + "/blob")).chunks())) == LONG
     assert len(server.connections) == 1
 
 
-def test_a_long_answer_that_nobody_wants_is_not_read(transport: Transport, server: Server) -> None:
+def test_unread_long_response_closes_the_connection(transport: Transport, server: Server) -> None:
     for _ in range(2):
         transport.send(HttpRequest(method="GET", url=server.url + "/blob")).close()
     assert len(server.connections) == 2

@@ -1,4 +1,4 @@
-"""`chainbuild test`: tests that ran when an image was built run again, for real, in what the chain registry has."""
+"""`chainbuild test`: the tests of a build run again, for real, in the images of the chain registry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TREE = {
 
 @pytest.fixture(scope="module")
 def place(lay_once: Lay) -> Place:
-    """A built chain; each test leaves its own tests as they were."""
+    """A built chain; each test restores the files that it changes."""
     place = lay_once(files=TREE)
     place.build("chain")
     return place
@@ -35,7 +35,7 @@ def verdicts(done: Done) -> dict[str, bool]:
     return {str(event["step"]).rpartition("/")[2]: event["passed"] for event in done.events("verdict")}
 
 
-def test_an_option_is_tested_again_by_its_words_and_by_the_last_run(place: Place) -> None:
+def test_option_is_retested_by_arguments_or_last_run(place: Place) -> None:
     for words in ((OWN, place.repo, "v1"), ()):
         done = again(place, "chain", *words, "--json")
         assert done.code == 0, done.told()
@@ -46,7 +46,7 @@ def test_an_option_is_tested_again_by_its_words_and_by_the_last_run(place: Place
     assert "tested" in plain.err
 
 
-def test_a_test_that_fails_now_is_told_whole_kept_and_run_by_the_next_build(place: Place) -> None:
+def test_failing_retest_is_recorded_and_run_by_the_next_build(place: Place) -> None:
     stricter = "#!/bin/sh\necho looking for three\ngrep three /usr/local/lib/chain/one\n"
     write_tree(place.root, {"chain/one-test": stricter})
     done = again(place, "chain", "--json")
@@ -64,7 +64,7 @@ def test_a_test_that_fails_now_is_told_whole_kept_and_run_by_the_next_build(plac
     assert (fine.built, fine.reused) == ([], ["10-one", "20-two", "minimize", "production"])
 
 
-def test_an_image_has_the_test_of_its_step_or_any_other(place: Place) -> None:
+def test_image_is_tested_with_test_of_its_step_or_given_test(place: Place) -> None:
     name = f"{place.host}/{place.repo}"
     for tag, step in ((f"v1-chain-{OWN}", "production"), (f"v1-chain-10-one-{OWN}", "10-one")):
         done = again(place, f"{name}:{tag}", "--json")
@@ -80,7 +80,7 @@ def test_an_image_has_the_test_of_its_step_or_any_other(place: Place) -> None:
     assert "the test other failed" in other.err
 
 
-def test_images_that_are_not_there_are_told_together(place: Place) -> None:
+def test_missing_images_are_reported_together(place: Place) -> None:
     done = again(place, "chain", OWN, place.repo, "v2")
     assert done.code == 4, done.told()
     assert "v2-chain-10-one" in done.err

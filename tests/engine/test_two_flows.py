@@ -1,7 +1,7 @@
-"""Options by hand, one after the other; by CI job, with nothing but the registry in common; and in one command: the same.
+"""Three ways to build options give the same images: separate commands, CI jobs, and one command.
 
-What is compared is what a user has of an image: every path with its kind, mode, owner and content, and what a container
-of it runs. Times of files are the builder's (see test_reproducible), so digests may differ.
+CI jobs share only the registry. The comparison covers every path with its kind, mode, owner and content, and the
+runtime configuration. Times of files depend on the builder (see test_reproducible), so digests may differ.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FILES = {
     "shared/deep/table": "1 2 3\n",
 }
 TOOLS = "RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*\n"
-# What Docker itself puts into a container's root.
+# Files that Docker itself adds to the root of a container.
 NOT_OF_THE_IMAGE = frozenset(
     {
         ".dockerenv",
@@ -71,7 +71,7 @@ NOT_OF_THE_IMAGE = frozenset(
 
 @pytest.fixture(scope="module")
 def tools(lay_once: Lay) -> Place:
-    """An image with Python, for the stages' analysis to run in: without a cache it would be installed each time."""
+    """An image with Python for the analysis of the stages: without a cache it would be installed each time."""
     place = lay_once(files={"tools/10-Dockerfile-python": STEP + TOOLS})
     place.build("tools", "--until", "10")
     return place
@@ -79,7 +79,7 @@ def tools(lay_once: Lay) -> Place:
 
 @pytest.fixture(scope="module")
 def in_one_command(lay_once: Lay) -> Place:
-    """Flow 3: `low,mid,high`."""
+    """Flow 3: `low,mid,high` in one command."""
     place = lay_once(files=FILES)
     done = place.build(",".join(OPTIONS))
     assert len(done.events("run_finished")[0]["results"]) == len(OPTIONS)
@@ -88,7 +88,7 @@ def in_one_command(lay_once: Lay) -> Place:
 
 @pytest.fixture(scope="module")
 def by_hand(lay_once: Lay) -> Place:
-    """Flow 1: each option by its own command, on the image that the one before left in the registry."""
+    """Flow 1: each option by a separate command, on the image that the command before left in the registry."""
     place = lay_once(files=FILES)
     base = place.base
     for option in OPTIONS:
@@ -100,7 +100,7 @@ def by_hand(lay_once: Lay) -> Place:
 
 @pytest.fixture(scope="module")
 def by_job(lay_once: Lay, tools: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Flow 2: each option in a checkout, a home and a process of its own, and nothing comes from the build cache."""
+    """Flow 2: each option in its own checkout, home and process, without the build cache."""
     place = lay_once(files=FILES)
     python = place.name("python")
     with Registries() as registries:
@@ -119,7 +119,7 @@ def by_job(lay_once: Lay, tools: Place, tmp_path_factory: pytest.TempPathFactory
 
 
 def tree_of(place: Place, option: str) -> dict[str, tuple[Any, ...]]:
-    """Every path of an image, with its kind, mode, owner, and content."""
+    """Return every path of an image with its kind, mode, owner and content."""
     reference = place.image(f"v1-{option}-{OWN}").reference.pinned
     assert docker("pull", "--quiet", reference).returncode == 0
     made = docker("create", reference, "nothing")
@@ -150,7 +150,7 @@ def _entries(stream: IO[bytes]) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 def config_of(place: Place, option: str) -> Mapping[str, Any]:
-    """What a container of an image runs, and the labels but for the trail: that has the steps' own keys."""
+    """Return the runtime configuration of an image, and its labels without the trail, which has the steps' keys."""
     config = place.image(f"v1-{option}-{OWN}").config
     return {
         "platform": config.platform.oci,
@@ -168,9 +168,7 @@ def config_of(place: Place, option: str) -> Mapping[str, Any]:
     }
 
 
-def test_the_three_flows_end_in_images_with_the_same_contents(
-    in_one_command: Place, by_hand: Place, by_job: Place
-) -> None:
+def test_flows_give_images_with_the_same_contents(in_one_command: Place, by_hand: Place, by_job: Place) -> None:
     for option in OPTIONS:
         expected = tree_of(in_one_command, option)
         for place in (by_hand, by_job):
@@ -180,7 +178,7 @@ def test_the_three_flows_end_in_images_with_the_same_contents(
             assert config_of(place, option) == config_of(in_one_command, option)
 
 
-def test_there_is_something_to_compare(in_one_command: Place) -> None:
+def test_compared_images_have_modes_links_and_configuration(in_one_command: Place) -> None:
     tree = tree_of(in_one_command, "high")
     assert tree["usr/local/lib/low/run"][1:4] == ("0o4755", 33, 44)
     assert tree["usr/local/lib/lower"][4] == "low"
@@ -194,7 +192,7 @@ def test_there_is_something_to_compare(in_one_command: Place) -> None:
     assert in_one_command.output(f"v1-high-{OWN}").strip() == "some words from /usr/local/lib/low now"
 
 
-def test_the_jobs_own_trails_lead_to_every_step(by_job: Place, in_one_command: Place) -> None:
+def test_trail_of_job_images_lists_every_step(by_job: Place, in_one_command: Place) -> None:
     for place in (by_job, in_one_command):
         name = str(ImageReference.parse(f"{place.host}/{place.repo}:v1-high-{OWN}"))
         told = place.run("inspect", name, "--registry", place.host)

@@ -1,4 +1,4 @@
-"""Several platforms and options in one command: side by side, through QEMU, under one index that loses none of them."""
+"""Several platforms and options in one command: in parallel, with QEMU, and with one index for all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import OTHER, OWN, Done, Lay, Place, RegistryContainer, container
 pytestmark = pytest.mark.timeout(900)
 
 BOTH = ("amd64", "aarch64")
-# Steps without a RUN: what they are about is not emulation.
+# Steps without a RUN: these tests do not check emulation.
 COPYING = (
     "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG FRUIT=none\nCOPY file /usr/local/share/copied\nLABEL fruit=${FRUIT}\n"
 )
@@ -23,12 +23,12 @@ COPYING = (
 
 @pytest.fixture(scope="module")
 def tiny(lay_once: Lay) -> tuple[Place, Done]:
-    """The case `tiny` for both platforms in one command."""
+    """The case `tiny`, built for both platforms in one command."""
     place = lay_once("tiny")
     return place, place.build("tiny", platform=",".join(BOTH))
 
 
-def test_both_platforms_are_built_and_run(tiny: tuple[Place, Done]) -> None:
+def test_platforms_are_both_built_and_run(tiny: tuple[Place, Done]) -> None:
     place, done = tiny
     assert sorted(done.built) == sorted(["10-base", "20-tool", "30-runtime", "minimize", "production"] * 2)
     for platform in BOTH:
@@ -40,7 +40,7 @@ def test_both_platforms_are_built_and_run(tiny: tuple[Place, Done]) -> None:
         assert config.working_dir == gives("tiny")["config"]["WorkingDir"]
 
 
-def test_they_advance_side_by_side(tiny: tuple[Place, Done]) -> None:
+def test_platforms_are_built_in_parallel(tiny: tuple[Place, Done]) -> None:
     _, done = tiny
     order = [
         (event["event"], event["step"]) for event in done.objects if event["event"] in {"step_started", "step_finished"}
@@ -49,7 +49,7 @@ def test_they_advance_side_by_side(tiny: tuple[Place, Done]) -> None:
     assert {step for event, step in order[:first_end]} == {f"{platform}/tiny/10-base" for platform in BOTH}
 
 
-def test_the_index_is_over_both(tiny: tuple[Place, Done]) -> None:
+def test_index_lists_both_platforms(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     with Registries() as registries:
         index = read_index(registries, place.name("v1-tiny"))
@@ -57,12 +57,12 @@ def test_the_index_is_over_both(tiny: tuple[Place, Done]) -> None:
     assert {platform.name: index.child(platform).digest for platform in index.platforms} == {  # type: ignore[union-attr]
         platform: place.image(f"v1-tiny-{platform}", platform).digest for platform in BOTH
     }
-    # The proof looked at both, natively.
+    # Both images were proven without emulation.
     verdicts = {event["step"]: event["passed"] for event in tiny[1].events("verdict")}
     assert verdicts == {f"{platform}/tiny/production": True for platform in BOTH}
 
 
-def test_an_index_loses_no_platform_unless_told_so(tiny: tuple[Place, Done]) -> None:
+def test_index_keeps_platforms_unless_replaced(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
 
     def platforms() -> set[str]:
@@ -80,7 +80,7 @@ def test_an_index_loses_no_platform_unless_told_so(tiny: tuple[Place, Done]) -> 
     assert platforms() == set(BOTH)
 
 
-def test_a_failure_on_one_platform_does_not_stop_the_other(lay: Lay, nothing_image: str) -> None:
+def test_failure_on_one_platform_does_not_stop_the_other(lay: Lay, nothing_image: str) -> None:
     place = lay(
         files={
             "one/10-Dockerfile-a": COPYING,
@@ -104,7 +104,7 @@ def test_a_failure_on_one_platform_does_not_stop_the_other(lay: Lay, nothing_ima
     assert f"v1-one-{OTHER}" not in place.tags()
 
 
-def test_options_stand_on_each_other_and_results_go_to_repos_own_registry(
+def test_options_build_on_each_other_and_push_to_other_registry(
     lay: Lay, base_images: str, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     there = own_registry()
@@ -137,7 +137,7 @@ def test_options_stand_on_each_other_and_results_go_to_repos_own_registry(
     assert container_output(high, "cat", "/usr/local/share/copied", "/usr/local/share/high") == (
         "content of the low option\nyes\n"
     )
-    # A platform that only REPO's own registry has stays in its index.
+    # A platform that only REPO's registry has stays in its index.
     with Registries() as registries:
         low = pushed["v1-low"]
         base = resolve(registries, ImageReference.parse(base_images), Platform.parse(OTHER))
@@ -151,7 +151,7 @@ def test_options_stand_on_each_other_and_results_go_to_repos_own_registry(
     assert {platform.name for platform in index.platforms} == set(BOTH)
 
 
-def test_each_platform_may_be_built_by_a_builder_of_its_own(lay: Lay) -> None:
+def test_builder_can_be_set_per_platform(lay: Lay) -> None:
     place = lay(files={"one/10-Dockerfile-a": COPYING, "file": "content"})
     done = place.build("one", "--builder", f"{OWN}=default", "--until", "10", platform=",".join(BOTH))
     assert done.built == ["10-a", "10-a"]

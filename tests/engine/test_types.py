@@ -31,7 +31,7 @@ image_sources:
 
 @pytest.fixture(scope="module")
 def lab(lay_once: Lay, repository_root: Path) -> Place:
-    """A user with the example in a repository; its images have names of their own."""
+    """A user with the example in a repository, with unique image names."""
     place = lay_once()
     example = repository_root / "examples/types"
     for path in sorted(example.rglob("*")):
@@ -69,13 +69,13 @@ def write(place: Place, spot: str, manifest: str, dockerfile: str) -> None:
     (folder / "Dockerfile").write_text(dockerfile.replace("REPO", place.repo))
 
 
-def test_the_example_is_created_in_the_order_of_dependencies(lab: Place, created: Done) -> None:
+def test_example_is_created_in_dependency_order(lab: Place, created: Done) -> None:
     assert created.built == IN_ORDER
     again = types(lab, "create", "--json", "--casa-version", "5.1")
     assert (again.built, again.reused) == ([], IN_ORDER)
 
 
-def test_what_people_run(lab: Place, created: Done) -> None:
+def test_example_images_run(lab: Place, created: Done) -> None:
     dev = f"{lab.repo}/lab-dev"
     for tag, title in (("5.1-debian-12", "stable"), ("debian-12", "stable"), ("debian-12-debug", "debug")):
         assert container_output(f"{dev}:{tag}") == f"hello from lab-dev, {title}\n"
@@ -86,7 +86,7 @@ def test_what_people_run(lab: Place, created: Done) -> None:
     assert container_output(f"{lab.repo}/lab-analysis:debian-12", "ls", "/opt/lab") == "calibration.csv\n"
 
 
-def test_the_list_and_the_plan(lab: Place, created: Done) -> None:
+def test_list_and_plan_show_the_created_images(lab: Place, created: Done) -> None:
     listed = json.loads(types(lab, "list", "--json", f"{lab.repo}/lab-*").out)
     assert [one["image"].rpartition("/")[2] for one in listed["images"]] == IN_ORDER
     assert [one["visibility"] for one in listed["images"]] == ["public"] * 4 + ["private"]
@@ -94,7 +94,7 @@ def test_the_list_and_the_plan(lab: Place, created: Done) -> None:
     assert "0 builds, 5 reused" in plan.out
 
 
-def test_a_private_image_never_reaches_the_public_registry(
+def test_private_image_never_reaches_the_public_registry(
     lab: Place, created: Done, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     public, private = own_registry(), own_registry()
@@ -103,7 +103,7 @@ def test_a_private_image_never_reaches_the_public_registry(
     own = {secret.digest.hex, secret.manifest.config.digest.hex, secret.layers[-1].digest.hex}
 
     def stored(registry: RegistryContainer) -> set[str]:
-        """The digests of everything that the registry has on its disk, whatever it is called."""
+        """Return the digests of all blobs on the registry's disk, whatever their names."""
         found = registry.shell("find /var/lib/registry -path '*/blobs/*' -name data").split()
         return {path.split("/")[-2] for path in found}
 
@@ -119,7 +119,7 @@ def test_a_private_image_never_reaches_the_public_registry(
     assert "lab-analysis" not in names
     assert image(lab, f"{public.host}/open", "lab-run:latest").digest == image(lab, lab.host, "lab-run:latest").digest
 
-    # Not even as the base of a public one.
+    # A private image is not published as the base of a public image either.
     write(lab, "lab-leak/debian-12", LEAK, "FROM REPO/lab-analysis:debian-12\nRUN true\n")
     try:
         created = types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
@@ -159,7 +159,7 @@ def test_a_private_image_never_reaches_the_public_registry(
         (lab.root / "share/docker/lab-leak").rmdir()
 
 
-def test_another_machine_pulls_what_is_published(
+def test_published_images_are_pulled_on_another_machine(
     lab: Place, created: Done, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     both, elsewhere = own_registry(), own_registry()
@@ -175,15 +175,17 @@ def test_another_machine_pulls_what_is_published(
     assert image(lab, elsewhere.host, "lab-analysis:debian-12").digest == before
 
 
-def test_without_dependencies_they_have_to_be_there(lab: Place, own_registry: Callable[..., RegistryContainer]) -> None:
+def test_create_without_dependencies_requires_existing_base(
+    lab: Place, own_registry: Callable[..., RegistryContainer]
+) -> None:
     empty = own_registry()
     done = types(lab, "create", "--no-deps", "*/lab-analysis", registry=empty.host, code=4)
     assert "lab-dev:debian-12 is not in" in done.err
     assert types(lab, "update", registry=empty.host).err.count("was never created") == 5
 
 
-def test_a_new_image_type_with_a_secret_that_stays_one(lab: Place, created: Done) -> None:
-    """The tutorial: a type of one's own on an existing one, edited, created; its secret is in no layer."""
+def test_new_image_type_keeps_its_secret_out_of_layers(lab: Place, created: Done) -> None:
+    """Follow the tutorial: create a type from an existing one and edit it; its secret is in no layer."""
     made = types(lab, "new", "lab-mine", "--from", "lab-run/debian-12")
     manifest, dockerfile = (Path(line) for line in made.out.split())
     assert manifest.parent == lab.home / ".config/casa-distro/docker/lab-mine/debian-12"

@@ -1,4 +1,4 @@
-"""`chainbuild verify`: the proof for any image of any platform, natively, with nothing built of it."""
+"""`chainbuild verify`: the proof for any image of any platform, without emulation and without a build."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIPLETS = {"amd64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 
 
 def root_of(platform: str, *, whole: bool) -> dict[str, bytes]:
-    """A root with a C library, a program and its library; not `whole`: without the library, and too new a program."""
+    """Return a root with a program, its library and a C library; unless `whole`, library and symbol are missing."""
     machine, loader, triplet = MACHINES[platform], LOADERS[platform], TRIPLETS[platform]
     libc = library("libc.so.6", defines=("GLIBC_2.17", "GLIBC_2.36"), interpreter=loader, machine=machine)
     version = "GLIBC_2.36" if whole else "GLIBC_2.99"
@@ -56,7 +56,7 @@ def pushed(place: Place, roots: Mapping[str, dict[str, bytes]]) -> str:
     return f"{name}:both"
 
 
-def test_an_image_that_has_all_it_needs_and_one_of_another_platform_that_does_not(place: Place) -> None:
+def test_verify_passes_complete_image_and_fails_incomplete_image(place: Place) -> None:
     name = pushed(place, {OWN: root_of(OWN, whole=True), OTHER: root_of(OTHER, whole=False)})
     good = verify(place, name)
     assert good.code == 0, good.told()
@@ -77,7 +77,7 @@ def test_an_image_that_has_all_it_needs_and_one_of_another_platform_that_does_no
     assert list(place.temporary.iterdir()) == []
 
 
-def test_an_image_that_only_the_local_store_has(place: Place) -> None:
+def test_verify_checks_image_found_only_in_the_local_store(place: Place) -> None:
     files = pushed(place, {OWN: root_of(OWN, whole=True)})
     local = f"{place.repo}-local:1"
     assert docker("pull", "--quiet", files).returncode == 0
@@ -86,7 +86,7 @@ def test_an_image_that_only_the_local_store_has(place: Place) -> None:
     assert done.code == 0, done.told()
 
 
-def test_an_image_that_is_nowhere_and_a_name_that_is_none(place: Place) -> None:
+def test_verify_rejects_missing_image_and_invalid_name(place: Place) -> None:
     missing = verify(place, f"{place.host}/{place.repo}:none")
     assert missing.code == 4, missing.told()
     wrong = verify(place, "Not A Name")

@@ -1,4 +1,4 @@
-"""The wheel, as a user has it: installed away from the checkout, with the stages and the registry's compose file."""
+"""The wheel as a user has it: installed outside of the checkout, with the stages and the compose file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, repository_root: Path) -> Pa
     return found
 
 
-def test_it_holds_the_program_and_the_stages_and_nothing_else(wheel: Path) -> None:
+def test_wheel_contains_only_the_program_and_its_stages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert names >= SHIPPED
@@ -49,7 +49,7 @@ def test_it_holds_the_program_and_the_stages_and_nothing_else(wheel: Path) -> No
     assert [name for name in names if "__pycache__" in name or name.startswith("chainbuild/tests")] == []
 
 
-def test_installed_it_builds_a_tree_that_has_no_utilities(
+def test_installed_wheel_builds_tree_without_utilities(
     wheel: Path, lay: Lay, nothing_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     must(sys.executable, "-m", "venv", tmp_path / "venv")
@@ -66,7 +66,7 @@ def test_installed_it_builds_a_tree_that_has_no_utilities(
     place.build("one")
     result = place.image(f"v1-one-{OWN}")
     assert len(result.layers) == 2
-    # Its stages are its own, whatever folder it stands in.
+    # The wheel has its own stages, in any folder.
     record = place.root / ".chainbuild" / "logs" / "latest" / "events.jsonl"
     assert "minimize" in record.read_text(encoding="utf-8")
     status = place.run("registry", "status", "--registry-port", "1")

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from chainbuild.builder.build_spec import order_for
+from chainbuild.builder.build_spec import build_spec_for
 from chainbuild.dockerfile.rewrite import pin_images
 from chainbuild.errors import WrongUseError
 from chainbuild.values import replace
@@ -140,14 +140,14 @@ class _Judge:
         """Return the build with images pinned as chainbuild pins them, to other names of the same images."""
         step = step_of(case, spot, self.images)
         pinned = {image.name: f"{image.written.removesuffix(':latest')}-pinned:latest" for image in step.images}
-        order = order_for(step, pinned, build_platform=HERE)
-        if order.source is None:
+        spec = build_spec_for(step, pinned, build_platform=HERE)
+        if spec.source is None:
             return []
         copy = self.folder / name
         copy.mkdir()
-        (copy / "Dockerfile").write_bytes(pin_images(order.source, {pin.place: pin.reference for pin in order.pins}))
-        if order.ignore is not None:
-            (copy / "Dockerfile.dockerignore").write_bytes(order.ignore)
+        (copy / "Dockerfile").write_bytes(pin_images(spec.source, {pin.place: pin.reference for pin in spec.pins}))
+        if spec.ignore is not None:
+            (copy / "Dockerfile.dockerignore").write_bytes(spec.ignore)
         contexts = {EXTRA: str(extra_of(spot))} if case.with_extra else {}
         return [
             Build(
@@ -155,7 +155,7 @@ class _Judge:
                 context=context_of(spot),
                 dockerfile=copy / "Dockerfile",
                 args=case.args,
-                contexts=contexts | dict(order.contexts),
+                contexts=contexts | dict(spec.contexts),
             )
         ]
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
@@ -115,74 +114,72 @@ class FakeDriver:
     @property
     def built(self) -> list[str]:
         """The built steps, in order of start."""
-        return [order.step for order in self.orders if order.export is None and order.image]
+        return [spec.step for spec in self.orders if spec.export is None and spec.image]
 
     @property
     def traced(self) -> list[str]:
-        """The steps whose images were traced, in order."""
-        return [order.step for order in self.orders if order.dockerfile.name == TRACE]
+        """The steps whose images were traced, in spec."""
+        return [spec.step for spec in self.orders if spec.dockerfile.name == TRACE]
 
     @property
     def tested(self) -> list[str]:
-        """The steps whose tests were run, in order."""
-        return [order.step for order in self.tests]
+        """The steps whose tests were run, in spec."""
+        return [spec.step for spec in self.tests]
 
     @property
     def tests(self) -> list[BuildSpec]:
         """The builds that only ran something: tests of images."""
-        return [order for order in self.orders if order.export is None and not order.image]
+        return [spec for spec in self.orders if spec.export is None and not spec.image]
 
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
         with self.lock:
-            self.orders.append(order)
-        self.during(order)
-        if order.export is None and not order.image:
-            self.texts.append(order.dockerfile.read_text())
-            if order.step in self.fails_tests:
-                raise self.fails_tests[order.step]
+            self.orders.append(spec)
+        self.during(spec)
+        if spec.export is None and not spec.image:
+            self.texts.append(spec.dockerfile.read_text())
+            if spec.step in self.fails_tests:
+                raise self.fails_tests[spec.step]
             return BuildResult(digest=None, seconds=0.1)
-        if order.step in self.fails:
-            raise self.fails[order.step]
-        if order.export is not None and order.dockerfile.name == TRACE:
-            tests = json.loads((order.context / "tests.json").read_bytes())
-            (order.export / "trace.json").write_text(
+        if spec.step in self.fails:
+            raise self.fails[spec.step]
+        if spec.export is not None and spec.dockerfile.name == TRACE:
+            tests = json.loads((spec.context / "tests.json").read_bytes())
+            (spec.export / "trace.json").write_text(
                 json.dumps(good_trace(one["name"] for one in tests) | dict(self.trace))
             )
             return BuildResult(digest=None, seconds=0.1)
-        if order.export is not None:
+        if spec.export is not None:
             report = dict(self.proof) | {"sizes": {"minimized": 10, "chain": 1000}}
-            if self.has_report or order.target != "report":
-                (order.export / "report.json").write_text(json.dumps(report))
+            if self.has_report or spec.target != "report":
+                (spec.export / "report.json").write_text(json.dumps(report))
             if self.bill:
-                (order.export / "sbom.spdx.json").write_bytes(self.bill)
+                (spec.export / "sbom.spdx.json").write_bytes(self.bill)
             return BuildResult(digest=None, seconds=0.1)
-        return BuildResult(digest=self._push(order).digest, seconds=1.0)
+        return BuildResult(digest=self._push(spec).digest, seconds=1.0)
 
     def stop(self) -> None:
         self.stopped += 1
 
-    def _push(self, order: BuildSpec) -> Any:
-        args = dict(order.args)
+    def _push(self, spec: BuildSpec) -> Any:
+        args = dict(spec.args)
         given = args.get("PRODUCTION_IMAGE") if "MINIMIZED_IMAGE" in args else args.get("BASE_IMAGE")
-        parent = self._resolved(given, order.platform)
+        parent = self._resolved(given, spec.platform)
         if self.content:
-            text = self.content(order)
+            text = self.content(spec)
         else:
-            arguments = {name: self._content(value, order.platform) for name, value in sorted(args.items())}
-            dockerfile = _without_comments(order.dockerfile.read_text())
-            copied = [
-                path.read_text() for path in sorted((order.context / "src").glob("*")) if "COPY src" in dockerfile
-            ]
+            arguments = {name: self._content(value, spec.platform) for name, value in sorted(args.items())}
+            dockerfile = _without_comments(spec.dockerfile.read_text())
+            copied = [path.read_text() for path in sorted((spec.context / "src").glob("*")) if "COPY src" in dockerfile]
             text = json.dumps([dockerfile, arguments, copied])
         config = parent.config
         layers = [*(self._blob(parent.reference, layer) for layer in parent.layers), text.encode(self.encoding)]
         with self.lock:
             return self.fake.add_image(
-                order.image,
-                order.platform,
+                spec.image,
+                spec.platform,
                 layers=layers,
                 **{"env": config.env, "cmd": config.cmd, "entrypoint": config.entrypoint, "labels": config.labels}
-                | self.changes.get(order.step, {}),
+                | self.changes.get(spec.step, {}),
             )
 
     def _blob(self, reference: ImageReference, layer: Any) -> bytes:

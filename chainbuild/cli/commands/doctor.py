@@ -10,7 +10,7 @@ import typer
 from chainbuild.cli import flags
 from chainbuild.cli.output import open_quietly
 from chainbuild.cli.settings import settings_from
-from chainbuild.ui.terminal import Style
+from chainbuild.ui.styles import Style
 
 _STYLES: Final[dict[str, Style]] = {"ok": "good", "note": "dim", "wrong": "bad"}
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
+from chainbuild.builder.build_spec import BuildDriver
 from chainbuild.errors import NotProvenError
 from chainbuild.events import Emit, Verdict
 from chainbuild.layouts.test_files import ImageTest, read_image_test
 from chainbuild.minimize.lists import ListWord, as_list
 from chainbuild.model import Step, StepKind
-from chainbuild.proof.libraries import SHOWN_FINDINGS, Builder
+from chainbuild.proof.libraries import SHOWN_FINDINGS
 from chainbuild.proof.switches import is_on, switches, value_of
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
@@ -50,7 +51,7 @@ class TraceVerdicts(Struct, frozen=True, kw_only=True):
 class TraceProof:
     """Proves production images by their tests."""
 
-    def __init__(self, builder: Builder, emit: Emit) -> None:
+    def __init__(self, builder: BuildDriver, emit: Emit) -> None:
         self._builder = builder
         self._emit = emit
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError
 from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
@@ -26,7 +26,6 @@ from chainbuild.host.package_data import PROGRAM, minimize_program, shipped
 from chainbuild.layouts.test_files import TIME_LIMIT, ImageTest
 from chainbuild.minimize.scripts import interpreters_of
 from chainbuild.model import StepId
-from chainbuild.proof.libraries import Builder
 from chainbuild.proof.trace.report import TraceReport, read_trace_report
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
@@ -95,7 +94,7 @@ class TraceTarget(Struct, frozen=True, kw_only=True):
 
 
 def trace(
-    builder: Builder,
+    builder: BuildDriver,
     emit: Emit,
     tests: Sequence[TraceTarget],
     *,
@@ -120,7 +119,7 @@ def trace(
         dockerfile.write_text(dockerfile_for(tests), encoding="utf-8")
         out = scratch / "out"
         out.mkdir()
-        order = BuildSpec(
+        spec = BuildSpec(
             step=step,
             dockerfile=dockerfile,
             shown="the traced proof",
@@ -138,7 +137,7 @@ def trace(
             seconds=_SPARE_SECONDS + sum(test.seconds * (1 + SLOWER) for test in tests),
         )
         try:
-            builder.build(order, emit)
+            builder.build(spec, emit)
         except BuildFailedError as error:
             raise _explain(error) from error
         return read_trace_report((out / "trace.json").read_bytes())

@@ -1,6 +1,6 @@
 #include <stdio.h>
 
-/* As mpi.h of Open MPI declares them; its package would bring a Fortran compiler. */
+/* Declared as in mpi.h of Open MPI, whose package would install a Fortran compiler. */
 extern char ompi_mpi_comm_world, ompi_mpi_int, ompi_mpi_op_sum;
 extern int MPI_Init(int *, char ***), MPI_Finalize(void);
 extern int MPI_Comm_rank(void *, int *), MPI_Comm_size(void *, int *);

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildSpec, Pin, order_for, shown_path, stage_args
+from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildSpec, Pin, build_spec_for, shown_path, stage_args
 from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import EPOCH, BuildxDriver, _children
 from chainbuild.builder.failures import is_transient
@@ -58,7 +58,7 @@ def test_plain_order_has_minimal_arguments() -> None:
 
 
 def test_order_with_all_fields_has_all_arguments() -> None:
-    order = replace(
+    spec = replace(
         ORDER,
         contexts=(("golang:1.22", "docker-image://docker.io/library/golang@sha256:2"), ("sources", "/elsewhere")),
         secrets=(Secret(id="token", spec="id=token,src=/run/token"), Secret(id="key", spec="id=key,env=KEY")),
@@ -68,7 +68,7 @@ def test_order_with_all_fields_has_all_arguments() -> None:
     )
     driver = BuildxDriver(builders={"linux/arm64": "far", "": "near"}, no_cache=True)
     driver._known["far"] = REWRITES
-    assert driver.command(order) == (
+    assert driver.command(spec) == (
         "docker",
         "buildx",
         "build",
@@ -116,8 +116,8 @@ def test_export_pushes_nothing() -> None:
 def test_user_source_date_epoch_wins() -> None:
     driver = BuildxDriver(builders={"": "far"})
     driver._known["far"] = REWRITES
-    order = replace(ORDER, args=(("SOURCE_DATE_EPOCH", "7"),))
-    assert driver.arguments(order)["build_args"] == {"SOURCE_DATE_EPOCH": "7"}
+    spec = replace(ORDER, args=(("SOURCE_DATE_EPOCH", "7"),))
+    assert driver.arguments(spec)["build_args"] == {"SOURCE_DATE_EPOCH": "7"}
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,15 @@ def test_step_becomes_an_order(tmp_path: Path) -> None:
     world.write(THREE_STEPS)
     world.run()
     step = world.graph().by_id["amd64/stock/20-blas"]
-    order = order_for(step, {"BASE_IMAGE": "localhost:5000/a@sha256:1"}, image="x:y", extra={"CPU": "no", "MORE": "1"})
-    assert dict(order.args) == {"CPU": "HASWELL", "MORE": "1", "BASE_IMAGE": "localhost:5000/a@sha256:1"}
-    assert (order.platform, order.image, order.target) == (AMD64, "x:y", None)
-    assert order.compression[0] == "zstd"
+    spec = build_spec_for(
+        step, {"BASE_IMAGE": "localhost:5000/a@sha256:1"}, image="x:y", extra={"CPU": "no", "MORE": "1"}
+    )
+    assert dict(spec.args) == {"CPU": "HASWELL", "MORE": "1", "BASE_IMAGE": "localhost:5000/a@sha256:1"}
+    assert (spec.platform, spec.image, spec.target) == (AMD64, "x:y", None)
+    assert spec.compression[0] == "zstd"
     production = world.graph().by_id["amd64/stock/production"]
     pinned = {image.name: f"localhost:5000/{place}@sha256:1" for place, image in enumerate(production.images)}
-    assert order_for(production, pinned).compression[0] == "gzip"
+    assert build_spec_for(production, pinned).compression[0] == "gzip"
     minimize = world.graph().by_id["amd64/stock/minimize"]
     assert stage_args(minimize, {"LD_LIBRARY_PATH": "/x", "PATH": "", "HOME": "/"}) == {"LIBRARY_PATH": "/x"}
     assert stage_args(minimize, {}, "app") == {"IMAGE_USER": "app"}
@@ -199,10 +201,10 @@ def driver_with(docker: FakeBuildx) -> BuildxDriver:
     return driver
 
 
-def failure(*parts: dict[str, Any] | str, code: int = 1, order: BuildSpec = ORDER) -> ChainbuildError:
+def failure(*parts: dict[str, Any] | str, code: int = 1, spec: BuildSpec = ORDER) -> ChainbuildError:
     lines = [part if isinstance(part, str) else json.dumps(part) for part in parts]
     with pytest.raises(ChainbuildError) as caught:
-        driver_with(FakeBuildx(lines, code=code)).build(order, lambda _: None)
+        driver_with(FakeBuildx(lines, code=code)).build(spec, lambda _: None)
     return caught.value
 
 
@@ -229,8 +231,8 @@ def test_context_of_a_build_with_other_pins_is_sent_under_another_name(tmp_path:
     def sent_as(reference: str) -> str:
         docker = FakeBuildx([], digest="sha256:" + "a" * 64)
         pin = Pin(place=ImageWordPosition(1), word="old", reference=reference)
-        order = replace(ORDER, context=tmp_path, sent="1", source=b"FROM old", pins=(pin,))
-        driver_with(docker).build(order, lambda _: None)
+        spec = replace(ORDER, context=tmp_path, sent="1", source=b"FROM old", pins=(pin,))
+        driver_with(docker).build(spec, lambda _: None)
         return Path(docker.given["context_path"]).name
 
     assert sent_as("x@sha256:1") == sent_as("x@sha256:1")
@@ -286,7 +288,7 @@ def test_full_disk_has_a_hint(said: str) -> None:
     ],
 )
 def test_missing_emulation_has_a_hint(said: str) -> None:
-    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
+    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), spec=replace(ORDER, platform=ARM64))
     assert isinstance(error, NotReadyError)
     assert "cannot run linux/arm64 programs" in error.message
     assert "tonistiigi/binfmt --install arm64" in error.hint
@@ -332,7 +334,7 @@ def test_qemu_crash_is_reported_as_such() -> None:
         log("compiling\nqemu: uncaught target signal 11 (Segmentation fault) - core dumped\n"),
         vertex(error=ERROR),
         EXCERPT,
-        order=replace(ORDER, platform=ARM64),
+        spec=replace(ORDER, platform=ARM64),
     )
     assert isinstance(error, BuildFailedError)
     assert "QEMU crashed while running 'RUN make'" in error.message
@@ -361,7 +363,7 @@ def test_qemu_crash_is_reported_as_such() -> None:
     ],
 )
 def test_qemu_warning_is_no_crash(said: str, crashed: bool) -> None:
-    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), order=replace(ORDER, platform=ARM64))
+    error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), spec=replace(ORDER, platform=ARM64))
     assert isinstance(error, BuildFailedError)
     assert ("QEMU crashed" in error.message) is crashed
 
@@ -389,8 +391,8 @@ def test_flag_that_is_too_new_for_the_builder_has_a_hint(said: str) -> None:
     ],
 )
 def test_image_without_apt_or_shell_has_a_hint(said: str, packages: str, hint: str) -> None:
-    order = replace(ORDER, args=(("PRODUCTION_PACKAGES", packages),))
-    found = failure(vertex(), log(f"{said}\n"), vertex(error=ERROR), order=order).hint
+    spec = replace(ORDER, args=(("PRODUCTION_PACKAGES", packages),))
+    found = failure(vertex(), log(f"{said}\n"), vertex(error=ERROR), spec=spec).hint
     assert found.startswith(hint)
     assert bool(found) == bool(hint)
 

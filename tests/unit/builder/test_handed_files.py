@@ -46,12 +46,12 @@ class Sent:
         self.files: dict[str, bytes] = {}
         self.context = Path()
 
-    def look(self, order: BuildSpec) -> None:
-        if order.step == PRODUCTION and order.image:
-            self.context = order.context
+    def look(self, spec: BuildSpec) -> None:
+        if spec.step == PRODUCTION and spec.image:
+            self.context = spec.context
             self.files = {
-                str(path.relative_to(order.context)): path.read_bytes()
-                for path in sorted(order.context.rglob("*"))
+                str(path.relative_to(spec.context)): path.read_bytes()
+                for path in sorted(spec.context.rglob("*"))
                 if path.is_file()
             }
 
@@ -72,7 +72,7 @@ def run(world: World, minimized: bytes | None) -> tuple[Sent, RunOutcome]:
     world.driver.during = sent.look
     empty = packed().decode("latin-1")
     layer = packed_file("minimized.tar.gz", minimized).decode("latin-1") if minimized is not None else empty
-    world.driver.content = lambda order: layer if order.step.endswith("minimize") else empty
+    world.driver.content = lambda spec: layer if spec.step.endswith("minimize") else empty
     world.driver.encoding = "latin-1"
     return sent, world.run()
 

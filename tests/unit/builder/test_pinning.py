@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildSpec, Pin, copy_for_builder, leaves_its_folder, order_for
+from chainbuild.builder.build_spec import BuildSpec, Pin, build_spec_for, copy_for_builder, leaves_its_folder
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import named_images
@@ -29,7 +29,7 @@ def inputs(text: str, **args: str) -> tuple[ImageInput, ...]:
     return found
 
 
-def order(folder: Path, text: str, images: tuple[ImageInput, ...] | None = None) -> BuildSpec:
+def spec(folder: Path, text: str, images: tuple[ImageInput, ...] | None = None) -> BuildSpec:
     path = folder / "10-Dockerfile-x"
     path.write_text(text)
     base = ImageInput(name="BASE_IMAGE", source=ImageReference.parse("debian"), platform=AMD64)
@@ -47,7 +47,7 @@ def order(folder: Path, text: str, images: tuple[ImageInput, ...] | None = None)
         tag="t",
     )
     pinned = {image.name: f"{PINNED}{at}" for at, image in enumerate(step.images)}
-    return order_for(step, pinned, build_platform=AMD64)
+    return build_spec_for(step, pinned, build_platform=AMD64)
 
 
 def rewritten(made: BuildSpec) -> str:
@@ -83,18 +83,18 @@ def rewritten(made: BuildSpec) -> str:
     ],
 )
 def test_order_pins_words_and_leaves_stages_alone(tmp_path: Path, text: str, built: str) -> None:
-    made = order(tmp_path, text)
+    made = spec(tmp_path, text)
     assert rewritten(made) == built.replace("{}", PINNED)
     assert made.contexts == ()
 
 
 def test_order_without_named_images_builds_from_the_file_itself(tmp_path: Path) -> None:
-    made = order(tmp_path, "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x")
+    made = spec(tmp_path, "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x")
     assert (made.source, made.pins) == (None, ())
 
 
 def test_order_pins_an_onbuild_trigger_of_the_file_by_a_context(tmp_path: Path) -> None:
-    made = order(tmp_path, "FROM a AS b\nONBUILD COPY --from=tool x y\nFROM b")
+    made = spec(tmp_path, "FROM a AS b\nONBUILD COPY --from=tool x y\nFROM b")
     assert dict(made.contexts) == {"tool": f"docker-image://{PINNED}2"}
     assert rewritten(made).startswith(f"FROM {PINNED}1 AS b\nONBUILD COPY --from=tool x y\n")
 
@@ -118,23 +118,23 @@ def test_named_images_that_only_a_context_could_pin_are_problems(text: str, line
 
 
 def test_order_for_a_foreign_frontend_pins_by_contexts(tmp_path: Path) -> None:
-    made = order(tmp_path, "# syntax=example.com/front\nFROM x AS a\nFROM scratch\nCOPY --from=a b c")
+    made = spec(tmp_path, "# syntax=example.com/front\nFROM x AS a\nFROM scratch\nCOPY --from=a b c")
     assert (made.source, dict(made.contexts)) == (None, {"x": f"docker-image://{PINNED}1"})
 
 
 def test_order_of_a_file_that_names_another_image_by_now_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match=r"10-Dockerfile-x:2: new was added after this run was planned"):
-        order(tmp_path, "ARG BASE_IMAGE\nFROM new", images=inputs("FROM old"))
+        spec(tmp_path, "ARG BASE_IMAGE\nFROM new", images=inputs("FROM old"))
 
 
 def test_order_follows_words_that_moved_to_other_lines(tmp_path: Path) -> None:
-    made = order(tmp_path, "# a comment\n\nFROM old", images=inputs("FROM old"))
+    made = spec(tmp_path, "# a comment\n\nFROM old", images=inputs("FROM old"))
     assert [pin.place for pin in made.pins] == [ImageWordPosition(3)]
 
 
 def test_base_put_in_the_place_of_a_name_counts_for_every_platform(tmp_path: Path) -> None:
     images = (ImageInput(name="x", source="amd64/o/base", platform=AMD64, as_context=True),)
-    made = order(tmp_path, "FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a b c", images=images)
+    made = spec(tmp_path, "FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a b c", images=images)
     assert [pin.reference for pin in made.pins] == [f"{PINNED}1"] * 2
 
 
@@ -183,7 +183,9 @@ def test_trigger_of_a_base_image_adds_the_image_that_it_reads(world: World) -> N
     step = triggered(world, "COPY --from=debian:bookworm-slim /x /x", "RUN --mount=from=slim:2,target=/t x")
     added = [image for image in step.images if image.by_trigger]
     assert [(image.name, image.platform) for image in added] == [("debian:bookworm-slim", AMD64), ("slim:2", AMD64)]
-    made = order_for(step, {image.name: f"{PINNED}{at}" for at, image in enumerate(step.images)}, build_platform=AMD64)
+    made = build_spec_for(
+        step, {image.name: f"{PINNED}{at}" for at, image in enumerate(step.images)}, build_platform=AMD64
+    )
     assert dict(made.contexts) == {
         "debian:bookworm-slim": f"docker-image://{PINNED}1",
         "slim:2": f"docker-image://{PINNED}2",
@@ -236,7 +238,7 @@ def world(tmp_path: Path) -> World:
 
 def test_copy_has_the_files_that_builders_expect(tmp_path: Path) -> None:
     (tmp_path / "10-Dockerfile-x.dockerignore").write_text("a\n")
-    made = order(tmp_path, "FROM old")
+    made = spec(tmp_path, "FROM old")
     assert made.ignore == b"a\n"
     (tmp_path / "10-Dockerfile-x.rego").write_text("package docker")
     target = tmp_path / "copy"
@@ -254,7 +256,7 @@ def test_copy_includes_only_the_own_ignore_file(tmp_path: Path, own: str | None,
     (tmp_path / ".dockerignore").write_text("a\n")
     if own is not None:
         (tmp_path / "10-Dockerfile-x.dockerignore").write_text(own)
-    assert order(tmp_path, "FROM old").ignore == ignore
+    assert spec(tmp_path, "FROM old").ignore == ignore
 
 
 @pytest.mark.parametrize(("target", "leaves"), [("../out", True), ("in", False), ("sub/in", False), ("gone", False)])
@@ -274,12 +276,12 @@ def test_link_out_of_its_folder_is_built_from_a_copy(tmp_path: Path) -> None:
     folder = tmp_path / "option"
     folder.mkdir()
     (folder / "10-Dockerfile-x").symlink_to("../out")
-    made = order(folder, "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}")
+    made = spec(folder, "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}")
     assert (made.source, made.pins) == (b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}", ())
 
 
 def test_command_shows_the_content_of_the_copy(tmp_path: Path) -> None:
-    made = order(tmp_path, "FROM old")
+    made = spec(tmp_path, "FROM old")
     argv = BuildxDriver().command(replace(made, shown="o/10-Dockerfile-x"))
     assert argv[argv.index("--file") + 1] == f"<o/10-Dockerfile-x with line 1: old -> {PINNED}1>"
     pin = Pin(place=ImageWordPosition(1), word="old", reference="localhost:5000/x@<digest of amd64/o/5-y>")

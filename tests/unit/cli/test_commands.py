@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import chainbuild
 from chainbuild.builder.buildx import BuildxDriver
-from chainbuild.cli import run
+from chainbuild.cli import frame, run
 from chainbuild.cli import runner as running
 from chainbuild.cli.app import COMMANDS, app, with_default_command
 from chainbuild.cli.examples import EXAMPLES
@@ -45,7 +45,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             driver=BuildxDriver(),
         )
 
-    monkeypatch.setattr(running, "open_session", open_session)
+    for module in (frame, running):
+        monkeypatch.setattr(module, "open_session", open_session)
     return made
 
 

@@ -13,8 +13,8 @@ import pytest
 from chainbuild.builder.build_spec import BuildSpec, staging_reference
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import Message, StepFailed, StepFinished, StepReused, StepStarted, StepWarnings, Verdict
-from chainbuild.execution.executor import DAMAGED
 from chainbuild.execution.outcome import DEADLINE
+from chainbuild.execution.repair import DAMAGED
 from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import platforms_of, resolve
@@ -55,7 +55,7 @@ def test_chain_is_built_in_order_on_parent_digests(world: World) -> None:
     assert outcome.succeeded
     assert world.driver.built == ALL
     assert list(outcome.results) == ALL
-    orders = {order.step: order for order in world.driver.orders if order.export is None}
+    orders = {spec.step: spec for spec in world.driver.orders if spec.export is None}
     for step, parent in ((BLAS, BASE), (VENV, BLAS), (MINIMIZE, VENV)):
         digest = outcome.results[parent].record.image
         assert dict(orders[step].args)["BASE_IMAGE"] == f"{CHAIN}/{REPOSITORY}@{digest}"
@@ -139,8 +139,8 @@ def test_unchanged_content_stops_the_rebuild(world: World) -> None:
 def test_platforms_advance_side_by_side(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
-    def meet(order: BuildSpec) -> None:
-        if order.step.endswith("10-base"):
+    def meet(spec: BuildSpec) -> None:
+        if spec.step.endswith("10-base"):
             met.wait()  # only when both are being built at once
 
     world.driver.during = meet
@@ -148,14 +148,14 @@ def test_platforms_advance_side_by_side(world: World) -> None:
     assert outcome.succeeded
     assert len(outcome.results) == 10
     assert {item.oci for item in platforms_of(world.registries, at("v1-stock"))} == {"linux/amd64", "linux/arm64"}
-    arguments = {order.step: dict(order.args) for order in world.driver.orders if order.export is None}
+    arguments = {spec.step: dict(spec.args) for spec in world.driver.orders if spec.export is None}
     assert arguments["aarch64/stock/20-blas"]["CPU"] == "ARMV8"
 
 
 def test_steps_in_parallel_never_exceed_jobs(world: World) -> None:
     lock, running, most = threading.Lock(), 0, 0
 
-    def count(order: BuildSpec) -> None:
+    def count(spec: BuildSpec) -> None:
         nonlocal running, most
         with lock:
             running += 1
@@ -174,8 +174,8 @@ def test_option_is_based_on_the_previous_option(world: World) -> None:
     graph = world.graph(options=("stock", "extras"))
     outcome = world.run(graph)
     assert outcome.succeeded
-    order = next(order for order in world.driver.orders if order.step == "amd64/extras/10-more")
-    assert dict(order.args)["BASE_IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
+    spec = next(spec for spec in world.driver.orders if spec.step == "amd64/extras/10-more")
+    assert dict(spec.args)["BASE_IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
 
 
 def test_failure_skips_all_other_steps(world: World) -> None:
@@ -210,8 +210,8 @@ def test_keep_going_finishes_independent_steps(world: World) -> None:
 def test_running_steps_finish_without_keep_going(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
-    def meet(order: BuildSpec) -> None:
-        if order.step.endswith("10-base"):
+    def meet(spec: BuildSpec) -> None:
+        if spec.step.endswith("10-base"):
             met.wait()
 
     world.driver.during = meet
@@ -286,7 +286,7 @@ def test_rebuilt_parent_with_other_content_rebuilds_dependents(world: World) -> 
     record = record_of(world, VENV)
     layer = resolve(world.registries, at("v1-stock-30-venv-amd64").with_digest(record.image), AMD64).layers[-1]
     world.host.forget(layer.digest)
-    world.driver.content = lambda order: f"{order.step} built again"
+    world.driver.content = lambda spec: f"{spec.step} built again"
     world.write({"utilities/Dockerfile-production": THREE_STEPS["utilities/Dockerfile-production"] + "RUN more\n"})
     assert world.run().succeeded
     assert world.driver.built == [VENV, MINIMIZE, PRODUCTION]
@@ -381,8 +381,8 @@ def test_record_of_another_platform_is_a_reason_to_build(world: World) -> None:
 
 
 def test_files_that_change_during_the_build_are_not_recorded(world: World) -> None:
-    def edit(order: BuildSpec) -> None:
-        if order.step == VENV:
+    def edit(spec: BuildSpec) -> None:
+        if spec.step == VENV:
             world.write({"src/setup.py": "edited meanwhile\n"})
 
     world.driver.during = edit
@@ -398,8 +398,8 @@ def test_files_that_change_during_the_build_are_not_recorded(world: World) -> No
 
 
 def test_file_changed_before_its_step_is_built_and_recorded(world: World) -> None:
-    def edit(order: BuildSpec) -> None:
-        if order.step == BASE:
+    def edit(spec: BuildSpec) -> None:
+        if spec.step == BASE:
             world.write({"src/setup.py": "edited meanwhile\n"})
 
     world.driver.during = edit
@@ -415,10 +415,10 @@ def test_tag_change_during_a_run_has_no_effect(world: World) -> None:
     wanted = {step: result.record.identity for step, result in undisturbed.results.items()}
     world.host.tags.clear()
 
-    def move(order: BuildSpec) -> None:
+    def move(spec: BuildSpec) -> None:
         world.base("moved")
         other = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:other", "amd64", layers=[b"other"])
-        for tag in ("v1-stock-10-base-amd64", "v1-stock-20-blas-amd64", f"k1-staging-stock-{order.step[-7:]}-amd64"):
+        for tag in ("v1-stock-10-base-amd64", "v1-stock-20-blas-amd64", f"k1-staging-stock-{spec.step[-7:]}-amd64"):
             world.host.tags[REPOSITORY, tag] = str(other.digest)
 
     world.begin_again()
@@ -477,7 +477,7 @@ def test_failed_proof_keeps_the_old_tag(world: World) -> None:
 
 def test_proof_checks_the_tagged_image(world: World) -> None:
     outcome = world.run()
-    look = [order for order in world.driver.orders if order.export is not None][-1]
+    look = [spec for spec in world.driver.orders if spec.export is not None][-1]
     assert dict(look.args)["IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
     named = {name: spec for name, spec in look.contexts if name != "chainbuild-minimize"}
     assert named.keys() == {"debian:bookworm-slim"}
@@ -610,8 +610,8 @@ def test_run_interrupted_at_any_write_is_completed_by_the_next(tmp_path: Path) -
 
 
 def test_unreachable_registry_fails_the_step_and_next_run_resumes(world: World) -> None:
-    def stop(order: BuildSpec) -> None:
-        if order.step == BLAS:
+    def stop(spec: BuildSpec) -> None:
+        if spec.step == BLAS:
             world.fake.answers += [Answer.error(500, "UNKNOWN", "disk full")] * 60
 
     world.driver.during = stop
@@ -675,8 +675,8 @@ def test_production_scratch_is_built_and_reused(world: World) -> None:
     world.production = "scratch"
     outcome = world.run()
     assert outcome.succeeded
-    produced = [order for order in world.driver.orders if dict(order.args).get("MINIMIZED_IMAGE")]
-    assert {dict(order.args)["PRODUCTION_IMAGE"] for order in produced} == {"scratch"}
+    produced = [spec for spec in world.driver.orders if dict(spec.args).get("MINIMIZED_IMAGE")]
+    assert {dict(spec.args)["PRODUCTION_IMAGE"] for spec in produced} == {"scratch"}
     record = outcome.results["amd64/stock/production"].record
     assert record.components.images["PRODUCTION_IMAGE"] == "scratch"
     assert record.notes["digest of PRODUCTION_IMAGE"] == "scratch"

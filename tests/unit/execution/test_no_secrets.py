@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainbuild.builder.build_spec import order_for
+from chainbuild.builder.build_spec import build_spec_for
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError
 from chainbuild.planning.plan_json import plan_as_json
@@ -50,7 +50,7 @@ def test_secret_appears_nowhere(value: str, from_file: bool, fails: bool) -> Non
         plan = world.plan(graph)
         outcome = world.run(graph)
         pinned = {step.id: {image.name: "x@sha256:1" for image in step.images} for step in graph}
-        commands = {step.id: BuildxDriver().command(order_for(step, pinned[step.id])) for step in graph}
+        commands = {step.id: BuildxDriver().command(build_spec_for(step, pinned[step.id])) for step in graph}
         seen = [
             repr(graph),
             repr(plan),

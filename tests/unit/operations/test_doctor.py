@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.builder.builders import BuilderInfo
-from chainbuild.builder.buildx import BuildResult, BuildxDriver
+from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError, NotReadyError
 from chainbuild.events import Emit
 from chainbuild.execution.session import Session, Settings
@@ -123,11 +123,11 @@ class FakeBuilders:
             raise self.builder
         return self.builder
 
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        self.texts.append(order.dockerfile.read_text())
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        self.texts.append(spec.dockerfile.read_text())
         if self.fails:
             raise BuildFailedError("doctor: it failed", hint="mend it")
-        return BuildResult(digest=self.world.fake.add_image(order.image, order.platform).digest, seconds=2.0)
+        return BuildResult(digest=self.world.fake.add_image(spec.image, spec.platform).digest, seconds=2.0)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.cli import retest as testing
-from chainbuild.cli import run
+from chainbuild.cli import frame, run
 from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
 from chainbuild.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, Verdict
 from chainbuild.execution.session import Session, Settings
@@ -244,14 +243,14 @@ def command(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(world.root)
 
     @contextmanager
-    def open_session(settings: Settings, emit: Any) -> Iterator[Session]:
+    def open_session(settings: Settings, emit: Any, *, building: bool = False) -> Iterator[Session]:
         def both(event: Event) -> None:
             world.events.append(event)
             emit(event)
 
         yield replace(session_of(world, both), settings=settings)
 
-    monkeypatch.setattr(testing, "open_session", open_session)
+    monkeypatch.setattr(frame, "open_session", open_session)
     built(world)
     return world
 

@@ -161,9 +161,9 @@ def test_trace_without_missing_paths_writes_nothing(command: World, capsys: pyte
 def test_arguments_after_two_dashes_are_the_command(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
 
-    def look(order: BuildSpec) -> None:
-        if order.dockerfile.name == TRACE:
-            seen.append(order.dockerfile.read_text())
+    def look(spec: BuildSpec) -> None:
+        if spec.dockerfile.name == TRACE:
+            seen.append(spec.dockerfile.read_text())
 
     command.driver.during = look
     command.driver.trace = {"tests": [row("ls", produced="0")]}
@@ -186,7 +186,7 @@ def test_failing_command_is_not_a_success(
 
 
 def test_builder_without_tracing_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(order: BuildSpec) -> None:
+    def refuse(spec: BuildSpec) -> None:
         raise BuildFailedError('RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255')
 
     command.driver.during = refuse

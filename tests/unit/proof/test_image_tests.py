@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.errors import BuildFailedError, NotProvenError, NotReadyError, WrongUseError
 from chainbuild.events import Emit, StepFailed, StepFinished, StepReused, StepStarted, Verdict
 from chainbuild.layouts.test_files import TIME_LIMIT, read_image_test
@@ -124,10 +123,10 @@ def test_steps_have_their_own_tests(world: World) -> None:
 
 def test_test_runs_in_built_image_without_network(world: World) -> None:
     outcome = world.run()
-    (order,) = world.driver.tests
+    (spec,) = world.driver.tests
     assert outcome.succeeded
-    assert dict(order.args) == {"IMAGE": f"{CHAIN}/{REPOSITORY}@{outcome.results[BLAS].record.image}"}
-    assert (order.platform, order.seconds, order.target, order.secrets) == (
+    assert dict(spec.args) == {"IMAGE": f"{CHAIN}/{REPOSITORY}@{outcome.results[BLAS].record.image}"}
+    assert (spec.platform, spec.seconds, spec.target, spec.secrets) == (
         world.graph().by_id[BLAS].platform,
         TIME_LIMIT,
         None,
@@ -147,9 +146,9 @@ def test_test_gets_its_settings(world: World) -> None:
 def test_builder_gets_only_executable_test_file(world: World) -> None:
     seen: list[tuple[list[str], str, int]] = []
 
-    def look(order: BuildSpec) -> None:
-        if order in world.driver.tests:
-            context: Path = order.context
+    def look(spec: BuildSpec) -> None:
+        if spec in world.driver.tests:
+            context: Path = spec.context
             file = context / "test"
             names = [path.name for path in context.iterdir()]
             seen.append((names, file.read_text(), file.stat().st_mode & 0o777))
@@ -309,14 +308,14 @@ class Shelless:
         self.commands: list[str] = []
         self.contexts: list[list[str]] = []
 
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        self.orders.append(order)
-        if order.export is not None:
-            (order.export / "busybox").write_bytes(b"\x7fELF")
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        self.orders.append(spec)
+        if spec.export is not None:
+            (spec.export / "busybox").write_bytes(b"\x7fELF")
             return BuildResult(digest=None, seconds=0.1)
-        command = order.dockerfile.read_text().splitlines()[-1].partition("[")[2]
+        command = spec.dockerfile.read_text().splitlines()[-1].partition("[")[2]
         self.commands.append(command)
-        self.contexts.append(sorted(path.name for path in order.context.iterdir()))
+        self.contexts.append(sorted(path.name for path in spec.context.iterdir()))
         if not command.startswith('"/.chainbuild-test/busybox"'):
             raise failing(*self.said)
         return BuildResult(digest=None, seconds=0.1)
@@ -340,7 +339,7 @@ def test_sh_script_gets_static_shell_in_image_without_shell(world: World) -> Non
     ]
     # It is next to the test, in the mount: nothing of it is in the image.
     assert builder.contexts == [["test"], ["busybox", "test"]]
-    (brought,) = [order for order in builder.orders if order.export is not None]
+    (brought,) = [spec for spec in builder.orders if spec.export is not None]
     assert dict(brought.args) == {"ARCHITECTURE": "arm64"}
     assert dict(brought.contexts) == {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
     (summary,) = [event.summary for event in world.events if isinstance(event, Verdict)]

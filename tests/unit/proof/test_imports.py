@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.buildx import BuildResult
+from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
 from chainbuild.events import Emit, Event, Verdict
 from chainbuild.model import BuildArg, Step
@@ -47,20 +46,20 @@ class Images:
     """The warnings of the latest proof."""
     texts: list[str] = field(default_factory=list)
 
-    def build(self, order: BuildSpec, emit: Emit) -> BuildResult:
-        assert order.export is not None
-        assert not order.image
-        image = dict(order.args)["IMAGE"]
-        if order.target == "whose":
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        assert spec.export is not None
+        assert not spec.image
+        image = dict(spec.args)["IMAGE"]
+        if spec.target == "whose":
             assert image == "chain@sha256:1"
-            self.asked = json.loads((order.context / "questions.json").read_bytes())
+            self.asked = json.loads((spec.context / "questions.json").read_bytes())
             found = [{"files": self.files.get(one["name"], [])} for one in self.asked]
-            (order.export / "whose.json").write_text(json.dumps({"answers": found}))
+            (spec.export / "whose.json").write_text(json.dumps({"answers": found}))
             return BuildResult(digest=None, seconds=0.1)
-        text = order.dockerfile.read_text()
+        text = spec.dockerfile.read_text()
         self.texts.append(text)
         start = json.loads(text[text.index('["') : text.index("]") + 1])[0]
-        modules = tuple((order.context / "questions").read_text().split())
+        modules = tuple((spec.context / "questions").read_text().split())
         self.runs.append((image, start, modules))
         if image in self.breaks:
             raise BuildFailedError(f"x: RUN failed: {self.breaks[image]}", log_tail=("No module named 'encodings'",))
@@ -68,7 +67,7 @@ class Images:
         for module in modules:
             answer = {"module": module, "outcome": "imported", "code": 0, "errors": [], "said": ""}
             lines.append(json.dumps(answer | dict(self.fails.get((image, module), {}))))
-        (order.export / "answers").write_text("\n".join(lines))
+        (spec.export / "answers").write_text("\n".join(lines))
         return BuildResult(digest=None, seconds=0.1)
 
 
@@ -275,14 +274,14 @@ def answering(world: World, outcomes: Mapping[str, str]) -> list[str]:
     """Answer the imports by the image's repository and digest; return the tested images in order."""
     asked: list[str] = []
 
-    def during(order: BuildSpec) -> None:
-        if order.shown != "the proof of Python" or order.export is None:
+    def during(spec: BuildSpec) -> None:
+        if spec.shown != "the proof of Python" or spec.export is None:
             return
-        image = dict(order.args)["IMAGE"]
+        image = dict(spec.args)["IMAGE"]
         asked.append(image)
         outcome = outcomes.get(str(len(asked)), "imported")
         answer = {"module": "a", "outcome": outcome, "code": 1, "errors": [], "said": ""}
-        (order.export / "answers").write_text(json.dumps(answer))
+        (spec.export / "answers").write_text(json.dumps(answer))
 
     world.driver.during = during
     return asked

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.cli import frame, run
 from chainbuild.cli import output as speaking
-from chainbuild.cli import run
 from chainbuild.cli import runner as running
 from chainbuild.cli import science as science_running
 from chainbuild.errors import WrongUseError
@@ -40,11 +40,11 @@ layers:
 class LayerDriver(FakeDriver):
     """A driver that finds the base in an ARG of any name, or in the replaced FROM."""
 
-    def _push(self, order: BuildSpec) -> Any:
-        args = dict(order.args)
-        places = [pin.reference for pin in order.pins]
+    def _push(self, spec: BuildSpec) -> Any:
+        args = dict(spec.args)
+        places = [pin.reference for pin in spec.pins]
         base = args.get("BASEIMAGE") or next(place for place in places if "@sha256:" in place)
-        return super()._push(replace(order, args=(*args.items(), ("BASE_IMAGE", base))))
+        return super()._push(replace(spec, args=(*args.items(), ("BASE_IMAGE", base))))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     @contextmanager
     def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
         # The fake driver needs a command to show in plans.
-        made.driver.__dict__.setdefault("command", lambda order: ("docker", "buildx", "build"))
+        made.driver.__dict__.setdefault("command", lambda spec: ("docker", "buildx", "build"))
         yield Session(
             settings=settings,
             registries=made.registries,
@@ -72,7 +72,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             driver=made.driver,  # type: ignore[arg-type]
         )
 
-    monkeypatch.setattr(running, "open_session", open_session)
+    for module in (frame, running):
+        monkeypatch.setattr(module, "open_session", open_session)
     monkeypatch.setattr(speaking, "open_session", open_session)
     return made
 
@@ -151,9 +152,9 @@ def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.Ca
         "meehan/slc6-atlasos:latest",
         "meehan/slc6-atlasos:latest-amd64",
     ]
-    order = world.driver.orders[-1]
-    assert dict(order.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
-    assert dict(order.args)["RELEASE"] == "21.2.75"
+    spec = world.driver.orders[-1]
+    assert dict(spec.args)["BASEIMAGE"].startswith(f"{CHAIN}/meehan/slc6-atlasos@sha256:")
+    assert dict(spec.args)["RELEASE"] == "21.2.75"
     # A second run builds nothing.
     built = len(world.driver.orders)
     assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
@@ -241,7 +242,7 @@ def test_project_is_built_by_default(
     assert not world.driver.orders
     assert run(["--no-load"]) == 0
     assert "meehan/analysisbase:latest-amd64" in capsys.readouterr().out
-    assert [order.step for order in world.driver.orders] == [
+    assert [spec.step for spec in world.driver.orders] == [
         "amd64/slc6-atlasos/slc6-atlasos",
         "amd64/slc6-analysisbase/slc6-analysisbase",
     ]
@@ -252,9 +253,9 @@ def test_project_is_built_by_default(
 def test_layer_of_project_is_selected_by_name_or_folder(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.write({"chainbuild.yaml": PROJECT})
     assert run(["layer", "slc6-atlasos", "--no-load"]) == 0
-    assert [order.step for order in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
+    assert [spec.step for spec in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
     assert run(["layer", "./slc6-analysisbase/", "--alone", "--no-load"]) == 0
-    assert [order.step for order in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
+    assert [spec.step for spec in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
     # Alone or in the chain, the image is the same: there is nothing to build.
     assert run(["plan", "--fail-if-build"]) == 0
     capsys.readouterr()

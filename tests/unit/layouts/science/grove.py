@@ -81,26 +81,26 @@ class FakeGit(Git):
 class ScienceDriver(FakeDriver):
     """Build in memory: an image consists of its Dockerfile, its parents and the files of its context."""
 
-    def _push(self, order: BuildSpec) -> Any:
+    def _push(self, spec: BuildSpec) -> Any:
         parents = [
-            resolve(self.registries, ImageReference.parse(reference), order.platform)
-            for reference in dict.fromkeys(pin.reference for pin in order.pins)
+            resolve(self.registries, ImageReference.parse(reference), spec.platform)
+            for reference in dict.fromkeys(pin.reference for pin in spec.pins)
         ]
         files = [
-            (str(path.relative_to(order.context)), path.read_text())
-            for path in sorted(order.context.rglob("*"))
+            (str(path.relative_to(spec.context)), path.read_text())
+            for path in sorted(spec.context.rglob("*"))
             if path.is_file()
         ]
-        content = [order.dockerfile.read_text(), [str(one.config.diff_ids) for one in parents], files]
+        content = [spec.dockerfile.read_text(), [str(one.config.diff_ids) for one in parents], files]
         parent = parents[0] if parents else None
         below = [self._blob(parent.reference, layer) for layer in parent.layers] if parent else []
         config = {"env": parent.config.env, "labels": parent.config.labels} if parent else {}
         with self.lock:
             return self.fake.add_image(
-                order.image,
-                order.platform,
+                spec.image,
+                spec.platform,
                 layers=[*below, json.dumps(content).encode()],
-                **config | self.changes.get(order.step, {}),
+                **config | self.changes.get(spec.step, {}),
             )
 
 

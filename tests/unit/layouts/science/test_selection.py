@@ -55,16 +55,16 @@ def test_unchanged_content_stops_rebuild_of_dependents(tree: Grove) -> None:
 
     push = tree.driver._push
 
-    def same(order: Any) -> Any:
-        image = push(order)
-        if order.step == "amd64/science/a":
+    def same(spec: Any) -> Any:
+        image = push(spec)
+        if spec.step == "amd64/science/a":
             layers = [
                 tree.fake.host("localhost:5000").blobs["compute-images/sci/a", str(layer.digest)]
                 for layer in tree.image("compute-images/sci/a:1.0").layers
             ]
             image = tree.fake.add_image(
-                order.image,
-                order.platform,
+                spec.image,
+                spec.platform,
                 layers=layers,
                 env=before.env,
             )

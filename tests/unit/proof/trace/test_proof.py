@@ -69,9 +69,9 @@ def traced_files(world: World) -> list[dict[str, str]]:
     """Return the files of each traced run with their contents, by name."""
     found: list[dict[str, str]] = []
 
-    def look(order: BuildSpec) -> None:
-        if order.dockerfile.name == TRACE:
-            files = {str(one.relative_to(order.context)): one for one in order.context.rglob("*") if one.is_file()}
+    def look(spec: BuildSpec) -> None:
+        if spec.dockerfile.name == TRACE:
+            files = {str(one.relative_to(spec.context)): one for one in spec.context.rglob("*") if one.is_file()}
             found.append({name: path.read_text() for name, path in files.items()})
 
     world.driver.during = look
@@ -88,8 +88,8 @@ def test_chain_is_traced_once_and_recorded(world: World) -> None:
     assert files["0/test"] == "#!/bin/sh\ntrue\n"
     (test,) = json.loads(files["tests.json"])
     assert (test["name"], test["starts"], test["produced"]) == ("production-test", "/bin/sh", "")
-    (order,) = [order for order in world.driver.orders if order.dockerfile.name == TRACE]
-    args = dict(order.args)
+    (spec,) = [spec for spec in world.driver.orders if spec.dockerfile.name == TRACE]
+    args = dict(spec.args)
     assert args["PRODUCTION_IMAGE"].endswith(str(record.image))
     assert args["CHAIN_IMAGE"].endswith(str(outcome.results["amd64/stock/30-venv"].record.image))
     world.begin_again()
@@ -166,8 +166,8 @@ def test_trace_of_all_tests_is_done_on_request(world: World) -> None:
         ("blas-test", True),
         ("production-test", False),
     ]
-    (order,) = [order for order in world.driver.orders if order.dockerfile.name == TRACE]
-    assert dict(order.args)["IGNORE"] == "/srv/*"
+    (spec,) = [spec for spec in world.driver.orders if spec.dockerfile.name == TRACE]
+    assert dict(spec.args)["IGNORE"] == "/srv/*"
 
 
 def test_ignored_paths_are_counted_in_verdict(world: World) -> None:
@@ -222,8 +222,8 @@ def test_skipped_test_is_noted_without_warning(world: World) -> None:
     ],
 )
 def test_builder_without_tracing_is_warning(world: World, message: str, why: str) -> None:
-    def refuse(order: BuildSpec) -> None:
-        if order.dockerfile.name == TRACE:
+    def refuse(spec: BuildSpec) -> None:
+        if spec.dockerfile.name == TRACE:
             raise BuildFailedError(message, log_tail=("no such host", ""))
 
     world.driver.during = refuse
@@ -236,8 +236,8 @@ def test_builder_without_tracing_is_warning(world: World, message: str, why: str
 
 
 def test_failed_strace_installation_is_retried_by_next_run(world: World) -> None:
-    def refuse(order: BuildSpec) -> None:
-        if order.dockerfile.name == TRACE:
+    def refuse(spec: BuildSpec) -> None:
+        if spec.dockerfile.name == TRACE:
             raise BuildFailedError("x: RUN command -v strace failed: exit code: 100", log_tail=("no such host",))
 
     world.driver.during = refuse
@@ -251,8 +251,8 @@ def test_failed_strace_installation_is_retried_by_next_run(world: World) -> None
 
 
 def test_killed_test_is_failure_not_warning(world: World) -> None:
-    def kill(order: BuildSpec) -> None:
-        if order.dockerfile.name == TRACE:
+    def kill(spec: BuildSpec) -> None:
+        if spec.dockerfile.name == TRACE:
             raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 137')
 
     world.driver.during = kill
@@ -281,9 +281,9 @@ def test_warnings_of_deleted_test_are_dropped(world: World) -> None:
 
 
 def test_other_build_failure_is_failure(world: World) -> None:
-    def refuse(order: BuildSpec) -> None:
-        if order.dockerfile.name == TRACE:
-            raise failed(order.step)
+    def refuse(spec: BuildSpec) -> None:
+        if spec.dockerfile.name == TRACE:
+            raise failed(spec.step)
 
     world.driver.during = refuse
     assert isinstance(world.run().failures[PRODUCTION], BuildFailedError)
