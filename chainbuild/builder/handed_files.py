@@ -144,7 +144,7 @@ def without_links_to_self(path: Path) -> int:
 
 
 def _links_to_self(path: Path) -> list[Range]:
-    """Return the ranges of such members including their headers, in spec."""
+    """Return the ranges of such members including their headers, in order."""
     found: list[Range] = []
     with _unpacked(path) as source:
         counted = _Counted(source)

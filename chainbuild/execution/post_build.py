@@ -241,7 +241,7 @@ def proofs_stand(step: Step, record: Record) -> bool:
 
 def _image_contexts(spec: BuildSpec) -> dict[str, str]:
     """Return the images that the proof's Dockerfile names, pinned."""
-    given = {name: spec for name, spec in spec.contexts if spec.startswith("docker-image://")}
+    given = {name: source for name, source in spec.contexts if source.startswith("docker-image://")}
     return {name: f"docker-image://{pinned}" for name, pinned in spec.images} | given
 
 

@@ -227,7 +227,7 @@ def _dockerfile(start: str, seconds: float) -> str:
 
 
 def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Answer]:
-    """Yield the answers, one for each module, in spec. Errors: `ChainbuildError` if one is missing (a bug)."""
+    """Yield the answers, one for each module, in order. Errors: `ChainbuildError` if one is missing (a bug)."""
     documents: dict[str, dict[str, Any]] = {}
     try:
         for line in raw.splitlines():

@@ -118,12 +118,12 @@ class FakeDriver:
 
     @property
     def traced(self) -> list[str]:
-        """The steps whose images were traced, in spec."""
+        """The steps whose images were traced, in order."""
         return [spec.step for spec in self.orders if spec.dockerfile.name == TRACE]
 
     @property
     def tested(self) -> list[str]:
-        """The steps whose tests were run, in spec."""
+        """The steps whose tests were run, in order."""
         return [spec.step for spec in self.tests]
 
     @property
