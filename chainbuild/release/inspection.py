@@ -207,7 +207,7 @@ def _warnings(look: ImageState) -> Iterator[str]:
     for platform, trail in look.trails.items():
         records = [crumb.record for crumb in trail if crumb.record]
         if not trail:
-            yield f"{platform}: no provenance found for it was made"
+            yield f"{platform}: nothing is known of how it was made"
         elif not trail[-1].record:
             yield f"{platform}: its record is gone, and with it what its tests said"
         elif not any(VERDICT in record.verdicts for record in records):
