@@ -266,7 +266,7 @@ def test_managed_registry_starts_and_stops_with_a_run(lay: Lay, engine: str) -> 
     )
     first = place.build("one", "--until", "10")
     assert first.built == ["10-a"]
-    assert any("the chain registry is up" in event["text"] for event in first.events("message"))
+    assert any("the chain registry is running" in event["text"] for event in first.events("message"))
     assert ask(place.host) == "nothing"
     assert (place.data / "docker").is_dir()
     assert not (place.root / "registry").exists()
