@@ -58,7 +58,7 @@ class _Grouped(TyperGroup):
 app = typer.Typer(
     name="chainbuild",
     cls=_Grouped,
-    help="Build slim, tested production images from chains of Dockerfiles. Nothing is built twice.",
+    help="Build slim, tested images from chains of Dockerfiles. Nothing is built twice.",
     epilog=ending("chainbuild"),
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -101,15 +101,15 @@ def _put(name: str, what: Callable[..., int] | typer.Typer, summary: str) -> str
 
 GROUPS.update(
     {
-        "Make images": (
-            _put("build", build.build, "Build a chain and its slim production image (the default command)."),
+        "Build images": (
+            _put("build", build.build, "Build a chain and its slim image (the default command)."),
             _put("plan", build.plan, "Show what build would do, and why."),
             _put("layer", layer.layer, "Build a folder with a plain Dockerfile on any base image."),
             _put("science", science.app, "Build trees of science and compatibility layers."),
             _put("types", types.app, "Build image types (TYPE/SYSTEM folders) and publish them by visibility."),
             _put("init", init.init, "Write a chainbuild.yaml for this folder."),
         ),
-        "Look at images": (
+        "Inspect images": (
             _put("why", why.why, "Explain why a step would be built: what differs from its last record."),
             _put("images", inventory.images, "List the images of the chain registry."),
             _put("inspect", inventory.inspect, "Show how an image was made, step by step."),
@@ -119,7 +119,7 @@ GROUPS.update(
             _put("sbom", sbom.sbom, "Print the bill of materials of an image (SPDX)."),
         ),
         "Check images": (
-            _put("verify", verify.verify, "Check libraries, symbol versions and configuration of an image."),
+            _put("verify", verify.verify, "Check the libraries, symbol versions and configuration of an image."),
             _put("test", retest.again, "Run the tests of built images again."),
         ),
         "Release images": (

@@ -66,7 +66,7 @@ ProductionArgument = Annotated[
     typer.Argument(
         metavar="PRODUCTION",
         autocompletion=completion.last("production"),
-        help="Base image of the slim production image.",
+        help="Base image of the slim image.",
         show_default=False,
     ),
 ]
@@ -77,7 +77,7 @@ Root = Annotated[
         "--root",
         "-C",
         metavar="DIR",
-        help="Run as if started in this folder, which has the options (default: the current folder).",
+        help="Run as if started in DIR, the folder that contains the options (default: the current folder).",
         file_okay=False,
         show_default=False,
     ),
@@ -85,7 +85,9 @@ Root = Annotated[
 Context = Annotated[
     Path | None,
     typer.Option(
-        "--context", metavar="DIR", help="Build context of COPY and ADD (default: the folder that has the options)."
+        "--context",
+        metavar="DIR",
+        help="Build context of COPY and ADD (default: the folder that contains the options).",
     ),
 ]
 BuildArgs = Annotated[
@@ -214,7 +216,7 @@ Deadline = Annotated[
     typer.Option(
         "--deadline",
         metavar="4h30m",
-        help="Start no step that would not finish within this time; the next run continues.",
+        help="Do not start steps that would not finish within this time; the next run continues.",
     ),
 ]
 FailIfBuild = Annotated[

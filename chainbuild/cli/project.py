@@ -129,7 +129,7 @@ def load_project(folder: Path) -> Project | None:
     from chainbuild.project.reader import read_project
 
     if not folder.is_dir():
-        raise WrongUseError(f"--root: no such folder: {str(folder)!r}", hint="Name the folder of the project.")
+        raise WrongUseError(f"--root: no such folder: {str(folder)!r}", hint="Pass the folder of the project.")
     path = find_project(folder)
     return read_project(path, environment()) if path else None
 

@@ -101,7 +101,7 @@ def _like_the_last_run(asked: RetestOptions) -> RunOptions:
     try:
         last = load_last_run(asked.root)
     except WrongUseError as error:
-        hint = f"Name the images: chainbuild test {asked.target} PLATFORM REPO TAG."
+        hint = f"Specify the images: chainbuild test {asked.target} PLATFORM REPO TAG."
         raise WrongUseError(error.problems[0].message, hint=hint) from None
     return replace(
         last,
@@ -131,7 +131,7 @@ def _image(asked: RetestOptions) -> RetestRequest:
     image = collector.parse("IMAGE", ImageReference.parse, asked.target, fallback)
     platforms = parse_platforms(asked.platform, collector) if asked.platform else (Platform.of_this_machine(),)
     if len(platforms) > 1:
-        collector.add("an IMAGE is tested on one platform at a time", "Name one platform with --platform.")
+        collector.add("an IMAGE is tested on one platform at a time", "Select one platform with --platform.")
     if asked.test:
         collector.problems += read_image_test(asked.test)[1]
     if collector.problems:

@@ -123,7 +123,7 @@ def _show_plan(planned: tuple[PlannedSif, ...], shelf: Collection, *, as_json: b
 def _selected(names: tuple[str, ...], folder: Path) -> tuple[Collection, tuple[Sif, ...]]:
     """Return the folder's SIF files that match image names, file names or patterns. Errors: `WrongUseError`."""
     if not folder.is_dir():
-        raise WrongUseError(f"{folder} is not a folder", hint="Name the folder of the SIF files with --folder.")
+        raise WrongUseError(f"{folder} is not a folder", hint="Pass the folder of the SIF files with --folder.")
     shelf = Collection(folder.absolute())
     sifs, patterns = shelf.all(), split_words(names)
     taken = [sif for sif in sifs if chosen(patterns, (str(sif.name),)) or chosen(patterns, (sif.file,))]

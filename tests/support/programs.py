@@ -65,7 +65,7 @@ PROGRAMS = (
     Program(
         name="https",
         chain="small-with-python",
-        what="Python: an HTTPS request, with an authority in the store",
+        what="Python: an HTTPS request to a server with a private CA",
         production="slim",
         says="status 200",
         args={"ADDITIONAL_FILES": "/srv/tls"},
@@ -199,7 +199,7 @@ PROGRAMS = (
     ),
     Program(
         name="locale",
-        what="a German locale that LANG names",
+        what="a German locale selected by LANG",
         production="scratch",
         says="de_DE.UTF-8 Samstag",
         args={"ADDITIONAL_FILES": "/usr/bin/perl", "LOCALE": "de_DE.UTF-8"},
@@ -208,7 +208,7 @@ PROGRAMS = (
     Program(
         name="figlet",
         chain="small-with-figlet",
-        what="figlet, whose fonts are data of its package",
+        what="figlet, with the fonts of its package",
         production="bare",
         says="| |",
         args={"ADDITIONAL_FILES": "/usr/bin/figlet"},
@@ -218,7 +218,7 @@ PROGRAMS = (
     Program(
         name="script",
         chain="small",
-        what="a script of an interpreter that the production image lacks",
+        what="a script whose interpreter the production image lacks",
         production="bare",
         says="3",
         args={"ADDITIONAL_FILES": "/opt/own/bin/script"},
@@ -240,6 +240,6 @@ def table() -> list[str]:
     where = {"slim": "Debian slim", "bare": "C library only", "scratch": "`scratch`"}
     rows = ["| program | production image | works |", "| --- | --- | --- |"]
     for one in PROGRAMS:
-        works = f"reported, and with `{one.fix}`" if one.fix else "as it is"
+        works = f"reported, and with `{one.fix}`" if one.fix else "as is"
         rows.append(f"| {one.what} | {where[one.production]} | {works} |")
     return rows

@@ -45,7 +45,7 @@ Option = Annotated[
 ]
 Production = Annotated[
     str | None,
-    _argument("PRODUCTION", completion.last("production"), "Base image of the slim production image."),
+    _argument("PRODUCTION", completion.last("production"), "Base image of the slim image."),
 ]
 ForPlatform = Annotated[
     str | None, _flag("platform", completion.platforms, "Platforms to build for (overrides chainbuild.yaml).")
@@ -62,7 +62,7 @@ ForBase = Annotated[
 ForOption = Annotated[str | None, _flag("option", completion.options, "Options to build (overrides chainbuild.yaml).")]
 ForProduction = Annotated[
     str | None,
-    _flag("production", completion.last("production"), "Base of the production image (overrides chainbuild.yaml)."),
+    _flag("production", completion.last("production"), "Base image of the slim image (overrides chainbuild.yaml)."),
 ]
 First = Annotated[int | None, _number("from", "Start at step NN; use the earlier steps as last built.")]
 Only = Annotated[int | None, _number("only", "Build only step NN (same as --from NN --until NN).")]
@@ -80,7 +80,7 @@ Strict = Annotated[
     bool | None,
     typer.Option(
         "--strict/--no-strict",
-        help="Treat warnings of the minimize stage and of the checks as errors, and tag no such image (default: no).",
+        help="Treat warnings of the minimize stage and the checks as errors: do not tag the image (default: no).",
         show_default=False,
     ),
 ]
@@ -150,7 +150,7 @@ def build(
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build the chain of an option and its slim production image.
+    """Build the chain of an option and its slim image.
 
     Without arguments, build the project of chainbuild.yaml.
     """
@@ -232,5 +232,5 @@ plan = _dry(
         "tests",
         "plain",
     },
-    "Show what `build` would do with the same arguments, and why. With -v, show the builder's exact command lines, too.",
+    "Show what `build` would do with the same arguments, and why. With -v, also show the builder's command lines.",
 )

@@ -22,7 +22,7 @@ Globs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[GLOB]…",
-        help="Images by NAME:TAG, for example 'casa-dev:*' (default: all except the built-in ones).",
+        help="Images as NAME:TAG patterns, for example 'casa-dev:*' (default: all except the built-in ones).",
     ),
 ]
 Repository = Annotated[
@@ -30,7 +30,7 @@ Repository = Annotated[
     typer.Option(
         "--repository",
         metavar="DIR",
-        help="Repository whose share/docker folder has the image types"
+        help="Repository whose share/docker folder contains the image types"
         " (default: $CASA_DEFAULT_REPOSITORY, else ~/casa_distro).",
         file_okay=False,
         show_default=False,
@@ -153,7 +153,7 @@ def create(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build images, and those of their dependencies that are missing from the chain registry."""
+    """Build images, and any of their dependencies that are missing from the chain registry."""
     request = _read("create", locals())
     from chainbuild.cli.image_types import create_types, plan_types
 

@@ -25,7 +25,7 @@ def init(
     from chainbuild.ui import stderr, stdout
 
     if not root.is_dir():
-        raise WrongUseError(f"--root: no such folder: {str(root)!r}", hint="Name the folder of the project.")
+        raise WrongUseError(f"--root: no such folder: {str(root)!r}", hint="Pass the folder of the project.")
     guess = look(root)
     if not (guess.options or guess.layers or guess.science):
         raise WrongUseError(

@@ -127,7 +127,7 @@ def gc(
     registry: flags.Registry = None,
     registry_port: flags.Port = 5000,
 ) -> int:
-    """List, or delete, what no kept image, index, record or parent needs. Fails while a run uses the registry."""
+    """List or delete what no kept image, index, record or parent needs. Fails while a run uses the registry."""
     from chainbuild.errors import WrongUseError
     from chainbuild.execution.session import managed_registry
     from chainbuild.parsing.option_values import parse_repository

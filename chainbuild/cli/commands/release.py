@@ -31,7 +31,7 @@ def create(
         typer.Option(
             "--to",
             metavar="NAME:TAG",
-            help="Destination of each image; {repo}, {name} and {tag} are replaced by its own. Can be repeated.",
+            help="Destination of each image; {repo}, {name} and {tag} are those of the image. Can be repeated.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the release (default: today's date).")] = None,
@@ -41,7 +41,7 @@ def create(
     registry_port: flags.Port = 5000,
     json: flags.Json = False,
 ) -> int:
-    """Write a plan for built images: digests, names, what they replace, differences, tests, warnings."""
+    """Write a plan for built images: digests, tags, what they replace, differences, tests, warnings."""
     from chainbuild.cli.release import Where, create_plan
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)

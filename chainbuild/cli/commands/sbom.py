@@ -33,7 +33,7 @@ def sbom(
         bool, typer.Option("--json", help="Print errors as JSON, too; the document is always JSON.")
     ] = False,
 ) -> int:
-    """Print the bill of materials of an image as SPDX 2.3: the attached one if there is one, else a new one."""
+    """Print the bill of materials of an image as SPDX 2.3: the attached one if it exists, otherwise a new one."""
     from chainbuild.cli.output import open_quietly, write_result
     from chainbuild.operations.verify import bill_of
     from chainbuild.references import ImageReference, Platform

@@ -21,7 +21,7 @@ Root = Annotated[
         "--root",
         "-C",
         metavar="DIR",
-        help="Run as if started in this folder, which has science/ and compat/ (default: the current folder).",
+        help="Run as if started in DIR, the folder that contains science/ and compat/ (default: the current folder).",
         file_okay=False,
         show_default=False,
     ),
@@ -42,7 +42,7 @@ Ref = Annotated[
         help="Limit the build to layers changed since this git revision, and the layers on top of them.",
     ),
 ]
-Untracked = Annotated[bool, typer.Option("--untracked", help="With --ref: count untracked files as changed, too.")]
+Untracked = Annotated[bool, typer.Option("--untracked", help="With --ref: also treat untracked files as changed.")]
 Include = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,7 +53,7 @@ Include = Annotated[
 ]
 Ignore = Annotated[
     list[str] | None,
-    typer.Option("--ignore", metavar="DIR", help="Ignore changes of this layer itself. Can be repeated."),
+    typer.Option("--ignore", metavar="DIR", help="Ignore changes in this layer itself. Can be repeated."),
 ]
 AllowOrphan = Annotated[
     list[str] | None,
@@ -119,7 +119,7 @@ def build(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build what is missing from the registry, and tag all images when all of them are built."""
+    """Build what is missing from the registry, and tag the images once all of them are built."""
     request = _read(locals())
     from chainbuild.cli.science import build_science, plan_science
 

@@ -43,7 +43,7 @@ def create(
         list[str],
         typer.Argument(
             metavar="IMAGE|GLOB…",
-            help="Images of the chain registry or the local store; patterns as 'chainbuild/atom:*-amd64' are allowed.",
+            help="Images of the chain registry or the local store; patterns such as 'chainbuild/atom:*-amd64' are allowed.",
         ),
     ],
     *,

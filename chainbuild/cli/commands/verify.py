@@ -1,4 +1,4 @@
-"""`chainbuild verify`: run the checks of production images on any image."""
+"""`chainbuild verify`: run the checks of slim images on any image."""
 
 from __future__ import annotations
 
