@@ -157,7 +157,7 @@ class ImageResolver:
         raise self._told(refused, named, platform, origin)
 
     def _distrust(self, named: ImageReference, copy: RemoteImage) -> str:
-        """Weturn why an image of the chain registry is not trusted; empty if a trusted key signed it or its digest is given."""
+        """Return why an image of the chain registry is not trusted; empty if a trusted key signed it or its digest is given."""
         if named.digest:
             return ""
         place = ImageReference(copy.reference.registry, copy.reference.repository)
