@@ -2,8 +2,8 @@
 
 The memory protects against replayed records. A signature tells who wrote a record, not that it is the newest of its key:
 after `--refresh` the older record, whose image has older packages, still has a valid signature, and anyone with write access
-to the registry could restore it. The user's machine remembers the build time of every record that it used, and rejects an
-older record of the same key. Without the memory nothing is rebuilt, but an older record is not noticed.
+to the registry could restore it. The user's machine remembers when the newest build of each key began, and rejects a record
+of the same key that was built before. Without the memory nothing is rebuilt, but an older record is not noticed.
 
 An index holds all records of a chain in one signed document, so that a plan needs few requests however long the chain is.
 Each signing key has its own index, at a tag of the chain's repository, and each image in it also has a tag made of its
@@ -55,7 +55,7 @@ _TOLERANCE: Final = 0.002
 
 
 class SeenRecords:
-    """The build time of the newest record of each key that this machine used in a chain registry. Thread-safe."""
+    """The start of the newest build of each key that this machine used in a chain registry. Thread-safe."""
 
     def __init__(self, path: Path | None) -> None:
         """`path`: the file; None to remember nothing."""
@@ -73,7 +73,11 @@ class SeenRecords:
             return cls(None)
 
     def is_older(self, record: Record) -> bool:
-        """Return whether this machine has used a newer record of the same key."""
+        """Return whether a record was built before the build of the newest record that this machine has used began.
+
+        Two runs may build a step at the same time, and either of their records may end up in the registry. Their content
+        is equally new, so both are accepted.
+        """
         return self.is_before(record.key, record.built_at)
 
     def is_before(self, name: str, when: float) -> bool:
@@ -82,7 +86,8 @@ class SeenRecords:
 
     def remember(self, records: Iterable[Record]) -> None:
         """Remember records that were used or written. A folder that cannot be written to is no error."""
-        self.remember_times({record.key: record.built_at for record in records})
+        # The start of the build: see `is_older`.
+        self.remember_times({record.key: record.built_at - max(record.seconds, 0.0) for record in records})
 
     def remember_times(self, times: Mapping[str, float]) -> None:
         """Remember the times of used entries, by name. A folder that cannot be written to is no error."""

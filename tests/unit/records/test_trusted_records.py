@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chainbuild.records.index import SeenRecords
 from chainbuild.records.record import PAYLOAD_TYPE, UNSIGNED_ARTIFACT_TYPE, Record
 from chainbuild.records.store import DELETED, UNFIT
 from chainbuild.records.tags import image_record_tag, last_tag
@@ -147,6 +148,17 @@ def test_record_of_a_later_run_comes_in_the_place_of_an_older_one(built: World) 
     newer = replace(older, built_at=older.built_at + 5.0)
     built.records.write(place, newer)
     assert built.records.read(place, older.key) == newer
+
+
+@pytest.mark.parametrize(("built_at", "older"), [(1000.0, False), (980.0, False), (960.0, True)])
+def test_record_is_older_only_if_built_before_the_newest_build_began(
+    built: World, tmp_path: Path, built_at: float, older: bool
+) -> None:
+    """Of two runs that build a step at the same time, either record may stay. On the commit before, the earlier one was
+    taken for a replay, and the step was built again."""
+    newest = replace(record_of(built), built_at=1000.0, seconds=30.0)
+    SeenRecords(tmp_path / "seen.json").remember([newest])
+    assert SeenRecords(tmp_path / "seen.json").is_older(replace(newest, built_at=built_at)) is older
 
 
 # Other repositories ---------------------------------------------------------------------------------------------------
