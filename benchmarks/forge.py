@@ -13,8 +13,9 @@ from chainbuild.execution.session import keyring_of
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver, find_all
 from chainbuild.model import Step
+from chainbuild.planning.decisions import ImageFacts
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import ImageFacts, Planner
+from chainbuild.planning.planner import Planner
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore

@@ -13,20 +13,22 @@ from msgspec import Struct, field
 from chainbuild import events
 from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
 from chainbuild.builder.preflight import check_builders
-from chainbuild.execution.executor import ExecutionServices, Executor
+from chainbuild.execution.executor import Executor
 from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
+from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.session import Session
 from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.model import CHAIN_IMAGE, Chain, ChangeTolerance, Graph, ImageInput, Step, StepId, StepKind
+from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
 from chainbuild.planning.generations import Generations, GraphFor
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Decision, ImageFacts, Plan, Planner, Renewal, make_plan, pinned_before
+from chainbuild.planning.planner import Planner, make_plan, pinned_before
 from chainbuild.planning.trigger_images import with_trigger_images
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of

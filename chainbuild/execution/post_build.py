@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.dockerfile import parse
 from chainbuild.events import Emit, Verdict
-from chainbuild.execution.executor import FinishedImage
+from chainbuild.execution.services import FinishedImage
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.attachments import attach_bill, attach_report, exact_name
 from chainbuild.images.provenance import Provenance, with_post_build_labels, with_provenance

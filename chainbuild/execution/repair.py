@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.model import Step, StepId
-from chainbuild.planning.planner import Decision
+from chainbuild.planning.decisions import Decision
 from chainbuild.registry.images import is_intact
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace

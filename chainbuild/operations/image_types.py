@@ -16,7 +16,7 @@ from chainbuild.images.tag_alias import adopt, published_as
 from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose, laid_out
 from chainbuild.layouts.image_types.selection import ALLOW, private_bases
 from chainbuild.model import StepId
-from chainbuild.planning.planner import Decision
+from chainbuild.planning.decisions import Decision
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.requests.build import BuildRequest

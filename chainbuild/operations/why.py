@@ -12,7 +12,7 @@ from chainbuild.execution.pipeline import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.model import Graph, Step
 from chainbuild.parsing.stage_args import StageArgument, stage_arguments
-from chainbuild.planning.planner import Decision, facts_of
+from chainbuild.planning.decisions import Decision, facts_of
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.record import Record
 from chainbuild.requests.build import BuildRequest

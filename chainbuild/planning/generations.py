@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from chainbuild.errors import ChainbuildError
 from chainbuild.model import Chain, Graph
-from chainbuild.planning.planner import Plan
+from chainbuild.planning.decisions import Plan
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 

@@ -19,8 +19,8 @@ from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.package_data import minimize_program
 from chainbuild.model import UNKNOWN, Step, StepKind
+from chainbuild.planning.decisions import ImageFacts
 from chainbuild.planning.missing_sources import Checked, RequiredSource, Submodules, is_there, problems_of
-from chainbuild.planning.planner import ImageFacts
 from chainbuild.records.keys import Components
 from chainbuild.references import Platform
 from chainbuild.values import replace

@@ -8,7 +8,7 @@ from typing import Final
 
 from chainbuild.model import StepId
 from chainbuild.parsing.stage_args import stage_arguments
-from chainbuild.planning.planner import Plan
+from chainbuild.planning.decisions import Plan
 
 SCHEMA: Final = "chainbuild.plan/1"
 

@@ -27,8 +27,9 @@ from chainbuild.parsing.option_values import (
     read_context,
     read_secrets,
 )
+from chainbuild.planning.decisions import Renewal
 from chainbuild.planning.generations import GraphFor
-from chainbuild.planning.planner import Renewal, until
+from chainbuild.planning.planner import until
 from chainbuild.project.location import FILE_NAME
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.text import parse_duration

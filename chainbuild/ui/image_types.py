@@ -9,7 +9,7 @@ from typing import Any, Final
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.layouts.image_types.roots import shown
 from chainbuild.model import StepId
-from chainbuild.planning.planner import Plan
+from chainbuild.planning.decisions import Plan
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line

@@ -9,7 +9,7 @@ from chainbuild.layouts.science.graph import FILES_OPTION, ScienceLayout
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
 from chainbuild.model import Chain, StepId
 from chainbuild.operations.science import Orphan
-from chainbuild.planning.planner import Decision, Plan
+from chainbuild.planning.decisions import Decision, Plan
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table

@@ -22,8 +22,8 @@ from chainbuild.dockerfile import find_facts, parse
 from chainbuild.dockerfile.images import named_images, named_uses
 from chainbuild.errors import WrongUseError
 from chainbuild.model import BuildArg, ImageInput, Step, StepKind
+from chainbuild.planning.decisions import ImageFacts
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import ImageFacts
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 

@@ -22,19 +22,21 @@ from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
-from chainbuild.execution.executor import ExecutionServices, Executor
+from chainbuild.execution.executor import Executor
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import _external_facts
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes
+from chainbuild.execution.services import ExecutionServices
 from chainbuild.images.local_store import LocalImage, LocalStore
 from chainbuild.images.resolver import EMPTY, Found, ImageResolver, empty_image, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.layouts import numbered
 from chainbuild.model import BuildArg, Graph, Secret, Step
+from chainbuild.planning.decisions import Plan, Renewal
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Plan, Planner, Renewal, make_plan, pinned_before
+from chainbuild.planning.planner import Planner, make_plan, pinned_before
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.index import RecordIndex
 from chainbuild.records.labels import identity_of

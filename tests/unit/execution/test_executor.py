@@ -547,7 +547,7 @@ def test_damaged_pinned_step_is_rebuilt(world: World) -> None:
 
 
 def test_refresh_builds_each_step_once(world: World) -> None:
-    from chainbuild.planning.planner import Renewal
+    from chainbuild.planning.decisions import Renewal
 
     world.run()
     world.begin_again()

@@ -13,20 +13,10 @@ from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.events import Message
 from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
+from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal, facts_of
 from chainbuild.planning.missing_sources import Checked
 from chainbuild.planning.plan_json import SCHEMA, plan_as_json
-from chainbuild.planning.planner import (
-    Decision,
-    ImageFacts,
-    Plan,
-    Planner,
-    Renewal,
-    digest_note,
-    facts_of,
-    make_plan,
-    pinned_before,
-    until,
-)
+from chainbuild.planning.planner import Planner, digest_note, make_plan, pinned_before, until
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference

@@ -8,8 +8,9 @@ from chainbuild.errors import UnreachableError
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import _external_facts
 from chainbuild.model import Graph
+from chainbuild.planning.decisions import Plan, Renewal
 from chainbuild.planning.inputs import InputReader
-from chainbuild.planning.planner import Plan, Planner, Renewal, make_plan
+from chainbuild.planning.planner import Planner, make_plan
 from chainbuild.records.index import RecordIndex, read_index
 from chainbuild.records.record import Record
 from chainbuild.records.tags import image_tag, index_tag

@@ -24,7 +24,7 @@ from chainbuild.execution.session import Settings
 from chainbuild.layouts.image_types import roots
 from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose
 from chainbuild.operations.image_types import Renewed, check_published, prepared, renewed, run_of
-from chainbuild.planning.planner import Plan
+from chainbuild.planning.decisions import Plan
 from chainbuild.references import ChainRegistry
 from chainbuild.registry.pool import Registries
 from chainbuild.requests.build import BuildRequest

@@ -27,7 +27,7 @@ from chainbuild.host.git import Git
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.layouts.science.graph import ScienceLayout
 from chainbuild.operations.science import check_releases, keep_releases, prepared
-from chainbuild.planning.planner import Plan
+from chainbuild.planning.decisions import Plan
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import resolve
 from chainbuild.registry.pool import Registries
