@@ -68,19 +68,7 @@ def bootstrap(
         emit(Message(level="warning", text=text))
     registries = records.registries
     target = records.chain.place(reference).with_tag(reference.tag_or_latest)
-    pushed = {} if refresh else _existing(records, target, request, requested)
-    missing = {key: platform for key, platform in requested.items() if key not in pushed}
-    seconds: dict[str, float] = {}
-    if own.oci in missing and not refresh and local.label(str(reference), INPUTS_LABEL) == request.inputs(own):
-        # The local store has it already, made for the registry's own image: only push it.
-        began = time.monotonic()
-        local.push(str(reference), target)
-        pushed[own.oci] = images.resolve(registries, target, own)
-        seconds[own.oci] = time.monotonic() - began
-        missing.pop(own.oci)
-    if missing:
-        for key, (image, took) in _made(registries, target, request, tuple(missing.values()), emit).items():
-            pushed[key], seconds[key] = image, took
+    pushed, seconds = _push_all(records, reference, request, requested, emit=emit, refresh=refresh)
     for key in seconds:
         records.vouch(replace(target, tag=None), pushed[key], f"bootstrap {reference}")
     if seconds:
@@ -100,6 +88,37 @@ def bootstrap(
         )
         for key, platform in requested.items()
     )
+
+
+def _push_all(
+    records: RecordStore,
+    reference: ImageReference,
+    request: PackageRequest,
+    requested: Mapping[str, Platform],
+    *,
+    emit: Emit,
+    refresh: bool,
+) -> tuple[dict[str, images.RemoteImage], dict[str, float]]:
+    """Have the image of every platform in the chain registry, without a tag.
+
+    Returns the images by platform, and the seconds of those that were not there before.
+    """
+    registries, own = records.registries, Platform.of_this_machine()
+    target = records.chain.place(reference).with_tag(reference.tag_or_latest)
+    pushed = {} if refresh else _existing(records, target, request, requested)
+    missing = {key: platform for key, platform in requested.items() if key not in pushed}
+    seconds: dict[str, float] = {}
+    if own.oci in missing and not refresh and local.label(str(reference), INPUTS_LABEL) == request.inputs(own):
+        # The local store has it already, made for the registry's own image: only push it.
+        began = time.monotonic()
+        local.push(str(reference), target)
+        pushed[own.oci] = images.resolve(registries, target, own)
+        seconds[own.oci] = time.monotonic() - began
+        missing.pop(own.oci)
+    if missing:
+        for key, (image, took) in _made(registries, target, request, tuple(missing.values()), emit).items():
+            pushed[key], seconds[key] = image, took
+    return pushed, seconds
 
 
 def _made(
