@@ -16,60 +16,33 @@ from chainbuild.cli import completion
 if TYPE_CHECKING:
     from chainbuild.ui import Mode
 
-PlatformArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="PLATFORM",
-        autocompletion=completion.platforms,
-        help="Platforms to build for, comma-separated: amd64, aarch64, …",
-        show_default=False,
+_RUN_ARGUMENTS: Final[Mapping[str, tuple[completion.Offers, str]]] = {
+    "PLATFORM": (completion.platforms, "Platforms to build for, comma-separated: amd64, aarch64, …"),
+    "REPO": (completion.last("repo"), "Repository of every image, for example chainbuild/atom."),
+    "TAG": (completion.last("tag"), "Tag prefix of every image, for example build-base."),
+    "BASE": (completion.last("base"), "Base image of the first step."),
+    "OPTION": (
+        completion.options,
+        "Folders of numbered Dockerfiles, comma-separated; each builds on the one before it.",
     ),
-]
-RepoArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="REPO",
-        autocompletion=completion.last("repo"),
-        help="Repository of every image, for example chainbuild/atom.",
-        show_default=False,
-    ),
-]
-TagArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="TAG",
-        autocompletion=completion.last("tag"),
-        help="Tag prefix of every image, for example build-base.",
-        show_default=False,
-    ),
-]
-BaseArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="BASE",
-        autocompletion=completion.last("base"),
-        help="Base image of the first step.",
-        show_default=False,
-    ),
-]
-OptionArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="OPTION",
-        autocompletion=completion.options,
-        help="Folders of numbered Dockerfiles, comma-separated; each builds on the one before it.",
-        show_default=False,
-    ),
-]
-ProductionArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="PRODUCTION",
-        autocompletion=completion.last("production"),
-        help="Base image of the slim image.",
-        show_default=False,
-    ),
-]
+    "PRODUCTION": (completion.last("production"), "Base image of the slim image."),
+}
+
+
+def run_argument(name: str, *, optional: bool = False) -> Any:
+    """Return the declaration of one of the six arguments of a run."""
+    offers, help_text = _RUN_ARGUMENTS[name]
+    return typer.Argument(
+        metavar=f"[{name}]" if optional else name, autocompletion=offers, help=help_text, show_default=False
+    )
+
+
+PlatformArgument = Annotated[str, run_argument("PLATFORM")]
+RepoArgument = Annotated[str, run_argument("REPO")]
+TagArgument = Annotated[str, run_argument("TAG")]
+BaseArgument = Annotated[str, run_argument("BASE")]
+OptionArgument = Annotated[str, run_argument("OPTION")]
+ProductionArgument = Annotated[str, run_argument("PRODUCTION")]
 
 Root = Annotated[
     Path,

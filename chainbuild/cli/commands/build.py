@@ -12,10 +12,6 @@ import typer
 from chainbuild.cli import completion, flags
 
 
-def _argument(metavar: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
-    return typer.Argument(metavar=f"[{metavar}]", autocompletion=offers, help=help, show_default=False)
-
-
 def _flag(name: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
     return typer.Option(f"--{name}", metavar=name.upper(), autocompletion=offers, help=help, show_default=False)
 
@@ -24,29 +20,12 @@ def _number(name: str, help: str) -> Any:  # noqa: A002
     return typer.Option(f"--{name}", metavar="NN", autocompletion=completion.numbers, help=help, min=0)
 
 
-Platforms = Annotated[
-    str | None,
-    _argument("PLATFORM", completion.platforms, "Platforms to build for, comma-separated: amd64, aarch64, …"),
-]
-Repo = Annotated[
-    str | None, _argument("REPO", completion.last("repo"), "Repository of every image, for example chainbuild/atom.")
-]
-Tag = Annotated[
-    str | None, _argument("TAG", completion.last("tag"), "Tag prefix of every image, for example build-base.")
-]
-Base = Annotated[str | None, _argument("BASE", completion.last("base"), "Base image of the first step.")]
-Option = Annotated[
-    str | None,
-    _argument(
-        "OPTION",
-        completion.options,
-        "Folders of numbered Dockerfiles, comma-separated; each builds on the one before it.",
-    ),
-]
-Production = Annotated[
-    str | None,
-    _argument("PRODUCTION", completion.last("production"), "Base image of the slim image."),
-]
+Platforms = Annotated[str | None, flags.run_argument("PLATFORM", optional=True)]
+Repo = Annotated[str | None, flags.run_argument("REPO", optional=True)]
+Tag = Annotated[str | None, flags.run_argument("TAG", optional=True)]
+Base = Annotated[str | None, flags.run_argument("BASE", optional=True)]
+Option = Annotated[str | None, flags.run_argument("OPTION", optional=True)]
+Production = Annotated[str | None, flags.run_argument("PRODUCTION", optional=True)]
 ForPlatform = Annotated[
     str | None, _flag("platform", completion.platforms, "Platforms to build for (overrides chainbuild.yaml).")
 ]

@@ -24,10 +24,41 @@ class VendorName(StrEnum):
     CIRCLECI = "circleci"
 
 
+Vendor = Annotated[VendorName, typer.Argument(metavar="github|gitlab|circleci", help="CI vendor.", show_default=False)]
+SharedRegistry = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="HOST[/PATH]",
+        envvar="CHAINBUILD_REGISTRY",
+        help="Registry for steps and records, shared by all jobs. Required.",
+    ),
+]
+JobDeadline = Annotated[
+    str | None,
+    typer.Option("--deadline", metavar="4h30m", help="Deadline of each job (default: below the vendor's limit)."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="5h",
+        help="Split options into jobs of at most this length, by the recorded duration of each step.",
+    ),
+]
+Install = Annotated[
+    str, typer.Option("--install", metavar="COMMAND", help="Command that installs chainbuild in a job.")
+]
+Runners = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runner", metavar="PLATFORM=LABEL", help="Runner on which a platform is built natively. Can be repeated."
+    ),
+]
+
+
 def ci(
-    vendor: Annotated[
-        VendorName, typer.Argument(metavar="github|gitlab|circleci", help="CI vendor.", show_default=False)
-    ],
+    vendor: Vendor,
     platform: flags.PlatformArgument,
     repo: flags.RepoArgument,
     tag: flags.TagArgument,
@@ -36,38 +67,11 @@ def ci(
     production: flags.ProductionArgument,
     *,
     root: flags.Root = Path(),
-    registry: Annotated[
-        str | None,
-        typer.Option(
-            "--registry",
-            metavar="HOST[/PATH]",
-            envvar="CHAINBUILD_REGISTRY",
-            help="Registry for steps and records, shared by all jobs. Required.",
-        ),
-    ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option("--deadline", metavar="4h30m", help="Deadline of each job (default: below the vendor's limit)."),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="5h",
-            help="Split options into jobs of at most this length, by the recorded duration of each step.",
-        ),
-    ] = None,
-    install: Annotated[
-        str, typer.Option("--install", metavar="COMMAND", help="Command that installs chainbuild in a job.")
-    ] = "pipx install chainbuild",
-    runner: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--runner",
-            metavar="PLATFORM=LABEL",
-            help="Runner on which a platform is built natively. Can be repeated.",
-        ),
-    ] = None,
+    registry: SharedRegistry = None,
+    deadline: JobDeadline = None,
+    split: Split = None,
+    install: Install = "pipx install chainbuild",
+    runner: Runners = None,
 ) -> int:
     """Print a CI workflow: one job per option and platform, in order of dependency, sharing the chain registry."""
     from chainbuild.ci.pipeline import document

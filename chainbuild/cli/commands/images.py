@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chainbuild.cli import completion, flags
 from chainbuild.cli.output import open_quietly
 from chainbuild.cli.settings import settings_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chainbuild.images.inventory import Listed
+    from chainbuild.ui.terminal import Line
 
 
 def images(
@@ -26,10 +32,8 @@ def images(
     """List the chain registry's images with platform, id, age, size, and the size that each adds to its base."""
     from chainbuild.images.inventory import list_images
     from chainbuild.parsing.option_values import parse_repository
-    from chainbuild.text import duration, perhaps_you_meant, size
+    from chainbuild.text import perhaps_you_meant
     from chainbuild.ui import stdout
-    from chainbuild.ui.tables import Column, table
-    from chainbuild.ui.terminal import Span
 
     settings = settings_from(root=root, registry=registry, port=registry_port)
     with open_quietly(settings, json=json) as session:
@@ -37,25 +41,35 @@ def images(
         rows = list_images(session.records, place)
         others = session.registries.client(session.chain.host).repositories() if place and not rows else ()
     if json:
-        document = {
-            "schema": "chainbuild.images/1",
-            "images": [
-                {
-                    "image": str(row.reference),
-                    "repository": row.reference.name,
-                    "tag": row.reference.tag_or_latest,
-                    "platform": row.platform.oci,
-                    "digest": str(row.image.digest),
-                    "index": row.is_index,
-                    "size": row.image.size,
-                    "added": row.added if row.added >= 0 else None,
-                    "built_at": row.built_at or None,
-                }
-                for row in rows
-            ],
-        }
-        stdout().write_json(document)
+        stdout().write_json({"schema": "chainbuild.images/1", "images": [_as_object(row) for row in rows]})
         return 0
+    out = stdout()
+    none = f"no images{f' of {repository}' if repository else ''} in the chain registry"
+    if near := perhaps_you_meant(place, others, str):
+        none += f". {near.rstrip()}"
+    out.write(_table(rows, out.width) if rows else [none])
+    return 0
+
+
+def _as_object(row: Listed) -> dict[str, object]:
+    return {
+        "image": str(row.reference),
+        "repository": row.reference.name,
+        "tag": row.reference.tag_or_latest,
+        "platform": row.platform.oci,
+        "digest": str(row.image.digest),
+        "index": row.is_index,
+        "size": row.image.size,
+        "added": row.added if row.added >= 0 else None,
+        "built_at": row.built_at or None,
+    }
+
+
+def _table(rows: Iterable[Listed], width: int | None) -> list[Line]:
+    from chainbuild.text import duration, size
+    from chainbuild.ui.tables import Column, table
+    from chainbuild.ui.terminal import Span
+
     now = time.time()
     columns = (
         Column(heading="repository"),
@@ -78,12 +92,7 @@ def images(
         )
         for row in rows
     ]
-    out = stdout()
-    none = f"no images{f' of {repository}' if repository else ''} in the chain registry"
-    if near := perhaps_you_meant(place, others, str):
-        none += f". {near.rstrip()}"
-    out.write(table(columns, lines, out.width) if lines else [none])
-    return 0
+    return table(columns, lines, width)
 
 
 def inspect(
