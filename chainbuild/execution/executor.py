@@ -27,7 +27,6 @@ from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, facts_of
 from chainbuild.planning.planner import digest_note
 from chainbuild.records.keys import Components
-from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
@@ -274,20 +273,18 @@ class Executor:
         finished_image = tools.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
         parent = images.get(step.parent)
-        record = Record(
-            key=components.key,
+        record = Record.of_image(
+            image,
+            components,
             step=step.id,
             family=step.family,
-            image=image.digest,
-            identity=identity_of(image.config),
-            env=tuple(f"{key}={value}" for key, value in image.config.env),
-            on_build=image.config.on_build,
-            size=image.size,
+            built_at=tools.clock(),
+            seconds=time.monotonic() - started,
+        )
+        record = replace(
+            record,
             added=image.size - parent.size if parent else image.size,
             unpacked=finished_image.unpacked,
-            seconds=time.monotonic() - started,
-            built_at=tools.clock(),
-            components=components,
             verdicts=finished_image.verdicts,
             warnings=WarningList.of(finished_image.warnings),
             notes={**tools.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},

@@ -9,12 +9,12 @@ from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.images.provenance import read_provenance
 from chainbuild.model import Step
 from chainbuild.records.keys import Components
-from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, copy_image, put_tag, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.values import replace
 
 
 def published_as(registries: Registries, reference: ImageReference, platform: Platform, key: str) -> RemoteImage | None:
@@ -41,19 +41,8 @@ def adopt(
     """Copy an image into the chain registry and record it as the step's result. `parents` as in `Record`."""
     bare = ImageReference(step.repository.registry, step.repository.repository)
     copy_image(records.registries, image.reference, bare)
-    record = Record(
-        key=components.key,
-        step=step.id,
-        family=step.family,
-        image=image.digest,
-        identity=identity_of(image.config),
-        env=tuple(f"{name}={value}" for name, value in image.config.env),
-        on_build=image.config.on_build,
-        size=image.size,
-        added=image.size,
-        seconds=0.0,
-        built_at=time.time(),
-        components=components,
+    record = replace(
+        Record.of_image(image, components, step=step.id, family=step.family, built_at=time.time()),
         notes={"taken from": str(image.reference)},
         parents=parents,
     )

@@ -10,7 +10,9 @@ from msgspec import Struct, field
 
 from chainbuild.errors import WrongUseError
 from chainbuild.records.keys import Components
+from chainbuild.records.labels import identity_of
 from chainbuild.references import Digest
+from chainbuild.registry.images import RemoteImage
 from chainbuild.step_warnings import WarningList
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.keyring import TrustedKey
@@ -51,6 +53,33 @@ class Record(Struct, frozen=True, kw_only=True):
     warnings: WarningList = field(default_factory=WarningList)
     notes: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_image(
+        cls,
+        image: RemoteImage,
+        components: Components,
+        *,
+        step: str,
+        family: str,
+        built_at: float,
+        seconds: float = 0.0,
+    ) -> Record:
+        """Return the record of an image that adds all of its size, without verdicts, notes and parents."""
+        return cls(
+            key=components.key,
+            step=step,
+            family=family,
+            image=image.digest,
+            identity=identity_of(image.config),
+            env=tuple(f"{name}={value}" for name, value in image.config.env),
+            on_build=image.config.on_build,
+            size=image.size,
+            added=image.size,
+            seconds=seconds,
+            built_at=built_at,
+            components=components,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the record's document."""

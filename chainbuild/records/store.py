@@ -193,20 +193,7 @@ class RecordStore:
     def vouch(self, repository: ImageReference, image: RemoteImage, step: str) -> None:
         """Sign for an image that no step built; `step` tells its origin, such as `bootstrap debian:bookworm-slim`."""
         components = Components(dockerfile="", platform=image.config.platform.oci, facts={"image": str(image.digest)})
-        record = Record(
-            key=components.key,
-            step=step,
-            family=step,
-            image=image.digest,
-            identity=identity_of(image.config),
-            env=tuple(f"{name}={value}" for name, value in image.config.env),
-            on_build=image.config.on_build,
-            size=image.size,
-            added=image.size,
-            seconds=0.0,
-            built_at=time.time(),
-            components=components,
-        )
+        record = Record.of_image(image, components, step=step, family=step, built_at=time.time())
         envelope = self.keyring.sign(record.payload, PAYLOAD_TYPE)
         self._put(repository.with_tag(image_record_tag(image.digest)), envelope, repository)
 
