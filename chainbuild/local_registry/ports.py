@@ -32,7 +32,8 @@ from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import user_name
 from chainbuild.local_registry import containers
 from chainbuild.registry.answers import is_registry
-from chainbuild.registry.transport import HttpRequest, PlainTransport, TransportError
+from chainbuild.registry.plain_transport import PlainTransport
+from chainbuild.registry.transport import HttpRequest, TransportError
 from chainbuild.text import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp

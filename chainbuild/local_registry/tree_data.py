@@ -21,7 +21,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -34,6 +33,7 @@ from chainbuild.errors import NotReadyError
 from chainbuild.events import Emit, Message
 from chainbuild.host.user_folders import private_folder, read_private, write_private
 from chainbuild.local_registry.login import OWN_FOLDER
+from chainbuild.local_registry.untrusted_folder import HEX, UntrustedFolder
 from chainbuild.text import plural, size
 
 TREE_FOLDER: Final = "registry"
@@ -46,14 +46,13 @@ _SPARE_BYTES: Final = 1_000_000_000
 """Bytes that must remain free on the disk."""
 _MOST_ENTRIES: Final = 2_000_000
 _LONGEST_NAME: Final = 255
-_LINK_BYTES: Final = 71
-_CHUNK: Final = 1 << 20
-_CLONE: Final = 0x40049409
-"""ioctl_ficlone(2): a copy-on-write copy."""
 
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
 _COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+class _TooManyError(Exception):
+    """The limit of entries, more than any tree's registry has."""
 
 
 class TakenOver(Struct, kw_only=True):
@@ -69,10 +68,6 @@ class TakenOver(Struct, kw_only=True):
     """The number of blobs that do not match their digest or cannot be read."""
 
 
-class _TooManyError(Exception):
-    """The limit of entries, more than any tree's registry has."""
-
-
 def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOver | None:
     """Add the content of a tree's `registry/` to the data of the user's registry; None if there is nothing to do.
 
@@ -83,7 +78,7 @@ def take_over(tree: Path, data: Path, emit: Emit, *, shown: str = "") -> TakenOv
     marker = data / OWN_FOLDER / _MARKERS / hashlib.sha256(os.fsencode(os.path.realpath(source))).hexdigest()[:32]
     if marker.exists() or _is_within(data, source):
         return None
-    root = _Folder.open(source)
+    root = UntrustedFolder.open(source)
     if root is None:
         return None
     with closing(root), root.below(*_STORE) as store:
@@ -173,7 +168,7 @@ def _alone(data: Path, emit: Emit) -> Iterator[None]:
 class _Taking:
     """An import: blobs first, then the links to them, tags last."""
 
-    def __init__(self, store: _Folder, data: Path, emit: Emit, shown: str) -> None:
+    def __init__(self, store: UntrustedFolder, data: Path, emit: Emit, shown: str) -> None:
         self._store = store
         self._target = data.joinpath(*_STORE)
         self._aside = data / OWN_FOLDER / _ASIDE
@@ -222,7 +217,7 @@ class _Taking:
             for start in self._counted(folder.names()) if folder else ():
                 with folder.below(start) if folder else _nothing() as prefix:
                     for digest in self._counted(prefix.names()) if prefix else ():
-                        if _HEX.fullmatch(digest) and digest.startswith(start) and len(start) == 2:
+                        if HEX.fullmatch(digest) and digest.startswith(start) and len(start) == 2:
                             with prefix.below(digest) if prefix else _nothing() as place:
                                 length = place.length("data") if place else None
                             if length is not None:
@@ -250,7 +245,7 @@ class _Taking:
 
     # Names ------------------------------------------------------------------------------------------------------------
 
-    def _repositories(self, folder: _Folder, name: str) -> None:
+    def _repositories(self, folder: UntrustedFolder, name: str) -> None:
         for entry in self._counted(folder.names()):
             if entry in {"_layers", "_manifests"}:
                 continue
@@ -262,7 +257,7 @@ class _Taking:
                     self._repository(repository, below)
                     self._repositories(repository, below)
 
-    def _repository(self, folder: _Folder, name: str) -> None:
+    def _repository(self, folder: UntrustedFolder, name: str) -> None:
         with folder.below("_manifests") as manifests:
             if manifests is None:
                 return
@@ -280,15 +275,15 @@ class _Taking:
                         with tags.below(tag) as place:
                             self._tag(place, name, tag)
 
-    def _links(self, folder: _Folder | None, target: Path) -> None:
+    def _links(self, folder: UntrustedFolder | None, target: Path) -> None:
         """Add the links of a folder whose blobs exist."""
         for digest in self._counted(folder.names()) if folder else ():
-            if folder and _HEX.fullmatch(digest) and self._has(digest) and not (target / digest / "link").exists():
+            if folder and HEX.fullmatch(digest) and self._has(digest) and not (target / digest / "link").exists():
                 with folder.below(digest) as place:
                     if place and place.link("link") == digest:
                         self._write_link(target / digest / "link", digest)
 
-    def _tag(self, folder: _Folder | None, name: str, tag: str) -> None:
+    def _tag(self, folder: UntrustedFolder | None, name: str, tag: str) -> None:
         target = self._target / "repositories" / name / "_manifests"
         if folder is None or (target / "tags" / tag / "current" / "link").exists():
             return
@@ -311,98 +306,6 @@ class _Taking:
 
 
 # ---- a folder that is not believed --------------------------------------------------------------------------------------
-
-
-class _Folder:
-    """An open folder of the tree; paths below it cannot be redirected by links."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    @classmethod
-    def open(cls, path: Path | str, at: int | None = None) -> _Folder | None:
-        """Open a real folder; None if it is missing, a link or anything else."""
-        try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            return cls(os.open(path, flags, dir_fd=at))
-        except OSError:
-            return None
-
-    def close(self) -> None:
-        os.close(self._handle)
-
-    @contextmanager
-    def below(self, *names: str) -> Iterator[_Folder | None]:
-        """Open a folder some levels down."""
-        opened: list[_Folder] = []
-        try:
-            folder: _Folder | None = self
-            for name in names:
-                folder = folder.child(name) if folder else None
-                if folder:
-                    opened.append(folder)
-            yield folder
-        finally:
-            for folder in opened:
-                folder.close()
-
-    def child(self, name: str) -> _Folder | None:
-        """Open a folder in this one; None as in `open`."""
-        return _Folder.open(name, self._handle)
-
-    def names(self) -> Iterator[str]:
-        """Yield the names in the folder, as they come."""
-        with os.scandir(self._handle) as entries:
-            for entry in entries:
-                yield entry.name
-
-    def length(self, name: str) -> int | None:
-        """Return the length of a regular file in bytes; None if it is none."""
-        with suppress(OSError):
-            status = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode):
-                return status.st_size
-        return None
-
-    def link(self, name: str) -> str:
-        """Return the digest (hexadecimal) in a file that holds one; nothing if it holds anything else."""
-        handle = self._regular(name)
-        if handle is None:
-            return ""
-        with os.fdopen(handle, "rb") as file:
-            algorithm, _, digest = file.read(_LINK_BYTES + 1).decode("ascii", "replace").partition(":")
-        return digest if algorithm == "sha256" and _HEX.fullmatch(digest) else ""
-
-    def copy(self, name: str, target: Path) -> str:
-        """Copy a regular file to a place of the user's own and return the SHA-256 of the copy. Errors: `OSError`."""
-        handle = self._regular(name)
-        if handle is None:
-            return ""
-        running = hashlib.sha256()
-        with os.fdopen(handle, "rb") as file, target.open("x+b") as copy:
-            try:
-                fcntl.ioctl(copy.fileno(), _CLONE, file.fileno())
-            except OSError:
-                while chunk := file.read(_CHUNK):
-                    running.update(chunk)
-                    copy.write(chunk)
-            else:
-                # Hash the copy: the original may change in the meantime.
-                while chunk := copy.read(_CHUNK):
-                    running.update(chunk)
-            copy.flush()
-            os.fsync(copy.fileno())
-        return running.hexdigest()
-
-    def _regular(self, name: str) -> int | None:
-        try:
-            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
-        except OSError:
-            return None
-        if stat.S_ISREG(os.fstat(handle).st_mode):
-            return handle
-        os.close(handle)
-        return None
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from chainbuild.minimize.layout import Layout, lay_out, lay_over
 from chainbuild.minimize.ldcache import LD_SO_CACHE, build_cache, cache_flags, encode_cache, read_cache
 from chainbuild.minimize.loader import Closure, Loader, Seed, is_secure, runs_or_loads, top_folders
 from chainbuild.minimize.nearest import nearest
+from chainbuild.minimize.overlay import Overlay
 from chainbuild.minimize.pack import Packing
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.records import StepRecord, kept_packages, records
-from chainbuild.minimize.root import Node, Overlay, RootFileSystem, size_of
+from chainbuild.minimize.root import Node, RootFileSystem, size_of
 from chainbuild.minimize.sbom import Digests, digests_of, document, system_of
 from chainbuild.minimize.scripts import DEFAULT_PATH, missing_interpreters
 from chainbuild.minimize.search import Search, SearchSettings, is_musl

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from chainbuild.minimize.abi import is_c_library
 from chainbuild.minimize.ldcache import configured_folders
 from chainbuild.minimize.notices import Notice
-from chainbuild.minimize.root import FileTree, Node, Overlay, base, open_file, parent, shown
+from chainbuild.minimize.overlay import Overlay
+from chainbuild.minimize.root import FileTree, Node, base, open_file, parent, shown
 from chainbuild.minimize.select import Kept, KeptFiles
 
 _USUAL_FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")

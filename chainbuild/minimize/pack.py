@@ -16,7 +16,8 @@ from chainbuild.minimize.constants import calls
 from chainbuild.minimize.elf import Elf
 from chainbuild.minimize.ldcache import LD_SO_CONF, configured_folders, musl_folders, musl_path_file
 from chainbuild.minimize.loader import BadVersion, Closure, Loaded, Loader, MissingLibrary, Process, Seed, close
-from chainbuild.minimize.root import FileTree, Node, Overlay, base, join, parent
+from chainbuild.minimize.overlay import Overlay
+from chainbuild.minimize.root import FileTree, Node, base, join, parent
 from chainbuild.minimize.search import Found, Search, SearchSettings, asker_of
 
 LIBRARY_HOME = "/usr/local/lib"

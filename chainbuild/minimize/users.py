@@ -10,7 +10,8 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from chainbuild.minimize.root import MAX_TEXT, FileTree, Node, Overlay, RootFileSystem, join, shown
+from chainbuild.minimize.overlay import Overlay
+from chainbuild.minimize.root import MAX_TEXT, FileTree, Node, RootFileSystem, join, shown
 
 PASSWD, GROUP, SHADOW, GSHADOW = "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"
 _SKELETON = "/etc/skel"

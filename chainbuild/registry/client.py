@@ -23,11 +23,21 @@ from chainbuild.errors import (
     RegistryBusyError,
     RegistryError,
     UnreachableError,
-    WrongUseError,
 )
-from chainbuild.references import DOCKER_HUB, Digest, check_repository
+from chainbuild.references import DOCKER_HUB, Digest
 from chainbuild.registry.answers import is_page
 from chainbuild.registry.auth import Lookup, Scope, from_docker_config, is_this_machine, scope_of
+from chainbuild.registry.content_checks import (
+    QUOTED,
+    check_digest,
+    check_manifest,
+    check_size,
+    is_repository,
+    media_type_of,
+    not_a_registry,
+    own_media_type,
+    read_names,
+)
 from chainbuild.registry.headers import next_link, whole_number
 from chainbuild.registry.oci import (
     ACCEPTED_TYPES,
@@ -38,14 +48,14 @@ from chainbuild.registry.oci import (
     digest_of,
     read_digest,
 )
-from chainbuild.registry.transport import Body, HttpResponse, PlainTransport, PooledTransport, Transport, TransportError
+from chainbuild.registry.plain_transport import PlainTransport
+from chainbuild.registry.pooled_transport import PooledTransport
+from chainbuild.registry.transport import Body, Transport, TransportError
 from chainbuild.registry.wire import Wire, shown
 from chainbuild.text import escaped, plural
 
 _PAGE: Final = 1000
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_QUOTED: Final = 3
-"""The number of invalid names quoted in a warning."""
 
 Notice = Callable[[str], None]
 """Receive a warning about skipped content of a registry."""
@@ -104,7 +114,7 @@ class RegistryClient:
             return None
         response.close()
         size = whole_number(response.headers.get("content-length", ""))
-        media_type = _media_type(response)
+        media_type = media_type_of(response)
         stated = response.headers.get("docker-content-digest", "")
         digest = read_digest(stated, shown(url)) if stated else None
         if digest and isinstance(reference, Digest) and digest != reference:
@@ -133,15 +143,15 @@ class RegistryClient:
         headers = {"Accept": ", ".join(ACCEPTED_TYPES)}
         response, raw = self._wire.fetch(url, (scope_of(repository, "pull"),), limits.MANIFEST, headers=headers)
         if is_page(response.headers) and not isinstance(reference, Digest):
-            raise _not_a_registry(url, "an HTML page instead of a manifest")
+            raise not_a_registry(url, "an HTML page instead of a manifest")
         named = str(reference) if isinstance(reference, Digest) else response.headers.get("docker-content-digest", "")
         if not named:
-            _check_manifest(raw, url)
+            check_manifest(raw, url)
         digest = read_digest(named, shown(url)) if named else digest_of(raw)
-        _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
-        media_type = _media_type(response)
+        check_digest(digest_of(raw, digest.algorithm).hex, digest, url, response)
+        media_type = media_type_of(response)
         if media_type not in ACCEPTED_TYPES:
-            media_type = _own_media_type(raw) or media_type or OCI_MANIFEST
+            media_type = own_media_type(raw) or media_type or OCI_MANIFEST
         return RawManifest(media_type=media_type, digest=digest, raw=raw)
 
     def put_manifest(self, repository: str, reference: str | Digest, raw: bytes, media_type: str) -> Digest:
@@ -208,7 +218,7 @@ class RegistryClient:
         """Return every repository (the catalog, which public registries mostly refuse). Names that are none are left out."""
         first = f"{self.base}/v2/_catalog?n={_PAGE}"
         listed = self._listed(first, ("registry:catalog:*",), "repositories", limits.LIST_PAGES.value)
-        return self._allowed(listed, _is_repository, f"repositories of {self.host}")
+        return self._allowed(listed, is_repository, f"repositories of {self.host}")
 
     def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> RawManifest | None:
         """Return the index of what is attached to a manifest; None if the registry has no such list (from before 1.1)."""
@@ -220,7 +230,7 @@ class RegistryClient:
         response = self._wire.call(
             "GET", url, (scope_of(repository, "pull"),), headers=headers, fine=(200, 400, 404, 405, 501)
         )
-        if response.status != 200 or _media_type(response) != OCI_INDEX:
+        if response.status != 200 or media_type_of(response) != OCI_INDEX:
             response.close()
             return None
         raw = self._wire.document(response, url, limits.MANIFEST)
@@ -237,13 +247,13 @@ class RegistryClient:
             return False
         response.close()
         if is_page(response.headers):
-            raise _not_a_registry(url, "an HTML page instead of a blob")
+            raise not_a_registry(url, "an HTML page instead of a blob")
         stored = response.headers.get("docker-content-digest", "")
         if stored.partition(":")[0] == digest.algorithm and stored != digest.value:
             raise RegistryError(f"HEAD {shown(url)}: the registry returned another digest, {stored[:100]}")
         length = whole_number(response.headers.get("content-length", ""))
         # Some registries omit the length, or send 0, in responses without a body.
-        _check_size(length or 0, size if length else None, url)
+        check_size(length or 0, size if length else None, url)
         return True
 
     def needs_blob(self, repository: str, digest: Digest, *, size: int) -> bool:
@@ -271,8 +281,8 @@ class RegistryClient:
             # It ended properly but too early, like a file still being written. Damage is reported as such.
             self._wire.pause(self._wire.pace.again * wait)
             response, raw = self._wire.fetch(url, scope, limit)
-        _check(digest_of(raw, digest.algorithm).hex, digest, url, response)
-        _check_size(len(raw), size, url)
+        check_digest(digest_of(raw, digest.algorithm).hex, digest, url, response)
+        check_size(len(raw), size, url)
         return raw
 
     def stream(self, repository: str, digest: Digest, *, size: int | None = None) -> Iterator[bytes]:
@@ -287,11 +297,11 @@ class RegistryClient:
         try:
             length = whole_number(response.headers.get("content-length", ""))
             if length is not None:
-                _check_size(length, size, url)
+                check_size(length, size, url)
             for chunk in response.chunks():
                 count += len(chunk)
                 if size is not None and count > size:
-                    _check_size(count, size, url)
+                    check_size(count, size, url)
                 limits.BLOB.check(count, f"GET {shown(url)}: the blob")
                 running.update(chunk)
                 yield chunk
@@ -299,8 +309,8 @@ class RegistryClient:
             raise UnreachableError(f"GET {shown(url)}: {error}") from error
         finally:
             response.close()
-        _check(running.hexdigest(), digest, url, response)
-        _check_size(count, size, url)
+        check_digest(running.hexdigest(), digest, url, response)
+        check_size(count, size, url)
 
     def download(
         self,
@@ -419,7 +429,7 @@ class RegistryClient:
                     # A truncated list must not be taken for a complete one.
                     raise
                 break
-            names += _names(raw, key, url)
+            names += read_names(raw, key, url)
             limits.LIST_NAMES.check(len(names), what)
             try:
                 following = next_link(response.headers.get("link", ""))
@@ -437,8 +447,8 @@ class RegistryClient:
     def _allowed(self, names: list[str], is_allowed: Callable[[str], bool], what: str) -> tuple[str, ...]:
         odd = [name for name in names if not is_allowed(name)]
         if odd:
-            shown_names = ", ".join(f'"{escaped(name[:128])}"' for name in odd[:_QUOTED])
-            more = ", …" if len(odd) > _QUOTED else ""
+            shown_names = ", ".join(f'"{escaped(name[:128])}"' for name in odd[:QUOTED])
+            more = ", …" if len(odd) > QUOTED else ""
             self._notice(f"skipped {plural(len(odd), 'invalid name')} among the {what}: {shown_names}{more}")
         return tuple(name for name in names if is_allowed(name))
 
@@ -449,73 +459,5 @@ def digest_of_file(path: Path) -> Digest:
         return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
 
 
-def _names(raw: bytes, key: str, url: str) -> list[str]:
-    try:
-        document = limits.read_object(raw, "it")
-    except DamagedContentError as error:
-        raise RegistryError(f"GET {shown(url)}: not a list of {key}: {error.message}") from error
-    # Null is an empty list. A response without the key is invalid, and must not be taken for an empty list.
-    names = (document[key] or []) if key in document else None
-    if not isinstance(names, list):
-        raise RegistryError(f"GET {shown(url)}: not a list of {key}")
-    return [name if isinstance(name, str) else str(name)[:128] for name in names]
-
-
-def _is_repository(name: str) -> bool:
-    try:
-        check_repository(name)
-    except WrongUseError:
-        return False
-    return True
-
-
 def _with_query(url: str, key: str, value: str) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{key}={quote(value, safe=':')}"
-
-
-def _media_type(response: HttpResponse) -> str:
-    return response.headers.get("content-type", "").partition(";")[0].strip()
-
-
-def _own_media_type(raw: bytes) -> str:
-    try:
-        found = limits.read_object(raw, "the manifest").get("mediaType")
-    except DamagedContentError:
-        return ""
-    return found if isinstance(found, str) else ""
-
-
-def _check_manifest(raw: bytes, url: str) -> None:
-    """Check that content without a known digest is a manifest. Errors: `RegistryError`."""
-    try:
-        document = limits.read_object(raw, "it")
-    except DamagedContentError as error:
-        raise _not_a_registry(url, f"content that is not a manifest: {error.message}") from error
-    if not {"config", "manifests", "fsLayers"}.intersection(document):
-        raise _not_a_registry(url, "content that is not a manifest")
-
-
-def _not_a_registry(url: str, what: str) -> RegistryError:
-    return RegistryError(
-        f"{shown(url)} returned {what}",
-        hint="Check that this is a registry, without a login page or a proxy in between.",
-    )
-
-
-def _check(found: str, digest: Digest, url: str, response: HttpResponse) -> None:
-    if found != digest.hex:
-        if is_page(response.headers):
-            # This is not the registry's content.
-            raise _not_a_registry(url, "an HTML page instead of the content")
-        raise DamagedContentError(
-            f"GET {shown(url)}: the content is damaged: its digest is {found[:12]}…, not {digest.short}…",
-            hint="Push the image again; the registry's storage or a proxy in between changes it.",
-        )
-
-
-def _check_size(found: int, size: int | None, url: str) -> None:
-    if size is not None and found != size:
-        raise DamagedContentError(
-            f"{shown(url)}: the content is damaged: it has {found:,} bytes, not {size:,}",
-            hint="Push the image again; the registry's storage or a proxy in between changes it.",
-        )

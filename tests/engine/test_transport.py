@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from chainbuild.registry.transport import Body, HttpRequest, PlainTransport, PooledTransport, Transport
+from chainbuild.registry.plain_transport import PlainTransport
+from chainbuild.registry.pooled_transport import PooledTransport
+from chainbuild.registry.transport import Body, HttpRequest, Transport
 
 LONG = 1 << 20
 

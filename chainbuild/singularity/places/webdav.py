@@ -15,15 +15,8 @@ from chainbuild import limits
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError, RegistryError, UnreachableError
 from chainbuild.registry.answers import is_busy
 from chainbuild.registry.auth import Credentials, is_this_machine
-from chainbuild.registry.transport import (
-    Body,
-    HttpRequest,
-    HttpResponse,
-    PooledTransport,
-    Transport,
-    TransportError,
-    read_chunks,
-)
+from chainbuild.registry.pooled_transport import PooledTransport
+from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Transport, TransportError, read_chunks
 from chainbuild.registry.wire import shown
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, read_checksum
 from chainbuild.singularity.names import SUFFIX

@@ -15,6 +15,7 @@ import pytest
 from chainbuild.events import Event, Message
 from chainbuild.local_registry import tree_data
 from chainbuild.local_registry.tree_data import TakenOver, repositories_from_trees, take_over
+from chainbuild.local_registry.untrusted_folder import UntrustedFolder
 
 
 def digest_of(content: bytes) -> str:
@@ -278,10 +279,10 @@ def test_take_over_of_prepared_folder_adds_nothing_and_ends(world: World, tmp_pa
 def test_take_over_that_was_interrupted_is_completed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         world.old.image("team/atom", f"v{number}", b"%d" % number)
-    original = tree_data._Folder.copy
+    original = UntrustedFolder.copy
     count = 0
 
-    def copy(self: tree_data._Folder, name: str, target: Path) -> str:
+    def copy(self: UntrustedFolder, name: str, target: Path) -> str:
         nonlocal count
         count += 1
         if count == 4:
@@ -289,7 +290,7 @@ def test_take_over_that_was_interrupted_is_completed(world: World, monkeypatch: 
             raise KeyboardInterrupt
         return original(self, name, target)
 
-    monkeypatch.setattr(tree_data._Folder, "copy", copy)
+    monkeypatch.setattr(UntrustedFolder, "copy", copy)
     with pytest.raises(KeyboardInterrupt):
         world.run()
     assert not any(world.new.tag("team/atom", f"v{number}") for number in range(5))
@@ -316,7 +317,7 @@ def test_take_over_on_full_disk_is_a_warning(world: World, monkeypatch: pytest.M
     def full(self: object, name: str, target: Path) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tree_data._Folder, "copy", full)
+    monkeypatch.setattr(UntrustedFolder, "copy", full)
     assert world.run() is None
     assert "No space left" in world.warnings()[0]
 

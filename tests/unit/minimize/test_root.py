@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainbuild.minimize.root import Node, Overlay, RootFileSystem, shown
+from chainbuild.minimize.overlay import Overlay
+from chainbuild.minimize.root import Node, RootFileSystem, shown
 from tests.support.elf_builder import plant
 
 TREE: dict[str, bytes | str | None] = {

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.minimize.job import Order, pack
+from chainbuild.minimize.overlay import Overlay
 from chainbuild.minimize.problems import errors
 from chainbuild.minimize.report import minimize_report
-from chainbuild.minimize.root import MAX_TEXT, Overlay, RootFileSystem
+from chainbuild.minimize.root import MAX_TEXT, RootFileSystem
 from chainbuild.minimize.users import AddedUsers, bring_users, read_users
 from tests.support.elf_builder import plant
 

@@ -18,8 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chainbuild import limits
-from chainbuild.registry import transport as module
-from chainbuild.registry.transport import Body, HttpRequest, PlainTransport, PooledTransport, Transport, TransportError
+from chainbuild.registry import plain_transport, pooled_transport
+from chainbuild.registry.plain_transport import PlainTransport
+from chainbuild.registry.pooled_transport import PooledTransport
+from chainbuild.registry.transport import Body, HttpRequest, Transport, TransportError
 from chainbuild.registry.watch import Watch, WatchError, watched
 from chainbuild.values import replace
 
@@ -70,7 +72,7 @@ def make(kind: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Transp
             def connect(self) -> None:
                 self.sock = servers.connect()
 
-        monkeypatch.setattr(module, "_plain_connection", lambda: watched(Plain))
+        monkeypatch.setattr(plain_transport, "_plain_connection", lambda: watched(Plain))
         return PlainTransport()
 
     class Pooled(urllib3.connection.HTTPConnection):
@@ -80,8 +82,8 @@ def make(kind: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Transp
     class Pool(urllib3.HTTPConnectionPool):
         ConnectionCls = watched(Pooled)
 
-    monkeypatch.setattr(module, "_pool_classes", lambda: {"http": Pool, "https": Pool})
-    monkeypatch.setattr(module, "_proxy_for", lambda *_: "")
+    monkeypatch.setattr(pooled_transport, "_pool_classes", lambda: {"http": Pool, "https": Pool})
+    monkeypatch.setattr(pooled_transport, "_proxy_for", lambda *_: "")
     return PooledTransport()
 
 
