@@ -187,8 +187,8 @@ class Pace(Struct, frozen=True, kw_only=True):
     """For all pages of a list."""
     waits: tuple[float, ...] = (0.2, 0.8, 4.0)
     """Between retries. Their sum covers the restart of a registry and the one-second window of most rate limits."""
-    again: float = 0.3
-    """Before requesting truncated content once more."""
+    again: tuple[float, ...] = (0.3, 1.2, 3.0)
+    """Before requesting truncated content once more. A registry on a busy disk needs a second for a small file."""
     retry_after: float = 30.0
     """The longest accepted wait (Retry-After). If the registry asks for more, the error is reported immediately."""
 

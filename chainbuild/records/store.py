@@ -173,17 +173,23 @@ class RecordStore:
         an older record in place of a newer one would count as put back, and the step would be built again.
         """
         envelope = self.keyring.sign(record.payload, PAYLOAD_TYPE)
-        stored = self.look_up(repository, record.key).record
-        newer = stored is not None and stored.built_at > record.built_at
-        if stored is not None and newer and self.misfit(repository, stored) == "":
+        existing = self.look_up(repository, record.key)
+        stored = existing.record
+        if stored is not None and stored.built_at > record.built_at and self.misfit(repository, stored) == "":
             self._put(repository.with_tag(image_record_tag(record.image)), envelope, repository)
             return
-        self.keep(repository, record, envelope, newest=newest)
+        self._store(repository, record, envelope, newest=newest, replaces=existing != Lookup())
 
     def keep(self, repository: ImageReference, record: Record, envelope: Envelope, *, newest: bool = True) -> None:
         """Store a signed record, adding the user's own signature if missing."""
         envelope = envelope.with_signature(self.keyring.signing_key)
-        if self.registries.client(repository).head(repository.repository, record.key) is not None:
+        replaces = self.registries.client(repository).head(repository.repository, record.key) is not None
+        self._store(repository, record, envelope, newest=newest, replaces=replaces)
+
+    def _store(
+        self, repository: ImageReference, record: Record, envelope: Envelope, *, newest: bool, replaces: bool
+    ) -> None:
+        if replaces:
             self.clear_index(repository, record)
         names = [record.key, image_record_tag(record.image), *([last_tag(record.family)] if newest else [])]
         for name in names:

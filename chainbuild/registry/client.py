@@ -60,10 +60,6 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 Notice = Callable[[str], None]
 """Receive a warning about skipped content of a registry."""
 
-_WAITS: Final = (1, 4, 10)
-"""How long to wait before each further request for a blob that ended too early, in multiples of `Pace.again`. A registry
-on a busy disk can take more than a second to write a small file."""
-
 
 class RegistryClient:
     """The verbs of one registry, `host[:port]` (`docker.io` is Docker Hub)."""
@@ -275,11 +271,11 @@ class RegistryClient:
         limit.check(size or 0, f"GET {shown(url)}: the blob")
         scope = (scope_of(repository, "pull"),)
         response, raw = self._wire.fetch(url, scope, limit)
-        for wait in _WAITS:
+        for wait in self._wire.pace.again:
             if raw and (size is None or len(raw) >= size):
                 break
             # It ended properly but too early, like a file still being written. Damage is reported as such.
-            self._wire.pause(self._wire.pace.again * wait)
+            self._wire.pause(wait)
             response, raw = self._wire.fetch(url, scope, limit)
         check_digest(digest_of(raw, digest.algorithm).hex, digest, url, response)
         check_size(len(raw), size, url)

@@ -37,6 +37,7 @@ PACE = Pace(
     call=3.0,
     listing=4.0,
     waits=(0.01, 0.02),
+    again=(0.01, 0.02),
     retry_after=0.5,
 )
 # The same for a command in a process of its own.
