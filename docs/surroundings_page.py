@@ -14,8 +14,8 @@ _INTRODUCTION = f"""\
 
 Look up which files the [minimize stage](minimize.md#what-programs-open-by-name) keeps for a program
 or library that opens them by name. `python docs/surroundings_page.py` writes this page from the
-tables in `chainbuild/minimize/plugins.py` and `chainbuild/minimize/surroundings.py`; to add
-software, add an entry there.
+tables in `plugins.py`, `surroundings.py` and `program_surroundings.py` of `chainbuild/minimize/`; to
+add software, add an entry there.
 
 *If it is small* means up to {BIG >> 20} MB. Larger data is left out, and a warning has the line that
 keeps it.

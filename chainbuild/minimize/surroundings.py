@@ -2,7 +2,7 @@
 
 To add a rule, copy a similar entry, name the software and where its documentation or source has the path, and renew
 docs/surroundings.md with `python docs/surroundings_page.py` (a test compares them). The fields of an entry are documented
-in `rules`.
+in `rules`; entries of programs and languages are in `program_surroundings`.
 
 A rule has the paths that upstream and Debian compile in. If a build may use other paths, they are read from the
 program's own data (`named`, `reads`).
@@ -10,6 +10,7 @@ program's own data (`named`, `reads`).
 
 from __future__ import annotations
 
+from chainbuild.minimize.program_surroundings import PROGRAMS
 from chainbuild.minimize.rules import Rule
 
 _SYSTEM = (
@@ -138,206 +139,6 @@ _SYSTEM = (
     ),
 )
 
-_PROGRAMS = (
-    Rule(
-        name="git",
-        of="git",
-        programs=r"(?P<home>/.*)/bin/git",
-        what="git's commands, remote helpers and templates",
-        brings=(
-            "{home}/lib/git-core",
-            "{home}/libexec/git-core",
-            "{home}/share/git-core/templates",
-            "/etc/gitconfig",
-            "/etc/gitattributes",
-        ),
-        source="git(1), --exec-path; gitremote-helpers(7); git-init(1), TEMPLATE DIRECTORY",
-    ),
-    Rule(
-        name="magic",
-        of="libmagic",
-        libraries=r"libmagic\.so\.1",
-        what="the table of file types",
-        brings=(
-            "/usr/share/misc/magic.mgc",
-            "/usr/share/misc/magic",
-            "/usr/share/file/magic*",
-            "/usr/lib/file/magic.mgc",
-            "{lib}/../share/misc/magic*",
-            "/etc/magic",
-            "/etc/magic.mime",
-        ),
-        source="magic(5); libmagic(3), magic_getpath",
-    ),
-    Rule(
-        name="java",
-        of="java and the tools beside it",
-        programs=r"(?P<home>/.+)/bin/(?:java\w*|j(?:ar|cmd|db|deps|info|link|map|mod|package|shell|stack|stat|web)|keytool)",
-        requires=("{home}/lib/libjli.so", "{home}/lib/*/jli/libjli.so"),
-        what="the Java home",
-        brings=("{home}/lib", "{home}/conf", "{home}/release"),
-        without=("src.zip", "ct.sym"),
-        source="JDK, src/java.base/share/native/libjli/java.c: jvm.cfg, lib/modules",
-    ),
-    Rule(
-        name="javac",
-        of="javac",
-        programs=r"(?P<home>/.+)/bin/javac",
-        requires=("{home}/lib/libjli.so",),
-        brings=("{home}/lib/ct.sym",),
-        what="the tables of earlier Java releases",
-        source="JEP 247, javac --release",
-    ),
-    Rule(
-        name="node",
-        of="node, libnode",
-        libraries=r"libnode\.so\.\d+",
-        programs=r"/.*/bin/node(?:js)?",
-        named=r"/.+/nodejs/.+",
-        what="built-in modules that Debian has as files",
-        source="Node.js, configure.py: --shared-builtin-…-path",
-    ),
-    Rule(
-        name="perl",
-        of="perl, libperl",
-        libraries=r"libperl\.so[\d.]*",
-        programs=r"/.*/bin/perl(?:5[\d.]*)?",
-        named=r"/etc/perl|/.+/(?:perl-base|perl/5[\d.]*|perl5/core_perl|lib/5\.\d+\.\d+)(?:/[\w-]+)?",
-        what="Perl's standard library",
-        source="perlvar(1), @INC; perl -V",
-    ),
-    Rule(
-        name="perl-modules",
-        of="perl, libperl",
-        libraries=r"libperl\.so[\d.]*",
-        programs=r"/.*/bin/perl(?:5[\d.]*)?",
-        named=r"/.+/(?:perl5(?:/5[\d.]*|/vendor_perl)?|site_perl(?:/5[\d.]*)?)",
-        limited=True,
-        what="Perl modules of other packages",
-        source="perlvar(1), @INC; perl -V",
-    ),
-    Rule(
-        name="ruby",
-        of="ruby, libruby",
-        libraries=r"libruby[\d.-]*\.so\.[\d.]+",
-        programs=r"/.*/bin/ruby[\d.]*",
-        named=r"/.+/ruby/(?:vendor_ruby(?:/\d[\d.]*)?|\d[\d.]*)",
-        what="Ruby's standard library and RubyGems",
-        source="Ruby, ruby.c: $LOAD_PATH; RbConfig",
-    ),
-    Rule(
-        name="ruby-gems",
-        of="ruby, libruby",
-        libraries=r"libruby[\d.-]*\.so\.[\d.]+",
-        programs=r"/.*/bin/ruby[\d.]*",
-        named=r"/.+/site_ruby(?:/\d[\d.]*)?",
-        limited=True,
-        brings=(
-            "/usr/share/rubygems-integration",
-            "/usr/lib/{triplet}/rubygems-integration",
-            "/usr/lib/ruby/gems",
-            "/var/lib/gems",
-        ),
-        what="gems of other packages",
-        source="Gem.path; Debian, rubygems/defaults/operating_system.rb",
-    ),
-    Rule(
-        name="python",
-        of="python3 outside of /usr and /usr/local",
-        programs=r"(?P<home>/.+)/bin/python3(?:\.\d+)?t?",
-        requires=("{home}/lib/python3.*/encodings",),
-        brings=("{home}/lib/python3.*",),
-        without=("config-3*",),
-        what="Python's standard library",
-        source="Python, Modules/getpath.py",
-    ),
-    Rule(
-        name="python-venv",
-        of="a virtual environment",
-        programs=r"/.+/pyvenv\.cfg",
-        reads=rb"(?m)^home[ \t]*=[ \t]*(/[^\r\n\0]{1,255})",
-        requires=("{read}/../lib/python3.*/encodings",),
-        brings=("{read}/../lib/python3.*",),
-        without=("config-3*",),
-        what="the standard library of its Python",
-        source="PEP 405, pyvenv.cfg",
-    ),
-    Rule(
-        name="tcl",
-        of="libtcl, libtk",
-        libraries=r"lib(?:tcl|tk)\d\.\d+\.so[\d.]*",
-        what="Tcl's and Tk's script libraries",
-        named=r"/.+/(?:tcl|tk)\d\.\d+",
-        brings=("/usr/share/tcltk/tcl8", "/usr/share/tcltk/tk8.*", "{lib}/tcltk"),
-        source="tclvars(3), tcl_library; tkvars(3), tk_library",
-    ),
-    Rule(
-        name="guile",
-        of="libguile",
-        libraries=r"libguile-\d\.\d\.so\.\d+",
-        what="Guile's modules",
-        named=r"/.+/guile/\d[\d.]*(?:/(?:ccache|extensions|site-ccache))?",
-        source="Guile reference manual, Load Paths",
-    ),
-    Rule(
-        name="php",
-        of="php",
-        programs=r"/.*/bin/php[\d.]*",
-        named=r"/(?:etc|usr/lib|usr/local/etc)/php/.+",
-        what="PHP's extensions and configuration",
-        source="PHP manual, php.ini; php -i",
-    ),
-    Rule(
-        name="r",
-        of="R",
-        programs=r"/.*/bin/R(?:script)?|/.*/lib/R/bin/exec/R",
-        what="R's home with the base packages",
-        brings=("/usr/lib/R", "/usr/share/R", "/etc/R"),
-        without=("doc",),
-        source="R, R.home() and R_HOME",
-    ),
-    Rule(
-        name="gnuplot",
-        of="gnuplot",
-        programs=r"/.*/bin/gnuplot(?:-\w+)?",
-        what="gnuplot's scripts and helpers",
-        brings=("/usr/share/gnuplot", "/usr/libexec/gnuplot", "/usr/lib/gnuplot"),
-        source="gnuplot, help loadpath",
-    ),
-    Rule(
-        name="nginx",
-        of="nginx",
-        programs=r"/.*/bin/nginx|/.*/sbin/nginx",
-        what="nginx's configuration, modules and folders",
-        brings=("/etc/nginx", "/usr/share/nginx", "/usr/lib/nginx/modules", "/var/lib/nginx", "/var/log/nginx"),
-        source="nginx -V: --prefix, --modules-path, --conf-path, --http-*-temp-path",
-    ),
-    Rule(
-        name="apache",
-        of="Apache httpd",
-        programs=r"/.*/sbin/(?:apache2|httpd)",
-        what="httpd's configuration and modules",
-        brings=("/etc/apache2", "/usr/lib/apache2/modules", "/usr/share/apache2", "/var/log/apache2"),
-        without=("*.pyc", "apache2-doc"),
-        source="apache2 -V: HTTPD_ROOT, SERVER_CONFIG_FILE; mod_so, LoadModule",
-    ),
-    Rule(
-        name="openmpi-launcher",
-        of="mpirun, mpiexec",
-        what="Open MPI's daemon and tools",
-        programs=r"(?P<home>/.+)/bin/(?:mpirun|mpiexec|orterun|prterun)(?:\.openmpi)?",
-        brings=(
-            "{home}/bin/orted",
-            "{home}/bin/orte-*",
-            "{home}/bin/prted",
-            "{home}/bin/prte",
-            "/usr/bin/ssh",
-            "/etc/ssh/ssh_config",
-            "/etc/ssh/ssh_config.d",
-        ),
-        source="mpirun(1); Open MPI, orte/mca/plm",
-    ),
-)
 
 _LIBRARIES = (
     Rule(
@@ -523,4 +324,4 @@ _BESIDE = (
     _beside("Enchant", "enchant-2", "spelling backends", "enchant(5)", "{lib}/enchant-2", "/usr/share/enchant-2"),
 )
 
-SURROUNDINGS = (*_SYSTEM, *_PROGRAMS, *_LIBRARIES, *_BESIDE)
+SURROUNDINGS = (*_SYSTEM, *PROGRAMS, *_LIBRARIES, *_BESIDE)
