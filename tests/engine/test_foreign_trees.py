@@ -150,7 +150,7 @@ def test_build_of_foreign_tree_writes_nothing_outside(foreign: Place, victim: Pa
     done = foreign.build("one", "--until", "10")
     assert done.built == ["10-a"]
     messages = [event["text"] for event in done.events("message")]
-    assert any("docker-compose-registry.yml of this tree is not used" in text for text in messages), messages
+    assert any("docker-compose-registry.yml of this tree is ignored" in text for text in messages), messages
     assert "symbolic link" in done.err
     assert state_of(victim) == before
 

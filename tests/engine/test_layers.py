@@ -127,7 +127,7 @@ def test_layers_built_as_one_chain_are_reused(atlas: Place, release: str) -> Non
     assert (done.built, done.reused) == ([], ["slc6-atlasos", "slc6-analysisbase"])
     plan = atlas.run("plan", *where(atlas), "--fail-if-build")
     assert plan.code == 0, plan.told()
-    base = f"the layer slc6-atlasos, {atlas.repo}/slc6-atlasos:latest (the layer before it, as ARG BASEIMAGE)"
+    base = f"layer slc6-atlasos, {atlas.repo}/slc6-atlasos:latest (the layer before it, as ARG BASEIMAGE)"
     assert f"base of slc6-analysisbase: {base}" in plan.err
     # A change of the base layer changes the release too; with --alone a layer uses its base as it is.
     dockerfile = atlas.root / "slc6-atlasos/Dockerfile"

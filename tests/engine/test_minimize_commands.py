@@ -41,7 +41,7 @@ def test_explain_gives_reason_for_kept_and_removed_files(elsewhere: Place) -> No
     tool, why, big, version, nothing = done.out.splitlines()
     assert tool.startswith("/usr/local/bin/tool: file")
     assert "documented folder /usr/local/bin" in why
-    assert big.startswith("/opt/compiler/big: left out: it is in no folder that is kept")
+    assert big.startswith("/opt/compiler/big: left out: it is in no kept folder")
     assert "the production image has it" in version
     assert "is not in the result" in nothing
     as_json = json.loads(ask(elsewhere, "explain", "tool", "none", "--json").out)

@@ -139,10 +139,10 @@ def test_selected_step_builds_on_the_parent_image_of_the_plan(lay: Lay) -> None:
     first.write_text(f"{STEP}RUN echo other {salt} > /made\n", encoding="utf-8")
     (place.root / "opt" / "20-Dockerfile-b").write_text(f"{STEP}RUN cp /made /copied3\n", encoding="utf-8")
     done = place.build("opt", "--only", "20")
-    assert f"the image of v1-opt-10-a-{OWN}, built 20" in done.reasons["10-a"]
+    assert f"image of v1-opt-10-a-{OWN}, built 20" in done.reasons["10-a"]
     assert place.output(f"v1-opt-20-b-{OWN}", "cat", "/copied3").startswith("good")
     done = place.build("opt", "--only", "20", tag="v3")
-    assert "the newest image, built 20" in done.reasons["10-a"]
+    assert "newest image, built 20" in done.reasons["10-a"]
     assert any("newest image of any TAG" in event["text"] for event in done.events("message"))
 
 

@@ -126,7 +126,7 @@ def test_apply_publishes_reviewed_image_and_rejects_changed_image(releases: Rele
     assert releases.says("latest") == "hello"
     assert releases.digest("1") == releases.digest("latest")
     refused = releases.run("apply", code=2)
-    assert re.search(rf"release_plan.yaml:\d+: .*: {OWN} is \w+ now, and \w+ was reviewed", refused.err), refused.told()
+    assert re.search(rf"release_plan.yaml:\d+: .*: {OWN} is \w+ now, but \w+ was reviewed", refused.err), refused.told()
 
 
 def test_killed_apply_is_resumed_and_rollback_restores_tags(releases: Releases) -> None:
