@@ -11,7 +11,7 @@ from chainbuild.host.folders import write_whole
 from chainbuild.registry.transport import read_chunks
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, checksum_of
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.places import Told
+from chainbuild.singularity.places.destination import Told
 
 
 class FolderPlace:

@@ -16,8 +16,8 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Body, read_chunks
 from chainbuild.singularity.collection import Sif
 from chainbuild.singularity.names import SifName
-from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.places.destination import Told
 
 SIF_CONFIG: Final = "application/vnd.sylabs.sif.config.v1+json"
 SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"
