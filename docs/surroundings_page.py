@@ -29,7 +29,7 @@ def page() -> str:
 
 
 def _table(rules: Iterable[Rule]) -> list[str]:
-    lines = ["| program or library | files | source of the rule |", "| --- | --- | --- |"]
+    lines = ["| program or library | files | source |", "| --- | --- | --- |"]
     for rule in rules:
         what = f"{rule.what}, up to {BIG >> 20} MB" if rule.limited else rule.what
         what += f"; {rule.tells_what} are reported" if rule.tells else ""
