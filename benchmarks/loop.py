@@ -128,7 +128,7 @@ def table(times: Times) -> str:
     """The page's table: medians, and how many times faster than each of the others chainbuild is."""
     loop, bake, ours = (way.name for way in WAYS)
     rows = [
-        f"| | {loop} | {bake} | {ours} | against the loop | against bake |",
+        f"| | {loop} | {bake} | {ours} | loop / chainbuild | bake / chainbuild |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for scenario in SCENARIOS:

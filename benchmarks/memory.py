@@ -114,7 +114,7 @@ def _peak(what: str, root: Path, bare: Path, flags: list[str]) -> Peak:
 
 def table(peaks: tuple[Peak, ...]) -> str:
     """The page's table."""
-    rows = ["| root | memory at most | of 300 MB | time |", "| --- | ---: | ---: | ---: |"]
+    rows = ["| root | peak memory | of 300 MB | time |", "| --- | ---: | ---: | ---: |"]
     rows += [
         f"| {one.what} | {size(one.peak)} | {one.peak / LIMIT:.0%} | {measure.shown(one.seconds)} |" for one in peaks
     ]

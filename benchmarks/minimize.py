@@ -203,5 +203,5 @@ def table(found: Measured) -> str:
         parts += ["", f"Sizes, {found.times[0].what} for {found.times[0].platform}, unpacked:", ""]
         parts += [proven.table(found.size, found.chain_bytes)]
     if found.others:
-        parts += ["", "The same files for an image that has nothing, by other tools:", "", rivals.table(found.others)]
+        parts += ["", "The same files on an empty image, by other tools:", "", rivals.table(found.others)]
     return "\n".join(parts)

@@ -148,15 +148,15 @@ def table(one: Proven, chain: int) -> str:
         "| --- | ---: | ---: |",
         _row("the chain's image", chain, one),
         _row("**proven necessary**", one.sum, one),
-        _row("— the packaged folders", one.packaged, one),
-        _row("— what links in them lead to", one.linked, one),
+        _row("— the kept folders", one.packaged, one),
+        _row("— the targets of links in them", one.linked, one),
         _row(f"— {one.library_count} libraries that the production image lacks", one.libraries, one),
         _row("**the minimized layer**", one.holds, one),
         _row("— more than proven: records and licences of packages", one.records, one),
         _row("— more than proven: the loader's configuration and cache", one.loader, one),
         _row("— more than proven: anything else", one.other, one),
         "",
-        f"The layer holds {one.over:+.2%} against what is proven necessary; {len(one.lost)} necessary files are not in it.",
+        f"The layer has {one.over:.2%} more bytes than are proven necessary; {len(one.lost)} necessary files are missing.",
     ]
     return "\n".join(rows)
 

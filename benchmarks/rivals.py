@@ -120,7 +120,7 @@ def _lddtree(task: Task, folder: Path) -> Result:
         size=bytes_in(out),
         seconds=took,
         errors=_proof(out, task.library_path),
-        note="links become copies",
+        note="copies links",
     )
 
 
@@ -133,7 +133,7 @@ def _exodus(task: Task, folder: Path) -> Result:
     with tarfile.open(folder / "out" / "bundle.tgz") as archive:
         size = sum(member.size for member in archive if member.isreg())
     return Result(
-        name="exodus-bundler", size=size, seconds=took, note="a bundle in a layout of its own; equal files become one"
+        name="exodus-bundler", size=size, seconds=took, note="a bundle with its own layout; stores equal files once"
     )
 
 
@@ -147,7 +147,9 @@ def _lddcollect(task: Task, folder: Path) -> Result:
     sizes = {
         (one.st_dev, one.st_ino): one.st_size for path, one in kept.items() if not (task.root / path[1:]).is_symlink()
     }
-    return Result(name="lddcollect", size=sum(sizes.values()), seconds=took, note="a list; without what links lead to")
+    return Result(
+        name="lddcollect", size=sum(sizes.values()), seconds=took, note="only a list; without the targets of links"
+    )
 
 
 def _in_container(task: Task, folder: Path, script: str, code: str, text: str) -> float:

@@ -68,7 +68,7 @@ def _command(path: str, command: Any, level: int, *, children: bool = True) -> I
             yield from _command(f"{path} {name}", child, level + 1)
         return
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    flags = [each for each in command.params if each.param_type_name == "option"]
+    flags = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
     usage = " ".join([path, *(_metavar(each) for each in arguments), "[flags]" if flags else ""])
     yield f"```text\n{usage.rstrip()}\n```\n"
     yield from (f"`{_metavar(each)}`\n: {_prose(each.help)}\n" for each in arguments)
@@ -94,7 +94,7 @@ def _flag_table(root: Any) -> Iterator[str]:
     users: dict[str, list[str]] = {}
     for path, command in commands(root):
         for each in command.params:
-            if each.param_type_name == "option" and path != "chainbuild":
+            if each.param_type_name == "option" and not each.hidden and path != "chainbuild":
                 users.setdefault(max(each.opts, key=len), []).append(path)
     yield "## All flags\n\n| flag | commands |\n| --- | --- |"
     for flag in sorted(users, key=lambda name: name.lstrip("-")):
@@ -112,8 +112,10 @@ def _metavar(parameter: Any) -> str:
     choices = getattr(parameter.type, "choices", None)
     if choices:
         return "|".join(map(str, choices))
-    name = parameter.name if parameter.param_type_name == "argument" else parameter.type.name
-    return str(name).upper().removesuffix(" RANGE")
+    if parameter.param_type_name == "argument":
+        name = str(parameter.name).upper()
+        return name if parameter.required else f"[{name}]"
+    return str(parameter.type.name).upper().removesuffix(" RANGE")
 
 
 def _names(flag: Any) -> str:

@@ -10,15 +10,14 @@ from chainbuild.minimize.rules import BIG, Rule
 from chainbuild.minimize.surroundings import SURROUNDINGS
 
 _INTRODUCTION = f"""\
-# What programs need around them
+# Files that programs open by name
 
 Look up which files the [minimize stage](minimize.md#what-programs-open-by-name) keeps for a program
-or library that opens them by name. `python docs/surroundings_page.py` writes this page from the
-tables in `plugins.py`, `surroundings.py` and `program_surroundings.py` of `chainbuild/minimize/`; to
-add software, add an entry there.
+or library that opens them by name. Entries with *up to {BIG >> 20} MB* are left out if they are larger, and a
+warning has the line that keeps them.
 
-*If it is small* means up to {BIG >> 20} MB. Larger data is left out, and a warning has the line that
-keeps it.
+`python docs/surroundings_page.py` writes this page from the tables in `plugins.py`, `surroundings.py`
+and `program_surroundings.py` of `chainbuild/minimize/`. To add software, add an entry there.
 """
 
 
@@ -30,9 +29,9 @@ def page() -> str:
 
 
 def _table(rules: Iterable[Rule]) -> list[str]:
-    lines = ["| of | what | where it is known from |", "| --- | --- | --- |"]
+    lines = ["| program or library | files | source |", "| --- | --- | --- |"]
     for rule in rules:
-        what = f"{rule.what}, if it is small" if rule.limited else rule.what
+        what = f"{rule.what}, up to {BIG >> 20} MB" if rule.limited else rule.what
         what += f"; {rule.tells_what} are reported" if rule.tells else ""
         lines.append(f"| {_cell(rule.of)} | {_cell(what)} | {_cell(rule.source)} |")
     return lines

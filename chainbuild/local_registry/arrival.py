@@ -170,7 +170,7 @@ class Arrival:
             )
         if container is not None and neighbours.take_away(container):
             patience.say(
-                f"the run of {owner} that had the registry at {self._place.endpoint} has ended: taking the port over"
+                f"the run of {owner} that had the registry at {self._place.endpoint} has ended: taking over the port"
             )
             return
         if patience.ended:

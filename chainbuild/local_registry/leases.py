@@ -223,7 +223,7 @@ def _refused(path: Path, why: str) -> NotReadyError:
     return NotReadyError(
         f"could not take a lease on the registry: {why}",
         where=str(path),
-        hint=f"Check the free space and the permissions, remove {path.name} if it is no file, "
+        hint=f"Check the free space and the permissions, remove {path.name} if it is not a regular file, "
         "or choose another place with XDG_STATE_HOME.",
     )
 
@@ -235,7 +235,7 @@ def _lock(handle: int) -> bool:
         return False
     except OSError as error:
         raise NotReadyError(
-            f"the file system of the leases has no locks: {error.strerror}",
+            f"the file system of the leases does not support locks: {error.strerror}",
             where=str(default_folder()),
             hint="Set XDG_STATE_HOME to a folder on a local disk.",
         ) from error

@@ -365,7 +365,7 @@ def explain(stored: Stored, endpoint: str) -> str:
         return ""
     if stored.place == "copy":
         return (
-            f"the login for {endpoint} is not in Docker's config ({stored.why}): builds work, but docker commands by hand "
+            f"the login for {endpoint} is not in Docker's config ({stored.why}): builds work, but your own docker commands "
             f"need DOCKER_CONFIG={stored.config.parent}"
         )
     return f"stored the login for {endpoint} with docker login ({stored.config})"

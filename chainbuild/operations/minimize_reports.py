@@ -60,7 +60,7 @@ def minimized_of(records: RecordStore, image: RemoteImage) -> Minimized:
     if raw is None:
         raise NotFoundInRegistryError(
             f"{records.chain} has no minimize report of {image.reference}",
-            hint="Reports are stored since this version of chainbuild: build the option again.",
+            hint="Earlier versions of chainbuild did not store reports: build the option again.",
         )
     return Minimized(place=place, record=record, report=_read(raw, str(image.reference)))
 

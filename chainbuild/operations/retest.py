@@ -52,7 +52,7 @@ def of_options(session: Session, graph: Graph) -> tuple[Retest, ...]:
         options = ", ".join(dict.fromkeys(chain.option for chain in graph.chains))
         raise WrongUseError(
             f"no step of {options} has a test",
-            hint="Write a test in <descriptor>-test beside a Dockerfile, or in production-test.",
+            hint="Write a test in <descriptor>-test next to a Dockerfile, or in production-test.",
         )
     retests: list[Retest] = []
     missing: list[NotFoundInRegistryError] = []

@@ -78,7 +78,7 @@ def subjects_of_options(session: Session, graph: Graph, command: Sequence[str]) 
     if without and not command:
         raise WrongUseError(
             f"{', '.join(dict.fromkeys(without))}: no production-test to trace",
-            hint="Write a production-test beside the Dockerfiles, or add a command: … -- COMMAND.",
+            hint="Write a production-test next to the Dockerfiles, or add a command: … -- COMMAND.",
         )
     subjects: list[Subject] = []
     missing: list[NotFoundInRegistryError] = []

@@ -55,7 +55,9 @@ def test_reference_page_has_every_command_with_every_flag(reference: str) -> Non
         if getattr(command, "commands", None):
             continue
         for parameter in command.params:
-            if parameter.param_type_name == "option":
+            if parameter.param_type_name == "option" and parameter.hidden:
+                assert parameter.opts[0] not in section, path
+            elif parameter.param_type_name == "option":
                 for name in [*parameter.opts, *parameter.secondary_opts]:
                     assert re.search(rf"^`.*`?{re.escape(name)}\b.*`$", section, re.MULTILINE), f"{path} {name}"
             else:
