@@ -272,13 +272,16 @@ def neutral_environment() -> dict[str, str]:
 
 def docker_error(what: str, done: subprocess.CompletedProcess[str]) -> NotReadyError:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    said = "\n".join(lines[-4:]) or f"exit code {done.returncode}"
+    said = "\n".join(lines[-4:]) or f"docker exited with code {done.returncode}"
     lowered = said.lower()
     hint = "See: docker compose version; docker info"
     if "cannot connect to the docker daemon" in lowered or "is the docker daemon running" in lowered:
         what, hint = "cannot reach a Docker Engine", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
     elif "permission denied" in lowered and "docker" in lowered:
-        what, hint = "no right to use the Docker Engine", "Add yourself to the docker group, or use a rootless engine."
+        what, hint = (
+            "no permission to use the Docker Engine",
+            "Add yourself to the docker group, or use a rootless engine.",
+        )
     elif "unknown shorthand flag" in lowered or "is not a docker command" in lowered:
         what, hint = "docker compose is not installed", "apt-get install docker-compose-plugin, or script/setup."
     elif "address pools" in lowered:

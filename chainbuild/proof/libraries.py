@@ -167,7 +167,7 @@ def read_report(raw: bytes) -> Report:
 
 
 def require(report: Report, image: str, platform: str, configuration: tuple[str, ...] = ()) -> None:
-    """Raise an error if an image is not proven, because of its libraries or its configuration.
+    """Raise an error if an image failed its checks, because of its libraries or its configuration.
 
     `platform` is spelled as in names of args files. Errors: `NotProvenError` with all findings.
     """
@@ -186,7 +186,7 @@ def require(report: Report, image: str, platform: str, configuration: tuple[str,
         reasons.append(f"a container with its configuration cannot start ({plural(len(configuration), 'reason')})")
         hints.append(f"PROVE_CONFIGURATION=0 in production-{platform}-args turns off this check of the configuration.")
     raise NotProvenError(
-        f"{image} is not proven: {'; '.join(reasons)}",
+        f"{image} failed its checks: {'; '.join(reasons)}",
         hint=" ".join(hints),
         findings=(*errors[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ())),
     )
