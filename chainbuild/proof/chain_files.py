@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import asdict
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
@@ -138,18 +138,14 @@ def whose(
         return read_whose((out / "whose.json").read_bytes())
 
 
+class _Answer(Struct, frozen=True, kw_only=True):
+    files: tuple[Owned, ...]
+
+
 def read_whose(raw: bytes) -> tuple[tuple[Owned, ...], ...]:
     """Return the files for each question from the document `chainbuild.whose/1`."""
     try:
-        return tuple(
-            tuple(
-                Owned(
-                    type=str(file.get("type", "")),
-                    **{key: str(file[key]) for key in ("path", "kind", "package", "version")},
-                )
-                for file in answer["files"]
-            )
-            for answer in json.loads(raw)["answers"]
-        )
+        answers = convert(json.loads(raw)["answers"], tuple[_Answer, ...])
+        return tuple(answer.files for answer in answers)
     except (ValueError, KeyError, TypeError) as error:
         raise ChainbuildError(f"the search in the chain's image returned no valid answer ({error!r})") from error

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
@@ -236,19 +236,8 @@ def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Ans
             document = json.loads(line)
             documents[str(document["module"])] = document
         for module in modules:
-            document = documents[module]
-            yield Answer(
-                start=start,
-                module=module,
-                outcome=str(document["outcome"]),
-                code=int(document["code"]),
-                errors=tuple(
-                    Raised(**{key: str(cause[key]) for key in ("type", "message", "module", "file")})
-                    for cause in document["errors"]
-                ),
-                said=str(document["said"]),
-            )
-    except (ValueError, KeyError, TypeError) as error:
+            yield convert({**documents[module], "start": start}, Answer)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ChainbuildError(f"the imports in the image returned no valid answer ({error!r})") from error
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import ChainbuildError, NotProvenError
@@ -151,15 +151,7 @@ def read_report(raw: bytes) -> Report:
             checked=int(document["elf"]["checked"]),
             unpacked=int(document["bytes"]),
             seconds=float(document["seconds"]),
-            pythons=tuple(
-                PythonEnvironment(
-                    start=str(environment["start"]),
-                    missing=str(environment["missing"]),
-                    folders=tuple(str(path) for path in environment["folders"]),
-                    modules=tuple(str(name) for name in environment["modules"]),
-                )
-                for environment in document.get("pythons", ())
-            ),
+            pythons=convert(document.get("pythons", ()), tuple[PythonEnvironment, ...]),
             configuration=read_configuration(document.get("configuration")),
         )
     except (ValueError, KeyError, TypeError) as error:
