@@ -32,6 +32,8 @@ _MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
 # The format of Python's own errors and of most programs: `[Errno 2] No such file or directory: '/usr/share/x'`.
 _PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
 
+_PACKAGES: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
+
 
 class MissingObject(Struct, frozen=True, kw_only=True):
     """A missing object: `library` is a name that a loader looked for, or its path; `module` a dotted name; `path` absolute."""
@@ -93,6 +95,11 @@ class Question(Struct, frozen=True, kw_only=True):
     folders: tuple[str, ...] = ()
 
 
+def package_title(kind: str, name: str, version: str) -> str:
+    """Return a package as people write it: `the Debian package curl 7.88`."""
+    return f"{_PACKAGES.get(kind, kind)} {name} {version}".rstrip() if name else "no package"
+
+
 class Owned(Struct, frozen=True, kw_only=True):
     """A file of the chain's image and its package, if any."""
 
@@ -104,10 +111,7 @@ class Owned(Struct, frozen=True, kw_only=True):
     """The type after following links: `file`, `dir`, `special`, or empty if the target is missing."""
 
     def __str__(self) -> str:
-        kinds = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
-        if not self.package:
-            return f"{self.path}, of no package"
-        return f"{self.path}, of {kinds.get(self.kind, self.kind)} {self.package} {self.version}".rstrip()
+        return f"{self.path}, of {package_title(self.kind, self.package, self.version)}"
 
 
 def whose(

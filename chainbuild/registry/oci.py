@@ -18,6 +18,7 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, RegistryError, WrongUseError
 from chainbuild.references import Digest, Platform
+from chainbuild.values import replace
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -97,12 +98,9 @@ class RawManifest(Struct, frozen=True, kw_only=True):
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class Manifest(RawManifest, frozen=True, kw_only=True):
     """An image manifest: its config and its layers, lowest first. Artifacts have the same form."""
 
-    media_type: str
-    digest: Digest
-    raw: bytes
     config: Descriptor
     layers: tuple[Descriptor, ...]
     artifact_type: str = ""
@@ -117,9 +115,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     @property
     def descriptor(self) -> Descriptor:
         """Return what points at it."""
-        return Descriptor(
-            media_type=self.media_type, digest=self.digest, size=len(self.raw), artifact_type=self.artifact_type
-        )
+        return replace(super().descriptor, artifact_type=self.artifact_type)
 
     @classmethod
     def parse(cls, raw: bytes, *, media_type: str = "", where: str = "", digest: Digest | None = None) -> Manifest:
@@ -183,19 +179,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return cls.parse(canonical(document))
 
 
-class Index(Struct, frozen=True, kw_only=True):
+class Index(RawManifest, frozen=True, kw_only=True):
     """An image index (manifest list): a manifest per platform, and maybe attestations."""
 
-    media_type: str
-    digest: Digest
-    raw: bytes
     manifests: tuple[Descriptor, ...]
     annotations: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Return what points at it."""
-        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     @property
     def images(self) -> tuple[Descriptor, ...]:

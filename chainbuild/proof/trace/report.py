@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct, convert, field
 
 from chainbuild import limits
 from chainbuild.errors import ChainbuildError
-
-_KINDS: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
+from chainbuild.proof.chain_files import package_title
 
 
 class TracedPackage(Struct, frozen=True, kw_only=True):
@@ -22,12 +21,12 @@ class TracedPackage(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return the package as part of a sentence."""
-        return f"of {self.title}" if self.name else "of no package"
+        return f"of {self.title}"
 
     @property
     def title(self) -> str:
         """Return the package as a heading."""
-        return f"{_KINDS.get(self.kind, self.kind)} {self.name} {self.version}".rstrip() if self.name else "no package"
+        return package_title(self.kind, self.name, self.version)
 
 
 class TracedTest(Struct, frozen=True, kw_only=True):
