@@ -8,6 +8,7 @@ import subprocess
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, RegistryError
+from chainbuild.host.docker import no_docker_command
 from chainbuild.references import Digest, Platform
 from chainbuild.text import last_line
 
@@ -78,7 +79,4 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise NotReadyError(
-            "no docker command found on PATH",
-            hint="script/setup installs it on Debian; for other systems see docs.docker.com/get-docker.",
-        ) from None
+        raise no_docker_command() from None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
+from chainbuild.host.docker import no_docker_command
 
 if TYPE_CHECKING:
     import subprocess
@@ -258,7 +259,7 @@ def run_docker(
                     process.kill()
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
     except FileNotFoundError as error:
-        raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
+        raise no_docker_command() from error
     except subprocess.TimeoutExpired as error:
         shown = " ".join(argv[:3])
         return subprocess.CompletedProcess(error.cmd, 124, "", f"{shown} did not finish within {seconds:.0f} s")
