@@ -19,7 +19,7 @@ from chainbuild.host.package_data import shipped
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.local_registry.service import ManagedRegistry, default_data_folder
-from chainbuild.project.location import registry_data_of_tree
+from chainbuild.project.registry_data import registry_data_of_tree
 from chainbuild.records.index import SeenRecords
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Platform

@@ -13,7 +13,7 @@ from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.host.git import run_git
 from chainbuild.model import PostBuildLabel
-from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, _stamped
+from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, stamped_names
 from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
 
@@ -45,7 +45,7 @@ def with_post_build_labels(config: ImageConfig, stamps: Iterable[PostBuildLabel]
     """Return the config with the labels added; `now` is in seconds since the epoch."""
     values = {stamp: f"{now}" if stamp.clock else stamp.value for stamp in stamps}
     labels = {stamp.name: value for stamp, value in values.items() if not stamp.variable}
-    names = sorted({*_stamped(config), *labels})
+    names = sorted({*stamped_names(config), *labels})
     marks = {STAMPS_LABEL: json.dumps(names, separators=(",", ":"))} if names else {}
     return config.with_changes(
         labels={**dict(config.labels), **labels, **marks},

@@ -51,7 +51,7 @@ def parse_platforms(text: str, collector: ProblemCollector) -> tuple[Platform, .
     """Parse a comma-separated list of platforms, adding problems to the collector."""
     platforms: list[Platform] = []
     fallback = Platform.of_this_machine()
-    for name in _comma_list("PLATFORM", text, collector):
+    for name in comma_list("PLATFORM", text, collector):
         before = len(collector.problems)
         platform = collector.parse("PLATFORM", Platform.parse, name, fallback)
         if len(collector.problems) > before:
@@ -66,7 +66,7 @@ def parse_platforms(text: str, collector: ProblemCollector) -> tuple[Platform, .
     return tuple(platforms)
 
 
-def _comma_list(what: str, text: str, collector: ProblemCollector) -> tuple[str, ...]:
+def comma_list(what: str, text: str, collector: ProblemCollector) -> tuple[str, ...]:
     entries = [entry.strip() for entry in text.split(",")]
     if not all(entries):
         collector.add(f"{what}: {text!r} has an empty entry", "Write the list as in one or one,two.")

@@ -17,7 +17,7 @@ STAMPS_LABEL: Final = f"{LABELS}stamps"
 """The names of the labels that were added after the build, or inherited from an image with such labels."""
 
 
-def _stamped(config: ImageConfig) -> frozenset[str]:
+def stamped_names(config: ImageConfig) -> frozenset[str]:
     """Return the names of the labels added after the build; none if the label cannot be read."""
     try:
         names = json.loads(config.label(STAMPS_LABEL) or "[]")
@@ -28,7 +28,7 @@ def _stamped(config: ImageConfig) -> frozenset[str]:
 
 def identity_of(config: ImageConfig) -> str:
     """Return the content identity without provenance labels: how an image was built is not content."""
-    stamped = _stamped(config)
+    stamped = stamped_names(config)
     labels = {name: value for name, value in config.labels if not name.startswith(LABELS) and name not in stamped}
     if len(labels) != len(config.labels):
         config = config.with_changes(labels=labels)

@@ -1,7 +1,8 @@
 """The documents of the OCI image spec (and Docker's v2 schema 2, the same but for their media types), as values.
 
-Read with `Manifest.parse`, `Index.parse`, `ImageConfig.parse`; each keeps the bytes that it was read from, because a
-document's identity is the digest of its bytes. What is written here is canonical JSON: sorted keys, no spaces.
+Read with `Manifest.parse` and `Index.parse` (the config of an image is in `config`). Each keeps the bytes that it was read
+from, because a document's identity is the digest of its bytes. What is written here is canonical JSON: sorted keys, no
+spaces.
 """
 
 from __future__ import annotations

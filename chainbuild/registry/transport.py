@@ -146,14 +146,8 @@ def split_url(url: str) -> SplitResult:
         raise TransportError("no-host", f"{url.partition('?')[0]!r} is not an address") from error
 
 
-# ---- plain HTTP -----------------------------------------------------------------------------------------------------
-
-
 def broken_connection(error: Exception, watch: Watch) -> TransportError:
     """Return the error for a body that did not come to its end."""
     if watch.fault:
         return TransportError("timeout", watch.fault)
     return TransportError("reset", f"the connection broke while reading ({type(error).__name__})")
-
-
-# ---- urllib3 --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from chainbuild.layouts import numbered
 from chainbuild.model import Graph
 from chainbuild.parsing.option_values import (
     ProblemCollector,
-    _comma_list,
+    comma_list,
     parse_platforms,
     parse_repository,
     read_build_args,
@@ -240,7 +240,7 @@ def options_request(words: RunOptions, settings: Settings, collector: ProblemCol
 
 
 def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
-    options = [word.rstrip("/") for word in _comma_list("OPTION", text, collector)]
+    options = [word.rstrip("/") for word in comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
         collector.add(
             f"OPTION: duplicate option {name!r}", "Give each option once; each is built on the one before it."

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from chainbuild import events
 from chainbuild.errors import ChainbuildError, NotReadyError
 from chainbuild.singularity.collection import Collection, Sif, sha256_of
-from chainbuild.singularity.places import Destination
+from chainbuild.singularity.places.destination import Destination
 
 State = Literal["published", "differs", "not published"]
 

@@ -27,6 +27,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "operations",
         "ui",
         "cli",
+        "__main__",
     )
 )
 """Lowest level first. Packages of one level do not import each other."""
@@ -84,6 +85,18 @@ def test_files_do_not_import_each_other() -> None:
     while free := {module for module, others in graph.items() if not others}:
         graph = {module: others - free for module, others in graph.items() if module not in free}
     assert sorted(graph) == []
+
+
+def test_modules_import_no_private_name_of_another() -> None:
+    wrong = [
+        f"{module} imports {alias.name}"
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chainbuild")
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.endswith("__")
+    ]
+    assert wrong == []
 
 
 def test_minimize_imports_no_other_package() -> None:

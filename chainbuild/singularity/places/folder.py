@@ -10,7 +10,7 @@ from chainbuild.errors import NotReadyError
 from chainbuild.host.folders import write_whole
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, checksum_of
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.places import Told, sent_chunks
+from chainbuild.singularity.places.destination import Told, sent_chunks
 
 
 class FolderPlace:

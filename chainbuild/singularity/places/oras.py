@@ -16,8 +16,8 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Body
 from chainbuild.singularity.collection import Sif
 from chainbuild.singularity.names import SifName
-from chainbuild.singularity.places import Told, sent_chunks
 from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.places.destination import Told, sent_chunks
 
 SIF_CONFIG: Final = "application/vnd.sylabs.sif.config.v1+json"
 SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"

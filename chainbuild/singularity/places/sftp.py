@@ -14,8 +14,8 @@ from typing import Final
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, checksum_of
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.places.destination import Told
 
 _NO_CONNECTION: Final = 255
 _SPECIAL: Final = re.compile(r'([\\"])')

@@ -20,8 +20,8 @@ from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Trans
 from chainbuild.registry.wire import shown
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, read_checksum
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.places import Told, sent_chunks
 from chainbuild.singularity.places.address import Address
+from chainbuild.singularity.places.destination import Told, sent_chunks
 
 _HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
 _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'

@@ -22,8 +22,8 @@ from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import HttpRequest, HttpResponse
 from chainbuild.singularity.collection import Collection, Sif
-from chainbuild.singularity.places import Told
 from chainbuild.singularity.places.address import parse_address
+from chainbuild.singularity.places.destination import Told
 from chainbuild.singularity.places.folder import FolderPlace
 from chainbuild.singularity.places.oras import SIF_CONFIG, SIF_LAYER, OrasPlace
 from chainbuild.singularity.places.webdav import WebdavPlace

@@ -1,0 +1,5 @@
+"""`python -m chainbuild`: the command line."""
+
+from chainbuild.cli import main
+
+main()
